@@ -1,0 +1,124 @@
+package api
+
+import (
+	"time"
+
+	"rackpower/power"
+)
+
+// Hello is what an agent says at its start and whenever central answers
+// CodeHello to something else.
+type Hello struct {
+	Version   string `json:"version"`
+	JournalID string `json:"journal_id"`
+	Epoch     uint64 `json:"epoch"` // how often the journal was opened
+	LSN       uint64 `json:"lsn"`   // last durable record
+	// Outstanding lists all operations that the journal holds and central has not
+	// acknowledged the end of. What central believes accepted and is not among
+	// them is lost with the journal.
+	Outstanding []string  `json:"outstanding"`
+	Seq         power.Seq `json:"seq"`
+	Gossip      string    `json:"gossip,omitempty"`
+}
+
+// Welcome is the answer.
+type Welcome struct {
+	CentralID string    `json:"central_id"`
+	Session   string    `json:"session"` // names this hello; goes with polls and reports
+	Seq       power.Seq `json:"seq"`
+	Gossip    string    `json:"gossip,omitempty"` // central's own gossip address, to join
+	Alarm     string    `json:"alarm,omitempty"`
+}
+
+// Poll asks for what changed. Central answers at once when there is something,
+// else after Wait with an empty answer.
+type Poll struct {
+	Session   string `json:"session"`
+	CentralID string `json:"central_id"` // whose Rev this is; another's: all nodes are sent
+	// Rev is the revision of the assignment that the agent holds durably; 0: none.
+	Rev int64 `json:"rev"`
+	// Ops is the cursor of operations and cancellations that the agent has taken
+	// into its journal during this run; 0 at its start: all not accepted are sent.
+	Ops  int64         `json:"ops"`
+	Seq  power.Seq     `json:"seq"`
+	Wait time.Duration `json:"wait"` // at most 60 s
+}
+
+// Assignment answers a poll. It is state, not difference: applying it twice
+// changes nothing.
+type Assignment struct {
+	// Full says that Nodes is the whole assignment; what is not in it is no longer
+	// the agent's. Otherwise Nodes holds what changed, Removed what went.
+	Full    bool           `json:"full,omitempty"`
+	Nodes   []AssignedNode `json:"nodes,omitempty"`
+	Removed []string       `json:"removed,omitempty"`
+	Rev     int64          `json:"rev"`
+	// Ops holds requests in the order of their sequence.
+	Ops       []power.Op `json:"ops,omitempty"`
+	Cancels   []Cancel   `json:"cancels,omitempty"`
+	OpsCursor int64      `json:"ops_cursor"`
+	// Reads names nodes that somebody waits for a fresh reading of.
+	Reads []string  `json:"reads,omitempty"`
+	Seq   power.Seq `json:"seq"`
+}
+
+// AssignedNode is what an agent needs to know of a node. It holds the BMC's
+// password and is written to the agent's own directory.
+type AssignedNode struct {
+	Name     string        `json:"name"`
+	BMC      string        `json:"bmc"` // power.ParseEndpoint; empty: none known
+	Password string        `json:"password,omitempty"`
+	Domain   string        `json:"domain,omitempty"`
+	Status   power.Status  `json:"status,omitempty"`
+	Desired  power.Desired `json:"desired"`
+	// Confirmed says that the latest change of desire was confirmed by a person.
+	Confirmed bool `json:"confirmed,omitempty"`
+}
+
+// Cancel asks the agent to end an operation at its next safe point.
+type Cancel struct {
+	ID     string `json:"id"`
+	By     string `json:"by"`
+	Reason string `json:"reason,omitempty"`
+}
+
+// Report tells central what happened. It is state: central applies each item
+// once, however often it arrives.
+type Report struct {
+	Session   string        `json:"session"`
+	JournalID string        `json:"journal_id"`
+	Epoch     uint64        `json:"epoch"`
+	LSN       uint64        `json:"lsn"`
+	Ops       []OpReport    `json:"ops,omitempty"`
+	Readings  []NodeReading `json:"readings,omitempty"`
+	Seq       power.Seq     `json:"seq"`
+}
+
+// OpReport is the latest word on one operation. Its answer is the status 200 of
+// the whole report: everything in it is then durable at central.
+type OpReport struct {
+	// Op is the full operation, so that central learns of those that entered at
+	// the rack.
+	Op      power.Op      `json:"op"`
+	LSN     uint64        `json:"lsn"` // of the record that this word stands on
+	Verdict power.Verdict `json:"verdict"`
+	Reason  power.Reason  `json:"reason,omitempty"` // of the verdict
+	Says    string        `json:"says,omitempty"`
+	Joined  string        `json:"joined,omitempty"`
+	// Phase is PhaseWaiting, PhaseRunning (with more behind a colon) or PhaseEnded.
+	Phase     string     `json:"phase"`
+	StartedAt time.Time  `json:"started_at,omitzero"`
+	End       *power.End `json:"end,omitempty"`
+}
+
+// NodeReading is the newest reading of a node.
+type NodeReading struct {
+	Node string `json:"node"`
+	power.Reading
+}
+
+// Reported answers a report.
+type Reported struct {
+	Seq   power.Seq `json:"seq"`
+	Alarm string    `json:"alarm,omitempty"`
+}

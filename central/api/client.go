@@ -1,0 +1,209 @@
+package api
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+)
+
+// ErrUnreachable is what errors.Is finds when no answer came: nothing is known
+// of what the request did, and it may be sent again.
+var ErrUnreachable = errors.New("not reachable")
+
+// Client talks to central, or to an agent's control socket. It is safe for many
+// goroutines.
+type Client struct {
+	target string // as the user wrote it, for errors
+	base   string
+	http   *http.Client
+}
+
+// NewClient makes a client for unix:///path/to.sock, http://host:port or
+// https://host:port.
+func NewClient(target string) (*Client, error) {
+	u, err := url.Parse(target)
+	if err != nil {
+		return nil, fmt.Errorf("cannot read address %q: want unix:///path or https://host:port", target)
+	}
+	transport := &http.Transport{MaxIdleConnsPerHost: 16, IdleConnTimeout: 90 * time.Second}
+	c := &Client{target: target, http: &http.Client{Transport: transport}}
+	switch {
+	case u.Scheme == "unix" && u.Path != "":
+		c.base = "http://unix"
+		transport.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "unix", u.Path)
+		}
+	case (u.Scheme == "http" || u.Scheme == "https") && u.Host != "" && strings.Trim(u.Path, "/") == "":
+		c.base = u.Scheme + "://" + u.Host
+	default:
+		return nil, fmt.Errorf("cannot read address %q: want unix:///path or https://host:port", target)
+	}
+	return c, nil
+}
+
+// Target is the address as it was given.
+func (c *Client) Target() string { return c.target }
+
+// Close ends idle connections.
+func (c *Client) Close() { c.http.CloseIdleConnections() }
+
+// Do sends in as JSON (nil: no body) and decodes the answer into out (nil: the
+// body is dropped). A *Problem comes back as such; no answer is ErrUnreachable,
+// unless ctx ended.
+func (c *Client) Do(ctx context.Context, method, path string, in, out any) error {
+	var body io.Reader
+	if in != nil {
+		data, err := json.Marshal(in)
+		if err != nil {
+			return fmt.Errorf("cannot encode request to %s: %w", path, err)
+		}
+		body = bytes.NewReader(data)
+	}
+	req, err := http.NewRequestWithContext(ctx, method, c.base+path, body)
+	if err != nil {
+		return fmt.Errorf("cannot make request to %s: %w", path, err)
+	}
+	if in != nil {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return c.unreachable(ctx, err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode >= 300 {
+		return problemOf(resp)
+	}
+	if out == nil {
+		return nil
+	}
+	if err := json.NewDecoder(resp.Body).Decode(out); err != nil {
+		return c.unreachable(ctx, fmt.Errorf("answer to %s broke off: %w", path, err))
+	}
+	return nil
+}
+
+func (c *Client) unreachable(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	var op *net.OpError
+	if errors.As(err, &op) {
+		err = op.Err
+	}
+	return fmt.Errorf("%s: %w (%v)", c.target, ErrUnreachable, err)
+}
+
+func problemOf(resp *http.Response) error {
+	data, _ := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
+	p := new(Problem)
+	if json.Unmarshal(data, p) != nil || p.Detail == "" {
+		return Problemf(CodeInternal, "unexpected answer %s: %s", resp.Status, bytes.TrimSpace(data))
+	}
+	return p
+}
+
+// CodeOf returns the code of a problem within err, or "".
+func CodeOf(err error) Code {
+	var p *Problem
+	if errors.As(err, &p) {
+		return p.Code
+	}
+	return ""
+}
+
+func call[T any](ctx context.Context, c *Client, method, path string, in any) (T, error) {
+	var out T
+	err := c.Do(ctx, method, path, in, &out)
+	return out, err
+}
+
+// Nodes returns the nodes that the expression selects, "all" or "" for all.
+func (c *Client) Nodes(ctx context.Context, expr string) ([]Node, error) {
+	return call[[]Node](ctx, c, http.MethodGet, "/v1/nodes?select="+url.QueryEscape(expr), nil)
+}
+
+// AddNodes adds or updates nodes, all or none.
+func (c *Client) AddNodes(ctx context.Context, in AddNodes) (AddedNodes, error) {
+	return call[AddedNodes](ctx, c, http.MethodPost, "/v1/nodes", in)
+}
+
+// RemoveNodes removes nodes, all or none.
+func (c *Client) RemoveNodes(ctx context.Context, in RemoveNodes) (Changed, error) {
+	return call[Changed](ctx, c, http.MethodPost, "/v1/nodes/remove", in)
+}
+
+// SetStatus gives nodes a status, all or none.
+func (c *Client) SetStatus(ctx context.Context, in SetStatus) (Changed, error) {
+	return call[Changed](ctx, c, http.MethodPost, "/v1/nodes/status", in)
+}
+
+// ExportNodes returns all nodes as they can be imported again, without passwords.
+func (c *Client) ExportNodes(ctx context.Context) ([]NodeSpec, error) {
+	return call[[]NodeSpec](ctx, c, http.MethodGet, "/v1/nodes/export", nil)
+}
+
+// AskOps asks for operations. When it returns without error each request is
+// durable (taken) or carries a refusal. It may be called again with the same ids.
+func (c *Client) AskOps(ctx context.Context, in AskOps) ([]Op, error) {
+	return call[[]Op](ctx, c, http.MethodPost, "/v1/ops", in)
+}
+
+// QueryOps finds operations, waiting for news when in.Wait is set.
+func (c *Client) QueryOps(ctx context.Context, in QueryOps) (FoundOps, error) {
+	return call[FoundOps](ctx, c, http.MethodPost, "/v1/ops/query", in)
+}
+
+// CancelOp asks for an operation to be cancelled.
+func (c *Client) CancelOp(ctx context.Context, id string, in CancelOp) (Op, error) {
+	return call[Op](ctx, c, http.MethodPost, "/v1/ops/"+url.PathEscape(id)+"/cancel", in)
+}
+
+// ReadNodes has nodes read now and waits for the readings.
+func (c *Client) ReadNodes(ctx context.Context, in ReadNodes) ([]Node, error) {
+	return call[[]Node](ctx, c, http.MethodPost, "/v1/reads", in)
+}
+
+// Agents lists the agents.
+func (c *Client) Agents(ctx context.Context) ([]Agent, error) {
+	return call[[]Agent](ctx, c, http.MethodGet, "/v1/agents", nil)
+}
+
+// Members lists the gossip cluster as the answering process sees it.
+func (c *Client) Members(ctx context.Context) ([]Member, error) {
+	return call[[]Member](ctx, c, http.MethodGet, "/v1/members", nil)
+}
+
+// Audit returns the newest entries of the audit trail of the nodes (none: all),
+// oldest first.
+func (c *Client) Audit(ctx context.Context, expr string, limit int) ([]AuditEntry, error) {
+	return call[[]AuditEntry](ctx, c, http.MethodGet, fmt.Sprintf("/v1/audit?select=%s&limit=%d", url.QueryEscape(expr), limit), nil)
+}
+
+// Info describes the answering central.
+func (c *Client) Info(ctx context.Context) (Info, error) {
+	return call[Info](ctx, c, http.MethodGet, "/v1/info", nil)
+}
+
+// Hello introduces an agent.
+func (c *Client) Hello(ctx context.Context, agent string, in Hello) (Welcome, error) {
+	return call[Welcome](ctx, c, http.MethodPost, "/v1/agents/"+url.PathEscape(agent)+"/hello", in)
+}
+
+// Poll waits for what changed for an agent.
+func (c *Client) Poll(ctx context.Context, agent string, in Poll) (Assignment, error) {
+	return call[Assignment](ctx, c, http.MethodPost, "/v1/agents/"+url.PathEscape(agent)+"/poll", in)
+}
+
+// Report tells central what happened; nil means that all of it is durable there.
+func (c *Client) Report(ctx context.Context, agent string, in Report) (Reported, error) {
+	return call[Reported](ctx, c, http.MethodPost, "/v1/agents/"+url.PathEscape(agent)+"/report", in)
+}

@@ -1,0 +1,21 @@
+// Package api holds what central, the agents and the command line say to each
+// other: the bodies of requests and answers, the errors, and the client. It knows
+// nothing of how central stores things, so agent and command line link it freely.
+//
+// All bodies are JSON. Errors are problem details (RFC 9457) with a Code that
+// programs may act on. Every request that changes something may be sent again
+// after a lost answer: operations carry ids chosen by their asker, statuses and
+// reports are states and not differences.
+//
+//	people                                 agents
+//	GET    /v1/nodes?select=EXPR           POST /v1/agents/{name}/hello   at start and after each reconnect
+//	POST   /v1/nodes                       POST /v1/agents/{name}/poll    long poll: what changed since
+//	POST   /v1/nodes/remove                POST /v1/agents/{name}/report  outcomes and readings
+//	POST   /v1/nodes/status
+//	GET    /v1/nodes/export
+//	POST   /v1/ops
+//	POST   /v1/ops/query                   long poll
+//	POST   /v1/ops/{id}/cancel
+//	POST   /v1/reads                       waits for fresh readings
+//	GET    /v1/agents  /v1/members  /v1/audit  /v1/info
+package api

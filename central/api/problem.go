@@ -1,0 +1,52 @@
+package api
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+)
+
+// Code is what programs act on in a Problem.
+type Code string
+
+// The codes, each with its HTTP status.
+const (
+	CodeBadRequest  Code = "bad-request" // 400: the request makes no sense
+	CodeNotFound    Code = "not-found"   // 404: no such node, operation or agent
+	CodeExists      Code = "exists"      // 409
+	CodeBusy        Code = "busy"        // 409: something is outstanding
+	CodeRefused     Code = "refused"     // 409: stale, against the desired state, not permitted
+	CodeHello       Code = "hello"       // 412: say hello first (agents)
+	CodeUnavailable Code = "unavailable" // 503: stopping, disk full
+	CodeInternal    Code = "internal"    // 500
+)
+
+// Problem is an error as it travels (RFC 9457, application/problem+json).
+type Problem struct {
+	Title  string `json:"title"`
+	Status int    `json:"status"`
+	Detail string `json:"detail"`
+	Code   Code   `json:"code"`
+}
+
+// Error returns the detail.
+func (p *Problem) Error() string { return p.Detail }
+
+var statusOf = map[Code]int{
+	CodeBadRequest: http.StatusBadRequest, CodeNotFound: http.StatusNotFound, CodeExists: http.StatusConflict,
+	CodeBusy: http.StatusConflict, CodeRefused: http.StatusConflict, CodeHello: http.StatusPreconditionFailed,
+	CodeUnavailable: http.StatusServiceUnavailable, CodeInternal: http.StatusInternalServerError,
+}
+
+// Problemf makes a problem of the given code.
+func Problemf(code Code, format string, args ...any) *Problem {
+	status := statusOf[code]
+	return &Problem{Title: http.StatusText(status), Status: status, Detail: fmt.Sprintf(format, args...), Code: code}
+}
+
+// Write sends the problem as the answer to a request.
+func (p *Problem) Write(w http.ResponseWriter) {
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(p.Status)
+	_ = json.NewEncoder(w).Encode(p)
+}

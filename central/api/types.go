@@ -1,0 +1,255 @@
+package api
+
+import (
+	"time"
+
+	"rackpower/power"
+)
+
+// NodeSpec describes a node as people write it: in node add, import and export.
+type NodeSpec struct {
+	Name string `json:"name" yaml:"name"`
+	Rack string `json:"rack" yaml:"rack"`
+	// BMC is ipmi://USER@HOST[:PORT][?suite=N], without a password; empty: none known.
+	BMC string `json:"bmc,omitempty" yaml:"bmc,omitempty"`
+	// Password travels in clear inside the (local or encrypted) connection. It is
+	// never sent back: exports leave it out.
+	Password string       `json:"password,omitempty" yaml:"password,omitempty"`
+	Domain   string       `json:"domain,omitempty" yaml:"domain,omitempty"`
+	Status   power.Status `json:"status,omitempty" yaml:"status,omitempty"`
+}
+
+// AddNodes is the body of POST /v1/nodes. All nodes are taken or none.
+type AddNodes struct {
+	Nodes []NodeSpec `json:"nodes"`
+	// Update allows nodes that exist: what is given replaces what was, an empty
+	// password keeps the old one. Without it an existing node is an error.
+	Update  bool   `json:"update,omitempty"`
+	DryRun  bool   `json:"dry_run,omitempty"`
+	AskedBy string `json:"asked_by,omitempty"`
+}
+
+// AddedNodes is the answer: how many were (or would be) added and changed.
+type AddedNodes struct {
+	Added     int `json:"added"`
+	Changed   int `json:"changed"`
+	Unchanged int `json:"unchanged"`
+}
+
+// RemoveNodes is the body of POST /v1/nodes/remove. Nodes with an outstanding
+// operation are refused (CodeBusy).
+type RemoveNodes struct {
+	Names   []string `json:"names"`
+	AskedBy string   `json:"asked_by,omitempty"`
+	Reason  string   `json:"reason,omitempty"`
+}
+
+// SetStatus is the body of POST /v1/nodes/status.
+type SetStatus struct {
+	Names  []string     `json:"names"`
+	Status power.Status `json:"status"`
+	// Confirmed says that an administrator saw how many nodes may lose power.
+	Confirmed bool   `json:"confirmed,omitempty"`
+	AskedBy   string `json:"asked_by,omitempty"`
+	Reason    string `json:"reason,omitempty"`
+}
+
+// Changed answers requests that change nodes.
+type Changed struct {
+	Changed   int `json:"changed"`
+	Unchanged int `json:"unchanged"`
+}
+
+// Node is a node with its power, as `rackpower status` shows it.
+type Node struct {
+	Name       string       `json:"name"`
+	Rack       string       `json:"rack"`
+	State      power.State  `json:"state"`
+	Reach      power.Reach  `json:"reach"`
+	ObservedAt *time.Time   `json:"observed_at"` // null: never read
+	Stale      bool         `json:"stale"`
+	Status     power.Status `json:"status"`
+	Desired    power.Want   `json:"desired"`
+	Hold       *Hold        `json:"hold"`
+	// Drift is true when the state is not the wanted or expected one and nothing
+	// is outstanding that would mend it.
+	Drift bool     `json:"drift"`
+	Fault string   `json:"fault"`
+	Op    *OpBrief `json:"op"` // what is outstanding: the running one, else the first that waits
+
+	Agent    string     `json:"agent,omitempty"`
+	BMC      string     `json:"bmc,omitempty"`
+	Domain   string     `json:"domain,omitempty"`
+	TriedAt  *time.Time `json:"tried_at,omitempty"`    // when reach was determined
+	Waiting  int        `json:"waiting,omitempty"`     // outstanding operations beside Op
+	AgentAge string     `json:"agent_state,omitempty"` // "alive", "away since ..."; why a state may be stale
+}
+
+// Hold overrides the desired state of a status.
+type Hold struct {
+	Want    power.Want `json:"want"`
+	By      string     `json:"by"`
+	Reason  string     `json:"reason"`
+	Expires *time.Time `json:"expires,omitempty"`
+}
+
+// OpBrief is an outstanding operation in a node's row.
+type OpBrief struct {
+	ID      string        `json:"id"`
+	Action  power.Action  `json:"action"`
+	Verdict power.Verdict `json:"verdict"`
+	AskedBy string        `json:"asked_by"`
+	AskedAt time.Time     `json:"asked_at"`
+	Phase   string        `json:"phase"`
+}
+
+// OpRequest asks for one operation on one node.
+type OpRequest struct {
+	ID         string           `json:"id"` // UUIDv7 chosen by the asker
+	Node       string           `json:"node"`
+	Action     power.Action     `json:"action"`
+	IfBusy     power.IfBusy     `json:"if_busy,omitempty"`
+	Boot       power.BootDevice `json:"boot,omitempty"`
+	Grace      time.Duration    `json:"grace,omitempty"` // nanoseconds
+	NoEscalate bool             `json:"no_escalate,omitempty"`
+	// Deadline is how long the operation may take from now, nanoseconds; 0: the
+	// action's own default.
+	Deadline  time.Duration `json:"deadline,omitempty"`
+	Reason    string        `json:"reason,omitempty"`
+	AskedBy   string        `json:"asked_by,omitempty"`
+	Confirmed bool          `json:"confirmed,omitempty"`
+}
+
+// AskOps is the body of POST /v1/ops. Each request stands for itself: unknown
+// nodes and refusals are told one by one in the answer, in the same order.
+type AskOps struct {
+	Ops    []OpRequest `json:"ops"`
+	DryRun bool        `json:"dry_run,omitempty"`
+}
+
+// Phases of an operation, in order. Running operations may say more after a
+// colon: "running: waiting for off".
+const (
+	PhaseTaken   = "taken"   // durable at central, not yet in the agent's journal
+	PhaseWaiting = "waiting" // accepted, another one runs
+	PhaseRunning = "running"
+	PhaseEnded   = "ended"
+)
+
+// Op is an operation with all that is known of it.
+type Op struct {
+	ID           string        `json:"id"`
+	Node         string        `json:"node"`
+	Rack         string        `json:"rack,omitempty"`
+	Action       power.Action  `json:"action"`
+	Seq          power.Seq     `json:"seq"`
+	AskedBy      string        `json:"asked_by"`
+	Origin       power.Origin  `json:"origin"`
+	Reason       string        `json:"reason"`
+	AskedAt      time.Time     `json:"asked_at"`
+	StartedAt    *time.Time    `json:"started_at"`
+	EndedAt      *time.Time    `json:"ended_at"`
+	Outcome      power.Outcome `json:"outcome"`
+	Detail       string        `json:"detail"`
+	Already      bool          `json:"already"`
+	SupersededBy string        `json:"superseded_by,omitempty"`
+	// Joined is the id of the operation whose outcome this request shares.
+	Joined   string `json:"joined,omitempty"`
+	Attempts int    `json:"attempts"`
+
+	Verdict   power.Verdict    `json:"verdict"`
+	Why       power.Reason     `json:"why,omitempty"`  // reason of the end, else of the verdict
+	Says      string           `json:"says,omitempty"` // what was found and what will happen, in words
+	Phase     string           `json:"phase"`
+	State     power.State      `json:"state,omitempty"` // what the node was last read as, at the end
+	Deadline  time.Time        `json:"deadline"`
+	IfBusy    power.IfBusy     `json:"if_busy,omitempty"`
+	Boot      power.BootDevice `json:"boot,omitempty"`
+	Grace     time.Duration    `json:"grace,omitempty"`
+	CancelBy  string           `json:"cancel_by,omitempty"`
+	AgentNote string           `json:"agent_note,omitempty"` // "agent r1 is away since ...: kept until ..."
+	Rev       int64            `json:"rev"`                  // grows with every change of any operation
+}
+
+// QueryOps is the body of POST /v1/ops/query. Empty fields do not restrict.
+type QueryOps struct {
+	IDs         []string  `json:"ids,omitempty"`
+	Nodes       []string  `json:"nodes,omitempty"`
+	Outstanding bool      `json:"outstanding,omitempty"`
+	Since       time.Time `json:"since,omitzero"` // asked at or after
+	// AfterRev and Wait make it a long poll: the answer comes when something that
+	// matches has a revision above AfterRev, or after Wait (at most 60 s).
+	AfterRev int64         `json:"after_rev,omitempty"`
+	Wait     time.Duration `json:"wait,omitempty"`
+	Limit    int           `json:"limit,omitempty"` // newest first kept; default 10,000
+}
+
+// FoundOps is the answer, in the order of the sequences.
+type FoundOps struct {
+	Ops []Op  `json:"ops"`
+	Rev int64 `json:"rev"` // give it as AfterRev next time
+}
+
+// CancelOp is the body of POST /v1/ops/{id}/cancel. The answer is the Op: ended
+// already when it had not left central, else with CancelBy set.
+type CancelOp struct {
+	AskedBy string `json:"asked_by,omitempty"`
+	Reason  string `json:"reason,omitempty"`
+}
+
+// ReadNodes is the body of POST /v1/reads: have the nodes read now. The answer
+// is []Node, when all were tried or after Wait.
+type ReadNodes struct {
+	Names []string      `json:"names"`
+	Wait  time.Duration `json:"wait,omitempty"` // default 15 s, at most 60 s
+}
+
+// Agent is an agent as `rackpower agents` shows it.
+type Agent struct {
+	Name        string     `json:"name"`
+	State       string     `json:"state"` // alive, away, never, failed (gossip)
+	SeenAt      *time.Time `json:"seen_at"`
+	Version     string     `json:"version"`
+	Nodes       int        `json:"nodes"`
+	Outstanding int        `json:"outstanding"`
+	Taken       int        `json:"taken"`    // requests waiting for the agent
+	Rev         int64      `json:"rev"`      // revision of its assignment
+	RevSeen     int64      `json:"rev_seen"` // revision that it has
+	JournalID   string     `json:"journal_id"`
+	Epoch       uint64     `json:"epoch"`
+	LSN         uint64     `json:"lsn"`
+	Alarm       string     `json:"alarm,omitempty"`
+	Address     string     `json:"address,omitempty"`
+}
+
+// Member is a member of the gossip cluster.
+type Member struct {
+	Name   string            `json:"name"`
+	Addr   string            `json:"addr"`
+	Port   int               `json:"port"`
+	Status string            `json:"status"` // alive, failed, left, leaving
+	Tags   map[string]string `json:"tags"`
+}
+
+// AuditEntry is one line of the audit trail.
+type AuditEntry struct {
+	ID      int64     `json:"id"`
+	At      time.Time `json:"at"`
+	Who     string    `json:"who"`
+	What    string    `json:"what"` // asked, accepted, refused, started, ended, cancel, status, node-add, ...
+	Node    string    `json:"node,omitempty"`
+	Op      string    `json:"op,omitempty"`
+	Why     string    `json:"why,omitempty"`
+	Outcome string    `json:"outcome,omitempty"`
+	Detail  string    `json:"detail,omitempty"`
+}
+
+// Info answers GET /v1/info.
+type Info struct {
+	ID      string `json:"id"` // of the database
+	Version string `json:"version"`
+	Schema  int64  `json:"schema"`
+	Nodes   int    `json:"nodes"`
+	Agents  int    `json:"agents"`
+	Gossip  string `json:"gossip,omitempty"` // address to join
+}

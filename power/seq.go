@@ -1,0 +1,22 @@
+package power
+
+import "time"
+
+// Seq orders requests for a node wherever they entered: a hybrid logical clock,
+// 48 bits of milliseconds since 1970 above 16 bits of counter (Kulkarni et al.,
+// "Logical Physical Clocks", 2014). Within one clock it only grows; merged on
+// every exchange, whatever was seen before is smaller than whatever comes after.
+type Seq uint64
+
+const seqCounterBits = 16
+
+// Next returns the sequence for a request that enters at wall time now, when s
+// is the largest sequence seen so far. A wall clock that went back is outrun.
+func (s Seq) Next(now time.Time) Seq {
+	return max(s+1, seqAt(now))
+}
+
+// Time is the wall time within the sequence, to the millisecond.
+func (s Seq) Time() time.Time { return time.UnixMilli(int64(s >> seqCounterBits)) }
+
+func seqAt(t time.Time) Seq { return Seq(max(t.UnixMilli(), 0)) << seqCounterBits }

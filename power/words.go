@@ -1,0 +1,89 @@
+package power
+
+import (
+	"fmt"
+	"strings"
+	"time"
+)
+
+// Describe says in words what a request found and what will happen, for the one
+// who asked: "cycle (asked by admin, 4 s ago) in progress; off next". lane is
+// what Decide was given.
+func Describe(d Decision, lane Lane, req Op, now time.Time) string {
+	found := ""
+	for _, h := range lane.Outstanding {
+		if h.Op.ID == d.With {
+			found = fmt.Sprintf("%s (asked by %s, %s ago) %s", h.Op.Action, h.Op.AskedBy, Ago(now.Sub(h.Op.AskedAt)), phrase(h))
+		}
+	}
+	switch d.Verdict {
+	case Start:
+		return fmt.Sprintf("nothing outstanding; %s starts", req.Action)
+	case Join:
+		if d.Reason == ReasonRepeat {
+			return fmt.Sprintf("%s; this request was accepted before", found)
+		}
+		return fmt.Sprintf("%s; joined", found)
+	case Hasten:
+		return fmt.Sprintf("%s; its grace ends now", found)
+	case Follow:
+		return fmt.Sprintf("%s; %s next", found, req.Action)
+	case SupersedeIt:
+		if d.Cancels != "" {
+			return fmt.Sprintf("%s, being cancelled; %s next", found, req.Action)
+		}
+		return fmt.Sprintf("%s; %s next, %s superseded", found, req.Action, count(len(d.Supersedes), "waiting operation"))
+	case QueueIt:
+		return fmt.Sprintf("%s; %s waits as number %d", found, req.Action, len(lane.Outstanding)+1)
+	}
+	switch d.Reason {
+	case ReasonStale:
+		return fmt.Sprintf("a newer request (of %s) was accepted for this node before; this older one is refused", lane.LastSeq.Time().UTC().Format(time.RFC3339))
+	case ReasonQueueFull:
+		return fmt.Sprintf("%d operations are outstanding on this node, which is the limit; ask again later", len(lane.Outstanding))
+	case ReasonBusy:
+		return fmt.Sprintf("%s; refused because busy", found)
+	default:
+		return string(d.Reason)
+	}
+}
+
+func phrase(h Held) string {
+	switch {
+	case h.Cancelling:
+		return "is being cancelled"
+	case h.Running:
+		return "in progress"
+	default:
+		return "waiting"
+	}
+}
+
+func count(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}
+
+// Ago writes a duration as people say it: "4 s", "3 min", "2 h", "5 d".
+func Ago(d time.Duration) string {
+	switch {
+	case d < time.Second:
+		return "0 s"
+	case d < 2*time.Minute:
+		return fmt.Sprintf("%d s", int(d.Seconds()))
+	case d < 2*time.Hour:
+		return fmt.Sprintf("%d min", int(d.Minutes()))
+	case d < 48*time.Hour:
+		return fmt.Sprintf("%d h", int(d.Hours()))
+	default:
+		return fmt.Sprintf("%d d", int(d.Hours()/24))
+	}
+}
+
+// RefusedAgainstDesired words the refusal of a request that the monitor would undo.
+func RefusedAgainstDesired(a Action, status Status, want Want) string {
+	how := strings.TrimSpace("status " + string(status))
+	return fmt.Sprintf("%s is against the desired state: %s wants the node %s and the monitor would undo it; change the status first (rackpower node set-status NODE STATUS)", a, how, want)
+}
