@@ -1,0 +1,58 @@
+# Verbs: build test race lint fuzz bench demo install deps. See README.md.
+SHELL := /bin/bash
+GO ?= go
+BIN := bin
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+LDFLAGS := -s -w -X main.version=$(VERSION)
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+FUZZTIME ?= 20s
+DESTDIR ?=
+PREFIX ?= /usr/local
+
+.PHONY: build test race lint fuzz bench demo install deps clean
+
+build:
+	@mkdir -p $(BIN)
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/rackpower ./cmd/rackpower
+	CGO_ENABLED=1 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/rackpower-central ./cmd/rackpower-central
+
+# What the tests can use beyond Go and a C compiler. Installed when that is
+# possible without asking; otherwise said, and the checks that need it are left out.
+TOOLS := ipmi_sim:openipmi ipmitool:ipmitool ipmipower:freeipmi-tools systemd-analyze:systemd
+deps:
+	@missing=(); for t in $(TOOLS); do PATH="$$PATH:/usr/sbin:/sbin" command -v "$${t%%:*}" >/dev/null || missing+=("$${t##*:}"); done; \
+	if [ $${#missing[@]} -eq 0 ]; then exit 0; fi; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  echo "installing for the tests: $${missing[*]}"; \
+	  (apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "$${missing[@]}") >/dev/null 2>&1 && exit 0; \
+	fi; \
+	echo "LEFT OUT: the checks that need $${missing[*]} (Debian packages; install them to have these checks run)"
+
+test: deps build
+	PATH="$$PATH:/usr/sbin:/sbin" $(GO) test -timeout 9m ./...
+
+race: deps build
+	PATH="$$PATH:/usr/sbin:/sbin" $(GO) test -race -timeout 20m ./...
+
+lint:
+	@out=$$(gofmt -l $$(git ls-files '*.go')); if [ -n "$$out" ]; then echo "not formatted: $$out"; exit 1; fi
+	$(GO) vet ./...
+	$(GO) run $(STATICCHECK) ./...
+	@if command -v golangci-lint >/dev/null; then golangci-lint run; else echo "LEFT OUT: golangci-lint is not installed"; fi
+
+# Each fuzz target in turn, for FUZZTIME.
+fuzz:
+	@set -e; for p in $$($(GO) list ./...); do for f in $$($(GO) test -list '^Fuzz' $$p | grep ^Fuzz || true); do \
+	  echo "== $$p $$f"; $(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) $$p; done; done
+
+bench: deps
+	PATH="$$PATH:/usr/sbin:/sbin" $(GO) test -run '^$$' -bench . -benchtime 1s ./...
+
+demo: build
+	$(BIN)/rackpower demo
+
+install: build
+	systemd/install.sh "$(DESTDIR)" "$(PREFIX)" "$(BIN)"
+
+clean:
+	rm -rf $(BIN)

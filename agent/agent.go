@@ -1,0 +1,362 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+
+	"rackpower/central/api"
+	"rackpower/journal"
+	"rackpower/power"
+)
+
+// appender is what keeps the assignment.
+type appender interface {
+	Append(entries ...journal.Entry) (lsn uint64, err error)
+}
+
+// opLog is what the agent needs of its journal of operations.
+type opLog interface {
+	appender
+	Live() []journal.Record
+	ID() string
+	Epoch() uint64
+	LSN() uint64
+	Err() error
+	Close() error
+}
+
+// Agent is the daemon of one rack. New opens and replays its journal, Run works
+// until its context ends. Submit, Cancel and the queries may be called by many
+// goroutines from New to the end of Run.
+type Agent struct {
+	cfg      Config
+	logger   *slog.Logger
+	log      opLog
+	assignLg *journal.Journal
+	assigned *assigned
+	outbox   *outbox
+	readings *readings
+	bmcs     *bmcs
+	clock    *clock
+	schedule schedule
+
+	ctx    context.Context // ends when lanes are to stop at their next safe point
+	stop   context.CancelCauseFunc
+	look   chan []string // nodes that are to be read and compared now
+	gossip chan struct{} // a token: something changed that gossip tells
+
+	mu     sync.Mutex
+	lanes  map[string]*lane
+	closed bool
+	wg     sync.WaitGroup // lane goroutines and reads
+
+	link linkState
+}
+
+// New opens the agent's directory and replays what is outstanding. Nothing is
+// done to any node before Run.
+func New(cfg Config) (*Agent, error) {
+	cfg = cfg.withDefaults()
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	sched, err := parseSchedule(cfg.Monitor)
+	if err != nil {
+		return nil, err
+	}
+	a := &Agent{
+		cfg: cfg, logger: cfg.Logger, outbox: newOutbox(cfg.Timing.KeepEnded), clock: &clock{}, schedule: sched,
+		bmcs:  &bmcs{all: map[string]*bmc{}, dial: cfg.Dial, t: cfg.Timing},
+		lanes: map[string]*lane{}, look: make(chan []string, 64), gossip: make(chan struct{}, 1),
+	}
+	a.readings = newReadings(a.changed)
+	a.ctx, a.stop = context.WithCancelCause(context.Background())
+	if err := a.open(); err != nil {
+		return nil, errors.Join(err, a.Close())
+	}
+	return a, nil
+}
+
+func (a *Agent) open() (err error) {
+	alarm := func(al journal.Alarm) {
+		a.logger.Error("journal alarm", "alarm", fmt.Sprint(al))
+		a.link.setAlarm(fmt.Sprint(al))
+	}
+	open := func(sub string) (*journal.Journal, error) {
+		return journal.Open(journal.Config{Dir: filepath.Join(a.cfg.Dir, sub), Owner: a.cfg.Name, Logger: a.logger, OnAlarm: alarm})
+	}
+	operations, err := open("journal")
+	if err != nil {
+		return fmt.Errorf("cannot open the journal: %w", err)
+	}
+	a.log = operations
+	if a.cfg.wrapLog != nil {
+		a.log = a.cfg.wrapLog(a, operations)
+	}
+	if a.assignLg, err = open("assigned"); err != nil {
+		return fmt.Errorf("cannot open the assignment: %w", err)
+	}
+	if a.assigned, err = loadAssigned(a.assignLg, a.assignLg.Live()); err != nil {
+		return err
+	}
+	if err := a.replay(a.log.Live()); err != nil {
+		return err
+	}
+	a.logger.Info("journal replayed", "epoch", a.log.Epoch(), "lsn", a.log.LSN(), "outstanding", len(a.outbox.unacknowledged()), "nodes", len(a.assigned.all()))
+	return nil
+}
+
+// Close releases the directory of an agent whose Run has returned or was never
+// called. It may be called twice.
+func (a *Agent) Close() error {
+	a.stop(errStopping)
+	var errs []error
+	if a.log != nil {
+		errs = append(errs, a.log.Close())
+	}
+	if a.assignLg != nil {
+		errs = append(errs, a.assignLg.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// Run works until ctx ends, then lets every operation come to its next safe point
+// and returns. control may be nil: no control socket. A journal that cannot go on
+// ends Run with an error; a restart is then the remedy.
+func (a *Agent) Run(ctx context.Context, control net.Listener) error {
+	var parts sync.WaitGroup
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	context.AfterFunc(ctx, func() { a.stop(errStopping) })
+	stopped := context.AfterFunc(a.ctx, func() { cancel(context.Cause(a.ctx)) })
+	defer stopped()
+
+	for _, part := range []func(context.Context){a.monitor, a.bmcs.tend, a.tellGossip} {
+		parts.Go(func() { part(ctx) })
+	}
+	if a.cfg.Central != nil {
+		parts.Go(func() { a.syncCentral(ctx) })
+	} else {
+		parts.Go(func() { a.reportToNobody(ctx) })
+	}
+	if control != nil {
+		parts.Go(func() { a.serveControl(ctx, control) })
+	}
+	a.resume()
+	<-ctx.Done()
+	a.mu.Lock()
+	a.closed = true
+	a.mu.Unlock()
+	a.wg.Wait()
+	parts.Wait()
+	closing, done := context.WithTimeout(context.Background(), 2*time.Second)
+	defer done()
+	a.bmcs.closeAll(closing)
+	if err := a.log.Err(); err != nil {
+		return fmt.Errorf("the journal failed: %w", err)
+	}
+	return nil
+}
+
+// resume sets the replayed lanes to work.
+func (a *Agent) resume() {
+	for _, l := range a.allLanes() {
+		l.mu.Lock()
+		l.kick()
+		l.mu.Unlock()
+	}
+}
+
+func (a *Agent) stopping() bool { return a.ctx.Err() != nil }
+
+// begin counts a goroutine that Run waits for; false: the agent has stopped.
+func (a *Agent) begin() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.closed || a.stopping() {
+		return false
+	}
+	a.wg.Add(1)
+	return true
+}
+
+func (a *Agent) done() { a.wg.Done() }
+
+// journalFailed stops the agent when its journal can take no more records at all.
+func (a *Agent) journalFailed() {
+	if err := a.log.Err(); err != nil {
+		a.stop(fmt.Errorf("%w: %w", errStopping, err))
+	}
+}
+
+func (a *Agent) lane(node string) *lane {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	l := a.lanes[node]
+	if l == nil {
+		l = newLane(a, node)
+		a.lanes[node] = l
+	}
+	return l
+}
+
+func (a *Agent) allLanes() []*lane {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	list := make([]*lane, 0, len(a.lanes))
+	for _, l := range a.lanes {
+		list = append(list, l)
+	}
+	return list
+}
+
+// Submit decides on a request. When it returns without error the answer is final:
+// accepted and durable, joined, or refused (End is then set). It is harmless to
+// submit a request again. An error means that nothing was accepted.
+func (a *Agent) Submit(op power.Op) (api.OpReport, error) {
+	now := time.Now()
+	if op.Seq == 0 {
+		op.Seq = a.clock.next(now)
+	} else {
+		a.clock.merge(op.Seq)
+	}
+	op = op.WithDefaults(now)
+	if err := op.Validate(); err != nil {
+		return api.OpReport{}, api.Problemf(api.CodeBadRequest, "%v", err)
+	}
+	l := a.lane(op.Node)
+	if r, known := l.isKnown(op.ID); known {
+		return r, nil
+	}
+	n, ok := a.assigned.get(op.Node)
+	switch {
+	case !ok:
+		return refusal(op, power.ReasonNoNode, fmt.Sprintf("node %s is not assigned to agent %s", op.Node, a.cfg.Name)), nil
+	case op.Origin == power.FromLocal && n.Desired.Conflicts(op.Action):
+		return refusal(op, power.ReasonDesired, power.RefusedAgainstDesired(op.Action, n.Status, n.Desired.Want)), nil
+	}
+	return l.submit(op)
+}
+
+func refusal(op power.Op, reason power.Reason, text string) api.OpReport {
+	return api.OpReport{
+		Op: op, Verdict: power.RefuseIt, Reason: reason, Says: text, Phase: api.PhaseEnded,
+		End: &power.End{Outcome: power.Refused, Reason: reason, Detail: text, At: time.Now()},
+	}
+}
+
+func (l *lane) isKnown(id string) (api.OpReport, bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.known(id)
+}
+
+// Cancel ends an operation at its next safe point.
+func (a *Agent) Cancel(c api.Cancel) (api.OpReport, error) {
+	r, ok := a.outbox.find(c.ID)
+	if !ok {
+		return r, api.Problemf(api.CodeNotFound, "no operation %s is known here", c.ID)
+	}
+	return a.lane(r.Op.Node).cancelOp(c)
+}
+
+// changed tells gossip, soon, that something moved.
+func (a *Agent) changed() {
+	select {
+	case a.gossip <- struct{}{}:
+	default:
+	}
+}
+
+// tellGossip publishes the rack's power whenever it changed, at most a few times a
+// second.
+func (a *Agent) tellGossip(ctx context.Context) {
+	if a.cfg.Gossip == nil {
+		return
+	}
+	for {
+		a.cfg.Gossip.SetNodes(a.views())
+		if wait(ctx, 250*time.Millisecond) != nil {
+			return
+		}
+		select {
+		case <-a.gossip:
+		case <-time.After(30 * time.Second):
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func (a *Agent) views() []NodeView {
+	nodes := a.assigned.all()
+	views := make([]NodeView, 0, len(nodes))
+	for _, n := range nodes {
+		v := NodeView{Name: n.Name, Reading: a.readings.get(n.Name)}
+		if out := a.lane(n.Name).outstanding(); len(out) > 0 {
+			v.Op = out[0].Op.Action
+		}
+		views = append(views, v)
+	}
+	return views
+}
+
+// Summary says in a line how the agent is, for systemd's STATUS.
+func (a *Agent) Summary() string {
+	outstanding := 0
+	for _, l := range a.allLanes() {
+		outstanding += len(l.outstanding())
+	}
+	return fmt.Sprintf("%d nodes, %d operations outstanding, %d to report, central %s", len(a.assigned.all()), outstanding, a.outbox.waiting(), a.link.String())
+}
+
+// Alive reports whether the agent's loops turn: the journal takes records and no
+// lock is stuck. It is what the watchdog asks.
+func (a *Agent) Alive() bool {
+	_ = a.allLanes()
+	_ = a.outbox.waiting()
+	return a.log.Err() == nil
+}
+
+// JournalEpoch is how often this agent's journal was opened.
+func (a *Agent) JournalEpoch() uint64 { return a.log.Epoch() }
+
+// clock is the hybrid logical clock that orders requests.
+type clock struct {
+	mu  sync.Mutex
+	max power.Seq
+}
+
+func (c *clock) next(now time.Time) power.Seq {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.max = c.max.Next(now)
+	return c.max
+}
+
+func (c *clock) merge(s power.Seq) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.max = max(c.max, s)
+}
+
+func (c *clock) now() power.Seq {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.max
+}
+
+// newID is a fresh UUIDv7.
+func newID() string { return uuid.Must(uuid.NewV7()).String() }
+
+// compareNames sorts node names: by text, which zero-padded numbers are made for.
+func compareNames(a, b string) int { return strings.Compare(a, b) }

@@ -1,0 +1,220 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"rackpower/power"
+)
+
+// authFailuresToOpen is after how many refused log-ins a BMC is left alone:
+// further ones would lock the account.
+const authFailuresToOpen = 2
+
+// bmc is one BMC: a lock that lets one exchange happen at a time, and the
+// connection that is kept between them. Nodes behind one BMC share it.
+type bmc struct {
+	key      string
+	dial     power.Dialer
+	exchange time.Duration // bound on one exchange
+	keep     time.Duration
+	turn     chan struct{} // holds one token: whoever has it talks to the BMC
+
+	// below: owned by the holder of the token
+	endpoint power.Endpoint
+	driver   power.Driver
+	lastUsed time.Time
+	auth     int // log-ins refused in a row
+}
+
+func newBMC(ep power.Endpoint, dial power.Dialer, t Timing) *bmc {
+	b := &bmc{key: ep.Key(), dial: dial, exchange: t.Exchange, keep: t.KeepSession, turn: make(chan struct{}, 1), endpoint: ep}
+	b.turn <- struct{}{}
+	return b
+}
+
+// acquire waits for the BMC's turn. ctx ends the wait.
+func (b *bmc) acquire(ctx context.Context) error {
+	select {
+	case <-b.turn:
+	default:
+		select {
+		case <-b.turn:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+	if ctx.Err() != nil {
+		b.release()
+		return context.Cause(ctx)
+	}
+	return nil
+}
+
+func (b *bmc) release() { b.turn <- struct{}{} }
+
+// with runs fn with a connected driver while nobody else talks to the BMC. ctx
+// ends the wait for the turn and is looked at again before fn; what fn then does
+// runs to its own end, within the exchange bound, whatever becomes of ctx. force
+// lets one log-in through although earlier ones were refused.
+func (b *bmc) with(ctx context.Context, ep power.Endpoint, force bool, fn func(context.Context, power.Driver) error) error {
+	if err := b.acquire(ctx); err != nil {
+		return err
+	}
+	defer b.release()
+	if ep != b.endpoint {
+		b.drop()
+		b.endpoint, b.auth = ep, 0
+	}
+	if b.auth >= authFailuresToOpen && !force {
+		return &power.Error{Kind: power.KindAuth, Op: "log in", Err: fmt.Errorf("not tried: the BMC refused user or password %d times; correct them (rackpower node add --update)", b.auth)}
+	}
+	inner, cancel := context.WithTimeout(context.WithoutCancel(ctx), b.exchange)
+	defer cancel()
+	if err := b.connect(inner); err != nil {
+		return err
+	}
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	err := fn(inner, b.driver)
+	b.lastUsed = time.Now()
+	b.learn(err)
+	if b.keep < 0 {
+		b.drop()
+	}
+	return err
+}
+
+// state reads the power, once more over a new connection when a kept one turns
+// out to be dead: BMCs forget sessions.
+func (b *bmc) state(ctx context.Context, ep power.Endpoint, force bool) (power.State, error) {
+	var state power.State
+	for try := 0; ; try++ {
+		kept := false
+		err := b.with(ctx, ep, force && try == 0, func(ctx context.Context, d power.Driver) (err error) {
+			kept = !b.lastUsed.IsZero()
+			state, err = d.State(ctx)
+			return err
+		})
+		var de *power.Error
+		if err == nil || try > 0 || !kept || !errors.As(err, &de) || !de.Lost || ctx.Err() != nil {
+			return state, err
+		}
+	}
+}
+
+func (b *bmc) connect(ctx context.Context) error {
+	if b.driver != nil && b.keep > 0 && time.Since(b.lastUsed) > b.keep {
+		b.drop()
+	}
+	if b.driver != nil {
+		return nil
+	}
+	d, err := b.dial(ctx, b.endpoint)
+	if err != nil {
+		b.learn(err)
+		return err
+	}
+	b.driver, b.auth, b.lastUsed = d, 0, time.Time{}
+	return nil
+}
+
+func (b *bmc) learn(err error) {
+	var de *power.Error
+	if err == nil || !errors.As(err, &de) {
+		return
+	}
+	if de.Kind == power.KindAuth {
+		b.auth++
+	}
+	if de.Lost || de.Kind == power.KindAuth || de.Kind == power.KindUnreachable {
+		b.drop()
+	}
+}
+
+// drop ends the connection. Only the holder of the token calls it.
+func (b *bmc) drop() {
+	if b.driver != nil {
+		_ = b.driver.Close()
+		b.driver, b.lastUsed = nil, time.Time{}
+	}
+}
+
+// closeIdle ends a connection that was not used for the time it is kept, unless
+// somebody is using the BMC now.
+func (b *bmc) closeIdle() {
+	select {
+	case <-b.turn:
+		defer b.release()
+		if b.driver != nil && time.Since(b.lastUsed) > b.keep {
+			b.drop()
+		}
+	default:
+	}
+}
+
+// bmcs holds the BMCs of a rack by their key.
+type bmcs struct {
+	mu   sync.Mutex
+	all  map[string]*bmc
+	dial power.Dialer
+	t    Timing
+}
+
+func (s *bmcs) get(ep power.Endpoint) *bmc {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	b := s.all[ep.Key()]
+	if b == nil {
+		b = newBMC(ep, s.dial, s.t)
+		s.all[ep.Key()] = b
+	}
+	return b
+}
+
+func (s *bmcs) list() []*bmc {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	list := make([]*bmc, 0, len(s.all))
+	for _, b := range s.all {
+		list = append(list, b)
+	}
+	return list
+}
+
+// tend closes idle sessions until ctx ends.
+func (s *bmcs) tend(ctx context.Context) {
+	if s.t.KeepSession <= 0 {
+		return
+	}
+	tick := time.NewTicker(max(s.t.KeepSession/4, time.Second))
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			for _, b := range s.list() {
+				b.closeIdle()
+			}
+		}
+	}
+}
+
+// closeAll ends all sessions; exchanges under way are waited for until ctx ends.
+func (s *bmcs) closeAll(ctx context.Context) {
+	var wg sync.WaitGroup
+	for _, b := range s.list() {
+		wg.Go(func() {
+			if b.acquire(ctx) == nil {
+				b.drop()
+				b.release()
+			}
+		})
+	}
+	wg.Wait()
+}

@@ -1,0 +1,144 @@
+package agent
+
+import (
+	"fmt"
+	"log/slog"
+	"time"
+
+	"rackpower/central/api"
+	"rackpower/power"
+)
+
+// Timing bounds the waits around commands. The zero value of a field means its
+// default; tests shorten them.
+type Timing struct {
+	// Verify holds how long the state is read after the first, second and third
+	// command before the next is sent, or the operation fails. Its length is how
+	// often a command is sent at most. Default 30 s, 60 s, 90 s.
+	Verify []time.Duration
+	// FirstLook is the wait before the first read after a command; waits grow by
+	// half up to LongLook. Default 250 ms and 5 s.
+	FirstLook, LongLook time.Duration
+	// Unreachable is how long a BMC may give no answer before the operation
+	// fails. Default 60 s.
+	Unreachable time.Duration
+	// Retry is the first wait before a failed read is tried again; it doubles up to
+	// LongRetry. Default 500 ms and 10 s.
+	Retry, LongRetry time.Duration
+	// MinOff is how long a cycle leaves a node off. Default 5 s.
+	MinOff time.Duration
+	// Exchange bounds one exchange with a BMC, whatever the driver does. Default 30 s.
+	Exchange time.Duration
+	// KeepSession is how long an idle session to a BMC is kept. Default 20 s;
+	// negative: sessions are closed after each use.
+	KeepSession time.Duration
+	// BMCReset is how long a BMC may take to come back. Default power.WaitForBMC.
+	BMCReset time.Duration
+	// Settle is how long the monitor leaves a node alone after it was changed.
+	// Default 60 s.
+	Settle time.Duration
+	// KeepEnded is how long ended operations are remembered for questions at the
+	// rack's socket. Default 1 h.
+	KeepEnded time.Duration
+}
+
+func (t Timing) withDefaults() Timing {
+	if len(t.Verify) == 0 {
+		t.Verify = []time.Duration{30 * time.Second, 60 * time.Second, 90 * time.Second}
+	}
+	for _, f := range []struct {
+		field *time.Duration
+		value time.Duration
+	}{
+		{&t.FirstLook, 250 * time.Millisecond}, {&t.LongLook, 5 * time.Second},
+		{&t.Unreachable, time.Minute}, {&t.Retry, 500 * time.Millisecond}, {&t.LongRetry, 10 * time.Second},
+		{&t.MinOff, 5 * time.Second}, {&t.Exchange, 30 * time.Second}, {&t.KeepSession, 20 * time.Second},
+		{&t.BMCReset, power.WaitForBMC}, {&t.Settle, time.Minute}, {&t.KeepEnded, time.Hour},
+	} {
+		if *f.field == 0 {
+			*f.field = f.value
+		}
+	}
+	return t
+}
+
+// Config is what an agent needs. Name, Dir and Dial have no default.
+type Config struct {
+	Name    string // of the agent and of its rack
+	Dir     string // its own state directory
+	Version string
+	Dial    power.Dialer
+	// Central is nil for an agent that works without one.
+	Central *api.Client
+	// Monitor is the cron expression of the readings. Default "@every 60s"; "off"
+	// reads nothing by itself.
+	Monitor string
+	// Workers bounds the readings under way at once. Default 128.
+	Workers int
+	// Gossip is told of what changes; nil: nobody is. GossipAddr goes to central.
+	Gossip     Gossip
+	GossipAddr string
+	Timing     Timing
+	Logger     *slog.Logger
+
+	wrapLog func(*Agent, opLog) opLog // tests put a failing disk or a crash here
+}
+
+// Gossip is what the agent needs of the cluster of agents.
+type Gossip interface {
+	// SetNodes publishes the power of all nodes of this rack. It does not block.
+	SetNodes([]NodeView)
+	// Members lists the cluster.
+	Members() []api.Member
+	// Peers is the power of the whole fleet as known from gossip.
+	Peers() []PeerNode
+	// Join asks to join at the addresses, in the background.
+	Join(addrs ...string)
+}
+
+// NodeView is a node's power as the agent knows it.
+type NodeView struct {
+	Name string
+	power.Reading
+	Op power.Action // under way; empty: none
+}
+
+// PeerNode is a node's power as gossip knows it.
+type PeerNode struct {
+	Node        string       `json:"node"`
+	Owner       string       `json:"owner"`
+	OwnerStatus string       `json:"owner_status"`
+	State       power.State  `json:"state"`
+	Reach       power.Reach  `json:"reach"`
+	AgeMS       int64        `json:"age_ms"` // since the state was read; -1: never
+	RecordMS    int64        `json:"record_age_ms"`
+	Op          power.Action `json:"op,omitempty"`
+}
+
+// Validate says what is wrong with the configuration.
+func (c Config) Validate() error {
+	switch {
+	case c.Name == "":
+		return fmt.Errorf("an agent needs a name (--name)")
+	case c.Dir == "":
+		return fmt.Errorf("an agent needs a directory for its state (--data)")
+	case c.Dial == nil:
+		return fmt.Errorf("an agent needs a power driver")
+	}
+	_, err := parseSchedule(c.Monitor)
+	return err
+}
+
+func (c Config) withDefaults() Config {
+	c.Timing = c.Timing.withDefaults()
+	if c.Monitor == "" {
+		c.Monitor = DefaultMonitor
+	}
+	if c.Workers == 0 {
+		c.Workers = 128
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	return c
+}

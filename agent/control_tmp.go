@@ -1,0 +1,8 @@
+package agent
+
+import (
+	"context"
+	"net"
+)
+
+func (a *Agent) serveControl(ctx context.Context, l net.Listener) {}

@@ -1,0 +1,23 @@
+// Package agent is the daemon of a rack: the only one that talks to its BMCs.
+//
+// Whatever asks for power (central, a person at the rack's own socket, the
+// monitor, the journal after a crash) comes in through [Agent.Submit]:
+//
+//	Submit -> lane (one per node) -> power.Decide -> journal "accepted" -> answer
+//	                 |
+//	                 +-> one operation at a time: started, sending, sent, ended
+//	                          |
+//	                          +-> bmc (one lock and one session per BMC) -> driver
+//
+// A request is answered only after the journal holds it. Every command is in the
+// journal before it leaves ("sending") and once more with its answer ("sent"), so
+// that a restart knows what may have reached the BMC. What has ended stays in the
+// journal until central has acknowledged it ("reported"): the journal is the
+// outbox.
+//
+// The files: lane.go takes and orders requests, execute.go carries one operation
+// out, replay.go turns the journal back into lanes, bmc.go owns connections,
+// outbox.go and sync.go talk to central, plan.go and monitor.go enforce desired
+// states, control.go serves the rack's own socket, assigned.go keeps what central
+// assigned. README.md lists the journal records.
+package agent

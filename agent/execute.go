@@ -1,0 +1,538 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"rackpower/journal"
+	"rackpower/power"
+)
+
+// execution carries one operation out. It runs in one goroutine; between two of
+// its commands lie the safe points, where it looks whether it should go on.
+type execution struct {
+	l    *lane
+	a    *Agent
+	t    *task
+	op   power.Op
+	h    *history
+	time Timing
+	bmc  *bmc
+	ep   power.Endpoint
+	// force lets the first log-in pass an open breaker: a person asked.
+	force bool
+	seen  power.State // last read, for the end's words
+	note  string      // added to the end's detail
+}
+
+// endError ends an execution with an outcome other than success.
+type endError struct{ end power.End }
+
+func (e endError) Error() string { return string(e.end.Outcome) + ": " + e.end.Detail }
+
+func fail(reason power.Reason, format string, args ...any) error {
+	return endError{power.End{Outcome: power.Failed, Reason: reason, Detail: fmt.Sprintf(format, args...)}}
+}
+
+func newExecution(l *lane, t *task) *execution {
+	return &execution{l: l, a: l.a, t: t, op: t.op, h: &t.history, time: l.a.cfg.Timing, force: t.op.Origin != power.FromMonitor, seen: power.Unknown}
+}
+
+// run carries the operation out and returns its end. An error means that the agent
+// is stopping and the operation goes on at its next start.
+func (x *execution) run(ctx context.Context) (power.End, error) {
+	reason, err := x.carryOut(ctx)
+	end, unfinished := x.conclude(reason, err)
+	if unfinished != nil {
+		return power.End{}, unfinished
+	}
+	end.At, end.Attempts, end.State = time.Now(), x.h.attempts, x.seen
+	if x.note != "" {
+		if end.Detail != "" {
+			end.Detail += "; "
+		}
+		end.Detail += x.note
+	}
+	return end, nil
+}
+
+// conclude turns the way in which carryOut ended into an end.
+func (x *execution) conclude(reason power.Reason, err error) (power.End, error) {
+	var ended endError
+	var stopped stopError
+	switch {
+	case err == nil:
+		return power.End{Outcome: power.Succeeded, Reason: reason, Already: reason == power.ReasonAlready}, nil
+	case errors.As(err, &ended):
+		return ended.end, nil
+	case errors.As(err, &stopped):
+		if stopped.why.SupersededBy == "" {
+			return cancelled(stopped.why, time.Now(), x.where()), nil
+		}
+		return power.End{
+			Outcome: power.Superseded, Reason: power.ReasonNewer, SupersededBy: stopped.why.SupersededBy,
+			Detail: fmt.Sprintf("superseded by a newer request of %s; %s", stopped.why.By, x.where()),
+		}, nil
+	case errors.Is(err, errDeadline):
+		return expired(time.Now(), x.where()), nil
+	case errors.Is(err, errStopping), errors.Is(err, context.Canceled):
+		return power.End{}, errStopping
+	default:
+		kind := power.KindOf(err)
+		return power.End{Outcome: power.Failed, Reason: power.ReasonOf(kind), Detail: err.Error()}, nil
+	}
+}
+
+// where says what had happened when an operation was stopped.
+func (x *execution) where() string {
+	did := "no command was sent"
+	if x.h.attempts > 0 {
+		did = "commands had been sent"
+	}
+	if x.seen == power.Unknown {
+		return did
+	}
+	return did + ", the node was last read " + string(x.seen)
+}
+
+func (x *execution) carryOut(ctx context.Context) (power.Reason, error) {
+	if err := x.interrupted(); err != nil {
+		return "", err
+	}
+	if ctx.Err() != nil {
+		return "", context.Cause(ctx)
+	}
+	ep, err := x.a.endpoint(x.l.node)
+	if err != nil {
+		return "", err
+	}
+	x.ep, x.bmc = ep, x.a.bmcs.get(ep)
+	switch x.op.Action {
+	case power.ActOn:
+		return x.on(ctx)
+	case power.ActOff:
+		return x.reach(ctx, power.Off, power.PowerOff)
+	case power.ActSoftOff:
+		return x.softOff(ctx)
+	case power.ActCycle:
+		return x.cycle(ctx)
+	case power.ActReset:
+		return x.once(ctx, power.HardReset)
+	case power.ActDiag:
+		return x.once(ctx, power.PulseDiag)
+	default:
+		return x.bmcReset(ctx)
+	}
+}
+
+// interrupted ends an operation whose command may have left before a crash and
+// must not leave again.
+func (x *execution) interrupted() error {
+	if !x.op.Action.Once() || x.h.pending == "" && x.h.refused == nil {
+		return nil
+	}
+	if r := x.h.refused; r != nil {
+		return x.answered(r.Command, &power.Error{Kind: r.Error, Sent: true, Op: string(r.Command), Err: errors.New(r.Text)})
+	}
+	return endError{power.End{
+		Outcome: power.Indeterminate, Reason: power.ReasonInterrupted,
+		Detail: fmt.Sprintf("the agent was interrupted between sending %s and its answer; it may have reached the BMC and is not sent again", x.h.pending),
+	}}
+}
+
+func (x *execution) on(ctx context.Context) (power.Reason, error) {
+	if err := x.boot(ctx); err != nil {
+		return "", err
+	}
+	return x.reach(ctx, power.On, power.PowerOn)
+}
+
+// boot sets the boot device, where one was asked for and power was not yet given.
+func (x *execution) boot(ctx context.Context) error {
+	if x.op.Boot == power.BootNone || x.h.sendings[power.PowerOn]+x.h.sendings[power.HardReset] > 0 {
+		return nil
+	}
+	x.l.setPhase(x.t, "setting boot device "+string(x.op.Boot))
+	err := x.persist(ctx, func() error {
+		return x.bmc.with(ctx, x.ep, x.force, func(ctx context.Context, d power.Driver) error { return d.SetBoot(ctx, x.op.Boot) })
+	})
+	if err != nil && !stops(ctx, err) {
+		return fail(power.ReasonOf(power.KindOf(err)), "cannot set boot device %s: %v", x.op.Boot, err)
+	}
+	return err
+}
+
+// reach brings the node to the target with cmd: nothing is sent when it is there,
+// and a command is sent again only after reads that show the old state.
+func (x *execution) reach(ctx context.Context, target power.State, cmd power.Command) (power.Reason, error) {
+	state, err := x.read(ctx)
+	if err != nil {
+		return "", err
+	}
+	if state == target {
+		if x.h.attempts == 0 {
+			return power.ReasonAlready, nil
+		}
+		return power.ReasonVerified, nil
+	}
+	for {
+		n := x.h.sendings[cmd]
+		if n > 0 {
+			// Sent in this process or, by the journal, in an earlier one: BMCs report
+			// late, so look before anything is sent again.
+			window := x.time.Verify[min(n, len(x.time.Verify))-1]
+			reached, err := x.await(ctx, target, window)
+			if err != nil || reached {
+				return power.ReasonVerified, err
+			}
+		}
+		if n >= len(x.time.Verify) {
+			return "", fail(power.ReasonNotReached, "still %s after %s was sent %d times", x.seen, cmd, n)
+		}
+		if err := x.send(ctx, cmd); err != nil {
+			return "", err
+		}
+	}
+}
+
+// await reads with growing waits until the target is seen or the window is over.
+func (x *execution) await(ctx context.Context, target power.State, window time.Duration) (bool, error) {
+	x.l.setPhase(x.t, "waiting for "+string(target))
+	until := time.Now().Add(window)
+	for pause := x.time.FirstLook; ; pause = min(pause*3/2, x.time.LongLook) {
+		if err := wait(ctx, pause); err != nil {
+			return false, err
+		}
+		state, err := x.read(ctx)
+		if err != nil || state == target {
+			return state == target, err
+		}
+		if !time.Now().Before(until) {
+			return false, nil
+		}
+	}
+}
+
+func (x *execution) cycle(ctx context.Context) (power.Reason, error) {
+	if x.h.offSeen.IsZero() {
+		state, err := x.read(ctx)
+		if err != nil {
+			return "", err
+		}
+		if state == power.Off && x.h.sendings[power.PowerOff] == 0 {
+			return x.on(ctx)
+		}
+		if err := x.boot(ctx); err != nil {
+			return "", err
+		}
+		if _, err := x.reach(ctx, power.Off, power.PowerOff); err != nil {
+			return "", err
+		}
+		if err := x.offSeen(ctx); err != nil {
+			return "", err
+		}
+	}
+	x.l.setPhase(x.t, "off, waiting to power on")
+	if err := wait(ctx, time.Until(x.h.offSeen.Add(x.time.MinOff))); err != nil {
+		return "", err
+	}
+	if err := x.boot(ctx); err != nil {
+		return "", err
+	}
+	return x.reach(ctx, power.On, power.PowerOn)
+}
+
+// offSeen makes it durable that the cut has happened: from here on a restart goes
+// on with "on".
+func (x *execution) offSeen(ctx context.Context) error {
+	now := time.Now()
+	for {
+		err := x.record(kindOffSeen, startedRecord{At: now})
+		if err == nil {
+			x.h.offSeen = now
+			return nil
+		}
+		x.a.journalFailed()
+		if err := wait(ctx, time.Second); err != nil {
+			return err
+		}
+	}
+}
+
+func (x *execution) softOff(ctx context.Context) (power.Reason, error) {
+	state, err := x.read(ctx)
+	if err != nil {
+		return "", err
+	}
+	if state == power.Off {
+		if x.h.attempts == 0 {
+			return power.ReasonAlready, nil
+		}
+		return power.ReasonVerified, nil
+	}
+	down, err := x.askDown(ctx)
+	if err != nil || down {
+		return power.ReasonVerified, err
+	}
+	if x.op.NoEscalate && !x.isHastened() {
+		return "", fail(power.ReasonNotEscal, "still on after the grace of %s, and no hard off was wanted", x.op.Grace)
+	}
+	x.note = "escalated to a hard off"
+	return x.reach(ctx, power.Off, power.PowerOff)
+}
+
+// askDown asks the system to go down by itself and waits for the grace. It
+// reports false when it is time for something harder.
+func (x *execution) askDown(ctx context.Context) (bool, error) {
+	if x.isHastened() || x.h.sendings[power.PowerOff] > 0 {
+		return false, nil
+	}
+	if x.h.sendings[power.PressSoftOff] == 0 {
+		err := x.send(ctx, power.PressSoftOff)
+		var ended endError
+		if errors.As(err, &ended) && ended.end.Reason == power.ReasonUnsupported && !x.op.NoEscalate {
+			return false, nil // nothing will come of waiting
+		}
+		if err != nil {
+			return false, err
+		}
+	}
+	x.l.setPhase(x.t, fmt.Sprintf("waiting for the system to go down, hard off at %s", x.h.softOff.Add(x.op.Grace).UTC().Format("15:04:05Z")))
+	graceful, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	stop := make(chan struct{})
+	defer close(stop)
+	go func() {
+		select {
+		case <-x.t.hasten:
+			cancel(errHastened)
+		case <-stop:
+		}
+	}()
+	phase := x.t.phase
+	for pause := x.time.FirstLook; ; pause = min(pause*3/2, x.time.LongLook) {
+		left := time.Until(x.h.softOff.Add(x.op.Grace))
+		if left <= 0 {
+			return false, nil
+		}
+		if err := wait(graceful, min(pause, left)); errors.Is(err, errHastened) {
+			return false, nil
+		} else if err != nil {
+			return false, err
+		}
+		state, err := x.read(ctx)
+		if err != nil || state == power.Off {
+			return state == power.Off, err
+		}
+		x.l.setPhase(x.t, phase)
+	}
+}
+
+var errHastened = errors.New("the grace was ended by an off")
+
+func (x *execution) isHastened() bool {
+	select {
+	case <-x.t.hasten:
+		return true
+	default:
+		return false
+	}
+}
+
+// once carries out reset and diag, whose command leaves at most once.
+func (x *execution) once(ctx context.Context, cmd power.Command) (power.Reason, error) {
+	state, err := x.read(ctx)
+	if err != nil {
+		return "", err
+	}
+	if x.h.sendings[cmd] == 0 {
+		if state == power.Off {
+			return "", fail(power.ReasonNodeOff, "node is off")
+		}
+		if err := x.boot(ctx); err != nil {
+			return "", err
+		}
+		if err := x.send(ctx, cmd); err != nil {
+			return "", err
+		}
+	}
+	if cmd != power.HardReset {
+		return power.ReasonAcknowledged, nil
+	}
+	on, err := x.await(ctx, power.On, x.time.Verify[0])
+	if err == nil && !on {
+		err = fail(power.ReasonNotReached, "the BMC confirmed the reset, but the node is read %s", x.seen)
+	}
+	return power.ReasonVerified, err
+}
+
+// bmcReset restarts the BMC and waits until it answers again. A BMC that cannot
+// read the power any more is just what it is for, so that read may fail.
+func (x *execution) bmcReset(ctx context.Context) (power.Reason, error) {
+	if x.h.sendings[power.ResetBMC] == 0 {
+		if state, err := x.bmc.state(ctx, x.ep, x.force); err == nil {
+			x.observe(state)
+		} else if stops(ctx, err) {
+			return "", err
+		}
+		if err := x.send(ctx, power.ResetBMC); err != nil {
+			return "", err
+		}
+	}
+	x.l.setPhase(x.t, "waiting for the BMC to come back")
+	until := time.Now().Add(x.time.BMCReset)
+	for pause := x.time.Retry; time.Now().Before(until); pause = min(pause*2, x.time.LongRetry) {
+		if err := wait(ctx, pause); err != nil {
+			return "", err
+		}
+		state, err := x.bmc.state(ctx, x.ep, false)
+		if err == nil {
+			x.observe(state)
+			return power.ReasonVerified, nil
+		}
+		if stops(ctx, err) {
+			return "", err
+		}
+	}
+	return "", fail(power.ReasonUnreachable, "the BMC confirmed its reset and has not answered for %s", x.time.BMCReset)
+}
+
+// read reads the power state, trying again while the BMC gives no answer.
+func (x *execution) read(ctx context.Context) (power.State, error) {
+	if x.seen == power.Unknown {
+		x.l.setPhase(x.t, "reading the power state")
+	}
+	var state power.State
+	err := x.persist(ctx, func() (err error) {
+		state, err = x.bmc.state(ctx, x.ep, x.force)
+		return err
+	})
+	if err != nil {
+		return "", err
+	}
+	x.observe(state)
+	return state, nil
+}
+
+func (x *execution) observe(state power.State) {
+	x.force = false // the log-in passed
+	x.seen = state
+	x.a.readings.saw(x.l.node, power.Seen(state, time.Now()))
+}
+
+// persist tries fn again with growing waits while the BMC is unreachable or busy,
+// for as long as the Unreachable bound says. fn must be harmless to repeat.
+func (x *execution) persist(ctx context.Context, fn func() error) error {
+	until := time.Now().Add(x.time.Unreachable)
+	for pause := x.time.Retry; ; pause = min(pause*2, x.time.LongRetry) {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		err := fn()
+		if err == nil || stops(ctx, err) {
+			return err
+		}
+		x.force = false
+		x.a.readings.failed(x.l.node, power.ReachOf(err))
+		kind := power.KindOf(err)
+		if kind != power.KindUnreachable && kind != power.KindBusy && kind != power.KindRefused || !time.Now().Add(pause).Before(until) {
+			return fail(power.ReasonOf(kind), "%v", err)
+		}
+		x.l.setPhase(x.t, "BMC "+string(kind)+", trying again")
+		if err := wait(ctx, pause); err != nil {
+			return err
+		}
+	}
+}
+
+// stops reports whether err is the end of ctx and not the BMC's doing.
+func stops(ctx context.Context, err error) bool {
+	return ctx.Err() != nil && errors.Is(err, context.Cause(ctx))
+}
+
+// send lets one command leave, with its record before it and its answer's record
+// behind. It returns nil when the command may have had its effect, so that reading
+// tells more; a command that did not leave is tried again here.
+func (x *execution) send(ctx context.Context, cmd power.Command) error {
+	x.l.setPhase(x.t, "sending "+string(cmd))
+	until := time.Now().Add(x.time.Unreachable)
+	for pause := x.time.Retry; ; pause = min(pause*2, x.time.LongRetry) {
+		var left bool
+		err := x.bmc.with(ctx, x.ep, x.force, func(inner context.Context, d power.Driver) (err error) {
+			left, err = x.exchange(inner, d, cmd)
+			return err
+		})
+		switch {
+		case err == nil:
+			return nil
+		case left:
+			return x.answered(cmd, err)
+		case stops(ctx, err):
+			return err
+		}
+		kind := power.KindOf(err)
+		if kind == power.KindAuth || kind == power.KindPrivilege || kind == power.KindUnsupported || !time.Now().Add(pause).Before(until) {
+			return fail(power.ReasonOf(kind), "%v", err)
+		}
+		if err := wait(ctx, pause); err != nil {
+			return err
+		}
+	}
+}
+
+// exchange journals and sends, while the BMC is ours. left says whether the
+// command may have reached the BMC.
+func (x *execution) exchange(ctx context.Context, d power.Driver, cmd power.Command) (left bool, err error) {
+	now := time.Now()
+	if err := x.record(kindSending, commandRecord{Command: cmd, At: now}); err != nil {
+		x.a.journalFailed()
+		return false, &power.Error{Kind: power.KindBusy, Op: string(cmd), Err: fmt.Errorf("not sent, the journal did not take it: %w", err)}
+	}
+	x.h.sending(cmd, now)
+	err = d.Do(ctx, cmd)
+	left = power.WasSent(err)
+	answer := commandRecord{Command: cmd, At: time.Now(), NotLeft: !left}
+	if err != nil {
+		answer.Error, answer.Text = power.KindOf(err), err.Error()
+	}
+	if jerr := x.record(kindSent, answer); jerr != nil {
+		// What follows is at worst repeated by the next start, within the rules.
+		x.a.logger.Error("cannot journal the answer of a command", "node", x.l.node, "op", x.op.ID, "command", cmd, "err", jerr)
+		x.a.journalFailed()
+	}
+	x.h.sent(answer)
+	x.a.logger.Debug("command", "node", x.l.node, "op", x.op.ID, "command", cmd, "left", left, "took", answer.At.Sub(now), "err", err)
+	return left, err
+}
+
+// answered says what an error means for a command that left.
+func (x *execution) answered(cmd power.Command, err error) error {
+	kind := power.KindOf(err)
+	switch {
+	case kind == power.KindUnreachable || kind == power.KindCanceled:
+		if cmd.Repeatable() {
+			return nil // the reads to come will tell
+		}
+		return endError{power.End{
+			Outcome: power.Indeterminate, Reason: power.ReasonUnanswered,
+			Detail: fmt.Sprintf("%s was sent and the BMC did not answer; it may have acted and is not sent again (%v)", cmd, err),
+		}}
+	case cmd.Repeatable() && (kind == power.KindRefused || kind == power.KindBusy) && x.h.sendings[cmd] < len(x.time.Verify):
+		x.note = "the BMC answered: " + err.Error()
+		return nil
+	default:
+		return fail(power.ReasonOf(kind), "%v", err)
+	}
+}
+
+func (x *execution) record(kind journal.Kind, payload any) error {
+	lsn, err := x.a.log.Append(entry(journal.Add, kind, x.op.ID, payload))
+	if err == nil {
+		x.l.mu.Lock()
+		x.t.lsn = lsn
+		x.l.mu.Unlock()
+	}
+	return err
+}

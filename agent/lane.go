@@ -1,0 +1,481 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"rackpower/central/api"
+	"rackpower/journal"
+	"rackpower/power"
+)
+
+// lane is one node's line of operations. tasks[0] runs, the others wait in order.
+// Its goroutine lives while there is work.
+type lane struct {
+	a    *Agent
+	node string
+
+	mu      sync.Mutex
+	tasks   []*task
+	lastSeq power.Seq
+	last    lastRecord // the newest ended operation, for repeats
+	working bool
+	wake    chan struct{} // tells the goroutine that tasks changed
+	ended   time.Time     // when an operation that may have changed the power ended
+}
+
+func newLane(a *Agent, node string) *lane {
+	return &lane{a: a, node: node, wake: make(chan struct{}, 1)}
+}
+
+// submit decides on a request, journals what was decided and takes it on. When it
+// returns without error the answer is final and durable.
+func (l *lane) submit(op power.Op) (api.OpReport, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if r, known := l.known(op.ID); known {
+		return r, nil
+	}
+	view := l.view()
+	d := power.Decide(view, op)
+	now := time.Now()
+	t := newTask(op, d, power.Describe(d, view, op, now))
+	if !d.Verdict.Accepted() {
+		return l.refuse(t, now), nil
+	}
+	if l.a.stopping() {
+		return api.OpReport{}, errStopping
+	}
+	lsn, err := l.a.log.Append(l.acceptEntries(t, now)...)
+	if err != nil {
+		return api.OpReport{}, fmt.Errorf("cannot accept %s of node %s: %w", op.Action, l.node, err)
+	}
+	t.lsn = lsn
+	l.accept(t, now)
+	l.a.logger.Info("accepted", "node", l.node, "op", op.ID, "action", op.Action, "seq", op.Seq, "verdict", d.Verdict, "reason", d.Reason, "asked_by", op.AskedBy)
+	return t.report(), nil
+}
+
+// known finds a request that was accepted before, by its id.
+func (l *lane) known(id string) (api.OpReport, bool) {
+	for _, t := range l.tasks {
+		if t.op.ID == id {
+			return t.report(), true
+		}
+		for _, j := range t.joiners {
+			if j.op.ID == id {
+				return j.report(), true
+			}
+		}
+	}
+	if r, ok := l.a.outbox.find(id); ok {
+		return r, true
+	}
+	if l.last.Op != nil && l.last.Op.ID == id {
+		return api.OpReport{Op: *l.last.Op, Verdict: power.Join, Reason: power.ReasonRepeat, Phase: api.PhaseEnded, End: l.last.End}, true
+	}
+	return api.OpReport{}, false
+}
+
+func (l *lane) view() power.Lane {
+	v := power.Lane{LastSeq: l.lastSeq}
+	for _, t := range l.tasks {
+		v.Outstanding = append(v.Outstanding, t.held())
+	}
+	return v
+}
+
+func (l *lane) refuse(t *task, now time.Time) api.OpReport {
+	t.end = &power.End{Outcome: power.Refused, Reason: t.decision.Reason, Detail: t.says, At: now}
+	l.a.logger.Info("refused", "node", l.node, "op", t.op.ID, "action", t.op.Action, "seq", t.op.Seq, "reason", t.decision.Reason)
+	return t.report()
+}
+
+// acceptEntries is everything that the decision means for the journal, in one
+// group: after a crash all of it is there or none.
+func (l *lane) acceptEntries(t *task, now time.Time) []journal.Entry {
+	var entries []journal.Entry
+	d := t.decision
+	for _, id := range d.Supersedes {
+		if f := l.find(id); f != nil {
+			entries = append(entries, endEntries(f, supersededBy(t, now, "it had not started"))...)
+		}
+	}
+	if d.Cancels != "" {
+		entries = append(entries, entry(journal.Add, kindCancel, d.Cancels, cancelRecord{By: t.op.AskedBy, SupersededBy: t.op.ID}))
+	}
+	if d.Verdict == power.Hasten {
+		entries = append(entries, entry(journal.Add, kindHastened, d.With, cancelRecord{By: t.op.AskedBy}))
+	}
+	return append(entries, entry(journal.Add, kindAccepted, t.op.ID, acceptedRecord{Op: t.op, Decision: d, Says: t.says}))
+}
+
+// accept carries out in memory what acceptEntries made durable. Replay uses it
+// too, so that both ways lead to the same lane.
+func (l *lane) accept(t *task, now time.Time) {
+	l.lastSeq = max(l.lastSeq, t.op.Seq)
+	d := t.decision
+	for _, id := range d.Supersedes {
+		if f := l.find(id); f != nil {
+			l.remove(f)
+			l.conclude(f, supersededBy(t, now, "it had not started"), t.lsn)
+		}
+	}
+	if a := l.find(d.Cancels); a != nil {
+		l.stop(a, cancelRecord{By: t.op.AskedBy, SupersededBy: t.op.ID})
+	}
+	if a := l.find(d.With); a != nil && d.Verdict.Joined() {
+		if d.Verdict == power.Hasten {
+			a.setHastened()
+		}
+		t.joined, t.running, t.started = a.op.ID, a.running, a.started
+		a.joiners = append(a.joiners, t)
+		l.a.outbox.put(t.report())
+		return
+	}
+	l.tasks = append(l.tasks, t)
+	l.a.outbox.put(t.report())
+	l.kick()
+}
+
+func supersededBy(t *task, now time.Time, where string) power.End {
+	return power.End{
+		Outcome: power.Superseded, Reason: power.ReasonNewer, SupersededBy: t.op.ID, At: now,
+		Detail: fmt.Sprintf("superseded by %s (asked by %s); %s", t.op.Action, t.op.AskedBy, where),
+	}
+}
+
+func (l *lane) find(id string) *task {
+	for _, t := range l.tasks {
+		if t.op.ID == id && id != "" {
+			return t
+		}
+	}
+	return nil
+}
+
+func (l *lane) remove(t *task) {
+	l.tasks = slices.DeleteFunc(l.tasks, func(x *task) bool { return x == t })
+}
+
+// stop tells a running task to end at its next safe point; that is not taken back.
+func (l *lane) stop(t *task, why cancelRecord) {
+	if t.stopped != nil {
+		return
+	}
+	t.stopped = &why
+	if t.cancel != nil {
+		t.cancel(stopError{why})
+	}
+}
+
+// cancelOp ends an operation because somebody asked: at once when it waits, at its
+// next safe point when it runs.
+func (l *lane) cancelOp(c api.Cancel) (api.OpReport, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	t := l.find(c.ID)
+	if t == nil {
+		r, known := l.known(c.ID)
+		switch {
+		case !known:
+			return r, api.Problemf(api.CodeNotFound, "no operation %s is known for node %s", c.ID, l.node)
+		case r.End != nil:
+			return r, api.Problemf(api.CodeRefused, "operation %s has ended already: %s", c.ID, r.End.Outcome)
+		default:
+			return r, api.Problemf(api.CodeRefused, "request %s joined operation %s; cancel that one", c.ID, r.Joined)
+		}
+	}
+	if t.stopped != nil {
+		return t.report(), nil
+	}
+	why := cancelRecord{By: c.By, Reason: c.Reason}
+	if !t.running {
+		end := cancelled(why, time.Now(), "it had not started")
+		lsn, err := l.a.log.Append(endEntries(t, end)...)
+		if err != nil {
+			return t.report(), fmt.Errorf("cannot cancel %s: %w", c.ID, err)
+		}
+		l.remove(t)
+		l.conclude(t, end, lsn)
+		l.kick()
+		return t.report(), nil
+	}
+	lsn, err := l.a.log.Append(entry(journal.Add, kindCancel, t.op.ID, why))
+	if err != nil {
+		return t.report(), fmt.Errorf("cannot cancel %s: %w", c.ID, err)
+	}
+	t.lsn = lsn
+	l.stop(t, why)
+	return t.report(), nil
+}
+
+func cancelled(why cancelRecord, now time.Time, where string) power.End {
+	detail := "cancelled by " + why.By
+	if why.Reason != "" {
+		detail += " (" + why.Reason + ")"
+	}
+	return power.End{Outcome: power.Cancelled, Reason: power.ReasonAsked, Detail: detail + "; " + where, At: now}
+}
+
+func expired(now time.Time, where string) power.End {
+	return power.End{Outcome: power.Expired, Reason: power.ReasonDeadline, Detail: "its deadline passed; " + where, At: now}
+}
+
+// endEntries ends a task and those that joined it.
+func endEntries(t *task, end power.End) []journal.Entry {
+	entries := []journal.Entry{entry(journal.Add, kindEnded, t.op.ID, end)}
+	for _, j := range t.joiners {
+		entries = append(entries, entry(journal.Add, kindEnded, j.op.ID, end))
+	}
+	return entries
+}
+
+// conclude takes the durable end of a task, which has left the lane, to those who
+// want to know.
+func (l *lane) conclude(t *task, end power.End, lsn uint64) {
+	for _, x := range append([]*task{t}, t.joiners...) {
+		x.end, x.lsn, x.running = &end, lsn, false
+		l.remember(x)
+		l.a.outbox.put(x.report())
+		l.a.logger.Info("ended", "node", l.node, "op", x.op.ID, "action", x.op.Action, "seq", x.op.Seq, "outcome", end.Outcome, "reason", end.Reason, "detail", end.Detail)
+	}
+	if end.Attempts > 0 {
+		l.ended = end.At
+	}
+	l.a.changed()
+}
+
+// remember keeps the newest ended operation, for when it is asked for once more.
+func (l *lane) remember(t *task) {
+	if t.op.Seq >= l.last.Seq {
+		op := t.op
+		l.last = lastRecord{Seq: t.op.Seq, Op: &op, End: t.end}
+	}
+}
+
+// kick makes sure that somebody works the lane. The lock is held.
+func (l *lane) kick() {
+	if l.working {
+		select {
+		case l.wake <- struct{}{}:
+		default:
+		}
+		return
+	}
+	if len(l.tasks) == 0 || !l.a.begin() {
+		return
+	}
+	l.working = true
+	go func() {
+		defer l.a.done()
+		l.work()
+	}()
+}
+
+// work runs the lane's operations one after the other until none is left or the
+// agent stops.
+func (l *lane) work() {
+	for {
+		t := l.next()
+		if t == nil {
+			return
+		}
+		end, err := l.oversee(t)
+		if err != nil {
+			l.a.logger.Info("left for the next start", "node", l.node, "op", t.op.ID, "reason", err)
+			l.idle()
+			return
+		}
+		if !l.finish(t, end) {
+			l.idle()
+			return
+		}
+	}
+}
+
+func (l *lane) idle() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.working = false
+}
+
+// next marks the first task as running, or ends the work of the goroutine.
+func (l *lane) next() *task {
+	for {
+		l.expireWaiting(time.Now())
+		l.mu.Lock()
+		if len(l.tasks) == 0 || l.a.stopping() {
+			l.working = false
+			l.mu.Unlock()
+			return nil
+		}
+		t := l.tasks[0]
+		if t.running {
+			l.mu.Unlock()
+			return t
+		}
+		now := time.Now()
+		lsn, err := l.a.log.Append(entry(journal.Add, kindStarted, t.op.ID, startedRecord{At: now}))
+		if err == nil {
+			l.begin(t, now, lsn)
+			l.mu.Unlock()
+			return t
+		}
+		l.mu.Unlock()
+		l.a.logger.Error("cannot start", "node", l.node, "op", t.op.ID, "err", err)
+		l.a.journalFailed()
+		if wait(l.a.ctx, time.Second) != nil {
+			l.idle()
+			return nil
+		}
+	}
+}
+
+func (l *lane) begin(t *task, at time.Time, lsn uint64) {
+	t.running, t.started, t.lsn = true, at, lsn
+	l.a.outbox.put(t.report())
+	for _, j := range t.joiners {
+		j.running, j.started = true, at
+		l.a.outbox.put(j.report())
+	}
+	l.a.changed()
+}
+
+// oversee carries the task out and meanwhile lets those that wait expire. An
+// error means unfinished work: the agent is stopping.
+func (l *lane) oversee(t *task) (power.End, error) {
+	ctx, cancel := context.WithCancelCause(l.a.ctx)
+	defer cancel(nil)
+	ctx, cancelDeadline := context.WithDeadlineCause(ctx, t.op.Deadline, errDeadline)
+	defer cancelDeadline()
+	l.mu.Lock()
+	t.cancel = cancel
+	if t.stopped != nil {
+		cancel(stopError{*t.stopped})
+	}
+	l.mu.Unlock()
+
+	type result struct {
+		end power.End
+		err error
+	}
+	done := make(chan result, 1)
+	go func() {
+		end, err := newExecution(l, t).run(ctx)
+		done <- result{end, err}
+	}()
+	for {
+		timer := time.NewTimer(l.untilExpiry())
+		select {
+		case r := <-done:
+			timer.Stop()
+			return r.end, r.err
+		case <-l.wake:
+		case <-timer.C:
+			l.expireWaiting(time.Now())
+		}
+		timer.Stop()
+	}
+}
+
+// untilExpiry is the time until the next waiting task's deadline.
+func (l *lane) untilExpiry() time.Duration {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	next := time.Hour
+	for _, t := range l.tasks {
+		if !t.running {
+			next = min(next, max(time.Until(t.op.Deadline), 0))
+		}
+	}
+	return next
+}
+
+// expireWaiting ends those whose deadline passed before they started.
+func (l *lane) expireWaiting(now time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, t := range slices.Clone(l.tasks) {
+		if t.running || t.op.Deadline.After(now) {
+			continue
+		}
+		end := expired(now, "it had not started")
+		lsn, err := l.a.log.Append(endEntries(t, end)...)
+		if err != nil {
+			l.a.logger.Error("cannot end an expired operation", "node", l.node, "op", t.op.ID, "err", err)
+			l.a.journalFailed()
+			return
+		}
+		l.remove(t)
+		l.conclude(t, end, lsn)
+	}
+}
+
+// finish makes the end durable and takes the task off the lane. It reports false
+// when the agent stops before the journal takes it: the next start decides again.
+func (l *lane) finish(t *task, end power.End) bool {
+	for {
+		l.mu.Lock()
+		lsn, err := l.a.log.Append(endEntries(t, end)...)
+		if err == nil {
+			l.remove(t)
+			l.conclude(t, end, lsn)
+			l.mu.Unlock()
+			return true
+		}
+		l.mu.Unlock()
+		l.a.logger.Error("cannot journal an end, trying again", "node", l.node, "op", t.op.ID, "outcome", end.Outcome, "err", err)
+		l.a.journalFailed()
+		if wait(l.a.ctx, time.Second) != nil {
+			return false
+		}
+	}
+}
+
+// setPhase says what a running task is doing.
+func (l *lane) setPhase(t *task, phase string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if t.phase != phase {
+		t.phase = phase
+		l.a.outbox.put(t.report())
+	}
+}
+
+// outstanding returns the tasks' reports, running first.
+func (l *lane) outstanding() []api.OpReport {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var list []api.OpReport
+	for _, t := range l.tasks {
+		list = append(list, t.report())
+	}
+	return list
+}
+
+var (
+	errDeadline = errors.New("the operation's deadline passed")
+	errStopping = errors.New("the agent is stopping")
+)
+
+// stopError is the cause of a task's context when it was told to stop.
+type stopError struct{ why cancelRecord }
+
+func (e stopError) Error() string { return "stopped by " + e.why.By }
+
+// wait sleeps for d; it returns the cause when ctx ends first.
+func wait(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-timer.C:
+		return nil
+	}
+}

@@ -1,0 +1,169 @@
+package agent
+
+import (
+	"cmp"
+	"slices"
+	"sync"
+	"time"
+
+	"rackpower/central/api"
+)
+
+// outbox holds the latest word on every operation that central has not
+// acknowledged, and remembers ended ones for a while after that. What it holds of
+// accepted operations can be made again from the journal.
+type outbox struct {
+	keep time.Duration
+
+	mu    sync.Mutex
+	items map[string]*outboxItem
+	rev   int64
+	news  chan struct{} // closed and replaced at every change
+}
+
+type outboxItem struct {
+	report api.OpReport
+	rev    int64
+	dirty  bool      // central does not have this word yet
+	acked  time.Time // when central had the end; zero: not yet
+}
+
+func newOutbox(keep time.Duration) *outbox {
+	return &outbox{keep: keep, items: map[string]*outboxItem{}, news: make(chan struct{})}
+}
+
+// put replaces the word on an operation.
+func (o *outbox) put(r api.OpReport) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.rev++
+	if it := o.items[r.Op.ID]; it != nil && it.report.End != nil && r.End == nil {
+		return // an end is the last word
+	}
+	o.items[r.Op.ID] = &outboxItem{report: r, rev: o.rev, dirty: true}
+	close(o.news)
+	o.news = make(chan struct{})
+}
+
+// again marks the word on an operation as unsent: central asks.
+func (o *outbox) again(id string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if it := o.items[id]; it != nil {
+		it.dirty = true
+		close(o.news)
+		o.news = make(chan struct{})
+	}
+}
+
+// allAgain marks all that central has not acknowledged the end of: a new session.
+func (o *outbox) allAgain() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, it := range o.items {
+		if it.acked.IsZero() {
+			it.dirty = true
+		}
+	}
+}
+
+func (o *outbox) find(id string) (api.OpReport, bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	it, ok := o.items[id]
+	if !ok {
+		return api.OpReport{}, false
+	}
+	return it.report, true
+}
+
+// take returns up to limit unsent words, in the order of their sequences.
+func (o *outbox) take(limit int) []api.OpReport {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	var list []api.OpReport
+	for _, it := range o.items {
+		if it.dirty {
+			list = append(list, it.report)
+		}
+	}
+	sortReports(list)
+	return list[:min(limit, len(list))]
+}
+
+// acked notes that central has these words and returns those that were the end of
+// an operation and had not been acknowledged before.
+func (o *outbox) acked(sent []api.OpReport, now time.Time) (ended []api.OpReport) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, r := range sent {
+		it := o.items[r.Op.ID]
+		if it == nil {
+			continue
+		}
+		if it.report.LSN == r.LSN && it.report.Phase == r.Phase {
+			it.dirty = false
+		}
+		if r.End != nil && it.acked.IsZero() {
+			it.acked = now
+			ended = append(ended, r)
+		}
+	}
+	for id, it := range o.items {
+		if !it.acked.IsZero() && !it.dirty && now.Sub(it.acked) > o.keep {
+			delete(o.items, id)
+		}
+	}
+	return ended
+}
+
+// unacknowledged lists the ids of all operations whose end central does not have.
+func (o *outbox) unacknowledged() []string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	ids := []string{}
+	for id, it := range o.items {
+		if it.acked.IsZero() {
+			ids = append(ids, id)
+		}
+	}
+	slices.Sort(ids)
+	return ids
+}
+
+// after returns what changed after rev and a channel that is closed by the next
+// change.
+func (o *outbox) after(rev int64) (list []api.OpReport, now int64, news <-chan struct{}) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, it := range o.items {
+		if it.rev > rev {
+			list = append(list, it.report)
+		}
+	}
+	sortReports(list)
+	return list, o.rev, o.news
+}
+
+// changed returns a channel that is closed by the next change.
+func (o *outbox) changed() <-chan struct{} {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.news
+}
+
+func (o *outbox) waiting() int {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	n := 0
+	for _, it := range o.items {
+		if it.acked.IsZero() {
+			n++
+		}
+	}
+	return n
+}
+
+func sortReports(list []api.OpReport) {
+	slices.SortFunc(list, func(a, b api.OpReport) int { return cmp.Compare(a.Op.Seq, b.Op.Seq) })
+}

@@ -1,0 +1,95 @@
+package agent
+
+import (
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"rackpower/journal"
+	"rackpower/power"
+)
+
+// The kinds of journal records. The numbers are on disk and never change their
+// meaning; README.md describes each payload.
+const (
+	kindAccepted journal.Kind = 1  // acceptedRecord
+	kindStarted  journal.Kind = 2  // startedRecord
+	kindSending  journal.Kind = 3  // commandRecord, durable before the command leaves
+	kindSent     journal.Kind = 4  // commandRecord with the BMC's answer
+	kindOffSeen  journal.Kind = 5  // a cycle's off was read; no second cut from here on
+	kindEnded    journal.Kind = 6  // power.End
+	kindReported journal.Kind = 7  // central has it: the operation leaves the live set
+	kindCancel   journal.Kind = 8  // cancelRecord
+	kindHastened journal.Kind = 9  // the grace of a soft-off is over
+	kindLastSeq  journal.Kind = 10 // lastRecord, one per node
+	kindNode     journal.Kind = 20 // api.AssignedNode, in the assignment's own log
+	kindSync     journal.Kind = 21 // syncRecord, there too
+)
+
+var kindNames = map[journal.Kind]string{
+	kindAccepted: "accepted", kindStarted: "started", kindSending: "sending", kindSent: "sent",
+	kindOffSeen: "off-seen", kindEnded: "ended", kindReported: "reported", kindCancel: "cancel",
+	kindHastened: "hastened", kindLastSeq: "last-seq", kindNode: "node", kindSync: "sync",
+}
+
+// KindName names a kind of journal record, for people.
+func KindName(k uint8) string {
+	if name, ok := kindNames[journal.Kind(k)]; ok {
+		return name
+	}
+	return fmt.Sprintf("kind-%d", k)
+}
+
+type acceptedRecord struct {
+	Op       power.Op       `json:"op"`
+	Decision power.Decision `json:"decision"`
+	Says     string         `json:"says,omitempty"`
+}
+
+type startedRecord struct {
+	At time.Time `json:"at"`
+}
+
+type commandRecord struct {
+	Command power.Command `json:"command"`
+	At      time.Time     `json:"at"`
+	// Error is the kind of the driver's error; empty in "sent": acknowledged.
+	Error power.ErrorKind `json:"error,omitempty"`
+	Text  string          `json:"text,omitempty"`
+	// NotLeft is true in "sent" when the driver promises that nothing left.
+	NotLeft bool `json:"not_left,omitempty"`
+}
+
+type cancelRecord struct {
+	By           string `json:"by"`
+	Reason       string `json:"reason,omitempty"`
+	SupersededBy string `json:"superseded_by,omitempty"`
+}
+
+type lastRecord struct {
+	Seq power.Seq `json:"seq"`
+	// Op and End are the operation of that sequence and how it ended, so that
+	// hearing the request once more is answered with its outcome.
+	Op  *power.Op  `json:"op,omitempty"`
+	End *power.End `json:"end,omitempty"`
+}
+
+type syncRecord struct {
+	CentralID string `json:"central_id"`
+	Rev       int64  `json:"rev"`
+}
+
+const lastSeqPrefix = "seq/"
+
+// entry makes a journal entry; the payloads here always marshal.
+func entry(op journal.Op, kind journal.Kind, key string, payload any) journal.Entry {
+	e := journal.Entry{Op: op, Kind: kind, Key: key}
+	if payload != nil {
+		data, err := json.Marshal(payload)
+		if err != nil {
+			panic(fmt.Sprintf("agent: record %s does not marshal: %v", KindName(uint8(kind)), err))
+		}
+		e.Payload = data
+	}
+	return e
+}

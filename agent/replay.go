@@ -1,0 +1,145 @@
+package agent
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"time"
+
+	"rackpower/journal"
+	"rackpower/power"
+)
+
+// replay turns the journal's live records back into lanes and outbox, as they
+// were when the last record became durable. It decides nothing anew: what was
+// joined or superseded stays so, because the records say it.
+func (a *Agent) replay(live []journal.Record) error {
+	tasks := map[string]*task{}
+	var order []*task
+	for _, r := range live {
+		if err := a.replayRecord(r, tasks, &order); err != nil {
+			return fmt.Errorf("cannot replay journal record %d (%s of %s): %w", r.LSN, KindName(uint8(r.Kind)), r.Key, err)
+		}
+	}
+	for _, t := range order {
+		l := a.lane(t.op.Node)
+		switch {
+		case t.end != nil:
+			l.remember(t)
+		case t.joined == "":
+			l.tasks = append(l.tasks, t)
+		}
+		a.outbox.put(t.report())
+	}
+	return nil
+}
+
+func (a *Agent) replayRecord(r journal.Record, tasks map[string]*task, order *[]*task) error {
+	if r.Kind == kindLastSeq {
+		var last lastRecord
+		err := json.Unmarshal(r.Payload, &last)
+		l := a.lane(strings.TrimPrefix(r.Key, lastSeqPrefix))
+		l.lastSeq, l.last = max(l.lastSeq, last.Seq), last
+		a.clock.merge(last.Seq)
+		return err
+	}
+	if r.Kind == kindAccepted {
+		t, err := a.replayAccepted(r, tasks)
+		if err != nil {
+			return err
+		}
+		tasks[t.op.ID] = t
+		*order = append(*order, t)
+		return nil
+	}
+	t := tasks[r.Key]
+	if t == nil {
+		return nil // the accepted record went with a damaged segment; nothing can be done for it
+	}
+	t.lsn = r.LSN
+	return t.replay(r)
+}
+
+func (a *Agent) replayAccepted(r journal.Record, tasks map[string]*task) (*task, error) {
+	var rec acceptedRecord
+	if err := json.Unmarshal(r.Payload, &rec); err != nil {
+		return nil, err
+	}
+	t := newTask(rec.Op, rec.Decision, rec.Says)
+	t.lsn = r.LSN
+	l := a.lane(rec.Op.Node)
+	l.lastSeq = max(l.lastSeq, rec.Op.Seq)
+	a.clock.merge(rec.Op.Seq)
+	if rec.Decision.Verdict.Joined() {
+		t.joined = rec.Decision.With
+		if target := tasks[t.joined]; target != nil {
+			t.running, t.started = target.running, target.started
+			target.joiners = append(target.joiners, t)
+		}
+	}
+	return t, nil
+}
+
+// replay takes one record into the task.
+func (t *task) replay(r journal.Record) error {
+	switch r.Kind {
+	case kindStarted:
+		var rec startedRecord
+		if err := json.Unmarshal(r.Payload, &rec); err != nil {
+			return err
+		}
+		for _, x := range append([]*task{t}, t.joiners...) {
+			x.running, x.started = true, rec.At
+		}
+	case kindSending, kindSent:
+		var rec commandRecord
+		if err := json.Unmarshal(r.Payload, &rec); err != nil {
+			return err
+		}
+		if r.Kind == kindSending {
+			t.history.sending(rec.Command, rec.At)
+		} else {
+			t.history.sent(rec)
+		}
+	case kindOffSeen:
+		var rec startedRecord
+		if err := json.Unmarshal(r.Payload, &rec); err != nil {
+			return err
+		}
+		t.history.offSeen = rec.At
+	case kindCancel:
+		t.stopped = new(cancelRecord)
+		return json.Unmarshal(r.Payload, t.stopped)
+	case kindHastened:
+		t.setHastened()
+	case kindEnded:
+		t.end = new(power.End)
+		return json.Unmarshal(r.Payload, t.end)
+	}
+	return nil
+}
+
+// reported takes operations whose end central has out of the journal. What
+// remains of a node is its highest sequence, so that a late request stays stale.
+func (a *Agent) reported(ids map[string][]string) error {
+	var entries []journal.Entry
+	for node, gone := range ids {
+		l := a.lane(node)
+		l.mu.Lock()
+		last := l.last
+		last.Seq = max(last.Seq, l.lastSeq)
+		if last.Op != nil && last.Op.Seq < last.Seq {
+			last.Op, last.End = nil, nil
+		}
+		l.mu.Unlock()
+		entries = append(entries, entry(journal.Put, kindLastSeq, lastSeqPrefix+node, last))
+		for _, id := range gone {
+			entries = append(entries, entry(journal.Drop, kindReported, id, startedRecord{At: time.Now()}))
+		}
+	}
+	if len(entries) == 0 {
+		return nil
+	}
+	_, err := a.log.Append(entries...)
+	return err
+}

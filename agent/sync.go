@@ -1,0 +1,314 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"rackpower/central/api"
+	"rackpower/power"
+)
+
+// linkState is what is known of central.
+type linkState struct {
+	mu      sync.Mutex
+	session string
+	central string
+	ops     int64 // cursor of operations taken into the journal during this run
+	up      bool
+	since   time.Time
+	alarm   string
+}
+
+func (s *linkState) set(up bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.up != up || s.since.IsZero() {
+		s.up, s.since = up, time.Now()
+	}
+}
+
+func (s *linkState) setAlarm(text string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.alarm = text
+}
+
+// String is "reached" or "away for 3 min", with the alarm if there is one.
+func (s *linkState) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	text := "reached"
+	switch {
+	case s.since.IsZero():
+		text = "not reached yet"
+	case !s.up:
+		text = "away for " + power.Ago(time.Since(s.since))
+	}
+	if s.alarm != "" {
+		text += ", alarm: " + s.alarm
+	}
+	return text
+}
+
+const (
+	pollWait      = 25 * time.Second
+	maxReportOps  = 500
+	maxReportRead = 2000
+	reportEvery   = 20 * time.Millisecond  // words on operations gather this long
+	readingsEvery = 250 * time.Millisecond // readings alone gather this long
+)
+
+// syncCentral keeps in touch with central until ctx ends: hello, then one long
+// poll and one stream of reports side by side. Any error starts over with a hello,
+// after a pause that grows. All that is exchanged is state, so starting over
+// repeats nothing.
+func (a *Agent) syncCentral(ctx context.Context) {
+	pause := 200 * time.Millisecond
+	for ctx.Err() == nil {
+		began := time.Now()
+		err := a.session(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		if api.CodeOf(err) != api.CodeHello {
+			a.link.set(false)
+		}
+		if time.Since(began) > 10*time.Second {
+			pause = 200 * time.Millisecond
+		}
+		a.logger.Warn("central is away", "central", a.cfg.Central.Target(), "err", err, "pause", pause)
+		if wait(ctx, pause/2+rand.N(pause)) != nil {
+			return
+		}
+		pause = min(pause*2, 3*time.Second)
+	}
+}
+
+// session lasts from one hello to the first error.
+func (a *Agent) session(ctx context.Context) error {
+	hello, cancelHello := context.WithTimeout(ctx, 10*time.Second)
+	defer cancelHello()
+	w, err := a.cfg.Central.Hello(hello, a.cfg.Name, api.Hello{
+		Version: a.cfg.Version, JournalID: a.log.ID(), Epoch: a.log.Epoch(), LSN: a.log.LSN(),
+		Outstanding: a.outbox.unacknowledged(), Seq: a.clock.now(), Gossip: a.cfg.GossipAddr,
+	})
+	if err != nil {
+		return fmt.Errorf("hello: %w", err)
+	}
+	a.clock.merge(w.Seq)
+	a.link.mu.Lock()
+	a.link.session, a.link.central = w.Session, w.CentralID
+	a.link.mu.Unlock()
+	a.link.set(true)
+	if w.Alarm != "" {
+		a.logger.Error("central raised an alarm about this agent", "alarm", w.Alarm)
+	}
+	if w.Gossip != "" && a.cfg.Gossip != nil {
+		a.cfg.Gossip.Join(w.Gossip)
+	}
+	a.outbox.allAgain()
+	a.readings.allUntold()
+	a.logger.Info("central reached", "central", a.cfg.Central.Target(), "central_id", w.CentralID, "epoch", a.log.Epoch())
+
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var parts sync.WaitGroup
+	parts.Go(func() { cancel(a.poll(ctx, w)) })
+	parts.Go(func() { cancel(a.reportAll(ctx, w)) })
+	parts.Wait()
+	return context.Cause(ctx)
+}
+
+// poll asks for what changed, again and again.
+func (a *Agent) poll(ctx context.Context, w api.Welcome) error {
+	for {
+		at := a.assigned.position()
+		if at.CentralID != w.CentralID {
+			at.Rev = 0
+		}
+		a.link.mu.Lock()
+		cursor := a.link.ops
+		if a.link.central != w.CentralID {
+			cursor = 0
+		}
+		a.link.mu.Unlock()
+		one, cancel := context.WithTimeout(ctx, pollWait+10*time.Second)
+		got, err := a.cfg.Central.Poll(one, a.cfg.Name, api.Poll{
+			Session: w.Session, CentralID: at.CentralID, Rev: at.Rev, Ops: cursor, Seq: a.clock.now(), Wait: pollWait,
+		})
+		cancel()
+		if err != nil {
+			return fmt.Errorf("poll: %w", err)
+		}
+		if err := a.apply(got, w.CentralID); err != nil {
+			return err
+		}
+	}
+}
+
+// apply takes an assignment: nodes first, then requests in the order of their
+// sequences, then cancellations. The cursor moves only past what is durable.
+func (a *Agent) apply(got api.Assignment, centralID string) error {
+	a.clock.merge(got.Seq)
+	changed, gone, err := a.assigned.apply(got, centralID, time.Now())
+	if err != nil {
+		return err
+	}
+	for _, node := range gone {
+		a.readings.forget(node)
+	}
+	if err := a.takeOps(got.Ops); err != nil {
+		return err
+	}
+	for _, c := range got.Cancels {
+		if _, err := a.Cancel(c); err != nil {
+			a.logger.Info("cancel came to nothing", "op", c.ID, "reason", err)
+			a.outbox.again(c.ID)
+		}
+	}
+	a.link.mu.Lock()
+	a.link.ops = max(a.link.ops, got.OpsCursor)
+	a.link.mu.Unlock()
+	if len(changed)+len(gone) > 0 {
+		a.changed()
+	}
+	a.lookAt(append(changed, got.Reads...))
+	return nil
+}
+
+// takeOps submits requests: those of one node in their order, the nodes side by
+// side so that their journal records share flushes.
+func (a *Agent) takeOps(ops []power.Op) error {
+	byNode := map[string][]power.Op{}
+	for _, op := range ops {
+		byNode[op.Node] = append(byNode[op.Node], op)
+	}
+	errs := make(chan error, len(byNode))
+	var wg sync.WaitGroup
+	for _, ops := range byNode {
+		wg.Go(func() { errs <- a.takeNodeOps(ops) })
+	}
+	wg.Wait()
+	close(errs)
+	for err := range errs {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (a *Agent) takeNodeOps(ops []power.Op) error {
+	for _, op := range ops {
+		r, err := a.Submit(op)
+		switch {
+		case api.CodeOf(err) == api.CodeBadRequest:
+			r = refusal(op, power.ReasonUnsupported, err.Error())
+			a.outbox.put(r)
+		case err != nil:
+			return err // central keeps it and sends it again
+		case r.Verdict == power.RefuseIt:
+			a.outbox.put(r)
+		default:
+			a.outbox.again(op.ID)
+		}
+	}
+	return nil
+}
+
+// reportAll sends what central has not been told, as it comes.
+func (a *Agent) reportAll(ctx context.Context, w api.Welcome) error {
+	lastReadings := time.Time{}
+	for {
+		news := a.outbox.changed()
+		ops := a.outbox.take(maxReportOps)
+		var readings []api.NodeReading
+		if len(ops) > 0 || time.Since(lastReadings) >= readingsEvery {
+			readings = a.readings.take(maxReportRead)
+			lastReadings = time.Now()
+		}
+		if len(ops) == 0 && len(readings) == 0 {
+			if err := a.awaitNews(ctx, news); err != nil {
+				return err
+			}
+			continue
+		}
+		if err := a.report(ctx, w, ops, readings); err != nil {
+			a.readings.untold(readings)
+			return err
+		}
+	}
+}
+
+// awaitNews waits until there is something to report, and then a moment more.
+func (a *Agent) awaitNews(ctx context.Context, news <-chan struct{}) error {
+	pending := a.readings.news
+	if a.readings.pending() {
+		if err := waitOr(ctx, readingsEvery, news); err != nil {
+			return err
+		}
+	} else {
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-news:
+		case <-pending:
+		}
+	}
+	return wait(ctx, reportEvery)
+}
+
+// waitOr waits for d or until news.
+func waitOr(ctx context.Context, d time.Duration, news <-chan struct{}) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-timer.C:
+	case <-news:
+	}
+	return nil
+}
+
+func (a *Agent) report(ctx context.Context, w api.Welcome, ops []api.OpReport, readings []api.NodeReading) error {
+	one, cancel := context.WithTimeout(ctx, 15*time.Second)
+	defer cancel()
+	answer, err := a.cfg.Central.Report(one, a.cfg.Name, api.Report{
+		Session: w.Session, JournalID: a.log.ID(), Epoch: a.log.Epoch(), LSN: a.log.LSN(),
+		Ops: ops, Readings: readings, Seq: a.clock.now(),
+	})
+	if err != nil {
+		return fmt.Errorf("report: %w", err)
+	}
+	a.clock.merge(answer.Seq)
+	return a.acknowledged(ops)
+}
+
+// acknowledged takes the ends that central has out of the journal.
+func (a *Agent) acknowledged(ops []api.OpReport) error {
+	ids := map[string][]string{}
+	for _, r := range a.outbox.acked(ops, time.Now()) {
+		if r.Verdict != power.RefuseIt {
+			ids[r.Op.Node] = append(ids[r.Op.Node], r.Op.ID)
+		}
+	}
+	return a.reported(ids)
+}
+
+// reportToNobody stands in for central where none is configured: ends need no
+// acknowledgement then.
+func (a *Agent) reportToNobody(ctx context.Context) {
+	for {
+		news := a.outbox.changed()
+		if err := a.acknowledged(a.outbox.take(maxReportOps)); err != nil {
+			a.logger.Error("cannot take ended operations out of the journal", "err", err)
+		}
+		if waitOr(ctx, time.Minute, news) != nil {
+			return
+		}
+	}
+}

@@ -1,0 +1,106 @@
+package agent
+
+import (
+	"context"
+	"time"
+
+	"rackpower/central/api"
+	"rackpower/power"
+)
+
+// task is an accepted request: an outstanding operation, or one that joined
+// another. The lane's lock guards all of it but history, which belongs to the
+// goroutine that carries the operation out.
+type task struct {
+	op       power.Op
+	decision power.Decision
+	says     string
+	lsn      uint64 // of its newest record
+	started  time.Time
+	running  bool
+	phase    string // what a running one is doing: "waiting for off"
+	hastened bool
+	// stopped says that the operation ends at its next safe point, and why.
+	stopped *cancelRecord
+	// joiners share the outcome.
+	joiners []*task
+	joined  string // id of the operation that this request joined
+	end     *power.End
+
+	cancel  context.CancelCauseFunc // while running
+	hasten  chan struct{}           // closed once hastened
+	history history
+}
+
+// history is what was done for an operation so far, in this process and, by the
+// journal, in those before.
+type history struct {
+	sendings map[power.Command]int // commands that may have left
+	pending  power.Command         // sending is durable, sent is not
+	lastSent time.Time
+	softOff  time.Time // when the ACPI request first left
+	offSeen  time.Time
+	attempts int
+	// refused is the answer of a command that left and was not acknowledged.
+	refused *commandRecord
+}
+
+func newTask(op power.Op, d power.Decision, says string) *task {
+	return &task{op: op, decision: d, says: says, hasten: make(chan struct{}), history: history{sendings: map[power.Command]int{}}}
+}
+
+func (t *task) setHastened() {
+	if !t.hastened {
+		t.hastened = true
+		close(t.hasten)
+	}
+}
+
+func (t *task) held() power.Held {
+	return power.Held{Op: t.op, Running: t.running, Cancelling: t.stopped != nil, Hastened: t.hastened}
+}
+
+// report is the latest word on the task.
+func (t *task) report() api.OpReport {
+	r := api.OpReport{
+		Op: t.op, LSN: t.lsn, Verdict: t.decision.Verdict, Reason: t.decision.Reason, Says: t.says,
+		Joined: t.joined, StartedAt: t.started, End: t.end,
+	}
+	switch {
+	case t.end != nil:
+		r.Phase = api.PhaseEnded
+	case t.running && t.phase != "":
+		r.Phase = api.PhaseRunning + ": " + t.phase
+	case t.running:
+		r.Phase = api.PhaseRunning
+	default:
+		r.Phase = api.PhaseWaiting
+	}
+	return r
+}
+
+// sending notes that a command is about to leave.
+func (h *history) sending(c power.Command, at time.Time) {
+	h.sendings[c]++
+	h.attempts++
+	h.pending, h.lastSent = c, at
+	if c == power.PressSoftOff && h.softOff.IsZero() {
+		h.softOff = at
+	}
+}
+
+// sent notes its answer; a command that never left is taken back.
+func (h *history) sent(r commandRecord) {
+	h.pending = ""
+	if !r.NotLeft {
+		if r.Error != "" {
+			h.refused = &r
+		}
+		return
+	}
+	h.sendings[r.Command]--
+	h.attempts--
+	if r.Command == power.PressSoftOff {
+		h.softOff = time.Time{}
+	}
+}
