@@ -49,7 +49,11 @@ const (
 
 // Reasons of the monitor.
 const (
-	ReasonDrift Reason = "drift" // seen in another state than the desired one
+	ReasonDrift    Reason = "drift"     // seen in another state than the desired one
+	ReasonHandsOff Reason = "hands-off" // nothing is enforced
+	ReasonUnread   Reason = "unread"    // no fresh reading to go by
+	ReasonSettling Reason = "settling"  // it was changed a moment ago
+	ReasonNoCut    Reason = "no-cut"    // its status forbids taking power away
 )
 
 // ReasonOf translates a driver's error kind into the reason of a failure.

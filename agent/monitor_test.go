@@ -1,0 +1,174 @@
+package agent
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"rackpower/central/api"
+	"rackpower/power"
+)
+
+func TestPlan(t *testing.T) {
+	now := time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
+	since := now.Add(-10 * time.Second)
+	fresh := func(s power.State) power.Reading { return power.Seen(s, now.Add(-time.Second)) }
+	ready, deploying, deployed, erasing := power.StatusReady, power.StatusDeploying, power.StatusDeployed, power.StatusDiskErasing
+	for _, c := range []struct {
+		name string
+		node watched
+		want power.Action
+	}{
+		{"wanted off, is on", watched{Status: ready, Reading: fresh(power.On)}, power.ActOff},
+		{"wanted off, is off", watched{Status: ready, Reading: fresh(power.Off)}, ""},
+		{"wanted on, is off", watched{Status: deploying, Reading: fresh(power.Off)}, power.ActOn},
+		{"expected on, is off, hands off", watched{Status: deployed, Reading: fresh(power.Off)}, ""},
+		{"no status", watched{Reading: fresh(power.On)}, ""},
+		{"erasing is kept on", watched{Status: erasing, Reading: fresh(power.Off)}, power.ActOn},
+		{"busy", watched{Status: ready, Reading: fresh(power.On), Busy: true}, ""},
+		{"unreachable", watched{Status: ready, Reading: fresh(power.On).Failed(power.ReachUnreachable, now)}, ""},
+		{"read before this round", watched{Status: ready, Reading: power.Seen(power.On, since.Add(-time.Second))}, ""},
+		{"just changed", watched{Status: ready, Reading: fresh(power.On), Changed: now.Add(-59 * time.Second)}, ""},
+		{"settled", watched{Status: ready, Reading: fresh(power.On), Changed: now.Add(-61 * time.Second)}, power.ActOff},
+		{"just changed, but wanted otherwise since", watched{Status: ready, Reading: fresh(power.On), Changed: now.Add(-9 * time.Second), DesiredAt: now.Add(-5 * time.Second)}, power.ActOff},
+		{"never read", watched{Status: ready, Reading: power.Reading{State: power.Unknown, Reach: power.ReachNever}}, ""},
+	} {
+		c.node.Node, c.node.Desired = "n1", c.node.Status.Desired()
+		var got power.Action
+		for _, p := range plan(planRound{Now: now, Since: since, Settle: time.Minute}, []watched{c.node}) {
+			got = p.Action
+			if p.Reason == "" || p.Says == "" {
+				t.Errorf("%s: planned without a reason", c.name)
+			}
+		}
+		if got != c.want {
+			t.Errorf("%s: planned %q, want %q", c.name, got, c.want)
+		}
+	}
+}
+
+func withStatus(n api.AssignedNode, s power.Status) api.AssignedNode {
+	n.Status, n.Desired = s, s.Desired()
+	return n
+}
+
+func TestMonitorFollowsTheStatus(t *testing.T) {
+	inBubble(t, 1, func(r *rig) {
+		r.crash()
+		r.cfg.Monitor = "@every 60s"
+		r.start()
+		bmc := r.bmc("n1")
+		r.assign(withStatus(r.nodes[0], power.StatusDeploying))
+		time.Sleep(10 * time.Second)
+		r.wantPower("n1", power.On) // at once: the assignment changed
+		r.assign(withStatus(r.nodes[0], power.StatusReady))
+		time.Sleep(10 * time.Second)
+		r.wantPower("n1", power.Off)
+		bmc.SetPower(power.On) // somebody pressed the button
+		time.Sleep(3 * time.Minute)
+		r.wantPower("n1", power.Off)
+		r.wantCommands("n1", power.PowerOn, power.PowerOff, power.PowerOff)
+		r.assign(withStatus(r.nodes[0], power.StatusDeployed))
+		bmc.SetPower(power.On)
+		time.Sleep(10 * time.Minute)
+		r.wantPower("n1", power.On)
+	})
+}
+
+func TestMonitorWorksFromTheLastAssignmentWithoutCentral(t *testing.T) {
+	inBubble(t, 3, func(r *rig) {
+		r.crash()
+		r.cfg.Monitor = "@every 60s"
+		r.start()
+		for i := range r.nodes {
+			r.nodes[i] = withStatus(r.nodes[i], power.StatusReady)
+		}
+		r.assign(r.nodes...)
+		time.Sleep(time.Minute)
+		r.crash()
+		for _, n := range r.nodes {
+			r.bmc(n.Name).SetPower(power.On)
+		}
+		r.start()
+		time.Sleep(30 * time.Second)
+		for _, n := range r.nodes {
+			r.wantPower(n.Name, power.Off)
+		}
+	})
+}
+
+func TestMonitorLeavesBusyNodesAlone(t *testing.T) {
+	inBubble(t, 1, func(r *rig) {
+		r.crash()
+		r.cfg.Monitor = "@every 10s"
+		r.start()
+		r.bmc("n1").SetPower(power.On)
+		r.bmc("n1").SetDeaf(true)
+		soft := r.ask("n1", power.ActSoftOff, func(o *power.Op) { o.Grace = 5 * time.Minute })
+		r.assign(withStatus(r.nodes[0], power.StatusReady)) // wants it off at once
+		time.Sleep(4 * time.Minute)
+		r.wantCommands("n1", power.PressSoftOff)
+		r.wantEnd(soft.Op.ID, power.Succeeded, power.ReasonVerified)
+	})
+}
+
+func TestScheduleErrorsSayWhatToWrite(t *testing.T) {
+	for _, text := range []string{"every minute", "* * *", "@every x"} {
+		if _, err := parseSchedule(text); err == nil {
+			t.Errorf("%q was taken", text)
+		}
+	}
+	for _, text := range []string{"", "off", "@every 30s", "*/5 * * * *", "@hourly"} {
+		if _, err := parseSchedule(text); err != nil {
+			t.Errorf("%q: %v", text, err)
+		}
+	}
+}
+
+func TestReadingKeepsTheLastStateWhenItFails(t *testing.T) {
+	inBubble(t, 2, func(r *rig) {
+		r.bmc("n1").SetPower(power.On)
+		r.a.readNodes(r.a.ctx, []string{"n1"}, 0)
+		seen := r.a.readings.get("n1")
+		r.bmc("n1").SetMute(true)
+		r.a.readNodes(r.a.ctx, []string{"n1"}, 0)
+		got := r.a.readings.get("n1")
+		if got.State != power.On || got.Reach != power.ReachUnreachable || !got.ObservedAt.Equal(seen.ObservedAt) || !got.TriedAt.After(seen.TriedAt) {
+			t.Fatalf("reading: %+v", got)
+		}
+		n := r.nodes[1]
+		n.BMC = ""
+		r.assign(n)
+		r.a.readNodes(r.a.ctx, []string{"n2"}, 0)
+		if got := r.a.readings.get("n2"); got.Reach != power.ReachUnconfigured {
+			t.Fatalf("reading: %+v", got)
+		}
+	})
+}
+
+func TestReadingsOfAThousandNodesDoNotWaitForTheHung(t *testing.T) {
+	inBubble(t, 1000, func(r *rig) {
+		var names []string
+		for i, n := range r.nodes {
+			names = append(names, n.Name)
+			r.bmc(n.Name).SetLatency(5 * time.Millisecond)
+			if i%20 == 0 {
+				r.bmc(n.Name).SetMute(true)
+			}
+		}
+		began := time.Now()
+		r.a.readNodes(r.a.ctx, names, 0)
+		if took := time.Since(began); took > 15*time.Second {
+			t.Fatalf("a round took %s", took)
+		}
+		read := 0
+		for _, n := range names {
+			if r.a.readings.get(n).State == power.Off {
+				read++
+			}
+		}
+		if read != 950 {
+			t.Fatalf("%s were read, want 950", fmt.Sprint(read))
+		}
+	})
+}

@@ -1,0 +1,498 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"rackpower/central/api"
+	"rackpower/power"
+	"rackpower/power/bmcsim"
+	"rackpower/power/noderange"
+)
+
+// demo is a small data centre on loopback: simulated BMCs within this process,
+// central and one agent a rack as processes of their own, so that they can be
+// killed like any. It tells its story through the command line that people use,
+// and in the end holds every claim against what the BMCs recorded.
+type demo struct {
+	out     io.Writer
+	dir     string
+	self    string // this binary
+	central string // the other one
+	racks   int
+	nodes   int // a rack
+	began   time.Time
+
+	farms  []*bmcsim.Farm // by rack
+	procs  map[string]*exec.Cmd
+	client *api.Client
+	claims []claim
+}
+
+type claim struct {
+	text string
+	err  error
+}
+
+// The demo's BMCs take this long to show what they were told.
+const (
+	demoOnAfter  = 400 * time.Millisecond
+	demoOffAfter = 600 * time.Millisecond
+)
+
+// runDemo plays the whole story. It returns an error when a claim did not hold.
+func runDemo(ctx context.Context, out io.Writer, racks, nodes int, keep bool) error {
+	dir, err := os.MkdirTemp("", "rackpower-demo-")
+	if err != nil {
+		return fmt.Errorf("cannot make a directory for the demo: %w", err)
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return fmt.Errorf("cannot find this program: %w", err)
+	}
+	d := &demo{
+		out: out, dir: dir, self: self, central: filepath.Join(filepath.Dir(self), "rackpower-central"),
+		racks: racks, nodes: nodes, began: time.Now(), procs: map[string]*exec.Cmd{},
+	}
+	if _, err := os.Stat(d.central); err != nil {
+		return fmt.Errorf("the demo needs %s beside this program (make build): %w", d.central, err)
+	}
+	err = d.play(ctx)
+	d.stopAll()
+	if keep || err != nil {
+		d.say("state and logs are kept in %s", dir)
+		return err
+	}
+	return os.RemoveAll(dir)
+}
+
+func (d *demo) play(ctx context.Context) error {
+	for _, act := range []func(context.Context) error{
+		d.comeUp, d.addNodes, d.statuses, d.operations, d.conflicts, d.crash, d.goodbye,
+	} {
+		if err := act(ctx); err != nil {
+			return err
+		}
+	}
+	return d.verdict()
+}
+
+func (d *demo) chapter(text string) {
+	fmt.Fprintf(d.out, "\n== %s   [%.0f s]\n", text, time.Since(d.began).Seconds())
+}
+
+func (d *demo) say(format string, args ...any) { fmt.Fprintf(d.out, "   "+format+"\n", args...) }
+
+func (d *demo) claim(text string, err error) {
+	d.claims = append(d.claims, claim{text, err})
+	if err != nil {
+		d.say("NOT TRUE: %s: %v", text, err)
+	}
+}
+
+func (d *demo) rack(r int) string { return fmt.Sprintf("r%d", r+1) }
+
+func (d *demo) all(r int) string { return fmt.Sprintf("%sn[01-%02d]", d.rack(r), d.nodes) }
+
+func (d *demo) comeUp(ctx context.Context) error {
+	d.chapter(fmt.Sprintf("%d racks of %d servers, an agent on each, one central", d.racks, d.nodes))
+	for r := range d.racks {
+		farm, err := bmcsim.Start(ctx, bmcsim.Config{
+			Count: d.nodes, Listen: netip.AddrFrom4([4]byte{127, 0, byte(20 + r), 1}), OnAfter: demoOnAfter, OffAfter: demoOffAfter,
+			Names:   func(i int) string { return fmt.Sprintf("%sn%02d", d.rack(r), i+1) },
+			LogFile: filepath.Join(d.dir, "bmcs-"+d.rack(r)+".jsonl"),
+		})
+		if err != nil {
+			return fmt.Errorf("cannot start the simulated BMCs: %w", err)
+		}
+		d.farms = append(d.farms, farm)
+	}
+	d.say("%d BMCs speak IPMI on 127.0.20.1 and up; every server is off", d.racks*d.nodes)
+	socket := filepath.Join(d.dir, "central.sock")
+	if err := d.spawn(ctx, "central", d.central, "serve", "--data", filepath.Join(d.dir, "central"), "--listen", "127.0.0.1:0", "--socket", socket, "--gossip", "127.0.0.1:0"); err != nil {
+		return err
+	}
+	client, err := api.NewClient("unix://" + socket)
+	if err != nil {
+		return err
+	}
+	d.client = client
+	if err := d.until(ctx, 20*time.Second, "central answers", func() bool { _, err := client.Info(ctx); return err == nil }); err != nil {
+		return err
+	}
+	for r := range d.racks {
+		if err := d.startAgent(ctx, r); err != nil {
+			return err
+		}
+	}
+	if err := d.until(ctx, 20*time.Second, "all agents are alive", func() bool { return d.alive(ctx) == d.racks }); err != nil {
+		return err
+	}
+	return d.cli(ctx, 0, "agents")
+}
+
+func (d *demo) startAgent(ctx context.Context, r int) error {
+	name := d.rack(r)
+	return d.spawn(ctx, name, d.self, "agent", "--name", name, "--data", filepath.Join(d.dir, name), "--central", d.client.Target(),
+		"--gossip", "127.0.0.1:0", "--socket", filepath.Join(d.dir, name+".sock"), "--monitor", "@every 5s")
+}
+
+func (d *demo) alive(ctx context.Context) int {
+	agents, err := d.client.Agents(ctx)
+	n := 0
+	for _, a := range agents {
+		if err == nil && a.State == "alive" {
+			n++
+		}
+	}
+	return n
+}
+
+func (d *demo) addNodes(ctx context.Context) error {
+	d.chapter("The nodes are made known")
+	var specs []api.NodeSpec
+	for r, farm := range d.farms {
+		for i := range farm.Len() {
+			ep := farm.BMC(i).Endpoint()
+			specs = append(specs, api.NodeSpec{Name: farm.BMC(i).Name(), Rack: d.rack(r), BMC: ep.String(), Password: string(ep.Password)})
+		}
+	}
+	data, err := json.MarshalIndent(specs, "", "  ")
+	if err != nil {
+		return err
+	}
+	file := filepath.Join(d.dir, "nodes.json")
+	if err := os.WriteFile(file, data, 0o600); err != nil {
+		return err
+	}
+	if err := d.cli(ctx, 0, "node", "import", file); err != nil {
+		return err
+	}
+	if err := d.untilAll(ctx, "every BMC has been read", func(n api.Node) bool { return n.Reach == power.ReachOK }); err != nil {
+		return err
+	}
+	return d.cli(ctx, 0, "status")
+}
+
+func (d *demo) statuses(ctx context.Context) error {
+	d.chapter("A status is given, and the power follows")
+	first := d.all(0)
+	if err := d.cli(ctx, 0, "node", "set-status", first, "DEPLOYING", "--reason", "customer ordered"); err != nil {
+		return err
+	}
+	d.say("DEPLOYING wants a node on. Nobody asks for power now; the rack's monitor does:")
+	err := d.until(ctx, 30*time.Second, first+" on", func() bool { return d.count(0, power.On) == d.nodes })
+	d.claim("a status alone brought "+first+" on, with one power-on each", errors.Join(err, d.each(0, func(b *bmcsim.BMC) error { return want("power-ons", b.PowerOns(), 1) })))
+	if err := d.untilAll(ctx, "central has the outcomes", func(n api.Node) bool { return n.Op == nil }); err != nil {
+		return err
+	}
+	if err := d.cli(ctx, 0, "status", first); err != nil {
+		return err
+	}
+	d.say("An off against that would be undone by the monitor, so it is refused (exit 5):")
+	if err := d.cli(ctx, 5, "off", d.rack(0)+"n01"); err != nil {
+		return err
+	}
+	return d.cli(ctx, 0, "node", "set-status", first, "DEPLOYED", "--reason", "installed")
+}
+
+func (d *demo) operations(ctx context.Context) error {
+	if d.racks < 2 {
+		return nil
+	}
+	d.chapter("Operations: asked once, verified, never doubled")
+	nodes := d.all(1)
+	if err := d.cli(ctx, 0, "on", nodes); err != nil {
+		return err
+	}
+	d.say("Asking again sends nothing: they are on already.")
+	if err := d.cli(ctx, 0, "on", nodes); err != nil {
+		return err
+	}
+	d.claim("asked twice, "+nodes+" got one power-on each", d.each(1, func(b *bmcsim.BMC) error { return want("power-ons", b.PowerOns(), 1) }))
+	return nil
+}
+
+func (d *demo) conflicts(ctx context.Context) error {
+	r := d.racks - 1
+	d.chapter("Conflicting requests are put in order, not raced")
+	node := d.rack(r) + "n01"
+	bmc := d.farms[r].BMC(0)
+	for _, step := range []struct {
+		says string
+		args []string
+	}{
+		{"A power-on starts,", []string{"on", node, "--wait", "accepted"}},
+		{"the same again joins it,", []string{"on", node, "--wait", "accepted"}},
+		{"a cycle asks for more than on and follows,", []string{"cycle", node, "--wait", "accepted"}},
+		{"and an off contradicts them both: it takes their place.", []string{"off", node, "--reason", "maintenance"}},
+	} {
+		d.say("%s", step.says)
+		if err := d.cli(ctx, 0, step.args...); err != nil {
+			return err
+		}
+	}
+	if err := d.cli(ctx, 0, "ops", node); err != nil {
+		return err
+	}
+	d.claim(node+" ended off, as the newest request said", want("state", bmc.Power(), power.Off))
+	d.claim("the superseded cycle never cut power by itself: "+node+" was cut at most once", atMost("cuts", bmc.Cuts(), 1))
+	ops, err := d.client.QueryOps(ctx, api.QueryOps{Nodes: []string{node}})
+	d.claim("each of the requests for "+node+" has one outcome", errors.Join(err, everyEnded(ops.Ops)))
+	return nil
+}
+
+func (d *demo) crash(ctx context.Context) error {
+	r := min(1, d.racks-1)
+	rack, nodes := d.rack(r), d.all(r)
+	d.chapter("An agent is killed in the middle of its work")
+	before := make([]int, d.nodes)
+	for i := range d.nodes {
+		before[i] = d.farms[r].BMC(i).Cuts()
+	}
+	wasOn := d.count(r, power.On) == d.nodes
+	if err := d.cli(ctx, 0, "cycle", nodes, "--wait", "accepted", "--reason", "new firmware"); err != nil {
+		return err
+	}
+	if err := d.until(ctx, 20*time.Second, "some nodes are off", func() bool { return d.count(r, power.Off) > 0 }); err != nil {
+		return err
+	}
+	d.kill(rack)
+	d.say("kill -9 of agent %s: %d of its %d nodes are off, half-way through their cycle", rack, d.count(r, power.Off), d.nodes)
+	d.say("A request meanwhile is taken by central and kept; it says so:")
+	if err := d.cli(ctx, 0, "diag", rack+"n01", "--wait", "none"); err != nil {
+		return err
+	}
+	if err := d.cli(ctx, 0, "ops", "--outstanding"); err != nil {
+		return err
+	}
+	d.say("The agent comes back and reads its journal:")
+	if err := d.startAgent(ctx, r); err != nil {
+		return err
+	}
+	err := d.until(ctx, 60*time.Second, "all operations have ended", func() bool { return d.outstanding(ctx) == 0 })
+	d.claim("after the crash every accepted operation came to its end", err)
+	if err := d.cli(ctx, 0, "status", nodes); err != nil {
+		return err
+	}
+	d.claim("all of "+nodes+" are on again", want("nodes on", d.count(r, power.On), d.nodes))
+	for i := range d.nodes {
+		if got := d.farms[r].BMC(i).Cuts() - before[i]; wasOn && got != 1 {
+			d.claim("no cycle cut power twice", fmt.Errorf("%s was cut %d times", d.farms[r].BMC(i).Name(), got))
+			return nil
+		}
+	}
+	d.claim("each cycle cut power exactly once, crash or not", nil)
+	d.claim("the request taken during the outage was carried out once", want("diagnostic interrupts", d.farms[r].BMC(0).Diags(), 1))
+	return nil
+}
+
+func (d *demo) goodbye(ctx context.Context) error {
+	d.chapter("What central knows")
+	if err := d.cli(ctx, 0, "members", "--socket", filepath.Join(d.dir, d.rack(0)+".sock")); err != nil {
+		return err
+	}
+	return d.cli(ctx, 0, "status")
+}
+
+func (d *demo) verdict() error {
+	ctx := context.Background()
+	d.chapter("The claims, held against what the BMCs recorded")
+	d.claim("never were two commands in flight at one BMC", d.everyBMC(func(b *bmcsim.BMC) error { return atMost("in flight", b.MaxInFlight(), 1) }))
+	ops, err := d.client.QueryOps(ctx, api.QueryOps{})
+	d.claim(fmt.Sprintf("all %d requests have exactly one outcome", len(ops.Ops)), errors.Join(err, everyEnded(ops.Ops)))
+	nodes, err := d.client.Nodes(ctx, "all")
+	d.claim("central's picture of every node is what its BMC says", errors.Join(err, d.agrees(nodes)))
+	failed := 0
+	for _, c := range d.claims {
+		mark := "true "
+		if c.err != nil {
+			mark = "FALSE"
+			failed++
+		}
+		fmt.Fprintf(d.out, "   %s  %s\n", mark, c.text)
+	}
+	if failed > 0 {
+		return fmt.Errorf("%d of %d claims did not hold", failed, len(d.claims))
+	}
+	fmt.Fprintf(d.out, "\n%d claims, all true, in %.0f s.\n", len(d.claims), time.Since(d.began).Seconds())
+	return nil
+}
+
+func (d *demo) agrees(nodes []api.Node) error {
+	var wrong []string
+	for _, n := range nodes {
+		for _, farm := range d.farms {
+			for i := range farm.Len() {
+				if b := farm.BMC(i); b.Name() == n.Name && b.Power() != n.State {
+					wrong = append(wrong, n.Name)
+				}
+			}
+		}
+	}
+	if len(wrong) > 0 {
+		return fmt.Errorf("differs for %s", noderange.Fold(wrong))
+	}
+	return nil
+}
+
+func everyEnded(ops []api.Op) error {
+	if len(ops) == 0 {
+		return errors.New("central knows of none")
+	}
+	for _, op := range ops {
+		if op.Outcome == "" || op.EndedAt == nil {
+			return fmt.Errorf("%s of %s has none", op.Action, op.Node)
+		}
+	}
+	return nil
+}
+
+func (d *demo) everyBMC(check func(*bmcsim.BMC) error) error {
+	for r := range d.farms {
+		if err := d.each(r, check); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (d *demo) each(r int, check func(*bmcsim.BMC) error) error {
+	for i := range d.farms[r].Len() {
+		if err := check(d.farms[r].BMC(i)); err != nil {
+			return fmt.Errorf("%s: %w", d.farms[r].BMC(i).Name(), err)
+		}
+	}
+	return nil
+}
+
+func (d *demo) count(r int, s power.State) int {
+	n := 0
+	for i := range d.farms[r].Len() {
+		if d.farms[r].BMC(i).Power() == s {
+			n++
+		}
+	}
+	return n
+}
+
+func (d *demo) outstanding(ctx context.Context) int {
+	found, err := d.client.QueryOps(ctx, api.QueryOps{Outstanding: true})
+	if err != nil {
+		return -1
+	}
+	return len(found.Ops)
+}
+
+func (d *demo) untilAll(ctx context.Context, what string, ok func(api.Node) bool) error {
+	return d.until(ctx, 30*time.Second, what, func() bool {
+		nodes, err := d.client.Nodes(ctx, "all")
+		for _, n := range nodes {
+			if !ok(n) {
+				return false
+			}
+		}
+		return err == nil && len(nodes) > 0
+	})
+}
+
+// until polls for a state that should come, within a bound.
+func (d *demo) until(ctx context.Context, bound time.Duration, what string, ok func() bool) error {
+	for end := time.Now().Add(bound); !ok(); {
+		if time.Now().After(end) {
+			return fmt.Errorf("waited %s in vain until %s", bound, what)
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+	return nil
+}
+
+// cli runs the command line as its user would and shows what it prints.
+func (d *demo) cli(ctx context.Context, wantExit int, args ...string) error {
+	shown := args
+	if args[0] == "members" {
+		shown = args[:1]
+	}
+	fmt.Fprintf(d.out, "   $ rackpower %s\n", strings.Join(shown, " "))
+	cmd := exec.CommandContext(ctx, d.self, args...)
+	cmd.Env = append(os.Environ(), "RACKPOWER_CENTRAL="+d.client.Target(), "RACKPOWER_ASKED_BY=admin")
+	text, err := cmd.CombinedOutput()
+	for line := range strings.Lines(string(text)) {
+		fmt.Fprintf(d.out, "     %s\n", strings.TrimRight(line, "\n"))
+	}
+	if exit := cmd.ProcessState.ExitCode(); exit != wantExit {
+		return fmt.Errorf("rackpower %s ended with exit status %d, not %d (%v)", strings.Join(args, " "), exit, wantExit, err)
+	}
+	return nil
+}
+
+// spawn starts a daemon whose log goes to a file of its own.
+func (d *demo) spawn(ctx context.Context, name, bin string, args ...string) error {
+	log, err := os.OpenFile(filepath.Join(d.dir, name+".log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+	cmd := exec.CommandContext(ctx, bin, args...)
+	cmd.Stdout, cmd.Stderr = log, log
+	cmd.Env = append(os.Environ(), "NOTIFY_SOCKET=")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
+	if err := cmd.Start(); err != nil {
+		return fmt.Errorf("cannot start %s: %w", name, err)
+	}
+	d.procs[name] = cmd
+	return nil
+}
+
+func (d *demo) kill(name string) {
+	_ = d.procs[name].Process.Kill()
+	_ = d.procs[name].Wait()
+	delete(d.procs, name)
+}
+
+// stopAll ends what the demo started: agents first, then central, then the BMCs.
+func (d *demo) stopAll() {
+	central := d.procs["central"]
+	delete(d.procs, "central")
+	for _, cmd := range d.procs {
+		_ = cmd.Process.Signal(syscall.SIGTERM)
+	}
+	for _, cmd := range d.procs {
+		_ = cmd.Wait()
+	}
+	if central != nil {
+		_ = central.Process.Signal(syscall.SIGTERM)
+		_ = central.Wait()
+	}
+	for _, farm := range d.farms {
+		_ = farm.Close()
+	}
+}
+
+func want[T comparable](what string, got, want T) error {
+	if got != want {
+		return fmt.Errorf("%s: %v, not %v", what, got, want)
+	}
+	return nil
+}
+
+func atMost(what string, got, most int) error {
+	if got > most {
+		return fmt.Errorf("%s: %d, at most %d are right", what, got, most)
+	}
+	return nil
+}
