@@ -1,0 +1,295 @@
+package agent
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"rackpower/central/api"
+	"rackpower/power"
+	"rackpower/power/noderange"
+)
+
+// ListenControl makes the rack's own socket. A socket file that nobody serves any
+// more is replaced; one that is in use is an error.
+func ListenControl(path string) (net.Listener, error) {
+	if conn, err := net.DialTimeout("unix", path, time.Second); err == nil {
+		conn.Close()
+		return nil, fmt.Errorf("cannot listen on %s: another agent serves it", path)
+	}
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("cannot replace socket %s: %w", path, err)
+	}
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		return nil, fmt.Errorf("cannot listen on %s: %w", path, err)
+	}
+	if err := os.Chmod(path, 0o660); err != nil {
+		return nil, errors.Join(fmt.Errorf("cannot set the mode of %s: %w", path, err), l.Close())
+	}
+	return l, nil
+}
+
+// serveControl answers the rack's own socket until ctx ends. It speaks the same
+// paths as central, of this rack's nodes only.
+func (a *Agent) serveControl(ctx context.Context, l net.Listener) {
+	srv := &http.Server{Handler: a.Handler(), ReadHeaderTimeout: 10 * time.Second, BaseContext: func(net.Listener) context.Context { return ctx }}
+	stop := context.AfterFunc(ctx, func() {
+		grace, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+		defer cancel()
+		if srv.Shutdown(grace) != nil {
+			_ = srv.Close()
+		}
+	})
+	defer stop()
+	if err := srv.Serve(l); err != nil && !errors.Is(err, http.ErrServerClosed) {
+		a.logger.Error("control socket failed", "err", err)
+	}
+}
+
+// Handler serves the control socket's requests.
+func (a *Agent) Handler() http.Handler {
+	mux := http.NewServeMux()
+	handle(mux, "GET /v1/nodes", a.ctlNodes)
+	handle(mux, "POST /v1/ops", a.ctlAsk)
+	handle(mux, "POST /v1/ops/query", a.ctlQuery)
+	handle(mux, "POST /v1/ops/{id}/cancel", a.ctlCancel)
+	handle(mux, "POST /v1/reads", a.ctlRead)
+	handle(mux, "GET /v1/members", a.ctlMembers)
+	handle(mux, "GET /v1/peers", a.ctlPeers)
+	handle(mux, "GET /v1/info", a.ctlInfo)
+	return mux
+}
+
+func handle[T any](mux *http.ServeMux, pattern string, fn func(*http.Request) (T, error)) {
+	mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
+		r.Body = http.MaxBytesReader(w, r.Body, 16<<20)
+		out, err := fn(r)
+		if err != nil {
+			var p *api.Problem
+			if !errors.As(err, &p) {
+				p = api.Problemf(api.CodeUnavailable, "%v", err)
+			}
+			p.Write(w)
+			return
+		}
+		w.Header().Set("Content-Type", "application/json")
+		_ = json.NewEncoder(w).Encode(out)
+	})
+}
+
+func body[T any](r *http.Request) (T, error) {
+	var in T
+	dec := json.NewDecoder(r.Body)
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(&in); err != nil {
+		return in, api.Problemf(api.CodeBadRequest, "cannot read the request: %v", err)
+	}
+	return in, nil
+}
+
+func (a *Agent) ctlNodes(r *http.Request) ([]api.Node, error) {
+	nodes := a.nodes(time.Now())
+	expr := r.URL.Query().Get("select")
+	if expr == "" || expr == "all" {
+		return nodes, nil
+	}
+	var known []noderange.Node
+	for _, n := range nodes {
+		known = append(known, noderange.Node{Name: n.Name, Rack: n.Rack, Status: string(n.Status), State: string(n.State)})
+	}
+	names, err := noderange.Select(expr, known)
+	if err != nil {
+		return nil, selectProblem(err)
+	}
+	return slices.DeleteFunc(nodes, func(n api.Node) bool { return !slices.Contains(names, n.Name) }), nil
+}
+
+func selectProblem(err error) error {
+	var syntax *noderange.SyntaxError
+	if errors.As(err, &syntax) {
+		return api.Problemf(api.CodeBadRequest, "%v", err)
+	}
+	return api.Problemf(api.CodeNotFound, "%v", err)
+}
+
+// nodes is the rack's power as the agent knows it.
+func (a *Agent) nodes(now time.Time) []api.Node {
+	list := []api.Node{}
+	for _, n := range a.assigned.all() {
+		reading := a.readings.get(n.Name)
+		out := a.lane(n.Name).outstanding()
+		row := api.Node{
+			Name: n.Name, Rack: a.cfg.Name, State: reading.State, Reach: reading.Reach, Stale: reading.Stale(now, power.DefaultStale),
+			Status: n.Status, Desired: n.Desired.Want, Agent: a.cfg.Name, BMC: n.BMC, Domain: n.Domain,
+		}
+		if !reading.ObservedAt.IsZero() {
+			row.ObservedAt = &reading.ObservedAt
+		}
+		if !reading.TriedAt.IsZero() {
+			row.TriedAt = &reading.TriedAt
+		}
+		if len(out) > 0 {
+			op := out[0]
+			row.Op = &api.OpBrief{ID: op.Op.ID, Action: op.Op.Action, Verdict: op.Verdict, AskedBy: op.Op.AskedBy, AskedAt: op.Op.AskedAt, Phase: op.Phase}
+			row.Waiting = len(out) - 1
+		}
+		want := n.Desired.State()
+		row.Drift = want != power.Unknown && row.Op == nil && !row.Stale && reading.State != want && reading.State != power.Unknown
+		list = append(list, row)
+	}
+	return list
+}
+
+func (a *Agent) ctlAsk(r *http.Request) ([]api.Op, error) {
+	in, err := body[api.AskOps](r)
+	if err != nil {
+		return nil, err
+	}
+	list := make([]api.Op, len(in.Ops))
+	for i, req := range in.Ops {
+		report, err := a.ask(req, in.DryRun)
+		if err != nil {
+			return nil, err
+		}
+		list[i] = opOf(report, a.cfg.Name)
+	}
+	return list, nil
+}
+
+func (a *Agent) ask(req api.OpRequest, dry bool) (api.OpReport, error) {
+	now := time.Now()
+	op := power.Op{
+		ID: req.ID, Node: req.Node, Action: req.Action, IfBusy: req.IfBusy, Boot: req.Boot, Grace: req.Grace, NoEscalate: req.NoEscalate,
+		Reason: req.Reason, AskedBy: req.AskedBy, Origin: power.FromLocal, AskedAt: now, Confirmed: req.Confirmed,
+	}
+	if op.AskedBy == "" {
+		op.AskedBy = "local"
+	}
+	if req.Deadline > 0 {
+		op.Deadline = now.Add(req.Deadline)
+	}
+	if !dry {
+		r, err := a.Submit(op)
+		if err == nil && r.Verdict == power.RefuseIt {
+			a.outbox.put(r) // for central's audit trail
+		}
+		return r, err
+	}
+	op = op.WithDefaults(now)
+	op.Seq = a.clock.now().Next(now)
+	if err := op.Validate(); err != nil {
+		return api.OpReport{}, api.Problemf(api.CodeBadRequest, "%v", err)
+	}
+	l := a.lane(op.Node)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	view := l.view()
+	d := power.Decide(view, op)
+	return api.OpReport{Op: op, Verdict: d.Verdict, Reason: d.Reason, Says: power.Describe(d, view, op, now), Phase: "dry-run"}, nil
+}
+
+// opOf is a report as the command line sees operations.
+func opOf(r api.OpReport, rack string) api.Op {
+	op := api.Op{
+		ID: r.Op.ID, Node: r.Op.Node, Rack: rack, Action: r.Op.Action, Seq: r.Op.Seq, AskedBy: r.Op.AskedBy, Origin: r.Op.Origin,
+		Reason: r.Op.Reason, AskedAt: r.Op.AskedAt, Joined: r.Joined, Verdict: r.Verdict, Why: r.Reason, Says: r.Says, Phase: r.Phase,
+		Deadline: r.Op.Deadline, IfBusy: r.Op.IfBusy, Boot: r.Op.Boot, Grace: r.Op.Grace,
+	}
+	if !r.StartedAt.IsZero() {
+		op.StartedAt = &r.StartedAt
+	}
+	if e := r.End; e != nil {
+		op.EndedAt, op.Outcome, op.Detail, op.Already, op.SupersededBy = &e.At, e.Outcome, e.Detail, e.Already, e.SupersededBy
+		op.Attempts, op.State, op.Why = e.Attempts, e.State, e.Reason
+	}
+	return op
+}
+
+func (a *Agent) ctlQuery(r *http.Request) (api.FoundOps, error) {
+	in, err := body[api.QueryOps](r)
+	if err != nil {
+		return api.FoundOps{}, err
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), min(in.Wait, time.Minute))
+	defer cancel()
+	for {
+		reports, rev, news := a.outbox.after(in.AfterRev)
+		found := api.FoundOps{Ops: []api.Op{}, Rev: rev}
+		for _, report := range reports {
+			if wanted(in, report) {
+				found.Ops = append(found.Ops, opOf(report, a.cfg.Name))
+			}
+		}
+		if len(found.Ops) > 0 || ctx.Err() != nil {
+			return found, nil
+		}
+		select {
+		case <-news:
+		case <-ctx.Done():
+		}
+	}
+}
+
+func wanted(in api.QueryOps, r api.OpReport) bool {
+	return (len(in.IDs) == 0 || slices.Contains(in.IDs, r.Op.ID)) &&
+		(len(in.Nodes) == 0 || slices.Contains(in.Nodes, r.Op.Node)) &&
+		(!in.Outstanding || r.End == nil) && !r.Op.AskedAt.Before(in.Since)
+}
+
+func (a *Agent) ctlCancel(r *http.Request) (api.Op, error) {
+	in, err := body[api.CancelOp](r)
+	if err != nil {
+		return api.Op{}, err
+	}
+	by := in.AskedBy
+	if by == "" {
+		by = "local"
+	}
+	report, err := a.Cancel(api.Cancel{ID: r.PathValue("id"), By: by, Reason: in.Reason})
+	if err != nil {
+		return api.Op{}, err
+	}
+	op := opOf(report, a.cfg.Name)
+	op.CancelBy = by
+	return op, nil
+}
+
+// ctlRead reads nodes now, whatever the monitor's schedule.
+func (a *Agent) ctlRead(r *http.Request) ([]api.Node, error) {
+	in, err := body[api.ReadNodes](r)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), min(max(in.Wait, time.Second), time.Minute))
+	defer cancel()
+	a.readNodes(ctx, in.Names, 0)
+	return slices.DeleteFunc(a.nodes(time.Now()), func(n api.Node) bool { return !slices.Contains(in.Names, n.Name) }), nil
+}
+
+func (a *Agent) ctlMembers(*http.Request) ([]api.Member, error) {
+	if a.cfg.Gossip == nil {
+		return nil, api.Problemf(api.CodeUnavailable, "this agent runs without gossip (--gossip)")
+	}
+	return a.cfg.Gossip.Members(), nil
+}
+
+func (a *Agent) ctlPeers(*http.Request) ([]PeerNode, error) {
+	if a.cfg.Gossip == nil {
+		return nil, api.Problemf(api.CodeUnavailable, "this agent runs without gossip (--gossip)")
+	}
+	peers := a.cfg.Gossip.Peers()
+	slices.SortFunc(peers, func(a, b PeerNode) int { return strings.Compare(a.Node, b.Node) })
+	return peers, nil
+}
+
+func (a *Agent) ctlInfo(*http.Request) (api.Info, error) {
+	return api.Info{ID: a.log.ID(), Version: a.cfg.Version, Nodes: len(a.assigned.all()), Agents: 1, Gossip: a.cfg.GossipAddr}, nil
+}

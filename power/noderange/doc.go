@@ -1,0 +1,17 @@
+// Package noderange reads and writes sets of node names: host ranges.
+//
+//	r1n[01-40,44]   a range; the digits keep their zeros; several brackets multiply
+//	a,b             union
+//	@rack1          the nodes of a rack
+//	@status:READY   the nodes with a status
+//	@state:off      the nodes last read in a state
+//	!x              all of what stands before it, without x
+//	a&b             only what is in both
+//	(a,b)&c         parentheses group
+//	all             every node
+//
+// An exclusion that nothing stands before takes from all: "!r1n01" is every node
+// but one. & binds before the comma; "!" takes from everything to its left within
+// its parentheses. Whoever names a node that does not exist gets an error, for a
+// typing mistake must not silently do less than was meant.
+package noderange

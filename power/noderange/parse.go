@@ -1,0 +1,322 @@
+package noderange
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+)
+
+// MaxNames bounds what one pattern may expand to.
+const MaxNames = 100_000
+
+// SyntaxError says where an expression makes no sense and what would.
+type SyntaxError struct {
+	Expr string
+	Pos  int // byte within Expr, from 0
+	Want string
+}
+
+// Error points at the place.
+func (e *SyntaxError) Error() string {
+	return fmt.Sprintf("cannot read node range %q at character %d: %s", e.Expr, e.Pos+1, e.Want)
+}
+
+// Expr is a parsed expression. It may be used by many goroutines.
+type Expr struct {
+	root node
+}
+
+// node is one operation of an expression: it selects from the universe.
+type node interface {
+	pick(u *universe) (set, error)
+}
+
+type (
+	union     []node // with exclusions taken out in order
+	exclude   struct{ node }
+	intersect []node
+	everyone  struct{}
+	group     struct{ key, value, text string }
+	names     struct {
+		text string
+		list []string
+	}
+)
+
+// Parse reads an expression. Errors are *SyntaxError.
+func Parse(text string) (*Expr, error) {
+	p := &parser{text: text}
+	root, err := p.union()
+	if err != nil {
+		return nil, err
+	}
+	if p.pos < len(p.text) {
+		return nil, p.fail("unexpected %q", p.text[p.pos])
+	}
+	return &Expr{root}, nil
+}
+
+// Expand lists the names of a pattern such as "r1n[01-03]" or "a,b", in the
+// order in which they are written.
+func Expand(pattern string) ([]string, error) {
+	var all []string
+	p := &parser{text: pattern}
+	for {
+		n, err := p.name()
+		if err != nil {
+			return nil, err
+		}
+		if all = append(all, n.list...); len(all) > MaxNames {
+			return nil, p.fail("more than %d names", MaxNames)
+		}
+		if p.peek() != ',' {
+			break
+		}
+		p.pos++
+	}
+	if p.pos < len(p.text) {
+		return nil, p.fail("unexpected %q", p.text[p.pos])
+	}
+	return all, nil
+}
+
+type parser struct {
+	text  string
+	pos   int
+	depth int
+}
+
+func (p *parser) fail(format string, args ...any) error {
+	return &SyntaxError{Expr: p.text, Pos: min(p.pos, len(p.text)), Want: fmt.Sprintf(format, args...)}
+}
+
+func (p *parser) peek() byte {
+	for p.pos < len(p.text) && p.text[p.pos] == ' ' {
+		p.pos++
+	}
+	if p.pos == len(p.text) {
+		return 0
+	}
+	return p.text[p.pos]
+}
+
+func (p *parser) union() (node, error) {
+	var u union
+	for {
+		// Exclusions may follow without a comma: "r1n[1-9]!r1n3".
+		n, err := p.term()
+		if err != nil {
+			return nil, err
+		}
+		u = append(u, n)
+		switch p.peek() {
+		case ',':
+			p.pos++
+		case '!':
+		default:
+			return u, nil
+		}
+	}
+}
+
+func (p *parser) term() (node, error) {
+	if p.peek() == '!' {
+		p.pos++
+		n, err := p.both()
+		return exclude{n}, err
+	}
+	return p.both()
+}
+
+func (p *parser) both() (node, error) {
+	var list intersect
+	for {
+		n, err := p.atom()
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, n)
+		if p.peek() != '&' {
+			return list, nil
+		}
+		p.pos++
+		if p.peek() == '!' {
+			p.pos++
+			n, err := p.atom()
+			if err != nil {
+				return nil, err
+			}
+			list = append(list, union{exclude{n}})
+			if p.peek() != '&' {
+				return list, nil
+			}
+			p.pos++
+		}
+	}
+}
+
+func (p *parser) atom() (node, error) {
+	switch p.peek() {
+	case 0:
+		return nil, p.fail("a node name, a range, @group or all is missing")
+	case '(':
+		if p.depth++; p.depth > 50 {
+			return nil, p.fail("too many parentheses")
+		}
+		p.pos++
+		n, err := p.union()
+		if err != nil {
+			return nil, err
+		}
+		if p.peek() != ')' {
+			return nil, p.fail("the closing ) is missing")
+		}
+		p.pos++
+		p.depth--
+		return n, nil
+	case '@':
+		return p.group()
+	}
+	n, err := p.name()
+	if err == nil && len(n.list) == 1 && n.list[0] == "all" {
+		return everyone{}, nil
+	}
+	return n, err
+}
+
+func (p *parser) group() (node, error) {
+	start := p.pos
+	p.pos++
+	word := p.word()
+	key, value, has := strings.Cut(word, ":")
+	switch {
+	case word == "":
+		return nil, p.fail("a rack, status:NAME or state:NAME is missing after @")
+	case !has:
+		return group{key: "rack", value: word, text: p.text[start:p.pos]}, nil
+	case key != "rack" && key != "status" && key != "state":
+		p.pos = start + 1
+		return nil, p.fail("unknown group %q: want @RACK, @rack:NAME, @status:NAME or @state:NAME", key)
+	}
+	return group{key: key, value: value, text: p.text[start:p.pos]}, nil
+}
+
+func nameByte(c byte) bool {
+	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '-' || c == '_' || c == '.' || c == ':'
+}
+
+func (p *parser) word() string {
+	start := p.pos
+	for p.pos < len(p.text) && nameByte(p.text[p.pos]) {
+		p.pos++
+	}
+	return p.text[start:p.pos]
+}
+
+// name reads one name with its brackets and expands it.
+func (p *parser) name() (names, error) {
+	p.peek()
+	start := p.pos
+	list := []string{""}
+	for p.pos < len(p.text) {
+		var parts []string
+		if p.text[p.pos] == '[' {
+			var err error
+			if parts, err = p.brackets(); err != nil {
+				return names{}, err
+			}
+		} else if w := p.word(); w != "" {
+			parts = []string{w}
+		} else {
+			break
+		}
+		if len(list)*len(parts) > MaxNames {
+			p.pos = start
+			return names{}, p.fail("more than %d names", MaxNames)
+		}
+		list = cross(list, parts)
+	}
+	switch {
+	case p.pos == start && p.pos < len(p.text):
+		return names{}, p.fail("unexpected %q", p.text[p.pos])
+	case p.pos == start:
+		return names{}, p.fail("a node name is missing")
+	}
+	return names{text: p.text[start:p.pos], list: list}, nil
+}
+
+func cross(list, parts []string) []string {
+	out := make([]string, 0, len(list)*len(parts))
+	for _, head := range list {
+		for _, tail := range parts {
+			out = append(out, head+tail)
+		}
+	}
+	return out
+}
+
+// brackets reads "[01-40,44]".
+func (p *parser) brackets() ([]string, error) {
+	p.pos++
+	var parts []string
+	for {
+		low, err := p.number()
+		if err != nil {
+			return nil, err
+		}
+		high := low
+		if p.peek() == '-' {
+			p.pos++
+			if high, err = p.number(); err != nil {
+				return nil, err
+			}
+		}
+		if parts, err = p.numbers(parts, low, high); err != nil {
+			return nil, err
+		}
+		switch p.peek() {
+		case ',':
+			p.pos++
+		case ']':
+			p.pos++
+			return parts, nil
+		default:
+			return nil, p.fail("the closing ] is missing, or a comma")
+		}
+	}
+}
+
+func (p *parser) number() (string, error) {
+	p.peek()
+	start := p.pos
+	for p.pos < len(p.text) && p.text[p.pos] >= '0' && p.text[p.pos] <= '9' {
+		p.pos++
+	}
+	digits := p.text[start:p.pos]
+	if digits == "" || len(digits) > 9 {
+		p.pos = start
+		return "", p.fail("a number of at most 9 digits is missing")
+	}
+	return digits, nil
+}
+
+func (p *parser) numbers(parts []string, low, high string) ([]string, error) {
+	from, _ := strconv.Atoi(low)
+	to, _ := strconv.Atoi(high)
+	switch {
+	case to < from:
+		return nil, p.fail("the range %s-%s goes down", low, high)
+	case len(low) > 1 && low[0] == '0' && len(high) != len(low):
+		return nil, p.fail("the range %s-%s has ends of different width", low, high)
+	case to-from+1+len(parts) > MaxNames:
+		return nil, p.fail("more than %d names", MaxNames)
+	}
+	width := 0
+	if low[0] == '0' {
+		width = len(low)
+	}
+	for n := from; n <= to; n++ {
+		parts = append(parts, fmt.Sprintf("%0*d", width, n))
+	}
+	return parts, nil
+}
