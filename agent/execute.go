@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -25,6 +26,8 @@ type execution struct {
 	force bool
 	seen  power.State // last read, for the end's words
 	note  string      // added to the end's detail
+	// waiting replaces "waiting for STATE" as the phase.
+	waiting string
 }
 
 // endError ends an execution with an outcome other than success.
@@ -48,7 +51,7 @@ func (x *execution) run(ctx context.Context) (power.End, error) {
 	if unfinished != nil {
 		return power.End{}, unfinished
 	}
-	end.At, end.Attempts, end.State = time.Now(), x.h.attempts, x.seen
+	end.At, end.Attempts, end.State, end.Unsettled = time.Now(), x.h.attempts, x.seen, x.unsettled(end)
 	if x.note != "" {
 		if end.Detail != "" {
 			end.Detail += "; "
@@ -56,6 +59,51 @@ func (x *execution) run(ctx context.Context) (power.End, error) {
 		end.Detail += x.note
 	}
 	return end, nil
+}
+
+// unsettled is the command that this operation leaves behind without having seen
+// its effect. One that was given up after all its windows is not waited for again.
+func (x *execution) unsettled(end power.End) *power.Unsettled {
+	h := x.h
+	if h.unsettled == "" || end.Reason == power.ReasonNotReached {
+		return nil
+	}
+	bound := x.time.Verify[0]
+	if h.unsettled == power.PressSoftOff {
+		bound = max(bound, x.op.Grace)
+	}
+	return &power.Unsettled{Command: h.unsettled, Until: h.unsettledAt.Add(bound)}
+}
+
+// settle waits for the effect of the command that the operation before left
+// behind: until it is seen, a reading may show what is about to change. It ends
+// early enough to leave this operation time of its own.
+func (x *execution) settle(ctx context.Context) error {
+	x.l.mu.Lock()
+	left := x.l.unsettled
+	x.l.mu.Unlock()
+	if left == nil || x.h.attempts > 0 {
+		return nil
+	}
+	until := left.Until
+	if latest := x.op.Deadline.Add(-x.time.Verify[0]); latest.Before(until) {
+		until = latest
+	}
+	state, err := x.read(ctx)
+	if err != nil {
+		return err
+	}
+	if window := time.Until(until); state != left.Command.Target() && window > 0 {
+		x.waiting = fmt.Sprintf("waiting for an earlier %s to take effect, until %s", left.Command, until.UTC().Format("15:04:05Z"))
+		_, err = x.await(ctx, left.Command.Target(), window)
+		x.waiting = ""
+	}
+	if err == nil {
+		x.l.mu.Lock()
+		x.l.unsettled = nil
+		x.l.mu.Unlock()
+	}
+	return err
 }
 
 // conclude turns the way in which carryOut ended into an end.
@@ -109,6 +157,11 @@ func (x *execution) carryOut(ctx context.Context) (power.Reason, error) {
 		return "", err
 	}
 	x.ep, x.bmc = ep, x.a.bmcs.get(ep)
+	if x.op.Action != power.ActBMCReset {
+		if err := x.settle(ctx); err != nil {
+			return "", err
+		}
+	}
 	switch x.op.Action {
 	case power.ActOn:
 		return x.on(ctx)
@@ -199,7 +252,7 @@ func (x *execution) reach(ctx context.Context, target power.State, cmd power.Com
 
 // await reads with growing waits until the target is seen or the window is over.
 func (x *execution) await(ctx context.Context, target power.State, window time.Duration) (bool, error) {
-	x.l.setPhase(x.t, "waiting for "+string(target))
+	x.l.setPhase(x.t, cmp.Or(x.waiting, "waiting for "+string(target)))
 	until := time.Now().Add(window)
 	for pause := x.time.FirstLook; ; pause = min(pause*3/2, x.time.LongLook) {
 		if err := wait(ctx, pause); err != nil {
@@ -419,6 +472,7 @@ func (x *execution) read(ctx context.Context) (power.State, error) {
 func (x *execution) observe(state power.State) {
 	x.force = false // the log-in passed
 	x.seen = state
+	x.h.saw(state)
 	x.a.readings.saw(x.l.node, power.Seen(state, time.Now()))
 }
 

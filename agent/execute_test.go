@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"fmt"
 	"testing"
 	"time"
 
@@ -170,6 +171,52 @@ func TestConflictCancelsAtASafePoint(t *testing.T) {
 			t.Fatal("two exchanges in flight on one BMC")
 		}
 	})
+}
+
+// TestNewestWinsThoughTheBMCReportsLate: a reading shows what is about to change
+// while an earlier command has not taken effect yet.
+func TestNewestWinsThoughTheBMCReportsLate(t *testing.T) {
+	for _, c := range []struct {
+		first, second power.Action
+		from          power.State
+	}{
+		{power.ActOff, power.ActOn, power.On},
+		{power.ActOn, power.ActOff, power.Off},
+		{power.ActSoftOff, power.ActOn, power.On},
+		{power.ActSoftOff, power.ActCycle, power.On},
+		{power.ActOff, power.ActReset, power.On},
+	} {
+		for _, crash := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s then %s, crash %v", c.first, c.second, crash), func(t *testing.T) {
+				inBubble(t, 1, func(r *rig) {
+					bmc := r.bmc("n1")
+					bmc.SetPower(c.from)
+					bmc.SetOnAfter(15 * time.Second)
+					bmc.SetOffAfter(15 * time.Second)
+					bmc.SetSoftOffAfter(40 * time.Second)
+					first := r.ask("n1", c.first).Op.ID
+					time.Sleep(2 * time.Second)
+					second := r.ask("n1", c.second).Op.ID
+					r.wantEnd(first, power.Superseded, power.ReasonNewer)
+					if crash {
+						r.restart()
+					}
+					end := r.end(second)
+					time.Sleep(2 * time.Minute)
+					if c.second == power.ActReset {
+						if end.Reason != power.ReasonNodeOff {
+							t.Fatalf("reset of a node that goes off: %+v", end)
+						}
+						return
+					}
+					if end.Outcome != power.Succeeded {
+						t.Fatalf("end: %+v", end)
+					}
+					r.wantPower("n1", c.second.Final())
+				})
+			})
+		}
+	}
 }
 
 func TestJoinSharesTheOutcome(t *testing.T) {

@@ -26,6 +26,8 @@ type lane struct {
 	working bool
 	wake    chan struct{} // tells the goroutine that tasks changed
 	ended   time.Time     // when an operation that may have changed the power ended
+	// unsettled is a command of an ended operation that may still take effect.
+	unsettled *power.Unsettled
 }
 
 func newLane(a *Agent, node string) *lane {
@@ -245,7 +247,7 @@ func (l *lane) conclude(t *task, end power.End, lsn uint64) {
 		l.a.logger.Info("ended", "node", l.node, "op", x.op.ID, "action", x.op.Action, "seq", x.op.Seq, "outcome", end.Outcome, "reason", end.Reason, "detail", end.Detail)
 	}
 	if end.Attempts > 0 {
-		l.ended = end.At
+		l.ended, l.unsettled = end.At, end.Unsettled
 	}
 	l.a.changed()
 }

@@ -72,6 +72,8 @@ type lastRecord struct {
 	// hearing the request once more is answered with its outcome.
 	Op  *power.Op  `json:"op,omitempty"`
 	End *power.End `json:"end,omitempty"`
+	// Unsettled is a command that may still take effect.
+	Unsettled *power.Unsettled `json:"unsettled,omitempty"`
 }
 
 type syncRecord struct {

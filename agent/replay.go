@@ -39,7 +39,7 @@ func (a *Agent) replayRecord(r journal.Record, tasks map[string]*task, order *[]
 		var last lastRecord
 		err := json.Unmarshal(r.Payload, &last)
 		l := a.lane(strings.TrimPrefix(r.Key, lastSeqPrefix))
-		l.lastSeq, l.last = max(l.lastSeq, last.Seq), last
+		l.lastSeq, l.last, l.unsettled = max(l.lastSeq, last.Seq), last, last.Unsettled
 		a.clock.merge(last.Seq)
 		return err
 	}
@@ -57,7 +57,12 @@ func (a *Agent) replayRecord(r journal.Record, tasks map[string]*task, order *[]
 		return nil // the accepted record went with a damaged segment; nothing can be done for it
 	}
 	t.lsn = r.LSN
-	return t.replay(r)
+	err := t.replay(r)
+	if err == nil && r.Kind == kindEnded && t.end.Attempts > 0 {
+		l := a.lane(t.op.Node)
+		l.ended, l.unsettled = t.end.At, t.end.Unsettled
+	}
+	return err
 }
 
 func (a *Agent) replayAccepted(r journal.Record, tasks map[string]*task) (*task, error) {
@@ -107,6 +112,7 @@ func (t *task) replay(r journal.Record) error {
 			return err
 		}
 		t.history.offSeen = rec.At
+		t.history.saw(power.Off)
 	case kindCancel:
 		t.stopped = new(cancelRecord)
 		return json.Unmarshal(r.Payload, t.stopped)
@@ -127,7 +133,7 @@ func (a *Agent) reported(ids map[string][]string) error {
 		l := a.lane(node)
 		l.mu.Lock()
 		last := l.last
-		last.Seq = max(last.Seq, l.lastSeq)
+		last.Seq, last.Unsettled = max(last.Seq, l.lastSeq), l.unsettled
 		if last.Op != nil && last.Op.Seq < last.Seq {
 			last.Op, last.End = nil, nil
 		}

@@ -43,6 +43,10 @@ type history struct {
 	attempts int
 	// refused is the answer of a command that left and was not acknowledged.
 	refused *commandRecord
+	// unsettled is the last command that changes power and left, until its effect
+	// is seen.
+	unsettled   power.Command
+	unsettledAt time.Time
 }
 
 func newTask(op power.Op, d power.Decision, says string) *task {
@@ -87,6 +91,16 @@ func (h *history) sending(c power.Command, at time.Time) {
 	if c == power.PressSoftOff && h.softOff.IsZero() {
 		h.softOff = at
 	}
+	if c.Target() != power.Unknown {
+		h.unsettled, h.unsettledAt = c, at
+	}
+}
+
+// saw notes a reading: a command whose target is seen has settled.
+func (h *history) saw(s power.State) {
+	if h.unsettled != "" && h.unsettled.Target() == s {
+		h.unsettled = ""
+	}
 }
 
 // sent notes its answer; a command that never left is taken back.
@@ -100,6 +114,9 @@ func (h *history) sent(r commandRecord) {
 	}
 	h.sendings[r.Command]--
 	h.attempts--
+	if h.unsettled == r.Command {
+		h.unsettled = ""
+	}
 	if r.Command == power.PressSoftOff {
 		h.softOff = time.Time{}
 	}

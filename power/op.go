@@ -129,4 +129,25 @@ type End struct {
 	State State `json:"state,omitempty"`
 	// Attempts counts the power commands that may have left for the BMC.
 	Attempts int `json:"attempts,omitempty"`
+	// Unsettled is the last command that left and whose effect was not seen; nil:
+	// none. What runs next on the node waits for it before it trusts a reading.
+	Unsettled *Unsettled `json:"unsettled,omitempty"`
+}
+
+// Unsettled is a command that may still take effect.
+type Unsettled struct {
+	Command Command   `json:"command"`
+	Until   time.Time `json:"until"` // when it is no longer waited for
+}
+
+// Target is the state that the command leads to, Unknown if it changes none.
+func (c Command) Target() State {
+	switch c {
+	case PowerOn:
+		return On
+	case PowerOff, PressSoftOff:
+		return Off
+	default:
+		return Unknown
+	}
 }
