@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"fmt"
+	"reflect"
 	"testing"
 	"time"
 
@@ -230,7 +231,7 @@ func TestJoinSharesTheOutcome(t *testing.T) {
 		}
 		want := r.end(first.Op.ID)
 		for _, id := range []string{"op-002", "op-003", "op-004"} {
-			if got := r.end(id); got != want {
+			if got := r.end(id); !reflect.DeepEqual(got, want) {
 				t.Fatalf("%s: %+v, want %+v", id, got, want)
 			}
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"reflect"
 	"sync"
 	"testing"
 	"time"
@@ -158,7 +159,7 @@ func (r *rig) judge(accepted []api.OpReport) {
 	for _, a := range accepted {
 		end := r.end(a.Op.ID)
 		if a.Verdict.Joined() {
-			if shared := r.end(a.Joined); shared != end {
+			if shared := r.end(a.Joined); !reflect.DeepEqual(shared, end) {
 				r.t.Errorf("%s joined %s and ended %+v, not %+v", a.Op.ID, a.Joined, end, shared)
 			}
 		} else if a.Op.Action.Once() {
