@@ -1,0 +1,147 @@
+package bmcsim
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+
+	"rackpower/power"
+)
+
+// tool returns the path of a program, or skips the test.
+func tool(t *testing.T, name, pkg string) string {
+	t.Helper()
+	path, err := exec.LookPath(name)
+	if err != nil {
+		path, err = exec.LookPath("/usr/sbin/" + name)
+	}
+	if err != nil {
+		t.Skipf("not checked against %s: install the package %s", name, pkg)
+	}
+	return path
+}
+
+// ipmitool runs ipmitool against b with a cipher suite.
+func ipmitool(t *testing.T, b *BMC, suite int, args ...string) (string, error) {
+	t.Helper()
+	ep := b.Endpoint()
+	cmd := exec.CommandContext(t.Context(), tool(t, "ipmitool", "ipmitool"), append([]string{
+		"-I", "lanplus", "-H", ep.Host, "-p", strconv.Itoa(ep.Port), "-U", ep.User, "-E",
+		"-C", strconv.Itoa(suite), "-N", "1", "-R", "2",
+	}, args...)...)
+	cmd.Env = append(cmd.Environ(), "IPMI_PASSWORD="+string(ep.Password))
+	out, err := cmd.CombinedOutput()
+	return string(out), err
+}
+
+func TestIpmitool(t *testing.T) {
+	t.Parallel()
+	for _, suite := range []int{3, 17} {
+		t.Run(strconv.Itoa(suite), func(t *testing.T) {
+			b := one(t, Config{})
+			do := func(want string, args ...string) {
+				t.Helper()
+				out, err := ipmitool(t, b, suite, args...)
+				if err != nil || !strings.Contains(out, want) {
+					t.Fatalf("ipmitool %s: %v\n%s\nwant %q", strings.Join(args, " "), err, out, want)
+				}
+			}
+			do("System Power         : off", "chassis", "status")
+			do("Chassis Power Control: Up/On", "chassis", "power", "on")
+			do("Chassis Power is on", "chassis", "power", "status")
+			do("Set Boot Device to pxe", "chassis", "bootdev", "pxe")
+			do("Force PXE", "chassis", "bootparam", "get", "5")
+			do("Reset", "chassis", "power", "reset")
+			do("Cycle", "chassis", "power", "cycle")
+			do("Diag", "chassis", "power", "diag")
+			do("Soft", "chassis", "power", "soft")
+			do("Chassis Power is off", "chassis", "power", "status")
+			do("IPMI Version              : 2.0", "mc", "info")
+			do("System GUID", "mc", "guid")
+			do("hmac_sha256", "channel", "getciphers", "ipmi", "1")
+			do("session handle", "session", "info", "active")
+			b.BootTime(0)
+			do("Sent cold reset command", "mc", "reset", "cold")
+
+			wantWords(t, b, "power-on", "set-boot pxe", "hard-reset", "power-cycle", "pulse-diag", "soft-off", "reset-bmc")
+			if b.LastBoot() != power.BootNone || b.Cuts() != 2 || b.PowerOns() != 2 || b.Resets() != 1 || b.Diags() != 1 {
+				t.Errorf("cuts %d, power-ons %d, resets %d, diags %d", b.Cuts(), b.PowerOns(), b.Resets(), b.Diags())
+			}
+		})
+	}
+}
+
+// ipmipower runs ipmipower against b with a cipher suite.
+func ipmipower(t *testing.T, b *BMC, suite int, args ...string) (string, error) {
+	t.Helper()
+	path := tool(t, "ipmipower", "freeipmi-tools")
+	ep := b.Endpoint()
+	conf := filepath.Join(t.TempDir(), "freeipmi.conf")
+	if err := os.WriteFile(conf, fmt.Appendf(nil, "username %s\npassword %s\n", ep.User, string(ep.Password)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	out, err := exec.CommandContext(t.Context(), path, append([]string{
+		"--config-file", conf, "-D", "LAN_2_0", "-h", net.JoinHostPort(ep.Host, strconv.Itoa(ep.Port)),
+		"-I", strconv.Itoa(suite), "--session-timeout", "5000", "--retransmission-timeout", "500",
+	}, args...)...).CombinedOutput()
+	return string(out), err
+}
+
+func TestIpmipower(t *testing.T) {
+	t.Parallel()
+	for _, suite := range []int{3, 17} {
+		for _, quirks := range [][]string{nil, {"-W", "opensesspriv"}} {
+			t.Run(fmt.Sprint(suite, quirks), func(t *testing.T) {
+				b := one(t, Config{})
+				do := func(want string, args ...string) {
+					t.Helper()
+					out, err := ipmipower(t, b, suite, append(args, quirks...)...)
+					if err != nil || !strings.Contains(out, want) {
+						t.Fatalf("ipmipower %s: %v\n%s\nwant %q", strings.Join(args, " "), err, out, want)
+					}
+				}
+				do(": off", "--stat")
+				do(": ok", "--on", "--wait-until-on")
+				soon(t, "all sessions closed", func() bool { return b.Sessions() == 0 })
+				do(": ok", "--reset") // ipmipower leaves this session open
+				do(": ok", "--pulse")
+				do(": ok", "--cycle")
+				do(": ok", "--soft")
+				do(": ok", "--on")
+				do(": ok", "--off", "--wait-until-off")
+				do(": off", "--stat")
+				wantWords(t, b, "power-on", "hard-reset", "pulse-diag", "power-cycle", "soft-off", "power-on", "power-off")
+			})
+		}
+	}
+}
+
+func TestToolsAreRefused(t *testing.T) {
+	t.Parallel()
+	b := one(t, Config{})
+	wrong := &BMC{addr: b.addr, user: "admin", password: "mistaken"}
+	stranger := &BMC{addr: b.addr, user: "nobody", password: DefaultPassword}
+	for _, suite := range []int{3, 17} {
+		for who, want := range map[*BMC]string{wrong: "password invalid", stranger: "username invalid"} {
+			if out, err := ipmipower(t, who, suite, "--stat"); !strings.Contains(out, want) {
+				t.Errorf("ipmipower -I %d: %v %s, want %q", suite, err, out, want)
+			}
+		}
+		if out, err := ipmitool(t, wrong, suite, "-v", "chassis", "status"); err == nil || !strings.Contains(out, "RAKP 2 HMAC is invalid") {
+			t.Errorf("ipmitool with a wrong password: %v %s", err, out)
+		}
+		if out, err := ipmitool(t, stranger, suite, "-v", "chassis", "status"); err == nil || !strings.Contains(out, "unauthorized name") {
+			t.Errorf("ipmitool with a wrong user: %v %s", err, out)
+		}
+	}
+	// Both tools leave without a word when the password is wrong; only the wrong
+	// user is certain to be counted.
+	if b.AuthFailures() < 4 {
+		t.Errorf("%d failures counted", b.AuthFailures())
+	}
+}

@@ -1,0 +1,78 @@
+package ipmi
+
+import (
+	"errors"
+	"log/slog"
+	"time"
+
+	"rackpower/power"
+)
+
+// The defaults of Config.
+const (
+	DefaultTimeout      = 10 * time.Second
+	DefaultReadTimeout  = 5 * time.Second
+	DefaultFirstAnswer  = 2 * time.Second
+	DefaultRAKPAnswer   = 3 * time.Second
+	DefaultCloseTimeout = time.Second
+)
+
+// maxKey is the longest password and K_g of IPMI v2.0, in bytes (section 22.30).
+const maxKey = 20
+
+// Config says how patient a Dialer and its sessions are. The zero Config has
+// every default.
+type Config struct {
+	// Timeout bounds a whole Dial, and the wait for the answer to a command that
+	// is sent once. 0: 10 s.
+	Timeout time.Duration
+	// ReadTimeout bounds a read on an open session, retransmissions included: how
+	// long it takes to find out that the BMC was restarted. 0: 5 s.
+	ReadTimeout time.Duration
+	// FirstAnswer is the wait before the first retransmission; each further one
+	// waits half as long again. 0: 2 s.
+	FirstAnswer time.Duration
+	// RAKPAnswer is FirstAnswer for RAKP messages, over which slow BMCs compute
+	// for a second. 0: 3 s.
+	RAKPAnswer time.Duration
+	// CloseTimeout bounds the wait for the answer to Close Session. 0: 1 s.
+	CloseTimeout time.Duration
+	// KG is the BMC key K_g of the site, up to 20 bytes (section 13.31). Empty:
+	// the user's password stands in, which is how BMCs are delivered.
+	KG power.Secret
+	// LegacyBoot has boot devices booted by the PC BIOS instead of EFI.
+	LegacyBoot bool
+	// Log is told at level debug of ignored packets and fallbacks. nil: nobody is.
+	Log *slog.Logger
+}
+
+// withDefaults returns c with each zero field filled.
+func (c Config) withDefaults() Config {
+	fill := func(d *time.Duration, def time.Duration) {
+		if *d == 0 {
+			*d = def
+		}
+	}
+	fill(&c.Timeout, DefaultTimeout)
+	fill(&c.ReadTimeout, DefaultReadTimeout)
+	fill(&c.FirstAnswer, DefaultFirstAnswer)
+	fill(&c.RAKPAnswer, DefaultRAKPAnswer)
+	fill(&c.CloseTimeout, DefaultCloseTimeout)
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	return c
+}
+
+// Validate says what is wrong with c, if anything is.
+func (c Config) Validate() error {
+	for _, d := range []time.Duration{c.Timeout, c.ReadTimeout, c.FirstAnswer, c.RAKPAnswer, c.CloseTimeout} {
+		if d < 0 {
+			return errors.New("cannot use the IPMI settings: a time-out is negative")
+		}
+	}
+	if len(c.KG) > maxKey {
+		return errors.New("cannot use the IPMI settings: K_g is longer than 20 bytes")
+	}
+	return nil
+}

@@ -1,0 +1,131 @@
+package ipmi
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/bougou/go-ipmi/pkg/types"
+
+	"rackpower/power"
+)
+
+// Dialer opens sessions to BMCs. It remembers for each BMC what was agreed on,
+// so that the next Dial asks for it at once. It may be used concurrently and
+// holds nothing that must be closed.
+type Dialer struct {
+	cfg Config
+
+	mu     sync.Mutex
+	suites map[string]types.CipherSuiteID  // by Endpoint.Key
+	roles  map[string]types.PrivilegeLevel // by Endpoint.Key and user
+}
+
+// agreement is what a BMC accepted before; zero values: not known.
+type agreement struct {
+	suite types.CipherSuiteID
+	role  types.PrivilegeLevel
+}
+
+// NewDialer returns a Dialer. cfg must be valid.
+func NewDialer(cfg Config) *Dialer {
+	return &Dialer{
+		cfg:    cfg.withDefaults(),
+		suites: map[string]types.CipherSuiteID{},
+		roles:  map[string]types.PrivilegeLevel{},
+	}
+}
+
+// Dial is NewDialer(Config{}).Dial: it remembers nothing.
+func Dial(ctx context.Context, ep power.Endpoint) (power.Driver, error) {
+	return NewDialer(Config{}).Dial(ctx, ep)
+}
+
+// Dial opens a session to the BMC of the endpoint. It is a power.Dialer.
+//
+// It returns when the session stands, when the BMC has refused it, when ctx ends
+// (KindCanceled) or when Config.Timeout is over (KindUnreachable). Password and
+// user are tried once: a wrong one is KindAuth at once. KindBusy means that the
+// BMC is out of sessions, KindUnsupported that no cipher suite is common.
+func (d *Dialer) Dial(ctx context.Context, ep power.Endpoint) (power.Driver, error) {
+	if err := checkEndpoint(ep); err != nil {
+		return nil, err
+	}
+	if ctx.Err() != nil {
+		return nil, failed(ctx, opOpen, false, nil)
+	}
+	deadline := time.Now().Add(d.cfg.Timeout)
+	resolve, cancel := context.WithDeadline(ctx, deadline)
+	defer cancel()
+	l, err := openLink(resolve, ep)
+	if err != nil {
+		return nil, failed(ctx, opOpen, false, err)
+	}
+	h := &handshake{link: l, cfg: d.cfg, ep: ep, deadline: deadline, known: d.recall(ep)}
+	defer l.watch(ctx)()
+	s, bad := h.run(ctx)
+	d.remember(h, bad == nil)
+	if bad != nil {
+		l.close()
+		return nil, bad
+	}
+	return s, nil
+}
+
+// opOpen names the opening of a session in errors.
+const opOpen = "open session"
+
+// checkEndpoint refuses what cannot work, before anything is sent.
+func checkEndpoint(ep power.Endpoint) error {
+	bad := func(kind power.ErrorKind, format string, args ...any) error {
+		return &power.Error{Kind: kind, Op: opOpen, Err: fmt.Errorf(format, args...)}
+	}
+	switch {
+	case ep.Scheme != "" && ep.Scheme != "ipmi":
+		return bad(power.KindUnsupported, "scheme %q is not IPMI", ep.Scheme)
+	case ep.Host == "":
+		return bad(power.KindUnsupported, "the endpoint has no host")
+	case ep.Suite != 0 && ep.Suite != 3 && ep.Suite != 17:
+		return bad(power.KindUnsupported, "cipher suite %d is not one of 3, 17", ep.Suite)
+	case len(ep.User) > 16:
+		return bad(power.KindAuth, "the user name is longer than the 16 bytes of IPMI")
+	case len(ep.Password) > maxKey:
+		return bad(power.KindAuth, "the password is longer than the 20 bytes of IPMI")
+	}
+	return nil
+}
+
+func (d *Dialer) recall(ep power.Endpoint) agreement {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return agreement{d.suites[ep.Key()], d.roles[ep.Key()+" "+ep.User]}
+}
+
+// remember notes what h found out: the suite even when the session was refused
+// after it, for the next try shall cost one wait less.
+func (d *Dialer) remember(h *handshake, opened bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if h.offer.suite != 0 {
+		d.suites[h.ep.Key()] = h.offer.suite
+	}
+	if opened {
+		d.roles[h.ep.Key()+" "+h.ep.User] = h.role
+	}
+}
+
+// suites lists the cipher suites to offer, the likeliest first. sure means that
+// the first is known to be served: silence then says nothing about it.
+func suites(ep power.Endpoint, known agreement) (ids []types.CipherSuiteID, sure bool) {
+	switch {
+	case ep.Suite != 0:
+		return []types.CipherSuiteID{types.CipherSuiteID(ep.Suite)}, true
+	case known.suite == types.CipherSuiteID3:
+		return []types.CipherSuiteID{types.CipherSuiteID3, types.CipherSuiteID17}, true
+	}
+	return []types.CipherSuiteID{types.CipherSuiteID17, types.CipherSuiteID3}, known.suite != 0
+}
+
+var errNoSuite = errors.New("the BMC serves none of the cipher suites offered")

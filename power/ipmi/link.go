@@ -1,0 +1,82 @@
+package ipmi
+
+import (
+	"context"
+	"errors"
+	"net"
+	"os"
+	"strconv"
+	"time"
+
+	"rackpower/power"
+)
+
+// link is a connected UDP socket whose reads end when a context does.
+type link struct {
+	conn net.Conn
+	in   []byte
+	ends chan struct{} // told by the function that a context's end has called
+}
+
+// errUnanswered says that the time to wait for a packet is over.
+var errUnanswered = errors.New("no answer")
+
+// past is a read deadline that is over.
+var past = time.Unix(1, 0)
+
+func openLink(ctx context.Context, ep power.Endpoint) (*link, error) {
+	port := ep.Port
+	if port == 0 {
+		port = power.DefaultIPMIPort
+	}
+	var d net.Dialer
+	conn, err := d.DialContext(ctx, "udp", net.JoinHostPort(ep.Host, strconv.Itoa(port)))
+	if err != nil {
+		return nil, err
+	}
+	return &link{conn: conn, in: make([]byte, maxPacket), ends: make(chan struct{}, 1)}, nil
+}
+
+// watch has reads end when ctx does, until the returned function is called.
+func (l *link) watch(ctx context.Context) (release func()) {
+	if ctx.Done() == nil {
+		return func() {}
+	}
+	stop := context.AfterFunc(ctx, func() {
+		l.conn.SetReadDeadline(past)
+		l.ends <- struct{}{}
+	})
+	return func() {
+		if !stop() {
+			<-l.ends
+		}
+	}
+}
+
+// send writes one datagram. An error means that it has not left.
+func (l *link) send(p []byte) error {
+	_, err := l.conn.Write(p)
+	return err
+}
+
+// receive reads one datagram until the given time. It returns the cause of ctx
+// when that has ended, errUnanswered when the time is over; any other error is
+// the socket's. ctx must be watched.
+func (l *link) receive(ctx context.Context, until time.Time) ([]byte, error) {
+	l.conn.SetReadDeadline(until)
+	if ctx.Err() != nil { // it may have ended before the deadline was set anew
+		return nil, context.Cause(ctx)
+	}
+	n, err := l.conn.Read(l.in)
+	switch {
+	case err == nil:
+		return l.in[:n], nil
+	case ctx.Err() != nil:
+		return nil, context.Cause(ctx)
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return nil, errUnanswered
+	}
+	return nil, err
+}
+
+func (l *link) close() error { return l.conn.Close() }

@@ -1,0 +1,192 @@
+package ipmi
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/bougou/go-ipmi/pkg/command/app"
+	"github.com/bougou/go-ipmi/pkg/types"
+
+	"rackpower/power"
+)
+
+// session is an open session. It has no goroutine: it sends and reads only while
+// one of its methods runs, and only one may run at a time.
+type session struct {
+	link   *link
+	cfg    Config
+	codec  codec
+	limit  types.PrivilegeLevel // the highest the session may be raised to
+	level  types.PrivilegeLevel // where it stands
+	lost   error                // why it is of no more use
+	closed bool
+
+	sequence uint32 // of the last packet sent; each packet has its own
+	tag      byte   // of the last message sent, 6 bits
+	seen     window
+	msg, out []byte // scratch
+}
+
+// patience says how often and how long a command is asked.
+type patience struct {
+	once  bool          // sent once, however long the answer takes
+	first time.Duration // before the first repetition
+	total time.Duration
+}
+
+// reading is the patience with commands whose repetition changes nothing.
+func (s *session) reading() patience {
+	return patience{first: s.cfg.FirstAnswer, total: s.cfg.ReadTimeout}
+}
+
+// acting is the patience with commands that must not arrive twice.
+func (s *session) acting() patience {
+	return patience{once: true, total: s.cfg.Timeout}
+}
+
+var (
+	errClosed   = errors.New("the session is closed")
+	errSequence = errors.New("the session's sequence numbers are used up")
+)
+
+// call sends a command and returns its answer when the completion code is 0.
+// Sent in its error holds for this command; callers that only prepare clear it.
+func (s *session) call(ctx context.Context, op string, cmd types.Command, data []byte, p patience) (response, *power.Error) {
+	res, err := s.roundTrip(ctx, op, cmd, data, p)
+	if err != nil {
+		return response{}, err
+	}
+	if res.code != types.CodeOK {
+		return response{}, &power.Error{Kind: codeKind(cmd, res.code), Op: op, Sent: true,
+			Err: &CodeError{res.code, types.StrCC(cmd, uint8(res.code))}}
+	}
+	return res, nil
+}
+
+// roundTrip sends a command, again and again if it may, each time under a new
+// sequence number and a new tag, until any of them is answered.
+func (s *session) roundTrip(ctx context.Context, op string, cmd types.Command, data []byte, p patience) (response, *power.Error) {
+	if s.lost != nil {
+		return response{}, &power.Error{Kind: power.KindUnreachable, Op: op, Lost: true, Err: s.lost}
+	}
+	now := time.Now()
+	deadline, wait, firstTag := now.Add(p.total), p.first, (s.tag+1)&0x3F
+	if p.once {
+		wait = p.total
+	}
+	for sends := byte(1); ; sends++ {
+		if ctx.Err() != nil {
+			return response{}, failed(ctx, op, sends > 1, nil)
+		}
+		if err := s.send(cmd, data); err != nil {
+			return response{}, s.lose(failed(ctx, op, sends > 1, err))
+		}
+		res, err := s.answer(ctx, earlier(time.Now().Add(wait), deadline), func(r *response) bool {
+			return r.netFn == cmd.NetFn+1 && r.id == cmd.ID && (r.tag-firstTag)&0x3F < sends
+		})
+		switch {
+		case err == nil:
+			return res, nil
+		case ctx.Err() == nil && errors.Is(err, errUnanswered) && !p.once && time.Now().Before(deadline):
+			wait += wait / 2
+		default:
+			return response{}, s.lose(failed(ctx, op, true, err))
+		}
+	}
+}
+
+// lose notes that the session is of no more use, if the error says so.
+func (s *session) lose(e *power.Error) *power.Error {
+	if e.Lost && s.lost == nil {
+		s.lost = e.Err
+	}
+	return e
+}
+
+// send seals and writes one command.
+func (s *session) send(cmd types.Command, data []byte) error {
+	if s.sequence+1 == 0 {
+		return errSequence
+	}
+	s.sequence++
+	s.tag = (s.tag + 1) & 0x3F
+	s.msg = appendRequest(s.msg[:0], cmd, s.tag, data)
+	s.out = s.codec.seal(s.out[:0], s.sequence, s.msg)
+	return s.link.send(s.out)
+}
+
+// answer reads packets until one is genuine, new and wanted.
+func (s *session) answer(ctx context.Context, until time.Time, wanted func(*response) bool) (response, error) {
+	for {
+		p, err := s.link.receive(ctx, until)
+		if err != nil {
+			return response{}, err
+		}
+		res, err := s.open(p)
+		if err == nil && !wanted(&res) {
+			err = errOther
+		}
+		if err == nil {
+			return res, nil
+		}
+		s.cfg.Log.Debug("packet ignored", "err", err)
+	}
+}
+
+// open authenticates, decrypts and reads a packet, in this order.
+func (s *session) open(p []byte) (response, error) {
+	sequence, msg, err := s.codec.open(p)
+	if err != nil {
+		return response{}, err
+	}
+	if !s.seen.take(sequence) {
+		return response{}, errReplay
+	}
+	return parseResponse(msg)
+}
+
+// raise brings the session to the privilege that a command needs (section 22.18).
+func (s *session) raise(ctx context.Context, op string, level types.PrivilegeLevel) *power.Error {
+	if s.level >= level && s.lost == nil {
+		return nil
+	}
+	if s.limit < level {
+		return &power.Error{Kind: power.KindPrivilege, Op: op, Err: errors.New("the user has no right to it")}
+	}
+	req := app.SetSessionPrivilegeLevelRequest{PrivilegeLevel: level}
+	if _, err := s.call(ctx, op, req.Command(), req.Pack(), s.reading()); err != nil {
+		err.Sent = false
+		return err
+	}
+	s.level = level
+	return nil
+}
+
+// leave tells the BMC that the session is over, and waits for nothing.
+func (s *session) leave() {
+	req := app.CloseSessionRequest{SessionID: s.codec.remote}
+	s.send(req.Command(), req.Pack())
+}
+
+// Close implements power.Driver. It waits for the BMC's answer, but not for that
+// of a BMC that was silent already.
+func (s *session) Close() error {
+	if s.closed {
+		return nil
+	}
+	s.closed = true
+	defer s.link.close()
+	if s.lost != nil {
+		s.leave()
+		return nil
+	}
+	req := app.CloseSessionRequest{SessionID: s.codec.remote}
+	_, err := s.call(context.Background(), "close session", req.Command(), req.Pack(), patience{once: true, total: s.cfg.CloseTimeout})
+	s.lost = errClosed
+	if err != nil {
+		err.Sent = false
+		return err
+	}
+	return nil
+}
