@@ -53,7 +53,7 @@ func (d *Dialer) Dial(ctx context.Context, ep power.Endpoint) (power.Driver, err
 	if err := checkEndpoint(ep); err != nil {
 		return nil, err
 	}
-	if ctx.Err() != nil {
+	if ended(ctx) != nil {
 		return nil, failed(ctx, opOpen, false, nil)
 	}
 	deadline := time.Now().Add(d.cfg.Timeout)

@@ -3,6 +3,7 @@ package ipmi
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/bougou/go-ipmi/pkg/types"
 
@@ -78,8 +79,20 @@ func statusKind(status types.RmcpStatusCode) power.ErrorKind {
 // failed makes the error of something that ended without an answer: cancelled
 // when ctx has ended, unreachable otherwise.
 func failed(ctx context.Context, op string, sent bool, err error) *power.Error {
-	if ctx.Err() != nil {
-		return &power.Error{Kind: power.KindCanceled, Op: op, Sent: sent, Err: context.Cause(ctx)}
+	if cause := ended(ctx); cause != nil {
+		return &power.Error{Kind: power.KindCanceled, Op: op, Sent: sent, Err: cause}
 	}
 	return &power.Error{Kind: power.KindUnreachable, Op: op, Sent: sent, Lost: true, Err: err}
+}
+
+// ended returns why ctx has ended, nil when it has not. A deadline that is over
+// counts even when the context has not noticed yet.
+func ended(ctx context.Context) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	if deadline, ok := ctx.Deadline(); ok && !time.Now().Before(deadline) {
+		return context.DeadlineExceeded
+	}
+	return nil
 }

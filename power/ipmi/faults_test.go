@@ -366,6 +366,32 @@ func TestCancelledDialFreesTheSession(t *testing.T) {
 	}
 }
 
+// An offer that was repeated because its answer was late has begun two sessions.
+// The one too many is given back.
+func TestSecondSessionIsGivenBack(t *testing.T) {
+	t.Parallel()
+	sim := startSim(t, impatient)
+	proxy := powertest.StartProxy(t, sim.Endpoint())
+	var late []byte
+	proxy.FromBMC(func(p []byte) [][]byte {
+		switch {
+		case late == nil:
+			late = slices.Clone(p)
+			return nil
+		case p[offPayType] == byte(types.PayloadTypeRmcpOpenSessionResponse):
+			return [][]byte{late, p} // the late answer, and that to the repetition
+		}
+		return [][]byte{p}
+	})
+	wantState(t, mustDial(t, impatient, proxy.Endpoint()), power.Off)
+	for end := time.Now().Add(5 * time.Second); sim.Sessions() != 1 && time.Now().Before(end); {
+		time.Sleep(time.Millisecond)
+	}
+	if n := sim.Sessions(); n != 1 {
+		t.Errorf("%d sessions on the BMC, want 1", n)
+	}
+}
+
 // A session that is lost is closed without waiting, and the BMC is told: it may
 // have been its answers alone that were lost.
 func TestCloseOfALostSession(t *testing.T) {
@@ -425,11 +451,11 @@ func TestDefaultBounds(t *testing.T) {
 		return err
 	}
 	for _, b := range []bound{
-		{"wrong password", power.KindAuth, 3 * time.Second, func(t *testing.T, _ *powertest.IPMISim, ep power.Endpoint) error {
+		{"wrong password", power.KindAuth, 4500 * time.Millisecond, func(t *testing.T, _ *powertest.IPMISim, ep power.Endpoint) error {
 			ep.Password = "wrong"
 			return dial(t, ep)
 		}},
-		{"wrong user", power.KindAuth, 3 * time.Second, func(t *testing.T, _ *powertest.IPMISim, ep power.Endpoint) error {
+		{"wrong user", power.KindAuth, 4500 * time.Millisecond, func(t *testing.T, _ *powertest.IPMISim, ep power.Endpoint) error {
 			ep.User = "nobody"
 			return dial(t, ep)
 		}},

@@ -29,6 +29,7 @@ type handshake struct {
 
 	tag    byte                 // of the last message
 	role   types.PrivilegeLevel // asked for
+	offers []offer              // all that were made for this session
 	offer  offer                // agreed on
 	remote uint32               // the BMC's session id
 	auth   types.AuthAlg
@@ -73,7 +74,7 @@ func (h *handshake) run(ctx context.Context) (*session, *power.Error) {
 		switch {
 		case err == nil:
 			return s, nil
-		case ctx.Err() != nil || !time.Now().Before(h.deadline):
+		case ended(ctx) != nil || !time.Now().Before(h.deadline):
 			return nil, err
 		case errors.Is(err, errGone) && reopened < reopenings:
 			reopened++
@@ -106,6 +107,7 @@ func (h *handshake) openSession(ctx context.Context) *power.Error {
 	for i, id := range ids {
 		offers[i] = offer{suite: id, tag: h.nextTag(), local: randomID()}
 	}
+	h.offers, h.remote = offers, 0
 	wait := h.cfg.FirstAnswer
 	for attempt := 0; time.Now().Before(h.deadline); attempt++ {
 		o, half := pick(offers, sure, attempt)
@@ -297,14 +299,35 @@ func (h *handshake) refuse(why *power.Error) {
 	if errors.As(why, &said) {
 		return
 	}
-	req := rmcpplus.RAKPMessage3{
-		MessageTag: h.nextTag(), ManagedSystemSessionID: h.remote,
-		RmcpStatusCode: types.RmcpStatusCodeNoResToCreateSess, // it was given up
-	}
 	if why.Kind == power.KindAuth {
-		req.RmcpStatusCode = types.RmcpStatusCodeInvalidIntegrityCheckValue
+		h.sendRefusal(h.remote, types.RmcpStatusCodeInvalidIntegrityCheckValue)
+	} else {
+		h.sendRefusal(h.remote, types.RmcpStatusCodeNoResToCreateSess) // it was given up
 	}
+}
+
+func (h *handshake) sendRefusal(remote uint32, status types.RmcpStatusCode) {
+	req := rmcpplus.RAKPMessage3{MessageTag: h.nextTag(), ManagedSystemSessionID: remote, RmcpStatusCode: status}
 	h.link.send(setupPacket(types.PayloadTypeRAKPMessage3, req.Pack()))
+}
+
+// stray looks at a packet that is not waited for. A second answer to an offer
+// that was repeated means that the BMC has begun a second session, which nobody
+// is going to use.
+func (h *handshake) stray(p []byte) {
+	payload, err := setupPayload(p, types.PayloadTypeRmcpOpenSessionResponse)
+	if err != nil || h.remote == 0 {
+		return
+	}
+	var res rmcpplus.OpenSessionResponse
+	if res.Unpack(payload) != nil || res.RmcpStatusCode != types.RmcpStatusCodeNoErrors || res.ManagedSystemSessionID == h.remote {
+		return
+	}
+	for _, o := range h.offers {
+		if o.tag == res.MessageTag && o.local == res.RemoteConsoleSessionID {
+			h.sendRefusal(res.ManagedSystemSessionID, types.RmcpStatusCodeNoResToCreateSess)
+		}
+	}
 }
 
 // A judge looks at a payload: true ends the wait, an error is a refusal, neither
@@ -337,7 +360,7 @@ func (h *handshake) await(ctx context.Context, kind types.PayloadType, wait time
 	for {
 		p, err := h.link.receive(ctx, until)
 		if err != nil {
-			if refusal != nil && ctx.Err() == nil {
+			if refusal != nil && ended(ctx) == nil {
 				return refusal
 			}
 			return failed(ctx, opOpen, false, err)
@@ -345,6 +368,7 @@ func (h *handshake) await(ctx context.Context, kind types.PayloadType, wait time
 		payload, err := setupPayload(p, kind)
 		if err != nil {
 			h.cfg.Log.Debug("packet ignored", "bmc", h.ep.Key(), "err", err)
+			h.stray(p)
 			continue
 		}
 		good, bad := answer(payload)

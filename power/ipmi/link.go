@@ -64,16 +64,17 @@ func (l *link) send(p []byte) error {
 // the socket's. ctx must be watched.
 func (l *link) receive(ctx context.Context, until time.Time) ([]byte, error) {
 	l.conn.SetReadDeadline(until)
-	if ctx.Err() != nil { // it may have ended before the deadline was set anew
-		return nil, context.Cause(ctx)
+	if cause := ended(ctx); cause != nil { // maybe before the deadline was set anew
+		return nil, cause
 	}
 	n, err := l.conn.Read(l.in)
-	switch {
-	case err == nil:
+	if err == nil {
 		return l.in[:n], nil
-	case ctx.Err() != nil:
-		return nil, context.Cause(ctx)
-	case errors.Is(err, os.ErrDeadlineExceeded):
+	}
+	if cause := ended(ctx); cause != nil {
+		return nil, cause
+	}
+	if errors.Is(err, os.ErrDeadlineExceeded) {
 		return nil, errUnanswered
 	}
 	return nil, err

@@ -10,6 +10,6 @@ import (
 // their time is waiting.
 func TestMain(m *testing.M) {
 	flag.Parse()
-	flag.Set("test.parallel", "32")
+	flag.Set("test.parallel", "12")
 	os.Exit(m.Run())
 }

@@ -76,7 +76,7 @@ func (s *session) roundTrip(ctx context.Context, op string, cmd types.Command, d
 		wait = p.total
 	}
 	for sends := byte(1); ; sends++ {
-		if ctx.Err() != nil {
+		if ended(ctx) != nil {
 			return response{}, failed(ctx, op, sends > 1, nil)
 		}
 		if err := s.send(cmd, data); err != nil {
@@ -88,7 +88,7 @@ func (s *session) roundTrip(ctx context.Context, op string, cmd types.Command, d
 		switch {
 		case err == nil:
 			return res, nil
-		case ctx.Err() == nil && errors.Is(err, errUnanswered) && !p.once && time.Now().Before(deadline):
+		case ended(ctx) == nil && errors.Is(err, errUnanswered) && !p.once && time.Now().Before(deadline):
 			wait += wait / 2
 		default:
 			return response{}, s.lose(failed(ctx, op, true, err))

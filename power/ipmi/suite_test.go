@@ -15,11 +15,11 @@ import (
 
 // impatient keeps the tests short; the defaults have tests of their own.
 var impatient = Config{
-	Timeout:      1500 * time.Millisecond,
-	ReadTimeout:  800 * time.Millisecond,
-	FirstAnswer:  200 * time.Millisecond,
-	RAKPAnswer:   400 * time.Millisecond,
-	CloseTimeout: 200 * time.Millisecond,
+	Timeout:      3 * time.Second,
+	ReadTimeout:  1500 * time.Millisecond,
+	FirstAnswer:  400 * time.Millisecond,
+	RAKPAnswer:   600 * time.Millisecond,
+	CloseTimeout: 300 * time.Millisecond,
 }
 
 // realTarget is a process of ipmi_sim behind a proxy, which stands for the network.

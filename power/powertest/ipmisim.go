@@ -122,17 +122,21 @@ func NewIPMISim(dir string, options ...SimOption) (*IPMISim, error) {
 // lastHost counts the addresses given out.
 var lastHost atomic.Uint32
 
-// freeAddr returns an address in 127/8 that no other simulator of this process
-// or, most likely, of another one uses, and a UDP port that is free on it.
+// freeAddr returns an address in 127/8 that belongs to this process alone, going
+// by its id, and a UDP port that is free on it. The port lies below those that
+// the kernel hands out by itself, so that nobody gets it before ipmi_sim does.
 func freeAddr() (host string, port int, err error) {
-	pid, n := os.Getpid(), lastHost.Add(1)
-	host = fmt.Sprintf("127.%d.%d.%d", 64+(pid>>8)%128, pid%256, 1+n%250)
-	c, err := net.ListenPacket("udp", host+":0")
-	if err != nil {
-		return "", 0, fmt.Errorf("cannot find a free port: %w", err)
+	pid := os.Getpid()
+	for range 250 {
+		host = fmt.Sprintf("127.%d.%d.%d", 64+(pid>>8)%128, pid%256, 1+lastHost.Add(1)%250)
+		port = 20000 + (pid>>15)%10000
+		var c net.PacketConn
+		if c, err = net.ListenPacket("udp", net.JoinHostPort(host, strconv.Itoa(port))); err == nil {
+			c.Close()
+			return host, port, nil
+		}
 	}
-	defer c.Close()
-	return host, c.LocalAddr().(*net.UDPAddr).Port, nil
+	return "", 0, fmt.Errorf("cannot find a free port: %w", err)
 }
 
 const emuConfig = `mc_setbmc 0x20

@@ -1,0 +1,190 @@
+package power
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestDesired(t *testing.T) {
+	rows := map[Status]Desired{
+		"NEW": {WantOff, true, "", false}, "COMMISSIONING": {WantOn, true, "", false},
+		"FAILED_COMMISSIONING": {Want: WantOff}, "MISSING": {Want: HandsOff}, "READY": {Want: WantOff},
+		"RESERVED": {Want: WantOff}, "ALLOCATED": {Want: WantOff}, "RETIRED": {Want: HandsOff},
+		"BROKEN": {Want: WantOff}, "DEPLOYING": {WantOn, true, "", false},
+		"DEPLOYED": {HandsOff, false, On, false}, "FAILED_DEPLOYMENT": {Want: WantOff},
+		"RELEASING": {Want: WantOff}, "FAILED_RELEASING": {Want: WantOff},
+		"DISK_ERASING": {WantOn, false, "", true}, "FAILED_DISK_ERASING": {Want: WantOff},
+		"ENTERING_RESCUE_MODE": {WantOn, true, "", false}, "RESCUE_MODE": {WantOn, true, "", false},
+		"TESTING": {WantOn, true, "", false}, "EXITING_RESCUE_MODE": {Want: HandsOff},
+		"FAILED_ENTERING_RESCUE_MODE": {Want: HandsOff}, "FAILED_EXITING_RESCUE_MODE": {Want: HandsOff},
+		"FAILED_TESTING": {Want: HandsOff},
+	}
+	if len(Statuses()) != len(rows) {
+		t.Errorf("%d statuses, want %d", len(Statuses()), len(rows))
+	}
+	for s, want := range rows {
+		if got := s.Desired(); got != want {
+			t.Errorf("%s: %+v, want %+v", s, got, want)
+		}
+		lower := strings.ToLower(strings.ReplaceAll(string(s), "_", "-"))
+		if got, err := ParseStatus(lower); got != s || err != nil {
+			t.Errorf("ParseStatus(%q) = %q, %v", lower, got, err)
+		}
+	}
+	for _, s := range []Status{"", "SLEEPING"} {
+		if got := s.Desired(); got != (Desired{Want: HandsOff}) {
+			t.Errorf("%q: %+v", s, got)
+		}
+		if _, err := ParseStatus(string(s)); err == nil {
+			t.Errorf("ParseStatus(%q) succeeded", s)
+		}
+	}
+}
+
+func TestConflicts(t *testing.T) {
+	for _, c := range []struct {
+		status Status
+		action Action
+		want   bool
+	}{
+		{"DEPLOYING", ActOff, true}, {"DEPLOYING", ActSoftOff, true}, {"DEPLOYING", ActCycle, false},
+		{"READY", ActOn, true}, {"READY", ActReset, true}, {"READY", ActOff, false}, {"READY", ActDiag, false},
+		{"DEPLOYED", ActOff, false}, {"MISSING", ActOn, false},
+	} {
+		if got := c.status.Desired().Conflicts(c.action); got != c.want {
+			t.Errorf("%s on %s: %v", c.action, c.status, got)
+		}
+	}
+}
+
+func TestActions(t *testing.T) {
+	finals := map[Action]State{"on": On, "off": Off, "soft-off": Off, "cycle": On, "reset": On, "diag": Unknown, "bmc-reset": Unknown}
+	cuts := map[Action]bool{"off": true, "soft-off": true, "cycle": true, "reset": true}
+	for _, a := range Actions {
+		if a.Final() != finals[a] || a.CutsPower() != cuts[a] {
+			t.Errorf("%s: final %s, cuts %v", a, a.Final(), a.CutsPower())
+		}
+	}
+	if ActOn.Deadline(0) != 5*time.Minute || ActSoftOff.Deadline(0) != 15*time.Minute || ActSoftOff.Deadline(time.Hour) != 65*time.Minute {
+		t.Error("deadlines")
+	}
+}
+
+func TestOpValidate(t *testing.T) {
+	good := Op{ID: "i", Node: "n", Action: ActOn, Boot: BootPXE}
+	if err := good.Validate(); err != nil {
+		t.Error(err)
+	}
+	for _, bad := range []Op{
+		{Node: "n", Action: ActOn}, {ID: "i", Action: ActOn}, {ID: "i", Node: "n", Action: "explode"},
+		{ID: "i", Node: "n", Action: ActOn, IfBusy: "x"}, {ID: "i", Node: "n", Action: ActOn, Boot: "x"},
+		{ID: "i", Node: "n", Action: ActOff, Boot: BootPXE}, {ID: "i", Node: "n", Action: ActOff, Grace: 1},
+		{ID: "i", Node: "n", Action: ActOff, NoEscalate: true}, {ID: "i", Node: "n", Action: ActSoftOff, Grace: -1},
+		{ID: "i", Node: "n", Action: ActSoftOff, Grace: MaxGrace + 1},
+	} {
+		if bad.Validate() == nil {
+			t.Errorf("valid: %+v", bad)
+		}
+	}
+	now := time.Unix(1000, 0)
+	o := Op{Action: ActSoftOff}.WithDefaults(now)
+	if o.IfBusy != Supersede || o.Grace != 3*time.Minute || !o.AskedAt.Equal(now) || !o.Deadline.Equal(now.Add(15*time.Minute)) {
+		t.Errorf("%+v", o)
+	}
+	if again := o.WithDefaults(now.Add(time.Hour)); again != o {
+		t.Errorf("changed to %+v", again)
+	}
+}
+
+func FuzzParseEndpoint(f *testing.F) {
+	for _, s := range []string{"ipmi://admin@10.0.0.1", "ipmi://a@[::1]:6230?suite=3", "ipmi://h", "ipmi://u:p@h", "ipmi://h:0", "http://h", "ipmi://[fe80::1%25eth0]"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		ep, err := ParseEndpoint(s)
+		if err != nil {
+			return
+		}
+		if again, err := ParseEndpoint(ep.String()); err != nil || again != ep {
+			t.Errorf("%q: %#v, written %q, read %#v, %v", s, ep, ep.String(), again, err)
+		}
+	})
+}
+
+func TestParseEndpointRefuses(t *testing.T) {
+	for _, s := range []string{"ipmi://u:p@h", "http://h", "ipmi://", "ipmi://h/x", "ipmi://h:0", "ipmi://h:65536", "ipmi://h?suite=4", "ipmi://h?x=1"} {
+		if ep, err := ParseEndpoint(s); err == nil {
+			t.Errorf("%q read as %v", s, ep)
+		}
+	}
+}
+
+func TestSecretNeverShows(t *testing.T) {
+	ep := Endpoint{Scheme: "ipmi", Host: "h", User: "u", Password: "hunter2"}
+	var out bytes.Buffer
+	for _, v := range []any{ep.Password, ep, &ep, []Secret{ep.Password}, struct{ P Secret }{ep.Password}} {
+		fmt.Fprintf(&out, "%v %+v %#v %s %q %x\n", v, v, v, v, v, v)
+		if err := json.NewEncoder(&out).Encode(v); err != nil {
+			t.Error(err)
+		}
+		slog.New(slog.NewTextHandler(&out, nil)).Info("m", "v", v)
+		slog.New(slog.NewJSONHandler(&out, nil)).Info("m", "v", v)
+	}
+	if strings.Contains(out.String(), "hunter2") || strings.Contains(out.String(), fmt.Sprintf("%x", "hunter2")) {
+		t.Errorf("leaked:\n%s", out.String())
+	}
+	if !strings.Contains(out.String(), "redacted") {
+		t.Error("nothing redacted")
+	}
+}
+
+func TestErrors(t *testing.T) {
+	cause := errors.New("cause")
+	e := &Error{Kind: KindBusy, Op: "power-on", Err: cause}
+	w := fmt.Errorf("wrapped: %w", e)
+	if e.Error() != "power-on: busy: cause" || !errors.Is(w, cause) || KindOf(w) != KindBusy || WasSent(w) {
+		t.Errorf("%v", e)
+	}
+	e.Sent = true
+	if !WasSent(w) || !WasSent(cause) || !WasSent(nil) || KindOf(cause) != KindUnreachable || KindOf(nil) != "" {
+		t.Error("kinds")
+	}
+}
+
+func TestSeqOnlyGrows(t *testing.T) {
+	now := time.UnixMilli(1_000_000)
+	s := Seq(0).Next(now)
+	if !s.Time().Equal(now) {
+		t.Errorf("time %v", s.Time())
+	}
+	for _, at := range []time.Time{now, now.Add(-time.Hour), time.Unix(-9, 0), now.Add(time.Second)} {
+		next := s.Next(at)
+		if next <= s {
+			t.Errorf("%d after %d", next, s)
+		}
+		s = next
+	}
+	if !s.Time().Equal(now.Add(time.Second)) {
+		t.Errorf("clock not followed: %v", s.Time())
+	}
+}
+
+func TestReading(t *testing.T) {
+	at := time.Unix(1000, 0)
+	r := Seen(On, at).Failed(ReachUnreachable, at.Add(time.Minute))
+	if r.State != On || r.Reach != ReachUnreachable || !r.ObservedAt.Equal(at) || !r.TriedAt.Equal(at.Add(time.Minute)) {
+		t.Errorf("%+v", r)
+	}
+	if r.Stale(at.Add(DefaultStale), DefaultStale) || !r.Stale(at.Add(DefaultStale+1), DefaultStale) {
+		t.Error("stale bound")
+	}
+	if n := (Reading{}).Failed(ReachNever, at); n.State != Unknown || !n.Stale(at, DefaultStale) {
+		t.Errorf("%+v", n)
+	}
+}
