@@ -14,10 +14,14 @@ func idOf(n int) string { return fmt.Sprintf("op-%03d", n) }
 func cancelBy(id, who string) api.Cancel { return api.Cancel{ID: id, By: who} }
 
 // dieAfter makes the next start of the agent die when n records are in its
-// journal, and its BMCs deaf from then on until they are revived.
-func (r *rig) dieAfter(n int) {
+// journal. With cut, nothing that it does after that reaches a BMC: it died before
+// the command left; without, it died before the answer came.
+func (r *rig) dieAfter(n int, cut bool) {
 	r.cfg.wrapLog = func(a *Agent, log opLog) opLog {
 		return &dyingLog{opLog: log, left: n, death: func() {
+			if cut {
+				r.bmc("n1").SetMute(true)
+			}
 			a.stop(errStopping)
 		}}
 	}
@@ -43,37 +47,43 @@ func TestCrashAtEveryRecord(t *testing.T) {
 		{power.ActBMCReset, power.On, power.On, 0, 0},
 	} {
 		for records := 1; records <= 9; records++ {
-			t.Run(fmt.Sprintf("%s after %d", c.action, records), func(t *testing.T) {
-				inBubble(t, 1, func(r *rig) {
-					bmc := r.bmc("n1")
-					bmc.SetPower(c.from)
-					bmc.SetOffAfter(2 * time.Second)
-					bmc.SetOnAfter(2 * time.Second)
-					r.crash()
-					r.dieAfter(records)
-					r.start()
-					id := r.ask("n1", c.action).Op.ID
-					time.Sleep(30 * time.Second)
-					r.crash()
-					r.cfg.wrapLog = nil
-					r.start()
-					end := r.end(id)
-					switch {
-					case end.Outcome == power.Succeeded:
-					case c.action.Once() && end.Outcome == power.Indeterminate && end.Reason == power.ReasonInterrupted:
-					default:
-						t.Fatalf("ended %+v", end)
-					}
-					r.wantPower("n1", c.final)
-					n := bmc.Counts()
-					if n.Cuts > c.cuts || n.Resets > c.resets || n.Pulses > 1 || n.BMCResets > 1 || n.MaxInFlight > 1 {
-						t.Fatalf("after %+v the BMC counts %+v", end, n)
-					}
-					if end.Outcome == power.Succeeded && c.action == power.ActReset && n.Resets != 1 {
-						t.Fatalf("succeeded without a reset")
-					}
+			for _, cut := range []bool{false, true} {
+				t.Run(fmt.Sprintf("%s after %d, cut %v", c.action, records, cut), func(t *testing.T) {
+					inBubble(t, 1, func(r *rig) {
+						bmc := r.bmc("n1")
+						bmc.SetPower(c.from)
+						bmc.SetOffAfter(2 * time.Second)
+						bmc.SetOnAfter(2 * time.Second)
+						r.crash()
+						r.dieAfter(records, cut)
+						r.start()
+						id := r.ask("n1", c.action).Op.ID
+						time.Sleep(30 * time.Second)
+						r.crash()
+						bmc.SetMute(false)
+						r.cfg.wrapLog = nil
+						r.start()
+						end := r.end(id)
+						switch {
+						case end.Outcome == power.Succeeded:
+						case c.action.Once() && end.Outcome == power.Indeterminate && end.Reason == power.ReasonInterrupted:
+						default:
+							t.Fatalf("ended %+v", end)
+						}
+						r.wantPower("n1", c.final)
+						n := bmc.Counts()
+						if n.Cuts > c.cuts || n.Resets > c.resets || n.Pulses > 1 || n.BMCResets > 1 || n.MaxInFlight > 1 {
+							t.Fatalf("after %+v the BMC counts %+v", end, n)
+						}
+						if sent := len(bmc.Commands()); end.Already != (end.Attempts == 0) || end.Already && sent > 0 {
+							t.Fatalf("%d commands reached the BMC of %+v", sent, end)
+						}
+						if end.Outcome == power.Succeeded && c.action.Once() && n.Resets+n.Pulses+n.BMCResets != 1 {
+							t.Fatalf("succeeded without a command: %+v", end)
+						}
+					})
 				})
-			})
+			}
 		}
 	}
 }

@@ -92,6 +92,30 @@ func TestTruncatedAtEveryByte(t *testing.T) {
 	}
 }
 
+// What the header vouches for is damage when it is gone, with no frame behind it.
+func TestLostSnapshotIsNoTornTail(t *testing.T) {
+	disk := faultfs.New()
+	j := open(t, config(disk))
+	appendAll(t, j, put("a", "1"))
+	appendAll(t, j, put("b", "1"))
+	mustClose(t, j)
+	open(t, config(disk)) // a snapshot of two, and nothing behind it
+	disk = disk.Restart()
+	name := newest(t, disk)
+	data, _ := disk.Data(name)
+	clear(data[journal.DataStart+10:])
+	disk.SetData(name, data)
+	j = open(t, config(disk))
+	if rec := j.Recovery(); !rec.Damaged() || rec.TornBytes > 0 {
+		t.Errorf("%+v", rec)
+	}
+	wantLive(t, j, "a=1", "b=1") // from the segment before
+	rep, err := journal.Verify(dir, disk)
+	if err != nil || len(rep.Kept) != 1 || len(rep.Damage()) != 0 {
+		t.Errorf("a file put aside counts no more: %v %+v", err, rep)
+	}
+}
+
 // Every single bit of a closed journal is flipped. No bit may cost a record
 // without an alarm, nor bring a wrong record; and what does not stand in the
 // flipped frame stays.

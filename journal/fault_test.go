@@ -212,26 +212,28 @@ func TestFailStop(t *testing.T) {
 	wantLive(t, open(t, config(disk.PowerLoss(512, func(int) int { return 0 }))), "a=1")
 }
 
-// The disk gets full at every size; appends fail with ErrFull, never stop, and
-// go on when there is room.
+// The disk gets full at every size; appends fail with ErrFull and leave nothing
+// behind, never stop, and go on when there is room.
 func TestFullDiskThenRoomAgain(t *testing.T) {
-	groups := script(50)
-	for room := int64(0); room < 90<<10; room += 1500 {
+	groups, total := script(50), 0
+	for extra := int64(0); extra < 60<<10; extra += 1100 {
 		disk := faultfs.New()
-		disk.SetCapacity(room)
 		var alarms []journal.AlarmKind
 		var mu sync.Mutex
 		cfg := config(disk)
+		cfg.KeepSegments = int(extra/1100%2) - 1 // none, or the default
 		cfg.OnAlarm = func(a journal.Alarm) {
 			mu.Lock()
 			defer mu.Unlock()
 			alarms = append(alarms, a.Kind)
 		}
+		disk.SetCapacity(extra)
 		j, err := journal.Open(cfg)
 		if err != nil {
 			wantErr(t, err, journal.ErrFull)
 			disk.SetCapacity(0)
 			j = open(t, cfg)
+			disk.SetCapacity(disk.Used() + extra)
 		}
 		journal.Restock(j)
 		model, failed := &twin{}, 0
@@ -240,31 +242,33 @@ func TestFullDiskThenRoomAgain(t *testing.T) {
 				disk.SetCapacity(0)
 				journal.Restock(j)
 			}
+			lsn := j.LSN()
 			_, err := j.Append(g...)
 			if err == nil {
 				model = model.with(g)
-				continue
+			} else if failed++; !errors.Is(err, journal.ErrFull) || i >= 40 || j.LSN() != lsn || j.Err() != nil {
+				t.Fatalf("extra %d, group %d: %v, LSN %d to %d, %v", extra, i, err, lsn, j.LSN(), j.Err())
 			}
-			failed++
-			wantErr(t, err, journal.ErrFull)
-			if i >= 40 {
-				t.Fatalf("room %d: still full with room again", room)
+			if err := (outcome{acked: model}).check(texts(j.Live())); err != nil {
+				t.Fatalf("extra %d, group %d: %v", extra, i, err)
 			}
+			journal.Restock(j)
 		}
-		if err := (outcome{acked: model}).check(texts(j.Live())); err != nil {
-			t.Fatalf("room %d: %v", room, err)
-		}
+		total += failed
 		mustClose(t, j)
 		mu.Lock()
 		if failed > 0 && (!slices.Contains(alarms, journal.AlarmFull) || !slices.Contains(alarms, journal.AlarmRoom)) {
-			t.Errorf("room %d: %d appends failed, alarms %v", room, failed, alarms)
+			t.Errorf("extra %d: %d appends failed, alarms %v", extra, failed, alarms)
 		}
 		mu.Unlock()
 		disk = disk.PowerLoss(4096, func(int) int { return 0 })
 		j = open(t, config(disk))
 		if err := (outcome{acked: model}).check(texts(j.Live())); err != nil {
-			t.Fatalf("room %d, after power loss: %v", room, err)
+			t.Fatalf("extra %d, after power loss: %v", extra, err)
 		}
+	}
+	if total < 100 {
+		t.Errorf("only %d appends met a full disk", total)
 	}
 }
 

@@ -301,6 +301,55 @@ func TestScanWhileTheWriterRuns(t *testing.T) {
 	wg.Wait()
 }
 
+// midWrite is a disk on which the first reading of a file catches a writer
+// between two batches: part of an earlier one is not seen yet, a later one is.
+type midWrite struct {
+	journal.FS
+	name     string
+	from, to int64
+	opened   int
+}
+
+type midWriteFile struct {
+	journal.File
+	fs *midWrite
+}
+
+func (m *midWrite) Open(name string) (journal.File, error) {
+	f, err := m.FS.Open(name)
+	if err != nil || name != m.name {
+		return f, err
+	}
+	if m.opened++; m.opened > 1 {
+		return f, nil
+	}
+	return midWriteFile{f, m}, nil
+}
+
+func (f midWriteFile) ReadAt(p []byte, off int64) (int, error) {
+	n, err := f.File.ReadAt(p, off)
+	for i := range p[:n] {
+		if at := off + int64(i); at >= f.fs.from && at < f.fs.to {
+			p[i] = 0
+		}
+	}
+	return n, err
+}
+
+func TestReaderThatOvertakesTheWriterReadsAgain(t *testing.T) {
+	disk, want, ends := small(t, func(*journal.Journal) {})
+	m := &midWrite{FS: disk, name: newest(t, disk), from: ends[3], to: ends[4]}
+	rep, err := journal.Verify(dir, m)
+	if err != nil || len(rep.Damage()) > 0 || m.opened < 2 {
+		t.Errorf("Verify: %v %v, read %d times", err, rep.Damage(), m.opened)
+	}
+	m.opened = 0
+	recs, rep, err := journal.Read(dir, m)
+	if err != nil || len(rep.Damage()) > 0 || sameRecords(recs, want) != nil {
+		t.Errorf("Read: %v %v", err, rep.Damage())
+	}
+}
+
 func segments(t *testing.T, disk *faultfs.FS) (names []string) {
 	t.Helper()
 	all, err := disk.ReadDir(dir)

@@ -321,6 +321,30 @@ func TestWrongPasswordIsTriedOnce(t *testing.T) {
 	}
 }
 
+// A user whom the BMC has refused is not refused to it once more: it might count
+// another failed login.
+func TestWrongUserIsTriedOnce(t *testing.T) {
+	t.Parallel()
+	_, proxy, ep := behindProxy(t)
+	ep.User = "nobody"
+	var rakp1, rakp3 atomic.Int32
+	proxy.ToBMC(func(p []byte) [][]byte {
+		switch types.PayloadType(p[offPayType]) {
+		case types.PayloadTypeRAKPMessage1:
+			rakp1.Add(1)
+		case types.PayloadTypeRAKPMessage3:
+			rakp3.Add(1)
+		}
+		return [][]byte{p}
+	})
+	_, err := NewDialer(Config{}).Dial(t.Context(), ep)
+	wantKind(t, err, power.KindAuth, false)
+	time.Sleep(10 * time.Millisecond) // what else is on its way
+	if rakp1.Load() != 1 || rakp3.Load() != 0 {
+		t.Errorf("%d RAKP messages 1 and %d RAKP messages 3, want 1 and 0", rakp1.Load(), rakp3.Load())
+	}
+}
+
 // Wrong users and passwords, in whatever number, leave the BMC's session slots free.
 func TestWrongLoginsDoNotLockOut(t *testing.T) {
 	t.Parallel()

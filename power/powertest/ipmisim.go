@@ -20,13 +20,14 @@ import (
 	"rackpower/power"
 )
 
-// Accounts of an IPMISim.
+// Accounts of an IPMISim: an administrator, an operator and a user. ipmi_sim gives
+// each of them any privilege that a session asks for.
 const (
 	SimUser         = "admin"
 	SimPassword     = "secret"
-	SimOperator     = "oper" // an operator, who may not reset the BMC
+	SimOperator     = "oper"
 	SimOperatorPass = "operpw"
-	SimReader       = "reader" // may look, and nothing else
+	SimReader       = "reader"
 	SimReaderPass   = "readpw"
 )
 

@@ -12,13 +12,13 @@ import (
 	"rackpower/power"
 )
 
-// Suite checks what power.Driver promises. make is called once for each test,
+// Suite checks what power.Driver promises. newTarget is called once for each test,
 // with the test's own T; the targets share nothing, and the tests run in parallel.
-func Suite(t *testing.T, make func(t *testing.T) Target) {
+func Suite(t *testing.T, newTarget func(t *testing.T) Target) {
 	for _, test := range suite {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			test.run(&bench{T: t, Target: make(t)})
+			test.run(&bench{T: t, Target: newTarget(t)})
 		})
 	}
 }
