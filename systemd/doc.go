@@ -1,7 +1,8 @@
-// Package systemd lets a daemon speak with the service manager that started it:
-// readiness, a line of status, a watchdog that is fed by the daemon's own loop,
-// and sockets that were opened for it. Started by hand, all of it does nothing.
+// Package systemd is how the daemons talk to the service manager: readiness and
+// status (sd_notify(3)), the watchdog, and listening sockets that systemd opened
+// for them (sd_listen_fds(3)). The units, and what an administrator needs to know
+// of them, stand beside this package; README.md describes them.
 //
-// The unit files, and what else an installation needs, lie beside the code; see
-// README.md.
+// Outside systemd everything here does nothing and reports no error: a daemon
+// makes the same calls from a shell, in a container and in a test.
 package systemd

@@ -5,76 +5,103 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"strings"
+	"sync"
 	"time"
 
 	"github.com/coreos/go-systemd/v22/daemon"
 )
 
-// Notifier sends messages to the service manager (sd_notify(3)). Its methods may
-// be called by many goroutines. Without a manager they do nothing.
+// Notifier tells the service manager how the daemon fares. Its methods may be
+// called from many goroutines and never block for long: each is one datagram. A
+// datagram that cannot be sent is logged once and otherwise ignored, since the
+// service manager's own time-outs are the answer to that.
 type Notifier struct {
-	logger *slog.Logger
-	on     bool
-	every  time.Duration // how often the manager wants to hear from us; 0: it does not
+	log      *slog.Logger
+	managed  bool          // NOTIFY_SOCKET was set
+	watchdog time.Duration // 0: none asked for
+
+	mu       sync.Mutex
+	status   string // last one sent
+	complain sync.Once
 }
 
-// New looks into the environment for a manager that listens.
+// New makes a Notifier from NOTIFY_SOCKET, WATCHDOG_USEC and WATCHDOG_PID of the
+// environment. Without NOTIFY_SOCKET it is silent.
 func New(logger *slog.Logger) *Notifier {
-	n := &Notifier{logger: logger, on: os.Getenv("NOTIFY_SOCKET") != ""}
+	if logger == nil {
+		logger = slog.New(slog.DiscardHandler)
+	}
+	n := &Notifier{log: logger, managed: os.Getenv("NOTIFY_SOCKET") != ""}
+	if !n.managed {
+		return n
+	}
 	every, err := daemon.SdWatchdogEnabled(false)
 	if err != nil {
-		logger.Warn("cannot read the watchdog's interval", "err", err)
+		logger.Warn("the watchdog is off: its interval cannot be read", "err", err)
+		return n
 	}
-	n.every = every
+	n.watchdog = every
 	return n
 }
 
-// Active reports whether a manager listens.
-func (n *Notifier) Active() bool { return n.on }
+// Managed reports whether a service manager listens.
+func (n *Notifier) Managed() bool { return n.managed }
 
-func (n *Notifier) send(state string) {
-	if !n.on {
-		return
-	}
-	if _, err := daemon.SdNotify(false, state); err != nil {
-		n.logger.Warn("cannot notify systemd", "state", state, "err", err)
-	}
-}
-
-// Ready says that the daemon serves.
+// Ready says that the daemon serves: whatever is ordered after it may start. It
+// also ends a Reloading.
 func (n *Notifier) Ready() { n.send(daemon.SdNotifyReady) }
 
-// Stopping says that it is about to end.
+// Stopping says that the daemon is on its way out of its own accord or because it
+// was told to.
 func (n *Notifier) Stopping() { n.send(daemon.SdNotifyStopping) }
 
-// Status is the line that systemctl status shows.
-func (n *Notifier) Status(format string, args ...any) {
-	n.send("STATUS=" + fmt.Sprintf(format, args...))
+// Reloading says that settings are being read again; Ready says that it is done.
+func (n *Notifier) Reloading() {
+	n.send(daemon.SdNotifyReloading + "\n" + strings.TrimSpace(daemon.SdNotifyMonotonicUsec()))
 }
 
-// Run feeds the watchdog at half its interval for as long as alive says so, and
-// renews the status line every few seconds, until ctx ends. A daemon whose alive
-// blocks or says no is not fed, and the manager restarts it.
-func (n *Notifier) Run(ctx context.Context, alive func() bool, status func() string) {
-	if !n.on {
+// Status sets the line that `systemctl status` shows. The same line again is not
+// sent again, so it may be called in every round of a loop.
+func (n *Notifier) Status(format string, args ...any) {
+	if !n.managed {
+		return
+	}
+	line := oneLine(fmt.Sprintf(format, args...))
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if line == n.status {
+		return
+	}
+	n.status = line
+	n.send("STATUS=" + line)
+}
+
+// WatchdogInterval is the time within which the service manager wants a sign of
+// life (WatchdogSec=), 0 when it wants none.
+func (n *Notifier) WatchdogInterval() time.Duration { return n.watchdog }
+
+// RunWatchdog gives a sign of life three times per interval for as long as alive
+// says yes, and returns when ctx ends. alive is asked from this goroutine and must
+// not block: it should say whether the daemon's real loop made its rounds lately. When it
+// says no, nothing is sent, and the service manager ends and restarts the daemon
+// once the interval is over. Without a watchdog it only waits for ctx.
+func (n *Notifier) RunWatchdog(ctx context.Context, alive func() bool) {
+	if n.watchdog <= 0 {
 		<-ctx.Done()
 		return
 	}
-	every := 5 * time.Second
-	if n.every > 0 {
-		every = min(every, n.every/2)
-	}
-	tick := time.NewTicker(every)
+	tick := time.NewTicker(max(n.watchdog/3, time.Millisecond))
 	defer tick.Stop()
-	for last := ""; ; {
-		if alive() {
+	was := true
+	for {
+		is := alive()
+		if is {
 			n.send(daemon.SdNotifyWatchdog)
-		} else {
-			n.logger.Error("not alive, the watchdog is not fed")
 		}
-		if now := status(); now != last {
-			n.Status("%s", now)
-			last = now
+		if is != was {
+			n.log.Warn("watchdog", "alive", is, "interval", n.watchdog)
+			was = is
 		}
 		select {
 		case <-ctx.Done():
@@ -82,4 +109,18 @@ func (n *Notifier) Run(ctx context.Context, alive func() bool, status func() str
 		case <-tick.C:
 		}
 	}
+}
+
+func (n *Notifier) send(state string) {
+	if !n.managed {
+		return
+	}
+	if _, err := daemon.SdNotify(false, state); err != nil {
+		n.complain.Do(func() { n.log.Warn("cannot notify the service manager", "err", err) })
+	}
+}
+
+// oneLine keeps a text from being read as further assignments.
+func oneLine(s string) string {
+	return strings.Join(strings.FieldsFunc(s, func(r rune) bool { return r == '\n' || r == '\r' || r == 0 }), " ")
 }

@@ -1,0 +1,389 @@
+package central
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"time"
+
+	"rackpower/central/api"
+	"rackpower/central/store"
+	"rackpower/power"
+)
+
+// hello begins a session: it ends the one before, and settles what the agent's
+// journal does not know any more.
+func (c *Central) hello(r *http.Request, in api.Hello) (api.Welcome, error) {
+	name := r.PathValue("name")
+	if err := checkName(name); err != nil {
+		return api.Welcome{}, api.Problemf(api.CodeBadRequest, "agent: %v", err)
+	}
+	if in.JournalID == "" {
+		return api.Welcome{}, api.Problemf(api.CodeBadRequest, "agent %s names no journal", name)
+	}
+	c.store.MergeSeq(in.Seq)
+	now := c.cfg.Now()
+	w := api.Welcome{CentralID: c.store.ID(), Session: rand.Text()}
+	if c.cfg.Gossip != nil {
+		w.Gossip = c.cfg.Gossip.Addr()
+	}
+	err := c.store.Write(r.Context(), func(tx *store.Tx) error {
+		a, err := c.greet(tx, name, in, w.Session, now)
+		w.Alarm = a.Alarm
+		return err
+	})
+	if err != nil {
+		return api.Welcome{}, err
+	}
+	w.Seq = c.store.Seq()
+	c.log.Info("agent said hello", "agent", name, "version", in.Version, "journal", in.JournalID, "epoch", in.Epoch, "lsn", in.LSN,
+		"outstanding", len(in.Outstanding), "alarm", w.Alarm)
+	return w, nil
+}
+
+// greet is hello's job.
+func (c *Central) greet(tx *store.Tx, name string, in api.Hello, session string, now time.Time) (store.Agent, error) {
+	if err := tx.EnsureAgent(name); err != nil {
+		return store.Agent{}, err
+	}
+	a, _, err := tx.Agent(name)
+	if err != nil {
+		return a, err
+	}
+	open, err := tx.OpenOps(name)
+	if err != nil {
+		return a, err
+	}
+	marks := marks{}
+	fate := compareJournals(a, in)
+	lost, err := c.settle(tx, open, in, fate, marks, now)
+	if err != nil {
+		return a, err
+	}
+	switch alarm := fate.alarm(a, in, len(open), lost); {
+	case alarm != "":
+		a.Alarm = alarm
+		c.log.Error("alarm", "agent", name, "alarm", alarm)
+		if err := tx.AddAudit(api.AuditEntry{At: now, Who: "agent " + name, What: "alarm", Why: string(power.ReasonLost), Detail: alarm}); err != nil {
+			return a, err
+		}
+	case fate == journalSame && in.Epoch > a.Epoch:
+		a.Alarm = "" // it started anew with its journal as it should be
+	case fate == journalOther:
+		a.Alarm = ""
+		detail := fmt.Sprintf("journal %s in place of %s, with nothing outstanding", in.JournalID, a.JournalID)
+		if err := tx.AddAudit(api.AuditEntry{At: now, Who: "agent " + name, What: "journal", Detail: detail}); err != nil {
+			return a, err
+		}
+	}
+	a.JournalID, a.Epoch, a.LSN, a.Session = in.JournalID, in.Epoch, in.LSN, session
+	a.SeenAt, a.Version, a.Address = now, in.Version, in.Gossip
+	if err := tx.SaveAgent(a); err != nil {
+		return a, err
+	}
+	c.announce(tx, marks)
+	tx.OnCommit(func() {
+		d := c.desks.of(name)
+		d.change(func() { d.session, d.seen, d.rev = session, now, max(d.rev, a.Rev) })
+	})
+	return a, nil
+}
+
+// fate is what a hello says of the agent's journal.
+type fate int
+
+const (
+	journalFirst fate = iota // the first that central hears of
+	journalSame
+	journalBack  // the same one, with less in it than it had
+	journalOther // another one
+)
+
+func compareJournals(a store.Agent, in api.Hello) fate {
+	switch {
+	case a.JournalID == "":
+		return journalFirst
+	case a.JournalID != in.JournalID:
+		return journalOther
+	case in.LSN < a.LSN || in.Epoch < a.Epoch:
+		return journalBack
+	default:
+		return journalSame
+	}
+}
+
+// alarm words what an administrator has to know, "" if that is nothing.
+func (f fate) alarm(a store.Agent, in api.Hello, open, lost int) string {
+	switch {
+	case f == journalBack:
+		return fmt.Sprintf("the journal of agent %s went back (record %d of epoch %d, was %d of %d): restored from a copy? %d operations are indeterminate",
+			a.Name, in.LSN, in.Epoch, a.LSN, a.Epoch, lost)
+	case f == journalOther && open > 0:
+		return fmt.Sprintf("agent %s came with another journal (%s, was %s) while %d operations were outstanding; %d of them are indeterminate",
+			a.Name, in.JournalID, a.JournalID, open, lost)
+	case lost > 0:
+		return fmt.Sprintf("the journal of agent %s does not know %d operations that it had accepted; they are indeterminate", a.Name, lost)
+	}
+	return ""
+}
+
+// settle ends as indeterminate what the agent had accepted and does not know any
+// more. What is only taken goes to the agent again by the next poll, unless a
+// lost journal may have held it and twice is not the same as once.
+func (c *Central) settle(tx *store.Tx, open []store.Op, in api.Hello, f fate, marks marks, now time.Time) (lost int, err error) {
+	knows := map[string]bool{}
+	for _, id := range in.Outstanding {
+		knows[id] = true
+	}
+	for i := range open {
+		o := &open[i]
+		switch {
+		case knows[o.ID]:
+			if f == journalBack && o.LSN > 0 {
+				o.LSN = 0 // its records are counted anew
+				if err := tx.SaveOp(o); err != nil {
+					return lost, err
+				}
+			}
+			continue
+		case o.Stage() == store.StageTaken:
+			gone := f == journalBack || f == journalOther
+			if !o.Delivered || !gone || harmlessTwice(o.Action) {
+				continue
+			}
+		}
+		// It may have ended a moment ago, together with the one that it joined.
+		if fresh, _, err := tx.Op(o.ID); err != nil {
+			return lost, err
+		} else if fresh.Stage() == store.StageEnded {
+			continue
+		}
+		lost++
+		detail := "its agent came back and does not know it any more: its journal, or central's database, was replaced"
+		if err := c.end(tx, o, power.End{Outcome: power.Indeterminate, Reason: power.ReasonLost, Detail: detail, At: now}, "central", marks, now); err != nil {
+			return lost, err
+		}
+	}
+	return lost, nil
+}
+
+// harmlessTwice reports whether carrying the action out again, from a fresh
+// reading, does nothing that was not asked for.
+func harmlessTwice(a power.Action) bool {
+	return a == power.ActOn || a == power.ActOff || a == power.ActSoftOff
+}
+
+// checkSession finds the agent of a session. It runs within the job that acts,
+// so that a hello in between is seen.
+func checkSession(tx *store.Tx, name, session string) (store.Agent, error) {
+	a, found, err := tx.Agent(name)
+	if err != nil {
+		return a, err
+	}
+	if !found || session == "" || a.Session != session {
+		return a, errHello(name)
+	}
+	return a, nil
+}
+
+func errHello(name string) error {
+	return api.Problemf(api.CodeHello, "this session of agent %s is over: say hello", name)
+}
+
+// poll waits until there is something that the agent does not have.
+func (c *Central) poll(r *http.Request, in api.Poll) (api.Assignment, error) {
+	name := r.PathValue("name")
+	d := c.desks.known(name)
+	if d == nil {
+		return api.Assignment{}, errHello(name)
+	}
+	if g := d.look(c.cfg.Now()); in.Session == "" || g.session != in.Session {
+		return api.Assignment{}, errHello(name)
+	}
+	c.store.MergeSeq(in.Seq)
+	if in.CentralID != c.store.ID() {
+		in.Rev, in.Ops = 0, 0
+	}
+	if rev, _ := c.board.look(); in.Ops > rev {
+		in.Ops = 0
+	}
+	defer d.arrive(c.cfg.Now, in.Rev)()
+	timer := time.NewTimer(min(max(in.Wait, 0), maxWait))
+	defer timer.Stop()
+	for {
+		out, err := c.answerPoll(r, d, &in)
+		if err != nil || out != nil {
+			return deref(out), err
+		}
+		g := d.look(c.cfg.Now())
+		if g.session != in.Session || g.mark > in.Ops || g.rev != in.Rev || len(g.reads) > 0 {
+			continue
+		}
+		nothing := api.Assignment{Rev: in.Rev, OpsCursor: in.Ops, Seq: c.store.Seq()}
+		select {
+		case <-g.news:
+		case <-timer.C:
+			return nothing, nil
+		case <-c.stop:
+			return nothing, nil
+		case <-r.Context().Done():
+			return nothing, r.Context().Err()
+		}
+	}
+}
+
+func deref(a *api.Assignment) api.Assignment {
+	if a == nil {
+		return api.Assignment{}
+	}
+	return *a
+}
+
+// answerPoll returns nil when there is nothing to say. Requests are read before
+// nodes, so that no request comes without its node.
+func (c *Central) answerPoll(r *http.Request, d *desk, in *api.Poll) (*api.Assignment, error) {
+	now := c.cfg.Now()
+	g := d.look(now)
+	if g.session != in.Session {
+		return nil, errHello(d.name)
+	}
+	out := &api.Assignment{Rev: in.Rev, OpsCursor: in.Ops, Reads: g.reads}
+	if g.mark > in.Ops {
+		if err := c.deliver(r, d.name, in, out); err != nil {
+			return nil, err
+		}
+		in.Ops = max(g.mark, out.OpsCursor)
+		out.OpsCursor = in.Ops
+	}
+	full := in.Rev <= 0 || in.Rev > g.rev
+	if full || in.Rev < g.rev || len(out.Ops) > 0 {
+		if err := c.assign(r, d.name, in.Rev, full, out); err != nil {
+			return nil, err
+		}
+	}
+	if !out.Full && out.Rev == in.Rev && len(out.Ops)+len(out.Cancels)+len(out.Reads) == 0 {
+		return nil, nil
+	}
+	d.sentReads(out.Reads, now)
+	out.Seq = c.store.Seq()
+	return out, nil
+}
+
+// deliver fills in requests and cancellations. That they leave is durable before
+// they do.
+func (c *Central) deliver(r *http.Request, name string, in *api.Poll, out *api.Assignment) error {
+	return c.store.Write(r.Context(), func(tx *store.Tx) error {
+		if _, err := checkSession(tx, name, in.Session); err != nil {
+			return err
+		}
+		ops, cancels, err := tx.Deliver(name, in.Ops)
+		out.Ops, out.Cancels = nil, cancels
+		for i := range ops {
+			out.Ops = append(out.Ops, ops[i].Request())
+			out.OpsCursor = max(out.OpsCursor, ops[i].Cursor)
+		}
+		return err
+	})
+}
+
+// assign fills in nodes: all of them, or what changed since rev.
+func (c *Central) assign(r *http.Request, name string, rev int64, full bool, out *api.Assignment) error {
+	return c.store.View(r.Context(), func(tx *store.Tx) error {
+		a, found, err := tx.Agent(name)
+		if err != nil || !found {
+			return errors.Join(err, missing(found, name))
+		}
+		out.Full = full || rev < a.Floor || rev > a.Rev
+		if out.Full {
+			rev = 0
+		}
+		out.Rev = a.Rev
+		nodes, err := tx.NodesSince(name, rev)
+		if err != nil {
+			return err
+		}
+		for _, n := range nodes {
+			out.Nodes = append(out.Nodes, assigned(n))
+		}
+		if !out.Full {
+			out.Removed, err = tx.RemovedSince(name, rev)
+		}
+		return err
+	})
+}
+
+func missing(found bool, name string) error {
+	if found {
+		return nil
+	}
+	return errHello(name)
+}
+
+func assigned(n store.Node) api.AssignedNode {
+	return api.AssignedNode{
+		Name: n.Name, BMC: n.BMC, Password: string(n.Password), Domain: n.Domain, Status: n.Status, Desired: n.Status.Desired(), Confirmed: n.Confirmed,
+	}
+}
+
+func (c *Central) listAgents(r *http.Request) ([]api.Agent, error) {
+	now := c.cfg.Now()
+	failed := map[string]bool{}
+	if c.cfg.Gossip != nil {
+		for _, m := range c.cfg.Gossip.Members() {
+			failed[m.Name] = m.Status == "failed"
+		}
+	}
+	out := []api.Agent{}
+	err := c.store.View(r.Context(), func(tx *store.Tx) error {
+		agents, err := tx.Agents()
+		if err != nil {
+			return err
+		}
+		counts, err := tx.Counts()
+		if err != nil {
+			return err
+		}
+		for _, a := range agents {
+			n := counts[a.Name]
+			p := c.desks.of(a.Name).presence(now, c.cfg.Away)
+			view := api.Agent{
+				Name: a.Name, State: agentState(p, failed[a.Name]), Version: a.Version, Nodes: n.Nodes, Outstanding: n.Outstanding, Taken: n.Taken,
+				Rev: a.Rev, RevSeen: p.revSeen, JournalID: a.JournalID, Epoch: a.Epoch, LSN: a.LSN, Alarm: a.Alarm, Address: a.Address,
+			}
+			if !p.seen.IsZero() {
+				at := p.seen.UTC()
+				view.SeenAt = &at
+			}
+			out = append(out, view)
+		}
+		return nil
+	})
+	return out, err
+}
+
+// agentState is alive while the agent polls, whatever gossip thinks.
+func agentState(p presence, failed bool) string {
+	switch {
+	case p.alive:
+		return "alive"
+	case failed:
+		return "failed"
+	case p.seen.IsZero():
+		return "never"
+	default:
+		return "away"
+	}
+}
+
+func (c *Central) listMembers(*http.Request) ([]api.Member, error) {
+	if c.cfg.Gossip == nil {
+		return []api.Member{}, nil
+	}
+	members := slices.Clone(c.cfg.Gossip.Members())
+	if members == nil {
+		members = []api.Member{}
+	}
+	return members, nil
+}

@@ -1,0 +1,228 @@
+package central
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"rackpower/central/api"
+	"rackpower/central/store"
+)
+
+// Central is the coordinator. New opens its database; Run serves; Close lets go.
+type Central struct {
+	cfg   Config
+	log   *slog.Logger
+	store *store.Store
+	desks *desks
+	board *board
+	mux   *http.ServeMux
+
+	stop     chan struct{} // closed when long polls must end
+	stopOnce sync.Once
+
+	// Contradictions counts reports that said another end of an operation than
+	// the one that is known. The first one stays.
+	contradictions atomic.Int64
+}
+
+const (
+	stopWithin  = 5 * time.Second
+	expireEvery = 500 * time.Millisecond
+	seenEvery   = 5 * time.Second
+	pruneEvery  = time.Hour
+	pruneChunk  = 500
+)
+
+// New opens the database and makes everything that Handler needs.
+func New(cfg Config) (*Central, error) {
+	cfg = cfg.withDefaults()
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	st, err := store.Open(store.Config{Path: DatabasePath(cfg.Data), Log: cfg.Log, CheckBelow: cfg.CheckBelow})
+	if err != nil {
+		return nil, err
+	}
+	c := &Central{cfg: cfg, log: cfg.Log, store: st, desks: newDesks(), board: newBoard(), stop: make(chan struct{})}
+	if err := c.load(); err != nil {
+		st.Close()
+		return nil, err
+	}
+	c.mux = c.routes()
+	return c, nil
+}
+
+// load builds what is kept in memory.
+func (c *Central) load() error {
+	return c.store.View(context.Background(), func(tx *store.Tx) error {
+		agents, err := tx.Agents()
+		if err != nil {
+			return err
+		}
+		marks, err := tx.Marks()
+		if err != nil {
+			return err
+		}
+		rev, err := tx.Rev()
+		if err != nil {
+			return err
+		}
+		for _, a := range agents {
+			d := c.desks.of(a.Name)
+			d.session, d.rev, d.revSeen, d.seen, d.mark = a.Session, a.Rev, a.RevSeen, a.SeenAt, marks[a.Name]
+		}
+		c.board.raise(rev)
+		return nil
+	})
+}
+
+// ID names the database; agents start over when it changes.
+func (c *Central) ID() string { return c.store.ID() }
+
+// Run listens and serves until ctx ends, then stops within 5 s; long polls end
+// at once. It returns after everything that it started has ended, and closes
+// the database.
+func (c *Central) Run(ctx context.Context) error { return c.RunReady(ctx, nil) }
+
+// RunReady is Run that calls ready, if it is not nil, with the addresses that
+// are listened on, once they are.
+func (c *Central) RunReady(ctx context.Context, ready func([]net.Addr)) error {
+	listeners, err := c.listen()
+	if err != nil {
+		return errors.Join(err, c.Close())
+	}
+	srv := c.server()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var parts sync.WaitGroup
+	addrs := make([]net.Addr, len(listeners))
+	for i, l := range listeners {
+		addrs[i] = l.Addr()
+		c.log.Info("listening", "address", l.Addr().String())
+		parts.Go(func() {
+			if err := srv.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+				cancel(fmt.Errorf("cannot serve on %s: %w", l.Addr(), err))
+			}
+		})
+	}
+	c.background(ctx, &parts)
+	if ready != nil {
+		ready(addrs)
+	}
+	<-ctx.Done()
+	c.stopLongPolls()
+	down, cancelDown := context.WithTimeout(context.Background(), stopWithin)
+	defer cancelDown()
+	if err := srv.Shutdown(down); err != nil {
+		c.log.Warn("connections cut at the stop", "err", err)
+		srv.Close()
+	}
+	parts.Wait()
+	c.noteSeen()
+	err = c.Close()
+	if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) {
+		return errors.Join(cause, err)
+	}
+	return err
+}
+
+// background starts the loops that Run waits for.
+func (c *Central) background(ctx context.Context, parts *sync.WaitGroup) {
+	loop := func(every time.Duration, what func()) {
+		parts.Go(func() {
+			ticker := time.NewTicker(every)
+			defer ticker.Stop()
+			for {
+				select {
+				case <-ctx.Done():
+					return
+				case <-ticker.C:
+					what()
+				}
+			}
+		})
+	}
+	loop(expireEvery, func() { c.expire(ctx) })
+	loop(seenEvery, c.noteSeen)
+	if c.cfg.Keep > 0 {
+		loop(pruneEvery, func() { c.prune(ctx) })
+	}
+}
+
+// Close ends long polls and closes the database. It may be called twice.
+func (c *Central) Close() error {
+	c.stopLongPolls()
+	return c.store.Close()
+}
+
+func (c *Central) stopLongPolls() { c.stopOnce.Do(func() { close(c.stop) }) }
+
+// Contradictions is how many reports named another end of an operation than the
+// one that central had.
+func (c *Central) Contradictions() int64 { return c.contradictions.Load() }
+
+// noteSeen makes durable when agents were last heard.
+func (c *Central) noteSeen() {
+	heard := c.desks.heard()
+	if len(heard) == 0 {
+		return
+	}
+	err := c.store.Write(context.Background(), func(tx *store.Tx) error {
+		for _, h := range heard {
+			if err := tx.SawAgent(h.name, h.seen, h.rev); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil && !errors.Is(err, store.ErrClosed) {
+		c.log.Error("cannot note when agents were seen", "err", err)
+	}
+}
+
+// prune deletes old history in small pieces, so that nobody waits for long.
+func (c *Central) prune(ctx context.Context) {
+	cutoff := c.cfg.Now().Add(-c.cfg.Keep)
+	for from, done := int64(0), false; !done && ctx.Err() == nil; {
+		err := c.store.Write(ctx, func(tx *store.Tx) (err error) {
+			from, done, err = tx.Prune(cutoff, pruneChunk, from)
+			return err
+		})
+		if err != nil {
+			if ctx.Err() == nil {
+				c.log.Error("cannot prune history", "err", err)
+			}
+			return
+		}
+	}
+}
+
+// problem translates an error for the one who asked.
+func (c *Central) problem(err error) *api.Problem {
+	var p *api.Problem
+	switch {
+	case errors.As(err, &p):
+		return p
+	case errors.Is(err, store.ErrDisk), errors.Is(err, store.ErrClosed), errors.Is(err, errStopping):
+		return api.Problemf(api.CodeUnavailable, "central cannot take this now, ask again later: %v", err)
+	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		return api.Problemf(api.CodeUnavailable, "the request ended before it was carried out")
+	}
+	c.log.Error("internal error", "err", err)
+	return api.Problemf(api.CodeInternal, "internal error: %v", err)
+}
+
+var errStopping = errors.New("central is stopping")
+
+// Ping goes through the one that writes and returns when it has answered: a sign
+// of life for the watchdog. It writes nothing.
+func (c *Central) Ping(ctx context.Context) error {
+	return c.store.Write(ctx, func(*store.Tx) error { return nil })
+}

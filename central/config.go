@@ -1,0 +1,99 @@
+package central
+
+import (
+	"fmt"
+	"log/slog"
+	"net"
+	"path/filepath"
+	"time"
+
+	"rackpower/central/api"
+	"rackpower/central/store"
+)
+
+// Gossip is what central needs to know of the gossip cluster.
+type Gossip interface {
+	// Members lists the members, central itself among them.
+	Members() []api.Member
+	// Addr is the address that others may join, "host:port".
+	Addr() string
+}
+
+// Config says how central runs. Only Data is required.
+type Config struct {
+	Data    string // directory of the database; must exist
+	Listen  string // TCP address on loopback; "": none
+	Socket  string // path of the unix socket; "": none
+	Version string
+	Log     *slog.Logger // nil: slog.Default()
+	Gossip  Gossip       // nil: none
+
+	// Listeners are served beside Listen and Socket: those that systemd passes.
+	Listeners []net.Listener
+	// Keep is how long ended operations and the audit trail are kept. Default 90
+	// days, negative: for ever.
+	Keep time.Duration
+	// Away is the silence after which an agent counts as away. Default 10 s.
+	Away time.Duration
+	// CheckBelow is the size of the database up to which it is checked at a start.
+	CheckBelow int64
+	// Now is the clock. Default time.Now.
+	Now func() time.Time
+}
+
+// Defaults.
+const (
+	DefaultKeep = 90 * 24 * time.Hour
+	DefaultAway = 10 * time.Second
+)
+
+func (c Config) withDefaults() Config {
+	if c.Log == nil {
+		c.Log = slog.Default()
+	}
+	if c.Keep == 0 {
+		c.Keep = DefaultKeep
+	}
+	if c.Away == 0 {
+		c.Away = DefaultAway
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	return c
+}
+
+// Validate reports what is wrong with the configuration.
+func (c Config) Validate() error {
+	if c.Data == "" {
+		return fmt.Errorf("no data directory given")
+	}
+	if c.Listen != "" {
+		return onLoopback(c.Listen)
+	}
+	return nil
+}
+
+// onLoopback refuses addresses that others could reach: nothing here is
+// encrypted or asks who is there.
+func onLoopback(addr string) error {
+	host, _, err := net.SplitHostPort(addr)
+	if err != nil {
+		return fmt.Errorf("cannot read listen address %q: want HOST:PORT", addr)
+	}
+	if loopbackHost(host) {
+		return nil
+	}
+	return fmt.Errorf("cannot listen on %q without TLS: only loopback addresses (127.0.0.1, ::1, localhost) are allowed", addr)
+}
+
+func loopbackHost(host string) bool {
+	if host == "localhost" {
+		return true
+	}
+	ip := net.ParseIP(host)
+	return ip != nil && ip.IsLoopback()
+}
+
+// DatabasePath is where the database lies within a data directory.
+func DatabasePath(data string) string { return filepath.Join(data, store.FileName) }

@@ -1,0 +1,201 @@
+package central
+
+import (
+	"slices"
+	"sync"
+	"time"
+)
+
+// desk is what is kept in memory of an agent: enough to know, without the
+// database, whether a poll has anything to say. The writer's commit hooks keep
+// it up to date, in the order of the commits.
+type desk struct {
+	name string
+
+	mu      sync.Mutex
+	session string
+	rev     int64 // of the assignment
+	mark    int64 // highest cursor of a request or cancellation
+	revSeen int64 // what the agent holds
+	seen    time.Time
+	noted   time.Time // seen, as it is stored
+	polls   int       // in flight
+	reads   map[string]*read
+	news    chan struct{} // closed and replaced when something changes
+}
+
+// read is a node of which somebody wants a fresh reading.
+type read struct {
+	until time.Time
+	sent  time.Time // zero: not yet
+}
+
+// A read that was sent to the agent is sent again after so long: the answer to
+// the poll may have been lost.
+const resendRead = 3 * time.Second
+
+// glance is what a poll compares with.
+type glance struct {
+	session   string
+	rev, mark int64
+	reads     []string
+	news      <-chan struct{}
+}
+
+// look returns how things stand and a channel that closes when they change.
+func (d *desk) look(now time.Time) glance {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	g := glance{session: d.session, rev: d.rev, mark: d.mark, news: d.news}
+	for node, r := range d.reads {
+		switch {
+		case now.After(r.until):
+			delete(d.reads, node)
+		case now.Sub(r.sent) > resendRead:
+			g.reads = append(g.reads, node)
+		}
+	}
+	slices.Sort(g.reads)
+	return g
+}
+
+// sentReads notes that the nodes are on their way to the agent.
+func (d *desk) sentReads(nodes []string, now time.Time) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, node := range nodes {
+		if r := d.reads[node]; r != nil {
+			r.sent = now
+		}
+	}
+}
+
+// change runs f under the lock and wakes whoever waits.
+func (d *desk) change(f func()) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	f()
+	close(d.news)
+	d.news = make(chan struct{})
+}
+
+func (d *desk) want(nodes []string, until time.Time) {
+	d.change(func() {
+		for _, node := range nodes {
+			d.reads[node] = &read{until: until}
+		}
+	})
+}
+
+// arrive notes a poll that begins; the returned function notes its end.
+func (d *desk) arrive(now func() time.Time, rev int64) (leave func()) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.polls, d.seen, d.revSeen = d.polls+1, now(), rev
+	return func() {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		d.polls, d.seen = d.polls-1, now()
+	}
+}
+
+func (d *desk) heard(now time.Time) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.seen = now
+}
+
+// presence says whether an agent can be counted on.
+type presence struct {
+	alive   bool
+	seen    time.Time // zero: never
+	revSeen int64
+}
+
+func (d *desk) presence(now time.Time, away time.Duration) presence {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	p := presence{seen: d.seen, revSeen: d.revSeen}
+	if d.polls > 0 {
+		p.seen = now
+	}
+	p.alive = !p.seen.IsZero() && now.Sub(p.seen) < away
+	return p
+}
+
+// desks holds the desks of all agents.
+type desks struct {
+	mu sync.RWMutex
+	m  map[string]*desk
+}
+
+func newDesks() *desks { return &desks{m: map[string]*desk{}} }
+
+// of returns the agent's desk, making it if it is missing.
+func (s *desks) of(name string) *desk {
+	s.mu.RLock()
+	d := s.m[name]
+	s.mu.RUnlock()
+	if d != nil {
+		return d
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.m[name] == nil {
+		s.m[name] = &desk{name: name, rev: 1, reads: map[string]*read{}, news: make(chan struct{})}
+	}
+	return s.m[name]
+}
+
+// known returns the agent's desk, nil if there is none.
+func (s *desks) known(name string) *desk {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.m[name]
+}
+
+type sighting struct {
+	name string
+	seen time.Time
+	rev  int64
+}
+
+// heard returns the agents that were heard since the last call.
+func (s *desks) heard() []sighting {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	var all []sighting
+	for name, d := range s.m {
+		d.mu.Lock()
+		if d.seen.After(d.noted) {
+			d.noted = d.seen
+			all = append(all, sighting{name, d.seen, d.revSeen})
+		}
+		d.mu.Unlock()
+	}
+	return all
+}
+
+// board tells everybody who waits that some operation or reading changed.
+type board struct {
+	mu   sync.Mutex
+	rev  int64 // of operations
+	news chan struct{}
+}
+
+func newBoard() *board { return &board{news: make(chan struct{})} }
+
+// raise notes that operations changed, up to rev; 0: something else did.
+func (b *board) raise(rev int64) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.rev = max(b.rev, rev)
+	close(b.news)
+	b.news = make(chan struct{})
+}
+
+func (b *board) look() (rev int64, news <-chan struct{}) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.rev, b.news
+}

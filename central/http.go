@@ -1,0 +1,147 @@
+package central
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"mime"
+	"net"
+	"net/http"
+	"time"
+
+	"rackpower/central/api"
+)
+
+// Bounds of bodies, in bytes, and of the time that reading or writing one takes.
+const (
+	maxAdminBody = 32 << 20
+	maxAgentBody = 64 << 20
+	bodyTime     = 30 * time.Second
+	maxWait      = 60 * time.Second
+)
+
+// Handler serves the API. It works from New until Close.
+func (c *Central) Handler() http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if p := foreign(r); p != nil {
+			p.Write(w)
+			return
+		}
+		c.mux.ServeHTTP(w, r)
+	})
+}
+
+// foreign refuses what a web page in somebody's browser could have sent to a
+// loopback port: a Host of another name, or a body that is not declared as JSON.
+func foreign(r *http.Request) *api.Problem {
+	if r.Context().Value(peerKey{}) == nil {
+		host := r.Host
+		if h, _, err := net.SplitHostPort(host); err == nil {
+			host = h
+		}
+		if !loopbackHost(host) {
+			return api.Problemf(api.CodeBadRequest, "host %q is not served here", r.Host)
+		}
+	}
+	if r.Method == http.MethodPost {
+		if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != "application/json" {
+			return api.Problemf(api.CodeBadRequest, "content type %q: want application/json", r.Header.Get("Content-Type"))
+		}
+	}
+	return nil
+}
+
+func (c *Central) routes() *http.ServeMux {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /v1/nodes", query(c, c.listNodes))
+	mux.HandleFunc("POST /v1/nodes", body(c, maxAdminBody, true, c.addNodes))
+	mux.HandleFunc("POST /v1/nodes/remove", body(c, maxAdminBody, true, c.removeNodes))
+	mux.HandleFunc("POST /v1/nodes/status", body(c, maxAdminBody, true, c.setStatus))
+	mux.HandleFunc("GET /v1/nodes/export", query(c, c.exportNodes))
+	mux.HandleFunc("POST /v1/ops", body(c, maxAdminBody, true, c.askOps))
+	mux.HandleFunc("POST /v1/ops/query", body(c, maxAdminBody, true, c.queryOps))
+	mux.HandleFunc("POST /v1/ops/{id}/cancel", body(c, maxAdminBody, true, c.cancelOp))
+	mux.HandleFunc("POST /v1/reads", body(c, maxAdminBody, true, c.readNodes))
+	mux.HandleFunc("GET /v1/agents", query(c, c.listAgents))
+	mux.HandleFunc("GET /v1/members", query(c, c.listMembers))
+	mux.HandleFunc("GET /v1/audit", query(c, c.listAudit))
+	mux.HandleFunc("GET /v1/info", query(c, c.info))
+	// Agents of another version may know more fields than this central.
+	mux.HandleFunc("POST /v1/agents/{name}/hello", body(c, maxAgentBody, false, c.hello))
+	mux.HandleFunc("POST /v1/agents/{name}/poll", body(c, maxAgentBody, false, c.poll))
+	mux.HandleFunc("POST /v1/agents/{name}/report", body(c, maxAgentBody, false, c.report))
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		api.Problemf(api.CodeNotFound, "no such resource: %s %s", r.Method, r.URL.Path).Write(w)
+	})
+	return mux
+}
+
+// query makes a handler of a function without a body.
+func query[Out any](c *Central, f func(*http.Request) (Out, error)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		out, err := f(r)
+		c.answer(w, out, err)
+	}
+}
+
+// body makes a handler of a function that takes a JSON body. strict refuses
+// fields that are not known: a misspelt one must not be ignored.
+func body[In, Out any](c *Central, limit int64, strict bool, f func(*http.Request, In) (Out, error)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		var in In
+		if err := decode(w, r, limit, strict, &in); err != nil {
+			c.answer(w, nil, err)
+			return
+		}
+		out, err := f(r, in)
+		c.answer(w, out, err)
+	}
+}
+
+func decode(w http.ResponseWriter, r *http.Request, limit int64, strict bool, into any) error {
+	rc := http.NewResponseController(w)
+	_ = rc.SetReadDeadline(time.Now().Add(bodyTime)) // not every writer has deadlines
+	defer func() { _ = rc.SetReadDeadline(time.Time{}) }()
+	dec := json.NewDecoder(http.MaxBytesReader(w, r.Body, limit))
+	if strict {
+		dec.DisallowUnknownFields()
+	}
+	if err := dec.Decode(into); err != nil {
+		var big *http.MaxBytesError
+		switch {
+		case errors.As(err, &big):
+			return api.Problemf(api.CodeBadRequest, "the body is larger than %d bytes", big.Limit)
+		case errors.Is(err, io.EOF):
+			return api.Problemf(api.CodeBadRequest, "the body is missing")
+		}
+		return api.Problemf(api.CodeBadRequest, "cannot read the body: %v", err)
+	}
+	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
+		return api.Problemf(api.CodeBadRequest, "something follows the JSON in the body")
+	}
+	return nil
+}
+
+func (c *Central) answer(w http.ResponseWriter, out any, err error) {
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(bodyTime))
+	if err != nil {
+		c.problem(err).Write(w)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if err := json.NewEncoder(w).Encode(out); err != nil {
+		c.log.Debug("answer not taken", "err", err)
+	}
+}
+
+// askedBy is who asks: whom the body names, else the user at the other end of
+// the unix socket.
+func askedBy(r *http.Request, named string) string {
+	if named != "" {
+		return named
+	}
+	if p := peer(r); p != "" {
+		return p
+	}
+	return "unknown"
+}

@@ -1,0 +1,421 @@
+package central
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"net/http"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"rackpower/central/api"
+	"rackpower/central/store"
+	"rackpower/power"
+)
+
+const maxNodesAtOnce = 100_000
+
+// nameForm is what nodes and racks may be called: all that needs no quoting, in
+// shells, paths and host ranges.
+var nameForm = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$`)
+
+// reserved are words of host ranges.
+var reserved = []string{"all"}
+
+func checkName(name string) error {
+	if !nameForm.MatchString(name) {
+		return fmt.Errorf("name %q: want 1 to 63 letters, digits, dots, underscores and hyphens, with a letter or digit at both ends", name)
+	}
+	if slices.Contains(reserved, name) {
+		return fmt.Errorf("name %q has a meaning of its own where nodes are selected", name)
+	}
+	return nil
+}
+
+// readStatus reads a status; "none" takes it away.
+func readStatus(s power.Status) (power.Status, error) {
+	if strings.EqualFold(string(s), "none") {
+		return power.StatusNone, nil
+	}
+	return power.ParseStatus(string(s))
+}
+
+// readSpec checks a row of an import by itself and brings it into its usual form.
+func readSpec(s api.NodeSpec) (api.NodeSpec, error) {
+	if err := checkName(s.Name); err != nil {
+		return s, err
+	}
+	if s.Rack != "" {
+		if err := checkName(s.Rack); err != nil {
+			return s, fmt.Errorf("rack: %w", err)
+		}
+	}
+	if s.BMC != "" {
+		ep, err := power.ParseEndpoint(s.BMC)
+		if err != nil {
+			return s, err
+		}
+		s.BMC = ep.String()
+	}
+	if s.Status != "" {
+		status, err := power.ParseStatus(string(s.Status))
+		if err != nil {
+			return s, err
+		}
+		s.Status = status
+	}
+	if len(s.Password) > 1024 || len(s.Domain) > maxText {
+		return s, errors.New("password or domain is too long")
+	}
+	return s, nil
+}
+
+// rows collects what is wrong with the rows of an import.
+type rows struct {
+	errs   []string
+	exists int
+}
+
+func (r *rows) add(i int, name string, err error) {
+	r.errs = append(r.errs, fmt.Sprintf("node %d (%s): %v", i+1, cmp.Or(name, "without name"), err))
+}
+
+// problem is one error that names every bad row.
+func (r *rows) problem() error {
+	if len(r.errs) == 0 {
+		return nil
+	}
+	code := api.CodeBadRequest
+	if r.exists == len(r.errs) {
+		code = api.CodeExists
+	}
+	return api.Problemf(code, "nothing was changed: %s", strings.Join(r.errs, "; "))
+}
+
+// errDryRun undoes a job that has shown what it would do.
+var errDryRun = errors.New("dry run")
+
+func (c *Central) addNodes(r *http.Request, in api.AddNodes) (api.AddedNodes, error) {
+	if len(in.Nodes) > maxNodesAtOnce {
+		return api.AddedNodes{}, api.Problemf(api.CodeBadRequest, "%d nodes: at most %d at once", len(in.Nodes), maxNodesAtOnce)
+	}
+	var bad rows
+	seen := map[string]bool{}
+	specs := make([]api.NodeSpec, len(in.Nodes))
+	for i, s := range in.Nodes {
+		spec, err := readSpec(s)
+		if err == nil && seen[spec.Name] {
+			err = errors.New("named twice")
+		}
+		if err != nil {
+			bad.add(i, s.Name, err)
+		}
+		seen[spec.Name], specs[i] = true, spec
+	}
+	if err := bad.problem(); err != nil {
+		return api.AddedNodes{}, err
+	}
+	var out api.AddedNodes
+	now, who := c.cfg.Now(), askedBy(r, in.AskedBy)
+	err := c.store.Write(r.Context(), func(tx *store.Tx) error {
+		ch := &change{c: c, tx: tx, now: now, who: who, revs: map[string]int64{}}
+		var err error
+		if out, err = ch.addAll(specs, in.Update); err != nil {
+			return err
+		}
+		if in.DryRun {
+			return errDryRun
+		}
+		ch.announce()
+		return nil
+	})
+	if errors.Is(err, errDryRun) {
+		err = nil
+	}
+	return out, err
+}
+
+// change is one job that changes nodes.
+type change struct {
+	c    *Central
+	tx   *store.Tx
+	now  time.Time
+	who  string
+	revs map[string]int64 // of the agents concerned, each raised once
+}
+
+// rev is the revision of the agent's assignment after this job.
+func (ch *change) rev(agent string) (int64, error) {
+	if rev, ok := ch.revs[agent]; ok {
+		return rev, nil
+	}
+	rev, err := ch.tx.RaiseRev(agent)
+	ch.revs[agent] = rev
+	return rev, err
+}
+
+// announce wakes the agents concerned after the commit.
+func (ch *change) announce() {
+	if len(ch.revs) == 0 {
+		return
+	}
+	c, revs := ch.c, ch.revs
+	ch.tx.OnCommit(func() {
+		for agent, rev := range revs {
+			d := c.desks.of(agent)
+			d.change(func() { d.rev = max(d.rev, rev) })
+		}
+	})
+}
+
+func (ch *change) audit(what, node, why, detail string) error {
+	return ch.tx.AddAudit(api.AuditEntry{At: ch.now, Who: ch.who, What: what, Node: node, Why: why, Detail: detail})
+}
+
+func (ch *change) addAll(specs []api.NodeSpec, update bool) (out api.AddedNodes, err error) {
+	var bad rows
+	for i, s := range specs {
+		old, exists, err := ch.tx.Node(s.Name)
+		if err != nil {
+			return out, err
+		}
+		next := merged(old, s)
+		switch {
+		case exists && !update:
+			bad.exists++
+			bad.add(i, s.Name, errors.New("exists already"))
+			continue
+		case next.Rack == "":
+			bad.add(i, s.Name, errors.New("the rack is missing"))
+			continue
+		case exists && next == old:
+			out.Unchanged++
+			continue
+		case exists && next.Agent != old.Agent:
+			open, err := ch.tx.OpenOpsOn([]string{s.Name})
+			if err != nil {
+				return out, err
+			}
+			if len(open) > 0 {
+				bad.add(i, s.Name, fmt.Errorf("cannot move from rack %s to %s while %s is outstanding (operation %s)", old.Rack, next.Rack, open[0].Action, open[0].ID))
+				continue
+			}
+		}
+		if exists {
+			out.Changed++
+		} else {
+			out.Added++
+		}
+		if len(bad.errs) > 0 {
+			continue // nothing will come of it; find the other bad rows
+		}
+		if err := ch.put(old, next, exists); err != nil {
+			return out, err
+		}
+	}
+	return out, bad.problem()
+}
+
+// merged is what a node becomes: what is given replaces what was.
+func merged(old store.Node, s api.NodeSpec) store.Node {
+	n := old
+	n.Name = s.Name
+	n.Rack = cmp.Or(s.Rack, old.Rack)
+	n.Agent = n.Rack
+	n.BMC = cmp.Or(s.BMC, old.BMC)
+	n.Password = cmp.Or(power.Secret(s.Password), old.Password)
+	n.Domain = cmp.Or(s.Domain, old.Domain)
+	if s.Status != "" && s.Status != old.Status {
+		n.Status, n.Confirmed = s.Status, false
+	}
+	return n
+}
+
+func (ch *change) put(old, next store.Node, exists bool) error {
+	if err := ch.tx.EnsureAgent(next.Agent); err != nil {
+		return err
+	}
+	rev, err := ch.rev(next.Agent)
+	if err != nil {
+		return err
+	}
+	next.Rev = rev
+	if exists && old.Agent != next.Agent {
+		if err := ch.forget(old.Agent, old.Name); err != nil {
+			return err
+		}
+	}
+	if err := ch.tx.PutNode(next); err != nil {
+		return err
+	}
+	if !exists {
+		return ch.audit("node-add", next.Name, "", describe(next))
+	}
+	return ch.audit("node-change", next.Name, "", differences(old, next))
+}
+
+// forget has an agent told that a node is no longer its own.
+func (ch *change) forget(agent, node string) error {
+	rev, err := ch.rev(agent)
+	if err != nil {
+		return err
+	}
+	return ch.tx.Entomb(agent, node, rev, ch.now)
+}
+
+func describe(n store.Node) string {
+	text := "rack " + n.Rack
+	if n.BMC != "" {
+		text += ", bmc " + n.BMC
+	}
+	if n.Status != "" {
+		text += ", status " + string(n.Status)
+	}
+	return text
+}
+
+// differences names what changed, without a password.
+func differences(old, next store.Node) string {
+	var all []string
+	add := func(what, was, is string) {
+		if was != is {
+			all = append(all, fmt.Sprintf("%s %s, was %s", what, cmp.Or(is, "none"), cmp.Or(was, "none")))
+		}
+	}
+	add("rack", old.Rack, next.Rack)
+	add("bmc", old.BMC, next.BMC)
+	add("domain", old.Domain, next.Domain)
+	add("status", string(old.Status), string(next.Status))
+	if old.Password != next.Password {
+		all = append(all, "password")
+	}
+	return strings.Join(all, "; ")
+}
+
+// find returns the named nodes, or one error for all names that are not known.
+func find(tx *store.Tx, names []string) ([]store.Node, error) {
+	if len(names) == 0 {
+		return nil, api.Problemf(api.CodeBadRequest, "no node is named")
+	}
+	names = slices.Clone(names)
+	slices.Sort(names)
+	names = slices.Compact(names)
+	nodes, err := tx.NodesNamed(names)
+	if err != nil || len(nodes) == len(names) {
+		return nodes, err
+	}
+	known := map[string]bool{}
+	for _, n := range nodes {
+		known[n.Name] = true
+	}
+	unknown := slices.DeleteFunc(names, func(name string) bool { return known[name] })
+	return nil, api.Problemf(api.CodeNotFound, "no such node: %s", brief(unknown))
+}
+
+func (c *Central) removeNodes(r *http.Request, in api.RemoveNodes) (api.Changed, error) {
+	var out api.Changed
+	now, who := c.cfg.Now(), askedBy(r, in.AskedBy)
+	err := c.store.Write(r.Context(), func(tx *store.Tx) error {
+		nodes, err := find(tx, in.Names)
+		if err != nil {
+			return err
+		}
+		if err := noneBusy(tx, nodes); err != nil {
+			return err
+		}
+		ch := &change{c: c, tx: tx, now: now, who: who, revs: map[string]int64{}}
+		for _, n := range nodes {
+			if err := ch.forget(n.Agent, n.Name); err != nil {
+				return err
+			}
+			if err := tx.DeleteNode(n.Name); err != nil {
+				return err
+			}
+			if err := ch.audit("node-remove", n.Name, in.Reason, describe(n)); err != nil {
+				return err
+			}
+		}
+		ch.announce()
+		out.Changed = len(nodes)
+		return nil
+	})
+	return out, err
+}
+
+// noneBusy refuses when something is outstanding on one of the nodes.
+func noneBusy(tx *store.Tx, nodes []store.Node) error {
+	names := make([]string, len(nodes))
+	for i, n := range nodes {
+		names[i] = n.Name
+	}
+	open, err := tx.OpenOpsOn(names)
+	if err != nil || len(open) == 0 {
+		return err
+	}
+	var busy []string
+	for _, o := range open {
+		busy = append(busy, fmt.Sprintf("%s (%s, operation %s)", o.Node, o.Action, o.ID))
+	}
+	return api.Problemf(api.CodeBusy, "nothing was changed: operations are outstanding: %s", brief(busy))
+}
+
+func (c *Central) setStatus(r *http.Request, in api.SetStatus) (api.Changed, error) {
+	status, err := readStatus(in.Status)
+	if err != nil {
+		return api.Changed{}, api.Problemf(api.CodeBadRequest, "%v", err)
+	}
+	var out api.Changed
+	now, who := c.cfg.Now(), askedBy(r, in.AskedBy)
+	err = c.store.Write(r.Context(), func(tx *store.Tx) error {
+		out = api.Changed{}
+		nodes, err := find(tx, in.Names)
+		if err != nil {
+			return err
+		}
+		ch := &change{c: c, tx: tx, now: now, who: who, revs: map[string]int64{}}
+		for _, n := range nodes {
+			if n.Status == status {
+				out.Unchanged++
+				continue
+			}
+			out.Changed++
+			if err := ch.setStatus(n, status, in); err != nil {
+				return err
+			}
+		}
+		ch.announce()
+		return nil
+	})
+	return out, err
+}
+
+func (ch *change) setStatus(n store.Node, status power.Status, in api.SetStatus) error {
+	rev, err := ch.rev(n.Agent)
+	if err != nil {
+		return err
+	}
+	was := n.Status
+	n.Status, n.Confirmed, n.Rev = status, in.Confirmed, rev
+	if err := ch.tx.PutNode(n); err != nil {
+		return err
+	}
+	detail := fmt.Sprintf("%s, was %s; desired %s", cmp.Or(string(status), "none"), cmp.Or(string(was), "none"), status.Desired().Want)
+	if in.Confirmed {
+		detail += "; confirmed"
+	}
+	return ch.audit("status", n.Name, in.Reason, detail)
+}
+
+func (c *Central) exportNodes(r *http.Request) ([]api.NodeSpec, error) {
+	out := []api.NodeSpec{}
+	err := c.store.View(r.Context(), func(tx *store.Tx) error {
+		nodes, err := tx.Nodes()
+		for _, n := range nodes {
+			out = append(out, api.NodeSpec{Name: n.Name, Rack: n.Rack, BMC: n.BMC, Domain: n.Domain, Status: n.Status})
+		}
+		return err
+	})
+	return out, err
+}

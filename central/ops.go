@@ -1,0 +1,485 @@
+package central
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+
+	"rackpower/central/api"
+	"rackpower/central/store"
+	"rackpower/power"
+)
+
+// Bounds of requests for operations.
+const (
+	maxOpsAtOnce = 20_000
+	maxDeadline  = 7 * 24 * time.Hour
+	maxText      = 1000
+	defaultFound = 10_000
+)
+
+// asked is a request that makes sense, before it is held against anything.
+type asked struct {
+	op     power.Op
+	within time.Duration // what the deadline was made of
+}
+
+// readRequests checks what can be checked without the database.
+func readRequests(in api.AskOps, who func(string) string, now time.Time) ([]asked, error) {
+	if len(in.Ops) == 0 || len(in.Ops) > maxOpsAtOnce {
+		return nil, api.Problemf(api.CodeBadRequest, "%d operations asked for: want 1 to %d at once", len(in.Ops), maxOpsAtOnce)
+	}
+	all := make([]asked, len(in.Ops))
+	for i, r := range in.Ops {
+		a, err := readRequest(r, who, now)
+		if err != nil {
+			return nil, api.Problemf(api.CodeBadRequest, "request %d (node %q): %v", i+1, r.Node, err)
+		}
+		all[i] = a
+	}
+	return all, nil
+}
+
+func readRequest(r api.OpRequest, who func(string) string, now time.Time) (asked, error) {
+	if id, err := uuid.Parse(r.ID); err != nil || id.String() != r.ID {
+		return asked{}, fmt.Errorf("id %q is no UUID in lower case", r.ID)
+	}
+	if r.Deadline < 0 || r.Deadline > maxDeadline {
+		return asked{}, fmt.Errorf("deadline %s is not between 0 and %s", r.Deadline, maxDeadline)
+	}
+	if len(r.Reason) > maxText || len(r.AskedBy) > maxText || len(r.Node) > maxText {
+		return asked{}, fmt.Errorf("a text is longer than %d bytes", maxText)
+	}
+	op := power.Op{
+		ID: r.ID, Node: r.Node, Action: r.Action, AskedBy: who(r.AskedBy), Origin: power.FromCentral, Reason: r.Reason, AskedAt: now.UTC(),
+		IfBusy: r.IfBusy, Boot: r.Boot, Grace: r.Grace, NoEscalate: r.NoEscalate, Confirmed: r.Confirmed,
+	}
+	if err := op.Validate(); err != nil {
+		return asked{}, err
+	}
+	if r.Deadline > 0 {
+		op.Deadline = now.UTC().Add(r.Deadline)
+	}
+	op = op.WithDefaults(now.UTC())
+	return asked{op: op, within: op.Deadline.Sub(op.AskedAt)}, nil
+}
+
+// sameRequest reports whether a stored operation is what is asked for again.
+// Who asked and why may differ: the first one counts.
+func sameRequest(o *store.Op, a asked) bool {
+	return o.Node == a.op.Node && o.Action == a.op.Action && o.IfBusy == a.op.IfBusy && o.Boot == a.op.Boot && o.Grace == a.op.Grace &&
+		o.NoEscalate == a.op.NoEscalate && o.Deadline.Sub(o.AskedAt) == a.within
+}
+
+func (c *Central) askOps(r *http.Request, in api.AskOps) ([]api.Op, error) {
+	now := c.cfg.Now()
+	who := ""
+	all, err := readRequests(in, func(named string) string {
+		if named == "" && who == "" {
+			who = askedBy(r, "")
+		}
+		if named == "" {
+			return who
+		}
+		return named
+	}, now)
+	if err != nil {
+		return nil, err
+	}
+	var out []api.Op
+	if in.DryRun {
+		err = c.store.View(r.Context(), func(tx *store.Tx) (err error) {
+			out, err = c.wouldTake(tx, all, now)
+			return err
+		})
+		return out, err
+	}
+	err = c.store.Write(r.Context(), func(tx *store.Tx) (err error) {
+		out, err = c.takeAll(tx, all, now)
+		return err
+	})
+	return out, err
+}
+
+// takeAll takes or refuses each request; any error undoes all.
+func (c *Central) takeAll(tx *store.Tx, all []asked, now time.Time) ([]api.Op, error) {
+	out := make([]api.Op, 0, len(all))
+	marks := marks{}
+	for i, a := range all {
+		o, found, err := tx.Op(a.op.ID)
+		if err != nil {
+			return nil, err
+		}
+		if found {
+			if !sameRequest(&o, a) {
+				return nil, api.Problemf(api.CodeBadRequest, "request %d: id %s was used before, for something else (%s of node %s)", i+1, o.ID, o.Action, o.Node)
+			}
+			out = append(out, c.show(&o, now))
+			continue
+		}
+		if o, err = c.take(tx, a, marks, now); err != nil {
+			return nil, err
+		}
+		out = append(out, c.show(&o, now))
+	}
+	c.announce(tx, marks)
+	return out, nil
+}
+
+// take stores one request, taken or refused. That of an unknown node is
+// answered and not stored.
+func (c *Central) take(tx *store.Tx, a asked, marks marks, now time.Time) (store.Op, error) {
+	node, known, err := tx.Node(a.op.Node)
+	if err != nil {
+		return store.Op{}, err
+	}
+	a.op.Seq = tx.NextSeq(now)
+	o := judge(a.op, node, known, now)
+	if !known {
+		return o, nil
+	}
+	if o.Stage() == store.StageTaken {
+		o.Says = "taken by central"
+		if note := c.awayNote(&o, now); note != "" {
+			o.Says += "; " + note
+		}
+		o.Cursor = tx.NextRev()
+		marks.raise(o.Rack, o.Cursor)
+	}
+	if err := tx.AddOp(&o); err != nil {
+		return o, err
+	}
+	marks.note(o.Rev)
+	if err := tx.AddAudit(entry(&o, auditAsked, o.AskedBy, now)); err != nil {
+		return o, err
+	}
+	if o.Outcome == power.Refused {
+		return o, tx.AddAudit(entry(&o, auditRefused, "central", now))
+	}
+	return o, nil
+}
+
+// judge decides whether central takes a request. What is outstanding on the
+// node is not weighed here: that is the agent's part.
+func judge(op power.Op, node store.Node, known bool, now time.Time) store.Op {
+	o := store.Op{Op: api.Op{
+		ID: op.ID, Node: op.Node, Rack: node.Agent, Action: op.Action, Seq: op.Seq, AskedBy: op.AskedBy, Origin: op.Origin, Reason: op.Reason,
+		AskedAt: op.AskedAt, Deadline: op.Deadline, IfBusy: op.IfBusy, Boot: op.Boot, Grace: op.Grace, Phase: api.PhaseTaken,
+	}, NoEscalate: op.NoEscalate, Confirmed: op.Confirmed}
+	refuse := func(why power.Reason, says string) {
+		finish(&o, power.End{Outcome: power.Refused, Reason: why, At: now})
+		o.Verdict, o.Says, o.Detail = power.RefuseIt, says, says
+	}
+	switch desired := node.Status.Desired(); {
+	case !known:
+		refuse(power.ReasonNoNode, fmt.Sprintf("no node %s", op.Node))
+	case node.BMC == "":
+		refuse(power.ReasonConfigless, fmt.Sprintf("no BMC is known for node %s", op.Node))
+	case desired.Conflicts(op.Action):
+		refuse(power.ReasonDesired, power.RefusedAgainstDesired(op.Action, node.Status, desired.Want))
+	}
+	return o
+}
+
+// wouldTake says what would become of the requests, as far as central knows.
+func (c *Central) wouldTake(tx *store.Tx, all []asked, now time.Time) ([]api.Op, error) {
+	names := make([]string, len(all))
+	for i, a := range all {
+		names[i] = a.op.Node
+	}
+	open, err := tx.OpenOpsOn(names)
+	if err != nil {
+		return nil, err
+	}
+	lanes := lanesOf(open)
+	out := make([]api.Op, 0, len(all))
+	for _, a := range all {
+		node, known, err := tx.Node(a.op.Node)
+		if err != nil {
+			return nil, err
+		}
+		a.op.Seq = c.store.Seq().Next(now)
+		o := judge(a.op, node, known, now)
+		if o.Outcome == "" {
+			d := power.Decide(lanes[a.op.Node], a.op)
+			o.Verdict, o.Why, o.Phase = d.Verdict, d.Reason, ""
+			o.Says = "dry run: " + power.Describe(d, lanes[a.op.Node], a.op, now)
+			if note := c.awayNote(&o, now); note != "" {
+				o.Says += "; " + note
+			}
+		}
+		out = append(out, o.Op)
+	}
+	return out, nil
+}
+
+// lanesOf is what Decide would see, as far as central knows.
+func lanesOf(open []store.Op) map[string]power.Lane {
+	lanes := map[string]power.Lane{}
+	for i := range open {
+		o := &open[i]
+		lane := lanes[o.Node]
+		lane.LastSeq = max(lane.LastSeq, o.Seq)
+		held := power.Held{Op: o.Request(), Running: o.Stage() == store.StageRunning, Cancelling: o.CancelBy != ""}
+		switch {
+		case o.Joined != "":
+		case held.Running:
+			lane.Outstanding = slices.Insert(lane.Outstanding, 0, held)
+		default:
+			lane.Outstanding = append(lane.Outstanding, held)
+		}
+		lanes[o.Node] = lane
+	}
+	return lanes
+}
+
+// expire ends what never left central and whose time is over. It and the
+// delivery run as jobs of the one writer: an operation goes one way or the other.
+func (c *Central) expire(ctx context.Context) {
+	now := c.cfg.Now()
+	due := false
+	err := c.store.View(ctx, func(tx *store.Tx) error {
+		ops, err := tx.DueOps(now)
+		due = len(ops) > 0
+		return err
+	})
+	if err == nil && due {
+		err = c.store.Write(ctx, func(tx *store.Tx) error { return c.expireDue(tx, now) })
+	}
+	if err != nil && ctx.Err() == nil && !errors.Is(err, store.ErrClosed) {
+		c.log.Error("cannot end expired operations", "err", err)
+	}
+}
+
+func (c *Central) expireDue(tx *store.Tx, now time.Time) error {
+	due, err := tx.DueOps(now)
+	if err != nil {
+		return err
+	}
+	marks := marks{}
+	for i := range due {
+		o := &due[i]
+		detail := fmt.Sprintf("its time was over before agent %s asked for it", o.Rack)
+		if err := c.end(tx, o, power.End{Outcome: power.Expired, Reason: power.ReasonDeadline, Detail: detail, At: now}, "central", marks, now); err != nil {
+			return err
+		}
+	}
+	c.announce(tx, marks)
+	return nil
+}
+
+// end ends an operation by central's own word.
+func (c *Central) end(tx *store.Tx, o *store.Op, end power.End, who string, marks marks, now time.Time) error {
+	finish(o, end)
+	if err := tx.SaveOp(o); err != nil {
+		return err
+	}
+	marks.note(o.Rev)
+	if err := tx.AddAudit(entry(o, auditEnded, who, now)); err != nil {
+		return err
+	}
+	return c.endJoiners(tx, o, who, marks, now)
+}
+
+func (c *Central) cancelOp(r *http.Request, in api.CancelOp) (api.Op, error) {
+	now := c.cfg.Now()
+	who := askedBy(r, in.AskedBy)
+	if len(who) > maxText || len(in.Reason) > maxText {
+		return api.Op{}, api.Problemf(api.CodeBadRequest, "a text is longer than %d bytes", maxText)
+	}
+	var out api.Op
+	err := c.store.Write(r.Context(), func(tx *store.Tx) error {
+		o, found, err := tx.Op(r.PathValue("id"))
+		if err != nil {
+			return err
+		}
+		if !found {
+			return api.Problemf(api.CodeNotFound, "no operation %s", r.PathValue("id"))
+		}
+		marks := marks{}
+		if err := c.cancel(tx, &o, who, in.Reason, marks, now); err != nil {
+			return err
+		}
+		c.announce(tx, marks)
+		out = c.show(&o, now)
+		return nil
+	})
+	return out, err
+}
+
+func (c *Central) cancel(tx *store.Tx, o *store.Op, who, why string, marks marks, now time.Time) error {
+	switch {
+	case o.Stage() == store.StageEnded:
+		return api.Problemf(api.CodeRefused, "%s of node %s has ended already: %s", o.Action, o.Node, howEnded(o))
+	case o.Joined != "":
+		return api.Problemf(api.CodeRefused, "this request shares the outcome of operation %s: cancel that one", o.Joined)
+	case o.CancelBy != "":
+		return nil // once is enough
+	}
+	o.CancelBy, o.CancelReason = who, why
+	if err := tx.AddAudit(api.AuditEntry{At: now, Who: who, What: auditCancel, Node: o.Node, Op: o.ID, Why: why, Detail: string(o.Action)}); err != nil {
+		return err
+	}
+	if o.Stage() == store.StageTaken && !o.Delivered {
+		detail := fmt.Sprintf("cancelled by %s before it left central", who)
+		return c.end(tx, o, power.End{Outcome: power.Cancelled, Reason: power.ReasonAsked, Detail: detail, At: now}, who, marks, now)
+	}
+	o.CancelCursor = tx.NextRev()
+	marks.raise(o.Rack, o.CancelCursor)
+	if err := tx.SaveOp(o); err != nil {
+		return err
+	}
+	marks.note(o.Rev)
+	return nil
+}
+
+func howEnded(o *store.Op) string {
+	text := string(o.Outcome)
+	if o.EndedAt != nil {
+		text += " at " + o.EndedAt.Format(time.RFC3339)
+	}
+	if o.Detail != "" {
+		text += " (" + o.Detail + ")"
+	}
+	return text
+}
+
+// A query that waits looks again at most this often.
+const queryPause = 20 * time.Millisecond
+
+func (c *Central) queryOps(r *http.Request, in api.QueryOps) (api.FoundOps, error) {
+	if in.Limit <= 0 || in.Limit > defaultFound {
+		in.Limit = defaultFound
+	}
+	timer := time.NewTimer(min(max(in.Wait, 0), maxWait))
+	defer timer.Stop()
+	for {
+		rev, news := c.board.look()
+		found := api.FoundOps{Ops: []api.Op{}, Rev: in.AfterRev}
+		if rev > in.AfterRev || in.AfterRev <= 0 || in.Wait <= 0 {
+			var err error
+			if found, err = c.findOps(r.Context(), in); err != nil || len(found.Ops) > 0 || in.Wait <= 0 {
+				return found, err
+			}
+			if found.Rev < in.AfterRev {
+				return found, nil // another database than the one that AfterRev is of
+			}
+		}
+		select {
+		case <-news:
+		case <-timer.C:
+			return found, nil
+		case <-c.stop:
+			return found, nil
+		case <-r.Context().Done():
+			return found, r.Context().Err()
+		}
+		if !pause(r.Context(), queryPause) {
+			return found, r.Context().Err()
+		}
+	}
+}
+
+func pause(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+func (c *Central) findOps(ctx context.Context, in api.QueryOps) (api.FoundOps, error) {
+	found := api.FoundOps{Ops: []api.Op{}}
+	now := c.cfg.Now()
+	err := c.store.View(ctx, func(tx *store.Tx) error {
+		rev, err := tx.Rev()
+		if err != nil {
+			return err
+		}
+		found.Rev = rev
+		if in.AfterRev > rev {
+			in.AfterRev = 0 // of a database that is no more
+		}
+		ops, err := tx.FindOps(in)
+		for i := range ops {
+			found.Ops = append(found.Ops, c.show(&ops[i], now))
+		}
+		return err
+	})
+	return found, err
+}
+
+// show is an operation as people see it.
+func (c *Central) show(o *store.Op, now time.Time) api.Op {
+	out := o.Op
+	if o.Stage() != store.StageEnded {
+		out.AgentNote = c.awayNote(o, now)
+	}
+	return out
+}
+
+// awayNote says that the operation's agent is away, "" when it is not.
+func (c *Central) awayNote(o *store.Op, now time.Time) string {
+	p := c.desks.of(o.Rack).presence(now, c.cfg.Away)
+	if p.alive {
+		return ""
+	}
+	note := fmt.Sprintf("agent %s is %s", o.Rack, awaySince(p, now))
+	if o.Stage() == store.StageTaken && !o.Delivered {
+		note += "; kept until " + o.Deadline.Local().Format("15:04:05")
+	}
+	return note
+}
+
+// awaySince is "away since 12:01:07 (last seen 40 s ago)" or "away: it was never here".
+func awaySince(p presence, now time.Time) string {
+	if p.seen.IsZero() {
+		return "away: it never said hello"
+	}
+	layout := "15:04:05"
+	if now.Sub(p.seen) > 12*time.Hour {
+		layout = "2006-01-02 15:04"
+	}
+	return fmt.Sprintf("away since %s (last seen %s ago)", p.seen.Local().Format(layout), power.Ago(now.Sub(p.seen)))
+}
+
+// marks collects what a job changed, for those who wait. The key "" holds the
+// highest revision of an operation.
+type marks map[string]int64
+
+func (m marks) raise(agent string, cursor int64) { m[agent] = max(m[agent], cursor) }
+func (m marks) note(rev int64)                   { m[""] = max(m[""], rev) }
+
+// announce wakes, after the commit, whom the marks concern.
+func (c *Central) announce(tx *store.Tx, m marks) {
+	if len(m) == 0 {
+		return
+	}
+	tx.OnCommit(func() {
+		for agent, cursor := range m {
+			if agent != "" {
+				d := c.desks.of(agent)
+				d.change(func() { d.mark = max(d.mark, cursor) })
+			}
+		}
+		c.board.raise(m[""])
+	})
+}
+
+// brief lists names for an error: all of a few, else the first of many.
+func brief(names []string) string {
+	const few = 10
+	if len(names) <= few {
+		return strings.Join(names, ", ")
+	}
+	return fmt.Sprintf("%s and %d more", strings.Join(names[:few], ", "), len(names)-few)
+}

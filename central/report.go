@@ -1,0 +1,167 @@
+package central
+
+import (
+	"net/http"
+	"time"
+
+	"rackpower/central/api"
+	"rackpower/central/store"
+	"rackpower/power"
+)
+
+// report stores what an agent says. Its answer comes after the commit, so the
+// agent may forget what it reported.
+func (c *Central) report(r *http.Request, in api.Report) (api.Reported, error) {
+	name := r.PathValue("name")
+	c.store.MergeSeq(in.Seq)
+	for _, w := range in.Ops {
+		c.store.MergeSeq(w.Op.Seq)
+	}
+	now := c.cfg.Now()
+	var alarm string
+	err := c.store.Write(r.Context(), func(tx *store.Tx) error {
+		a, err := checkSession(tx, name, in.Session)
+		if err != nil {
+			return err
+		}
+		if a.JournalID != in.JournalID {
+			return errHello(name)
+		}
+		alarm = a.Alarm
+		if err := c.heedAll(tx, name, in, now); err != nil {
+			return err
+		}
+		if in.LSN > a.LSN {
+			return tx.ReportedLSN(name, in.LSN, now)
+		}
+		return nil
+	})
+	if err != nil {
+		return api.Reported{}, err
+	}
+	c.desks.of(name).heard(now)
+	return api.Reported{Seq: c.store.Seq(), Alarm: alarm}, nil
+}
+
+func (c *Central) heedAll(tx *store.Tx, name string, in api.Report, now time.Time) error {
+	marks := marks{}
+	for _, w := range in.Ops {
+		if err := c.heed(tx, name, w, in.JournalID, marks, now); err != nil {
+			return err
+		}
+	}
+	if len(in.Readings) > 0 {
+		if err := tx.Observe(name, plausible(in.Readings)); err != nil {
+			return err
+		}
+		marks.note(0)
+	}
+	c.announce(tx, marks)
+	return nil
+}
+
+// plausible drops readings that carry no time of their own or no known word.
+func plausible(all []api.NodeReading) []api.NodeReading {
+	var good []api.NodeReading
+	for _, r := range all {
+		if r.TriedAt.IsZero() {
+			r.TriedAt = r.ObservedAt
+		}
+		if r.State != power.On && r.State != power.Off {
+			r.State = power.Unknown
+		}
+		if r.Node != "" && !r.TriedAt.IsZero() && r.Reach != "" {
+			good = append(good, r)
+		}
+	}
+	return good
+}
+
+// heed takes one word on one operation.
+func (c *Central) heed(tx *store.Tx, name string, w api.OpReport, journal string, marks marks, now time.Time) error {
+	if w.Op.ID == "" {
+		return nil
+	}
+	o, found, err := tx.Op(w.Op.ID)
+	if err != nil {
+		return err
+	}
+	if found && o.Rack != name {
+		c.log.Warn("report on another agent's operation ignored", "agent", name, "op", o.ID, "of", o.Rack)
+		return nil
+	}
+	if !found {
+		o = entered(w.Op, name)
+	}
+	news, how := advance(&o, w, journal)
+	switch how {
+	case contradicts:
+		c.contradictions.Add(1)
+		c.log.Warn("another end was reported for an operation that has ended", "agent", name, "op", o.ID, "outcome", o.Outcome, "reported", w.End.Outcome)
+		return nil
+	case malformed:
+		c.log.Warn("report makes no sense", "agent", name, "op", o.ID, "phase", w.Phase)
+		return nil
+	case ignored:
+		return nil
+	}
+	save := tx.SaveOp
+	if !found {
+		save = tx.AddOp
+	}
+	if err := save(&o); err != nil {
+		return err
+	}
+	marks.note(o.Rev)
+	if !found {
+		if err := tx.AddAudit(entry(&o, auditAsked, o.AskedBy, o.AskedAt)); err != nil {
+			return err
+		}
+	}
+	for _, what := range news {
+		if err := tx.AddAudit(entry(&o, what, "agent "+name, now)); err != nil {
+			return err
+		}
+	}
+	return c.together(tx, &o, "agent "+name, marks, now)
+}
+
+// together ends requests with the operation that they joined, in whatever order
+// the two are heard of. The agent reports each of them as well, with the same end.
+func (c *Central) together(tx *store.Tx, o *store.Op, who string, marks marks, now time.Time) error {
+	if o.Stage() == store.StageEnded {
+		return c.endJoiners(tx, o, who, marks, now)
+	}
+	if o.Joined == "" || o.Joined == o.ID {
+		return nil
+	}
+	first, found, err := tx.Op(o.Joined)
+	if err != nil || !found || first.Rack != o.Rack || first.Stage() != store.StageEnded {
+		return err
+	}
+	return c.end(tx, o, endOf(&first), who, marks, now)
+}
+
+func (c *Central) endJoiners(tx *store.Tx, o *store.Op, who string, marks marks, now time.Time) error {
+	joiners, err := tx.Joiners(o.ID)
+	if err != nil {
+		return err
+	}
+	for i := range joiners {
+		if j := &joiners[i]; j.ID != o.ID && j.Rack == o.Rack {
+			if err := c.end(tx, j, endOf(o), who, marks, now); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// entered is an operation that central hears of for the first time: it entered
+// at the rack, or is older than a restored database.
+func entered(op power.Op, agent string) store.Op {
+	return store.Op{Op: api.Op{
+		ID: op.ID, Node: op.Node, Rack: agent, Action: op.Action, Seq: op.Seq, AskedBy: op.AskedBy, Origin: op.Origin, Reason: op.Reason,
+		AskedAt: op.AskedAt.UTC(), Deadline: op.Deadline.UTC(), IfBusy: op.IfBusy, Boot: op.Boot, Grace: op.Grace, Phase: api.PhaseTaken,
+	}, NoEscalate: op.NoEscalate, Confirmed: op.Confirmed, Delivered: true}
+}

@@ -1,0 +1,137 @@
+package store
+
+import (
+	"database/sql"
+	"fmt"
+	"slices"
+	"time"
+
+	"rackpower/central/api"
+)
+
+const (
+	sqlAddAudit   = `INSERT INTO audit (at, who, what, node, op, why, outcome, detail) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)`
+	sqlAudit      = `SELECT id, at, who, what, node, op, why, outcome, detail FROM audit ORDER BY id DESC LIMIT $1`
+	sqlAuditOf    = `SELECT id, at, who, what, node, op, why, outcome, detail FROM audit WHERE node IN (SELECT value FROM json_each($1)) ORDER BY id DESC LIMIT $2`
+	sqlAuditNodes = `WITH RECURSIVE seen (node) AS (SELECT min(node) FROM audit WHERE node > ''
+		UNION ALL SELECT (SELECT min(node) FROM audit WHERE node > seen.node) FROM seen WHERE seen.node IS NOT NULL)
+		SELECT node FROM seen WHERE node IS NOT NULL`
+	sqlOldestAudit = `SELECT id, at FROM audit ORDER BY id LIMIT $1`
+	sqlPruneAudit  = `DELETE FROM audit WHERE id <= $1`
+	sqlOldestOps   = `SELECT rev, stage, ended_at FROM ops WHERE rev > $1 ORDER BY rev LIMIT $2`
+	sqlPruneOp     = `DELETE FROM ops WHERE rev = $1`
+	sqlPruneTombs  = `DELETE FROM removed WHERE at < $1`
+)
+
+// AddAudit appends to the audit trail. The entry's ID is not looked at.
+func (t *Tx) AddAudit(e api.AuditEntry) error {
+	if _, err := t.exec(sqlAddAudit, nanos(e.At), e.Who, e.What, e.Node, e.Op, e.Why, e.Outcome, e.Detail); err != nil {
+		return fmt.Errorf("cannot write audit trail: %w", err)
+	}
+	return nil
+}
+
+// Audit returns the newest entries, oldest first; nodes nil: of all, and those
+// that speak of no node.
+func (t *Tx) Audit(nodes []string, limit int) ([]api.AuditEntry, error) {
+	query, args := sqlAudit, []any{limit}
+	if nodes != nil {
+		query, args = sqlAuditOf, []any{list(nodes), limit}
+	}
+	var all []api.AuditEntry
+	err := t.each(func(r *sql.Rows) error {
+		var e api.AuditEntry
+		var at int64
+		err := r.Scan(&e.ID, &at, &e.Who, &e.What, &e.Node, &e.Op, &e.Why, &e.Outcome, &e.Detail)
+		e.At = timeAt(at)
+		all = append(all, e)
+		return err
+	}, query, args...)
+	if err != nil {
+		return nil, fmt.Errorf("cannot read audit trail: %w", err)
+	}
+	slices.Reverse(all)
+	return all, nil
+}
+
+// AuditNodes returns the names of all nodes in the audit trail, removed ones too.
+func (t *Tx) AuditNodes() ([]string, error) {
+	var names []string
+	err := t.each(func(r *sql.Rows) error {
+		var name string
+		err := r.Scan(&name)
+		names = append(names, name)
+		return err
+	}, sqlAuditNodes)
+	if err != nil {
+		return nil, fmt.Errorf("cannot read audit trail: %w", err)
+	}
+	return names, nil
+}
+
+// Prune deletes up to about chunk entries of the audit trail and as many
+// operations that ended before cutoff, and the tombstones older than it. from is
+// where to go on among the operations, 0 at the start. done is true when
+// nothing old is left.
+func (t *Tx) Prune(cutoff time.Time, chunk int, from int64) (next int64, done bool, err error) {
+	old, err := t.pruneAudit(cutoff, chunk)
+	if err != nil {
+		return 0, false, fmt.Errorf("cannot prune audit trail: %w", err)
+	}
+	seen, next, err := t.pruneOps(cutoff, chunk, from)
+	if err != nil {
+		return 0, false, fmt.Errorf("cannot prune operations: %w", err)
+	}
+	if old < chunk && seen < chunk {
+		done = true
+		if _, err = t.exec(sqlFloorAgent, nanos(cutoff)); err == nil {
+			_, err = t.exec(sqlPruneTombs, nanos(cutoff))
+		}
+		if err != nil {
+			return 0, false, fmt.Errorf("cannot prune tombstones: %w", err)
+		}
+	}
+	return next, done, nil
+}
+
+func (t *Tx) pruneAudit(cutoff time.Time, chunk int) (n int, err error) {
+	var last int64
+	err = t.each(func(r *sql.Rows) error {
+		var id, at int64
+		err := r.Scan(&id, &at)
+		if at < nanos(cutoff) && n >= 0 {
+			last, n = id, n+1
+		}
+		return err
+	}, sqlOldestAudit, chunk)
+	if err == nil && n > 0 {
+		_, err = t.exec(sqlPruneAudit, last)
+	}
+	return n, err
+}
+
+// pruneOps goes by revisions, which grow with time: it stops at the first
+// operation that ended later.
+func (t *Tx) pruneOps(cutoff time.Time, chunk int, from int64) (seen int, next int64, err error) {
+	var old []int64
+	next = from
+	err = t.each(func(r *sql.Rows) error {
+		var rev, ended int64
+		var stage Stage
+		err := r.Scan(&rev, &stage, &ended)
+		switch {
+		case stage == StageEnded && ended < nanos(cutoff):
+			old = append(old, rev)
+		case stage == StageEnded:
+			return err
+		}
+		seen, next = seen+1, rev
+		return err
+	}, sqlOldestOps, from, chunk)
+	for _, rev := range old {
+		if err == nil {
+			_, err = t.exec(sqlPruneOp, rev)
+		}
+	}
+	return seen, next, err
+}

@@ -1,0 +1,41 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/mattn/go-sqlite3"
+)
+
+// The errors that callers act on.
+var (
+	// ErrClosed is returned by everything after Close.
+	ErrClosed = errors.New("the database is closed")
+	// ErrInUse means that another process has the database open for writing.
+	ErrInUse = errors.New("the database is in use by another process")
+	// ErrNewer means that the database was written by a newer version of the
+	// program. Nothing was changed in it.
+	ErrNewer = errors.New("the database is of a newer version")
+	// ErrForeign means that the file is no database of this program.
+	ErrForeign = errors.New("not a rackpower database")
+	// ErrDisk means that the disk is full or failing: what was asked is not
+	// durable and may be asked again.
+	ErrDisk = errors.New("cannot write to the disk")
+	// ErrCorrupt means that a check found the database damaged.
+	ErrCorrupt = errors.New("the database is damaged")
+)
+
+// disk marks the errors of SQLite that speak of the disk.
+func disk(err error) error {
+	var e sqlite3.Error
+	if !errors.As(err, &e) {
+		return err
+	}
+	switch e.Code {
+	case sqlite3.ErrFull, sqlite3.ErrIoErr, sqlite3.ErrReadonly, sqlite3.ErrCantOpen:
+		return fmt.Errorf("%w: %w", ErrDisk, err)
+	case sqlite3.ErrCorrupt, sqlite3.ErrNotADB:
+		return fmt.Errorf("%w: %w", ErrCorrupt, err)
+	}
+	return err
+}

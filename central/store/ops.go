@@ -1,0 +1,254 @@
+package store
+
+import (
+	"database/sql"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"rackpower/central/api"
+	"rackpower/power"
+)
+
+// Stage is the part of a phase that is compared and indexed. The numbers are in
+// the database.
+type Stage int
+
+// The stages.
+const (
+	StageTaken   Stage = 1
+	StageWaiting Stage = 2
+	StageRunning Stage = 3
+	StageEnded   Stage = 4
+)
+
+// StageOf reads a phase; what stands behind a colon is for people.
+func StageOf(phase string) Stage {
+	word, _, _ := strings.Cut(phase, ":")
+	switch word {
+	case api.PhaseTaken:
+		return StageTaken
+	case api.PhaseRunning:
+		return StageRunning
+	case api.PhaseEnded:
+		return StageEnded
+	default:
+		return StageWaiting
+	}
+}
+
+// Op is a row of ops. Its Rack is the agent's name.
+type Op struct {
+	api.Op
+	NoEscalate bool
+	Confirmed  bool
+	// Cursor is the revision at which central took the op, 0 for one that entered
+	// at the rack: deliveries go by it.
+	Cursor int64
+	// Delivered is set before the op leaves for its agent the first time. From
+	// then on only the agent's word ends it.
+	Delivered bool
+	JournalID string // where LSN counts
+	LSN       uint64 // of the record that the latest word stands on
+	// CancelReason and CancelCursor go with CancelBy.
+	CancelReason string
+	CancelCursor int64
+}
+
+// Stage is the stage of the op's phase.
+func (o *Op) Stage() Stage { return StageOf(o.Phase) }
+
+// Request is the op as agents know it.
+func (o *Op) Request() power.Op {
+	return power.Op{
+		ID: o.ID, Node: o.Node, Action: o.Action, Seq: o.Seq, AskedBy: o.AskedBy, Origin: o.Origin, Reason: o.Reason, AskedAt: o.AskedAt,
+		Deadline: o.Deadline, IfBusy: o.IfBusy, Boot: o.Boot, Grace: o.Grace, NoEscalate: o.NoEscalate, Confirmed: o.Confirmed,
+	}
+}
+
+const opColumns = `id, seq, node, agent, action, asked_by, origin, reason, asked_at, deadline, if_busy, boot, grace, no_escalate, confirmed, cursor,
+	phase, delivered, verdict, why, says, started_at, ended_at, outcome, detail, already, superseded_by, joined, attempts, state,
+	journal_id, lsn, cancel_by, cancel_reason, cancel_cursor, rev`
+
+const (
+	sqlOp    = `SELECT ` + opColumns + ` FROM ops WHERE id = $1`
+	sqlAddOp = `INSERT INTO ops (` + opColumns + `, stage) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16,
+		$17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29, $30, $31, $32, $33, $34, $35, $36, $37)`
+	sqlSaveOp = `UPDATE ops SET phase = $2, delivered = $3, verdict = $4, why = $5, says = $6, started_at = $7, ended_at = $8, outcome = $9,
+		detail = $10, already = $11, superseded_by = $12, joined = $13, attempts = $14, state = $15, journal_id = $16, lsn = $17,
+		cancel_by = $18, cancel_reason = $19, cancel_cursor = $20, rev = $21, stage = $22 WHERE id = $1`
+	sqlDeliver = `SELECT ` + opColumns + ` FROM ops WHERE agent = $1 AND stage = 1 AND cursor > $2 ORDER BY seq`
+	sqlCancels = `SELECT id, cancel_by, cancel_reason FROM ops WHERE agent = $1 AND stage < 4 AND cancel_cursor > $2 ORDER BY cancel_cursor`
+	sqlLeave   = `UPDATE ops SET delivered = 1 WHERE agent = $1 AND stage = 1 AND delivered = 0 AND cursor > $2`
+	sqlOpenOf  = `SELECT ` + opColumns + ` FROM ops WHERE agent = $1 AND stage < 4 ORDER BY seq`
+	sqlOpen    = `SELECT ` + opColumns + ` FROM ops WHERE stage < 4 ORDER BY seq`
+	sqlOpenOn  = `SELECT ` + opColumns + ` FROM ops WHERE stage < 4 AND node IN (SELECT value FROM json_each($1)) ORDER BY seq`
+	sqlDueOps  = `SELECT ` + opColumns + ` FROM ops WHERE stage = 1 AND stage < 4 AND delivered = 0 AND deadline <= $1 ORDER BY seq`
+	sqlJoiners = `SELECT ` + opColumns + ` FROM ops WHERE joined = $1 AND joined <> '' AND stage < 4 ORDER BY seq`
+	sqlMarks   = `SELECT agent, max(max(cursor, cancel_cursor)) FROM ops WHERE stage < 4 GROUP BY agent`
+	sqlRev     = `SELECT rev FROM meta`
+)
+
+func scanOp(scan func(...any) error) (o Op, err error) {
+	var seq, asked, deadline, started, ended, lsn int64
+	err = scan(&o.ID, &seq, &o.Node, &o.Rack, &o.Action, &o.AskedBy, &o.Origin, &o.Reason, &asked, &deadline, &o.IfBusy, &o.Boot,
+		(*int64)(&o.Grace), &o.NoEscalate, &o.Confirmed, &o.Cursor, &o.Phase, &o.Delivered, &o.Verdict, &o.Why, &o.Says, &started, &ended,
+		&o.Outcome, &o.Detail, &o.Already, &o.SupersededBy, &o.Joined, &o.Attempts, &o.State,
+		&o.JournalID, &lsn, &o.CancelBy, &o.CancelReason, &o.CancelCursor, &o.Rev)
+	o.Seq, o.LSN, o.AskedAt, o.Deadline = power.Seq(seq), uint64(lsn), timeAt(asked), timeAt(deadline)
+	o.StartedAt, o.EndedAt = timeAtOrNil(started), timeAtOrNil(ended)
+	return o, err
+}
+
+func (t *Tx) ops(query string, args ...any) ([]Op, error) {
+	var all []Op
+	err := t.each(func(r *sql.Rows) error {
+		o, err := scanOp(r.Scan)
+		all = append(all, o)
+		return err
+	}, query, args...)
+	if err != nil {
+		return nil, fmt.Errorf("cannot read operations: %w", err)
+	}
+	return all, nil
+}
+
+// Op finds an operation; ok is false when there is none of that id.
+func (t *Tx) Op(id string) (o Op, ok bool, err error) {
+	o, err = scanOp(t.row(sqlOp, id).Scan)
+	if errors.Is(err, sql.ErrNoRows) {
+		return Op{}, false, nil
+	}
+	if err != nil {
+		return Op{}, false, fmt.Errorf("cannot read operation %s: %w", id, disk(err))
+	}
+	return o, true, nil
+}
+
+// AddOp stores a new operation and gives it its revision.
+func (t *Tx) AddOp(o *Op) error {
+	o.Rev = t.NextRev()
+	_, err := t.exec(sqlAddOp, o.ID, int64(o.Seq), o.Node, o.Rack, string(o.Action), o.AskedBy, string(o.Origin), o.Reason, nanos(o.AskedAt),
+		nanos(o.Deadline), string(o.IfBusy), string(o.Boot), int64(o.Grace), o.NoEscalate, o.Confirmed, o.Cursor, o.Phase, o.Delivered,
+		string(o.Verdict), string(o.Why), o.Says, nanosOf(o.StartedAt), nanosOf(o.EndedAt), string(o.Outcome), o.Detail, o.Already,
+		o.SupersededBy, o.Joined, o.Attempts, string(o.State), o.JournalID, int64(o.LSN), o.CancelBy, o.CancelReason, o.CancelCursor, o.Rev,
+		int(o.Stage()))
+	if err != nil {
+		return fmt.Errorf("cannot save operation %s: %w", o.ID, err)
+	}
+	return nil
+}
+
+// SaveOp stores what became of an operation and gives it a new revision. What
+// was asked never changes.
+func (t *Tx) SaveOp(o *Op) error {
+	o.Rev = t.NextRev()
+	_, err := t.exec(sqlSaveOp, o.ID, o.Phase, o.Delivered, string(o.Verdict), string(o.Why), o.Says, nanosOf(o.StartedAt), nanosOf(o.EndedAt),
+		string(o.Outcome), o.Detail, o.Already, o.SupersededBy, o.Joined, o.Attempts, string(o.State), o.JournalID, int64(o.LSN),
+		o.CancelBy, o.CancelReason, o.CancelCursor, o.Rev, int(o.Stage()))
+	if err != nil {
+		return fmt.Errorf("cannot save operation %s: %w", o.ID, err)
+	}
+	return nil
+}
+
+// Deliver returns what the agent has still to be told: requests taken and
+// cancellations asked for after the cursor. The requests are marked delivered.
+func (t *Tx) Deliver(agent string, cursor int64) (ops []Op, cancels []api.Cancel, err error) {
+	if ops, err = t.ops(sqlDeliver, agent, cursor); err != nil {
+		return nil, nil, err
+	}
+	if len(ops) > 0 {
+		if _, err := t.exec(sqlLeave, agent, cursor); err != nil {
+			return nil, nil, fmt.Errorf("cannot mark operations delivered: %w", err)
+		}
+	}
+	err = t.each(func(r *sql.Rows) error {
+		var c api.Cancel
+		err := r.Scan(&c.ID, &c.By, &c.Reason)
+		cancels = append(cancels, c)
+		return err
+	}, sqlCancels, agent, cursor)
+	if err != nil {
+		return nil, nil, fmt.Errorf("cannot read cancellations: %w", err)
+	}
+	return ops, cancels, nil
+}
+
+// OpenOps returns the agent's operations that have not ended.
+func (t *Tx) OpenOps(agent string) ([]Op, error) { return t.ops(sqlOpenOf, agent) }
+
+// AllOpenOps returns all operations that have not ended.
+func (t *Tx) AllOpenOps() ([]Op, error) { return t.ops(sqlOpen) }
+
+// OpenOpsOn returns the operations on the nodes that have not ended.
+func (t *Tx) OpenOpsOn(nodes []string) ([]Op, error) { return t.ops(sqlOpenOn, list(nodes)) }
+
+// DueOps returns what never left central and whose deadline has passed.
+func (t *Tx) DueOps(now time.Time) ([]Op, error) { return t.ops(sqlDueOps, nanos(now)) }
+
+// Joiners returns the operations that have not ended and share the outcome of id.
+func (t *Tx) Joiners(id string) ([]Op, error) { return t.ops(sqlJoiners, id) }
+
+// Marks returns for every agent with open operations the highest cursor of one.
+func (t *Tx) Marks() (map[string]int64, error) {
+	all := map[string]int64{}
+	err := t.each(func(r *sql.Rows) error {
+		var name string
+		var mark int64
+		err := r.Scan(&name, &mark)
+		all[name] = mark
+		return err
+	}, sqlMarks)
+	if err != nil {
+		return nil, fmt.Errorf("cannot read cursors: %w", err)
+	}
+	return all, nil
+}
+
+// Rev is the revision of operations that this snapshot shows.
+func (t *Tx) Rev() (rev int64, err error) {
+	if err := t.row(sqlRev).Scan(&rev); err != nil {
+		return 0, fmt.Errorf("cannot read revision: %w", disk(err))
+	}
+	return rev, nil
+}
+
+// FindOps returns the operations that match, in the order of their sequence;
+// where there are more than q.Limit, the newest. Wait is not looked at.
+func (t *Tx) FindOps(q api.QueryOps) ([]Op, error) {
+	var where []string
+	var args []any
+	and := func(cond string, arg any) {
+		args = append(args, arg)
+		where = append(where, fmt.Sprintf(cond, len(args)))
+	}
+	if q.AfterRev > 0 {
+		and("rev > $%d", q.AfterRev)
+	}
+	if len(q.IDs) > 0 {
+		and("id IN (SELECT value FROM json_each($%d))", list(q.IDs))
+	}
+	if len(q.Nodes) > 0 {
+		and("node IN (SELECT value FROM json_each($%d))", list(q.Nodes))
+	}
+	if !q.Since.IsZero() {
+		and("asked_at >= $%d", nanos(q.Since))
+		and("seq >= $%d", int64(power.Seq(0).Next(q.Since))) // no request has a sequence below the time it was asked at
+	}
+	order := "seq"
+	if q.AfterRev > 0 || len(q.IDs) > 0 || len(q.Nodes) > 0 || q.Outstanding {
+		order = "+seq" // the index that finds them is another one
+	}
+	if q.Outstanding {
+		where = append(where, "stage < 4")
+	}
+	if len(where) == 0 {
+		where = []string{"1"}
+	}
+	args = append(args, q.Limit)
+	found, err := t.ops(fmt.Sprintf("SELECT * FROM (SELECT %s FROM ops WHERE %s ORDER BY %s DESC LIMIT $%d) ORDER BY seq",
+		opColumns, strings.Join(where, " AND "), order, len(args)), args...)
+	return found, err
+}

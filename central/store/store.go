@@ -1,0 +1,294 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/url"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"syscall"
+
+	"rackpower/power"
+)
+
+// FileName is the name of the database within central's data directory.
+const FileName = "central.db"
+
+// Config says which database to open and how.
+type Config struct {
+	// Path of the database file; it is made, with mode 0600, if it is missing.
+	Path string
+	// CheckBelow is the size in bytes up to which the database is checked when it
+	// is opened; negative: never. 0: DefaultCheckBelow.
+	CheckBelow int64
+	// MaxBatch bounds the jobs of one transaction. 0: DefaultMaxBatch.
+	MaxBatch int
+	Log      *slog.Logger // nil: slog.Default()
+
+	maxPages int64 // tests: a disk that is full at so many pages
+}
+
+// Defaults of Config.
+const (
+	DefaultCheckBelow = 256 << 20
+	DefaultMaxBatch   = 256
+	readers           = 4
+)
+
+// Store is an open database. All its methods may be called by many goroutines.
+type Store struct {
+	cfg    Config
+	log    *slog.Logger
+	lock   *os.File
+	db     *sql.DB // writer
+	ro     *sql.DB // readers
+	writer *conn   // owned by the writer goroutine
+	views  chan *conn
+
+	id         string
+	generation int64
+	seq        atomic.Uint64
+	rev        int64  // owned by the writer goroutine
+	savedSeq   uint64 // likewise: what meta holds
+	savedRev   int64
+	wrote      bool // by the open transaction: a sequence merely seen is not worth a flush
+
+	mu     sync.RWMutex // held for reading while a job is being queued
+	closed bool
+	jobs   chan *job
+	done   chan struct{} // closed when the writer goroutine has ended
+}
+
+// Open opens the database, makes or migrates it, and checks it. It fails with
+// ErrInUse, ErrNewer, ErrForeign or ErrCorrupt where these apply.
+func Open(cfg Config) (s *Store, err error) {
+	if cfg.Log == nil {
+		cfg.Log = slog.Default()
+	}
+	if cfg.MaxBatch <= 0 {
+		cfg.MaxBatch = DefaultMaxBatch
+	}
+	if cfg.CheckBelow == 0 {
+		cfg.CheckBelow = DefaultCheckBelow
+	}
+	s = &Store{cfg: cfg, log: cfg.Log, jobs: make(chan *job, cfg.MaxBatch), done: make(chan struct{}), views: make(chan *conn, readers)}
+	defer func() {
+		if err != nil {
+			s.release()
+		}
+	}()
+	if s.lock, err = lockFile(cfg.Path); err != nil {
+		return nil, err
+	}
+	if _, err = peek(cfg.Path); err != nil {
+		return nil, err
+	}
+	if err = s.openWriter(); err != nil {
+		return nil, err
+	}
+	if err = s.openReaders(); err != nil {
+		return nil, err
+	}
+	go s.write()
+	return s, nil
+}
+
+func (s *Store) openWriter() error {
+	ctx := context.Background()
+	// SQLite makes -wal and -shm with the mode of the database itself.
+	f, err := os.OpenFile(s.cfg.Path, os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return fmt.Errorf("cannot make database: %w", err)
+	}
+	if err := errors.Join(f.Chmod(0o600), f.Close()); err != nil {
+		return fmt.Errorf("cannot make database: %w", err)
+	}
+	if s.db, err = sql.Open("sqlite3", dsn(s.cfg.Path, false)); err != nil {
+		return err
+	}
+	s.db.SetMaxOpenConns(1)
+	c, err := s.db.Conn(ctx)
+	if err != nil {
+		return fmt.Errorf("cannot open database %s: %w", s.cfg.Path, disk(err))
+	}
+	s.writer = &conn{c: c, stmts: map[string]*sql.Stmt{}}
+	if err := s.check(ctx, c); err != nil {
+		return err
+	}
+	if err := migrate(ctx, c); err != nil {
+		return err
+	}
+	if s.cfg.maxPages > 0 {
+		if _, err := c.ExecContext(ctx, fmt.Sprintf("PRAGMA max_page_count = %d", s.cfg.maxPages)); err != nil {
+			return err
+		}
+	}
+	var seq int64
+	err = c.QueryRowContext(ctx, "SELECT id, generation, seq, rev FROM meta").Scan(&s.id, &s.generation, &seq, &s.rev)
+	if err != nil {
+		return fmt.Errorf("cannot read meta data of %s: %w", s.cfg.Path, disk(err))
+	}
+	s.seq.Store(uint64(seq))
+	s.savedSeq, s.savedRev = uint64(seq), s.rev
+	return nil
+}
+
+// check runs quick_check, unless the database is too big for that at a start.
+func (s *Store) check(ctx context.Context, c *sql.Conn) error {
+	info, err := os.Stat(s.cfg.Path)
+	if err != nil {
+		return fmt.Errorf("cannot look at database: %w", err)
+	}
+	if info.Size() > s.cfg.CheckBelow {
+		s.log.Info("database not checked at this start", "bytes", info.Size(), "limit", s.cfg.CheckBelow)
+		return nil
+	}
+	return sound(ctx, c, "quick_check")
+}
+
+// sound runs quick_check or integrity_check.
+func sound(ctx context.Context, c *sql.Conn, pragma string) error {
+	var word string
+	if err := c.QueryRowContext(ctx, "PRAGMA "+pragma+"(1)").Scan(&word); err != nil {
+		return fmt.Errorf("cannot check database: %w", disk(err))
+	}
+	if word != "ok" {
+		return fmt.Errorf("%w: %s: restore a backup", ErrCorrupt, word)
+	}
+	return nil
+}
+
+func (s *Store) openReaders() error {
+	var err error
+	if s.ro, err = sql.Open("sqlite3", dsn(s.cfg.Path, true)); err != nil {
+		return err
+	}
+	s.ro.SetMaxOpenConns(readers)
+	for range readers {
+		c, err := s.ro.Conn(context.Background())
+		if err != nil {
+			return fmt.Errorf("cannot open database %s for reading: %w", s.cfg.Path, disk(err))
+		}
+		s.views <- &conn{c: c, stmts: map[string]*sql.Stmt{}}
+	}
+	return nil
+}
+
+// dsn carries every setting, so that no connection can lack one.
+func dsn(path string, readOnly bool) string {
+	q := url.Values{}
+	q.Set("_busy_timeout", "10000")
+	q.Set("_foreign_keys", "1")
+	if readOnly {
+		q.Set("mode", "ro")
+		q.Set("_query_only", "1")
+	} else {
+		q.Set("_journal_mode", "WAL")
+		q.Set("_synchronous", "FULL")
+		q.Set("_txlock", "immediate")
+		q.Set("mode", "rwc")
+	}
+	u := url.URL{Scheme: "file", OmitHost: true, Path: path, RawQuery: q.Encode()}
+	if !filepath.IsAbs(path) {
+		u = url.URL{Scheme: "file", Opaque: url.PathEscape(path), RawQuery: q.Encode()}
+	}
+	return u.String()
+}
+
+// lockFile takes the lock that goes with a database file, for writing. The
+// kernel lets go of it when the process ends, however it ends.
+func lockFile(path string) (*os.File, error) {
+	f, err := os.OpenFile(path+".lock", os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("cannot lock database: %w", err)
+	}
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		f.Close()
+		if errors.Is(err, syscall.EWOULDBLOCK) {
+			return nil, fmt.Errorf("%s: %w: is another rackpower-central running on it?", path, ErrInUse)
+		}
+		return nil, fmt.Errorf("cannot lock %s: %w", path, err)
+	}
+	return f, nil
+}
+
+// ID names the database. A restored one has another.
+func (s *Store) ID() string { return s.id }
+
+// Generation is 1 more than the number of times the database was restored.
+func (s *Store) Generation() int64 { return s.generation }
+
+// Seq is the largest sequence given or seen so far.
+func (s *Store) Seq() power.Seq { return power.Seq(s.seq.Load()) }
+
+// MergeSeq takes note of a sequence seen elsewhere. It becomes durable with the
+// next commit that changes something.
+func (s *Store) MergeSeq(seen power.Seq) {
+	for {
+		old := s.seq.Load()
+		if uint64(seen) <= old || uint64(seen) >= 1<<63-1<<32 || s.seq.CompareAndSwap(old, uint64(seen)) {
+			return
+		}
+	}
+}
+
+// View runs fn on a snapshot. fn may read for as long as it likes without
+// holding up writers; there are four places for views.
+func (s *Store) View(ctx context.Context, fn func(*Tx) error) error {
+	var c *conn
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-s.done:
+		return ErrClosed
+	case c = <-s.views:
+	}
+	defer func() { s.views <- c }()
+	if _, err := c.exec("BEGIN"); err != nil {
+		return fmt.Errorf("cannot begin to read: %w", err)
+	}
+	defer c.exec("ROLLBACK")
+	return fn(&Tx{c: c, s: s})
+}
+
+// Close ends the writer after what is queued, waits for views, and closes the
+// database. It may be called twice.
+func (s *Store) Close() error {
+	s.mu.Lock()
+	was := s.closed
+	s.closed = true
+	s.mu.Unlock()
+	if was {
+		<-s.done
+		return nil
+	}
+	close(s.jobs)
+	<-s.done
+	s.release()
+	return nil
+}
+
+// release closes what is open, in reverse order.
+func (s *Store) release() {
+	if s.ro != nil {
+		for range s.ro.Stats().OpenConnections {
+			c := <-s.views
+			c.close()
+		}
+		s.ro.Close()
+	}
+	if s.writer != nil {
+		s.writer.close()
+	}
+	if s.db != nil {
+		s.db.Close()
+	}
+	if s.lock != nil {
+		s.lock.Close()
+	}
+}

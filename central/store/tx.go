@@ -1,0 +1,160 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"time"
+
+	"github.com/mattn/go-sqlite3"
+
+	"rackpower/power"
+)
+
+// conn is one connection with its prepared statements. One goroutine at a time.
+type conn struct {
+	c     *sql.Conn
+	stmts map[string]*sql.Stmt
+}
+
+func (c *conn) prepare(query string) (*sql.Stmt, error) {
+	if s := c.stmts[query]; s != nil {
+		return s, nil
+	}
+	s, err := c.c.PrepareContext(context.Background(), query)
+	if err != nil {
+		return nil, fmt.Errorf("cannot prepare %q: %w", query, err)
+	}
+	c.stmts[query] = s
+	return s, nil
+}
+
+func (c *conn) exec(query string, args ...any) (int64, error) {
+	s, err := c.prepare(query)
+	if err != nil {
+		return 0, err
+	}
+	res, err := s.ExecContext(context.Background(), args...)
+	if err != nil {
+		return 0, disk(err)
+	}
+	return res.RowsAffected()
+}
+
+// idle reports whether no transaction is open: SQLite ends one by itself when
+// the disk is full or fails.
+func (c *conn) idle() bool {
+	idle := true
+	_ = c.c.Raw(func(raw any) error {
+		if sc, ok := raw.(*sqlite3.SQLiteConn); ok {
+			idle = sc.AutoCommit()
+		}
+		return nil
+	})
+	return idle
+}
+
+func (c *conn) close() {
+	for _, s := range c.stmts {
+		_ = s.Close()
+	}
+	_ = c.c.Close()
+}
+
+// Tx is what jobs and views work with. It is valid within the function that it
+// was given to.
+type Tx struct {
+	c     *conn
+	s     *Store
+	hooks []func()
+}
+
+// OnCommit has f run after the commit, by the writer, in the order of the
+// commits, before the job's caller gets its answer. f must not wait for the
+// store. It does not run when the job fails.
+func (t *Tx) OnCommit(f func()) { t.hooks = append(t.hooks, f) }
+
+// NextSeq gives the sequence for a request that enters at now. Its high water
+// is written in the same transaction.
+func (t *Tx) NextSeq(now time.Time) power.Seq {
+	for {
+		old := t.s.seq.Load()
+		next := uint64(power.Seq(old).Next(now))
+		if t.s.seq.CompareAndSwap(old, next) {
+			return power.Seq(next)
+		}
+	}
+}
+
+// NextRev gives the next revision of operations. Revisions grow in the order of
+// the commits; some may be missing.
+func (t *Tx) NextRev() int64 {
+	t.s.rev++
+	return t.s.rev
+}
+
+func (t *Tx) exec(query string, args ...any) (int64, error) {
+	n, err := t.c.exec(query, args...)
+	if n > 0 {
+		t.s.wrote = true
+	}
+	return n, err
+}
+
+func (t *Tx) row(query string, args ...any) *sql.Row {
+	s, err := t.c.prepare(query)
+	if err != nil {
+		// Let the row carry the error: the unprepared query fails the same way.
+		return t.c.c.QueryRowContext(context.Background(), query, args...)
+	}
+	return s.QueryRowContext(context.Background(), args...)
+}
+
+// each calls scan for every row of the answer.
+func (t *Tx) each(scan func(*sql.Rows) error, query string, args ...any) error {
+	s, err := t.c.prepare(query)
+	if err != nil {
+		return err
+	}
+	rows, err := s.QueryContext(context.Background(), args...)
+	if err != nil {
+		return disk(err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		if err := scan(rows); err != nil {
+			return err
+		}
+	}
+	return disk(rows.Err())
+}
+
+// nanos is how times are stored; the zero time is 0.
+func nanos(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.UnixNano()
+}
+
+func nanosOf(t *time.Time) int64 {
+	if t == nil {
+		return 0
+	}
+	return nanos(*t)
+}
+
+func timeAt(n int64) time.Time {
+	if n == 0 {
+		return time.Time{}
+	}
+	return time.Unix(0, n).UTC()
+}
+
+func timeAtOrNil(n int64) *time.Time {
+	if n == 0 {
+		return nil
+	}
+	t := timeAt(n)
+	return &t
+}

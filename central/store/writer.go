@@ -1,0 +1,168 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"runtime/debug"
+	"sync/atomic"
+)
+
+// job is one function that wants to write.
+type job struct {
+	fn      func(*Tx) error
+	claimed atomic.Bool // by the writer, or by a caller that gave up before
+	hooks   []func()
+	err     error
+	done    chan struct{}
+}
+
+// Write runs fn within a transaction and returns when it is durable, or undone.
+// fn runs on the writer's goroutine, alone, and must not wait for anything; its
+// error is returned as it is. Once fn has begun, the end of ctx is ignored.
+// After an ErrDisk it is unknown what a crash would leave of it.
+func (s *Store) Write(ctx context.Context, fn func(*Tx) error) error {
+	j := &job{fn: fn, done: make(chan struct{})}
+	if err := s.queue(ctx, j); err != nil {
+		return err
+	}
+	select {
+	case <-j.done:
+	case <-ctx.Done():
+		if j.claimed.CompareAndSwap(false, true) {
+			return context.Cause(ctx)
+		}
+		<-j.done
+	}
+	return j.err
+}
+
+func (s *Store) queue(ctx context.Context, j *job) error {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if s.closed {
+		return ErrClosed
+	}
+	select {
+	case s.jobs <- j:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// write is the writer's goroutine.
+func (s *Store) write() {
+	defer close(s.done)
+	batch := make([]*job, 0, s.cfg.MaxBatch)
+	for j := range s.jobs {
+		batch = s.gather(append(batch[:0], j))
+		if err := s.commit(batch); err != nil {
+			s.log.Error("cannot commit", "jobs", len(batch), "err", err)
+		}
+		for _, j := range batch {
+			for _, hook := range j.hooks {
+				hook()
+			}
+			close(j.done)
+		}
+		clear(batch)
+	}
+}
+
+// gather adds what is waiting already.
+func (s *Store) gather(batch []*job) []*job {
+	for len(batch) < s.cfg.MaxBatch {
+		select {
+		case j, ok := <-s.jobs:
+			if !ok {
+				return batch
+			}
+			batch = append(batch, j)
+		default:
+			return batch
+		}
+	}
+	return batch
+}
+
+// commit runs the jobs of a batch in one transaction. Its error has been given
+// to every job.
+func (s *Store) commit(batch []*job) error {
+	err := s.run(batch)
+	if err == nil {
+		return nil
+	}
+	if !s.writer.idle() {
+		_, _ = s.writer.exec("ROLLBACK")
+	}
+	for _, j := range batch {
+		j.hooks = nil
+		if j.err == nil {
+			j.err = err
+		}
+	}
+	return err
+}
+
+func (s *Store) run(batch []*job) error {
+	s.wrote = false
+	if _, err := s.writer.exec("BEGIN IMMEDIATE"); err != nil {
+		return fmt.Errorf("cannot begin to write: %w", err)
+	}
+	for _, j := range batch {
+		if !j.claimed.CompareAndSwap(false, true) {
+			continue // its caller has gone
+		}
+		if err := s.runOne(j); err != nil {
+			return err
+		}
+	}
+	seq, rev := s.seq.Load(), s.rev
+	news := s.wrote && (seq != s.savedSeq || rev != s.savedRev)
+	if news {
+		if _, err := s.writer.exec("UPDATE meta SET seq = $1, rev = $2", int64(seq), rev); err != nil {
+			return err
+		}
+	}
+	if _, err := s.writer.exec("COMMIT"); err != nil {
+		return fmt.Errorf("cannot commit: %w", err)
+	}
+	if news {
+		s.savedSeq, s.savedRev = seq, rev
+	}
+	return nil
+}
+
+// runOne runs a job within its savepoint. It returns an error when the whole
+// transaction is lost.
+func (s *Store) runOne(j *job) error {
+	if _, err := s.writer.exec("SAVEPOINT job"); err != nil {
+		return err
+	}
+	tx := &Tx{c: s.writer, s: s}
+	j.err = s.call(j.fn, tx)
+	if j.err == nil {
+		j.hooks = tx.hooks
+	} else {
+		j.err = disk(j.err)
+		if s.writer.idle() {
+			return fmt.Errorf("the transaction was given up: %w", j.err)
+		}
+		if _, err := s.writer.exec("ROLLBACK TO job"); err != nil {
+			return err
+		}
+	}
+	_, err := s.writer.exec("RELEASE job")
+	return err
+}
+
+// call turns a panic of a job into its error: it must not take others along.
+func (s *Store) call(fn func(*Tx) error, tx *Tx) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			s.log.Error("a job panicked", "panic", p, "stack", string(debug.Stack()))
+			err = fmt.Errorf("internal error: %v", p)
+		}
+	}()
+	return fn(tx)
+}

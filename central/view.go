@@ -1,0 +1,293 @@
+package central
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strconv"
+	"time"
+
+	"rackpower/central/api"
+	"rackpower/central/store"
+	"rackpower/power"
+	"rackpower/power/noderange"
+)
+
+// selectNodes returns the names that an expression selects; "" selects all.
+func selectNodes(expr string, nodes []noderange.Node) ([]string, error) {
+	if expr == "" {
+		expr = "all"
+	}
+	parsed, err := noderange.Parse(expr)
+	if err != nil {
+		return nil, api.Problemf(api.CodeBadRequest, "%v", err)
+	}
+	names, err := parsed.Select(nodes)
+	var syntax *noderange.SyntaxError
+	switch {
+	case errors.As(err, &syntax):
+		return nil, api.Problemf(api.CodeBadRequest, "%v", err)
+	case err != nil:
+		return nil, api.Problemf(api.CodeNotFound, "%v", err)
+	}
+	return names, nil
+}
+
+func rangesOf(nodes []store.Node) []noderange.Node {
+	out := make([]noderange.Node, len(nodes))
+	for i, n := range nodes {
+		out[i] = noderange.Node{Name: n.Name, Rack: n.Rack, Status: string(n.Status), State: string(n.State)}
+	}
+	return out
+}
+
+func (c *Central) listNodes(r *http.Request) ([]api.Node, error) {
+	out := []api.Node{}
+	err := c.store.View(r.Context(), func(tx *store.Tx) error {
+		nodes, err := tx.Nodes()
+		if err != nil {
+			return err
+		}
+		names, err := selectNodes(r.URL.Query().Get("select"), rangesOf(nodes))
+		if err != nil {
+			return err
+		}
+		byName := make(map[string]store.Node, len(nodes))
+		for _, n := range nodes {
+			byName[n.Name] = n
+		}
+		picked := make([]store.Node, len(names))
+		for i, name := range names {
+			picked[i] = byName[name]
+		}
+		open, err := tx.AllOpenOps()
+		out = c.showNodes(picked, open)
+		return err
+	})
+	return out, err
+}
+
+// showNodes makes nodes as people see them.
+func (c *Central) showNodes(nodes []store.Node, open []store.Op) []api.Node {
+	now := c.cfg.Now()
+	ops := map[string][]*store.Op{}
+	for i := range open {
+		ops[open[i].Node] = append(ops[open[i].Node], &open[i])
+	}
+	agents := map[string]string{}
+	out := make([]api.Node, len(nodes))
+	for i, n := range nodes {
+		if _, ok := agents[n.Agent]; !ok {
+			agents[n.Agent] = "alive"
+			if p := c.desks.of(n.Agent).presence(now, c.cfg.Away); !p.alive {
+				agents[n.Agent] = awaySince(p, now)
+			}
+		}
+		out[i] = showNode(n, ops[n.Name], agents[n.Agent], now)
+	}
+	return out
+}
+
+func showNode(n store.Node, open []*store.Op, agent string, now time.Time) api.Node {
+	desired := n.Status.Desired()
+	out := api.Node{
+		Name: n.Name, Rack: n.Rack, State: n.State, Reach: n.Reach, Stale: n.Stale(now, power.DefaultStale), Status: n.Status, Desired: desired.Want,
+		Agent: n.Agent, BMC: n.BMC, Domain: n.Domain, AgentAge: agent,
+		Drift: drifts(n.Reading, desired, len(open), now),
+	}
+	if n.BMC == "" {
+		out.Reach = power.ReachUnconfigured
+	}
+	if !n.ObservedAt.IsZero() {
+		out.ObservedAt = &n.ObservedAt
+	}
+	if !n.TriedAt.IsZero() {
+		out.TriedAt = &n.TriedAt
+	}
+	if o := foremost(open); o != nil {
+		out.Op = &api.OpBrief{ID: o.ID, Action: o.Action, Verdict: o.Verdict, AskedBy: o.AskedBy, AskedAt: o.AskedAt, Phase: o.Phase}
+		out.Waiting = len(open) - 1
+	}
+	return out
+}
+
+// drifts reports whether a node is, freshly read, in another state than the one
+// it is wanted or expected in, with nothing outstanding.
+func drifts(r power.Reading, desired power.Desired, outstanding int, now time.Time) bool {
+	want := desired.State()
+	known := r.State == power.On || r.State == power.Off
+	return want != power.Unknown && known && r.State != want && outstanding == 0 && !r.Stale(now, power.DefaultStale)
+}
+
+// foremost is the operation that a node's row shows: the running one, else the
+// first that is accepted, else the first that is taken; one of its own before
+// one that joined.
+func foremost(open []*store.Op) *store.Op {
+	if len(open) == 0 {
+		return nil
+	}
+	rank := func(o *store.Op) int {
+		switch {
+		case o.Joined != "":
+			return 3
+		case o.Stage() == store.StageRunning:
+			return 0
+		case o.Stage() == store.StageWaiting:
+			return 1
+		default:
+			return 2
+		}
+	}
+	return slices.MinFunc(open, func(a, b *store.Op) int { return rank(a) - rank(b) })
+}
+
+const defaultReadWait = 15 * time.Second
+
+// readNodes has agents read nodes now, and waits for that.
+func (c *Central) readNodes(r *http.Request, in api.ReadNodes) ([]api.Node, error) {
+	if in.Wait <= 0 {
+		in.Wait = defaultReadWait
+	}
+	began := c.cfg.Now()
+	timer := time.NewTimer(min(in.Wait, maxWait))
+	defer timer.Stop()
+	for asked := false; ; asked = true {
+		_, news := c.board.look()
+		var nodes []store.Node
+		var open []store.Op
+		err := c.store.View(r.Context(), func(tx *store.Tx) (err error) {
+			if nodes, err = find(tx, in.Names); err == nil {
+				open, err = tx.OpenOpsOn(in.Names)
+			}
+			return err
+		})
+		if err != nil {
+			return nil, err
+		}
+		pending := unread(nodes, began)
+		if len(pending) == 0 {
+			return c.showNodes(inOrder(nodes), open), nil
+		}
+		if !asked {
+			for agent, names := range pending {
+				c.desks.of(agent).want(names, began.Add(min(in.Wait, maxWait)))
+			}
+		}
+		select {
+		case <-news:
+		case <-timer.C:
+			return c.showNodes(inOrder(nodes), open), nil
+		case <-c.stop:
+			return nil, errStopping
+		case <-r.Context().Done():
+			return nil, r.Context().Err()
+		}
+		if !pause(r.Context(), queryPause) {
+			return nil, r.Context().Err()
+		}
+	}
+}
+
+// unread returns, by agent, the nodes with a BMC that were not tried since.
+func unread(nodes []store.Node, since time.Time) map[string][]string {
+	pending := map[string][]string{}
+	for _, n := range nodes {
+		if n.BMC != "" && n.TriedAt.Before(since) {
+			pending[n.Agent] = append(pending[n.Agent], n.Name)
+		}
+	}
+	return pending
+}
+
+func inOrder(nodes []store.Node) []store.Node {
+	slices.SortFunc(nodes, func(a, b store.Node) int { return noderange.Compare(a.Name, b.Name) })
+	return nodes
+}
+
+// Bounds of the audit trail in one answer.
+const (
+	defaultAudit = 1000
+	maxAudit     = 100_000
+)
+
+func (c *Central) listAudit(r *http.Request) ([]api.AuditEntry, error) {
+	limit := defaultAudit
+	if text := r.URL.Query().Get("limit"); text != "" {
+		n, err := strconv.Atoi(text)
+		if err != nil || n < 0 {
+			return nil, api.Problemf(api.CodeBadRequest, "limit %q is no count", text)
+		}
+		if n > 0 {
+			limit = min(n, maxAudit)
+		}
+	}
+	out := []api.AuditEntry{}
+	err := c.store.View(r.Context(), func(tx *store.Tx) error {
+		names, err := auditNames(tx, r.URL.Query().Get("select"))
+		if err != nil {
+			return err
+		}
+		entries, err := tx.Audit(names, limit)
+		out = append(out, entries...)
+		return err
+	})
+	return out, err
+}
+
+// auditNames selects among the nodes that are and those that were; nil: no
+// restriction.
+func auditNames(tx *store.Tx, expr string) ([]string, error) {
+	if expr == "" || expr == "all" {
+		return nil, nil
+	}
+	nodes, err := tx.Nodes()
+	if err != nil {
+		return nil, err
+	}
+	gone, err := tx.AuditNodes()
+	if err != nil {
+		return nil, err
+	}
+	all := rangesOf(nodes)
+	known := make(map[string]bool, len(nodes))
+	for _, n := range nodes {
+		known[n.Name] = true
+	}
+	for _, name := range gone {
+		if !known[name] {
+			all = append(all, noderange.Node{Name: name})
+		}
+	}
+	names, err := selectNodes(expr, all)
+	if err == nil && names == nil {
+		names = []string{}
+	}
+	return names, err
+}
+
+func (c *Central) info(r *http.Request) (api.Info, error) {
+	out, err := c.Info(r.Context())
+	if err != nil {
+		err = fmt.Errorf("cannot describe central: %w", err)
+	}
+	return out, err
+}
+
+// Info describes this central.
+func (c *Central) Info(ctx context.Context) (api.Info, error) {
+	out := api.Info{ID: c.store.ID(), Version: c.cfg.Version, Schema: store.Schema}
+	if c.cfg.Gossip != nil {
+		out.Gossip = c.cfg.Gossip.Addr()
+	}
+	err := c.store.View(ctx, func(tx *store.Tx) (err error) {
+		if out.Nodes, err = tx.CountNodes(); err != nil {
+			return err
+		}
+		agents, err := tx.Agents()
+		out.Agents = len(agents)
+		return err
+	})
+	return out, err
+}

@@ -1,0 +1,137 @@
+package central
+
+import (
+	"time"
+
+	"rackpower/central/api"
+	"rackpower/central/store"
+	"rackpower/power"
+)
+
+// What an audit entry says happened to an operation.
+const (
+	auditAsked    = "asked"
+	auditRefused  = "refused"
+	auditAccepted = "accepted"
+	auditStarted  = "started"
+	auditEnded    = "ended"
+	auditCancel   = "cancel"
+)
+
+// heed says how a word was taken.
+type heed int
+
+const (
+	ignored     heed = iota // old, or nothing new
+	taken                   // the operation was changed
+	contradicts             // another end than the known one
+	malformed               // makes no sense
+)
+
+// advance brings what is known of an operation up to an agent's word, and lists
+// what is news, for the audit trail. It is where a report counts once: words may
+// come again and in any order.
+func advance(o *store.Op, w api.OpReport, journal string) (news []string, h heed) {
+	next := store.StageOf(w.Phase)
+	if w.End != nil {
+		next = store.StageEnded
+	}
+	switch {
+	case o.Stage() == store.StageEnded:
+		if w.End != nil && w.End.Outcome != o.Outcome {
+			return nil, contradicts
+		}
+		return nil, ignored
+	case next == store.StageEnded && (w.End == nil || w.End.Outcome == ""):
+		return nil, malformed
+	case next == store.StageTaken:
+		return nil, malformed // that is for central to say
+	case next != store.StageEnded && older(o, w, next, journal):
+		return nil, ignored
+	}
+	before := *o
+	o.JournalID, o.LSN = journal, w.LSN
+	o.Verdict, o.Why, o.Says, o.Joined = w.Verdict, w.Reason, w.Says, w.Joined
+	if !w.StartedAt.IsZero() {
+		at := w.StartedAt.UTC()
+		o.StartedAt = &at
+	}
+	o.Phase = w.Phase
+	if w.End != nil {
+		finish(o, *w.End)
+	}
+	news = newsOf(before, *o)
+	if len(news) == 0 && before.Phase == o.Phase && before.Joined == o.Joined && before.Says == o.Says && before.LSN == o.LSN {
+		return nil, ignored
+	}
+	return news, taken
+}
+
+// older reports whether a word that is no end stands on an earlier record than
+// the one that is known. Records of different journals cannot be compared: the
+// one that the agent has now counts.
+func older(o *store.Op, w api.OpReport, next store.Stage, journal string) bool {
+	if o.Stage() == store.StageTaken || o.JournalID != journal {
+		return false
+	}
+	return w.LSN < o.LSN || w.LSN == o.LSN && next < o.Stage()
+}
+
+// finish ends an operation.
+func finish(o *store.Op, end power.End) {
+	at := end.At.UTC()
+	o.Phase, o.Outcome, o.Detail, o.EndedAt = api.PhaseEnded, end.Outcome, end.Detail, &at
+	o.Already, o.SupersededBy, o.State, o.Attempts = end.Already, end.SupersededBy, end.State, end.Attempts
+	if end.Reason != "" {
+		o.Why = end.Reason
+	}
+}
+
+// endOf is the end that finish was given.
+func endOf(o *store.Op) power.End {
+	end := power.End{Outcome: o.Outcome, Reason: o.Why, Detail: o.Detail, Already: o.Already, SupersededBy: o.SupersededBy, State: o.State, Attempts: o.Attempts}
+	if o.EndedAt != nil {
+		end.At = *o.EndedAt
+	}
+	return end
+}
+
+// newsOf lists what happened between two states of an operation. An end that
+// comes first tells of the acceptance and the start as well.
+func newsOf(before, after store.Op) (news []string) {
+	ended := after.Stage() == store.StageEnded && before.Stage() != store.StageEnded
+	if ended && after.Outcome == power.Refused {
+		return []string{auditRefused}
+	}
+	if before.Stage() == store.StageTaken && after.Verdict.Accepted() {
+		news = append(news, auditAccepted)
+	}
+	if before.StartedAt == nil && after.StartedAt != nil {
+		news = append(news, auditStarted)
+	}
+	if ended {
+		news = append(news, auditEnded)
+	}
+	return news
+}
+
+// entry makes an audit entry of an operation's news.
+func entry(o *store.Op, what, who string, at time.Time) api.AuditEntry {
+	e := api.AuditEntry{At: at, Who: who, What: what, Node: o.Node, Op: o.ID, Why: string(o.Why)}
+	switch what {
+	case auditAsked:
+		e.Why, e.Detail = o.Reason, string(o.Action)
+	case auditAccepted:
+		e.Outcome, e.Detail = string(o.Verdict), o.Says
+	case auditStarted:
+		e.Why, e.Detail = "", string(o.Action)
+	case auditRefused:
+		e.Outcome, e.Detail = string(o.Outcome), o.Says
+		if o.Detail != "" {
+			e.Detail = o.Detail
+		}
+	case auditEnded:
+		e.Outcome, e.Detail = string(o.Outcome), o.Detail
+	}
+	return e
+}

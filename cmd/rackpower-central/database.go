@@ -1,0 +1,75 @@
+package main
+
+import (
+	"fmt"
+	"os"
+
+	"github.com/urfave/cli/v2"
+
+	"rackpower/central"
+	"rackpower/central/store"
+	"rackpower/cmd/settings"
+)
+
+func backupCommand() *cli.Command {
+	return &cli.Command{
+		Name: "backup", Usage: "copies the database, whether central runs or not", ArgsUsage: "FILE",
+		Description: "The copy shows one moment and is checked before it gets its name. It holds the passwords of the\n" +
+			"BMCs, and is readable by its owner only. An existing file is not overwritten." + exitHelp,
+		Flags: []cli.Flag{dataFlag()},
+		Action: func(c *cli.Context) error {
+			sum, err := store.Backup(c.Context, central.DatabasePath(c.String("data")), c.Args().First())
+			if err != nil {
+				return failed(err)
+			}
+			fmt.Fprintf(c.App.Writer, "%s: %s\n", c.Args().First(), describe(sum))
+			return nil
+		},
+	}
+}
+
+func restoreCommand() *cli.Command {
+	return &cli.Command{
+		Name: "restore", Usage: "puts a backup in the place of the database", ArgsUsage: "FILE",
+		Description: "Central must not run. The database that was there is kept beside the restored one. Agents notice\n" +
+			"that the database is another, take their assignment anew and carry out nothing twice." + exitHelp,
+		Flags: []cli.Flag{dataFlag()},
+		Action: func(c *cli.Context) error {
+			if err := os.MkdirAll(c.String("data"), 0o700); err != nil {
+				return failed(err)
+			}
+			sum, kept, err := store.Restore(c.Context, c.Args().First(), central.DatabasePath(c.String("data")))
+			if err != nil {
+				return failed(err)
+			}
+			fmt.Fprintf(c.App.Writer, "restored: %s\n", describe(sum))
+			if kept != "" {
+				fmt.Fprintf(c.App.Writer, "kept what was there as %s\n", kept)
+			}
+			return nil
+		},
+	}
+}
+
+func checkCommand() *cli.Command {
+	return &cli.Command{
+		Name: "check", Usage: "reads the whole database and says whether it is sound",
+		Description: "Central may run meanwhile." + exitHelp,
+		Flags:       []cli.Flag{dataFlag()},
+		Action: func(c *cli.Context) error {
+			sum, err := store.Check(c.Context, central.DatabasePath(c.String("data")))
+			if err != nil {
+				return failed(err)
+			}
+			fmt.Fprintf(c.App.Writer, "ok: %s\n", describe(sum))
+			return nil
+		},
+	}
+}
+
+func failed(err error) error { return settings.Exit(settings.ExitFailed, "%v", err) }
+
+func describe(s store.Summary) string {
+	return fmt.Sprintf("schema %d, generation %d, id %s; %d nodes, %d agents, %d operations (%d outstanding), %d audit entries",
+		s.Schema, s.Generation, s.ID, s.Nodes, s.Agents, s.Ops, s.Open, s.Audit)
+}

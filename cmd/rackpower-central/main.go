@@ -1,0 +1,33 @@
+// Command rackpower-central is the coordinator's daemon, and what is done to its
+// database: backup, restore, check. It is apart from rackpower because SQLite
+// needs cgo.
+package main
+
+import (
+	"os"
+
+	"github.com/urfave/cli/v2"
+
+	"rackpower/cmd/settings"
+)
+
+// version is set by the linker.
+var version = "unknown"
+
+const exitHelp = `
+
+Exit status: 0 done; 1 failed, or damage was found; 2 the command line makes no sense.`
+
+func main() { os.Exit(settings.Run(newApp(), os.Args)) }
+
+func newApp() *cli.App {
+	return &cli.App{
+		Name: "rackpower-central", Version: version, Usage: "central daemon of rackpower",
+		Description: "Central takes requests, hands them to the agents of the racks and collects what became of them." + exitHelp,
+		Commands:    []*cli.Command{serveCommand(), backupCommand(), restoreCommand(), checkCommand()},
+	}
+}
+
+func dataFlag() cli.Flag {
+	return &cli.StringFlag{Name: "data", Required: true, Usage: "`DIR` of the database"}
+}

@@ -1,0 +1,157 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"rackpower/central"
+	"rackpower/central/store"
+	"rackpower/cmd/settings"
+	"rackpower/systemd"
+)
+
+func serveCommand() *cli.Command {
+	return &cli.Command{
+		Name: "serve", Usage: "runs central",
+		Description: "Serves people and agents on a unix socket and on a TCP address of loopback, until SIGTERM." + exitHelp,
+		Flags: append([]cli.Flag{
+			dataFlag(),
+			&cli.StringFlag{Name: "listen", Value: "127.0.0.1:7620", Usage: "TCP `ADDRESS` on loopback"},
+			&cli.StringFlag{Name: "socket", Usage: "`PATH` of the unix socket (default: DIR/central.sock)"},
+			&cli.StringFlag{Name: "gossip", Usage: "`ADDRESS` for gossip with the agents; empty: none"},
+			&cli.StringSliceFlag{Name: "join", Usage: "gossip `ADDRESS` of a member to join; may be repeated"},
+			&cli.DurationFlag{Name: "keep", Value: central.DefaultKeep, Usage: "how long ended operations and the audit trail are kept; 0: for ever"},
+			&cli.Int64Flag{Name: "check-below", Value: store.DefaultCheckBelow, Usage: "check the database at the start if it is smaller than so many `BYTES`; -1: never"},
+		}, settings.LogFlags()...),
+		Action: serve,
+	}
+}
+
+func serve(c *cli.Context) error {
+	log, err := settings.Logger(c)
+	if err != nil {
+		return err
+	}
+	cfg := central.Config{
+		Data: c.String("data"), Listen: c.String("listen"), Socket: c.String("socket"), Version: c.App.Version, Log: log,
+		Keep: c.Duration("keep"), CheckBelow: c.Int64("check-below"),
+	}
+	if cfg.Keep == 0 {
+		cfg.Keep = -1
+	}
+	if cfg.Socket == "" {
+		cfg.Socket = filepath.Join(cfg.Data, "central.sock")
+	}
+	if err := cfg.Validate(); err != nil {
+		return settings.Usage("%v", err)
+	}
+	if err := os.MkdirAll(cfg.Data, 0o700); err != nil {
+		return settings.Exit(settings.ExitFailed, "cannot make data directory: %v", err)
+	}
+	if err := fromSystemd(&cfg); err != nil {
+		return err
+	}
+	if g, stop, err := startGossip(c, log); err != nil {
+		return err
+	} else if g != nil {
+		defer stop()
+		cfg.Gossip = g
+	}
+	return run(c.Context, cfg, log)
+}
+
+// fromSystemd takes the sockets that systemd opened; the control socket is then
+// not opened here.
+func fromSystemd(cfg *central.Config) error {
+	passed, err := systemd.Listeners()
+	if err != nil {
+		return err
+	}
+	for name, l := range passed {
+		cfg.Listeners = append(cfg.Listeners, l)
+		if name == systemd.Control {
+			cfg.Socket = ""
+		}
+	}
+	return nil
+}
+
+func run(ctx context.Context, cfg central.Config, log *slog.Logger) error {
+	c, err := central.New(cfg)
+	if err != nil {
+		for _, l := range cfg.Listeners {
+			l.Close()
+		}
+		return explain(err)
+	}
+	notify := systemd.New(log)
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var parts sync.WaitGroup
+	pulse := newPulse()
+	err = c.RunReady(ctx, func(addrs []net.Addr) {
+		log.Info("central serves", "version", cfg.Version, "data", cfg.Data, "central_id", c.ID())
+		notify.Status("serving on %v", addrs)
+		notify.Ready()
+		parts.Go(func() { pulse.beat(ctx, c, notify) })
+		parts.Go(func() { notify.RunWatchdog(ctx, pulse.alive) })
+		parts.Go(func() { <-ctx.Done(); notify.Stopping() })
+	})
+	cancel()
+	parts.Wait()
+	return err
+}
+
+// explain turns the errors of a start into a line that says what to do.
+func explain(err error) error {
+	if errors.Is(err, store.ErrInUse) || errors.Is(err, store.ErrNewer) || errors.Is(err, store.ErrForeign) || errors.Is(err, store.ErrCorrupt) {
+		return settings.Exit(settings.ExitFailed, "cannot start: %v", err)
+	}
+	return err
+}
+
+// pulse knows when the database last answered, for the watchdog.
+type pulse struct {
+	mu   sync.Mutex
+	last time.Time
+}
+
+// The database has to commit within this time, or the process is of no use.
+const pulseWithin = 20 * time.Second
+
+func newPulse() *pulse { return &pulse{last: time.Now()} }
+
+func (p *pulse) alive() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return time.Since(p.last) < pulseWithin
+}
+
+// beat goes through the writer once in a while, until ctx ends.
+func (p *pulse) beat(ctx context.Context, c *central.Central, notify *systemd.Notifier) {
+	ticker := time.NewTicker(3 * time.Second)
+	defer ticker.Stop()
+	for {
+		if err := c.Ping(ctx); err == nil {
+			p.mu.Lock()
+			p.last = time.Now()
+			p.mu.Unlock()
+		}
+		if info, err := c.Info(ctx); err == nil {
+			notify.Status("%d nodes, %d agents", info.Nodes, info.Agents)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+	}
+}

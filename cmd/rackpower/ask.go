@@ -1,0 +1,47 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"rackpower/central/api"
+)
+
+// How long an answer that got lost is asked for again, and how often.
+const (
+	askAgainFor   = 5 * time.Second
+	askAgainEvery = 250 * time.Millisecond
+)
+
+// ask sends requests until they are answered. Sending them again is harmless: their
+// ids stay the same.
+func (s *session) ask(in api.AskOps) ([]api.Op, error) {
+	end := time.Now().Add(askAgainFor)
+	for {
+		ops, err := s.client.AskOps(s.ctx, in)
+		if !lost(err) || time.Now().After(end) {
+			return ops, err
+		}
+		if err := pause(s.ctx, askAgainEvery); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// lost reports whether a request may be sent again in a moment: nobody answered, or
+// somebody about to stop did.
+func lost(err error) bool {
+	return errors.Is(err, api.ErrUnreachable) || api.CodeOf(err) == api.CodeUnavailable
+}
+
+func pause(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}

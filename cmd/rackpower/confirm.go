@@ -1,0 +1,55 @@
+package main
+
+import (
+	"bufio"
+	"fmt"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"rackpower/central/api"
+	"rackpower/cmd/settings"
+	"rackpower/power"
+	"rackpower/power/noderange"
+)
+
+// confirmAbove is how many nodes may lose power at once without a question.
+const confirmAbove = 20
+
+// asks reports whether there is somebody to ask. Tests put themselves here.
+var asks = func(c *cli.Context) bool {
+	in, ok := c.App.Reader.(interface{ Fd() uintptr })
+	return ok && isTerminal(in.Fd()) && settings.IsTerminal(c.App.ErrWriter)
+}
+
+// losing lists the nodes that lose power when they are turned off: all that are not
+// known to be off.
+func losing(nodes []api.Node) []string {
+	var names []string
+	for _, n := range nodes {
+		if n.State != power.Off {
+			names = append(names, n.Name)
+		}
+	}
+	return names
+}
+
+// confirm makes sure that somebody has seen how many nodes lose power. It reports
+// whether somebody said yes, by flag or by word.
+func (s *session) confirm(losing []string, yes bool) (bool, error) {
+	if yes || len(losing) <= confirmAbove {
+		return yes, nil
+	}
+	question := fmt.Sprintf("%d nodes will lose power: %s", len(losing), noderange.Fold(losing))
+	if !asks(s.c) {
+		return false, settings.Exit(settings.ExitUsage, "%s; nothing was done: say --yes if that is meant", question)
+	}
+	fmt.Fprintf(s.err, "%s. Continue? [y/N] ", question)
+	answer, _ := bufio.NewReader(s.c.App.Reader).ReadString('\n')
+	switch strings.ToLower(strings.TrimSpace(answer)) {
+	case "y", "yes":
+		return true, nil
+	default:
+		return false, settings.Exit(settings.ExitUsage, "not confirmed; nothing was done")
+	}
+}

@@ -1,0 +1,195 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"rackpower/agent"
+	"rackpower/central/api"
+	"rackpower/cmd/settings"
+	"rackpower/journal"
+	"rackpower/power/ipmi"
+	"rackpower/systemd"
+)
+
+// noCentral is the --central of an agent that works alone.
+const noCentral = "none"
+
+func agentCommand() *cli.Command {
+	return &cli.Command{
+		Name: "agent", Category: "daemons and tools", Usage: "runs the agent of a rack", Action: runAgent,
+		Description: "It controls the nodes that central assigns to the rack of its name, keeps a journal of their operations in its data\n" +
+			"directory, and answers on its own socket when central is away. Until SIGTERM." +
+			examples("rackpower agent --name r1 --data /var/lib/rackpower/agent --central https://central.example:7620", "rackpower agent --config /etc/rackpower/agent.yaml") + exitHelp,
+		Flags: append([]cli.Flag{
+			&cli.StringFlag{Name: "name", Required: true, Usage: "`NAME` of the agent and of its rack"},
+			&cli.StringFlag{Name: "data", Required: true, Usage: "keep journal and assignment in `DIR`"},
+			&cli.StringFlag{Name: "central", Required: true, Usage: "`URL` of central, or none"},
+			&cli.StringFlag{Name: "gossip", Value: defaultGossip, Usage: "`ADDRESS` to gossip at, or off"},
+			&cli.StringFlag{Name: "advertise", Usage: "`ADDRESS` that the others reach this agent's gossip at"},
+			&cli.StringSliceFlag{Name: "join", Usage: "`ADDRESS` of an agent to gossip with; may be repeated"},
+			&cli.StringFlag{Name: "socket", Usage: "`PATH` of the agent's own socket", DefaultText: "agent.sock in the data directory"},
+			&cli.StringFlag{Name: "monitor", Value: agent.DefaultMonitor, Usage: "read and compare the nodes at this `SCHEDULE` (cron), or off"},
+		}, settings.LogFlags()...),
+	}
+}
+
+// defaultGossip is where agents gossip when nothing else is said.
+const defaultGossip = "127.0.0.1:7946"
+
+// daemon is an agent on its way up or down: what was started, in order.
+type daemon struct {
+	logger *slog.Logger
+	undo   []func() error
+}
+
+// later has something undone at the end, the latest first.
+func (d *daemon) later(fn func() error) { d.undo = append(d.undo, fn) }
+
+func (d *daemon) end() error {
+	var errs []error
+	for i := len(d.undo) - 1; i >= 0; i-- {
+		errs = append(errs, d.undo[i]())
+	}
+	return errors.Join(errs...)
+}
+
+func runAgent(c *cli.Context) (err error) {
+	logger, err := settings.Logger(c)
+	if err != nil {
+		return err
+	}
+	d := &daemon{logger: logger}
+	defer func() {
+		if late := d.end(); err == nil && late != nil {
+			err = late
+		}
+	}()
+	cfg := agent.Config{
+		Name: c.String("name"), Dir: c.String("data"), Version: version, Monitor: c.String("monitor"), Logger: logger,
+		Dial: ipmi.NewDialer(ipmi.Config{Log: logger}).Dial,
+	}
+	if err := cfg.Validate(); err != nil {
+		return settings.Usage("%v", err)
+	}
+	if err := plainName(cfg.Name); err != nil {
+		return settings.Usage("--name: %v", err)
+	}
+	if cfg.Central, err = d.central(c); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
+		return settings.Exit(settings.ExitFailed, "cannot make the data directory: %v", err)
+	}
+	return d.run(c, cfg)
+}
+
+// central makes the client of central, which need not be there.
+func (d *daemon) central(c *cli.Context) (*api.Client, error) {
+	target := c.String("central")
+	if target == noCentral {
+		return nil, nil
+	}
+	client, err := api.NewClient(target)
+	if err != nil {
+		return nil, settings.Usage("--central: %v (or none)", err)
+	}
+	d.later(func() error { client.Close(); return nil })
+	return client, nil
+}
+
+func (d *daemon) run(c *cli.Context, cfg agent.Config) error {
+	passed, err := systemd.Listeners()
+	if err != nil {
+		return err
+	}
+	control := passed[systemd.Control]
+	if control != nil {
+		d.later(func() error { _ = control.Close(); return nil })
+	}
+	a, err := agent.New(cfg)
+	switch {
+	case errors.Is(err, journal.ErrOwner):
+		return settings.Exit(settings.ExitUsage, "the data directory belongs to another agent than %s: %v", cfg.Name, err)
+	case err != nil:
+		return err
+	}
+	d.later(a.Close)
+	if control == nil {
+		if control, err = agent.ListenControl(socketPath(c.String("socket"), cfg.Dir)); err != nil {
+			return err
+		}
+		d.later(func() error { _ = control.Close(); return nil })
+	}
+	d.logger.Info("agent starts", "name", cfg.Name, "version", version, "data", cfg.Dir, "central", c.String("central"), "socket", control.Addr().String())
+	return d.serve(c.Context, a, control)
+}
+
+// socketPath is where the agent's own socket goes.
+func socketPath(flag, dir string) string {
+	if flag == "" {
+		return filepath.Join(dir, "agent.sock")
+	}
+	return strings.TrimPrefix(flag, "unix://")
+}
+
+// serve runs the agent and tells the service manager how it fares.
+func (d *daemon) serve(ctx context.Context, a *agent.Agent, control net.Listener) error {
+	notify := systemd.New(d.logger)
+	beside, cancel := context.WithCancel(ctx)
+	var parts sync.WaitGroup
+	parts.Go(func() { d.tellReady(beside, notify, control.Addr().String()) })
+	parts.Go(func() { tellStatus(beside, notify, a) })
+	parts.Go(func() { notify.RunWatchdog(beside, a.Alive) })
+	err := a.Run(ctx, control)
+	cancel()
+	parts.Wait()
+	notify.Stopping()
+	if err == nil {
+		d.logger.Info("agent ends", "reason", fmt.Sprint(context.Cause(ctx)))
+	}
+	return err
+}
+
+// tellReady says ready when the agent's own socket answers.
+func (d *daemon) tellReady(ctx context.Context, notify *systemd.Notifier, socket string) {
+	client, err := api.NewClient("unix://" + socket)
+	if err != nil {
+		d.logger.Warn("cannot ask the own socket", "err", err)
+		notify.Ready()
+		return
+	}
+	defer client.Close()
+	for {
+		if _, err := client.Info(ctx); err == nil {
+			notify.Ready()
+			return
+		}
+		if pause(ctx, 20*time.Millisecond) != nil {
+			return
+		}
+	}
+}
+
+// tellStatus keeps the status line of the service manager up to date.
+func tellStatus(ctx context.Context, notify *systemd.Notifier, a *agent.Agent) {
+	if !notify.Managed() {
+		return
+	}
+	for {
+		notify.Status("%s", a.Summary())
+		if pause(ctx, 2*time.Second) != nil {
+			return
+		}
+	}
+}

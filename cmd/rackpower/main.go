@@ -1,0 +1,67 @@
+package main
+
+import (
+	"os"
+
+	"github.com/urfave/cli/v2"
+
+	"rackpower/cmd/settings"
+	"rackpower/power"
+)
+
+// version is set by the linker.
+var version = "unknown"
+
+func main() { os.Exit(settings.Run(newApp(), os.Args)) }
+
+// newApp makes the whole command line. It reads nothing yet.
+func newApp() *cli.App {
+	app := &cli.App{
+		Name: "rackpower", Version: version, Usage: "controls the power of bare-metal servers",
+		Description: "Power operations are asked of central, which hands them to the agent of the node's rack.\n" +
+			"Each is carried out once, verified by reading the power, and has one outcome." + nodesHelp + exitHelp,
+	}
+	for _, a := range power.Actions {
+		app.Commands = append(app.Commands, powerCommand(a, atCentral))
+	}
+	app.Commands = append(app.Commands,
+		statusCommand(atCentral), opsCommand(atCentral), opCommand(atCentral), nodeCommand(),
+		agentsCommand(), membersCommand(), peersCommand(), auditCommand(), localCommand(),
+		journalCommand(), agentCommand(), simCommand(), demoCommand(),
+	)
+	return app
+}
+
+// localCommand holds the commands that an agent answers by itself.
+func localCommand() *cli.Command {
+	local := &cli.Command{
+		Name: "local", Category: "on a rack", Usage: "asks this rack's agent directly, central or not",
+		Description: "For emergencies on the rack: the same rules, the same journal, the agent's own nodes only.\n" +
+			"Central learns of it when it is back." + exitHelp,
+		Subcommands: []*cli.Command{statusCommand(atAgent), opsCommand(atAgent), opCommand(atAgent)},
+	}
+	for _, a := range power.Actions {
+		local.Subcommands = append(local.Subcommands, powerCommand(a, atAgent))
+	}
+	return local
+}
+
+// demoCommand plays the demonstration.
+func demoCommand() *cli.Command {
+	return &cli.Command{
+		Name: "demo", Category: "daemons and tools", Usage: "shows it all on this machine: simulated BMCs, agents, central",
+		Description: "Everything runs on loopback and ends with the demo; nothing outside is touched." + exitHelp,
+		Flags: []cli.Flag{
+			&cli.IntFlag{Name: "racks", Value: 3, Usage: "`NUMBER` of racks"},
+			&cli.IntFlag{Name: "nodes", Value: 8, Usage: "`NUMBER` of nodes in each rack"},
+			&cli.BoolFlag{Name: "keep", Usage: "keep state and logs"},
+		},
+		Action: func(c *cli.Context) error {
+			racks, nodes := c.Int("racks"), c.Int("nodes")
+			if racks < 1 || racks > 50 || nodes < 1 || nodes > 99 {
+				return settings.Usage("the demo takes 1 to 50 racks of 1 to 99 nodes")
+			}
+			return runDemo(c.Context, c.App.Writer, racks, nodes, c.Bool("keep"))
+		},
+	}
+}

@@ -1,0 +1,294 @@
+package main
+
+import (
+	"bufio"
+	"cmp"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+	"golang.org/x/term"
+
+	"rackpower/central/api"
+	"rackpower/cmd/settings"
+	"rackpower/power"
+	"rackpower/power/noderange"
+)
+
+func isTerminal(fd uintptr) bool { return term.IsTerminal(int(fd)) }
+
+func nodeCommand() *cli.Command {
+	reason := func() cli.Flag { return &cli.StringFlag{Name: "reason", Usage: "`TEXT` for the audit trail"} }
+	return &cli.Command{
+		Name: "node", Category: "nodes", Usage: "adds, changes and removes nodes",
+		Description: "What central knows of nodes: where their BMCs are, and where they are in their life." + exitHelp,
+		Subcommands: []*cli.Command{
+			{
+				Name: "add", Usage: "adds a node", ArgsUsage: "NAME", Action: atCentral.with((*session).nodeAdd),
+				Description: "The password is read from a file, or from stdin with \"-\" (on a terminal without echo), never from the command line." +
+					examples("rackpower node add r1n01 --rack r1 --bmc ipmi://admin@10.0.1.1 --password-file bmc.password", "rackpower node add r1n01 --rack r1 --status READY --update") + exitHelp,
+				Flags: atCentral.flags(
+					&cli.StringFlag{Name: "rack", Required: true, Usage: "`NAME` of the rack, whose agent controls the node"},
+					&cli.StringFlag{Name: "bmc", Usage: "`URL` of its BMC: ipmi://USER@HOST[:PORT][?suite=3]"},
+					&cli.StringFlag{Name: "password-file", Usage: "the first line of `FILE` is the BMC's password; - for stdin"},
+					&cli.StringFlag{Name: "domain", Usage: "`NAME` of the power domain (feed, PDU) that it hangs on"},
+					&cli.StringFlag{Name: "status", Usage: "its life-cycle `STATUS`"},
+					&cli.BoolFlag{Name: "update", Usage: "change the node if it exists; what is not given stays"},
+				),
+			},
+			{
+				Name: "import", Usage: "adds nodes from a file, all or none", ArgsUsage: "FILE|-", Action: atCentral.with((*session).nodeImport),
+				Description: "YAML or JSON: a list of nodes; CSV: a line each, the first names the columns.\n" +
+					"Fields: name, rack, bmc, password, domain, status." +
+					examples("rackpower node import racks.yaml --dry-run", "rackpower node export -o csv | rackpower node import - --update") + exitHelp,
+				Flags: atCentral.flags(
+					&cli.BoolFlag{Name: "update", Usage: "change nodes that exist; what is not given stays"},
+					&cli.BoolFlag{Name: "dry-run", Usage: "check everything, change nothing"},
+				),
+			},
+			{
+				Name: "export", Usage: "prints all nodes as import reads them, without passwords", Action: exportNodes,
+				Description: "YAML unless -o says json, jsonl or csv." + examples("rackpower node export > racks.yaml", "rackpower node export -o csv") + exitHelp,
+				Flags:       atCentral.flags(),
+			},
+			{
+				Name: "rm", Usage: "removes nodes", ArgsUsage: "NODES...", Action: atCentral.with((*session).nodeRemove),
+				Description: "Their power stays as it is. Nodes with an outstanding operation are refused." + nodesHelp + examples("rackpower node rm r1n[01-04]") + exitHelp,
+				Flags:       atCentral.flags(reason()),
+			},
+			{
+				Name: "show", Usage: "shows all that is known of nodes", ArgsUsage: "NODES...", Action: atCentral.with((*session).nodeShow),
+				Description: examples("rackpower node show r1n01")[2:] + exitHelp,
+				Flags:       atCentral.flags(),
+			},
+			{
+				Name: "set-status", Usage: "gives nodes a life-cycle status, which says what their power should be", ArgsUsage: "NODES STATUS", Action: atCentral.with((*session).setStatus),
+				Description: fmt.Sprintf("If more than %d nodes would lose power it asks first; without a terminal it wants --yes.\n\nSTATUS\n%s", confirmAbove, statusHelp()) + nodesHelp +
+					examples("rackpower node set-status r1n[01-40] DEPLOYING --reason \"order 4711\"") + exitHelp,
+				Flags: atCentral.flags(reason(), &cli.BoolFlag{Name: "yes", Aliases: []string{"y"}, Usage: "do not ask, however many nodes lose power"}),
+			},
+		},
+	}
+}
+
+// statusHelp lists the statuses with what they want.
+func statusHelp() string {
+	by := map[string][]string{}
+	for _, s := range power.Statuses() {
+		want := string(s.Desired().Want)
+		by[want] = append(by[want], string(s))
+	}
+	text := ""
+	for _, want := range []power.Want{power.WantOn, power.WantOff, power.HandsOff} {
+		text += fmt.Sprintf("   %-10s %s\n", want, strings.Join(by[string(want)], " "))
+	}
+	return strings.TrimRight(text, "\n")
+}
+
+func (s *session) nodeAdd() error {
+	c := s.c
+	spec := api.NodeSpec{Name: c.Args().First(), Rack: c.String("rack"), BMC: c.String("bmc"), Domain: c.String("domain"), Status: power.Status(c.String("status"))}
+	if err := tidySpec(&spec); err != nil {
+		return settings.Usage("%v", err)
+	}
+	if file := c.String("password-file"); file != "" {
+		var err error
+		if spec.Password, err = s.password(file); err != nil {
+			return err
+		}
+	}
+	added, err := s.client.AddNodes(s.ctx, api.AddNodes{Nodes: []api.NodeSpec{spec}, Update: c.Bool("update"), AskedBy: askedBy()})
+	if err != nil {
+		return err
+	}
+	return s.showAdded(added, false)
+}
+
+// password reads a password from the first line of a file, of stdin, or from a
+// person.
+func (s *session) password(file string) (string, error) {
+	var line string
+	switch {
+	case file != "-":
+		f, err := os.Open(file)
+		if err != nil {
+			return "", settings.Exit(settings.ExitUsage, "cannot read the password: %v", err)
+		}
+		defer f.Close()
+		s.warnReadable(f, "the password")
+		if line, err = firstLine(f); err != nil {
+			return "", settings.Exit(settings.ExitUsage, "cannot read the password: %v", err)
+		}
+	case asks(s.c):
+		fmt.Fprint(s.err, "BMC password: ")
+		data, err := term.ReadPassword(int(os.Stdin.Fd()))
+		fmt.Fprintln(s.err)
+		if err != nil {
+			return "", settings.Exit(settings.ExitUsage, "cannot read the password: %v", err)
+		}
+		line = string(data)
+	default:
+		var err error
+		if line, err = firstLine(s.c.App.Reader); err != nil {
+			return "", settings.Exit(settings.ExitUsage, "cannot read the password: %v", err)
+		}
+	}
+	if line == "" {
+		return "", settings.Exit(settings.ExitUsage, "the password in %s is empty", file)
+	}
+	return line, nil
+}
+
+func firstLine(r io.Reader) (string, error) {
+	line, err := bufio.NewReader(io.LimitReader(r, 4096)).ReadString('\n')
+	if err != nil && err != io.EOF {
+		return "", err
+	}
+	return strings.TrimRight(line, "\r\n"), nil
+}
+
+// warnReadable says that others on this machine can read a file with a secret.
+func (s *session) warnReadable(f *os.File, what string) {
+	if info, err := f.Stat(); err == nil && info.Mode().IsRegular() && info.Mode().Perm()&0o044 != 0 {
+		s.warn("warning: %s holds %s and others can read it (mode %04o): chmod 600 %s", f.Name(), what, info.Mode().Perm(), f.Name())
+	}
+}
+
+// added is what node add and import print.
+type added struct {
+	api.AddedNodes
+	DryRun bool `json:"dry_run"`
+}
+
+func (s *session) showAdded(a api.AddedNodes, dry bool) error {
+	if s.people() {
+		would := ""
+		if dry {
+			would = "would be "
+		}
+		s.say("%s%s added, %d changed, %d unchanged", would, plural(a.Added, "node"), a.Changed, a.Unchanged)
+		return nil
+	}
+	return show(s.printer, listing[added]{rows: []added{{a, dry}}, name: func(added) string { return "" }})
+}
+
+func (s *session) nodeImport() error {
+	specs, err := s.readSpecs(s.c.Args().First())
+	if err != nil {
+		return err
+	}
+	in := api.AddNodes{Nodes: specs, Update: s.c.Bool("update"), DryRun: s.c.Bool("dry-run"), AskedBy: askedBy()}
+	a, err := s.client.AddNodes(s.ctx, in)
+	if err != nil {
+		return err
+	}
+	return s.showAdded(a, in.DryRun)
+}
+
+func exportNodes(c *cli.Context) error {
+	p, err := newPrinter(c, "csv")
+	if err != nil {
+		return err
+	}
+	if p.people() {
+		p.format = "yaml"
+	}
+	if p.format == "csv" {
+		if err := c.Set("output", "yaml"); err != nil { // for the session, which knows no CSV
+			return err
+		}
+	}
+	return atCentral.with(func(s *session) error {
+		nodes, err := s.client.ExportNodes(s.ctx)
+		if err != nil {
+			return err
+		}
+		for i := range nodes {
+			nodes[i].Password = ""
+		}
+		slices.SortFunc(nodes, func(a, b api.NodeSpec) int { return noderange.Compare(a.Name, b.Name) })
+		if p.format == "csv" {
+			return writeCSV(p.out, nodes)
+		}
+		return show(p, listing[api.NodeSpec]{rows: nodes, name: func(n api.NodeSpec) string { return n.Name }, fold: true})
+	})(c)
+}
+
+func (s *session) nodeRemove() error {
+	nodes, err := s.nodes(s.c.Args().Slice())
+	if err != nil {
+		return err
+	}
+	changed, err := s.client.RemoveNodes(s.ctx, api.RemoveNodes{Names: namesOf(nodes), AskedBy: askedBy(), Reason: s.c.String("reason")})
+	if err != nil {
+		return err
+	}
+	return s.showChangedNodes(changed, nodes, "removed")
+}
+
+func (s *session) showChangedNodes(c api.Changed, nodes []api.Node, what string) error {
+	if s.people() {
+		text := fmt.Sprintf("%s %s", noderange.Fold(namesOf(nodes)), what)
+		if c.Unchanged > 0 {
+			text += fmt.Sprintf(" (%d unchanged)", c.Unchanged)
+		}
+		s.say("%s", text)
+		return nil
+	}
+	return show(s.printer, listing[api.Changed]{rows: []api.Changed{c}, name: func(api.Changed) string { return noderange.Fold(namesOf(nodes)) }})
+}
+
+func (s *session) nodeShow() error {
+	nodes, err := s.nodes(s.c.Args().Slice())
+	if err != nil {
+		return err
+	}
+	if !s.people() {
+		return show(s.printer, s.nodeListing(nodes))
+	}
+	for i, n := range nodes {
+		if i > 0 {
+			s.say("")
+		}
+		hold := ""
+		if n.Hold != nil {
+			hold = fmt.Sprintf("%s, by %s: %s", n.Hold.Want, n.Hold.By, n.Hold.Reason)
+		}
+		s.details(
+			"node", n.Name, "rack", n.Rack, "agent", strings.TrimSpace(n.Agent+" "+cmp.Or(n.AgentAge)), "bmc", n.BMC, "domain", n.Domain,
+			"state", stateCell(n), "observed at", stamp(n.ObservedAt), "reach", string(n.Reach), "tried at", stamp(n.TriedAt),
+			"status", string(n.Status), "desired", string(n.Desired), "hold", hold, "drift", driftCell(n), "operation", s.opCell(n),
+		)
+	}
+	return nil
+}
+
+func (s *session) setStatus() error {
+	status, err := power.ParseStatus(s.c.Args().Get(1))
+	if err != nil {
+		return settings.Usage("%v", err)
+	}
+	nodes, err := s.nodes(s.c.Args().Slice()[:1])
+	if err != nil {
+		return err
+	}
+	confirmed := s.c.Bool("yes")
+	if status.Desired().Want == power.WantOff {
+		if confirmed, err = s.confirm(losing(nodes), confirmed); err != nil {
+			return err
+		}
+	}
+	in := api.SetStatus{Names: namesOf(nodes), Status: status, Confirmed: confirmed, AskedBy: askedBy(), Reason: s.c.String("reason")}
+	changed, err := s.client.SetStatus(s.ctx, in)
+	if err != nil {
+		return err
+	}
+	what := fmt.Sprintf("%s: %s", status, status.Desired().Want)
+	if status.Desired().Enforces() {
+		what = fmt.Sprintf("%s: power %s", status, status.Desired().Want)
+	}
+	return s.showChangedNodes(changed, nodes, what)
+}

@@ -1,0 +1,302 @@
+package main
+
+import (
+	"bytes"
+	"encoding/csv"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+
+	"rackpower/central/api"
+	"rackpower/cmd/settings"
+	"rackpower/power"
+	"rackpower/power/noderange"
+)
+
+// specFields are the fields of a node in files, in the order of CSV exports.
+var specFields = []string{"name", "rack", "bmc", "password", "domain", "status"}
+
+// maxSaid bounds how many bad rows are told at once.
+const maxSaid = 20
+
+// specRow is one node of a file, not checked yet.
+type specRow struct {
+	where  string // "row 3 (line 12)"
+	fields map[string]string
+	err    error
+}
+
+// readSpecs reads and checks a file of nodes. All rows are good or none is taken.
+func (s *session) readSpecs(path string) ([]api.NodeSpec, error) {
+	data, err := s.readInput(path)
+	if err != nil {
+		return nil, settings.Exit(settings.ExitUsage, "cannot read the nodes: %v", err)
+	}
+	rows, err := parseRows(path, data)
+	if err != nil {
+		return nil, settings.Exit(settings.ExitUsage, "%s: %v", path, err)
+	}
+	specs, wrong := checkRows(rows)
+	switch {
+	case len(wrong) > 0:
+		more := ""
+		if len(wrong) > maxSaid {
+			more = fmt.Sprintf("\nand %d more", len(wrong)-maxSaid)
+			wrong = wrong[:maxSaid]
+		}
+		return nil, settings.Exit(settings.ExitUsage, "%s: %s%s; nothing was imported", path, strings.Join(wrong, "\n"), more)
+	case len(specs) == 0:
+		return nil, settings.Exit(settings.ExitUsage, "%s: there are no nodes in it", path)
+	}
+	return specs, nil
+}
+
+func (s *session) readInput(path string) ([]byte, error) {
+	if path == "-" {
+		return io.ReadAll(s.c.App.Reader)
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	data, err := io.ReadAll(f)
+	if bytes.Contains(data, []byte("password")) {
+		s.warnReadable(f, "passwords")
+	}
+	return data, err
+}
+
+// parseRows reads YAML, JSON or CSV, by the name of the file or by what is in it.
+func parseRows(path string, data []byte) ([]specRow, error) {
+	data = bytes.TrimPrefix(data, []byte("\xef\xbb\xbf"))
+	start := bytes.TrimSpace(data)
+	header, _, _ := bytes.Cut(start, []byte("\n"))
+	switch ext := strings.ToLower(filepath.Ext(path)); {
+	case ext == ".csv":
+		return csvRows(data)
+	case ext == ".json" || ext == ".jsonl":
+		return jsonRows(data)
+	case ext == ".yaml" || ext == ".yml":
+		return yamlRows(data)
+	case len(start) > 0 && (start[0] == '[' || start[0] == '{'):
+		return jsonRows(data)
+	case bytes.Contains(header, []byte(",")) && !bytes.Contains(header, []byte(":")):
+		return csvRows(data)
+	default:
+		return yamlRows(data)
+	}
+}
+
+func csvRows(data []byte) ([]specRow, error) {
+	r := csv.NewReader(bytes.NewReader(data))
+	r.TrimLeadingSpace = true
+	r.Comment = '#'
+	header, err := r.Read()
+	if errors.Is(err, io.EOF) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	for i := range header {
+		header[i] = strings.ToLower(strings.TrimSpace(header[i]))
+		if err := knownField(header[i]); err != nil {
+			return nil, fmt.Errorf("line 1 names the columns: %w", err)
+		}
+	}
+	var rows []specRow
+	for {
+		record, err := r.Read()
+		if errors.Is(err, io.EOF) {
+			return rows, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		line, _ := r.FieldPos(0)
+		row := specRow{where: fmt.Sprintf("row %d (line %d)", len(rows)+1, line), fields: map[string]string{}}
+		for i, text := range record {
+			row.fields[header[i]] = text
+		}
+		rows = append(rows, row)
+	}
+}
+
+// jsonRows reads arrays of objects, or one object after the other.
+func jsonRows(data []byte) ([]specRow, error) {
+	var rows []specRow
+	for dec := json.NewDecoder(bytes.NewReader(data)); ; {
+		var value json.RawMessage
+		err := dec.Decode(&value)
+		if errors.Is(err, io.EOF) {
+			return rows, nil
+		}
+		if err != nil {
+			return nil, fmt.Errorf("cannot read JSON near line %d: %w", 1+bytes.Count(data[:min(int(dec.InputOffset()), len(data))], []byte("\n")), err)
+		}
+		list := []json.RawMessage{value}
+		if value[0] == '[' {
+			if err := json.Unmarshal(value, &list); err != nil {
+				return nil, err
+			}
+		}
+		for _, one := range list {
+			row := specRow{where: fmt.Sprintf("row %d", len(rows)+1), fields: map[string]string{}}
+			var object map[string]*string
+			if err := json.Unmarshal(one, &object); err != nil {
+				row.err = fmt.Errorf("want an object whose values are texts")
+			}
+			for key, text := range object {
+				if text != nil {
+					row.fields[key] = *text
+				}
+			}
+			rows = append(rows, row)
+		}
+	}
+}
+
+func yamlRows(data []byte) ([]specRow, error) {
+	var doc yaml.Node
+	if err := yaml.Unmarshal(data, &doc); err != nil {
+		return nil, errors.New(strings.ReplaceAll(err.Error(), "\n", " "))
+	}
+	if len(doc.Content) == 0 {
+		return nil, nil
+	}
+	root := doc.Content[0]
+	if root.Kind == yaml.MappingNode && len(root.Content) == 2 && root.Content[0].Value == "nodes" {
+		root = root.Content[1]
+	}
+	if root.Kind != yaml.SequenceNode {
+		return nil, fmt.Errorf("line %d: want a list of nodes, each \"- name: ...\"", root.Line)
+	}
+	var rows []specRow
+	for i, n := range root.Content {
+		row := specRow{where: fmt.Sprintf("row %d (line %d)", i+1, n.Line), fields: map[string]string{}}
+		if n.Kind == yaml.AliasNode {
+			n = n.Alias
+		}
+		if n.Kind != yaml.MappingNode {
+			row.err = fmt.Errorf("want \"name: ...\", \"rack: ...\"")
+		}
+		for j := 0; row.err == nil && j+1 < len(n.Content); j += 2 {
+			key, value := n.Content[j].Value, n.Content[j+1]
+			_, twice := row.fields[key]
+			switch {
+			case value.Kind != yaml.ScalarNode:
+				row.err = fmt.Errorf("%s: want a text", key)
+			case twice:
+				row.err = fmt.Errorf("%s is given twice", key)
+			case value.Tag == "!!null":
+			default:
+				row.fields[key] = value.Value
+			}
+		}
+		rows = append(rows, row)
+	}
+	return rows, nil
+}
+
+func knownField(name string) error {
+	for _, known := range specFields {
+		if name == known {
+			return nil
+		}
+	}
+	if near := settings.Nearest(name, specFields); near != "" {
+		return fmt.Errorf("unknown field %q (did you mean %s?)", name, near)
+	}
+	return fmt.Errorf("unknown field %q: want %s", name, strings.Join(specFields, ", "))
+}
+
+// checkRows turns rows into nodes and says of each bad one what is wrong with it.
+func checkRows(rows []specRow) (specs []api.NodeSpec, wrong []string) {
+	seen := map[string]string{}
+	for _, row := range rows {
+		spec, err := row.spec()
+		if err == nil && seen[spec.Name] != "" {
+			err = fmt.Errorf("node %s stands in %s already", spec.Name, seen[spec.Name])
+		}
+		if err != nil {
+			wrong = append(wrong, fmt.Sprintf("%s: %s", row.where, clean(err.Error())))
+			continue
+		}
+		seen[spec.Name] = row.where
+		specs = append(specs, spec)
+	}
+	return specs, wrong
+}
+
+func (r specRow) spec() (api.NodeSpec, error) {
+	if r.err != nil {
+		return api.NodeSpec{}, r.err
+	}
+	for key := range r.fields {
+		if err := knownField(key); err != nil {
+			return api.NodeSpec{}, err
+		}
+	}
+	f := r.fields
+	spec := api.NodeSpec{Name: f["name"], Rack: f["rack"], BMC: f["bmc"], Password: f["password"], Domain: f["domain"], Status: power.Status(f["status"])}
+	return spec, tidySpec(&spec)
+}
+
+// tidySpec checks a node and writes its status as the table has it.
+func tidySpec(n *api.NodeSpec) error {
+	for _, f := range []*string{&n.Name, &n.Rack, &n.BMC, &n.Domain} {
+		*f = strings.TrimSpace(*f)
+	}
+	if err := plainName(n.Name); err != nil {
+		return err
+	}
+	if n.Rack == "" {
+		return fmt.Errorf("node %s: the rack is missing", n.Name)
+	}
+	if err := plainName(n.Rack); err != nil {
+		return fmt.Errorf("node %s: rack: %w", n.Name, err)
+	}
+	if n.BMC != "" {
+		if _, err := power.ParseEndpoint(n.BMC); err != nil {
+			return fmt.Errorf("node %s: %w", n.Name, err)
+		}
+	}
+	if n.Status == power.StatusNone {
+		return nil
+	}
+	status, err := power.ParseStatus(strings.TrimSpace(string(n.Status)))
+	if err != nil {
+		return fmt.Errorf("node %s: %w", n.Name, err)
+	}
+	n.Status = status
+	return nil
+}
+
+// plainName refuses names that could not be told from expressions later.
+func plainName(name string) error {
+	if name == "" {
+		return fmt.Errorf("the name is missing")
+	}
+	list, err := noderange.Expand(name)
+	if err != nil || len(list) != 1 || list[0] != name || name == "all" {
+		return fmt.Errorf("%q cannot be a name: letters, digits and - _ . : make one", name)
+	}
+	return nil
+}
+
+// writeCSV writes nodes as import reads them.
+func writeCSV(w io.Writer, nodes []api.NodeSpec) error {
+	out := csv.NewWriter(w)
+	rows := [][]string{{"name", "rack", "bmc", "domain", "status"}}
+	for _, n := range nodes {
+		rows = append(rows, []string{n.Name, n.Rack, n.BMC, n.Domain, string(n.Status)})
+	}
+	return out.WriteAll(rows)
+}

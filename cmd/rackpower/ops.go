@@ -1,0 +1,194 @@
+package main
+
+import (
+	"cmp"
+	"fmt"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"rackpower/central/api"
+	"rackpower/cmd/settings"
+)
+
+func opsCommand(d door) *cli.Command {
+	name := d.command + " ops"
+	return &cli.Command{
+		Name: "ops", Category: "look", Usage: "lists operations", ArgsUsage: "[NODES...]",
+		Description: "The newest operations of the nodes (none named: of all), oldest first." + nodesHelp +
+			examples(name+" r1n01", name+" --outstanding", name+" @rack1 --since 1h -o json") + exitHelp,
+		Flags: d.flags(
+			&cli.BoolFlag{Name: "outstanding", Usage: "only those that have not ended"},
+			&cli.DurationFlag{Name: "since", Usage: "only those asked for within the last `LONG`"},
+			&cli.IntFlag{Name: "limit", Value: 1000, Usage: "show the newest `NUMBER` at most"},
+		),
+		Action: d.with((*session).ops),
+	}
+}
+
+func (s *session) ops() error {
+	limit := s.c.Int("limit")
+	if limit < 1 {
+		return settings.Usage("--limit: %d is not at least 1", limit)
+	}
+	in := api.QueryOps{Outstanding: s.c.Bool("outstanding"), Limit: limit}
+	if since := s.c.Duration("since"); since > 0 {
+		in.Since = s.now().Add(-since)
+	}
+	if s.c.NArg() > 0 {
+		nodes, err := s.nodes(s.c.Args().Slice())
+		if err != nil {
+			return err
+		}
+		in.Nodes = namesOf(nodes)
+	}
+	found, err := s.client.QueryOps(s.ctx, in)
+	if err != nil {
+		return err
+	}
+	if len(found.Ops) >= limit {
+		s.warn("the newest %d are shown; --limit shows more", limit)
+	}
+	if len(found.Ops) == 0 {
+		s.say("no operations")
+	}
+	return show(s.printer, s.opListing(found.Ops))
+}
+
+func (s *session) opListing(ops []api.Op) listing[api.Op] {
+	return listing[api.Op]{
+		rows: ops, name: func(o api.Op) string { return o.ID },
+		head: []string{"ID", "NODE", "ACTION", "ASKED", "BY", "RESULT", "DETAIL"},
+		cells: func(o api.Op) []string {
+			return []string{o.ID, o.Node, string(o.Action), s.age(&o.AskedAt) + " ago", o.AskedBy, opResult(o), opDetail(o)}
+		},
+		wideHead: []string{"RACK", "ORIGIN", "VERDICT", "REASON", "TOOK", "JOINED"},
+		wideCells: func(o api.Op) []string {
+			return []string{o.Rack, string(o.Origin), string(o.Verdict), o.Reason, took(o), o.Joined}
+		},
+	}
+}
+
+// opResult is the outcome, or where the operation is.
+func opResult(o api.Op) string {
+	switch {
+	case o.Outcome == "":
+		return cmp.Or(o.Phase, api.PhaseTaken)
+	case o.Already:
+		return string(o.Outcome) + " (already)"
+	default:
+		return string(o.Outcome)
+	}
+}
+
+func opDetail(o api.Op) string {
+	switch {
+	case o.SupersededBy != "":
+		return "by " + o.SupersededBy
+	case o.Outcome == "":
+		return o.AgentNote
+	default:
+		return cmp.Or(o.Detail, string(o.Why))
+	}
+}
+
+func took(o api.Op) string {
+	if o.StartedAt == nil || o.EndedAt == nil {
+		return ""
+	}
+	return o.EndedAt.Sub(*o.StartedAt).Round(10 * time.Millisecond).String()
+}
+
+func opCommand(d door) *cli.Command {
+	name := d.command + " op"
+	return &cli.Command{
+		Name: "op", Category: "look", Usage: "shows or cancels one operation",
+		Description: "By the ids that the power commands and rackpower ops print." + exitHelp,
+		Subcommands: []*cli.Command{
+			{
+				Name: "show", Usage: "shows all that is known of operations", ArgsUsage: "ID...", Flags: d.flags(), Action: d.with((*session).opShow),
+				Description: "An operation that has ended is shown with its outcome, however long ago its asker stopped waiting." + examples(name+" show 0198c2a1-…", name+" show ID -o json") + exitHelp,
+			},
+			{
+				Name: "cancel", Usage: "ends operations at their next safe point", ArgsUsage: "ID...", Action: d.with((*session).opCancel),
+				Flags: d.flags(&cli.StringFlag{Name: "reason", Usage: "`TEXT` for the audit trail"}),
+				Description: "A command that has left for a BMC is awaited; the operation ends before the next one. What has ended stays as it is." +
+					examples(name+" cancel ID", d.command+" ops @rack1 --outstanding -o name | xargs "+name+" cancel") + exitHelp,
+			},
+		},
+	}
+}
+
+func (s *session) opShow() error {
+	ids := s.c.Args().Slice()
+	found, err := s.client.QueryOps(s.ctx, api.QueryOps{IDs: ids})
+	if err != nil {
+		return err
+	}
+	known := map[string]bool{}
+	for _, op := range found.Ops {
+		known[op.ID] = true
+	}
+	for _, id := range ids {
+		if !known[id] {
+			return settings.Exit(settings.ExitUsage, "no operation %s is known", clean(id))
+		}
+	}
+	return s.showOps(found.Ops)
+}
+
+// showOps prints each operation in full.
+func (s *session) showOps(ops []api.Op) error {
+	if !s.people() {
+		return show(s.printer, s.opListing(ops))
+	}
+	for i, o := range ops {
+		if i > 0 {
+			s.say("")
+		}
+		s.details(
+			"id", o.ID, "node", o.Node, "action", string(o.Action), "asked by", o.AskedBy, "asked at", stamp(&o.AskedAt), "origin", string(o.Origin),
+			"reason", o.Reason, "boot", string(o.Boot), "grace", positive(o.Grace), "deadline", stamp(&o.Deadline), "verdict", string(o.Verdict),
+			"found", o.Says, "joined", o.Joined, "phase", o.Phase, "note", o.AgentNote, "started at", stamp(o.StartedAt), "ended at", stamp(o.EndedAt), "took", took(o),
+			"outcome", opResultFull(o), "why", string(o.Why), "detail", o.Detail, "superseded by", o.SupersededBy, "cancelled by", o.CancelBy,
+			"state", string(o.State), "commands sent", fmt.Sprint(o.Attempts),
+		)
+	}
+	return nil
+}
+
+func opResultFull(o api.Op) string {
+	if o.Outcome == "" {
+		return "pending"
+	}
+	return opResult(o)
+}
+
+func positive(d time.Duration) string {
+	if d <= 0 {
+		return ""
+	}
+	return d.String()
+}
+
+func (s *session) opCancel() error {
+	var ops []api.Op
+	for _, id := range s.c.Args().Slice() {
+		op, err := s.client.CancelOp(s.ctx, id, api.CancelOp{AskedBy: askedBy(), Reason: s.c.String("reason")})
+		if err != nil {
+			return err
+		}
+		ops = append(ops, op)
+	}
+	if !s.people() {
+		return show(s.printer, s.opListing(ops))
+	}
+	for _, o := range ops {
+		if o.Outcome != "" {
+			s.say("%s %s has ended: %s", o.Node, o.Action, clean(opResult(o)))
+		} else {
+			s.say("%s %s ends at its next safe point (%s)", o.Node, o.Action, clean(cmp.Or(o.Phase, api.PhaseTaken)))
+		}
+	}
+	return nil
+}

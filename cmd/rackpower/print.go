@@ -1,0 +1,275 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/urfave/cli/v2"
+	"go.yaml.in/yaml/v3"
+
+	"rackpower/cmd/settings"
+	"rackpower/power"
+	"rackpower/power/noderange"
+)
+
+var formats = []string{"table", "wide", "json", "jsonl", "yaml", "name"}
+
+func outputFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.StringFlag{Name: "output", Aliases: []string{"o"}, Value: "table", Usage: "print as `FORMAT`: " + strings.Join(formats, ", ")},
+		&cli.BoolFlag{Name: "no-color", Usage: "no colors (also NO_COLOR)"},
+		&cli.BoolFlag{Name: "quiet", Aliases: []string{"q"}, Usage: "print errors only"},
+	}
+}
+
+// printer writes results to stdout and what is beside them to stderr.
+type printer struct {
+	out, err io.Writer
+	format   string
+	color    bool
+	quiet    bool
+	now      func() time.Time
+}
+
+func newPrinter(c *cli.Context, more ...string) (printer, error) {
+	p := printer{out: c.App.Writer, err: c.App.ErrWriter, format: c.String("output"), quiet: c.Bool("quiet"), now: time.Now}
+	p.color = settings.IsTerminal(p.out) && !c.Bool("no-color") && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"
+	known := append(slices.Clone(formats), more...)
+	if !slices.Contains(known, p.format) {
+		return p, settings.Usage("-o: unknown format %q: want one of %s", p.format, strings.Join(known, ", "))
+	}
+	return p, nil
+}
+
+// people reports whether the output is for reading rather than for programs.
+func (p printer) people() bool { return p.format == "table" || p.format == "wide" }
+
+// listing is a result with its forms. Rows go out as they are for programs.
+type listing[T any] struct {
+	rows  []T
+	name  func(T) string // for -o name
+	fold  bool           // names are node names: one folded line
+	head  []string
+	cells func(T) []string
+	// wide columns follow the others under -o wide.
+	wideHead  []string
+	wideCells func(T) []string
+}
+
+// show prints a listing in the format asked for.
+func show[T any](p printer, l listing[T]) error {
+	if p.quiet {
+		return nil
+	}
+	if l.rows == nil {
+		l.rows = []T{}
+	}
+	switch p.format {
+	case "json":
+		return writeJSON(p.out, l.rows)
+	case "jsonl":
+		return writeLines(p.out, l.rows)
+	case "yaml":
+		return writeYAML(p.out, l.rows)
+	case "name":
+		return writeNames(p.out, l)
+	}
+	if len(l.rows) == 0 {
+		return nil
+	}
+	head := l.head
+	wide := p.format == "wide" && l.wideCells != nil
+	if wide {
+		head = append(slices.Clone(head), l.wideHead...)
+	}
+	table := [][]string{head}
+	for _, row := range l.rows {
+		cells := l.cells(row)
+		if wide {
+			cells = append(cells, l.wideCells(row)...)
+		}
+		table = append(table, cells)
+	}
+	return p.table(table)
+}
+
+func writeJSON(w io.Writer, rows any) error {
+	enc := json.NewEncoder(w)
+	enc.SetEscapeHTML(false)
+	enc.SetIndent("", "  ")
+	return enc.Encode(rows)
+}
+
+func writeLines[T any](w io.Writer, rows []T) error {
+	enc := json.NewEncoder(w)
+	enc.SetEscapeHTML(false)
+	for _, row := range rows {
+		if err := enc.Encode(row); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// writeYAML writes the same fields, in the same order, as JSON.
+func writeYAML(w io.Writer, rows any) error {
+	data, err := json.Marshal(rows)
+	if err != nil {
+		return err
+	}
+	var doc yaml.Node
+	if err := yaml.Unmarshal(data, &doc); err != nil {
+		return fmt.Errorf("cannot write YAML: %w", err)
+	}
+	blockStyle(&doc)
+	enc := yaml.NewEncoder(w)
+	enc.SetIndent(2)
+	if err := enc.Encode(&doc); err != nil {
+		return err
+	}
+	return enc.Close()
+}
+
+func blockStyle(n *yaml.Node) {
+	empty := len(n.Content) == 0 && n.Kind != yaml.ScalarNode
+	if !empty {
+		n.Style = 0
+	}
+	if n.Kind == yaml.ScalarNode && n.Tag == "!!str" {
+		n.SetString(n.Value)
+	}
+	for _, child := range n.Content {
+		blockStyle(child)
+	}
+}
+
+func writeNames[T any](w io.Writer, l listing[T]) error {
+	names := make([]string, len(l.rows))
+	for i, row := range l.rows {
+		names[i] = clean(l.name(row))
+	}
+	if l.fold && len(names) > 0 {
+		names = []string{noderange.Fold(names)}
+	}
+	for _, name := range names {
+		if _, err := fmt.Fprintln(w, name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// table writes aligned columns; empty columns are left out.
+func (p printer) table(rows [][]string) error {
+	width := make([]int, len(rows[0]))
+	for _, row := range rows[1:] {
+		for i := range row {
+			row[i] = clean(row[i])
+			width[i] = max(width[i], utf8.RuneCountInString(row[i]))
+		}
+	}
+	var buf bytes.Buffer
+	for r, row := range rows {
+		line := ""
+		for i, cell := range row {
+			if width[i] == 0 {
+				continue
+			}
+			pad := max(width[i], utf8.RuneCountInString(rows[0][i])) - utf8.RuneCountInString(cell)
+			if r > 0 {
+				cell = p.paint(cell)
+			}
+			line += cell + strings.Repeat(" ", pad+2)
+		}
+		buf.WriteString(strings.TrimRight(line, " ") + "\n")
+	}
+	_, err := p.out.Write(buf.Bytes())
+	return err
+}
+
+// details writes one thing as "key: value" lines.
+func (p printer) details(pairs ...string) {
+	if p.quiet {
+		return
+	}
+	for i := 0; i+1 < len(pairs); i += 2 {
+		if pairs[i+1] != "" {
+			fmt.Fprintf(p.out, "%-14s %s\n", pairs[i]+":", p.paint(clean(pairs[i+1])))
+		}
+	}
+}
+
+var colors = map[string]string{
+	"on": "32", "succeeded": "32", "alive": "32", "off": "2", "failed": "31", "expired": "31", "indeterminate": "31",
+	"refused": "33", "drift": "33", "unreachable": "31", "auth-failed": "31", "away": "31",
+}
+
+// paint colors a cell by its first word.
+func (p printer) paint(cell string) string {
+	if !p.color {
+		return cell
+	}
+	word, _, _ := strings.Cut(cell, " ")
+	code, ok := colors[strings.TrimRight(word, ":,")]
+	if !ok {
+		return cell
+	}
+	return "\x1b[" + code + "m" + cell + "\x1b[0m"
+}
+
+// say prints a line for people; programs find the same in fields.
+func (p printer) say(format string, args ...any) {
+	if !p.quiet && p.people() {
+		fmt.Fprintf(p.out, format+"\n", args...)
+	}
+}
+
+// warn prints a line on stderr, whatever the format.
+func (p printer) warn(format string, args ...any) { fmt.Fprintf(p.err, format+"\n", args...) }
+
+// clean makes what terminals would obey visible: text from BMCs, operators and
+// files reaches the tables.
+func clean(s string) string {
+	bad := func(r rune) bool { return !unicode.IsPrint(r) && r != ' ' }
+	if strings.IndexFunc(s, bad) < 0 && utf8.ValidString(s) {
+		return s
+	}
+	var b strings.Builder
+	for i, r := range s {
+		switch {
+		case r == utf8.RuneError && !strings.HasPrefix(s[i:], "\uFFFD"):
+			fmt.Fprintf(&b, "\\x%02x", s[i])
+		case bad(r):
+			quoted := strconv.QuoteRuneToASCII(r)
+			b.WriteString(quoted[1 : len(quoted)-1])
+		default:
+			b.WriteRune(r)
+		}
+	}
+	return b.String()
+}
+
+// age writes how long ago something was, "" for never.
+func (p printer) age(t *time.Time) string {
+	if t == nil || t.IsZero() {
+		return ""
+	}
+	return power.Ago(p.now().Sub(*t))
+}
+
+// stamp writes a time as it stands in JSON.
+func stamp(t *time.Time) string {
+	if t == nil || t.IsZero() {
+		return ""
+	}
+	return t.Format(time.RFC3339)
+}

@@ -1,0 +1,146 @@
+package main
+
+import (
+	"cmp"
+	"fmt"
+	"time"
+
+	"rackpower/central/api"
+	"rackpower/power"
+	"rackpower/power/noderange"
+)
+
+// result is what a power command prints for one node. The first seven fields are
+// what programs may count on.
+type result struct {
+	Node     string        `json:"node"`
+	ID       string        `json:"id"` // of the operation that was joined, if one was
+	Verdict  power.Verdict `json:"verdict"`
+	Outcome  power.Outcome `json:"outcome"` // empty: pending
+	State    power.State   `json:"state"`
+	Detail   string        `json:"detail"`
+	WaitedMS int64         `json:"waited_ms"`
+
+	Request   string       `json:"request"` // this request's own id
+	Phase     string       `json:"phase"`
+	Why       power.Reason `json:"why,omitempty"`
+	Says      string       `json:"says,omitempty"`
+	Already   bool         `json:"already,omitempty"`
+	AgentNote string       `json:"agent_note,omitempty"`
+}
+
+func (f *following) result(row *followed) result {
+	op := row.op
+	waited := row.waited
+	if !row.met {
+		waited = f.s.now().Sub(f.began)
+	}
+	return result{
+		Node: op.Node, ID: cmp.Or(op.Joined, op.ID), Verdict: op.Verdict, Outcome: op.Outcome, State: cmp.Or(op.State, power.Unknown), Detail: op.Detail,
+		WaitedMS: max(waited, 0).Round(time.Millisecond).Milliseconds(), Request: op.ID, Phase: op.Phase, Why: op.Why, Says: op.Says,
+		Already: op.Already, AgentNote: op.AgentNote,
+	}
+}
+
+// print writes the results: one object a node for programs, folded lines for
+// people.
+func (f *following) print() error {
+	if f.s.quiet {
+		return nil
+	}
+	if f.s.format == "table" {
+		f.groups(func(nodes []string, text string) {
+			fmt.Fprintf(f.s.out, "%s %s\n", noderange.Fold(nodes), f.s.paint(clean(text)))
+		})
+		return nil
+	}
+	l := listing[result]{name: func(r result) string { return r.Node }, fold: true}
+	for _, row := range f.rows {
+		l.rows = append(l.rows, f.result(row))
+	}
+	l.head = []string{"NODE", "ID", "VERDICT", "OUTCOME", "STATE", "WAITED", "DETAIL"}
+	l.cells = func(r result) []string {
+		waited := (time.Duration(r.WaitedMS) * time.Millisecond).Round(100 * time.Millisecond).String()
+		return []string{r.Node, r.ID, string(r.Verdict), cmp.Or(string(r.Outcome), "pending"), string(r.State), waited, cmp.Or(r.Detail, r.Says)}
+	}
+	return show(f.s.printer, l)
+}
+
+// groups hands out the nodes whose results read the same, in the order of the
+// first of each.
+func (f *following) groups(each func(nodes []string, text string)) {
+	groups := map[string][]string{}
+	var order []string
+	for _, row := range f.rows {
+		text := f.order.words(row.op)
+		if groups[text] == nil {
+			order = append(order, text)
+		}
+		groups[text] = append(groups[text], row.op.Node)
+	}
+	for _, text := range order {
+		each(groups[text], text)
+	}
+}
+
+// words says in a few words how a request stands.
+func (o order) words(op api.Op) string {
+	switch op.Outcome {
+	case power.Succeeded:
+		text := string(op.Outcome)
+		if op.Action.Final() != power.Unknown {
+			text = string(cmp.Or(op.State, op.Action.Final()))
+		}
+		if op.Already {
+			text += " (already)"
+		}
+		return text
+	case "":
+		return o.standing(op)
+	}
+	text := string(op.Outcome)
+	if op.SupersededBy != "" {
+		text += " by " + op.SupersededBy
+	}
+	return text + ": " + cmp.Or(op.Detail, op.Says, string(op.Why), "no reason given")
+}
+
+// standing says where an operation without an outcome is.
+func (o order) standing(op api.Op) string {
+	phase := cmp.Or(op.Phase, api.PhaseTaken)
+	switch {
+	case !o.meets(op):
+		return "pending: " + phase
+	case phase == api.PhaseTaken:
+		return "taken"
+	default:
+		return "accepted, " + phase
+	}
+}
+
+// tellDryRun prints what would happen.
+func (f *following) tellDryRun() error {
+	if f.s.people() && !f.s.quiet {
+		groups := map[string][]string{}
+		var order []string
+		for _, row := range f.rows {
+			text := cmp.Or(row.op.Says, row.op.Detail, string(row.op.Verdict))
+			if row.op.AgentNote != "" {
+				text += "; " + row.op.AgentNote
+			}
+			if groups[text] == nil {
+				order = append(order, text)
+			}
+			groups[text] = append(groups[text], row.op.Node)
+		}
+		for _, text := range order {
+			f.s.say("%s would %s: %s", noderange.Fold(groups[text]), f.order.action, clean(text))
+		}
+	} else if err := f.print(); err != nil {
+		return err
+	}
+	for _, row := range f.rows {
+		row.met = true
+	}
+	return f.verdict()
+}

@@ -1,0 +1,155 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"rackpower/central/api"
+	"rackpower/cmd/settings"
+	"rackpower/power/noderange"
+)
+
+// door says whom a command asks. Central and an agent's own socket speak the same
+// language, so the commands are the same.
+type door struct {
+	who     string // "central", "agent"
+	command string // what precedes the command's name: "rackpower", "rackpower local"
+	flag    string // that names the address
+	env     string
+	usage   string
+	initial string
+	hint    string // what to do when nobody answers
+}
+
+var (
+	atCentral = door{
+		who: "central", command: "rackpower", flag: "central", initial: "unix:///run/rackpower/central.sock", usage: "`URL` of central: unix:///path or https://host:port",
+		hint: "is rackpower-central running there? name another address with --central or RACKPOWER_CENTRAL",
+	}
+	atAgent = door{
+		who: "the agent", command: "rackpower local", flag: "socket", initial: "/run/rackpower/agent.sock", usage: "`PATH` of the agent's own socket",
+		hint: "is rackpower agent running there? name another socket with --socket or RACKPOWER_SOCKET",
+	}
+)
+
+// flags are those of the address and of the output.
+func (d door) flags(more ...cli.Flag) []cli.Flag {
+	return append(more, append([]cli.Flag{&cli.StringFlag{Name: d.flag, Value: d.initial, Usage: d.usage}}, outputFlags()...)...)
+}
+
+// session is one command at work.
+type session struct {
+	c      *cli.Context
+	ctx    context.Context
+	door   door
+	client *api.Client
+	printer
+}
+
+// open makes the session of a command; nothing is sent yet.
+func (d door) open(c *cli.Context) (*session, error) {
+	p, err := newPrinter(c)
+	if err != nil {
+		return nil, err
+	}
+	target := c.String(d.flag)
+	if d.flag == "socket" && !strings.Contains(target, "://") {
+		target = "unix://" + target
+	}
+	client, err := api.NewClient(target)
+	if err != nil {
+		return nil, settings.Usage("--%s: %v", d.flag, err)
+	}
+	return &session{c: c, ctx: c.Context, door: d, client: client, printer: p}, nil
+}
+
+// with opens a session around an action.
+func (d door) with(do func(*session) error) cli.ActionFunc {
+	return func(c *cli.Context) error {
+		s, err := d.open(c)
+		if err != nil {
+			return err
+		}
+		defer s.client.Close()
+		return s.explain(do(s))
+	}
+}
+
+// explain gives the errors of the API the exit statuses that they have for people.
+func (s *session) explain(err error) error {
+	var p *api.Problem
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, api.ErrUnreachable):
+		return settings.Exit(settings.ExitUnreachable, "%s at %v; %s", s.door.who, err, s.door.hint)
+	case errors.Is(err, context.Canceled):
+		return settings.Exit(settings.ExitFailed, "interrupted")
+	case !errors.As(err, &p):
+		return err
+	}
+	code := settings.ExitFailed
+	switch p.Code {
+	case api.CodeBadRequest, api.CodeNotFound, api.CodeExists:
+		code = settings.ExitUsage
+	case api.CodeBusy, api.CodeRefused:
+		code = settings.ExitRefused
+	case api.CodeUnavailable:
+		code = settings.ExitUnreachable
+	}
+	return settings.Exit(code, "%s", clean(p.Detail))
+}
+
+// selection is the expression that the operands are together; "" when there are none.
+// An operand that is empty is an error: it may be a variable that was not set, and
+// would mean every node.
+func selection(operands []string) (string, error) {
+	if slices.ContainsFunc(operands, func(s string) bool { return strings.TrimSpace(s) == "" }) {
+		return "", settings.Usage("NODES is empty; say all if you mean every node")
+	}
+	return strings.Join(operands, ","), nil
+}
+
+// nodes has the expression evaluated where the nodes are known.
+func (s *session) nodes(operands []string) ([]api.Node, error) {
+	expr, err := selection(operands)
+	if err != nil {
+		return nil, err
+	}
+	nodes, err := s.client.Nodes(s.ctx, cmp.Or(expr, "all"))
+	if err != nil {
+		return nil, err
+	}
+	if len(nodes) == 0 && expr != "" {
+		return nil, settings.Exit(settings.ExitUsage, "no node matches %q", expr)
+	}
+	slices.SortFunc(nodes, func(a, b api.Node) int { return noderange.Compare(a.Name, b.Name) })
+	return nodes, nil
+}
+
+func namesOf(nodes []api.Node) []string {
+	names := make([]string, len(nodes))
+	for i, n := range nodes {
+		names[i] = n.Name
+	}
+	return names
+}
+
+// askedBy is who the trail will show.
+func askedBy() string {
+	return cmp.Or(os.Getenv("RACKPOWER_ASKED_BY"), os.Getenv("SUDO_USER"), os.Getenv("USER"), fmt.Sprintf("uid %d", os.Getuid()))
+}
+
+func plural(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}

@@ -1,0 +1,74 @@
+package main
+
+import (
+	"net/netip"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"rackpower/cmd/settings"
+	"rackpower/power"
+	"rackpower/power/bmcsim"
+	"rackpower/power/noderange"
+)
+
+func simCommand() *cli.Command {
+	return &cli.Command{
+		Name: "sim", Category: "daemons and tools", Usage: "simulates BMCs that speak IPMI v2.0", Action: runSim,
+		Description: "BMC i listens on the i-th address from --listen on. Until interrupted." +
+			examples("rackpower sim --count 40", "rackpower sim --count 4 --listen 127.0.20.1 --names r1n[01-04] --control 127.0.0.1:8623") + exitHelp,
+		Flags: append([]cli.Flag{
+			&cli.IntFlag{Name: "count", Value: 40, Usage: "`NUMBER` of BMCs"},
+			&cli.StringFlag{Name: "listen", Value: "127.0.20.1", Usage: "`ADDRESS` of the first"},
+			&cli.IntFlag{Name: "port", Value: power.DefaultIPMIPort, Usage: "UDP `PORT` of each"},
+			&cli.BoolFlag{Name: "same-address", Usage: "put all on one address, at ports from --port on"},
+			&cli.StringFlag{Name: "user", Value: bmcsim.DefaultUser, Usage: "`NAME` of the administrator of each"},
+			&cli.StringFlag{Name: "password-file", Usage: "the first line of `FILE` is the password", DefaultText: string(bmcsim.DefaultPassword)},
+			&cli.DurationFlag{Name: "on-after", Value: 2 * time.Second, Usage: "show on this `LONG` after the command"},
+			&cli.DurationFlag{Name: "off-after", Value: 3 * time.Second, Usage: "show off this `LONG` after the command"},
+			&cli.Int64Flag{Name: "seed", Usage: "`NUMBER` that makes what is random repeatable"},
+			&cli.StringFlag{Name: "names", Usage: "names of the BMCs, as a `RANGE`"},
+			&cli.StringFlag{Name: "log", Usage: "append every command that arrives to `FILE`"},
+			&cli.StringFlag{Name: "state", Usage: "keep the power of the nodes in `FILE`"},
+			&cli.StringFlag{Name: "control", Usage: "`ADDRESS` or socket to watch and to break the BMCs from"},
+		}, settings.LogFlags()...),
+	}
+}
+
+func runSim(c *cli.Context) error {
+	logger, err := settings.Logger(c)
+	if err != nil {
+		return err
+	}
+	first, err := netip.ParseAddr(c.String("listen"))
+	if err != nil {
+		return settings.Usage("--listen: %q is not an address", c.String("listen"))
+	}
+	cfg := bmcsim.Config{
+		Count: c.Int("count"), Listen: first, Port: c.Int("port"), SameAddress: c.Bool("same-address"), User: c.String("user"),
+		OnAfter: c.Duration("on-after"), OffAfter: c.Duration("off-after"), Seed: c.Int64("seed"),
+		LogFile: c.String("log"), StateFile: c.String("state"), Control: c.String("control"), Logger: logger,
+	}
+	if file := c.String("password-file"); file != "" {
+		s := &session{c: c, ctx: c.Context, printer: printer{out: c.App.Writer, err: c.App.ErrWriter}}
+		password, err := s.password(file)
+		if err != nil {
+			return err
+		}
+		cfg.Password = power.Secret(password)
+	}
+	if pattern := c.String("names"); pattern != "" {
+		names, err := noderange.Expand(pattern)
+		if err != nil {
+			return settings.Usage("--names: %v", err)
+		}
+		if len(names) != cfg.Count {
+			return settings.Usage("--names: %s for %d BMCs", plural(len(names), "name"), cfg.Count)
+		}
+		cfg.Names = func(i int) string { return names[i] }
+	}
+	if err := cfg.Validate(); err != nil {
+		return settings.Usage("%v", err)
+	}
+	return bmcsim.Run(c.Context, cfg, c.App.Writer)
+}

@@ -1,0 +1,225 @@
+package main
+
+import (
+	"cmp"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"rackpower/central/api"
+	"rackpower/cmd/settings"
+	"rackpower/power"
+	"rackpower/power/noderange"
+)
+
+func statusCommand(d door) *cli.Command {
+	name := d.command + " status"
+	return &cli.Command{
+		Name: "status", Category: "look", Usage: "shows the power of nodes", ArgsUsage: "[NODES...]",
+		Description: "The state is what was last read, with its age; --fresh reads now. A node is in drift when its state is not\n" +
+			"the desired one and nothing is outstanding that would mend it, pending when something is." + nodesHelp +
+			examples(name+" @rack1", name+" @state:on -o name", name+" r1n[01-40] --fresh -o json", name+" --watch") + exitHelp,
+		Flags: d.flags(
+			&cli.BoolFlag{Name: "fresh", Usage: "have the nodes read now"},
+			&cli.DurationFlag{Name: "timeout", Value: 15 * time.Second, Usage: "with --fresh: wait at most this `LONG` (up to 60s)"},
+			&cli.BoolFlag{Name: "watch", Aliases: []string{"w"}, Usage: "go on and show what changes, until interrupted"},
+			&cli.DurationFlag{Name: "interval", Value: 2 * time.Second, Usage: "with --watch: look every `LONG`"},
+		),
+		Action: d.with((*session).status),
+	}
+}
+
+func (s *session) status() error {
+	nodes, err := s.nodes(s.c.Args().Slice())
+	if err != nil {
+		return err
+	}
+	var unread []string
+	if s.c.Bool("fresh") && len(nodes) > 0 {
+		if nodes, unread, err = s.readNow(nodes); err != nil {
+			return err
+		}
+	}
+	if s.c.Bool("watch") {
+		return s.watch(nodes)
+	}
+	if err := s.showNodes(nodes); err != nil {
+		return err
+	}
+	if len(unread) > 0 {
+		return settings.Exit(settings.ExitFailed, "%s could not be read now: %s", plural(len(unread), "node"), strings.Join(unread, ", "))
+	}
+	return nil
+}
+
+func (s *session) showNodes(nodes []api.Node) error {
+	if len(nodes) == 0 {
+		s.say("no nodes are known yet (rackpower node add, rackpower node import)")
+	}
+	return show(s.printer, s.nodeListing(nodes))
+}
+
+// readNow has nodes read and names those that were not, with the reason.
+func (s *session) readNow(before []api.Node) (nodes []api.Node, unread []string, err error) {
+	seen := map[string]time.Time{}
+	for _, n := range before {
+		if n.ObservedAt != nil {
+			seen[n.Name] = *n.ObservedAt
+		}
+	}
+	s.progress("reading %s", plural(len(before), "node"))
+	defer s.clearProgress()
+	wait := min(max(s.c.Duration("timeout"), time.Second), time.Minute)
+	if nodes, err = s.client.ReadNodes(s.ctx, api.ReadNodes{Names: namesOf(before), Wait: wait}); err != nil {
+		return nil, nil, err
+	}
+	why := map[string][]string{}
+	var order []string
+	for _, n := range nodes {
+		reason := string(n.Reach)
+		switch {
+		case n.Reach != power.ReachOK:
+		case n.ObservedAt == nil || n.ObservedAt.Equal(seen[n.Name]):
+			reason = cmp.Or(n.AgentAge, "no answer in time")
+			if reason == "alive" {
+				reason = "no answer in time"
+			}
+		default:
+			continue
+		}
+		if why[reason] == nil {
+			order = append(order, reason)
+		}
+		why[reason] = append(why[reason], n.Name)
+	}
+	for _, reason := range order {
+		unread = append(unread, fmt.Sprintf("%s %s", noderange.Fold(why[reason]), clean(reason)))
+	}
+	return nodes, unread, nil
+}
+
+func (s *session) nodeListing(nodes []api.Node) listing[api.Node] {
+	return listing[api.Node]{
+		rows: nodes, name: func(n api.Node) string { return n.Name }, fold: true,
+		head: []string{"NODE", "STATE", "AGE", "REACH", "STATUS", "DESIRED", "DRIFT", "OPERATION"},
+		cells: func(n api.Node) []string {
+			return []string{n.Name, stateCell(n), cmp.Or(s.age(n.ObservedAt), "never"), reachCell(n), string(n.Status), desiredCell(n), driftCell(n), s.opCell(n)}
+		},
+		wideHead: []string{"RACK", "AGENT", "DOMAIN", "BMC"},
+		wideCells: func(n api.Node) []string {
+			agent := n.Agent
+			if n.AgentAge != "" && n.AgentAge != "alive" {
+				agent += " (" + n.AgentAge + ")"
+			}
+			return []string{n.Rack, agent, n.Domain, n.BMC}
+		},
+	}
+}
+
+func stateCell(n api.Node) string {
+	if n.Stale && n.State != power.Unknown {
+		return string(n.State) + " (stale)"
+	}
+	return string(n.State)
+}
+
+func reachCell(n api.Node) string {
+	if n.Reach == power.ReachOK {
+		return ""
+	}
+	return string(n.Reach)
+}
+
+func desiredCell(n api.Node) string {
+	if n.Hold != nil {
+		return fmt.Sprintf("%s (held by %s)", n.Desired, n.Hold.By)
+	}
+	return string(n.Desired)
+}
+
+// driftCell is the difference between what is desired and what was seen.
+func driftCell(n api.Node) string {
+	switch {
+	case n.Fault != "":
+		return "fault: " + n.Fault
+	case n.Drift:
+		return "drift"
+	case n.Op != nil && n.Op.Action.Final() != power.Unknown && n.Op.Action.Final() != n.State:
+		return "pending"
+	default:
+		return ""
+	}
+}
+
+func (s *session) opCell(n api.Node) string {
+	if n.Op == nil {
+		return ""
+	}
+	text := fmt.Sprintf("%s (asked by %s, %s ago) %s", n.Op.Action, n.Op.AskedBy, s.age(&n.Op.AskedAt), n.Op.Phase)
+	if n.Waiting > 0 {
+		text += fmt.Sprintf(", %d more", n.Waiting)
+	}
+	return text
+}
+
+// watch shows nodes again and again: the whole table on a terminal, otherwise what
+// has changed.
+func (s *session) watch(nodes []api.Node) error {
+	interval := max(s.c.Duration("interval"), 100*time.Millisecond)
+	screen := s.people() && settings.IsTerminal(s.out)
+	shown := map[string]string{}
+	reachable := true
+	for {
+		if screen {
+			fmt.Fprint(s.out, "\x1b[H\x1b[2J")
+			if err := s.showNodes(nodes); err != nil {
+				return err
+			}
+		} else if err := s.showChanged(nodes, shown); err != nil {
+			return err
+		}
+		if pause(s.ctx, interval) != nil {
+			return nil // being interrupted is how it ends
+		}
+		now, err := s.nodes(s.c.Args().Slice())
+		switch {
+		case s.ctx.Err() != nil:
+			return nil
+		case lost(err):
+			if reachable {
+				s.warn("%v; trying again", s.explain(err))
+			}
+			reachable = false
+		case err != nil:
+			return err
+		default:
+			nodes, reachable = now, true
+		}
+	}
+}
+
+// showChanged prints the nodes that differ from what was shown of them before.
+func (s *session) showChanged(nodes []api.Node, shown map[string]string) error {
+	var changed []api.Node
+	for _, n := range nodes {
+		op := ""
+		if n.Op != nil {
+			op = n.Op.ID + n.Op.Phase
+		}
+		now := fmt.Sprint(n.State, n.Reach, n.Stale, n.Status, n.Desired, n.Drift, n.Fault, op, n.AgentAge)
+		if shown[n.Name] != now {
+			shown[n.Name] = now
+			changed = append(changed, n)
+		}
+	}
+	if len(changed) == 0 {
+		return nil
+	}
+	p := s.printer
+	if p.format == "json" {
+		p.format = "jsonl" // one array could never end
+	}
+	return show(p, s.nodeListing(changed))
+}

@@ -1,0 +1,155 @@
+package main
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/urfave/cli/v2"
+
+	"rackpower/central/api"
+	"rackpower/cmd/settings"
+	"rackpower/power"
+)
+
+// What a power command waits for.
+const (
+	waitVerified = "verified" // its outcome
+	waitAccepted = "accepted" // the agent's word on it
+	waitNone     = "none"     // that it is taken
+)
+
+var actionUsage = map[power.Action]string{
+	power.ActOn:       "turns nodes on",
+	power.ActOff:      "turns nodes off, hard",
+	power.ActSoftOff:  "has the systems shut down, and turns nodes off that did not within the grace",
+	power.ActCycle:    "turns nodes off, sees them off, and turns them on",
+	power.ActReset:    "resets nodes that are on, hard, without cutting power",
+	power.ActDiag:     "sends a diagnostic interrupt (NMI) to nodes that are on",
+	power.ActBMCReset: "restarts the BMCs; the nodes go on",
+}
+
+// powerCommand makes the command of an action.
+func powerCommand(action power.Action, d door) *cli.Command {
+	flags := []cli.Flag{
+		&cli.StringFlag{Name: "wait", Value: waitVerified, Usage: "wait until `WHAT`: verified (the power was read), accepted (by the agent), none (taken)"},
+		&cli.DurationFlag{Name: "timeout", Usage: "wait at most this `LONG`; the operations go on", DefaultText: waitDefault(action)},
+		&cli.DurationFlag{Name: "deadline", Usage: "let operations expire that have not ended after this `LONG`", DefaultText: waitDefault(action)},
+		&cli.StringFlag{Name: "if-busy", Value: string(power.Supersede), Usage: "if something else is outstanding, `DO`: supersede, queue or refuse"},
+		&cli.StringFlag{Name: "reason", Usage: "`TEXT` for the audit trail"},
+		&cli.BoolFlag{Name: "dry-run", Usage: "say what would happen, do nothing"},
+		&cli.BoolFlag{Name: "yes", Aliases: []string{"y"}, Usage: "do not ask, however many nodes lose power"},
+	}
+	if action.Boots() {
+		flags = append(flags, &cli.StringFlag{Name: "boot", Usage: "boot from `DEVICE` once: pxe, disk, cdrom, bios"})
+	}
+	if action == power.ActSoftOff {
+		flags = append(flags,
+			&cli.DurationFlag{Name: "grace", Value: power.DefaultGrace, Usage: "turn off hard what is not down after this `LONG`"},
+			&cli.BoolFlag{Name: "no-escalate", Usage: "never turn off hard"},
+		)
+	}
+	name := d.command + " " + string(action)
+	return &cli.Command{
+		Name: string(action), Usage: actionUsage[action], ArgsUsage: "NODES...", Category: "power", Flags: d.flags(flags...),
+		Description: verbDescription(action) + nodesHelp +
+			examples(name+" r1n[01-40]", name+" @rack1 '!r1n07' --reason \"feed B\" --yes", name+" r1n01 --wait accepted -o json") + exitHelp,
+		Action: d.with(func(s *session) error { return s.power(action) }),
+	}
+}
+
+func verbDescription(action power.Action) string {
+	text := "Each node gets one operation. What is outstanding on a node already is joined, followed or superseded,\n" +
+		"and the answer says so. --timeout bounds the waiting only: rackpower op show ID tells the rest."
+	if action.CutsPower() {
+		text += fmt.Sprintf("\nIf more than %d nodes would lose power it asks first; without a terminal it wants --yes.", confirmAbove)
+	}
+	return text
+}
+
+func waitDefault(action power.Action) string {
+	if action == power.ActSoftOff {
+		return "15m, or the grace and 5m"
+	}
+	return strings.TrimSuffix(action.Deadline(0).String(), "0s")
+}
+
+// order is a power command as asked for.
+type order struct {
+	action    power.Action
+	wait      string
+	timeout   time.Duration
+	dryRun    bool
+	confirmed bool
+	request   api.OpRequest // what is the same for all nodes
+}
+
+// waitSlack lets an operation's own deadline be seen before the waiting ends.
+const waitSlack = 5 * time.Second
+
+func (s *session) order(action power.Action) (order, error) {
+	c := s.c
+	o := order{action: action, wait: c.String("wait"), dryRun: c.Bool("dry-run"), confirmed: c.Bool("yes")}
+	if !slices.Contains([]string{waitVerified, waitAccepted, waitNone}, o.wait) {
+		return o, settings.Usage("--wait: unknown %q: want %s, %s or %s", o.wait, waitVerified, waitAccepted, waitNone)
+	}
+	o.request = api.OpRequest{
+		Action: action, IfBusy: power.IfBusy(c.String("if-busy")), Boot: power.BootDevice(c.String("boot")), NoEscalate: c.Bool("no-escalate"),
+		Deadline: c.Duration("deadline"), Reason: c.String("reason"), AskedBy: askedBy(),
+	}
+	if action == power.ActSoftOff {
+		o.request.Grace = c.Duration("grace")
+	}
+	op := power.Op{ID: "-", Node: "-", Action: action, IfBusy: o.request.IfBusy, Boot: o.request.Boot, Grace: o.request.Grace, NoEscalate: o.request.NoEscalate}
+	if err := op.Validate(); err != nil {
+		return o, settings.Usage("%v", err)
+	}
+	switch {
+	case c.IsSet("timeout"):
+		o.timeout = c.Duration("timeout")
+	case o.request.Deadline > 0:
+		o.timeout = o.request.Deadline + waitSlack
+	default:
+		o.timeout = action.Deadline(o.request.Grace) + waitSlack
+	}
+	return o, nil
+}
+
+// power carries out a power command from its selection to its last line.
+func (s *session) power(action power.Action) error {
+	o, err := s.order(action)
+	if err != nil {
+		return err
+	}
+	nodes, err := s.nodes(s.c.Args().Slice())
+	if err != nil {
+		return err
+	}
+	if action.CutsPower() && !o.dryRun {
+		if o.confirmed, err = s.confirm(losing(nodes), o.confirmed); err != nil {
+			return err
+		}
+	}
+	reqs := make([]api.OpRequest, len(nodes))
+	for i, n := range nodes {
+		reqs[i] = o.request
+		reqs[i].Node, reqs[i].Confirmed = n.Name, o.confirmed
+		reqs[i].ID = uuid.Must(uuid.NewV7()).String()
+	}
+	began := s.now()
+	ops, err := s.ask(api.AskOps{Ops: reqs, DryRun: o.dryRun})
+	if err != nil {
+		return err
+	}
+	if len(ops) != len(reqs) {
+		return fmt.Errorf("%s answered %d of %d requests", s.door.who, len(ops), len(reqs))
+	}
+	f := newFollowing(s, o, ops, began)
+	if o.dryRun {
+		return f.tellDryRun()
+	}
+	interrupted := f.follow()
+	return f.finish(interrupted)
+}

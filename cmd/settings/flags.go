@@ -1,0 +1,111 @@
+package settings
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v2"
+)
+
+// Env is the environment variable of a flag.
+func Env(flag string) string {
+	return "RACKPOWER_" + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
+}
+
+// configFlag names the file. Every command has it.
+const configFlag = "config"
+
+// valued reports whether a flag takes a value.
+func valued(f cli.Flag) bool {
+	d, ok := f.(cli.DocGenerationFlag)
+	return ok && d.TakesValue()
+}
+
+func repeatable(f cli.Flag) bool {
+	_, ok := f.(*cli.StringSliceFlag)
+	return ok
+}
+
+func required(f cli.Flag) bool {
+	r, ok := f.(cli.RequiredFlag)
+	return ok && r.IsRequired()
+}
+
+// check says what is wrong with a flag's value, "" if nothing is.
+func check(f cli.Flag, text string) string {
+	var err error
+	want := ""
+	switch f.(type) {
+	case *cli.BoolFlag:
+		_, err = strconv.ParseBool(text)
+		want = "true or false"
+	case *cli.IntFlag, *cli.Int64Flag:
+		_, err = strconv.ParseInt(text, 0, 64)
+		want = "a whole number"
+	case *cli.UintFlag, *cli.Uint64Flag:
+		_, err = strconv.ParseUint(text, 0, 64)
+		want = "a whole number, not negative"
+	case *cli.Float64Flag:
+		_, err = strconv.ParseFloat(text, 64)
+		want = "a number"
+	case *cli.DurationFlag:
+		var d time.Duration
+		d, err = time.ParseDuration(text)
+		if err == nil && d < 0 {
+			return fmt.Sprintf("%q is negative", text)
+		}
+		want = "a duration such as 90s, 5m or 1h30m"
+	}
+	if err != nil {
+		return fmt.Sprintf("%q is not %s", text, want)
+	}
+	return ""
+}
+
+// find returns the flag of that name or alias, nil if there is none.
+func find(flags []cli.Flag, name string) cli.Flag {
+	for _, f := range flags {
+		if slices.Contains(f.Names(), name) {
+			return f
+		}
+	}
+	return nil
+}
+
+// nameOf is the long name of a flag, by which file and environment know it.
+func nameOf(f cli.Flag) string { return f.Names()[0] }
+
+func longNames(flags []cli.Flag) []string {
+	var list []string
+	for _, f := range flags {
+		list = append(list, nameOf(f))
+	}
+	return list
+}
+
+// dashed writes a flag's name as it is typed.
+func dashed(name string) string {
+	if len(name) == 1 {
+		return "-" + name
+	}
+	return "--" + name
+}
+
+// leaves lists all commands that can be run, with their full names.
+func leaves(app *cli.App) map[string]*cli.Command {
+	all := map[string]*cli.Command{}
+	var walk func(prefix string, list []*cli.Command)
+	walk = func(prefix string, list []*cli.Command) {
+		for _, c := range list {
+			if len(c.Subcommands) == 0 {
+				all[prefix+c.Name] = c
+			}
+			walk(prefix+c.Name+" ", c.Subcommands)
+		}
+	}
+	walk("", app.Commands)
+	return all
+}

@@ -1,0 +1,47 @@
+package settings
+
+import (
+	"io"
+	"log/slog"
+	"os"
+
+	"github.com/urfave/cli/v2"
+	"golang.org/x/term"
+)
+
+// LogFlags are the flags that Logger reads. Each call makes new ones.
+func LogFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.StringFlag{Name: "log-level", Value: "info", Usage: "log from `LEVEL` on: debug, info, warn, error"},
+		&cli.StringFlag{Name: "log-format", Value: "auto", Usage: "`FORMAT` of the log: text, json, or auto (text on a terminal)"},
+	}
+}
+
+// Logger makes the log of a daemon on the app's ErrWriter.
+func Logger(c *cli.Context) (*slog.Logger, error) {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(c.String("log-level"))); err != nil {
+		return nil, Usage("--log-level: unknown level %q: want debug, info, warn or error", c.String("log-level"))
+	}
+	text := IsTerminal(c.App.ErrWriter)
+	switch c.String("log-format") {
+	case "auto":
+	case "text":
+		text = true
+	case "json":
+		text = false
+	default:
+		return nil, Usage("--log-format: unknown format %q: want text, json or auto", c.String("log-format"))
+	}
+	options := &slog.HandlerOptions{Level: level}
+	if text {
+		return slog.New(slog.NewTextHandler(c.App.ErrWriter, options)), nil
+	}
+	return slog.New(slog.NewJSONHandler(c.App.ErrWriter, options)), nil
+}
+
+// IsTerminal reports whether what is written there is seen on a terminal.
+func IsTerminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd()))
+}

@@ -1,0 +1,112 @@
+package settings
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+
+	"github.com/urfave/cli/v2"
+)
+
+// Run runs a command line (os.Args) until it has ended or SIGINT or SIGTERM ends
+// the context of its command, and returns the exit status. What went wrong is
+// said in one line on app.ErrWriter. A second signal ends the process at once.
+func Run(app *cli.App, args []string) int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	context.AfterFunc(ctx, stop)
+	return RunContext(ctx, app, args)
+}
+
+// RunContext is Run without the signals.
+func RunContext(ctx context.Context, app *cli.App, args []string) int {
+	prepare(app)
+	l, err := takeApart(app, args[1:])
+	switch {
+	case err != nil:
+	case l.version:
+		fmt.Fprintf(app.Writer, "%s %s\n", app.Name, app.Version)
+	case l.help:
+		err = l.showHelp()
+	default:
+		if err = l.complete(); err == nil {
+			err = app.RunContext(ctx, l.arguments())
+		}
+	}
+	tell(app.ErrWriter, l, err)
+	return CodeOf(err)
+}
+
+// prepare makes the library leave to this package what it does otherwise.
+func prepare(app *cli.App) {
+	if app.Writer == nil {
+		app.Writer = os.Stdout
+	}
+	if app.ErrWriter == nil {
+		app.ErrWriter = os.Stderr
+	}
+	app.HideHelpCommand = true
+	app.HideVersion = true
+	app.ExitErrHandler = func(*cli.Context, error) {}
+	app.OnUsageError = func(_ *cli.Context, err error, _ bool) error { return Usage("%v", err) }
+	var walk func([]*cli.Command)
+	walk = func(list []*cli.Command) {
+		for _, c := range list {
+			c.HideHelpCommand = true
+			c.OnUsageError = app.OnUsageError
+			if len(c.Subcommands) == 0 && find(c.Flags, configFlag) == nil {
+				c.Flags = append(c.Flags, &cli.StringFlag{Name: configFlag, Usage: "read settings from `FILE` (YAML, flag: value)"})
+			}
+			walk(c.Subcommands)
+		}
+	}
+	walk(app.Commands)
+}
+
+// showHelp prints the help of the command, with its environment variables.
+func (l *line) showHelp() error {
+	for _, c := range leaves(l.app) {
+		for _, f := range c.Flags {
+			describe(f)
+		}
+	}
+	return l.app.Run(append(append([]string{l.app.Name}, l.path...), "--help"))
+}
+
+// describe has the help name a flag's variable. The library is not told of it: it
+// would read the variables by itself, of flags that nobody asked for too.
+func describe(f cli.Flag) {
+	switch note := fmt.Sprintf(" [$%s]", Env(nameOf(f))); f := f.(type) {
+	case *cli.StringFlag:
+		f.Usage += note
+	case *cli.BoolFlag:
+		f.Usage += note
+	case *cli.IntFlag:
+		f.Usage += note
+	case *cli.Int64Flag:
+		f.Usage += note
+	case *cli.Float64Flag:
+		f.Usage += note
+	case *cli.DurationFlag:
+		f.Usage += note
+	case *cli.StringSliceFlag:
+		f.Usage += note
+	}
+}
+
+// tell says what went wrong in one line, and where help is.
+func tell(w io.Writer, l *line, err error) {
+	if err == nil || err.Error() == "" {
+		return
+	}
+	_, _ = fmt.Fprintf(w, "%s: %s\n", l.title(), strings.TrimSpace(err.Error()))
+	var e *exit
+	if errors.As(err, &e) && e.usage {
+		_, _ = fmt.Fprintf(w, "see %s --help\n", l.title())
+	}
+}

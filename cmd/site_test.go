@@ -1,0 +1,273 @@
+package cmd_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+
+	"rackpower/central/api"
+	"rackpower/power"
+)
+
+// The two binaries, built once for all tests of whole processes.
+var binaries = struct {
+	once       sync.Once
+	dir        string
+	err        error
+	cli, serve string
+}{}
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if binaries.dir != "" {
+		os.RemoveAll(binaries.dir)
+	}
+	os.Exit(code)
+}
+
+func build(t testing.TB) (cli, serve string) {
+	t.Helper()
+	b := &binaries
+	b.once.Do(func() {
+		if b.dir, b.err = os.MkdirTemp("", "rackpower-test-bin-"); b.err != nil {
+			return
+		}
+		b.cli, b.serve = filepath.Join(b.dir, "rackpower"), filepath.Join(b.dir, "rackpower-central")
+		for out, pkg := range map[string]string{b.cli: "rackpower/cmd/rackpower", b.serve: "rackpower/cmd/rackpower-central"} {
+			cmd := exec.Command("go", "build", "-o", out, pkg)
+			if out == b.cli {
+				cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+			}
+			if text, err := cmd.CombinedOutput(); err != nil {
+				b.err = fmt.Errorf("go build %s: %w\n%s", pkg, err, text)
+				return
+			}
+		}
+	})
+	if b.err != nil {
+		t.Fatal(b.err)
+	}
+	return b.cli, b.serve
+}
+
+// site is central with agents, as processes on loopback.
+type site struct {
+	t      *testing.T
+	dir    string
+	cli    string
+	serve  string
+	client *api.Client
+
+	mu    sync.Mutex
+	procs map[string]*exec.Cmd
+}
+
+func newSite(t *testing.T) *site {
+	t.Helper()
+	s := &site{t: t, dir: t.TempDir(), procs: map[string]*exec.Cmd{}}
+	s.cli, s.serve = build(t)
+	client, err := api.NewClient("unix://" + s.socket())
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.client = client
+	t.Cleanup(s.stop)
+	s.startCentral()
+	s.until(20*time.Second, "central answers", func() bool { _, err := client.Info(t.Context()); return err == nil })
+	return s
+}
+
+func (s *site) socket() string { return filepath.Join(s.dir, "c.sock") }
+
+func (s *site) startCentral() {
+	s.t.Helper()
+	s.spawn("central", s.serve, "serve", "--data", filepath.Join(s.dir, "central"), "--listen", "127.0.0.1:0", "--socket", s.socket())
+}
+
+func (s *site) startAgent(name string, more ...string) {
+	s.t.Helper()
+	args := append([]string{
+		"agent", "--name", name, "--data", filepath.Join(s.dir, name), "--central", "unix://" + s.socket(),
+		"--gossip", "127.0.0.1:0", "--socket", s.agentSocket(name), "--monitor", "off",
+	}, more...)
+	s.spawn(name, s.cli, args...)
+}
+
+func (s *site) agentSocket(name string) string { return filepath.Join(s.dir, name+".sock") }
+
+func (s *site) spawn(name, bin string, args ...string) {
+	s.t.Helper()
+	log, err := os.OpenFile(filepath.Join(s.dir, name+".log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer log.Close()
+	cmd := exec.Command(bin, args...)
+	cmd.Stdout, cmd.Stderr = log, log
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if err := cmd.Start(); err != nil {
+		s.t.Fatal(err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.procs[name] = cmd
+}
+
+// kill is kill -9.
+func (s *site) kill(name string) {
+	s.mu.Lock()
+	cmd := s.procs[name]
+	delete(s.procs, name)
+	s.mu.Unlock()
+	if cmd != nil {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	}
+}
+
+func (s *site) stop() {
+	for _, name := range s.names() {
+		s.kill(name)
+	}
+	if s.t.Failed() {
+		for _, file := range []string{"central.log", "r1.log"} {
+			text, _ := os.ReadFile(filepath.Join(s.dir, file))
+			lines := strings.Split(strings.TrimSpace(string(text)), "\n")
+			s.t.Logf("end of %s:\n%s", file, strings.Join(lines[max(0, len(lines)-25):], "\n"))
+		}
+	}
+}
+
+func (s *site) names() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var names []string
+	for name := range s.procs {
+		names = append(names, name)
+	}
+	return names
+}
+
+func (s *site) until(bound time.Duration, what string, ok func() bool) {
+	s.t.Helper()
+	for end := time.Now().Add(bound); !ok(); {
+		if time.Now().After(end) {
+			s.t.Fatalf("waited %s in vain until %s", bound, what)
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}
+
+func (s *site) addNodes(specs ...api.NodeSpec) {
+	s.t.Helper()
+	if _, err := s.client.AddNodes(s.t.Context(), api.AddNodes{Nodes: specs, Update: true, AskedBy: "test"}); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+func specOf(name string, ep power.Endpoint) api.NodeSpec {
+	return api.NodeSpec{Name: name, Rack: "r1", BMC: ep.String(), Password: string(ep.Password)}
+}
+
+// run runs the command line and returns what it printed and its exit status.
+func (s *site) run(args ...string) (stdout, stderr string, exit int) {
+	s.t.Helper()
+	ctx, cancel := context.WithTimeout(s.t.Context(), 2*time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, s.cli, args...)
+	cmd.Env = append(os.Environ(), "RACKPOWER_CENTRAL=unix://"+s.socket(), "RACKPOWER_ASKED_BY=tester")
+	var out, errs bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	err := cmd.Run()
+	var exitErr *exec.ExitError
+	if err != nil && !errors.As(err, &exitErr) {
+		s.t.Fatalf("rackpower %v: %v", args, err)
+	}
+	return out.String(), errs.String(), cmd.ProcessState.ExitCode()
+}
+
+// mustRun is run for what must succeed.
+func (s *site) mustRun(args ...string) string {
+	s.t.Helper()
+	out, errs, exit := s.run(args...)
+	if exit != 0 {
+		s.t.Fatalf("rackpower %s: exit status %d\n%s%s", strings.Join(args, " "), exit, out, errs)
+	}
+	return out
+}
+
+// result is one line of a power command with -o json.
+type result struct {
+	Node, ID, Verdict, Outcome, State, Detail string
+	WaitedMS                                  int64 `json:"waited_ms"`
+}
+
+func decodeJSON[T any](t *testing.T, text string) T {
+	t.Helper()
+	var v T
+	if err := json.Unmarshal([]byte(text), &v); err != nil {
+		t.Fatalf("%v in %q", err, text)
+	}
+	return v
+}
+
+// ask keeps asking with the same id until central has it, as a careful client does.
+func (s *site) ask(node string, action power.Action, more func(*api.OpRequest)) (api.Op, error) {
+	req := api.OpRequest{ID: uuid.Must(uuid.NewV7()).String(), Node: node, Action: action, AskedBy: "tester"}
+	if more != nil {
+		more(&req)
+	}
+	for end := time.Now().Add(30 * time.Second); ; time.Sleep(30 * time.Millisecond) {
+		ops, err := s.client.AskOps(s.t.Context(), api.AskOps{Ops: []api.OpRequest{req}})
+		if err == nil {
+			return ops[0], nil
+		}
+		if !errors.Is(err, api.ErrUnreachable) && api.CodeOf(err) != api.CodeUnavailable || time.Now().After(end) {
+			return api.Op{}, err
+		}
+	}
+}
+
+// allEnded waits until no operation is outstanding and returns all of them.
+func (s *site) allEnded(bound time.Duration) []api.Op {
+	s.t.Helper()
+	var found api.FoundOps
+	s.until(bound, "every operation has its outcome", func() bool {
+		var err error
+		found, err = s.client.QueryOps(s.t.Context(), api.QueryOps{})
+		if err != nil {
+			return false
+		}
+		for _, op := range found.Ops {
+			if op.Outcome == "" {
+				return false
+			}
+		}
+		return true
+	})
+	return found.Ops
+}
+
+// freeAddr returns a loopback address that nobody listens on at the moment.
+func freeAddr(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
