@@ -237,14 +237,22 @@ func (a *Agent) Submit(op power.Op) (api.OpReport, error) {
 	if r, known := l.isKnown(op.ID); known {
 		return r, nil
 	}
+	if r, refused := a.refuses(op); refused {
+		return r, nil
+	}
+	return l.submit(op)
+}
+
+// refuses answers a request that does not come to its node's lane.
+func (a *Agent) refuses(op power.Op) (api.OpReport, bool) {
 	n, ok := a.assigned.get(op.Node)
 	switch {
 	case !ok:
-		return refusal(op, power.ReasonNoNode, fmt.Sprintf("node %s is not assigned to agent %s", op.Node, a.cfg.Name)), nil
+		return refusal(op, power.ReasonNoNode, fmt.Sprintf("node %s is not assigned to agent %s", op.Node, a.cfg.Name)), true
 	case op.Origin == power.FromLocal && n.Desired.Conflicts(op.Action):
-		return refusal(op, power.ReasonDesired, power.RefusedAgainstDesired(op.Action, n.Status, n.Desired.Want)), nil
+		return refusal(op, power.ReasonDesired, power.RefusedAgainstDesired(op.Action, n.Status, n.Desired.Want)), true
 	}
-	return l.submit(op)
+	return api.OpReport{}, false
 }
 
 func refusal(op power.Op, reason power.Reason, text string) api.OpReport {

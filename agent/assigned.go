@@ -57,9 +57,6 @@ func loadAssigned(log appender, live []journal.Record) (*assigned, error) {
 func (s *assigned) apply(a api.Assignment, centralID string, now time.Time) (changed, gone []string, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !a.Full && len(a.Nodes) == 0 && len(a.Removed) == 0 && a.Rev == s.sync.Rev && centralID == s.sync.CentralID {
-		return nil, nil, nil
-	}
 	keep := map[string]bool{}
 	var entries []journal.Entry
 	for _, n := range a.Nodes {
@@ -73,7 +70,11 @@ func (s *assigned) apply(a api.Assignment, centralID string, now time.Time) (cha
 	for _, name := range gone {
 		entries = append(entries, entry(journal.Drop, kindNode, nodePrefix+name, nil))
 	}
-	entries = append(entries, entry(journal.Put, kindSync, syncKey, syncRecord{CentralID: centralID, Rev: a.Rev}))
+	at := syncRecord{CentralID: centralID, Rev: a.Rev}
+	if len(entries) == 0 && at == s.sync {
+		return nil, nil, nil
+	}
+	entries = append(entries, entry(journal.Put, kindSync, syncKey, at))
 	if _, err := s.log.Append(entries...); err != nil {
 		return nil, nil, fmt.Errorf("cannot keep the assignment: %w", err)
 	}
@@ -83,7 +84,7 @@ func (s *assigned) apply(a api.Assignment, centralID string, now time.Time) (cha
 	for _, name := range gone {
 		delete(s.nodes, name)
 	}
-	s.sync = syncRecord{CentralID: centralID, Rev: a.Rev}
+	s.sync = at
 	return changed, gone, nil
 }
 

@@ -10,6 +10,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"rackpower/central/api"
@@ -20,12 +21,8 @@ import (
 // ListenControl makes the rack's own socket. A socket file that nobody serves any
 // more is replaced; one that is in use is an error.
 func ListenControl(path string) (net.Listener, error) {
-	if conn, err := net.DialTimeout("unix", path, time.Second); err == nil {
-		conn.Close()
-		return nil, fmt.Errorf("cannot listen on %s: another agent serves it", path)
-	}
-	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return nil, fmt.Errorf("cannot replace socket %s: %w", path, err)
+	if err := removeStale(path); err != nil {
+		return nil, err
 	}
 	l, err := net.Listen("unix", path)
 	if err != nil {
@@ -35,6 +32,30 @@ func ListenControl(path string) (net.Listener, error) {
 		return nil, errors.Join(fmt.Errorf("cannot set the mode of %s: %w", path, err), l.Close())
 	}
 	return l, nil
+}
+
+// removeStale removes a socket file that nobody serves, and nothing else.
+func removeStale(path string) error {
+	info, err := os.Lstat(path)
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		return nil
+	case err != nil:
+		return fmt.Errorf("cannot listen on %s: %w", path, err)
+	case info.Mode().Type() != os.ModeSocket:
+		return fmt.Errorf("cannot listen on %s: it is there and not a socket", path)
+	}
+	conn, err := net.DialTimeout("unix", path, time.Second)
+	if err == nil {
+		conn.Close()
+	}
+	if !errors.Is(err, syscall.ECONNREFUSED) {
+		return fmt.Errorf("cannot listen on %s: another agent serves it", path)
+	}
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("cannot replace socket %s: %w", path, err)
+	}
+	return nil
 }
 
 // serveControl answers the rack's own socket until ctx ends. It speaks the same
@@ -153,6 +174,11 @@ func (a *Agent) ctlAsk(r *http.Request) ([]api.Op, error) {
 	if err != nil {
 		return nil, err
 	}
+	for _, req := range in.Ops { // all are told before any is accepted
+		if err := opFrom(req, time.Now()).Validate(); err != nil {
+			return nil, api.Problemf(api.CodeBadRequest, "%v", err)
+		}
+	}
 	list := make([]api.Op, len(in.Ops))
 	for i, req := range in.Ops {
 		report, err := a.ask(req, in.DryRun)
@@ -164,8 +190,7 @@ func (a *Agent) ctlAsk(r *http.Request) ([]api.Op, error) {
 	return list, nil
 }
 
-func (a *Agent) ask(req api.OpRequest, dry bool) (api.OpReport, error) {
-	now := time.Now()
+func opFrom(req api.OpRequest, now time.Time) power.Op {
 	op := power.Op{
 		ID: req.ID, Node: req.Node, Action: req.Action, IfBusy: req.IfBusy, Boot: req.Boot, Grace: req.Grace, NoEscalate: req.NoEscalate,
 		Reason: req.Reason, AskedBy: req.AskedBy, Origin: power.FromLocal, AskedAt: now, Confirmed: req.Confirmed,
@@ -176,6 +201,12 @@ func (a *Agent) ask(req api.OpRequest, dry bool) (api.OpReport, error) {
 	if req.Deadline > 0 {
 		op.Deadline = now.Add(req.Deadline)
 	}
+	return op
+}
+
+func (a *Agent) ask(req api.OpRequest, dry bool) (api.OpReport, error) {
+	now := time.Now()
+	op := opFrom(req, now)
 	if !dry {
 		r, err := a.Submit(op)
 		if err == nil && r.Verdict == power.RefuseIt {
@@ -185,16 +216,20 @@ func (a *Agent) ask(req api.OpRequest, dry bool) (api.OpReport, error) {
 	}
 	op = op.WithDefaults(now)
 	op.Seq = a.clock.now().Next(now)
-	if err := op.Validate(); err != nil {
-		return api.OpReport{}, api.Problemf(api.CodeBadRequest, "%v", err)
+	if r, refused := a.refuses(op); refused {
+		r.Phase, r.End = phaseDryRun, nil
+		return r, nil
 	}
 	l := a.lane(op.Node)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	view := l.view()
 	d := power.Decide(view, op)
-	return api.OpReport{Op: op, Verdict: d.Verdict, Reason: d.Reason, Says: power.Describe(d, view, op, now), Phase: "dry-run"}, nil
+	return api.OpReport{Op: op, Verdict: d.Verdict, Reason: d.Reason, Says: power.Describe(d, view, op, now), Phase: phaseDryRun}, nil
 }
+
+// phaseDryRun is the phase of a request that was only weighed.
+const phaseDryRun = "dry-run"
 
 // opOf is a report as the command line sees operations.
 func opOf(r api.OpReport, rack string) api.Op {
@@ -229,6 +264,9 @@ func (a *Agent) ctlQuery(r *http.Request) (api.FoundOps, error) {
 			}
 		}
 		if len(found.Ops) > 0 || ctx.Err() != nil {
+			if in.Limit > 0 && len(found.Ops) > in.Limit {
+				found.Ops = found.Ops[len(found.Ops)-in.Limit:]
+			}
 			return found, nil
 		}
 		select {
@@ -262,15 +300,38 @@ func (a *Agent) ctlCancel(r *http.Request) (api.Op, error) {
 	return op, nil
 }
 
+// defaultReadWait is how long an asker waits for readings who does not say.
+const defaultReadWait = 15 * time.Second
+
 // ctlRead reads nodes now, whatever the monitor's schedule.
 func (a *Agent) ctlRead(r *http.Request) ([]api.Node, error) {
 	in, err := body[api.ReadNodes](r)
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(r.Context(), min(max(in.Wait, time.Second), time.Minute))
+	for _, name := range in.Names {
+		if _, ok := a.assigned.get(name); !ok {
+			return nil, api.Problemf(api.CodeNotFound, "node %s is not assigned to agent %s", name, a.cfg.Name)
+		}
+	}
+	if in.Wait <= 0 {
+		in.Wait = defaultReadWait
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), min(in.Wait, time.Minute))
 	defer cancel()
-	a.readNodes(ctx, in.Names, 0)
+	if !a.begin() {
+		return nil, errStopping
+	}
+	done := make(chan struct{})
+	go func() { // an exchange under way goes on after the answer
+		defer a.done()
+		defer close(done)
+		a.readNodes(ctx, in.Names, 0)
+	}()
+	select {
+	case <-done:
+	case <-ctx.Done():
+	}
 	return slices.DeleteFunc(a.nodes(time.Now()), func(n api.Node) bool { return !slices.Contains(in.Names, n.Name) }), nil
 }
 

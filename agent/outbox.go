@@ -45,14 +45,30 @@ func (o *outbox) put(r api.OpReport) {
 	o.news = make(chan struct{})
 }
 
-// again marks the word on an operation as unsent: central asks.
-func (o *outbox) again(id string) {
+// again marks the word on an operation as unsent: central asks. It reports false
+// when there is no word on it here.
+func (o *outbox) again(id string) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if it := o.items[id]; it != nil {
-		it.dirty = true
-		close(o.news)
-		o.news = make(chan struct{})
+	it := o.items[id]
+	if it == nil {
+		return false
+	}
+	it.dirty = true
+	close(o.news)
+	o.news = make(chan struct{})
+	return true
+}
+
+// unack takes back what acked returned: the journal still holds those ends, so
+// they are reported, and taken out of it, once more.
+func (o *outbox) unack(ended []api.OpReport) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, r := range ended {
+		if it := o.items[r.Op.ID]; it != nil {
+			it.dirty, it.acked = true, time.Time{}
+		}
 	}
 }
 
@@ -132,10 +148,13 @@ func (o *outbox) unacknowledged() []string {
 }
 
 // after returns what changed after rev and a channel that is closed by the next
-// change.
+// change. A rev that is not reached yet is one of before the last start.
 func (o *outbox) after(rev int64) (list []api.OpReport, now int64, news <-chan struct{}) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	if rev > o.rev {
+		rev = 0
+	}
 	for _, it := range o.items {
 		if it.rev > rev {
 			list = append(list, it.report)

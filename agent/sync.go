@@ -100,6 +100,9 @@ func (a *Agent) session(ctx context.Context) error {
 	}
 	a.clock.merge(w.Seq)
 	a.link.mu.Lock()
+	if a.link.central != w.CentralID {
+		a.link.ops = 0 // the cursor was another central's
+	}
 	a.link.session, a.link.central = w.Session, w.CentralID
 	a.link.mu.Unlock()
 	a.link.set(true)
@@ -131,9 +134,6 @@ func (a *Agent) poll(ctx context.Context, w api.Welcome) error {
 		}
 		a.link.mu.Lock()
 		cursor := a.link.ops
-		if a.link.central != w.CentralID {
-			cursor = 0
-		}
 		a.link.mu.Unlock()
 		one, cancel := context.WithTimeout(ctx, pollWait+10*time.Second)
 		got, err := a.cfg.Central.Poll(one, a.cfg.Name, api.Poll{
@@ -165,12 +165,15 @@ func (a *Agent) apply(got api.Assignment, centralID string) error {
 	}
 	for _, c := range got.Cancels {
 		if _, err := a.Cancel(c); err != nil {
+			if api.CodeOf(err) == "" {
+				return err // the journal did not take it: central sends it again
+			}
 			a.logger.Info("cancel came to nothing", "op", c.ID, "reason", err)
 			a.outbox.again(c.ID)
 		}
 	}
 	a.link.mu.Lock()
-	a.link.ops = max(a.link.ops, got.OpsCursor)
+	a.link.ops = got.OpsCursor
 	a.link.mu.Unlock()
 	if len(changed)+len(gone) > 0 {
 		a.changed()
@@ -212,8 +215,8 @@ func (a *Agent) takeNodeOps(ops []power.Op) error {
 			return err // central keeps it and sends it again
 		case r.Verdict == power.RefuseIt:
 			a.outbox.put(r)
-		default:
-			a.outbox.again(op.ID)
+		case !a.outbox.again(op.ID):
+			a.outbox.put(r) // known from the journal only: central lost its end
 		}
 	}
 	return nil
@@ -291,12 +294,17 @@ func (a *Agent) report(ctx context.Context, w api.Welcome, ops []api.OpReport, r
 // acknowledged takes the ends that central has out of the journal.
 func (a *Agent) acknowledged(ops []api.OpReport) error {
 	ids := map[string][]string{}
-	for _, r := range a.outbox.acked(ops, time.Now()) {
+	ended := a.outbox.acked(ops, time.Now())
+	for _, r := range ended {
 		if r.Verdict != power.RefuseIt {
 			ids[r.Op.Node] = append(ids[r.Op.Node], r.Op.ID)
 		}
 	}
-	return a.reported(ids)
+	err := a.reported(ids)
+	if err != nil {
+		a.outbox.unack(ended)
+	}
+	return err
 }
 
 // reportToNobody stands in for central where none is configured: ends need no

@@ -2,40 +2,63 @@ package systemd
 
 import (
 	"fmt"
+	"maps"
 	"net"
+	"os"
+	"sync"
 
 	"github.com/coreos/go-systemd/v22/activation"
 )
 
-// Listener returns the socket that the manager opened under the given name
-// (FileDescriptorName=), or nil when it opened none. Each name is to be asked for
-// once, and all at the start: the environment is used up by the first call of a
-// process.
-func Listener(name string) (net.Listener, error) {
-	sockets, err := sockets()
-	if err != nil {
-		return nil, fmt.Errorf("cannot take over the sockets of systemd: %w", err)
-	}
-	return sockets[name], nil
+// Control is the name (FileDescriptorName=) of the control socket in the socket
+// units of both daemons.
+const Control = "control"
+
+// passed takes the sockets over once: the first look uses up the environment, so
+// that no child process believes they are its own.
+var passed = sync.OnceValues(func() (map[string]net.Listener, error) {
+	return named(activation.Files(true))
+})
+
+// Listeners returns the listening sockets that the manager opened for this
+// process, by name (FileDescriptorName=), an empty map when there are none. It may
+// be called again and returns the same ones. Whoever uses one closes it; the path
+// of a unix socket then stays, as it belongs to the socket unit. A passed file that
+// is no listening socket, or a name that occurs twice, is an error, and nothing is
+// left open then.
+func Listeners() (map[string]net.Listener, error) {
+	all, err := passed()
+	return maps.Clone(all), err
 }
 
-var taken map[string]net.Listener
+// Listener returns the one socket of the given name, nil when there is none.
+func Listener(name string) (net.Listener, error) {
+	all, err := passed()
+	return all[name], err
+}
 
-func sockets() (map[string]net.Listener, error) {
-	if taken != nil {
-		return taken, nil
-	}
-	byName, err := activation.ListenersWithNames()
-	if err != nil {
-		return nil, err
-	}
-	taken = map[string]net.Listener{}
-	for name, listeners := range byName {
-		for _, l := range listeners {
-			if l != nil && taken[name] == nil {
-				taken[name] = l
-			}
+func named(files []*os.File) (map[string]net.Listener, error) {
+	found := make(map[string]net.Listener, len(files))
+	var failed error
+	for _, f := range files {
+		name := f.Name()
+		l, err := net.FileListener(f)
+		f.Close() // the listener has its own copy
+		switch {
+		case err != nil:
+			failed = fmt.Errorf("cannot use the socket %q that systemd passed: %w", name, err)
+		case found[name] != nil:
+			l.Close()
+			failed = fmt.Errorf("cannot use the sockets that systemd passed: two are named %q", name)
+		default:
+			found[name] = l
 		}
 	}
-	return taken, nil
+	if failed == nil {
+		return found, nil
+	}
+	for _, l := range found {
+		l.Close()
+	}
+	return nil, failed
 }

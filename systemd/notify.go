@@ -12,111 +12,139 @@ import (
 	"github.com/coreos/go-systemd/v22/daemon"
 )
 
-// Notifier tells the service manager how the daemon fares. Its methods may be
-// called from many goroutines and never block for long: each is one datagram. A
-// datagram that cannot be sent is logged once and otherwise ignored, since the
-// service manager's own time-outs are the answer to that.
+// Notifier sends messages to the service manager (sd_notify(3)). Its methods may
+// be called by many goroutines. Without a manager they do nothing. A message that
+// cannot be sent is logged, the first time, and otherwise left to the manager's
+// own time-outs.
 type Notifier struct {
-	log      *slog.Logger
-	managed  bool          // NOTIFY_SOCKET was set
-	watchdog time.Duration // 0: none asked for
+	logger *slog.Logger
+	on     bool
+	every  time.Duration // within which the manager wants a sign of life; 0: it does not
 
 	mu       sync.Mutex
-	status   string // last one sent
+	status   string // sent last
 	complain sync.Once
 }
 
-// New makes a Notifier from NOTIFY_SOCKET, WATCHDOG_USEC and WATCHDOG_PID of the
-// environment. Without NOTIFY_SOCKET it is silent.
+// statusEvery is how often Run renews the status line.
+const statusEvery = 5 * time.Second
+
+// New looks into the environment for a manager that listens.
 func New(logger *slog.Logger) *Notifier {
 	if logger == nil {
 		logger = slog.New(slog.DiscardHandler)
 	}
-	n := &Notifier{log: logger, managed: os.Getenv("NOTIFY_SOCKET") != ""}
-	if !n.managed {
+	n := &Notifier{logger: logger, on: os.Getenv("NOTIFY_SOCKET") != ""}
+	if !n.on {
 		return n
 	}
 	every, err := daemon.SdWatchdogEnabled(false)
 	if err != nil {
-		logger.Warn("the watchdog is off: its interval cannot be read", "err", err)
-		return n
+		logger.Warn("cannot read the watchdog's interval; it is not fed", "err", err)
 	}
-	n.watchdog = every
+	n.every = every
 	return n
 }
 
-// Managed reports whether a service manager listens.
-func (n *Notifier) Managed() bool { return n.managed }
+// Active reports whether a manager listens.
+func (n *Notifier) Active() bool { return n.on }
 
-// Ready says that the daemon serves: whatever is ordered after it may start. It
-// also ends a Reloading.
+// WatchdogInterval is the time within which the manager wants a sign of life
+// (WatchdogSec=), 0 when it wants none.
+func (n *Notifier) WatchdogInterval() time.Duration { return n.every }
+
+// Ready says that the daemon serves, or that a reload is done.
 func (n *Notifier) Ready() { n.send(daemon.SdNotifyReady) }
 
-// Stopping says that the daemon is on its way out of its own accord or because it
-// was told to.
+// Stopping says that it is about to end.
 func (n *Notifier) Stopping() { n.send(daemon.SdNotifyStopping) }
 
-// Reloading says that settings are being read again; Ready says that it is done.
+// Reloading says that settings are being read again, until Ready.
 func (n *Notifier) Reloading() {
 	n.send(daemon.SdNotifyReloading + "\n" + strings.TrimSpace(daemon.SdNotifyMonotonicUsec()))
 }
 
-// Status sets the line that `systemctl status` shows. The same line again is not
-// sent again, so it may be called in every round of a loop.
+// Status is the line that systemctl status shows. The same line again is not sent
+// again, so it may be called in every round of a loop.
 func (n *Notifier) Status(format string, args ...any) {
-	if !n.managed {
+	if !n.on {
 		return
 	}
 	line := oneLine(fmt.Sprintf(format, args...))
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if line == n.status {
-		return
+	if line != n.status {
+		n.status = line
+		n.send("STATUS=" + line)
 	}
-	n.status = line
-	n.send("STATUS=" + line)
 }
 
-// WatchdogInterval is the time within which the service manager wants a sign of
-// life (WatchdogSec=), 0 when it wants none.
-func (n *Notifier) WatchdogInterval() time.Duration { return n.watchdog }
-
-// RunWatchdog gives a sign of life three times per interval for as long as alive
-// says yes, and returns when ctx ends. alive is asked from this goroutine and must
-// not block: it should say whether the daemon's real loop made its rounds lately. When it
-// says no, nothing is sent, and the service manager ends and restarts the daemon
-// once the interval is over. Without a watchdog it only waits for ctx.
+// RunWatchdog feeds the watchdog, three times in its interval, for as long as
+// alive says so, and returns when ctx ends. alive should know whether the daemon's
+// own loop made its rounds lately. A daemon whose alive blocks or says no is not
+// fed, and the manager restarts it. Without a watchdog it only waits for ctx.
 func (n *Notifier) RunWatchdog(ctx context.Context, alive func() bool) {
-	if n.watchdog <= 0 {
+	if n.every <= 0 {
 		<-ctx.Done()
 		return
 	}
-	tick := time.NewTicker(max(n.watchdog/3, time.Millisecond))
-	defer tick.Stop()
 	was := true
+	each(ctx, n.every/3, func() { was = n.feed(alive(), was) })
+}
+
+// Run is RunWatchdog with a status line that is renewed every few seconds.
+func (n *Notifier) Run(ctx context.Context, alive func() bool, status func() string) {
+	if !n.on {
+		<-ctx.Done()
+		return
+	}
+	every := statusEvery
+	if n.every > 0 {
+		every = min(every, n.every/3)
+	}
+	was := true
+	each(ctx, every, func() {
+		if n.every > 0 {
+			was = n.feed(alive(), was)
+		}
+		n.Status("%s", status())
+	})
+}
+
+// feed gives a sign of life if there is life, and logs a change of it.
+func (n *Notifier) feed(is, was bool) bool {
+	if is {
+		n.send(daemon.SdNotifyWatchdog)
+	}
+	switch {
+	case was && !is:
+		n.logger.Error("not alive: the watchdog is not fed", "interval", n.every)
+	case is && !was:
+		n.logger.Warn("alive again: the watchdog is fed", "interval", n.every)
+	}
+	return is
+}
+
+func (n *Notifier) send(state string) {
+	if !n.on {
+		return
+	}
+	if _, err := daemon.SdNotify(false, state); err != nil {
+		n.complain.Do(func() { n.logger.Warn("cannot notify systemd", "err", err) })
+	}
+}
+
+// each calls do now and then at every interval, until ctx ends.
+func each(ctx context.Context, every time.Duration, do func()) {
+	tick := time.NewTicker(max(every, time.Millisecond))
+	defer tick.Stop()
 	for {
-		is := alive()
-		if is {
-			n.send(daemon.SdNotifyWatchdog)
-		}
-		if is != was {
-			n.log.Warn("watchdog", "alive", is, "interval", n.watchdog)
-			was = is
-		}
+		do()
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
 		}
-	}
-}
-
-func (n *Notifier) send(state string) {
-	if !n.managed {
-		return
-	}
-	if _, err := daemon.SdNotify(false, state); err != nil {
-		n.complain.Do(func() { n.log.Warn("cannot notify the service manager", "err", err) })
 	}
 }
 

@@ -33,11 +33,11 @@ const (
 	sqlAgent     = `SELECT ` + agentColumns + ` FROM agents WHERE name = $1`
 	sqlAgents    = `SELECT ` + agentColumns + ` FROM agents ORDER BY name`
 	sqlAddAgent  = `INSERT INTO agents (name) VALUES ($1) ON CONFLICT (name) DO NOTHING`
-	sqlSaveAgent = `UPDATE agents SET rev_seen = $2, journal_id = $3, epoch = $4, lsn = $5, session = $6,
-		seen_at = $7, version = $8, alarm = $9, address = $10 WHERE name = $1`
+	sqlSaveAgent = `UPDATE agents SET rev_seen = $1, journal_id = $2, epoch = $3, lsn = $4, session = $5,
+		seen_at = $6, version = $7, alarm = $8, address = $9 WHERE name = $10`
 	sqlRaiseAgent = `UPDATE agents SET rev = rev + 1 WHERE name = $1 RETURNING rev`
-	sqlSeenAgent  = `UPDATE agents SET seen_at = max(seen_at, $2), rev_seen = $3 WHERE name = $1`
-	sqlLSNAgent   = `UPDATE agents SET lsn = max(lsn, $2), seen_at = max(seen_at, $3) WHERE name = $1`
+	sqlSeenAgent  = `UPDATE agents SET seen_at = max(seen_at, $1), rev_seen = $2 WHERE name = $3`
+	sqlLSNAgent   = `UPDATE agents SET lsn = max(lsn, $1), seen_at = max(seen_at, $2) WHERE name = $3`
 	sqlFloorAgent = `UPDATE agents SET floor = max(floor, (SELECT coalesce(max(rev), 0) FROM removed WHERE agent = name AND at < $1))`
 	sqlCounts     = `SELECT agent, count(*), sum(stage = 1) FROM ops WHERE stage < 4 GROUP BY agent`
 	sqlNodeCounts = `SELECT agent, count(*) FROM nodes GROUP BY agent`
@@ -86,7 +86,7 @@ func (t *Tx) EnsureAgent(name string) error {
 
 // SaveAgent writes all but name, Rev and Floor.
 func (t *Tx) SaveAgent(a Agent) error {
-	_, err := t.exec(sqlSaveAgent, a.Name, a.RevSeen, a.JournalID, int64(a.Epoch), int64(a.LSN), a.Session, nanos(a.SeenAt), a.Version, a.Alarm, a.Address)
+	_, err := t.exec(sqlSaveAgent, a.RevSeen, a.JournalID, int64(a.Epoch), int64(a.LSN), a.Session, nanos(a.SeenAt), a.Version, a.Alarm, a.Address, a.Name)
 	if err != nil {
 		return fmt.Errorf("cannot save agent %s: %w", a.Name, err)
 	}
@@ -104,7 +104,7 @@ func (t *Tx) RaiseRev(agent string) (rev int64, err error) {
 
 // SawAgent notes when the agent was last heard, and what it holds.
 func (t *Tx) SawAgent(name string, at time.Time, rev int64) error {
-	if _, err := t.exec(sqlSeenAgent, name, nanos(at), rev); err != nil {
+	if _, err := t.exec(sqlSeenAgent, nanos(at), rev, name); err != nil {
 		return fmt.Errorf("cannot note agent %s: %w", name, err)
 	}
 	return nil
@@ -112,7 +112,7 @@ func (t *Tx) SawAgent(name string, at time.Time, rev int64) error {
 
 // ReportedLSN notes how far the agent's journal has reported.
 func (t *Tx) ReportedLSN(name string, lsn uint64, at time.Time) error {
-	if _, err := t.exec(sqlLSNAgent, name, int64(lsn), nanos(at)); err != nil {
+	if _, err := t.exec(sqlLSNAgent, int64(lsn), nanos(at), name); err != nil {
 		return fmt.Errorf("cannot note agent %s: %w", name, err)
 	}
 	return nil

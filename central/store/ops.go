@@ -75,9 +75,9 @@ const (
 	sqlOp    = `SELECT ` + opColumns + ` FROM ops WHERE id = $1`
 	sqlAddOp = `INSERT INTO ops (` + opColumns + `, stage) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16,
 		$17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29, $30, $31, $32, $33, $34, $35, $36, $37)`
-	sqlSaveOp = `UPDATE ops SET phase = $2, delivered = $3, verdict = $4, why = $5, says = $6, started_at = $7, ended_at = $8, outcome = $9,
-		detail = $10, already = $11, superseded_by = $12, joined = $13, attempts = $14, state = $15, journal_id = $16, lsn = $17,
-		cancel_by = $18, cancel_reason = $19, cancel_cursor = $20, rev = $21, stage = $22 WHERE id = $1`
+	sqlSaveOp = `UPDATE ops SET phase = $1, delivered = $2, verdict = $3, why = $4, says = $5, started_at = $6, ended_at = $7, outcome = $8,
+		detail = $9, already = $10, superseded_by = $11, joined = $12, attempts = $13, state = $14, journal_id = $15, lsn = $16,
+		cancel_by = $17, cancel_reason = $18, cancel_cursor = $19, rev = $20, stage = $21 WHERE id = $22`
 	sqlDeliver = `SELECT ` + opColumns + ` FROM ops WHERE agent = $1 AND stage = 1 AND cursor > $2 ORDER BY seq`
 	sqlCancels = `SELECT id, cancel_by, cancel_reason FROM ops WHERE agent = $1 AND stage < 4 AND cancel_cursor > $2 ORDER BY cancel_cursor`
 	sqlLeave   = `UPDATE ops SET delivered = 1 WHERE agent = $1 AND stage = 1 AND delivered = 0 AND cursor > $2`
@@ -144,9 +144,9 @@ func (t *Tx) AddOp(o *Op) error {
 // was asked never changes.
 func (t *Tx) SaveOp(o *Op) error {
 	o.Rev = t.NextRev()
-	_, err := t.exec(sqlSaveOp, o.ID, o.Phase, o.Delivered, string(o.Verdict), string(o.Why), o.Says, nanosOf(o.StartedAt), nanosOf(o.EndedAt),
+	_, err := t.exec(sqlSaveOp, o.Phase, o.Delivered, string(o.Verdict), string(o.Why), o.Says, nanosOf(o.StartedAt), nanosOf(o.EndedAt),
 		string(o.Outcome), o.Detail, o.Already, o.SupersededBy, o.Joined, o.Attempts, string(o.State), o.JournalID, int64(o.LSN),
-		o.CancelBy, o.CancelReason, o.CancelCursor, o.Rev, int(o.Stage()))
+		o.CancelBy, o.CancelReason, o.CancelCursor, o.Rev, int(o.Stage()), o.ID)
 	if err != nil {
 		return fmt.Errorf("cannot save operation %s: %w", o.ID, err)
 	}

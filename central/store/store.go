@@ -49,6 +49,7 @@ type Store struct {
 	ro     *sql.DB // readers
 	writer *conn   // owned by the writer goroutine
 	views  chan *conn
+	opened int // connections that views holds when nobody reads
 
 	id         string
 	generation int64
@@ -66,7 +67,7 @@ type Store struct {
 
 // Open opens the database, makes or migrates it, and checks it. It fails with
 // ErrInUse, ErrNewer, ErrForeign or ErrCorrupt where these apply.
-func Open(cfg Config) (s *Store, err error) {
+func Open(cfg Config) (*Store, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.Default()
 	}
@@ -76,26 +77,27 @@ func Open(cfg Config) (s *Store, err error) {
 	if cfg.CheckBelow == 0 {
 		cfg.CheckBelow = DefaultCheckBelow
 	}
-	s = &Store{cfg: cfg, log: cfg.Log, jobs: make(chan *job, cfg.MaxBatch), done: make(chan struct{}), views: make(chan *conn, readers)}
-	defer func() {
-		if err != nil {
-			s.release()
-		}
-	}()
-	if s.lock, err = lockFile(cfg.Path); err != nil {
-		return nil, err
-	}
-	if _, err = peek(cfg.Path); err != nil {
-		return nil, err
-	}
-	if err = s.openWriter(); err != nil {
-		return nil, err
-	}
-	if err = s.openReaders(); err != nil {
+	s := &Store{cfg: cfg, log: cfg.Log, jobs: make(chan *job, cfg.MaxBatch), done: make(chan struct{}), views: make(chan *conn, readers)}
+	if err := s.open(); err != nil {
+		s.release()
 		return nil, err
 	}
 	go s.write()
 	return s, nil
+}
+
+// open takes the lock, looks whether the database is one of ours, and opens it.
+func (s *Store) open() (err error) {
+	if s.lock, err = lockFile(s.cfg.Path); err != nil {
+		return err
+	}
+	if _, err = peek(s.cfg.Path); err != nil {
+		return err
+	}
+	if err = s.openWriter(); err != nil {
+		return err
+	}
+	return s.openReaders()
 }
 
 func (s *Store) openWriter() error {
@@ -175,6 +177,7 @@ func (s *Store) openReaders() error {
 			return fmt.Errorf("cannot open database %s for reading: %w", s.cfg.Path, disk(err))
 		}
 		s.views <- &conn{c: c, stmts: map[string]*sql.Stmt{}}
+		s.opened++
 	}
 	return nil
 }
@@ -276,7 +279,7 @@ func (s *Store) Close() error {
 // release closes what is open, in reverse order.
 func (s *Store) release() {
 	if s.ro != nil {
-		for range s.ro.Stats().OpenConnections {
+		for range s.opened {
 			c := <-s.views
 			c.close()
 		}

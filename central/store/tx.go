@@ -4,6 +4,8 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"regexp"
+	"strconv"
 	"time"
 
 	"github.com/mattn/go-sqlite3"
@@ -21,12 +23,31 @@ func (c *conn) prepare(query string) (*sql.Stmt, error) {
 	if s := c.stmts[query]; s != nil {
 		return s, nil
 	}
+	if !ascending(query) {
+		return nil, fmt.Errorf("cannot prepare %q: its parameters do not first appear in ascending order", query)
+	}
 	s, err := c.c.PrepareContext(context.Background(), query)
 	if err != nil {
 		return nil, fmt.Errorf("cannot prepare %q: %w", query, err)
 	}
 	c.stmts[query] = s
 	return s, nil
+}
+
+var parameter = regexp.MustCompile(`\$(\d+)`)
+
+// ascending reports whether $1 first appears before $2, and so on. To SQLite
+// these are names, which it numbers as they appear, whatever they say.
+func ascending(query string) bool {
+	most := 0
+	for _, m := range parameter.FindAllStringSubmatch(query, -1) {
+		n, _ := strconv.Atoi(m[1])
+		if n > most+1 {
+			return false
+		}
+		most = max(most, n)
+	}
+	return true
 }
 
 func (c *conn) exec(query string, args ...any) (int64, error) {
@@ -101,14 +122,21 @@ func (t *Tx) exec(query string, args ...any) (int64, error) {
 	return n, err
 }
 
-func (t *Tx) row(query string, args ...any) *sql.Row {
+// row reads the first row of the answer; without one its Scan returns
+// sql.ErrNoRows.
+func (t *Tx) row(query string, args ...any) scanner {
 	s, err := t.c.prepare(query)
 	if err != nil {
-		// Let the row carry the error: the unprepared query fails the same way.
-		return t.c.c.QueryRowContext(context.Background(), query, args...)
+		return failed{err}
 	}
 	return s.QueryRowContext(context.Background(), args...)
 }
+
+type scanner interface{ Scan(...any) error }
+
+type failed struct{ err error }
+
+func (f failed) Scan(...any) error { return f.err }
 
 // each calls scan for every row of the answer.
 func (t *Tx) each(scan func(*sql.Rows) error, query string, args ...any) error {

@@ -151,10 +151,10 @@ func (d *daemon) serve(ctx context.Context, a *agent.Agent, control net.Listener
 	parts.Go(func() { d.tellReady(beside, notify, control.Addr().String()) })
 	parts.Go(func() { tellStatus(beside, notify, a) })
 	parts.Go(func() { notify.RunWatchdog(beside, a.Alive) })
+	parts.Go(func() { <-beside.Done(); notify.Stopping() })
 	err := a.Run(ctx, control)
 	cancel()
 	parts.Wait()
-	notify.Stopping()
 	if err == nil {
 		d.logger.Info("agent ends", "reason", fmt.Sprint(context.Cause(ctx)))
 	}
@@ -183,7 +183,7 @@ func (d *daemon) tellReady(ctx context.Context, notify *systemd.Notifier, socket
 
 // tellStatus keeps the status line of the service manager up to date.
 func tellStatus(ctx context.Context, notify *systemd.Notifier, a *agent.Agent) {
-	if !notify.Managed() {
+	if !notify.Active() {
 		return
 	}
 	for {

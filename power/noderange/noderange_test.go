@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"pgregory.net/rapid"
+
+	"rackpower/power"
 )
 
 var hall = func() []Node {
@@ -26,20 +28,22 @@ var hall = func() []Node {
 
 func TestSelect(t *testing.T) {
 	for expr, want := range map[string]string{
-		"r1n[01-03]":                 "r1n[01-03]",
-		"r1n[01-02,05], web":         "r1n[01-02,05],web",
-		"r[1-2]n01":                  "r1n01,r2n01",
-		"@r1&@status:READY":          "r1n[01,03,05,07,09,11]",
-		"@r1&@state:on":              "r1n[02,04,06,08,10,12]",
-		"@status:deployed!@r2":       "r1n[02,04,06,08,10,12]",
-		"@r1,!r1n[02-12]":            "r1n01",
-		"@r1!r1n[02-12]":             "r1n01",
-		"!@r1!@r2":                   "db-7.lab,web",
-		"(@r1,@r2)&@state:on&!r1n02": "r1n[04,06,08,10,12],r2n[02,04,06,08,10,12]",
-		"all&@rack1":                 "db-7.lab,web",
-		"@rack:r2&r2n[11-12]":        "r2n[11-12]",
-		"r1n01,r1n01":                "r1n01",
-		" r1n01 , web ":              "r1n01,web",
+		"r1n[01-03]":                    "r1n[01-03]",
+		"r1n[01-02,05], web":            "r1n[01-02,05],web",
+		"r[1-2]n01":                     "r1n01,r2n01",
+		"@r1&@status:READY":             "r1n[01,03,05,07,09,11]",
+		"@r1&@state:on":                 "r1n[02,04,06,08,10,12]",
+		"@status:deployed!@r2":          "r1n[02,04,06,08,10,12]",
+		"@r1,!r1n[02-12]":               "r1n01",
+		"@r1!r1n[02-12]":                "r1n01",
+		"!@r1!@r2":                      "db-7.lab,web",
+		"(@r1,@r2)&@state:on&!r1n02":    "r1n[04,06,08,10,12],r2n[02,04,06,08,10,12]",
+		"all&@rack1":                    "db-7.lab,web",
+		"@r1&!r1n[01-09]&!r1n11":        "r1n[10,12]",
+		"@status:ready&@r1&!r1n[01-10]": "r1n11",
+		"@rack:r2&r2n[11-12]":           "r2n[11-12]",
+		"r1n01,r1n01":                   "r1n01",
+		" r1n01 , web ":                 "r1n01,web",
 	} {
 		got, err := Select(expr, hall)
 		if err != nil || Fold(got) != want {
@@ -55,6 +59,7 @@ func TestSyntaxErrorsPointAtThePlace(t *testing.T) {
 	for expr, pos := range map[string]int{
 		"": 0, "r1n[01-": 7, "r1n[01": 6, "r1n[]": 4, "r1n[a]": 4, "r1n[3-1]": 7, "r1n[01-3]": 8, "a,,b": 2, "a&": 2, "@": 1,
 		"@color:red": 1, "(a": 2, "a)": 1, "a b": 2, "n[1-999999]": 10, "r[1-999]n[1-999]": 0, "a;b": 1,
+		"all!@status:DEPLOYD": 12, "@state:of": 7, "@status:": 8, "@rack:,a": 6, "a&!": 3,
 	} {
 		_, err := Select(expr, hall)
 		var syntax *SyntaxError
@@ -82,6 +87,20 @@ func TestUnknownNodesAreNamed(t *testing.T) {
 		if _, err := Select(expr, hall); !errors.As(err, &empty) {
 			t.Errorf("%q: %v", expr, err)
 		}
+	}
+}
+
+// TestGroupWordsAreThoseOfPower keeps the words of groups and those of nodes alike.
+func TestGroupWordsAreThoseOfPower(t *testing.T) {
+	var want []string
+	for _, s := range power.Statuses() {
+		want = append(want, string(s))
+	}
+	if !slices.Equal(statuses, want) {
+		t.Errorf("statuses are %v, want %v", statuses, want)
+	}
+	if want := []string{string(power.On), string(power.Off), string(power.Unknown)}; !slices.Equal(states, want) {
+		t.Errorf("states are %v, want %v", states, want)
 	}
 }
 

@@ -2,6 +2,7 @@ package noderange
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -129,30 +130,27 @@ func (p *parser) term() (node, error) {
 }
 
 func (p *parser) both() (node, error) {
-	var list intersect
-	for {
+	first, err := p.atom()
+	if err != nil {
+		return nil, err
+	}
+	list := intersect{first}
+	for p.peek() == '&' {
+		p.pos++
+		negated := p.peek() == '!'
+		if negated {
+			p.pos++
+		}
 		n, err := p.atom()
 		if err != nil {
 			return nil, err
 		}
+		if negated {
+			n = union{exclude{n}}
+		}
 		list = append(list, n)
-		if p.peek() != '&' {
-			return list, nil
-		}
-		p.pos++
-		if p.peek() == '!' {
-			p.pos++
-			n, err := p.atom()
-			if err != nil {
-				return nil, err
-			}
-			list = append(list, union{exclude{n}})
-			if p.peek() != '&' {
-				return list, nil
-			}
-			p.pos++
-		}
 	}
+	return list, nil
 }
 
 func (p *parser) atom() (node, error) {
@@ -197,8 +195,36 @@ func (p *parser) group() (node, error) {
 	case key != "rack" && key != "status" && key != "state":
 		p.pos = start + 1
 		return nil, p.fail("unknown group %q: want @RACK, @rack:NAME, @status:NAME or @state:NAME", key)
+	case value == "":
+		return nil, p.fail("a name is missing after @%s:", key)
+	case key == "state" && !among(states, value):
+		p.pos -= len(value)
+		return nil, p.fail("unknown state %q: want one of %s", value, strings.Join(states, ", "))
+	case key == "status" && !among(statuses, value):
+		p.pos -= len(value)
+		return nil, p.fail("unknown status %q: want one of %s", value, strings.Join(statuses, ", "))
+	}
+	if key == "status" {
+		value = strings.ReplaceAll(value, "-", "_")
 	}
 	return group{key: key, value: value, text: p.text[start:p.pos]}, nil
+}
+
+// The words that a group may go by, as package power spells them. A mistyped one
+// is an error: excluding a status that does not exist would exclude nothing.
+var (
+	states   = []string{"on", "off", "unknown"}
+	statuses = []string{
+		"NEW", "COMMISSIONING", "FAILED_COMMISSIONING", "MISSING", "READY", "RESERVED", "ALLOCATED", "RETIRED", "BROKEN",
+		"DEPLOYING", "DEPLOYED", "FAILED_DEPLOYMENT", "RELEASING", "FAILED_RELEASING", "DISK_ERASING", "FAILED_DISK_ERASING",
+		"ENTERING_RESCUE_MODE", "RESCUE_MODE", "TESTING", "EXITING_RESCUE_MODE", "FAILED_ENTERING_RESCUE_MODE",
+		"FAILED_EXITING_RESCUE_MODE", "FAILED_TESTING",
+	}
+)
+
+// among finds a word in any case, with - for _.
+func among(words []string, word string) bool {
+	return slices.ContainsFunc(words, func(w string) bool { return strings.EqualFold(w, strings.ReplaceAll(word, "-", "_")) })
 }
 
 func nameByte(c byte) bool {

@@ -1,0 +1,206 @@
+package agent
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"rackpower/central/api"
+	"rackpower/journal"
+	"rackpower/power"
+)
+
+// notes is a log in memory that notes what was appended, one line an append.
+type notes struct {
+	lines []string
+	live  map[string]journal.Record
+	lsn   uint64
+	err   error
+}
+
+func (n *notes) Append(entries ...journal.Entry) (uint64, error) {
+	if n.err != nil {
+		return 0, n.err
+	}
+	if n.live == nil {
+		n.live = map[string]journal.Record{}
+	}
+	var line []string
+	for _, e := range entries {
+		n.lsn++
+		line = append(line, fmt.Sprintf("%s %s", e.Op, e.Key))
+		if e.Op == journal.Drop {
+			delete(n.live, e.Key)
+		} else {
+			n.live[e.Key] = journal.Record{LSN: n.lsn, Entry: e}
+		}
+	}
+	n.lines = append(n.lines, strings.Join(line, ", "))
+	return n.lsn, nil
+}
+
+func (n *notes) records() []journal.Record {
+	var list []journal.Record
+	for _, r := range n.live {
+		list = append(list, r)
+	}
+	return list
+}
+
+func (n *notes) want(t *testing.T, lines ...string) {
+	t.Helper()
+	if !slices.Equal(n.lines, lines) {
+		t.Fatalf("written: %q, want %q", n.lines, lines)
+	}
+	n.lines = nil
+}
+
+func loaded(t *testing.T, n *notes) *assigned {
+	t.Helper()
+	s, err := loadAssigned(n, n.records())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func handsOff(name string) api.AssignedNode {
+	return api.AssignedNode{Name: name, BMC: "ipmi://admin@" + name, Password: "secret", Desired: power.Desired{Want: power.HandsOff}}
+}
+
+func (s *assigned) must(t *testing.T, a api.Assignment, central string) (changed, gone []string) {
+	t.Helper()
+	changed, gone, err := s.apply(a, central, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	slices.Sort(gone)
+	return changed, gone
+}
+
+func (s *assigned) names() []string {
+	var names []string
+	for _, n := range s.all() {
+		names = append(names, n.Name)
+	}
+	return names
+}
+
+func TestAssignmentInPartsAndInFull(t *testing.T) {
+	log := &notes{}
+	s := loaded(t, log)
+	changed, gone := s.must(t, api.Assignment{Full: true, Nodes: []api.AssignedNode{handsOff("n2"), handsOff("n1")}, Rev: 3}, "c1")
+	wantIDs(t, "changed", changed, "n2", "n1")
+	wantIDs(t, "gone", gone)
+	log.want(t, "put node/n2, put node/n1, put sync")
+
+	n1 := handsOff("n1")
+	n1.Password = "other"
+	changed, gone = s.must(t, api.Assignment{Nodes: []api.AssignedNode{n1, handsOff("n2"), handsOff("n3")}, Removed: []string{"n9"}, Rev: 4}, "c1")
+	wantIDs(t, "changed", changed, "n1", "n3")
+	wantIDs(t, "gone", gone)
+	log.want(t, "put node/n1, put node/n3, put sync")
+
+	_, gone = s.must(t, api.Assignment{Removed: []string{"n2", "n3"}, Nodes: []api.AssignedNode{handsOff("n3")}, Rev: 5}, "c1")
+	wantIDs(t, "gone, unless it is named too", gone, "n2")
+	log.want(t, "drop node/n2, put sync")
+	wantIDs(t, "nodes", s.names(), "n1", "n3")
+
+	_, gone = s.must(t, api.Assignment{Full: true, Nodes: []api.AssignedNode{handsOff("n4")}, Removed: []string{"n1"}, Rev: 6}, "c1")
+	wantIDs(t, "gone", gone, "n1", "n3")
+	wantIDs(t, "nodes", s.names(), "n4")
+
+	again := loaded(t, log)
+	wantIDs(t, "nodes after a restart", again.names(), "n4")
+	if got := again.position(); got != (syncRecord{CentralID: "c1", Rev: 6}) {
+		t.Fatalf("position after a restart: %+v", got)
+	}
+	if n, ok := again.get("n4"); !ok || n.AssignedNode != handsOff("n4") {
+		t.Fatalf("node after a restart: %+v", n)
+	}
+}
+
+func TestUnchangedAssignmentWritesNothing(t *testing.T) {
+	log := &notes{}
+	s := loaded(t, log)
+	full := api.Assignment{Full: true, Nodes: []api.AssignedNode{handsOff("n1")}, Rev: 3}
+	s.must(t, full, "c1")
+	log.lines = nil
+	for _, a := range []api.Assignment{{Rev: 3}, full, {Nodes: full.Nodes, Rev: 3}, {Removed: []string{"n9"}, Rev: 3}} {
+		if changed, gone := s.must(t, a, "c1"); len(changed)+len(gone) != 0 {
+			t.Errorf("%+v changed %v, gone %v", a, changed, gone)
+		}
+	}
+	log.want(t)
+	s.must(t, api.Assignment{Rev: 4}, "c1")
+	log.want(t, "put sync")
+	s.must(t, api.Assignment{Rev: 4}, "c2")
+	log.want(t, "put sync")
+}
+
+func TestAssignmentThatIsNotDurableIsNotApplied(t *testing.T) {
+	log := &notes{}
+	s := loaded(t, log)
+	s.must(t, api.Assignment{Full: true, Nodes: []api.AssignedNode{handsOff("n1")}, Rev: 3}, "c1")
+	log.err = errors.New("no space left")
+	if _, _, err := s.apply(api.Assignment{Full: true, Nodes: []api.AssignedNode{handsOff("n2")}, Rev: 4}, "c1", time.Now()); err == nil {
+		t.Fatal("no error")
+	}
+	wantIDs(t, "nodes", s.names(), "n1")
+	if got := s.position(); got.Rev != 3 {
+		t.Fatalf("position %+v moved past what is durable", got)
+	}
+}
+
+func TestDesireKeepsTheTimeOfItsChange(t *testing.T) {
+	s := loaded(t, &notes{})
+	first := time.Now()
+	if _, _, err := s.apply(api.Assignment{Nodes: []api.AssignedNode{handsOff("n1")}, Rev: 1}, "c1", first); err != nil {
+		t.Fatal(err)
+	}
+	moved := handsOff("n1")
+	moved.BMC = "ipmi://admin@elsewhere"
+	if _, _, err := s.apply(api.Assignment{Nodes: []api.AssignedNode{moved}, Rev: 2}, "c1", first.Add(time.Minute)); err != nil {
+		t.Fatal(err)
+	}
+	if n, _ := s.get("n1"); !n.desiredAt.Equal(first) || n.BMC != moved.BMC {
+		t.Fatalf("another BMC moved the time of the desire to %s: %+v", n.desiredAt, n)
+	}
+	moved.Desired.Want = power.WantOn
+	if _, _, err := s.apply(api.Assignment{Nodes: []api.AssignedNode{moved}, Rev: 3}, "c1", first.Add(2*time.Minute)); err != nil {
+		t.Fatal(err)
+	}
+	if n, _ := s.get("n1"); !n.desiredAt.Equal(first.Add(2 * time.Minute)) {
+		t.Fatalf("another desire left the time at %s", n.desiredAt)
+	}
+}
+
+func TestDamagedAssignmentRecordIsAnError(t *testing.T) {
+	for _, kind := range []journal.Kind{kindNode, kindSync} {
+		_, err := loadAssigned(&notes{}, []journal.Record{{LSN: 7, Entry: journal.Entry{Kind: kind, Payload: []byte("{")}}})
+		if err == nil || !strings.Contains(err.Error(), "record 7") {
+			t.Errorf("%s: %v", KindName(uint8(kind)), err)
+		}
+	}
+}
+
+func TestEndpointOfANode(t *testing.T) {
+	s := loaded(t, &notes{})
+	bare, bad := handsOff("bare"), handsOff("bad")
+	bare.BMC, bad.BMC = "", "telnet://x"
+	s.must(t, api.Assignment{Nodes: []api.AssignedNode{handsOff("n1"), bare, bad}, Rev: 1}, "c1")
+	a := &Agent{assigned: s, cfg: Config{Name: "r1"}}
+	ep, err := a.endpoint("n1")
+	if err != nil || ep.Host != "n1" || ep.User != "admin" || string(ep.Password) != "secret" {
+		t.Fatalf("endpoint %v of %q, %v", ep, ep.Host, err)
+	}
+	for node, want := range map[string]power.Reason{"bare": power.ReasonConfigless, "bad": power.ReasonConfigless, "gone": power.ReasonNoNode} {
+		var end endError
+		if _, err := a.endpoint(node); !errors.As(err, &end) || end.end.Reason != want || end.end.Outcome != power.Failed {
+			t.Errorf("%s: %v, want %s", node, err, want)
+		}
+	}
+}

@@ -1,0 +1,282 @@
+package settings
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/urfave/cli/v2"
+)
+
+// bench is an app with one command of each kind; seen is what its action found.
+type bench struct {
+	app       *cli.App
+	out, errs bytes.Buffer
+	seen      string
+}
+
+func newBench() *bench {
+	b := &bench{}
+	look := func(c *cli.Context) error {
+		b.seen = fmt.Sprintf("%s %q on=%v wait=%s n=%d for=%s join=%q", c.Command.Name, c.Args().Slice(), c.Bool("on"), c.String("wait"), c.Int("count"), c.Duration("timeout"), c.StringSlice("join"))
+		return nil
+	}
+	flags := func() []cli.Flag {
+		return []cli.Flag{
+			&cli.BoolFlag{Name: "on", Aliases: []string{"y"}},
+			&cli.StringFlag{Name: "wait", Aliases: []string{"w"}, Value: "verified"},
+			&cli.IntFlag{Name: "count"},
+			&cli.DurationFlag{Name: "timeout"},
+			&cli.StringSliceFlag{Name: "join"},
+		}
+	}
+	b.app = &cli.App{
+		Name: "prog", Version: "v1", Writer: &b.out, ErrWriter: &b.errs,
+		Commands: []*cli.Command{
+			{Name: "do", ArgsUsage: "NODES...", Flags: flags(), Action: look},
+			{Name: "look", ArgsUsage: "[NODES]", Flags: append(flags(), &cli.BoolFlag{Name: "fresh"}), Action: look},
+			{Name: "node", Subcommands: []*cli.Command{{Name: "add", ArgsUsage: "NAME", Flags: []cli.Flag{&cli.StringFlag{Name: "rack", Required: true}}, Action: look}}},
+			{Name: "fail", Action: func(*cli.Context) error { return Exit(ExitRefused, "refused: %s", "busy") }},
+			{Name: "quiet", Action: func(*cli.Context) error { return Exit(ExitFailed, "") }},
+			{Name: "serve", Flags: LogFlags(), Action: func(c *cli.Context) error {
+				log, err := Logger(c)
+				if err == nil {
+					log.Info("started", "node", "n1")
+				}
+				return err
+			}},
+		},
+	}
+	return b
+}
+
+func (b *bench) run(args string) int {
+	return RunContext(context.Background(), b.app, append([]string{"prog"}, strings.Fields(args)...))
+}
+
+func TestFlagsStandOnBothSides(t *testing.T) {
+	for args, want := range map[string]string{
+		"do a b":                           `do ["a" "b"] on=false wait=verified n=0 for=0s join=[]`,
+		"do a --on b --wait none":          `do ["a" "b"] on=true wait=none n=0 for=0s join=[]`,
+		"do --wait=none -y a":              `do ["a"] on=true wait=none n=0 for=0s join=[]`,
+		"do a -w none --timeout 90s":       `do ["a"] on=false wait=none n=0 for=1m30s join=[]`,
+		"do a --on=false":                  `do ["a"] on=false wait=verified n=0 for=0s join=[]`,
+		"do -- --on -x":                    `do ["--on" "-x"] on=false wait=verified n=0 for=0s join=[]`,
+		"do a --count 3 -- --on":           `do ["a" "--on"] on=false wait=verified n=3 for=0s join=[]`,
+		"do a --count -3":                  `do ["a"] on=false wait=verified n=-3 for=0s join=[]`,
+		"do - !x":                          `do ["-" "!x"] on=false wait=verified n=0 for=0s join=[]`,
+		"--wait none do a":                 `do ["a"] on=false wait=none n=0 for=0s join=[]`,
+		"look --join a:1 n1 --join=b:2":    `look ["n1"] on=false wait=verified n=0 for=0s join=["a:1" "b:2"]`,
+		"look":                             `look [] on=false wait=verified n=0 for=0s join=[]`,
+		"node add n1 --rack r1":            `add ["n1"] on=false wait= n=0 for=0s join=[]`,
+		"node --rack r1 add n1":            `add ["n1"] on=false wait= n=0 for=0s join=[]`,
+		"do look node --wait look":         `do ["look" "node"] on=false wait=look n=0 for=0s join=[]`,
+		"do a,b help":                      `do ["a,b" "help"] on=false wait=verified n=0 for=0s join=[]`,
+		"do a --wait -- b":                 "",
+		"do a --wait":                      "",
+		"do a --wait none --wait accepted": "",
+	} {
+		b := newBench()
+		exit := b.run(args)
+		if want == "" {
+			if exit != ExitUsage || b.seen != "" {
+				t.Errorf("%s: status %d, ran %s", args, exit, b.seen)
+			}
+			continue
+		}
+		if exit != 0 || b.seen != want {
+			t.Errorf("%s: status %d\ngot  %s\nwant %s\n%s", args, exit, b.seen, want, b.errs.String())
+		}
+	}
+}
+
+func TestUsageErrorsAreOneLineAndAHint(t *testing.T) {
+	for args, want := range map[string]string{
+		"":                          "prog: a command is missing\nsee prog --help\n",
+		"dp a":                      "prog: unknown command \"dp\" (did you mean do?)\nsee prog --help\n",
+		"do":                        "prog do: NODES is missing\nsee prog do --help\n",
+		"do a --wiat none":          "prog do: unknown flag --wiat (did you mean --wait?)\nsee prog do --help\n",
+		"do a --fresh":              "prog do: unknown flag --fresh: it belongs to look\nsee prog do --help\n",
+		"--fresh do a":              "prog do: unknown flag --fresh: it belongs to look\nsee prog do --help\n",
+		"do a -x":                   "prog do: unknown flag -x\nsee prog do --help\n",
+		"do a --timeout soon":       "prog do: --timeout: \"soon\" is not a duration such as 90s, 5m or 1h30m\nsee prog do --help\n",
+		"do a --timeout -5s":        "prog do: --timeout: \"-5s\" is negative\nsee prog do --help\n",
+		"do a --count many":         "prog do: --count: \"many\" is not a whole number\nsee prog do --help\n",
+		"do a --on=maybe":           "prog do: --on: \"maybe\" is not true or false\nsee prog do --help\n",
+		"do a --wait":               "prog do: --wait needs a value\nsee prog do --help\n",
+		"do a -w none --wait none":  "prog do: --wait is given twice\nsee prog do --help\n",
+		"look a b":                  "prog look: unexpected operand \"b\": the command takes [NODES]\nsee prog look --help\n",
+		"fail a":                    "prog fail: unexpected operand \"a\": the command takes none\nsee prog fail --help\n",
+		"node":                      "prog node: a command is missing\nsee prog node --help\n",
+		"node add n1":               "prog node add: --rack is missing (or RACKPOWER_RACK, or \"rack\" in the file of --config)\nsee prog node add --help\n",
+		"serve --log-level loud":    "prog serve: --log-level: unknown level \"loud\": want debug, info, warn or error\nsee prog serve --help\n",
+		"serve --log-format morse":  "prog serve: --log-format: unknown format \"morse\": want text, json or auto\nsee prog serve --help\n",
+		"do a --config /nonexist/f": "prog do: cannot read the settings: open /nonexist/f: no such file or directory\n",
+	} {
+		b := newBench()
+		if exit := b.run(args); exit != ExitUsage || b.errs.String() != want || b.seen != "" {
+			t.Errorf("%q: status %d, ran %q\ngot  %swant %s", args, exit, b.seen, b.errs.String(), want)
+		}
+	}
+}
+
+func TestExitStatuses(t *testing.T) {
+	b := newBench()
+	if exit := b.run("fail"); exit != ExitRefused || b.errs.String() != "prog fail: refused: busy\n" {
+		t.Errorf("%d %q", exit, b.errs.String())
+	}
+	b = newBench()
+	if exit := b.run("quiet"); exit != ExitFailed || b.errs.String() != "" {
+		t.Errorf("%d %q", exit, b.errs.String())
+	}
+	if got := CodeOf(fmt.Errorf("around: %w", Exit(ExitPending, "x"))); got != ExitPending {
+		t.Errorf("wrapped: %d", got)
+	}
+	if got := CodeOf(fmt.Errorf("other")); got != ExitFailed {
+		t.Errorf("any other error: %d", got)
+	}
+}
+
+func TestHelpAndVersion(t *testing.T) {
+	for _, args := range []string{"do --help", "do a -h", "help do", "do --help --wiat"} {
+		b := newBench()
+		if exit := b.run(args); args != "do --help --wiat" && (exit != 0 || !strings.Contains(b.out.String(), "RACKPOWER_WAIT") || b.seen != "") {
+			t.Errorf("%s: status %d, %s", args, exit, b.out.String())
+		}
+	}
+	b := newBench()
+	if exit := b.run("--version"); exit != 0 || b.out.String() != "prog v1\n" {
+		t.Errorf("%d %q", exit, b.out.String())
+	}
+}
+
+// settingsFile writes a file of settings and returns its path.
+func settingsFile(t *testing.T, text string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "rackpower.yaml")
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func TestPrecedence(t *testing.T) {
+	file := settingsFile(t, "wait: none\ncount: 7\njoin: [a:1, b:2]\nfresh: true\n")
+	b := newBench()
+	if exit := b.run("do a --config " + file); exit != 0 || b.seen != `do ["a"] on=false wait=none n=7 for=0s join=["a:1" "b:2"]` {
+		t.Fatalf("file over default: %d %s%s", exit, b.seen, b.errs.String())
+	}
+	t.Setenv("RACKPOWER_WAIT", "accepted")
+	t.Setenv("RACKPOWER_JOIN", "c:3,d:4")
+	t.Setenv("RACKPOWER_ON", "true")
+	t.Setenv("RACKPOWER_TIMEOUT", "")
+	t.Setenv("RACKPOWER_CONFIG", file)
+	b = newBench()
+	if exit := b.run("do a"); exit != 0 || b.seen != `do ["a"] on=true wait=accepted n=7 for=0s join=["c:3" "d:4"]` {
+		t.Fatalf("environment over file: %d %s%s", exit, b.seen, b.errs.String())
+	}
+	b = newBench()
+	if exit := b.run("do a -w verified --on=false --count 0 --join e:5"); exit != 0 || b.seen != `do ["a"] on=false wait=verified n=0 for=0s join=["e:5"]` {
+		t.Fatalf("flag over environment: %d %s%s", exit, b.seen, b.errs.String())
+	}
+	b = newBench()
+	if exit := b.run("node add n1 --config " + settingsFile(t, "rack: r9\n")); exit != 0 {
+		t.Fatalf("a file satisfies a required flag: %d %s", exit, b.errs.String())
+	}
+	t.Setenv("RACKPOWER_COUNT", "lots")
+	b = newBench()
+	if exit := b.run("do a"); exit != ExitUsage || b.errs.String() != "prog do: RACKPOWER_COUNT: \"lots\" is not a whole number\nsee prog do --help\n" {
+		t.Fatalf("%d %q", exit, b.errs.String())
+	}
+}
+
+func TestFileErrorsNameFileLineAndKey(t *testing.T) {
+	for text, want := range map[string]string{
+		"# hall 1\nwiat: none\n":     ":2: wiat: unknown key (did you mean wait?)",
+		"zzzzzzz: 1\n":               ":1: zzzzzzz: unknown key",
+		"wait: none\ncount: many\n":  ":2: count: \"many\" is not a whole number",
+		"timeout: 5\n":               ":1: timeout: \"5\" is not a duration such as 90s, 5m or 1h30m",
+		"on: [true]\n":               ":1: on: want true or false",
+		"wait:\n  deep: 1\n":         ":1: wait: want a text",
+		"wait: none\nwait: verify\n": "wait",
+		"- wait\n":                   ":1: want lines of the form \"flag: value\"",
+		"wait: [\n":                  "line",
+		"config: other.yaml\n":       ":1: config: unknown key",
+		"fresh: maybe\n":             ":1: fresh: \"maybe\" is not true or false", // of another command
+	} {
+		b := newBench()
+		file := settingsFile(t, text)
+		exit := b.run("do a --config " + file)
+		if got := b.errs.String(); exit != ExitUsage || !strings.HasPrefix(got, "prog do: "+file) || !strings.Contains(got, want) || strings.Count(got, "\n") != 1 {
+			t.Errorf("%q: status %d, got %qwant %q", text, exit, got, want)
+		}
+	}
+	for _, text := range []string{"", "# nothing\n", "---\n", "null\n"} {
+		b := newBench()
+		if exit := b.run("do a --config " + settingsFile(t, text)); exit != 0 {
+			t.Errorf("%q: %d %s", text, exit, b.errs.String())
+		}
+	}
+}
+
+func TestLogIsJSONWhereNobodyReads(t *testing.T) {
+	b := newBench()
+	if exit := b.run("serve"); exit != 0 {
+		t.Fatal(b.errs.String())
+	}
+	var line struct{ Msg, Node, Level string }
+	if err := json.Unmarshal(b.errs.Bytes(), &line); err != nil || line.Msg != "started" || line.Node != "n1" {
+		t.Errorf("%q: %v", b.errs.String(), err)
+	}
+	b = newBench()
+	if b.run("serve --log-format text"); !strings.Contains(b.errs.String(), "msg=started node=n1") {
+		t.Errorf("%q", b.errs.String())
+	}
+	b = newBench()
+	if b.run("serve --log-level warn"); b.errs.String() != "" {
+		t.Errorf("%q", b.errs.String())
+	}
+}
+
+func TestRunContextEndsTheCommandsContext(t *testing.T) {
+	b := newBench()
+	b.app.Commands = []*cli.Command{{Name: "wait", Action: func(c *cli.Context) error { <-c.Context.Done(); return Exit(ExitPending, "") }}}
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+	defer cancel()
+	if exit := RunContext(ctx, b.app, []string{"prog", "wait"}); exit != ExitPending {
+		t.Error(exit)
+	}
+}
+
+func TestNearest(t *testing.T) {
+	words := []string{"central", "config", "count", "on", "off"}
+	for word, want := range map[string]string{"centrall": "central", "cnetral": "central", "conut": "count", "offf": "off", "zebra": "", "": ""} {
+		if got := Nearest(word, words); got != want {
+			t.Errorf("%q: %q, want %q", word, got, want)
+		}
+	}
+}
+
+// FuzzTakeApart: no command line may panic, and what is run has been checked.
+func FuzzTakeApart(f *testing.F) {
+	for _, s := range []string{"do\na\n--on", "look\n--\n--on", "-y\ndo\nx", "node\nadd", "--wait", "-", "--=", "help\nhelp"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		b := newBench()
+		prepare(b.app)
+		l, err := takeApart(b.app, strings.Split(text, "\n"))
+		if err == nil && !l.help && !l.version && l.command == nil {
+			t.Fatalf("%q: no command and no error", text)
+		}
+		if err != nil && CodeOf(err) != ExitUsage {
+			t.Fatalf("%q: %v", text, err)
+		}
+	})
+}

@@ -1,0 +1,10 @@
+// Package gossip tells every agent, and central, who is there and what the power
+// of the whole fleet is, without asking central.
+//
+// It joins a Serf cluster for membership and failure detection, and spreads one
+// small versioned record per agent that holds the power of all its nodes. What is
+// learned here is information to show: no operation is ever decided on it.
+//
+// The README beside this file draws the messages and says why they travel as
+// Serf queries.
+package gossip

@@ -1,0 +1,137 @@
+package gossip
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"slices"
+	"time"
+)
+
+const (
+	maxRetry = 10 * time.Second // between two tries to join
+	// lookupWithin bounds the resolving of a name.
+	lookupWithin = 5 * time.Second
+)
+
+// Join asks the members at the addresses ("host:port") for their cluster, now, and
+// returns nil when at least one answered. The addresses are remembered: those that
+// did not answer are tried again in the background, all of them whenever no other
+// member is alive.
+func (c *Cluster) Join(addrs ...string) error {
+	if err := c.Seed(addrs...); err != nil || len(addrs) == 0 {
+		return err
+	}
+	return c.try(addrs)
+}
+
+// Seed is Join that does not wait: the addresses are tried in the background. It
+// may be called again and again with the same ones.
+func (c *Cluster) Seed(addrs ...string) error {
+	for _, addr := range addrs {
+		if err := c.joinable(addr); err != nil {
+			return err
+		}
+	}
+	c.mu.Lock()
+	for _, addr := range addrs {
+		c.seeds[addr] = c.seeds[addr] && c.memberAt(addr)
+	}
+	c.mu.Unlock()
+	signal(c.wake)
+	return nil
+}
+
+// try joins at each address and notes which answered.
+func (c *Cluster) try(addrs []string) error {
+	var failed error
+	joined := 0
+	for _, addr := range addrs {
+		if c.ctx.Err() != nil {
+			return errors.New("cannot join: gossip has ended")
+		}
+		if _, err := c.serf.Join([]string{addr}, false); err != nil {
+			failed = err
+			continue
+		}
+		joined++
+		c.mu.Lock()
+		c.seeds[addr] = true
+		c.mu.Unlock()
+	}
+	if joined == 0 && failed != nil {
+		return fmt.Errorf("cannot join the gossip cluster: nobody answered at %v: %w", addrs, failed)
+	}
+	return nil
+}
+
+// due lists the addresses to try: those that never answered, and all when nobody
+// else is there.
+func (c *Cluster) due() []string {
+	alone := c.alone()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var addrs []string
+	for addr, answered := range c.seeds {
+		if addr != c.addr && (alone || !answered && !c.memberAt(addr)) {
+			addrs = append(addrs, addr)
+		}
+	}
+	slices.Sort(addrs)
+	return addrs
+}
+
+// joinLoop tries what is due, with growing waits while nothing answers.
+func (c *Cluster) joinLoop() {
+	wait := c.cfg.tuning.retry
+	for {
+		if addrs := c.due(); len(addrs) > 0 {
+			if err := c.try(addrs); err != nil {
+				c.log.Debug("join", "err", err)
+			} else {
+				wait = c.cfg.tuning.retry
+			}
+		}
+		timer := time.NewTimer(wait + rand.N(wait/2))
+		select {
+		case <-c.ctx.Done():
+			timer.Stop()
+			return
+		case <-c.wake:
+			wait = c.cfg.tuning.retry
+		case <-timer.C:
+			wait = min(2*wait, maxRetry)
+		}
+		timer.Stop()
+	}
+}
+
+// joinable refuses addresses that unencrypted gossip must not reach.
+func (c *Cluster) joinable(addr string) error {
+	host, _, err := net.SplitHostPort(addr)
+	if err != nil {
+		return fmt.Errorf("cannot join %q: want HOST:PORT", addr)
+	}
+	if len(c.cfg.Key) > 0 {
+		return nil
+	}
+	if host == "localhost" {
+		return nil
+	}
+	ip := net.ParseIP(host)
+	if ip == nil {
+		ctx, cancel := context.WithTimeout(context.Background(), lookupWithin)
+		defer cancel()
+		found, err := net.DefaultResolver.LookupIP(ctx, "ip", host)
+		if err != nil || len(found) == 0 {
+			return fmt.Errorf("cannot join %q: its name is not known", addr)
+		}
+		ip = found[0]
+	}
+	if !ip.IsLoopback() {
+		return fmt.Errorf("joining %s is refused: gossip would leave this machine unencrypted; give a gossip key", addr)
+	}
+	return nil
+}

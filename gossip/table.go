@@ -1,0 +1,215 @@
+package gossip
+
+import (
+	"bytes"
+	"cmp"
+	"slices"
+	"time"
+)
+
+// table holds the newest record of each agent. Merging is commutative,
+// associative and idempotent: whoever has got the same messages, in any order and
+// any number of times, holds the same records. It has no lock and no clock.
+type table struct {
+	agents map[string]*entry
+}
+
+// maxAgents bounds the table against a member gone mad.
+const maxAgents = 4096
+
+// keepLists is how many lists of names are kept for an agent: the current one, the
+// one before, and some that came ahead of their power messages.
+const keepLists = 4
+
+// entry is what is known of one agent. The two newest versions are kept, since the
+// names of the newest may be late.
+type entry struct {
+	newest, before *record
+	lists          []*nameList // most recently used last
+}
+
+// record is what came of one version. Invariant: parts[i].seq >= version.since.
+type record struct {
+	version
+	total int
+	parts map[int]part
+}
+
+type part struct {
+	seq   uint64
+	cells []cell
+	bytes []byte    // as encoded: decides between two of one sequence
+	at    time.Time // when it came
+}
+
+// nameList is a list of names under way. Invariant: missing is the number of
+// empty names.
+type nameList struct {
+	digest  uint64
+	names   []string
+	missing int
+}
+
+func newTable() *table { return &table{agents: map[string]*entry{}} }
+
+// merge takes a message that came at the time now and says whether it was news.
+func (t *table) merge(m message, now time.Time) bool {
+	e := t.agents[m.agent]
+	if e == nil {
+		if len(t.agents) >= maxAgents {
+			return false
+		}
+		e = &entry{}
+		t.agents[m.agent] = e
+	}
+	if m.kind == kindNames {
+		return e.list(m.digest, m.total).merge(m)
+	}
+	r := e.record(m)
+	return r != nil && r.merge(m, now)
+}
+
+// forget drops an agent.
+func (t *table) forget(agent string) { delete(t.agents, agent) }
+
+// record returns the record that m belongs to, nil when two newer ones are known.
+func (e *entry) record(m message) *record {
+	v := m.version()
+	fresh := func() *record { return &record{version: v, total: m.total, parts: map[int]part{}} }
+	switch {
+	case e.newest == nil:
+		e.newest = fresh()
+		return e.newest
+	case e.newest.version == v:
+		return e.newest
+	case e.newest.less(v):
+		e.newest, e.before = fresh(), e.newest
+		return e.newest
+	case e.before != nil && e.before.version == v:
+		return e.before
+	case e.before == nil || e.before.less(v):
+		e.before = fresh()
+		return e.before
+	default:
+		return nil
+	}
+}
+
+func (r *record) merge(m message, now time.Time) bool {
+	if m.total != r.total {
+		return false // digests of two lists met; the first stays
+	}
+	p := part{seq: m.seq, cells: m.cells, bytes: m.encode(), at: now}
+	if old, ok := r.parts[m.part]; ok && (m.seq < old.seq || m.seq == old.seq && bytes.Compare(p.bytes, old.bytes) <= 0) {
+		return false
+	}
+	r.parts[m.part] = p
+	return true
+}
+
+// list returns the list of the digest and makes it the most recently used one.
+func (e *entry) list(digest uint64, total int) *nameList {
+	i := slices.IndexFunc(e.lists, func(l *nameList) bool { return l.digest == digest && len(l.names) == total })
+	if i >= 0 {
+		l := e.lists[i]
+		e.lists = append(slices.Delete(e.lists, i, i+1), l)
+		return l
+	}
+	l := &nameList{digest: digest, names: make([]string, total), missing: total}
+	if len(e.lists) >= keepLists {
+		e.lists = slices.Delete(e.lists, 0, 1)
+	}
+	e.lists = append(e.lists, l)
+	return l
+}
+
+// merge puts names in. A list that is whole and does not have its digest starts
+// anew: names are never put to the wrong node's power.
+func (l *nameList) merge(m message) bool {
+	if l.missing == 0 {
+		return false
+	}
+	news := false
+	for i, name := range m.names {
+		at := &l.names[m.first+i]
+		if *at == "" {
+			l.missing--
+			news = true
+			*at = name
+		}
+	}
+	if l.missing == 0 && digestOf(l.names) != l.digest {
+		clear(l.names)
+		l.missing = len(l.names)
+		return false
+	}
+	return news
+}
+
+// named returns the names of a record, nil while they are not whole.
+func (e *entry) named(r *record) []string {
+	for _, l := range e.lists {
+		if l.digest == r.digest && len(l.names) == r.total && l.missing == 0 {
+			return l.names
+		}
+	}
+	if r.total == 0 {
+		return []string{}
+	}
+	return nil
+}
+
+// peers shows the table at the time now, sorted by name.
+func (t *table) peers(now time.Time) []Peer {
+	var all []Peer
+	for name, e := range t.agents {
+		if e.newest != nil {
+			p := e.peer(now)
+			p.Name = name
+			all = append(all, p)
+		}
+	}
+	slices.SortFunc(all, func(a, b Peer) int { return cmp.Compare(a.Name, b.Name) })
+	return all
+}
+
+// peer shows the newest version, or the one before for as long as the names of the
+// newest are not here.
+func (e *entry) peer(now time.Time) Peer {
+	r := e.newest
+	names := e.named(r)
+	if names == nil && e.before != nil {
+		if older := e.named(e.before); older != nil {
+			r, names = e.before, older
+		}
+	}
+	p := r.peer(names, now)
+	return p
+}
+
+func (r *record) peer(names []string, now time.Time) Peer {
+	p := Peer{Epoch: r.epoch, Unnamed: r.total}
+	var latest time.Time
+	for i, part := range r.parts {
+		p.Seq = max(p.Seq, part.seq)
+		if part.at.After(latest) {
+			latest = part.at
+		}
+		if names == nil {
+			continue
+		}
+		since := max(now.Sub(part.at), 0)
+		for j, c := range part.cells {
+			n, _ := c.open()
+			n.Name = names[i*partSize+j]
+			if n.Age >= 0 {
+				n.Age += since
+			}
+			p.Nodes = append(p.Nodes, n)
+		}
+	}
+	p.Age = max(now.Sub(latest), 0)
+	p.Unnamed -= len(p.Nodes)
+	slices.SortFunc(p.Nodes, func(a, b NodePower) int { return cmp.Compare(a.Name, b.Name) })
+	return p
+}
