@@ -109,6 +109,38 @@ func TestSupersededAndJoinedStaySoOverARestart(t *testing.T) {
 	})
 }
 
+// TestCancellingSurvivesDeath: what was told to stop before the crash does not run
+// on after it, whoever told it.
+func TestCancellingSurvivesDeath(t *testing.T) {
+	for _, superseded := range []bool{true, false} {
+		inBubble(t, 1, func(r *rig) {
+			r.crash()
+			r.dieAfter(3, true) // on accepted, on started, and what stops it
+			r.start()
+			r.bmc("n1").SetMute(true)
+			on := r.ask("n1", power.ActOn).Op.ID
+			time.Sleep(time.Second)
+			want, by := power.Cancelled, ""
+			if superseded {
+				want, by = power.Superseded, r.ask("n1", power.ActOff).Op.ID
+			} else if _, err := r.a.Cancel(cancelBy(on, "bob")); err != nil {
+				t.Fatal(err)
+			}
+			r.crash()
+			r.cfg.wrapLog = nil
+			r.bmc("n1").SetMute(false)
+			r.start()
+			if end := r.end(on); end.Outcome != want || end.SupersededBy != by {
+				t.Fatalf("end: %+v", end)
+			}
+			if superseded {
+				r.wantEnd(by, power.Succeeded, power.ReasonAlready)
+			}
+			r.wantCommands("n1")
+		})
+	}
+}
+
 func TestRestartKeepsWhatIsNotReported(t *testing.T) {
 	inBubble(t, 1, func(r *rig) {
 		id := r.ask("n1", power.ActOn).Op.ID

@@ -361,14 +361,14 @@ func (c *Central) queryOps(r *http.Request, in api.QueryOps) (api.FoundOps, erro
 	defer timer.Stop()
 	for {
 		rev, news := c.board.look()
+		if in.AfterRev > rev {
+			in.AfterRev = 0 // of a database that is no more
+		}
 		found := api.FoundOps{Ops: []api.Op{}, Rev: in.AfterRev}
-		if rev > in.AfterRev || in.AfterRev <= 0 || in.Wait <= 0 {
+		if rev > in.AfterRev || in.AfterRev == 0 || in.Wait <= 0 {
 			var err error
 			if found, err = c.findOps(r.Context(), in); err != nil || len(found.Ops) > 0 || in.Wait <= 0 {
 				return found, err
-			}
-			if found.Rev < in.AfterRev {
-				return found, nil // another database than the one that AfterRev is of
 			}
 		}
 		select {
@@ -406,9 +406,6 @@ func (c *Central) findOps(ctx context.Context, in api.QueryOps) (api.FoundOps, e
 			return err
 		}
 		found.Rev = rev
-		if in.AfterRev > rev {
-			in.AfterRev = 0 // of a database that is no more
-		}
 		ops, err := tx.FindOps(in)
 		for i := range ops {
 			found.Ops = append(found.Ops, c.show(&ops[i], now))

@@ -1,7 +1,9 @@
 package central
 
 import (
+	"maps"
 	"net/http"
+	"slices"
 	"time"
 
 	"rackpower/central/api"
@@ -60,9 +62,10 @@ func (c *Central) heedAll(tx *store.Tx, name string, in api.Report, now time.Tim
 	return nil
 }
 
-// plausible drops readings that carry no time of their own or no known word.
+// plausible drops readings that carry no time of their own or no known word, and
+// keeps the newest of each node.
 func plausible(all []api.NodeReading) []api.NodeReading {
-	var good []api.NodeReading
+	newest := make(map[string]api.NodeReading, len(all))
 	for _, r := range all {
 		if r.TriedAt.IsZero() {
 			r.TriedAt = r.ObservedAt
@@ -70,11 +73,11 @@ func plausible(all []api.NodeReading) []api.NodeReading {
 		if r.State != power.On && r.State != power.Off {
 			r.State = power.Unknown
 		}
-		if r.Node != "" && !r.TriedAt.IsZero() && r.Reach != "" {
-			good = append(good, r)
+		if r.Node != "" && r.Reach != "" && r.TriedAt.After(newest[r.Node].TriedAt) {
+			newest[r.Node] = r
 		}
 	}
-	return good
+	return slices.Collect(maps.Values(newest))
 }
 
 // heed takes one word on one operation.

@@ -294,7 +294,7 @@ func TestCycleOverACrashCutsPowerOnce(t *testing.T) {
 func TestWrongPasswordAndHungBMC(t *testing.T) {
 	farm := startFarm(t, bmcsim.Config{Count: 12})
 	s := newSite(t)
-	s.startAgent("r1", "--monitor", "@every 1s")
+	s.startMonitor("r1", "@every 1s")
 	s.addFarm(farm)
 	wrong := specOf("n01", farm.BMC(0).Endpoint())
 	wrong.Password = "wrong"
@@ -370,7 +370,7 @@ func TestBadInputIsToldAndChangesNothing(t *testing.T) {
 		says string
 	}{
 		{"on n99", 2, "n99"},
-		{"on n[01-", 2, "]"},
+		{"on n[01-", 2, "cannot read node range"},
 		{"on n01 --if-busy sometimes", 2, "sometimes"},
 		{"on n01 --colour", 2, "colour"},
 		{"node set-status n01 SLEEPY", 2, "SLEEPY"},

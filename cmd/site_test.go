@@ -97,13 +97,16 @@ func (s *site) startCentral() {
 	s.spawn("central", s.serve, "serve", "--data", filepath.Join(s.dir, "central"), "--listen", "127.0.0.1:0", "--socket", s.socket())
 }
 
-func (s *site) startAgent(name string, more ...string) {
+func (s *site) startAgent(name string) {
 	s.t.Helper()
-	args := append([]string{
-		"agent", "--name", name, "--data", filepath.Join(s.dir, name), "--central", "unix://" + s.socket(),
-		"--gossip", "127.0.0.1:0", "--socket", s.agentSocket(name), "--monitor", "off",
-	}, more...)
-	s.spawn(name, s.cli, args...)
+	s.startMonitor(name, "off")
+}
+
+// startMonitor starts an agent that reads and enforces on a schedule.
+func (s *site) startMonitor(name, schedule string) {
+	s.t.Helper()
+	s.spawn(name, s.cli, "agent", "--name", name, "--data", filepath.Join(s.dir, name), "--central", "unix://"+s.socket(),
+		"--gossip", "127.0.0.1:0", "--socket", s.agentSocket(name), "--monitor", schedule)
 }
 
 func (s *site) agentSocket(name string) string { return filepath.Join(s.dir, name+".sock") }

@@ -171,7 +171,9 @@ func TestFailedAgentKeepsItsLastRecord(t *testing.T) {
 	if !sees(watcher, "r3", 5, power.Off) || p.Age <= 0 {
 		t.Errorf("%+v", p)
 	}
-	eventually(t, "the age grows", func() bool { return peer(watcher, "r3").Age > p.Age && peer(watcher, "r3").Nodes[0].Age > p.Nodes[0].Age })
+	eventually(t, "the age grows", func() bool {
+		return peer(watcher, "r3").Age > p.Age && peer(watcher, "r3").Nodes[0].Age > p.Nodes[0].Age
+	})
 	eventually(t, "OnMember heard of it", func() bool {
 		mu.Lock()
 		defer mu.Unlock()

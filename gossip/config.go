@@ -7,8 +7,6 @@ import (
 	"net"
 	"strconv"
 	"time"
-
-	"github.com/hashicorp/memberlist"
 )
 
 // Roles of members.
@@ -17,60 +15,76 @@ const (
 	RoleCentral = "central"
 )
 
-// maxMemberName bounds a member's name, in bytes.
-const maxMemberName = 128
+const (
+	maxMember = 128 // bytes in a member's name
+	maxName   = 253 // bytes in a node's name
+)
+
+// Key encrypts gossip: 16, 24 or 32 bytes, the same for all members. It never
+// shows itself.
+type Key []byte
+
+// String hides the key.
+func (Key) String() string { return "redacted" }
+
+// GoString hides the key.
+func (Key) GoString() string { return "redacted" }
+
+// LogValue hides the key.
+func (Key) LogValue() slog.Value { return slog.StringValue("redacted") }
+
+// MarshalText hides the key.
+func (Key) MarshalText() ([]byte, error) { return []byte("redacted"), nil }
 
 // Config is what a member needs. Name and Bind have no default.
 type Config struct {
 	// Name is unique in the cluster: an agent's own name, "central" for central.
 	Name string
 	// Role is RoleAgent (the default) or RoleCentral; Rack and Version are shown to
-	// people. The three travel as tags and must stay below 450 bytes together.
+	// people. The three travel as tags and may have some 450 bytes together.
 	Role, Rack, Version string
-	// Bind is the host:port to listen on with UDP and TCP; port 0 takes a free one.
+	// Bind is the host:port to listen at, with UDP and TCP; port 0 takes a free one.
 	Bind string
 	// Advertise is the host or host:port that others reach this member at. Default:
 	// what it is bound to.
 	Advertise string
-	// Join lists the host:port of other members. They need not be up.
+	// Join lists the host:port of other members, which need not be up.
 	Join []string
-	// Epoch is how often this agent's journal was opened; it only grows, and a
-	// record of a higher epoch beats all of a lower one. Zero: the wall clock in
-	// seconds, which is larger than any count.
+	// Key encrypts all that is sent. Without one, New refuses every address beyond
+	// the loopback.
+	Key Key
+	// Epoch is how often this agent's journal was opened: it only grows, and records
+	// of a higher epoch beat all of a lower one. Zero: the wall clock in seconds,
+	// which is larger than any count.
 	Epoch uint64
-	// OnMember is told of each change of another member's status, the newest one
-	// only when several follow fast. Calls come one at a time; it may take its time
-	// and may call the Cluster.
+	// Announce is the time after which a record is published again though nothing
+	// changed; it is longer in clusters of more than 33. Default 10 s.
+	Announce time.Duration
+	// OnMember is told of changes of members, one call at a time and in their order.
+	// It may take its time and may call the Cluster, but not Close.
 	OnMember func(Member)
 	Logger   *slog.Logger
 
-	timing timing
-	tune   func(*memberlist.Config) // tests detect failures faster
+	tuning tuning
 }
 
-// timing holds the waits of the loop; tests shorten them.
-type timing struct {
-	gap, gapPerQueued, gapMax          time.Duration // between records of this member
-	refresh, refreshPerPeer            time.Duration // a record is sent again after
-	pullDelay, pullRetry, pullRetryMax time.Duration // until a missing record is asked for
-	pullTimeout                        time.Duration // answers are awaited for
-	reorder                            time.Duration // records overtake each other within
-	joinRetry, joinRetryMax            time.Duration
-	forget                             time.Duration // records of those who are no members
+// tuning holds what only tests change.
+type tuning struct {
+	probe     time.Duration // between two looks at whether a member is alive
+	pushPull  time.Duration // between two exchanges of all that Serf knows
+	reconnect time.Duration // between two tries to reach a failed member
+	leave     time.Duration // bounds each of the three steps of leaving
+	retry     time.Duration // first wait before joining is tried again
+	drop      func(message) bool
 }
 
-func (t timing) withDefaults() timing {
+func (t tuning) withDefaults() tuning {
 	for _, f := range []struct {
 		field *time.Duration
 		value time.Duration
 	}{
-		{&t.gap, 250 * time.Millisecond}, {&t.gapPerQueued, 20 * time.Millisecond}, {&t.gapMax, 10 * time.Second},
-		{&t.refresh, 10 * time.Second}, {&t.refreshPerPeer, 500 * time.Millisecond},
-		{&t.pullDelay, 700 * time.Millisecond}, {&t.pullRetry, 3 * time.Second}, {&t.pullRetryMax, 30 * time.Second},
-		{&t.pullTimeout, 3 * time.Second},
-		{&t.reorder, 2 * time.Second},
-		{&t.joinRetry, 500 * time.Millisecond}, {&t.joinRetryMax, 10 * time.Second},
-		{&t.forget, tombstone},
+		{&t.probe, time.Second}, {&t.pushPull, 15 * time.Second}, {&t.reconnect, 5 * time.Second},
+		{&t.leave, 600 * time.Millisecond}, {&t.retry, 500 * time.Millisecond},
 	} {
 		if *f.field == 0 {
 			*f.field = f.value
@@ -86,52 +100,49 @@ func (c Config) withDefaults() Config {
 	if c.Epoch == 0 {
 		c.Epoch = uint64(time.Now().Unix())
 	}
+	if c.Announce <= 0 {
+		c.Announce = 10 * time.Second
+	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
-	c.timing = c.timing.withDefaults()
+	c.tuning = c.tuning.withDefaults()
 	return c
 }
 
-// Validate says what is wrong with the configuration. It looks up host names, for
-// at most 5 s.
+// Validate says what is wrong with the configuration. Host names are looked up,
+// for at most 5 s each.
 func (c Config) Validate() error {
-	if err := validName(c.Name); err != nil {
+	if err := validMember(c.Name); err != nil {
 		return err
 	}
-	bind, _, err := splitAddr("listen on", c.Bind, -1)
+	switch len(c.Key) {
+	case 0, 16, 24, 32:
+	default:
+		return fmt.Errorf("cannot gossip with a key of %d bytes: want 16, 24 or 32", len(c.Key))
+	}
+	ip, _, err := splitIP(c.Bind)
 	if err != nil {
 		return err
 	}
-	if err := loopbackOnly("listen on", bind); err != nil {
+	if err := c.private("listen at", ip); err != nil {
 		return err
 	}
-	if c.Advertise != "" {
-		adv, _, err := splitAddr("advertise", c.Advertise, 0)
-		if err != nil {
-			return err
+	if c.Advertise == "" {
+		if ip.IsUnspecified() {
+			return fmt.Errorf("cannot gossip at %s: others cannot be told to come to every address; say which (--advertise)", c.Bind)
 		}
-		if err := loopbackOnly("advertise", adv); err != nil {
-			return err
-		}
+		return nil
 	}
-	for _, a := range c.Join {
-		host, _, err := net.SplitHostPort(a)
-		if err != nil {
-			return fmt.Errorf("cannot join %q: want host:port", a)
-		}
-		if ip := net.ParseIP(host); ip != nil {
-			if err := loopbackOnly("join", ip); err != nil {
-				return err
-			}
-		}
+	if ip, _, err = splitAdvertise(c.Advertise); err != nil {
+		return err
 	}
-	return nil
+	return c.private("advertise", ip)
 }
 
-func validName(name string) error {
-	if name == "" || len(name) > maxMemberName {
-		return fmt.Errorf("cannot gossip as %q: a member's name has 1 to %d bytes", name, maxMemberName)
+func validMember(name string) error {
+	if name == "" || len(name) > maxMember {
+		return fmt.Errorf("cannot gossip as %q: a member's name has 1 to %d bytes", name, maxMember)
 	}
 	for _, r := range name {
 		if r <= ' ' || r == 0x7f {
@@ -141,55 +152,67 @@ func validName(name string) error {
 	return nil
 }
 
-// splitAddr reads host:port and looks the host up. An address without a port
-// takes the default one; a negative default asks for a port.
-func splitAddr(verb, addr string, defaultPort int) (net.IP, int, error) {
-	host, portText, err := net.SplitHostPort(addr)
-	if err != nil && defaultPort >= 0 {
-		host, portText, err = addr, strconv.Itoa(defaultPort), nil
+// private refuses an address at which plain text would leave the machine.
+func (c Config) private(verb string, ip net.IP) error {
+	if len(c.Key) > 0 || ip.IsLoopback() {
+		return nil
 	}
+	return fmt.Errorf("cannot %s %s: gossip would leave this machine unencrypted, and whoever can send there could forge "+
+		"what every node's power is; give a gossip key, or use an address of the loopback (127.0.0.1)", verb, ip)
+}
+
+// splitIP reads host:port and looks the host up; without a host it is every
+// address.
+func splitIP(addr string) (net.IP, int, error) {
+	host, portText, err := net.SplitHostPort(addr)
 	if err != nil {
-		return nil, 0, fmt.Errorf("cannot %s %q: want host:port", verb, addr)
+		return nil, 0, fmt.Errorf("cannot gossip at %q: want HOST:PORT", addr)
 	}
 	port, err := strconv.ParseUint(portText, 10, 16)
 	if err != nil {
-		return nil, 0, fmt.Errorf("cannot %s %q: %q is no port", verb, addr, portText)
+		return nil, 0, fmt.Errorf("cannot gossip at %q: %q is no port", addr, portText)
 	}
 	if host == "" {
 		return net.IPv4zero, int(port), nil
 	}
-	ip, err := lookup(host)
+	ip, err := resolve(host)
 	if err != nil {
-		return nil, 0, fmt.Errorf("cannot %s %q: %w", verb, addr, err)
+		return nil, 0, fmt.Errorf("cannot gossip at %q: its name is not known: %w", addr, err)
 	}
 	return ip, int(port), nil
 }
 
-// lookup finds the address of a host; an IPv4 one is preferred.
-func lookup(host string) (net.IP, error) {
+// splitAdvertise is splitIP for an address that may lack the port (then 0), but
+// not the host.
+func splitAdvertise(addr string) (net.IP, int, error) {
+	if _, _, err := net.SplitHostPort(addr); err != nil {
+		addr = net.JoinHostPort(addr, "0")
+	}
+	ip, port, err := splitIP(addr)
+	if err != nil {
+		return nil, 0, err
+	}
+	if ip.IsUnspecified() {
+		return nil, 0, fmt.Errorf("cannot advertise %q: others need one address", addr)
+	}
+	return ip, port, nil
+}
+
+// resolve finds the address of a host, an IPv4 one if there is one.
+func resolve(host string) (net.IP, error) {
 	if ip := net.ParseIP(host); ip != nil {
 		return ip, nil
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), lookupWithin)
 	defer cancel()
-	ips, err := net.DefaultResolver.LookupIP(ctx, "ip", host)
+	found, err := net.DefaultResolver.LookupIP(ctx, "ip", host)
 	if err != nil {
 		return nil, err
 	}
-	for _, ip := range ips {
+	for _, ip := range found {
 		if ip.To4() != nil {
 			return ip, nil
 		}
 	}
-	return ips[0], nil
-}
-
-// loopbackOnly refuses an address that plain text must not leave through.
-func loopbackOnly(verb string, ip net.IP) error {
-	if ip.IsLoopback() {
-		return nil
-	}
-	return fmt.Errorf("cannot %s %s: gossip is not encrypted, and whoever can send to a member can forge the power of "+
-		"every node; use an address of the loopback (127.0.0.1) and carry gossip between hosts through an encrypted tunnel "+
-		"that ends there", verb, ip)
+	return found[0], nil
 }

@@ -3,8 +3,8 @@
 //
 // It joins a Serf cluster for membership and failure detection, and spreads one
 // small versioned record per agent that holds the power of all its nodes. What is
-// learned here is information to show: no operation is ever decided on it.
+// learned here is there to be shown: no operation is decided on it.
 //
 // The README beside this file draws the messages and says why they travel as
-// Serf queries.
+// Serf's user events.
 package gossip

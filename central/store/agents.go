@@ -38,7 +38,7 @@ const (
 	sqlRaiseAgent = `UPDATE agents SET rev = rev + 1 WHERE name = $1 RETURNING rev`
 	sqlSeenAgent  = `UPDATE agents SET seen_at = max(seen_at, $1), rev_seen = $2 WHERE name = $3`
 	sqlLSNAgent   = `UPDATE agents SET lsn = max(lsn, $1), seen_at = max(seen_at, $2) WHERE name = $3`
-	sqlFloorAgent = `UPDATE agents SET floor = max(floor, (SELECT coalesce(max(rev), 0) FROM removed WHERE agent = name AND at < $1))`
+	sqlFloorAgent = `UPDATE agents SET floor = max(floor, (SELECT coalesce(max(rev), 0) FROM removed WHERE removed.agent = agents.name AND at < $1))`
 	sqlCounts     = `SELECT agent, count(*), sum(stage = 1) FROM ops WHERE stage < 4 GROUP BY agent`
 	sqlNodeCounts = `SELECT agent, count(*) FROM nodes GROUP BY agent`
 )

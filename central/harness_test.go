@@ -1,0 +1,334 @@
+package central
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http/httptest"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+
+	"rackpower/central/api"
+	"rackpower/power"
+)
+
+// site is a central behind a real HTTP server, with a clock that stands still
+// until it is moved.
+type site struct {
+	t    testing.TB
+	dir  string
+	c    *Central
+	http *httptest.Server
+	*api.Client
+
+	mu  sync.Mutex
+	now time.Time
+}
+
+func newSite(t testing.TB) *site {
+	t.Helper()
+	s := &site{t: t, dir: t.TempDir(), now: time.Now().Truncate(time.Second)}
+	s.start()
+	t.Cleanup(func() { s.stop() })
+	return s
+}
+
+func (s *site) clock() time.Time {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.now
+}
+
+// later moves the clock.
+func (s *site) later(d time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.now = s.now.Add(d)
+}
+
+func (s *site) start() {
+	s.t.Helper()
+	c, err := New(Config{Data: s.dir, Now: s.clock, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.c, s.http = c, httptest.NewServer(c.Handler())
+	if s.Client, err = api.NewClient(s.http.URL); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+func (s *site) stop() {
+	s.c.stopLongPolls()
+	s.Client.Close()
+	s.http.Close()
+	if err := s.c.Close(); err != nil {
+		s.t.Error(err)
+	}
+}
+
+// restart is a clean stop and a start on the same data.
+func (s *site) restart() {
+	s.t.Helper()
+	s.c.noteSeen()
+	s.stop()
+	s.start()
+}
+
+func newID() string { return uuid.Must(uuid.NewV7()).String() }
+
+// nodes adds nodes of rack r1 named by the operands.
+func (s *site) nodes(names ...string) {
+	s.t.Helper()
+	var specs []api.NodeSpec
+	for _, name := range names {
+		specs = append(specs, api.NodeSpec{Name: name, Rack: "r1", BMC: "ipmi://admin@192.0.2.1", Password: "pw-" + name})
+	}
+	if _, err := s.AddNodes(context.Background(), api.AddNodes{Nodes: specs, AskedBy: "admin"}); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+func (s *site) status(status power.Status, names ...string) {
+	s.t.Helper()
+	if _, err := s.SetStatus(context.Background(), api.SetStatus{Names: names, Status: status, AskedBy: "admin", Reason: "why"}); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// ask asks for one operation.
+func (s *site) ask(node string, action power.Action, change ...func(*api.OpRequest)) api.Op {
+	s.t.Helper()
+	req := api.OpRequest{ID: newID(), Node: node, Action: action, AskedBy: "admin", Reason: "test"}
+	for _, f := range change {
+		f(&req)
+	}
+	ops, err := s.AskOps(context.Background(), api.AskOps{Ops: []api.OpRequest{req}})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return ops[0]
+}
+
+func (s *site) op(id string) api.Op {
+	s.t.Helper()
+	found, err := s.QueryOps(context.Background(), api.QueryOps{IDs: []string{id}})
+	if err != nil || len(found.Ops) != 1 {
+		s.t.Fatalf("operation %s: %v, %v", id, found, err)
+	}
+	return found.Ops[0]
+}
+
+func (s *site) node(name string) api.Node {
+	s.t.Helper()
+	nodes, err := s.Nodes(context.Background(), name)
+	if err != nil || len(nodes) != 1 {
+		s.t.Fatalf("node %s: %v, %v", name, nodes, err)
+	}
+	return nodes[0]
+}
+
+func (s *site) agent(name string) api.Agent {
+	s.t.Helper()
+	agents, err := s.Agents(context.Background())
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	for _, a := range agents {
+		if a.Name == name {
+			return a
+		}
+	}
+	s.t.Fatalf("no agent %s in %+v", name, agents)
+	return api.Agent{}
+}
+
+// trail is the audit trail of an operation, one word an entry.
+func (s *site) trail(op string) (words []string) {
+	s.t.Helper()
+	entries, err := s.Audit(context.Background(), "", 10000)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	for _, e := range entries {
+		if e.Op == op {
+			words = append(words, e.What)
+		}
+	}
+	return words
+}
+
+// wantCode fails unless err is a problem of the code whose text has the parts.
+func wantCode(t testing.TB, err error, code api.Code) {
+	t.Helper()
+	if api.CodeOf(err) != code {
+		t.Fatalf("got %v (code %q), want code %q", err, api.CodeOf(err), code)
+	}
+}
+
+// rack is a scripted agent.
+type rack struct {
+	s       *site
+	name    string
+	journal string
+	epoch   uint64
+	lsn     uint64
+	w       api.Welcome
+	rev     int64
+	central string
+	cursor  int64
+}
+
+func (s *site) rack(name string) *rack {
+	s.t.Helper()
+	r := &rack{s: s, name: name, journal: "journal-" + name, epoch: 1, lsn: 10}
+	r.mustHello()
+	return r
+}
+
+func (r *rack) hello(outstanding ...string) error {
+	w, err := r.s.Hello(context.Background(), r.name, api.Hello{
+		Version: "v1", JournalID: r.journal, Epoch: r.epoch, LSN: r.lsn, Outstanding: outstanding, Gossip: "192.0.2.9:7946",
+	})
+	if err == nil {
+		r.w = w
+	}
+	return err
+}
+
+func (r *rack) mustHello(outstanding ...string) {
+	r.s.t.Helper()
+	if err := r.hello(outstanding...); err != nil {
+		r.s.t.Fatal(err)
+	}
+}
+
+func (r *rack) request(wait time.Duration) api.Poll {
+	return api.Poll{Session: r.w.Session, CentralID: r.central, Rev: r.rev, Ops: r.cursor, Wait: wait}
+}
+
+// took notes that the answer to a poll arrived and is durable.
+func (r *rack) took(a api.Assignment) {
+	r.rev, r.central, r.cursor = a.Rev, r.w.CentralID, a.OpsCursor
+}
+
+func (r *rack) poll() api.Assignment {
+	r.s.t.Helper()
+	a, err := r.s.Poll(context.Background(), r.name, r.request(0))
+	if err != nil {
+		r.s.t.Fatal(err)
+	}
+	r.took(a)
+	return a
+}
+
+// pollBehind polls for long, in the background, and returns when central has it.
+func (r *rack) pollBehind(wait time.Duration) <-chan polled {
+	r.s.t.Helper()
+	d := r.s.c.desks.of(r.name)
+	count := func() int {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		return d.polls
+	}
+	before := count()
+	got := make(chan polled, 1)
+	go func() {
+		a, err := r.s.Poll(context.Background(), r.name, r.request(wait))
+		got <- polled{a, err}
+	}()
+	until(r.s.t, "the poll is in flight", func() bool { return count() > before || len(got) > 0 })
+	return got
+}
+
+type polled struct {
+	api.Assignment
+	err error
+}
+
+func until(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	for end := time.Now().Add(10 * time.Second); !ok(); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("waited in vain until %s", what)
+		}
+	}
+}
+
+func (r *rack) report(words ...api.OpReport) error {
+	_, err := r.s.Report(context.Background(), r.name, api.Report{Session: r.w.Session, JournalID: r.journal, Epoch: r.epoch, LSN: r.lsn, Ops: words})
+	return err
+}
+
+func (r *rack) mustReport(words ...api.OpReport) {
+	r.s.t.Helper()
+	if err := r.report(words...); err != nil {
+		r.s.t.Fatal(err)
+	}
+}
+
+func (r *rack) read(readings ...api.NodeReading) {
+	r.s.t.Helper()
+	_, err := r.s.Report(context.Background(), r.name, api.Report{Session: r.w.Session, JournalID: r.journal, Epoch: r.epoch, LSN: r.lsn, Readings: readings})
+	if err != nil {
+		r.s.t.Fatal(err)
+	}
+}
+
+func (r *rack) next() uint64 {
+	r.lsn++
+	return r.lsn
+}
+
+// waiting, running and ended are an agent's words on an operation.
+func (r *rack) waiting(op power.Op) api.OpReport {
+	return api.OpReport{Op: op, LSN: r.next(), Verdict: power.Follow, Reason: power.ReasonMore, Says: "waits", Phase: api.PhaseWaiting}
+}
+
+func (r *rack) running(op power.Op) api.OpReport {
+	return api.OpReport{Op: op, LSN: r.next(), Verdict: power.Start, Reason: power.ReasonIdle, Says: "starts", Phase: api.PhaseRunning + ": reading", StartedAt: r.s.clock()}
+}
+
+func (r *rack) ended(op power.Op, outcome power.Outcome) api.OpReport {
+	return api.OpReport{
+		Op: op, LSN: r.next(), Verdict: power.Start, Reason: power.ReasonIdle, Says: "starts", Phase: api.PhaseEnded, StartedAt: r.s.clock(),
+		End: &power.End{Outcome: outcome, Reason: power.ReasonVerified, Detail: "as it was", At: r.s.clock(), State: power.On, Attempts: 1},
+	}
+}
+
+func (r *rack) joined(op power.Op, to string) api.OpReport {
+	return api.OpReport{Op: op, LSN: r.next(), Verdict: power.Join, Reason: power.ReasonEqual, Says: "joined", Joined: to, Phase: api.PhaseWaiting}
+}
+
+// deliver asks for an operation and returns it as the agent gets it.
+func (r *rack) deliver(node string, action power.Action) power.Op {
+	r.s.t.Helper()
+	id := r.s.ask(node, action).ID
+	for _, op := range r.poll().Ops {
+		if op.ID == id {
+			return op
+		}
+	}
+	r.s.t.Fatalf("%s of %s was not delivered", action, node)
+	return power.Op{}
+}
+
+func ids(ops []power.Op) string {
+	text := ""
+	for _, op := range ops {
+		text += " " + op.ID
+	}
+	return text
+}
+
+func problemText(err error) string {
+	var p *api.Problem
+	if errors.As(err, &p) {
+		return p.Detail
+	}
+	return fmt.Sprint(err)
+}

@@ -1,0 +1,283 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"rackpower/agent"
+	"rackpower/central/api"
+	"rackpower/cmd/settings"
+	"rackpower/power"
+	"rackpower/power/noderange"
+)
+
+// fake answers as central, or an agent's socket, would. Its verbs set the scene;
+// asked holds what the command line sent.
+type fake struct {
+	t   *testing.T
+	url string
+
+	mu    sync.Mutex
+	nodes []api.Node
+	ops   map[string]*api.Op
+	rev   int64
+	// becomes is what an operation turns into when it is looked at the nth time
+	// (from 1); nil leaves it as it is.
+	becomes func(op *api.Op, look int)
+	looks   int
+	drop    int // requests to /v1/ops to leave unanswered
+	problem *api.Problem
+	export  []api.NodeSpec
+
+	asked   []api.AskOps
+	added   []api.AddNodes
+	removed []api.RemoveNodes
+	status  []api.SetStatus
+	cancels []string
+	reads   []api.ReadNodes
+	queries []api.QueryOps
+}
+
+func newFake(t *testing.T, nodes ...api.Node) *fake {
+	t.Helper()
+	f := &fake{t: t, nodes: nodes, ops: map[string]*api.Op{}}
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /v1/nodes", f.getNodes)
+	mux.HandleFunc("POST /v1/ops", f.ask)
+	mux.HandleFunc("POST /v1/ops/query", f.query)
+	mux.HandleFunc("POST /v1/ops/{id}/cancel", f.cancel)
+	mux.HandleFunc("GET /v1/nodes/export", func(w http.ResponseWriter, _ *http.Request) { reply(w, f.export) })
+	taking(f, mux, "POST /v1/nodes", &f.added, func(in api.AddNodes) any { return api.AddedNodes{Added: len(in.Nodes)} })
+	taking(f, mux, "POST /v1/nodes/remove", &f.removed, func(in api.RemoveNodes) any { return api.Changed{Changed: len(in.Names)} })
+	taking(f, mux, "POST /v1/nodes/status", &f.status, func(in api.SetStatus) any { return api.Changed{Changed: len(in.Names)} })
+	taking(f, mux, "POST /v1/reads", &f.reads, func(api.ReadNodes) any { return f.nodes })
+	mux.HandleFunc("GET /v1/agents", func(w http.ResponseWriter, _ *http.Request) {
+		seen := time.Now().Add(-3 * time.Second)
+		reply(w, []api.Agent{{Name: "r1", State: "alive", SeenAt: &seen, Nodes: 40, Version: "v1"}, {Name: "r2", State: "away", Taken: 2}})
+	})
+	mux.HandleFunc("GET /v1/members", func(w http.ResponseWriter, _ *http.Request) {
+		reply(w, []api.Member{{Name: "r1", Addr: "127.0.0.1", Port: 7946, Status: "alive", Tags: map[string]string{"role": "agent", "rack": "r1"}}})
+	})
+	mux.HandleFunc("GET /v1/peers", func(w http.ResponseWriter, _ *http.Request) {
+		reply(w, []agent.PeerNode{
+			{Node: "r2n01", State: power.Off, Reach: power.ReachOK, AgeMS: 90_000, Owner: "r2", OwnerStatus: "failed"},
+			{Node: "r1n01", State: power.On, Reach: power.ReachOK, AgeMS: 2_000, Owner: "r1", OwnerStatus: "alive"},
+		})
+	})
+	mux.HandleFunc("GET /v1/audit", func(w http.ResponseWriter, r *http.Request) {
+		at := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+		reply(w, []api.AuditEntry{{ID: 7, At: at, Who: "bob", What: "asked", Node: r.URL.Query().Get("select"), Why: "limit " + r.URL.Query().Get("limit")}})
+	})
+	srv := httptest.NewServer(mux)
+	t.Cleanup(srv.Close)
+	f.url = srv.URL
+	return f
+}
+
+func reply(w http.ResponseWriter, v any) { _ = json.NewEncoder(w).Encode(v) }
+
+// taking notes what was sent to a path and answers it, or with f.problem.
+func taking[T any](f *fake, mux *http.ServeMux, pattern string, into *[]T, answer func(T) any) {
+	mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		var in T
+		if err := json.NewDecoder(r.Body).Decode(&in); err != nil {
+			api.Problemf(api.CodeBadRequest, "%v", err).Write(w)
+			return
+		}
+		*into = append(*into, in)
+		if f.problem != nil {
+			f.problem.Write(w)
+			return
+		}
+		reply(w, answer(in))
+	})
+}
+
+func (f *fake) getNodes(w http.ResponseWriter, r *http.Request) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	expr := r.URL.Query().Get("select")
+	var known []noderange.Node
+	for _, n := range f.nodes {
+		known = append(known, noderange.Node{Name: n.Name, Rack: n.Rack, Status: string(n.Status), State: string(n.State)})
+	}
+	names := []string{}
+	if len(known) > 0 {
+		var err error
+		if names, err = noderange.Select(expr, known); err != nil {
+			api.Problemf(api.CodeNotFound, "%v", err).Write(w)
+			return
+		}
+	}
+	found := []api.Node{}
+	for _, n := range f.nodes {
+		if slices.Contains(names, n.Name) {
+			found = append(found, n)
+		}
+	}
+	reply(w, found)
+}
+
+// ask takes requests; one that is known by its id is not taken twice.
+func (f *fake) ask(w http.ResponseWriter, r *http.Request) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var in api.AskOps
+	if err := json.NewDecoder(r.Body).Decode(&in); err != nil {
+		api.Problemf(api.CodeBadRequest, "%v", err).Write(w)
+		return
+	}
+	f.asked = append(f.asked, in)
+	if f.problem != nil {
+		f.problem.Write(w)
+		return
+	}
+	out := []api.Op{}
+	for _, req := range in.Ops {
+		op := f.ops[req.ID]
+		if op == nil {
+			f.rev++
+			op = &api.Op{ID: req.ID, Node: req.Node, Action: req.Action, AskedBy: req.AskedBy, AskedAt: time.Now(), Verdict: power.Start, Phase: api.PhaseTaken, Rev: f.rev}
+			if f.becomes != nil {
+				f.becomes(op, 0)
+			}
+			if !in.DryRun {
+				f.ops[req.ID] = op
+			}
+		}
+		out = append(out, *op)
+	}
+	if f.drop > 0 {
+		f.drop--
+		panic(http.ErrAbortHandler) // taken, but the answer is lost
+	}
+	reply(w, out)
+}
+
+func (f *fake) query(w http.ResponseWriter, r *http.Request) {
+	var in api.QueryOps
+	if err := json.NewDecoder(r.Body).Decode(&in); err != nil {
+		api.Problemf(api.CodeBadRequest, "%v", err).Write(w)
+		return
+	}
+	f.mu.Lock()
+	f.queries = append(f.queries, in)
+	f.looks++
+	found := api.FoundOps{Ops: []api.Op{}}
+	for _, op := range f.ops {
+		if len(in.IDs) > 0 && !slices.Contains(in.IDs, op.ID) || len(in.Nodes) > 0 && !slices.Contains(in.Nodes, op.Node) || in.Outstanding && op.Outcome != "" {
+			continue
+		}
+		if before := *op; f.becomes != nil {
+			if f.becomes(op, f.looks); *op != before {
+				f.rev++
+				op.Rev = f.rev
+			}
+		}
+		if op.Rev > in.AfterRev {
+			found.Ops = append(found.Ops, *op)
+		}
+	}
+	found.Rev = f.rev
+	f.mu.Unlock()
+	slices.SortFunc(found.Ops, func(a, b api.Op) int { return strings.Compare(a.Node, b.Node) })
+	if len(found.Ops) == 0 {
+		select { // a long poll
+		case <-time.After(min(in.Wait, 20*time.Millisecond)):
+		case <-r.Context().Done():
+		}
+	}
+	reply(w, found)
+}
+
+func (f *fake) cancel(w http.ResponseWriter, r *http.Request) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	op := f.ops[r.PathValue("id")]
+	if op == nil {
+		api.Problemf(api.CodeNotFound, "no operation %s", r.PathValue("id")).Write(w)
+		return
+	}
+	f.cancels = append(f.cancels, op.ID)
+	reply(w, *op)
+}
+
+// requests lists all that was asked for, each attempt once.
+func (f *fake) requests() []api.OpRequest {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var all []api.OpRequest
+	for _, in := range f.asked {
+		all = append(all, in.Ops...)
+	}
+	return all
+}
+
+// know gives the fake an operation from before.
+func (f *fake) know(op api.Op) {
+	f.rev++
+	op.Rev = f.rev
+	f.ops[op.ID] = &op
+}
+
+// ran is what one command line did.
+type ran struct {
+	exit      int
+	out, errs string
+}
+
+// run runs a command line against the fake; stdin is what a person types.
+func (f *fake) run(args string, stdin ...string) ran {
+	f.t.Helper()
+	return f.runContext(f.t.Context(), append(strings.Fields(args), "--config", ""), stdin...)
+}
+
+func (f *fake) runContext(ctx context.Context, args []string, stdin ...string) ran {
+	f.t.Helper()
+	f.t.Setenv("RACKPOWER_CENTRAL", f.url)
+	f.t.Setenv("RACKPOWER_SOCKET", f.url)
+	f.t.Setenv("RACKPOWER_ASKED_BY", "tester")
+	var out, errs bytes.Buffer
+	app := newApp()
+	app.Writer, app.ErrWriter, app.Reader = &out, &errs, strings.NewReader(strings.Join(stdin, "\n"))
+	exit := settings.RunContext(ctx, app, append([]string{"rackpower"}, args...))
+	return ran{exit, out.String(), errs.String()}
+}
+
+// hall makes nodes r1n01 and so on, in a state.
+func hall(n int, state power.State) []api.Node {
+	seen := time.Now().Add(-5 * time.Second)
+	var nodes []api.Node
+	names, _ := noderange.Expand("r1n[01-99]")
+	for _, name := range names[:n] {
+		nodes = append(nodes, api.Node{
+			Name: name, Rack: "r1", State: state, Reach: power.ReachOK, ObservedAt: &seen, TriedAt: &seen,
+			Status: power.StatusReady, Desired: power.WantOff, Agent: "r1", AgentAge: "alive", BMC: "ipmi://admin@10.0.1.1",
+		})
+	}
+	return nodes
+}
+
+// ends has operations end with an outcome at a look.
+func ends(at int, outcome power.Outcome, more ...func(*api.Op)) func(*api.Op, int) {
+	return func(op *api.Op, look int) {
+		if look < at || op.Outcome != "" {
+			return
+		}
+		now := time.Now()
+		op.Outcome, op.Phase, op.EndedAt, op.State = outcome, api.PhaseEnded, &now, op.Action.Final()
+		for _, fn := range more {
+			fn(op)
+		}
+	}
+}

@@ -1,0 +1,326 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"rackpower/central/api"
+	"rackpower/power"
+)
+
+// expect holds a run against its status and the parts that stdout and stderr must
+// hold. A part "" means that the stream is empty.
+func expect(t *testing.T, what string, got ran, exit int, out, errs string) {
+	t.Helper()
+	ok := func(text, want string) bool {
+		return want == "" && text == "" || want != "" && strings.Contains(text, want)
+	}
+	if got.exit != exit || !ok(got.out, out) || !ok(got.errs, errs) {
+		t.Errorf("%s: status %d, want %d\nstdout %q\nwant   %q\nstderr %q\nwant   %q", what, got.exit, exit, got.out, out, got.errs, errs)
+	}
+}
+
+func TestPowerCommandWaitsForTheOutcome(t *testing.T) {
+	f := newFake(t, hall(4, power.Off)...)
+	f.becomes = ends(3, power.Succeeded)
+	expect(t, "on", f.run("on r1n[01-03]"), 0, "r1n[01-03] on\n", "")
+	reqs := f.requests()
+	if len(reqs) != 3 || reqs[0].Node != "r1n01" || reqs[0].Action != power.ActOn || reqs[0].AskedBy != "tester" || reqs[0].Confirmed {
+		t.Fatalf("%+v", reqs)
+	}
+	if reqs[0].ID == reqs[1].ID || len(reqs[0].ID) != 36 || reqs[0].ID[14] != '7' {
+		t.Errorf("ids %s, %s", reqs[0].ID, reqs[1].ID)
+	}
+	if reqs[0].Deadline != 0 {
+		t.Errorf("the time to wait became a deadline: %s", reqs[0].Deadline)
+	}
+}
+
+func TestPowerCommandSendsAllItsFlags(t *testing.T) {
+	f := newFake(t, hall(2, power.On)...)
+	f.becomes = ends(0, power.Succeeded)
+	f.run("cycle r1n01 --boot pxe --if-busy queue --deadline 90s --timeout 10s --reason because")
+	f.run("soft-off r1n01 --grace 30s --no-escalate --yes")
+	f.run("soft-off r1n02")
+	r := f.requests()
+	if len(r) != 3 {
+		t.Fatalf("%+v", r)
+	}
+	if c := r[0]; c.Boot != power.BootPXE || c.IfBusy != power.Queue || c.Deadline != 90*time.Second || c.Reason != "because" {
+		t.Errorf("%+v", c)
+	}
+	if s := r[1]; s.Grace != 30*time.Second || !s.NoEscalate || !s.Confirmed {
+		t.Errorf("%+v", s)
+	}
+	if s := r[2]; s.Grace != power.DefaultGrace || s.NoEscalate || s.Confirmed {
+		t.Errorf("%+v", s)
+	}
+}
+
+func TestEqualResultsAreFoldedAndFailuresNamed(t *testing.T) {
+	f := newFake(t, hall(5, power.Off)...)
+	f.becomes = func(op *api.Op, look int) {
+		switch op.Node {
+		case "r1n03":
+			ends(1, power.Failed, func(op *api.Op) { op.Detail = "BMC does not answer\x1b[31m" })(op, look)
+		case "r1n04":
+			ends(1, power.Succeeded, func(op *api.Op) { op.Already = true })(op, look)
+		default:
+			ends(2, power.Succeeded)(op, look)
+		}
+	}
+	got := f.run("on @r1")
+	want := "r1n[01-02,05] on\nr1n03 failed: BMC does not answer\\x1b[31m\nr1n04 on (already)\n"
+	expect(t, "on @r1", got, 1, want, "rackpower on: 1 of 5 nodes failed: r1n03\n")
+	if got.out != want {
+		t.Errorf("%q", got.out)
+	}
+	got = f.run("on @r1 -q")
+	expect(t, "quiet", got, 1, "", "r1n03 failed: BMC does not answer\\x1b[31m\n")
+}
+
+func TestEachOutcomeHasItsStatus(t *testing.T) {
+	for _, c := range []struct {
+		outcome power.Outcome
+		exit    int
+		out     string
+	}{
+		{power.Succeeded, 0, "r1n01 off\n"},
+		{power.Failed, 1, "r1n01 failed: why\n"},
+		{power.Superseded, 1, "r1n01 superseded by other: why\n"},
+		{power.Cancelled, 1, "r1n01 cancelled: why\n"},
+		{power.Expired, 1, "r1n01 expired: why\n"},
+		{power.Indeterminate, 1, "r1n01 indeterminate: why\n"},
+		{power.Refused, 5, "r1n01 refused: why\n"},
+	} {
+		f := newFake(t, hall(1, power.On)...)
+		f.becomes = ends(1, c.outcome, func(op *api.Op) {
+			op.Detail = "why"
+			if c.outcome == power.Superseded {
+				op.SupersededBy = "other"
+			}
+		})
+		got := f.run("off r1n01")
+		if got.exit != c.exit || got.out != c.out {
+			t.Errorf("%s: status %d, %q", c.outcome, got.exit, got.out)
+		}
+	}
+}
+
+func TestWaitAcceptedAndNone(t *testing.T) {
+	f := newFake(t, hall(1, power.Off)...)
+	f.becomes = func(op *api.Op, look int) {
+		if look == 2 {
+			op.Phase, op.Verdict, op.Says = api.PhaseWaiting, power.Follow, "on (asked by bob, 4 s ago) in progress; cycle next"
+		}
+	}
+	got := f.run("cycle r1n01 --wait accepted")
+	expect(t, "accepted", got, 0, "r1n01: on (asked by bob, 4 s ago) in progress; cycle next\nr1n01 accepted, waiting\n", "")
+	f = newFake(t, hall(1, power.Off)...)
+	expect(t, "none", f.run("on r1n01 --wait none"), 0, "r1n01 taken\n", "")
+	if len(f.queries) != 0 {
+		t.Errorf("%d queries though nothing is waited for", len(f.queries))
+	}
+}
+
+func TestTimeoutLeavesTheOperationGoing(t *testing.T) {
+	f := newFake(t, hall(2, power.Off)...)
+	f.becomes = func(op *api.Op, look int) {
+		if op.Node == "r1n01" {
+			ends(1, power.Succeeded)(op, look)
+		} else {
+			op.AgentNote = "agent r1 is away since 12:00"
+		}
+	}
+	got := f.run("on r1n[01-02] --timeout 150ms")
+	id := f.requests()[1].ID
+	expect(t, "pending", got, 4, "r1n02 pending: taken\n", "1 of 2 nodes still pending, the operations go on: r1n02 (rackpower op show "+id+")")
+	if !strings.Contains(got.out, "r1n02: agent r1 is away since 12:00\n") {
+		t.Errorf("%q", got.out)
+	}
+	if len(f.cancels) != 0 {
+		t.Error("the operation was cancelled")
+	}
+}
+
+func TestInterruptLeavesTheOperationGoingAndSaysHowToEndIt(t *testing.T) {
+	f := newFake(t, hall(1, power.Off)...)
+	ctx, cancel := context.WithCancel(t.Context())
+	f.becomes = func(_ *api.Op, look int) {
+		if look == 2 {
+			cancel()
+		}
+	}
+	got := f.runContext(ctx, []string{"on", "r1n01"})
+	expect(t, "interrupt", got, 4, "r1n01 pending: taken\n", "interrupted: the operations on r1n01 go on; rackpower ops r1n01 --outstanding shows them, rackpower op cancel ID ends one\n")
+}
+
+func TestLostAnswersAreAskedForAgainWithTheSameIDs(t *testing.T) {
+	f := newFake(t, hall(2, power.Off)...)
+	f.drop = 2
+	f.becomes = ends(1, power.Succeeded)
+	expect(t, "on", f.run("on all"), 0, "r1n[01-02] on\n", "")
+	if len(f.asked) != 3 || len(f.ops) != 2 {
+		t.Fatalf("%d requests became %d operations", len(f.asked), len(f.ops))
+	}
+	for i := range f.asked {
+		if f.asked[i].Ops[1].ID != f.asked[0].Ops[1].ID {
+			t.Error("the id changed")
+		}
+	}
+}
+
+func TestPowerResultsForPrograms(t *testing.T) {
+	f := newFake(t, hall(2, power.Off)...)
+	f.becomes = func(op *api.Op, look int) {
+		if op.Node == "r1n02" {
+			op.Joined, op.Verdict = "other", power.Join
+		}
+		ends(1, power.Succeeded)(op, look)
+	}
+	got := f.run("on all -o json")
+	var rows []map[string]any
+	if err := json.Unmarshal([]byte(got.out), &rows); err != nil || got.exit != 0 || got.errs != "" || len(rows) != 2 {
+		t.Fatalf("%v: %+v", err, got)
+	}
+	for _, field := range []string{"node", "id", "verdict", "outcome", "state", "detail", "waited_ms"} {
+		if _, ok := rows[0][field]; !ok {
+			t.Errorf("no field %s in %v", field, rows[0])
+		}
+	}
+	if rows[1]["id"] != "other" || rows[1]["verdict"] != "join" || rows[0]["outcome"] != "succeeded" || rows[0]["state"] != "on" {
+		t.Errorf("%v", rows)
+	}
+	if got := f.run("on all -o jsonl"); strings.Count(got.out, "\n") != 2 || !json.Valid([]byte(strings.Split(got.out, "\n")[0])) {
+		t.Errorf("%q", got.out)
+	}
+	expect(t, "name", f.run("on all -o name"), 0, "r1n[01-02]\n", "")
+	expect(t, "yaml", f.run("on r1n01 -o yaml"), 0, "- node: r1n01\n  id: ", "")
+}
+
+func TestManyNodesLosePowerOnlyWhenConfirmed(t *testing.T) {
+	answering := func(yes bool) {
+		old := asks
+		asks = func(*cli.Context) bool { return yes }
+		t.Cleanup(func() { asks = old })
+	}
+	answering(false)
+	f := newFake(t, append(hall(21, power.On), api.Node{Name: "r1n99", Rack: "r1", State: power.Off})...)
+	f.becomes = ends(1, power.Succeeded)
+	for _, verb := range []string{"off", "soft-off", "cycle", "reset"} {
+		got := f.run(verb + " all")
+		expect(t, verb, got, 2, "", "21 nodes will lose power: r1n[01-21]; nothing was done: say --yes if that is meant")
+	}
+	expect(t, "on", f.run("on all"), 0, "r1n[01-21,99] on\n", "")
+	expect(t, "20 nodes", f.run("off r1n[01-20]"), 0, "r1n[01-20] off\n", "")
+	f.asked = nil
+	expect(t, "--yes", f.run("off all --yes"), 0, "r1n[01-21,99] off\n", "")
+	if r := f.requests(); len(r) != 22 || !r[0].Confirmed {
+		t.Errorf("%d requests, confirmed %v", len(r), r[0].Confirmed)
+	}
+	answering(true)
+	f.asked = nil
+	question := "21 nodes will lose power: r1n[01-21]. Continue? [y/N] "
+	for _, word := range []string{"", "n", "yeah"} {
+		expect(t, word, f.run("off all", word), 2, "", question+"rackpower off: not confirmed; nothing was done\n")
+	}
+	if len(f.asked) != 0 {
+		t.Fatal("asked all the same")
+	}
+	expect(t, "y", f.run("off all", "y"), 0, "r1n[01-21,99] off\n", question)
+	if r := f.requests(); len(r) != 22 || !r[0].Confirmed {
+		t.Errorf("%d requests", len(r))
+	}
+	// What is unknown may be on.
+	f = newFake(t, hall(21, power.Unknown)...)
+	answering(false)
+	expect(t, "unknown", f.run("off all"), 2, "", "21 nodes will lose power")
+}
+
+func TestDryRunSaysWhatWouldHappen(t *testing.T) {
+	f := newFake(t, hall(30, power.On)...)
+	f.becomes = func(op *api.Op, _ int) { op.Says, op.Phase = "nothing outstanding; off starts", "dry-run" }
+	expect(t, "dry run", f.run("off all --dry-run"), 0, "r1n[01-30] would off: nothing outstanding; off starts\n", "")
+	if len(f.ops) != 0 || !f.asked[0].DryRun {
+		t.Error("it was more than a dry run")
+	}
+	f.becomes = ends(0, power.Refused, func(op *api.Op) { op.Detail = "against the desired state" })
+	expect(t, "refused", f.run("off r1n01 --dry-run"), 5, "against the desired state", "refused: r1n01")
+}
+
+func TestBadPowerRequestsAreRefusedBeforeAnythingIsAsked(t *testing.T) {
+	f := newFake(t, hall(3, power.On)...)
+	for args, want := range map[string]string{
+		"on":                              "NODES is missing",
+		"on r1n99":                        "no such node: r1n99",
+		"on r1n1":                         "no such node: r1n1 (did you mean r1n01?)",
+		"on r1n[01-05]":                   "no such node: r1n[04-05]",
+		"on r1n[01-":                      "cannot read node range \"r1n[01-\" at character 8: a number of at most 9 digits is missing",
+		"on @nowhere":                     "no node matches",
+		"on @state:off":                   "no node matches",
+		"on @status:REDY":                 "unknown status \"REDY\"",
+		"on r1n01 --if-busy sometimes":    "unknown if-busy \"sometimes\"",
+		"on r1n01 --wait forever":         "--wait: unknown \"forever\"",
+		"on r1n01 --boot floppy":          "unknown boot device \"floppy\"",
+		"off r1n01 --boot pxe":            "--boot",
+		"on r1n01 --grace 3m":             "unknown flag --grace: it belongs to local soft-off, soft-off",
+		"on r1n01 --timeout fast":         "--timeout: \"fast\" is not a duration",
+		"on r1n01 --colour":               "unknown flag --colour",
+		"on r1n01 -o xml":                 "-o: unknown format \"xml\"",
+		"onn r1n01":                       "unknown command \"onn\" (did you mean on?)",
+		"soft-off r1n01 --grace 99h":      "grace 99h0m0s is not between",
+		"on r1n01 --central ftp://x":      "cannot read address \"ftp://x\"",
+		"status r1n01 --central nonsense": "cannot read address \"nonsense\"",
+	} {
+		got := f.run(args)
+		expect(t, args, got, 2, "", want)
+		if lines := strings.Count(got.errs, "\n"); lines > 2 {
+			t.Errorf("%s: %d lines for one error:\n%s", args, lines, got.errs)
+		}
+	}
+	if got := f.runContext(t.Context(), []string{"off", ""}); got.exit != 2 || !strings.Contains(got.errs, "NODES is empty") {
+		t.Errorf("an empty operand: %+v", got)
+	}
+	if len(f.asked) != 0 {
+		t.Errorf("%d requests were sent", len(f.asked))
+	}
+}
+
+func TestUnreachableNamesTheAddressAndAWayOut(t *testing.T) {
+	f := newFake(t)
+	for args, want := range map[string]string{
+		"status --central unix:///nonexistent/c.sock":   "central at unix:///nonexistent/c.sock: not reachable (connect: no such file or directory); is rackpower-central running there? name another address with --central or RACKPOWER_CENTRAL\n",
+		"on x --central unix:///nonexistent/c.sock":     "central at unix:///nonexistent/c.sock",
+		"local status --socket /nonexistent/a.sock":     "the agent at unix:///nonexistent/a.sock: not reachable",
+		"peers --socket /nonexistent/a.sock":            "rackpower agent running there?",
+		"node add n1 --rack r --central http://[::1]:1": "central at http://[::1]:1: not reachable",
+	} {
+		got := f.run(args)
+		expect(t, args, got, 3, "", want)
+		if strings.Count(got.errs, "\n") != 1 {
+			t.Errorf("%s: %q", args, got.errs)
+		}
+	}
+}
+
+func TestProblemsHaveTheirStatus(t *testing.T) {
+	for code, exit := range map[api.Code]int{
+		api.CodeBadRequest: 2, api.CodeNotFound: 2, api.CodeBusy: 5, api.CodeRefused: 5, api.CodeInternal: 1,
+	} {
+		f := newFake(t, hall(1, power.On)...)
+		f.problem = api.Problemf(code, "this is \x1b[2J wrong")
+		expect(t, string(code), f.run("on r1n01"), exit, "", "rackpower on: this is \\x1b[2J wrong\n")
+	}
+}
+
+func TestLocalAsksTheAgentInTheSameWay(t *testing.T) {
+	f := newFake(t, hall(2, power.Off)...)
+	f.becomes = ends(1, power.Succeeded)
+	expect(t, "local on", f.run("local on all --central unix:///nonexistent/c.sock"), 2, "", "unknown flag --central")
+	expect(t, "local on", f.run("local on all"), 0, "r1n[01-02] on\n", "")
+}
