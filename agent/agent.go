@@ -54,10 +54,11 @@ type Agent struct {
 	look   chan []string // nodes that are to be read and compared now
 	gossip chan struct{} // a token: something changed that gossip tells
 
-	mu     sync.Mutex
-	lanes  map[string]*lane
-	closed bool
-	wg     sync.WaitGroup // lane goroutines and reads
+	mu      sync.Mutex
+	lanes   map[string]*lane
+	running bool // Run was called: lanes may work
+	closed  bool
+	wg      sync.WaitGroup // lane goroutines and reads
 
 	link linkState
 }
@@ -90,6 +91,9 @@ func (a *Agent) open() (err error) {
 	alarm := func(al journal.Alarm) {
 		a.logger.Error("journal alarm", "alarm", fmt.Sprint(al))
 		a.link.setAlarm(fmt.Sprint(al))
+		if al.Kind == journal.AlarmStopped {
+			a.stop(fmt.Errorf("%w: %s", errStopping, al.Text))
+		}
 	}
 	open := func(sub string) (*journal.Journal, error) {
 		return journal.Open(journal.Config{Dir: filepath.Join(a.cfg.Dir, sub), Owner: a.cfg.Name, Logger: a.logger, OnAlarm: alarm})
@@ -161,7 +165,7 @@ func (a *Agent) Run(ctx context.Context, control net.Listener) error {
 	closing, done := context.WithTimeout(context.Background(), 2*time.Second)
 	defer done()
 	a.bmcs.closeAll(closing)
-	if err := a.log.Err(); err != nil {
+	if err := errors.Join(a.log.Err(), a.assignLg.Err()); err != nil {
 		return fmt.Errorf("the journal failed: %w", err)
 	}
 	return nil
@@ -169,6 +173,9 @@ func (a *Agent) Run(ctx context.Context, control net.Listener) error {
 
 // resume sets the replayed lanes to work.
 func (a *Agent) resume() {
+	a.mu.Lock()
+	a.running = true
+	a.mu.Unlock()
 	for _, l := range a.allLanes() {
 		l.mu.Lock()
 		l.kick()
@@ -182,7 +189,7 @@ func (a *Agent) stopping() bool { return a.ctx.Err() != nil }
 func (a *Agent) begin() bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.closed || a.stopping() {
+	if !a.running || a.closed || a.stopping() {
 		return false
 	}
 	a.wg.Add(1)
@@ -223,21 +230,22 @@ func (a *Agent) allLanes() []*lane {
 // accepted and durable, joined, or refused (End is then set). It is harmless to
 // submit a request again. An error means that nothing was accepted.
 func (a *Agent) Submit(op power.Op) (api.OpReport, error) {
-	now := time.Now()
-	if op.Seq == 0 {
-		op.Seq = a.clock.next(now)
-	} else {
-		a.clock.merge(op.Seq)
-	}
-	op = op.WithDefaults(now)
+	op = op.WithDefaults(time.Now())
+	a.clock.merge(op.Seq)
 	if err := op.Validate(); err != nil {
 		return api.OpReport{}, api.Problemf(api.CodeBadRequest, "%v", err)
 	}
 	l := a.lane(op.Node)
 	if r, known := l.isKnown(op.ID); known {
+		if r.Op.Node != op.Node {
+			return api.OpReport{}, api.Problemf(api.CodeBadRequest, "operation %s is one of node %s, not %s: every request needs an id of its own", op.ID, r.Op.Node, op.Node)
+		}
 		return r, nil
 	}
 	if r, refused := a.refuses(op); refused {
+		if r.Op.Seq == 0 {
+			r.Op.Seq = a.clock.next(time.Now())
+		}
 		return r, nil
 	}
 	return l.submit(op)
@@ -332,8 +340,12 @@ func (a *Agent) Summary() string {
 func (a *Agent) Alive() bool {
 	_ = a.allLanes()
 	_ = a.outbox.waiting()
-	return a.log.Err() == nil
+	return a.log.Err() == nil && a.assignLg.Err() == nil
 }
+
+// SetGossip connects the agent with the gossip cluster, whose member at addr it is.
+// It is called before Run: the cluster wants JournalEpoch, so it comes second.
+func (a *Agent) SetGossip(g Gossip, addr string) { a.cfg.Gossip, a.cfg.GossipAddr = g, addr }
 
 // JournalEpoch is how often this agent's journal was opened.
 func (a *Agent) JournalEpoch() uint64 { return a.log.Epoch() }

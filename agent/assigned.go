@@ -138,6 +138,13 @@ func (s *assigned) position() syncRecord {
 	return s.sync
 }
 
+// wants reports whether the desired state of now is the one that the operation
+// leads to.
+func (a *Agent) wants(op power.Op) bool {
+	n, ok := a.assigned.get(op.Node)
+	return ok && n.Desired.Enforces() && n.Desired.State() == op.Action.Final()
+}
+
 // endpoint is where a node's BMC is, with the credentials of now.
 func (a *Agent) endpoint(node string) (power.Endpoint, error) {
 	n, ok := a.assigned.get(node)

@@ -27,11 +27,13 @@ type bmc struct {
 	endpoint power.Endpoint
 	driver   power.Driver
 	lastUsed time.Time
-	auth     int // log-ins refused in a row
+	// refused counts the log-ins refused in a row, by the credentials: nodes that share
+	// a BMC may not share these.
+	refused map[power.Endpoint]int
 }
 
 func newBMC(ep power.Endpoint, dial power.Dialer, t Timing) *bmc {
-	b := &bmc{key: ep.Key(), dial: dial, exchange: t.Exchange, keep: t.KeepSession, turn: make(chan struct{}, 1), endpoint: ep}
+	b := &bmc{key: ep.Key(), dial: dial, exchange: t.Exchange, keep: t.KeepSession, turn: make(chan struct{}, 1), endpoint: ep, refused: map[power.Endpoint]int{}}
 	b.turn <- struct{}{}
 	return b
 }
@@ -67,10 +69,10 @@ func (b *bmc) with(ctx context.Context, ep power.Endpoint, force bool, fn func(c
 	defer b.release()
 	if ep != b.endpoint {
 		b.drop()
-		b.endpoint, b.auth = ep, 0
+		b.endpoint = ep
 	}
-	if b.auth >= authFailuresToOpen && !force {
-		return &power.Error{Kind: power.KindAuth, Op: "log in", Err: fmt.Errorf("not tried: the BMC refused user or password %d times; correct them (rackpower node add --update)", b.auth)}
+	if n := b.refused[ep]; n >= authFailuresToOpen && !force {
+		return &power.Error{Kind: power.KindAuth, Op: "log in", Err: fmt.Errorf("not tried: the BMC refused user or password %d times; correct them (rackpower node add --update)", n)}
 	}
 	inner, cancel := context.WithTimeout(context.WithoutCancel(ctx), b.exchange)
 	defer cancel()
@@ -119,7 +121,8 @@ func (b *bmc) connect(ctx context.Context) error {
 		b.learn(err)
 		return err
 	}
-	b.driver, b.auth, b.lastUsed = d, 0, time.Time{}
+	b.driver, b.lastUsed = d, time.Time{}
+	delete(b.refused, b.endpoint)
 	return nil
 }
 
@@ -129,7 +132,7 @@ func (b *bmc) learn(err error) {
 		return
 	}
 	if de.Kind == power.KindAuth {
-		b.auth++
+		b.refused[b.endpoint]++
 	}
 	if de.Lost || de.Kind == power.KindAuth || de.Kind == power.KindUnreachable {
 		b.drop()

@@ -62,16 +62,20 @@ func removeStale(path string) error {
 // paths as central, of this rack's nodes only.
 func (a *Agent) serveControl(ctx context.Context, l net.Listener) {
 	srv := &http.Server{Handler: a.Handler(), ReadHeaderTimeout: 10 * time.Second, BaseContext: func(net.Listener) context.Context { return ctx }}
+	down := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
+		defer close(down)
 		grace, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 		defer cancel()
 		if srv.Shutdown(grace) != nil {
 			_ = srv.Close()
 		}
 	})
-	defer stop()
 	if err := srv.Serve(l); err != nil && !errors.Is(err, http.ErrServerClosed) {
 		a.logger.Error("control socket failed", "err", err)
+	}
+	if !stop() {
+		<-down
 	}
 }
 
@@ -326,7 +330,7 @@ func (a *Agent) ctlRead(r *http.Request) ([]api.Node, error) {
 	go func() { // an exchange under way goes on after the answer
 		defer a.done()
 		defer close(done)
-		a.readNodes(ctx, in.Names, 0)
+		a.readNodes(ctx, in.Names, 0, nil)
 	}()
 	select {
 	case <-done:

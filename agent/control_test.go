@@ -21,10 +21,13 @@ import (
 )
 
 // withControl starts an agent without a central and a client of its handler.
-func withControl(t *testing.T, nodes int) (*rig, *api.Client) {
+func withControl(t *testing.T, nodes int, opts ...func(*Config)) (*rig, *api.Client) {
 	t.Helper()
 	r := &rig{t: t, fake: powertest.NewFake()}
 	r.cfg = Config{Name: "r1", Dir: t.TempDir(), Version: "test", Dial: r.fake.Dial, Monitor: MonitorOff, Timing: quick(), Logger: slog.New(slog.DiscardHandler)}
+	for _, o := range opts {
+		o(&r.cfg)
+	}
 	r.start()
 	t.Cleanup(r.crash)
 	for i := range nodes {
@@ -68,6 +71,15 @@ func askAt(t *testing.T, c *api.Client, req api.OpRequest) api.Op {
 	return ops[0]
 }
 
+// waitsForOn waits until an operation has sent its command and looks for its effect.
+func (r *rig) waitsForOn(id string) {
+	r.t.Helper()
+	eventually(r.t, id+" waits for on", func() bool {
+		got, _ := r.a.outbox.find(id)
+		return got.Phase == api.PhaseRunning+": waiting for on"
+	})
+}
+
 // endAt follows an operation by long polls until it has ended.
 func endAt(t *testing.T, c *api.Client, id string) api.Op {
 	t.Helper()
@@ -105,6 +117,12 @@ func TestControlAskAndFollow(t *testing.T) {
 		t.Fatalf("end %+v", end)
 	}
 	r.wantCommands("n1", power.PowerOn)
+	if err := r.a.apply(api.Assignment{Full: true, Rev: 2}, "central"); err != nil {
+		t.Fatal(err)
+	}
+	if again := askAt(t, c, api.OpRequest{ID: "a", Node: "n1", Action: power.ActOn}); again.Outcome != power.Succeeded {
+		t.Fatalf("asked again when the node is gone: %+v", again)
+	}
 }
 
 // TestControlTellsRefusalsOneByOne: each request of a body stands for itself.
@@ -200,11 +218,11 @@ func TestControlDryRunChangesNothing(t *testing.T) {
 	r, c := withControl(t, 2)
 	r.slow("n1")
 	askAt(t, c, api.OpRequest{ID: "on", Node: "n1", Action: power.ActOn})
-	eventually(t, "the command is sent", func() bool { return len(r.bmc("n1").Commands()) == 1 })
+	r.waitsForOn("on")
 	ready := handsOff("n2")
 	ready.Status, ready.Desired = power.StatusReady, power.StatusReady.Desired()
 	r.assign(ready)
-	lsn, clock, revs := r.a.log.LSN(), r.a.clock.now(), len(r.a.outbox.items)
+	lsn, clock, revs := r.a.log.LSN(), r.a.clock.now(), r.a.outbox.waiting()
 	ops := ok[[]api.Op](t)(c.AskOps(t.Context(), api.AskOps{DryRun: true, Ops: []api.OpRequest{
 		{ID: "a", Node: "n1", Action: power.ActOff}, {ID: "b", Node: "n1", Action: power.ActOn}, {ID: "c", Node: "n1", Action: power.ActCycle},
 		{ID: "d", Node: "n2", Action: power.ActOn}, {ID: "e", Node: "n2", Action: power.ActOff}, {ID: "f", Node: "nowhere", Action: power.ActOff},
@@ -221,8 +239,8 @@ func TestControlDryRunChangesNothing(t *testing.T) {
 			t.Errorf("%s: %+v, want %+v", got.ID, got, want)
 		}
 	}
-	if r.a.log.LSN() != lsn || r.a.clock.now() != clock || len(r.a.outbox.items) != revs {
-		t.Errorf("a dry run wrote %d records, moved the clock by %d, left %d words", r.a.log.LSN()-lsn, r.a.clock.now()-clock, len(r.a.outbox.items)-revs)
+	if r.a.log.LSN() != lsn || r.a.clock.now() != clock || r.a.outbox.waiting() != revs {
+		t.Errorf("a dry run wrote %d records, moved the clock by %d, left %d words", r.a.log.LSN()-lsn, r.a.clock.now()-clock, r.a.outbox.waiting()-revs)
 	}
 	if out := r.a.lane("n1").outstanding(); len(out) != 1 || out[0].Op.ID != "on" {
 		t.Errorf("outstanding: %+v", out)
@@ -272,10 +290,7 @@ func TestControlQueryWaitsForNews(t *testing.T) {
 	r, c := withControl(t, 2)
 	r.slow("n1")
 	askAt(t, c, api.OpRequest{ID: "a", Node: "n1", Action: power.ActOn})
-	eventually(t, "the operation waits", func() bool {
-		got, _ := r.a.outbox.find("a")
-		return strings.HasPrefix(got.Phase, api.PhaseRunning+": waiting")
-	})
+	r.waitsForOn("a")
 	_, rev, _ := r.a.outbox.after(0)
 	type answer struct {
 		found api.FoundOps
@@ -343,7 +358,7 @@ func TestControlCancel(t *testing.T) {
 }
 
 func TestControlNodes(t *testing.T) {
-	r, c := withControl(t, 3)
+	r, c := withControl(t, 2)
 	r.bmc("n2").SetPower(power.On)
 	ready := handsOff("n2")
 	ready.Status, ready.Desired = power.StatusReady, power.StatusReady.Desired()
@@ -406,17 +421,22 @@ func TestControlReads(t *testing.T) {
 // no more than the time that was named.
 func TestControlReadsAnswersAfterItsWait(t *testing.T) {
 	r, c := withControl(t, 2)
-	entered, leave := make(chan struct{}), make(chan struct{})
+	eventually(t, "both were read once", func() bool {
+		return r.a.readings.get("n1").Reach == power.ReachOK && r.a.readings.get("n2").Reach == power.ReachOK
+	})
+	leave := make(chan struct{})
 	r.fake.Hook(func(e powertest.Event) {
-		if e.Phase == powertest.Before && e.Op == "dial" && e.BMC.Name() == "n1" {
-			close(entered)
+		if e.Phase == powertest.Before && e.Op == "state" && e.BMC.Name() == "n1" {
 			<-leave
 		}
 	})
 	t.Cleanup(func() { close(leave) })
-	nodes := ok[[]api.Node](t)(c.ReadNodes(t.Context(), api.ReadNodes{Names: []string{"n1", "n2"}, Wait: 300 * time.Millisecond}))
-	<-entered
-	if len(nodes) != 2 || nodes[0].Reach != power.ReachNever || nodes[1].Reach != power.ReachOK {
+	r.bmc("n1").SetPower(power.On)
+	r.bmc("n2").SetPower(power.On)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	nodes := ok[[]api.Node](t)(c.ReadNodes(ctx, api.ReadNodes{Names: []string{"n1", "n2"}, Wait: 300 * time.Millisecond}))
+	if len(nodes) != 2 || nodes[0].State != power.Off || nodes[1].State != power.On {
 		t.Fatalf("read %+v", nodes)
 	}
 }
@@ -430,7 +450,8 @@ func TestControlInfoAndGossip(t *testing.T) {
 	_, err := c.Members(t.Context())
 	wantCode(t, err, api.CodeUnavailable, "without gossip")
 	wantCode(t, c.Do(t.Context(), "GET", "/v1/peers", nil, nil), api.CodeUnavailable, "without gossip")
-	r.a.cfg.Gossip = toldGossip{}
+
+	_, c = withControl(t, 1, func(cfg *Config) { cfg.Gossip = toldGossip{} })
 	if members := ok[[]api.Member](t)(c.Members(t.Context())); len(members) != 1 || members[0].Name != "r9" {
 		t.Errorf("members %+v", members)
 	}
@@ -442,6 +463,7 @@ func TestControlInfoAndGossip(t *testing.T) {
 
 type toldGossip struct{ Gossip }
 
+func (toldGossip) SetNodes([]NodeView)   {}
 func (toldGossip) Members() []api.Member { return []api.Member{{Name: "r9"}} }
 func (toldGossip) Peers() []PeerNode     { return []PeerNode{{Node: "b1"}, {Node: "a1"}} }
 

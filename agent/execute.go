@@ -85,6 +85,9 @@ func (x *execution) settle(ctx context.Context) error {
 	if left == nil || x.h.attempts > 0 {
 		return nil
 	}
+	if x.op.Action.CutsPower() && x.op.Action != power.ActReset && left.Command.Target() == power.Off {
+		return nil // it does the same, and harder
+	}
 	until := left.Until
 	if latest := x.op.Deadline.Add(-x.time.Verify[0]); latest.Before(until) {
 		until = latest
@@ -152,6 +155,9 @@ func (x *execution) carryOut(ctx context.Context) (power.Reason, error) {
 	if ctx.Err() != nil {
 		return "", context.Cause(ctx)
 	}
+	if err := x.unwanted(); err != nil {
+		return "", err
+	}
 	ep, err := x.a.endpoint(x.l.node)
 	if err != nil {
 		return "", err
@@ -195,7 +201,25 @@ func (x *execution) interrupted() error {
 	}}
 }
 
+// unwanted ends what the monitor asked for when nobody desires it any more.
+func (x *execution) unwanted() error {
+	if x.op.Origin != power.FromMonitor || x.a.wants(x.op) {
+		return nil
+	}
+	return endError{power.End{Outcome: power.Cancelled, Reason: power.ReasonDesired, Detail: noLongerDesired}}
+}
+
 func (x *execution) on(ctx context.Context) (power.Reason, error) {
+	state, err := x.read(ctx)
+	if err != nil {
+		return "", err
+	}
+	if state == power.On && x.h.attempts == 0 {
+		if x.op.Boot != power.BootNone {
+			x.note = "boot device not set: the node runs already"
+		}
+		return power.ReasonAlready, nil
+	}
 	if err := x.boot(ctx); err != nil {
 		return "", err
 	}
@@ -269,7 +293,7 @@ func (x *execution) await(ctx context.Context, target power.State, window time.D
 }
 
 func (x *execution) cycle(ctx context.Context) (power.Reason, error) {
-	if x.h.offSeen.IsZero() {
+	if x.h.offSeen.IsZero() && x.h.sendings[power.PowerOn] == 0 {
 		state, err := x.read(ctx)
 		if err != nil {
 			return "", err
@@ -425,10 +449,15 @@ func (x *execution) once(ctx context.Context, cmd power.Command) (power.Reason, 
 // read the power any more is just what it is for, so that read may fail.
 func (x *execution) bmcReset(ctx context.Context) (power.Reason, error) {
 	if x.h.sendings[power.ResetBMC] == 0 {
-		if state, err := x.bmc.state(ctx, x.ep, x.force); err == nil {
+		state, err := x.bmc.state(ctx, x.ep, x.force)
+		x.force = false
+		switch {
+		case err == nil:
 			x.observe(state)
-		} else if stops(ctx, err) {
+		case stops(ctx, err):
 			return "", err
+		case power.KindOf(err) == power.KindAuth:
+			return "", fail(power.ReasonAuth, "%v", err)
 		}
 		if err := x.send(ctx, power.ResetBMC); err != nil {
 			return "", err
@@ -513,6 +542,9 @@ func (x *execution) send(ctx context.Context, cmd power.Command) error {
 	x.l.setPhase(x.t, "sending "+string(cmd))
 	until := time.Now().Add(x.time.Unreachable)
 	for pause := x.time.Retry; ; pause = min(pause*2, x.time.LongRetry) {
+		if err := x.unwanted(); err != nil {
+			return err
+		}
 		var left bool
 		err := x.bmc.with(ctx, x.ep, x.force, func(inner context.Context, d power.Driver) (err error) {
 			left, err = x.exchange(inner, d, cmd)

@@ -22,7 +22,7 @@ type lane struct {
 	mu      sync.Mutex
 	tasks   []*task
 	lastSeq power.Seq
-	last    lastRecord // the newest ended operation, for repeats
+	done    []doneRecord // the newest ended operations, for repeats; oldest first
 	working bool
 	wake    chan struct{} // tells the goroutine that tasks changed
 	ended   time.Time     // when an operation that may have changed the power ended
@@ -42,6 +42,9 @@ func (l *lane) submit(op power.Op) (api.OpReport, error) {
 	if r, known := l.known(op.ID); known {
 		return r, nil
 	}
+	if op.Seq == 0 { // drawn here, so that nobody overtakes it on the way to the lane
+		op.Seq = l.a.clock.next(time.Now())
+	}
 	view := l.view()
 	d := power.Decide(view, op)
 	now := time.Now()
@@ -54,6 +57,7 @@ func (l *lane) submit(op power.Op) (api.OpReport, error) {
 	}
 	lsn, err := l.a.log.Append(l.acceptEntries(t, now)...)
 	if err != nil {
+		l.a.journalFailed()
 		return api.OpReport{}, fmt.Errorf("cannot accept %s of node %s: %w", op.Action, l.node, err)
 	}
 	t.lsn = lsn
@@ -77,8 +81,11 @@ func (l *lane) known(id string) (api.OpReport, bool) {
 	if r, ok := l.a.outbox.find(id); ok {
 		return r, true
 	}
-	if l.last.Op != nil && l.last.Op.ID == id {
-		return api.OpReport{Op: *l.last.Op, Verdict: power.Join, Reason: power.ReasonRepeat, Phase: api.PhaseEnded, End: l.last.End}, true
+	for _, d := range l.done {
+		if d.ID == id {
+			op := power.Op{ID: d.ID, Node: l.node, Action: d.Action, Seq: d.Seq}
+			return api.OpReport{Op: op, Verdict: power.Join, Reason: power.ReasonRepeat, Phase: api.PhaseEnded, End: &d.End}, true
+		}
 	}
 	return api.OpReport{}, false
 }
@@ -119,7 +126,7 @@ func (l *lane) acceptEntries(t *task, now time.Time) []journal.Entry {
 // accept carries out in memory what acceptEntries made durable. Replay uses it
 // too, so that both ways lead to the same lane.
 func (l *lane) accept(t *task, now time.Time) {
-	l.lastSeq = max(l.lastSeq, t.op.Seq)
+	l.raise(t.op)
 	d := t.decision
 	for _, id := range d.Supersedes {
 		if f := l.find(id); f != nil {
@@ -142,6 +149,14 @@ func (l *lane) accept(t *task, now time.Time) {
 	l.tasks = append(l.tasks, t)
 	l.a.outbox.put(t.report())
 	l.kick()
+}
+
+// raise notes the sequence of an accepted request. The monitor's do not count: a
+// person's request that was on its way while the monitor acted is not stale.
+func (l *lane) raise(op power.Op) {
+	if op.Origin != power.FromMonitor {
+		l.lastSeq = max(l.lastSeq, op.Seq)
+	}
 }
 
 func supersededBy(t *task, now time.Time, where string) power.End {
@@ -200,6 +215,7 @@ func (l *lane) cancelOp(c api.Cancel) (api.OpReport, error) {
 		end := cancelled(why, time.Now(), "it had not started")
 		lsn, err := l.a.log.Append(endEntries(t, end)...)
 		if err != nil {
+			l.a.journalFailed()
 			return t.report(), fmt.Errorf("cannot cancel %s: %w", c.ID, err)
 		}
 		l.remove(t)
@@ -209,11 +225,32 @@ func (l *lane) cancelOp(c api.Cancel) (api.OpReport, error) {
 	}
 	lsn, err := l.a.log.Append(entry(journal.Add, kindCancel, t.op.ID, why))
 	if err != nil {
+		l.a.journalFailed()
 		return t.report(), fmt.Errorf("cannot cancel %s: %w", c.ID, err)
 	}
 	t.lsn = lsn
 	l.stop(t, why)
 	return t.report(), nil
+}
+
+// noLongerDesired is why an operation of the monitor ends when the desire changed.
+const noLongerDesired = "the desired state has changed since the monitor asked"
+
+// dropUnwanted ends what the monitor asked for and nobody desires any more.
+func (l *lane) dropUnwanted() {
+	l.mu.Lock()
+	var ids []string
+	for _, t := range l.tasks {
+		if t.op.Origin == power.FromMonitor && !l.a.wants(t.op) {
+			ids = append(ids, t.op.ID)
+		}
+	}
+	l.mu.Unlock()
+	for _, id := range ids {
+		if _, err := l.cancelOp(api.Cancel{ID: id, By: "monitor", Reason: noLongerDesired}); err != nil {
+			l.a.logger.Info("cannot cancel what is not desired any more", "node", l.node, "op", id, "err", err)
+		}
+	}
 }
 
 func cancelled(why cancelRecord, now time.Time, where string) power.End {
@@ -246,18 +283,30 @@ func (l *lane) conclude(t *task, end power.End, lsn uint64) {
 		l.a.outbox.put(x.report())
 		l.a.logger.Info("ended", "node", l.node, "op", x.op.ID, "action", x.op.Action, "seq", x.op.Seq, "outcome", end.Outcome, "reason", end.Reason, "detail", end.Detail)
 	}
-	if end.Attempts > 0 {
-		l.ended, l.unsettled = end.At, end.Unsettled
-	}
+	l.leaves(t.op, end)
 	l.a.changed()
 }
 
-// remember keeps the newest ended operation, for when it is asked for once more.
-func (l *lane) remember(t *task) {
-	if t.op.Seq >= l.last.Seq {
-		op := t.op
-		l.last = lastRecord{Seq: t.op.Seq, Op: &op, End: t.end}
+// leaves notes what an ended operation may still do to the node's power. A reset of
+// the BMC itself changes nothing about what was left before.
+func (l *lane) leaves(op power.Op, end power.End) {
+	if end.Attempts == 0 {
+		return
 	}
+	l.ended = end.At
+	if op.Action != power.ActBMCReset {
+		l.unsettled = end.Unsettled
+	}
+}
+
+// remember keeps an ended operation for when it is asked for once more.
+func (l *lane) remember(t *task) {
+	known := func(d doneRecord) bool { return d.ID == t.op.ID }
+	if slices.ContainsFunc(l.done, known) {
+		return
+	}
+	l.done = append(l.done, doneRecord{ID: t.op.ID, Action: t.op.Action, Seq: t.op.Seq, End: *t.end})
+	l.done = l.done[max(0, len(l.done)-keepDone):]
 }
 
 // kick makes sure that somebody works the lane. The lock is held.
@@ -368,21 +417,43 @@ func (l *lane) oversee(t *task) (power.End, error) {
 	}
 	done := make(chan result, 1)
 	go func() {
-		end, err := newExecution(l, t).run(ctx)
-		done <- result{end, err}
+		for {
+			end, err := newExecution(l, t).run(ctx)
+			if err != nil || l.settled(t, end) {
+				done <- result{end, err}
+				return
+			}
+		}
 	}()
+	least := time.Duration(0) // between two tries, after one that failed
 	for {
-		timer := time.NewTimer(l.untilExpiry())
+		timer := time.NewTimer(max(l.untilExpiry(), least))
 		select {
 		case r := <-done:
 			timer.Stop()
 			return r.end, r.err
 		case <-l.wake:
 		case <-timer.C:
-			l.expireWaiting(time.Now())
+			least = time.Second
+			if l.expireWaiting(time.Now()) {
+				least = 0
+			}
 		}
 		timer.Stop()
 	}
+}
+
+// settled closes the task to newcomers once its work is done. It reports false
+// when an off has ended the grace of a soft-off that has just failed for not being
+// allowed to be hard: then there is more to do.
+func (l *lane) settled(t *task, end power.End) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if t.hastened && end.Reason == power.ReasonNotEscal {
+		return false
+	}
+	t.concluding = true
+	return true
 }
 
 // untilExpiry is the time until the next waiting task's deadline.
@@ -398,8 +469,9 @@ func (l *lane) untilExpiry() time.Duration {
 	return next
 }
 
-// expireWaiting ends those whose deadline passed before they started.
-func (l *lane) expireWaiting(now time.Time) {
+// expireWaiting ends those whose deadline passed before they started. It reports
+// false when the journal did not take an end.
+func (l *lane) expireWaiting(now time.Time) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, t := range slices.Clone(l.tasks) {
@@ -411,11 +483,12 @@ func (l *lane) expireWaiting(now time.Time) {
 		if err != nil {
 			l.a.logger.Error("cannot end an expired operation", "node", l.node, "op", t.op.ID, "err", err)
 			l.a.journalFailed()
-			return
+			return false
 		}
 		l.remove(t)
 		l.conclude(t, end, lsn)
 	}
+	return true
 }
 
 // finish makes the end durable and takes the task off the lane. It reports false

@@ -85,15 +85,20 @@ func (a *Agent) nodeNames() []string {
 	return names
 }
 
-// round reads the nodes, compares them with what is desired and submits what is
-// to be done, through the same door as everybody.
+// round reads the nodes, and compares each with what is desired as soon as it is
+// read, so that a BMC that does not answer delays no other's correction.
 func (a *Agent) round(ctx context.Context, names []string, spread time.Duration) {
 	since := time.Now()
-	a.readNodes(ctx, names, spread)
-	if ctx.Err() != nil || a.schedule == nil {
-		return
-	}
-	round := planRound{Now: time.Now(), Since: since, Settle: a.cfg.Timing.Settle}
+	a.readNodes(ctx, names, spread, func(name string) {
+		if ctx.Err() == nil && a.schedule != nil {
+			a.enforce(planRound{Now: time.Now(), Since: since, Settle: a.cfg.Timing.Settle}, []string{name})
+		}
+	})
+}
+
+// enforce submits what is to be done about the nodes, through the same door as
+// everybody.
+func (a *Agent) enforce(round planRound, names []string) {
 	for _, p := range plan(round, a.watch(names)) {
 		op := power.Op{
 			ID: newID(), Node: p.Node, Action: p.Action, AskedBy: "monitor", Origin: power.FromMonitor,
@@ -122,8 +127,8 @@ func (a *Agent) watch(names []string) []watched {
 }
 
 // readNodes reads nodes with a bounded number of workers, its starts spread over a
-// time. Nodes with an operation outstanding are read by that.
-func (a *Agent) readNodes(ctx context.Context, names []string, spread time.Duration) {
+// time. then, if any, is called after each.
+func (a *Agent) readNodes(ctx context.Context, names []string, spread time.Duration, then func(name string)) {
 	slots := make(chan struct{}, a.cfg.Workers)
 	var wg sync.WaitGroup
 	defer wg.Wait()
@@ -139,6 +144,9 @@ func (a *Agent) readNodes(ctx context.Context, names []string, spread time.Durat
 		wg.Go(func() {
 			defer func() { <-slots }()
 			a.readNode(ctx, name)
+			if then != nil {
+				then(name)
+			}
 		})
 	}
 }

@@ -128,10 +128,10 @@ func TestScheduleErrorsSayWhatToWrite(t *testing.T) {
 func TestReadingKeepsTheLastStateWhenItFails(t *testing.T) {
 	inBubble(t, 2, func(r *rig) {
 		r.bmc("n1").SetPower(power.On)
-		r.a.readNodes(r.a.ctx, []string{"n1"}, 0)
+		r.a.readNodes(r.a.ctx, []string{"n1"}, 0, nil)
 		seen := r.a.readings.get("n1")
 		r.bmc("n1").SetMute(true)
-		r.a.readNodes(r.a.ctx, []string{"n1"}, 0)
+		r.a.readNodes(r.a.ctx, []string{"n1"}, 0, nil)
 		got := r.a.readings.get("n1")
 		if got.State != power.On || got.Reach != power.ReachUnreachable || !got.ObservedAt.Equal(seen.ObservedAt) || !got.TriedAt.After(seen.TriedAt) {
 			t.Fatalf("reading: %+v", got)
@@ -139,7 +139,7 @@ func TestReadingKeepsTheLastStateWhenItFails(t *testing.T) {
 		n := r.nodes[1]
 		n.BMC = ""
 		r.assign(n)
-		r.a.readNodes(r.a.ctx, []string{"n2"}, 0)
+		r.a.readNodes(r.a.ctx, []string{"n2"}, 0, nil)
 		if got := r.a.readings.get("n2"); got.Reach != power.ReachUnconfigured {
 			t.Fatalf("reading: %+v", got)
 		}
@@ -158,7 +158,7 @@ func TestReadingsOfAThousandNodesDoNotWaitForTheHung(t *testing.T) {
 			}
 		}
 		began := time.Now()
-		r.a.readNodes(r.a.ctx, names, 0)
+		r.a.readNodes(r.a.ctx, names, 0, nil)
 		if took := time.Since(began); took > 15*time.Second {
 			t.Fatalf("a round took %s", took)
 		}

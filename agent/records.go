@@ -66,15 +66,27 @@ type cancelRecord struct {
 	SupersededBy string `json:"superseded_by,omitempty"`
 }
 
+// lastRecord is what stays of a node when its operations have left the journal.
 type lastRecord struct {
+	// Seq is the highest sequence accepted from anybody but the monitor.
 	Seq power.Seq `json:"seq"`
-	// Op and End are the operation of that sequence and how it ended, so that
-	// hearing the request once more is answered with its outcome.
-	Op  *power.Op  `json:"op,omitempty"`
-	End *power.End `json:"end,omitempty"`
+	// Done holds the newest ended operations, so that one asked for again is answered
+	// with its outcome and not carried out once more.
+	Done []doneRecord `json:"done,omitempty"`
 	// Unsettled is a command that may still take effect.
 	Unsettled *power.Unsettled `json:"unsettled,omitempty"`
 }
+
+// doneRecord is an ended operation, in short.
+type doneRecord struct {
+	ID     string       `json:"id"`
+	Action power.Action `json:"action"`
+	Seq    power.Seq    `json:"seq"`
+	End    power.End    `json:"end"`
+}
+
+// keepDone is how many of them are kept for each node.
+const keepDone = 8
 
 type syncRecord struct {
 	CentralID string `json:"central_id"`

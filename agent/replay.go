@@ -3,6 +3,7 @@ package agent
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -26,8 +27,8 @@ func (a *Agent) replay(live []journal.Record) error {
 		switch {
 		case t.end != nil:
 			l.remember(t)
-		case t.joined == "":
-			l.tasks = append(l.tasks, t)
+		case t.joined == "" || tasks[t.joined] == nil:
+			l.tasks = append(l.tasks, t.alone())
 		}
 		a.outbox.put(t.report())
 	}
@@ -39,7 +40,12 @@ func (a *Agent) replayRecord(r journal.Record, tasks map[string]*task, order *[]
 		var last lastRecord
 		err := json.Unmarshal(r.Payload, &last)
 		l := a.lane(strings.TrimPrefix(r.Key, lastSeqPrefix))
-		l.lastSeq, l.last, l.unsettled = max(l.lastSeq, last.Seq), last, last.Unsettled
+		l.lastSeq, l.done = max(l.lastSeq, last.Seq), last.Done
+		if last.Unsettled != nil || l.unsettled == nil {
+			// An end that is in the journal as well may be newer than this: rather wait once
+			// too often.
+			l.unsettled = last.Unsettled
+		}
 		a.clock.merge(last.Seq)
 		return err
 	}
@@ -58,9 +64,8 @@ func (a *Agent) replayRecord(r journal.Record, tasks map[string]*task, order *[]
 	}
 	t.lsn = r.LSN
 	err := t.replay(r)
-	if err == nil && r.Kind == kindEnded && t.end.Attempts > 0 {
-		l := a.lane(t.op.Node)
-		l.ended, l.unsettled = t.end.At, t.end.Unsettled
+	if err == nil && r.Kind == kindEnded {
+		a.lane(t.op.Node).leaves(t.op, *t.end)
 	}
 	return err
 }
@@ -72,8 +77,7 @@ func (a *Agent) replayAccepted(r journal.Record, tasks map[string]*task) (*task,
 	}
 	t := newTask(rec.Op, rec.Decision, rec.Says)
 	t.lsn = r.LSN
-	l := a.lane(rec.Op.Node)
-	l.lastSeq = max(l.lastSeq, rec.Op.Seq)
+	a.lane(rec.Op.Node).raise(rec.Op)
 	a.clock.merge(rec.Op.Seq)
 	if rec.Decision.Verdict.Joined() {
 		t.joined = rec.Decision.With
@@ -83,6 +87,16 @@ func (a *Agent) replayAccepted(r journal.Record, tasks map[string]*task) (*task,
 		}
 	}
 	return t, nil
+}
+
+// alone is the task on its own. One that had joined an operation whose records went
+// with a damaged segment is carried out itself, but for what may not happen twice.
+func (t *task) alone() *task {
+	if t.joined != "" && t.op.Action.Once() {
+		t.history.pending = power.Command(t.op.Action)
+	}
+	t.joined = ""
+	return t
 }
 
 // replay takes one record into the task.
@@ -132,11 +146,7 @@ func (a *Agent) reported(ids map[string][]string) error {
 	for node, gone := range ids {
 		l := a.lane(node)
 		l.mu.Lock()
-		last := l.last
-		last.Seq, last.Unsettled = max(last.Seq, l.lastSeq), l.unsettled
-		if last.Op != nil && last.Op.Seq < last.Seq {
-			last.Op, last.End = nil, nil
-		}
+		last := lastRecord{Seq: l.lastSeq, Done: slices.Clone(l.done), Unsettled: l.unsettled}
 		l.mu.Unlock()
 		entries = append(entries, entry(journal.Put, kindLastSeq, lastSeqPrefix+node, last))
 		for _, id := range gone {
@@ -147,5 +157,8 @@ func (a *Agent) reported(ids map[string][]string) error {
 		return nil
 	}
 	_, err := a.log.Append(entries...)
+	if err != nil {
+		a.journalFailed()
+	}
 	return err
 }

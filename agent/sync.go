@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
@@ -100,9 +101,7 @@ func (a *Agent) session(ctx context.Context) error {
 	}
 	a.clock.merge(w.Seq)
 	a.link.mu.Lock()
-	if a.link.central != w.CentralID {
-		a.link.ops = 0 // the cursor was another central's
-	}
+	a.link.ops = 0 // all not accepted comes again, which is harmless; the cursor may be another's
 	a.link.session, a.link.central = w.Session, w.CentralID
 	a.link.mu.Unlock()
 	a.link.set(true)
@@ -156,6 +155,9 @@ func (a *Agent) apply(got api.Assignment, centralID string) error {
 	changed, gone, err := a.assigned.apply(got, centralID, time.Now())
 	if err != nil {
 		return err
+	}
+	for _, node := range append(slices.Clone(changed), gone...) {
+		a.lane(node).dropUnwanted()
 	}
 	for _, node := range gone {
 		a.readings.forget(node)
@@ -213,10 +215,8 @@ func (a *Agent) takeNodeOps(ops []power.Op) error {
 			a.outbox.put(r)
 		case err != nil:
 			return err // central keeps it and sends it again
-		case r.Verdict == power.RefuseIt:
-			a.outbox.put(r)
 		case !a.outbox.again(op.ID):
-			a.outbox.put(r) // known from the journal only: central lost its end
+			a.outbox.put(r) // refused, or known from the journal only: central lost its end
 		}
 	}
 	return nil

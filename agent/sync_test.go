@@ -362,6 +362,7 @@ func quick() Timing {
 // assignment from a scripted central.
 func withCentral(t *testing.T, nodes int) (*rig, *scripted) {
 	t.Helper()
+	t.Parallel()
 	c := newScripted(t)
 	client, err := api.NewClient(c.srv.URL)
 	if err != nil {
@@ -382,6 +383,12 @@ func withCentral(t *testing.T, nodes int) (*rig, *scripted) {
 
 // slow makes a node take for ever to go on, so that operations stay outstanding.
 func (r *rig) slow(node string) { r.bmc(node).SetOnAfter(time.Hour) }
+
+// allReported waits until the agent knows that central has its every word.
+func (r *rig) allReported() {
+	r.t.Helper()
+	eventually(r.t, "all is reported", func() bool { return len(r.a.outbox.take(1)) == 0 })
+}
 
 // liveKeys lists the operations that the journal holds.
 func (r *rig) liveKeys() []string {
@@ -451,10 +458,12 @@ func TestSyncOpsDeliveredAgainRunOnce(t *testing.T) {
 	c.wantEnd(reset, power.Succeeded, power.ReasonVerified)
 	c.phase(on, api.PhaseRunning+": waiting")
 
+	r.allReported()
 	c.do(func() { c.repeats, c.words = 1, map[string][]api.OpReport{} })
 	c.wantEnd(reset, power.Succeeded, power.ReasonVerified) // and central is told again
 	c.phase(on, api.PhaseRunning)
 
+	r.allReported()
 	// Only central forgets: all is delivered anew, in a new session.
 	c.do(func() { c.id, c.words = "central-2", map[string][]api.OpReport{}; c.sessions++ })
 	c.wantEnd(reset, power.Succeeded, power.ReasonVerified)
@@ -462,6 +471,7 @@ func TestSyncOpsDeliveredAgainRunOnce(t *testing.T) {
 	c.polledPast()
 
 	eventually(t, "the journal lets go of the reset", func() bool { return !slices.Contains(r.liveKeys(), reset) })
+	r.allReported()
 	c.do(func() { c.words = map[string][]api.OpReport{} })
 	r.restart()
 	if end := c.wantEnd(reset, power.Succeeded, power.ReasonVerified); end.Attempts != 1 {
@@ -606,15 +616,21 @@ func TestSyncAnotherCentral(t *testing.T) {
 	for range 3 {
 		c.wantEnd(c.ask("n1", power.ActOff), power.Succeeded, power.ReasonAlready)
 	}
+	r.slow("n1")
+	if _, err := r.a.ask(api.OpRequest{ID: "local", Node: "n1", Action: power.ActOn}, false); err != nil {
+		t.Fatal(err)
+	}
+	c.phase("local", api.PhaseRunning+": waiting")
 	c.polledPast()
 	polls := get(c, func() int { return len(c.polls) })
 	c.do(func() {
-		c.id, c.items, c.rev = "central-2", nil, 1
+		c.id, c.items, c.rev, c.words = "central-2", nil, 1, map[string][]api.OpReport{}
 		c.nodes = map[string]api.AssignedNode{"n1": handsOff("n1"), "n9": handsOff("n9")}
 		c.changed = map[string]int64{"n1": 1, "n9": 1}
 	})
 	on := c.ask("n9", power.ActOn, func(o *power.Op) { o.ID = "new" })
 	c.wantEnd(on, power.Succeeded, power.ReasonVerified)
+	c.phase("local", api.PhaseRunning+": waiting") // it is told what it did not ask for
 	c.polledPast()
 	wantIDs(t, "nodes", r.a.assigned.names(), "n1", "n9")
 	c.mu.Lock()
@@ -815,6 +831,10 @@ func TestSyncClocksMerge(t *testing.T) {
 	if seq := get(c, func() power.Seq { return c.seq }); seq < local.Op.Seq {
 		t.Errorf("central's clock %d is behind %d", seq, local.Op.Seq)
 	}
+
+	c.do(func() { c.gate = make(chan struct{}) }) // from here on no answer of a report merges
+	c.do(func() { c.seq += hour; ahead = c.seq; c.rev++ })
+	eventually(t, "the answer of a poll is merged", func() bool { return r.a.clock.now() >= ahead })
 
 	// A welcome alone, and one over a restart of the agent, merge too.
 	c.goAway()

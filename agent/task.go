@@ -22,6 +22,9 @@ type task struct {
 	hastened bool
 	// stopped says that the operation ends at its next safe point, and why.
 	stopped *cancelRecord
+	// concluding is true once its work is done and only its end is to be journaled:
+	// too late to join it.
+	concluding bool
 	// joiners share the outcome.
 	joiners []*task
 	joined  string // id of the operation that this request joined
@@ -47,6 +50,9 @@ type history struct {
 	// is seen.
 	unsettled   power.Command
 	unsettledAt time.Time
+	// before is what was unsettled before the command that is about to leave.
+	before   power.Command
+	beforeAt time.Time
 }
 
 func newTask(op power.Op, d power.Decision, says string) *task {
@@ -61,7 +67,7 @@ func (t *task) setHastened() {
 }
 
 func (t *task) held() power.Held {
-	return power.Held{Op: t.op, Running: t.running, Cancelling: t.stopped != nil, Hastened: t.hastened}
+	return power.Held{Op: t.op, Running: t.running, Cancelling: t.stopped != nil || t.concluding, Hastened: t.hastened}
 }
 
 // report is the latest word on the task.
@@ -92,6 +98,7 @@ func (h *history) sending(c power.Command, at time.Time) {
 		h.softOff = at
 	}
 	if c.Target() != power.Unknown {
+		h.before, h.beforeAt = h.unsettled, h.unsettledAt
 		h.unsettled, h.unsettledAt = c, at
 	}
 }
@@ -115,7 +122,7 @@ func (h *history) sent(r commandRecord) {
 	h.sendings[r.Command]--
 	h.attempts--
 	if h.unsettled == r.Command {
-		h.unsettled = ""
+		h.unsettled, h.unsettledAt = h.before, h.beforeAt
 	}
 	if r.Command == power.PressSoftOff {
 		h.softOff = time.Time{}

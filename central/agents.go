@@ -1,6 +1,7 @@
 package central
 
 import (
+	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
@@ -26,8 +27,8 @@ func (c *Central) hello(r *http.Request, in api.Hello) (api.Welcome, error) {
 	c.store.MergeSeq(in.Seq)
 	now := c.cfg.Now()
 	w := api.Welcome{CentralID: c.store.ID(), Session: rand.Text()}
-	if c.cfg.Gossip != nil {
-		w.Gossip = c.cfg.Gossip.Addr()
+	if c.gossip != nil {
+		w.Gossip = c.gossip.Addr()
 	}
 	err := c.store.Write(r.Context(), func(tx *store.Tx) error {
 		a, err := c.greet(tx, name, in, w.Session, now)
@@ -38,6 +39,7 @@ func (c *Central) hello(r *http.Request, in api.Hello) (api.Welcome, error) {
 		return api.Welcome{}, err
 	}
 	w.Seq = c.store.Seq()
+	c.seed(name, in.Gossip)
 	c.log.Info("agent said hello", "agent", name, "version", in.Version, "journal", in.JournalID, "epoch", in.Epoch, "lsn", in.LSN,
 		"outstanding", len(in.Outstanding), "alarm", w.Alarm)
 	return w, nil
@@ -213,7 +215,7 @@ func (c *Central) poll(r *http.Request, in api.Poll) (api.Assignment, error) {
 	timer := time.NewTimer(min(max(in.Wait, 0), maxWait))
 	defer timer.Stop()
 	for {
-		out, err := c.answerPoll(r, d, &in)
+		out, err := c.answerPoll(r.Context(), d, &in)
 		if err != nil || out != nil {
 			return deref(out), err
 		}
@@ -243,7 +245,7 @@ func deref(a *api.Assignment) api.Assignment {
 
 // answerPoll returns nil when there is nothing to say. Requests are read before
 // nodes, so that no request comes without its node.
-func (c *Central) answerPoll(r *http.Request, d *desk, in *api.Poll) (*api.Assignment, error) {
+func (c *Central) answerPoll(ctx context.Context, d *desk, in *api.Poll) (*api.Assignment, error) {
 	now := c.cfg.Now()
 	g := d.look(now)
 	if g.session != in.Session {
@@ -251,7 +253,7 @@ func (c *Central) answerPoll(r *http.Request, d *desk, in *api.Poll) (*api.Assig
 	}
 	out := &api.Assignment{Rev: in.Rev, OpsCursor: in.Ops, Reads: g.reads}
 	if g.mark > in.Ops {
-		if err := c.deliver(r, d.name, in, out); err != nil {
+		if err := c.deliver(ctx, d.name, in, out); err != nil {
 			return nil, err
 		}
 		in.Ops = max(g.mark, out.OpsCursor)
@@ -259,7 +261,7 @@ func (c *Central) answerPoll(r *http.Request, d *desk, in *api.Poll) (*api.Assig
 	}
 	full := in.Rev <= 0 || in.Rev > g.rev
 	if full || in.Rev < g.rev || len(out.Ops) > 0 {
-		if err := c.assign(r, d.name, in.Rev, full, out); err != nil {
+		if err := c.assign(ctx, d.name, in.Rev, full, out); err != nil {
 			return nil, err
 		}
 	}
@@ -273,8 +275,8 @@ func (c *Central) answerPoll(r *http.Request, d *desk, in *api.Poll) (*api.Assig
 
 // deliver fills in requests and cancellations. That they leave is durable before
 // they do.
-func (c *Central) deliver(r *http.Request, name string, in *api.Poll, out *api.Assignment) error {
-	return c.store.Write(r.Context(), func(tx *store.Tx) error {
+func (c *Central) deliver(ctx context.Context, name string, in *api.Poll, out *api.Assignment) error {
+	return c.store.Write(ctx, func(tx *store.Tx) error {
 		if _, err := checkSession(tx, name, in.Session); err != nil {
 			return err
 		}
@@ -289,8 +291,8 @@ func (c *Central) deliver(r *http.Request, name string, in *api.Poll, out *api.A
 }
 
 // assign fills in nodes: all of them, or what changed since rev.
-func (c *Central) assign(r *http.Request, name string, rev int64, full bool, out *api.Assignment) error {
-	return c.store.View(r.Context(), func(tx *store.Tx) error {
+func (c *Central) assign(ctx context.Context, name string, rev int64, full bool, out *api.Assignment) error {
+	return c.store.View(ctx, func(tx *store.Tx) error {
 		a, found, err := tx.Agent(name)
 		if err != nil || !found {
 			return errors.Join(err, missing(found, name))
@@ -330,8 +332,8 @@ func assigned(n store.Node) api.AssignedNode {
 func (c *Central) listAgents(r *http.Request) ([]api.Agent, error) {
 	now := c.cfg.Now()
 	failed := map[string]bool{}
-	if c.cfg.Gossip != nil {
-		for _, m := range c.cfg.Gossip.Members() {
+	if c.gossip != nil {
+		for _, m := range c.gossip.Members() {
 			failed[m.Name] = m.Status == "failed"
 		}
 	}
@@ -378,10 +380,10 @@ func agentState(p presence, failed bool) string {
 }
 
 func (c *Central) listMembers(*http.Request) ([]api.Member, error) {
-	if c.cfg.Gossip == nil {
+	if c.gossip == nil {
 		return []api.Member{}, nil
 	}
-	members := slices.Clone(c.cfg.Gossip.Members())
+	members := slices.Clone(c.gossip.Members())
 	if members == nil {
 		members = []api.Member{}
 	}

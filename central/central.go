@@ -23,6 +23,8 @@ type Central struct {
 	desks *desks
 	board *board
 	mux   *http.ServeMux
+	// gossip is set before anything is served; nil: none.
+	gossip Gossip
 
 	stop     chan struct{} // closed when long polls must end
 	stopOnce sync.Once
@@ -81,6 +83,29 @@ func (c *Central) load() error {
 		c.board.raise(rev)
 		return nil
 	})
+}
+
+// UseGossip has central show the members of a cluster, tell agents where to join
+// it, and join them. It is to be called before Run and before Handler is used.
+func (c *Central) UseGossip(g Gossip) error {
+	c.gossip = g
+	return c.store.View(context.Background(), func(tx *store.Tx) error {
+		agents, err := tx.Agents()
+		for _, a := range agents {
+			c.seed(a.Name, a.Address)
+		}
+		return err
+	})
+}
+
+// seed has gossip join an agent.
+func (c *Central) seed(agent, addr string) {
+	if c.gossip == nil || addr == "" {
+		return
+	}
+	if err := c.gossip.Seed(addr); err != nil {
+		c.log.Warn("cannot gossip with agent", "agent", agent, "address", addr, "err", err)
+	}
 }
 
 // ID names the database; agents start over when it changes.

@@ -11,12 +11,18 @@ import (
 	"rackpower/central/store"
 )
 
+// MemberName is central's name in the gossip cluster. No rack may have it.
+const MemberName = "central"
+
 // Gossip is what central needs to know of the gossip cluster.
 type Gossip interface {
 	// Members lists the members, central itself among them.
 	Members() []api.Member
 	// Addr is the address that others may join, "host:port".
 	Addr() string
+	// Seed names addresses of members, to be joined when they can be reached. It
+	// does not wait.
+	Seed(addrs ...string) error
 }
 
 // Config says how central runs. Only Data is required.
@@ -26,7 +32,6 @@ type Config struct {
 	Socket  string // path of the unix socket; "": none
 	Version string
 	Log     *slog.Logger // nil: slog.Default()
-	Gossip  Gossip       // nil: none
 
 	// Listeners are served beside Listen and Socket: those that systemd passes.
 	Listeners []net.Listener

@@ -23,6 +23,8 @@ const (
 // Handler serves the API. It works from New until Close.
 func (c *Central) Handler() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		// The answer to the request before may have left its deadline behind.
+		_ = http.NewResponseController(w).SetWriteDeadline(time.Time{})
 		if p := foreign(r); p != nil {
 			p.Write(w)
 			return

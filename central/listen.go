@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
 	"os"
@@ -89,7 +90,7 @@ func (l *unixListener) Close() error {
 func (c *Central) server() *http.Server {
 	return &http.Server{
 		Handler: c.Handler(), ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
-		ConnContext: withPeer,
+		ConnContext: withPeer, ErrorLog: slog.NewLogLogger(c.log.Handler(), slog.LevelWarn),
 	}
 }
 

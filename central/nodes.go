@@ -21,15 +21,16 @@ const maxNodesAtOnce = 100_000
 // shells, paths and host ranges.
 var nameForm = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$`)
 
-// reserved are words of host ranges.
-var reserved = []string{"all"}
+// reserved are the words that mean something else: all nodes in a host range,
+// and central itself in the gossip cluster, where agents have their racks' names.
+var reserved = []string{"all", MemberName}
 
 func checkName(name string) error {
 	if !nameForm.MatchString(name) {
 		return fmt.Errorf("name %q: want 1 to 63 letters, digits, dots, underscores and hyphens, with a letter or digit at both ends", name)
 	}
 	if slices.Contains(reserved, name) {
-		return fmt.Errorf("name %q has a meaning of its own where nodes are selected", name)
+		return fmt.Errorf("name %q has a meaning of its own", name)
 	}
 	return nil
 }

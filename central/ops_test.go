@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"rackpower/central/api"
+	"rackpower/central/store"
 	"rackpower/power"
 )
 
@@ -339,9 +340,23 @@ func TestUnknownFieldsAndBigBodiesAreRefused(t *testing.T) {
 		t.Errorf("a newer agent: %v", err)
 	}
 	wantCode(t, s.Do(t.Context(), "GET", "/v2/x", nil, nil), api.CodeNotFound)
-	for i, id := range []string{"..", "a/b", "", "-x", "all"} {
-		if err := s.Do(t.Context(), "POST", "/v1/agents/"+fmt.Sprintf("%%2e%d", i)+id+"/hello", map[string]any{"journal_id": "j"}, nil); err == nil {
-			t.Errorf("an agent named %q", id)
+	for _, name := range []string{"a%20b", "-x", "x-", "all", "central", strings.Repeat("x", 64)} {
+		err := s.Do(t.Context(), "POST", "/v1/agents/"+name+"/hello", map[string]any{"journal_id": "j"}, nil)
+		if api.CodeOf(err) != api.CodeBadRequest {
+			t.Errorf("an agent named %s: %v", name, err)
+		}
+	}
+}
+
+func TestAFullDiskIsToldAsSuch(t *testing.T) {
+	s := newSite(t)
+	for want, err := range map[api.Code]error{
+		api.CodeUnavailable: fmt.Errorf("cannot save: %w", store.ErrDisk),
+		api.CodeInternal:    fmt.Errorf("cannot save: %w", store.ErrCorrupt),
+		api.CodeBusy:        fmt.Errorf("wrapped: %w", api.Problemf(api.CodeBusy, "x")),
+	} {
+		if got := s.c.problem(err); got.Code != want {
+			t.Errorf("%v is told as %s", err, got.Code)
 		}
 	}
 }

@@ -278,8 +278,8 @@ func (c *Central) info(r *http.Request) (api.Info, error) {
 // Info describes this central.
 func (c *Central) Info(ctx context.Context) (api.Info, error) {
 	out := api.Info{ID: c.store.ID(), Version: c.cfg.Version, Schema: store.Schema}
-	if c.cfg.Gossip != nil {
-		out.Gossip = c.cfg.Gossip.Addr()
+	if c.gossip != nil {
+		out.Gossip = c.gossip.Addr()
 	}
 	err := c.store.View(ctx, func(tx *store.Tx) (err error) {
 		if out.Nodes, err = tx.CountNodes(); err != nil {

@@ -61,7 +61,7 @@ func advance(o *store.Op, w api.OpReport, journal string) (news []string, h heed
 		finish(o, *w.End)
 	}
 	news = newsOf(before, *o)
-	if len(news) == 0 && before.Phase == o.Phase && before.Joined == o.Joined && before.Says == o.Says && before.LSN == o.LSN {
+	if len(news) == 0 && before.Phase == o.Phase && before.Joined == o.Joined && before.Says == o.Says && before.JournalID == o.JournalID && before.LSN == o.LSN {
 		return nil, ignored
 	}
 	return news, taken

@@ -11,6 +11,7 @@ import (
 )
 
 func TestMembersAreSeen(t *testing.T) {
+	t.Parallel()
 	all := team(t, 4)
 	members := all[3].Members()
 	if len(members) != 4 || members[1].Name != "r1" || members[1].hostPort() != all[1].Addr() {
@@ -22,6 +23,7 @@ func TestMembersAreSeen(t *testing.T) {
 }
 
 func TestRecordsSpreadToAll(t *testing.T) {
+	t.Parallel()
 	all := team(t, 5)
 	for i, c := range all {
 		c.SetNodes(rack(c.cfg.Name, 40*i, power.On)) // r0 has none
@@ -50,6 +52,7 @@ func TestRecordsSpreadToAll(t *testing.T) {
 }
 
 func TestMoreNodesThanOneMessageHolds(t *testing.T) {
+	t.Parallel()
 	all := team(t, 2)
 	all[0].SetNodes(rack("r0", 1000, power.On))
 	eventually(t, "a thousand nodes", func() bool { return sees(all[1], "r0", 1000, power.On) })
@@ -58,6 +61,7 @@ func TestMoreNodesThanOneMessageHolds(t *testing.T) {
 }
 
 func TestJoinGoesOnUntilSomebodyAnswers(t *testing.T) {
+	t.Parallel()
 	first := start(t, "a")
 	addr := first.Addr()
 	if err := first.Close(); err != nil {
@@ -72,6 +76,7 @@ func TestJoinGoesOnUntilSomebodyAnswers(t *testing.T) {
 }
 
 func TestSeedAndJoin(t *testing.T) {
+	t.Parallel()
 	a, b, c := start(t, "a"), start(t, "b"), start(t, "c")
 	if err := a.Join(b.Addr()); err != nil || alive(a) != 2 {
 		t.Errorf("%v, %d members", err, alive(a))
@@ -84,6 +89,7 @@ func TestSeedAndJoin(t *testing.T) {
 
 // TestSplitHalvesMeet has two clusters, whole in themselves, told of each other.
 func TestSplitHalvesMeet(t *testing.T) {
+	t.Parallel()
 	a := start(t, "a")
 	start(t, "b", joining(a))
 	c := start(t, "c")
@@ -96,6 +102,7 @@ func TestSplitHalvesMeet(t *testing.T) {
 }
 
 func TestRestartWithAHigherEpochWins(t *testing.T) {
+	t.Parallel()
 	all := team(t, 3)
 	all[2].SetNodes(rack("r2", 8, power.On))
 	for range 5 {
@@ -113,6 +120,7 @@ func TestRestartWithAHigherEpochWins(t *testing.T) {
 
 // TestLostJournalIsOvercome restarts an agent with an epoch that is too low.
 func TestLostJournalIsOvercome(t *testing.T) {
+	t.Parallel()
 	all := team(t, 3, epoch(7))
 	all[2].SetNodes(rack("r2", 8, power.On))
 	eventually(t, "r0 knows r2", func() bool { return sees(all[0], "r2", 8, power.On) })
@@ -123,6 +131,7 @@ func TestLostJournalIsOvercome(t *testing.T) {
 }
 
 func TestNewcomerLearnsOfAll(t *testing.T) {
+	t.Parallel()
 	all := team(t, 3)
 	for _, c := range all {
 		c.SetNodes(rack(c.cfg.Name, 60, power.On))
@@ -135,6 +144,7 @@ func TestNewcomerLearnsOfAll(t *testing.T) {
 
 // TestMissedMessagesAreHealed drops the first messages of each kind.
 func TestMissedMessagesAreHealed(t *testing.T) {
+	t.Parallel()
 	var mu sync.Mutex
 	dropped := map[byte]int{}
 	a := start(t, "a", func(c *Config) { c.Announce = 300 * time.Millisecond })
@@ -152,6 +162,7 @@ func TestMissedMessagesAreHealed(t *testing.T) {
 }
 
 func TestFailedAgentKeepsItsLastRecord(t *testing.T) {
+	t.Parallel()
 	all := team(t, 4)
 	var mu sync.Mutex
 	var heard []string
@@ -192,6 +203,7 @@ func crash(c *Cluster) {
 }
 
 func TestForeignPayloadsAreCountedAndDropped(t *testing.T) {
+	t.Parallel()
 	all := team(t, 2)
 	all[0].SetNodes(rack("r0", 3, power.On))
 	eventually(t, "r1 knows r0", func() bool { return sees(all[1], "r0", 3, power.On) })
@@ -211,6 +223,7 @@ func TestForeignPayloadsAreCountedAndDropped(t *testing.T) {
 }
 
 func TestCloseLeaves(t *testing.T) {
+	t.Parallel()
 	all := team(t, 3)
 	began := time.Now()
 	if err := all[2].Close(); err != nil {
@@ -236,6 +249,7 @@ func TestCloseLeaves(t *testing.T) {
 }
 
 func TestEncryptedClusterIsClosedToOthers(t *testing.T) {
+	t.Parallel()
 	key := func(b byte) func(*Config) { return func(c *Config) { c.Key = bytes.Repeat([]byte{b}, 32) } }
 	a := start(t, "a", key(1))
 	b := start(t, "b", key(1), joining(a))

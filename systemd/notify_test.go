@@ -102,3 +102,51 @@ func TestListenerWithoutAManagerIsNone(t *testing.T) {
 		t.Errorf("%v, %v", l, err)
 	}
 }
+
+func TestWatchdogIsFedOnlyByTheLiving(t *testing.T) {
+	got := manager(t)
+	t.Setenv("WATCHDOG_USEC", "30000")
+	n := New(nil)
+	if n.WatchdogInterval() != 30*time.Millisecond {
+		t.Fatalf("interval %v", n.WatchdogInterval())
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	asked := make(chan struct{}, 1000)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		n.RunWatchdog(ctx, func() bool { asked <- struct{}{}; return len(asked) <= 2 })
+	}()
+	wantMessage(t, got, "WATCHDOG=1")
+	wantMessage(t, got, "WATCHDOG=1")
+	deadline := time.Now().Add(5 * time.Second)
+	for len(asked) < 6 && time.Now().Before(deadline) {
+		time.Sleep(time.Millisecond)
+	}
+	cancel()
+	<-done
+	n.Stopping() // comes after whatever was sent before
+	for msg := range got {
+		if msg == "STOPPING=1" {
+			break
+		}
+		t.Errorf("%q was sent by a daemon that is not alive", msg)
+	}
+	if len(asked) < 6 {
+		t.Errorf("alive was asked %d times", len(asked))
+	}
+}
+
+func TestStatusIsOneLineAndSentOnce(t *testing.T) {
+	got := manager(t)
+	n := New(nil)
+	n.Status("%d nodes\nREADY=1", 3)
+	n.Status("%d nodes\nREADY=1", 3)
+	n.Reloading()
+	if msg := <-got; msg != "STATUS=3 nodes READY=1" {
+		t.Errorf("%q", msg)
+	}
+	if msg := <-got; !strings.HasPrefix(msg, "RELOADING=1\nMONOTONIC_USEC=") {
+		t.Errorf("%q", msg)
+	}
+}

@@ -69,6 +69,32 @@ func TestUnitsAreHardened(t *testing.T) {
 	}
 }
 
+// TestServicesGetTheirSockets keeps a service from opening its control socket by
+// itself, with another owner and mode than the socket unit's.
+func TestServicesGetTheirSockets(t *testing.T) {
+	for _, unit := range services {
+		text, err := os.ReadFile(unit)
+		if err != nil {
+			t.Fatal(err)
+		}
+		socket := strings.TrimSuffix(unit, ".service") + ".socket"
+		for _, line := range []string{"Requires=" + socket, "After=" + socket, "Type=notify", "StartLimitIntervalSec=0", "Restart=on-failure", "WatchdogSec=30"} {
+			if !strings.Contains(string(text), "\n"+line+"\n") {
+				t.Errorf("%s lacks %s", unit, line)
+			}
+		}
+		text, err = os.ReadFile(socket)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, line := range []string{"FileDescriptorName=" + Control, "SocketMode=0660", "SocketUser=rackpower", "SocketGroup=rackpower-admin"} {
+			if !strings.Contains(string(text), "\n"+line+"\n") {
+				t.Errorf("%s lacks %s", socket, line)
+			}
+		}
+	}
+}
+
 func TestInstallKeepsConfiguration(t *testing.T) {
 	bin, dest := t.TempDir(), t.TempDir()
 	for _, b := range []string{"rackpower", "rackpower-central"} {

@@ -39,10 +39,7 @@ const (
 	sqlEntomb    = `INSERT INTO removed (agent, name, rev, at) VALUES ($1, $2, $3, $4) ON CONFLICT (agent, name) DO UPDATE SET rev = excluded.rev, at = excluded.at`
 	sqlExhume    = `DELETE FROM removed WHERE agent = $1 AND name = $2`
 	sqlRemovedOf = `SELECT name FROM removed WHERE agent = $1 AND rev > $2 ORDER BY name`
-	sqlReadings  = `UPDATE nodes SET state = r.state, reach = r.reach, observed_at = r.observed, tried_at = r.tried
-		FROM (SELECT value ->> 0 AS name, value ->> 1 AS state, value ->> 2 AS reach, value ->> 3 AS observed, value ->> 4 AS tried
-			FROM json_each($1)) AS r
-		WHERE nodes.name = r.name AND nodes.agent = $2 AND nodes.tried_at < r.tried`
+	sqlReading   = `UPDATE nodes SET state = $1, reach = $2, observed_at = $3, tried_at = $4 WHERE name = $5 AND agent = $6 AND tried_at < $4`
 )
 
 func scanNode(scan func(...any) error) (n Node, err error) {
@@ -145,16 +142,11 @@ func (t *Tx) DeleteNode(name string) error {
 // Observe stores readings of nodes of the agent, each if it is newer than what
 // is stored. Others are ignored.
 func (t *Tx) Observe(agent string, readings []api.NodeReading) error {
-	rows := make([][5]any, len(readings))
-	for i, r := range readings {
-		rows[i] = [5]any{r.Node, r.State, r.Reach, nanos(r.ObservedAt), nanos(r.TriedAt)}
-	}
-	text, err := json.Marshal(rows)
-	if err != nil {
-		return fmt.Errorf("cannot encode readings: %w", err)
-	}
-	if _, err := t.exec(sqlReadings, string(text), agent); err != nil {
-		return fmt.Errorf("cannot save readings: %w", err)
+	for _, r := range readings {
+		_, err := t.exec(sqlReading, string(r.State), string(r.Reach), nanos(r.ObservedAt), nanos(r.TriedAt), r.Node, agent)
+		if err != nil {
+			return fmt.Errorf("cannot save reading of node %s: %w", r.Node, err)
+		}
 	}
 	return nil
 }

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
@@ -15,6 +14,7 @@ import (
 	"rackpower/central"
 	"rackpower/central/store"
 	"rackpower/cmd/settings"
+	"rackpower/gossip"
 	"rackpower/systemd"
 )
 
@@ -26,7 +26,7 @@ func serveCommand() *cli.Command {
 			dataFlag(),
 			&cli.StringFlag{Name: "listen", Value: "127.0.0.1:7620", Usage: "TCP `ADDRESS` on loopback"},
 			&cli.StringFlag{Name: "socket", Usage: "`PATH` of the unix socket (default: DIR/central.sock)"},
-			&cli.StringFlag{Name: "gossip", Usage: "`ADDRESS` for gossip with the agents; empty: none"},
+			&cli.StringFlag{Name: "gossip", Value: "127.0.0.1:0", Usage: "`ADDRESS` to gossip with the agents at, or off"},
 			&cli.StringSliceFlag{Name: "join", Usage: "gossip `ADDRESS` of a member to join; may be repeated"},
 			&cli.DurationFlag{Name: "keep", Value: central.DefaultKeep, Usage: "how long ended operations and the audit trail are kept; 0: for ever"},
 			&cli.Int64Flag{Name: "check-below", Value: store.DefaultCheckBelow, Usage: "check the database at the start if it is smaller than so many `BYTES`; -1: never"},
@@ -59,13 +59,13 @@ func serve(c *cli.Context) error {
 	if err := fromSystemd(&cfg); err != nil {
 		return err
 	}
-	if g, stop, err := startGossip(c, log); err != nil {
-		return err
-	} else if g != nil {
-		defer stop()
-		cfg.Gossip = g
+	gc := gossipConfig(c, log)
+	if gc != nil {
+		if err := gc.Validate(); err != nil {
+			return settings.Usage("%v", err)
+		}
 	}
-	return run(c.Context, cfg, log)
+	return run(c.Context, cfg, gc)
 }
 
 // fromSystemd takes the sockets that systemd opened; the control socket is then
@@ -84,7 +84,9 @@ func fromSystemd(cfg *central.Config) error {
 	return nil
 }
 
-func run(ctx context.Context, cfg central.Config, log *slog.Logger) error {
+// run is the life of the daemon; gc nil: no gossip.
+func run(ctx context.Context, cfg central.Config, gc *gossip.Config) error {
+	log := cfg.Log
 	c, err := central.New(cfg)
 	if err != nil {
 		for _, l := range cfg.Listeners {
@@ -92,6 +94,11 @@ func run(ctx context.Context, cfg central.Config, log *slog.Logger) error {
 		}
 		return explain(err)
 	}
+	stopGossip, err := startGossip(c, gc, log)
+	if err != nil {
+		return errors.Join(err, c.Close())
+	}
+	defer stopGossip()
 	notify := systemd.New(log)
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()

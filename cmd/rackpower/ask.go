@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"rackpower/central/api"
+	"rackpower/cmd/settings"
+	"rackpower/power/noderange"
 )
 
 // How long an answer that got lost is asked for again, and how often.
@@ -27,6 +29,17 @@ func (s *session) ask(in api.AskOps) ([]api.Op, error) {
 			return nil, err
 		}
 	}
+}
+
+// unsure explains why requests have no answer. Those that may have been taken all
+// the same are said to be so: silence would be read as "nothing was done".
+func (s *session) unsure(err error, nodes []api.Node, dry bool) error {
+	if dry || !lost(err) && !s.interrupted(err) {
+		return err
+	}
+	said := s.explain(err)
+	return settings.Exit(settings.CodeOf(said), "%v\nwhat was asked for may have been taken: %s ops %s --outstanding shows it",
+		said, s.door.command, noderange.Fold(namesOf(nodes)))
 }
 
 // lost reports whether a request may be sent again in a moment: nobody answered, or

@@ -2,7 +2,10 @@ package main
 
 import (
 	"bufio"
+	"context"
+	"errors"
 	"fmt"
+	"io"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -20,6 +23,26 @@ const confirmAbove = 20
 var asks = func(c *cli.Context) bool {
 	in, ok := c.App.Reader.(interface{ Fd() uintptr })
 	return ok && isTerminal(in.Fd()) && settings.IsTerminal(c.App.ErrWriter)
+}
+
+// typed waits for what a person types, until the context ends. What reads the
+// terminal cannot be called back; it ends with the process, which is about to.
+func typed(ctx context.Context, read func() (string, error)) (string, error) {
+	type answer struct {
+		text string
+		err  error
+	}
+	came := make(chan answer, 1)
+	go func() {
+		text, err := read()
+		came <- answer{text, err}
+	}()
+	select {
+	case a := <-came:
+		return a.text, a.err
+	case <-ctx.Done():
+		return "", context.Cause(ctx)
+	}
 }
 
 // losing lists the nodes that lose power when they are turned off: all that are not
@@ -45,7 +68,17 @@ func (s *session) confirm(losing []string, yes bool) (bool, error) {
 		return false, settings.Exit(settings.ExitUsage, "%s; nothing was done: say --yes if that is meant", question)
 	}
 	fmt.Fprintf(s.err, "%s. Continue? [y/N] ", question)
-	answer, _ := bufio.NewReader(s.c.App.Reader).ReadString('\n')
+	answer, err := typed(s.ctx, func() (string, error) {
+		line, err := bufio.NewReader(s.c.App.Reader).ReadString('\n')
+		if errors.Is(err, io.EOF) {
+			err = nil
+		}
+		return line, err
+	})
+	if err != nil {
+		fmt.Fprintln(s.err)
+		return false, settings.Exit(settings.ExitUsage, "not confirmed; nothing was done")
+	}
 	switch strings.ToLower(strings.TrimSpace(answer)) {
 	case "y", "yes":
 		return true, nil

@@ -125,6 +125,9 @@ func (d *daemon) run(c *cli.Context, cfg agent.Config) error {
 		return err
 	}
 	d.later(a.Close)
+	if err := d.gossip(c, a, cfg.Name); err != nil {
+		return err
+	}
 	if control == nil {
 		if control, err = agent.ListenControl(socketPath(c.String("socket"), cfg.Dir)); err != nil {
 			return err

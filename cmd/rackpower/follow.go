@@ -128,7 +128,7 @@ func (f *following) follow() (interrupted bool) {
 		if rev == 0 {
 			wait = 0
 		}
-		found, err := f.s.client.QueryOps(ctx, api.QueryOps{IDs: ids, AfterRev: rev, Wait: wait})
+		found, err := f.s.client.QueryOps(ctx, api.QueryOps{IDs: ids, AfterRev: rev, Wait: wait, Limit: len(ids)})
 		if err != nil {
 			if ctx.Err() == nil {
 				f.lost = err

@@ -114,7 +114,7 @@ func dumpJournal(c *cli.Context) error {
 		}
 	}
 	if p.format != "jsonl" {
-		if err := show(p, dumpListing(rows)); err != nil {
+		if err := show(p, dumpListing(rows, len(dirs) > 1)); err != nil {
 			return err
 		}
 	}
@@ -131,20 +131,26 @@ func readProblem(err error) error {
 	return fmt.Errorf("cannot read the journal: %w", err)
 }
 
-func dumpListing(rows []dumped) listing[dumped] {
+// dumpListing is the table of records; several: of more than one journal, whose
+// records are numbered apart.
+func dumpListing(rows []dumped, several bool) listing[dumped] {
 	return listing[dumped]{
 		rows: rows, name: func(d dumped) string { return d.Key },
-		head: []string{"LSN", "TIME", "OP", "KIND", "KEY", "PAYLOAD"},
+		head: []string{"JOURNAL", "LSN", "TIME", "OP", "KIND", "KEY", "PAYLOAD"},
 		cells: func(d dumped) []string {
-			return []string{fmt.Sprint(d.LSN), d.Time.Format("2006-01-02T15:04:05.000Z07:00"), d.Op, d.Kind, d.Key, string(d.Payload)}
+			of := ""
+			if several {
+				of = d.Journal
+			}
+			return []string{of, fmt.Sprint(d.LSN), d.Time.Format("2006-01-02T15:04:05.000Z07:00"), d.Op, d.Kind, d.Key, string(d.Payload)}
 		},
-		wideHead: []string{"JOURNAL", "FILE", "OFFSET", "SNAPSHOT"},
+		wideHead: []string{"FILE", "OFFSET", "SNAPSHOT"},
 		wideCells: func(d dumped) []string {
 			snapshot := ""
 			if d.Snapshot {
 				snapshot = "snapshot"
 			}
-			return []string{d.Journal, d.File, fmt.Sprint(d.Offset), snapshot}
+			return []string{d.File, fmt.Sprint(d.Offset), snapshot}
 		},
 	}
 }

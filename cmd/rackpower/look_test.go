@@ -190,7 +190,7 @@ r2n01  off    90 s  r2 (failed)
 	}
 	expect(t, "peers", f.run("peers @state:off -o name"), 0, "r2n01\n", "")
 	expect(t, "peers", f.run("peers r9"), 2, "", "no such node: r9")
-	expect(t, "audit", f.run("audit r1n01 --limit 5"), 0, "2026-03-01T12:00:00Z  bob  asked  r1n01           limit 5", "")
+	expect(t, "audit", f.run("audit r1n01 --limit 5"), 0, "2026-03-01T12:00:00Z  bob  asked  r1n01  limit 5", "")
 }
 
 func TestNodeAdd(t *testing.T) {
@@ -214,14 +214,14 @@ func TestNodeAdd(t *testing.T) {
 	expect(t, "readable", f.run("node add r1n01 --rack r1 --password-file "+file), 0, "added", "others can read it (mode 0644): chmod 600")
 	before := len(f.added)
 	for args, says := range map[string]string{
-		"node add":                              "NAME is missing",
-		"node add n1":                           "--rack is missing",
-		"node add n[1-3] --rack r1":             "\"n[1-3]\" cannot be a name",
-		"node add all --rack r1":                "\"all\" cannot be a name",
-		"node add n1,n2 --rack r1":              "cannot be a name",
-		"node add n1 --rack r1 --status SLEEPY": "unknown status \"SLEEPY\"",
-		"node add n1 --rack r1 --bmc ftp://h":   "scheme \"ftp\" is not supported",
-		"node add n1 --rack r1 --password hush": "unknown flag --password (did you mean --password-file?)",
+		"node add":                                               "NAME is missing",
+		"node add n1":                                            "--rack is missing",
+		"node add n[1-3] --rack r1":                              "\"n[1-3]\" cannot be a name",
+		"node add all --rack r1":                                 "\"all\" cannot be a name",
+		"node add n1,n2 --rack r1":                               "cannot be a name",
+		"node add n1 --rack r1 --status SLEEPY":                  "unknown status \"SLEEPY\"",
+		"node add n1 --rack r1 --bmc ftp://h":                    "scheme \"ftp\" is not supported",
+		"node add n1 --rack r1 --password hush":                  "unknown flag --password (did you mean --password-file?)",
 		"node add n1 --rack r1 --bmc ipmi://admin:hush@10.0.0.1": "with a password in it",
 		"node add n1 --rack r1 --password-file /nonexistent":     "cannot read the password: open /nonexistent",
 		"node add n1 --rack r1 --password-file /dev/null":        "is empty",
@@ -263,6 +263,33 @@ func TestNodeImportReadsThreeForms(t *testing.T) {
 	expect(t, "dry run", f.run("node import - --dry-run", "- {name: a, rack: r}"), 0, "would be 1 node added", "")
 	if !f.added[0].DryRun {
 		t.Error("no dry run")
+	}
+}
+
+func TestNodeImportReadsPasswordFiles(t *testing.T) {
+	f := newFake(t)
+	dir := t.TempDir()
+	for name, text := range map[string]string{
+		"pw": "s3cret\n", "empty": "",
+		"good.yaml": "- {name: a, rack: r, password_file: pw}\n- {name: b, rack: r, password_file: " + dir + "/pw}\n",
+		"bad.csv":   "name,rack,password,password_file\na,r,,nowhere\nb,r,x,pw\nc,r,,empty\nd,r,,-\n",
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	expect(t, "good", f.run("node import "+dir+"/good.yaml"), 0, "2 nodes added", "")
+	if n := f.added[0].Nodes; n[0].Password != "s3cret" || n[1].Password != "s3cret" {
+		t.Errorf("%+v", n)
+	}
+	got := f.run("node import " + dir + "/bad.csv")
+	for _, says := range []string{"(line 2): node a: cannot read the password: open " + dir + "/nowhere", "(line 3): node b: password and password_file exclude", "(line 4): node c: the password in", "(line 5): node d: password_file: want"} {
+		if got.exit != 2 || !strings.Contains(got.errs, says) {
+			t.Errorf("no %q in %s", says, got.errs)
+		}
+	}
+	if len(f.added) != 1 {
+		t.Error("bad rows were sent")
 	}
 }
 
@@ -349,7 +376,7 @@ func writeJournal(t *testing.T) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := j.Append(journal.Entry{Kind: 1, Key: "op-1", Payload: []byte(`{"node":"r1n01","password":"hush"}`)}); err != nil {
+	if _, err := j.Append(journal.Entry{Op: journal.Put, Kind: 1, Key: "op-1", Payload: []byte(`{"node":"r1n01","password":"hush"}`)}); err != nil {
 		t.Fatal(err)
 	}
 	if err := j.Close(); err != nil {

@@ -42,7 +42,7 @@ func nodeCommand() *cli.Command {
 			{
 				Name: "import", Usage: "adds nodes from a file, all or none", ArgsUsage: "FILE|-", Action: atCentral.with((*session).nodeImport),
 				Description: "YAML or JSON: a list of nodes; CSV: a line each, the first names the columns.\n" +
-					"Fields: name, rack, bmc, password, domain, status." +
+					"Fields: name, rack, bmc, password or password_file (relative to this file), domain, status." +
 					examples("rackpower node import racks.yaml --dry-run", "rackpower node export -o csv | rackpower node import - --update") + exitHelp,
 				Flags: atCentral.flags(
 					&cli.BoolFlag{Name: "update", Usage: "change nodes that exist; what is not given stays"},
@@ -123,13 +123,10 @@ func (s *session) password(file string) (string, error) {
 			return "", settings.Exit(settings.ExitUsage, "cannot read the password: %v", err)
 		}
 	case asks(s.c):
-		fmt.Fprint(s.err, "BMC password: ")
-		data, err := term.ReadPassword(int(os.Stdin.Fd()))
-		fmt.Fprintln(s.err)
-		if err != nil {
-			return "", settings.Exit(settings.ExitUsage, "cannot read the password: %v", err)
+		var err error
+		if line, err = s.typedPassword(); err != nil {
+			return "", s.explain(err)
 		}
-		line = string(data)
 	default:
 		var err error
 		if line, err = firstLine(s.c.App.Reader); err != nil {
@@ -140,6 +137,25 @@ func (s *session) password(file string) (string, error) {
 		return "", settings.Exit(settings.ExitUsage, "the password in %s is empty", file)
 	}
 	return line, nil
+}
+
+// typedPassword asks a person, without echo. The terminal echoes again afterwards,
+// interrupted or not.
+func (s *session) typedPassword() (string, error) {
+	fd := int(os.Stdin.Fd())
+	if before, err := term.GetState(fd); err == nil {
+		defer func() { _ = term.Restore(fd, before) }()
+	}
+	fmt.Fprint(s.err, "BMC password: ")
+	defer fmt.Fprintln(s.err)
+	text, err := typed(s.ctx, func() (string, error) {
+		data, err := term.ReadPassword(fd)
+		return string(data), err
+	})
+	if err != nil && !s.interrupted(err) {
+		err = settings.Exit(settings.ExitUsage, "cannot read the password: %v", err)
+	}
+	return text, err
 }
 
 func firstLine(r io.Reader) (string, error) {

@@ -19,8 +19,8 @@ import (
 	"rackpower/power/noderange"
 )
 
-// specFields are the fields of a node in files, in the order of CSV exports.
-var specFields = []string{"name", "rack", "bmc", "password", "domain", "status"}
+// specFields are the fields of a node in files.
+var specFields = []string{"name", "rack", "bmc", "password", "password_file", "domain", "status"}
 
 // maxSaid bounds how many bad rows are told at once.
 const maxSaid = 20
@@ -42,7 +42,7 @@ func (s *session) readSpecs(path string) ([]api.NodeSpec, error) {
 	if err != nil {
 		return nil, settings.Exit(settings.ExitUsage, "%s: %v", path, err)
 	}
-	specs, wrong := checkRows(rows)
+	specs, wrong := s.checkRows(rows, filepath.Dir(path))
 	switch {
 	case len(wrong) > 0:
 		more := ""
@@ -218,12 +218,16 @@ func knownField(name string) error {
 }
 
 // checkRows turns rows into nodes and says of each bad one what is wrong with it.
-func checkRows(rows []specRow) (specs []api.NodeSpec, wrong []string) {
+// Files with passwords are looked for from dir on.
+func (s *session) checkRows(rows []specRow, dir string) (specs []api.NodeSpec, wrong []string) {
 	seen := map[string]string{}
 	for _, row := range rows {
 		spec, err := row.spec()
 		if err == nil && seen[spec.Name] != "" {
 			err = fmt.Errorf("node %s stands in %s already", spec.Name, seen[spec.Name])
+		}
+		if file := row.fields["password_file"]; err == nil && file != "" {
+			spec.Password, err = s.rowPassword(spec, file, dir)
 		}
 		if err != nil {
 			wrong = append(wrong, fmt.Sprintf("%s: %s", row.where, clean(err.Error())))
@@ -233,6 +237,22 @@ func checkRows(rows []specRow) (specs []api.NodeSpec, wrong []string) {
 		specs = append(specs, spec)
 	}
 	return specs, wrong
+}
+
+func (s *session) rowPassword(n api.NodeSpec, file, dir string) (string, error) {
+	switch {
+	case n.Password != "":
+		return "", fmt.Errorf("node %s: password and password_file exclude each other", n.Name)
+	case file == "-":
+		return "", fmt.Errorf("node %s: password_file: want the name of a file", n.Name)
+	case !filepath.IsAbs(file):
+		file = filepath.Join(dir, file)
+	}
+	password, err := s.password(file)
+	if err != nil {
+		return "", fmt.Errorf("node %s: %w", n.Name, err)
+	}
+	return password, nil
 }
 
 func (r specRow) spec() (api.NodeSpec, error) {

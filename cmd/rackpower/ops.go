@@ -9,6 +9,7 @@ import (
 
 	"rackpower/central/api"
 	"rackpower/cmd/settings"
+	"rackpower/power"
 )
 
 func opsCommand(d door) *cli.Command {
@@ -87,6 +88,8 @@ func opDetail(o api.Op) string {
 		return "by " + o.SupersededBy
 	case o.Outcome == "":
 		return o.AgentNote
+	case o.Outcome == power.Succeeded:
+		return o.Detail // the result says the rest
 	default:
 		return cmp.Or(o.Detail, string(o.Why))
 	}

@@ -1,8 +1,11 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
+	"io"
 	"strings"
 	"testing"
 	"time"
@@ -10,6 +13,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"rackpower/central/api"
+	"rackpower/cmd/settings"
 	"rackpower/power"
 )
 
@@ -35,6 +39,9 @@ func TestPowerCommandWaitsForTheOutcome(t *testing.T) {
 	}
 	if reqs[0].ID == reqs[1].ID || len(reqs[0].ID) != 36 || reqs[0].ID[14] != '7' {
 		t.Errorf("ids %s, %s", reqs[0].ID, reqs[1].ID)
+	}
+	if q := f.queries[0]; len(q.IDs) != 3 || q.Limit != 3 {
+		t.Errorf("a query may leave some out: %+v", q)
 	}
 	if reqs[0].Deadline != 0 {
 		t.Errorf("the time to wait became a deadline: %s", reqs[0].Deadline)
@@ -173,6 +180,49 @@ func TestLostAnswersAreAskedForAgainWithTheSameIDs(t *testing.T) {
 			t.Error("the id changed")
 		}
 	}
+}
+
+func TestInterruptWhileAskingSaysThatItMayHaveBeenTaken(t *testing.T) {
+	f := newFake(t, hall(2, power.Off)...)
+	f.drop = 1000
+	ctx, cancel := context.WithCancelCause(t.Context())
+	signal := errors.New("interrupt signal received") // as signal.NotifyContext says it
+	f.becomes = func(*api.Op, int) { time.AfterFunc(50*time.Millisecond, func() { cancel(signal) }) }
+	got := f.runContext(ctx, []string{"on", "all"})
+	expect(t, "interrupt", got, 1, "", "interrupted\nwhat was asked for may have been taken: rackpower ops r1n[01-02] --outstanding shows it\n")
+}
+
+func TestInterruptAtTheQuestionIsNoYes(t *testing.T) {
+	old := asks
+	asks = func(*cli.Context) bool { return true }
+	defer func() { asks = old }()
+	f := newFake(t, hall(21, power.On)...)
+	f.t.Setenv("RACKPOWER_CENTRAL", f.url)
+	in, silent := io.Pipe() // nobody types
+	defer silent.Close()
+	ctx, cancel := context.WithCancel(t.Context())
+	errs := questioned{asked: cancel}
+	app := newApp()
+	app.Reader, app.Writer, app.ErrWriter = in, io.Discard, &errs
+	if exit := settings.RunContext(ctx, app, []string{"rackpower", "off", "all"}); exit != 2 || !strings.HasSuffix(errs.String(), "not confirmed; nothing was done\n") {
+		t.Errorf("status %d, %q", exit, errs.String())
+	}
+	if len(f.asked) != 0 {
+		t.Error("it was asked for")
+	}
+}
+
+// questioned calls asked once the question stands there.
+type questioned struct {
+	bytes.Buffer
+	asked func()
+}
+
+func (q *questioned) Write(p []byte) (int, error) {
+	if bytes.Contains(p, []byte("[y/N]")) {
+		defer q.asked()
+	}
+	return q.Buffer.Write(p)
 }
 
 func TestPowerResultsForPrograms(t *testing.T) {

@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"fmt"
+	"strings"
 	"time"
 
 	"rackpower/central/api"
@@ -124,7 +125,7 @@ func (f *following) tellDryRun() error {
 		groups := map[string][]string{}
 		var order []string
 		for _, row := range f.rows {
-			text := cmp.Or(row.op.Says, row.op.Detail, string(row.op.Verdict))
+			text := strings.TrimPrefix(cmp.Or(row.op.Says, row.op.Detail, string(row.op.Verdict)), "dry run: ")
 			if row.op.AgentNote != "" {
 				text += "; " + row.op.AgentNote
 			}

@@ -82,6 +82,12 @@ func (d door) with(do func(*session) error) cli.ActionFunc {
 	}
 }
 
+// interrupted reports whether an error is the end of the command's context. With a
+// signal its cause names the signal and is no context.Canceled.
+func (s *session) interrupted(err error) bool {
+	return errors.Is(err, context.Canceled) || s.ctx.Err() != nil && errors.Is(err, context.Cause(s.ctx))
+}
+
 // explain gives the errors of the API the exit statuses that they have for people.
 func (s *session) explain(err error) error {
 	var p *api.Problem
@@ -90,7 +96,7 @@ func (s *session) explain(err error) error {
 		return nil
 	case errors.Is(err, api.ErrUnreachable):
 		return settings.Exit(settings.ExitUnreachable, "%s at %v; %s", s.door.who, err, s.door.hint)
-	case errors.Is(err, context.Canceled):
+	case s.interrupted(err):
 		return settings.Exit(settings.ExitFailed, "interrupted")
 	case !errors.As(err, &p):
 		return err

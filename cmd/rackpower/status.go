@@ -3,6 +3,8 @@ package main
 import (
 	"cmp"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -36,7 +38,7 @@ func (s *session) status() error {
 	if err != nil {
 		return err
 	}
-	var unread []string
+	var unread map[string][]string
 	if s.c.Bool("fresh") && len(nodes) > 0 {
 		if nodes, unread, err = s.readNow(nodes); err != nil {
 			return err
@@ -48,10 +50,7 @@ func (s *session) status() error {
 	if err := s.showNodes(nodes); err != nil {
 		return err
 	}
-	if len(unread) > 0 {
-		return settings.Exit(settings.ExitFailed, "%s could not be read now: %s", plural(len(unread), "node"), strings.Join(unread, ", "))
-	}
-	return nil
+	return unreadError(unread)
 }
 
 func (s *session) showNodes(nodes []api.Node) error {
@@ -61,8 +60,22 @@ func (s *session) showNodes(nodes []api.Node) error {
 	return show(s.printer, s.nodeListing(nodes))
 }
 
-// readNow has nodes read and names those that were not, with the reason.
-func (s *session) readNow(before []api.Node) (nodes []api.Node, unread []string, err error) {
+// unreadError names the nodes that were not read, by reason.
+func unreadError(unread map[string][]string) error {
+	if len(unread) == 0 {
+		return nil
+	}
+	count := 0
+	var texts []string
+	for _, why := range slices.Sorted(maps.Keys(unread)) {
+		count += len(unread[why])
+		texts = append(texts, fmt.Sprintf("%s %s", noderange.Fold(unread[why]), clean(why)))
+	}
+	return settings.Exit(settings.ExitFailed, "%s could not be read now: %s", plural(count, "node"), strings.Join(texts, ", "))
+}
+
+// readNow has nodes read and tells, by reason, which were not.
+func (s *session) readNow(before []api.Node) (nodes []api.Node, unread map[string][]string, err error) {
 	seen := map[string]time.Time{}
 	for _, n := range before {
 		if n.ObservedAt != nil {
@@ -75,27 +88,20 @@ func (s *session) readNow(before []api.Node) (nodes []api.Node, unread []string,
 	if nodes, err = s.client.ReadNodes(s.ctx, api.ReadNodes{Names: namesOf(before), Wait: wait}); err != nil {
 		return nil, nil, err
 	}
-	why := map[string][]string{}
-	var order []string
+	unread = map[string][]string{}
 	for _, n := range nodes {
 		reason := string(n.Reach)
 		switch {
 		case n.Reach != power.ReachOK:
 		case n.ObservedAt == nil || n.ObservedAt.Equal(seen[n.Name]):
-			reason = cmp.Or(n.AgentAge, "no answer in time")
-			if reason == "alive" {
-				reason = "no answer in time"
+			reason = "no answer in time"
+			if n.AgentAge != "" && n.AgentAge != "alive" {
+				reason = "agent " + n.Agent + " " + n.AgentAge
 			}
 		default:
 			continue
 		}
-		if why[reason] == nil {
-			order = append(order, reason)
-		}
-		why[reason] = append(why[reason], n.Name)
-	}
-	for _, reason := range order {
-		unread = append(unread, fmt.Sprintf("%s %s", noderange.Fold(why[reason]), clean(reason)))
+		unread[reason] = append(unread[reason], n.Name)
 	}
 	return nodes, unread, nil
 }

@@ -141,7 +141,7 @@ func (s *session) power(action power.Action) error {
 	began := s.now()
 	ops, err := s.ask(api.AskOps{Ops: reqs, DryRun: o.dryRun})
 	if err != nil {
-		return err
+		return s.unsure(err, nodes, o.dryRun)
 	}
 	if len(ops) != len(reqs) {
 		return fmt.Errorf("%s answered %d of %d requests", s.door.who, len(ops), len(reqs))

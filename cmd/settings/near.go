@@ -1,13 +1,22 @@
 package settings
 
-import "fmt"
+import (
+	"fmt"
+	"strings"
+)
 
-// Nearest returns the word of the list that is a typing mistake away, "" if none is.
+// Nearest returns the word of the list that is a typing mistake away, or that the
+// word is the beginning of; "" if none is.
 func Nearest(word string, list []string) string {
 	best, nearest := 1+len(word)/3, ""
 	for _, candidate := range list {
 		if d := distance(word, candidate); d <= best && d < len(candidate) {
 			best, nearest = d-1, candidate
+		}
+	}
+	for _, candidate := range list {
+		if nearest == "" && len(word) > 2 && strings.HasPrefix(candidate, word) {
+			nearest = candidate
 		}
 	}
 	return nearest

@@ -256,7 +256,7 @@ func TestRunContextEndsTheCommandsContext(t *testing.T) {
 
 func TestNearest(t *testing.T) {
 	words := []string{"central", "config", "count", "on", "off"}
-	for word, want := range map[string]string{"centrall": "central", "cnetral": "central", "conut": "count", "offf": "off", "zebra": "", "": ""} {
+	for word, want := range map[string]string{"centrall": "central", "cnetral": "central", "conut": "count", "offf": "off", "conf": "config", "zebra": "", "": ""} {
 		if got := Nearest(word, words); got != want {
 			t.Errorf("%q: %q, want %q", word, got, want)
 		}

@@ -1,0 +1,132 @@
+package central
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"rackpower/central/api"
+	"rackpower/central/store"
+	"rackpower/power"
+)
+
+const benchClients = 64
+
+// clients runs f from 64 goroutines, b.N times together.
+func clients(b *testing.B, f func(client, i int) error) {
+	var wg sync.WaitGroup
+	var next atomic.Int64
+	b.ResetTimer()
+	for client := range benchClients {
+		wg.Go(func() {
+			for {
+				i := int(next.Add(1))
+				if i > b.N {
+					return
+				}
+				if err := f(client, i); err != nil {
+					b.Error(err)
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "calls/s")
+}
+
+// take is askOps without HTTP: one request, one durable answer.
+func BenchmarkOpsTaken(b *testing.B) {
+	s := newSite(b)
+	s.nodes("a")
+	clients(b, func(_, i int) error {
+		now := s.clock()
+		all, err := readRequests(api.AskOps{Ops: []api.OpRequest{{ID: newID(), Node: "a", Action: power.ActOn}}}, func(string) string { return "x" }, now)
+		if err != nil {
+			return err
+		}
+		return s.c.store.Write(context.Background(), func(tx *store.Tx) error {
+			_, err := s.c.takeAll(tx, all, now)
+			return err
+		})
+	})
+}
+
+func BenchmarkOpsTakenHTTP(b *testing.B) {
+	s := newSite(b)
+	s.nodes("a")
+	clients(b, func(_, i int) error {
+		_, err := s.AskOps(context.Background(), api.AskOps{Ops: []api.OpRequest{{ID: newID(), Node: "a", Action: power.ActOn}}})
+		return err
+	})
+}
+
+func BenchmarkOpsTaken100AtOnceHTTP(b *testing.B) {
+	s := newSite(b)
+	s.nodes("a")
+	clients(b, func(_, i int) error {
+		var in api.AskOps
+		for range 100 {
+			in.Ops = append(in.Ops, api.OpRequest{ID: newID(), Node: "a", Action: power.ActOn})
+		}
+		_, err := s.AskOps(context.Background(), in)
+		return err
+	})
+	b.ReportMetric(100*float64(b.N)/b.Elapsed().Seconds(), "ops/s")
+}
+
+func benchRacks(b *testing.B, s *site, nodesEach int) []*rack {
+	b.Helper()
+	racks := make([]*rack, benchClients)
+	for i := range racks {
+		var specs []api.NodeSpec
+		for n := range nodesEach {
+			specs = append(specs, api.NodeSpec{Name: fmt.Sprintf("r%dn%d", i, n), Rack: fmt.Sprintf("r%d", i), BMC: "ipmi://x@192.0.2.1"})
+		}
+		if _, err := s.AddNodes(context.Background(), api.AddNodes{Nodes: specs}); err != nil {
+			b.Fatal(err)
+		}
+		racks[i] = s.rack(fmt.Sprintf("r%d", i))
+		racks[i].poll()
+	}
+	return racks
+}
+
+func BenchmarkEmptyPollsHTTP(b *testing.B) {
+	s := newSite(b)
+	racks := benchRacks(b, s, 1)
+	clients(b, func(client, _ int) error {
+		_, err := s.Poll(context.Background(), racks[client].name, racks[client].request(0))
+		return err
+	})
+}
+
+func BenchmarkEmptyPolls(b *testing.B) {
+	s := newSite(b)
+	racks := benchRacks(b, s, 1)
+	clients(b, func(client, _ int) error {
+		in := racks[client].request(0)
+		out, err := s.c.answerPoll(context.Background(), s.c.desks.of(racks[client].name), &in)
+		if out != nil {
+			return fmt.Errorf("not empty: %+v", out)
+		}
+		return err
+	})
+}
+
+func BenchmarkReportsOf40Nodes(b *testing.B) {
+	s := newSite(b)
+	racks := benchRacks(b, s, 40)
+	var tick atomic.Int64
+	clients(b, func(client, _ int) error {
+		at := s.clock().Add(time.Duration(tick.Add(1)))
+		in := api.Report{JournalID: racks[client].journal}
+		for n := range 40 {
+			in.Readings = append(in.Readings, api.NodeReading{Node: fmt.Sprintf("r%dn%d", client, n), Reading: power.Seen(power.On, at)})
+		}
+		return s.c.store.Write(context.Background(), func(tx *store.Tx) error { return s.c.heedAll(tx, racks[client].name, in, at) })
+	})
+}

@@ -1,0 +1,255 @@
+package central
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/user"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"rackpower/central/api"
+	"rackpower/central/store"
+	"rackpower/power"
+)
+
+// running is a central that Run serves.
+type running struct {
+	*api.Client
+	c      *Central
+	cfg    Config
+	addrs  []net.Addr
+	cancel context.CancelFunc
+	ended  chan error
+}
+
+func run(t *testing.T, cfg Config) *running {
+	t.Helper()
+	if cfg.Data == "" {
+		cfg.Data = t.TempDir()
+	}
+	cfg.Log = slog.New(slog.DiscardHandler)
+	if cfg.Socket == "" {
+		cfg.Socket = filepath.Join(cfg.Data, "central.sock")
+	}
+	c, err := New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	r := &running{c: c, cfg: cfg, cancel: cancel, ended: make(chan error, 1)}
+	ready := make(chan []net.Addr, 1)
+	go func() { r.ended <- c.RunReady(ctx, func(a []net.Addr) { ready <- a }) }()
+	select {
+	case r.addrs = <-ready:
+	case err := <-r.ended:
+		t.Fatal(err)
+	}
+	if r.Client, err = api.NewClient("unix://" + cfg.Socket); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { r.stop(t) })
+	return r
+}
+
+func (r *running) stop(t *testing.T) {
+	t.Helper()
+	r.cancel()
+	select {
+	case err := <-r.ended:
+		r.ended <- err
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(10 * time.Second):
+		t.Fatal("Run does not end")
+	}
+}
+
+func TestOnlyLoopbackIsListenedOn(t *testing.T) {
+	for _, addr := range []string{"0.0.0.0:7620", ":7620", "192.0.2.1:7620", "[::]:7620", "example.org:7620", "7620"} {
+		if _, err := New(Config{Data: t.TempDir(), Listen: addr}); err == nil {
+			t.Errorf("%s is listened on", addr)
+		}
+	}
+	r := run(t, Config{Listen: "127.0.0.1:0"})
+	if info, err := os.Stat(r.cfg.Socket); err != nil || info.Mode().Perm() != socketMode {
+		t.Errorf("%v, %v", info, err)
+	}
+	if _, err := r.Info(t.Context()); err != nil {
+		t.Error(err)
+	}
+	tcp, _ := api.NewClient("http://" + r.addrs[0].String())
+	defer tcp.Close()
+	if _, err := tcp.Info(t.Context()); err != nil {
+		t.Error(err)
+	}
+	// What a web page could make a browser send.
+	for what, change := range map[string]func(*http.Request){
+		"a host of another name": func(q *http.Request) { q.Host = "evil.example" },
+		"a form":                 func(q *http.Request) { q.Header.Set("Content-Type", "text/plain") },
+	} {
+		q, _ := http.NewRequest("POST", "http://"+r.addrs[0].String()+"/v1/ops", strings.NewReader(`{"ops":[]}`))
+		q.Header.Set("Content-Type", "application/json")
+		change(q)
+		resp, err := http.DefaultClient.Do(q)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, _ := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		if resp.StatusCode != http.StatusBadRequest || resp.Header.Get("Content-Type") != "application/problem+json" || bytes.Contains(text, []byte("0 operations")) {
+			t.Errorf("%s: %s %s", what, resp.Status, text)
+		}
+	}
+}
+
+func TestTheUserOfTheSocketIsKnown(t *testing.T) {
+	r := run(t, Config{})
+	me, err := user.Current()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.AddNodes(t.Context(), api.AddNodes{Nodes: []api.NodeSpec{{Name: "a", Rack: "r1", BMC: "ipmi://x@192.0.2.1"}}}); err != nil {
+		t.Fatal(err)
+	}
+	ops, err := r.AskOps(t.Context(), api.AskOps{Ops: []api.OpRequest{{ID: newID(), Node: "a", Action: power.ActOn}, {ID: newID(), Node: "a", Action: power.ActOff, AskedBy: "somebody"}}})
+	if err != nil || ops[0].AskedBy != me.Username || ops[1].AskedBy != "somebody" {
+		t.Errorf("%+v, %v", ops, err)
+	}
+	entries, err := r.Audit(t.Context(), "", 10)
+	if err != nil || entries[0].Who != me.Username {
+		t.Errorf("%+v, %v", entries, err)
+	}
+}
+
+func TestAStopEndsLongPollsAtOnce(t *testing.T) {
+	r := run(t, Config{})
+	w, err := r.Hello(t.Context(), "r1", api.Hello{JournalID: "j"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	first, err := r.Poll(t.Context(), "r1", api.Poll{Session: w.Session})
+	if err != nil {
+		t.Fatal(err)
+	}
+	type end struct {
+		what string
+		err  error
+	}
+	ends := make(chan end, 2)
+	go func() {
+		_, err := r.Poll(context.Background(), "r1", api.Poll{Session: w.Session, CentralID: w.CentralID, Rev: first.Rev, Wait: time.Minute})
+		ends <- end{"poll", err}
+	}()
+	go func() {
+		_, err := r.QueryOps(context.Background(), api.QueryOps{Wait: time.Minute})
+		ends <- end{"query", err}
+	}()
+	d := r.c.desks.of("r1")
+	until(t, "the poll is in flight", func() bool { d.mu.Lock(); defer d.mu.Unlock(); return d.polls == 1 })
+	began := time.Now()
+	r.stop(t)
+	if took := time.Since(began); took > 2*time.Second {
+		t.Errorf("stopping took %s", took)
+	}
+	for range 2 {
+		if e := <-ends; e.err != nil && !errors.Is(e.err, api.ErrUnreachable) {
+			t.Errorf("%s: %v", e.what, e.err)
+		}
+	}
+	if _, err := os.Stat(r.cfg.Socket); err == nil {
+		t.Error("the socket is left")
+	}
+	run(t, Config{Data: r.cfg.Data})
+}
+
+func TestASocketThatIsServedIsNotTaken(t *testing.T) {
+	r := run(t, Config{})
+	other, err := New(Config{Data: t.TempDir(), Socket: r.cfg.Socket, Log: r.cfg.Log})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := other.Run(t.Context()); err == nil || !strings.Contains(err.Error(), "another process serves it") {
+		t.Errorf("%v", err)
+	}
+	if _, err := New(Config{Data: r.cfg.Data, Log: r.cfg.Log}); !errors.Is(err, store.ErrInUse) {
+		t.Errorf("two on one database: %v", err)
+	}
+	if _, err := r.Info(t.Context()); err != nil {
+		t.Errorf("the first one: %v", err)
+	}
+}
+
+func TestALeftSocketIsReplaced(t *testing.T) {
+	dir := t.TempDir()
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: filepath.Join(dir, "central.sock"), Net: "unix"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.SetUnlinkOnClose(false)
+	l.Close()
+	r := run(t, Config{Data: dir})
+	if _, err := r.Info(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestExpiryRunsByItself(t *testing.T) {
+	r := run(t, Config{})
+	if _, err := r.AddNodes(t.Context(), api.AddNodes{Nodes: []api.NodeSpec{{Name: "a", Rack: "r1", BMC: "ipmi://x@192.0.2.1"}}}); err != nil {
+		t.Fatal(err)
+	}
+	ops, err := r.AskOps(t.Context(), api.AskOps{Ops: []api.OpRequest{{ID: newID(), Node: "a", Action: power.ActOn, Deadline: 50 * time.Millisecond}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	found, err := r.QueryOps(t.Context(), api.QueryOps{AfterRev: ops[0].Rev, Wait: 20 * time.Second})
+	if err != nil || len(found.Ops) != 1 || found.Ops[0].Outcome != power.Expired {
+		t.Errorf("%+v, %v", found, err)
+	}
+}
+
+type fakeGossip struct{ seeded []string }
+
+func (g *fakeGossip) Members() []api.Member {
+	return []api.Member{{Name: "r1", Status: "failed"}, {Name: "central", Status: "alive"}}
+}
+func (g *fakeGossip) Addr() string { return "127.0.0.1:4711" }
+func (g *fakeGossip) Seed(addrs ...string) error {
+	g.seeded = append(g.seeded, addrs...)
+	return nil
+}
+
+func TestGossipIsShown(t *testing.T) {
+	s := newSite(t)
+	r := s.rack("r1")
+	g := new(fakeGossip)
+	if err := s.c.UseGossip(g); err != nil {
+		t.Fatal(err)
+	}
+	r.mustHello()
+	s.rack("r2")
+	if len(g.seeded) != 3 || r.w.Gossip != g.Addr() {
+		t.Errorf("joined %v, told %q", g.seeded, r.w.Gossip)
+	}
+	members, err := s.Members(t.Context())
+	info, _ := s.Info(t.Context())
+	if err != nil || len(members) != 2 || info.Gossip != g.Addr() || info.Agents != 2 {
+		t.Errorf("%+v, %v, %+v", members, err, info)
+	}
+	s.later(time.Minute)
+	if a := s.agent("r1"); a.State != "failed" {
+		t.Errorf("%+v", a)
+	}
+	if a := s.agent("r2"); a.State != "away" {
+		t.Errorf("%+v", a)
+	}
+}
