@@ -1,0 +1,455 @@
+package agent
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"rackpower/central/api"
+	"rackpower/journal"
+	"rackpower/power"
+	"rackpower/power/powertest"
+)
+
+var errTestFull = errors.New("disk full")
+
+// hookLog lets a test fail or delay chosen appends.
+type hookLog struct {
+	opLog
+	mu   sync.Mutex
+	hook func([]journal.Entry) error
+	err  error
+	n    int
+}
+
+func (h *hookLog) Append(e ...journal.Entry) (uint64, error) {
+	h.mu.Lock()
+	hook := h.hook
+	h.mu.Unlock()
+	if hook != nil {
+		if err := hook(e); err != nil {
+			h.mu.Lock()
+			h.n++
+			h.mu.Unlock()
+			return 0, err
+		}
+	}
+	return h.opLog.Append(e...)
+}
+func (h *hookLog) Err() error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.err != nil {
+		return h.err
+	}
+	return h.opLog.Err()
+}
+func (h *hookLog) set(fn func([]journal.Entry) error) { h.mu.Lock(); h.hook = fn; h.mu.Unlock() }
+
+func hooked(r *rig) *hookLog {
+	h := &hookLog{}
+	r.crash()
+	r.cfg.wrapLog = func(a *Agent, l opLog) opLog { h.opLog = l; return h }
+	r.start()
+	r.assign(r.nodes...)
+	return h
+}
+
+func TestCycleOfAnOffNodeIsNotCutAfterACrash(t *testing.T) {
+	inBubble(t, 1, func(r *rig) {
+		r.bmc("n1").SetPower(power.Off)
+		r.bmc("n1").SetOnAfter(5 * time.Second)
+		id := r.ask("n1", power.ActCycle, func(o *power.Op) { o.Boot = power.BootPXE }).Op.ID
+		time.Sleep(2 * time.Second) // PowerOn is sent
+		r.crash()
+		time.Sleep(10 * time.Second)
+		r.start()
+		end := r.end(id)
+		t.Logf("end %+v cuts=%d log=%+v", end, r.bmc("n1").Counts().Cuts, r.fake.Log())
+		if r.bmc("n1").Counts().Cuts > 0 {
+			t.Errorf("node that was off was cut by its cycle after restart")
+		}
+	})
+}
+
+func TestBMCResetKeepsWhatIsUnsettled(t *testing.T) {
+	inBubble(t, 1, func(r *rig) {
+		b := r.bmc("n1")
+		b.SetPower(power.On)
+		b.SetSoftOffAfter(60 * time.Second)
+		a := r.ask("n1", power.ActSoftOff).Op.ID
+		time.Sleep(2 * time.Second)
+		r.a.Cancel(cancelBy(a, "bob"))
+		r.end(a)
+		r.end(r.ask("n1", power.ActBMCReset).Op.ID)
+		e := r.end(r.ask("n1", power.ActOn).Op.ID)
+		time.Sleep(5 * time.Minute)
+		t.Logf("on: %+v power %s", e, b.Power())
+		if b.Power() != power.On {
+			t.Errorf("newest accepted on 'succeeded' but node is off")
+		}
+	})
+}
+
+func TestBreakerCountsEachCredential(t *testing.T) {
+	inBubble(t, 2, func(r *rig) {
+		r.fake.BMC("chassis").SetAccount("admin", "secret")
+		for i := range r.nodes {
+			r.nodes[i].BMC = "ipmi://admin@chassis"
+		}
+		r.nodes[1].Password = "wrong"
+		r.assign(r.nodes...)
+		for range 20 {
+			r.a.readNodes(context.Background(), []string{"n1"}, 0, nil)
+			r.a.readNodes(context.Background(), []string{"n2"}, 0, nil)
+			time.Sleep(time.Minute)
+		}
+		if got := r.fake.BMC("chassis").Counts().AuthFailures; got > 2 {
+			t.Errorf("%d log-ins refused, want <=2", got)
+		}
+	})
+}
+
+func TestBMCResetPassesTheBreakerOnce(t *testing.T) {
+	inBubble(t, 1, func(r *rig) {
+		r.bmc("n1").SetWrongPassword(true)
+		for range 5 {
+			r.a.readNodes(context.Background(), []string{"n1"}, 0, nil)
+		}
+		before := r.bmc("n1").Counts().AuthFailures
+		r.end(r.ask("n1", power.ActBMCReset).Op.ID)
+		if got := r.bmc("n1").Counts().AuthFailures - before; got > 1 {
+			t.Errorf("one request let %d log-ins through an open breaker", got)
+		}
+	})
+}
+
+func TestCancelThatTheJournalRefusesComesAgain(t *testing.T) {
+	inBubble(t, 1, func(r *rig) {
+		h := hooked(r)
+		r.bmc("n1").SetOnAfter(time.Minute)
+		id := r.ask("n1", power.ActOn).Op.ID
+		time.Sleep(time.Second)
+		h.set(func(e []journal.Entry) error {
+			if e[0].Kind == kindCancel {
+				return errTestFull
+			}
+			return nil
+		})
+		err := r.a.apply(api.Assignment{Rev: 1, Cancels: []api.Cancel{cancelBy(id, "bob")}, OpsCursor: 7}, "central")
+		h.set(nil)
+		end := r.end(id)
+		t.Logf("apply err=%v cursor=%d end=%+v", err, r.a.link.ops, end)
+		if err == nil && r.a.link.ops == 7 && end.Outcome != power.Cancelled {
+			t.Errorf("cancel was dropped while the cursor moved past it")
+		}
+	})
+}
+
+func TestExpiryOnAFullDiskDoesNotSpin(t *testing.T) {
+	inBubble(t, 1, func(r *rig) {
+		h := hooked(r)
+		r.bmc("n1").SetPower(power.On)
+		r.bmc("n1").SetDeaf(true)
+		r.ask("n1", power.ActSoftOff, func(o *power.Op) { o.Grace = 10 * time.Minute })
+		r.ask("n1", power.ActDiag, func(o *power.Op) { o.Deadline = time.Now().Add(time.Minute) })
+		n := 0
+		h.set(func(e []journal.Entry) error {
+			if e[0].Kind == kindEnded && n < 100000 {
+				n++
+				return errTestFull
+			}
+			return nil
+		})
+		time.Sleep(62 * time.Second)
+		if n > 100 {
+			t.Errorf("%d appends tried within 2 s of a full disk", n)
+		}
+	})
+}
+
+func TestStoppedJournalEndsAnIdleAgent(t *testing.T) {
+	inBubble(t, 1, func(r *rig) {
+		h := hooked(r)
+		h.mu.Lock()
+		h.err = errTestFull
+		h.mu.Unlock()
+		h.set(func([]journal.Entry) error { return errTestFull })
+		_, err := r.a.Submit(power.Op{ID: "x", Node: "n1", Action: power.ActOn, Origin: power.FromCentral})
+		t.Logf("submit: %v", err)
+		time.Sleep(10 * time.Minute)
+		select {
+		case e := <-r.ended:
+			r.ended <- e
+		default:
+			t.Errorf("journal failed for good 10 min ago and Run has not returned")
+		}
+		h.set(nil)
+	})
+}
+
+func TestBootDeviceOfARunningNodeIsLeftAlone(t *testing.T) {
+	inBubble(t, 1, func(r *rig) {
+		r.bmc("n1").SetPower(power.On)
+		end := r.end(r.ask("n1", power.ActOn, func(o *power.Op) { o.Boot = power.BootPXE }).Op.ID)
+		if r.bmc("n1").Boot() == power.BootPXE {
+			t.Errorf("%+v, yet the next reboot of the running node goes to pxe", end)
+		}
+	})
+}
+
+func TestOffDoesNotWaitForASofterOne(t *testing.T) {
+	inBubble(t, 1, func(r *rig) {
+		r.bmc("n1").SetPower(power.On)
+		r.bmc("n1").SetDeaf(true)
+		a := r.ask("n1", power.ActSoftOff, func(o *power.Op) { o.Grace = 10 * time.Minute }).Op.ID
+		time.Sleep(2 * time.Second)
+		r.a.Cancel(cancelBy(a, "bob"))
+		r.end(a)
+		began := time.Now()
+		e := r.end(r.ask("n1", power.ActOff).Op.ID)
+		t.Logf("took %s %+v", time.Since(began), e)
+		if time.Since(began) > 40*time.Second {
+			t.Errorf("hard off waited %s for a cancelled soft-off", time.Since(began))
+		}
+	})
+}
+
+func TestMonitorsOperationEndsWithItsDesire(t *testing.T) {
+	inBubble(t, 1, func(r *rig) {
+		r.crash()
+		r.cfg.Monitor = "@every 60s"
+		r.start()
+		b := r.bmc("n1")
+		b.SetPower(power.On)
+		r.assign(withStatus(r.nodes[0], power.StatusReady))
+		// just as the monitor's op is accepted the BMC goes silent
+		for range 1000 {
+			time.Sleep(time.Millisecond)
+			if len(r.a.lane("n1").outstanding()) > 0 || len(b.Commands()) > 0 {
+				break
+			}
+		}
+		t.Logf("out %+v cmds %v", r.a.lane("n1").outstanding(), b.Commands())
+	})
+	inBubble(t, 1, func(r *rig) {
+		b := r.bmc("n1")
+		b.SetPower(power.On)
+		b.SetMute(true)
+		r.assign(withStatus(r.nodes[0], power.StatusReady))
+		r.a.Submit(power.Op{ID: "m", Node: "n1", Action: power.ActOff, Origin: power.FromMonitor, AskedBy: "monitor", IfBusy: power.Refuse})
+		time.Sleep(5 * time.Second)
+		r.assign(withStatus(r.nodes[0], power.StatusDeployed))
+		r.restart()
+		b.SetMute(false)
+		e := r.end("m")
+		t.Logf("%+v", e)
+		if b.Power() == power.Off {
+			t.Errorf("the monitor cut a node that is DEPLOYED by now")
+		}
+	})
+}
+
+func TestCursorIsNotNamedToAnotherCentral(t *testing.T) {
+	var mu sync.Mutex
+	var polls []api.Poll
+	id := "central-1"
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
+		mu.Lock()
+		defer mu.Unlock()
+		var out any
+		switch {
+		case strings.HasSuffix(q.URL.Path, "/hello"):
+			out = api.Welcome{CentralID: id, Session: "s" + id}
+		case strings.HasSuffix(q.URL.Path, "/poll"):
+			var p api.Poll
+			json.NewDecoder(q.Body).Decode(&p)
+			if p.Session != "s"+id {
+				api.Problemf(api.CodeHello, "hello").Write(w)
+				return
+			}
+			polls = append(polls, p)
+			cur := int64(1000)
+			if id == "central-2" {
+				cur = 5
+			}
+			out = api.Assignment{Full: true, Rev: 3, OpsCursor: cur}
+			time.Sleep(50 * time.Millisecond)
+		default:
+			out = api.Reported{}
+		}
+		json.NewEncoder(w).Encode(out)
+	}))
+	defer srv.Close()
+	c, _ := api.NewClient(srv.URL)
+	fake := powertest.NewFake()
+	a, err := New(Config{Name: "r1", Dir: t.TempDir(), Dial: fake.Dial, Monitor: MonitorOff, Central: c, Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- a.Run(ctx, nil) }()
+	time.Sleep(500 * time.Millisecond)
+	mu.Lock()
+	id = "central-2"
+	polls = nil
+	mu.Unlock()
+	time.Sleep(2 * time.Second)
+	mu.Lock()
+	got := append([]api.Poll(nil), polls...)
+	mu.Unlock()
+	cancel()
+	<-done
+	a.Close()
+	for i, p := range got[:min(3, len(got))] {
+		t.Logf("poll %d: central %s ops %d", i, p.CentralID, p.Ops)
+	}
+	if len(got) > 1 && got[1].CentralID == "central-2" && got[1].Ops > 5 {
+		t.Errorf("cursor of the old central (%d) is named to the new one", got[1].Ops)
+	}
+}
+
+func TestKnownFromTheJournalIsReportedAgain(t *testing.T) {
+	inBubble(t, 1, func(r *rig) {
+		got := r.ask("n1", power.ActOn)
+		r.end(got.Op.ID)
+		r.a.acknowledged(r.a.outbox.take(10))
+		r.restart()
+		// a central restored from a backup sends the request once more
+		if err := r.a.takeNodeOps([]power.Op{got.Op}); err != nil {
+			t.Fatal(err)
+		}
+		if len(r.a.outbox.take(10)) == 0 {
+			t.Errorf("central asked again and will never be told the end")
+		}
+	})
+}
+
+func TestBatchWithABadRequestAcceptsNone(t *testing.T) {
+	inBubble(t, 2, func(r *rig) {
+		body := `{"ops":[{"id":"a","node":"n1","action":"on"},{"id":"b","node":"n2","action":"fly"}]}`
+		rec := httptest.NewRecorder()
+		r.a.Handler().ServeHTTP(rec, httptest.NewRequest("POST", "/v1/ops", strings.NewReader(body)))
+		time.Sleep(time.Minute)
+		if rec.Code >= 300 && r.bmc("n1").Power() == power.On {
+			t.Errorf("answered %d %s, yet n1 was powered on", rec.Code, rec.Body)
+		}
+	})
+}
+
+func TestUnsettledIsNotLostToAnOlderRecord(t *testing.T) {
+	inBubble(t, 1, func(r *rig) {
+		h := hooked(r)
+		b := r.bmc("n1")
+		b.SetPower(power.On)
+		first := r.ask("n1", power.ActDiag)
+		r.end(first.Op.ID)
+		hold := make(chan struct{})
+		h.set(func(e []journal.Entry) error {
+			if e[0].Kind == kindLastSeq {
+				<-hold
+			}
+			return nil
+		})
+		go r.a.acknowledged(r.a.outbox.take(10))
+		synctest.Wait()
+		b.SetSoftOffAfter(60 * time.Second)
+		soft := r.ask("n1", power.ActSoftOff).Op.ID
+		time.Sleep(2 * time.Second)
+		on := r.ask("n1", power.ActOn).Op.ID
+		for range 20000 {
+			if got, _ := r.a.outbox.find(soft); got.End != nil {
+				break
+			}
+			time.Sleep(time.Millisecond)
+		}
+		close(hold)
+		synctest.Wait()
+		r.cfg.wrapLog = nil
+		r.restart()
+		e := r.end(on)
+		time.Sleep(3 * time.Minute)
+		t.Logf("%+v power=%s", e, b.Power())
+		if b.Power() != power.On {
+			t.Errorf("on succeeded, node off: unsettled was lost over the restart")
+		}
+	})
+}
+
+func TestCommandThatDidNotLeaveKeepsTheOneBefore(t *testing.T) {
+	h := history{sendings: map[power.Command]int{}}
+	h.sending(power.PressSoftOff, time.Now())
+	h.sent(commandRecord{Command: power.PressSoftOff})
+	h.sending(power.PowerOff, time.Now())
+	h.sent(commandRecord{Command: power.PowerOff, NotLeft: true})
+	if h.unsettled != power.PressSoftOff {
+		t.Errorf("unsettled %q: the soft-off may still take effect", h.unsettled)
+	}
+}
+
+func TestRequestsAtTheSameMomentAreNotStale(t *testing.T) {
+	inBubble(t, 1, func(r *rig) {
+		stale := 0
+		var mu sync.Mutex
+		var wg sync.WaitGroup
+		for i := range 60 {
+			wg.Go(func() {
+				act := []power.Action{power.ActOn, power.ActOff}[i%2]
+				got, err := r.a.Submit(power.Op{ID: fmt.Sprintf("c%d", i), Node: "n1", Action: act, Origin: power.FromLocal})
+				mu.Lock()
+				defer mu.Unlock()
+				if err == nil && got.Reason == power.ReasonStale {
+					stale++
+				}
+			})
+		}
+		wg.Wait()
+		if stale > 0 {
+			t.Errorf("%d of 60 simultaneous requests without a sequence were refused as stale", stale)
+		}
+	})
+}
+
+// The monitor's own request makes a person's, taken at central a moment earlier, stale.
+func TestMonitorDoesNotMakeAPersonStale(t *testing.T) {
+	inBubble(t, 1, func(r *rig) {
+		seq := r.a.clock.next(time.Now()) // central takes the admin's request
+		time.Sleep(10 * time.Millisecond)
+		m, _ := r.a.Submit(power.Op{ID: "m", Node: "n1", Action: power.ActOn, Origin: power.FromMonitor, IfBusy: power.Refuse})
+		got := r.ask("n1", power.ActCycle, func(o *power.Op) { o.Seq = seq })
+		t.Logf("monitor %s, admin %s %s", m.Verdict, got.Verdict, got.Reason)
+		if got.Verdict == power.RefuseIt {
+			t.Errorf("refused: %s", got.Says)
+		}
+	})
+}
+
+func TestSameIDIsNotCarriedOutTwice(t *testing.T) {
+	inBubble(t, 1, func(r *rig) {
+		b := r.bmc("n1")
+		b.SetPower(power.On)
+		req := power.Op{ID: "x", Node: "n1", Action: power.ActReset, Origin: power.FromLocal, AskedBy: "bob"}
+		r.a.Submit(req)
+		r.end("x")
+		r.end(r.ask("n1", power.ActOn).Op.ID)
+		r.a.acknowledged(r.a.outbox.take(10))
+		r.restart()
+		got, _ := r.a.Submit(req) // the CLI did not get its answer and asks again with the same id
+		if got.End == nil || got.End.Outcome != power.Succeeded {
+			t.Errorf("asked again: %+v", got)
+		}
+		if n := b.Counts().Resets; n > 1 {
+			t.Errorf("one request, %d resets", n)
+		}
+	})
+}
