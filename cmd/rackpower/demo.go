@@ -6,10 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -34,6 +36,7 @@ type demo struct {
 	began   time.Time
 
 	farms  []*bmcsim.Farm // by rack
+	gossip []string       // address of each rack's agent
 	procs  map[string]*exec.Cmd
 	client *api.Client
 	claims []claim
@@ -131,6 +134,11 @@ func (d *demo) comeUp(ctx context.Context) error {
 		return err
 	}
 	for r := range d.racks {
+		addr, err := freeAddr()
+		if err != nil {
+			return err
+		}
+		d.gossip = append(d.gossip, addr)
 		if err := d.startAgent(ctx, r); err != nil {
 			return err
 		}
@@ -144,7 +152,18 @@ func (d *demo) comeUp(ctx context.Context) error {
 func (d *demo) startAgent(ctx context.Context, r int) error {
 	name := d.rack(r)
 	return d.spawn(ctx, name, d.self, "agent", "--name", name, "--data", filepath.Join(d.dir, name), "--central", d.client.Target(),
-		"--gossip", "127.0.0.1:0", "--socket", filepath.Join(d.dir, name+".sock"), "--monitor", "@every 5s")
+		"--gossip", d.gossip[r], "--socket", filepath.Join(d.dir, name+".sock"), "--monitor", "@every 5s")
+}
+
+// freeAddr is a loopback address that is free at the moment. An agent keeps its
+// gossip address over a restart, as a real one would.
+func freeAddr() (string, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", fmt.Errorf("cannot find a free port: %w", err)
+	}
+	defer l.Close()
+	return l.Addr().String(), nil
 }
 
 func (d *demo) alive(ctx context.Context) int {
@@ -269,6 +288,10 @@ func (d *demo) crash(ctx context.Context) error {
 	}
 	d.kill(rack)
 	d.say("kill -9 of agent %s: %d of its %d nodes are off, half-way through their cycle", rack, d.count(r, power.Off), d.nodes)
+	err := d.until(ctx, 30*time.Second, "central misses the agent", func() bool { return d.alive(ctx) < d.racks })
+	if err != nil {
+		return err
+	}
 	d.say("A request meanwhile is taken by central and kept; it says so:")
 	if err := d.cli(ctx, 0, "diag", rack+"n01", "--wait", "none"); err != nil {
 		return err
@@ -280,7 +303,7 @@ func (d *demo) crash(ctx context.Context) error {
 	if err := d.startAgent(ctx, r); err != nil {
 		return err
 	}
-	err := d.until(ctx, 60*time.Second, "all operations have ended", func() bool { return d.outstanding(ctx) == 0 })
+	err = d.until(ctx, 60*time.Second, "all operations have ended", func() bool { return d.outstanding(ctx) == 0 })
 	d.claim("after the crash every accepted operation came to its end", err)
 	if err := d.cli(ctx, 0, "status", nodes); err != nil {
 		return err
@@ -298,11 +321,25 @@ func (d *demo) crash(ctx context.Context) error {
 }
 
 func (d *demo) goodbye(ctx context.Context) error {
-	d.chapter("What central knows")
-	if err := d.cli(ctx, 0, "members", "--socket", filepath.Join(d.dir, d.rack(0)+".sock")); err != nil {
+	d.chapter("What the agents know of each other, without central")
+	socket := filepath.Join(d.dir, d.rack(0)+".sock")
+	agent, err := api.NewClient("unix://" + socket)
+	if err != nil {
 		return err
 	}
-	return d.cli(ctx, 0, "status")
+	defer agent.Close()
+	err = d.until(ctx, 30*time.Second, "all agents see each other", func() bool { return d.membersAlive(ctx, agent) == d.racks+1 })
+	if err != nil {
+		return err
+	}
+	if err := d.cli(ctx, 0, "members", "--socket", socket); err != nil {
+		return err
+	}
+	d.chapter("What central knows")
+	if err := d.cli(ctx, 0, "status", "@state:off"); err != nil {
+		return err
+	}
+	return d.cli(ctx, 0, "audit", d.rack(0)+"n01")
 }
 
 func (d *demo) verdict() error {
@@ -394,6 +431,17 @@ func (d *demo) outstanding(ctx context.Context) int {
 	return len(found.Ops)
 }
 
+func (d *demo) membersAlive(ctx context.Context, agent *api.Client) int {
+	members, err := agent.Members(ctx)
+	n := 0
+	for _, m := range members {
+		if err == nil && m.Status == "alive" {
+			n++
+		}
+	}
+	return n
+}
+
 func (d *demo) untilAll(ctx context.Context, what string, ok func(api.Node) bool) error {
 	return d.until(ctx, 30*time.Second, what, func() bool {
 		nodes, err := d.client.Nodes(ctx, "all")
@@ -424,8 +472,8 @@ func (d *demo) until(ctx context.Context, bound time.Duration, what string, ok f
 // cli runs the command line as its user would and shows what it prints.
 func (d *demo) cli(ctx context.Context, wantExit int, args ...string) error {
 	shown := args
-	if args[0] == "members" {
-		shown = args[:1]
+	if i := slices.Index(args, "--socket"); i > 0 {
+		shown = args[:i]
 	}
 	fmt.Fprintf(d.out, "   $ rackpower %s\n", strings.Join(shown, " "))
 	cmd := exec.CommandContext(ctx, d.self, args...)
