@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/user"
 	"slices"
 	"strings"
 
@@ -150,7 +151,11 @@ func namesOf(nodes []api.Node) []string {
 
 // askedBy is who the trail will show.
 func askedBy() string {
-	return cmp.Or(os.Getenv("RACKPOWER_ASKED_BY"), os.Getenv("SUDO_USER"), os.Getenv("USER"), fmt.Sprintf("uid %d", os.Getuid()))
+	login := ""
+	if u, err := user.Current(); err == nil {
+		login = u.Username
+	}
+	return cmp.Or(os.Getenv("RACKPOWER_ASKED_BY"), os.Getenv("SUDO_USER"), os.Getenv("USER"), login, fmt.Sprintf("uid %d", os.Getuid()))
 }
 
 func plural(n int, what string) string {
