@@ -260,7 +260,7 @@ func (x *execution) reach(ctx context.Context, target power.State, cmd power.Com
 			// Sent in this process or, by the journal, in an earlier one: BMCs report
 			// late, so look before anything is sent again.
 			window := x.time.Verify[min(n, len(x.time.Verify))-1]
-			reached, err := x.await(ctx, target, window)
+			reached, err := x.await(ctx, target, min(window, time.Until(x.h.lastSent.Add(window))))
 			if err != nil || reached {
 				return power.ReasonVerified, err
 			}

@@ -195,6 +195,9 @@ func judge(t *testing.T, taken map[string]power.Action, ops []api.Op, farm *bmcs
 	for _, op := range ops {
 		known[op.ID] = op
 		outcomes[op.Outcome]++
+		if took := op.EndedAt.Sub(op.AskedAt); took > 20*time.Second {
+			t.Logf("slow: %s %s of %s took %s: %s (%s), %d attempts", op.ID, op.Action, op.Node, took, op.Outcome, op.Detail, op.Attempts)
+		}
 		if op.Action.Final() != power.Unknown && op.Outcome != power.Refused {
 			last[op.Node] = op
 		}
@@ -244,6 +247,8 @@ func killAtRandom(t *testing.T, victim string, kills int, start func(*site)) {
 	s.addFarm(farm)
 	var nodes []string
 	for i := range farm.Len() {
+		farm.BMC(i).Delay(25 * time.Millisecond) // so that some die between a command and its answer
+		farm.BMC(i).SessionLimit(1000)           // the dead leave theirs open
 		nodes = append(nodes, farm.BMC(i).Name())
 	}
 	c := s.crowd(nodes, []power.Action{power.ActOn, power.ActOff, power.ActCycle, power.ActCycle, power.ActSoftOff, power.ActReset, power.ActReset, power.ActDiag}, 600*time.Millisecond)
