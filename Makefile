@@ -28,8 +28,11 @@ deps:
 	fi; \
 	echo "LEFT OUT: the checks that need $${missing[*]} (Debian packages; install them to have these checks run)"
 
+# Everything with the race detector, but for the tests of whole processes in cmd:
+# the detector would not look into those.
 test: deps build
-	PATH="$$PATH:/usr/sbin:/sbin" $(GO) test -timeout 9m ./...
+	PATH="$$PATH:/usr/sbin:/sbin" $(GO) test -race -timeout 9m $$($(GO) list ./... | grep -v '/cmd$$')
+	PATH="$$PATH:/usr/sbin:/sbin" $(GO) test -timeout 9m ./cmd
 
 race: deps build
 	PATH="$$PATH:/usr/sbin:/sbin" $(GO) test -race -timeout 20m ./...

@@ -96,7 +96,7 @@ func (a *Agent) open() (err error) {
 		}
 	}
 	open := func(sub string) (*journal.Journal, error) {
-		return journal.Open(journal.Config{Dir: filepath.Join(a.cfg.Dir, sub), Owner: a.cfg.Name, Logger: a.logger, OnAlarm: alarm})
+		return openJournal(journal.Config{Dir: filepath.Join(a.cfg.Dir, sub), Owner: a.cfg.Name, Logger: a.logger, OnAlarm: alarm})
 	}
 	operations, err := open("journal")
 	if err != nil {
@@ -117,6 +117,19 @@ func (a *Agent) open() (err error) {
 	}
 	a.logger.Info("journal replayed", "epoch", a.log.Epoch(), "lsn", a.log.LSN(), "outstanding", len(a.outbox.unacknowledged()), "nodes", len(a.assigned.all()))
 	return nil
+}
+
+// lockWait is how long a start waits for the process before it to be gone: one that
+// was killed holds its lock for a moment longer.
+const lockWait = 3 * time.Second
+
+func openJournal(cfg journal.Config) (*journal.Journal, error) {
+	for until := time.Now().Add(lockWait); ; time.Sleep(50 * time.Millisecond) {
+		j, err := journal.Open(cfg)
+		if !errors.Is(err, journal.ErrLocked) || time.Now().After(until) {
+			return j, err
+		}
+	}
 }
 
 // Close releases the directory of an agent whose Run has returned or was never

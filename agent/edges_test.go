@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -162,16 +163,16 @@ func TestExpiryOnAFullDiskDoesNotSpin(t *testing.T) {
 		r.bmc("n1").SetDeaf(true)
 		r.ask("n1", power.ActSoftOff, func(o *power.Op) { o.Grace = 10 * time.Minute })
 		r.ask("n1", power.ActDiag, func(o *power.Op) { o.Deadline = time.Now().Add(time.Minute) })
-		n := 0
+		var tries atomic.Int64
 		h.set(func(e []journal.Entry) error {
-			if e[0].Kind == kindEnded && n < 100000 {
-				n++
+			if e[0].Kind == kindEnded && tries.Load() < 100000 {
+				tries.Add(1)
 				return errTestFull
 			}
 			return nil
 		})
 		time.Sleep(62 * time.Second)
-		if n > 100 {
+		if n := tries.Load(); n > 100 {
 			t.Errorf("%d appends tried within 2 s of a full disk", n)
 		}
 	})
