@@ -24,7 +24,6 @@ type rig struct {
 	cfg   Config
 	a     *Agent
 	nodes []api.AssignedNode
-	seq   power.Seq
 	n     int
 
 	cancel context.CancelFunc

@@ -42,10 +42,7 @@ type statusError byte
 
 func (e statusError) Error() string { return fmt.Sprintf("RMCP+ status %#02x", byte(e)) }
 
-var (
-	errNoAnswer = errors.New("no answer")
-	errHMAC     = errors.New("RAKP 2: the key exchange code is wrong")
-)
+var errNoAnswer = errors.New("no answer")
 
 func dial(t testing.TB, b *BMC) *console {
 	t.Helper()

@@ -251,7 +251,7 @@ func FuzzHandshakeAnswers(f *testing.F) {
 	f.Fuzz(func(t *testing.T, payload []byte) {
 		var opened rmcpplus.OpenSessionResponse
 		if opened.Unpack(payload) == nil {
-			agrees(opened, 17)
+			_ = agrees(opened, 17)
 		}
 		for _, auth := range []types.AuthAlg{types.AuthAlg_HMAC_SHA1, types.AuthAlg_HMAC_SHA256} {
 			second := rmcpplus.RAKPMessage2{AuthAlg: auth}

@@ -79,7 +79,7 @@ func (b *bench) dial() power.Driver {
 }
 
 // dialErr dials, expects failure and returns it and its duration.
-func (b *bench) dialErr(ctx context.Context, ep power.Endpoint) (error, time.Duration) {
+func (b *bench) dialErr(ctx context.Context, ep power.Endpoint) (took time.Duration, err error) {
 	b.Helper()
 	start := time.Now()
 	d, err := b.Dial(ctx, ep)
@@ -87,7 +87,7 @@ func (b *bench) dialErr(ctx context.Context, ep power.Endpoint) (error, time.Dur
 		d.Close()
 		b.Fatal("Dial succeeded")
 	}
-	return err, time.Since(start)
+	return time.Since(start), err
 }
 
 // wantErr checks kind and sent of an error that must be a *power.Error.
@@ -259,7 +259,7 @@ func (b *bench) testCancelledBefore() {
 	_, err := d.State(ctx)
 	b.wantErr(err, power.KindCanceled, false)
 	b.wantErr(d.SetBoot(ctx, power.BootPXE), power.KindCanceled, false)
-	err, _ = b.dialErr(ctx, b.Endpoint())
+	_, err = b.dialErr(ctx, b.Endpoint())
 	b.wantErr(err, power.KindCanceled, false)
 	if log := b.Log(); len(log) != 1 {
 		b.Errorf("cancelled before they left, these reached the BMC: %+v", log[1:])
@@ -283,7 +283,7 @@ func (b *bench) testCancelledWaiting() {
 	b.wantErr(d.Do(short(), power.PowerOff), power.KindCanceled, true)
 	b.within(time.Since(start), soon+slack/2)
 	start = time.Now()
-	err, _ := b.dialErr(short(), b.Endpoint())
+	_, err := b.dialErr(short(), b.Endpoint())
 	b.wantErr(err, power.KindCanceled, false)
 	b.within(time.Since(start), soon+slack/2)
 	other := b.dialAwake(hang)
@@ -303,7 +303,7 @@ func (b *bench) dialAwake(hang Hanger) power.Driver {
 func (b *bench) testWrongPassword() {
 	ep := b.Endpoint()
 	ep.Password = "not" + ep.Password[:3]
-	err, took := b.dialErr(b.Context(), ep)
+	took, err := b.dialErr(b.Context(), ep)
 	b.wantErr(err, power.KindAuth, false)
 	b.within(took, 5*time.Second)
 	if strings.Contains(err.Error(), string(ep.Password)) {
@@ -316,7 +316,7 @@ func (b *bench) testWrongPassword() {
 func (b *bench) testWrongUser() {
 	ep := b.Endpoint()
 	ep.User = "nobody"
-	err, took := b.dialErr(b.Context(), ep)
+	took, err := b.dialErr(b.Context(), ep)
 	b.wantErr(err, power.KindAuth, false)
 	b.within(took, 5*time.Second)
 	b.wantAuthFailures(1)
@@ -352,7 +352,7 @@ func (b *bench) testMuteDial() {
 	hang := able[Hanger](b)
 	hang.Hang()
 	defer hang.Wake()
-	err, took := b.dialErr(b.Context(), b.Endpoint())
+	took, err := b.dialErr(b.Context(), b.Endpoint())
 	b.wantErr(err, power.KindUnreachable, false)
 	b.within(took, b.Patience()+slack)
 }
@@ -383,7 +383,7 @@ func (b *bench) testMuteSession() {
 
 func (b *bench) testClosedPort() {
 	able[Killer](b).Kill()
-	err, took := b.dialErr(b.Context(), b.Endpoint())
+	took, err := b.dialErr(b.Context(), b.Endpoint())
 	b.wantErr(err, power.KindUnreachable, false)
 	b.within(took, slack/2)
 }
@@ -490,7 +490,7 @@ func (b *bench) testRefusals() {
 func (b *bench) testNoSession() {
 	full := able[Filler](b)
 	full.SetNoSession(true)
-	err, took := b.dialErr(b.Context(), b.Endpoint())
+	took, err := b.dialErr(b.Context(), b.Endpoint())
 	b.wantErr(err, power.KindBusy, false)
 	b.within(took, 5*time.Second)
 	full.SetNoSession(false)
