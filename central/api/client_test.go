@@ -1,0 +1,117 @@
+package api
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestNewClientWantsAnAddress(t *testing.T) {
+	for _, bad := range []string{"", "central", "127.0.0.1:7620", "ftp://x", "unix://", "http://", "http://h/path", "://"} {
+		if _, err := NewClient(bad); err == nil || !strings.Contains(err.Error(), "want unix:///path or https://host:port") {
+			t.Errorf("%q: %v", bad, err)
+		}
+	}
+	for _, good := range []string{"unix:///run/x.sock", "http://127.0.0.1:7620", "https://central.example:7620/"} {
+		if _, err := NewClient(good); err != nil {
+			t.Errorf("%q: %v", good, err)
+		}
+	}
+}
+
+func serve(t *testing.T, handler http.HandlerFunc) *Client {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "s")
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv := httptest.NewUnstartedServer(handler)
+	srv.Listener.Close()
+	srv.Listener = l
+	srv.Start()
+	t.Cleanup(srv.Close)
+	c, err := NewClient("unix://" + path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Close)
+	return c
+}
+
+func TestProblemsTravel(t *testing.T) {
+	c := serve(t, func(w http.ResponseWriter, _ *http.Request) { Problemf(CodeBusy, "node %s is busy", "n1").Write(w) })
+	_, err := c.Agents(t.Context())
+	if CodeOf(err) != CodeBusy || err.Error() != "node n1 is busy" || errors.Is(err, ErrUnreachable) {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestAnAnswerThatIsNoProblemIsShown(t *testing.T) {
+	c := serve(t, func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "proxy says no", http.StatusBadGateway) })
+	if _, err := c.Agents(t.Context()); CodeOf(err) != CodeInternal || !strings.Contains(err.Error(), "proxy says no") {
+		t.Errorf("%v", err)
+	}
+}
+
+// TestNoAnswerIsUnreachable: nothing is known of what such a request did.
+func TestNoAnswerIsUnreachable(t *testing.T) {
+	gone, err := NewClient("unix://" + filepath.Join(t.TempDir(), "none"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	broken := serve(t, func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Length", "100")
+		_, _ = w.Write([]byte(`[{"name":`))
+	})
+	for name, c := range map[string]*Client{"gone": gone, "broken": broken} {
+		if _, err := c.Agents(t.Context()); !errors.Is(err, ErrUnreachable) || !strings.Contains(err.Error(), c.Target()) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestTheCallersEndIsNotUnreachable(t *testing.T) {
+	c := serve(t, func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if _, err := c.Agents(ctx); !errors.Is(err, context.DeadlineExceeded) || errors.Is(err, ErrUnreachable) {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestStatusFieldsAreThePromisedOnes(t *testing.T) {
+	fields := func(v any) map[string]bool {
+		data, err := json.Marshal(v)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var m map[string]any
+		if err := json.Unmarshal(data, &m); err != nil {
+			t.Fatal(err)
+		}
+		names := map[string]bool{}
+		for name := range m {
+			names[name] = true
+		}
+		return names
+	}
+	node, op := fields(Node{Op: &OpBrief{}}), fields(Op{SupersededBy: "x", Joined: "y"})
+	for _, f := range strings.Fields("name rack state reach observed_at stale status desired hold drift fault op") {
+		if !node[f] {
+			t.Errorf("status has no %s", f)
+		}
+	}
+	for _, f := range strings.Fields("id node action seq asked_by origin reason asked_at started_at ended_at outcome detail already superseded_by joined attempts") {
+		if !op[f] {
+			t.Errorf("ops has no %s", f)
+		}
+	}
+}
