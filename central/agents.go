@@ -31,6 +31,9 @@ func (c *Central) hello(r *http.Request, in api.Hello) (api.Welcome, error) {
 		w.Gossip = c.gossip.Addr()
 	}
 	err := c.store.Write(r.Context(), func(tx *store.Tx) error {
+		if c.desks.of(name).overtaken(in.Run, in.Nth) {
+			return errHello(name) // its answer is not waited for, and what it says is no longer so
+		}
 		a, err := c.greet(tx, name, in, w.Session, now)
 		w.Alarm = a.Alarm
 		return err
@@ -60,6 +63,13 @@ func (c *Central) greet(tx *store.Tx, name string, in api.Hello, session string,
 	}
 	marks := marks{}
 	fate := compareJournals(a, in)
+	// Only a session that lasted until now vouches for what was delivered: a
+	// restored central does not know what its agents have ended since.
+	if fate == journalSame && a.Session != "" {
+		if open, err = c.takeBack(tx, open, in, marks, now); err != nil {
+			return a, err
+		}
+	}
 	lost, err := c.settle(tx, open, in, fate, marks, now)
 	if err != nil {
 		return a, err
@@ -87,8 +97,7 @@ func (c *Central) greet(tx *store.Tx, name string, in api.Hello, session string,
 	}
 	c.announce(tx, marks)
 	tx.OnCommit(func() {
-		d := c.desks.of(name)
-		d.change(func() { d.session, d.seen, d.rev = session, now, max(d.rev, a.Rev) })
+		c.desks.of(name).greeted(session, a.Rev, in.SentAt, now)
 	})
 	return a, nil
 }
@@ -135,10 +144,7 @@ func (f fate) alarm(a store.Agent, in api.Hello, open, lost int) string {
 // more. What is only taken goes to the agent again by the next poll, unless a
 // lost journal may have held it and twice is not the same as once.
 func (c *Central) settle(tx *store.Tx, open []store.Op, in api.Hello, f fate, marks marks, now time.Time) (lost int, err error) {
-	knows := map[string]bool{}
-	for _, id := range in.Outstanding {
-		knows[id] = true
-	}
+	knows := knownTo(in)
 	for i := range open {
 		o := &open[i]
 		switch {
@@ -148,6 +154,7 @@ func (c *Central) settle(tx *store.Tx, open []store.Op, in api.Hello, f fate, ma
 				if err := tx.SaveOp(o); err != nil {
 					return lost, err
 				}
+				marks.note(o.Rev)
 			}
 			continue
 		case o.Stage() == store.StageTaken:
@@ -156,19 +163,47 @@ func (c *Central) settle(tx *store.Tx, open []store.Op, in api.Hello, f fate, ma
 				continue
 			}
 		}
-		// It may have ended a moment ago, together with the one that it joined.
-		if fresh, _, err := tx.Op(o.ID); err != nil {
-			return lost, err
-		} else if fresh.Stage() == store.StageEnded {
-			continue
-		}
+		// Those that joined it stand for themselves: the agent may know them still.
 		lost++
 		detail := "its agent came back and does not know it any more: its journal, or central's database, was replaced"
-		if err := c.end(tx, o, power.End{Outcome: power.Indeterminate, Reason: power.ReasonLost, Detail: detail, At: now}, "central", marks, now); err != nil {
+		if err := endAlone(tx, o, power.End{Outcome: power.Indeterminate, Reason: power.ReasonLost, Detail: detail, At: now}, "central", marks, now); err != nil {
 			return lost, err
 		}
 	}
 	return lost, nil
+}
+
+// takeBack finds what was delivered and did not arrive: the agent has its journal
+// as it was, and it is not in there. It counts as never having left, so that
+// central may end it, and what was to be cancelled is not delivered again. It
+// returns what is still open.
+func (c *Central) takeBack(tx *store.Tx, open []store.Op, in api.Hello, marks marks, now time.Time) ([]store.Op, error) {
+	knows := knownTo(in)
+	var err error
+	open = slices.DeleteFunc(open, func(o store.Op) bool {
+		if err != nil || o.Stage() != store.StageTaken || !o.Delivered || knows[o.ID] {
+			return false
+		}
+		o.Delivered = false
+		if o.CancelBy == "" {
+			err = tx.SaveOp(&o)
+			marks.note(o.Rev)
+			return false
+		}
+		detail := fmt.Sprintf("cancelled by %s before agent %s had it", o.CancelBy, o.Rack)
+		err = c.end(tx, &o, power.End{Outcome: power.Cancelled, Reason: power.ReasonAsked, Detail: detail, At: now}, "central", marks, now)
+		return true
+	})
+	return open, err
+}
+
+// knownTo is what the agent says that its journal holds.
+func knownTo(in api.Hello) map[string]bool {
+	knows := make(map[string]bool, len(in.Outstanding))
+	for _, id := range in.Outstanding {
+		knows[id] = true
+	}
+	return knows
 }
 
 // harmlessTwice reports whether carrying the action out again, from a fresh
@@ -223,9 +258,14 @@ func (c *Central) poll(r *http.Request, in api.Poll) (api.Assignment, error) {
 		if g.session != in.Session || g.mark > in.Ops || g.rev != in.Rev || len(g.reads) > 0 {
 			continue
 		}
+		var again <-chan time.Time
+		if g.again > 0 {
+			again = time.After(g.again)
+		}
 		nothing := api.Assignment{Rev: in.Rev, OpsCursor: in.Ops, Seq: c.store.Seq()}
 		select {
 		case <-g.news:
+		case <-again:
 		case <-timer.C:
 			return nothing, nil
 		case <-c.stop:

@@ -78,7 +78,7 @@ func (c *Central) load() error {
 		}
 		for _, a := range agents {
 			d := c.desks.of(a.Name)
-			d.session, d.rev, d.revSeen, d.seen, d.mark = a.Session, a.Rev, a.RevSeen, a.SeenAt, marks[a.Name]
+			d.session, d.rev, d.revSeen, d.seen, d.polled, d.mark = a.Session, a.Rev, a.RevSeen, a.SeenAt, a.SeenAt, marks[a.Name]
 		}
 		c.board.raise(rev)
 		return nil

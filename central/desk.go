@@ -4,6 +4,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"rackpower/central/api"
 )
 
 // desk is what is kept in memory of an agent: enough to know, without the
@@ -21,11 +23,17 @@ type desk struct {
 	noted   time.Time // seen, as it is stored
 	polls   int       // in flight
 	reads   map[string]*read
+	polled  time.Time     // when a poll last began or ended, or a hello was said
+	offset  time.Duration // what central's clock is ahead of the agent's
+	told    bool          // offset is known
+	run     string        // of the client that said hello last
+	nth     uint64        // which of its hellos that was
 	news    chan struct{} // closed and replaced when something changes
 }
 
 // read is a node of which somebody wants a fresh reading.
 type read struct {
+	since time.Time // a reading tried earlier is not fresh
 	until time.Time
 	sent  time.Time // zero: not yet
 }
@@ -39,6 +47,7 @@ type glance struct {
 	session   string
 	rev, mark int64
 	reads     []string
+	again     time.Duration // until a read is due that was sent before; 0: none is
 	news      <-chan struct{}
 }
 
@@ -53,6 +62,10 @@ func (d *desk) look(now time.Time) glance {
 			delete(d.reads, node)
 		case now.Sub(r.sent) > resendRead:
 			g.reads = append(g.reads, node)
+		default:
+			if due := resendRead - now.Sub(r.sent) + time.Millisecond; g.again == 0 || due < g.again {
+				g.again = due
+			}
 		}
 	}
 	slices.Sort(g.reads)
@@ -79,23 +92,82 @@ func (d *desk) change(f func()) {
 	d.news = make(chan struct{})
 }
 
-func (d *desk) want(nodes []string, until time.Time) {
+func (d *desk) want(nodes []string, since, until time.Time) {
 	d.change(func() {
 		for _, node := range nodes {
-			d.reads[node] = &read{until: until}
+			last := until
+			if r := d.reads[node]; r != nil && r.until.After(last) {
+				last = r.until // somebody else waits longer
+			}
+			d.reads[node] = &read{since: since, until: last}
 		}
 	})
+}
+
+// saw takes the reads back that the readings, in central's time, have answered.
+func (d *desk) saw(all []api.NodeReading) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, r := range all {
+		if want := d.reads[r.Node]; want != nil && !r.TriedAt.Before(want.since) {
+			delete(d.reads, r.Node)
+		}
+	}
+}
+
+// A report may be this long on its way; what looks longer is a clock that was
+// set back.
+const longestWay = 10 * time.Second
+
+// ahead is what central's clock is ahead of the agent's, learnt from a message
+// that was sent at sent by that and came at now by this. The time on the way
+// makes it look larger, so the smallest counts.
+func (d *desk) ahead(sent, now time.Time) time.Duration {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if sent.IsZero() {
+		return d.offset
+	}
+	if seen := now.Sub(sent); !d.told || seen < d.offset || seen > d.offset+longestWay {
+		d.offset, d.told = seen, true
+	}
+	return d.offset
+}
+
+// overtaken reports whether a later hello of the same client was taken already,
+// and if not counts this one.
+func (d *desk) overtaken(run string, nth uint64) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if run != "" && run == d.run && nth < d.nth {
+		return true
+	}
+	d.run, d.nth = run, nth
+	return false
+}
+
+// greeted begins a session.
+func (d *desk) greeted(session string, rev int64, sent, now time.Time) {
+	d.change(func() {
+		d.session, d.rev, d.seen, d.polled, d.told = session, max(d.rev, rev), now, now, false
+		for _, r := range d.reads {
+			r.sent = time.Time{} // the answer that carried it may have been lost
+		}
+	})
+	d.ahead(sent, now)
 }
 
 // arrive notes a poll that begins; the returned function notes its end.
 func (d *desk) arrive(now func() time.Time, rev int64) (leave func()) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.polls, d.seen, d.revSeen = d.polls+1, now(), rev
+	at := now()
+	d.polls, d.seen, d.polled, d.revSeen = d.polls+1, at, at, rev
 	return func() {
 		d.mu.Lock()
 		defer d.mu.Unlock()
-		d.polls, d.seen = d.polls-1, now()
+		at := now()
+		d.polls, d.seen, d.polled = d.polls-1, at, at
 	}
 }
 
@@ -105,9 +177,11 @@ func (d *desk) heard(now time.Time) {
 	d.seen = now
 }
 
-// presence says whether an agent can be counted on.
+// presence says whether an agent can be counted on: whether it polls. Reports
+// alone do not bring it a request.
 type presence struct {
 	alive   bool
+	polled  time.Time
 	seen    time.Time // zero: never
 	revSeen int64
 }
@@ -115,11 +189,11 @@ type presence struct {
 func (d *desk) presence(now time.Time, away time.Duration) presence {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	p := presence{seen: d.seen, revSeen: d.revSeen}
+	p := presence{seen: d.seen, polled: d.polled, revSeen: d.revSeen}
 	if d.polls > 0 {
-		p.seen = now
+		p.seen, p.polled = now, now
 	}
-	p.alive = !p.seen.IsZero() && now.Sub(p.seen) < away
+	p.alive = !p.polled.IsZero() && now.Sub(p.polled) < away
 	return p
 }
 

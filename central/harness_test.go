@@ -192,7 +192,7 @@ func (s *site) rack(name string) *rack {
 
 func (r *rack) hello(outstanding ...string) error {
 	w, err := r.s.Hello(context.Background(), r.name, api.Hello{
-		Version: "v1", JournalID: r.journal, Epoch: r.epoch, LSN: r.lsn, Outstanding: outstanding, Gossip: "192.0.2.9:7946",
+		Version: "v1", JournalID: r.journal, Epoch: r.epoch, LSN: r.lsn, Outstanding: outstanding, Gossip: "192.0.2.9:7946", SentAt: r.s.clock(),
 	})
 	if err == nil {
 		r.w = w
@@ -260,7 +260,7 @@ func until(t testing.TB, what string, ok func() bool) {
 }
 
 func (r *rack) report(words ...api.OpReport) error {
-	_, err := r.s.Report(context.Background(), r.name, api.Report{Session: r.w.Session, JournalID: r.journal, Epoch: r.epoch, LSN: r.lsn, Ops: words})
+	_, err := r.s.Report(context.Background(), r.name, api.Report{Session: r.w.Session, JournalID: r.journal, Epoch: r.epoch, LSN: r.lsn, Ops: words, SentAt: r.s.clock()})
 	return err
 }
 
@@ -273,7 +273,7 @@ func (r *rack) mustReport(words ...api.OpReport) {
 
 func (r *rack) read(readings ...api.NodeReading) {
 	r.s.t.Helper()
-	_, err := r.s.Report(context.Background(), r.name, api.Report{Session: r.w.Session, JournalID: r.journal, Epoch: r.epoch, LSN: r.lsn, Readings: readings})
+	_, err := r.s.Report(context.Background(), r.name, api.Report{Session: r.w.Session, JournalID: r.journal, Epoch: r.epoch, LSN: r.lsn, Readings: readings, SentAt: r.s.clock()})
 	if err != nil {
 		r.s.t.Fatal(err)
 	}

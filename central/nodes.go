@@ -377,7 +377,7 @@ func (c *Central) setStatus(r *http.Request, in api.SetStatus) (api.Changed, err
 		}
 		ch := &change{c: c, tx: tx, now: now, who: who, revs: map[string]int64{}}
 		for _, n := range nodes {
-			if n.Status == status {
+			if n.Status == status && (n.Confirmed || !in.Confirmed) {
 				out.Unchanged++
 				continue
 			}

@@ -1,6 +1,7 @@
 package central
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -274,17 +275,22 @@ func (c *Central) expireDue(tx *store.Tx, now time.Time) error {
 	return nil
 }
 
-// end ends an operation by central's own word.
+// end ends an operation by central's own word, and those that joined it.
 func (c *Central) end(tx *store.Tx, o *store.Op, end power.End, who string, marks marks, now time.Time) error {
+	if err := endAlone(tx, o, end, who, marks, now); err != nil {
+		return err
+	}
+	return c.endJoiners(tx, o, who, marks, now)
+}
+
+// endAlone is end that leaves those that joined it.
+func endAlone(tx *store.Tx, o *store.Op, end power.End, who string, marks marks, now time.Time) error {
 	finish(o, end)
 	if err := tx.SaveOp(o); err != nil {
 		return err
 	}
 	marks.note(o.Rev)
-	if err := tx.AddAudit(entry(o, auditEnded, who, now)); err != nil {
-		return err
-	}
-	return c.endJoiners(tx, o, who, marks, now)
+	return tx.AddAudit(entry(o, auditEnded, who, now))
 }
 
 func (c *Central) cancelOp(r *http.Request, in api.CancelOp) (api.Op, error) {
@@ -354,16 +360,16 @@ func howEnded(o *store.Op) string {
 const queryPause = 20 * time.Millisecond
 
 func (c *Central) queryOps(r *http.Request, in api.QueryOps) (api.FoundOps, error) {
-	if in.Limit <= 0 || in.Limit > defaultFound {
-		in.Limit = defaultFound
+	if most := max(defaultFound, len(in.IDs)); in.Limit <= 0 || in.Limit > most {
+		in.Limit = most // who names operations gets all of them
+	}
+	if err := c.checkRev(r.Context(), &in); err != nil {
+		return api.FoundOps{}, err
 	}
 	timer := time.NewTimer(min(max(in.Wait, 0), maxWait))
 	defer timer.Stop()
 	for {
 		rev, news := c.board.look()
-		if in.AfterRev > rev {
-			in.AfterRev = 0 // of a database that is no more
-		}
 		found := api.FoundOps{Ops: []api.Op{}, Rev: in.AfterRev}
 		if rev > in.AfterRev || in.AfterRev == 0 || in.Wait <= 0 {
 			var err error
@@ -384,6 +390,21 @@ func (c *Central) queryOps(r *http.Request, in api.QueryOps) (api.FoundOps, erro
 			return found, r.Context().Err()
 		}
 	}
+}
+
+// checkRev drops a revision of a database that is no more. What the board shows
+// does not tell: a job that was undone leaves a gap above it.
+func (c *Central) checkRev(ctx context.Context, in *api.QueryOps) error {
+	if rev, _ := c.board.look(); in.AfterRev <= rev {
+		return nil
+	}
+	return c.store.View(ctx, func(tx *store.Tx) error {
+		rev, err := tx.Rev()
+		if err == nil && in.AfterRev > rev {
+			in.AfterRev = 0
+		}
+		return err
+	})
 }
 
 func pause(ctx context.Context, d time.Duration) bool {
@@ -407,6 +428,9 @@ func (c *Central) findOps(ctx context.Context, in api.QueryOps) (api.FoundOps, e
 		}
 		found.Rev = rev
 		ops, err := tx.FindOps(in)
+		if in.AfterRev > 0 && len(ops) == in.Limit { // there may be more: go on behind these
+			found.Rev = slices.MaxFunc(ops, func(a, b store.Op) int { return cmp.Compare(a.Rev, b.Rev) }).Rev
+		}
 		for i := range ops {
 			found.Ops = append(found.Ops, c.show(&ops[i], now))
 		}
@@ -439,14 +463,14 @@ func (c *Central) awayNote(o *store.Op, now time.Time) string {
 
 // awaySince is "away since 12:01:07 (last seen 40 s ago)" or "away: it was never here".
 func awaySince(p presence, now time.Time) string {
-	if p.seen.IsZero() {
+	if p.polled.IsZero() {
 		return "away: it never said hello"
 	}
 	layout := "15:04:05"
-	if now.Sub(p.seen) > 12*time.Hour {
+	if now.Sub(p.polled) > 12*time.Hour {
 		layout = "2006-01-02 15:04"
 	}
-	return fmt.Sprintf("away since %s (last seen %s ago)", p.seen.Local().Format(layout), power.Ago(now.Sub(p.seen)))
+	return fmt.Sprintf("away since %s (last seen %s ago)", p.polled.Local().Format(layout), power.Ago(now.Sub(p.polled)))
 }
 
 // marks collects what a job changed, for those who wait. The key "" holds the

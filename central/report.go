@@ -20,6 +20,7 @@ func (c *Central) report(r *http.Request, in api.Report) (api.Reported, error) {
 		c.store.MergeSeq(w.Op.Seq)
 	}
 	now := c.cfg.Now()
+	d := c.desks.of(name)
 	var alarm string
 	err := c.store.Write(r.Context(), func(tx *store.Tx) error {
 		a, err := checkSession(tx, name, in.Session)
@@ -30,6 +31,7 @@ func (c *Central) report(r *http.Request, in api.Report) (api.Reported, error) {
 			return errHello(name)
 		}
 		alarm = a.Alarm
+		in.Readings = plausible(in.Readings, d.ahead(in.SentAt, now), now)
 		if err := c.heedAll(tx, name, in, now); err != nil {
 			return err
 		}
@@ -41,7 +43,7 @@ func (c *Central) report(r *http.Request, in api.Report) (api.Reported, error) {
 	if err != nil {
 		return api.Reported{}, err
 	}
-	c.desks.of(name).heard(now)
+	d.heard(now)
 	return api.Reported{Seq: c.store.Seq(), Alarm: alarm}, nil
 }
 
@@ -53,9 +55,10 @@ func (c *Central) heedAll(tx *store.Tx, name string, in api.Report, now time.Tim
 		}
 	}
 	if len(in.Readings) > 0 {
-		if err := tx.Observe(name, plausible(in.Readings)); err != nil {
+		if err := tx.Observe(name, in.Readings); err != nil {
 			return err
 		}
+		tx.OnCommit(func() { c.desks.of(name).saw(in.Readings) })
 		marks.note(0)
 	}
 	c.announce(tx, marks)
@@ -63,8 +66,9 @@ func (c *Central) heedAll(tx *store.Tx, name string, in api.Report, now time.Tim
 }
 
 // plausible drops readings that carry no time of their own or no known word, and
-// keeps the newest of each node.
-func plausible(all []api.NodeReading) []api.NodeReading {
+// keeps the newest of each node, with its times by central's clock, which is ahead
+// of the agent's. None lies in the future.
+func plausible(all []api.NodeReading, ahead time.Duration, now time.Time) []api.NodeReading {
 	newest := make(map[string]api.NodeReading, len(all))
 	for _, r := range all {
 		if r.TriedAt.IsZero() {
@@ -76,6 +80,17 @@ func plausible(all []api.NodeReading) []api.NodeReading {
 		if r.Node != "" && r.Reach != "" && r.TriedAt.After(newest[r.Node].TriedAt) {
 			newest[r.Node] = r
 		}
+	}
+	for node, r := range newest {
+		by := ahead
+		if late := now.Sub(r.TriedAt); late < by {
+			by = late
+		}
+		r.TriedAt = r.TriedAt.Add(by)
+		if !r.ObservedAt.IsZero() {
+			r.ObservedAt = r.ObservedAt.Add(by)
+		}
+		newest[node] = r
 	}
 	return slices.Collect(maps.Values(newest))
 }
@@ -117,12 +132,20 @@ func (c *Central) heed(tx *store.Tx, name string, w api.OpReport, journal string
 	}
 	marks.note(o.Rev)
 	if !found {
-		if err := tx.AddAudit(entry(&o, auditAsked, o.AskedBy, o.AskedAt)); err != nil {
+		at := o.AskedAt
+		if at.IsZero() || at.After(now) {
+			at = now // a rack's clock must not write into the future
+		}
+		if err := tx.AddAudit(entry(&o, auditAsked, o.AskedBy, at)); err != nil {
 			return err
 		}
 	}
 	for _, what := range news {
-		if err := tx.AddAudit(entry(&o, what, "agent "+name, now)); err != nil {
+		e := entry(&o, what, "agent "+name, now)
+		if what == auditAccepted {
+			e.Why = string(w.Reason) // the operation's own is that of its end by now
+		}
+		if err := tx.AddAudit(e); err != nil {
 			return err
 		}
 	}

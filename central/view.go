@@ -172,7 +172,7 @@ func (c *Central) readNodes(r *http.Request, in api.ReadNodes) ([]api.Node, erro
 		}
 		if !asked {
 			for agent, names := range pending {
-				c.desks.of(agent).want(names, began.Add(min(in.Wait, maxWait)))
+				c.desks.of(agent).want(names, began, began.Add(min(in.Wait, maxWait)))
 			}
 		}
 		select {

@@ -19,6 +19,13 @@ type Hello struct {
 	Outstanding []string  `json:"outstanding"`
 	Seq         power.Seq `json:"seq"`
 	Gossip      string    `json:"gossip,omitempty"`
+	// SentAt is the agent's clock, so that central can tell its times. The client
+	// fills it in.
+	SentAt time.Time `json:"sent_at,omitzero"`
+	// Run names the client and Nth counts its hellos: one that arrives after a later
+	// one is void. The client fills them in.
+	Run string `json:"run,omitempty"`
+	Nth uint64 `json:"nth,omitempty"`
 }
 
 // Welcome is the answer.
@@ -92,6 +99,7 @@ type Report struct {
 	Ops       []OpReport    `json:"ops,omitempty"`
 	Readings  []NodeReading `json:"readings,omitempty"`
 	Seq       power.Seq     `json:"seq"`
+	SentAt    time.Time     `json:"sent_at,omitzero"` // as in Hello
 }
 
 // OpReport is the latest word on one operation. Its answer is the status 200 of

@@ -3,6 +3,7 @@ package api
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync/atomic"
 	"time"
 )
 
@@ -24,6 +26,8 @@ type Client struct {
 	target string // as the user wrote it, for errors
 	base   string
 	http   *http.Client
+	run    string        // names this client in hellos
+	hellos atomic.Uint64 // said so far
 }
 
 // NewClient makes a client for unix:///path/to.sock, http://host:port or
@@ -34,7 +38,7 @@ func NewClient(target string) (*Client, error) {
 		return nil, fmt.Errorf("cannot read address %q: want unix:///path or https://host:port", target)
 	}
 	transport := &http.Transport{MaxIdleConnsPerHost: 16, IdleConnTimeout: 90 * time.Second}
-	c := &Client{target: target, http: &http.Client{Transport: transport}}
+	c := &Client{target: target, http: &http.Client{Transport: transport}, run: rand.Text()}
 	switch {
 	case u.Scheme == "unix" && u.Path != "":
 		c.base = "http://unix"
@@ -195,6 +199,12 @@ func (c *Client) Info(ctx context.Context) (Info, error) {
 
 // Hello introduces an agent.
 func (c *Client) Hello(ctx context.Context, agent string, in Hello) (Welcome, error) {
+	if in.SentAt.IsZero() {
+		in.SentAt = time.Now()
+	}
+	if in.Run == "" {
+		in.Run, in.Nth = c.run, c.hellos.Add(1)
+	}
 	return call[Welcome](ctx, c, http.MethodPost, "/v1/agents/"+url.PathEscape(agent)+"/hello", in)
 }
 
@@ -205,5 +215,8 @@ func (c *Client) Poll(ctx context.Context, agent string, in Poll) (Assignment, e
 
 // Report tells central what happened; nil means that all of it is durable there.
 func (c *Client) Report(ctx context.Context, agent string, in Report) (Reported, error) {
+	if in.SentAt.IsZero() {
+		in.SentAt = time.Now()
+	}
 	return call[Reported](ctx, c, http.MethodPost, "/v1/agents/"+url.PathEscape(agent)+"/report", in)
 }

@@ -152,9 +152,9 @@ type Op struct {
 	Outcome      power.Outcome `json:"outcome"`
 	Detail       string        `json:"detail"`
 	Already      bool          `json:"already"`
-	SupersededBy string        `json:"superseded_by,omitempty"`
+	SupersededBy string        `json:"superseded_by"`
 	// Joined is the id of the operation whose outcome this request shares.
-	Joined   string `json:"joined,omitempty"`
+	Joined   string `json:"joined"`
 	Attempts int    `json:"attempts"`
 
 	Verdict   power.Verdict    `json:"verdict"`
@@ -181,7 +181,7 @@ type QueryOps struct {
 	// matches has a revision above AfterRev, or after Wait (at most 60 s).
 	AfterRev int64         `json:"after_rev,omitempty"`
 	Wait     time.Duration `json:"wait,omitempty"`
-	Limit    int           `json:"limit,omitempty"` // newest first kept; default 10,000
+	Limit    int           `json:"limit,omitempty"` // newest first kept; after AfterRev the first changed; default 10,000
 }
 
 // FoundOps is the answer, in the order of the sequences.

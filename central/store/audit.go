@@ -17,8 +17,8 @@ const (
 		UNION ALL SELECT (SELECT min(node) FROM audit WHERE node > seen.node) FROM seen WHERE seen.node IS NOT NULL)
 		SELECT node FROM seen WHERE node IS NOT NULL`
 	sqlOldestAudit = `SELECT id, at FROM audit ORDER BY id LIMIT $1`
-	sqlPruneAudit  = `DELETE FROM audit WHERE id <= $1`
-	sqlOldestOps   = `SELECT rev, stage, ended_at FROM ops WHERE rev > $1 ORDER BY rev LIMIT $2`
+	sqlPruneAudit  = `DELETE FROM audit WHERE id <= $1 AND at < $2`
+	sqlOldestOps   = `SELECT rev, stage, max(ended_at, asked_at) FROM ops WHERE rev > $1 ORDER BY rev LIMIT $2`
 	sqlPruneOp     = `DELETE FROM ops WHERE rev = $1`
 	sqlPruneTombs  = `DELETE FROM removed WHERE at < $1`
 )
@@ -94,18 +94,20 @@ func (t *Tx) Prune(cutoff time.Time, chunk int, from int64) (next int64, done bo
 	return next, done, nil
 }
 
+// pruneAudit spares younger entries between old ones: what was asked at a rack
+// stands there with the rack's own time.
 func (t *Tx) pruneAudit(cutoff time.Time, chunk int) (n int, err error) {
 	var last int64
 	err = t.each(func(r *sql.Rows) error {
 		var id, at int64
 		err := r.Scan(&id, &at)
-		if at < nanos(cutoff) && n >= 0 {
+		if at < nanos(cutoff) {
 			last, n = id, n+1
 		}
 		return err
 	}, sqlOldestAudit, chunk)
 	if err == nil && n > 0 {
-		_, err = t.exec(sqlPruneAudit, last)
+		_, err = t.exec(sqlPruneAudit, last, nanos(cutoff))
 	}
 	return n, err
 }

@@ -18,8 +18,8 @@ var (
 	ErrNewer = errors.New("the database is of a newer version")
 	// ErrForeign means that the file is no database of this program.
 	ErrForeign = errors.New("not a rackpower database")
-	// ErrDisk means that the disk is full or failing: what was asked is not
-	// durable and may be asked again.
+	// ErrDisk means that the disk is full or failing, or that somebody else holds
+	// the database: what was asked is not durable and may be asked again.
 	ErrDisk = errors.New("cannot write to the disk")
 	// ErrCorrupt means that a check found the database damaged.
 	ErrCorrupt = errors.New("the database is damaged")
@@ -32,7 +32,7 @@ func disk(err error) error {
 		return err
 	}
 	switch e.Code {
-	case sqlite3.ErrFull, sqlite3.ErrIoErr, sqlite3.ErrReadonly, sqlite3.ErrCantOpen:
+	case sqlite3.ErrFull, sqlite3.ErrIoErr, sqlite3.ErrReadonly, sqlite3.ErrCantOpen, sqlite3.ErrBusy:
 		return fmt.Errorf("%w: %w", ErrDisk, err)
 	case sqlite3.ErrCorrupt, sqlite3.ErrNotADB:
 		return fmt.Errorf("%w: %w", ErrCorrupt, err)

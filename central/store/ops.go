@@ -47,7 +47,7 @@ type Op struct {
 	// at the rack: deliveries go by it.
 	Cursor int64
 	// Delivered is set before the op leaves for its agent the first time. From
-	// then on only the agent's word ends it.
+	// then on only the agent's word ends it, or takes it back: that it did not arrive.
 	Delivered bool
 	JournalID string // where LSN counts
 	LSN       uint64 // of the record that the latest word stands on
@@ -216,7 +216,8 @@ func (t *Tx) Rev() (rev int64, err error) {
 }
 
 // FindOps returns the operations that match, in the order of their sequence;
-// where there are more than q.Limit, the newest. Wait is not looked at.
+// where there are more than q.Limit, the newest; after a revision the ones that
+// changed first, so that one can go on behind them. Wait is not looked at.
 func (t *Tx) FindOps(q api.QueryOps) ([]Op, error) {
 	var where []string
 	var args []any
@@ -237,9 +238,12 @@ func (t *Tx) FindOps(q api.QueryOps) ([]Op, error) {
 		and("asked_at >= $%d", nanos(q.Since))
 		and("seq >= $%d", int64(power.Seq(0).Next(q.Since))) // no request has a sequence below the time it was asked at
 	}
-	order := "seq"
-	if q.AfterRev > 0 || len(q.IDs) > 0 || len(q.Nodes) > 0 || q.Outstanding {
-		order = "+seq" // the index that finds them is another one
+	order := "seq DESC"
+	switch {
+	case q.AfterRev > 0:
+		order = "rev"
+	case len(q.IDs) > 0 || len(q.Nodes) > 0 || q.Outstanding:
+		order = "+seq DESC" // the index that finds them is another one
 	}
 	if q.Outstanding {
 		where = append(where, "stage < 4")
@@ -248,7 +252,7 @@ func (t *Tx) FindOps(q api.QueryOps) ([]Op, error) {
 		where = []string{"1"}
 	}
 	args = append(args, q.Limit)
-	found, err := t.ops(fmt.Sprintf("SELECT * FROM (SELECT %s FROM ops WHERE %s ORDER BY %s DESC LIMIT $%d) ORDER BY seq",
+	found, err := t.ops(fmt.Sprintf("SELECT * FROM (SELECT %s FROM ops WHERE %s ORDER BY %s LIMIT $%d) ORDER BY seq",
 		opColumns, strings.Join(where, " AND "), order, len(args)), args...)
 	return found, err
 }

@@ -579,7 +579,7 @@ func TestPruneGoesInChunks(t *testing.T) {
 		for i := range 100 {
 			o := opOf(fmt.Sprintf("%03d", i), "r1", "n")
 			at := now.Add(-time.Duration(100-i) * time.Hour)
-			o.Seq = tx.NextSeq(now)
+			o.Seq, o.AskedAt = tx.NextSeq(now), at
 			if i%10 != 0 { // every tenth is still outstanding
 				o.Phase, o.EndedAt, o.Outcome = api.PhaseEnded, &at, power.Succeeded
 			}
@@ -609,6 +609,34 @@ func TestPruneGoesInChunks(t *testing.T) {
 		}
 		if len(gone) != 1 || gone[0] != "late" || r1.Floor != 9 {
 			t.Errorf("tombstones %v, floor %d", gone, r1.Floor)
+		}
+		return err
+	})
+}
+
+// TestPruneGoesByWhatIsCertain has a rack whose clock is decades behind: what it
+// says of times takes nothing with it that is new.
+func TestPruneGoesByWhatIsCertain(t *testing.T) {
+	s := mustOpen(t, Config{Path: newPath(t)})
+	withAgent(t, s, "r1")
+	now, longAgo := time.Now(), time.Unix(1, 0)
+	mustWrite(t, s, func(tx *Tx) error {
+		o := opOf("ended", "r1", "n")
+		o.Seq, o.Phase, o.EndedAt, o.Outcome = tx.NextSeq(now), api.PhaseEnded, &longAgo, power.Succeeded
+		return errors.Join(tx.AddOp(o), tx.AddAudit(api.AuditEntry{At: now, What: "new"}),
+			tx.AddAudit(api.AuditEntry{At: longAgo, What: "old"}), tx.AddAudit(api.AuditEntry{At: now, What: "newer"}))
+	})
+	mustWrite(t, s, func(tx *Tx) error {
+		_, _, err := tx.Prune(now.Add(-time.Hour), 100, 0)
+		return err
+	})
+	mustView(t, s, func(tx *Tx) error {
+		audit, err := tx.Audit(nil, 10)
+		if len(audit) != 2 || audit[0].What != "new" || audit[1].What != "newer" {
+			t.Errorf("left of the audit trail: %+v", audit)
+		}
+		if _, found, _ := tx.Op("ended"); !found {
+			t.Error("an operation that was asked just now is gone")
 		}
 		return err
 	})
