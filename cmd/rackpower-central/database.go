@@ -15,7 +15,8 @@ func backupCommand() *cli.Command {
 	return &cli.Command{
 		Name: "backup", Usage: "copies the database, whether central runs or not", ArgsUsage: "FILE",
 		Description: "The copy shows one moment and is checked before it gets its name. It holds the passwords of the\n" +
-			"BMCs, and is readable by its owner only. An existing file is not overwritten." + exitHelp,
+			"BMCs, and is readable by its owner only. An existing file is not overwritten." +
+			examples("rackpower-central backup --data /var/lib/rackpower/central /backup/central-monday.db") + exitHelp,
 		Flags: []cli.Flag{dataFlag()},
 		Action: func(c *cli.Context) error {
 			sum, err := store.Backup(c.Context, central.DatabasePath(c.String("data")), c.Args().First())
@@ -32,7 +33,8 @@ func restoreCommand() *cli.Command {
 	return &cli.Command{
 		Name: "restore", Usage: "puts a backup in the place of the database", ArgsUsage: "FILE",
 		Description: "Central must not run. The database that was there is kept beside the restored one. Agents notice\n" +
-			"that the database is another, take their assignment anew and carry out nothing twice." + exitHelp,
+			"that the database is another, take their assignment anew and carry out nothing twice." +
+			examples("rackpower-central restore --data /var/lib/rackpower/central /backup/central-monday.db") + exitHelp,
 		Flags: []cli.Flag{dataFlag()},
 		Action: func(c *cli.Context) error {
 			if err := os.MkdirAll(c.String("data"), 0o700); err != nil {
@@ -54,7 +56,7 @@ func restoreCommand() *cli.Command {
 func checkCommand() *cli.Command {
 	return &cli.Command{
 		Name: "check", Usage: "reads the whole database and says whether it is sound",
-		Description: "Central may run meanwhile." + exitHelp,
+		Description: "Central may run meanwhile." + examples("rackpower-central check --data /var/lib/rackpower/central") + exitHelp,
 		Flags:       []cli.Flag{dataFlag()},
 		Action: func(c *cli.Context) error {
 			sum, err := store.Check(c.Context, central.DatabasePath(c.String("data")))
@@ -67,7 +69,7 @@ func checkCommand() *cli.Command {
 	}
 }
 
-func failed(err error) error { return settings.Exit(settings.ExitFailed, "%v", err) }
+func failed(err error) error { return settings.Exit(settings.ExitFailed, "%s", oneLine(err)) }
 
 func describe(s store.Summary) string {
 	return fmt.Sprintf("schema %d, generation %d, id %s; %d nodes, %d agents, %d operations (%d outstanding), %d audit entries",

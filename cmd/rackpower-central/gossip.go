@@ -7,6 +7,7 @@ import (
 
 	"rackpower/central"
 	"rackpower/central/api"
+	"rackpower/cmd/settings"
 	"rackpower/gossip"
 )
 
@@ -30,6 +31,9 @@ func gossipConfig(c *cli.Context, log *slog.Logger) *gossip.Config {
 func startGossip(c *central.Central, cfg *gossip.Config, log *slog.Logger) (stop func(), err error) {
 	if cfg == nil {
 		return func() {}, nil
+	}
+	if err := settings.CheckFree("gossip", cfg.Bind); err != nil {
+		return nil, err
 	}
 	cluster, err := gossip.New(*cfg)
 	if err != nil {

@@ -5,6 +5,7 @@ package main
 
 import (
 	"os"
+	"strings"
 
 	"github.com/urfave/cli/v2"
 
@@ -14,9 +15,16 @@ import (
 // version is set by the linker.
 var version = "unknown"
 
+// exitHelp ends the help of every command.
 const exitHelp = `
 
-Exit status: 0 done; 1 failed, or damage was found; 2 the command line makes no sense.`
+EXIT STATUS
+   0  done
+   1  failed, or damage was found
+   2  usage: the command line makes no sense, nothing was done`
+
+// examples makes the section of that name.
+func examples(lines ...string) string { return "\n\nEXAMPLES\n   " + strings.Join(lines, "\n   ") }
 
 func main() { os.Exit(settings.Run(newApp(), os.Args)) }
 

@@ -20,6 +20,7 @@ import (
 	"github.com/google/uuid"
 
 	"rackpower/central/api"
+	"rackpower/central/store"
 	"rackpower/cmd/settings"
 	"rackpower/power"
 )
@@ -165,14 +166,17 @@ func TestCommandLinesThatMakeNoSense(t *testing.T) {
 		says string
 	}{
 		"serve": {settings.ExitUsage, "data"},
-		"serve --data " + dir + " --listen 0.0.0.0:7620": {settings.ExitUsage, "TLS"},
-		"serve --data " + dir + " --gossip 0.0.0.0:0":    {settings.ExitUsage, "gossip"},
-		"serve --data " + dir + " --lissten 127.0.0.1:0": {settings.ExitUsage, "lissten"},
-		"serve --data " + dir + " --log-level loud":      {settings.ExitUsage, "loud"},
-		"backup --data " + dir:                           {settings.ExitUsage, "FILE"},
-		"backup --data " + dir + " " + dir + "/b":        {settings.ExitFailed, "no database"},
-		"check --data " + dir + "/nothing":               {settings.ExitFailed, "no database"},
-		"restore --data " + dir + " " + dir + "/nothing": {settings.ExitFailed, "no database"},
+		"serve --data " + dir + " --listen 0.0.0.0:7620":                 {settings.ExitUsage, "TLS"},
+		"serve --data " + dir + " --gossip 0.0.0.0:0":                    {settings.ExitUsage, "gossip"},
+		"serve --data " + dir + " --listen 127.0.0.1:99999":              {settings.ExitUsage, "--listen"},
+		"serve --data " + dir + " --join there":                          {settings.ExitUsage, "--join"},
+		"serve --data " + dir + " --socket /" + strings.Repeat("a", 120): {settings.ExitUsage, "--socket"},
+		"serve --data " + dir + " --lissten 127.0.0.1:0":                 {settings.ExitUsage, "lissten"},
+		"serve --data " + dir + " --log-level loud":                      {settings.ExitUsage, "loud"},
+		"backup --data " + dir:                                           {settings.ExitUsage, "FILE"},
+		"backup --data " + dir + " " + dir + "/b":                        {settings.ExitFailed, "no database"},
+		"check --data " + dir + "/nothing":                               {settings.ExitFailed, "no database"},
+		"restore --data " + dir + " " + dir + "/nothing":                 {settings.ExitFailed, "no database"},
 		"explode": {settings.ExitUsage, "explode"},
 	} {
 		_, errs, exit := command(strings.Fields(line)...)
@@ -268,4 +272,20 @@ func TestNothingTakenIsLostByAKill(t *testing.T) {
 		}
 	}
 	t.Logf("%d asked for, %d found", len(asked), len(found.Ops))
+}
+
+func TestHelpHasExamplesAndExitStatus(t *testing.T) {
+	for _, name := range []string{"serve", "backup", "restore", "check"} {
+		out, errs, exit := command(name, "--help")
+		if exit != 0 || errs != "" || !strings.Contains(out, "EXAMPLES") || !strings.Contains(out, "EXIT STATUS") {
+			t.Errorf("%s --help: %d\n%s%s", name, exit, out, errs)
+		}
+	}
+}
+
+func TestErrorsHaveOneLine(t *testing.T) {
+	said := explain(fmt.Errorf("%w: page 7\npage 8", store.ErrCorrupt)).Error()
+	if strings.Contains(said, "\n") || !strings.Contains(said, "page 8") {
+		t.Errorf("%q", said)
+	}
 }

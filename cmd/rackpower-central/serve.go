@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -21,7 +22,8 @@ import (
 func serveCommand() *cli.Command {
 	return &cli.Command{
 		Name: "serve", Usage: "runs central",
-		Description: "Serves people and agents on a unix socket and on a TCP address of loopback, until SIGTERM." + exitHelp,
+		Description: "Serves people and agents on a unix socket and on a TCP address of loopback, until SIGTERM." +
+			examples("rackpower-central serve --data /var/lib/rackpower/central", "rackpower-central serve --config /etc/rackpower/central.yaml") + exitHelp,
 		Flags: append([]cli.Flag{
 			dataFlag(),
 			&cli.StringFlag{Name: "listen", Value: "127.0.0.1:7620", Usage: "TCP `ADDRESS` on loopback"},
@@ -53,19 +55,38 @@ func serve(c *cli.Context) error {
 	if err := cfg.Validate(); err != nil {
 		return settings.Usage("%v", err)
 	}
+	gc := gossipConfig(c, log)
+	if err := checkAddresses(cfg, gc); err != nil {
+		return err
+	}
 	if err := os.MkdirAll(cfg.Data, 0o700); err != nil {
 		return settings.Exit(settings.ExitFailed, "cannot make data directory: %v", err)
 	}
 	if err := fromSystemd(&cfg); err != nil {
 		return err
 	}
-	gc := gossipConfig(c, log)
-	if gc != nil {
-		if err := gc.Validate(); err != nil {
-			return settings.Usage("%v", err)
+	return run(c.Context, cfg, gc)
+}
+
+// checkAddresses looks at what the flags name before anything is made.
+func checkAddresses(cfg central.Config, gc *gossip.Config) error {
+	if cfg.Listen != "" {
+		if err := settings.CheckAddress("listen", cfg.Listen); err != nil {
+			return err
 		}
 	}
-	return run(c.Context, cfg, gc)
+	if err := settings.CheckSocket(cfg.Socket); err != nil || gc == nil {
+		return err
+	}
+	for _, addr := range gc.Join {
+		if err := settings.CheckAddress("join", addr); err != nil {
+			return err
+		}
+	}
+	if err := gc.Validate(); err != nil {
+		return settings.Usage("%v", err)
+	}
+	return nil
 }
 
 // fromSystemd takes the sockets that systemd opened; the control socket is then
@@ -84,10 +105,28 @@ func fromSystemd(cfg *central.Config) error {
 	return nil
 }
 
+// lockWait is how long a start waits for the process before it to be gone: one that
+// was killed holds its lock for a moment longer.
+const lockWait = 3 * time.Second
+
+func open(ctx context.Context, cfg central.Config) (*central.Central, error) {
+	for until := time.Now().Add(lockWait); ; {
+		c, err := central.New(cfg)
+		if !errors.Is(err, store.ErrInUse) || time.Now().After(until) {
+			return c, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, err
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+}
+
 // run is the life of the daemon; gc nil: no gossip.
 func run(ctx context.Context, cfg central.Config, gc *gossip.Config) error {
 	log := cfg.Log
-	c, err := central.New(cfg)
+	c, err := open(ctx, cfg)
 	if err != nil {
 		for _, l := range cfg.Listeners {
 			l.Close()
@@ -96,7 +135,10 @@ func run(ctx context.Context, cfg central.Config, gc *gossip.Config) error {
 	}
 	stopGossip, err := startGossip(c, gc, log)
 	if err != nil {
-		return errors.Join(err, c.Close())
+		if late := c.Close(); late != nil {
+			return errors.Join(err, late)
+		}
+		return err
 	}
 	defer stopGossip()
 	notify := systemd.New(log)
@@ -120,10 +162,13 @@ func run(ctx context.Context, cfg central.Config, gc *gossip.Config) error {
 // explain turns the errors of a start into a line that says what to do.
 func explain(err error) error {
 	if errors.Is(err, store.ErrInUse) || errors.Is(err, store.ErrNewer) || errors.Is(err, store.ErrForeign) || errors.Is(err, store.ErrCorrupt) {
-		return settings.Exit(settings.ExitFailed, "cannot start: %v", err)
+		return settings.Exit(settings.ExitFailed, "cannot start: %s", oneLine(err))
 	}
 	return err
 }
+
+// oneLine is an error's text; what SQLite says of damage has several lines.
+func oneLine(err error) string { return strings.ReplaceAll(err.Error(), "\n", " ") }
 
 // pulse knows when the database last answered, for the watchdog.
 type pulse struct {

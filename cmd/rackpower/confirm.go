@@ -46,11 +46,12 @@ func typed(ctx context.Context, read func() (string, error)) (string, error) {
 }
 
 // losing lists the nodes that lose power when they are turned off: all that are not
-// known to be off.
+// known to be off and to stay so.
 func losing(nodes []api.Node) []string {
 	var names []string
 	for _, n := range nodes {
-		if n.State != power.Off {
+		comesOn := n.Op != nil && n.Op.Action.Final() == power.On
+		if n.State != power.Off || n.Stale || comesOn {
 			names = append(names, n.Name)
 		}
 	}
@@ -71,6 +72,7 @@ func (s *session) confirm(losing []string, yes bool) (bool, error) {
 	answer, err := typed(s.ctx, func() (string, error) {
 		line, err := bufio.NewReader(s.c.App.Reader).ReadString('\n')
 		if errors.Is(err, io.EOF) {
+			fmt.Fprintln(s.err) // what was typed did not end the line
 			err = nil
 		}
 		return line, err

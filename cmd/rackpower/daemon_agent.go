@@ -85,6 +85,12 @@ func runAgent(c *cli.Context) (err error) {
 	if err := plainName(cfg.Name); err != nil {
 		return settings.Usage("--name: %v", err)
 	}
+	if err := checkGossip(c); err != nil {
+		return err
+	}
+	if err := settings.CheckSocket(socketPath(c.String("socket"), cfg.Dir)); err != nil {
+		return err
+	}
 	if cfg.Central, err = d.central(c); err != nil {
 		return err
 	}
@@ -121,11 +127,13 @@ func (d *daemon) run(c *cli.Context, cfg agent.Config) error {
 	switch {
 	case errors.Is(err, journal.ErrOwner):
 		return settings.Exit(settings.ExitUsage, "the data directory belongs to another agent than %s: %v", cfg.Name, err)
+	case errors.Is(err, journal.ErrLocked):
+		return settings.Exit(settings.ExitFailed, "%v: is another rackpower agent running on it?", err)
 	case err != nil:
 		return err
 	}
 	d.later(a.Close)
-	if err := d.gossip(c, a, cfg.Name); err != nil {
+	if err := d.gossip(c, a); err != nil {
 		return err
 	}
 	if control == nil {

@@ -1,8 +1,7 @@
 package main
 
 import (
-	"errors"
-	"syscall"
+	"log/slog"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -16,25 +15,50 @@ import (
 // noGossip is the --gossip of an agent that keeps to itself.
 const noGossip = "off"
 
-// gossip joins the cluster and connects the agent with it.
-func (d *daemon) gossip(c *cli.Context, a *agent.Agent, name string) error {
-	bind := c.String("gossip")
+// gossipConfig reads the flags of gossip; nil: no gossip.
+func gossipConfig(c *cli.Context, logger *slog.Logger) *gossip.Config {
+	bind, name := c.String("gossip"), c.String("name")
 	if bind == noGossip {
 		return nil
 	}
-	cfg := gossip.Config{
+	return &gossip.Config{
 		Name: name, Role: gossip.RoleAgent, Rack: name, Version: version, Bind: bind, Advertise: c.String("advertise"),
-		Join: c.StringSlice("join"), Epoch: a.JournalEpoch(), Logger: d.logger,
+		Join: c.StringSlice("join"), Logger: logger,
+	}
+}
+
+// checkGossip looks at the flags of gossip before anything is written.
+func checkGossip(c *cli.Context) error {
+	cfg := gossipConfig(c, nil)
+	if cfg == nil {
+		return nil
+	}
+	for _, addr := range cfg.Join {
+		if err := settings.CheckAddress("join", addr); err != nil {
+			return err
+		}
 	}
 	if err := cfg.Validate(); err != nil {
 		return settings.Usage("%v", err)
 	}
-	cluster, err := gossip.New(cfg)
-	if errors.Is(err, syscall.EADDRINUSE) && !c.IsSet("gossip") {
-		d.logger.Warn("the usual gossip port is taken, using a free one", "address", bind)
-		cfg.Bind = "127.0.0.1:0"
-		cluster, err = gossip.New(cfg)
+	return nil
+}
+
+// gossip joins the cluster and connects the agent with it.
+func (d *daemon) gossip(c *cli.Context, a *agent.Agent) error {
+	cfg := gossipConfig(c, d.logger)
+	if cfg == nil {
+		return nil
 	}
+	cfg.Epoch = a.JournalEpoch()
+	if err := settings.CheckFree("gossip", cfg.Bind); err != nil {
+		if c.IsSet("gossip") {
+			return err
+		}
+		d.logger.Warn("the usual gossip port is taken, using a free one", "address", cfg.Bind)
+		cfg.Bind = "127.0.0.1:0"
+	}
+	cluster, err := gossip.New(*cfg)
 	if err != nil {
 		return err
 	}

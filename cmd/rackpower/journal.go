@@ -23,7 +23,7 @@ func journalCommand() *cli.Command {
 		"so it may belong to a running agent, be a copy, or stand on a read-only disk."
 	return &cli.Command{
 		Name: "journal", Category: "on a rack", Usage: "reads an agent's journal",
-		Description: about + exitHelp,
+		Description: about + examples("rackpower journal verify /var/lib/rackpower/agent") + exitHelp,
 		Subcommands: []*cli.Command{
 			{
 				Name: "dump", Usage: "prints the records", ArgsUsage: "DIR", Action: dumpJournal, Flags: outputFlags(),

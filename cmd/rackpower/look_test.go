@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"rackpower/central/api"
+	"rackpower/cmd/settings"
 	"rackpower/journal"
 	"rackpower/power"
 )
@@ -138,7 +139,7 @@ id-2  r1n02  off     5 min ago  bob  running  agent r1 is away
 	if err := json.Unmarshal([]byte(f.run("ops -o json").out), &rows); err != nil {
 		t.Fatal(err)
 	}
-	for _, field := range strings.Fields("id node action seq asked_by origin reason asked_at started_at ended_at outcome detail already attempts") {
+	for _, field := range strings.Fields("id node action seq asked_by origin reason asked_at started_at ended_at outcome detail already superseded_by joined attempts") {
 		if _, ok := rows[0][field]; !ok {
 			t.Errorf("no field %s", field)
 		}
@@ -164,6 +165,13 @@ func TestOpShowAndCancel(t *testing.T) {
 	f.know(running)
 	expect(t, "cancel", f.run("op cancel id-3 --reason oops"), 0, "r1n02 off ends at its next safe point (running)\n", "")
 	if len(f.cancels) != 2 {
+		t.Errorf("%v", f.cancels)
+	}
+	// One that is not known keeps no other from being cancelled, nor from being told of.
+	got = f.run("op cancel id-9 id-3")
+	expect(t, "cancel several", got, 1, "r1n02 off ends at its next safe point (running)\n", "no operation id-9\nrackpower op cancel: 1 of 2 operations not cancelled\n")
+	expect(t, "cancel none", f.run("op cancel id-8 id-9"), 2, "", "no operation id-8\nno operation id-9\n")
+	if len(f.cancels) != 3 {
 		t.Errorf("%v", f.cancels)
 	}
 }
@@ -260,7 +268,7 @@ func TestNodeImportReadsThreeForms(t *testing.T) {
 		}
 	}
 	f := newFake(t)
-	expect(t, "dry run", f.run("node import - --dry-run", "- {name: a, rack: r}"), 0, "would be 1 node added", "")
+	expect(t, "dry run", f.run("node import - --dry-run", "- {name: a, rack: r}"), 0, "1 node would be added, 0 changed", "")
 	if !f.added[0].DryRun {
 		t.Error("no dry run")
 	}
@@ -433,8 +441,8 @@ func TestJournalVerifyFindsDamage(t *testing.T) {
 	expect(t, "dump", f.run("journal dump "+dir), 1, "", "the journal is damaged\n")
 }
 
-// TestHelpTellsTheStatuses: every command explains its exit statuses and, where it
-// can be run, shows an example.
+// TestHelpTellsTheStatuses: every command explains its exit statuses and shows an
+// example.
 func TestHelpTellsTheStatuses(t *testing.T) {
 	f := newFake(t)
 	var titles []string
@@ -449,7 +457,7 @@ func TestHelpTellsTheStatuses(t *testing.T) {
 	}
 	for _, title := range titles {
 		got := f.runContext(t.Context(), append(strings.Fields(title), "--help"))
-		if got.exit != 0 || !strings.Contains(got.out, "EXIT STATUS") || !strings.Contains(got.out, "rackpower "+title) {
+		if got.exit != 0 || !strings.Contains(got.out, "EXIT STATUS") || !strings.Contains(got.out, "EXAMPLES") || !strings.Contains(got.out, "rackpower "+title) {
 			t.Errorf("%s --help: status %d\n%s%s", title, got.exit, got.out, got.errs)
 		}
 	}
@@ -477,5 +485,65 @@ func TestSettingsFileReachesTheCommands(t *testing.T) {
 			t.Fatal(err)
 		}
 		expect(t, text, f.runContext(t.Context(), []string{"status", "--config", file}), c.exit, c.out, c.errs)
+	}
+}
+
+func TestNodeImportTakesNothingTwice(t *testing.T) {
+	f := newFake(t)
+	for text, says := range map[string]string{
+		"name,rack,name\na,r,b\n":                         "name is given twice",
+		`[{"name":"a","name":"b","rack":"r"}]`:            "row 1: name is given twice",
+		"- {name: a, rack: r}\n---\n- {name: b, rack: r}": "line 2: a second YAML document",
+	} {
+		expect(t, text, f.run("node import -", text), 2, "", says)
+	}
+	if len(f.added) != 0 {
+		t.Error("doubtful nodes were sent")
+	}
+}
+
+func TestNodeImportWarnsOfPasswordsOnly(t *testing.T) {
+	f := newFake(t)
+	dir := t.TempDir()
+	for name, text := range map[string]string{"pw": "s3cret\n", "names": "- {name: a, rack: r, password_file: pw}\n", "secrets": "- {name: a, rack: r, password: s3cret}\n"} {
+		mode := os.FileMode(0o644)
+		if name == "pw" {
+			mode = 0o600
+		}
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), mode); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := f.run("node import " + dir + "/names -o name"); got != (ran{0, "a\n", ""}) {
+		t.Errorf("%+v", got)
+	}
+	expect(t, "secrets", f.run("node import "+dir+"/secrets"), 0, "added", "holds passwords and others can read it")
+}
+
+func TestNodesThatExistNameTheFlagThatChangesThem(t *testing.T) {
+	f := newFake(t)
+	f.problem = api.Problemf(api.CodeExists, "node 1 (a): exists already")
+	expect(t, "add", f.run("node add a --rack r"), 2, "", "exists already\n--update changes nodes that exist\n")
+}
+
+// endless is a stdin that nobody types into.
+type endless struct{ begun chan struct{} }
+
+func (e endless) Read([]byte) (int, error) {
+	close(e.begun)
+	select {}
+}
+
+func TestInterruptEndsReadingNodes(t *testing.T) {
+	f := newFake(t)
+	f.t.Setenv("RACKPOWER_CENTRAL", f.url)
+	ctx, cancel := context.WithCancel(t.Context())
+	stdin := endless{make(chan struct{})}
+	go func() { <-stdin.begun; cancel() }()
+	var out, errs strings.Builder
+	app := newApp()
+	app.Writer, app.ErrWriter, app.Reader = &out, &errs, stdin
+	if exit := settings.RunContext(ctx, app, strings.Fields("rackpower node import -")); exit != 1 || !strings.Contains(errs.String(), "interrupted") {
+		t.Errorf("%d %q", exit, errs.String())
 	}
 }

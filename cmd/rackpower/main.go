@@ -19,7 +19,8 @@ func newApp() *cli.App {
 	app := &cli.App{
 		Name: "rackpower", Version: version, Usage: "controls the power of bare-metal servers",
 		Description: "Power operations are asked of central, which hands them to the agent of the node's rack.\n" +
-			"Each is carried out once, verified by reading the power, and has one outcome." + nodesHelp + exitHelp,
+			"Each is carried out once, verified by reading the power, and has one outcome." + nodesHelp +
+			examples("rackpower status", "rackpower cycle r1n[01-04] --reason \"new kernel\"", "rackpower ops --outstanding") + exitHelp,
 	}
 	for _, a := range power.Actions {
 		app.Commands = append(app.Commands, powerCommand(a, atCentral))
@@ -37,7 +38,8 @@ func localCommand() *cli.Command {
 	local := &cli.Command{
 		Name: "local", Category: "on a rack", Usage: "asks this rack's agent directly, central or not",
 		Description: "For emergencies on the rack: the same rules, the same journal, the agent's own nodes only.\n" +
-			"Central learns of it when it is back." + exitHelp,
+			"Central learns of it when it is back." +
+			examples("rackpower local status", "rackpower local off r1n01 --socket /run/rackpower/agent.sock") + exitHelp,
 		Subcommands: []*cli.Command{statusCommand(atAgent), opsCommand(atAgent), opCommand(atAgent)},
 	}
 	for _, a := range power.Actions {
@@ -50,7 +52,8 @@ func localCommand() *cli.Command {
 func demoCommand() *cli.Command {
 	return &cli.Command{
 		Name: "demo", Category: "daemons and tools", Usage: "shows it all on this machine: simulated BMCs, agents, central",
-		Description: "Everything runs on loopback and ends with the demo; nothing outside is touched." + exitHelp,
+		Description: "Everything runs on loopback and ends with the demo; nothing outside is touched." +
+			examples("rackpower demo", "rackpower demo --racks 2 --nodes 4 --keep") + exitHelp,
 		Flags: []cli.Flag{
 			&cli.IntFlag{Name: "racks", Value: 3, Usage: "`NUMBER` of racks"},
 			&cli.IntFlag{Name: "nodes", Value: 8, Usage: "`NUMBER` of nodes in each rack"},

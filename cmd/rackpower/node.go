@@ -24,7 +24,8 @@ func nodeCommand() *cli.Command {
 	reason := func() cli.Flag { return &cli.StringFlag{Name: "reason", Usage: "`TEXT` for the audit trail"} }
 	return &cli.Command{
 		Name: "node", Category: "nodes", Usage: "adds, changes and removes nodes",
-		Description: "What central knows of nodes: where their BMCs are, and where they are in their life." + exitHelp,
+		Description: "What central knows of nodes: where their BMCs are, and where they are in their life." +
+			examples("rackpower node import racks.yaml", "rackpower node show r1n01") + exitHelp,
 		Subcommands: []*cli.Command{
 			{
 				Name: "add", Usage: "adds a node", ArgsUsage: "NAME", Action: atCentral.with((*session).nodeAdd),
@@ -100,11 +101,7 @@ func (s *session) nodeAdd() error {
 			return err
 		}
 	}
-	added, err := s.client.AddNodes(s.ctx, api.AddNodes{Nodes: []api.NodeSpec{spec}, Update: c.Bool("update"), AskedBy: askedBy()})
-	if err != nil {
-		return err
-	}
-	return s.showAdded(added, false)
+	return s.addNodes(api.AddNodes{Nodes: []api.NodeSpec{spec}, Update: c.Bool("update"), AskedBy: askedBy()})
 }
 
 // password reads a password from the first line of a file, of stdin, or from a
@@ -179,16 +176,33 @@ type added struct {
 	DryRun bool `json:"dry_run"`
 }
 
-func (s *session) showAdded(a api.AddedNodes, dry bool) error {
+func (s *session) showAdded(a api.AddedNodes, specs []api.NodeSpec, dry bool) error {
 	if s.people() {
 		would := ""
 		if dry {
 			would = "would be "
 		}
-		s.say("%s%s added, %d changed, %d unchanged", would, plural(a.Added, "node"), a.Changed, a.Unchanged)
+		s.say("%s %sadded, %d changed, %d unchanged", plural(a.Added, "node"), would, a.Changed, a.Unchanged)
 		return nil
 	}
-	return show(s.printer, listing[added]{rows: []added{{a, dry}}, name: func(added) string { return "" }})
+	var names []string
+	for _, n := range specs {
+		names = append(names, n.Name)
+	}
+	return show(s.printer, listing[added]{rows: []added{{a, dry}}, name: func(added) string { return noderange.Fold(names) }})
+}
+
+// addNodes has nodes added; when some exist it names the flag that changes them.
+func (s *session) addNodes(in api.AddNodes) error {
+	a, err := s.client.AddNodes(s.ctx, in)
+	switch {
+	case api.CodeOf(err) == api.CodeExists:
+		said := s.explain(err)
+		return settings.Exit(settings.CodeOf(said), "%v\n--update changes nodes that exist", said)
+	case err != nil:
+		return err
+	}
+	return s.showAdded(a, in.Nodes, in.DryRun)
 }
 
 func (s *session) nodeImport() error {
@@ -196,12 +210,7 @@ func (s *session) nodeImport() error {
 	if err != nil {
 		return err
 	}
-	in := api.AddNodes{Nodes: specs, Update: s.c.Bool("update"), DryRun: s.c.Bool("dry-run"), AskedBy: askedBy()}
-	a, err := s.client.AddNodes(s.ctx, in)
-	if err != nil {
-		return err
-	}
-	return s.showAdded(a, in.DryRun)
+	return s.addNodes(api.AddNodes{Nodes: specs, Update: s.c.Bool("update"), DryRun: s.c.Bool("dry-run"), AskedBy: askedBy()})
 }
 
 func exportNodes(c *cli.Context) error {

@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
@@ -34,13 +35,22 @@ type specRow struct {
 
 // readSpecs reads and checks a file of nodes. All rows are good or none is taken.
 func (s *session) readSpecs(path string) ([]api.NodeSpec, error) {
-	data, err := s.readInput(path)
+	in, close, err := s.openInput(path)
 	if err != nil {
 		return nil, settings.Exit(settings.ExitUsage, "cannot read the nodes: %v", err)
+	}
+	defer close()
+	data, err := s.readAll(in)
+	if err != nil {
+		return nil, err
 	}
 	rows, err := parseRows(path, data)
 	if err != nil {
 		return nil, settings.Exit(settings.ExitUsage, "%s: %v", path, err)
+	}
+	secret := func(r specRow) bool { return r.fields["password"] != "" }
+	if file, ok := in.(*os.File); ok && slices.ContainsFunc(rows, secret) {
+		s.warnReadable(file, "passwords")
 	}
 	specs, wrong := s.checkRows(rows, filepath.Dir(path))
 	switch {
@@ -57,20 +67,29 @@ func (s *session) readSpecs(path string) ([]api.NodeSpec, error) {
 	return specs, nil
 }
 
-func (s *session) readInput(path string) ([]byte, error) {
+// readAll reads nodes to their end, or until the command is interrupted: stdin may be
+// a person, or a pipe that nobody closes.
+func (s *session) readAll(in io.Reader) ([]byte, error) {
+	text, err := typed(s.ctx, func() (string, error) {
+		data, err := io.ReadAll(in)
+		return string(data), err
+	})
+	if err != nil && !s.interrupted(err) {
+		err = settings.Exit(settings.ExitUsage, "cannot read the nodes: %v", err)
+	}
+	return []byte(text), err
+}
+
+// openInput opens a file, or stdin.
+func (s *session) openInput(path string) (in io.Reader, close func(), err error) {
 	if path == "-" {
-		return io.ReadAll(s.c.App.Reader)
+		return s.c.App.Reader, func() {}, nil
 	}
 	f, err := os.Open(path)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	defer f.Close()
-	data, err := io.ReadAll(f)
-	if bytes.Contains(data, []byte("password")) {
-		s.warnReadable(f, "passwords")
-	}
-	return data, err
+	return f, func() { _ = f.Close() }, nil
 }
 
 // parseRows reads YAML, JSON or CSV, by the name of the file or by what is in it.
@@ -109,6 +128,9 @@ func csvRows(data []byte) ([]specRow, error) {
 		header[i] = strings.ToLower(strings.TrimSpace(header[i]))
 		if err := knownField(header[i]); err != nil {
 			return nil, fmt.Errorf("line 1 names the columns: %w", err)
+		}
+		if slices.Contains(header[:i], header[i]) {
+			return nil, fmt.Errorf("line 1 names the columns: %s is given twice", header[i])
 		}
 	}
 	var rows []specRow
@@ -152,6 +174,8 @@ func jsonRows(data []byte) ([]specRow, error) {
 			var object map[string]*string
 			if err := json.Unmarshal(one, &object); err != nil {
 				row.err = fmt.Errorf("want an object whose values are texts")
+			} else if key := twiceIn(one); key != "" {
+				row.err = fmt.Errorf("%s is given twice", key)
 			}
 			for key, text := range object {
 				if text != nil {
@@ -163,9 +187,38 @@ func jsonRows(data []byte) ([]specRow, error) {
 	}
 }
 
+// twiceIn names a key that stands twice in an object of texts, "" if none does.
+func twiceIn(object []byte) string {
+	dec := json.NewDecoder(bytes.NewReader(object))
+	seen := map[string]bool{}
+	_, _ = dec.Token() // the brace
+	for dec.More() {
+		key, err := dec.Token()
+		text, ok := key.(string)
+		if err != nil || !ok {
+			return ""
+		}
+		if seen[text] {
+			return text
+		}
+		seen[text] = true
+		if _, err := dec.Token(); err != nil {
+			return ""
+		}
+	}
+	return ""
+}
+
 func yamlRows(data []byte) ([]specRow, error) {
-	var doc yaml.Node
-	if err := yaml.Unmarshal(data, &doc); err != nil {
+	var doc, more yaml.Node
+	dec := yaml.NewDecoder(bytes.NewReader(data))
+	if err := dec.Decode(&doc); err != nil && !errors.Is(err, io.EOF) {
+		return nil, errors.New(strings.ReplaceAll(err.Error(), "\n", " "))
+	}
+	switch err := dec.Decode(&more); {
+	case err == nil:
+		return nil, fmt.Errorf("line %d: a second YAML document: put all nodes in one list", more.Line)
+	case !errors.Is(err, io.EOF):
 		return nil, errors.New(strings.ReplaceAll(err.Error(), "\n", " "))
 	}
 	if len(doc.Content) == 0 {

@@ -2,7 +2,9 @@ package main
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -47,7 +49,7 @@ func (s *session) ops() error {
 	if err != nil {
 		return err
 	}
-	if len(found.Ops) >= limit {
+	if len(found.Ops) >= limit && !s.quiet {
 		s.warn("the newest %d are shown; --limit shows more", limit)
 	}
 	if len(found.Ops) == 0 {
@@ -106,7 +108,7 @@ func opCommand(d door) *cli.Command {
 	name := d.command + " op"
 	return &cli.Command{
 		Name: "op", Category: "look", Usage: "shows or cancels one operation",
-		Description: "By the ids that the power commands and rackpower ops print." + exitHelp,
+		Description: "By the ids that the power commands and rackpower ops print." + examples(name+" show ID", name+" cancel ID") + exitHelp,
 		Subcommands: []*cli.Command{
 			{
 				Name: "show", Usage: "shows all that is known of operations", ArgsUsage: "ID...", Flags: d.flags(), Action: d.with((*session).opShow),
@@ -174,15 +176,44 @@ func positive(d time.Duration) string {
 	return d.String()
 }
 
+// opCancel cancels what it can: an operation that has ended by now does not keep the
+// others going.
 func (s *session) opCancel() error {
+	ids := s.c.Args().Slice()
 	var ops []api.Op
-	for _, id := range s.c.Args().Slice() {
+	var wrong []error
+	for _, id := range ids {
 		op, err := s.client.CancelOp(s.ctx, id, api.CancelOp{AskedBy: askedBy(), Reason: s.c.String("reason")})
 		if err != nil {
-			return err
+			wrong = append(wrong, s.explain(err))
+			var p *api.Problem
+			if !errors.As(err, &p) || lost(err) {
+				break // nobody is there to take the others
+			}
+			continue
 		}
 		ops = append(ops, op)
 	}
+	if len(ops) > 0 {
+		if err := s.showCancelled(ops); err != nil {
+			return err
+		}
+	}
+	if len(wrong) > 0 && len(ids) > 1 {
+		for _, err := range wrong {
+			s.warn("%v", err)
+		}
+		code := settings.CodeOf(slices.MinFunc(wrong, func(a, b error) int { return cmp.Compare(settings.CodeOf(a), settings.CodeOf(b)) }))
+		if code == settings.ExitUsage && len(ops) > 0 {
+			code = settings.ExitFailed // something was done
+		}
+		return settings.Exit(code, "%d of %s not cancelled", len(ids)-len(ops), plural(len(ids), "operation"))
+	}
+	return errors.Join(wrong...)
+}
+
+// showCancelled prints what was cancelled.
+func (s *session) showCancelled(ops []api.Op) error {
 	if !s.people() {
 		return show(s.printer, s.opListing(ops))
 	}

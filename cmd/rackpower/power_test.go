@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -277,7 +278,7 @@ func TestManyNodesLosePowerOnlyWhenConfirmed(t *testing.T) {
 	f.asked = nil
 	question := "21 nodes will lose power: r1n[01-21]. Continue? [y/N] "
 	for _, word := range []string{"", "n", "yeah"} {
-		expect(t, word, f.run("off all", word), 2, "", question+"rackpower off: not confirmed; nothing was done\n")
+		expect(t, word, f.run("off all", word), 2, "", question+"\nrackpower off: not confirmed; nothing was done\n")
 	}
 	if len(f.asked) != 0 {
 		t.Fatal("asked all the same")
@@ -290,6 +291,18 @@ func TestManyNodesLosePowerOnlyWhenConfirmed(t *testing.T) {
 	f = newFake(t, hall(21, power.Unknown)...)
 	answering(false)
 	expect(t, "unknown", f.run("off all"), 2, "", "21 nodes will lose power")
+	// So may what was off long ago, and what is being turned on will be.
+	f = newFake(t, hall(22, power.Off)...)
+	for i := range 21 {
+		if i%2 == 0 {
+			f.nodes[i].Stale = true
+		} else {
+			f.nodes[i].Op = &api.OpBrief{ID: "op", Action: power.ActCycle}
+		}
+	}
+	for _, args := range []string{"off all", "node set-status all READY"} {
+		expect(t, args, f.run(args), 2, "", "21 nodes will lose power: r1n[01-21]")
+	}
 }
 
 func TestDryRunSaysWhatWouldHappen(t *testing.T) {
@@ -373,4 +386,12 @@ func TestLocalAsksTheAgentInTheSameWay(t *testing.T) {
 	f.becomes = ends(1, power.Succeeded)
 	expect(t, "local on", f.run("local on all --central unix:///nonexistent/c.sock"), 2, "", "unknown flag --central")
 	expect(t, "local on", f.run("local on all"), 0, "r1n[01-02] on\n", "")
+}
+
+func TestSocketsThatOneMayNotUseSaySo(t *testing.T) {
+	old := access
+	t.Cleanup(func() { access = old })
+	access = func(string, uint32) error { return syscall.EACCES }
+	f := newFake(t)
+	expect(t, "not permitted", f.run("status --central unix:///nonexistent/c.sock"), 3, "", "you may not use that socket: its group (rackpower-admin) may")
 }

@@ -5,10 +5,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/user"
 	"slices"
 	"strings"
+	"syscall"
 
 	"github.com/urfave/cli/v2"
 
@@ -23,7 +25,6 @@ type door struct {
 	who     string // "central", "agent"
 	command string // what precedes the command's name: "rackpower", "rackpower local"
 	flag    string // that names the address
-	env     string
 	usage   string
 	initial string
 	hint    string // what to do when nobody answers
@@ -39,6 +40,21 @@ var (
 		hint: "is rackpower agent running there? name another socket with --socket or RACKPOWER_SOCKET",
 	}
 )
+
+// wayOut is what to do when nobody answered at a target.
+func (d door) wayOut(target string) string {
+	path := strings.TrimPrefix(target, "unix://")
+	if errors.Is(access(path, accessWrite), fs.ErrPermission) {
+		return "you may not use that socket: its group (rackpower-admin) may, and root"
+	}
+	return d.hint
+}
+
+// accessWrite asks access(2) for the right that connecting to a socket needs.
+const accessWrite = 2
+
+// access is access(2). Tests, which root may run, put themselves here.
+var access = syscall.Access
 
 // flags are those of the address and of the output.
 func (d door) flags(more ...cli.Flag) []cli.Flag {
@@ -96,7 +112,7 @@ func (s *session) explain(err error) error {
 	case err == nil:
 		return nil
 	case errors.Is(err, api.ErrUnreachable):
-		return settings.Exit(settings.ExitUnreachable, "%s at %v; %s", s.door.who, err, s.door.hint)
+		return settings.Exit(settings.ExitUnreachable, "%s at %v; %s", s.door.who, err, s.door.wayOut(s.c.String(s.door.flag)))
 	case s.interrupted(err):
 		return settings.Exit(settings.ExitFailed, "interrupted")
 	case !errors.As(err, &p):

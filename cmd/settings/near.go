@@ -6,11 +6,14 @@ import (
 )
 
 // Nearest returns the word of the list that is a typing mistake away, or that the
-// word is the beginning of; "" if none is.
+// word is the beginning of; "" if none is. Of equally near ones it is the first that
+// begins with the word, if one does.
 func Nearest(word string, list []string) string {
 	best, nearest := 1+len(word)/3, ""
 	for _, candidate := range list {
-		if d := distance(word, candidate); d <= best && d < len(candidate) {
+		d := distance(word, candidate)
+		closer := d <= best || d == best+1 && nearest != "" && !strings.HasPrefix(nearest, word) && strings.HasPrefix(candidate, word)
+		if closer && d < len(candidate) {
 			best, nearest = d-1, candidate
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -256,7 +257,7 @@ func TestRunContextEndsTheCommandsContext(t *testing.T) {
 
 func TestNearest(t *testing.T) {
 	words := []string{"central", "config", "count", "on", "off"}
-	for word, want := range map[string]string{"centrall": "central", "cnetral": "central", "conut": "count", "offf": "off", "conf": "config", "zebra": "", "": ""} {
+	for word, want := range map[string]string{"centrall": "central", "cnetral": "central", "conut": "count", "offf": "off", "conf": "config", "of": "off", "zebra": "", "": ""} {
 		if got := Nearest(word, words); got != want {
 			t.Errorf("%q: %q, want %q", word, got, want)
 		}
@@ -279,4 +280,30 @@ func FuzzTakeApart(f *testing.F) {
 			t.Fatalf("%q: %v", text, err)
 		}
 	})
+}
+
+func TestCheckAddress(t *testing.T) {
+	for addr, good := range map[string]bool{"127.0.0.1:0": true, "[::1]:7620": true, "central.example:65535": true, ":7620": true, "nope": false, "a:b": false, "a:65536": false, "a:-1": false, "": false} {
+		if err := CheckAddress("join", addr); (err == nil) != good || !good && (CodeOf(err) != ExitUsage || !strings.Contains(err.Error(), "--join")) {
+			t.Errorf("%q: %v", addr, err)
+		}
+	}
+	if CheckSocket("/"+strings.Repeat("a", maxSocket-1)) != nil || CodeOf(CheckSocket("/"+strings.Repeat("a", maxSocket))) != ExitUsage {
+		t.Error("the length of a socket's path")
+	}
+}
+
+func TestCheckFree(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := l.Addr().String()
+	if err := CheckFree("gossip", addr); CodeOf(err) != ExitFailed || !strings.Contains(err.Error(), addr) {
+		t.Errorf("%v", err)
+	}
+	l.Close()
+	if err := CheckFree("gossip", addr); err != nil {
+		t.Error(err)
+	}
 }

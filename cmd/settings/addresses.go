@@ -1,0 +1,46 @@
+package settings
+
+import (
+	"errors"
+	"net"
+	"strconv"
+	"syscall"
+)
+
+// maxSocket is how long a socket's path may be, in bytes: the kernel's 107, and room
+// for the name under which a socket is made before it gets its own.
+const maxSocket = 95
+
+// CheckAddress says what is wrong with the HOST:PORT of a flag. Names are not looked
+// up.
+func CheckAddress(flag, addr string) error {
+	_, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return Usage("%s: %q is not HOST:PORT", dashed(flag), addr)
+	}
+	if _, err := strconv.ParseUint(port, 10, 16); err != nil {
+		return Usage("%s: %q: the port is not a number from 0 to 65535", dashed(flag), addr)
+	}
+	return nil
+}
+
+// CheckFree says that another program has the HOST:PORT of a flag, for libraries
+// whose own errors hide that.
+func CheckFree(flag, addr string) error {
+	l, err := net.Listen("tcp", addr)
+	switch {
+	case err == nil:
+		_ = l.Close()
+	case errors.Is(err, syscall.EADDRINUSE):
+		return Exit(ExitFailed, "%s: another program has the address %s: name another", dashed(flag), addr)
+	}
+	return nil
+}
+
+// CheckSocket says whether a path is too long for a unix socket.
+func CheckSocket(path string) error {
+	if len(path) > maxSocket {
+		return Usage("the socket's path has %d bytes, %d are possible: name a shorter one with --socket", len(path), maxSocket)
+	}
+	return nil
+}
