@@ -89,8 +89,7 @@ func New(cfg Config) (*Agent, error) {
 
 func (a *Agent) open() (err error) {
 	alarm := func(al journal.Alarm) {
-		a.logger.Error("journal alarm", "alarm", fmt.Sprint(al))
-		a.link.setAlarm(fmt.Sprint(al))
+		a.link.setAlarm(al.Text) // the journal logs it
 		if al.Kind == journal.AlarmStopped {
 			a.stop(fmt.Errorf("%w: %s", errStopping, al.Text))
 		}

@@ -260,3 +260,21 @@ func TestEncryptedClusterIsClosedToOthers(t *testing.T) {
 		}
 	}
 }
+
+// TestANameThatCannotBeLookedUpIsNoReasonNotToStart: after an outage of a hall the
+// agents may be back before the names are.
+func TestANameThatCannotBeLookedUpIsNoReasonNotToStart(t *testing.T) {
+	c, err := New(Config{Name: "r1", Role: RoleAgent, Bind: "127.0.0.1:0", Join: []string{"nobody.invalid:7946"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.reachable("nobody.invalid:7946"); err == nil {
+		t.Error("a name that cannot be looked up counts as on this machine")
+	}
+	if err := c.Seed("192.0.2.1:7946"); err == nil {
+		t.Error("unencrypted gossip may leave the machine")
+	}
+	if err := c.Close(); err != nil {
+		t.Error(err)
+	}
+}

@@ -1,7 +1,6 @@
 package gossip
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -51,6 +50,10 @@ func (c *Cluster) try(addrs []string) error {
 	for _, addr := range addrs {
 		if c.ctx.Err() != nil {
 			return errors.New("cannot join: gossip has ended")
+		}
+		if err := c.reachable(addr); err != nil {
+			failed = err
+			continue
 		}
 		if _, err := c.serf.Join([]string{addr}, false); err != nil {
 			failed = err
@@ -108,27 +111,33 @@ func (c *Cluster) joinLoop() {
 	}
 }
 
-// joinable refuses addresses that unencrypted gossip must not reach.
+// errUnknownName is why a name could not be looked up: that may change.
+var errUnknownName = errors.New("its name is not known")
+
+// joinable refuses addresses that unencrypted gossip must not reach. A name that
+// cannot be looked up now is let through: the names may come back, and each try
+// looks again.
 func (c *Cluster) joinable(addr string) error {
+	err := c.reachable(addr)
+	if errors.Is(err, errUnknownName) {
+		c.cfg.Logger.Warn("cannot look up a member to join, trying again later", "address", addr)
+		return nil
+	}
+	return err
+}
+
+// reachable is joinable at this moment.
+func (c *Cluster) reachable(addr string) error {
 	host, _, err := net.SplitHostPort(addr)
 	if err != nil {
 		return fmt.Errorf("cannot join %q: want HOST:PORT", addr)
 	}
-	if len(c.cfg.Key) > 0 {
+	if len(c.cfg.Key) > 0 || host == "localhost" {
 		return nil
 	}
-	if host == "localhost" {
-		return nil
-	}
-	ip := net.ParseIP(host)
-	if ip == nil {
-		ctx, cancel := context.WithTimeout(context.Background(), lookupWithin)
-		defer cancel()
-		found, err := net.DefaultResolver.LookupIP(ctx, "ip", host)
-		if err != nil || len(found) == 0 {
-			return fmt.Errorf("cannot join %q: its name is not known", addr)
-		}
-		ip = found[0]
+	ip, err := resolve(host)
+	if err != nil {
+		return fmt.Errorf("cannot join %q: %w", addr, errUnknownName)
 	}
 	if !ip.IsLoopback() {
 		return fmt.Errorf("joining %s is refused: gossip would leave this machine unencrypted; give a gossip key", addr)
