@@ -232,12 +232,12 @@ func judge(t *testing.T, taken map[string]power.Action, ops []api.Op, farm *bmcs
 
 // TestAgentKilledAtRandom kills the agent with SIGKILL under a stream of requests.
 func TestAgentKilledAtRandom(t *testing.T) {
-	killAtRandom(t, "r1", rounds(25), func(s *site) { s.startAgent("r1") })
+	killAtRandom(t, "r1", rounds(20), func(s *site) { s.startAgent("r1") })
 }
 
 // TestCentralKilledAtRandom does the same to central.
 func TestCentralKilledAtRandom(t *testing.T) {
-	killAtRandom(t, "central", rounds(15), func(s *site) { s.startCentral() })
+	killAtRandom(t, "central", rounds(12), func(s *site) { s.startCentral() })
 }
 
 func killAtRandom(t *testing.T, victim string, kills int, start func(*site)) {
