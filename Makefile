@@ -33,7 +33,7 @@ deps:
 RACED := ./agent ./journal/... ./power ./power/bmcsim ./power/ipmi ./power/powertest ./systemd
 test: deps build
 	PATH="$$PATH:/usr/sbin:/sbin" $(GO) test -race -timeout 9m $(RACED)
-	PATH="$$PATH:/usr/sbin:/sbin" $(GO) test -timeout 9m ./central/... ./cmd/... ./gossip ./power/noderange
+	PATH="$$PATH:/usr/sbin:/sbin" RACKPOWER_TEST_BIN="$(CURDIR)/$(BIN)" $(GO) test -timeout 9m ./central/... ./cmd/... ./gossip ./power/noderange
 
 race: deps build
 	PATH="$$PATH:/usr/sbin:/sbin" $(GO) test -race -timeout 20m ./...
