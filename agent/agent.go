@@ -270,7 +270,7 @@ func (a *Agent) refuses(op power.Op) (api.OpReport, bool) {
 	case !ok:
 		return refusal(op, power.ReasonNoNode, fmt.Sprintf("node %s is not assigned to agent %s", op.Node, a.cfg.Name)), true
 	case op.Origin == power.FromLocal && n.Desired.Conflicts(op.Action):
-		return refusal(op, power.ReasonDesired, power.RefusedAgainstDesired(op.Action, n.Status, n.Desired.Want)), true
+		return refusal(op, power.ReasonDesired, power.RefusedAgainstDesired(op.Action, "status "+string(n.Status), n.Desired.Want)), true
 	}
 	return api.OpReport{}, false
 }

@@ -183,7 +183,7 @@ func judge(op power.Op, node store.Node, known bool, now time.Time) store.Op {
 	case node.BMC == "":
 		refuse(power.ReasonConfigless, fmt.Sprintf("no BMC is known for node %s", op.Node))
 	case desired.Conflicts(op.Action):
-		refuse(power.ReasonDesired, power.RefusedAgainstDesired(op.Action, node.Status, desired.Want))
+		refuse(power.ReasonDesired, power.RefusedAgainstDesired(op.Action, "status "+string(node.Status), desired.Want))
 	}
 	return o
 }

@@ -37,7 +37,7 @@ var owners = map[string][]string{
 	"github.com/hashicorp/memberlist": {"rackpower/gossip"},
 	"github.com/mattn/go-sqlite3":     {"rackpower/central/store"},
 	"github.com/bougou/go-ipmi":       {"rackpower/power/ipmi", "rackpower/power/bmcsim"},
-	"github.com/robfig/cron":          {"rackpower/agent"},
+	"github.com/robfig/cron":          {"rackpower/agent", "rackpower/central"},
 	"github.com/coreos/go-systemd":    {"rackpower/systemd"},
 	"github.com/urfave/cli":           {"rackpower/cmd/rackpower", "rackpower/cmd/rackpower-central", "rackpower/cmd/settings"},
 }

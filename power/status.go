@@ -137,6 +137,10 @@ func (d Desired) State() State {
 	}
 }
 
+func errWant(text string) error {
+	return fmt.Errorf("unknown want %q: want on, off or hands-off", text)
+}
+
 // Conflicts reports whether the monitor would undo a success of the action.
 func (d Desired) Conflicts(a Action) bool {
 	return d.Enforces() && a.Final() != Unknown && a.Final() != d.State()

@@ -2,7 +2,6 @@ package power
 
 import (
 	"fmt"
-	"strings"
 	"time"
 )
 
@@ -82,8 +81,8 @@ func Ago(d time.Duration) string {
 	}
 }
 
-// RefusedAgainstDesired words the refusal of a request that the monitor would undo.
-func RefusedAgainstDesired(a Action, status Status, want Want) string {
-	how := strings.TrimSpace("status " + string(status))
-	return fmt.Sprintf("%s is against the desired state: %s wants the node %s and the monitor would undo it; change the status first (rackpower node set-status NODE STATUS)", a, how, want)
+// RefusedAgainstDesired words the refusal of a request that the monitor would
+// undo, with the two ways out. from is what DesiredFrom says.
+func RefusedAgainstDesired(a Action, from string, want Want) string {
+	return fmt.Sprintf("%s is against the desired state: %s wants the node %s and the monitor would undo it; change the status first (rackpower node set-status NODE STATUS), or hold the node in the new state together with the request (--hold)", a, from, want)
 }

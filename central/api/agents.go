@@ -65,8 +65,12 @@ type Assignment struct {
 	Cancels   []Cancel   `json:"cancels,omitempty"`
 	OpsCursor int64      `json:"ops_cursor"`
 	// Reads names nodes that somebody waits for a fresh reading of.
-	Reads []string  `json:"reads,omitempty"`
-	Seq   power.Seq `json:"seq"`
+	Reads []string `json:"reads,omitempty"`
+	// Explain names nodes that somebody wants explained; the answer goes into a report.
+	Explain []string `json:"explain,omitempty"`
+	// Rack holds the settings of the whole rack; nil: as they were.
+	Rack *RackSettings `json:"rack,omitempty"`
+	Seq  power.Seq     `json:"seq"`
 }
 
 // AssignedNode is what an agent needs to know of a node. It holds the BMC's
@@ -78,8 +82,14 @@ type AssignedNode struct {
 	Domain   string        `json:"domain,omitempty"`
 	Status   power.Status  `json:"status,omitempty"`
 	Desired  power.Desired `json:"desired"`
-	// Confirmed says that the latest change of desire was confirmed by a person.
+	// Confirmed says that the latest change of status was confirmed by a person.
 	Confirmed bool `json:"confirmed,omitempty"`
+	// Hold is the newest hold or release that central knows of. The agent ends it by
+	// itself when its time is over.
+	Hold power.Hold `json:"hold,omitzero"`
+	// Retry grows whenever an administrator wants the node tried again although its
+	// BMC, or the node, is left alone.
+	Retry power.Seq `json:"retry,omitempty"`
 }
 
 // Cancel asks the agent to end an operation at its next safe point.
@@ -98,6 +108,11 @@ type Report struct {
 	LSN       uint64        `json:"lsn"`
 	Ops       []OpReport    `json:"ops,omitempty"`
 	Readings  []NodeReading `json:"readings,omitempty"`
+	// Holds are those set or released at the rack's own socket that central has not
+	// confirmed: it takes each that is newer than what it knows.
+	Holds     []NodeHold    `json:"holds,omitempty"`
+	Rack      *RackState    `json:"rack,omitempty"` // nil: as it was
+	Explained []Explanation `json:"explained,omitempty"`
 	Seq       power.Seq     `json:"seq"`
 	SentAt    time.Time     `json:"sent_at,omitzero"` // as in Hello
 }
@@ -123,6 +138,7 @@ type OpReport struct {
 type NodeReading struct {
 	Node string `json:"node"`
 	power.Reading
+	Monitor NodeMonitor `json:"monitor,omitzero"`
 }
 
 // Reported answers a report.

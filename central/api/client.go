@@ -192,6 +192,82 @@ func (c *Client) Audit(ctx context.Context, expr string, limit int) ([]AuditEntr
 	return call[[]AuditEntry](ctx, c, http.MethodGet, fmt.Sprintf("/v1/audit?select=%s&limit=%d", url.QueryEscape(expr), limit), nil)
 }
 
+// AuditAfter returns the entries of the audit trail behind an id, of the nodes that
+// the expression selects, oldest first; it waits for one for at most wait.
+func (c *Client) AuditAfter(ctx context.Context, expr string, after int64, wait time.Duration) ([]AuditEntry, error) {
+	return call[[]AuditEntry](ctx, c, http.MethodGet, fmt.Sprintf("/v1/audit?select=%s&after=%d&wait=%s", url.QueryEscape(expr), after, wait), nil)
+}
+
+// SetHold sets or releases holds, on all nodes or none.
+func (c *Client) SetHold(ctx context.Context, in SetHold) (Changed, error) {
+	return call[Changed](ctx, c, http.MethodPost, "/v1/nodes/hold", in)
+}
+
+// RetryNodes has nodes tried again that are left alone.
+func (c *Client) RetryNodes(ctx context.Context, in RetryNodes) (Changed, error) {
+	return call[Changed](ctx, c, http.MethodPost, "/v1/nodes/retry", in)
+}
+
+// Explain says why a node is as it is.
+func (c *Client) Explain(ctx context.Context, node string) (Explanation, error) {
+	return call[Explanation](ctx, c, http.MethodGet, "/v1/nodes/"+url.PathEscape(node)+"/explain", nil)
+}
+
+// Racks lists the racks with their settings and how their monitors stand.
+func (c *Client) Racks(ctx context.Context) ([]Rack, error) {
+	return call[[]Rack](ctx, c, http.MethodGet, "/v1/racks", nil)
+}
+
+// SetRack changes settings of a rack.
+func (c *Client) SetRack(ctx context.Context, rack string, in SetRack) (Rack, error) {
+	return call[Rack](ctx, c, http.MethodPost, "/v1/racks/"+url.PathEscape(rack), in)
+}
+
+// SetPause has a rack's monitor rest, or go on.
+func (c *Client) SetPause(ctx context.Context, rack string, in SetPause) (Rack, error) {
+	return call[Rack](ctx, c, http.MethodPost, "/v1/racks/"+url.PathEscape(rack)+"/pause", in)
+}
+
+// Brakes lists the brakes that hold.
+func (c *Client) Brakes(ctx context.Context) ([]RackBrake, error) {
+	return call[[]RackBrake](ctx, c, http.MethodGet, "/v1/brakes", nil)
+}
+
+// ReleaseBrake releases the brakes of racks and returns those that held.
+func (c *Client) ReleaseBrake(ctx context.Context, in ReleaseBrake) ([]RackBrake, error) {
+	return call[[]RackBrake](ctx, c, http.MethodPost, "/v1/brakes/release", in)
+}
+
+// Domains lists the power domains.
+func (c *Client) Domains(ctx context.Context) ([]Domain, error) {
+	return call[[]Domain](ctx, c, http.MethodGet, "/v1/domains", nil)
+}
+
+// SetDomain sets or removes the limits of a power domain.
+func (c *Client) SetDomain(ctx context.Context, in SetDomain) (Domain, error) {
+	return call[Domain](ctx, c, http.MethodPost, "/v1/domains", in)
+}
+
+// Schedules lists the schedules.
+func (c *Client) Schedules(ctx context.Context) ([]Schedule, error) {
+	return call[[]Schedule](ctx, c, http.MethodGet, "/v1/schedules", nil)
+}
+
+// PutSchedule adds a schedule, or replaces one.
+func (c *Client) PutSchedule(ctx context.Context, in PutSchedule) (Schedule, error) {
+	return call[Schedule](ctx, c, http.MethodPost, "/v1/schedules", in)
+}
+
+// RemoveSchedule removes a schedule.
+func (c *Client) RemoveSchedule(ctx context.Context, in RemoveSchedule) (Changed, error) {
+	return call[Changed](ctx, c, http.MethodPost, "/v1/schedules/remove", in)
+}
+
+// NextRuns lists the next runs of a schedule ("": of all), count of each.
+func (c *Client) NextRuns(ctx context.Context, name string, count int) ([]ScheduledRun, error) {
+	return call[[]ScheduledRun](ctx, c, http.MethodGet, fmt.Sprintf("/v1/schedules/next?name=%s&count=%d", url.QueryEscape(name), count), nil)
+}
+
 // Info describes the answering central.
 func (c *Client) Info(ctx context.Context) (Info, error) {
 	return call[Info](ctx, c, http.MethodGet, "/v1/info", nil)

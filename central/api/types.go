@@ -73,9 +73,12 @@ type Node struct {
 	Hold       *Hold        `json:"hold"`
 	// Drift is true when the state is not the wanted or expected one and nothing
 	// is outstanding that would mend it.
-	Drift bool     `json:"drift"`
-	Fault string   `json:"fault"`
-	Op    *OpBrief `json:"op"` // what is outstanding: the running one, else the first that waits
+	Drift bool `json:"drift"`
+	// Pending is true when the state differs and something is under way: an operation,
+	// or the monitor, which waits for what Waits says.
+	Pending bool     `json:"pending"`
+	Fault   string   `json:"fault"`
+	Op      *OpBrief `json:"op"` // what is outstanding: the running one, else the first that waits
 
 	Agent    string     `json:"agent,omitempty"`
 	BMC      string     `json:"bmc,omitempty"`
@@ -87,10 +90,24 @@ type Node struct {
 
 // Hold overrides the desired state of a status.
 type Hold struct {
-	Want    power.Want `json:"want"`
-	By      string     `json:"by"`
-	Reason  string     `json:"reason"`
-	Expires *time.Time `json:"expires,omitempty"`
+	Want     power.Want `json:"want"`
+	By       string     `json:"by"`
+	Reason   string     `json:"reason"`
+	Since    time.Time  `json:"since,omitzero"`
+	Expires  *time.Time `json:"expires,omitempty"`
+	Schedule string     `json:"schedule,omitempty"` // that set it
+}
+
+// ShowHold is a hold as people see it, nil when it does not hold at the time now.
+func ShowHold(h power.Hold, now time.Time) *Hold {
+	if !h.Active(now) {
+		return nil
+	}
+	out := &Hold{Want: h.Want, By: h.By, Reason: h.Reason, Since: h.Since, Schedule: h.Schedule}
+	if !h.Until.IsZero() {
+		out.Expires = &h.Until
+	}
+	return out
 }
 
 // OpBrief is an outstanding operation in a node's row.
@@ -118,6 +135,10 @@ type OpRequest struct {
 	Reason    string        `json:"reason,omitempty"`
 	AskedBy   string        `json:"asked_by,omitempty"`
 	Confirmed bool          `json:"confirmed,omitempty"`
+	// Hold sets a hold on the node in the final state of the action together with the
+	// request, for HoldFor (0: until released), so that the monitor keeps it there.
+	Hold    bool          `json:"hold,omitempty"`
+	HoldFor time.Duration `json:"hold_for,omitempty"`
 }
 
 // AskOps is the body of POST /v1/ops. Each request stands for itself: unknown
@@ -220,6 +241,7 @@ type Agent struct {
 	LSN         uint64     `json:"lsn"`
 	Alarm       string     `json:"alarm,omitempty"`
 	Address     string     `json:"address,omitempty"`
+	Rack        *RackState `json:"rack,omitempty"` // how its monitor stands
 }
 
 // Member is a member of the gossip cluster.

@@ -1,0 +1,295 @@
+package api
+
+import (
+	"time"
+
+	"rackpower/power"
+)
+
+// SetHold is the body of POST /v1/nodes/hold, at central and at an agent's own
+// socket. A hold overrides what the nodes' statuses say until it ends.
+type SetHold struct {
+	Names []string `json:"names"`
+	// Want is on, off or hands-off; empty: the hold is released.
+	Want power.Want `json:"want,omitempty"`
+	// For is how long the hold lasts; 0: until it is released.
+	For       time.Duration `json:"for,omitempty"`
+	Reason    string        `json:"reason,omitempty"`
+	AskedBy   string        `json:"asked_by,omitempty"`
+	Confirmed bool          `json:"confirmed,omitempty"` // as in SetStatus
+}
+
+// RetryNodes is the body of POST /v1/nodes/retry: the monitor forgets the faults of
+// the nodes, and their BMCs are logged in to again although they were left alone.
+type RetryNodes struct {
+	Names   []string `json:"names"`
+	AskedBy string   `json:"asked_by,omitempty"`
+	Reason  string   `json:"reason,omitempty"`
+}
+
+// Pause says that a rack's monitor rests: it reads, and corrects nothing. Requests
+// are carried out as ever.
+type Pause struct {
+	By     string    `json:"by"`
+	Reason string    `json:"reason,omitempty"`
+	Since  time.Time `json:"since"`
+	Until  time.Time `json:"until,omitzero"` // zero: until somebody resumes it
+}
+
+// Active reports whether the monitor rests at the time now.
+func (p *Pause) Active(now time.Time) bool {
+	return p != nil && (p.Until.IsZero() || now.Before(p.Until))
+}
+
+// DomainLimit bounds how fast the nodes of one power domain are turned on. It holds
+// for requests and for the monitor alike.
+type DomainLimit struct {
+	Name string `json:"name"`
+	// Rate is how many power-ons a second may start; 0: no bound.
+	Rate float64 `json:"rate"`
+	// Concurrent is how many nodes may be on their way to "on" at once; 0: no bound.
+	Concurrent int `json:"concurrent"`
+}
+
+// RackSettings is what central says about a rack as a whole. Its zero value leaves
+// the agent's own settings.
+type RackSettings struct {
+	// Monitor is the cron expression of the readings, or "off"; empty: the agent's own.
+	Monitor string `json:"monitor,omitempty"`
+	Pause   *Pause `json:"pause,omitempty"`
+	// BrakePercent and BrakeAbove are the bounds of the fleet brake: it holds when more
+	// than BrakePercent of the agent's nodes, and more than BrakeAbove nodes, are
+	// concerned at once. 0: 20 percent, 5 nodes.
+	BrakePercent int `json:"brake_percent,omitempty"`
+	BrakeAbove   int `json:"brake_above,omitempty"`
+	// Domains limits this agent's share of each power domain.
+	Domains []DomainLimit `json:"domains,omitempty"`
+	// ReleaseBrake names the brake (Brake.ID) that an administrator released.
+	ReleaseBrake string `json:"release_brake,omitempty"`
+	ReleasedBy   string `json:"released_by,omitempty"`
+}
+
+// Brake is a fleet brake that holds: the monitor of a rack corrects nothing until it
+// is released or all of its nodes are again as they are wanted.
+type Brake struct {
+	ID    string    `json:"id"`
+	Since time.Time `json:"since"`
+	// Kind is "cut" (too many would lose power) or "drift" (too many differ at once).
+	Kind string `json:"kind"`
+	// Nodes are those that wait; Of is how many nodes the agent has.
+	Nodes []string `json:"nodes"`
+	Of    int      `json:"of"`
+	Says  string   `json:"says"` // for people
+}
+
+// DomainState is how a power domain's queue stands at an agent.
+type DomainState struct {
+	DomainLimit
+	InFlight int `json:"in_flight"` // nodes on their way to "on"
+	Waiting  int `json:"waiting"`   // power-ons in the queue
+}
+
+// RackState is how an agent's monitor stands. It is state: the newest one counts.
+type RackState struct {
+	Monitor string        `json:"monitor"` // the schedule in force
+	Brake   *Brake        `json:"brake,omitempty"`
+	Pause   *Pause        `json:"pause,omitempty"`
+	Faults  int           `json:"faults"`   // nodes in fault
+	DeadBMC int           `json:"dead_bmc"` // BMCs left alone for now
+	Domains []DomainState `json:"domains,omitempty"`
+}
+
+// NodeMonitor is what the monitor makes of a node. It travels with the reading.
+type NodeMonitor struct {
+	// Fault says why the node is in fault, "" when it is not.
+	Fault      string    `json:"fault,omitempty"`
+	FaultSince time.Time `json:"fault_since,omitzero"`
+	// Failures counts corrections that failed in a row; Faults how often the node was
+	// in fault.
+	Failures int `json:"failures,omitempty"`
+	Faults   int `json:"faults,omitempty"`
+	// Matched is true once the node was seen in its desired state since that was last
+	// changed: what differs then is drift, what differs before is pending.
+	Matched bool `json:"matched,omitempty"`
+	// Waits is why nothing is done about a difference now, WaitsUntil when that is
+	// looked at again; empty: nothing differs, or an operation is outstanding.
+	Waits      power.Reason `json:"waits,omitempty"`
+	WaitsSays  string       `json:"waits_says,omitempty"`
+	WaitsUntil time.Time    `json:"waits_until,omitzero"`
+}
+
+// NodeHold is a hold that was set or released at a rack's own socket.
+type NodeHold struct {
+	Node string     `json:"node"`
+	Hold power.Hold `json:"hold"`
+}
+
+// Seen is a run of equal readings of a node.
+type Seen struct {
+	State power.State `json:"state"`
+	Reach power.Reach `json:"reach"`
+	First time.Time   `json:"first"`
+	Last  time.Time   `json:"last"`
+	Times int         `json:"times"`
+	Says  string      `json:"says,omitempty"` // the error, when it was none
+}
+
+// Decision is what the monitor decided about a node, with how often in a row.
+type Decision struct {
+	Action power.Action `json:"action,omitempty"` // empty: nothing was done
+	Reason power.Reason `json:"reason"`
+	Says   string       `json:"says"`
+	First  time.Time    `json:"first"`
+	Last   time.Time    `json:"last"`
+	Times  int          `json:"times"`
+}
+
+// BMCState is how the agent gets on with a node's BMC.
+type BMCState struct {
+	Address string `json:"address"`
+	// Failures counts attempts in a row that brought no answer, AuthFailures those that
+	// were refused for user or password.
+	Failures     int       `json:"failures"`
+	AuthFailures int       `json:"auth_failures"`
+	LeftAlone    string    `json:"left_alone,omitempty"` // why it is not in the rounds; empty: it is
+	NextProbe    time.Time `json:"next_probe,omitzero"`
+	LastError    string    `json:"last_error,omitempty"`
+}
+
+// Explanation is why a node is as it is: the answer of GET /v1/nodes/{name}/explain.
+// Central answers with what the node's agent says, and by itself, with Away set,
+// when the agent does not answer.
+type Explanation struct {
+	Node    string        `json:"node"`
+	Agent   string        `json:"agent"`
+	Away    string        `json:"away,omitempty"` // why the agent's part is missing
+	At      time.Time     `json:"at"`
+	Status  power.Status  `json:"status"`
+	Desired power.Desired `json:"desired"`
+	From    string        `json:"from"` // where the desired state comes from
+	Hold    *Hold         `json:"hold,omitempty"`
+	Reading power.Reading `json:"reading"`
+	Monitor NodeMonitor   `json:"monitor"`
+	Says    string        `json:"says"` // the sum of it, for people
+	Ops     []Op          `json:"ops"`  // outstanding, and the newest that ended
+	Seen    []Seen        `json:"seen"` // newest last
+	Decided []Decision    `json:"decided"`
+	BMC     *BMCState     `json:"bmc,omitempty"`
+	Domain  *DomainState  `json:"domain,omitempty"`
+	Rack    RackState     `json:"rack"`
+	Next    time.Time     `json:"next,omitzero"` // when the node is read next
+}
+
+// Rack is a rack's monitor as central knows it: the answer of GET /v1/racks.
+type Rack struct {
+	Name     string       `json:"name"`
+	Agent    string       `json:"agent"`       // its agent's name
+	AgentAge string       `json:"agent_state"` // "alive", "away since ..."
+	Nodes    int          `json:"nodes"`
+	Settings RackSettings `json:"settings"`
+	State    RackState    `json:"state"`
+}
+
+// SetRack is the body of POST /v1/racks/{name}. Fields that are nil stay.
+type SetRack struct {
+	Monitor      *string `json:"monitor,omitempty"` // "": the agent's own
+	BrakePercent *int    `json:"brake_percent,omitempty"`
+	BrakeAbove   *int    `json:"brake_above,omitempty"`
+	AskedBy      string  `json:"asked_by,omitempty"`
+	Reason       string  `json:"reason,omitempty"`
+}
+
+// SetPause is the body of POST /v1/racks/{name}/pause.
+type SetPause struct {
+	Resume  bool          `json:"resume,omitempty"`
+	For     time.Duration `json:"for,omitempty"` // 0: until resumed
+	Reason  string        `json:"reason,omitempty"`
+	AskedBy string        `json:"asked_by,omitempty"`
+}
+
+// RackBrake is a rack's brake: an item of the answer of GET /v1/brakes. Racks whose
+// brake does not hold are left out.
+type RackBrake struct {
+	Rack string `json:"rack"`
+	Brake
+	// Released is set once an administrator released it and the agent has not said yet
+	// that it lets go.
+	Released bool `json:"released,omitempty"`
+}
+
+// ReleaseBrake is the body of POST /v1/brakes/release. The answer is the list of
+// brakes that were released.
+type ReleaseBrake struct {
+	Racks   []string `json:"racks"` // empty at an agent's own socket
+	AskedBy string   `json:"asked_by,omitempty"`
+	Reason  string   `json:"reason,omitempty"`
+}
+
+// SetDomain is the body of POST /v1/domains: limits of a power domain, for all its
+// nodes together, whichever agents they are at.
+type SetDomain struct {
+	DomainLimit
+	Remove  bool   `json:"remove,omitempty"` // back to the default
+	AskedBy string `json:"asked_by,omitempty"`
+	Reason  string `json:"reason,omitempty"`
+}
+
+// Domain is a power domain: an item of the answer of GET /v1/domains.
+type Domain struct {
+	DomainState
+	Default bool `json:"default"` // no limits were set: these are the default
+	Nodes   int  `json:"nodes"`
+	Agents  int  `json:"agents"`
+}
+
+// Schedule sets a hold on nodes, again and again, at the times of a cron expression.
+type Schedule struct {
+	Name string `json:"name"`
+	// Cron has five fields, or is "@daily" and the like; CRON_TZ=ZONE may precede it.
+	// Without one the times are central's local ones.
+	Cron string `json:"cron"`
+	// Nodes is a NODES expression, evaluated each time.
+	Nodes string `json:"nodes"`
+	// Want is on, off or hands-off; empty: the schedule releases what it and other
+	// schedules hold.
+	Want power.Want `json:"want,omitempty"`
+	// For is how long each hold lasts; 0: until released.
+	For       time.Duration `json:"for,omitempty"`
+	Reason    string        `json:"reason,omitempty"`
+	By        string        `json:"by"`
+	Confirmed bool          `json:"confirmed,omitempty"` // as in SetStatus, for every run
+	CreatedAt time.Time     `json:"created_at"`
+	LastAt    time.Time     `json:"last_at,omitzero"` // the latest time that was carried out
+	LastSays  string        `json:"last_says,omitempty"`
+	NextAt    time.Time     `json:"next_at,omitzero"`
+}
+
+// PutSchedule is the body of POST /v1/schedules.
+type PutSchedule struct {
+	Schedule
+	Update  bool   `json:"update,omitempty"` // replace one of that name
+	DryRun  bool   `json:"dry_run,omitempty"`
+	AskedBy string `json:"asked_by,omitempty"`
+}
+
+// RemoveSchedule is the body of POST /v1/schedules/remove. Holds that it set stay
+// until they end.
+type RemoveSchedule struct {
+	Name    string `json:"name"`
+	AskedBy string `json:"asked_by,omitempty"`
+	Reason  string `json:"reason,omitempty"`
+}
+
+// ScheduledRun is a run to come: an item of the answer of
+// GET /v1/schedules/next?name=N&count=K.
+type ScheduledRun struct {
+	Schedule string     `json:"schedule"`
+	At       time.Time  `json:"at"`
+	Want     power.Want `json:"want"`
+	Until    time.Time  `json:"until,omitzero"`
+	// Nodes are those that the expression selects now; Loses those of them that are on
+	// now and would lose power, Held those that a person holds, which are left alone.
+	Nodes []string `json:"nodes"`
+	Loses []string `json:"loses"`
+	Held  []string `json:"held"`
+}
