@@ -19,6 +19,9 @@ import (
 // confirmAbove is how many nodes may lose power at once without a question.
 const confirmAbove = 20
 
+// asksFirst is what the help of a command that may take power says.
+var asksFirst = fmt.Sprintf("\nIf more than %d nodes would lose power it asks first; without a terminal it wants --yes.", confirmAbove)
+
 // asks reports whether there is somebody to ask. Tests put themselves here.
 var asks = func(c *cli.Context) bool {
 	in, ok := c.App.Reader.(interface{ Fd() uintptr })
@@ -61,10 +64,14 @@ func losing(nodes []api.Node) []string {
 // confirm makes sure that somebody has seen how many nodes lose power. It reports
 // whether somebody said yes, by flag or by word.
 func (s *session) confirm(losing []string, yes bool) (bool, error) {
-	if yes || len(losing) <= confirmAbove {
+	return s.confirmThat(fmt.Sprintf("%d nodes will lose power: %s", len(losing), noderange.Fold(losing)), len(losing), yes)
+}
+
+// confirmThat is confirm with a statement of what happens to the count of nodes.
+func (s *session) confirmThat(question string, count int, yes bool) (bool, error) {
+	if yes || count <= confirmAbove {
 		return yes, nil
 	}
-	question := fmt.Sprintf("%d nodes will lose power: %s", len(losing), noderange.Fold(losing))
 	if !asks(s.c) {
 		return false, settings.Exit(settings.ExitUsage, "%s; nothing was done: say --yes if that is meant", question)
 	}

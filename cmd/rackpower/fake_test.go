@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -44,6 +45,24 @@ type fake struct {
 	cancels []string
 	reads   []api.ReadNodes
 	queries []api.QueryOps
+
+	racks     []api.Rack
+	brakes    []api.RackBrake
+	domains   []api.Domain
+	schedules []api.Schedule
+	runs      []api.ScheduledRun
+	explained api.Explanation
+	trail     []api.AuditEntry
+	away      int // polls of the audit trail to answer with "stopping"
+
+	holds    []api.SetHold
+	retries  []api.RetryNodes
+	pauses   []api.SetPause
+	rackSets []api.SetRack
+	releases []api.ReleaseBrake
+	limits   []api.SetDomain
+	puts     []api.PutSchedule
+	unputs   []api.RemoveSchedule
 }
 
 func newFake(t *testing.T, nodes ...api.Node) *fake {
@@ -72,14 +91,85 @@ func newFake(t *testing.T, nodes ...api.Node) *fake {
 			{Node: "r1n01", State: power.On, Reach: power.ReachOK, AgeMS: 2_000, Owner: "r1", OwnerStatus: "alive"},
 		})
 	})
-	mux.HandleFunc("GET /v1/audit", func(w http.ResponseWriter, r *http.Request) {
-		at := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
-		reply(w, []api.AuditEntry{{ID: 7, At: at, Who: "bob", What: "asked", Node: r.URL.Query().Get("select"), Why: "limit " + r.URL.Query().Get("limit")}})
-	})
+	f.monitorPaths(mux)
 	srv := httptest.NewServer(mux)
 	t.Cleanup(srv.Close)
 	f.url = srv.URL
 	return f
+}
+
+// monitorPaths are the paths of holds, racks, brakes, domains, schedules and events.
+func (f *fake) monitorPaths(mux *http.ServeMux) {
+	seeing(f, mux, "GET /v1/racks", func(*http.Request) any { return f.racks })
+	seeing(f, mux, "GET /v1/brakes", func(*http.Request) any { return f.brakes })
+	seeing(f, mux, "GET /v1/domains", func(*http.Request) any { return f.domains })
+	seeing(f, mux, "GET /v1/schedules", func(*http.Request) any { return f.schedules })
+	seeing(f, mux, "GET /v1/schedules/next", func(r *http.Request) any {
+		name := r.URL.Query().Get("name")
+		return slices.DeleteFunc(slices.Clone(f.runs), func(run api.ScheduledRun) bool { return name != "" && run.Schedule != name })
+	})
+	seeing(f, mux, "GET /v1/nodes/{name}/explain", func(r *http.Request) any {
+		e := f.explained
+		e.Node = r.PathValue("name")
+		return e
+	})
+	mux.HandleFunc("GET /v1/audit", f.audit)
+	changed := func(names []string) any { return api.Changed{Changed: len(names)} }
+	taking(f, mux, "POST /v1/nodes/hold", &f.holds, func(in api.SetHold) any { return changed(in.Names) })
+	taking(f, mux, "POST /v1/nodes/retry", &f.retries, func(in api.RetryNodes) any { return changed(in.Names) })
+	taking(f, mux, "POST /v1/racks/{name}", &f.rackSets, func(in api.SetRack) any {
+		rack := f.racks[0]
+		if in.BrakePercent != nil {
+			rack.Settings.BrakePercent = *in.BrakePercent
+		}
+		return rack
+	})
+	taking(f, mux, "POST /v1/racks/{name}/pause", &f.pauses, func(api.SetPause) any { return f.racks[0] })
+	taking(f, mux, "POST /v1/brakes/release", &f.releases, func(api.ReleaseBrake) any { return f.brakes })
+	taking(f, mux, "POST /v1/domains", &f.limits, func(in api.SetDomain) any {
+		return api.Domain{DomainState: api.DomainState{DomainLimit: in.DomainLimit}}
+	})
+	taking(f, mux, "POST /v1/schedules", &f.puts, func(in api.PutSchedule) any {
+		in.NextAt = time.Now().Add(90 * time.Minute)
+		return in.Schedule
+	})
+	taking(f, mux, "POST /v1/schedules/remove", &f.unputs, func(api.RemoveSchedule) any { return api.Changed{Changed: 1} })
+}
+
+// seeing answers a path with what the fake has there.
+func seeing(f *fake, mux *http.ServeMux, pattern string, what func(*http.Request) any) {
+	mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		reply(w, what(r))
+	})
+}
+
+// audit answers with the newest entries, or, as a long poll, with those behind one.
+func (f *fake) audit(w http.ResponseWriter, r *http.Request) {
+	q := r.URL.Query()
+	if !q.Has("after") {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		if f.trail != nil {
+			limit, _ := strconv.Atoi(q.Get("limit"))
+			reply(w, f.trail[max(len(f.trail)-limit, 0):])
+			return
+		}
+		at := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+		reply(w, []api.AuditEntry{{ID: 7, At: at, Who: "bob", What: "asked", Node: q.Get("select"), Why: "limit " + q.Get("limit")}})
+		return
+	}
+	time.Sleep(20 * time.Millisecond)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.away > 0 {
+		f.away--
+		api.Problemf(api.CodeUnavailable, "central is stopping").Write(w)
+		return
+	}
+	after, _ := strconv.ParseInt(q.Get("after"), 10, 64)
+	reply(w, slices.DeleteFunc(slices.Clone(f.trail), func(e api.AuditEntry) bool { return e.ID <= after }))
 }
 
 func reply(w http.ResponseWriter, v any) { _ = json.NewEncoder(w).Encode(v) }

@@ -21,7 +21,7 @@ import (
 func agentsCommand() *cli.Command {
 	return &cli.Command{
 		Name: "agents", Category: "look", Usage: "lists the agents", Flags: atCentral.flags(),
-		Description: "With when central heard of each last, and what it has not taken yet." + examples("rackpower agents", "rackpower agents -o json") + exitHelp,
+		Description: "With when central heard of each last, what it has not taken yet, and what keeps its monitor from its work." + examples("rackpower agents", "rackpower agents -o json") + exitHelp,
 		Action: atCentral.with(func(s *session) error {
 			agents, err := s.client.Agents(s.ctx)
 			if err != nil {
@@ -38,10 +38,10 @@ func agentsCommand() *cli.Command {
 func (s *session) agentListing(agents []api.Agent) listing[api.Agent] {
 	return listing[api.Agent]{
 		rows: agents, name: func(a api.Agent) string { return a.Name },
-		head: []string{"AGENT", "STATE", "SEEN", "NODES", "OUTSTANDING", "TAKEN", "VERSION", "ADDRESS", "ALARM"},
+		head: []string{"AGENT", "STATE", "SEEN", "NODES", "OUTSTANDING", "TAKEN", "MONITOR", "VERSION", "ADDRESS", "ALARM"},
 		cells: func(a api.Agent) []string {
 			seen := cmp.Or(s.age(a.SeenAt), "never")
-			return []string{a.Name, a.State, seen, fmt.Sprint(a.Nodes), fmt.Sprint(a.Outstanding), fmt.Sprint(a.Taken), a.Version, a.Address, a.Alarm}
+			return []string{a.Name, a.State, seen, fmt.Sprint(a.Nodes), fmt.Sprint(a.Outstanding), fmt.Sprint(a.Taken), s.monitorCell(a.Rack), a.Version, a.Address, a.Alarm}
 		},
 		wideHead: []string{"REV", "HAS", "JOURNAL", "EPOCH", "LSN"},
 		wideCells: func(a api.Agent) []string {

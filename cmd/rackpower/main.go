@@ -27,8 +27,9 @@ func newApp() *cli.App {
 	}
 	app.Commands = append(app.Commands,
 		statusCommand(atCentral), opsCommand(atCentral), opCommand(atCentral), nodeCommand(),
-		agentsCommand(), membersCommand(), peersCommand(), auditCommand(), localCommand(),
-		journalCommand(), agentCommand(), simCommand(), demoCommand(),
+		explainCommand(atCentral), watchCommand(), agentsCommand(), membersCommand(), peersCommand(), auditCommand(), localCommand(),
+		holdCommand(atCentral), releaseCommand(atCentral), brakeCommand(atCentral), pauseCommand(), resumeCommand(),
+		rackCommand(), domainCommand(), scheduleCommand(), journalCommand(), agentCommand(), simCommand(), demoCommand(),
 	)
 	return app
 }
@@ -40,7 +41,10 @@ func localCommand() *cli.Command {
 		Description: "For emergencies on the rack: the same rules, the same journal, the agent's own nodes only.\n" +
 			"Central learns of it when it is back." +
 			examples("rackpower local status", "rackpower local off r1n01 --socket /run/rackpower/agent.sock") + exitHelp,
-		Subcommands: []*cli.Command{statusCommand(atAgent), opsCommand(atAgent), opCommand(atAgent)},
+		Subcommands: []*cli.Command{
+			statusCommand(atAgent), explainCommand(atAgent), opsCommand(atAgent), opCommand(atAgent),
+			holdCommand(atAgent), releaseCommand(atAgent), brakeCommand(atAgent), retryCommand(atAgent),
+		},
 	}
 	for _, a := range power.Actions {
 		local.Subcommands = append(local.Subcommands, powerCommand(a, atAgent))

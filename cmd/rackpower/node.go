@@ -21,7 +21,6 @@ import (
 func isTerminal(fd uintptr) bool { return term.IsTerminal(int(fd)) }
 
 func nodeCommand() *cli.Command {
-	reason := func() cli.Flag { return &cli.StringFlag{Name: "reason", Usage: "`TEXT` for the audit trail"} }
 	return &cli.Command{
 		Name: "node", Category: "nodes", Usage: "adds, changes and removes nodes",
 		Description: "What central knows of nodes: where their BMCs are, and where they are in their life." +
@@ -58,8 +57,9 @@ func nodeCommand() *cli.Command {
 			{
 				Name: "rm", Usage: "removes nodes", ArgsUsage: "NODES...", Action: atCentral.with((*session).nodeRemove),
 				Description: "Their power stays as it is. Nodes with an outstanding operation are refused." + nodesHelp + examples("rackpower node rm r1n[01-04]") + exitHelp,
-				Flags:       atCentral.flags(reason()),
+				Flags:       atCentral.flags(reasonFlag(false)),
 			},
+			retryCommand(atCentral),
 			{
 				Name: "show", Usage: "shows all that is known of nodes", ArgsUsage: "NODES...", Action: atCentral.with((*session).nodeShow),
 				Description: examples("rackpower node show r1n01")[2:] + exitHelp,
@@ -67,9 +67,9 @@ func nodeCommand() *cli.Command {
 			},
 			{
 				Name: "set-status", Usage: "gives nodes a life-cycle status, which says what their power should be", ArgsUsage: "NODES STATUS", Action: atCentral.with((*session).setStatus),
-				Description: fmt.Sprintf("If more than %d nodes would lose power it asks first; without a terminal it wants --yes.\n\nSTATUS\n%s", confirmAbove, statusHelp()) + nodesHelp +
+				Description: asksFirst[1:] + "\n\nSTATUS\n" + statusHelp() + nodesHelp +
 					examples("rackpower node set-status r1n[01-40] DEPLOYING --reason \"order 4711\"") + exitHelp,
-				Flags: atCentral.flags(reason(), &cli.BoolFlag{Name: "yes", Aliases: []string{"y"}, Usage: "do not ask, however many nodes lose power"}),
+				Flags: atCentral.flags(reasonFlag(false), yesFlag()),
 			},
 		},
 	}
@@ -266,6 +266,32 @@ func (s *session) showChangedNodes(c api.Changed, nodes []api.Node, what string)
 	return show(s.printer, listing[api.Changed]{rows: []api.Changed{c}, name: func(api.Changed) string { return noderange.Fold(namesOf(nodes)) }})
 }
 
+// retryCommand is part of rackpower node, and of rackpower local.
+func retryCommand(d door) *cli.Command {
+	name := "rackpower node retry"
+	if d == atAgent {
+		name = d.command + " retry"
+	}
+	return &cli.Command{
+		Name: "retry", Usage: "has nodes tried again that are left alone", ArgsUsage: "NODES...", Flags: d.flags(reasonFlag(false)),
+		Description: "The monitor forgets that its corrections failed, and BMCs that did not answer, or refused their password, are\n" +
+			"logged in to again at once." + nodesHelp + examples(name+" r1n07", name+" @rack1 --reason \"switch replaced\"") + exitHelp,
+		Action: d.with((*session).retry),
+	}
+}
+
+func (s *session) retry() error {
+	nodes, err := s.nodes(s.c.Args().Slice())
+	if err != nil {
+		return err
+	}
+	changed, err := s.client.RetryNodes(s.ctx, api.RetryNodes{Names: namesOf(nodes), AskedBy: askedBy(), Reason: s.c.String("reason")})
+	if err != nil {
+		return err
+	}
+	return s.showChangedNodes(changed, nodes, "tried again from now on")
+}
+
 func (s *session) nodeShow() error {
 	nodes, err := s.nodes(s.c.Args().Slice())
 	if err != nil {
@@ -278,14 +304,10 @@ func (s *session) nodeShow() error {
 		if i > 0 {
 			s.say("")
 		}
-		hold := ""
-		if n.Hold != nil {
-			hold = fmt.Sprintf("%s, by %s: %s", n.Hold.Want, n.Hold.By, n.Hold.Reason)
-		}
 		s.details(
 			"node", n.Name, "rack", n.Rack, "agent", strings.TrimSpace(n.Agent+" "+cmp.Or(n.AgentAge)), "bmc", n.BMC, "domain", n.Domain,
 			"state", stateCell(n), "observed at", stamp(n.ObservedAt), "reach", string(n.Reach), "tried at", stamp(n.TriedAt),
-			"status", string(n.Status), "desired", string(n.Desired), "hold", hold, "drift", driftCell(n), "operation", s.opCell(n),
+			"status", string(n.Status), "desired", string(n.Desired), "hold", s.held(n.Hold), "differs", s.differs(n), "fault", s.faultOf(n), "operation", s.opCell(n),
 		)
 	}
 	return nil

@@ -116,7 +116,7 @@ func opCommand(d door) *cli.Command {
 			},
 			{
 				Name: "cancel", Usage: "ends operations at their next safe point", ArgsUsage: "ID...", Action: d.with((*session).opCancel),
-				Flags: d.flags(&cli.StringFlag{Name: "reason", Usage: "`TEXT` for the audit trail"}),
+				Flags: d.flags(reasonFlag(false)),
 				Description: "A command that has left for a BMC is awaited; the operation ends before the next one. What has ended stays as it is." +
 					examples(name+" cancel ID", d.command+" ops @rack1 --outstanding -o name | xargs "+name+" cancel") + exitHelp,
 			},

@@ -28,6 +28,7 @@ type result struct {
 	Says      string       `json:"says,omitempty"`
 	Already   bool         `json:"already,omitempty"`
 	AgentNote string       `json:"agent_note,omitempty"`
+	Hold      power.Want   `json:"hold,omitempty"` // that was set with the request
 }
 
 func (f *following) result(row *followed) result {
@@ -36,8 +37,12 @@ func (f *following) result(row *followed) result {
 	if !row.met {
 		waited = f.s.now().Sub(f.began)
 	}
+	var hold power.Want
+	if f.order.holds(op) {
+		hold = power.Want(op.Action.Final())
+	}
 	return result{
-		Node: op.Node, ID: cmp.Or(op.Joined, op.ID), Verdict: op.Verdict, Outcome: op.Outcome, State: cmp.Or(op.State, power.Unknown), Detail: op.Detail,
+		Hold: hold, Node: op.Node, ID: cmp.Or(op.Joined, op.ID), Verdict: op.Verdict, Outcome: op.Outcome, State: cmp.Or(op.State, power.Unknown), Detail: op.Detail,
 		WaitedMS: max(waited, 0).Round(time.Millisecond).Milliseconds(), Request: op.ID, Phase: op.Phase, Why: op.Why, Says: op.Says,
 		Already: op.Already, AgentNote: op.AgentNote,
 	}
@@ -74,6 +79,9 @@ func (f *following) groups(each func(nodes []string, text string)) {
 	var order []string
 	for _, row := range f.rows {
 		text := f.order.words(row.op)
+		if f.order.holds(row.op) {
+			text += ", " + f.order.held
+		}
 		if groups[text] == nil {
 			order = append(order, text)
 		}
@@ -83,6 +91,9 @@ func (f *following) groups(each func(nodes []string, text string)) {
 		each(groups[text], text)
 	}
 }
+
+// holds reports whether a request set a hold: one that was refused did not.
+func (o order) holds(op api.Op) bool { return o.held != "" && op.Outcome != power.Refused }
 
 // words says in a few words how a request stands.
 func (o order) words(op api.Op) string {
@@ -126,6 +137,9 @@ func (f *following) tellDryRun() error {
 		var order []string
 		for _, row := range f.rows {
 			text := strings.TrimPrefix(cmp.Or(row.op.Says, row.op.Detail, string(row.op.Verdict)), "dry run: ")
+			if f.order.holds(row.op) {
+				text += "; " + f.order.held
+			}
 			if row.op.AgentNote != "" {
 				text += "; " + row.op.AgentNote
 			}

@@ -20,8 +20,9 @@ func statusCommand(d door) *cli.Command {
 	name := d.command + " status"
 	return &cli.Command{
 		Name: "status", Category: "look", Usage: "shows the power of nodes", ArgsUsage: "[NODES...]",
-		Description: "The state is what was last read, with its age; --fresh reads now. A node is in drift when its state is not\n" +
-			"the desired one and nothing is outstanding that would mend it, pending when something is." + nodesHelp +
+		Description: "The state is what was last read, with its age; --fresh reads now. A node whose state is not the desired one is\n" +
+			"pending while an operation or the monitor is about to mend it (with what that waits for), otherwise in drift.\n" +
+			"A node that the monitor could not mend is in fault. rackpower explain NODE says why." + nodesHelp +
 			examples(name+" @rack1", name+" @state:on -o name", name+" r1n[01-40] --fresh -o json", name+" --watch") + exitHelp,
 		Flags: d.flags(
 			&cli.BoolFlag{Name: "fresh", Usage: "have the nodes read now"},
@@ -57,6 +58,7 @@ func (s *session) showNodes(nodes []api.Node) error {
 	if len(nodes) == 0 {
 		s.say("no nodes are known yet (rackpower node add, rackpower node import)")
 	}
+	s.rackNotes(nodes)
 	return show(s.printer, s.nodeListing(nodes))
 }
 
@@ -111,7 +113,7 @@ func (s *session) nodeListing(nodes []api.Node) listing[api.Node] {
 		rows: nodes, name: func(n api.Node) string { return n.Name }, fold: true,
 		head: []string{"NODE", "STATE", "AGE", "REACH", "STATUS", "DESIRED", "DRIFT", "OPERATION"},
 		cells: func(n api.Node) []string {
-			return []string{n.Name, stateCell(n), cmp.Or(s.age(n.ObservedAt), "never"), reachCell(n), string(n.Status), desiredCell(n), driftCell(n), s.opCell(n)}
+			return []string{n.Name, stateCell(n), cmp.Or(s.age(n.ObservedAt), "never"), reachCell(n), string(n.Status), desiredCell(n), s.driftCell(n), s.opCell(n)}
 		},
 		wideHead: []string{"RACK", "AGENT", "DOMAIN", "BMC"},
 		wideCells: func(n api.Node) []string {
@@ -139,24 +141,50 @@ func reachCell(n api.Node) string {
 }
 
 func desiredCell(n api.Node) string {
-	if n.Hold != nil {
+	switch {
+	case n.Hold == nil:
+		return string(n.Desired)
+	case n.Hold.Schedule != "":
+		return fmt.Sprintf("%s (schedule %s)", n.Desired, n.Hold.Schedule)
+	default:
 		return fmt.Sprintf("%s (held by %s)", n.Desired, n.Hold.By)
 	}
-	return string(n.Desired)
 }
 
-// driftCell is the difference between what is desired and what was seen.
-func driftCell(n api.Node) string {
-	switch {
-	case n.Fault != "":
-		return "fault: " + n.Fault
-	case n.Drift:
-		return "drift"
-	case n.Op != nil && n.Op.Action.Final() != power.Unknown && n.Op.Action.Final() != n.State:
-		return "pending"
-	default:
-		return ""
+// driftCell is the difference between what is desired and what was seen, and why it
+// is not mended yet.
+func (s *session) driftCell(n api.Node) string {
+	if fault := s.faultOf(n); fault != "" {
+		return "fault: " + fault
 	}
+	return s.differs(n)
+}
+
+func (s *session) differs(n api.Node) string {
+	underWay := n.Op != nil && n.Op.Action.Final() != power.Unknown && n.Op.Action.Final() != n.State
+	word := ""
+	switch {
+	case n.Drift:
+		word = "drift"
+	case n.Pending || underWay:
+		word = "pending"
+	}
+	if word == "" || n.Waits == "" || n.Op != nil {
+		return word
+	}
+	word += ": " + string(n.Waits)
+	if left := n.WaitsUntil.Sub(s.now()); !n.WaitsUntil.IsZero() && left > 0 {
+		word += ", " + power.Ago(left.Round(time.Second))
+	}
+	return word
+}
+
+// faultOf is why a node is in fault and since when.
+func (s *session) faultOf(n api.Node) string {
+	if n.Fault == "" || n.FaultSince.IsZero() {
+		return n.Fault
+	}
+	return fmt.Sprintf("%s, %s", n.Fault, s.age(&n.FaultSince))
 }
 
 func (s *session) opCell(n api.Node) string {
@@ -214,7 +242,7 @@ func (s *session) showChanged(nodes []api.Node, shown map[string]string) error {
 		if n.Op != nil {
 			op = n.Op.ID + n.Op.Phase
 		}
-		now := fmt.Sprint(n.State, n.Reach, n.Stale, n.Status, n.Desired, n.Drift, n.Fault, op, n.AgentAge)
+		now := fmt.Sprint(n.State, n.Reach, n.Stale, n.Status, n.Desired, n.Drift, n.Pending, n.Waits, n.Fault, n.Hold != nil, op, n.AgentAge)
 		if shown[n.Name] != now {
 			shown[n.Name] = now
 			changed = append(changed, n)

@@ -38,9 +38,15 @@ func powerCommand(action power.Action, d door) *cli.Command {
 		&cli.DurationFlag{Name: "timeout", Usage: "wait at most this `LONG`; the operations go on", DefaultText: waitDefault(action)},
 		&cli.DurationFlag{Name: "deadline", Usage: "let operations expire that have not ended after this `LONG`", DefaultText: waitDefault(action)},
 		&cli.StringFlag{Name: "if-busy", Value: string(power.Supersede), Usage: "if something else is outstanding, `DO`: supersede, queue or refuse"},
-		&cli.StringFlag{Name: "reason", Usage: "`TEXT` for the audit trail"},
+		reasonFlag(false),
 		&cli.BoolFlag{Name: "dry-run", Usage: "say what would happen, do nothing"},
-		&cli.BoolFlag{Name: "yes", Aliases: []string{"y"}, Usage: "do not ask, however many nodes lose power"},
+		yesFlag(),
+	}
+	if action.Final() != power.Unknown {
+		flags = append(flags,
+			&cli.BoolFlag{Name: "hold", Usage: "hold the nodes " + string(action.Final()) + " from now on, whatever their status says"},
+			lastingFlag("hold-for", "until released"),
+		)
 	}
 	if action.Boots() {
 		flags = append(flags, &cli.StringFlag{Name: "boot", Usage: "boot from `DEVICE` once: pxe, disk, cdrom, bios"})
@@ -63,8 +69,11 @@ func powerCommand(action power.Action, d door) *cli.Command {
 func verbDescription(action power.Action) string {
 	text := "Each node gets one operation. What is outstanding on a node already is joined, followed or superseded,\n" +
 		"and the answer says so. --timeout bounds the waiting only: rackpower op show ID tells the rest."
+	if action.Final() != power.Unknown {
+		text += "\nWhat a node's status forbids is refused, because the monitor would undo it; --hold says that it is meant."
+	}
 	if action.CutsPower() {
-		text += fmt.Sprintf("\nIf more than %d nodes would lose power it asks first; without a terminal it wants --yes.", confirmAbove)
+		text += asksFirst
 	}
 	return text
 }
@@ -84,6 +93,7 @@ type order struct {
 	dryRun    bool
 	confirmed bool
 	request   api.OpRequest // what is the same for all nodes
+	held      string        // "held on until released"; empty: without a hold
 }
 
 // waitSlack lets an operation's own deadline be seen before the waiting ends.
@@ -102,6 +112,9 @@ func (s *session) order(action power.Action) (order, error) {
 	if action == power.ActSoftOff {
 		o.request.Grace = c.Duration("grace")
 	}
+	if err := s.orderHold(&o); err != nil {
+		return o, err
+	}
 	op := power.Op{ID: "-", Node: "-", Action: action, IfBusy: o.request.IfBusy, Boot: o.request.Boot, Grace: o.request.Grace, NoEscalate: o.request.NoEscalate}
 	if err := op.Validate(); err != nil {
 		return o, settings.Usage("%v", err)
@@ -115,6 +128,22 @@ func (s *session) order(action power.Action) (order, error) {
 		o.timeout = action.Deadline(o.request.Grace) + waitSlack
 	}
 	return o, nil
+}
+
+// orderHold adds what --hold and --hold-for say.
+func (s *session) orderHold(o *order) error {
+	var err error
+	o.request.Hold = s.c.Bool("hold")
+	if o.request.HoldFor, err = s.lasting("hold-for"); err != nil {
+		return err
+	}
+	if s.c.IsSet("hold-for") && !o.request.Hold {
+		return settings.Usage("--hold-for says how long a hold lasts: say --hold too")
+	}
+	if o.request.Hold {
+		o.held = fmt.Sprintf("held %s %s", o.action.Final(), s.untilOr(s.after(o.request.HoldFor), "released"))
+	}
+	return nil
 }
 
 // power carries out a power command from its selection to its last line.

@@ -217,6 +217,11 @@ func (l *line) complete() error {
 		}
 		if len(more) == 0 {
 			more = file[name]
+			for _, text := range more {
+				if wrong := check(f, text); wrong != "" {
+					return Usage("%s in the file of --config: %s", name, wrong)
+				}
+			}
 		}
 		for _, text := range more {
 			l.given = append(l.given, value{name: name, text: text})

@@ -80,14 +80,23 @@ func settingOf(app *cli.App, key string, node *yaml.Node) (list []string, wrong 
 		if n.Kind != yaml.ScalarNode || n.Tag == "!!null" {
 			return nil, fmt.Sprintf(": want %s", kindOf(flags[0]))
 		}
-		for _, f := range flags {
-			if wrong := check(f, n.Value); wrong != "" {
-				return nil, ": " + wrong
-			}
+		if wrong := checkAny(flags, n.Value); wrong != "" {
+			return nil, ": " + wrong
 		}
 		list = append(list, n.Value)
 	}
 	return list, ""
+}
+
+// checkAny says what is wrong with a value for all flags of one name. What suits one
+// of them may be meant for it; the command that takes the value checks its own.
+func checkAny(flags []cli.Flag, text string) (wrong string) {
+	for _, f := range flags {
+		if wrong = check(f, text); wrong == "" {
+			return ""
+		}
+	}
+	return wrong
 }
 
 // kindOf says in words what a flag takes.

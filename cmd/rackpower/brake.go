@@ -1,0 +1,184 @@
+package main
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"rackpower/central/api"
+	"rackpower/power"
+	"rackpower/power/noderange"
+)
+
+// brakeCommand lets people see and release the fleet brake. An agent has one, so
+// there no rack is named and no reason wanted.
+func brakeCommand(d door) *cli.Command {
+	name, operands, why := d.command+" brake", "[RACK...]", reasonFlag(true)
+	shown := []string{name + " show", name + " show r1 -o json"}
+	released := []string{name + " release r1 --reason \"30 nodes go back to the pool\" --yes"}
+	if d == atAgent {
+		operands, why, shown, released = "", reasonFlag(false), []string{name + " show"}, []string{name + " release --yes"}
+	}
+	return &cli.Command{
+		Name: "brake", Category: "monitor", Usage: "shows and releases the fleet brake, which keeps a mistake from darkening a rack",
+		Description: "When very many nodes would lose power at once, or differ at once from what is wanted, the monitor of their rack\n" +
+			"corrects nothing and waits for an administrator. Requests are carried out as ever." +
+			examples(shown[0], released[0]) + exitHelp,
+		Subcommands: []*cli.Command{
+			{
+				Name: "show", Usage: "shows the brakes that hold, and what they hold", ArgsUsage: operands, Flags: d.flags(), Action: d.with((*session).brakeShow),
+				Description: "The status is 0 whether one holds or not." + examples(shown...) + exitHelp,
+			},
+			{
+				Name: "release", Usage: "lets monitors do what their brakes hold", ArgsUsage: operands, Flags: d.flags(why, yesFlag()), Action: d.with((*session).brakeRelease),
+				Description: "Where that is not meant, undo the change that led to it instead: the brake lets go when nothing differs any more." +
+					asksFirst + examples(released...) + exitHelp,
+			},
+		},
+	}
+}
+
+// brakes lists those that hold, of the racks that are named.
+func (s *session) brakes() ([]api.RackBrake, error) {
+	all, err := s.client.Brakes(s.ctx)
+	named := s.c.Args().Slice()
+	if err != nil || len(named) == 0 {
+		return all, err
+	}
+	var racks []api.Rack
+	if racks, err = s.client.Racks(s.ctx); err != nil {
+		return nil, err
+	}
+	for _, name := range named {
+		if _, err := rackNamed(racks, name); err != nil {
+			return nil, err
+		}
+	}
+	return slices.DeleteFunc(all, func(b api.RackBrake) bool { return !slices.Contains(named, b.Rack) }), nil
+}
+
+func (s *session) brakeShow() error {
+	brakes, err := s.brakes()
+	if err != nil {
+		return err
+	}
+	if len(brakes) == 0 {
+		s.say("no brake holds")
+	}
+	return s.showBrakes(brakes)
+}
+
+func (s *session) showBrakes(brakes []api.RackBrake) error {
+	if !s.people() || s.quiet {
+		return show(s.printer, listing[api.RackBrake]{rows: brakes, name: func(b api.RackBrake) string { return b.Rack }})
+	}
+	for i, b := range brakes {
+		if i > 0 {
+			s.say("")
+		}
+		s.details("rack", b.Rack, "says", b.Says, "kind", brakeKinds[b.Kind], "since", s.since(b.Since),
+			"nodes", fmt.Sprintf("%s (%d of %d)", noderange.Fold(b.Nodes), len(b.Nodes), b.Of))
+		if b.Released {
+			s.details("released", "yes; the agent has not said yet that it lets go")
+		} else {
+			s.details("to let it", s.releaseBy(b.Rack))
+		}
+	}
+	return nil
+}
+
+// releaseBy is the command that releases a rack's brake.
+func (s *session) releaseBy(rack string) string { return releaseBrakeBy(s.door, rack) }
+
+func releaseBrakeBy(d door, rack string) string {
+	if d == atAgent {
+		return d.command + " brake release"
+	}
+	return fmt.Sprintf("%s brake release %s --reason TEXT", d.command, rack)
+}
+
+var brakeKinds = map[string]string{
+	"cut":   "cut: so many would lose power at once",
+	"drift": "drift: so many differ at once from what is wanted",
+}
+
+func (s *session) brakeRelease() error {
+	in := api.ReleaseBrake{AskedBy: askedBy(), Reason: strings.TrimSpace(s.c.String("reason"))}
+	var err error
+	if s.door == atCentral {
+		if in.Reason, err = s.reason(); err != nil {
+			return err
+		}
+	}
+	brakes, err := s.brakes()
+	if err != nil {
+		return err
+	}
+	if len(brakes) == 0 {
+		s.say("no brake holds: there is nothing to release")
+		return s.showBrakes(nil)
+	}
+	if err := s.confirmBrakes(brakes); err != nil {
+		return err
+	}
+	if s.door == atCentral {
+		for _, b := range brakes {
+			in.Racks = append(in.Racks, b.Rack)
+		}
+	}
+	released, err := s.client.ReleaseBrake(s.ctx, in)
+	if err != nil {
+		return err
+	}
+	return s.showReleased(released)
+}
+
+// confirmBrakes asks when what the brakes hold takes power from many.
+func (s *session) confirmBrakes(brakes []api.RackBrake) error {
+	nodes, err := s.client.Nodes(s.ctx, "all")
+	if err != nil {
+		return err
+	}
+	known := map[string]api.Node{}
+	for _, n := range nodes {
+		known[n.Name] = n
+	}
+	var lose []string
+	for _, b := range brakes {
+		lose = append(lose, brakeLoses(b, known)...)
+	}
+	_, err = s.confirm(lose, s.c.Bool("yes"))
+	return err
+}
+
+func (s *session) showReleased(brakes []api.RackBrake) error {
+	if !s.people() {
+		return s.showBrakes(brakes)
+	}
+	for _, b := range brakes {
+		s.say("rack %s: released; the monitor corrects %s", clean(b.Rack), cmp.Or(noderange.Fold(b.Nodes), "what differs"))
+	}
+	if len(brakes) == 0 {
+		s.say("no brake holds any more: there is nothing to release")
+	}
+	return nil
+}
+
+// brakeLoses are the nodes that lose power when a brake is released: of a cut all
+// that it holds, of a drift those that are wanted off.
+func brakeLoses(b api.RackBrake, known map[string]api.Node) []string {
+	var wantedOff []api.Node
+	for _, name := range b.Nodes {
+		n, ok := known[name]
+		if !ok {
+			n.Name = name
+		}
+		if b.Kind == "cut" || n.Desired == power.WantOff {
+			wantedOff = append(wantedOff, n)
+		}
+	}
+	return losing(wantedOff)
+}

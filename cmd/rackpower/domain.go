@@ -1,0 +1,150 @@
+package main
+
+import (
+	"fmt"
+	"math"
+
+	"github.com/urfave/cli/v2"
+
+	"rackpower/central/api"
+	"rackpower/cmd/settings"
+	"rackpower/power"
+)
+
+func domainCommand() *cli.Command {
+	return &cli.Command{
+		Name: "domain", Category: "monitor", Usage: "shows and sets how fast the nodes of a power domain are turned on",
+		Description: fmt.Sprintf("A power domain is what nodes hang on together: a feed, a PDU (rackpower node add --domain). So that its breakers\n"+
+			"hold, power-ons start %g a second and %d at once at most unless something else is set, whoever asks for them.", power.DefaultDomainRate, power.DefaultDomainConcurrent) +
+			examples("rackpower domain list", "rackpower domain set feedA --rate 5 --concurrent 20") + exitHelp,
+		Subcommands: []*cli.Command{
+			{
+				Name: "list", Usage: "lists the power domains with their queues", Action: atCentral.with((*session).domainList), Flags: atCentral.flags(),
+				Description: examples("rackpower domain list", "rackpower domain list -o json")[2:] + exitHelp,
+			},
+			{
+				Name: "set", Usage: "limits the power-ons of a domain", ArgsUsage: "NAME", Action: atCentral.with((*session).domainSet),
+				Description: "The limits are of the domain as a whole, whichever racks its nodes are in. What is not given stays." +
+					examples("rackpower domain set feedA --rate 5 --concurrent 20", "rackpower domain set feedA --rate 0.5") + exitHelp,
+				Flags: atCentral.flags(
+					&cli.Float64Flag{Name: "rate", Usage: "start at most this `NUMBER` of power-ons a second; 0 for no bound", DefaultText: "as it is"},
+					&cli.IntFlag{Name: "concurrent", Usage: "have at most this `NUMBER` of nodes on their way to on at once; 0 for no bound", DefaultText: "as it is"},
+					reasonFlag(false),
+				),
+			},
+			{
+				Name: "rm", Usage: "takes the limits of a domain back to the default", ArgsUsage: "NAME", Action: atCentral.with((*session).domainRemove),
+				Description: "The nodes stay in the domain." + examples("rackpower domain rm feedA") + exitHelp,
+				Flags:       atCentral.flags(reasonFlag(false)),
+			},
+		},
+	}
+}
+
+func (s *session) domainList() error {
+	domains, err := s.client.Domains(s.ctx)
+	if err != nil {
+		return err
+	}
+	if len(domains) == 0 {
+		s.say("no node is in a power domain (rackpower node add --domain)")
+	}
+	return show(s.printer, domainListing(domains))
+}
+
+func domainListing(domains []api.Domain) listing[api.Domain] {
+	return listing[api.Domain]{
+		rows: domains, name: func(d api.Domain) string { return d.Name },
+		head: []string{"DOMAIN", "RATE", "CONCURRENT", "NODES", "AGENTS", "ON THE WAY", "WAITING", "LIMITS"},
+		cells: func(d api.Domain) []string {
+			from := ""
+			if d.Default {
+				from = "default"
+			}
+			return []string{d.Name, bound("%g/s", d.Rate), bound("%g", float64(d.Concurrent)), fmt.Sprint(d.Nodes), fmt.Sprint(d.Agents), fmt.Sprint(d.InFlight), fmt.Sprint(d.Waiting), from}
+		},
+	}
+}
+
+func bound(format string, n float64) string {
+	if n <= 0 {
+		return "no bound"
+	}
+	return fmt.Sprintf(format, n)
+}
+
+func (s *session) domainSet() error {
+	rate, concurrent := s.c.Float64("rate"), s.c.Int("concurrent")
+	switch {
+	case !s.c.IsSet("rate") && !s.c.IsSet("concurrent"):
+		return settings.Usage("nothing to set: say --rate or --concurrent")
+	case !(rate >= 0) || math.IsInf(rate, 0):
+		return settings.Usage("--rate: %g is not a number of at least 0", rate)
+	case concurrent < 0:
+		return settings.Usage("--concurrent: %d is not at least 0", concurrent)
+	}
+	before, known, err := s.domain()
+	if err != nil {
+		return err
+	}
+	in := api.SetDomain{DomainLimit: before.DomainLimit, AskedBy: askedBy(), Reason: s.c.String("reason")}
+	if s.c.IsSet("rate") {
+		in.Rate = rate
+	}
+	if s.c.IsSet("concurrent") {
+		in.Concurrent = concurrent
+	}
+	after, err := s.client.SetDomain(s.ctx, in)
+	if err != nil {
+		return err
+	}
+	if !known && after.Nodes == 0 {
+		s.warn("no node is in a domain %s yet", clean(in.Name))
+	}
+	return s.showDomain(after)
+}
+
+// domain is the one that the operand names, with the limits it has; one that is not
+// known has the default.
+func (s *session) domain() (d api.Domain, known bool, err error) {
+	name := s.c.Args().First()
+	if name == "" {
+		return d, false, settings.Usage("NAME is empty")
+	}
+	domains, err := s.client.Domains(s.ctx)
+	if err != nil {
+		return d, false, err
+	}
+	for _, d := range domains {
+		if d.Name == name {
+			return d, true, nil
+		}
+	}
+	d.DomainLimit = api.DomainLimit{Name: name, Rate: power.DefaultDomainRate, Concurrent: power.DefaultDomainConcurrent}
+	return d, false, nil
+}
+
+func (s *session) domainRemove() error {
+	name := s.c.Args().First()
+	_, known, err := s.domain()
+	if err != nil {
+		return err
+	}
+	if !known {
+		return settings.Exit(settings.ExitUsage, "no such domain: %s", clean(name))
+	}
+	in := api.SetDomain{DomainLimit: api.DomainLimit{Name: name}, Remove: true, AskedBy: askedBy(), Reason: s.c.String("reason")}
+	after, err := s.client.SetDomain(s.ctx, in)
+	if err != nil {
+		return err
+	}
+	return s.showDomain(after)
+}
+
+func (s *session) showDomain(d api.Domain) error {
+	if !s.people() {
+		return show(s.printer, domainListing([]api.Domain{d}))
+	}
+	s.say("domain %s: %s", clean(d.Name), limits(d.DomainLimit))
+	return nil
+}

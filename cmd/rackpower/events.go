@@ -1,0 +1,190 @@
+package main
+
+import (
+	"cmp"
+	"fmt"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/urfave/cli/v2"
+
+	"rackpower/central/api"
+	"rackpower/cmd/settings"
+)
+
+func watchCommand() *cli.Command {
+	return &cli.Command{
+		Name: "watch", Category: "look", Usage: "shows events as they happen, until interrupted", ArgsUsage: "[NODES...]", Action: atCentral.with((*session).watchEvents),
+		Description: "Requests and how they end, statuses, holds, faults, drift, brakes: the audit trail as it grows, from now on; --since\n" +
+			"and --limit show some of what was before. When central is away it says so and goes on when central is back." + nodesHelp +
+			examples("rackpower watch", "rackpower watch @rack1 --since 1h", "rackpower watch -o jsonl") + exitHelp,
+		Flags: atCentral.flags(
+			&cli.DurationFlag{Name: "since", Usage: "begin with what happened within the last `LONG`"},
+			&cli.IntFlag{Name: "limit", Usage: "begin with at most this `NUMBER` of the newest events", DefaultText: "none, 1000 with --since"},
+		),
+	}
+}
+
+// How long a poll of the audit trail waits, and how long a central that is away is
+// left alone.
+const (
+	watchPoll  = 30 * time.Second
+	watchAgain = time.Second
+)
+
+// events follows the audit trail.
+type events struct {
+	s     *session
+	expr  string
+	after int64 // id of the newest entry that needs not be shown
+	away  bool
+	node  int // width of the column
+	what  int
+}
+
+func (s *session) watchEvents() error {
+	expr, err := selection(s.c.Args().Slice())
+	if err != nil {
+		return err
+	}
+	if limit := s.c.Int("limit"); limit < 0 {
+		return settings.Usage("--limit: %d is not at least 0", limit)
+	}
+	if expr != "" {
+		if _, err := s.nodes([]string{expr}); err != nil {
+			return err
+		}
+	}
+	if s.format == "json" {
+		s.format = "jsonl" // one array could never end
+	}
+	e := &events{s: s, expr: expr, node: 6, what: 9}
+	if err := e.begin(); err != nil {
+		return e.ended(err)
+	}
+	return e.ended(e.follow())
+}
+
+// ended makes of an interruption the end that it is meant to be.
+func (e *events) ended(err error) error {
+	if e.s.ctx.Err() != nil {
+		return nil
+	}
+	return err
+}
+
+// begin finds the newest entry, and shows those before that are wanted.
+func (e *events) begin() error {
+	newest, err := e.s.client.Audit(e.s.ctx, "", 1)
+	if err != nil {
+		return err
+	}
+	if len(newest) > 0 {
+		e.after = newest[len(newest)-1].ID
+	}
+	since, limit := e.s.c.Duration("since"), e.s.c.Int("limit")
+	if since == 0 && limit == 0 {
+		return nil
+	}
+	before, err := e.s.client.Audit(e.s.ctx, e.expr, cmp.Or(limit, 1000))
+	if err != nil {
+		return err
+	}
+	var wanted []api.AuditEntry
+	for _, entry := range before {
+		recent := since == 0 || e.s.now().Sub(entry.At) <= since
+		if recent && entry.ID <= e.after {
+			wanted = append(wanted, entry)
+		}
+	}
+	return e.show(wanted)
+}
+
+// follow shows what comes, until the context ends.
+func (e *events) follow() error {
+	for {
+		asked := time.Now()
+		entries, err := e.s.client.AuditAfter(e.s.ctx, e.expr, e.after, watchPoll)
+		switch {
+		case e.s.ctx.Err() != nil:
+			return nil
+		case lost(err):
+			e.lost(err)
+		case err != nil:
+			return err
+		default:
+			e.back()
+			if err := e.news(entries); err != nil {
+				return err
+			}
+		}
+		if lost(err) || len(entries) == 0 && time.Since(asked) < watchAgain {
+			err = pause(e.s.ctx, watchAgain)
+		} else {
+			err = pause(e.s.ctx, pollPause)
+		}
+		if err != nil {
+			return nil
+		}
+	}
+}
+
+func (e *events) lost(err error) {
+	if !e.away {
+		e.s.warn("%v; trying again", e.s.explain(err))
+	}
+	e.away = true
+}
+
+func (e *events) back() {
+	if e.away {
+		e.s.warn("%s is back", e.s.door.who)
+	}
+	e.away = false
+}
+
+// news shows entries that have not been shown.
+func (e *events) news(entries []api.AuditEntry) error {
+	var unseen []api.AuditEntry
+	for _, entry := range entries {
+		if entry.ID > e.after {
+			e.after = entry.ID
+			unseen = append(unseen, entry)
+		}
+	}
+	return e.show(unseen)
+}
+
+func (e *events) show(entries []api.AuditEntry) error {
+	if len(entries) == 0 {
+		return nil
+	}
+	if !e.s.people() || e.s.quiet {
+		return show(e.s.printer, auditListing(entries))
+	}
+	for _, entry := range entries {
+		if _, err := fmt.Fprintln(e.s.out, e.line(entry)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// line is an event for people: time, node, what, who, and what else is known.
+func (e *events) line(entry api.AuditEntry) string {
+	node, what := clean(cmp.Or(entry.Node, "-")), clean(entry.What)
+	e.node, e.what = max(e.node, utf8.RuneCountInString(node)), max(e.what, utf8.RuneCountInString(what))
+	rest := []string{entry.Outcome, entry.Why, entry.Detail}
+	if e.s.format == "wide" {
+		rest = append(rest, entry.Op)
+	}
+	var said []string
+	for _, text := range rest {
+		if text != "" {
+			said = append(said, clean(text))
+		}
+	}
+	what += strings.Repeat(" ", e.what-utf8.RuneCountInString(what))
+	return strings.TrimRight(fmt.Sprintf("%s  %-*s  %s  %-8s  %s", e.s.clock(entry.At), e.node, node, e.s.paint(what), clean(entry.Who), strings.Join(said, ": ")), " ")
+}

@@ -1,0 +1,348 @@
+package main
+
+import (
+	"cmp"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/urfave/cli/v2"
+	"golang.org/x/term"
+
+	"rackpower/central/api"
+	"rackpower/cmd/settings"
+	"rackpower/power"
+	"rackpower/power/noderange"
+)
+
+func explainCommand(d door) *cli.Command {
+	name := d.command + " explain"
+	return &cli.Command{
+		Name: "explain", Category: "look", Usage: "says why a node is as it is, and what to do where something is in the way", ArgsUsage: "NODE", Flags: d.flags(),
+		Description: "What is wanted of the node and who says so, what its monitor has seen, decided and waits for, how its BMC\n" +
+			"answers, and its operations. Times are local." +
+			examples(name+" r1n07", name+" r1n07 -o json") + exitHelp,
+		Action: d.with((*session).explainNode),
+	}
+}
+
+func (s *session) explainNode() error {
+	nodes, err := s.nodes(s.c.Args().Slice())
+	if err != nil {
+		return err
+	}
+	if len(nodes) > 1 {
+		return settings.Usage("explain takes one node, and this is %d: %s", len(nodes), noderange.Fold(namesOf(nodes)))
+	}
+	e, err := s.client.Explain(s.ctx, nodes[0].Name)
+	if err != nil {
+		return err
+	}
+	if !s.people() || s.quiet {
+		return show(s.printer, listing[api.Explanation]{rows: []api.Explanation{e}, name: func(e api.Explanation) string { return e.Node }})
+	}
+	_, err = fmt.Fprint(s.out, s.explanation(e, nodes[0]).text.String())
+	return err
+}
+
+// page is text as wide as its reader's terminal.
+type page struct {
+	printer
+	width int // 0: lines are not broken
+	text  strings.Builder
+}
+
+// column is how wide the names of a page's facts are.
+const column = 14
+
+func (p *page) fact(name, text string) {
+	if text != "" {
+		p.block(fmt.Sprintf("%-*s", column, name), clean(text))
+	}
+}
+
+// title begins a section.
+func (p *page) title(text string) { p.text.WriteString("\n" + text + "\n") }
+
+// block writes text behind its head; further lines are indented as far.
+func (p *page) block(head, text string) {
+	indent := utf8.RuneCountInString(head)
+	lines := wrap(text, p.width-indent)
+	for i, line := range lines {
+		if i == 0 {
+			line = head + p.paint(line)
+		} else {
+			line = strings.Repeat(" ", indent) + line
+		}
+		p.text.WriteString(strings.TrimRight(line, " ") + "\n")
+	}
+}
+
+// rows writes a table without a head; its last column may go on in further lines.
+func (p *page) rows(rows [][]string) {
+	var width []int
+	for _, row := range rows {
+		for i := range row {
+			row[i] = clean(row[i])
+			if len(width) <= i {
+				width = append(width, 0)
+			}
+			width[i] = max(width[i], utf8.RuneCountInString(row[i]))
+		}
+	}
+	for _, row := range rows {
+		head := "  "
+		for i, cell := range row[:len(row)-1] {
+			head += cell + strings.Repeat(" ", width[i]-utf8.RuneCountInString(cell)+2)
+		}
+		p.block(head, row[len(row)-1])
+	}
+}
+
+// wrap breaks text at blanks into lines of a width. Too narrow ones are not broken.
+func wrap(text string, width int) []string {
+	if width < 20 {
+		return []string{text}
+	}
+	var lines []string
+	line := ""
+	for _, word := range strings.Fields(text) {
+		switch {
+		case line == "":
+			line = word
+		case utf8.RuneCountInString(line)+1+utf8.RuneCountInString(word) > width:
+			lines, line = append(lines, line), word
+		default:
+			line += " " + word
+		}
+	}
+	return append(lines, line)
+}
+
+// widthOf is how wide a page may be: the terminal, and no wider than is pleasant to
+// read. What goes elsewhere is not broken.
+func (s *session) widthOf() int {
+	f, ok := s.out.(*os.File)
+	if !ok || !settings.IsTerminal(f) {
+		return 0
+	}
+	width, _, err := term.GetSize(int(f.Fd()))
+	if err != nil {
+		return 80
+	}
+	return min(width, 120)
+}
+
+// explanation is the page about a node; n is its row in status.
+func (s *session) explanation(e api.Explanation, n api.Node) *page {
+	p := &page{printer: s.printer, width: s.widthOf()}
+	p.block("", clean(cmp.Or(e.Says, fmt.Sprintf("%s is %s and should be %s.", e.Node, e.Reading.State, e.Desired.Want))))
+	p.text.WriteString("\n")
+	p.facts(e, n)
+	p.section("operations", p.opRows(e.Ops))
+	p.section("readings, the newest first", p.seenRows(e.Seen))
+	p.section("decisions of the monitor, the newest first", p.decidedRows(e.Decided))
+	if hints := s.hints(e, n); len(hints) > 0 {
+		p.title("what to do")
+		for _, hint := range hints {
+			p.block("  - ", clean(hint))
+		}
+	}
+	return p
+}
+
+func (p *page) section(title string, rows [][]string) {
+	if len(rows) > 0 {
+		p.title(title)
+		p.rows(rows)
+	}
+}
+
+// facts is the middle of the page: how things stand.
+func (p *page) facts(e api.Explanation, n api.Node) {
+	p.fact("node", nodeWords(e, n))
+	p.fact("not known", e.Away)
+	p.fact("power", p.readingWords(e))
+	p.fact("desired", desiredWords(e))
+	p.fact("hold", p.held(e.Hold))
+	p.fact("monitor", p.waitsWords(e.Monitor))
+	p.fact("fault", p.faultWords(e.Monitor))
+	p.fact("brake", p.brakeWords(e.Rack.Brake))
+	p.fact("pause", p.pauseWords(e.Rack.Pause))
+	if e.Domain != nil {
+		p.fact("power domain", domainState(*e.Domain))
+	}
+	p.fact("BMC", p.bmcWords(e, n))
+	if e.BMC != nil {
+		p.fact("", e.BMC.LastError)
+	}
+	next := e.Rack.Monitor
+	if !e.Next.IsZero() {
+		next = p.until(e.Next) + note(next)
+	}
+	p.fact("next reading", next)
+}
+
+// note is text in brackets, if there is any.
+func note(text string) string {
+	if text == "" {
+		return ""
+	}
+	return " (" + text + ")"
+}
+
+func nodeWords(e api.Explanation, n api.Node) string {
+	agent := "agent " + cmp.Or(e.Agent, n.Agent, "none")
+	if n.AgentAge != "" {
+		agent += " " + n.AgentAge
+	}
+	words := []string{e.Node, agent}
+	if n.Rack != "" && n.Rack != e.Agent {
+		words = []string{e.Node, "rack " + n.Rack, agent}
+	}
+	return strings.Join(append(words, "status "+cmp.Or(string(e.Status), "none")), ", ")
+}
+
+// readingWords is the power with its age, and the reach where that is not ok.
+func (p *page) readingWords(e api.Explanation) string {
+	r := e.Reading
+	text := string(cmp.Or(r.State, power.Unknown))
+	if !r.ObservedAt.IsZero() {
+		text += ", read " + p.since(r.ObservedAt)
+	}
+	if r.Reach == power.ReachOK || r.Reach == "" {
+		return text
+	}
+	text += "; now " + string(r.Reach)
+	if !r.TriedAt.IsZero() {
+		text += ", tried " + p.since(r.TriedAt)
+	}
+	return text
+}
+
+// desiredWords is the desired state with its conditions and where it comes from.
+func desiredWords(e api.Explanation) string {
+	text := string(e.Desired.Want)
+	switch {
+	case e.Desired.Want == power.HandsOff && e.Desired.Expected != "":
+		text += fmt.Sprintf(", expected %s", e.Desired.Expected)
+	case e.Desired.Debounced:
+		text += " (after two equal readings)"
+	}
+	if e.Desired.NoCut {
+		text += ", power is never taken away"
+	}
+	if e.From != "" {
+		text += ", from " + e.From
+	}
+	return text
+}
+
+func (p *page) waitsWords(m api.NodeMonitor) string {
+	if m.Waits == "" {
+		return ""
+	}
+	text := "waits: " + string(m.Waits)
+	if !m.WaitsUntil.IsZero() {
+		text += " until " + p.until(m.WaitsUntil)
+	}
+	return text + because(m.WaitsSays)
+}
+
+func (p *page) faultWords(m api.NodeMonitor) string {
+	text := m.Fault
+	switch {
+	case text != "" && !m.FaultSince.IsZero():
+		text += ", since " + p.since(m.FaultSince)
+	case text == "" && m.Failures == 0:
+		return ""
+	case text == "":
+		text = "not yet"
+	}
+	if m.Failures > 0 {
+		text += ", " + plural(m.Failures, "correction") + " failed in a row"
+	}
+	if m.Waits == power.ReasonFault && !m.WaitsUntil.IsZero() {
+		text += ", next try " + p.until(m.WaitsUntil)
+	}
+	if m.Faults > 1 {
+		text += fmt.Sprintf(", %d faults so far", m.Faults)
+	}
+	return text
+}
+
+func (p *page) bmcWords(e api.Explanation, n api.Node) string {
+	b := e.BMC
+	if b == nil {
+		return n.BMC
+	}
+	words := []string{cmp.Or(b.Address, n.BMC, "none known")}
+	switch {
+	case b.LeftAlone != "":
+		words = append(words, "left alone: "+b.LeftAlone)
+	case b.Failures == 0 && b.AuthFailures == 0:
+		words = append(words, "answers")
+	}
+	if b.Failures > 0 {
+		words = append(words, plural(b.Failures, "attempt")+" without an answer")
+	}
+	if b.AuthFailures > 0 {
+		words = append(words, plural(b.AuthFailures, "login")+" refused")
+	}
+	if !b.NextProbe.IsZero() {
+		words = append(words, "next probe "+p.until(b.NextProbe))
+	}
+	return strings.Join(words, ", ")
+}
+
+// opRows has what is outstanding first, then the newest that ended.
+func (p *page) opRows(ops []api.Op) [][]string {
+	ops = slices.Clone(ops)
+	slices.SortStableFunc(ops, func(a, b api.Op) int {
+		return cmp.Or(over(a)-over(b), b.AskedAt.Compare(a.AskedAt))
+	})
+	var rows [][]string
+	for _, o := range ops {
+		text := opResult(o)
+		if detail := opDetail(o); detail != "" {
+			text += ": " + detail
+		}
+		rows = append(rows, []string{p.clock(o.AskedAt), string(o.Action), "by " + o.AskedBy, text + note(o.Reason)})
+	}
+	return rows
+}
+
+// over orders operations: 0 for one that is outstanding, 1 for one that is over.
+func over(o api.Op) int {
+	if o.Outcome == "" {
+		return 0
+	}
+	return 1
+}
+
+func (p *page) seenRows(seen []api.Seen) [][]string {
+	var rows [][]string
+	for _, r := range slices.Backward(seen) {
+		rows = append(rows, []string{fmt.Sprintf("%s, %s", r.State, r.Reach), p.run(r.First, r.Last, r.Times), r.Says})
+	}
+	return rows
+}
+
+// run says when and how often something was the case: "12 times 14:01:02 - 14:12:02".
+func (p *page) run(first, last time.Time, times int) string {
+	if times <= 1 {
+		return p.clock(last)
+	}
+	return fmt.Sprintf("%d times %s - %s", times, p.clock(first), p.clock(last))
+}
+
+func (p *page) decidedRows(decided []api.Decision) [][]string {
+	var rows [][]string
+	for _, d := range slices.Backward(decided) {
+		rows = append(rows, []string{cmp.Or(string(d.Action), "nothing"), string(d.Reason), p.run(d.First, d.Last, d.Times), d.Says})
+	}
+	return rows
+}

@@ -1,0 +1,136 @@
+package main
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"rackpower/central/api"
+	"rackpower/cmd/settings"
+	"rackpower/power"
+	"rackpower/power/noderange"
+)
+
+func holdCommand(d door) *cli.Command {
+	name := d.command + " hold"
+	return &cli.Command{
+		Name: "hold", Category: "monitor", Usage: "says what the power of nodes should be, whatever their status says", ArgsUsage: "NODES... on|off|hands-off",
+		Description: "The monitor turns the nodes on or off and keeps them so, or leaves them alone (hands-off), until the hold is\n" +
+			"released or its time is over; then their statuses count again. A hold replaces the one before." + asksFirst + nodesHelp +
+			examples(name+" r1n07 hands-off --reason \"swapping a DIMM\"", name+" @rack1 off --for 2h --reason \"feed B is being serviced\" --yes") + exitHelp,
+		Flags:  d.flags(lastingFlag("for", "until released"), reasonFlag(true), yesFlag()),
+		Action: d.with((*session).hold),
+	}
+}
+
+func releaseCommand(d door) *cli.Command {
+	name := d.command + " release"
+	return &cli.Command{
+		Name: "release", Category: "monitor", Usage: "ends the holds of nodes: their statuses count again", ArgsUsage: "NODES...",
+		Description: "A node whose status wants it off, and that a hold kept on, is turned off." + asksFirst + nodesHelp +
+			examples(name+" r1n07", name+" @rack1 --reason \"feed B is back\"") + exitHelp,
+		Flags:  d.flags(reasonFlag(false), yesFlag()),
+		Action: d.with((*session).release),
+	}
+}
+
+func (s *session) hold() error {
+	operands := s.c.Args().Slice()
+	last := len(operands) - 1
+	want, err := power.ParseWant(operands[last])
+	if err != nil {
+		return settings.Usage("%v", err)
+	}
+	in := api.SetHold{Want: want, AskedBy: askedBy()}
+	if in.Reason, err = s.reason(); err != nil {
+		return err
+	}
+	if in.For, err = s.lasting("for"); err != nil {
+		return err
+	}
+	nodes, err := s.nodes(operands[:last])
+	if err != nil {
+		return err
+	}
+	if in.Confirmed, err = s.confirmHold(nodes, want); err != nil {
+		return err
+	}
+	what := fmt.Sprintf("held %s %s", want, s.untilOr(s.after(in.For), "released"))
+	return s.setHold(in, nodes, what)
+}
+
+// confirmHold asks when a hold takes power from many.
+func (s *session) confirmHold(nodes []api.Node, want power.Want) (bool, error) {
+	if want != power.WantOff {
+		nodes = nil
+	}
+	return s.confirm(losing(nodes), s.c.Bool("yes"))
+}
+
+func (s *session) release() error {
+	nodes, err := s.nodes(s.c.Args().Slice())
+	if err != nil {
+		return err
+	}
+	in := api.SetHold{Reason: s.c.String("reason"), AskedBy: askedBy()}
+	if in.Confirmed, err = s.confirm(losing(freed(nodes)), s.c.Bool("yes")); err != nil {
+		return err
+	}
+	if !slices.ContainsFunc(nodes, func(n api.Node) bool { return n.Hold != nil }) {
+		s.say("no hold is known on %s", noderange.Fold(namesOf(nodes)))
+	}
+	return s.setHold(in, nodes, "released")
+}
+
+// freed are the nodes that are wanted off when their hold ends.
+func freed(nodes []api.Node) []api.Node {
+	return slices.DeleteFunc(slices.Clone(nodes), func(n api.Node) bool {
+		return n.Hold == nil || n.Hold.Want == power.WantOff || n.Status.Desired().Want != power.WantOff
+	})
+}
+
+func (s *session) setHold(in api.SetHold, nodes []api.Node, what string) error {
+	in.Names = namesOf(nodes)
+	changed, err := s.client.SetHold(s.ctx, in)
+	if err != nil {
+		return err
+	}
+	return s.showChangedNodes(changed, nodes, what)
+}
+
+// held says who holds a node and how long, "" when nobody does.
+func (p printer) held(h *api.Hold) string {
+	if h == nil {
+		return ""
+	}
+	var end time.Time
+	if h.Expires != nil {
+		end = *h.Expires
+	}
+	return fmt.Sprintf("%s, %s %s, %s%s", h.Want, holder(h), p.sinceOr(h.Since), p.untilOr(end, "released"), because(h.Reason))
+}
+
+// holder is who holds a node.
+func holder(h *api.Hold) string {
+	if h.Schedule != "" {
+		return "schedule " + h.Schedule
+	}
+	return "by " + h.By
+}
+
+func (p printer) sinceOr(t time.Time) string {
+	if t.IsZero() {
+		return "at an unknown time"
+	}
+	return "since " + p.since(t)
+}
+
+// because is the end of a line that has a reason.
+func because(reason string) string {
+	if reason == "" {
+		return ""
+	}
+	return ": " + reason
+}

@@ -1,0 +1,347 @@
+package main
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"rackpower/central/api"
+	"rackpower/cmd/settings"
+	"rackpower/power"
+	"rackpower/power/noderange"
+)
+
+func pauseCommand() *cli.Command {
+	return &cli.Command{
+		Name: "pause", Category: "monitor", Usage: "has the monitor of a rack rest", ArgsUsage: "RACK", Action: atCentral.with((*session).pauseRack),
+		Description: "For maintenance: the nodes are read as ever and requests are carried out, but nothing is corrected." +
+			examples("rackpower pause r1 --for 2h --reason \"moving cables\"", "rackpower resume r1") + exitHelp,
+		Flags: atCentral.flags(lastingFlag("for", "until resumed"), reasonFlag(true)),
+	}
+}
+
+func resumeCommand() *cli.Command {
+	return &cli.Command{
+		Name: "resume", Category: "monitor", Usage: "ends the pause of a rack's monitor", ArgsUsage: "RACK", Action: atCentral.with((*session).resumeRack),
+		Description: "What differs from the desired state is corrected from now on; the fleet brake watches over it." + examples("rackpower resume r1") + exitHelp,
+		Flags:       atCentral.flags(reasonFlag(false)),
+	}
+}
+
+func (s *session) pauseRack() error {
+	in := api.SetPause{AskedBy: askedBy()}
+	var err error
+	if in.Reason, err = s.reason(); err != nil {
+		return err
+	}
+	if in.For, err = s.lasting("for"); err != nil {
+		return err
+	}
+	return s.setPause(in, "the monitor rests "+s.untilOr(s.after(in.For), "resumed")+"; requests are carried out as ever")
+}
+
+func (s *session) resumeRack() error {
+	return s.setPause(api.SetPause{Resume: true, AskedBy: askedBy(), Reason: s.c.String("reason")}, "the monitor goes on")
+}
+
+func (s *session) setPause(in api.SetPause, what string) error {
+	rack, err := s.rack()
+	if err != nil {
+		return err
+	}
+	if in.Resume && !rack.Settings.Pause.Active(s.now()) && !rack.State.Pause.Active(s.now()) {
+		what = "the monitor does not rest"
+	}
+	if rack, err = s.client.SetPause(s.ctx, rack.Name, in); err != nil {
+		return err
+	}
+	return s.showRack(rack, what)
+}
+
+func rackCommand() *cli.Command {
+	return &cli.Command{
+		Name: "rack", Category: "monitor", Usage: "shows and sets how the monitors of the racks work",
+		Description: "The monitor of a rack reads its nodes and corrects what is not as it is wanted." +
+			examples("rackpower rack list", "rackpower rack set r1 --monitor '@every 30s'") + exitHelp,
+		Subcommands: []*cli.Command{
+			{
+				Name: "list", Usage: "lists the racks with how their monitors stand", Action: atCentral.with((*session).rackList), Flags: atCentral.flags(),
+				Description: examples("rackpower rack list", "rackpower rack list -o json")[2:] + exitHelp,
+			},
+			{
+				Name: "show", Usage: "shows all that is known of a rack's monitor", ArgsUsage: "RACK", Action: atCentral.with((*session).rackShow), Flags: atCentral.flags(),
+				Description: examples("rackpower rack show r1")[2:] + exitHelp,
+			},
+			{
+				Name: "set", Usage: "sets how a rack's monitor works", ArgsUsage: "RACK", Action: atCentral.with((*session).rackSet),
+				Description: "What is not given stays. The fleet brake holds when more than the percentage of the rack's nodes, and more\n" +
+					"than the number, would lose power at once or differ at once." +
+					examples("rackpower rack set r1 --monitor '*/5 * * * *'", "rackpower rack set r1 --monitor \"\"", "rackpower rack set r1 --brake-percent 50 --brake-above 10") + exitHelp,
+				Flags: atCentral.flags(
+					&cli.StringFlag{Name: "monitor", Usage: "read and compare at the times of the `CRON` expression, or off; \"\" for the agent's own"},
+					&cli.IntFlag{Name: "brake-percent", Usage: "the fleet brake holds above `PERCENT` of the nodes", DefaultText: fmt.Sprintf("0 stands for %d", power.DefaultBrakePercent)},
+					&cli.IntFlag{Name: "brake-above", Usage: "and above this `NUMBER` of nodes", DefaultText: fmt.Sprintf("0 stands for %d", power.DefaultBrakeAbove)},
+					reasonFlag(false),
+				),
+			},
+		},
+	}
+}
+
+// rack is the rack that the first operand names.
+func (s *session) rack() (api.Rack, error) {
+	racks, err := s.client.Racks(s.ctx)
+	if err != nil {
+		return api.Rack{}, err
+	}
+	return rackNamed(racks, s.c.Args().First())
+}
+
+func rackNamed(racks []api.Rack, name string) (api.Rack, error) {
+	i := slices.IndexFunc(racks, func(r api.Rack) bool { return r.Name == name })
+	if i < 0 {
+		names := make([]string, len(racks))
+		for i, r := range racks {
+			names[i] = r.Name
+		}
+		return api.Rack{}, noSuch("rack", name, names)
+	}
+	return racks[i], nil
+}
+
+// noSuch is the error of a name that none of the known things has.
+func noSuch(what, name string, known []string) error {
+	hint := ""
+	if near := settings.Nearest(name, known); near != "" {
+		hint = fmt.Sprintf(" (did you mean %s?)", near)
+	}
+	return settings.Exit(settings.ExitUsage, "no such %s: %s%s", what, cmp.Or(clean(name), `""`), clean(hint))
+}
+
+func (s *session) rackList() error {
+	racks, err := s.client.Racks(s.ctx)
+	if err != nil {
+		return err
+	}
+	if len(racks) == 0 {
+		s.say("no racks are known yet")
+	}
+	return show(s.printer, s.rackListing(racks))
+}
+
+func (s *session) rackListing(racks []api.Rack) listing[api.Rack] {
+	return listing[api.Rack]{
+		rows: racks, name: func(r api.Rack) string { return r.Name },
+		head: []string{"RACK", "AGENT", "NODES", "READS", "BRAKE AT", "MONITOR"},
+		cells: func(r api.Rack) []string {
+			return []string{r.Name, agentOf(r), fmt.Sprint(r.Nodes), readsCell(r), brakeBounds(r.Settings), cmp.Or(s.monitorCell(&r.State), s.pauseCell(r.Settings.Pause), "ok")}
+		},
+		wideHead: []string{"DOMAINS"},
+		wideCells: func(r api.Rack) []string {
+			return []string{strings.Join(domainWords(r.State.Domains), "; ")}
+		},
+	}
+}
+
+func agentOf(r api.Rack) string {
+	if r.AgentAge == "" || r.AgentAge == "alive" {
+		return r.Agent
+	}
+	return fmt.Sprintf("%s (%s)", r.Agent, r.AgentAge)
+}
+
+// readsCell is the schedule of the readings: the one in force, else the one set.
+func readsCell(r api.Rack) string {
+	return cmp.Or(r.State.Monitor, r.Settings.Monitor, "as the agent says")
+}
+
+func brakeBounds(r api.RackSettings) string {
+	return fmt.Sprintf("%d %%, %d nodes", cmp.Or(r.BrakePercent, power.DefaultBrakePercent), cmp.Or(r.BrakeAbove, power.DefaultBrakeAbove))
+}
+
+// monitorCell is what keeps a monitor from its work, "" when nothing does.
+func (p printer) monitorCell(r *api.RackState) string {
+	if r == nil {
+		return ""
+	}
+	var notes []string
+	if r.Brake != nil {
+		notes = append(notes, fmt.Sprintf("brake holds %s (%s)", plural(len(r.Brake.Nodes), "node"), r.Brake.Kind))
+	}
+	if pause := p.pauseCell(r.Pause); pause != "" {
+		notes = append(notes, pause)
+	}
+	if r.Faults > 0 {
+		notes = append(notes, fmt.Sprintf("%s in fault", plural(r.Faults, "node")))
+	}
+	if r.DeadBMC > 0 {
+		notes = append(notes, fmt.Sprintf("%s left alone", plural(r.DeadBMC, "BMC")))
+	}
+	return strings.Join(notes, ", ")
+}
+
+func (p printer) pauseCell(pause *api.Pause) string {
+	if !pause.Active(p.now()) {
+		return ""
+	}
+	if pause.Until.IsZero() {
+		return "paused by " + pause.By
+	}
+	return fmt.Sprintf("paused by %s until %s", pause.By, p.clock(pause.Until))
+}
+
+// domainWords describes the queues of power domains.
+func domainWords(domains []api.DomainState) []string {
+	var words []string
+	for _, d := range domains {
+		words = append(words, domainState(d))
+	}
+	return words
+}
+
+func domainState(d api.DomainState) string {
+	return fmt.Sprintf("%s: %s, %d on the way, %d waiting", d.Name, limits(d.DomainLimit), d.InFlight, d.Waiting)
+}
+
+// limits writes what bounds a power domain.
+func limits(d api.DomainLimit) string {
+	rate, concurrent := "any rate", "any number at once"
+	if d.Rate > 0 {
+		rate = fmt.Sprintf("%g a second", d.Rate)
+	}
+	if d.Concurrent > 0 {
+		concurrent = fmt.Sprintf("%d at once", d.Concurrent)
+	}
+	return rate + ", " + concurrent
+}
+
+func (s *session) rackShow() error {
+	rack, err := s.rack()
+	if err != nil {
+		return err
+	}
+	if !s.people() {
+		return show(s.printer, s.rackListing([]api.Rack{rack}))
+	}
+	st := rack.State
+	s.details("rack", rack.Name, "agent", agentOf(rack), "nodes", fmt.Sprint(rack.Nodes), "reads", readsCell(rack), "brake at", brakeBounds(rack.Settings),
+		"brake", s.brakeWords(st.Brake), "pause", cmp.Or(s.pauseWords(st.Pause), s.pauseWords(rack.Settings.Pause)),
+		"in fault", plural(st.Faults, "node"), "left alone", plural(st.DeadBMC, "BMC"))
+	for _, words := range domainWords(st.Domains) {
+		s.details("domain", words)
+	}
+	return nil
+}
+
+func (p printer) brakeWords(b *api.Brake) string {
+	if b == nil {
+		return ""
+	}
+	return fmt.Sprintf("holds %d of %s (%s) since %s: %s", len(b.Nodes), plural(b.Of, "node"), b.Kind, p.since(b.Since), noderange.Fold(b.Nodes))
+}
+
+func (p printer) pauseWords(pause *api.Pause) string {
+	if !pause.Active(p.now()) {
+		return ""
+	}
+	return fmt.Sprintf("by %s since %s, %s%s", pause.By, p.since(pause.Since), p.untilOr(pause.Until, "resumed"), because(pause.Reason))
+}
+
+func (s *session) rackSet() error {
+	in := api.SetRack{AskedBy: askedBy(), Reason: s.c.String("reason")}
+	var said []string
+	if s.c.IsSet("monitor") {
+		text := strings.TrimSpace(s.c.String("monitor"))
+		in.Monitor = &text
+		said = append(said, "reads "+cmp.Or(text, "as the agent says"))
+	}
+	for _, bound := range []struct {
+		flag string
+		most int
+		into **int
+	}{{"brake-percent", 100, &in.BrakePercent}, {"brake-above", 1_000_000, &in.BrakeAbove}} {
+		if !s.c.IsSet(bound.flag) {
+			continue
+		}
+		n := s.c.Int(bound.flag)
+		if n < 0 || n > bound.most {
+			return settings.Usage("--%s: %d is not from 0 to %d", bound.flag, n, bound.most)
+		}
+		*bound.into = &n
+	}
+	if in.BrakePercent != nil || in.BrakeAbove != nil {
+		said = append(said, "brake at %s")
+	}
+	if len(said) == 0 {
+		return settings.Usage("nothing to set: say --monitor, --brake-percent or --brake-above")
+	}
+	rack, err := s.rack()
+	if err != nil {
+		return err
+	}
+	if rack, err = s.client.SetRack(s.ctx, rack.Name, in); err != nil {
+		return err
+	}
+	return s.showRack(rack, strings.ReplaceAll(strings.Join(said, ", "), "%s", brakeBounds(rack.Settings)))
+}
+
+// showRack tells what was done to a rack.
+func (s *session) showRack(rack api.Rack, what string) error {
+	if s.people() {
+		s.say("rack %s: %s", clean(rack.Name), clean(what))
+		if rack.AgentAge != "" && rack.AgentAge != "alive" && !s.quiet {
+			s.warn("its agent is %s: it learns of it when it is back", clean(rack.AgentAge))
+		}
+		return nil
+	}
+	return show(s.printer, s.rackListing([]api.Rack{rack}))
+}
+
+// rackNotes says on stderr what keeps the monitors of the nodes' racks from
+// correcting them. Who cannot say so, says nothing.
+func (s *session) rackNotes(nodes []api.Node) {
+	if s.quiet || !s.people() || len(nodes) == 0 {
+		return
+	}
+	concerned := map[string]bool{}
+	for _, n := range nodes {
+		concerned[n.Rack] = true
+	}
+	racks, err := s.client.Racks(s.ctx)
+	if err != nil {
+		s.brakeNotes()
+		return
+	}
+	for _, r := range racks {
+		if concerned[r.Name] {
+			s.noteRack(r)
+		}
+	}
+}
+
+func (s *session) noteRack(r api.Rack) {
+	if r.State.Brake != nil {
+		s.noteBrake(r.Name, *r.State.Brake)
+	}
+	if words := cmp.Or(s.pauseWords(r.State.Pause), s.pauseWords(r.Settings.Pause)); words != "" {
+		s.warn("rack %s: the monitor is paused %s", clean(r.Name), clean(words))
+	}
+}
+
+// brakeNotes is rackNotes of an agent, which knows of its brake only.
+func (s *session) brakeNotes() {
+	brakes, err := s.client.Brakes(s.ctx)
+	if err != nil {
+		return
+	}
+	for _, b := range brakes {
+		s.noteBrake(b.Rack, b.Brake)
+	}
+}
+
+func (s *session) noteBrake(rack string, b api.Brake) {
+	s.warn("rack %s: the brake holds %s (%s) since %s: %s brake show", clean(rack), plural(len(b.Nodes), "node"), clean(b.Kind), s.since(b.Since), s.door.command)
+}

@@ -1,0 +1,322 @@
+package main
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"rackpower/central/api"
+	"rackpower/cmd/settings"
+	"rackpower/power"
+	"rackpower/power/noderange"
+)
+
+// wantRelease is what --want says for a schedule that ends holds.
+const wantRelease = "release"
+
+func scheduleCommand() *cli.Command {
+	return &cli.Command{
+		Name: "schedule", Category: "monitor", Usage: "sets holds again and again, at the times of a cron expression",
+		Description: "Such as: what nobody uses is off at night, the test racks are on at 7. What a person holds is left alone." +
+			examples("rackpower schedule add night --cron '0 20 * * *' --nodes '@status:DEPLOYED&@rack1' --want off --for 11h", "rackpower schedule next") + exitHelp,
+		Subcommands: []*cli.Command{
+			scheduleAddCommand(),
+			{
+				Name: "list", Usage: "lists the schedules", Action: atCentral.with((*session).scheduleList), Flags: atCentral.flags(),
+				Description: examples("rackpower schedule list", "rackpower schedule list -o json")[2:] + exitHelp,
+			},
+			{
+				Name: "show", Usage: "shows all that is known of a schedule", ArgsUsage: "NAME", Action: atCentral.with((*session).scheduleShow), Flags: atCentral.flags(),
+				Description: examples("rackpower schedule show night")[2:] + exitHelp,
+			},
+			{
+				Name: "rm", Usage: "removes a schedule", ArgsUsage: "NAME", Action: atCentral.with((*session).scheduleRemove), Flags: atCentral.flags(reasonFlag(false)),
+				Description: "Holds that it has set stay until they end; rackpower release ends them now." + examples("rackpower schedule rm night") + exitHelp,
+			},
+			{
+				Name: "next", Usage: "shows the runs to come, and what they would do as things stand", ArgsUsage: "[NAME]", Action: atCentral.with((*session).scheduleNext),
+				Description: "Nothing is done. LOSES are the nodes that are on now and would lose power, HELD those that a person holds, which\n" +
+					"are left alone." + examples("rackpower schedule next", "rackpower schedule next night --count 14 -o json") + exitHelp,
+				Flags: atCentral.flags(&cli.IntFlag{Name: "count", Value: 5, Usage: "show the next `NUMBER` of runs of each schedule"}),
+			},
+		},
+	}
+}
+
+func scheduleAddCommand() *cli.Command {
+	return &cli.Command{
+		Name: "add", Usage: "adds a schedule", ArgsUsage: "NAME", Action: atCentral.with((*session).scheduleAdd),
+		Description: "CRON is minute, hour, day of the month, month and day of the week, or @daily, @every 6h and the like, in central's\n" +
+			"local time; CRON_TZ=Europe/Oslo before it names another zone. The nodes are selected anew at each run.\n" +
+			fmt.Sprintf("If a run may take power from more than %d nodes it asks first; without a terminal it wants --yes.", confirmAbove) + nodesHelp +
+			examples("rackpower schedule add night --cron '0 20 * * 1-5' --nodes '@rack1,!r1n07' --want off --for 11h --reason \"nobody tests at night\"",
+				"rackpower schedule add morning --cron '0 7 * * 1-5' --nodes @rack1 --want release", "rackpower schedule add night --cron @daily --nodes @rack1 --want off --update --dry-run") + exitHelp,
+		Flags: atCentral.flags(
+			&cli.StringFlag{Name: "cron", Required: true, Usage: "run at the times of the `CRON` expression"},
+			&cli.StringFlag{Name: "nodes", Required: true, Usage: "of the `NODES` that this selects then"},
+			&cli.StringFlag{Name: "want", Required: true, Usage: "hold them `HOW`: on, off, hands-off; or release them"},
+			lastingFlag("for", "until released"), reasonFlag(false), yesFlag(),
+			&cli.BoolFlag{Name: "update", Usage: "replace the schedule of that name"},
+			&cli.BoolFlag{Name: "dry-run", Usage: "check everything, change nothing"},
+		),
+	}
+}
+
+// schedule is the one that the flags describe.
+func (s *session) schedule() (in api.PutSchedule, err error) {
+	c := s.c
+	in = api.PutSchedule{Update: c.Bool("update"), DryRun: c.Bool("dry-run"), AskedBy: askedBy()}
+	in.Name, in.Cron, in.Nodes, in.Reason, in.By = strings.TrimSpace(c.Args().First()), strings.TrimSpace(c.String("cron")), strings.TrimSpace(c.String("nodes")), c.String("reason"), in.AskedBy
+	switch {
+	case in.Name == "":
+		return in, settings.Usage("NAME is empty")
+	case in.Cron == "":
+		return in, settings.Usage("--cron is empty")
+	case in.Nodes == "":
+		return in, settings.Usage("--nodes: NODES is empty; say all if you mean every node")
+	}
+	if in.For, err = s.lasting("for"); err != nil {
+		return in, err
+	}
+	if in.Want, err = scheduledWant(c.String("want")); err != nil {
+		return in, settings.Usage("--want: %v", err)
+	}
+	if in.Want == "" && in.For > 0 {
+		return in, settings.Usage("--for says how long a hold lasts: a schedule that releases sets none")
+	}
+	return in, nil
+}
+
+func scheduledWant(text string) (power.Want, error) {
+	if strings.EqualFold(strings.TrimSpace(text), wantRelease) {
+		return "", nil
+	}
+	want, err := power.ParseWant(text)
+	if err != nil {
+		err = fmt.Errorf("%w, or %s", err, wantRelease)
+	}
+	return want, err
+}
+
+func (s *session) scheduleAdd() error {
+	in, err := s.schedule()
+	if err != nil {
+		return err
+	}
+	nodes, err := s.selectedNow(in.Nodes)
+	if err != nil {
+		return err
+	}
+	if in.Confirmed, err = s.confirmSchedule(in, nodes); err != nil {
+		return err
+	}
+	put, err := s.client.PutSchedule(s.ctx, in)
+	if api.CodeOf(err) == api.CodeExists {
+		said := s.explain(err)
+		return settings.Exit(settings.CodeOf(said), "%v\n--update replaces a schedule that exists", said)
+	}
+	if err != nil {
+		return err
+	}
+	if !s.people() {
+		return show(s.printer, s.scheduleListing([]api.Schedule{put}))
+	}
+	done := "set"
+	if in.DryRun {
+		done = "would be set"
+	}
+	s.say("schedule %s %s: %s %s, next %s", clean(put.Name), done, wantOf(put), selectedWords(nodes), s.nextRun(put))
+	return nil
+}
+
+// selectedNow evaluates an expression that is going to be evaluated again and again:
+// that it selects nothing now is worth a word, but no error.
+func (s *session) selectedNow(expr string) ([]api.Node, error) {
+	all, err := s.client.Nodes(s.ctx, "all")
+	if err != nil {
+		return nil, err
+	}
+	known := make([]noderange.Node, len(all))
+	for i, n := range all {
+		known[i] = noderange.Node{Name: n.Name, Rack: n.Rack, Status: string(n.Status), State: string(n.State)}
+	}
+	names, err := noderange.Select(expr, known)
+	var none *noderange.EmptyError
+	switch {
+	case errors.As(err, &none):
+		s.warn("--nodes selects no node now")
+	case err != nil:
+		return nil, settings.Exit(settings.ExitUsage, "--nodes: %s", clean(err.Error()))
+	}
+	return slices.DeleteFunc(all, func(n api.Node) bool { return !slices.Contains(names, n.Name) }), nil
+}
+
+// confirmSchedule asks when a run may take power from many. Whether the nodes are on
+// then nobody knows now, so all that are selected count.
+func (s *session) confirmSchedule(in api.PutSchedule, nodes []api.Node) (bool, error) {
+	switch in.Want {
+	case power.WantOff:
+	case "":
+		nodes = slices.DeleteFunc(slices.Clone(nodes), func(n api.Node) bool { return n.Status.Desired().Want != power.WantOff })
+	default:
+		nodes = nil
+	}
+	if in.DryRun {
+		return s.c.Bool("yes"), nil
+	}
+	question := fmt.Sprintf("each run takes power from those of %d nodes that are on then: %s", len(nodes), noderange.Fold(namesOf(nodes)))
+	return s.confirmThat(question, len(nodes), s.c.Bool("yes"))
+}
+
+func selectedWords(nodes []api.Node) string {
+	if len(nodes) == 0 {
+		return "no node as things stand"
+	}
+	return fmt.Sprintf("%s (%s as things stand)", noderange.Fold(namesOf(nodes)), plural(len(nodes), "node"))
+}
+
+// wantOf is what a schedule does, in a word or two.
+func wantOf(c api.Schedule) string {
+	text := cmp.Or(string(c.Want), wantRelease)
+	if c.For > 0 {
+		text += " for " + shortly(c.For)
+	}
+	return text
+}
+
+// shortly writes a duration without parts that are nought: "11h", "1h30m".
+func shortly(d time.Duration) string {
+	text := d.String()
+	if strings.HasSuffix(text, "m0s") {
+		text = strings.TrimSuffix(text, "0s")
+	}
+	if strings.HasSuffix(text, "h0m") {
+		text = strings.TrimSuffix(text, "0m")
+	}
+	return text
+}
+
+func (s *session) nextRun(c api.Schedule) string {
+	if c.NextAt.IsZero() {
+		return "never"
+	}
+	return s.until(c.NextAt)
+}
+
+func (s *session) scheduleList() error {
+	list, err := s.client.Schedules(s.ctx)
+	if err != nil {
+		return err
+	}
+	if len(list) == 0 {
+		s.say("no schedules (rackpower schedule add)")
+	}
+	return show(s.printer, s.scheduleListing(list))
+}
+
+func (s *session) scheduleListing(list []api.Schedule) listing[api.Schedule] {
+	return listing[api.Schedule]{
+		rows: list, name: func(c api.Schedule) string { return c.Name },
+		head: []string{"SCHEDULE", "CRON", "NODES", "WANT", "NEXT", "LAST"},
+		cells: func(c api.Schedule) []string {
+			return []string{c.Name, c.Cron, c.Nodes, wantOf(c), s.nextRun(c), s.lastRun(c)}
+		},
+		wideHead:  []string{"BY", "REASON"},
+		wideCells: func(c api.Schedule) []string { return []string{c.By, c.Reason} },
+	}
+}
+
+func (s *session) lastRun(c api.Schedule) string {
+	if c.LastAt.IsZero() {
+		return ""
+	}
+	return s.since(c.LastAt) + because(c.LastSays)
+}
+
+func (s *session) scheduleShow() error {
+	c, err := s.scheduleNamed(s.c.Args().First())
+	if err != nil {
+		return err
+	}
+	if !s.people() {
+		return show(s.printer, s.scheduleListing([]api.Schedule{c}))
+	}
+	confirmed := "no: the fleet brake watches over each run"
+	if c.Confirmed {
+		confirmed = "yes, for every run"
+	}
+	s.details("schedule", c.Name, "cron", c.Cron, "nodes", c.Nodes, "want", wantOf(c), "reason", c.Reason, "by", c.By, "since", s.since(c.CreatedAt),
+		"confirmed", confirmed, "last run", s.lastRun(c), "next run", s.nextRun(c))
+	return nil
+}
+
+// scheduleNamed finds a schedule.
+func (s *session) scheduleNamed(name string) (api.Schedule, error) {
+	list, err := s.client.Schedules(s.ctx)
+	if err != nil {
+		return api.Schedule{}, err
+	}
+	names := make([]string, len(list))
+	for i, c := range list {
+		if c.Name == name {
+			return c, nil
+		}
+		names[i] = c.Name
+	}
+	return api.Schedule{}, noSuch("schedule", name, names)
+}
+
+func (s *session) scheduleRemove() error {
+	c, err := s.scheduleNamed(s.c.Args().First())
+	if err != nil {
+		return err
+	}
+	changed, err := s.client.RemoveSchedule(s.ctx, api.RemoveSchedule{Name: c.Name, AskedBy: askedBy(), Reason: s.c.String("reason")})
+	if err != nil {
+		return err
+	}
+	if s.people() {
+		s.say("schedule %s removed; the holds that it has set stay until they end", clean(c.Name))
+		return nil
+	}
+	return show(s.printer, listing[api.Changed]{rows: []api.Changed{changed}, name: func(api.Changed) string { return c.Name }})
+}
+
+func (s *session) scheduleNext() error {
+	count, name := s.c.Int("count"), s.c.Args().First()
+	switch {
+	case count < 1:
+		return settings.Usage("--count: %d is not at least 1", count)
+	case s.c.NArg() > 0:
+		if _, err := s.scheduleNamed(name); err != nil {
+			return err
+		}
+	}
+	runs, err := s.client.NextRuns(s.ctx, name, count)
+	if err != nil {
+		return err
+	}
+	if len(runs) == 0 {
+		s.say("no runs to come")
+	}
+	return show(s.printer, s.runListing(runs))
+}
+
+func (s *session) runListing(runs []api.ScheduledRun) listing[api.ScheduledRun] {
+	return listing[api.ScheduledRun]{
+		rows: runs, name: func(r api.ScheduledRun) string { return r.Schedule },
+		head: []string{"AT", "SCHEDULE", "WANT", "UNTIL", "NODES", "LOSES", "HELD"},
+		cells: func(r api.ScheduledRun) []string {
+			end := ""
+			if !r.Until.IsZero() {
+				end = s.clock(r.Until)
+			}
+			return []string{s.until(r.At), r.Schedule, cmp.Or(string(r.Want), wantRelease), end, cmp.Or(noderange.Fold(r.Nodes), "none"), noderange.Fold(r.Loses), noderange.Fold(r.Held)}
+		},
+	}
+}
