@@ -17,10 +17,12 @@ import (
 // there no rack is named and no reason wanted.
 func brakeCommand(d door) *cli.Command {
 	name, operands, why := d.command+" brake", "[RACK...]", reasonFlag(true)
+	which := "Without a RACK it is every brake that holds. "
 	shown := []string{name + " show", name + " show r1 -o json"}
 	released := []string{name + " release r1 --reason \"30 nodes go back to the pool\" --yes"}
 	if d == atAgent {
-		operands, why, shown, released = "", reasonFlag(false), []string{name + " show"}, []string{name + " release --yes"}
+		operands, which, why = "", "", reasonFlag(false)
+		shown, released = []string{name + " show"}, []string{name + " release --yes"}
 	}
 	return &cli.Command{
 		Name: "brake", Category: "monitor", Usage: "shows and releases the fleet brake, which keeps a mistake from darkening a rack",
@@ -34,7 +36,7 @@ func brakeCommand(d door) *cli.Command {
 			},
 			{
 				Name: "release", Usage: "lets monitors do what their brakes hold", ArgsUsage: operands, Flags: d.flags(why, yesFlag()), Action: d.with((*session).brakeRelease),
-				Description: "Where that is not meant, undo the change that led to it instead: the brake lets go when nothing differs any more." +
+				Description: which + "Where that is not meant, undo the change that led\nto it instead: a brake lets go when nothing differs any more." +
 					asksFirst + examples(released...) + exitHelp,
 			},
 		},

@@ -44,7 +44,9 @@ func (s *session) explainNode() error {
 	if !s.people() || s.quiet {
 		return show(s.printer, listing[api.Explanation]{rows: []api.Explanation{e}, name: func(e api.Explanation) string { return e.Node }})
 	}
-	_, err = fmt.Fprint(s.out, s.explanation(e, nodes[0]).text.String())
+	p := &page{printer: s.printer, width: s.widthOf()}
+	p.explain(s, e, nodes[0])
+	_, err = fmt.Fprint(s.out, p.text.String())
 	return err
 }
 
@@ -55,8 +57,12 @@ type page struct {
 	text  strings.Builder
 }
 
-// column is how wide the names of a page's facts are.
-const column = 14
+// column is how wide the names of a page's facts are; a last column with less room
+// than narrow goes on in a line of its own.
+const (
+	column = 14
+	narrow = 45
+)
 
 func (p *page) fact(name, text string) {
 	if text != "" {
@@ -98,7 +104,12 @@ func (p *page) rows(rows [][]string) {
 		for i, cell := range row[:len(row)-1] {
 			head += cell + strings.Repeat(" ", width[i]-utf8.RuneCountInString(cell)+2)
 		}
-		p.block(head, row[len(row)-1])
+		last := row[len(row)-1]
+		if room := p.width - utf8.RuneCountInString(head); p.width > 0 && room < narrow && room < utf8.RuneCountInString(last) {
+			p.text.WriteString(strings.TrimRight(head, " ") + "\n")
+			head = strings.Repeat(" ", 6)
+		}
+		p.block(head, last)
 	}
 }
 
@@ -136,22 +147,27 @@ func (s *session) widthOf() int {
 	return min(width, 120)
 }
 
-// explanation is the page about a node; n is its row in status.
-func (s *session) explanation(e api.Explanation, n api.Node) *page {
-	p := &page{printer: s.printer, width: s.widthOf()}
+// explain fills the page about a node; n is its row in status.
+func (p *page) explain(s *session, e api.Explanation, n api.Node) {
 	p.block("", clean(cmp.Or(e.Says, fmt.Sprintf("%s is %s and should be %s.", e.Node, e.Reading.State, e.Desired.Want))))
 	p.text.WriteString("\n")
 	p.facts(e, n)
 	p.section("operations", p.opRows(e.Ops))
 	p.section("readings, the newest first", p.seenRows(e.Seen))
 	p.section("decisions of the monitor, the newest first", p.decidedRows(e.Decided))
-	if hints := s.hints(e, n); len(hints) > 0 {
+	p.advise(s.hints(e, n))
+}
+
+func (p *page) advise(hints []hint) {
+	if len(hints) > 0 {
 		p.title("what to do")
-		for _, hint := range hints {
-			p.block("  - ", clean(hint))
+	}
+	for _, h := range hints {
+		p.block("  - ", clean(h.says))
+		for _, command := range h.run {
+			p.text.WriteString("      " + clean(command) + "\n") // unbroken, to be copied
 		}
 	}
-	return p
 }
 
 func (p *page) section(title string, rows [][]string) {

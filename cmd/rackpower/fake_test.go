@@ -46,6 +46,7 @@ type fake struct {
 	reads   []api.ReadNodes
 	queries []api.QueryOps
 
+	agents    []api.Agent
 	racks     []api.Rack
 	brakes    []api.RackBrake
 	domains   []api.Domain
@@ -53,7 +54,8 @@ type fake struct {
 	runs      []api.ScheduledRun
 	explained api.Explanation
 	trail     []api.AuditEntry
-	away      int // polls of the audit trail to answer with "stopping"
+	away      int            // polls of the audit trail to answer with "stopping"
+	polled    func(all bool) // called before such a poll is answered: who polls has seen all
 
 	holds    []api.SetHold
 	retries  []api.RetryNodes
@@ -79,6 +81,10 @@ func newFake(t *testing.T, nodes ...api.Node) *fake {
 	taking(f, mux, "POST /v1/nodes/status", &f.status, func(in api.SetStatus) any { return api.Changed{Changed: len(in.Names)} })
 	taking(f, mux, "POST /v1/reads", &f.reads, func(api.ReadNodes) any { return f.nodes })
 	mux.HandleFunc("GET /v1/agents", func(w http.ResponseWriter, _ *http.Request) {
+		if f.agents != nil {
+			reply(w, f.agents)
+			return
+		}
 		seen := time.Now().Add(-3 * time.Second)
 		reply(w, []api.Agent{{Name: "r1", State: "alive", SeenAt: &seen, Nodes: 40, Version: "v1"}, {Name: "r2", State: "away", Taken: 2}})
 	})
@@ -160,7 +166,13 @@ func (f *fake) audit(w http.ResponseWriter, r *http.Request) {
 		reply(w, []api.AuditEntry{{ID: 7, At: at, Who: "bob", What: "asked", Node: q.Get("select"), Why: "limit " + q.Get("limit")}})
 		return
 	}
-	time.Sleep(20 * time.Millisecond)
+	after, _ := strconv.ParseInt(q.Get("after"), 10, 64)
+	f.mu.Lock()
+	all := f.away == 0 && after == int64(len(f.trail))
+	f.mu.Unlock()
+	if f.polled != nil {
+		f.polled(all)
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.away > 0 {
@@ -168,7 +180,6 @@ func (f *fake) audit(w http.ResponseWriter, r *http.Request) {
 		api.Problemf(api.CodeUnavailable, "central is stopping").Write(w)
 		return
 	}
-	after, _ := strconv.ParseInt(q.Get("after"), 10, 64)
 	reply(w, slices.DeleteFunc(slices.Clone(f.trail), func(e api.AuditEntry) bool { return e.ID <= after }))
 }
 

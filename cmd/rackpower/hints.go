@@ -7,26 +7,31 @@ import (
 	"rackpower/power"
 )
 
-// hints says what a person can do where something is in the way, the most pressing
-// first.
-func (s *session) hints(e api.Explanation, n api.Node) []string {
+// hint is what a person can do where something is in the way.
+type hint struct {
+	says string
+	run  []string // commands, in order
+}
+
+// hints lists them, the most pressing first.
+func (s *session) hints(e api.Explanation, n api.Node) []hint {
 	h := hinting{e: e, rack: n.Rack, door: s.door}
 	if h.rack == "" {
 		h.rack = e.Agent
 	}
-	var hints []string
-	for _, hint := range []string{
+	var hints []hint
+	for _, one := range []*hint{
 		h.away(), h.unconfigured(), h.credentials(), h.silent(), h.brake(), h.paused(s), h.fault(), h.monitorOff(),
 		h.flagged(), h.held(), h.noStatus(),
 	} {
-		if hint != "" {
-			hints = append(hints, hint)
+		if one != nil {
+			hints = append(hints, *one)
 		}
 	}
 	return hints
 }
 
-// hinting knows what hints go by. Each of its methods returns "" where there is
+// hinting knows what hints go by. Each of its methods returns nil where there is
 // nothing to say.
 type hinting struct {
 	e    api.Explanation
@@ -42,89 +47,95 @@ func (h hinting) retry() string {
 	return "rackpower node retry " + h.e.Node
 }
 
-func (h hinting) away() string {
+// change is the command that changes what is known of the node.
+func (h hinting) change(flags string) string {
+	return fmt.Sprintf("rackpower node add %s --rack %s %s --update", h.e.Node, h.rack, flags)
+}
+
+func (h hinting) away() *hint {
 	if h.e.Away == "" || h.door == atAgent {
-		return ""
+		return nil
 	}
-	return fmt.Sprintf("the agent's part is missing: see to agent %s; on its machine, rackpower local explain %s says the rest", h.e.Agent, h.e.Node)
+	return &hint{fmt.Sprintf("the part of agent %s is missing here; on its own machine it may still answer:", h.e.Agent), []string{"rackpower local explain " + h.e.Node}}
 }
 
-func (h hinting) unconfigured() string {
+func (h hinting) unconfigured() *hint {
 	if h.e.Reading.Reach != power.ReachUnconfigured {
-		return ""
+		return nil
 	}
-	return fmt.Sprintf("no BMC is known: rackpower node add %s --rack %s --bmc ipmi://USER@HOST --password-file FILE --update", h.e.Node, h.rack)
+	return &hint{"no BMC is known: say where it is", []string{h.change("--bmc ipmi://USER@HOST --password-file FILE")}}
 }
 
-func (h hinting) credentials() string {
-	refused := h.e.Reading.Reach == power.ReachAuthFailed || h.e.BMC != nil && h.e.BMC.AuthFailures > 0
-	if !refused {
-		return ""
+func (h hinting) credentials() *hint {
+	if h.e.Reading.Reach != power.ReachAuthFailed && (h.e.BMC == nil || h.e.BMC.AuthFailures == 0) {
+		return nil
 	}
-	return fmt.Sprintf("the BMC refuses its user or password, and is left alone so that it does not lock the account: correct them with "+
-		"rackpower node add %s --rack %s --password-file FILE --update, or, if the BMC was changed, %s", h.e.Node, h.rack, h.retry())
+	return &hint{
+		"the BMC refuses its user or password, and is left alone so that it does not lock the account: correct them here or at the BMC, then have it tried again",
+		[]string{h.change("--password-file FILE"), h.retry()},
+	}
 }
 
-func (h hinting) silent() string {
-	switch {
-	case h.e.Reading.Reach == power.ReachAuthFailed || h.e.Reading.Reach == power.ReachUnconfigured:
-		return ""
-	case h.e.Reading.Reach == power.ReachUnreachable || h.e.BMC != nil && h.e.BMC.LeftAlone != "":
-		return "the BMC does not answer: check its cable, address and power; it is probed by itself, at once after " + h.retry()
+func (h hinting) silent() *hint {
+	switch reach := h.e.Reading.Reach; {
+	case reach == power.ReachAuthFailed || reach == power.ReachUnconfigured || h.e.BMC != nil && h.e.BMC.AuthFailures > 0:
+		return nil
+	case reach == power.ReachUnreachable || h.e.BMC != nil && h.e.BMC.LeftAlone != "":
+		return &hint{"the BMC does not answer: see to its cable, address and power; it is probed by itself, or at once:", []string{h.retry()}}
 	}
-	return ""
+	return nil
 }
 
-func (h hinting) brake() string {
+func (h hinting) brake() *hint {
 	b := h.e.Rack.Brake
 	if b == nil {
-		return ""
+		return nil
 	}
-	return fmt.Sprintf("the fleet brake holds %s: look at %s brake show; if all of it is meant, %s, else undo the change that led to it",
-		plural(len(b.Nodes), "node"), h.door.command, releaseBrakeBy(h.door, h.rack))
+	says := fmt.Sprintf("the fleet brake holds %s: undo the change that led to it, or, if all of it is meant, release it", plural(len(b.Nodes), "node"))
+	return &hint{says, []string{h.door.command + " brake show", releaseBrakeBy(h.door, h.rack)}}
 }
 
-func (h hinting) paused(s *session) string {
+func (h hinting) paused(s *session) *hint {
 	if !h.e.Rack.Pause.Active(s.now()) {
-		return ""
+		return nil
 	}
-	return fmt.Sprintf("the monitor rests because %s said so: rackpower resume %s", h.e.Rack.Pause.By, h.rack)
+	return &hint{fmt.Sprintf("the monitor rests because %s said so; to have it go on:", h.e.Rack.Pause.By), []string{"rackpower resume " + h.rack}}
 }
 
-func (h hinting) fault() string {
+func (h hinting) fault() *hint {
 	if h.e.Monitor.Fault == "" {
-		return ""
+		return nil
 	}
-	return fmt.Sprintf("corrections failed again and again: the operations above say how; once that is mended, %s tries at once", h.retry())
+	return &hint{"corrections failed again and again: the operations above say how; once that is mended, have it tried at once", []string{h.retry()}}
 }
 
-func (h hinting) monitorOff() string {
+func (h hinting) monitorOff() *hint {
 	if h.e.Monitor.Waits != power.ReasonRack && h.e.Rack.Monitor != "off" {
-		return ""
+		return nil
 	}
-	return fmt.Sprintf("the rack runs without a monitor: rackpower rack set %s --monitor '@every 60s'", h.rack)
+	return &hint{"the rack runs without a monitor; to give it one:", []string{fmt.Sprintf("rackpower rack set %s --monitor '@every 60s'", h.rack)}}
 }
 
-// flagged is what to do about a node that differs and that nobody may touch.
-func (h hinting) flagged() string {
+// flagged is what to do about a node that differs and that nothing may touch.
+func (h hinting) flagged() *hint {
 	d, state := h.e.Desired, h.e.Reading.State
 	if d.Want != power.HandsOff || d.Expected == "" || state == power.Unknown || state == "" || state == d.Expected {
-		return ""
+		return nil
 	}
-	return fmt.Sprintf("it is expected %s and nothing is enforced: %s %s %s turns it %s", d.Expected, h.door.command, d.Expected, h.e.Node, d.Expected)
+	return &hint{fmt.Sprintf("it is expected %s, and nothing is enforced; if it should be:", d.Expected), []string{fmt.Sprintf("%s %s %s", h.door.command, d.Expected, h.e.Node)}}
 }
 
 // held reminds of a hold that is not what the status says.
-func (h hinting) held() string {
+func (h hinting) held() *hint {
 	if h.e.Hold == nil || h.e.Hold.Want == h.e.Status.Desired().Want {
-		return ""
+		return nil
 	}
-	return fmt.Sprintf("the hold overrides the status: %s release %s ends it", h.door.command, h.e.Node)
+	return &hint{"the hold overrides the status; to end it:", []string{fmt.Sprintf("%s release %s", h.door.command, h.e.Node)}}
 }
 
-func (h hinting) noStatus() string {
+func (h hinting) noStatus() *hint {
 	if h.e.Status != power.StatusNone || h.e.Hold != nil {
-		return ""
+		return nil
 	}
-	return fmt.Sprintf("nobody gave the node a status, so it is left alone: rackpower node set-status %s STATUS", h.e.Node)
+	return &hint{"nobody gave the node a status, so it is left alone; to give it one:", []string{fmt.Sprintf("rackpower node set-status %s STATUS", h.e.Node)}}
 }

@@ -10,7 +10,6 @@ import (
 	"rackpower/central/api"
 	"rackpower/cmd/settings"
 	"rackpower/power"
-	"rackpower/power/noderange"
 )
 
 func holdCommand(d door) *cli.Command {
@@ -78,9 +77,6 @@ func (s *session) release() error {
 	if in.Confirmed, err = s.confirm(losing(freed(nodes)), s.c.Bool("yes")); err != nil {
 		return err
 	}
-	if !slices.ContainsFunc(nodes, func(n api.Node) bool { return n.Hold != nil }) {
-		s.say("no hold is known on %s", noderange.Fold(namesOf(nodes)))
-	}
 	return s.setHold(in, nodes, "released")
 }
 
@@ -97,7 +93,23 @@ func (s *session) setHold(in api.SetHold, nodes []api.Node, what string) error {
 	if err != nil {
 		return err
 	}
+	if in.Want == "" && changed.Changed == 0 {
+		what = "not held: nothing changed"
+		changed.Unchanged = 0
+	}
+	s.noteAway(nodes)
 	return s.showChangedNodes(changed, nodes, what)
+}
+
+// noteAway names the agents that do not learn of a change now.
+func (s *session) noteAway(nodes []api.Node) {
+	said := map[string]bool{"": true, "alive": true}
+	for _, n := range nodes {
+		if words := n.AgentAge; !s.quiet && !said[words] && !said[n.Agent] {
+			said[n.Agent] = true
+			s.warn("agent %s is %s: it learns of this when it is back", clean(n.Agent), clean(words))
+		}
+	}
 }
 
 // held says who holds a node and how long, "" when nobody does.

@@ -268,12 +268,12 @@ func (s *session) showChangedNodes(c api.Changed, nodes []api.Node, what string)
 
 // retryCommand is part of rackpower node, and of rackpower local.
 func retryCommand(d door) *cli.Command {
-	name := "rackpower node retry"
+	name, category := "rackpower node retry", ""
 	if d == atAgent {
-		name = d.command + " retry"
+		name, category = d.command+" retry", "monitor"
 	}
 	return &cli.Command{
-		Name: "retry", Usage: "has nodes tried again that are left alone", ArgsUsage: "NODES...", Flags: d.flags(reasonFlag(false)),
+		Name: "retry", Category: category, Usage: "has nodes tried again that are left alone", ArgsUsage: "NODES...", Flags: d.flags(reasonFlag(false)),
 		Description: "The monitor forgets that its corrections failed, and BMCs that did not answer, or refused their password, are\n" +
 			"logged in to again at once." + nodesHelp + examples(name+" r1n07", name+" @rack1 --reason \"switch replaced\"") + exitHelp,
 		Action: d.with((*session).retry),
@@ -289,6 +289,7 @@ func (s *session) retry() error {
 	if err != nil {
 		return err
 	}
+	s.noteAway(nodes)
 	return s.showChangedNodes(changed, nodes, "tried again from now on")
 }
 

@@ -226,6 +226,28 @@ func TestFileErrorsNameFileLineAndKey(t *testing.T) {
 	}
 }
 
+// TestFlagsOfOneNameMayDiffer: a value of the file has to suit one of them, and the
+// command that takes it.
+func TestFlagsOfOneNameMayDiffer(t *testing.T) {
+	for text, c := range map[string]struct {
+		exit int
+		errs string
+	}{
+		"wait: 90s\n":  {ExitOK, ""},
+		"wait: soon\n": {ExitUsage, "prog when: wait in the file of --config: \"soon\" is not a duration"},
+	} {
+		b := newBench()
+		b.app.Commands = append(b.app.Commands, &cli.Command{Name: "when", Flags: []cli.Flag{&cli.DurationFlag{Name: "wait"}}, Action: func(*cli.Context) error { return nil }})
+		file := settingsFile(t, text)
+		if exit := b.run("when --config " + file); exit != c.exit || !strings.HasPrefix(b.errs.String(), c.errs) {
+			t.Errorf("%q: %d %s", text, exit, b.errs.String())
+		}
+		if exit := b.run("do a --config " + file); exit != 0 {
+			t.Errorf("%q: %d %s", text, exit, b.errs.String())
+		}
+	}
+}
+
 func TestLogIsJSONWhereNobodyReads(t *testing.T) {
 	b := newBench()
 	if exit := b.run("serve"); exit != 0 {
