@@ -58,6 +58,8 @@ type SetStatus struct {
 type Changed struct {
 	Changed   int `json:"changed"`
 	Unchanged int `json:"unchanged"`
+	// Notes say what the asker may not expect, a sentence each.
+	Notes []string `json:"notes,omitempty"`
 }
 
 // Node is a node with its power, as `rackpower status` shows it.
@@ -91,6 +93,7 @@ type Node struct {
 	TriedAt  *time.Time `json:"tried_at,omitempty"`    // when reach was determined
 	Waiting  int        `json:"waiting,omitempty"`     // outstanding operations beside Op
 	AgentAge string     `json:"agent_state,omitempty"` // "alive", "away since ..."; why a state may be stale
+	From     string     `json:"from,omitempty"`        // where Desired comes from: "status READY", "hold of bob"
 }
 
 // Hold overrides the desired state of a status.
@@ -260,10 +263,10 @@ type Member struct {
 
 // AuditEntry is one line of the audit trail.
 type AuditEntry struct {
-	ID      int64     `json:"id"`
+	ID      int64     `json:"id"` // grows in the order in which entries became durable
 	At      time.Time `json:"at"`
 	Who     string    `json:"who"`
-	What    string    `json:"what"` // asked, accepted, refused, started, ended, cancel, status, node-add, ...
+	What    string    `json:"what"` // asked, accepted, started, ended, status, hold, drift, fault, brake, ...
 	Node    string    `json:"node,omitempty"`
 	Op      string    `json:"op,omitempty"`
 	Why     string    `json:"why,omitempty"`

@@ -11,6 +11,7 @@ import (
 
 	"rackpower/central/api"
 	"rackpower/cmd/settings"
+	"rackpower/power/noderange"
 )
 
 func watchCommand() *cli.Command {
@@ -163,21 +164,58 @@ func (e *events) show(entries []api.AuditEntry) error {
 	if !e.s.people() || e.s.quiet {
 		return show(e.s.printer, auditListing(entries))
 	}
-	for _, entry := range entries {
-		if _, err := fmt.Fprintln(e.s.out, e.line(entry)); err != nil {
+	for _, ev := range together(entries) {
+		if _, err := fmt.Fprintln(e.s.out, e.line(ev)); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// line is an event for people: time, node, what, who, and what else is known.
-func (e *events) line(entry api.AuditEntry) string {
-	node, what := clean(cmp.Or(entry.Node, "-")), clean(entry.What)
-	e.node, e.what = max(e.node, utf8.RuneCountInString(node)), max(e.what, utf8.RuneCountInString(what))
-	rest := []string{entry.Outcome, entry.Why, entry.Detail}
-	if e.s.format == "wide" {
-		rest = append(rest, entry.Op)
+// event is entries that differ in their nodes only, for people.
+type event struct {
+	api.AuditEntry
+	nodes []string
+}
+
+// together makes one event of what happened to several nodes in the same second. The
+// order of each node's own events stays.
+func together(entries []api.AuditEntry) []*event {
+	var events []*event
+	free := map[string]int{} // where the next event of a node may go at the earliest
+	for _, entry := range entries {
+		i := free[entry.Node]
+		for i < len(events) && !events[i].alike(entry) {
+			i++
+		}
+		if i == len(events) {
+			events = append(events, &event{AuditEntry: entry})
+		}
+		if entry.Node != "" {
+			events[i].nodes = append(events[i].nodes, entry.Node)
+		}
+		free[entry.Node] = i + 1
+	}
+	return events
+}
+
+// alike reports whether an entry says the same of another node.
+func (ev *event) alike(entry api.AuditEntry) bool {
+	a, b := ev.AuditEntry, entry
+	same := a.Node != "" && b.Node != "" && a.At.Truncate(time.Second).Equal(b.At.Truncate(time.Second))
+	for _, one := range []*api.AuditEntry{&a, &b} {
+		one.ID, one.At, one.Node, one.Op = 0, time.Time{}, "", ""
+	}
+	return same && a == b
+}
+
+// line is an event for people: time, nodes, what, who, and what else is known.
+func (e *events) line(ev *event) string {
+	node, what := clean(cmp.Or(noderange.Fold(ev.nodes), "-")), clean(ev.What)
+	e.node, e.what = max(e.node, min(utf8.RuneCountInString(node), widest)), max(e.what, min(utf8.RuneCountInString(what), widest))
+	rest := []string{ev.Outcome, ev.Why, ev.Detail}
+	if e.s.format == "wide" && len(ev.nodes) == 1 {
+		rest = append(rest, ev.Op)
 	}
 	var said []string
 	for _, text := range rest {
@@ -185,6 +223,9 @@ func (e *events) line(entry api.AuditEntry) string {
 			said = append(said, clean(text))
 		}
 	}
-	what += strings.Repeat(" ", e.what-utf8.RuneCountInString(what))
-	return strings.TrimRight(fmt.Sprintf("%s  %-*s  %s  %-8s  %s", e.s.clock(entry.At), e.node, node, e.s.paint(what), clean(entry.Who), strings.Join(said, ": ")), " ")
+	what += strings.Repeat(" ", max(e.what-utf8.RuneCountInString(what), 0))
+	return strings.TrimRight(fmt.Sprintf("%s  %-*s  %s  %-8s  %s", e.s.clock(ev.At), e.node, node, e.s.paint(what), clean(ev.Who), strings.Join(said, ": ")), " ")
 }
+
+// widest is how wide the columns of events grow at most.
+const widest = 24

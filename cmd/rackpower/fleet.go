@@ -40,8 +40,11 @@ func (s *session) agentListing(agents []api.Agent) listing[api.Agent] {
 		rows: agents, name: func(a api.Agent) string { return a.Name },
 		head: []string{"AGENT", "STATE", "SEEN", "NODES", "OUTSTANDING", "TAKEN", "MONITOR", "VERSION", "ADDRESS", "ALARM"},
 		cells: func(a api.Agent) []string {
-			seen := cmp.Or(s.age(a.SeenAt), "never")
-			return []string{a.Name, a.State, seen, fmt.Sprint(a.Nodes), fmt.Sprint(a.Outstanding), fmt.Sprint(a.Taken), s.monitorCell(a.Rack), a.Version, a.Address, a.Alarm}
+			seen, alarm := cmp.Or(s.age(a.SeenAt), "never"), a.Alarm
+			if s.format == "table" {
+				alarm = shorten(alarm, 60)
+			}
+			return []string{a.Name, a.State, seen, fmt.Sprint(a.Nodes), fmt.Sprint(a.Outstanding), fmt.Sprint(a.Taken), s.monitorCell(a.Rack), a.Version, a.Address, alarm}
 		},
 		wideHead: []string{"REV", "HAS", "JOURNAL", "EPOCH", "LSN"},
 		wideCells: func(a api.Agent) []string {

@@ -613,6 +613,24 @@ TIME  -       brake      agent r1  rack r1
 	}
 }
 
+func TestWatchTellsOfManyNodesInOneLine(t *testing.T) {
+	at := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	entry := func(node, what string) api.AuditEntry {
+		return api.AuditEntry{At: at, Who: "bob", What: what, Node: node, Op: node}
+	}
+	later := entry("n1", "asked")
+	later.At = at.Add(time.Second)
+	var got []string
+	for _, ev := range together([]api.AuditEntry{
+		entry("n1", "asked"), entry("n2", "asked"), entry("n1", "ended"), entry("n1", "asked"), entry("", "brake"), entry("", "brake"), entry("n3", "asked"), entry("n2", "ended"), later,
+	}) {
+		got = append(got, strings.Join(ev.nodes, ",")+" "+ev.What)
+	}
+	if want := "n1,n2,n3 asked|n1,n2 ended|n1 asked| brake| brake|n1 asked"; strings.Join(got, "|") != want {
+		t.Errorf("%q", got)
+	}
+}
+
 func TestWatchGoesOnWhenCentralIsBack(t *testing.T) {
 	f := newFake(t)
 	f.happen(api.AuditEntry{What: "asked"})

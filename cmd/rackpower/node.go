@@ -261,6 +261,11 @@ func (s *session) showChangedNodes(c api.Changed, nodes []api.Node, what string)
 			text += fmt.Sprintf(" (%d unchanged)", c.Unchanged)
 		}
 		s.say("%s", text)
+		if !s.quiet {
+			for _, note := range c.Notes {
+				s.warn("%s", clean(note))
+			}
+		}
 		return nil
 	}
 	return show(s.printer, listing[api.Changed]{rows: []api.Changed{c}, name: func(api.Changed) string { return noderange.Fold(namesOf(nodes)) }})
@@ -308,7 +313,7 @@ func (s *session) nodeShow() error {
 		s.details(
 			"node", n.Name, "rack", n.Rack, "agent", strings.TrimSpace(n.Agent+" "+cmp.Or(n.AgentAge)), "bmc", n.BMC, "domain", n.Domain,
 			"state", stateCell(n), "observed at", stamp(n.ObservedAt), "reach", string(n.Reach), "tried at", stamp(n.TriedAt),
-			"status", string(n.Status), "desired", string(n.Desired), "hold", s.held(n.Hold), "differs", s.differs(n), "fault", s.faultOf(n), "operation", s.opCell(n),
+			"status", string(n.Status), "desired", strings.TrimSuffix(fmt.Sprintf("%s, from %s", n.Desired, n.From), ", from "), "hold", s.held(n.Hold), "differs", s.differs(n), "fault", s.faultOf(n), "operation", s.opCell(n),
 		)
 	}
 	return nil

@@ -201,11 +201,13 @@ func (p printer) details(pairs ...string) {
 	if p.quiet {
 		return
 	}
+	text := page{printer: p, width: p.widthOf()}
 	for i := 0; i+1 < len(pairs); i += 2 {
 		if pairs[i+1] != "" {
-			fmt.Fprintf(p.out, "%-14s %s\n", pairs[i]+":", p.paint(clean(pairs[i+1])))
+			text.block(fmt.Sprintf("%-14s ", pairs[i]+":"), clean(pairs[i+1]))
 		}
 	}
+	fmt.Fprint(p.out, text.text.String())
 }
 
 var colors = map[string]string{
@@ -264,6 +266,14 @@ func (p printer) age(t *time.Time) string {
 		return ""
 	}
 	return power.Ago(p.now().Sub(*t))
+}
+
+// shorten cuts a text that would make a table wider than is of use.
+func shorten(text string, most int) string {
+	if utf8.RuneCountInString(text) <= most {
+		return text
+	}
+	return strings.TrimSpace(string([]rune(text)[:most-4])) + " ..."
 }
 
 // stamp writes a time as it stands in JSON.
