@@ -95,11 +95,11 @@ func (p *page) facts(e api.Explanation, n api.Node) {
 	if e.BMC != nil {
 		p.fact("", e.BMC.LastError)
 	}
-	next := e.Rack.Monitor
-	if !e.Next.IsZero() {
-		next = p.until(e.Next) + note(next)
+	if e.Next.IsZero() {
+		p.fact("readings", e.Rack.Monitor)
+	} else {
+		p.fact("next reading", p.until(e.Next)+note(e.Rack.Monitor))
 	}
-	p.fact("next reading", next)
 }
 
 // note is text in brackets, if there is any.

@@ -54,6 +54,7 @@ type fake struct {
 	runs      []api.ScheduledRun
 	explained api.Explanation
 	trail     []api.AuditEntry
+	notes     []string       // of changes
 	away      int            // polls of the audit trail to answer with "stopping"
 	polled    func(all bool) // called before such a poll is answered: who polls has seen all
 
@@ -120,7 +121,7 @@ func (f *fake) monitorPaths(mux *http.ServeMux) {
 		return e
 	})
 	mux.HandleFunc("GET /v1/audit", f.audit)
-	changed := func(names []string) any { return api.Changed{Changed: len(names)} }
+	changed := func(names []string) any { return api.Changed{Changed: len(names), Notes: f.notes} }
 	taking(f, mux, "POST /v1/nodes/hold", &f.holds, func(in api.SetHold) any { return changed(in.Names) })
 	taking(f, mux, "POST /v1/nodes/retry", &f.retries, func(in api.RetryNodes) any { return changed(in.Names) })
 	taking(f, mux, "POST /v1/racks/{name}", &f.rackSets, func(in api.SetRack) any {

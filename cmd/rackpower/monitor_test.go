@@ -103,6 +103,13 @@ func TestHold(t *testing.T) {
 	expect(t, "local", f.run("local hold r1n01 on --reason x --for 90m"), 0, "r1n01 held on until ", "")
 }
 
+func TestNotesOfAChangeAreShown(t *testing.T) {
+	f := newFake(t, hall(2, power.On)...)
+	f.notes = []string{"node r1n01: DISK_ERASING is never \x1b[2Jcut"}
+	expect(t, "hold", f.run("hold r1n01 off --reason x"), 0, "r1n01 held off until released\n", "node r1n01: DISK_ERASING is never \\x1b[2Jcut\n")
+	expect(t, "hold -q", f.run("hold r1n01 off --reason x -q"), 0, "", "")
+}
+
 func TestHoldRefusesWhatMakesNoSense(t *testing.T) {
 	f := newFake(t, hall(3, power.On)...)
 	for args, says := range map[string]string{
@@ -216,6 +223,8 @@ func TestHoldTogetherWithARequest(t *testing.T) {
 	if got := f.run("off r1n01 -o jsonl"); strings.Contains(got.out, "hold") {
 		t.Errorf("%s", got.out)
 	}
+	f.becomes = func(op *api.Op, _ int) { op.Says, op.Phase = "nothing outstanding; off starts", "dry-run" }
+	expect(t, "dry run", f.run("local off r1n01 --hold --dry-run"), 0, "r1n01 would off: nothing outstanding; off starts; held off until released\n", "")
 	f.becomes = ends(1, power.Refused, func(op *api.Op) { op.Detail = "busy" })
 	expect(t, "refused", f.run("off r1n01 --hold"), 5, "r1n01 refused: busy\n", "refused")
 }
@@ -516,7 +525,7 @@ node          r1n01, agent r1 alive, status READY
 power         off, read TIME
 desired       off, from status READY
 BMC           ipmi://admin@10.0.1.1, answers
-next reading  @every 60s
+readings      @every 60s
 `)
 }
 

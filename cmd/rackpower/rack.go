@@ -312,7 +312,6 @@ func (s *session) rackNotes(nodes []api.Node) {
 	}
 	racks, err := s.client.Racks(s.ctx)
 	if err != nil {
-		s.brakeNotes()
 		return
 	}
 	for _, r := range racks {
@@ -328,17 +327,6 @@ func (s *session) noteRack(r api.Rack) {
 	}
 	if words := cmp.Or(s.pauseWords(r.State.Pause), s.pauseWords(r.Settings.Pause)); words != "" {
 		s.warn("rack %s: the monitor is paused %s", clean(r.Name), clean(words))
-	}
-}
-
-// brakeNotes is rackNotes of an agent, which knows of its brake only.
-func (s *session) brakeNotes() {
-	brakes, err := s.client.Brakes(s.ctx)
-	if err != nil {
-		return
-	}
-	for _, b := range brakes {
-		s.noteBrake(b.Rack, b.Brake)
 	}
 }
 

@@ -137,8 +137,8 @@ func (f *following) tellDryRun() error {
 		var order []string
 		for _, row := range f.rows {
 			text := strings.TrimPrefix(cmp.Or(row.op.Says, row.op.Detail, string(row.op.Verdict)), "dry run: ")
-			if f.order.holds(row.op) {
-				text += "; " + f.order.held
+			if f.s.door == atAgent && f.order.holds(row.op) {
+				text += "; " + f.order.held // central says so itself
 			}
 			if row.op.AgentNote != "" {
 				text += "; " + row.op.AgentNote
