@@ -58,6 +58,8 @@ type SetStatus struct {
 type Changed struct {
 	Changed   int `json:"changed"`
 	Unchanged int `json:"unchanged"`
+	// Notes say what the asker may not expect, a sentence each.
+	Notes []string `json:"notes,omitempty"`
 }
 
 // Node is a node with its power, as `rackpower status` shows it.
@@ -76,9 +78,14 @@ type Node struct {
 	Drift bool `json:"drift"`
 	// Pending is true when the state differs and something is under way: an operation,
 	// or the monitor, which waits for what Waits says.
-	Pending bool     `json:"pending"`
-	Fault   string   `json:"fault"`
-	Op      *OpBrief `json:"op"` // what is outstanding: the running one, else the first that waits
+	Pending bool `json:"pending"`
+	// Waits, WaitsSays, WaitsUntil and FaultSince are as in NodeMonitor.
+	Waits      power.Reason `json:"waits,omitempty"`
+	WaitsSays  string       `json:"waits_says,omitempty"`
+	WaitsUntil time.Time    `json:"waits_until,omitzero"`
+	Fault      string       `json:"fault"`
+	FaultSince time.Time    `json:"fault_since,omitzero"`
+	Op         *OpBrief     `json:"op"` // what is outstanding: the running one, else the first that waits
 
 	Agent    string     `json:"agent,omitempty"`
 	BMC      string     `json:"bmc,omitempty"`
@@ -86,6 +93,7 @@ type Node struct {
 	TriedAt  *time.Time `json:"tried_at,omitempty"`    // when reach was determined
 	Waiting  int        `json:"waiting,omitempty"`     // outstanding operations beside Op
 	AgentAge string     `json:"agent_state,omitempty"` // "alive", "away since ..."; why a state may be stale
+	From     string     `json:"from,omitempty"`        // where Desired comes from: "status READY", "hold of bob"
 }
 
 // Hold overrides the desired state of a status.
@@ -255,10 +263,10 @@ type Member struct {
 
 // AuditEntry is one line of the audit trail.
 type AuditEntry struct {
-	ID      int64     `json:"id"`
+	ID      int64     `json:"id"` // grows in the order in which entries became durable
 	At      time.Time `json:"at"`
 	Who     string    `json:"who"`
-	What    string    `json:"what"` // asked, accepted, refused, started, ended, cancel, status, node-add, ...
+	What    string    `json:"what"` // asked, accepted, started, ended, status, hold, drift, fault, brake, ...
 	Node    string    `json:"node,omitempty"`
 	Op      string    `json:"op,omitempty"`
 	Why     string    `json:"why,omitempty"`
