@@ -125,6 +125,23 @@ func TestAnEndedHoldIsNoDriftBeforeItIsSwept(t *testing.T) {
 	wantLines(t, s.entries("a", auditDrift, auditDriftOver, auditHoldOver), "hold-over: on")
 }
 
+// TestWhatCannotBeReadDoesNotDrift has a node's desire change while its BMC is silent.
+func TestWhatCannotBeReadDoesNotDrift(t *testing.T) {
+	s := newSite(t)
+	s.nodes("a")
+	s.status(power.StatusReady, "a")
+	r := s.rack("r1")
+	r.settled()
+	off := s.seen("a", power.Off, matched)
+	r.tick(off)
+	s.status(power.StatusDeployed, "a")
+	r.settled()
+	r.tick(api.NodeReading{Node: "a", Reading: off.Failed(power.ReachUnreachable, s.clock())})
+	wantLines(t, s.entries("a", auditDrift))
+	r.tick(s.seen("a", power.Off, api.NodeMonitor{}))
+	wantLines(t, s.entries("a", auditDrift), "drift: off, expected on")
+}
+
 // TestTheMiddleOfACycleIsNoDrift reads a node while an operation runs on it.
 func TestTheMiddleOfACycleIsNoDrift(t *testing.T) {
 	s := newSite(t)
