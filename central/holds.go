@@ -50,7 +50,6 @@ func readHold(in api.SetHold, who string, now time.Time) (power.Hold, error) {
 		if in.For != 0 {
 			return h, errors.New("a release does not last: for goes with a hold")
 		}
-		h.Confirmed = in.Confirmed
 		return h, nil
 	}
 	want, err := power.ParseWant(string(in.Want))

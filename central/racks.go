@@ -278,10 +278,10 @@ func (c *Central) heedRack(tx *store.Tx, name string, next api.RackState, now ti
 			return err
 		}
 	}
-	if set.ReleaseBrake == "" || set.ReleaseBrake == brakeID(next) {
+	if set.ReleaseBrake == "" {
 		return nil
 	}
-	// It has let go. That the release is no longer sent is nothing to send.
+	// What was released is the old one: it has let go. That the release is no longer sent is nothing to send.
 	set.ReleaseBrake, set.ReleasedBy = "", ""
 	return tx.SaveSettings(name, set, a.SettingsRev)
 }
