@@ -90,7 +90,7 @@ func benchRacks(b *testing.B, s *site, nodesEach int) []*rack {
 			b.Fatal(err)
 		}
 		racks[i] = s.rack(fmt.Sprintf("r%d", i))
-		racks[i].poll()
+		racks[i].settled()
 	}
 	return racks
 }
@@ -125,8 +125,29 @@ func BenchmarkReportsOf40Nodes(b *testing.B) {
 		at := s.clock().Add(time.Duration(tick.Add(1)))
 		in := api.Report{JournalID: racks[client].journal}
 		for n := range 40 {
-			in.Readings = append(in.Readings, api.NodeReading{Node: fmt.Sprintf("r%dn%d", client, n), Reading: power.Seen(power.On, at)})
+			in.Readings = append(in.Readings, api.NodeReading{Node: fmt.Sprintf("r%dn%d", client, n), Reading: power.Seen(power.On, at), Monitor: matched})
 		}
 		return s.c.store.Write(context.Background(), func(tx *store.Tx) error { return s.c.heedAll(tx, racks[client].name, in, at) })
 	})
+}
+
+// BenchmarkHoldsOf2560Nodes sets a hold on every node of 64 racks, or releases it.
+func BenchmarkHoldsOf2560Nodes(b *testing.B) {
+	s := newSite(b)
+	benchRacks(b, s, 40)
+	nodes, err := s.Nodes(context.Background(), "all")
+	if err != nil {
+		b.Fatal(err)
+	}
+	in := api.SetHold{AskedBy: "x", Reason: "x"}
+	for _, n := range nodes {
+		in.Names = append(in.Names, n.Name)
+	}
+	b.ResetTimer()
+	for i := range b.N {
+		in.Want = []power.Want{power.WantOn, ""}[i%2]
+		if _, err := s.SetHold(context.Background(), in); err != nil {
+			b.Fatal(err)
+		}
+	}
 }
