@@ -55,7 +55,7 @@ func (c *Central) heedAll(tx *store.Tx, name string, in api.Report, now time.Tim
 		}
 	}
 	if len(in.Readings) > 0 {
-		if err := tx.Observe(name, in.Readings); err != nil {
+		if err := tx.Observe(name, in.Readings, now); err != nil {
 			return err
 		}
 		tx.OnCommit(func() { c.desks.of(name).saw(in.Readings) })

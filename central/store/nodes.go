@@ -39,7 +39,7 @@ const (
 	sqlEntomb    = `INSERT INTO removed (agent, name, rev, at) VALUES ($1, $2, $3, $4) ON CONFLICT (agent, name) DO UPDATE SET rev = excluded.rev, at = excluded.at`
 	sqlExhume    = `DELETE FROM removed WHERE agent = $1 AND name = $2`
 	sqlRemovedOf = `SELECT name FROM removed WHERE agent = $1 AND rev > $2 ORDER BY name`
-	sqlReading   = `UPDATE nodes SET state = $1, reach = $2, observed_at = $3, tried_at = $4 WHERE name = $5 AND agent = $6 AND tried_at < $4`
+	sqlReading   = `UPDATE nodes SET state = $1, reach = $2, observed_at = $3, tried_at = $4 WHERE name = $5 AND agent = $6 AND (tried_at < $4 OR tried_at > $7)`
 )
 
 func scanNode(scan func(...any) error) (n Node, err error) {
@@ -139,11 +139,12 @@ func (t *Tx) DeleteNode(name string) error {
 	return nil
 }
 
-// Observe stores readings of nodes of the agent, each if it is newer than what
-// is stored. Others are ignored.
-func (t *Tx) Observe(agent string, readings []api.NodeReading) error {
+// Observe stores readings of nodes of the agent, each if it is newer than what is
+// stored, or if that lies in the future, since the clock was set back. Others are
+// ignored.
+func (t *Tx) Observe(agent string, readings []api.NodeReading, now time.Time) error {
 	for _, r := range readings {
-		_, err := t.exec(sqlReading, string(r.State), string(r.Reach), nanos(r.ObservedAt), nanos(r.TriedAt), r.Node, agent)
+		_, err := t.exec(sqlReading, string(r.State), string(r.Reach), nanos(r.ObservedAt), nanos(r.TriedAt), r.Node, agent, nanos(now))
 		if err != nil {
 			return fmt.Errorf("cannot save reading of node %s: %w", r.Node, err)
 		}

@@ -341,7 +341,7 @@ func TestNewestReadingCounts(t *testing.T) {
 	})
 	at := time.Now().UTC()
 	observe := func(agent string, all ...api.NodeReading) {
-		mustWrite(t, s, func(tx *Tx) error { return tx.Observe(agent, all) })
+		mustWrite(t, s, func(tx *Tx) error { return tx.Observe(agent, all, at) })
 	}
 	newer := api.NodeReading{Node: "a", Reading: power.Seen(power.On, at)}
 	older := api.NodeReading{Node: "a", Reading: power.Seen(power.Off, at.Add(-time.Second))}
