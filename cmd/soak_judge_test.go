@@ -108,7 +108,11 @@ func (v *verdict) judgeTold(id string, x *told, known map[string]api.Op) {
 
 // judgeEnds: an operation ends once, and everybody is shown the same end.
 func (v *verdict) judgeEnds(op api.Op, e evidence) {
-	if shown := e.outcomes[op.ID]; len(shown) > 1 || len(shown) == 1 && op.Outcome != "" && shown[op.Outcome] == "" {
+	shown := maps.Clone(e.outcomes[op.ID])
+	if op.Outcome != power.Refused {
+		delete(shown, power.Refused) // it was not accepted, was asked for again, and then was
+	}
+	if len(shown) > 1 || len(shown) == 1 && op.Outcome != "" && shown[op.Outcome] == "" {
 		v.doubled = append(v.doubled, fmt.Sprintf("%s of %s (%s) has ended %s, and was shown as %v", op.Action, op.Node, op.ID, op.Outcome, shown))
 	}
 	if n := e.ends[op.ID]; n > 1 {

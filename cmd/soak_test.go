@@ -380,7 +380,7 @@ func (s *soak) verdict() *verdict {
 			s.t.Fatal(err)
 		}
 		for _, entry := range entries {
-			if entry.What == "ended" || entry.What == "refused" {
+			if entry.What == "ended" {
 				e.ends[entry.Op]++
 			}
 		}
