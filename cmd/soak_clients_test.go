@@ -19,8 +19,9 @@ import (
 type told struct {
 	req  api.OpRequest
 	door string // central, or the agent whose socket was asked
-	// asked is when it was sent first, answered when the first answer came; zero: none
-	// ever came, so that it may or may not have been taken.
+	// asked is when it was sent first, answered when the first answer came, or the first
+	// that was no refusal; zero: none ever came, so that it may or may not have been
+	// taken.
 	asked, answered time.Time
 	seq             power.Seq
 	refused         bool // in that answer
@@ -61,7 +62,7 @@ func (m *memory) asks(req api.OpRequest, door string) {
 // answered notes an answer.
 func (m *memory) answered(op api.Op) {
 	m.with(func() {
-		if x := m.all[op.ID]; x != nil && x.answered.IsZero() {
+		if x := m.all[op.ID]; x != nil && (x.answered.IsZero() || x.refused && op.Outcome != power.Refused) {
 			x.answered, x.seq, x.refused = time.Now(), op.Seq, op.Outcome == power.Refused
 		}
 	})
