@@ -51,7 +51,7 @@ func advance(o *store.Op, w api.OpReport, journal string) (news []string, h heed
 		return nil, ignored
 	}
 	if unrefused {
-		takeRefusalBack(o)
+		takeRefusalBack(o, w.Op)
 	}
 	before := *o
 	o.JournalID, o.LSN = journal, w.LSN
@@ -73,8 +73,10 @@ func advance(o *store.Op, w api.OpReport, journal string) (news []string, h heed
 
 // takeRefusalBack makes a refusal undone. An agent keeps none of them over a restart,
 // so that what is asked for again with the same id may be accepted then: of the two
-// words the acceptance is the one in the journal.
-func takeRefusalBack(o *store.Op) {
+// words the acceptance is the one in the journal. It came later and stands where it
+// came: its sequence is another.
+func takeRefusalBack(o *store.Op, again power.Op) {
+	o.Seq, o.AskedAt, o.Deadline = again.Seq, again.AskedAt.UTC(), again.Deadline.UTC()
 	o.Phase, o.Outcome, o.Detail, o.EndedAt, o.Why = api.PhaseTaken, "", "", nil, ""
 }
 
