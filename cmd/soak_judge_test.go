@@ -64,9 +64,19 @@ func judgeSoak(e evidence) *verdict {
 	}
 	v.judgeDoors(e.told)
 	for _, s := range e.servers {
+		slices.SortStableFunc(byNode[s.name], inOrder)
 		v.judgeServer(s, byNode[s.name], known)
 	}
 	return v
+}
+
+// inOrder compares operations by their sequences, and those that two doors gave the
+// same one by their starts: the one that came first is first.
+func inOrder(a, b api.Op) int {
+	if a.Seq != b.Seq || a.StartedAt == nil || b.StartedAt == nil {
+		return cmp.Compare(a.Seq, b.Seq)
+	}
+	return a.StartedAt.Compare(*b.StartedAt)
 }
 
 func (v *verdict) countOp(op api.Op) {
