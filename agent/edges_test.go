@@ -344,6 +344,23 @@ func TestABusyNodeStillKnowsWhatItDid(t *testing.T) {
 	})
 }
 
+// TestAShortDeadlineIsNoReasonToTrustAReading has an on take the place of a soft-off
+// that takes effect after the on's time is over: it must not say that it succeeded.
+func TestAShortDeadlineIsNoReasonToTrustAReading(t *testing.T) {
+	inBubble(t, 1, func(r *rig) {
+		r.bmc("n1").SetPower(power.On)
+		r.bmc("n1").SetSoftOffAfter(12 * time.Second)
+		r.ask("n1", power.ActSoftOff, func(op *power.Op) { op.Grace = time.Minute })
+		time.Sleep(2 * time.Second)
+		short := r.ask("n1", power.ActOn, func(op *power.Op) { op.Deadline = time.Now().Add(8 * time.Second) })
+		if end := r.wantEnd(short.Op.ID, power.Expired, power.ReasonDeadline); !strings.Contains(end.Detail, "an earlier soft-off may still take effect") {
+			t.Errorf("detail %q", end.Detail)
+		}
+		r.wantEnd(r.ask("n1", power.ActOn).Op.ID, power.Succeeded, power.ReasonVerified)
+		r.wantPower("n1", power.On)
+	})
+}
+
 // TestOldEndsAreForgotten keeps few of those that nobody asks for any more.
 func TestOldEndsAreForgotten(t *testing.T) {
 	now := time.Unix(1_000_000, 0)
