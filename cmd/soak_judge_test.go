@@ -45,6 +45,7 @@ type verdict struct {
 	disobedient, unexpected, unsound  []string
 	crashed, gaveUp                   []string
 	starts, tries, repeats, cancelled int
+	quietAfter                        time.Duration // until all had ended
 }
 
 // judgeSoak holds what the askers remember and what central knows against what
@@ -380,6 +381,7 @@ func (v *verdict) print(w io.Writer, seed uint64, took time.Duration, h *hardshi
 	row("unexpected answers", len(v.unexpected), "must be 0")
 	row("crashes", len(v.crashed), "must be 0: panics, and signals that the soak did not send")
 	row("damaged journals and databases", len(v.unsound), "must be 0, at the end")
+	row("quiet after", v.quietAfter.Round(time.Second), "the end of all faults")
 	row("starts of daemons", v.starts, fmt.Sprintf("after %d of them it ended by itself", len(v.gaveUp)))
 	happened, leftOut := h.kinds()
 	fmt.Fprintln(w, "faults")

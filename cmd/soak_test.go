@@ -96,9 +96,12 @@ func TestSoak(t *testing.T) {
 	defer s.stop()
 	began := time.Now()
 	s.disturb()
+	disturbed := time.Since(began)
 	s.calmDown()
+	calm := time.Since(began) - disturbed
 	v := s.verdict()
-	v.print(os.Stdout, plan.seed, time.Since(began), s.h)
+	v.quietAfter = calm
+	v.print(os.Stdout, plan.seed, disturbed, s.h)
 	if bad := v.bad(); len(bad) > 0 {
 		t.Errorf("%d things are wrong (seed %d); logs and data are in %s", len(bad), plan.seed, s.dir)
 	}
