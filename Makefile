@@ -1,4 +1,4 @@
-# Verbs: build test race lint fuzz bench demo install deps. See README.md.
+# Verbs: build test race soak lint fuzz bench demo install deps. See README.md.
 SHELL := /bin/bash
 GO ?= go
 BIN := bin
@@ -6,10 +6,12 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unkn
 LDFLAGS := -s -w -X main.version=$(VERSION)
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 FUZZTIME ?= 20s
+SOAK_TIME ?= 10m
+SOAK_SEED ?=
 DESTDIR ?=
 PREFIX ?= /usr/local
 
-.PHONY: build test race lint fuzz bench demo install deps clean
+.PHONY: build test race soak lint fuzz bench demo install deps clean
 
 build:
 	@mkdir -p $(BIN)
@@ -37,6 +39,12 @@ test: deps build
 
 race: deps build
 	PATH="$$PATH:/usr/sbin:/sbin" $(GO) test -race -timeout 20m ./...
+
+# Whole processes and both simulators under every fault, for SOAK_TIME; a verdict at
+# the end. What needs root (disks that fill up and break) is left out without.
+soak: deps build
+	PATH="$$PATH:/usr/sbin:/sbin" RACKPOWER_TEST_BIN="$(CURDIR)/$(BIN)" SOAK_TIME="$(SOAK_TIME)" SOAK_SEED="$(SOAK_SEED)" \
+	  $(GO) test ./cmd -run '^TestSoak$$' -v -count=1 -timeout 0
 
 lint:
 	@out=$$(gofmt -l $$(git ls-files '*.go')); if [ -n "$$out" ]; then echo "not formatted: $$out"; exit 1; fi

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -317,6 +318,64 @@ func TestCursorIsNotNamedToAnotherCentral(t *testing.T) {
 	}
 	if len(got) > 1 && got[1].CentralID == "central-2" && got[1].Ops > 5 {
 		t.Errorf("cursor of the old central (%d) is named to the new one", got[1].Ops)
+	}
+}
+
+// TestABusyNodeStillKnowsWhatItDid has an asker whose answer was lost ask again, after
+// much else was done on the node and the agent was started anew.
+func TestABusyNodeStillKnowsWhatItDid(t *testing.T) {
+	inBubble(t, 1, func(r *rig) {
+		r.bmc("n1").SetPower(power.On)
+		first := r.ask("n1", power.ActReset)
+		r.wantEnd(first.Op.ID, power.Succeeded, power.ReasonVerified)
+		for range 20 {
+			r.wantEnd(r.ask("n1", power.ActOn).Op.ID, power.Succeeded, power.ReasonAlready)
+		}
+		if err := r.a.acknowledged(r.a.outbox.take(1000)); err != nil {
+			t.Fatal(err)
+		}
+		r.restart()
+		again, err := r.a.Submit(power.Op{ID: first.Op.ID, Node: "n1", Action: power.ActReset, AskedBy: "admin", Origin: power.FromLocal})
+		if err != nil || again.End == nil || again.End.Outcome != power.Succeeded {
+			t.Errorf("%+v, %v", again, err)
+		}
+		time.Sleep(time.Minute)
+		r.wantCommands("n1", power.HardReset)
+	})
+}
+
+// TestAShortDeadlineIsNoReasonToTrustAReading has an on take the place of a soft-off
+// that takes effect after the on's time is over: it must not say that it succeeded.
+func TestAShortDeadlineIsNoReasonToTrustAReading(t *testing.T) {
+	inBubble(t, 1, func(r *rig) {
+		r.bmc("n1").SetPower(power.On)
+		r.bmc("n1").SetSoftOffAfter(12 * time.Second)
+		r.ask("n1", power.ActSoftOff, func(op *power.Op) { op.Grace = time.Minute })
+		time.Sleep(2 * time.Second)
+		short := r.ask("n1", power.ActOn, func(op *power.Op) { op.Deadline = time.Now().Add(8 * time.Second) })
+		if end := r.wantEnd(short.Op.ID, power.Expired, power.ReasonDeadline); !strings.Contains(end.Detail, "an earlier soft-off may still take effect") {
+			t.Errorf("detail %q", end.Detail)
+		}
+		r.wantEnd(r.ask("n1", power.ActOn).Op.ID, power.Succeeded, power.ReasonVerified)
+		r.wantPower("n1", power.On)
+	})
+}
+
+// TestOldEndsAreForgotten keeps few of those that nobody asks for any more.
+func TestOldEndsAreForgotten(t *testing.T) {
+	now := time.Unix(1_000_000, 0)
+	var done []doneRecord
+	for i := range 100 {
+		done = append(done, doneRecord{ID: strconv.Itoa(i), End: power.End{At: now.Add(time.Duration(i-99) * time.Minute)}})
+	}
+	for _, c := range []struct {
+		later time.Duration
+		kept  int
+	}{{0, 16}, {time.Hour, keepDone}, {-time.Hour, keepRecent}} {
+		kept := keptOf(done, now.Add(c.later))
+		if len(kept) != c.kept || kept[len(kept)-1].ID != "99" {
+			t.Errorf("%s later: %d kept, want %d", c.later, len(kept), c.kept)
+		}
 	}
 }
 

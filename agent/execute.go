@@ -76,8 +76,8 @@ func (x *execution) unsettled(end power.End) *power.Unsettled {
 }
 
 // settle waits for the effect of the command that the operation before left
-// behind: until it is seen, a reading may show what is about to change. It ends
-// early enough to leave this operation time of its own.
+// behind: until it is seen, a reading may show what is about to change. An operation
+// whose time is over before that expires, since whatever it read could be undone.
 func (x *execution) settle(ctx context.Context) error {
 	x.l.mu.Lock()
 	left := x.l.unsettled
@@ -88,18 +88,17 @@ func (x *execution) settle(ctx context.Context) error {
 	if x.op.Action.CutsPower() && x.op.Action != power.ActReset && left.Command.Target() == power.Off {
 		return nil // it does the same, and harder
 	}
-	until := left.Until
-	if latest := x.op.Deadline.Add(-x.time.Verify[0]); latest.Before(until) {
-		until = latest
-	}
 	state, err := x.read(ctx)
 	if err != nil {
 		return err
 	}
-	if window := time.Until(until); state != left.Command.Target() && window > 0 {
-		x.waiting = fmt.Sprintf("waiting for an earlier %s to take effect, until %s", left.Command, until.UTC().Format("15:04:05Z"))
+	if window := time.Until(left.Until); state != left.Command.Target() && window > 0 {
+		x.waiting = fmt.Sprintf("waiting for an earlier %s to take effect, until %s", left.Command, left.Until.UTC().Format("15:04:05Z"))
 		_, err = x.await(ctx, left.Command.Target(), window)
 		x.waiting = ""
+		if errors.Is(err, errDeadline) {
+			x.note = fmt.Sprintf("an earlier %s may still take effect", left.Command)
+		}
 	}
 	if err == nil {
 		x.l.mu.Lock()

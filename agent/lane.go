@@ -306,7 +306,7 @@ func (l *lane) remember(t *task) {
 		return
 	}
 	l.done = append(l.done, doneRecord{ID: t.op.ID, Action: t.op.Action, Seq: t.op.Seq, End: *t.end})
-	l.done = l.done[max(0, len(l.done)-keepDone):]
+	l.done = keptOf(l.done, time.Now())
 }
 
 // kick makes sure that somebody works the lane. The lock is held.

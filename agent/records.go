@@ -85,8 +85,23 @@ type doneRecord struct {
 	End    power.End    `json:"end"`
 }
 
-// keepDone is how many of them are kept for each node.
-const keepDone = 8
+// How many of them are kept for each node: some always, more while they are so recent
+// that their askers, who had no answer, may still be asking.
+const (
+	keepDone    = 8
+	keepRecent  = 64
+	recentlyFor = 15 * time.Minute
+)
+
+// keptOf drops from the newest ended operations, oldest first, those that nobody will
+// ask for any more.
+func keptOf(done []doneRecord, now time.Time) []doneRecord {
+	done = done[max(0, len(done)-keepRecent):]
+	for len(done) > keepDone && now.Sub(done[0].End.At) > recentlyFor {
+		done = done[1:]
+	}
+	return done
+}
 
 type syncRecord struct {
 	CentralID string `json:"central_id"`

@@ -325,6 +325,15 @@ func TestWhatEnteredAtTheRackIsKnown(t *testing.T) {
 	if trail := s.trail(refused.ID); !slices.Equal(trail, []string{"asked", "refused"}) {
 		t.Errorf("audit trail %v", trail)
 	}
+	// Its agent starts anew, is asked again with the same id, and accepts.
+	refused.Seq = s.c.store.Seq().Next(s.clock())
+	r.mustReport(r.waiting(refused), r.ended(refused, power.Succeeded))
+	if o := s.op(refused.ID); o.Outcome != power.Succeeded || o.Seq != refused.Seq || o.Verdict == power.RefuseIt || s.c.Contradictions() != 0 {
+		t.Errorf("refused, then accepted: %+v", o)
+	}
+	if trail := s.trail(refused.ID); !slices.Equal(trail, []string{"asked", "refused", "accepted", "started", "ended"}) {
+		t.Errorf("audit trail %v", trail)
+	}
 	// Another agent has no say in it.
 	two := s.rack("r2")
 	mine := s.ask("a", power.ActOn)

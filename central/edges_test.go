@@ -185,6 +185,25 @@ func TestClocksNeedNotAgree(t *testing.T) {
 	}
 }
 
+// TestReadingsGoOnAfterCentralsClockWasSetBack has readings stored by a clock that
+// runs ahead for a while.
+func TestReadingsGoOnAfterCentralsClockWasSetBack(t *testing.T) {
+	s := newSite(t)
+	s.nodes("a")
+	r := s.rack("r1")
+	r.mustHello()
+	s.later(time.Hour)
+	r.read(api.NodeReading{Node: "a", Reading: power.Seen(power.On, s.clock())})
+	if n := s.node("a"); n.State != power.On {
+		t.Fatalf("%+v", n)
+	}
+	s.later(-time.Hour)
+	r.read(api.NodeReading{Node: "a", Reading: power.Seen(power.Off, s.clock())})
+	if n := s.node("a"); n.State != power.Off || n.TriedAt.After(s.clock()) {
+		t.Errorf("the node is off, and shown as %s, read at %s (now %s)", n.State, n.TriedAt, s.clock())
+	}
+}
+
 // TestALostReadIsAskedForAgain has the answer that carried it lost, and the agent
 // polling on.
 func TestALostReadIsAskedForAgain(t *testing.T) {

@@ -61,7 +61,7 @@ func (c *Central) observe(tx *store.Tx, agent string, r api.NodeReading, now tim
 // the agent has been told what is desired of the node now.
 func notice(old store.Node, r api.NodeReading, knows bool, now time.Time) store.Node {
 	n := old
-	if r.TriedAt.After(old.TriedAt) {
+	if r.TriedAt.After(old.TriedAt) || old.TriedAt.After(now) { // central's clock was set back
 		n.Reading = r.Reading
 	}
 	n.Monitor, n.Matched, n.Unsettled = r.Monitor, r.Monitor.Matched, false

@@ -129,6 +129,7 @@ func (c *Central) heed(tx *store.Tx, name string, w api.OpReport, journal string
 	if !found {
 		o = entered(w.Op, name)
 	}
+	seq := o.Seq
 	news, how := advance(&o, w, journal)
 	switch how {
 	case contradicts:
@@ -147,6 +148,11 @@ func (c *Central) heed(tx *store.Tx, name string, w api.OpReport, journal string
 	}
 	if err := save(&o); err != nil {
 		return err
+	}
+	if o.Seq != seq {
+		if err := tx.MoveOp(&o); err != nil {
+			return err
+		}
 	}
 	marks.note(o.Rev)
 	if !found {

@@ -36,8 +36,9 @@ func advance(o *store.Op, w api.OpReport, journal string) (news []string, h heed
 	if w.End != nil {
 		next = store.StageEnded
 	}
+	unrefused := o.Outcome == power.Refused && w.Verdict.Accepted()
 	switch {
-	case o.Stage() == store.StageEnded:
+	case o.Stage() == store.StageEnded && !unrefused:
 		if w.End != nil && w.End.Outcome != o.Outcome {
 			return nil, contradicts
 		}
@@ -48,6 +49,9 @@ func advance(o *store.Op, w api.OpReport, journal string) (news []string, h heed
 		return nil, malformed // that is for central to say
 	case next != store.StageEnded && older(o, w, next, journal):
 		return nil, ignored
+	}
+	if unrefused {
+		takeRefusalBack(o, w.Op)
 	}
 	before := *o
 	o.JournalID, o.LSN = journal, w.LSN
@@ -65,6 +69,15 @@ func advance(o *store.Op, w api.OpReport, journal string) (news []string, h heed
 		return nil, ignored
 	}
 	return news, taken
+}
+
+// takeRefusalBack makes a refusal undone. An agent keeps none of them over a restart,
+// so that what is asked for again with the same id may be accepted then: of the two
+// words the acceptance is the one in the journal. It came later and stands where it
+// came: its sequence is another.
+func takeRefusalBack(o *store.Op, again power.Op) {
+	o.Seq, o.AskedAt, o.Deadline = again.Seq, again.AskedAt.UTC(), again.Deadline.UTC()
+	o.Phase, o.Outcome, o.Detail, o.EndedAt, o.Why = api.PhaseTaken, "", "", nil, ""
 }
 
 // older reports whether a word that is no end stands on an earlier record than

@@ -79,24 +79,41 @@ type site struct {
 
 func newSite(t *testing.T) *site {
 	t.Helper()
-	s := &site{t: t, dir: t.TempDir(), procs: map[string]*exec.Cmd{}}
+	s := siteIn(t, t.TempDir())
+	t.Cleanup(s.stop)
+	s.startCentral()
+	s.until(20*time.Second, "central answers", func() bool { _, err := s.client.Info(t.Context()); return err == nil })
+	return s
+}
+
+// siteIn is a site in which nothing runs yet.
+func siteIn(t *testing.T, dir string) *site {
+	t.Helper()
+	s := &site{t: t, dir: dir, procs: map[string]*exec.Cmd{}}
 	s.cli, s.serve = build(t)
-	client, err := api.NewClient("unix://" + s.socket())
+	s.client = clientOf(t, s.socket())
+	return s
+}
+
+func clientOf(t *testing.T, socket string) *api.Client {
+	t.Helper()
+	client, err := api.NewClient("unix://" + socket)
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.client = client
-	t.Cleanup(s.stop)
-	s.startCentral()
-	s.until(20*time.Second, "central answers", func() bool { _, err := client.Info(t.Context()); return err == nil })
-	return s
+	t.Cleanup(client.Close)
+	return client
 }
 
 func (s *site) socket() string { return filepath.Join(s.dir, "c.sock") }
 
 func (s *site) startCentral() {
 	s.t.Helper()
-	s.spawn("central", s.serve, "serve", "--data", filepath.Join(s.dir, "central"), "--listen", "127.0.0.1:0", "--socket", s.socket())
+	s.spawn("central", s.serve, s.centralArgs()...)
+}
+
+func (s *site) centralArgs() []string {
+	return []string{"serve", "--data", filepath.Join(s.dir, "central"), "--listen", "127.0.0.1:0", "--socket", s.socket()}
 }
 
 func (s *site) startAgent(name string) {
@@ -107,28 +124,41 @@ func (s *site) startAgent(name string) {
 // startMonitor starts an agent that reads and enforces on a schedule.
 func (s *site) startMonitor(name, schedule string) {
 	s.t.Helper()
-	s.spawn(name, s.cli, "agent", "--name", name, "--data", filepath.Join(s.dir, name), "--central", "unix://"+s.socket(),
-		"--gossip", "127.0.0.1:0", "--socket", s.agentSocket(name), "--monitor", schedule)
+	s.spawn(name, s.cli, s.agentArgs(name, schedule)...)
+}
+
+func (s *site) agentArgs(name, schedule string) []string {
+	return []string{
+		"agent", "--name", name, "--data", filepath.Join(s.dir, name), "--central", "unix://" + s.socket(),
+		"--gossip", "127.0.0.1:0", "--socket", s.agentSocket(name), "--monitor", schedule,
+	}
 }
 
 func (s *site) agentSocket(name string) string { return filepath.Join(s.dir, name+".sock") }
 
 func (s *site) spawn(name, bin string, args ...string) {
 	s.t.Helper()
-	log, err := os.OpenFile(filepath.Join(s.dir, name+".log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	cmd, err := s.launch(name, bin, args)
 	if err != nil {
-		s.t.Fatal(err)
-	}
-	defer log.Close()
-	cmd := exec.Command(bin, args...)
-	cmd.Stdout, cmd.Stderr = log, log
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if err := cmd.Start(); err != nil {
 		s.t.Fatal(err)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.procs[name] = cmd
+}
+
+// launch starts a process that ends with this one and writes to a log of its name.
+func (s *site) launch(name, bin string, args []string, env ...string) (*exec.Cmd, error) {
+	log, err := os.OpenFile(filepath.Join(s.dir, name+".log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	defer log.Close()
+	cmd := exec.Command(bin, args...)
+	cmd.Env = append(os.Environ(), env...)
+	cmd.Stdout, cmd.Stderr = log, log
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	return cmd, cmd.Start()
 }
 
 // kill is kill -9.

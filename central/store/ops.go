@@ -78,6 +78,7 @@ const (
 	sqlSaveOp = `UPDATE ops SET phase = $1, delivered = $2, verdict = $3, why = $4, says = $5, started_at = $6, ended_at = $7, outcome = $8,
 		detail = $9, already = $10, superseded_by = $11, joined = $12, attempts = $13, state = $14, journal_id = $15, lsn = $16,
 		cancel_by = $17, cancel_reason = $18, cancel_cursor = $19, rev = $20, stage = $21 WHERE id = $22`
+	sqlMoveOp  = `UPDATE ops SET seq = $1, asked_at = $2, deadline = $3 WHERE id = $4`
 	sqlDeliver = `SELECT ` + opColumns + ` FROM ops WHERE agent = $1 AND stage = 1 AND cursor > $2 ORDER BY seq`
 	sqlCancels = `SELECT id, cancel_by, cancel_reason FROM ops WHERE agent = $1 AND stage < 4 AND cancel_cursor > $2 ORDER BY cancel_cursor`
 	sqlLeave   = `UPDATE ops SET delivered = 1 WHERE agent = $1 AND stage = 1 AND delivered = 0 AND cursor > $2`
@@ -149,6 +150,15 @@ func (t *Tx) SaveOp(o *Op) error {
 		o.CancelBy, o.CancelReason, o.CancelCursor, o.Rev, int(o.Stage()), o.ID)
 	if err != nil {
 		return fmt.Errorf("cannot save operation %s: %w", o.ID, err)
+	}
+	return nil
+}
+
+// MoveOp stores where an operation stands among the others and when it was asked for
+// and is over: what SaveOp leaves as it was when it was added.
+func (t *Tx) MoveOp(o *Op) error {
+	if _, err := t.exec(sqlMoveOp, int64(o.Seq), nanos(o.AskedAt), nanos(o.Deadline), o.ID); err != nil {
+		return fmt.Errorf("cannot move operation %s: %w", o.ID, err)
 	}
 	return nil
 }

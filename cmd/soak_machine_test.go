@@ -1,0 +1,170 @@
+package cmd_test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+
+	"rackpower/central/api"
+	"rackpower/power"
+	"rackpower/power/bmcsim"
+	"rackpower/power/powertest"
+)
+
+// machine is a server with its simulated BMC, which is where the truth is.
+type machine struct {
+	spec   api.NodeSpec
+	sim    string // which simulator
+	faults []bmcFault
+	lift   func() // whatever is left of them
+
+	power    func() power.State
+	commands func() []power.Command // that reached the BMC and were not refused
+	// counted is how often the power was cut, the node reset and interrupted; nil: the
+	// simulator does not count.
+	counted func() (cuts, resets, diags int)
+	// inFlight is the most exchanges that were ever in hand at once; nil: not known.
+	inFlight func() int
+
+	broken sync.Mutex // held by the fault that it has
+}
+
+// bmcFault is a way for a BMC to misbehave: begin begins it, end ends it.
+type bmcFault struct {
+	kind  string
+	begin func(rng *rand.Rand)
+	end   func()
+}
+
+// answerTime is how long a healthy simulated BMC takes, so that exchanges that
+// overlap are seen. It is less than an agent takes to start: what a killed one left
+// in flight is over before its successor asks.
+const answerTime = 20 * time.Millisecond
+
+// farmMachines makes machines of a farm. The last of each rack may be slow; what is
+// in flight there is not judged, since who asks gives up before it answers.
+func farmMachines(farm *bmcsim.Farm, racks []string) []*machine {
+	var all []*machine
+	for i := range farm.Len() {
+		b := farm.BMC(i)
+		m := &machine{sim: "bmcsim", spec: specOf(b.Name(), b.Endpoint()), power: b.Power, inFlight: b.MaxInFlight}
+		m.spec.Rack = racks[i%len(racks)]
+		m.commands = func() []power.Command { return executed(b.Commands()) }
+		m.counted = func() (int, int, int) { return b.Cuts(), b.Resets(), b.Diags() }
+		m.faults = farmFaults(b)
+		m.lift = func() { settle(b) }
+		if i >= farm.Len()-len(racks) {
+			m.inFlight = nil
+			m.faults = append(m.faults, bmcFault{"BMC slow to answer", func(rng *rand.Rand) { b.Delay(time.Duration(1+rng.IntN(3)) * time.Second) }, m.lift})
+		}
+		m.lift()
+		all = append(all, m)
+	}
+	return all
+}
+
+func executed(log []bmcsim.Entry) []power.Command {
+	var all []power.Command
+	for _, e := range log {
+		if c := power.Command(e.Command); e.Code == 0 && isCommand(c) {
+			all = append(all, c)
+		}
+	}
+	return all
+}
+
+// settle makes a BMC well.
+func settle(b *bmcsim.BMC) {
+	b.Mute(false)
+	b.Stuck(false)
+	b.Deaf(false)
+	b.Duplicate(false)
+	b.Loss(0, 0)
+	b.LoseAnswers(0)
+	b.FailCode(0xc0, 0)
+	b.SessionLimit(bmcsim.DefaultSessions)
+	b.Late(200*time.Millisecond, 150*time.Millisecond)
+	b.SoftOffTakes(400 * time.Millisecond)
+	b.Delay(answerTime)
+}
+
+func farmFaults(b *bmcsim.BMC) []bmcFault {
+	well := func() { settle(b) }
+	return []bmcFault{
+		{"BMC hung", func(*rand.Rand) { b.Mute(true) }, well},
+		{"BMC restarted mid-command", func(rng *rand.Rand) {
+			awaitCommand(b, 2*time.Second)
+			b.Restart(time.Duration(200+rng.IntN(1500)) * time.Millisecond)
+		}, well},
+		{"BMC late", func(rng *rand.Rand) {
+			b.Late(time.Duration(1000+rng.IntN(4000))*time.Millisecond, time.Duration(1000+rng.IntN(4000))*time.Millisecond)
+		}, well},
+		{"BMC stuck", func(*rand.Rand) { b.Stuck(true) }, well},
+		{"BMC losing answers", func(rng *rand.Rand) { b.LoseAnswers(1 + rng.IntN(3)) }, well},
+		{"BMC out of sessions", func(*rand.Rand) { b.SessionLimit(0); b.Restart(0) }, well},
+		{"BMC refusing", func(rng *rand.Rand) { b.FailCode(0xc0, 1+rng.IntN(3)) }, well},
+		{"BMC deaf to soft-off", func(*rand.Rand) { b.Deaf(true) }, well},
+		{"network losing packets", func(*rand.Rand) { b.Loss(0.2, 0.2) }, well},
+		{"network duplicating packets", func(*rand.Rand) { b.Duplicate(true) }, well},
+	}
+}
+
+// awaitCommand returns right after a command came in, for as long as one does.
+func awaitCommand(b *bmcsim.BMC, within time.Duration) {
+	before := len(b.Commands())
+	for end := time.Now().Add(within); len(b.Commands()) == before && time.Now().Before(end); {
+		time.Sleep(time.Millisecond)
+	}
+}
+
+// ipmiSimMachines makes machines of OpenIPMI's simulator, as many as there are racks;
+// the error says that it is not installed.
+func ipmiSimMachines(t *testing.T, dir string, racks []string) ([]*machine, error) {
+	var all []*machine
+	for i, rack := range racks {
+		sim, err := powertest.NewIPMISim(filepath.Join(dir, "sim"+strconv.Itoa(i)))
+		if err != nil {
+			return nil, err
+		}
+		t.Cleanup(func() { sim.Close() })
+		if err := sim.WaitReady(10 * time.Second); err != nil {
+			return nil, err
+		}
+		m := &machine{sim: "ipmi_sim", spec: specOf(fmt.Sprintf("s%02d", i+1), sim.Endpoint()), power: sim.Power, faults: ipmiSimFaults(t, sim)}
+		m.spec.Rack = rack
+		m.lift = func() {}
+		m.commands = func() []power.Command {
+			var all []power.Command
+			for _, e := range sim.Log() {
+				if e.Command != "" {
+					all = append(all, e.Command)
+				}
+			}
+			return all
+		}
+		all = append(all, m)
+	}
+	return all, nil
+}
+
+func ipmiSimFaults(t *testing.T, sim *powertest.IPMISim) []bmcFault {
+	knob := func(kind string, k powertest.Knob, value string) bmcFault {
+		return bmcFault{kind, func(*rand.Rand) { _ = sim.Set(k, value) }, func() { sim.Unset(k) }}
+	}
+	return []bmcFault{
+		{"BMC hung", func(*rand.Rand) { sim.Hang() }, sim.Wake},
+		{"BMC process killed", func(*rand.Rand) { sim.Kill() }, func() {
+			if err := sim.Revive(); err != nil {
+				t.Errorf("ipmi_sim: %v", err)
+			}
+		}},
+		knob("BMC late", powertest.KnobLate, "2.5"),
+		knob("BMC stuck", powertest.KnobStuck, ""),
+		knob("BMC deaf to soft-off", powertest.KnobDeaf, ""),
+		knob("BMC refusing", powertest.KnobFail, ""),
+	}
+}
