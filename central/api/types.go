@@ -76,9 +76,14 @@ type Node struct {
 	Drift bool `json:"drift"`
 	// Pending is true when the state differs and something is under way: an operation,
 	// or the monitor, which waits for what Waits says.
-	Pending bool     `json:"pending"`
-	Fault   string   `json:"fault"`
-	Op      *OpBrief `json:"op"` // what is outstanding: the running one, else the first that waits
+	Pending bool `json:"pending"`
+	// Waits, WaitsSays, WaitsUntil and FaultSince are as in NodeMonitor.
+	Waits      power.Reason `json:"waits,omitempty"`
+	WaitsSays  string       `json:"waits_says,omitempty"`
+	WaitsUntil time.Time    `json:"waits_until,omitzero"`
+	Fault      string       `json:"fault"`
+	FaultSince time.Time    `json:"fault_since,omitzero"`
+	Op         *OpBrief     `json:"op"` // what is outstanding: the running one, else the first that waits
 
 	Agent    string     `json:"agent,omitempty"`
 	BMC      string     `json:"bmc,omitempty"`
@@ -86,6 +91,7 @@ type Node struct {
 	TriedAt  *time.Time `json:"tried_at,omitempty"`    // when reach was determined
 	Waiting  int        `json:"waiting,omitempty"`     // outstanding operations beside Op
 	AgentAge string     `json:"agent_state,omitempty"` // "alive", "away since ..."; why a state may be stale
+	From     string     `json:"from,omitempty"`        // where Desired comes from: "status READY", "hold of bob"
 }
 
 // Hold overrides the desired state of a status.
