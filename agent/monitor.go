@@ -283,14 +283,16 @@ func (m *monitor) desiresChanged() {
 	poke(m.poked)
 }
 
-// refresh brings the memories up to what is desired now.
-func (m *monitor) refresh(nodes []assignedNode, now time.Time) {
+// refresh brings the memories up to what is desired now. It returns the nodes of which
+// that is something new.
+func (m *monitor) refresh(nodes []assignedNode, now time.Time) (changed []string) {
 	for _, n := range nodes {
 		w := m.watch(n.Name)
 		source, confirmed := n.source(now, w.mem.Source)
 		if w.mem.want(n.desired(now), source, confirmed, now) {
 			w.last = decision{Node: n.Name, Reason: power.ReasonUnread, Says: "it is read first"}
 			w.run, w.othersSince, w.cameBack = run{}, time.Time{}, false
+			changed = append(changed, n.Name)
 		}
 		if n.Retry > w.mem.Retry {
 			m.retry(n.Name, w)
@@ -302,6 +304,7 @@ func (m *monitor) refresh(nodes []assignedNode, now time.Time) {
 			m.agenda.set(n.Name, whyHoldEnds, time.Time{})
 		}
 	}
+	return changed
 }
 
 // retryAll has nodes tried again because somebody at the rack asked.
@@ -356,9 +359,8 @@ func (m *monitor) untilDue() time.Duration {
 func (m *monitor) pass(now time.Time) {
 	m.mu.Lock()
 	nodes := m.a.assigned.all()
+	looks := append(m.fire(now), m.refresh(nodes, now)...)
 	m.forgetGone(nodes)
-	m.refresh(nodes, now)
-	looks := m.fire(now)
 	all := m.observe(nodes, now)
 	round := planRound{Now: now, Fresh: freshFor, Timing: m.t, Off: m.schedule == nil, Pause: m.settings.Pause, Tally: judge(now, m.bounds(), all)}
 	looks = append(looks, m.applyBrake(&round, all)...)
