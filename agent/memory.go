@@ -62,6 +62,18 @@ func (m *memory) want(d power.Desired, source string, confirmed bool, now time.T
 	return false
 }
 
+// notAfter brings times down that lie ahead of the clock: it was stepped back.
+func (m *memory) notAfter(now time.Time, t Timing) {
+	for _, at := range []*time.Time{&m.Since, &m.Differs, &m.CutAt, &m.OffAt} {
+		if at.After(now) {
+			*at = now
+		}
+	}
+	if latest := now.Add(t.FaultPauseMax); m.NextTry.After(latest) {
+		m.NextTry = latest
+	}
+}
+
 // saw takes a reading. It reports whether the node came back by itself after it had
 // been turned off. While the node is busy a reading proves nothing for good.
 func (m *memory) saw(r power.Reading, busy bool, t Timing) (cameBack bool) {

@@ -288,6 +288,7 @@ func (m *monitor) desiresChanged() {
 func (m *monitor) refresh(nodes []assignedNode, now time.Time) (changed []string) {
 	for _, n := range nodes {
 		w := m.watch(n.Name)
+		w.mem.notAfter(now, m.t)
 		source, confirmed := n.source(now, w.mem.Source)
 		if w.mem.want(n.desired(now), source, confirmed, now) {
 			w.last = decision{Node: n.Name, Reason: power.ReasonUnread, Says: "it is read first"}
@@ -613,7 +614,12 @@ func (m *monitor) remind(d decision, n watched, r planRound, looks *[]string) {
 	}
 	switch {
 	case d.Until.IsZero() || d.Reason == power.ReasonPaused:
-	case !d.Until.After(r.Now):
+	case !d.Until.After(r.Now): // at once, unless it just was
+		if again := m.nodes[d.Node].asked.Add(askAgain); again.After(r.Now) {
+			m.agenda.set(d.Node, d.Reason, again)
+			break
+		}
+		m.nodes[d.Node].asked = r.Now
 		*looks = append(*looks, d.Node)
 	default:
 		m.agenda.set(d.Node, d.Reason, d.Until)

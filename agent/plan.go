@@ -97,6 +97,8 @@ func (r planRound) leaveAlone(n watched) decision {
 		return not(power.ReasonBreaker, time.Time{}, "%s", n.LeftAlone)
 	case n.Reading.Reach != power.ReachOK:
 		return not(power.ReasonUnread, time.Time{}, "it cannot be read: %s", n.Reading.Reach)
+	case n.Reading.State != power.On && n.Reading.State != power.Off:
+		return not(power.ReasonUnread, time.Time{}, "its BMC does not say how its power is")
 	case n.Reading.ObservedAt.Before(m.Since):
 		return not(power.ReasonUnread, r.Now, "it is read anew first")
 	case n.Reading.State == d.State():
