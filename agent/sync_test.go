@@ -587,6 +587,11 @@ func TestSyncAssignmentIncrementalAndFull(t *testing.T) {
 	gone := c.ask("n1", power.ActOn)
 	c.wantEnd(gone, power.Refused, power.ReasonNoNode)
 
+	eventually(t, "the monitor has noted the nodes", func() bool {
+		r.a.assigned.mu.Lock()
+		defer r.a.assigned.mu.Unlock()
+		return len(r.a.assigned.memories) == 3
+	})
 	lsn := r.a.assignLg.LSN()
 	c.do(func() { c.repeats = 1 }) // an answer without a change of the assignment
 	c.wantEnd(c.ask("n3", power.ActOff), power.Succeeded, power.ReasonAlready)
