@@ -346,7 +346,11 @@ func (a *Agent) Summary() string {
 	for _, l := range a.allLanes() {
 		outstanding += len(l.outstanding())
 	}
-	return fmt.Sprintf("%d nodes, %d operations outstanding, %d to report, central %s", len(a.assigned.all()), outstanding, a.outbox.waiting(), a.link.String())
+	text := fmt.Sprintf("%d nodes, %d operations outstanding, %d to report, central %s", len(a.assigned.all()), outstanding, a.outbox.waiting(), a.link.String())
+	if b := a.monitor.state().Brake; b != nil {
+		text = "THE FLEET BRAKE HOLDS since " + clockTime(b.Since) + "; " + text
+	}
+	return text
 }
 
 // Alive reports whether the agent's loops turn: the journal takes records and no
@@ -354,6 +358,7 @@ func (a *Agent) Summary() string {
 func (a *Agent) Alive() bool {
 	_ = a.allLanes()
 	_ = a.outbox.waiting()
+	_ = a.monitor.timetable()
 	return a.log.Err() == nil && a.assignLg.Err() == nil
 }
 

@@ -1,15 +1,18 @@
 package agent
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"pgregory.net/rapid"
 
 	"rackpower/central/api"
+	"rackpower/journal"
 	"rackpower/power"
 )
 
@@ -122,7 +125,17 @@ var bulk = map[string]func(r *rig, list []api.AssignedNode){
 		r.assign(list...)
 		r.restart()
 	},
-	"while the gathering is over and a crash": func(r *rig, list []api.AssignedNode) {
+	"just before a crash that lasts, with BMCs that are slow": func(r *rig, list []api.AssignedNode) {
+		for i, n := range r.nodes {
+			r.bmc(n.Name).SetLatency(time.Duration(i) * 200 * time.Millisecond)
+		}
+		r.assign(list...)
+		time.Sleep(time.Second) // the monitor has noted it, and gathers
+		r.crash()
+		time.Sleep(10 * time.Minute)
+		r.start()
+	},
+	"while the agent was down": func(r *rig, list []api.AssignedNode) {
 		r.crash()
 		// what central said reached the log and nothing else
 		a, err := New(r.cfg)
@@ -514,6 +527,62 @@ func TestBrakeAgainstTwin(t *testing.T) {
 					rt.Fatalf("sure of the drift of %s, and the brake may trip yet", n.Node)
 				}
 			}
+		}
+	})
+}
+
+// TestBrakeStopsWhatHasNotLeft: corrections that were asked for before it held and
+// whose command has not left stay unsent.
+func TestBrakeStopsWhatHasNotLeft(t *testing.T) {
+	monitored(t, 40, func(r *rig) {
+		r.hall(power.StatusDeployed, power.On)
+		for _, n := range r.nodes[:3] {
+			r.bmc(n.Name).SetLatency(8 * time.Second)
+		}
+		r.assign(r.changed(3, power.StatusReady, false)...)
+		r.waitFor("they are asked for", 30*time.Second, func() bool { return len(r.a.lane("n1").outstanding()) > 0 })
+		r.assign(r.changed(30, power.StatusReady, false)...)
+		time.Sleep(5 * time.Minute)
+		if r.dark() > 0 {
+			t.Fatalf("%d are dark", r.dark())
+		}
+		r.wantBrake(brakeCut, 30)
+		op := r.ask("n20", power.ActOff) // people's requests are carried out
+		r.wantEnd(op.Op.ID, power.Succeeded, power.ReasonVerified)
+	})
+}
+
+// fullDisk is a log that takes nothing while it is full.
+type fullDisk struct {
+	appender
+	full atomic.Bool
+}
+
+func (f *fullDisk) Append(entries ...journal.Entry) (uint64, error) {
+	if f.full.Load() {
+		return 0, errors.New("no space left")
+	}
+	return f.appender.Append(entries...)
+}
+
+// TestNothingIsCutThatIsNotRemembered: the brake would forget it over a crash.
+func TestNothingIsCutThatIsNotRemembered(t *testing.T) {
+	monitored(t, 40, func(r *rig) {
+		r.hall(power.StatusDeployed, power.On)
+		disk := &fullDisk{appender: r.a.assigned.log}
+		r.a.assigned.mu.Lock()
+		r.a.assigned.log = disk
+		r.a.assigned.mu.Unlock()
+		r.assign(r.changed(3, power.StatusReady, false)...)
+		disk.full.Store(true)
+		time.Sleep(5 * time.Minute)
+		if r.dark() > 0 {
+			t.Fatalf("%d are dark", r.dark())
+		}
+		disk.full.Store(false)
+		time.Sleep(15 * time.Second) // it does not wait for the next round
+		if r.dark() != 3 {
+			t.Fatalf("%d are off, want 3", r.dark())
 		}
 	})
 }

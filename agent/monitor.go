@@ -51,6 +51,7 @@ const (
 const (
 	whyHoldEnds   power.Reason = "hold-ends"
 	whySecondLook power.Reason = "second-look"
+	whySaveAgain  power.Reason = "save-again"
 	whyPauseEnds               = power.ReasonPaused
 )
 
@@ -369,6 +370,7 @@ func (m *monitor) pass(now time.Time) {
 	looks = append(looks, more...)
 	if err := m.save(); err != nil {
 		m.a.logger.Error("the monitor corrects nothing for now", "err", err)
+		m.again(todo, now)
 		todo = nil
 	}
 	m.publish(all, now)
@@ -378,6 +380,14 @@ func (m *monitor) pass(now time.Time) {
 	for _, d := range todo {
 		m.submit(d)
 	}
+}
+
+// again has decided what could not be made durable, in a while.
+func (m *monitor) again(todo []decision, now time.Time) {
+	for _, d := range todo {
+		m.nodes[d.Node].due = true
+	}
+	m.agenda.set("", whySaveAgain, now.Add(askAgain))
 }
 
 // bounds are those of the brake.
