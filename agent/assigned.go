@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -20,11 +21,12 @@ import (
 type assigned struct {
 	log appender
 
-	mu    sync.Mutex
-	nodes map[string]assignedNode
-	holds map[string]power.Hold // set here, by node, until central has them
-	sync  syncRecord
-	rack  api.RackSettings
+	mu     sync.Mutex
+	nodes  map[string]assignedNode
+	sorted []string              // names of nodes; nil: to be made anew
+	holds  map[string]power.Hold // set here, by node, until central has them
+	sync   syncRecord
+	rack   api.RackSettings
 	// memories and brake are what the monitor last made durable.
 	memories map[string]memory
 	brake    *api.Brake
@@ -147,6 +149,7 @@ func (s *assigned) apply(a api.Assignment, centralID string) (changed, gone []st
 	}
 	for _, name := range gone {
 		delete(s.nodes, name)
+		s.sorted = nil
 		delete(s.memories, name)
 		delete(s.holds, name)
 	}
@@ -292,6 +295,9 @@ func (s *assigned) put(n api.AssignedNode, local power.Hold) {
 	if local.Newer(hold) {
 		hold = local
 	}
+	if _, known := s.nodes[n.Name]; !known {
+		s.sorted = nil
+	}
 	s.nodes[n.Name] = assignedNode{AssignedNode: n, hold: hold}
 }
 
@@ -305,11 +311,13 @@ func (s *assigned) get(name string) (assignedNode, bool) {
 func (s *assigned) all() []assignedNode {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	list := make([]assignedNode, 0, len(s.nodes))
-	for _, n := range s.nodes {
-		list = append(list, n)
+	if s.sorted == nil {
+		s.sorted = slices.SortedFunc(maps.Keys(s.nodes), compareNames)
 	}
-	slices.SortFunc(list, func(a, b assignedNode) int { return compareNames(a.Name, b.Name) })
+	list := make([]assignedNode, len(s.sorted))
+	for i, name := range s.sorted {
+		list[i] = s.nodes[name]
+	}
 	return list
 }
 

@@ -81,3 +81,23 @@ func BenchmarkAccept(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkPass is one pass of the monitor over a rack whose nodes were all just read
+// and are as they should be: what a moment of a round costs.
+func BenchmarkPass(b *testing.B) {
+	for _, nodes := range []int{100, 1000, 10_000} {
+		b.Run(fmt.Sprint(nodes), func(b *testing.B) {
+			a := benchAgent(b, b.TempDir(), nodes)
+			defer a.Close()
+			now := time.Now()
+			for _, n := range a.nodeNames() {
+				a.readings.saw(n, power.Seen(power.Off, now))
+			}
+			a.monitor.pass(now)
+			b.ResetTimer()
+			for b.Loop() {
+				a.monitor.pass(now)
+			}
+		})
+	}
+}

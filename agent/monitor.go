@@ -94,7 +94,7 @@ type monitor struct {
 
 // nodeWatch is a node as the monitor keeps it.
 type nodeWatch struct {
-	mem         memory
+	mem, kept   memory // kept is what the log has of it
 	run         run
 	tried       time.Time // the newest reading that was taken
 	cameBack    bool
@@ -121,7 +121,7 @@ func (m *monitor) load() {
 	m.mu.Lock()
 	for name, mem := range m.a.assigned.memories {
 		w := m.watch(name)
-		w.mem = mem
+		w.mem, w.kept = mem, mem
 		if !mem.OffAt.IsZero() {
 			m.agenda.set(name, whySecondLook, mem.OffAt.Add(m.t.SecondLook))
 		}
@@ -329,6 +329,7 @@ func (m *monitor) retry(name string, w *nodeWatch) {
 // keep compares, a moment after there is something to compare and whenever the
 // agenda says so, until ctx ends. It is the only one that decides.
 func (m *monitor) keep(ctx context.Context) {
+	took := time.Duration(0) // a large rack is compared less often
 	for {
 		timer := time.NewTimer(m.untilDue())
 		select {
@@ -337,12 +338,14 @@ func (m *monitor) keep(ctx context.Context) {
 			return
 		case <-m.poked:
 			timer.Stop()
-			if wait(ctx, m.t.Moment) != nil {
+			if wait(ctx, max(m.t.Moment, 10*took)) != nil {
 				return
 			}
 		case <-timer.C:
 		}
-		m.pass(time.Now())
+		began := time.Now()
+		m.pass(began)
+		took = min(time.Since(began), time.Second/10)
 	}
 }
 
@@ -653,13 +656,21 @@ func (m *monitor) unreadSince(since time.Time, all []watched, now time.Time) []s
 	return names
 }
 
-// save makes durable what is remembered.
+// save makes durable what is remembered and was not before.
 func (m *monitor) save() error {
-	memories := make(map[string]memory, len(m.nodes))
+	memories := map[string]memory{}
 	for name, w := range m.nodes {
-		memories[name] = w.mem
+		if w.mem != w.kept {
+			memories[name] = w.mem
+		}
 	}
-	return m.a.assigned.remember(memories, m.brake)
+	if err := m.a.assigned.remember(memories, m.brake); err != nil {
+		return err
+	}
+	for name, mem := range memories {
+		m.nodes[name].kept = mem
+	}
+	return nil
 }
 
 // publish tells what the monitor makes of the nodes.
