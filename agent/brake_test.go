@@ -120,14 +120,14 @@ var bulk = map[string]func(r *rig, list []api.AssignedNode){
 	},
 	"just before a crash, with BMCs that are slow": func(r *rig, list []api.AssignedNode) {
 		for i, n := range r.nodes {
-			r.bmc(n.Name).SetLatency(time.Duration(i) * 200 * time.Millisecond)
+			r.bmc(n.Name).SetLatency(time.Duration(i+1) * 200 * time.Millisecond)
 		}
 		r.assign(list...)
 		r.restart()
 	},
 	"just before a crash that lasts, with BMCs that are slow": func(r *rig, list []api.AssignedNode) {
 		for i, n := range r.nodes {
-			r.bmc(n.Name).SetLatency(time.Duration(i) * 200 * time.Millisecond)
+			r.bmc(n.Name).SetLatency(time.Duration(i+1) * 200 * time.Millisecond)
 		}
 		r.assign(list...)
 		time.Sleep(time.Second) // the monitor has noted it, and gathers

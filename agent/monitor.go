@@ -90,6 +90,7 @@ type monitor struct {
 	text     string // of the schedule in force
 	ignored  string // why central's schedule is not in force
 	told     api.RackState
+	retries  []string // nodes whose BMCs are to be tried again
 }
 
 // nodeWatch is a node as the monitor keeps it.
@@ -323,7 +324,7 @@ func (m *monitor) retryAll(names []string) {
 func (m *monitor) retry(name string, w *nodeWatch) {
 	w.mem.mended()
 	w.due = true
-	m.a.retryBMC(name)
+	m.retries = append(m.retries, name)
 }
 
 // keep compares, a moment after there is something to compare and whenever the
@@ -377,7 +378,12 @@ func (m *monitor) pass(now time.Time) {
 		todo = nil
 	}
 	m.publish(all, now)
+	retries := m.retries
+	m.retries = nil
 	m.mu.Unlock()
+	for _, name := range retries {
+		m.a.retryBMC(name)
+	}
 	slices.Sort(looks)
 	m.a.lookAt(slices.Compact(looks))
 	for _, d := range todo {
