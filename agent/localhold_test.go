@@ -266,7 +266,7 @@ func TestExplainAndRetryAtTheSocket(t *testing.T) {
 	eventually(t, "n1 is off", func() bool { return r.bmc("n1").Power() == power.Off })
 	eventually(t, "that is noticed", func() bool {
 		e := ok[api.Explanation](t)(c.Explain(t.Context(), "n1"))
-		return e.Says == "n1 is off, as status READY wants it."
+		return e.Says == "n1 is off, as status READY wants it." && e.Monitor.Matched && len(e.Decided) > 1 && len(e.Seen) > 1
 	})
 	e := ok[api.Explanation](t)(c.Explain(t.Context(), "n1"))
 	if e.Node != "n1" || e.Agent != "r1" || e.From != "status READY" || e.Desired.Want != power.WantOff || !e.Monitor.Matched || len(e.Ops) != 1 || e.Next.IsZero() ||
