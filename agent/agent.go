@@ -46,6 +46,7 @@ type Agent struct {
 	outbox   *outbox
 	readings *readings
 	bmcs     *bmcs
+	stagger  *stagger
 	clock    *clock
 	schedule schedule
 
@@ -76,8 +77,8 @@ func New(cfg Config) (*Agent, error) {
 	}
 	a := &Agent{
 		cfg: cfg, logger: cfg.Logger, outbox: newOutbox(cfg.Timing.KeepEnded), clock: &clock{}, schedule: sched,
-		bmcs:  &bmcs{all: map[string]*bmc{}, dial: cfg.Dial, t: cfg.Timing},
-		lanes: map[string]*lane{}, look: make(chan []string, 64), gossip: make(chan struct{}, 1),
+		bmcs:    &bmcs{all: map[string]*bmc{}, dial: cfg.Dial, t: cfg.Timing},
+		stagger: newStagger(), lanes: map[string]*lane{}, look: make(chan []string, 64), gossip: make(chan struct{}, 1),
 	}
 	a.readings = newReadings(a.changed)
 	a.ctx, a.stop = context.WithCancelCause(context.Background())
@@ -156,7 +157,7 @@ func (a *Agent) Run(ctx context.Context, control net.Listener) error {
 	stopped := context.AfterFunc(a.ctx, func() { cancel(context.Cause(a.ctx)) })
 	defer stopped()
 
-	for _, part := range []func(context.Context){a.monitor, a.bmcs.tend, a.tellGossip} {
+	for _, part := range []func(context.Context){a.monitor, a.bmcs.tend, a.stagger.run, a.tellGossip} {
 		parts.Go(func() { part(ctx) })
 	}
 	if a.cfg.Central != nil {
@@ -167,6 +168,7 @@ func (a *Agent) Run(ctx context.Context, control net.Listener) error {
 	if control != nil {
 		parts.Go(func() { a.serveControl(ctx, control) })
 	}
+	a.beginStagger(time.Now())
 	a.resume()
 	<-ctx.Done()
 	a.mu.Lock()
