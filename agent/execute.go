@@ -46,7 +46,7 @@ func newExecution(l *lane, t *task) *execution {
 // run carries the operation out and returns its end. An error means that the agent
 // is stopping and the operation goes on at its next start.
 func (x *execution) run(ctx context.Context) (power.End, error) {
-	defer x.a.stagger.release(x.op.ID)
+	defer x.a.stagger.release(x.op.ID) // seen on, or given up
 	reason, err := x.carryOut(ctx)
 	end, unfinished := x.conclude(reason, err)
 	if unfinished != nil {
@@ -501,9 +501,6 @@ func (x *execution) observe(state power.State) {
 	x.force = false // the log-in passed
 	x.seen = state
 	x.h.saw(state)
-	if state == power.On {
-		x.a.stagger.release(x.op.ID)
-	}
 	x.a.readings.saw(x.l.node, power.Seen(state, time.Now()))
 }
 
@@ -520,7 +517,7 @@ func (x *execution) persist(ctx context.Context, fn func() error) error {
 			return err
 		}
 		x.force = false
-		x.a.readings.failed(x.l.node, power.ReachOf(err))
+		x.a.readings.failed(x.l.node, power.ReachOf(err), err.Error())
 		kind := power.KindOf(err)
 		if kind != power.KindUnreachable && kind != power.KindBusy && kind != power.KindRefused || !time.Now().Add(pause).Before(until) {
 			return fail(power.ReasonOf(kind), "%v", err)

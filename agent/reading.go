@@ -36,7 +36,7 @@ func (a *Agent) readNodes(ctx context.Context, names []string, spread time.Durat
 func (a *Agent) readNode(ctx context.Context, name string) {
 	ep, err := a.endpoint(name)
 	if err != nil {
-		a.readings.failed(name, power.ReachUnconfigured)
+		a.readings.failed(name, power.ReachUnconfigured, err.Error())
 		return
 	}
 	state, err := a.bmcs.get(ep).state(ctx, ep, false)
@@ -44,7 +44,7 @@ func (a *Agent) readNode(ctx context.Context, name string) {
 	case err == nil:
 		a.readings.saw(name, power.Seen(state, time.Now()))
 	case !stops(ctx, err):
-		a.readings.failed(name, power.ReachOf(err))
+		a.readings.failed(name, power.ReachOf(err), err.Error())
 		a.logger.Debug("cannot read", "node", name, "err", err)
 	}
 }

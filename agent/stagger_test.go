@@ -497,3 +497,43 @@ func TestLimitsChangeWhileSomeWait(t *testing.T) {
 		}
 	})
 }
+
+// TestLateCommandsAskForAnotherTime: power-ons whose time came while their BMCs took
+// no log-in are spaced again when those do.
+func TestLateCommandsAskForAnotherTime(t *testing.T) {
+	inBubble(t, 20, func(r *rig) {
+		r.inDomains("feed")
+		r.crash()
+		r.cfg.Timing.KeepSession = -1
+		r.start()
+		r.a.setDomains([]api.DomainLimit{{Name: "feed", Rate: 0.5}})
+		for _, n := range r.nodes {
+			r.bmc(n.Name).SetTimeout(time.Second)
+		}
+		r.fake.Hook(func(e powertest.Event) {
+			out := r.a.lane(e.BMC.Name()).outstanding()
+			if e.Phase == powertest.Before && e.Op == "dial" && len(out) > 0 && out[0].Phase == api.PhaseRunning+": sending power-on" {
+				e.BMC.SetMute(true)
+			}
+		})
+		for _, n := range r.nodes {
+			r.ask(n.Name, power.ActOn)
+		}
+		time.Sleep(35 * time.Second)
+		if got := r.fake.Log(); len(got) > 0 {
+			t.Fatalf("left: %+v", got)
+		}
+		r.fake.Hook(nil)
+		for _, n := range r.nodes {
+			r.bmc(n.Name).SetMute(false)
+		}
+		time.Sleep(3 * time.Minute)
+		list := r.powerOns()["feed"]
+		if len(list) != 20 {
+			t.Errorf("%d power-ons", len(list))
+		}
+		if err := mostIn(timesOf(list), 0.5); err != nil {
+			t.Error(err)
+		}
+	})
+}
