@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"path/filepath"
 	"strings"
@@ -59,7 +60,11 @@ type Agent struct {
 	lanes   map[string]*lane
 	running bool // Run was called: lanes may work
 	closed  bool
-	wg      sync.WaitGroup // lane goroutines and reads
+	wg      sync.WaitGroup // lane goroutines and reads that were asked for
+
+	reads sync.WaitGroup // readings of the monitor that take long
+	slots chan struct{}  // full: as many readings are under way as may be
+	pulse pulse
 
 	link linkState
 }
@@ -79,8 +84,10 @@ func New(cfg Config) (*Agent, error) {
 		cfg: cfg, logger: cfg.Logger, outbox: newOutbox(cfg.Timing.KeepEnded), clock: &clock{}, schedule: sched,
 		bmcs:    &bmcs{all: map[string]*bmc{}, dial: cfg.Dial, t: cfg.Timing},
 		stagger: newStagger(), lanes: map[string]*lane{}, look: make(chan []string, 64), gossip: make(chan struct{}, 1),
+		slots: make(chan struct{}, cfg.Workers),
 	}
 	a.readings = newReadings(a.changed)
+	a.bmcs = newBMCs(a, cfg.Logger, rand.Float64)
 	a.ctx, a.stop = context.WithCancelCause(context.Background())
 	if err := a.open(); err != nil {
 		return nil, errors.Join(err, a.Close())
@@ -110,6 +117,9 @@ func (a *Agent) open() (err error) {
 		return fmt.Errorf("cannot open the assignment: %w", err)
 	}
 	if a.assigned, err = loadAssigned(a.assignLg, a.assignLg.Live()); err != nil {
+		return err
+	}
+	if err := a.loadRefused(a.assignLg.Live()); err != nil {
 		return err
 	}
 	if err := a.replay(a.log.Live()); err != nil {
@@ -157,7 +167,7 @@ func (a *Agent) Run(ctx context.Context, control net.Listener) error {
 	stopped := context.AfterFunc(a.ctx, func() { cancel(context.Cause(a.ctx)) })
 	defer stopped()
 
-	for _, part := range []func(context.Context){a.monitor, a.bmcs.tend, a.stagger.run, a.tellGossip} {
+	for _, part := range []func(context.Context){a.monitor, a.bmcs.tend, a.probeDead, a.stagger.run, a.tellGossip} {
 		parts.Go(func() { part(ctx) })
 	}
 	if a.cfg.Central != nil {
@@ -176,6 +186,7 @@ func (a *Agent) Run(ctx context.Context, control net.Listener) error {
 	a.mu.Unlock()
 	a.wg.Wait()
 	parts.Wait()
+	a.reads.Wait()
 	closing, done := context.WithTimeout(context.Background(), 2*time.Second)
 	defer done()
 	a.bmcs.closeAll(closing)

@@ -330,7 +330,7 @@ func (a *Agent) ctlRead(r *http.Request) ([]api.Node, error) {
 	go func() { // an exchange under way goes on after the answer
 		defer a.done()
 		defer close(done)
-		a.readNodes(ctx, in.Names, 0, nil)
+		a.readNow(ctx, in.Names)
 	}()
 	select {
 	case <-done:

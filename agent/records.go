@@ -24,12 +24,14 @@ const (
 	kindLastSeq  journal.Kind = 10 // lastRecord, one per node
 	kindNode     journal.Kind = 20 // api.AssignedNode, in the assignment's own log
 	kindSync     journal.Kind = 21 // syncRecord, there too
+	kindRefused  journal.Kind = 26 // refusedRecord, there too
 )
 
 var kindNames = map[journal.Kind]string{
 	kindAccepted: "accepted", kindStarted: "started", kindSending: "sending", kindSent: "sent",
 	kindOffSeen: "off-seen", kindEnded: "ended", kindReported: "reported", kindCancel: "cancel",
 	kindHastened: "hastened", kindLastSeq: "last-seq", kindNode: "node", kindSync: "sync",
+	kindRefused: "refused",
 }
 
 // KindName names a kind of journal record, for people.

@@ -162,6 +162,7 @@ func (a *Agent) apply(got api.Assignment, centralID string) error {
 	for _, node := range gone {
 		a.readings.forget(node)
 	}
+	a.forgetRefused(changed)
 	if err := a.takeOps(got.Ops); err != nil {
 		return err
 	}
@@ -180,6 +181,7 @@ func (a *Agent) apply(got api.Assignment, centralID string) error {
 	if len(changed)+len(gone) > 0 {
 		a.changed()
 	}
+	a.hurry(got.Reads)
 	a.lookAt(append(changed, got.Reads...))
 	return nil
 }
