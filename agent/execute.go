@@ -46,12 +46,12 @@ func newExecution(l *lane, t *task) *execution {
 // run carries the operation out and returns its end. An error means that the agent
 // is stopping and the operation goes on at its next start.
 func (x *execution) run(ctx context.Context) (power.End, error) {
-	defer x.a.stagger.release(x.op.ID) // seen on, or given up
 	reason, err := x.carryOut(ctx)
 	end, unfinished := x.conclude(reason, err)
 	if unfinished != nil {
-		return power.End{}, unfinished
+		return power.End{}, unfinished // with its slot: nobody takes its place while all stop
 	}
+	x.a.stagger.release(x.op.ID)
 	end.At, end.Attempts, end.State, end.Unsettled = time.Now(), x.h.attempts, x.seen, x.unsettled(end)
 	if x.note != "" {
 		if end.Detail != "" {
