@@ -16,7 +16,8 @@
 // outbox.
 //
 // The files: lane.go takes and orders requests, execute.go carries one operation
-// out, replay.go turns the journal back into lanes, bmc.go owns connections,
+// out, replay.go turns the journal back into lanes, bmc.go owns connections, breaker.go
+// knows which BMCs are left alone, stagger.go queues power-ons, reading.go reads nodes,
 // outbox.go and sync.go talk to central, plan.go and monitor.go enforce desired
 // states, control.go serves the rack's own socket, assigned.go keeps what central
 // assigned. README.md lists the journal records.
