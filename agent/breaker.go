@@ -262,13 +262,6 @@ func (b *bmc) unread(began time.Time, err error) {
 	}
 }
 
-// leftAlone says whether the rounds leave the BMC alone, and until when.
-func (b *bmc) leftAlone() (next time.Time, open bool) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.breaker.next, b.breaker.open()
-}
-
 // dead and alive note which BMCs have a schedule of their own.
 func (s *bmcs) dead(b *bmc) {
 	s.mu.Lock()
