@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"path/filepath"
 	"strings"
@@ -46,6 +47,7 @@ type Agent struct {
 	outbox   *outbox
 	readings *readings
 	bmcs     *bmcs
+	stagger  *stagger
 	clock    *clock
 	monitor  *monitor
 
@@ -59,7 +61,11 @@ type Agent struct {
 	lanes   map[string]*lane
 	running bool // Run was called: lanes may work
 	closed  bool
-	wg      sync.WaitGroup // lane goroutines and reads
+	wg      sync.WaitGroup // lane goroutines and reads that were asked for
+
+	reads sync.WaitGroup // readings of the monitor that take long
+	slots chan struct{}  // full: as many readings are under way as may be
+	pulse pulse
 
 	link   linkState
 	toTell toTell
@@ -74,11 +80,13 @@ func New(cfg Config) (*Agent, error) {
 	}
 	a := &Agent{
 		cfg: cfg, logger: cfg.Logger, outbox: newOutbox(cfg.Timing.KeepEnded), clock: &clock{},
-		bmcs:  &bmcs{all: map[string]*bmc{}, dial: cfg.Dial, t: cfg.Timing},
-		lanes: map[string]*lane{}, look: make(chan []string, 64), gossip: make(chan struct{}, 1), rack: make(chan struct{}, 1),
+		bmcs:    &bmcs{all: map[string]*bmc{}, dial: cfg.Dial, t: cfg.Timing},
+		stagger: newStagger(), lanes: map[string]*lane{}, look: make(chan []string, 64), gossip: make(chan struct{}, 1), rack: make(chan struct{}, 1),
+		slots: make(chan struct{}, cfg.Workers),
 	}
 	a.monitor = newMonitor(a)
 	a.readings = newReadings(a.changed)
+	a.bmcs = newBMCs(a, cfg.Logger, rand.Float64)
 	a.ctx, a.stop = context.WithCancelCause(context.Background())
 	if err := a.open(); err != nil {
 		return nil, errors.Join(err, a.Close())
@@ -108,6 +116,9 @@ func (a *Agent) open() (err error) {
 		return fmt.Errorf("cannot open the assignment: %w", err)
 	}
 	if a.assigned, err = loadAssigned(a.assignLg, a.assignLg.Live()); err != nil {
+		return err
+	}
+	if err := a.loadRefused(a.assignLg.Live()); err != nil {
 		return err
 	}
 	if err := a.replay(a.log.Live()); err != nil {
@@ -157,7 +168,7 @@ func (a *Agent) Run(ctx context.Context, control net.Listener) error {
 	stopped := context.AfterFunc(a.ctx, func() { cancel(context.Cause(a.ctx)) })
 	defer stopped()
 
-	for _, part := range []func(context.Context){a.monitor.run, a.bmcs.tend, a.tellGossip} {
+	for _, part := range []func(context.Context){a.monitor.run, a.bmcs.tend, a.probeDead, a.stagger.run, a.tellGossip} {
 		parts.Go(func() { part(ctx) })
 	}
 	if a.cfg.Central != nil {
@@ -168,6 +179,7 @@ func (a *Agent) Run(ctx context.Context, control net.Listener) error {
 	if control != nil {
 		parts.Go(func() { a.serveControl(ctx, control) })
 	}
+	a.beginStagger(time.Now())
 	a.resume()
 	<-ctx.Done()
 	a.mu.Lock()
@@ -175,6 +187,7 @@ func (a *Agent) Run(ctx context.Context, control net.Listener) error {
 	a.mu.Unlock()
 	a.wg.Wait()
 	parts.Wait()
+	a.reads.Wait()
 	closing, done := context.WithTimeout(context.Background(), 2*time.Second)
 	defer done()
 	a.bmcs.closeAll(closing)

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
 	"time"
@@ -61,6 +62,14 @@ type Timing struct {
 	Others time.Duration
 	// Moment is how long readings gather before they are compared. Default 50 ms.
 	Moment time.Duration
+	// Probe is the pause before a BMC that does not answer is probed; it doubles up to
+	// LongProbe. Default 30 s and 10 min.
+	Probe, LongProbe time.Duration
+	// ProbeAnswer is how long the answer to a probe may take. Default 2 s.
+	ProbeAnswer time.Duration
+	// SlowRead is after how long at the latest a reading counts as slow and makes
+	// room for another. Default 1 s.
+	SlowRead time.Duration
 	// KeepEnded is how long ended operations are remembered for questions at the
 	// rack's socket. Default 1 h.
 	KeepEnded time.Duration
@@ -81,6 +90,7 @@ func (t Timing) withDefaults() Timing {
 		{&t.Debounce, 30 * time.Second}, {&t.Gather, 5 * time.Second}, {&t.SecondLook, 30 * time.Second},
 		{&t.FaultPause, time.Minute}, {&t.FaultPauseMax, 30 * time.Minute}, {&t.BrakeWindow, time.Minute},
 		{&t.Others, 30 * time.Second}, {&t.Moment, 50 * time.Millisecond},
+		{&t.Probe, 30 * time.Second}, {&t.LongProbe, 10 * time.Minute}, {&t.ProbeAnswer, 2 * time.Second}, {&t.SlowRead, time.Second},
 	} {
 		if *f.field == 0 {
 			*f.field = f.value
@@ -98,12 +108,15 @@ type Config struct {
 	Dir     string // its own state directory
 	Version string
 	Dial    power.Dialer
+	// Probe asks a BMC that did not answer whether it is there, in one cheap exchange
+	// without a log-in. nil: such a BMC is read instead.
+	Probe func(context.Context, power.Endpoint) error
 	// Central is nil for an agent that works without one.
 	Central *api.Client
 	// Monitor is the cron expression of the readings. Default "@every 60s"; "off"
 	// reads nothing by itself.
 	Monitor string
-	// Workers bounds the readings under way at once. Default 128.
+	// Workers bounds the readings under way at once, slow ones not counted. Default 128.
 	Workers int
 	// Gossip is told of what changes; nil: nobody is. GossipAddr goes to central.
 	Gossip     Gossip

@@ -22,11 +22,12 @@ func (a *Agent) explain(name string, now time.Time) (api.Explanation, bool) {
 	}
 	e := api.Explanation{
 		Node: name, Agent: a.cfg.Name, At: now, Status: n.Status, Desired: n.desired(now), From: n.from(now), Hold: api.ShowHold(n.hold, now),
-		Reading: a.readings.get(name), Monitor: a.readings.monitor(name), Ops: a.opsOf(name), BMC: a.bmcState(name), Domain: a.domainOf(name),
+		Reading: a.readings.get(name), Monitor: a.readings.made(name), Ops: a.opsOf(name), BMC: a.bmcState(name), Domain: a.domainOf(name),
 		Rack: a.monitor.state(),
 	}
 	var since time.Time
-	e.Seen, e.Decided, since, e.Next = a.monitor.rings(name, now)
+	e.Seen = append([]api.Seen{}, a.readings.history(name)...)
+	e.Decided, since, e.Next = a.monitor.rings(name, now)
 	e.Says = explained{Explanation: e, Since: since}.sum()
 	return e, true
 }
@@ -49,14 +50,14 @@ func (a *Agent) opsOf(name string) []api.Op {
 	return ops
 }
 
-// rings are the runs of readings and decisions that are kept of a node, since when it
-// is desired as it is, and when it is read next.
-func (m *monitor) rings(name string, now time.Time) (seen []api.Seen, decided []api.Decision, since, next time.Time) {
+// rings are the runs of decisions that are kept of a node, since when it is desired as
+// it is, and when it is read next.
+func (m *monitor) rings(name string, now time.Time) (decided []api.Decision, since, next time.Time) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	seen, decided = []api.Seen{}, []api.Decision{}
+	decided = []api.Decision{}
 	if w := m.nodes[name]; w != nil {
-		seen, decided, since = append(seen, w.seen...), append(decided, w.decided...), w.mem.Since
+		decided, since = append(decided, w.decided...), w.mem.Since
 	}
 	next = m.agenda.of(name)
 	if m.schedule != nil {
@@ -64,7 +65,7 @@ func (m *monitor) rings(name string, now time.Time) (seen []api.Seen, decided []
 			next = round
 		}
 	}
-	return seen, decided, since, next
+	return decided, since, next
 }
 
 // explained is an explanation from which its sum is made.

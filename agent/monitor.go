@@ -41,8 +41,8 @@ func parseSchedule(text string) (schedule, error) {
 const (
 	// maxSpread bounds the time over which the readings of one round are spread.
 	maxSpread = 20 * time.Second
-	// freshFor is how old a reading may be that is acted on.
-	freshFor = 15 * time.Second
+	// actFresh is how old a reading may be that is acted on.
+	actFresh = 15 * time.Second
 	// askAgain is how long a node is not read once more for another one's sake.
 	askAgain = 10 * time.Second
 )
@@ -103,7 +103,6 @@ type nodeWatch struct {
 	othersSince time.Time // as in watched
 	asked       time.Time // when it was last to be read for another one's sake
 	last        decision
-	seen        []api.Seen
 	decided     []api.Decision
 }
 
@@ -368,7 +367,7 @@ func (m *monitor) pass(now time.Time) {
 	looks := append(m.fire(now), m.refresh(nodes, now)...)
 	m.forgetGone(nodes)
 	all := m.observe(nodes, now)
-	round := planRound{Now: now, Fresh: freshFor, Timing: m.t, Off: m.schedule == nil, Pause: m.settings.Pause, Tally: judge(now, m.bounds(), all)}
+	round := planRound{Now: now, Fresh: actFresh, Timing: m.t, Off: m.schedule == nil, Pause: m.settings.Pause, Tally: judge(now, m.bounds(), all)}
 	looks = append(looks, m.applyBrake(&round, all)...)
 	todo, more := m.decide(round, all)
 	looks = append(looks, more...)
@@ -471,7 +470,6 @@ func (m *monitor) observe(nodes []assignedNode, now time.Time) []watched {
 		n.Reading = m.a.readings.get(n.Node)
 		if !n.Reading.TriedAt.Equal(w.tried) {
 			w.tried, w.due = n.Reading.TriedAt, true
-			w.seen = addSeen(w.seen, n.Reading)
 			w.run.saw(n.Reading, w.mem.Since)
 			if w.mem.saw(n.Reading, n.Busy, m.t) {
 				w.cameBack = true
@@ -687,7 +685,7 @@ func (m *monitor) publish(all []watched, now time.Time) {
 		if n.differs(now) && !n.Busy && w.last.Action == "" && w.last.Reason != power.ReasonBusy && w.last.Reason != power.ReasonAlready {
 			view.Waits, view.WaitsSays, view.WaitsUntil = w.last.Reason, w.last.Says, w.last.Until
 		}
-		switch was := m.a.readings.monitor(n.Node).Fault; {
+		switch was := m.a.readings.made(n.Node).Fault; {
 		case was == "" && view.Fault != "":
 			m.a.logger.Error("node in fault", "node", n.Node, "reason", power.ReasonFault, "says", view.Fault)
 		case was != "" && view.Fault == "":
@@ -734,9 +732,6 @@ func (m *monitor) submit(d decision) {
 	m.a.logger.Info("monitor", "node", d.Node, "action", d.Action, "reason", d.Reason, "says", d.Says, "verdict", r.Verdict, "err", err)
 }
 
-// keepRuns is how many runs of readings and decisions are kept of each node.
-const keepRuns = 20
-
 // note keeps a decision for those who ask why.
 func (w *nodeWatch) note(d decision, now time.Time) {
 	if last := len(w.decided) - 1; last >= 0 && w.decided[last].Action == d.Action && w.decided[last].Reason == d.Reason && w.decided[last].Says == d.Says {
@@ -746,15 +741,4 @@ func (w *nodeWatch) note(d decision, now time.Time) {
 	}
 	w.decided = append(w.decided, api.Decision{Action: d.Action, Reason: d.Reason, Says: d.Says, First: now, Last: now, Times: 1})
 	w.decided = w.decided[max(0, len(w.decided)-keepRuns):]
-}
-
-// addSeen adds a reading to the runs.
-func addSeen(seen []api.Seen, r power.Reading) []api.Seen {
-	if last := len(seen) - 1; last >= 0 && seen[last].State == r.State && seen[last].Reach == r.Reach {
-		seen[last].Last = r.TriedAt
-		seen[last].Times++
-		return seen
-	}
-	seen = append(seen, api.Seen{State: r.State, Reach: r.Reach, First: r.TriedAt, Last: r.TriedAt, Times: 1})
-	return seen[max(0, len(seen)-keepRuns):]
 }

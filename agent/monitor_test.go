@@ -161,7 +161,7 @@ func (r *rig) waitFor(what string, most time.Duration, fn func() bool) time.Dura
 	return time.Since(began)
 }
 
-func (r *rig) made(node string) api.NodeMonitor { return r.a.readings.monitor(node) }
+func (r *rig) made(node string) api.NodeMonitor { return r.a.readings.made(node) }
 
 func TestDebounceNeedsTwoEqualReadings(t *testing.T) {
 	monitored(t, 1, func(r *rig) {

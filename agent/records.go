@@ -28,6 +28,7 @@ const (
 	kindRack     journal.Kind = 23 // api.RackSettings, there too
 	kindBrake    journal.Kind = 24 // api.Brake while it holds, there too
 	kindHold     journal.Kind = 25 // power.Hold set at the rack's socket until central has it, there too
+	kindRefused  journal.Kind = 26 // refusedRecord, there too
 )
 
 var kindNames = map[journal.Kind]string{
@@ -35,6 +36,7 @@ var kindNames = map[journal.Kind]string{
 	kindOffSeen: "off-seen", kindEnded: "ended", kindReported: "reported", kindCancel: "cancel",
 	kindHastened: "hastened", kindLastSeq: "last-seq", kindNode: "node", kindSync: "sync",
 	kindMemory: "monitor", kindRack: "rack", kindBrake: "brake", kindHold: "hold",
+	kindRefused: "refused",
 }
 
 // KindName names a kind of journal record, for people.

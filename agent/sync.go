@@ -168,6 +168,7 @@ func (a *Agent) apply(got api.Assignment, centralID string) error {
 	for _, node := range gone {
 		a.readings.forget(node)
 	}
+	a.forgetRefused(changed)
 	if err := a.takeOps(got.Ops); err != nil {
 		return err
 	}
@@ -190,6 +191,7 @@ func (a *Agent) apply(got api.Assignment, centralID string) error {
 		a.toTell.explains(got.Explain)
 		a.tellRack()
 	}
+	a.hurry(got.Reads)
 	a.lookAt(append(changed, got.Reads...))
 	return nil
 }
