@@ -270,7 +270,7 @@ func TestExplainAndRetryAtTheSocket(t *testing.T) {
 	})
 	e := ok[api.Explanation](t)(c.Explain(t.Context(), "n1"))
 	if e.Node != "n1" || e.Agent != "r1" || e.From != "status READY" || e.Desired.Want != power.WantOff || !e.Monitor.Matched || len(e.Ops) != 1 || e.Next.IsZero() ||
-		len(e.Seen) < 2 || e.Seen[0].State != power.On || e.Seen[len(e.Seen)-1].State != power.Off || len(e.Decided) < 2 {
+		len(e.Seen) < 2 || e.Seen[len(e.Seen)-2].State != power.On || e.Seen[len(e.Seen)-1].State != power.Off || len(e.Decided) < 2 {
 		t.Fatalf("%+v", e)
 	}
 	acted := slices.IndexFunc(e.Decided, func(d api.Decision) bool { return d.Action == power.ActOff && d.Reason == power.ReasonDrift })
