@@ -37,7 +37,7 @@ func (r *rig) hall(s power.Status, p power.State) {
 	r.assign(r.nodes...)
 	time.Sleep(2 * time.Minute)
 	for _, n := range r.nodes {
-		if m := r.a.readings.monitor(n.Name); !m.Matched {
+		if m := r.a.readings.made(n.Name); !m.Matched {
 			r.t.Fatalf("%s is not seen %s: %+v", n.Name, p, m)
 		}
 	}
@@ -168,7 +168,7 @@ func TestBulkChangeDarkensNothing(t *testing.T) {
 					t.Fatalf("%d nodes are dark, %d commands were sent", r.dark(), r.commands())
 				}
 				b := r.wantBrake(brakeCut, 30)
-				if m := r.a.readings.monitor("n7"); m.Waits != power.ReasonBrake || m.Matched {
+				if m := r.a.readings.made("n7"); m.Waits != power.ReasonBrake || m.Matched {
 					t.Errorf("n7: %+v", m)
 				}
 				r.restart()

@@ -158,7 +158,7 @@ func (a *Agent) nodes(now time.Time) []api.Node {
 	monitored := a.monitor.timetable() != nil
 	for _, n := range a.assigned.all() {
 		reading := a.readings.get(n.Name)
-		desired, made := n.desired(now), a.readings.monitor(n.Name)
+		desired, made := n.desired(now), a.readings.made(n.Name)
 		out := a.lane(n.Name).outstanding()
 		row := api.Node{
 			Name: n.Name, Rack: a.cfg.Name, State: reading.State, Reach: reading.Reach, Stale: reading.Stale(now, power.DefaultStale),

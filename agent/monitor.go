@@ -41,8 +41,8 @@ func parseSchedule(text string) (schedule, error) {
 const (
 	// maxSpread bounds the time over which the readings of one round are spread.
 	maxSpread = 20 * time.Second
-	// freshFor is how old a reading may be that is acted on.
-	freshFor = 15 * time.Second
+	// actFresh is how old a reading may be that is acted on.
+	actFresh = 15 * time.Second
 	// askAgain is how long a node is not read once more for another one's sake.
 	askAgain = 10 * time.Second
 )
@@ -368,7 +368,7 @@ func (m *monitor) pass(now time.Time) {
 	looks := append(m.fire(now), m.refresh(nodes, now)...)
 	m.forgetGone(nodes)
 	all := m.observe(nodes, now)
-	round := planRound{Now: now, Fresh: freshFor, Timing: m.t, Off: m.schedule == nil, Pause: m.settings.Pause, Tally: judge(now, m.bounds(), all)}
+	round := planRound{Now: now, Fresh: actFresh, Timing: m.t, Off: m.schedule == nil, Pause: m.settings.Pause, Tally: judge(now, m.bounds(), all)}
 	looks = append(looks, m.applyBrake(&round, all)...)
 	todo, more := m.decide(round, all)
 	looks = append(looks, more...)
@@ -687,7 +687,7 @@ func (m *monitor) publish(all []watched, now time.Time) {
 		if n.differs(now) && !n.Busy && w.last.Action == "" && w.last.Reason != power.ReasonBusy && w.last.Reason != power.ReasonAlready {
 			view.Waits, view.WaitsSays, view.WaitsUntil = w.last.Reason, w.last.Says, w.last.Until
 		}
-		switch was := m.a.readings.monitor(n.Node).Fault; {
+		switch was := m.a.readings.made(n.Node).Fault; {
 		case was == "" && view.Fault != "":
 			m.a.logger.Error("node in fault", "node", n.Node, "reason", power.ReasonFault, "says", view.Fault)
 		case was != "" && view.Fault == "":

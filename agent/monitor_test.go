@@ -161,7 +161,7 @@ func (r *rig) waitFor(what string, most time.Duration, fn func() bool) time.Dura
 	return time.Since(began)
 }
 
-func (r *rig) made(node string) api.NodeMonitor { return r.a.readings.monitor(node) }
+func (r *rig) made(node string) api.NodeMonitor { return r.a.readings.made(node) }
 
 func TestDebounceNeedsTwoEqualReadings(t *testing.T) {
 	monitored(t, 1, func(r *rig) {
@@ -377,12 +377,12 @@ func TestHoldOverridesAndEndsByItself(t *testing.T) {
 func TestPauseReadsAndCorrectsNothing(t *testing.T) {
 	monitored(t, 1, func(r *rig) {
 		b := r.bmc("n1")
-		r.settings(api.RackSettings{Pause: &api.Pause{By: "ann", Reason: "cabling", Since: time.Now(), Until: time.Now().Add(20 * time.Minute)}})
+		r.settings(api.RackSettings{Pause: &api.Pause{By: "ann", Reason: "cabling", Since: time.Now(), Until: time.Now().Add(20*time.Minute + 7*time.Second)}})
 		b.SetPower(power.On)
 		r.assign(withStatus(r.nodes[0], power.StatusReady))
 		time.Sleep(10 * time.Minute)
 		r.restart()
-		time.Sleep(9*time.Minute + 50*time.Second)
+		time.Sleep(5 * time.Minute)
 		r.wantCommands("n1")
 		if m, s := r.made("n1"), r.a.monitor.state(); m.Waits != power.ReasonPaused || !strings.Contains(m.WaitsSays, "ann") || s.Pause == nil || m.WaitsUntil.IsZero() {
 			t.Fatalf("%+v, %+v", m, s)
@@ -392,7 +392,9 @@ func TestPauseReadsAndCorrectsNothing(t *testing.T) {
 		}
 		op := r.ask("n1", power.ActReset) // requests are carried out
 		r.wantEnd(op.Op.ID, power.Succeeded, power.ReasonVerified)
-		time.Sleep(90 * time.Second)
+		time.Sleep(5*time.Minute + 4*time.Second)
+		r.wantPower("n1", power.On)
+		time.Sleep(6 * time.Second) // its end is noticed between two rounds
 		r.wantPower("n1", power.Off)
 		if s := r.a.monitor.state(); s.Pause != nil {
 			t.Fatalf("%+v", s)

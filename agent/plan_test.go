@@ -13,7 +13,7 @@ import (
 // atNoon is the round of the tests.
 func atNoon() planRound {
 	return planRound{
-		Now: time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC), Fresh: freshFor, Timing: Timing{}.withDefaults(),
+		Now: time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC), Fresh: actFresh, Timing: Timing{}.withDefaults(),
 		Tally: tally{Of: 100, Bounds: brakeBounds{Percent: 20, Above: 5}},
 	}
 }

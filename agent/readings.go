@@ -11,16 +11,16 @@ import (
 // readings holds the newest reading of each node, and which of them central and
 // gossip have not been told.
 type readings struct {
-	mu    sync.Mutex
-	nodes map[string]power.Reading
-	made  map[string]api.NodeMonitor // what the monitor makes of each
-	dirty map[string]bool
-	news  chan struct{} // holds a token while there is something to tell
-	moved func()        // called, without the lock, when a state or reach changed
+	mu      sync.Mutex
+	nodes   map[string]power.Reading
+	monitor map[string]api.NodeMonitor // what the monitor makes of each
+	dirty   map[string]bool
+	news    chan struct{} // holds a token while there is something to tell
+	moved   func()        // called, without the lock, when a state or reach changed
 }
 
 func newReadings(moved func()) *readings {
-	return &readings{nodes: map[string]power.Reading{}, made: map[string]api.NodeMonitor{}, dirty: map[string]bool{}, news: make(chan struct{}, 1), moved: moved}
+	return &readings{nodes: map[string]power.Reading{}, monitor: map[string]api.NodeMonitor{}, dirty: map[string]bool{}, news: make(chan struct{}, 1), moved: moved}
 }
 
 // saw takes a successful reading.
@@ -56,9 +56,9 @@ func (r *readings) tell() {
 // setMonitor notes what the monitor makes of the node; it travels with the reading.
 func (r *readings) setMonitor(node string, m api.NodeMonitor) {
 	r.mu.Lock()
-	changed := r.made[node] != m
+	changed := r.monitor[node] != m
 	if changed {
-		r.made[node] = m
+		r.monitor[node] = m
 		r.dirty[node] = true
 	}
 	r.mu.Unlock()
@@ -67,10 +67,10 @@ func (r *readings) setMonitor(node string, m api.NodeMonitor) {
 	}
 }
 
-func (r *readings) monitor(node string) api.NodeMonitor {
+func (r *readings) made(node string) api.NodeMonitor {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.made[node]
+	return r.monitor[node]
 }
 
 func (r *readings) get(node string) power.Reading {
@@ -95,7 +95,7 @@ func (r *readings) take(limit int) []api.NodeReading {
 		if len(list) == limit {
 			break
 		}
-		list = append(list, api.NodeReading{Node: node, Reading: r.getLocked(node), Monitor: r.made[node]})
+		list = append(list, api.NodeReading{Node: node, Reading: r.getLocked(node), Monitor: r.monitor[node]})
 		delete(r.dirty, node)
 	}
 	return list
@@ -116,7 +116,7 @@ func (r *readings) allUntold() {
 	for node := range r.nodes {
 		r.dirty[node] = true
 	}
-	for node := range r.made {
+	for node := range r.monitor {
 		r.dirty[node] = true
 	}
 }
@@ -131,6 +131,6 @@ func (r *readings) forget(node string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	delete(r.nodes, node)
-	delete(r.made, node)
+	delete(r.monitor, node)
 	delete(r.dirty, node)
 }
