@@ -511,17 +511,17 @@ func TestHungBMCDelaysNoDecision(t *testing.T) {
 // touch no power, and the node is left alone for a while all the same.
 func TestFailedCorrectionsAreNotRepeatedAtOnce(t *testing.T) {
 	monitored(t, 1, func(r *rig) {
-		r.bmc("n1").SetPower(power.On)
-		r.bmc("n1").FailNext(1000, power.KindPrivilege)
 		r.assign(withStatus(r.nodes[0], power.StatusReady))
-		r.waitFor("a failed correction", time.Minute, func() bool { return r.made("n1").Failures == 1 })
+		time.Sleep(90 * time.Second)
+		r.bmc("n1").SetPower(power.On)
+		r.a.monitor.ended(power.Op{Node: "n1", Action: power.ActOff, Origin: power.FromMonitor}, power.End{Outcome: power.Failed, At: time.Now()}, true)
+		r.a.lookAt([]string{"n1"})
 		time.Sleep(55 * time.Second)
 		if m := r.made("n1"); m.Failures != 1 || m.Waits != power.ReasonSettling {
 			t.Fatalf("%+v", m)
 		}
-		time.Sleep(2 * time.Minute)
-		if m := r.made("n1"); m.Failures != 3 || m.Fault == "" {
-			t.Fatalf("%+v", m)
-		}
+		r.wantCommands("n1")
+		time.Sleep(10 * time.Second)
+		r.wantCommands("n1", power.PowerOff)
 	})
 }
