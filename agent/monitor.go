@@ -101,6 +101,7 @@ type nodeWatch struct {
 	cameBack    bool
 	due         bool      // there is something that was not decided on
 	othersSince time.Time // as in watched
+	failedAt    time.Time // when a correction last ended without success
 	asked       time.Time // when it was last to be read for another one's sake
 	last        decision
 	decided     []api.Decision
@@ -479,6 +480,9 @@ func (m *monitor) observe(nodes []assignedNode, now time.Time) []watched {
 				w.cameBack = false
 			}
 		}
+		if w.failedAt.After(n.Changed) {
+			n.Changed = w.failedAt
+		}
 		n.Memory, n.Run, n.CameBack, n.OthersSince = w.mem, w.run, w.cameBack, w.othersSince
 	}
 	return all
@@ -502,6 +506,9 @@ func (m *monitor) takeEnds() {
 			continue
 		}
 		w.mem.ended(e.op, e.end, e.started, m.t)
+		if e.op.Origin == power.FromMonitor && e.end.Outcome != power.Succeeded {
+			w.failedAt = e.end.At
+		}
 		w.due = true
 		if !w.mem.OffAt.IsZero() {
 			m.agenda.set(e.op.Node, whySecondLook, w.mem.OffAt.Add(m.t.SecondLook))

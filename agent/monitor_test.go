@@ -377,12 +377,12 @@ func TestHoldOverridesAndEndsByItself(t *testing.T) {
 func TestPauseReadsAndCorrectsNothing(t *testing.T) {
 	monitored(t, 1, func(r *rig) {
 		b := r.bmc("n1")
-		r.settings(api.RackSettings{Pause: &api.Pause{By: "ann", Reason: "cabling", Since: time.Now(), Until: time.Now().Add(20 * time.Minute)}})
+		r.settings(api.RackSettings{Pause: &api.Pause{By: "ann", Reason: "cabling", Since: time.Now(), Until: time.Now().Add(20*time.Minute + 7*time.Second)}})
 		b.SetPower(power.On)
 		r.assign(withStatus(r.nodes[0], power.StatusReady))
 		time.Sleep(10 * time.Minute)
 		r.restart()
-		time.Sleep(9*time.Minute + 50*time.Second)
+		time.Sleep(5 * time.Minute)
 		r.wantCommands("n1")
 		if m, s := r.made("n1"), r.a.monitor.state(); m.Waits != power.ReasonPaused || !strings.Contains(m.WaitsSays, "ann") || s.Pause == nil || m.WaitsUntil.IsZero() {
 			t.Fatalf("%+v, %+v", m, s)
@@ -392,7 +392,9 @@ func TestPauseReadsAndCorrectsNothing(t *testing.T) {
 		}
 		op := r.ask("n1", power.ActReset) // requests are carried out
 		r.wantEnd(op.Op.ID, power.Succeeded, power.ReasonVerified)
-		time.Sleep(90 * time.Second)
+		time.Sleep(5*time.Minute + 4*time.Second)
+		r.wantPower("n1", power.On)
+		time.Sleep(6 * time.Second) // its end is noticed between two rounds
 		r.wantPower("n1", power.Off)
 		if s := r.a.monitor.state(); s.Pause != nil {
 			t.Fatalf("%+v", s)
@@ -502,5 +504,24 @@ func TestHungBMCDelaysNoDecision(t *testing.T) {
 		if took := r.waitFor("it is off again", 5*time.Minute, func() bool { return r.bmc("n51").Power() == power.Off }); took > 62*time.Second {
 			t.Errorf("a drift was corrected after %s", took)
 		}
+	})
+}
+
+// TestFailedCorrectionsAreNotRepeatedAtOnce: those that fail before anything leaves
+// touch no power, and the node is left alone for a while all the same.
+func TestFailedCorrectionsAreNotRepeatedAtOnce(t *testing.T) {
+	monitored(t, 1, func(r *rig) {
+		r.assign(withStatus(r.nodes[0], power.StatusReady))
+		time.Sleep(90 * time.Second)
+		r.bmc("n1").SetPower(power.On)
+		r.a.monitor.ended(power.Op{Node: "n1", Action: power.ActOff, Origin: power.FromMonitor}, power.End{Outcome: power.Failed, At: time.Now()}, true)
+		r.a.lookAt([]string{"n1"})
+		time.Sleep(55 * time.Second)
+		if m := r.made("n1"); m.Failures != 1 || m.Waits != power.ReasonSettling {
+			t.Fatalf("%+v", m)
+		}
+		r.wantCommands("n1")
+		time.Sleep(10 * time.Second)
+		r.wantCommands("n1", power.PowerOff)
 	})
 }

@@ -18,8 +18,8 @@ type watched struct {
 	// Busy is true while an operation is outstanding: its final state stands for
 	// the desired one.
 	Busy bool
-	// Changed is when the last operation that touched the node's power ended; zero:
-	// long ago.
+	// Changed is when the last operation that touched the node's power ended, or a
+	// correction that came to nothing; zero: long ago.
 	Changed time.Time
 	// CameBack says that it was seen on again after it had been turned off.
 	CameBack bool
