@@ -537,3 +537,23 @@ func TestLateCommandsAskForAnotherTime(t *testing.T) {
 		}
 	})
 }
+
+// TestStopGivesNoSlotAway: while an agent stops, nobody takes the place of a node that
+// is on its way.
+func TestStopGivesNoSlotAway(t *testing.T) {
+	inBubble(t, 2, func(r *rig) {
+		r.inDomains("feed")
+		r.bmc("n1").SetOnAfter(time.Minute)
+		r.a.setDomains([]api.DomainLimit{{Name: "feed", Rate: 10, Concurrent: 1}})
+		r.ask("n1", power.ActOn)
+		time.Sleep(time.Second)
+		r.ask("n2", power.ActOn)
+		time.Sleep(time.Second)
+		a := r.a
+		r.crash()
+		if got := a.stagger.domain("feed").state(); got.InFlight != 1 {
+			t.Fatalf("after the stop: %+v", got)
+		}
+		r.wantCommands("n2")
+	})
+}
