@@ -137,7 +137,7 @@ func (m *memory) ended(op power.Op, end power.End, started bool, t Timing) {
 		if end.Attempts > 0 && final == power.Off {
 			m.OffAt, m.OffMine = end.At, mine
 		}
-		if !mine && final != power.Unknown && final != m.Desired.State() && !m.Desired.Enforces() {
+		if expected := m.Desired.Expected; !mine && expected != "" && final != power.Unknown && final != expected {
 			m.Released = true
 		}
 	case power.Failed, power.Indeterminate:
