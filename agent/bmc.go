@@ -4,19 +4,17 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"sync"
 	"time"
 
 	"rackpower/power"
 )
 
-// authFailuresToOpen is after how many refused log-ins a BMC is left alone:
-// further ones would lock the account.
-const authFailuresToOpen = 2
-
 // bmc is one BMC: a lock that lets one exchange happen at a time, and the
 // connection that is kept between them. Nodes behind one BMC share it.
 type bmc struct {
+	of       *bmcs
 	key      string
 	dial     power.Dialer
 	exchange time.Duration // bound on one exchange
@@ -27,14 +25,25 @@ type bmc struct {
 	endpoint power.Endpoint
 	driver   power.Driver
 	lastUsed time.Time
+
+	reader chan struct{} // holds one token: whoever has it reads the BMC's nodes
+
+	mu      sync.Mutex // guards what is below
+	breaker breaker
+	probing bool
+	nodes   map[string]bool // that were read by this BMC, gone ones too
 	// refused counts the log-ins refused in a row, by the credentials: nodes that share
 	// a BMC may not share these.
-	refused map[power.Endpoint]int
+	refused map[credentials]int
 }
 
-func newBMC(ep power.Endpoint, dial power.Dialer, t Timing) *bmc {
-	b := &bmc{key: ep.Key(), dial: dial, exchange: t.Exchange, keep: t.KeepSession, turn: make(chan struct{}, 1), endpoint: ep, refused: map[power.Endpoint]int{}}
+func newBMC(of *bmcs, key string) *bmc {
+	b := &bmc{
+		of: of, key: key, dial: of.dial, exchange: of.t.Exchange, keep: of.t.KeepSession, turn: make(chan struct{}, 1), reader: make(chan struct{}, 1),
+		nodes: map[string]bool{}, refused: map[credentials]int{},
+	}
 	b.turn <- struct{}{}
+	b.reader <- struct{}{}
 	return b
 }
 
@@ -71,8 +80,8 @@ func (b *bmc) with(ctx context.Context, ep power.Endpoint, force bool, fn func(c
 		b.drop()
 		b.endpoint = ep
 	}
-	if n := b.refused[ep]; n >= authFailuresToOpen && !force {
-		return &power.Error{Kind: power.KindAuth, Op: "log in", Err: fmt.Errorf("not tried: the BMC refused user or password %d times; correct them (rackpower node add --update)", n)}
+	if n := b.refusals(ep); n >= authFailuresToOpen && !force {
+		return &power.Error{Kind: power.KindAuth, Op: "log in", Err: fmt.Errorf("not tried: %s", refusedText(n))}
 	}
 	inner, cancel := context.WithTimeout(context.WithoutCancel(ctx), b.exchange)
 	defer cancel()
@@ -84,7 +93,7 @@ func (b *bmc) with(ctx context.Context, ep power.Endpoint, force bool, fn func(c
 	}
 	err := fn(inner, b.driver)
 	b.lastUsed = time.Now()
-	b.learn(err)
+	b.learn(ep, err)
 	if b.keep < 0 {
 		b.drop()
 	}
@@ -118,25 +127,12 @@ func (b *bmc) connect(ctx context.Context) error {
 	}
 	d, err := b.dial(ctx, b.endpoint)
 	if err != nil {
-		b.learn(err)
+		b.learn(b.endpoint, err)
 		return err
 	}
 	b.driver, b.lastUsed = d, time.Time{}
-	delete(b.refused, b.endpoint)
+	b.learn(b.endpoint, nil)
 	return nil
-}
-
-func (b *bmc) learn(err error) {
-	var de *power.Error
-	if err == nil || !errors.As(err, &de) {
-		return
-	}
-	if de.Kind == power.KindAuth {
-		b.refused[b.endpoint]++
-	}
-	if de.Lost || de.Kind == power.KindAuth || de.Kind == power.KindUnreachable {
-		b.drop()
-	}
 }
 
 // drop ends the connection. Only the holder of the token calls it.
@@ -162,19 +158,28 @@ func (b *bmc) closeIdle() {
 
 // bmcs holds the BMCs of a rack by their key.
 type bmcs struct {
-	mu   sync.Mutex
-	all  map[string]*bmc
-	dial power.Dialer
-	t    Timing
+	dial    power.Dialer
+	t       Timing
+	backoff backoff
+	logger  *slog.Logger
+	salt    string                          // of credentials
+	keep    func(rec refusedRecord, k bool) // makes a count of refusals durable
+	wake    chan struct{}                   // a token: the times of the next probes may have changed
+
+	mu    sync.Mutex
+	all   map[string]*bmc
+	alone map[*bmc]bool // those that a probe may be due for
 }
 
-func (s *bmcs) get(ep power.Endpoint) *bmc {
+func (s *bmcs) get(ep power.Endpoint) *bmc { return s.byKey(ep.Key()) }
+
+func (s *bmcs) byKey(key string) *bmc {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	b := s.all[ep.Key()]
+	b := s.all[key]
 	if b == nil {
-		b = newBMC(ep, s.dial, s.t)
-		s.all[ep.Key()] = b
+		b = newBMC(s, key)
+		s.all[key] = b
 	}
 	return b
 }

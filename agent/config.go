@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
 	"time"
@@ -37,6 +38,38 @@ type Timing struct {
 	// Settle is how long the monitor leaves a node alone after it was changed.
 	// Default 60 s.
 	Settle time.Duration
+	// Debounce is how far apart two equal readings must be at least before a
+	// debounced desire is enforced. Default 30 s.
+	Debounce time.Duration
+	// Gather is how long a power-off that a change of desire wants, and nobody
+	// confirmed, waits for other such changes. Default 5 s; they are waited for six
+	// times as long at most.
+	Gather time.Duration
+	// SecondLook is how long after a verified power-off the node is read once more.
+	// Default 30 s.
+	SecondLook time.Duration
+	// FaultAfter is how many corrections in a row fail before a node is in fault.
+	// Default 3.
+	FaultAfter int
+	// FaultPause is the first pause between tries of a node in fault; it doubles up to
+	// FaultPauseMax. Default 1 min and 30 min.
+	FaultPause, FaultPauseMax time.Duration
+	// BrakeWindow is how long a power-off by the monitor counts for the fleet brake.
+	// Default 60 s.
+	BrakeWindow time.Duration
+	// Others is how long a correction that the fleet brake judges waits at most for
+	// readings of the other nodes. Default 30 s.
+	Others time.Duration
+	// Moment is how long readings gather before they are compared. Default 50 ms.
+	Moment time.Duration
+	// Probe is the pause before a BMC that does not answer is probed; it doubles up to
+	// LongProbe. Default 30 s and 10 min.
+	Probe, LongProbe time.Duration
+	// ProbeAnswer is how long the answer to a probe may take. Default 2 s.
+	ProbeAnswer time.Duration
+	// SlowRead is after how long at the latest a reading counts as slow and makes
+	// room for another. Default 1 s.
+	SlowRead time.Duration
 	// KeepEnded is how long ended operations are remembered for questions at the
 	// rack's socket. Default 1 h.
 	KeepEnded time.Duration
@@ -54,10 +87,17 @@ func (t Timing) withDefaults() Timing {
 		{&t.Unreachable, time.Minute}, {&t.Retry, 500 * time.Millisecond}, {&t.LongRetry, 10 * time.Second},
 		{&t.MinOff, 5 * time.Second}, {&t.Exchange, 30 * time.Second}, {&t.KeepSession, 20 * time.Second},
 		{&t.BMCReset, power.WaitForBMC}, {&t.Settle, time.Minute}, {&t.KeepEnded, time.Hour},
+		{&t.Debounce, 30 * time.Second}, {&t.Gather, 5 * time.Second}, {&t.SecondLook, 30 * time.Second},
+		{&t.FaultPause, time.Minute}, {&t.FaultPauseMax, 30 * time.Minute}, {&t.BrakeWindow, time.Minute},
+		{&t.Others, 30 * time.Second}, {&t.Moment, 50 * time.Millisecond},
+		{&t.Probe, 30 * time.Second}, {&t.LongProbe, 10 * time.Minute}, {&t.ProbeAnswer, 2 * time.Second}, {&t.SlowRead, time.Second},
 	} {
 		if *f.field == 0 {
 			*f.field = f.value
 		}
+	}
+	if t.FaultAfter == 0 {
+		t.FaultAfter = 3
 	}
 	return t
 }
@@ -68,12 +108,15 @@ type Config struct {
 	Dir     string // its own state directory
 	Version string
 	Dial    power.Dialer
+	// Probe asks a BMC that did not answer whether it is there, in one cheap exchange
+	// without a log-in. nil: such a BMC is read instead.
+	Probe func(context.Context, power.Endpoint) error
 	// Central is nil for an agent that works without one.
 	Central *api.Client
 	// Monitor is the cron expression of the readings. Default "@every 60s"; "off"
 	// reads nothing by itself.
 	Monitor string
-	// Workers bounds the readings under way at once. Default 128.
+	// Workers bounds the readings under way at once, slow ones not counted. Default 128.
 	Workers int
 	// Gossip is told of what changes; nil: nobody is. GossipAddr goes to central.
 	Gossip     Gossip

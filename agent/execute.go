@@ -49,8 +49,9 @@ func (x *execution) run(ctx context.Context) (power.End, error) {
 	reason, err := x.carryOut(ctx)
 	end, unfinished := x.conclude(reason, err)
 	if unfinished != nil {
-		return power.End{}, unfinished
+		return power.End{}, unfinished // with its slot: nobody takes its place while all stop
 	}
+	x.a.stagger.release(x.op.ID)
 	end.At, end.Attempts, end.State, end.Unsettled = time.Now(), x.h.attempts, x.seen, x.unsettled(end)
 	if x.note != "" {
 		if end.Detail != "" {
@@ -219,9 +220,6 @@ func (x *execution) on(ctx context.Context) (power.Reason, error) {
 		}
 		return power.ReasonAlready, nil
 	}
-	if err := x.boot(ctx); err != nil {
-		return "", err
-	}
 	return x.reach(ctx, power.On, power.PowerOn)
 }
 
@@ -248,10 +246,7 @@ func (x *execution) reach(ctx context.Context, target power.State, cmd power.Com
 		return "", err
 	}
 	if state == target {
-		if x.h.attempts == 0 {
-			return power.ReasonAlready, nil
-		}
-		return power.ReasonVerified, nil
+		return x.there(), nil
 	}
 	for {
 		n := x.h.sendings[cmd]
@@ -267,10 +262,20 @@ func (x *execution) reach(ctx context.Context, target power.State, cmd power.Com
 		if n >= len(x.time.Verify) {
 			return "", fail(power.ReasonNotReached, "still %s after %s was sent %d times", x.seen, cmd, n)
 		}
-		if err := x.send(ctx, cmd); err != nil {
+		if err := x.send(ctx, cmd); errors.Is(err, errThere) {
+			return x.there(), nil
+		} else if err != nil {
 			return "", err
 		}
 	}
+}
+
+// there is why an operation succeeded that has read its target.
+func (x *execution) there() power.Reason {
+	if x.h.attempts == 0 {
+		return power.ReasonAlready
+	}
+	return power.ReasonVerified
 }
 
 // await reads with growing waits until the target is seen or the window is over.
@@ -314,9 +319,6 @@ func (x *execution) cycle(ctx context.Context) (power.Reason, error) {
 	if err := wait(ctx, time.Until(x.h.offSeen.Add(x.time.MinOff))); err != nil {
 		return "", err
 	}
-	if err := x.boot(ctx); err != nil {
-		return "", err
-	}
 	return x.reach(ctx, power.On, power.PowerOn)
 }
 
@@ -343,10 +345,7 @@ func (x *execution) softOff(ctx context.Context) (power.Reason, error) {
 		return "", err
 	}
 	if state == power.Off {
-		if x.h.attempts == 0 {
-			return power.ReasonAlready, nil
-		}
-		return power.ReasonVerified, nil
+		return x.there(), nil
 	}
 	down, err := x.askDown(ctx)
 	if err != nil || down {
@@ -517,7 +516,7 @@ func (x *execution) persist(ctx context.Context, fn func() error) error {
 			return err
 		}
 		x.force = false
-		x.a.readings.failed(x.l.node, power.ReachOf(err))
+		x.a.readings.failed(x.l.node, power.ReachOf(err), err.Error())
 		kind := power.KindOf(err)
 		if kind != power.KindUnreachable && kind != power.KindBusy && kind != power.KindRefused || !time.Now().Add(pause).Before(until) {
 			return fail(power.ReasonOf(kind), "%v", err)
@@ -536,22 +535,43 @@ func stops(ctx context.Context, err error) bool {
 
 // send lets one command leave, with its record before it and its answer's record
 // behind. It returns nil when the command may have had its effect, so that reading
-// tells more; a command that did not leave is tried again here.
+// tells more; a command that did not leave is tried again here. A power-on waits for
+// its power domain first, and has errThere when the node is read on meanwhile.
 func (x *execution) send(ctx context.Context, cmd power.Command) error {
-	x.l.setPhase(x.t, "sending "+string(cmd))
+	way := &ascent{}
+	if cmd == power.PowerOn {
+		var err error
+		if way, err = x.queue(ctx); err != nil {
+			return err
+		}
+		if err := x.boot(ctx); err != nil {
+			return err
+		}
+	}
 	until := time.Now().Add(x.time.Unreachable)
 	for pause := x.time.Retry; ; pause = min(pause*2, x.time.LongRetry) {
+		waited, err := x.pace(ctx, way)
+		if err != nil {
+			return err
+		}
+		until = until.Add(waited)
 		if err := x.unwanted(); err != nil {
 			return err
 		}
+		x.l.setPhase(x.t, "sending "+string(cmd))
 		var left bool
-		err := x.bmc.with(ctx, x.ep, x.force, func(inner context.Context, d power.Driver) (err error) {
+		err = x.bmc.with(ctx, x.ep, x.force, func(inner context.Context, d power.Driver) (err error) {
+			if way.late() {
+				return errLate
+			}
 			left, err = x.exchange(inner, d, cmd)
 			return err
 		})
 		switch {
 		case err == nil:
 			return nil
+		case errors.Is(err, errLate):
+			continue
 		case left:
 			return x.answered(cmd, err)
 		case stops(ctx, err):

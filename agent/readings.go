@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"slices"
 	"sync"
 	"time"
 
@@ -8,49 +9,120 @@ import (
 	"rackpower/power"
 )
 
-// readings holds the newest reading of each node, and which of them central and
-// gossip have not been told.
+// keepRuns is how many runs of equal readings are remembered of a node.
+const keepRuns = 20
+
+// readings holds the newest readings of each node, what the monitor makes of it, and
+// which of them central and gossip have not been told.
 type readings struct {
-	mu    sync.Mutex
-	nodes map[string]power.Reading
-	dirty map[string]bool
-	news  chan struct{} // holds a token while there is something to tell
-	moved func()        // called, without the lock, when a state or reach changed
+	mu      sync.Mutex
+	nodes   map[string]power.Reading
+	runs    map[string][]api.Seen // the newest keepRuns, newest last
+	monitor map[string]api.NodeMonitor
+	dirty   map[string]bool
+	news    chan struct{} // holds a token while there is something to tell
+	moved   func()        // called, without the lock, when a state or reach changed
 }
 
 func newReadings(moved func()) *readings {
-	return &readings{nodes: map[string]power.Reading{}, dirty: map[string]bool{}, news: make(chan struct{}, 1), moved: moved}
+	return &readings{
+		nodes: map[string]power.Reading{}, runs: map[string][]api.Seen{}, monitor: map[string]api.NodeMonitor{},
+		dirty: map[string]bool{}, news: make(chan struct{}, 1), moved: moved,
+	}
 }
 
 // saw takes a successful reading.
 func (r *readings) saw(node string, seen power.Reading) {
-	r.set(node, func(power.Reading) power.Reading { return seen })
+	r.set(node, seen.ObservedAt, "", func(power.Reading) power.Reading { return seen })
 }
 
-// failed takes a reading that did not succeed: the last state stays.
-func (r *readings) failed(node string, reach power.Reach) {
-	r.set(node, func(old power.Reading) power.Reading { return old.Failed(reach, time.Now()) })
+// failed takes a reading that did not succeed, and why: the last state stays.
+func (r *readings) failed(node string, reach power.Reach, says string) {
+	now := time.Now()
+	r.set(node, now, says, func(old power.Reading) power.Reading { return old.Failed(reach, now) })
 }
 
-func (r *readings) set(node string, change func(power.Reading) power.Reading) {
+func (r *readings) set(node string, at time.Time, says string, change func(power.Reading) power.Reading) {
 	r.mu.Lock()
 	old := r.nodes[node]
 	now := change(old)
 	r.nodes[node] = now
+	r.runs[node] = extend(r.runs[node], api.Seen{State: now.State, Reach: now.Reach, First: at, Last: at, Times: 1, Says: says})
 	r.dirty[node] = true
 	r.mu.Unlock()
-	select {
-	case r.news <- struct{}{}:
-	default:
-	}
+	r.tell()
 	if old.State != now.State || old.Reach != now.Reach {
 		r.moved()
 	}
 }
 
+// extend adds a reading to the runs: to the newest one when it is equal.
+func extend(runs []api.Seen, seen api.Seen) []api.Seen {
+	if n := len(runs); n > 0 && runs[n-1].State == seen.State && runs[n-1].Reach == seen.Reach {
+		last := &runs[n-1]
+		last.Last, last.Says = seen.Last, seen.Says
+		last.Times++
+		return runs
+	}
+	if len(runs) == keepRuns {
+		copy(runs, runs[1:])
+		runs = runs[:keepRuns-1]
+	}
+	return append(runs, seen)
+}
+
+func (r *readings) tell() {
+	select {
+	case r.news <- struct{}{}:
+	default:
+	}
+}
+
+// run is the newest run of equal readings of a node: what was seen, since when, how
+// often. Its Times is 0 when the node was never read.
+func (r *readings) run(node string) api.Seen {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if runs := r.runs[node]; len(runs) > 0 {
+		return runs[len(runs)-1]
+	}
+	return api.Seen{State: power.Unknown, Reach: power.ReachNever}
+}
+
+// history is the newest runs of equal readings of a node, newest last.
+func (r *readings) history(node string) []api.Seen {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.runs[node])
+}
+
+// setMonitor notes what the monitor makes of a node; it travels with the reading.
+func (r *readings) setMonitor(node string, m api.NodeMonitor) {
+	r.mu.Lock()
+	news := r.monitor[node] != m
+	if news {
+		r.monitor[node], r.dirty[node] = m, true
+	}
+	r.mu.Unlock()
+	if news {
+		r.tell()
+	}
+}
+
+// made is what the monitor makes of a node.
+func (r *readings) made(node string) api.NodeMonitor {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.monitor[node]
+}
+
 func (r *readings) get(node string) power.Reading {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	return r.getLocked(node)
+}
+
+func (r *readings) getLocked(node string) power.Reading {
 	if reading, ok := r.nodes[node]; ok {
 		return reading
 	}
@@ -66,7 +138,7 @@ func (r *readings) take(limit int) []api.NodeReading {
 		if len(list) == limit {
 			break
 		}
-		list = append(list, api.NodeReading{Node: node, Reading: r.nodes[node]})
+		list = append(list, api.NodeReading{Node: node, Reading: r.getLocked(node), Monitor: r.monitor[node]})
 		delete(r.dirty, node)
 	}
 	return list
@@ -99,5 +171,7 @@ func (r *readings) forget(node string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	delete(r.nodes, node)
+	delete(r.runs, node)
+	delete(r.monitor, node)
 	delete(r.dirty, node)
 }

@@ -75,9 +75,10 @@ func runAgent(c *cli.Context) (err error) {
 			err = late
 		}
 	}()
+	dialer := ipmi.NewDialer(ipmi.Config{Log: logger})
 	cfg := agent.Config{
 		Name: c.String("name"), Dir: c.String("data"), Version: version, Monitor: c.String("monitor"), Logger: logger,
-		Dial: ipmi.NewDialer(ipmi.Config{Log: logger}).Dial,
+		Dial: dialer.Dial, Probe: dialer.Probe,
 	}
 	if err := cfg.Validate(); err != nil {
 		return settings.Usage("%v", err)

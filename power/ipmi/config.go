@@ -15,6 +15,7 @@ const (
 	DefaultFirstAnswer  = 2 * time.Second
 	DefaultRAKPAnswer   = 3 * time.Second
 	DefaultCloseTimeout = time.Second
+	DefaultProbeTimeout = 2 * time.Second
 )
 
 // maxKey is the longest password and K_g of IPMI v2.0, in bytes (section 22.30).
@@ -37,6 +38,8 @@ type Config struct {
 	RAKPAnswer time.Duration
 	// CloseTimeout bounds the wait for the answer to Close Session. 0: 1 s.
 	CloseTimeout time.Duration
+	// ProbeTimeout bounds a whole Probe. 0: 2 s.
+	ProbeTimeout time.Duration
 	// KG is the BMC key K_g of the site, up to 20 bytes (section 13.31). Empty:
 	// the user's password stands in, which is how BMCs are delivered.
 	KG power.Secret
@@ -58,6 +61,7 @@ func (c Config) withDefaults() Config {
 	fill(&c.FirstAnswer, DefaultFirstAnswer)
 	fill(&c.RAKPAnswer, DefaultRAKPAnswer)
 	fill(&c.CloseTimeout, DefaultCloseTimeout)
+	fill(&c.ProbeTimeout, DefaultProbeTimeout)
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
@@ -66,7 +70,7 @@ func (c Config) withDefaults() Config {
 
 // Validate says what is wrong with c, if anything is.
 func (c Config) Validate() error {
-	for _, d := range []time.Duration{c.Timeout, c.ReadTimeout, c.FirstAnswer, c.RAKPAnswer, c.CloseTimeout} {
+	for _, d := range []time.Duration{c.Timeout, c.ReadTimeout, c.FirstAnswer, c.RAKPAnswer, c.CloseTimeout, c.ProbeTimeout} {
 		if d < 0 {
 			return errors.New("cannot use the IPMI settings: a time-out is negative")
 		}

@@ -20,6 +20,7 @@ var impatient = Config{
 	FirstAnswer:  400 * time.Millisecond,
 	RAKPAnswer:   600 * time.Millisecond,
 	CloseTimeout: 300 * time.Millisecond,
+	ProbeTimeout: 800 * time.Millisecond,
 }
 
 // realTarget is a process of ipmi_sim behind a proxy, which stands for the network.

@@ -13,6 +13,7 @@ type Counts struct {
 	Dials        int // sessions tried
 	AuthFailures int // of these, refused for their user or password
 	Reads        int // power states asked for
+	Probes       int // times asked whether it is there
 	Cuts         int // times the power really went from on to off
 	PowerOns     int // times it really went from off to on
 	Resets       int // hard resets executed
@@ -283,7 +284,7 @@ func (b *BMC) exchange(ctx context.Context, op string, act func() *power.Error) 
 	}
 	var e *power.Error
 	var wait time.Duration
-	isCommand := op != "dial" && op != "state" && op != "boot" && op != "close"
+	isCommand := op != "dial" && op != "probe" && op != "state" && op != "boot" && op != "close"
 	b.set(func() {
 		e = act()
 		wait = b.latency

@@ -32,7 +32,7 @@ const (
 	After  Phase = "after"  // the driver is about to return
 )
 
-// Event is what a hook is told. Op is "dial", "state", "boot", "close" or the
+// Event is what a hook is told. Op is "dial", "probe", "state", "boot", "close" or the
 // command's name. Err is what the driver will return (After only).
 type Event struct {
 	Phase Phase
@@ -147,6 +147,19 @@ func (f *Fake) Dial(ctx context.Context, ep power.Endpoint) (power.Driver, error
 		return nil, err
 	}
 	return d, nil
+}
+
+// Probe asks whether the endpoint's BMC is there; no session is opened and no
+// account looked at.
+func (f *Fake) Probe(ctx context.Context, ep power.Endpoint) error {
+	b := f.BMC(NameOf(ep))
+	return b.exchange(ctx, "probe", func() *power.Error {
+		b.counts.Probes++
+		if b.deadLocked() {
+			return silent(false)
+		}
+		return nil
+	})
 }
 
 // silent marks an exchange whose answer never comes.

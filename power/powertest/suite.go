@@ -47,6 +47,9 @@ var suite = []struct {
 	{"passes on what the BMC says", (*bench).testRefusals},
 	{"knows a BMC without sessions", (*bench).testNoSession},
 	{"knows what a user may not do", (*bench).testPrivilege},
+	{"probes without a session", (*bench).testProbe},
+	{"probes a mute BMC in vain", (*bench).testProbeMute},
+	{"stops a probe at once", (*bench).testProbeCancelled},
 }
 
 // slack is what a loaded machine may add to a bound.
@@ -516,4 +519,56 @@ func (b *bench) testPrivilege() {
 	b.wantErr(reader.Do(b.Context(), power.PowerOff), power.KindPrivilege, false)
 	b.wantErr(reader.SetBoot(b.Context(), power.BootPXE), power.KindPrivilege, false)
 	b.wantCommands(power.PowerOn)
+}
+
+// testProbe: a probe takes no slot and asks for no password.
+func (b *bench) testProbe() {
+	probe := able[Prober](b)
+	ep := b.Endpoint()
+	ep.User, ep.Password = "nobody", "wrong"
+	ask := func(when string) {
+		b.Helper()
+		if err := probe.Probe(b.Context(), ep); err != nil {
+			b.Errorf("%s: %v", when, err)
+		}
+	}
+	for range 20 {
+		ask("at rest")
+	}
+	if c, ok := b.Target.(Counter); ok && (c.Sessions() != 0 || c.AuthFailures() != 0) {
+		b.Errorf("the probes left %d sessions and %d refused log-ins", c.Sessions(), c.AuthFailures())
+	}
+	if f, ok := b.Target.(Filler); ok {
+		f.SetNoSession(true)
+		ask("out of sessions")
+		f.SetNoSession(false)
+	}
+	d := b.dial()
+	ask("beside a session")
+	b.wantState(d, power.Off)
+	b.wantCommands()
+}
+
+func (b *bench) testProbeMute() {
+	probe, hang := able[Prober](b), able[Hanger](b)
+	hang.Hang()
+	start := time.Now()
+	b.wantErr(probe.Probe(b.Context(), b.Endpoint()), power.KindUnreachable, false)
+	b.within(time.Since(start), b.Patience()+slack)
+	hang.Wake()
+	if err := probe.Probe(b.Context(), b.Endpoint()); err != nil {
+		b.Errorf("after it woke up: %v", err)
+	}
+}
+
+func (b *bench) testProbeCancelled() {
+	probe, hang := able[Prober](b), able[Hanger](b)
+	b.wantErr(probe.Probe(b.cancelled(), b.Endpoint()), power.KindCanceled, false)
+	hang.Hang()
+	defer hang.Wake()
+	ctx, cancel := context.WithTimeout(b.Context(), 50*time.Millisecond)
+	defer cancel()
+	start := time.Now()
+	b.wantErr(probe.Probe(ctx, b.Endpoint()), power.KindCanceled, false)
+	b.within(time.Since(start), 50*time.Millisecond+slack/4)
 }

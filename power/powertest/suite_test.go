@@ -18,6 +18,10 @@ func (f fakeTarget) Dial(ctx context.Context, ep power.Endpoint) (power.Driver, 
 	return f.fake.Dial(ctx, ep)
 }
 
+func (f fakeTarget) Probe(ctx context.Context, ep power.Endpoint) error {
+	return f.fake.Probe(ctx, ep)
+}
+
 func (f fakeTarget) Endpoint() power.Endpoint {
 	return power.Endpoint{Scheme: "ipmi", Host: "n1", User: "admin", Password: "secret"}
 }

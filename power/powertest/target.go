@@ -61,6 +61,11 @@ type (
 		Sessions() int     // open now, half-open ones included
 		AuthFailures() int // logins that failed
 	}
+	// Prober's driver can ask whether a BMC is there without logging in: nil when it
+	// answers, KindUnreachable when it does not.
+	Prober interface {
+		Probe(ctx context.Context, ep power.Endpoint) error
+	}
 	// Lacking's BMC does not know some commands.
 	Lacking interface{ Lacks() []power.Command }
 )

@@ -1,0 +1,523 @@
+package agent
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"rackpower/central/api"
+	"rackpower/journal"
+	"rackpower/power"
+)
+
+// failuresToOpen is after how many readings in a row without an answer a BMC leaves
+// the rounds.
+const failuresToOpen = 2
+
+// authFailuresToOpen is after how many refused log-ins a BMC is left alone: further
+// ones would lock the account.
+const authFailuresToOpen = 2
+
+// breaker is what is known of how a BMC answers: values and times in, no clock.
+//
+//	closed --2 readings without an answer--> open --probe answered--> trial
+//	   ^                                      ^  |                      |
+//	   |                                      |  +--no answer: doubled  |
+//	   |                                      +---- reading failed -----+
+//	   +---- anything answered, whoever asked -------- reading ---------+
+type breaker struct {
+	failures int           // readings in a row without an answer
+	since    time.Time     // of the first of them
+	pause    time.Duration // between probes; 0: closed
+	next     time.Time     // the next probe
+	trial    bool          // a probe was answered: the rounds may read it once
+	says     string        // the last failure
+	began    time.Time     // of the last reading that failed
+}
+
+func (b *breaker) open() bool { return b.pause > 0 && !b.trial }
+
+// failed takes a reading without an answer. wait makes a pause of one that doubles;
+// the result says whether the breaker has opened just now.
+func (b *breaker) failed(began, now time.Time, says string, wait backoff) bool {
+	if b.failures == 0 {
+		b.since = now
+	}
+	b.failures++
+	b.says, b.began = says, began
+	if b.failures < failuresToOpen || b.open() { // open: somebody looked beside its schedule
+		return false
+	}
+	b.later(now, wait)
+	return b.failures == failuresToOpen
+}
+
+// later puts the next probe off, for longer than the last time.
+func (b *breaker) later(now time.Time, wait backoff) {
+	b.trial = false
+	b.pause = min(max(2*b.pause, wait.first), wait.longest)
+	b.next = now.Add(time.Duration(float64(b.pause) * (1 - wait.jitter()/4)))
+}
+
+// answered closes it; false: it was closed.
+func (b *breaker) answered() bool {
+	was := b.pause > 0
+	*b = breaker{}
+	return was
+}
+
+// backoff is how the pauses between probes grow.
+type backoff struct {
+	first, longest time.Duration
+	jitter         func() float64 // in [0, 1): up to a quarter of each pause is left out
+}
+
+// reached reports whether err shows that the BMC is there, and unreached that it
+// gave no answer. Neither: it tells nothing.
+func reached(err error) bool {
+	var de *power.Error
+	return err == nil || errors.As(err, &de) && !unreached(err) && de.Kind != power.KindCanceled
+}
+
+func unreached(err error) bool {
+	var de *power.Error
+	return errors.As(err, &de) && de.Kind == power.KindUnreachable
+}
+
+// credentials stands for user, password and suite in records: enough to tell whether
+// they changed, and too little to find them by.
+type credentials uint32
+
+// print makes credentials of an endpoint under a salt.
+func (s *bmcs) print(ep power.Endpoint) credentials {
+	mac := hmac.New(sha256.New, []byte(s.salt))
+	fmt.Fprintf(mac, "%s\x00%q\x00%q\x00%d", ep.Key(), ep.User, string(ep.Password), ep.Suite)
+	return credentials(binary.BigEndian.Uint32(mac.Sum(nil)))
+}
+
+// refusedRecord is how often a BMC refused the same credentials in a row. It is in
+// the assignment's log, so that an agent that dies again and again does not lock an
+// account.
+type refusedRecord struct {
+	BMC   string      `json:"bmc"`   // Endpoint.Key
+	Print credentials `json:"print"` // of what was refused
+	Times int         `json:"times"`
+	At    time.Time   `json:"at"`
+}
+
+const refusedPrefix = "refused/"
+
+func (r refusedRecord) key() string {
+	return fmt.Sprintf("%s%s %08x", refusedPrefix, r.BMC, uint32(r.Print))
+}
+
+// loadRefused takes the refusals of before the start that are about credentials in
+// use.
+func (a *Agent) loadRefused(live []journal.Record) error {
+	a.bmcs.salt = a.assignLg.ID()
+	live = slices.DeleteFunc(slices.Clone(live), func(r journal.Record) bool { return r.Kind != kindRefused })
+	if len(live) == 0 {
+		return nil
+	}
+	used := map[string]bool{}
+	for _, n := range a.assigned.all() {
+		if ep, err := a.endpoint(n.Name); err == nil {
+			used[refusedRecord{BMC: ep.Key(), Print: a.bmcs.print(ep)}.key()] = true
+		}
+	}
+	for _, r := range live {
+		var rec refusedRecord
+		if err := json.Unmarshal(r.Payload, &rec); err != nil {
+			return fmt.Errorf("cannot read refused log-ins in record %d: %w", r.LSN, err)
+		}
+		if !used[r.Key] {
+			a.keepRefused(rec, false)
+			continue
+		}
+		b := a.bmcs.byKey(rec.BMC)
+		b.refused[rec.Print] = rec.Times
+	}
+	return nil
+}
+
+// keepRefused makes the count of a BMC's refused log-ins durable, or forgets it. A
+// count that the log does not take holds until the agent ends.
+func (a *Agent) keepRefused(rec refusedRecord, keep bool) {
+	e := entry(journal.Drop, kindRefused, rec.key(), nil)
+	if keep {
+		e = entry(journal.Put, kindRefused, rec.key(), rec)
+	}
+	if _, err := a.assignLg.Append(e); err != nil {
+		a.logger.Error("cannot keep the count of refused log-ins", "bmc", rec.BMC, "err", err)
+	}
+}
+
+// forgetRefused forgets what the BMCs of nodes refused and is not used any more:
+// credentials that come back were changed and count anew.
+func (a *Agent) forgetRefused(nodes []string) {
+	for _, name := range nodes {
+		ep, err := a.endpoint(name)
+		if err != nil {
+			continue
+		}
+		b := a.bmcs.get(ep)
+		if !b.hasRefused() {
+			continue
+		}
+		used := map[credentials]bool{a.bmcs.print(ep): true}
+		for _, other := range a.nodesAt(b) {
+			if ep, err := a.endpoint(other); err == nil {
+				used[a.bmcs.print(ep)] = true
+			}
+		}
+		b.mu.Lock()
+		var gone []refusedRecord
+		for print := range b.refused {
+			if !used[print] {
+				delete(b.refused, print)
+				gone = append(gone, refusedRecord{BMC: b.key, Print: print})
+			}
+		}
+		b.mu.Unlock()
+		for _, rec := range gone {
+			a.keepRefused(rec, false)
+		}
+	}
+}
+
+// learn takes the outcome of an exchange that was tried with the endpoint.
+func (b *bmc) learn(ep power.Endpoint, err error) {
+	if b.driver != nil && err != nil {
+		var de *power.Error
+		if errors.As(err, &de) && (de.Lost || de.Kind == power.KindAuth || de.Kind == power.KindUnreachable) {
+			b.drop()
+		}
+	}
+	if !reached(err) {
+		return
+	}
+	auth := power.KindOf(err) == power.KindAuth
+	rec := refusedRecord{BMC: b.key, At: time.Now()}
+	if auth || b.hasRefused() {
+		rec.Print = b.of.print(ep)
+	}
+	b.mu.Lock()
+	failures, since := b.breaker.failures, b.breaker.since
+	closed := b.breaker.answered()
+	before := b.refused[rec.Print]
+	switch {
+	case auth:
+		rec.Times = before + 1
+		b.refused[rec.Print] = rec.Times
+	case err == nil:
+		delete(b.refused, rec.Print)
+	}
+	b.mu.Unlock()
+	if rec.Times > 0 || err == nil && before > 0 {
+		b.of.keep(rec, rec.Times > 0)
+	}
+	if closed {
+		b.of.alive(b)
+		b.of.logger.Info("BMC answers again", "bmc", b.key, "failures", failures, "took", time.Since(since))
+	}
+}
+
+// refusals is how often the BMC refused these credentials in a row.
+func (b *bmc) refusals(ep power.Endpoint) int {
+	if !b.hasRefused() {
+		return 0
+	}
+	print := b.of.print(ep)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.refused[print]
+}
+
+func (b *bmc) hasRefused() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return len(b.refused) > 0
+}
+
+// unread takes a reading of the monitor that brought no answer.
+func (b *bmc) unread(began time.Time, err error) {
+	b.mu.Lock()
+	opened := b.breaker.failed(began, time.Now(), err.Error(), b.of.backoff)
+	open, next := b.breaker.open(), b.breaker.next
+	b.mu.Unlock()
+	if open {
+		b.of.dead(b)
+	}
+	if opened {
+		b.of.logger.Warn("BMC does not answer, left alone", "bmc", b.key, "until", next, "err", err)
+	}
+}
+
+// dead and alive note which BMCs have a schedule of their own.
+func (s *bmcs) dead(b *bmc) {
+	s.mu.Lock()
+	s.alone[b] = true
+	s.mu.Unlock()
+	s.wakeUp()
+}
+
+func (s *bmcs) alive(b *bmc) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.alone, b)
+}
+
+func (s *bmcs) wakeUp() {
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+// due returns the BMCs to probe now and when the next one is due.
+func (s *bmcs) due(now time.Time) (list []*bmc, next time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	next = now.Add(time.Hour)
+	for b := range s.alone {
+		b.mu.Lock()
+		switch {
+		case !b.breaker.open():
+			delete(s.alone, b)
+		case b.probing:
+		case !now.Before(b.breaker.next):
+			b.probing = true
+			list = append(list, b)
+		case b.breaker.next.Before(next):
+			next = b.breaker.next
+		}
+		b.mu.Unlock()
+	}
+	return list, next
+}
+
+// probeDead probes the BMCs that are left alone, each on its own schedule, until ctx
+// ends. No worker of the rounds has to do with it.
+func (a *Agent) probeDead(ctx context.Context) {
+	var probes sync.WaitGroup
+	defer probes.Wait()
+	slots := make(chan struct{}, a.cfg.Workers)
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	for {
+		list, next := a.bmcs.due(time.Now())
+		for _, b := range list {
+			select {
+			case slots <- struct{}{}:
+			case <-ctx.Done():
+				return
+			}
+			probes.Go(func() {
+				defer func() { <-slots }()
+				a.probe(ctx, b)
+			})
+		}
+		timer.Reset(max(time.Until(next), 0))
+		select {
+		case <-ctx.Done():
+			return
+		case <-timer.C:
+		case <-a.bmcs.wake:
+		}
+	}
+}
+
+// probe asks a BMC that is left alone whether it is there. One that is goes back
+// into the rounds on trial, and its nodes are read at once.
+func (a *Agent) probe(ctx context.Context, b *bmc) {
+	nodes := a.nodesAt(b)
+	busy, err := false, error(nil)
+	if len(nodes) > 0 {
+		select {
+		case <-b.turn:
+			err = a.knock(ctx, b)
+			b.release()
+		default:
+			busy = true // whoever talks to it finds out as well
+		}
+	}
+	if ctx.Err() != nil {
+		return
+	}
+	alive := b.probed(len(nodes) > 0, busy, err)
+	switch {
+	case alive:
+		a.bmcs.alive(b)
+		a.lookAt(nodes)
+	case !busy:
+		for _, name := range nodes {
+			a.readings.failed(name, power.ReachUnreachable, err.Error())
+		}
+	}
+	a.bmcs.wakeUp()
+}
+
+// probed takes the outcome of a probe; true: the BMC's nodes are to be read.
+func (b *bmc) probed(used, busy bool, err error) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.probing = false
+	now := time.Now()
+	switch {
+	case !b.breaker.open():
+		return false
+	case !used:
+		b.breaker.answered()
+		return true
+	case busy:
+		b.breaker.next = now.Add(b.of.backoff.first / 4)
+		return false
+	case reached(err):
+		b.breaker.trial = true
+		return true
+	default:
+		b.breaker.later(now, b.of.backoff)
+		return false
+	}
+}
+
+// knock is one probe; the turn is ours.
+func (a *Agent) knock(ctx context.Context, b *bmc) error {
+	if a.cfg.Probe == nil {
+		return nil // the reading on trial is the probe
+	}
+	ctx, cancel := context.WithTimeout(ctx, a.cfg.Timing.ProbeAnswer)
+	defer cancel()
+	return a.cfg.Probe(ctx, b.endpoint)
+}
+
+// nodesAt lists the nodes behind a BMC.
+func (a *Agent) nodesAt(b *bmc) []string {
+	b.mu.Lock()
+	names := make([]string, 0, len(b.nodes))
+	for name := range b.nodes {
+		names = append(names, name)
+	}
+	b.mu.Unlock()
+	names = slices.DeleteFunc(names, func(name string) bool {
+		ep, err := a.endpoint(name)
+		return err != nil || ep.Key() != b.key
+	})
+	slices.SortFunc(names, strings.Compare)
+	return names
+}
+
+// bmcOf is the BMC of a node, nil when none is known.
+func (a *Agent) bmcOf(node string) (*bmc, power.Endpoint) {
+	ep, err := a.endpoint(node)
+	if err != nil {
+		return nil, ep
+	}
+	return a.bmcs.get(ep), ep
+}
+
+// breakerOpen says whether the monitor leaves the node's BMC alone, why, and until
+// when; a zero time: until somebody does something about it.
+func (a *Agent) breakerOpen(node string) (until time.Time, says string, open bool) {
+	b, ep := a.bmcOf(node)
+	if b == nil {
+		return time.Time{}, "", false
+	}
+	n := b.refusals(ep)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	switch {
+	case n >= authFailuresToOpen:
+		return time.Time{}, refusedText(n), true
+	case b.breaker.open():
+		return b.breaker.next, fmt.Sprintf("its BMC has not answered since %s, next probe at %s", b.breaker.since.UTC().Format("15:04:05Z"), b.breaker.next.UTC().Format("15:04:05Z")), true
+	}
+	return time.Time{}, "", false
+}
+
+func refusedText(n int) string {
+	return fmt.Sprintf("the BMC refused user or password %d times; correct them (rackpower node add --update) or have them tried again (rackpower node retry)", n)
+}
+
+// bmcState is how the agent gets on with the node's BMC; nil: none is known.
+func (a *Agent) bmcState(node string) *api.BMCState {
+	b, ep := a.bmcOf(node)
+	if b == nil {
+		return nil
+	}
+	st := &api.BMCState{Address: ep.String(), AuthFailures: b.refusals(ep)}
+	st.NextProbe, st.LeftAlone, _ = a.breakerOpen(node)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	st.Failures, st.LastError = b.breaker.failures, b.breaker.says
+	return st
+}
+
+// deadBMCs counts the BMCs that are left alone.
+func (a *Agent) deadBMCs() int {
+	n := 0
+	for _, b := range a.bmcs.list() {
+		b.mu.Lock()
+		open := b.breaker.open()
+		for _, times := range b.refused {
+			open = open || times >= authFailuresToOpen
+		}
+		b.mu.Unlock()
+		if open {
+			n++
+		}
+	}
+	return n
+}
+
+// retryBMC forgets why the node's BMC is left alone and has its nodes read at once:
+// an administrator asked for it.
+func (a *Agent) retryBMC(node string) {
+	b, ep := a.bmcOf(node)
+	if b == nil {
+		return
+	}
+	rec := refusedRecord{BMC: b.key, Print: a.bmcs.print(ep)}
+	b.mu.Lock()
+	known := b.refused[rec.Print] > 0
+	delete(b.refused, rec.Print)
+	b.breaker.answered()
+	b.mu.Unlock()
+	a.bmcs.alive(b)
+	if known {
+		a.keepRefused(rec, false)
+	}
+	a.lookAt(append(a.nodesAt(b), node))
+}
+
+// hurry has the BMCs of nodes that are left alone probed now: somebody waits for a
+// reading.
+func (a *Agent) hurry(nodes []string) {
+	for _, name := range nodes {
+		if b, _ := a.bmcOf(name); b != nil {
+			b.mu.Lock()
+			if b.breaker.open() {
+				b.breaker.next = time.Time{}
+			}
+			b.mu.Unlock()
+		}
+	}
+	a.bmcs.wakeUp()
+}
+
+func newBMCs(a *Agent, logger *slog.Logger, jitter func() float64) *bmcs {
+	t := a.cfg.Timing
+	return &bmcs{
+		all: map[string]*bmc{}, alone: map[*bmc]bool{}, dial: a.cfg.Dial, t: t, keep: a.keepRefused, logger: logger,
+		wake: make(chan struct{}, 1), backoff: backoff{first: t.Probe, longest: t.LongProbe, jitter: jitter},
+	}
+}

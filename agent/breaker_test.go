@@ -1,0 +1,392 @@
+package agent
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"rackpower/power"
+)
+
+func TestBreakerBacksOff(t *testing.T) {
+	now := time.Unix(1_000_000, 0)
+	jitter := 0.0
+	wait := backoff{first: 30 * time.Second, longest: 10 * time.Minute, jitter: func() float64 { return jitter }}
+	var b breaker
+	if b.failed(now, now, "no answer", wait) || b.open() {
+		t.Fatal("opened by one reading")
+	}
+	if !b.failed(now, now, "no answer", wait) || !b.open() || !b.next.Equal(now.Add(30*time.Second)) {
+		t.Fatalf("after two: %+v", b)
+	}
+	if b.failed(now, now.Add(time.Second), "no answer", wait); !b.next.Equal(now.Add(30 * time.Second)) {
+		t.Fatal("somebody who looked beside the schedule moved it")
+	}
+	for _, want := range []time.Duration{1, 2, 4, 8, 10, 10} {
+		now = b.next
+		if b.later(now, wait); !b.next.Equal(now.Add(want * time.Minute)) {
+			t.Fatalf("the next probe is after %s, want %s min", b.next.Sub(now), want)
+		}
+	}
+	b.trial = true
+	if b.open() {
+		t.Fatal("on trial and not read")
+	}
+	jitter = 0.8
+	if now = b.next; b.failed(now, now, "no answer", wait) || !b.open() || b.next.Sub(now) != 8*time.Minute {
+		t.Fatalf("a failed trial: %+v", b)
+	}
+	if !b.answered() || b.open() || b.answered() {
+		t.Fatalf("answered: %+v", b)
+	}
+}
+
+// breakerRig is a rig whose monitor runs, whose BMCs are probed, and whose first
+// reading is over.
+func breakerRig(t *testing.T, nodes int, fn func(*rig)) {
+	t.Helper()
+	inBubble(t, nodes, func(r *rig) {
+		r.crash()
+		r.cfg.Monitor, r.cfg.Probe = "@every 60s", r.fake.Probe
+		r.start()
+		time.Sleep(time.Second)
+		fn(r)
+	})
+}
+
+func (r *rig) wantReach(node string, want power.Reach) {
+	r.t.Helper()
+	if got := r.a.readings.get(node); got.Reach != want {
+		r.t.Fatalf("%s: %+v, want %s", node, got, want)
+	}
+}
+
+func TestDeadBMCHasItsOwnSchedule(t *testing.T) {
+	breakerRig(t, 2, func(r *rig) {
+		b := r.bmc("n1")
+		b.SetMute(true)
+		time.Sleep(3 * time.Minute)
+		until, says, open := r.a.breakerOpen("n1")
+		if !open || says == "" || !until.After(time.Now()) {
+			t.Fatalf("open %v until %s: %s", open, until, says)
+		}
+		if _, _, open := r.a.breakerOpen("n2"); open || r.a.deadBMCs() != 1 {
+			t.Fatalf("%d BMCs are left alone", r.a.deadBMCs())
+		}
+		before := b.Counts()
+		time.Sleep(time.Hour)
+		after := b.Counts()
+		if tried := after.Dials - before.Dials; tried != 0 {
+			t.Fatalf("%d log-ins tried on a BMC that answers no probe", tried)
+		}
+		if probes := after.Probes - before.Probes; probes < 6 || probes > 10 {
+			t.Fatalf("%d probes in an hour", probes)
+		}
+		st := r.a.bmcState("n1")
+		if st.Failures != 2 || st.LeftAlone == "" || !st.NextProbe.After(time.Now()) || !strings.Contains(st.LastError, "no answer") || st.Address != "ipmi://admin@n1" {
+			t.Fatalf("state: %+v", st)
+		}
+		r.wantReach("n1", power.ReachUnreachable)
+		if got := r.a.readings.get("n1"); time.Since(got.TriedAt) > 11*time.Minute {
+			t.Fatalf("a probe does not count as a try: %+v", got)
+		}
+		b.SetMute(false)
+		b.SetPower(power.On)
+		time.Sleep(time.Until(st.NextProbe) + time.Second)
+		if got := r.a.readings.get("n1"); got.Reach != power.ReachOK || got.State != power.On {
+			t.Fatalf("not read when its probe was answered: %+v", got)
+		}
+		if st := r.a.bmcState("n1"); st.Failures != 0 || st.LeftAlone != "" || r.a.deadBMCs() != 0 {
+			t.Fatalf("state: %+v", st)
+		}
+	})
+}
+
+func TestBreakerWithoutAProbeReads(t *testing.T) {
+	breakerRig(t, 1, func(r *rig) {
+		r.crash()
+		r.cfg.Probe = nil
+		r.start()
+		b := r.bmc("n1")
+		b.SetMute(true)
+		time.Sleep(10 * time.Minute)
+		before := b.Counts().Dials
+		time.Sleep(time.Hour)
+		if tried := b.Counts().Dials - before; tried < 6 || tried > 10 {
+			t.Fatalf("%d readings tried in an hour", tried)
+		}
+		b.SetMute(false)
+		time.Sleep(10*time.Minute + 10*time.Second)
+		r.wantReach("n1", power.ReachOK)
+	})
+}
+
+// TestAnswersProbesAndNothingElse: a BMC whose probe is answered and whose reading is
+// not is left alone for longer and longer.
+func TestAnswersProbesAndNothingElse(t *testing.T) {
+	breakerRig(t, 1, func(r *rig) {
+		b := r.bmc("n1")
+		b.FailNextDials(1<<30, power.KindUnreachable)
+		b.FailNextReads(1<<30, power.KindUnreachable)
+		time.Sleep(30 * time.Minute)
+		before := b.Counts().Dials
+		time.Sleep(time.Hour)
+		if tried := b.Counts().Dials - before; tried > 8 {
+			t.Fatalf("%d readings tried in an hour", tried)
+		}
+		b.FailNextDials(0, "")
+		b.FailNextReads(0, "")
+		time.Sleep(10*time.Minute + time.Second)
+		r.wantReach("n1", power.ReachOK)
+	})
+}
+
+func TestPeoplePassTheBreakerAndCloseIt(t *testing.T) {
+	breakerRig(t, 3, func(r *rig) {
+		for _, n := range []string{"n1", "n2", "n3"} {
+			r.bmc(n).SetMute(true)
+		}
+		time.Sleep(30 * time.Minute)
+		if r.a.deadBMCs() != 3 {
+			t.Fatal("the breakers are not open")
+		}
+		for _, n := range []string{"n1", "n2", "n3"} {
+			r.bmc(n).SetMute(false)
+		}
+		began := time.Now()
+		end := r.wantEnd(r.ask("n1", power.ActOn).Op.ID, power.Succeeded, power.ReasonVerified)
+		if end.At.Sub(began) > 2*time.Second {
+			t.Fatalf("took %s", end.At.Sub(began))
+		}
+		if _, _, open := r.a.breakerOpen("n1"); open {
+			t.Fatal("the breaker did not close")
+		}
+		r.a.readNow(r.a.ctx, []string{"n2"}) // at the rack's socket
+		r.wantReach("n2", power.ReachOK)
+		r.a.hurry([]string{"n3"}) // through central
+		time.Sleep(time.Second)
+		r.wantReach("n3", power.ReachOK)
+		if r.a.deadBMCs() != 0 {
+			t.Fatalf("%d are left alone", r.a.deadBMCs())
+		}
+		before := r.bmc("n1").Counts().Reads
+		time.Sleep(5 * time.Minute)
+		if got := r.bmc("n1").Counts().Reads - before; got < 4 {
+			t.Fatalf("back in the rounds, read %d times in 5 min", got)
+		}
+	})
+}
+
+func TestNodesOfOneBMCAreReadInOneGo(t *testing.T) {
+	breakerRig(t, 8, func(r *rig) {
+		for i := range r.nodes {
+			r.nodes[i].BMC = "ipmi://admin@chassis"
+		}
+		r.assign(r.nodes...)
+		time.Sleep(time.Minute)
+		b := r.bmc("chassis")
+		b.SetMute(true)
+		began, before := time.Now(), b.Counts()
+		var names []string
+		for _, n := range r.nodes {
+			names = append(names, n.Name)
+		}
+		called := 0
+		r.a.readNodes(r.a.ctx, names, 0, func(string) { called++ })
+		if took := time.Since(began); took > 25*time.Second || called != 8 {
+			t.Fatalf("took %s, %d told", took, called)
+		}
+		if tried := b.Counts().Dials - before.Dials; tried > 2 {
+			t.Fatalf("%d tries", tried)
+		}
+		for _, n := range names {
+			r.wantReach(n, power.ReachUnreachable)
+		}
+	})
+}
+
+func (r *rig) password(node int, password string) {
+	r.nodes[node].Password = password
+	r.assign(r.nodes...)
+}
+
+// TestRefusedLogInsAreCountedOverRestarts: an agent that dies again and again does not
+// lock an account.
+func TestRefusedLogInsAreCountedOverRestarts(t *testing.T) {
+	breakerRig(t, 1, func(r *rig) {
+		b := r.bmc("n1")
+		b.SetAccount("admin", "secret")
+		r.password(0, "wrong")
+		for range 10 {
+			time.Sleep(2 * time.Minute)
+			r.restart()
+		}
+		time.Sleep(5 * time.Minute)
+		if got := b.Counts().AuthFailures; got != 2 {
+			t.Fatalf("%d log-ins refused, want 2", got)
+		}
+		r.wantReach("n1", power.ReachAuthFailed)
+		until, says, open := r.a.breakerOpen("n1")
+		if !open || !until.IsZero() || !strings.Contains(says, "rackpower node retry") || r.a.deadBMCs() != 1 {
+			t.Fatalf("open %v until %s: %s", open, until, says)
+		}
+		r.wantEnd(r.ask("n1", power.ActOn).Op.ID, power.Failed, power.ReasonAuth)
+		if got := b.Counts().AuthFailures; got != 3 {
+			t.Fatalf("%d log-ins refused: a person's operation is good for one", got)
+		}
+		if st := r.a.bmcState("n1"); st.AuthFailures != 3 || st.LeftAlone == "" {
+			t.Fatalf("state: %+v", st)
+		}
+		r.a.retryBMC("n1")
+		time.Sleep(5 * time.Minute)
+		if got := b.Counts().AuthFailures; got != 5 {
+			t.Fatalf("%d log-ins refused: a retry is good for two", got)
+		}
+		r.password(0, "secret")
+		time.Sleep(time.Second)
+		r.wantReach("n1", power.ReachOK)
+		b.SetAccount("admin", "other")
+		time.Sleep(30 * time.Second) // the session ends
+		r.password(0, "wrong")       // was changed, and counts anew
+		time.Sleep(5 * time.Minute)
+		if got := b.Counts().AuthFailures; got != 7 {
+			t.Fatalf("%d log-ins refused: credentials that come back are good for two", got)
+		}
+		b.SetAccount("admin", "wrong")
+		r.a.retryBMC("n1")
+		time.Sleep(time.Second)
+		r.restart()
+		time.Sleep(time.Second)
+		r.wantReach("n1", power.ReachOK)
+		for _, rec := range r.a.assignLg.Live() {
+			if rec.Kind == kindRefused {
+				t.Fatalf("kept: %s", rec.Payload)
+			}
+		}
+	})
+}
+
+func TestRecordOfRefusedLogInsTellsNoPassword(t *testing.T) {
+	breakerRig(t, 1, func(r *rig) {
+		r.bmc("n1").SetWrongPassword(true)
+		time.Sleep(3 * time.Minute)
+		found := 0
+		for _, rec := range r.a.assignLg.Live() {
+			if rec.Kind == kindRefused {
+				found++
+				if strings.Contains(string(rec.Payload), "secret") || len(rec.Key) != len("refused/ipmi://n1:623 00000000") {
+					t.Errorf("%s: %s", rec.Key, rec.Payload)
+				}
+			}
+		}
+		if found != 1 {
+			t.Errorf("%d records", found)
+		}
+	})
+}
+
+func TestReachedTellsAnswersFromSilence(t *testing.T) {
+	for kind, want := range map[power.ErrorKind]bool{
+		power.KindAuth: true, power.KindBusy: true, power.KindRefused: true, power.KindPrivilege: true, power.KindUnsupported: true,
+		power.KindUnreachable: false, power.KindCanceled: false,
+	} {
+		if got := reached(&power.Error{Kind: kind}); got != want {
+			t.Errorf("%s: %v", kind, got)
+		}
+	}
+	if !reached(nil) || reached(errors.New("of nobody knows what")) || unreached(nil) {
+		t.Error("nil or another's error")
+	}
+}
+
+// healthy reads all nodes once, as a first round would, and returns how long the last
+// of the healthy took.
+func (r *rig) healthy(isHung func(i int) bool) time.Duration {
+	began, last := time.Now(), time.Duration(0)
+	var names []string
+	hung := map[string]bool{}
+	for i, n := range r.nodes {
+		names = append(names, n.Name)
+		hung[n.Name] = isHung(i)
+	}
+	told := make(chan time.Duration, len(names))
+	r.a.readNodes(r.a.ctx, names, 0, func(name string) {
+		if !hung[name] {
+			told <- time.Since(began)
+		}
+	})
+	close(told)
+	for took := range told {
+		last = max(last, took)
+	}
+	return last
+}
+
+// TestHungBMCsDelayNoReading: with 5 % of 1,000 BMCs hung, the others are read in no
+// more than 1.2 times the time, in a first round and in steady state; and operations
+// on them take no longer.
+func TestHungBMCsDelayNoReading(t *testing.T) {
+	every20th := func(i int) bool { return i%20 == 7 }
+	measure := func(latency time.Duration, hung func(int) bool) (first, steady, op time.Duration) {
+		inBubble(t, 1000, func(r *rig) {
+			for i, n := range r.nodes {
+				r.bmc(n.Name).SetLatency(latency + time.Duration(i%7)*latency/4)
+				r.bmc(n.Name).SetMute(hung(i))
+			}
+			r.cfg.Probe = r.fake.Probe
+			r.restart() // knows of none
+			if len(r.a.slots) != 0 {
+				t.Fatal("readings are under way")
+			}
+			done := make(chan time.Duration, 50)
+			go func() {
+				for i := range 50 {
+					id := r.ask(fmt.Sprintf("n%d", i*20+1), power.ActOff).Op.ID
+					go func() { end, _ := r.a.outbox.find(id); done <- r.end(id).At.Sub(end.Op.AskedAt) }()
+				}
+			}()
+			first = r.healthy(hung)
+			for range 50 {
+				op = max(op, <-done)
+			}
+			time.Sleep(5 * time.Second)
+			r.healthy(hung)
+			time.Sleep(5 * time.Second)
+			steady = r.healthy(hung)
+		})
+		return first, steady, op
+	}
+	for _, latency := range []time.Duration{5 * time.Millisecond, 50 * time.Millisecond, 300 * time.Millisecond} {
+		f0, s0, op0 := measure(latency, func(int) bool { return false })
+		f1, s1, op1 := measure(latency, every20th)
+		t.Logf("latency %s: first round %s, %s with hung ones (%.2f); steady %s, %s (%.2f); operations %s, %s", latency,
+			f0, f1, float64(f1)/float64(f0), s0, s1, float64(s1)/float64(s0), op0, op1)
+		// An operation waits for no more than a reading of its own BMC: 4 exchanges of at
+		// most 2.5 latencies in all.
+		if f1 > f0*12/10 || s1 > s0*12/10 || op1 > 10*latency {
+			t.Error("the hung delay the healthy")
+		}
+	}
+}
+
+// TestRoundsDoNotWaitForTheHung: with a schedule shorter than what a hung BMC takes,
+// every round reads the healthy, and the hung is read by one at a time.
+func TestRoundsDoNotWaitForTheHung(t *testing.T) {
+	inBubble(t, 2, func(r *rig) {
+		r.crash()
+		r.cfg.Monitor, r.cfg.Probe = "@every 2s", r.fake.Probe
+		r.start()
+		time.Sleep(time.Second)
+		r.bmc("n1").SetMute(true)
+		before := r.bmc("n2").Counts().Reads
+		time.Sleep(20 * time.Second)
+		if got := r.bmc("n2").Counts().Reads - before; got < 9 {
+			t.Fatalf("the healthy node was read %d times in 20 s", got)
+		}
+		if got := r.bmc("n1").Counts().MaxInFlight; got != 1 {
+			t.Fatalf("%d exchanges at once with the hung one", got)
+		}
+	})
+}

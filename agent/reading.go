@@ -1,0 +1,209 @@
+package agent
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"rackpower/power"
+)
+
+// reading says how nodes are to be read.
+type reading struct {
+	spread time.Duration     // between the first start and the last
+	then   func(name string) // called after each node; nil: nothing is
+	round  bool              // BMCs that are left alone stay so
+	asked  time.Time         // when it began
+}
+
+// group is nodes that one BMC serves.
+type group struct {
+	bmc   *bmc
+	names []string
+}
+
+// readNodes reads nodes, those of one BMC in one go and the starts spread over a
+// time, with a bounded number of workers. then, if any, is called after each node.
+// Nodes whose BMC is left alone are not read; then is called for them too.
+//
+// A reading that is slow gives its worker's place to another and goes on by itself.
+// With a spread, which says that there will be a next round, it is not waited for,
+// and a BMC on which one is still under way is left out.
+func (a *Agent) readNodes(ctx context.Context, names []string, spread time.Duration, then func(name string)) {
+	a.readGroups(ctx, names, reading{spread: spread, then: then, round: true, asked: time.Now()})
+}
+
+// readNow is readNodes at once for somebody who waits: BMCs that are left alone are
+// tried as well.
+func (a *Agent) readNow(ctx context.Context, names []string) {
+	a.readGroups(ctx, names, reading{asked: time.Now()})
+}
+
+func (a *Agent) readGroups(ctx context.Context, names []string, how reading) {
+	groups, rest := a.groups(names, how)
+	var wg sync.WaitGroup // of readings that are waited for
+	defer wg.Wait()
+	if len(rest) > 0 && how.then != nil {
+		wg.Go(func() {
+			for _, name := range rest {
+				how.then(name)
+			}
+		})
+	}
+	for i, g := range groups {
+		if how.spread > 0 && i > 0 && wait(ctx, how.spread/time.Duration(len(groups))) != nil {
+			return
+		}
+		select {
+		case a.slots <- struct{}{}:
+		case <-ctx.Done():
+			return
+		}
+		wg.Add(1)
+		a.reads.Add(1)
+		go func() {
+			defer a.reads.Done()
+			a.readBeside(ctx, g, how, &wg)
+		}()
+	}
+}
+
+// readBeside reads a group and gives its place back, when it is done or as soon as it
+// is slow.
+func (a *Agent) readBeside(ctx context.Context, g group, how reading, wg *sync.WaitGroup) {
+	free := sync.OnceFunc(func() { <-a.slots })
+	left := sync.OnceFunc(wg.Done)
+	slow := time.AfterFunc(a.pulse.slow(a.cfg.Timing.SlowRead), func() {
+		free()
+		if how.spread > 0 {
+			left()
+		}
+	})
+	defer func() {
+		slow.Stop()
+		free()
+		left()
+	}()
+	a.readGroup(ctx, g, how)
+}
+
+// groups sorts nodes by their BMCs. rest are those that are not read.
+func (a *Agent) groups(names []string, how reading) (list []group, rest []string) {
+	at := map[*bmc]int{}
+	for _, name := range names {
+		ep, err := a.endpoint(name)
+		if err != nil {
+			a.readings.failed(name, power.ReachUnconfigured, err.Error())
+			rest = append(rest, name)
+			continue
+		}
+		b := a.bmcs.get(ep)
+		b.mu.Lock()
+		b.nodes[name] = true
+		open := b.breaker.open()
+		b.mu.Unlock()
+		if open && how.round {
+			rest = append(rest, name)
+			continue
+		}
+		i, ok := at[b]
+		if !ok {
+			i = len(list)
+			at[b] = i
+			list = append(list, group{bmc: b})
+		}
+		list[i].names = append(list[i].names, name)
+	}
+	return list, rest
+}
+
+// readGroup reads the nodes of a BMC one after the other. When it gives no answer for
+// one, the others are not tried.
+func (a *Agent) readGroup(ctx context.Context, g group, how reading) {
+	select {
+	case <-g.bmc.reader:
+	default:
+		if how.spread > 0 {
+			return
+		}
+		select {
+		case <-g.bmc.reader:
+		case <-ctx.Done():
+			return
+		}
+	}
+	defer func() { g.bmc.reader <- struct{}{} }()
+	mute := g.bmc.failedSince(how.asked)
+	for _, name := range g.names {
+		if ctx.Err() != nil {
+			return
+		}
+		if mute == "" {
+			mute = a.readNode(ctx, name)
+		} else {
+			a.readings.failed(name, power.ReachUnreachable, mute)
+		}
+		if how.then != nil {
+			how.then(name)
+		}
+	}
+}
+
+// failedSince says why a reading that began after the given time had no answer; "":
+// there was none.
+func (b *bmc) failedSince(t time.Time) string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.breaker.failures > 0 && b.breaker.began.After(t) {
+		return b.breaker.says
+	}
+	return ""
+}
+
+// readNode reads one node. It returns the error of a BMC that gave no answer.
+func (a *Agent) readNode(ctx context.Context, name string) (mute string) {
+	ep, err := a.endpoint(name)
+	if err != nil {
+		a.readings.failed(name, power.ReachUnconfigured, err.Error())
+		return ""
+	}
+	b, began := a.bmcs.get(ep), time.Now()
+	state, err := b.state(ctx, ep, false)
+	switch {
+	case err == nil:
+		a.pulse.beat(time.Since(began))
+		a.readings.saw(name, power.Seen(state, time.Now()))
+	case stops(ctx, err):
+	default:
+		a.readings.failed(name, power.ReachOf(err), err.Error())
+		a.logger.Debug("cannot read", "node", name, "err", err)
+		if unreached(err) {
+			b.unread(began, err)
+			return err.Error()
+		}
+	}
+	return ""
+}
+
+// pulse is how long a reading takes that is answered, about.
+type pulse struct{ ns atomic.Int64 }
+
+func (p *pulse) beat(took time.Duration) {
+	old := p.ns.Load()
+	if old == 0 {
+		p.ns.CompareAndSwap(0, max(int64(took), 1))
+		return
+	}
+	p.ns.CompareAndSwap(old, max(old+(int64(took)-old)/16, 1)) // one that is lost among many does not matter
+}
+
+// slow is after how long a reading counts as slow: thrice what is usual, so that the
+// silent take little from the others. Nothing is usual before the first answer.
+func (p *pulse) slow(most time.Duration) time.Duration {
+	usual := time.Duration(p.ns.Load())
+	if usual == 0 {
+		usual = 100 * time.Millisecond
+	}
+	return min(max(3*usual, 10*time.Millisecond), most)
+}

@@ -1,0 +1,559 @@
+package agent
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"rackpower/central/api"
+	"rackpower/power"
+	"rackpower/power/powertest"
+)
+
+// naiveDomain is domain's twin: it looks at everything that ever happened.
+type naiveDomain struct {
+	limit   api.DomainLimit
+	grants  []time.Time
+	leaves  []time.Time
+	waiting map[string]power.Seq
+	arrived map[string]int
+	flying  map[string]bool
+}
+
+func (n *naiveDomain) grant(now time.Time) (got []string) {
+	gap := time.Duration(0)
+	if n.limit.Rate > 0 {
+		gap = time.Duration(float64(time.Second) / n.limit.Rate)
+	}
+	for {
+		if len(n.waiting) == 0 || n.limit.Concurrent > 0 && len(n.flying) >= n.limit.Concurrent {
+			return got
+		}
+		for _, at := range n.grants {
+			if now.Sub(at) < gap {
+				return got
+			}
+		}
+		for _, at := range n.leaves {
+			if gap > 0 && at.After(now) {
+				return got
+			}
+		}
+		first := slices.MinFunc(slices.Collect(maps.Keys(n.waiting)), func(a, b string) int {
+			if n.waiting[a] != n.waiting[b] {
+				return int(n.waiting[a]) - int(n.waiting[b])
+			}
+			return n.arrived[a] - n.arrived[b]
+		})
+		delete(n.waiting, first)
+		n.flying[first] = true
+		n.grants = append(n.grants, now)
+		got = append(got, first)
+	}
+}
+
+// mostIn checks that no window of time holds more than rate times its length, and one.
+func mostIn(times []time.Time, rate float64) error {
+	for i := range times {
+		for j := i + 1; j < len(times); j++ {
+			window := times[j].Sub(times[i])
+			if got := float64(j - i); got > rate*window.Seconds()+1e-6 {
+				return fmt.Errorf("%d within %s, at most %.1f a second may", j-i+1, window, rate)
+			}
+		}
+	}
+	return nil
+}
+
+// TestDomainAgainstItsTwin: first come, first served; in any window of time never
+// more than the rate allows, never more than Concurrent at once, and nobody who
+// could have a slot is left waiting.
+func TestDomainAgainstItsTwin(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		start := time.Unix(1_000_000, 0)
+		limit := api.DomainLimit{
+			Name: "d", Rate: rapid.SampledFrom([]float64{0, 0.5, 1, 4, 10}).Draw(t, "rate"),
+			Concurrent: rapid.SampledFrom([]int{0, 1, 3, 10}).Draw(t, "concurrent"),
+		}
+		d := newDomain(limit, start)
+		n := &naiveDomain{limit: limit, grants: []time.Time{start}, leaves: []time.Time{start}, waiting: map[string]power.Seq{}, arrived: map[string]int{}, flying: map[string]bool{}}
+		places := map[string]*place{}
+		now, ops := start, 0
+		var granted, left []time.Time
+		grant := func() (next time.Time) {
+			got, next := d.grant(now)
+			var names []string
+			for _, p := range got {
+				names = append(names, p.op)
+				granted = append(granted, now)
+			}
+			if want := n.grant(now); !slices.Equal(names, want) {
+				t.Fatalf("at %s: granted %v, want %v", now.Sub(start), names, want)
+			}
+			if limit.Concurrent > 0 && len(d.flying) > limit.Concurrent {
+				t.Fatalf("%d in flight of %d", len(d.flying), limit.Concurrent)
+			}
+			return next
+		}
+		pick := func(set []string) string {
+			slices.Sort(set)
+			return rapid.SampledFrom(set).Draw(t, "op")
+		}
+		t.Repeat(map[string]func(*rapid.T){
+			"": func(*rapid.T) { grant() },
+			"join": func(t *rapid.T) {
+				ops++
+				p := &place{op: fmt.Sprint("op", ops), rank: power.Seq(rapid.IntRange(1, 20).Draw(t, "rank"))}
+				d.join(p)
+				places[p.op], n.waiting[p.op], n.arrived[p.op] = p, p.rank, ops
+			},
+			"leave": func(t *rapid.T) {
+				if len(n.waiting) == 0 {
+					t.Skip("nobody waits")
+				}
+				op := pick(slices.Collect(maps.Keys(n.waiting)))
+				if !d.leave(places[op]) {
+					t.Fatalf("%s is not in the line", op)
+				}
+				delete(n.waiting, op)
+			},
+			"release": func(t *rapid.T) {
+				if len(n.flying) == 0 {
+					t.Skip("none in flight")
+				}
+				op := pick(slices.Collect(maps.Keys(n.flying)))
+				if !d.release(op, now) || d.release(op, now) {
+					t.Fatalf("%s has not one slot", op)
+				}
+				delete(n.flying, op)
+			},
+			"command": func(t *rapid.T) {
+				at := d.leaveAt(now)
+				if at.Before(now) {
+					t.Fatalf("may leave at %s, it is %s", at, now)
+				}
+				n.leaves, left = append(n.leaves, at), append(left, at)
+			},
+			"time": func(t *rapid.T) {
+				now = now.Add(time.Duration(rapid.IntRange(1, 1500).Draw(t, "ms")) * time.Millisecond)
+			},
+			"until due": func(t *rapid.T) {
+				next := grant()
+				if next.IsZero() {
+					if len(n.waiting) > 0 && !d.full() {
+						t.Fatal("some wait, some may go, and nobody is to be woken")
+					}
+					t.Skip("nothing is due")
+				}
+				before := len(granted)
+				now = next
+				grant()
+				if len(granted) == before {
+					t.Fatalf("nothing was granted when it was due")
+				}
+			},
+		})
+		for _, times := range [][]time.Time{granted, left} {
+			if limit.Rate == 0 {
+				continue
+			}
+			if err := mostIn(append([]time.Time{start}, times...), limit.Rate); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for i := 0; len(n.waiting) > 0; i++ { // nothing starves
+			for op := range n.flying {
+				d.release(op, now)
+				delete(n.flying, op)
+			}
+			if i > 10*ops {
+				t.Fatalf("%d still wait", len(n.waiting))
+			}
+			if next := grant(); !next.IsZero() {
+				now = next
+			}
+		}
+	})
+}
+
+// inDomains puts node i into power domain i modulo the number of names.
+func (r *rig) inDomains(names ...string) {
+	for i := range r.nodes {
+		r.nodes[i].Domain = names[i%len(names)]
+	}
+	r.assign(r.nodes...)
+}
+
+// powerOns returns when power-ons reached the BMCs of each domain.
+func (r *rig) powerOns() map[string][]powertest.Entry {
+	domain := map[string]string{}
+	for _, n := range r.nodes {
+		domain[n.Name] = n.Domain
+	}
+	list := map[string][]powertest.Entry{}
+	for _, e := range r.fake.Log() {
+		if e.Command == power.PowerOn {
+			list[domain[e.BMC]] = append(list[domain[e.BMC]], e)
+		}
+	}
+	return list
+}
+
+func timesOf(list []powertest.Entry) (times []time.Time) {
+	for _, e := range list {
+		times = append(times, e.At)
+	}
+	return times
+}
+
+// kill ends the agent as SIGKILL would: no BMC hears of it any more and its journal
+// takes nothing.
+func (r *rig) kill(after int) {
+	r.cfg.wrapLog = func(a *Agent, log opLog) opLog {
+		return &dyingLog{opLog: log, left: after, death: func() {
+			for _, n := range r.nodes {
+				r.bmc(n.Name).SetMute(true)
+			}
+			a.stop(errStopping)
+		}}
+	}
+	r.crash()
+	r.start()
+	r.cfg.wrapLog = nil
+}
+
+func (r *rig) revive() {
+	r.crash()
+	for _, n := range r.nodes {
+		r.bmc(n.Name).SetMute(false)
+	}
+	r.start()
+	r.a.setDomains([]api.DomainLimit{{Name: "feed-a", Rate: 5, Concurrent: 25}, {Name: "feed-b", Rate: 5, Concurrent: 25}})
+}
+
+// TestHallComesBack: 400 nodes are off, all are wanted on, by people and by the
+// monitor. The BMCs' own logs show that the rate is kept, over a death of the agent
+// in the middle, and how many were on their way at once.
+func TestHallComesBack(t *testing.T) {
+	const onAfter = 3 * time.Second
+	for _, who := range []string{"people", "monitor"} {
+		t.Run(who, func(t *testing.T) {
+			inBubble(t, 400, func(r *rig) {
+				r.cfg.Monitor = "@every 60s"
+				r.inDomains("feed-a", "feed-b")
+				for _, n := range r.nodes {
+					r.bmc(n.Name).SetOnAfter(onAfter)
+				}
+				records := 400 + 400 + 2*150 // accepted and started, then sending and sent
+				if who == "monitor" {
+					time.Sleep(time.Minute) // the readings of the assignment
+				}
+				r.kill(records)
+				r.a.setDomains([]api.DomainLimit{{Name: "feed-a", Rate: 5, Concurrent: 25}, {Name: "feed-b", Rate: 5, Concurrent: 25}})
+				for i, n := range r.nodes {
+					if who == "people" {
+						r.ask(n.Name, power.ActOn)
+					} else {
+						r.nodes[i] = withStatus(n, power.StatusDeploying)
+					}
+				}
+				if who == "monitor" {
+					r.assign(r.nodes...)
+				}
+				for r.a.ctx.Err() == nil {
+					time.Sleep(10 * time.Millisecond)
+				}
+				died := len(r.fake.Log())
+				r.revive()
+				if who == "people" && len(r.a.outbox.unacknowledged()) != 400 {
+					t.Fatalf("%d are outstanding", len(r.a.outbox.unacknowledged()))
+				}
+				time.Sleep(4 * time.Minute)
+				for _, n := range r.nodes {
+					r.wantPower(n.Name, power.On)
+				}
+				if died < 50 || died > 250 {
+					t.Fatalf("%d power-ons before the death: the test shows nothing", died)
+				}
+				for domain, list := range r.powerOns() {
+					if len(list) != 200 {
+						t.Errorf("%s: %d power-ons, want 200", domain, len(list))
+					}
+					if err := mostIn(timesOf(list), 5); err != nil {
+						t.Errorf("%s: %v", domain, err)
+					}
+					took := list[len(list)-1].At.Sub(list[0].At)
+					t.Logf("%s: %d power-ons in %s, %d before the death", domain, len(list), took, died)
+					if took > 55*time.Second+60*time.Second {
+						t.Errorf("%s: took %s", domain, took)
+					}
+				}
+			})
+		})
+	}
+}
+
+// TestDomainBoundsHowManyAreOnTheirWay: also over a restart, whose queue goes on in
+// the order in which the requests were made.
+func TestDomainBoundsHowManyAreOnTheirWay(t *testing.T) {
+	const onAfter = 10 * time.Second
+	inBubble(t, 60, func(r *rig) {
+		r.inDomains("feed")
+		for _, n := range r.nodes {
+			r.bmc(n.Name).SetOnAfter(onAfter)
+		}
+		limit := []api.DomainLimit{{Name: "feed", Rate: 20, Concurrent: 8}}
+		r.a.setDomains(limit)
+		var ids []string
+		for _, n := range r.nodes {
+			ids = append(ids, r.ask(n.Name, power.ActOn).Op.ID)
+			time.Sleep(time.Millisecond)
+		}
+		time.Sleep(15 * time.Second)
+		if got := r.a.Domains(); len(got) != 1 || got[0].InFlight != 8 || got[0].Name != "feed" || got[0].Waiting == 0 {
+			t.Fatalf("domains: %+v", got)
+		}
+		if got := r.a.domainOf("n1"); got == nil || *got != r.a.Domains()[0] {
+			t.Fatalf("domain of n1: %+v", got)
+		}
+		r.crash()
+		r.start()
+		r.a.setDomains(limit)
+		for _, id := range ids {
+			r.wantEnd(id, power.Succeeded, power.ReasonVerified)
+		}
+		list := r.powerOns()["feed"]
+		for i, e := range list {
+			if want := r.nodes[i].Name; e.BMC != want {
+				t.Fatalf("power-on %d went to %s, want %s", i, e.BMC, want)
+			}
+			flying := 1
+			for _, before := range list[:i] {
+				if e.At.Before(before.At.Add(onAfter)) {
+					flying++
+				}
+			}
+			if flying > 8 {
+				t.Fatalf("%d on their way at power-on %d", flying, i)
+			}
+		}
+		if got := r.a.Domains()[0]; got.InFlight != 0 || got.Waiting != 0 {
+			t.Fatalf("at rest: %+v", got)
+		}
+	})
+}
+
+func TestWhatWaitsForItsDomainCanBeStopped(t *testing.T) {
+	inBubble(t, 6, func(r *rig) {
+		r.inDomains("feed")
+		for _, n := range r.nodes {
+			r.bmc(n.Name).SetStuck(true) // keeps its slot for long
+		}
+		r.a.setDomains([]api.DomainLimit{{Name: "feed", Rate: 10, Concurrent: 1}})
+		first := r.ask("n1", power.ActOn).Op.ID
+		time.Sleep(time.Second)
+		waits := map[string]string{}
+		for _, n := range []string{"n2", "n3", "n4", "n5"} {
+			waits[n] = r.ask(n, power.ActOn, func(o *power.Op) {
+				if n == "n4" {
+					o.Deadline = time.Now().Add(20 * time.Second)
+				}
+			}).Op.ID
+			time.Sleep(100 * time.Millisecond)
+		}
+		time.Sleep(time.Second)
+		r.bmc("n5").SetPower(power.On) // by hand, while it waits
+		r.bmc("n6").SetPower(power.On)
+		r.bmc("n6").SetStuck(false)
+		report, _ := r.a.outbox.find(waits["n4"])
+		if want := api.PhaseRunning + ": waiting for power domain feed: 2 ahead, about "; !strings.HasPrefix(report.Phase, want) {
+			t.Fatalf("phase %q, want %q...", report.Phase, want)
+		}
+		asked := time.Now()
+		if _, err := r.a.Cancel(cancelBy(waits["n2"], "bob")); err != nil {
+			t.Fatal(err)
+		}
+		r.wantEnd(waits["n2"], power.Cancelled, power.ReasonAsked)
+		off := r.ask("n3", power.ActOff).Op.ID
+		r.wantEnd(waits["n3"], power.Superseded, power.ReasonNewer)
+		r.wantEnd(off, power.Succeeded, power.ReasonAlready)
+		r.wantEnd(r.ask("n6", power.ActOff).Op.ID, power.Succeeded, power.ReasonVerified)
+		if took := time.Since(asked); took > 5*time.Second {
+			t.Fatalf("stopping and offs took %s", took)
+		}
+		if end := r.wantEnd(waits["n4"], power.Expired, power.ReasonDeadline); end.Attempts != 0 {
+			t.Fatalf("end: %+v", end)
+		}
+		if _, err := r.a.Cancel(cancelBy(first, "bob")); err != nil {
+			t.Fatal(err)
+		}
+		r.wantEnd(first, power.Cancelled, power.ReasonAsked)
+		r.wantEnd(waits["n5"], power.Succeeded, power.ReasonAlready)
+		for _, n := range []string{"n2", "n3", "n4", "n5"} {
+			r.wantCommands(n)
+		}
+		if got := r.a.Domains()[0]; got.InFlight != 0 || got.Waiting != 0 {
+			t.Fatalf("at rest: %+v", got)
+		}
+	})
+}
+
+// TestSentAgainKeepsItsSlotAndTheRate: nodes that do not come up are told again, within
+// the rate of their domain.
+func TestSentAgainKeepsItsSlotAndTheRate(t *testing.T) {
+	inBubble(t, 40, func(r *rig) {
+		r.inDomains("feed")
+		for _, n := range r.nodes {
+			r.bmc(n.Name).SetStuck(true)
+		}
+		r.a.setDomains([]api.DomainLimit{{Name: "feed", Rate: 2, Concurrent: 30}})
+		var ids []string
+		for _, n := range r.nodes[:20] {
+			ids = append(ids, r.ask(n.Name, power.ActOn).Op.ID)
+		}
+		time.Sleep(29 * time.Second)
+		for _, n := range r.nodes[20:] {
+			r.bmc(n.Name).SetStuck(false)
+			ids = append(ids, r.ask(n.Name, power.ActOn).Op.ID)
+		}
+		for i, id := range ids {
+			if end := r.end(id); (end.Outcome == power.Succeeded) != (i >= 20) {
+				t.Fatalf("end: %+v", end)
+			}
+		}
+		list := r.powerOns()["feed"]
+		if len(list) != 20*3+20 {
+			t.Errorf("%d power-ons", len(list))
+		}
+		if err := mostIn(timesOf(list), 2); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// TestHungBMCsDoNotSaveTheirTurns: power-ons that had their turn while their BMCs were
+// silent do not leave all at once when those answer again.
+func TestHungBMCsDoNotSaveTheirTurns(t *testing.T) {
+	inBubble(t, 30, func(r *rig) {
+		r.inDomains("feed")
+		r.a.setDomains([]api.DomainLimit{{Name: "feed", Rate: 2}})
+		for _, n := range r.nodes {
+			r.ask(n.Name, power.ActOn)
+		}
+		time.Sleep(3 * time.Second)
+		for _, n := range r.nodes {
+			r.bmc(n.Name).SetMute(true)
+		}
+		time.Sleep(20 * time.Second)
+		for _, n := range r.nodes {
+			r.bmc(n.Name).SetMute(false)
+		}
+		time.Sleep(2 * time.Minute)
+		list := r.powerOns()["feed"]
+		if len(list) != 30 {
+			t.Errorf("%d power-ons", len(list))
+		}
+		if err := mostIn(timesOf(list), 2); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestLimitsChangeWhileSomeWait(t *testing.T) {
+	inBubble(t, 100, func(r *rig) {
+		r.inDomains("feed", "")
+		r.a.setDomains([]api.DomainLimit{{Name: "feed", Rate: 0.1, Concurrent: 1}})
+		var ids []string
+		for _, n := range r.nodes {
+			ids = append(ids, r.ask(n.Name, power.ActOn).Op.ID)
+		}
+		time.Sleep(5 * time.Second)
+		if got := len(r.powerOns()[""]); got != 50 {
+			t.Fatalf("%d nodes of no domain are on", got)
+		}
+		if got := len(r.powerOns()["feed"]); got > 1 {
+			t.Fatalf("%d power-ons", got)
+		}
+		r.a.setDomains([]api.DomainLimit{{Name: "feed"}}) // no bound
+		time.Sleep(12 * time.Second)
+		if got := len(r.powerOns()["feed"]); got != 50 {
+			t.Fatalf("%d power-ons", got)
+		}
+		for _, id := range ids {
+			r.wantEnd(id, power.Succeeded, power.ReasonVerified)
+		}
+		r.a.setDomains(nil)
+		want := api.DomainLimit{Name: "feed", Rate: power.DefaultDomainRate, Concurrent: power.DefaultDomainConcurrent}
+		if got := r.a.domainOf("n1").DomainLimit; got != want {
+			t.Fatalf("limits: %+v", got)
+		}
+		if r.a.domainOf("n2") != nil {
+			t.Fatal("a node of no domain has one")
+		}
+	})
+}
+
+// TestLateCommandsAskForAnotherTime: power-ons whose time came while their BMCs took
+// no log-in are spaced again when those do.
+func TestLateCommandsAskForAnotherTime(t *testing.T) {
+	inBubble(t, 20, func(r *rig) {
+		r.inDomains("feed")
+		r.crash()
+		r.cfg.Timing.KeepSession = -1
+		r.start()
+		r.a.setDomains([]api.DomainLimit{{Name: "feed", Rate: 0.5}})
+		for _, n := range r.nodes {
+			r.bmc(n.Name).SetTimeout(time.Second)
+		}
+		r.fake.Hook(func(e powertest.Event) {
+			out := r.a.lane(e.BMC.Name()).outstanding()
+			if e.Phase == powertest.Before && e.Op == "dial" && len(out) > 0 && out[0].Phase == api.PhaseRunning+": sending power-on" {
+				e.BMC.SetMute(true)
+			}
+		})
+		for _, n := range r.nodes {
+			r.ask(n.Name, power.ActOn)
+		}
+		time.Sleep(35 * time.Second)
+		if got := r.fake.Log(); len(got) > 0 {
+			t.Fatalf("left: %+v", got)
+		}
+		r.fake.Hook(nil)
+		for _, n := range r.nodes {
+			r.bmc(n.Name).SetMute(false)
+		}
+		time.Sleep(3 * time.Minute)
+		list := r.powerOns()["feed"]
+		if len(list) != 20 {
+			t.Errorf("%d power-ons", len(list))
+		}
+		if err := mostIn(timesOf(list), 0.5); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// TestStopGivesNoSlotAway: while an agent stops, nobody takes the place of a node that
+// is on its way.
+func TestStopGivesNoSlotAway(t *testing.T) {
+	inBubble(t, 2, func(r *rig) {
+		r.inDomains("feed")
+		r.bmc("n1").SetOnAfter(time.Minute)
+		r.a.setDomains([]api.DomainLimit{{Name: "feed", Rate: 10, Concurrent: 1}})
+		r.ask("n1", power.ActOn)
+		time.Sleep(time.Second)
+		r.ask("n2", power.ActOn)
+		time.Sleep(time.Second)
+		a := r.a
+		r.crash()
+		if got := a.stagger.domain("feed").state(); got.InFlight != 1 {
+			t.Fatalf("after the stop: %+v", got)
+		}
+		r.wantCommands("n2")
+	})
+}
