@@ -782,7 +782,7 @@ func (m *model) dialled(in int, node string, err error) {
 	if o == nil {
 		return
 	}
-	o.trouble = true
+	o.trouble, o.triedIn = true, in+1
 	if power.KindOf(err) == power.KindAuth {
 		if o.authRefused[m.in]++; o.authRefused[m.in] > 2 {
 			m.breach("log-ins", "%s was refused %d log-ins at %s", o.op.ID, o.authRefused[m.in], node)
