@@ -65,6 +65,12 @@ func (x *execution) run(ctx context.Context) (power.End, error) {
 // its effect. One that was given up after all its windows is not waited for again.
 func (x *execution) unsettled(end power.End) *power.Unsettled {
 	h := x.h
+	if h.unsettled == "" && x.op.Action.Once() {
+		// It changed nothing about what was left to it, and may have had no time to wait.
+		x.l.mu.Lock()
+		defer x.l.mu.Unlock()
+		return x.l.unsettled
+	}
 	if h.unsettled == "" || end.Reason == power.ReasonNotReached {
 		return nil
 	}
@@ -77,7 +83,8 @@ func (x *execution) unsettled(end power.End) *power.Unsettled {
 
 // settle waits for the effect of the command that the operation before left
 // behind: until it is seen, a reading may show what is about to change. It ends
-// early enough to leave this operation time of its own.
+// early enough to leave this operation time of its own; what was not seen by then
+// is waited for by the operation after.
 func (x *execution) settle(ctx context.Context) error {
 	x.l.mu.Lock()
 	left := x.l.unsettled
@@ -101,7 +108,7 @@ func (x *execution) settle(ctx context.Context) error {
 		_, err = x.await(ctx, left.Command.Target(), window)
 		x.waiting = ""
 	}
-	if err == nil {
+	if err == nil && (x.seen == left.Command.Target() || !time.Now().Before(left.Until)) {
 		x.l.mu.Lock()
 		x.l.unsettled = nil
 		x.l.mu.Unlock()
