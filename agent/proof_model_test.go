@@ -936,7 +936,7 @@ func (m *model) allEnded() {
 	defer m.mu.Unlock()
 	for id, o := range m.ops {
 		if o.end == nil {
-			m.breach("nothing blocks a node for ever", "%s (%s of %s) has no end an hour after all faults were lifted", id, o.op.Action, o.op.Node)
+			m.breach("nothing blocks a node for ever", "%s (%s of %s) has no end long after all faults were lifted", id, o.op.Action, o.op.Node)
 		}
 	}
 }

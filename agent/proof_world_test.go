@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -341,6 +342,7 @@ func (w *world) settleDown() {
 		b.FailNextDials(0, "")
 		b.SetTimeout(2 * time.Second)
 	}
+	synctest.Wait()
 	for range 60 * 4 {
 		if w.m.broken() || w.m.idle() {
 			break
@@ -377,7 +379,8 @@ func (w *world) settleDown() {
 func (w *world) play(s proofStep) {
 	b := w.fake.BMC(s.operand(0))
 	value, _ := time.ParseDuration(s.operand(1))
-	kind := power.ErrorKind(s.get("kind"))
+	kind := power.ErrorKind(cmp.Or(s.get("kind"), string(power.KindRefused)))
+	state := power.State(cmp.Or(s.operand(1), string(power.On)))
 	switch s.verb {
 	case "ask":
 		w.ask(s)
@@ -430,7 +433,7 @@ func (w *world) play(s proofStep) {
 		b.SetMute(s.verb == "mute")
 	case "lie":
 		d, _ := time.ParseDuration(s.operand(2))
-		b.SetLie(power.State(s.operand(1)), d)
+		b.SetLie(state, d)
 	case "lose":
 		b.LoseNextAnswers(s.number("n"))
 	case "refuse":
@@ -444,7 +447,7 @@ func (w *world) play(s proofStep) {
 		b.Restart()
 	case "hand":
 		w.m.hand(b.Name())
-		b.SetPower(power.State(s.operand(1)))
+		b.SetPower(state)
 	}
 }
 
