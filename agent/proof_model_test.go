@@ -56,6 +56,7 @@ type modelNode struct {
 	desired power.Desired
 	lane    []*modelOp // outstanding, in the order in which they run
 	lastSeq power.Seq
+	refused int        // log-ins in a row, in this process
 	done    []*modelOp // ended, oldest first
 	// what the power rests on
 	last      *modelOp  // the newest operation that ended after it had been started
@@ -97,9 +98,10 @@ type modelOp struct {
 	triedIn, readIn, bootIn int // processes, from 1; 0: never
 	read                    power.State
 	readAt                  time.Time
+	sawOff                  bool
 	deceived                bool // a reading was a lie
 	trouble                 bool // an exchange failed
-	authRefused             map[int]int
+	refused                 int  // log-ins, in this process
 
 	end   *power.End
 	raw   []byte
@@ -169,6 +171,12 @@ func (m *model) begin(in int) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.in, m.inSince = in+1, time.Now()
+	for _, n := range m.nodes {
+		n.refused = 0
+		if len(n.lane) > 0 {
+			n.lane[0].refused = 0
+		}
+	}
 	m.note("process %d starts", in)
 }
 
@@ -309,7 +317,7 @@ func (m *model) readGroup(in int, entries []journal.Entry) *group {
 			if g.accepted != nil {
 				m.breach("records", "two requests accepted at once: %s", groupText(entries))
 			}
-			g.accepted = &modelOp{op: rec.Op, says: rec.Decision, node: m.nodes[rec.Op.Node], sends: map[power.Command]int{}, authRefused: map[int]int{}}
+			g.accepted = &modelOp{op: rec.Op, says: rec.Decision, node: m.nodes[rec.Op.Node], sends: map[power.Command]int{}}
 		case kindEnded:
 			if g.ended[e.Key] != nil {
 				m.breach("one outcome", "%s ends twice in %s", e.Key, groupText(entries))
@@ -722,11 +730,10 @@ func (m *model) success(g *group, o *modelOp, end power.End) {
 			m.breach("outcome", "%s succeeded, and the last read (in process %d of %d, %s after its last command) showed %q", id, o.readIn, g.in, o.readAt.Sub(o.lastSend), o.read)
 		}
 	}
-	calm := !o.deceived && o.node.handAt.Before(o.started)
 	switch a := o.op.Action; {
 	case a.Once() && (o.attempts() != 1 || o.acked == ""):
 		m.breach("outcome", "%s of %s succeeded after %d confirmed commands", a, id, o.attempts())
-	case a == power.ActCycle && calm && o.offSeen.IsZero() && (o.sends[power.PowerOff] > 0 || o.sends[power.PowerOn] == 0):
+	case a == power.ActCycle && (!o.sawOff || o.offSeen.IsZero() && o.sends[power.PowerOff] > 0):
 		m.breach("off seen", "cycle %s succeeded after %v, and off was never seen", id, o.sends)
 	}
 }
@@ -774,7 +781,11 @@ func (m *model) running(node, what string) *modelOp {
 func (m *model) dialled(in int, node string, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if err == nil || in+1 != m.in {
+	if in+1 != m.in {
+		return
+	}
+	if err == nil {
+		m.nodes[node].refused = 0
 		return
 	}
 	m.note("   dial %s: %v", node, err)
@@ -784,8 +795,11 @@ func (m *model) dialled(in int, node string, err error) {
 	}
 	o.trouble, o.triedIn = true, in+1
 	if power.KindOf(err) == power.KindAuth {
-		if o.authRefused[m.in]++; o.authRefused[m.in] > 2 {
-			m.breach("log-ins", "%s was refused %d log-ins at %s", o.op.ID, o.authRefused[m.in], node)
+		n := o.node
+		n.refused++
+		o.refused++
+		if n.refused > 2 && (o.op.Origin == power.FromMonitor || o.refused > 1) || o.refused > 2 {
+			m.breach("log-ins", "%s (%s) tries a log-in at %s after %d that were refused, %d of them its own", o.op.ID, o.op.Origin, node, n.refused-1, o.refused-1)
 		}
 	}
 }
@@ -805,6 +819,7 @@ func (m *model) read(in int, node string, began time.Time, s power.State, err er
 	}
 	o.read, o.readAt, o.readIn = s, time.Now(), in+1
 	o.deceived = o.deceived || lie
+	o.sawOff = o.sawOff || s == power.Off
 	if o.hastened && s == power.On && o.sends[power.PowerOff] == 0 && time.Now().After(m.settledBy(o.node)) {
 		if o.hastyReads++; o.hastyReads > 3 {
 			m.breach("hasten", "%s was hastened and reads on and on", o.op.ID)

@@ -5,12 +5,15 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"rackpower/journal/faultfs"
 )
 
 // proofDefault is how many histories are played where nobody says.
@@ -55,9 +58,9 @@ func TestProof(t *testing.T) {
 						return
 					}
 					script := drawProofScript(seed, n)
-					if broken, _ := playProof(t, script, false); broken != "" {
+					if p := playProof(t, script, false); p.broken != "" {
 						failed.Store(true)
-						once.Do(func() { t.Error(explainProof(t, fmt.Sprintf("history %d of seed %d", n, seed), script, broken)) })
+						once.Do(func() { t.Error(explainProof(t, fmt.Sprintf("history %d of seed %d", n, seed), script, p.broken)) })
 						return
 					}
 					if p := played.Add(1); p%10000 == 0 {
@@ -78,7 +81,7 @@ func explainProof(t *testing.T, what string, s proofScript, broken string) strin
 	tries := int(envNumber(t, "PROOF_SHRINK", 1500))
 	small := shrinkProofScript(s, tries, func(c proofScript) bool {
 		for range 2 { // what runs at the same instant may run in another order
-			if b, _ := playProof(t, c, false); b != "" && ruleOf(b) == rule {
+			if p := playProof(t, c, false); p.broken != "" && ruleOf(p.broken) == rule {
 				return true
 			}
 		}
@@ -86,17 +89,17 @@ func explainProof(t *testing.T, what string, s proofScript, broken string) strin
 	})
 	story := ""
 	for range 20 {
-		b, told := playProof(t, small, true)
-		story = told
-		if b != "" {
-			broken = b
+		p := playProof(t, small, true)
+		story = p.story
+		if p.broken != "" {
+			broken = p.broken
 			break
 		}
 	}
 	if file := os.Getenv("PROOF_OUT"); file != "" {
 		_ = os.WriteFile(file, []byte(fmt.Sprintf("# %s\n%s%s\n", strings.ReplaceAll(broken, "\n", "\n# "), small, story)), 0o644)
 	}
-	return fmt.Sprintf("%s broke a rule after %d histories' worth of luck:\n%s\n\nReplay: put these lines into a file of testdata/proof.\n# %s\n%s%s", what, 1, broken, strings.ReplaceAll(broken, "\n", "\n# "), small, story)
+	return fmt.Sprintf("%s broke a rule:\n%s\n\nReplay: put these lines into a file of testdata/proof.\n# %s\n%s%s", what, broken, strings.ReplaceAll(broken, "\n", "\n# "), small, story)
 }
 
 func ruleOf(broken string) string {
@@ -112,10 +115,10 @@ func ruleOf(broken string) string {
 // that PROOF_REPLAY names, with its story.
 func TestProofTranscripts(t *testing.T) {
 	if file := os.Getenv("PROOF_REPLAY"); file != "" {
-		broken, story := playProof(t, readProofScript(t, file), true)
-		t.Logf("%s\n%s", file, story)
-		if broken != "" {
-			t.Error(broken)
+		p := playProof(t, readProofScript(t, file), true)
+		t.Logf("%s\n%s", file, p.story)
+		if p.broken != "" {
+			t.Error(p.broken)
 		}
 		return
 	}
@@ -127,10 +130,131 @@ func TestProofTranscripts(t *testing.T) {
 		t.Run(filepath.Base(file), func(t *testing.T) {
 			script := readProofScript(t, file)
 			for range 3 {
-				if broken, story := playProof(t, script, true); broken != "" {
-					t.Fatalf("%s\n%s%s", broken, script, story)
+				if p := playProof(t, script, true); p.broken != "" {
+					t.Fatalf("%s\n%s%s", p.broken, script, p.story)
 				}
 			}
 		})
 	}
+}
+
+// lives are short histories for TestProofCrashEverywhere: together they write every
+// kind of record.
+var lives = map[string]string{
+	"cycle": `
+		0s hand n1 on
+		0s late n1 on=1s off=1s
+		0s ask a1 n1 cycle boot=pxe
+		1s ask a2 n1 cycle boot=pxe
+		20s report n=9`,
+	"supersede": `
+		0s latency n1 50ms
+		0s ask a1 n1 on
+		70ms ask a2 n1 off
+		0s ask a3 n1 cycle
+		0s ask a4 n1 on
+		0s ask a5 n1 soft-off
+		20s report n=2`,
+	"hasten": `
+		0s hand n1 on
+		0s soft n1 40s
+		0s ask a1 n1 soft-off grace=30s
+		3s ask a2 n1 off
+		1s ask a3 n1 on if_busy=queue
+		9s cancel a3
+		20s report n=9`,
+	"soft-off": `
+		0s hand n1 on
+		0s deaf n1 true
+		0s ask a1 n1 soft-off grace=5s
+		20s ask a2 n1 diag`,
+	"once": `
+		0s hand n1 on
+		0s latency n1 100ms
+		0s ask a1 n1 reset
+		0s ask a2 n1 diag
+		0s ask a3 n1 bmc-reset
+		0s ask a4 n1 on
+		90s report n=2
+		1s report n=9`,
+	"lost answers": `
+		0s hand n1 on
+		0s lose n1 n=2
+		0s ask a1 n1 off
+		0s ask a2 n1 on if_busy=queue
+		0s ask a3 n1 reset if_busy=queue
+		5s lose n1 n=1`,
+	"cancel": `
+		0s mute n1
+		0s ask a1 n1 cycle
+		1s ask a2 n1 off if_busy=queue deadline=2s
+		1s cancel a1
+		9s wake n1
+		0s ask a4 n1 on
+		5s report n=1`,
+}
+
+// TestProofCrashEverywhere lets the agent die within every call that writes to its
+// journal in the life of a few operations: before any byte of a write, after all of
+// them, and at steps of PROOF_STRIDE bytes between; by a kill, and by losses of power that
+// leave nothing, all or some of what was not flushed. The same in the start after it.
+func TestProofCrashEverywhere(t *testing.T) {
+	stride := int(envNumber(t, "PROOF_STRIDE", 120))
+	for name, text := range lives {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			life, err := parseProofScript(text)
+			if err != nil {
+				t.Fatal(err)
+			}
+			everywhere(t, stride, func(args ...string) proofScript {
+				return append(proofScript{{verb: "crash", args: args}}, life...)
+			})
+			if testing.Short() || t.Failed() {
+				return
+			}
+			everywhere(t, stride*4, func(args ...string) proofScript {
+				mid := len(life) / 2
+				return slices.Concat(proofScript{{verb: "start-crash", args: args}}, life[:mid+1], proofScript{{after: 100 * time.Millisecond, verb: "kill"}}, life[mid+1:])
+			})
+		})
+	}
+}
+
+// everywhere plays the histories that crash makes, for every call and every way.
+func everywhere(t *testing.T, stride int, crash func(args ...string) proofScript) {
+	n, deaths := 1, 0
+	play := func(args ...string) (played, bool) {
+		s := crash(append([]string{fmt.Sprintf("n=%d", n)}, args...)...)
+		p := playProof(t, s, false)
+		if p.broken != "" {
+			t.Error(explainProof(t, "this history", s, p.broken))
+		}
+		deaths += len(p.fatal)
+		return p, p.broken == ""
+	}
+	for ; ; n++ {
+		first, ok := play("byte=0")
+		if !ok {
+			return
+		}
+		if len(first.fatal) == 0 {
+			break
+		}
+		for _, loss := range []string{"power=0", "power=1", "power=2", "power=3"} {
+			ways := []string{"keep=0", "keep=1000"}
+			if size := first.fatal[0].Size; first.fatal[0].Op == faultfs.OpWrite {
+				ways = []string{fmt.Sprintf("byte=%d", size), fmt.Sprintf("byte=%d", size-1)}
+				for at := 1; at < size; at += stride {
+					ways = append(ways, fmt.Sprintf("byte=%d", at))
+				}
+			}
+			for _, way := range ways {
+				if _, ok := play(way, loss); !ok {
+					return
+				}
+			}
+		}
+	}
+	t.Logf("%d calls, %d deaths", n-1, deaths)
 }

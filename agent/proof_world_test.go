@@ -48,19 +48,25 @@ type world struct {
 	full      atomic.Bool
 	eio       atomic.Int64 // writes to the journal until one fails
 	races     sync.WaitGroup
+	fatal     []faultfs.Call // the calls within which it died
 }
 
 // arm is a death to come: within the n-th call that changes a disk.
 type arm struct {
 	n    int
 	keep int  // of a write, how many thousandths are done; of another call, whether (from 500)
+	byte int  // of a write, how many bytes are done; -1: as keep says
 	any  bool // all calls of both disks count, else those on segments of the journal
 	down time.Duration
 	loss uint64 // 0: a killed process; else the seed of what a loss of power leaves
 }
 
 func armOf(s proofStep) *arm {
-	return &arm{n: max(1, s.number("n")), keep: s.number("keep"), any: s.get("any") != "", down: s.duration("down"), loss: uint64(s.number("power"))}
+	at := -1
+	if s.get("byte") != "" {
+		at = s.number("byte")
+	}
+	return &arm{n: max(1, s.number("n")), byte: at, keep: s.number("keep"), any: s.get("any") != "", down: s.duration("down"), loss: uint64(s.number("power"))}
 }
 
 // incarnation is one process of the agent.
@@ -81,18 +87,25 @@ type incarnation struct {
 	flying map[string]int // exchanges by BMC
 }
 
-// playProof plays a history and returns what it broke: "" when nothing. With trace
-// it also returns what happened, line by line.
-func playProof(t *testing.T, s proofScript, trace bool) (broken, story string) {
+// played is what became of a history.
+type played struct {
+	broken string         // the rules that were broken; empty: none
+	story  string         // what happened, line by line, if it was traced
+	fatal  []faultfs.Call // the calls of the disk within which the agent died
+}
+
+// playProof plays a history.
+func playProof(t *testing.T, s proofScript, trace bool) (p played) {
 	t.Helper()
 	synctest.Test(t, func(*testing.T) {
 		w := &world{fake: powertest.NewFake(), requests: map[string]power.Op{}, m: newModel(trace)}
 		w.disks = [2]*faultfs.FS{faultfs.New(), faultfs.New()}
 		w.fake.Preset(func(b *powertest.BMC) { b.SetTimeout(2 * time.Second) })
 		w.run(s)
-		broken, story = w.m.verdict()
+		p.broken, p.story = w.m.verdict()
+		p.fatal = w.fatal
 	})
-	return broken, story
+	return p
 }
 
 func (w *world) run(s proofScript) {
@@ -205,9 +218,11 @@ func (in *incarnation) onCall(disk int, c faultfs.Call) faultfs.Fault {
 	if a := in.arm; a != nil && (a.any || segment) {
 		if a.n--; a.n == 0 {
 			in.w.m.tracef("dies within %s of %s (%d bytes)", c.Op, c.Name, c.Size)
-			in.arm, in.fired = nil, a
+			in.arm, in.fired, in.w.fatal = nil, a, append(in.w.fatal, c)
 			in.die()
 			switch {
+			case c.Op == faultfs.OpWrite && a.byte >= 0:
+				return faultfs.Fault{Err: faultfs.ErrPower, Bytes: a.byte}
 			case c.Op == faultfs.OpWrite:
 				return faultfs.Fault{Err: faultfs.ErrPower, Bytes: c.Size * a.keep / 1000}
 			case a.keep >= 500:
