@@ -103,6 +103,8 @@ type modelOp struct {
 	trouble                 bool // an exchange failed
 	refused                 int  // log-ins, in this process
 
+	unnoted []unnoted
+
 	end   *power.End
 	raw   []byte
 	endIn int
@@ -174,7 +176,8 @@ func (m *model) begin(in int) {
 	for _, n := range m.nodes {
 		n.refused = 0
 		if len(n.lane) > 0 {
-			n.lane[0].refused = 0
+			n.lane[0].refused, n.lane[0].hastyReads = 0, 0
+			n.lane[0].forget()
 		}
 	}
 	m.note("process %d starts", in)
@@ -204,6 +207,46 @@ func (m *model) unsure(in int, entries []journal.Entry) {
 	defer m.mu.Unlock()
 	m.note("   unsure: %s", groupText(entries))
 	m.pending = append(m.pending, unsureGroup{in + 1, entries})
+}
+
+// denied takes a group that the journal refused, as a full disk makes it. The process
+// that noted the answer of a command in vain goes on by what it knows; the next
+// process will not know it.
+func (m *model) denied(in int, entries []journal.Entry) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.note("   denied: %s", groupText(entries))
+	m.diskFailed, m.diskSince = true, time.Now()
+	e := entries[0]
+	if o := m.ops[e.Key]; o != nil && e.Kind == kindSent && o.end == nil {
+		var cmd commandRecord
+		m.decode(e, &cmd)
+		softAt := o.softAt
+		m.takeSent(&group{in: in + 1}, o, cmd)
+		o.unnoted = append(o.unnoted, unnoted{cmd, softAt, o.lastSend})
+	}
+}
+
+// unnoted is an answer that only the process that got it knows.
+type unnoted struct {
+	commandRecord
+	softAt, sentAt time.Time
+}
+
+// forget makes the operation what the next process takes it for.
+func (o *modelOp) forget() {
+	for _, u := range o.unnoted {
+		if u.NotLeft {
+			o.sends[u.Command]++
+			if u.Command == power.PressSoftOff && (o.softAt.IsZero() || u.softAt.Before(o.softAt)) {
+				o.softAt = u.softAt
+			}
+		}
+		if u.sentAt.Equal(o.lastSend) && o.pending == "" {
+			o.pending, o.acked = u.Command, ""
+		}
+	}
+	o.unnoted = nil
 }
 
 // reopened compares what a start found with what was durable before it, and settles
@@ -731,7 +774,7 @@ func (m *model) success(g *group, o *modelOp, end power.End) {
 		}
 	}
 	switch a := o.op.Action; {
-	case a.Once() && (o.attempts() != 1 || o.acked == ""):
+	case a.Once() && (o.attempts() == 0 || o.acked == ""):
 		m.breach("outcome", "%s of %s succeeded after %d confirmed commands", a, id, o.attempts())
 	case a == power.ActCycle && (!o.sawOff || o.offSeen.IsZero() && o.sends[power.PowerOff] > 0):
 		m.breach("off seen", "cycle %s succeeded after %v, and off was never seen", id, o.sends)

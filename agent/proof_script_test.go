@@ -203,6 +203,8 @@ func (d *drawer) draw() proofStep {
 		return d.step(p, "stop")
 	case n < 80:
 		return d.step(p, pick(d, "full", "room", "eio"))
+	case n < 83:
+		return d.step(p, "deny", fmt.Sprintf("n=%d", 1+d.IntN(3)))
 	default:
 		return d.knob(p, "", d.node())
 	}

@@ -199,7 +199,7 @@ var lives = map[string]string{
 // them, and at steps of PROOF_STRIDE bytes between; by a kill, and by losses of power that
 // leave nothing, all or some of what was not flushed. The same in the start after it.
 func TestProofCrashEverywhere(t *testing.T) {
-	stride := int(envNumber(t, "PROOF_STRIDE", 120))
+	stride := int(envNumber(t, "PROOF_STRIDE", 1000))
 	for name, text := range lives {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

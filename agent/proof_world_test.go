@@ -47,6 +47,7 @@ type world struct {
 	central   clock // central's sequences
 	full      atomic.Bool
 	eio       atomic.Int64 // writes to the journal until one fails
+	deny      atomic.Int64 // appends that the journal does not take from now on
 	races     sync.WaitGroup
 	fatal     []faultfs.Call // the calls within which it died
 }
@@ -161,6 +162,7 @@ func (w *world) start() {
 			disk.OnCall(func(c faultfs.Call) faultfs.Fault { return in.onCall(i, c) })
 		}
 		w.full.Store(false)
+		w.deny.Store(0)
 		w.m.begin(in.n)
 		a, err := New(Config{
 			Name: "r1", Dir: "/agent", Dial: in.dial, Monitor: MonitorOff, Timing: proofTiming, Logger: slog.New(slog.DiscardHandler),
@@ -346,6 +348,7 @@ func (w *world) settleDown() {
 	w.in.mu.Unlock()
 	w.full.Store(false)
 	w.eio.Store(0)
+	w.deny.Store(0)
 	w.m.lifted()
 	for _, n := range w.nodes {
 		b := w.fake.BMC(n.Name)
@@ -425,6 +428,8 @@ func (w *world) play(s proofStep) {
 	case "full", "room":
 		w.full.Store(s.verb == "full")
 		w.m.diskTrouble()
+	case "deny":
+		w.deny.Store(int64(max(1, s.number("n"))))
 	case "eio":
 		w.eio.Store(2)
 		w.m.diskTrouble()
@@ -535,12 +540,18 @@ type tap struct {
 }
 
 func (p *tap) Append(entries ...journal.Entry) (uint64, error) {
+	if w := p.in.w; w.deny.Load() > 0 && w.deny.Add(-1) >= 0 && !p.in.dead.Load() {
+		w.m.denied(p.in.n, entries)
+		return 0, journal.ErrFull
+	}
 	lsn, err := p.opLog.Append(entries...)
 	switch {
 	case err == nil:
 		p.in.w.m.durable(p.in.n, entries, lsn)
 	case p.in.dead.Load() || errors.Is(err, journal.ErrStopped):
 		p.in.w.m.unsure(p.in.n, entries)
+	default:
+		p.in.w.m.denied(p.in.n, entries)
 	}
 	return lsn, err
 }
