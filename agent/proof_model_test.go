@@ -59,11 +59,8 @@ type modelNode struct {
 	refused int        // log-ins in a row, in this process
 	done    []*modelOp // ended, oldest first
 	// what the power rests on
-	last      *modelOp  // the newest operation that ended after it had been started
-	handAt    time.Time // somebody was at the front panel
-	commandAt time.Time // the newest command of an operation before the running one
-	command   power.Command
-	grace     time.Duration // of that command's operation
+	handAt time.Time // somebody was at the front panel
+	waits  time.Time // until when an operation may wait for the commands of those before it
 }
 
 // modelOp is an accepted request.
@@ -177,7 +174,6 @@ func (m *model) begin(in int) {
 		n.refused = 0
 		if len(n.lane) > 0 {
 			n.lane[0].refused, n.lane[0].hastyReads = 0, 0
-			n.lane[0].forget()
 		}
 	}
 	m.note("process %d starts", in)
@@ -292,6 +288,11 @@ func (m *model) reopened(live []journal.Record) {
 	slices.SortStableFunc(survived, func(a, b found) int { return int(int64(a.lsn) - int64(b.lsn)) })
 	for _, g := range survived {
 		m.takeGroup(g.in, g.entries, g.lsn)
+	}
+	for _, o := range m.ops {
+		if o.end == nil {
+			o.forget()
+		}
 	}
 	m.compareLive(live)
 	for _, r := range live {
@@ -501,13 +502,10 @@ func (m *model) takeStarted(g *group, o *modelOp, at time.Time) {
 		m.breach("one at a time", "%s is started twice", o.op.ID)
 	case len(o.node.lane) == 0 || o.node.lane[0] != o:
 		m.breach("one at a time", "%s is started, but %s is first on %s", o.op.ID, laneText(o.node.lane), o.node.name)
-	case !at.Before(o.op.Deadline):
+	case !at.Before(o.op.Deadline) && !(m.diskFailed && at.Before(m.diskSince.Add(slack))): // its end may not have been taken
 		m.breach("deadline in the queue", "%s is started %s after its deadline", o.op.ID, at.Sub(o.op.Deadline))
 	}
 	o.started = at
-	if n := o.node; n.last != nil && !n.last.lastSend.IsZero() {
-		n.commandAt = n.last.lastSend
-	}
 }
 
 // commandsOf is what an action may send.
@@ -659,7 +657,9 @@ func (m *model) takeEnded(g *group, o *modelOp, e journal.Entry) {
 		m.endOfWaiting(g, o, end)
 		return
 	}
-	o.node.last = o
+	if u := end.Unsettled; u != nil && u.Until.After(o.node.waits) {
+		o.node.waits = u.Until
+	}
 	m.endOfRunning(g, o, end)
 }
 
@@ -803,7 +803,7 @@ func (m *model) failure(g *group, o *modelOp, end power.End) {
 			m.breach("grace", "%s ended not escalated", id)
 		}
 	default:
-		if !o.trouble {
+		if breaker := end.Reason == power.ReasonAuth && o.node.refused >= 2; !o.trouble && !breaker {
 			m.breach("outcome", "%s failed (%s: %s), and no exchange had", id, end.Reason, end.Detail)
 		}
 	}
@@ -863,19 +863,11 @@ func (m *model) read(in int, node string, began time.Time, s power.State, err er
 	o.read, o.readAt, o.readIn = s, time.Now(), in+1
 	o.deceived = o.deceived || lie
 	o.sawOff = o.sawOff || s == power.Off
-	if o.hastened && s == power.On && o.sends[power.PowerOff] == 0 && time.Now().After(m.settledBy(o.node)) {
+	if o.hastened && s == power.On && o.sends[power.PowerOff] == 0 && time.Now().After(o.node.waits) {
 		if o.hastyReads++; o.hastyReads > 3 {
 			m.breach("hasten", "%s was hastened and reads on and on", o.op.ID)
 		}
 	}
-}
-
-// settledBy is when no command of an earlier operation is waited for any more.
-func (m *model) settledBy(n *modelNode) time.Time {
-	if n.last == nil || n.commandAt.IsZero() {
-		return time.Time{}
-	}
-	return n.commandAt.Add(max(power.DefaultGrace, n.last.op.Grace) + proofTiming.Verify[0])
 }
 
 // leaves takes a command that goes to a BMC now.

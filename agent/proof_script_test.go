@@ -119,6 +119,7 @@ func readProofScript(t *testing.T, name string) proofScript {
 type drawer struct {
 	*rand.Rand
 	nodes  int
+	calm   bool // nothing fails, BMCs are late at most: more is seen of order and waits
 	labels []string
 	asks   int
 }
@@ -127,21 +128,27 @@ type drawer struct {
 func drawProofScript(seed, n uint64) proofScript {
 	d := &drawer{Rand: rand.New(rand.NewPCG(seed, n))}
 	d.nodes = pick(d, 1, 1, 1, 2, 2, 4)
+	d.calm = d.IntN(5) == 0
 	s := proofScript{{verb: "nodes", args: []string{fmt.Sprint(d.nodes)}}}
 	for i := range d.nodes { // nodes are not all off, prompt and near
 		node := fmt.Sprintf("n%d", i+1)
-		s = append(s, proofStep{verb: "latency", args: []string{node, d.span(0, 80*time.Millisecond).String()}})
+		if d.IntN(3) > 0 {
+			s = append(s, proofStep{verb: "latency", args: []string{node, d.span(0, 80*time.Millisecond).String()}})
+		}
 		if d.IntN(2) == 0 {
 			s = append(s, proofStep{verb: "hand", args: []string{node, "on"}})
 		}
 		if d.IntN(2) == 0 {
 			s = append(s, d.knob(0, "late", node))
 		}
+		if d.IntN(3) == 0 {
+			s = append(s, d.knob(0, "soft", node))
+		}
 	}
-	if d.IntN(8) == 0 {
+	if !d.calm && d.IntN(8) == 0 {
 		s = append(s, d.step(0, "start-crash", d.crashArgs(30)...))
 	}
-	if d.IntN(2) == 0 {
+	if !d.calm && d.IntN(2) == 0 {
 		s = append(s, d.step(0, "crash", d.crashArgs(25)...))
 	}
 	for range 3 + d.IntN(18) {
@@ -158,7 +165,9 @@ func (d *drawer) span(from, to time.Duration) time.Duration {
 }
 
 func (d *drawer) pause() time.Duration {
-	switch d.IntN(10) {
+	switch d.IntN(11) {
+	case 10: // when an agent with a prompt BMC looks, too
+		return pick(d, 300*time.Millisecond, 450*time.Millisecond, 5*time.Second, 5300*time.Millisecond)
 	case 0, 1:
 		return 0
 	case 2, 3, 4:
@@ -187,6 +196,11 @@ func (d *drawer) draw() proofStep {
 		return d.step(p, "again", d.recent())
 	case n < 58 && len(d.labels) > 0:
 		return d.step(p, "cancel", d.recent())
+	case n >= 58 && d.calm:
+		if n < 90 {
+			return d.step(p, "ask", d.askArgs()...)
+		}
+		return d.knob(p, pick(d, "late", "soft"), d.node())
 	case n < 65:
 		args := []string{fmt.Sprintf("n=%d", 1+d.IntN(5))}
 		if d.IntN(4) == 0 {
@@ -204,7 +218,7 @@ func (d *drawer) draw() proofStep {
 	case n < 80:
 		return d.step(p, pick(d, "full", "room", "eio"))
 	case n < 83:
-		return d.step(p, "deny", fmt.Sprintf("n=%d", 1+d.IntN(3)))
+		return d.step(p, "deny", fmt.Sprintf("skip=%d", d.IntN(7)), fmt.Sprintf("n=%d", 1+d.IntN(3)))
 	default:
 		return d.knob(p, "", d.node())
 	}

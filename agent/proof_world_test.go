@@ -47,7 +47,8 @@ type world struct {
 	central   clock // central's sequences
 	full      atomic.Bool
 	eio       atomic.Int64 // writes to the journal until one fails
-	deny      atomic.Int64 // appends that the journal does not take from now on
+	skip      atomic.Int64 // appends until
+	deny      atomic.Int64 // so many are not taken
 	races     sync.WaitGroup
 	fatal     []faultfs.Call // the calls within which it died
 }
@@ -429,6 +430,7 @@ func (w *world) play(s proofStep) {
 		w.full.Store(s.verb == "full")
 		w.m.diskTrouble()
 	case "deny":
+		w.skip.Store(int64(s.number("skip")))
 		w.deny.Store(int64(max(1, s.number("n"))))
 	case "eio":
 		w.eio.Store(2)
@@ -540,7 +542,7 @@ type tap struct {
 }
 
 func (p *tap) Append(entries ...journal.Entry) (uint64, error) {
-	if w := p.in.w; w.deny.Load() > 0 && w.deny.Add(-1) >= 0 && !p.in.dead.Load() {
+	if w := p.in.w; w.skip.Add(-1) < 0 && w.deny.Load() > 0 && w.deny.Add(-1) >= 0 && !p.in.dead.Load() {
 		w.m.denied(p.in.n, entries)
 		return 0, journal.ErrFull
 	}
