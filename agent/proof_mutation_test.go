@@ -180,12 +180,15 @@ func (m mutation) run(t *testing.T, root, dir string) (word, by string) {
 		t.Errorf("%s does not compile: %s", m.what, out)
 		return "survived", "it does not compile"
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	defer cancel()
-	run := exec.CommandContext(ctx, bin, "-test.run", "^TestProof$")
-	run.Dir = filepath.Join(dir, "agent")
-	run.Env = append(os.Environ(), "PROOF_SHRINK=0", "GOGC=400", fmt.Sprintf("PROOF_HISTORIES=%d", envNumber(t, "PROOF_HISTORIES", 20000)))
-	out, err := run.CombinedOutput()
+	play := func(tests string) ([]byte, error) {
+		run := exec.CommandContext(ctx, bin, "-test.run", tests)
+		run.Dir = filepath.Join(dir, "agent")
+		run.Env = append(os.Environ(), "PROOF_SHRINK=0", "GOGC=400", fmt.Sprintf("PROOF_HISTORIES=%d", envNumber(t, "PROOF_HISTORIES", 20000)))
+		return run.CombinedOutput()
+	}
+	out, err := play("^TestProof$")
 	switch found := foundIn.FindSubmatch(out); {
 	case found != nil:
 		return string(found[1]), string(found[2])
@@ -197,6 +200,9 @@ func (m mutation) run(t *testing.T, root, dir string) (word, by string) {
 		return "panic", why
 	case err != nil:
 		t.Errorf("%s: %v\n%s", m.what, err, out)
+	}
+	if out, err := play("^TestProofTranscripts$"); err != nil && strings.Contains(string(out), "BROKEN") {
+		return "transcript", "by one of testdata/proof only"
 	}
 	return "survived", ""
 }
