@@ -369,3 +369,27 @@ func TestARushedOperationLeavesTheWaitToTheNext(t *testing.T) {
 		})
 	}
 }
+
+// TestARefusedCommandDoesNotShortenAnEarlierWait: a system that was asked to shut down
+// takes its time, and a power-off that the BMC refuses meanwhile changes nothing
+// about that.
+func TestARefusedCommandDoesNotShortenAnEarlierWait(t *testing.T) {
+	for _, hastened := range []bool{false, true} {
+		inBubble(t, 1, func(r *rig) {
+			bmc := r.bmc("n1")
+			bmc.SetPower(power.On)
+			bmc.SetSoftOffAfter(2 * time.Minute)
+			r.ask("n1", power.ActSoftOff)
+			time.Sleep(time.Second)
+			bmc.FailNext(1, power.KindUnsupported)
+			second := power.ActCycle // takes the soft-off's place, and sends a power-off
+			if hastened {
+				second = power.ActOff // joins it, and has it send one
+			}
+			id := r.ask("n1", second).Op.ID
+			r.wantEnd(id, power.Failed, power.ReasonUnsupported)
+			r.wantEnd(r.ask("n1", power.ActOn).Op.ID, power.Succeeded, power.ReasonVerified)
+			r.wantPower("n1", power.On)
+		})
+	}
+}
