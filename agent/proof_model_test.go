@@ -40,6 +40,7 @@ type model struct {
 	diskFailed bool // a fault other than death was injected
 	diskSince  time.Time
 
+	met      map[string]int // what the history met, for proofMeets
 	breaches []string
 	trace    bool
 	story    []string
@@ -102,11 +103,8 @@ type modelOp struct {
 
 	unnoted []unnoted
 
-	end   *power.End
-	raw   []byte
-	endIn int
-	gone  bool // dropped from the journal
-	goneI int
+	end  *power.End
+	gone bool // dropped from the journal
 }
 
 // slack is how late, in simulated time, something may happen that is to happen at once.
@@ -115,7 +113,7 @@ const slack = time.Second
 func newModel(trace bool) *model {
 	return &model{
 		nodes: map[string]*modelNode{}, ops: map[string]*modelOp{}, asked: map[string]power.Op{}, cancels: map[string]bool{},
-		told: map[string]power.End{}, trace: trace, began: time.Now(),
+		told: map[string]power.End{}, met: map[string]int{}, trace: trace, began: time.Now(),
 	}
 }
 
@@ -214,6 +212,7 @@ func (m *model) denied(in int, entries []journal.Entry) {
 	m.note("   denied: %s", groupText(entries))
 	m.diskFailed, m.diskSince = true, time.Now()
 	e := entries[0]
+	m.met["denied "+KindName(uint8(e.Kind))]++
 	if o := m.ops[e.Key]; o != nil && e.Kind == kindSent && o.end == nil {
 		var cmd commandRecord
 		m.decode(e, &cmd)
@@ -279,11 +278,13 @@ func (m *model) reopened(live []journal.Record) {
 		switch {
 		case adds > 0 && there == adds, adds == 0 && dropped:
 			survived = append(survived, found{g, lsn})
+			m.met["unsure and there"]++
 			m.note("   survived: %s", groupText(g.entries))
 		case adds > 0 && there > 0:
 			m.breach("whole groups", "of %s only %d of %d records survived", groupText(g.entries), there, adds)
 		}
 	}
+	m.met["unsure and gone"] += len(m.pending) - len(survived)
 	m.pending = nil
 	slices.SortStableFunc(survived, func(a, b found) int { return int(int64(a.lsn) - int64(b.lsn)) })
 	for _, g := range survived {
@@ -442,7 +443,7 @@ func (m *model) take(g *group, e journal.Entry) {
 		} else if _, told := m.told[e.Key]; !told {
 			m.breach("reported", "%s leaves the journal and central never got its end", e.Key)
 		}
-		o.gone, o.goneI = true, g.in
+		o.gone = true
 	}
 }
 
@@ -478,6 +479,7 @@ func (m *model) takeAccepted(g *group, o *modelOp) {
 		m.breach("records", "%s was asked as %+v and accepted as %+v", id, asked, got)
 	}
 	m.ops[id], o.taken = o, time.Now()
+	m.met["verdict "+string(o.says.Verdict)+" "+string(o.says.Reason)]++
 	if got.Origin != power.FromMonitor {
 		o.node.lastSeq = max(o.node.lastSeq, got.Seq)
 	}
@@ -581,6 +583,15 @@ func (m *model) takeSending(g *group, o *modelOp, rec commandRecord) {
 			m.breach("minimum off time", "cycle %s powers on %s after off was seen", id, off)
 		}
 	}
+	if n > 0 {
+		m.met["resend"]++
+	}
+	if o.pending != "" {
+		m.met["resend after a death"]++
+	}
+	if o.op.Action == power.ActCycle && c == power.PowerOn && !o.offSeen.IsZero() && o.offSeen.Before(m.inSince) {
+		m.met["cycle goes on after a death"]++
+	}
 	o.sends[c]++
 	o.pending, o.pendingIn, o.left, o.answer = c, g.in, false, nil
 	o.lastSend = at
@@ -644,7 +655,8 @@ func (m *model) takeCancel(g *group, o *modelOp, e journal.Entry) {
 func (m *model) takeEnded(g *group, o *modelOp, e journal.Entry) {
 	var end power.End
 	m.decode(e, &end)
-	o.end, o.raw, o.endIn = &end, e.Payload, g.in
+	o.end = &end
+	m.met["end "+string(end.Outcome)+" "+string(end.Reason)]++
 	o.node.done = append(o.node.done, o)
 	if o.joined != nil {
 		if g.ended[o.joined.op.ID] == nil {

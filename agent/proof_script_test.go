@@ -138,7 +138,7 @@ func drawProofScript(seed, n uint64) proofScript {
 		if d.IntN(2) == 0 {
 			s = append(s, proofStep{verb: "hand", args: []string{node, "on"}})
 		}
-		if d.IntN(2) == 0 {
+		if d.IntN(3) > 0 {
 			s = append(s, d.knob(0, "late", node))
 		}
 		if d.IntN(3) == 0 {
@@ -307,7 +307,7 @@ func (d *drawer) knob(p time.Duration, verb, node string) proofStep {
 	case "soft":
 		args = append(args, d.span(0, 60*time.Second).String())
 	case "deaf", "stuck":
-		args = append(args, pick(d, "true", "false", "false"))
+		args = append(args, pick(d, "true", "true", "false"))
 	case "lie":
 		args = append(args, pick(d, "on", "off"), d.span(0, 20*time.Second).String())
 	case "lose":

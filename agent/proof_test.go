@@ -2,6 +2,7 @@ package agent
 
 import (
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -31,6 +32,19 @@ func envNumber(t *testing.T, name string, otherwise uint64) uint64 {
 	return n
 }
 
+// proofMeets is what ten thousand histories must have met, or they prove less than
+// they seem to.
+var proofMeets = []string{
+	"verdict start idle", "verdict join equal", "verdict join satisfied", "verdict hasten grace-over", "verdict follow asks-more", "verdict follow cancelling",
+	"verdict follow no-final", "verdict supersede conflict", "verdict queue queued", "verdict refuse busy", "verdict refuse stale", "verdict refuse desired", "repeat",
+	"end succeeded verified", "end succeeded already", "end succeeded acknowledged", "end failed node-off", "end failed not-reached", "end failed not-escalated",
+	"end failed unreachable", "end failed auth-failed", "end failed bmc-refused", "end failed bmc-busy", "end failed unsupported", "end failed privilege",
+	"end superseded newer", "end cancelled asked", "end cancelled desired", "end expired deadline", "end indeterminate interrupted", "end indeterminate unanswered",
+	"unsure and there", "unsure and gone", "resend", "resend after a death", "cycle goes on after a death",
+	"death in create", "death in write", "death in sync", "death in rename", "death in syncdir",
+	"denied accepted", "denied started", "denied sending", "denied sent", "denied off-seen", "denied ended", "denied cancel",
+}
+
 // TestProof plays random histories (PROOF_HISTORIES of them from PROOF_SEED, for at
 // most PROOF_TIME) and holds each against the model. One that breaks a rule is shrunk
 // and printed as a transcript, which TestProofTranscripts replays.
@@ -48,6 +62,8 @@ func TestProof(t *testing.T) {
 	var next, played atomic.Uint64
 	var failed atomic.Bool
 	var once sync.Once
+	var mu sync.Mutex
+	met := map[string]int{}
 	t.Run("histories", func(t *testing.T) {
 		for worker := range runtime.GOMAXPROCS(0) {
 			t.Run(fmt.Sprint(worker), func(t *testing.T) {
@@ -58,7 +74,13 @@ func TestProof(t *testing.T) {
 						return
 					}
 					script := drawProofScript(seed, n)
-					if p := playProof(t, script, false); p.broken != "" {
+					p := playProof(t, script, false)
+					mu.Lock()
+					for what, n := range p.met {
+						met[what] += n
+					}
+					mu.Unlock()
+					if p.broken != "" {
 						failed.Store(true)
 						once.Do(func() { t.Error(explainProof(t, fmt.Sprintf("history %d of seed %d", n, seed), script, p.broken)) })
 						return
@@ -71,6 +93,14 @@ func TestProof(t *testing.T) {
 		}
 	})
 	took := time.Since(began)
+	for _, what := range slices.Sorted(maps.Keys(met)) {
+		t.Logf("%8d %s", met[what], what)
+	}
+	for _, what := range proofMeets {
+		if met[what] == 0 && played.Load() >= 10000 {
+			t.Errorf("no history met %q", what)
+		}
+	}
 	fmt.Printf("proof: seed %d, %d histories in %s, %.0f/s\n", seed, played.Load(), took.Round(10*time.Millisecond), float64(played.Load())/took.Seconds())
 }
 

@@ -163,8 +163,10 @@ func (m *model) answered(op power.Op, before int, r api.OpReport, err error) {
 	defer m.mu.Unlock()
 	m.note("   answer to %s: %s (%s) end %v, %v", op.ID, r.Verdict, r.Reason, r.End != nil, err)
 	o := m.ops[op.ID]
-	n := m.nodes[op.Node]
 	still := m.version == before
+	if r.Reason == power.ReasonRepeat {
+		m.met["repeat"]++
+	}
 	switch {
 	case err != nil:
 		return // it may have been accepted or not; the journal will tell
@@ -185,7 +187,6 @@ func (m *model) answered(op power.Op, before int, r api.OpReport, err error) {
 	case r.Reason != power.ReasonRepeat && r.Verdict != o.says.Verdict:
 		m.breach("answer", "%s is answered %s, the journal says %s", op.ID, r.Verdict, o.says.Verdict)
 	}
-	_ = n
 }
 
 // remembers reports whether the agent has to know an operation that is asked for
@@ -196,6 +197,7 @@ func (m *model) remembers(o *modelOp) bool {
 
 // refused holds a refusal against the rules. still: nothing became durable meanwhile.
 func (m *model) refused(op power.Op, r api.OpReport, still bool) {
+	m.met["verdict refuse "+string(r.Reason)]++
 	n := m.nodes[op.Node]
 	want := power.Reason("")
 	switch {

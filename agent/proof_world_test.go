@@ -94,6 +94,7 @@ type played struct {
 	broken string         // the rules that were broken; empty: none
 	story  string         // what happened, line by line, if it was traced
 	fatal  []faultfs.Call // the calls of the disk within which the agent died
+	met    map[string]int
 }
 
 // playProof plays a history.
@@ -105,7 +106,10 @@ func playProof(t *testing.T, s proofScript, trace bool) (p played) {
 		w.fake.Preset(func(b *powertest.BMC) { b.SetTimeout(2 * time.Second) })
 		w.run(s)
 		p.broken, p.story = w.m.verdict()
-		p.fatal = w.fatal
+		p.fatal, p.met = w.fatal, w.m.met
+		for _, c := range w.fatal {
+			p.met["death in "+string(c.Op)]++
+		}
 	})
 	return p
 }
