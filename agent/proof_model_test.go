@@ -347,7 +347,6 @@ type group struct {
 	ended    map[string][]byte
 	cancels  []string
 	hastened []string
-	stays    map[string]bool // ids of those whose end this is, joiners included
 }
 
 func (m *model) readGroup(in int, entries []journal.Entry) *group {
@@ -732,7 +731,7 @@ func (m *model) endOfRunning(g *group, o *modelOp, end power.End) {
 	if o.concludedIn == g.in && end.At.After(o.concludedAt) {
 		m.breach("verdict", "%s was followed as if its work were done, which was %s later", id, end.At.Sub(o.concludedAt))
 	}
-	if once := o.op.Action.Once(); o.pending != "" && once && end.Outcome != power.Indeterminate {
+	if once := isOnce[o.op.Action]; o.pending != "" && once && end.Outcome != power.Indeterminate {
 		m.breach("indeterminate", "%s sent %s, nobody knows its answer, and it ended %s", id, o.pending, end.Outcome)
 	}
 	stopped := o.cancel != nil && o.cancelIn != g.in
@@ -743,7 +742,7 @@ func (m *model) endOfRunning(g *group, o *modelOp, end power.End) {
 		}
 		m.success(g, o, end)
 	case power.Failed:
-		if stopped && !o.op.Action.Once() {
+		if stopped && !isOnce[o.op.Action] {
 			m.breach("cancelling is not taken back", "%s was told to stop before a restart and failed after it", id)
 		}
 		m.failure(g, o, end)
@@ -752,7 +751,7 @@ func (m *model) endOfRunning(g *group, o *modelOp, end power.End) {
 			m.breach("supersede", "%s ended superseded by %q, its cancelling says %+v", id, end.SupersededBy, o.cancel)
 		}
 	case power.Cancelled:
-		unwanted := o.op.Origin == power.FromMonitor && (!o.node.desired.Enforces() || o.node.desired.State() != o.op.Action.Final())
+		unwanted := o.op.Origin == power.FromMonitor && (!o.node.desired.Enforces() || o.node.desired.State() != twoStates[o.op.Action])
 		if !unwanted && (o.cancel == nil || o.cancel.SupersededBy != "") {
 			m.breach("cancel", "%s ended cancelled, its cancelling says %+v", id, o.cancel)
 		}
@@ -764,7 +763,7 @@ func (m *model) endOfRunning(g *group, o *modelOp, end power.End) {
 			m.breach("deadline", "%s expired %s before its deadline", id, o.op.Deadline.Sub(end.At))
 		}
 	case power.Indeterminate:
-		if !o.op.Action.Once() || o.attempts() == 0 {
+		if !isOnce[o.op.Action] || o.attempts() == 0 {
 			m.breach("indeterminate", "%s of %s ended indeterminate after %d commands", o.op.Action, id, o.attempts())
 		}
 		if o.pending == "" && o.answer == nil {
@@ -786,12 +785,15 @@ func (m *model) success(g *group, o *modelOp, end power.End) {
 		}
 	}
 	switch a := o.op.Action; {
-	case a.Once() && (o.attempts() == 0 || o.acked == ""):
+	case isOnce[a] && (o.attempts() == 0 || o.acked == ""):
 		m.breach("outcome", "%s of %s succeeded after %d confirmed commands", a, id, o.attempts())
 	case a == power.ActCycle && (!o.sawOff || o.offSeen.IsZero() && o.sends[power.PowerOff] > 0):
 		m.breach("off seen", "cycle %s succeeded after %v, and off was never seen", id, o.sends)
 	}
 }
+
+// isOnce has the actions whose command must not leave twice.
+var isOnce = map[power.Action]bool{"reset": true, "diag": true, "bmc-reset": true}
 
 // twoStates has the final state of each action that has one.
 var twoStates = map[power.Action]power.State{"on": "on", "cycle": "on", "reset": "on", "off": "off", "soft-off": "off"}

@@ -203,7 +203,7 @@ func (m *model) refused(op power.Op, r api.OpReport, still bool) {
 	switch {
 	case n == nil:
 		want = power.ReasonNoNode
-	case op.Origin == power.FromLocal && n.desired.Conflicts(op.Action):
+	case op.Origin == power.FromLocal && n.desired.Enforces() && twoStates[op.Action] != "" && twoStates[op.Action] != n.desired.State():
 		want = power.ReasonDesired
 	default:
 		if op.Seq == 0 {
