@@ -78,7 +78,8 @@ type modelOp struct {
 	cancelAt    time.Time
 	cancelIn    int
 	hastened    bool
-	hastyReads  int
+	hastyReads  int       // readings of "on" since then, in this process
+	lateReads   int       // the same since the grace was over
 	concludedAt time.Time // its work was taken for done at this time, in process concludedIn
 	concludedIn int
 
@@ -171,7 +172,7 @@ func (m *model) begin(in int) {
 	for _, n := range m.nodes {
 		n.refused = 0
 		if len(n.lane) > 0 {
-			n.lane[0].refused, n.lane[0].hastyReads = 0, 0
+			n.lane[0].refused, n.lane[0].hastyReads, n.lane[0].lateReads = 0, 0, 0
 		}
 	}
 	m.note("process %d starts", in)
@@ -880,6 +881,11 @@ func (m *model) read(in int, node string, began time.Time, s power.State, err er
 	if o.hastened && s == power.On && o.sends[power.PowerOff] == 0 && time.Now().After(o.node.waits) {
 		if o.hastyReads++; o.hastyReads > 3 {
 			m.breach("hasten", "%s was hastened and reads on and on", o.op.ID)
+		}
+	}
+	if !o.softAt.IsZero() && began.After(o.softAt.Add(o.op.Grace)) && s == power.On && o.sends[power.PowerOff] == 0 {
+		if o.lateReads++; o.lateReads > 3 {
+			m.breach("grace", "%s reads on and on after its grace of %s", o.op.ID, o.op.Grace)
 		}
 	}
 }

@@ -263,6 +263,9 @@ func (d *drawer) askArgs() []string {
 		args = append(args, "from=local")
 	case 3:
 		args = append(args, "from=monitor")
+		if d.nodes > 1 && d.IntN(3) > 0 { // what it wants, where anything is wanted
+			args = []string{label, "n2", "on", "from=monitor"}
+		}
 	case 4:
 		args = append(args, "seq=-"+d.span(0, 10*time.Second).String())
 	}
@@ -294,7 +297,7 @@ func (d *drawer) lossArgs() []string {
 func (d *drawer) knob(p time.Duration, verb, node string) proofStep {
 	if verb == "" {
 		verb = pick(d, "late", "late", "late", "prompt", "latency", "timeout", "soft", "soft", "deaf", "stuck", "mute", "mute", "wake", "wake", "lie", "lose", "lose", "lose",
-			"refuse", "refuse", "refuse-reads", "refuse-dials", "restart-bmc", "restart-bmc", "hand")
+			"refuse", "refuse", "refuse-reads", "refuse-dials", "restart-bmc", "restart-bmc", "password", "hand")
 	}
 	args := []string{node}
 	switch verb {
@@ -308,6 +311,8 @@ func (d *drawer) knob(p time.Duration, verb, node string) proofStep {
 		args = append(args, d.span(0, 60*time.Second).String())
 	case "deaf", "stuck":
 		args = append(args, pick(d, "true", "true", "false"))
+	case "password":
+		args = append(args, pick(d, "wrong", "wrong", "right"))
 	case "lie":
 		args = append(args, pick(d, "on", "off"), d.span(0, 20*time.Second).String())
 	case "lose":

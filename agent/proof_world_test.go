@@ -359,6 +359,7 @@ func (w *world) settleDown() {
 		b := w.fake.BMC(n.Name)
 		b.SetMute(false)
 		b.SetStuck(false)
+		b.SetWrongPassword(false)
 		b.SetLie(power.Off, 0)
 		b.FailNext(0, "")
 		b.FailNextReads(0, "")
@@ -455,6 +456,10 @@ func (w *world) play(s proofStep) {
 		b.SetDeaf(s.operand(1) == "true")
 	case "stuck":
 		b.SetStuck(s.operand(1) == "true")
+	case "password": // somebody changes it at the BMC, and back
+		b.SetWrongPassword(s.operand(1) == "wrong")
+		b.SetRebootTime(0)
+		b.Restart()
 	case "mute", "wake":
 		b.SetMute(s.verb == "mute")
 	case "lie":
