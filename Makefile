@@ -39,13 +39,15 @@ test: deps build
 race: deps build
 	PATH="$$PATH:/usr/sbin:/sbin" $(GO) test -race -timeout 20m ./...
 
-# Random histories of a whole agent against a model of the rules, until so many were
-# played or so much time has passed. See agent/README.md.
+# Deaths within every write of a few lives, at every PROOF_STRIDE bytes; then random
+# histories of a whole agent against a model of the rules, until so many were played or
+# so much time has passed. See agent/README.md.
 PROOF_HISTORIES ?= 1000000
 PROOF_TIME ?= 30m
 PROOF_SEED ?= $(shell date +%s)
+PROOF_STRIDE ?= 16
 proof:
-	GOGC=400 PROOF_STRIDE=1 $(GO) test -count 1 -timeout 0 -v -run '^TestProof(CrashEverywhere|Transcripts)$$' ./agent | grep -v '^=== '; exit $${PIPESTATUS[0]}
+	GOGC=400 PROOF_STRIDE=$(PROOF_STRIDE) $(GO) test -count 1 -timeout 0 -v -run '^TestProof(CrashEverywhere|Transcripts)$$' ./agent | grep -v '^=== '; exit $${PIPESTATUS[0]}
 	GOGC=400 PROOF_HISTORIES=$(PROOF_HISTORIES) PROOF_TIME=$(PROOF_TIME) PROOF_SEED=$(PROOF_SEED) $(GO) test -count 1 -timeout 0 -v -run '^TestProof$$' ./agent | grep -v '^=== '; exit $${PIPESTATUS[0]}
 
 # Does the proof find each rule broken in the code? Takes about ten minutes.
