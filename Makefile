@@ -1,4 +1,4 @@
-# Verbs: build test race soak lint fuzz bench demo install deps. See README.md.
+# Verbs: build test race soak proof mutations lint fuzz bench demo install deps. See README.md.
 SHELL := /bin/bash
 GO ?= go
 BIN := bin
@@ -11,7 +11,7 @@ SOAK_SEED ?=
 DESTDIR ?=
 PREFIX ?= /usr/local
 
-.PHONY: build test race soak lint fuzz bench demo install deps clean
+.PHONY: build test race soak proof mutations lint fuzz bench demo install deps clean
 
 build:
 	@mkdir -p $(BIN)
@@ -36,6 +36,7 @@ RACED := ./agent ./journal/... ./power ./power/bmcsim ./power/ipmi ./power/power
 test: deps build
 	PATH="$$PATH:/usr/sbin:/sbin" $(GO) test -race -timeout 9m $(RACED)
 	PATH="$$PATH:/usr/sbin:/sbin" RACKPOWER_TEST_BIN="$(CURDIR)/$(BIN)" $(GO) test -timeout 9m ./central/... ./cmd/... ./gossip ./power/noderange
+	GOGC=400 PROOF_HISTORIES=10000 PROOF_STRIDE=60 $(GO) test -timeout 9m -run '^TestProof' ./agent
 
 race: deps build
 	PATH="$$PATH:/usr/sbin:/sbin" $(GO) test -race -timeout 20m ./...
@@ -45,6 +46,22 @@ race: deps build
 soak: deps build
 	PATH="$$PATH:/usr/sbin:/sbin" RACKPOWER_TEST_BIN="$(CURDIR)/$(BIN)" SOAK_TIME="$(SOAK_TIME)" SOAK_SEED="$(SOAK_SEED)" \
 	  $(GO) test ./cmd -run '^TestSoak$$' -v -count=1 -timeout 0
+
+# Deaths within every write of a few lives, at every PROOF_STRIDE bytes; then random
+# histories of a whole agent against a model of the rules, until so many were played or
+# so much time has passed. See agent/README.md.
+PROOF_HISTORIES ?= 1000000
+PROOF_TIME ?= 30m
+PROOF_SEED ?= $(shell date +%s)
+PROOF_STRIDE ?= 16
+proof:
+	GOGC=400 PROOF_STRIDE=$(PROOF_STRIDE) $(GO) test -count 1 -timeout 0 -v -run '^TestProof(CrashEverywhere|Transcripts)$$' ./agent | grep -v '^=== '; exit $${PIPESTATUS[0]}
+	GOGC=400 PROOF_HISTORIES=$(PROOF_HISTORIES) PROOF_TIME=$(PROOF_TIME) PROOF_SEED=$(PROOF_SEED) $(GO) test -count 1 -timeout 0 -v -run '^TestProof$$' ./agent | grep -v '^=== '; exit $${PIPESTATUS[0]}
+
+# Does the proof find each rule broken in the code? Takes about ten minutes.
+PROOF_MUTATIONS ?= all
+mutations:
+	PROOF_MUTATIONS="$(PROOF_MUTATIONS)" PROOF_HISTORIES=20000 $(GO) test -count 1 -timeout 0 -v -run '^TestMutations$$' ./agent | grep -v '^=== '; exit $${PIPESTATUS[0]}
 
 lint:
 	@out=$$(gofmt -l $$(git ls-files '*.go')); if [ -n "$$out" ]; then echo "not formatted: $$out"; exit 1; fi

@@ -102,7 +102,11 @@ func (a *Agent) open() (err error) {
 		}
 	}
 	open := func(sub string) (*journal.Journal, error) {
-		return openJournal(journal.Config{Dir: filepath.Join(a.cfg.Dir, sub), Owner: a.cfg.Name, Logger: a.logger, OnAlarm: alarm})
+		cfg := journal.Config{Dir: filepath.Join(a.cfg.Dir, sub), Owner: a.cfg.Name, Logger: a.logger, OnAlarm: alarm}
+		if a.cfg.tuneLog != nil {
+			a.cfg.tuneLog(&cfg)
+		}
+		return openJournal(cfg)
 	}
 	operations, err := open("journal")
 	if err != nil {
@@ -171,9 +175,12 @@ func (a *Agent) Run(ctx context.Context, control net.Listener) error {
 	for _, part := range []func(context.Context){a.monitor.run, a.bmcs.tend, a.probeDead, a.stagger.run, a.tellGossip} {
 		parts.Go(func() { part(ctx) })
 	}
-	if a.cfg.Central != nil {
+	switch {
+	case a.cfg.asCentral != nil:
+		parts.Go(func() { a.cfg.asCentral(ctx, a) })
+	case a.cfg.Central != nil:
 		parts.Go(func() { a.syncCentral(ctx) })
-	} else {
+	default:
 		parts.Go(func() { a.reportToNobody(ctx) })
 	}
 	if control != nil {

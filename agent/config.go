@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"rackpower/central/api"
+	"rackpower/journal"
 	"rackpower/power"
 )
 
@@ -124,7 +125,9 @@ type Config struct {
 	Timing     Timing
 	Logger     *slog.Logger
 
-	wrapLog func(*Agent, opLog) opLog // tests put a failing disk or a crash here
+	wrapLog   func(*Agent, opLog) opLog           // tests put a failing disk or a crash here
+	tuneLog   func(*journal.Config)               // tests put a disk in memory here
+	asCentral func(ctx context.Context, a *Agent) // tests are central themselves here
 }
 
 // Gossip is what the agent needs of the cluster of agents.

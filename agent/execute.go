@@ -62,18 +62,42 @@ func (x *execution) run(ctx context.Context) (power.End, error) {
 	return end, nil
 }
 
-// unsettled is the command that this operation leaves behind without having seen
-// its effect. One that was given up after all its windows is not waited for again.
+// unsettled is what this operation leaves behind: the command whose effect it has not
+// seen, and until when that may still come. A command given up after all its windows
+// is not waited for again. One to the same end that was given earlier and with more
+// time, by this operation or one before, still has that time.
 func (x *execution) unsettled(end power.End) *power.Unsettled {
+	x.l.mu.Lock()
+	before := x.l.unsettled
+	x.l.mu.Unlock()
 	h := x.h
-	if h.unsettled == "" || end.Reason == power.ReasonNotReached {
+	if h.unsettled == "" {
+		if x.op.Action.Once() {
+			return before // it changed nothing about that, and may have had no time to wait
+		}
 		return nil
 	}
-	bound := x.time.Verify[0]
-	if h.unsettled == power.PressSoftOff {
-		bound = max(bound, x.op.Grace)
+	left := power.Unsettled{Command: h.unsettled}
+	if end.Reason != power.ReasonNotReached {
+		left.Until = h.unsettledAt.Add(x.time.Verify[0])
 	}
-	return &power.Unsettled{Command: h.unsettled, Until: h.unsettledAt.Add(bound)}
+	if left.Command.Target() == power.Off && !h.softOff.IsZero() {
+		left.Until = later(left.Until, h.softOff.Add(max(x.time.Verify[0], x.op.Grace)))
+	}
+	if before != nil && before.Command.Target() == left.Command.Target() {
+		left.Until = later(left.Until, before.Until)
+	}
+	if !left.Until.After(time.Now()) {
+		return nil
+	}
+	return &left
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
 }
 
 // settle waits for the effect of the command that the operation before left

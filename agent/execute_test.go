@@ -346,3 +346,50 @@ func TestBMCsShareNothingButNodesOfOneBMCTakeTurns(t *testing.T) {
 		}
 	})
 }
+
+// TestARushedOperationLeavesTheWaitToTheNext: an operation whose deadline is near
+// goes by what it reads, even if a power-off before it may still take effect. The
+// one after it has the time to wait, and does.
+func TestARushedOperationLeavesTheWaitToTheNext(t *testing.T) {
+	for _, action := range []power.Action{power.ActOn, power.ActReset} {
+		inBubble(t, 1, func(r *rig) {
+			bmc := r.bmc("n1")
+			bmc.SetPower(power.On)
+			bmc.SetOffAfter(5 * time.Second)
+			off := r.ask("n1", power.ActOff).Op.ID
+			time.Sleep(time.Second)
+			rushed := r.ask("n1", action, func(o *power.Op) { o.Deadline = time.Now().Add(10 * time.Second) }).Op.ID
+			last := r.ask("n1", power.ActOn, func(o *power.Op) { o.IfBusy = power.Queue; o.Boot = power.BootPXE }).Op.ID
+			if end := r.end(off); end.SupersededBy != rushed {
+				t.Fatalf("end: %+v", end)
+			}
+			r.end(rushed)
+			r.wantEnd(last, power.Succeeded, power.ReasonVerified)
+			r.wantPower("n1", power.On)
+		})
+	}
+}
+
+// TestARefusedCommandDoesNotShortenAnEarlierWait: a system that was asked to shut down
+// takes its time, and a power-off that the BMC refuses meanwhile changes nothing
+// about that.
+func TestARefusedCommandDoesNotShortenAnEarlierWait(t *testing.T) {
+	for _, hastened := range []bool{false, true} {
+		inBubble(t, 1, func(r *rig) {
+			bmc := r.bmc("n1")
+			bmc.SetPower(power.On)
+			bmc.SetSoftOffAfter(2 * time.Minute)
+			r.ask("n1", power.ActSoftOff)
+			time.Sleep(time.Second)
+			bmc.FailNext(1, power.KindUnsupported)
+			second := power.ActCycle // takes the soft-off's place, and sends a power-off
+			if hastened {
+				second = power.ActOff // joins it, and has it send one
+			}
+			id := r.ask("n1", second).Op.ID
+			r.wantEnd(id, power.Failed, power.ReasonUnsupported)
+			r.wantEnd(r.ask("n1", power.ActOn).Op.ID, power.Succeeded, power.ReasonVerified)
+			r.wantPower("n1", power.On)
+		})
+	}
+}

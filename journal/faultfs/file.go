@@ -12,7 +12,6 @@ const sectorSize = 512
 
 type file struct {
 	fs       *FS
-	name     string
 	node     *inode
 	readOnly bool
 }
@@ -37,9 +36,9 @@ func (h *file) WriteAt(p []byte, off int64) (int, error) {
 	h.fs.mu.Lock()
 	defer h.fs.mu.Unlock()
 	if h.readOnly {
-		return 0, &fs.PathError{Op: "write", Path: h.name, Err: unix.EBADF}
+		return 0, &fs.PathError{Op: "write", Path: h.node.name, Err: unix.EBADF}
 	}
-	fault := h.fs.begin(OpWrite, h.name, len(p))
+	fault := h.fs.begin(OpWrite, h.node.name, len(p))
 	if fault.Err != nil {
 		n := min(fault.Bytes, len(p))
 		h.put(p[:n], off)
@@ -47,7 +46,7 @@ func (h *file) WriteAt(p []byte, off int64) (int, error) {
 	}
 	if n := h.room(off, int64(len(p))); n < int64(len(p)) {
 		h.put(p[:n], off)
-		return int(n), &fs.PathError{Op: "write", Path: h.name, Err: unix.ENOSPC}
+		return int(n), &fs.PathError{Op: "write", Path: h.node.name, Err: unix.ENOSPC}
 	}
 	h.put(p, off)
 	return len(p), nil
@@ -93,7 +92,7 @@ func (h *file) Size() (int64, error) {
 func (h *file) Sync() error {
 	h.fs.mu.Lock()
 	defer h.fs.mu.Unlock()
-	fault := h.fs.begin(OpSync, h.name, 0)
+	fault := h.fs.begin(OpSync, h.node.name, 0)
 	if fault.PowerOff {
 		return fault.Err
 	}

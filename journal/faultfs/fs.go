@@ -41,7 +41,7 @@ const (
 type Call struct {
 	N    int // counts from 1
 	Op   Op
-	Name string // base name of the file; the new one for a rename
+	Name string // base name of the file as it is called now; the new one for a rename
 	Size int    // bytes of a write
 }
 
@@ -72,6 +72,7 @@ type FS struct {
 
 // inode is a file, whatever its name.
 type inode struct {
+	name        string // the newest one seen
 	cache, disk []byte
 	dirty       map[int64]bool // sectors that the next Sync carries to the disk
 }
@@ -170,7 +171,7 @@ func (f *FS) Data(name string) ([]byte, bool) {
 func (f *FS) SetData(name string, data []byte) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	node := &inode{cache: slices.Clone(data), disk: slices.Clone(data)}
+	node := &inode{name: name, cache: slices.Clone(data), disk: slices.Clone(data)}
 	f.cache[name], f.disk[name] = node, node
 }
 
@@ -230,7 +231,7 @@ func (f *FS) Open(name string) (journal.File, error) {
 	if node == nil {
 		return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrNotExist}
 	}
-	return &file{fs: f, name: name, node: node, readOnly: true}, nil
+	return &file{fs: f, node: node, readOnly: true}, nil
 }
 
 // Create opens a file for writing, and makes it when it is missing.
@@ -255,7 +256,7 @@ func (f *FS) Create(name string) (journal.File, error) {
 	if f.readOnly {
 		return nil, unix.EROFS
 	}
-	return &file{fs: f, name: name, node: node}, nil
+	return &file{fs: f, node: node}, nil
 }
 
 // Rename gives a file another name.
@@ -303,6 +304,9 @@ func (f *FS) SyncDir(dir string) error {
 
 func (f *FS) change(c change) {
 	c.apply(f.cache)
+	if c.add != "" {
+		c.node.name = c.add
+	}
 	f.pending = append(f.pending, c)
 }
 

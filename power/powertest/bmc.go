@@ -16,6 +16,7 @@ type Counts struct {
 	Probes       int // times asked whether it is there
 	Cuts         int // times the power really went from on to off
 	PowerOns     int // times it really went from off to on
+	Lies         int // reads answered with what SetLie told
 	Resets       int // hard resets executed
 	Pulses       int // diagnostic interrupts executed
 	BMCResets    int // cold resets of the BMC executed
@@ -61,6 +62,8 @@ type BMC struct {
 	rebootTime              time.Duration
 	mute, stuck, deaf       bool
 	downUntil               time.Time
+	lie                     power.State
+	lieUntil                time.Time
 	loseAnswers             int
 	failNext                failures
 	failReads               failures
@@ -143,6 +146,12 @@ func (b *BMC) SetDeaf(deaf bool) { b.set(func() { b.deaf = deaf }) }
 // sent meanwhile is executed.
 func (b *BMC) SetMute(mute bool) { b.set(func() { b.mute = mute }) }
 
+// SetLie has reads of the power state answered with s for d from now, whatever the
+// power is.
+func (b *BMC) SetLie(s power.State, d time.Duration) {
+	b.set(func() { b.lie, b.lieUntil = s, time.Now().Add(d) })
+}
+
 // LoseNextAnswers has the next n commands take effect while their answers are
 // lost: the driver reports KindUnreachable with Sent.
 func (b *BMC) LoseNextAnswers(n int) { b.set(func() { b.loseAnswers = n }) }
@@ -205,6 +214,18 @@ func (b *BMC) Commands() []power.Command {
 		}
 	}
 	return cs
+}
+
+// reported is the power state that a read is answered with.
+func (b *BMC) reported(now time.Time) power.State {
+	b.settle(now)
+	if now.Before(b.lieUntil) {
+		if b.lie != b.shown {
+			b.counts.Lies++
+		}
+		return b.lie
+	}
+	return b.shown
 }
 
 // deadLocked reports whether nothing that is sent now is seen.

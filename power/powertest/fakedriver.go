@@ -53,8 +53,7 @@ func (d *fakeDriver) State(ctx context.Context) (power.State, error) {
 		if kind, failed := b.failReads.take(); failed {
 			return &power.Error{Kind: kind, Lost: kind == power.KindUnreachable}
 		}
-		b.settle(time.Now())
-		state = b.shown
+		state = b.reported(time.Now())
 		return nil
 	})
 	if err != nil {

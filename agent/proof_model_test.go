@@ -1,0 +1,1131 @@
+package agent
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"rackpower/central/api"
+	"rackpower/journal"
+	"rackpower/power"
+)
+
+// model is the reference for what an agent may do. It knows nothing of lanes, tasks
+// and executions: it sees what was asked and answered, which records became durable,
+// which exchanges were had with the BMCs and what central was told, each with its
+// time, and holds every one of these events against the rules when it happens. All
+// methods may be called concurrently.
+//
+// It survives the agent's deaths. What a dying process had given to its journal
+// without an answer is unsure until the next one has opened it: then it is there,
+// whole groups only, or it is not.
+type model struct {
+	mu      sync.Mutex
+	in      int       // process of now
+	inSince time.Time // its start
+	nodes   map[string]*modelNode
+	ops     map[string]*modelOp // accepted ones, by id
+	asked   map[string]power.Op // requests, as asked
+	cancels map[string]bool     // ids whose cancelling was asked for
+	live    []journal.Record    // what the journal holds
+	lsn     uint64
+	pending []unsureGroup
+	told    map[string]power.End // ends that central got
+	version int                  // counts what became durable
+
+	diskFailed bool // a fault other than death was injected
+	diskSince  time.Time
+
+	met      map[string]int // what the history met, for proofMeets
+	breaches []string
+	trace    bool
+	story    []string
+	began    time.Time
+}
+
+type unsureGroup struct {
+	in      int
+	entries []journal.Entry
+}
+
+type modelNode struct {
+	name    string
+	desired power.Desired
+	lane    []*modelOp // outstanding, in the order in which they run
+	lastSeq power.Seq
+	refused int // log-ins in a row, in this process
+	// kept is how many refused log-ins in a row the agent may remember from all its
+	// lives, lost what it had of them before a log-in of this process that passed: a
+	// death may take either note with it.
+	kept, lost int
+	done       []*modelOp // ended, oldest first
+	// what the power rests on
+	handAt time.Time // somebody was at the front panel
+	waits  time.Time // until when an operation may wait for the commands of those before it
+}
+
+// modelOp is an accepted request.
+type modelOp struct {
+	op      power.Op
+	says    power.Decision
+	node    *modelNode
+	joined  *modelOp
+	joiners []*modelOp
+	taken   time.Time // when it was accepted
+	started time.Time // zero: it waits
+
+	cancel      *cancelRecord
+	cancelAt    time.Time
+	cancelIn    int
+	hastened    bool
+	hastyReads  int       // readings of "on" since then, in this process
+	lateReads   int       // the same since the grace was over
+	concludedAt time.Time // its work was taken for done at this time, in process concludedIn
+	concludedIn int
+
+	sends     map[power.Command]int // sendings that may have left
+	pending   power.Command         // sending without sent
+	pendingIn int
+	left      bool          // the pending command was given to the driver
+	answer    *power.Error  // what the driver said of it
+	acked     power.Command // the last command that the BMC confirmed
+	lastSend  time.Time
+	softAt    time.Time
+	offSeen   time.Time
+	noSoft    bool // the BMC cannot do soft-off
+
+	triedIn, readIn, bootIn int // processes, from 1; 0: never
+	read                    power.State
+	readAt                  time.Time
+	sawOff                  bool
+	deceived                bool // a reading was a lie
+	trouble                 bool // an exchange failed
+	refused                 int  // log-ins, in this process
+
+	unnoted []unnoted
+
+	end  *power.End
+	gone bool // dropped from the journal
+}
+
+// slack is how late, in simulated time, something may happen that is to happen at once.
+const slack = time.Second
+
+func newModel(trace bool) *model {
+	return &model{
+		nodes: map[string]*modelNode{}, ops: map[string]*modelOp{}, asked: map[string]power.Op{}, cancels: map[string]bool{},
+		told: map[string]power.End{}, met: map[string]int{}, trace: trace, began: time.Now(),
+	}
+}
+
+func (m *model) addNode(name string, d power.Desired) {
+	m.nodes[name] = &modelNode{name: name, desired: d}
+}
+
+// breach notes that a rule was broken. The lock is held.
+func (m *model) breach(rule, format string, args ...any) {
+	text := fmt.Sprintf("%s: %s", rule, fmt.Sprintf(format, args...))
+	if len(m.breaches) < 5 {
+		m.breaches = append(m.breaches, fmt.Sprintf("at %.3fs %s", time.Since(m.began).Seconds(), text))
+	}
+	m.note("BROKEN %s", text)
+}
+
+func (m *model) fail(rule, format string, args ...any) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.breach(rule, format, args...)
+}
+
+func (m *model) note(format string, args ...any) {
+	if m.trace {
+		m.story = append(m.story, fmt.Sprintf("| %9.3fs  %s", time.Since(m.began).Seconds(), fmt.Sprintf(format, args...)))
+	}
+}
+
+func (m *model) tracef(format string, args ...any) {
+	if m.trace {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		m.note(format, args...)
+	}
+}
+
+func (m *model) broken() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return len(m.breaches) > 0
+}
+
+func (m *model) verdict() (broken, story string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return strings.Join(m.breaches, "\n"), strings.Join(m.story, "\n")
+}
+
+// Processes and the journal.
+
+func (m *model) begin(in int) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.in, m.inSince = in+1, time.Now()
+	for _, n := range m.nodes {
+		n.refused, n.kept, n.lost = 0, max(n.kept, n.lost), 0
+		if len(n.lane) > 0 {
+			n.lane[0].refused, n.lane[0].hastyReads, n.lane[0].lateReads = 0, 0, 0
+		}
+	}
+	m.note("process %d starts", in)
+}
+
+func (m *model) died() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.note("the process is gone")
+}
+
+func (m *model) diskTrouble() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.diskFailed, m.diskSince = true, time.Now()
+}
+
+func (m *model) lifted() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.diskSince = time.Now()
+}
+
+// unsure takes a group that a dying process appended and got no answer for.
+func (m *model) unsure(in int, entries []journal.Entry) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.note("   unsure: %s", groupText(entries))
+	m.pending = append(m.pending, unsureGroup{in + 1, entries})
+}
+
+// denied takes a group that the journal refused, as a full disk makes it. The process
+// that noted the answer of a command in vain goes on by what it knows; the next
+// process will not know it.
+func (m *model) denied(in int, entries []journal.Entry) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.note("   denied: %s", groupText(entries))
+	m.diskFailed, m.diskSince = true, time.Now()
+	e := entries[0]
+	m.met["denied "+KindName(uint8(e.Kind))]++
+	if o := m.ops[e.Key]; o != nil && e.Kind == kindSent && o.end == nil {
+		var cmd commandRecord
+		m.decode(e, &cmd)
+		softAt := o.softAt
+		m.takeSent(&appended{in: in + 1}, o, cmd)
+		o.unnoted = append(o.unnoted, unnoted{cmd, softAt, o.lastSend})
+	}
+}
+
+// unnoted is an answer that only the process that got it knows.
+type unnoted struct {
+	commandRecord
+	softAt, sentAt time.Time
+}
+
+// forget makes the operation what the next process takes it for.
+func (o *modelOp) forget() {
+	for _, u := range o.unnoted {
+		if u.NotLeft {
+			o.sends[u.Command]++
+			if u.Command == power.PressSoftOff && (o.softAt.IsZero() || u.softAt.Before(o.softAt)) {
+				o.softAt = u.softAt
+			}
+		}
+		if u.sentAt.Equal(o.lastSend) && o.pending == "" {
+			o.pending, o.acked = u.Command, ""
+		}
+	}
+	o.unnoted = nil
+}
+
+// reopened compares what a start found with what was durable before it, and settles
+// what was unsure.
+func (m *model) reopened(live []journal.Record) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	have := map[string][]journal.Record{}
+	for _, r := range live {
+		have[r.Key] = append(have[r.Key], r)
+	}
+	type found struct {
+		unsureGroup
+		lsn uint64
+	}
+	var survived []found
+	for _, g := range m.pending {
+		lsn, there, adds := uint64(0), 0, 0
+		dropped := true
+		for i, e := range g.entries {
+			switch e.Op {
+			case journal.Add:
+				adds++
+				for _, r := range have[e.Key] {
+					if r.LSN > m.lsn && r.Kind == e.Kind && bytes.Equal(r.Payload, e.Payload) {
+						there++
+						lsn = r.LSN + uint64(len(g.entries)-1-i)
+					}
+				}
+			case journal.Drop:
+				dropped = dropped && len(have[e.Key]) == 0
+			}
+		}
+		switch {
+		case adds > 0 && there == adds, adds == 0 && dropped:
+			survived = append(survived, found{g, lsn})
+			m.met["unsure and there"]++
+			m.note("   survived: %s", groupText(g.entries))
+		case adds > 0 && there > 0:
+			m.breach("whole groups", "of %s only %d of %d records survived", groupText(g.entries), there, adds)
+		}
+	}
+	m.met["unsure and gone"] += len(m.pending) - len(survived)
+	m.pending = nil
+	slices.SortStableFunc(survived, func(a, b found) int { return int(int64(a.lsn) - int64(b.lsn)) })
+	for _, g := range survived {
+		m.takeGroup(g.in, g.entries, g.lsn)
+	}
+	for _, o := range m.ops {
+		if o.end == nil {
+			o.forget()
+		}
+	}
+	m.compareLive(live)
+	for _, r := range live {
+		m.lsn = max(m.lsn, r.LSN)
+	}
+}
+
+func (m *model) compareLive(live []journal.Record) {
+	if len(live) != len(m.live) {
+		m.breach("nothing durable is lost", "the journal holds %d records, %d were durable: %s; want %s", len(live), len(m.live), recordsText(live), recordsText(m.live))
+		return
+	}
+	for _, want := range m.live {
+		if !slices.ContainsFunc(live, func(r journal.Record) bool {
+			return r.Key == want.Key && r.Kind == want.Kind && bytes.Equal(r.Payload, want.Payload)
+		}) {
+			m.breach("nothing durable is lost", "the journal does not hold %s %s any more", KindName(uint8(want.Kind)), want.Key)
+		}
+	}
+}
+
+// durable takes a group that the journal acknowledged.
+func (m *model) durable(in int, entries []journal.Entry, lsn uint64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.takeGroup(in+1, entries, lsn)
+	m.lsn = max(m.lsn, lsn)
+}
+
+func (m *model) takeGroup(in int, entries []journal.Entry, lsn uint64) {
+	m.version++
+	m.note("   %s", groupText(entries))
+	group := m.readGroup(in, entries)
+	first := lsn - uint64(len(entries)) + 1
+	for i, e := range entries {
+		if e.Op != journal.Add {
+			m.live = slices.DeleteFunc(m.live, func(r journal.Record) bool { return r.Key == e.Key })
+		}
+		if e.Op != journal.Drop {
+			m.live = append(m.live, journal.Record{LSN: first + uint64(i), Entry: e})
+		}
+		m.take(group, e)
+	}
+	group.complete(m)
+}
+
+// appended is what was appended at once: after a crash all of it is there or nothing.
+type appended struct {
+	in       int
+	accepted *modelOp // the request whose acceptance this is
+	ended    map[string][]byte
+	cancels  []string
+	hastened []string
+}
+
+func (m *model) readGroup(in int, entries []journal.Entry) *appended {
+	g := &appended{in: in, ended: map[string][]byte{}}
+	for _, e := range entries {
+		switch e.Kind {
+		case kindAccepted:
+			var rec acceptedRecord
+			if err := json.Unmarshal(e.Payload, &rec); err != nil {
+				m.breach("records", "%v", err)
+			}
+			if g.accepted != nil {
+				m.breach("records", "two requests accepted at once: %s", groupText(entries))
+			}
+			g.accepted = &modelOp{op: rec.Op, says: rec.Decision, node: m.nodes[rec.Op.Node], sends: map[power.Command]int{}}
+		case kindEnded:
+			if g.ended[e.Key] != nil {
+				m.breach("one outcome", "%s ends twice in %s", e.Key, groupText(entries))
+			}
+			g.ended[e.Key] = e.Payload
+		case kindCancel:
+			g.cancels = append(g.cancels, e.Key)
+		case kindHastened:
+			g.hastened = append(g.hastened, e.Key)
+		}
+	}
+	if g.accepted != nil {
+		m.judge(g)
+	}
+	return g
+}
+
+// complete checks what must stand together: joined requests end with what they joined.
+func (g *appended) complete(m *model) {
+	for id := range g.ended {
+		o := m.ops[id]
+		if o == nil {
+			continue
+		}
+		for _, j := range o.joiners {
+			if g.ended[j.op.ID] == nil {
+				m.breach("join shares the outcome", "%s joined %s, which ends without it", j.op.ID, id)
+			}
+		}
+		if o.joined != nil && !bytes.Equal(g.ended[id], g.ended[o.joined.op.ID]) {
+			m.breach("join shares the outcome", "%s joined %s and ends otherwise: %s; %s", id, o.joined.op.ID, g.ended[id], g.ended[o.joined.op.ID])
+		}
+	}
+}
+
+// take takes one record.
+func (m *model) take(g *appended, e journal.Entry) {
+	if e.Kind == kindAccepted {
+		m.takeAccepted(g, g.accepted)
+		return
+	}
+	if e.Kind == kindLastSeq {
+		return
+	}
+	o := m.ops[e.Key]
+	if o == nil {
+		m.breach("records", "%s of %s, which was never accepted", KindName(uint8(e.Kind)), e.Key)
+		return
+	}
+	if o.end != nil && e.Kind != kindReported {
+		m.breach("one outcome", "%s of %s comes after its end (%s)", KindName(uint8(e.Kind)), e.Key, o.end.Outcome)
+		return
+	}
+	var at startedRecord
+	var cmd commandRecord
+	switch e.Kind {
+	case kindStarted:
+		m.decode(e, &at)
+		m.takeStarted(g, o, at.At)
+	case kindSending:
+		m.decode(e, &cmd)
+		m.takeSending(g, o, cmd)
+	case kindSent:
+		m.decode(e, &cmd)
+		m.takeSent(g, o, cmd)
+	case kindOffSeen:
+		m.decode(e, &at)
+		m.takeOffSeen(g, o, at.At)
+	case kindCancel:
+		m.takeCancel(g, o, e)
+	case kindHastened:
+		o.hastened = true
+	case kindEnded:
+		m.takeEnded(g, o, e)
+	case kindReported:
+		if o.end == nil {
+			m.breach("reported", "%s leaves the journal without an end", e.Key)
+		} else if _, told := m.told[e.Key]; !told {
+			m.breach("reported", "%s leaves the journal and central never got its end", e.Key)
+		}
+		o.gone = true
+	}
+}
+
+func (m *model) decode(e journal.Entry, to any) {
+	if err := json.Unmarshal(e.Payload, to); err != nil {
+		m.breach("records", "%s of %s: %v", KindName(uint8(e.Kind)), e.Key, err)
+	}
+}
+
+func (m *model) takeAccepted(g *appended, o *modelOp) {
+	id := o.op.ID
+	asked, ok := m.asked[id]
+	if !ok {
+		m.breach("records", "%s was accepted and never asked for", id)
+		return
+	}
+	if m.ops[id] != nil {
+		m.breach("one outcome", "%s was accepted a second time", id)
+		return
+	}
+	got := o.op
+	if asked.Seq == 0 {
+		if got.Seq <= o.node.lastSeq {
+			m.breach("sequence", "%s got sequence %d, not above %d", id, got.Seq, o.node.lastSeq)
+		}
+		asked.Seq = got.Seq
+	}
+	if !asked.Deadline.Equal(got.Deadline) || !asked.AskedAt.Equal(got.AskedAt) {
+		m.breach("records", "%s was asked as %+v and accepted as %+v", id, asked, got)
+	}
+	asked.Deadline, asked.AskedAt = got.Deadline, got.AskedAt
+	if asked != got {
+		m.breach("records", "%s was asked as %+v and accepted as %+v", id, asked, got)
+	}
+	m.ops[id], o.taken = o, time.Now()
+	m.met["verdict "+string(o.says.Verdict)+" "+string(o.says.Reason)]++
+	if got.Origin != power.FromMonitor {
+		o.node.lastSeq = max(o.node.lastSeq, got.Seq)
+	}
+	if o.says.Verdict.Joined() {
+		target := m.ops[o.says.With]
+		if target == nil || target.end != nil {
+			m.breach("join shares the outcome", "%s joined %q, which is not outstanding", id, o.says.With)
+			return
+		}
+		o.joined = target
+		target.joiners = append(target.joiners, o)
+		return
+	}
+	o.node.lane = append(o.node.lane, o)
+}
+
+func (m *model) takeStarted(g *appended, o *modelOp, at time.Time) {
+	switch {
+	case o.joined != nil:
+		m.breach("join shares the outcome", "%s joined %s and is started itself", o.op.ID, o.joined.op.ID)
+	case !o.started.IsZero():
+		m.breach("one at a time", "%s is started twice", o.op.ID)
+	case len(o.node.lane) == 0 || o.node.lane[0] != o:
+		m.breach("one at a time", "%s is started, but %s is first on %s", o.op.ID, laneText(o.node.lane), o.node.name)
+	case !at.Before(o.op.Deadline) && !(m.diskFailed && at.Before(m.diskSince.Add(slack))): // its end may not have been taken
+		m.breach("deadline in the queue", "%s is started %s after its deadline", o.op.ID, at.Sub(o.op.Deadline))
+	}
+	o.started = at
+}
+
+// commandsOf is what an action may send.
+var commandsOf = map[power.Action]string{
+	"on": "power-on", "off": "power-off", "soft-off": "soft-off power-off", "cycle": "power-off power-on",
+	"reset": "hard-reset", "diag": "pulse-diag", "bmc-reset": "reset-bmc",
+}
+
+// leadsTo is the state after a command; hard-reset and pulse-diag need the node on.
+func leadsTo(c power.Command) power.State {
+	switch c {
+	case "power-on":
+		return power.On
+	case "power-off", "soft-off":
+		return power.Off
+	}
+	return ""
+}
+
+func onlyOnce(c power.Command) bool { return leadsTo(c) == "" }
+
+// takeSending is where most rules of section 3 are: a command is about to leave.
+func (m *model) takeSending(g *appended, o *modelOp, rec commandRecord) {
+	id, c, at := o.op.ID, rec.Command, rec.At
+	n := o.sends[c]
+	window := time.Duration(0)
+	if n > 0 {
+		window = proofTiming.Verify[min(n, len(proofTiming.Verify))-1]
+	}
+	switch {
+	case o.started.IsZero():
+		m.breach("one at a time", "%s sends %s and was not started", id, c)
+	case !slices.Contains(strings.Fields(commandsOf[o.op.Action]), string(c)):
+		m.breach("actions", "%s of %s sends %s", o.op.Action, id, c)
+	case o.cancel != nil && (at.After(o.cancelAt) || g.in != o.cancelIn):
+		m.breach("safe point", "%s sends %s, %s after it was told to stop", id, c, at.Sub(o.cancelAt))
+	case at.After(o.op.Deadline):
+		m.breach("deadline", "%s sends %s, %s after its deadline", id, c, at.Sub(o.op.Deadline))
+	case onlyOnce(c) && (n > 0 || o.pending != ""):
+		m.breach("at most once", "%s sends %s again", id, c)
+	case o.pending != "" && o.pendingIn == g.in:
+		m.breach("records", "%s sends %s before the answer of %s is noted", id, c, o.pending)
+	case n >= 3:
+		m.breach("resend at most twice", "%s sends %s a fourth time", id, c)
+	case c == power.ResetBMC && o.triedIn != g.in, c != power.ResetBMC && o.readIn != g.in:
+		m.breach("fresh read", "%s sends %s without having read the power in this process", id, c)
+	case c != power.ResetBMC && o.read == leadsTo(c):
+		m.breach("no command where none is needed", "%s sends %s to a node that it read %s", id, c, o.read)
+	case (c == power.HardReset || c == power.PulseDiag) && o.read != power.On:
+		m.breach("node is off", "%s sends %s to a node that it read %s", id, c, o.read)
+	case n > 0 && (!o.readAt.After(o.lastSend) || at.Before(o.lastSend.Add(window))):
+		m.breach("resend only after reads", "%s sends %s again %s after it was sent, the last read being %s later", id, c, at.Sub(o.lastSend), o.readAt.Sub(o.lastSend))
+	case o.op.Boot != power.BootNone && (c == power.PowerOn || c == power.HardReset) && n == 0 && o.bootIn != g.in:
+		m.breach("boot device", "%s sends %s before boot device %s was set", id, c, o.op.Boot)
+	}
+	switch {
+	case o.op.Action == power.ActSoftOff && c == power.PowerOff:
+		grace := !o.softAt.IsZero() && !at.Before(o.softAt.Add(o.op.Grace))
+		switch {
+		case o.op.NoEscalate && !o.hastened:
+			m.breach("grace", "%s was not to escalate and sends %s", id, c)
+		case !grace && !o.hastened && !o.noSoft && n == 0:
+			m.breach("grace", "%s sends %s within the grace of %s", id, c, o.op.Grace)
+		}
+	case o.op.Action == power.ActCycle && c == power.PowerOff:
+		if !o.offSeen.IsZero() || o.sends[power.PowerOn] > 0 {
+			m.breach("one cut", "cycle %s cuts power again after it was seen off", id)
+		}
+	case o.op.Action == power.ActCycle && c == power.PowerOn && o.sends[power.PowerOff] > 0:
+		if o.offSeen.IsZero() {
+			m.breach("off seen", "cycle %s powers on, but off was not seen", id)
+		} else if off := at.Sub(o.offSeen); off < proofTiming.MinOff {
+			m.breach("minimum off time", "cycle %s powers on %s after off was seen", id, off)
+		}
+	}
+	if n > 0 {
+		m.met["resend"]++
+	}
+	if o.pending != "" {
+		m.met["resend after a death"]++
+	}
+	if o.op.Action == power.ActCycle && c == power.PowerOn && !o.offSeen.IsZero() && o.offSeen.Before(m.inSince) {
+		m.met["cycle goes on after a death"]++
+	}
+	o.sends[c]++
+	o.pending, o.pendingIn, o.left, o.answer = c, g.in, false, nil
+	o.lastSend = at
+	if c == power.PressSoftOff && o.softAt.IsZero() {
+		o.softAt = at
+	}
+}
+
+func (m *model) takeSent(g *appended, o *modelOp, rec commandRecord) {
+	id, c := o.op.ID, rec.Command
+	if o.pending != c || o.pendingIn != g.in || !o.left {
+		m.breach("records", "%s notes the answer of %s, which was not sent", id, c)
+	}
+	notLeft := o.answer != nil && !o.answer.Sent
+	if rec.NotLeft != notLeft {
+		m.breach("records", "%s notes of %s not left = %v, the driver says %v", id, c, rec.NotLeft, notLeft)
+	}
+	o.pending = ""
+	if notLeft {
+		o.sends[c]--
+		if c == power.PressSoftOff {
+			o.softAt = time.Time{}
+		}
+	}
+	if o.answer != nil {
+		o.trouble = true
+		if c == power.PressSoftOff && o.answer.Kind == power.KindUnsupported {
+			o.noSoft = true
+		}
+	} else {
+		o.acked = c
+	}
+}
+
+func (m *model) takeOffSeen(g *appended, o *modelOp, at time.Time) {
+	switch {
+	case o.op.Action != power.ActCycle:
+		m.breach("off seen", "%s of %s notes off seen", o.op.Action, o.op.ID)
+	case o.readIn != g.in || o.read != power.Off || o.readAt.Before(o.lastSend):
+		m.breach("off seen", "%s notes off seen and last read %s", o.op.ID, o.read)
+	}
+	o.offSeen = at
+}
+
+func (m *model) takeCancel(g *appended, o *modelOp, e journal.Entry) {
+	var rec cancelRecord
+	m.decode(e, &rec)
+	switch {
+	case o.cancel != nil:
+		m.breach("cancelling is not taken back", "%s is cancelled twice", o.op.ID)
+	case o.started.IsZero():
+		m.breach("safe point", "%s is cancelled as if it ran, and waits", o.op.ID)
+	case rec.SupersededBy == "" && !m.cancels[o.op.ID]:
+		m.breach("cancel", "%s is cancelled and nobody asked", o.op.ID)
+	case rec.SupersededBy != "" && (g.accepted == nil || g.accepted.op.ID != rec.SupersededBy):
+		m.breach("supersede", "%s is superseded by %s, which is not accepted with it", o.op.ID, rec.SupersededBy)
+	}
+	o.cancel, o.cancelAt, o.cancelIn = &rec, time.Now(), g.in
+}
+
+func (m *model) takeEnded(g *appended, o *modelOp, e journal.Entry) {
+	var end power.End
+	m.decode(e, &end)
+	o.end = &end
+	m.met["end "+string(end.Outcome)+" "+string(end.Reason)]++
+	o.node.done = append(o.node.done, o)
+	if o.joined != nil {
+		if g.ended[o.joined.op.ID] == nil {
+			m.breach("join shares the outcome", "%s joined %s and ends without it", o.op.ID, o.joined.op.ID)
+		}
+		return
+	}
+	o.node.lane = slices.DeleteFunc(o.node.lane, func(x *modelOp) bool { return x == o })
+	if o.started.IsZero() {
+		m.endOfWaiting(g, o, end)
+		return
+	}
+	if u := end.Unsettled; u != nil && u.Until.After(o.node.waits) {
+		o.node.waits = u.Until
+	}
+	m.endOfRunning(g, o, end)
+}
+
+func (m *model) endOfWaiting(g *appended, o *modelOp, end power.End) {
+	id := o.op.ID
+	switch end.Outcome {
+	case power.Expired:
+		if end.At.Before(o.op.Deadline) {
+			m.breach("deadline", "%s expired %s before its deadline", id, o.op.Deadline.Sub(end.At))
+		}
+	case power.Cancelled:
+		if !m.cancels[id] {
+			m.breach("cancel", "%s ended cancelled and nobody asked", id)
+		}
+	case power.Superseded:
+		if g.accepted == nil || end.SupersededBy != g.accepted.op.ID {
+			m.breach("supersede", "%s ended superseded by %q, which is not accepted with it", id, end.SupersededBy)
+		}
+	default:
+		m.breach("outcome", "%s ended %s (%s) without having been started", id, end.Outcome, end.Reason)
+	}
+	m.punctual(o, end.At, 0)
+	if end.Attempts != 0 {
+		m.breach("outcome", "%s ended waiting, with %d attempts", id, end.Attempts)
+	}
+}
+
+// punctual checks that an end is not later than the deadline allows: from there it
+// has the time of the exchange under way.
+func (m *model) punctual(o *modelOp, at time.Time, room time.Duration) {
+	due := o.op.Deadline
+	if o.cancel != nil && o.cancelAt.Before(due) {
+		due = o.cancelAt
+	}
+	for _, t := range []time.Time{m.inSince, m.diskSince, o.taken} {
+		if due.Before(t) {
+			due = t
+		}
+	}
+	if late := at.Sub(due); late > room+slack {
+		m.breach("deadline", "%s ended %s, %s after its deadline or cancelling", o.op.ID, o.end.Outcome, late)
+	}
+}
+
+func (o *modelOp) attempts() (n int) {
+	for _, x := range o.sends {
+		n += x
+	}
+	return n
+}
+
+func (m *model) endOfRunning(g *appended, o *modelOp, end power.End) {
+	id := o.op.ID
+	m.punctual(o, end.At, proofTiming.Exchange)
+	if end.Attempts != o.attempts() {
+		m.breach("outcome", "%s ended with %d attempts, %d left", id, end.Attempts, o.attempts())
+	}
+	if o.concludedIn == g.in && end.At.After(o.concludedAt) {
+		m.breach("verdict", "%s was followed as if its work were done, which was %s later", id, end.At.Sub(o.concludedAt))
+	}
+	if once := isOnce[o.op.Action]; o.pending != "" && once && end.Outcome != power.Indeterminate {
+		m.breach("indeterminate", "%s sent %s, nobody knows its answer, and it ended %s", id, o.pending, end.Outcome)
+	}
+	stopped := o.cancel != nil && o.cancelIn != g.in
+	switch end.Outcome {
+	case power.Succeeded:
+		if stopped {
+			m.breach("cancelling is not taken back", "%s was told to stop before a restart and succeeded after it", id)
+		}
+		m.success(g, o, end)
+	case power.Failed:
+		if stopped && !isOnce[o.op.Action] {
+			m.breach("cancelling is not taken back", "%s was told to stop before a restart and failed after it", id)
+		}
+		m.failure(g, o, end)
+	case power.Superseded:
+		if o.cancel == nil || o.cancel.SupersededBy == "" || o.cancel.SupersededBy != end.SupersededBy {
+			m.breach("supersede", "%s ended superseded by %q, its cancelling says %+v", id, end.SupersededBy, o.cancel)
+		}
+	case power.Cancelled:
+		unwanted := o.op.Origin == power.FromMonitor && (!o.node.desired.Enforces() || o.node.desired.State() != twoStates[o.op.Action])
+		if !unwanted && (o.cancel == nil || o.cancel.SupersededBy != "") {
+			m.breach("cancel", "%s ended cancelled, its cancelling says %+v", id, o.cancel)
+		}
+		if unwanted && end.Attempts > 0 {
+			m.breach("cancel", "%s of the monitor was not wanted and sent %d commands", id, end.Attempts)
+		}
+	case power.Expired:
+		if end.At.Before(o.op.Deadline) {
+			m.breach("deadline", "%s expired %s before its deadline", id, o.op.Deadline.Sub(end.At))
+		}
+	case power.Indeterminate:
+		if !isOnce[o.op.Action] || o.attempts() == 0 {
+			m.breach("indeterminate", "%s of %s ended indeterminate after %d commands", o.op.Action, id, o.attempts())
+		}
+		if o.pending == "" && o.answer == nil {
+			m.breach("indeterminate", "%s ended indeterminate, and the BMC confirmed its command", id)
+		}
+	default:
+		m.breach("outcome", "%s ended %q", id, end.Outcome)
+	}
+}
+
+func (m *model) success(g *appended, o *modelOp, end power.End) {
+	id := o.op.ID
+	if end.Already != (o.attempts() == 0) {
+		m.breach("outcome", "%s succeeded with already = %v after %d commands", id, end.Already, o.attempts())
+	}
+	if f := twoStates[o.op.Action]; f != "" {
+		if o.readIn != g.in || o.read != f || o.readAt.Before(o.lastSend) {
+			m.breach("outcome", "%s succeeded, and the last read (in process %d of %d, %s after its last command) showed %q", id, o.readIn, g.in, o.readAt.Sub(o.lastSend), o.read)
+		}
+	}
+	switch a := o.op.Action; {
+	case isOnce[a] && (o.attempts() == 0 || o.acked == ""):
+		m.breach("outcome", "%s of %s succeeded after %d confirmed commands", a, id, o.attempts())
+	case a == power.ActCycle && (!o.sawOff || o.offSeen.IsZero() && o.sends[power.PowerOff] > 0):
+		m.breach("off seen", "cycle %s succeeded after %v, and off was never seen", id, o.sends)
+	}
+}
+
+// isOnce has the actions whose command must not leave twice.
+var isOnce = map[power.Action]bool{"reset": true, "diag": true, "bmc-reset": true}
+
+// twoStates has the final state of each action that has one.
+var twoStates = map[power.Action]power.State{"on": "on", "cycle": "on", "reset": "on", "off": "off", "soft-off": "off"}
+
+func (m *model) failure(g *appended, o *modelOp, end power.End) {
+	id := o.op.ID
+	switch end.Reason {
+	case power.ReasonNodeOff:
+		if o.read != power.Off || o.readIn != g.in || o.op.Action != power.ActReset && o.op.Action != power.ActDiag {
+			m.breach("node is off", "%s failed because the node is off; it read %q", id, o.read)
+		}
+	case power.ReasonNotReached:
+		if o.op.Action != power.ActReset && o.sends[power.PowerOn] < 3 && o.sends[power.PowerOff] < 3 {
+			m.breach("outcome", "%s gave up after %v", id, o.sends)
+		}
+		if o.read == twoStates[o.op.Action] && o.op.Action != power.ActCycle {
+			m.breach("outcome", "%s failed and last read %s", id, o.read)
+		}
+	case power.ReasonNotEscal:
+		if !o.op.NoEscalate || o.hastened || end.At.Before(o.softAt.Add(o.op.Grace)) {
+			m.breach("grace", "%s ended not escalated", id)
+		}
+	default:
+		if breaker := end.Reason == power.ReasonAuth && o.node.kept >= 2; !o.trouble && !breaker {
+			m.breach("outcome", "%s failed (%s: %s), and no exchange had", id, end.Reason, end.Detail)
+		}
+	}
+}
+
+// Exchanges.
+
+// running is the operation that may talk to a node's BMC.
+func (m *model) running(node, what string) *modelOp {
+	n := m.nodes[node]
+	if len(n.lane) == 0 || n.lane[0].started.IsZero() {
+		m.breach("one at a time", "%s of %s, and no operation runs there", what, node)
+		return nil
+	}
+	return n.lane[0]
+}
+
+func (m *model) dialled(in int, node string, err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if in+1 != m.in {
+		return
+	}
+	if err == nil {
+		n := m.nodes[node]
+		n.refused, n.kept, n.lost = 0, 0, max(n.kept, n.lost)
+		return
+	}
+	m.note("   dial %s: %v", node, err)
+	o := m.running(node, "dial")
+	if o == nil {
+		return
+	}
+	o.trouble, o.triedIn = true, in+1
+	if power.KindOf(err) == power.KindAuth {
+		n := o.node
+		n.refused++
+		n.kept++
+		o.refused++
+		if n.refused > 2 && (o.op.Origin == power.FromMonitor || o.refused > 1) || o.refused > 2 {
+			m.breach("log-ins", "%s (%s) tries a log-in at %s after %d that were refused, %d of them its own", o.op.ID, o.op.Origin, node, n.refused-1, o.refused-1)
+		}
+	}
+}
+
+func (m *model) read(in int, node string, began time.Time, s power.State, err error, lie bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.note("   read %s: %s %v", node, s, err)
+	o := m.running(node, "read")
+	if o == nil {
+		return
+	}
+	o.triedIn = in + 1
+	if err != nil {
+		o.trouble = true
+		return
+	}
+	o.read, o.readAt, o.readIn = s, time.Now(), in+1
+	o.deceived = o.deceived || lie
+	o.sawOff = o.sawOff || s == power.Off
+	if o.hastened && s == power.On && o.sends[power.PowerOff] == 0 && time.Now().After(o.node.waits) {
+		if o.hastyReads++; o.hastyReads > 3 {
+			m.breach("hasten", "%s was hastened and reads on and on", o.op.ID)
+		}
+	}
+	if !o.softAt.IsZero() && began.After(o.softAt.Add(o.op.Grace)) && s == power.On && o.sends[power.PowerOff] == 0 {
+		if o.lateReads++; o.lateReads > 3 {
+			m.breach("grace", "%s reads on and on after its grace of %s", o.op.ID, o.op.Grace)
+		}
+	}
+}
+
+// leaves takes a command that goes to a BMC now.
+func (m *model) leaves(in int, node string, cmd power.Command) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.note("   %s to %s", cmd, node)
+	o := m.running(node, string(cmd))
+	if o == nil {
+		return
+	}
+	if o.pending != cmd || o.pendingIn != in+1 || o.left {
+		m.breach("sending is durable first", "%s leaves for %s without its record (of %s)", cmd, node, o.op.ID)
+	}
+	o.left = true
+}
+
+func (m *model) came(in int, node string, cmd power.Command, err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if in+1 != m.in {
+		return
+	}
+	if err != nil {
+		m.note("   answer of %s at %s: %v", cmd, node, err)
+	}
+	n := m.nodes[node]
+	if len(n.lane) == 0 || n.lane[0].pending != cmd {
+		return // said before
+	}
+	o := n.lane[0]
+	o.answer = nil
+	if err != nil {
+		o.answer = &power.Error{Kind: power.KindOf(err), Sent: power.WasSent(err)}
+	}
+}
+
+func (m *model) boots(in int, node string, dev power.BootDevice) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	o := m.running(node, "boot device")
+	switch {
+	case o == nil:
+	case o.op.Boot != dev:
+		m.breach("boot device", "%s sets %s, %s was asked for", o.op.ID, dev, o.op.Boot)
+	case o.cancel != nil && time.Now().After(o.cancelAt):
+		m.breach("safe point", "%s sets its boot device after it was told to stop", o.op.ID)
+	}
+}
+
+func (m *model) booted(in int, node string, dev power.BootDevice, err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.note("   boot device %s at %s: %v", dev, node, err)
+	n := m.nodes[node]
+	if len(n.lane) == 0 {
+		return
+	}
+	if err != nil {
+		n.lane[0].trouble = true
+	} else {
+		n.lane[0].bootIn = in + 1
+	}
+}
+
+func (m *model) hand(node string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if n := m.nodes[node]; n != nil {
+		n.handAt = time.Now()
+	}
+}
+
+// What central is told.
+
+func (m *model) delivered(list []api.OpReport) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, r := range list {
+		if r.End == nil {
+			continue
+		}
+		o := m.ops[r.Op.ID]
+		if o == nil || o.end == nil {
+			m.breach("reported", "central is told an end of %s that is not durable", r.Op.ID)
+			continue
+		}
+		if !sameEnd(*r.End, *o.end) {
+			m.breach("one outcome", "central is told %s ended %+v, the journal says %+v", r.Op.ID, *r.End, *o.end)
+		}
+		m.told[r.Op.ID] = *r.End
+	}
+}
+
+func sameEnd(a, b power.End) bool {
+	x, _ := json.Marshal(a)
+	y, _ := json.Marshal(b)
+	return bytes.Equal(x, y)
+}
+
+// At rest.
+
+func (m *model) idle() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, n := range m.nodes {
+		if len(n.lane) > 0 {
+			return false
+		}
+	}
+	return true
+}
+
+func (m *model) allEnded() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for id, o := range m.ops {
+		if o.end == nil {
+			m.breach("nothing blocks a node for ever", "%s (%s of %s) has no end long after all faults were lifted", id, o.op.Action, o.op.Node)
+		}
+	}
+}
+
+// restsAt compares the power of a node that is at rest with the newest operation
+// carried out on it, if that one succeeded and nobody and nothing lied meanwhile.
+func (m *model) restsAt(node string, s power.State) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	n := m.nodes[node]
+	var o *modelOp
+	for i := len(n.done) - 1; i >= 0 && o == nil; i-- {
+		x := n.done[i]
+		if !x.started.IsZero() && (twoStates[x.op.Action] != "" && x.end.Outcome == power.Succeeded || x.moved()) {
+			o = x
+		}
+	}
+	if o == nil || o.end.Outcome != power.Succeeded || twoStates[o.op.Action] == s || o.deceived || !n.handAt.Before(o.started) {
+		return
+	}
+	for _, x := range n.done { // one that gave up, or lied to, may have left anything behind
+		if x == o || x.started.IsZero() || !x.moved() {
+			continue
+		}
+		slow := x.sends[power.PressSoftOff] > 0 && x.op.Grace < time.Minute
+		if slow || x.deceived || x.end.Reason == power.ReasonNotReached {
+			return
+		}
+	}
+	m.breach("final state", "%s rests %s, and %s, the newest operation on it, succeeded in %s", node, s, o.op.ID, o.op.Action)
+}
+
+// moved reports whether the operation sent what changes power.
+func (o *modelOp) moved() bool {
+	return o.sends[power.PowerOn]+o.sends[power.PowerOff]+o.sends[power.PressSoftOff] > 0
+}
+
+// unreported compares what a fresh start means to report with what it has to.
+func (m *model) unreported(ids []string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var want []string
+	for id, o := range m.ops {
+		if !o.gone {
+			want = append(want, id)
+		}
+	}
+	slices.Sort(want)
+	slices.Sort(ids)
+	if !slices.Equal(ids, want) {
+		m.breach("reported", "after a restart %v are to be reported, want %v", ids, want)
+	}
+}
+
+// left checks that nothing but the nodes' last sequences is in a journal whose
+// operations were all reported.
+func (m *model) left(live []journal.Record) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, r := range live {
+		if r.Kind != kindLastSeq {
+			m.breach("reported", "%s of %s is still in the journal, and central has its end", KindName(uint8(r.Kind)), r.Key)
+		}
+	}
+}
+
+// staleProbes are requests that came too late for each node, and the newest ones
+// once more.
+func (m *model) staleProbes() []power.Op {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var probes []power.Op
+	for name, n := range m.nodes {
+		if n.lastSeq > 0 {
+			op := power.Op{ID: "late-" + name, Node: name, Action: power.ActOn, Seq: n.lastSeq - 1, AskedBy: "admin", Origin: power.FromCentral}
+			probes = append(probes, op.WithDefaults(time.Now()))
+		}
+		if len(n.done) > 0 {
+			probes = append(probes, n.done[len(n.done)-1].op)
+		}
+	}
+	return probes
+}
+
+func groupText(entries []journal.Entry) string {
+	var words []string
+	for _, e := range entries {
+		text := KindName(uint8(e.Kind)) + " " + e.Key
+		switch e.Kind {
+		case kindSending, kindSent, kindEnded, kindCancel:
+			text += " " + string(e.Payload)
+		case kindAccepted:
+			var rec acceptedRecord
+			_ = json.Unmarshal(e.Payload, &rec)
+			text += fmt.Sprintf(" %s: %s (%s) with %q", rec.Op.Action, rec.Decision.Verdict, rec.Decision.Reason, rec.Decision.With)
+		}
+		words = append(words, text)
+	}
+	return strings.Join(words, " + ")
+}
+
+func recordsText(list []journal.Record) string {
+	var words []string
+	for _, r := range list {
+		words = append(words, KindName(uint8(r.Kind))+" "+r.Key)
+	}
+	return strings.Join(words, ", ")
+}
+
+func laneText(lane []*modelOp) string {
+	var ids []string
+	for _, o := range lane {
+		ids = append(ids, o.op.ID)
+	}
+	return strings.Join(ids, " ")
+}

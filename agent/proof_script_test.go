@@ -1,0 +1,376 @@
+package agent
+
+import (
+	"bufio"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"rackpower/power"
+)
+
+// proofStep is one line of a history: what is done, to whom, and how long after
+// the line before. Its text is what it is drawn as, printed as and replayed from:
+//
+//	0.250s ask a3 n1 cycle if_busy=queue deadline=40s
+//
+// The verbs are the cases of world.play. Everything by chance is in the text, the
+// seeds of what a loss of power leaves included.
+type proofStep struct {
+	after time.Duration
+	verb  string
+	args  []string // operands first, then key=value
+}
+
+func (s proofStep) String() string {
+	return strings.Join(append([]string{s.after.String(), s.verb}, s.args...), " ")
+}
+
+// operand is the n-th argument that is no key=value.
+func (s proofStep) operand(n int) string {
+	for _, a := range s.args {
+		if strings.Contains(a, "=") {
+			continue
+		}
+		if n == 0 {
+			return a
+		}
+		n--
+	}
+	return ""
+}
+
+// get is the value of a key, "" when it is not there. A bare word is its own value.
+func (s proofStep) get(key string) string {
+	for _, a := range s.args {
+		if v, ok := strings.CutPrefix(a, key+"="); ok {
+			return v
+		}
+		if a == key {
+			return key
+		}
+	}
+	return ""
+}
+
+func (s proofStep) duration(key string) time.Duration {
+	d, _ := time.ParseDuration(s.get(key))
+	return d
+}
+
+func (s proofStep) number(key string) int {
+	n := 0
+	_, _ = fmt.Sscan(s.get(key), &n)
+	return n
+}
+
+// proofScript is a history before it is played.
+type proofScript []proofStep
+
+func (s proofScript) String() string {
+	var b strings.Builder
+	for _, x := range s {
+		fmt.Fprintln(&b, x)
+	}
+	return b.String()
+}
+
+// parseProofScript reads a transcript: the lines of the script, without those that
+// begin with "#" or "|" (what the history did when it was printed).
+func parseProofScript(text string) (proofScript, error) {
+	var s proofScript
+	lines := bufio.NewScanner(strings.NewReader(text))
+	for lines.Scan() {
+		line := strings.TrimSpace(lines.Text())
+		if line == "" || line[0] == '#' || line[0] == '|' {
+			continue
+		}
+		words := strings.Fields(line)
+		if len(words) < 2 {
+			return nil, fmt.Errorf("cannot read line %q: want PAUSE VERB ...", line)
+		}
+		after, err := time.ParseDuration(words[0])
+		if err != nil {
+			return nil, fmt.Errorf("cannot read line %q: %w", line, err)
+		}
+		s = append(s, proofStep{after: after, verb: words[1], args: words[2:]})
+	}
+	return s, lines.Err()
+}
+
+func readProofScript(t *testing.T, name string) proofScript {
+	t.Helper()
+	text, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := parseProofScript(string(text))
+	if err != nil {
+		t.Fatalf("%s: %v", name, err)
+	}
+	return s
+}
+
+// drawer draws a script from a seed.
+type drawer struct {
+	*rand.Rand
+	nodes  int
+	calm   bool // nothing fails, BMCs are late at most: more is seen of order and waits
+	labels []string
+	asks   int
+}
+
+// drawProofScript draws history number n of a seed.
+func drawProofScript(seed, n uint64) proofScript {
+	d := &drawer{Rand: rand.New(rand.NewPCG(seed, n))}
+	d.nodes = pick(d, 1, 1, 1, 2, 2, 4)
+	d.calm = d.IntN(5) == 0
+	s := proofScript{{verb: "nodes", args: []string{fmt.Sprint(d.nodes)}}}
+	for i := range d.nodes { // nodes are not all off, prompt and near
+		node := fmt.Sprintf("n%d", i+1)
+		if d.IntN(3) > 0 {
+			s = append(s, proofStep{verb: "latency", args: []string{node, d.span(0, 80*time.Millisecond).String()}})
+		}
+		if d.IntN(2) == 0 {
+			s = append(s, proofStep{verb: "hand", args: []string{node, "on"}})
+		}
+		if d.IntN(3) > 0 {
+			s = append(s, d.knob(0, "late", node))
+		}
+		if d.IntN(3) == 0 {
+			s = append(s, d.knob(0, "soft", node))
+		}
+	}
+	if !d.calm && d.IntN(8) == 0 {
+		s = append(s, d.step(0, "start-crash", d.crashArgs(30)...))
+	}
+	if !d.calm && d.IntN(2) == 0 {
+		s = append(s, d.step(0, "crash", d.crashArgs(25)...))
+	}
+	for range 3 + d.IntN(18) {
+		s = append(s, d.draw())
+	}
+	return s
+}
+
+func pick[T any](d *drawer, of ...T) T { return of[d.IntN(len(of))] }
+
+// span draws a duration, odd enough not to meet another by chance.
+func (d *drawer) span(from, to time.Duration) time.Duration {
+	return from + time.Duration(d.Int64N(int64(to-from)/1000+1))*1000
+}
+
+func (d *drawer) pause() time.Duration {
+	switch d.IntN(11) {
+	case 10: // when an agent with a prompt BMC looks, too
+		return pick(d, 300*time.Millisecond, 450*time.Millisecond, 5*time.Second, 5300*time.Millisecond)
+	case 0, 1:
+		return 0
+	case 2, 3, 4:
+		return d.span(0, time.Second)
+	case 5, 6, 7:
+		return d.span(time.Second, 8*time.Second)
+	case 8:
+		return d.span(8*time.Second, 30*time.Second)
+	default:
+		return d.span(0, 90*time.Millisecond)
+	}
+}
+
+func (d *drawer) node() string { return fmt.Sprintf("n%d", 1+d.IntN(d.nodes)) }
+
+func (d *drawer) step(after time.Duration, verb string, args ...string) proofStep {
+	return proofStep{after: after, verb: verb, args: args}
+}
+
+func (d *drawer) draw() proofStep {
+	p := d.pause()
+	switch n := d.IntN(100); {
+	case n < 48:
+		return d.step(p, "ask", d.askArgs()...)
+	case n < 52 && len(d.labels) > 0:
+		return d.step(p, "again", d.recent())
+	case n < 58 && len(d.labels) > 0:
+		return d.step(p, "cancel", d.recent())
+	case n >= 58 && d.calm:
+		if n < 90 {
+			return d.step(p, "ask", d.askArgs()...)
+		}
+		return d.knob(p, pick(d, "late", "soft"), d.node())
+	case n < 65:
+		args := []string{fmt.Sprintf("n=%d", 1+d.IntN(5))}
+		if d.IntN(4) == 0 {
+			args = append(args, "lose")
+		}
+		return d.step(p, "report", args...)
+	case n < 72:
+		return d.step(p, "crash", d.crashArgs(25)...)
+	case n < 74:
+		return d.step(p, "start-crash", d.crashArgs(30)...)
+	case n < 77:
+		return d.step(p, "kill", d.lossArgs()...)
+	case n < 79:
+		return d.step(p, "stop")
+	case n < 80:
+		return d.step(p, pick(d, "full", "room", "eio"))
+	case n < 83:
+		return d.step(p, "deny", fmt.Sprintf("skip=%d", d.IntN(7)), fmt.Sprintf("n=%d", 1+d.IntN(3)))
+	default:
+		return d.knob(p, "", d.node())
+	}
+}
+
+func (d *drawer) recent() string {
+	return d.labels[max(0, len(d.labels)-1-d.IntN(4))]
+}
+
+func (d *drawer) askArgs() []string {
+	d.asks++
+	label := fmt.Sprintf("a%d", d.asks)
+	d.labels = append(d.labels, label)
+	action := pick(d, power.ActOn, power.ActOn, power.ActOff, power.ActOff, power.ActCycle, power.ActCycle,
+		power.ActSoftOff, power.ActSoftOff, power.ActReset, power.ActDiag, power.ActBMCReset)
+	args := []string{label, d.node(), string(action)}
+	switch d.IntN(8) {
+	case 0, 1:
+		args = append(args, "if_busy=queue")
+	case 2:
+		args = append(args, "if_busy=refuse")
+	}
+	if action.Boots() && d.IntN(6) == 0 {
+		args = append(args, "boot="+string(pick(d, power.BootPXE, power.BootDisk)))
+	}
+	if action == power.ActSoftOff {
+		if d.IntN(3) > 0 {
+			args = append(args, "grace="+pick(d, "5s", "20s", "1m30s"))
+		}
+		if d.IntN(4) == 0 {
+			args = append(args, "no-escalate")
+		}
+	}
+	switch d.IntN(8) {
+	case 0:
+		args = append(args, "deadline="+d.span(time.Second, 15*time.Second).String())
+	case 1:
+		args = append(args, "deadline="+d.span(15*time.Second, time.Minute).String())
+	}
+	switch d.IntN(10) {
+	case 0, 1, 2:
+		args = append(args, "from=local")
+	case 3:
+		args = append(args, "from=monitor")
+		if d.nodes > 1 && d.IntN(3) > 0 { // what it wants, where anything is wanted
+			args = []string{label, "n2", "on", "from=monitor"}
+		}
+	case 4:
+		args = append(args, "seq=-"+d.span(0, 10*time.Second).String())
+	}
+	if d.IntN(8) == 0 {
+		args = append(args, "race")
+	}
+	return args
+}
+
+// crashArgs is a death within the n-th call that changes the disk.
+func (d *drawer) crashArgs(within int) []string {
+	args := []string{fmt.Sprintf("n=%d", 1+d.IntN(within)), fmt.Sprintf("keep=%d", pick(d, 0, 1000, d.IntN(1001), d.IntN(1001)))}
+	if d.IntN(6) == 0 {
+		args = append(args, "any") // calls on the spare and of the assignment's log count too
+	}
+	return append(args, d.lossArgs()...)
+}
+
+// lossArgs is what is left of unflushed data, and for how long the agent is away.
+func (d *drawer) lossArgs() []string {
+	args := []string{"down=" + pick(d, 0, 0, d.span(0, time.Second), d.span(time.Second, 40*time.Second)).String()}
+	if d.IntN(2) == 0 {
+		args = append(args, fmt.Sprintf("power=%d", 1+d.IntN(1000)))
+	}
+	return args
+}
+
+// knob is a misbehaviour of a BMC, or the end of one.
+func (d *drawer) knob(p time.Duration, verb, node string) proofStep {
+	if verb == "" {
+		verb = pick(d, "late", "late", "late", "prompt", "latency", "timeout", "soft", "soft", "deaf", "stuck", "mute", "mute", "wake", "wake", "lie", "lose", "lose", "lose",
+			"refuse", "refuse", "refuse-reads", "refuse-dials", "restart-bmc", "restart-bmc", "password", "hand")
+	}
+	args := []string{node}
+	switch verb {
+	case "late": // shorter than the first window, so that the agent can know
+		args = append(args, "on="+d.span(0, 5*time.Second).String(), "off="+d.span(0, 5*time.Second).String())
+	case "latency":
+		args = append(args, d.span(0, 2*time.Second).String())
+	case "timeout":
+		args = append(args, d.span(500*time.Millisecond, 9*time.Second).String())
+	case "soft":
+		args = append(args, d.span(0, 60*time.Second).String())
+	case "deaf", "stuck":
+		args = append(args, pick(d, "true", "true", "false"))
+	case "password":
+		args = append(args, pick(d, "wrong", "wrong", "right"))
+	case "lie":
+		args = append(args, pick(d, "on", "off"), d.span(0, 20*time.Second).String())
+	case "lose":
+		args = append(args, fmt.Sprintf("n=%d", 1+d.IntN(2)))
+	case "refuse":
+		args = append(args, fmt.Sprintf("n=%d", 1+d.IntN(4)), "kind="+string(pick(d, power.KindRefused, power.KindBusy, power.KindUnreachable, power.KindUnsupported, power.KindPrivilege, power.KindAuth)))
+	case "refuse-reads", "refuse-dials":
+		args = append(args, fmt.Sprintf("n=%d", 1+d.IntN(4)), "kind="+string(pick(d, power.KindRefused, power.KindBusy, power.KindUnreachable, power.KindUnreachable, power.KindAuth)))
+	case "restart-bmc":
+		args = append(args, "reboot="+d.span(0, 15*time.Second).String())
+	case "hand":
+		args = append(args, pick(d, "on", "off"))
+	}
+	return proofStep{after: p, verb: verb, args: args}
+}
+
+// shrinkProofScript makes a failing script shorter and plainer for as long as it
+// fails, within a number of tries.
+func shrinkProofScript(s proofScript, tries int, fails func(proofScript) bool) proofScript {
+	try := func(c proofScript) bool {
+		if tries <= 0 || len(c) == 0 {
+			return false
+		}
+		tries--
+		if !fails(c) {
+			return false
+		}
+		s = c
+		return true
+	}
+	for size := len(s) / 2; size > 0; { // whole stretches go first
+		gone := false
+		for at := 0; at+size <= len(s); {
+			if try(slices.Delete(slices.Clone(s), at, at+size)) {
+				gone = true
+			} else {
+				at += max(1, size/2)
+			}
+		}
+		if !gone || size > len(s) {
+			size /= 2
+		}
+	}
+	for i := 0; i < len(s); i++ { // then what a line says beyond its verb
+		for j := len(s[i].args) - 1; j >= 0; j-- {
+			c := slices.Clone(s)
+			c[i].args = slices.Delete(slices.Clone(c[i].args), j, j+1)
+			try(c)
+		}
+		for _, after := range []time.Duration{0, s[i].after.Truncate(time.Second), s[i].after.Truncate(100 * time.Millisecond)} {
+			if after < s[i].after {
+				c := slices.Clone(s)
+				c[i].after = after
+				if try(c) {
+					break
+				}
+			}
+		}
+	}
+	return s
+}
