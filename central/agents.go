@@ -255,7 +255,7 @@ func (c *Central) poll(r *http.Request, in api.Poll) (api.Assignment, error) {
 			return deref(out), err
 		}
 		g := d.look(c.cfg.Now())
-		if g.session != in.Session || g.mark > in.Ops || g.rev != in.Rev || len(g.reads) > 0 {
+		if g.session != in.Session || g.mark > in.Ops || g.rev != in.Rev || len(g.reads)+len(g.asked) > 0 {
 			continue
 		}
 		var again <-chan time.Time
@@ -276,11 +276,12 @@ func (c *Central) poll(r *http.Request, in api.Poll) (api.Assignment, error) {
 	}
 }
 
-func deref(a *api.Assignment) api.Assignment {
-	if a == nil {
-		return api.Assignment{}
+// deref is what p points to, or nothing.
+func deref[T any](p *T) (v T) {
+	if p != nil {
+		v = *p
 	}
-	return *a
+	return v
 }
 
 // answerPoll returns nil when there is nothing to say. Requests are read before
@@ -291,7 +292,7 @@ func (c *Central) answerPoll(ctx context.Context, d *desk, in *api.Poll) (*api.A
 	if g.session != in.Session {
 		return nil, errHello(d.name)
 	}
-	out := &api.Assignment{Rev: in.Rev, OpsCursor: in.Ops, Reads: g.reads}
+	out := &api.Assignment{Rev: in.Rev, OpsCursor: in.Ops, Reads: g.reads, Explain: g.asked}
 	if g.mark > in.Ops {
 		if err := c.deliver(ctx, d.name, in, out); err != nil {
 			return nil, err
@@ -305,10 +306,10 @@ func (c *Central) answerPoll(ctx context.Context, d *desk, in *api.Poll) (*api.A
 			return nil, err
 		}
 	}
-	if !out.Full && out.Rev == in.Rev && len(out.Ops)+len(out.Cancels)+len(out.Reads) == 0 {
+	if !out.Full && out.Rev == in.Rev && len(out.Ops)+len(out.Cancels)+len(out.Reads)+len(out.Explain) == 0 {
 		return nil, nil
 	}
-	d.sentReads(out.Reads, now)
+	d.sentReads(out.Reads, out.Explain, now)
 	out.Seq = c.store.Seq()
 	return out, nil
 }
@@ -330,7 +331,7 @@ func (c *Central) deliver(ctx context.Context, name string, in *api.Poll, out *a
 	})
 }
 
-// assign fills in nodes: all of them, or what changed since rev.
+// assign fills in nodes and the rack's settings: all of them, or what changed since rev.
 func (c *Central) assign(ctx context.Context, name string, rev int64, full bool, out *api.Assignment) error {
 	return c.store.View(ctx, func(tx *store.Tx) error {
 		a, found, err := tx.Agent(name)
@@ -347,7 +348,14 @@ func (c *Central) assign(ctx context.Context, name string, rev int64, full bool,
 			return err
 		}
 		for _, n := range nodes {
-			out.Nodes = append(out.Nodes, assigned(n))
+			out.Nodes = append(out.Nodes, assigned(n, c.cfg.Now()))
+		}
+		if out.Full || a.SettingsRev > rev {
+			s, err := settings(tx, a)
+			if err != nil {
+				return err
+			}
+			out.Rack = &s
 		}
 		if !out.Full {
 			out.Removed, err = tx.RemovedSince(name, rev)
@@ -363,9 +371,10 @@ func missing(found bool, name string) error {
 	return errHello(name)
 }
 
-func assigned(n store.Node) api.AssignedNode {
+func assigned(n store.Node, now time.Time) api.AssignedNode {
 	return api.AssignedNode{
-		Name: n.Name, BMC: n.BMC, Password: string(n.Password), Domain: n.Domain, Status: n.Status, Desired: n.Status.Desired(), Confirmed: n.Confirmed,
+		Name: n.Name, BMC: n.BMC, Password: string(n.Password), Domain: n.Domain, Status: n.Status, Confirmed: n.Confirmed,
+		Desired: power.Effective(n.Status, n.Hold, now), Hold: n.Hold, Retry: n.Retry,
 	}
 }
 
@@ -394,6 +403,10 @@ func (c *Central) listAgents(r *http.Request) ([]api.Agent, error) {
 				Name: a.Name, State: agentState(p, failed[a.Name]), Version: a.Version, Nodes: n.Nodes, Outstanding: n.Outstanding, Taken: n.Taken,
 				Rev: a.Rev, RevSeen: p.revSeen, JournalID: a.JournalID, Epoch: a.Epoch, LSN: a.LSN, Alarm: a.Alarm, Address: a.Address,
 			}
+			if view.Rack, err = a.State(); err != nil {
+				return fmt.Errorf("cannot read state of rack %s: %w", a.Name, err)
+			}
+			view.Alarm = alarmOf(a.Alarm, view.Rack)
 			if !p.seen.IsZero() {
 				at := p.seen.UTC()
 				view.SeenAt = &at

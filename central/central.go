@@ -22,6 +22,7 @@ type Central struct {
 	store *store.Store
 	desks *desks
 	board *board
+	trail *board // of the audit trail
 	mux   *http.ServeMux
 	// gossip is set before anything is served; nil: none.
 	gossip Gossip
@@ -32,6 +33,8 @@ type Central struct {
 	// Contradictions counts reports that said another end of an operation than
 	// the one that is known. The first one stays.
 	contradictions atomic.Int64
+
+	explainWait time.Duration // for an agent's explanation; tests shorten it
 }
 
 const (
@@ -40,6 +43,8 @@ const (
 	seenEvery   = 5 * time.Second
 	pruneEvery  = time.Hour
 	pruneChunk  = 500
+
+	schedulesEvery = time.Second
 )
 
 // New opens the database and makes everything that Handler needs.
@@ -48,11 +53,16 @@ func New(cfg Config) (*Central, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	st, err := store.Open(store.Config{Path: DatabasePath(cfg.Data), Log: cfg.Log, CheckBelow: cfg.CheckBelow})
+	c := &Central{
+		cfg: cfg, log: cfg.Log, desks: newDesks(), board: newBoard(), trail: newBoard(), stop: make(chan struct{}), explainWait: defaultExplainWait,
+	}
+	st, err := store.Open(store.Config{
+		Path: DatabasePath(cfg.Data), Log: cfg.Log, CheckBelow: cfg.CheckBelow, Audited: func() { c.trail.raise(0) },
+	})
 	if err != nil {
 		return nil, err
 	}
-	c := &Central{cfg: cfg, log: cfg.Log, store: st, desks: newDesks(), board: newBoard(), stop: make(chan struct{})}
+	c.store = st
 	if err := c.load(); err != nil {
 		st.Close()
 		return nil, err
@@ -174,7 +184,8 @@ func (c *Central) background(ctx context.Context, parts *sync.WaitGroup) {
 			}
 		})
 	}
-	loop(expireEvery, func() { c.expire(ctx) })
+	loop(expireEvery, func() { c.expire(ctx); c.sweep(ctx) })
+	loop(schedulesEvery, func() { c.runSchedules(ctx) })
 	loop(seenEvery, c.noteSeen)
 	if c.cfg.Keep > 0 {
 		loop(pruneEvery, func() { c.prune(ctx) })

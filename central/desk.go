@@ -23,11 +23,14 @@ type desk struct {
 	noted   time.Time // seen, as it is stored
 	polls   int       // in flight
 	reads   map[string]*read
+	asked   map[string]*question
 	polled  time.Time     // when a poll last began or ended, or a hello was said
 	offset  time.Duration // what central's clock is ahead of the agent's
 	told    bool          // offset is known
 	run     string        // of the client that said hello last
 	nth     uint64        // which of its hellos that was
+	sender  string        // client of the latest report
+	sent    uint64        // which of its reports that was
 	news    chan struct{} // closed and replaced when something changes
 }
 
@@ -38,8 +41,14 @@ type read struct {
 	sent  time.Time // zero: not yet
 }
 
-// A read that was sent to the agent is sent again after so long: the answer to
-// the poll may have been lost.
+// question is a node that somebody wants explained.
+type question struct {
+	sent    time.Time // to the agent; zero: not yet
+	waiting []chan api.Explanation
+}
+
+// A read or a question that was sent to the agent is sent again after so long: the
+// answer to the poll may have been lost.
 const resendRead = 3 * time.Second
 
 // glance is what a poll compares with.
@@ -47,7 +56,8 @@ type glance struct {
 	session   string
 	rev, mark int64
 	reads     []string
-	again     time.Duration // until a read is due that was sent before; 0: none is
+	asked     []string      // nodes to be explained
+	again     time.Duration // until a read or a question is due that was sent before; 0: none is
 	news      <-chan struct{}
 }
 
@@ -60,22 +70,42 @@ func (d *desk) look(now time.Time) glance {
 		switch {
 		case now.After(r.until):
 			delete(d.reads, node)
-		case now.Sub(r.sent) > resendRead:
+		case g.due(r.sent, now):
 			g.reads = append(g.reads, node)
-		default:
-			if due := resendRead - now.Sub(r.sent) + time.Millisecond; g.again == 0 || due < g.again {
-				g.again = due
-			}
+		}
+	}
+	for node, q := range d.asked {
+		if g.due(q.sent, now) {
+			g.asked = append(g.asked, node)
 		}
 	}
 	slices.Sort(g.reads)
+	slices.Sort(g.asked)
 	return g
 }
 
-// sentReads notes that the nodes are on their way to the agent.
-func (d *desk) sentReads(nodes []string, now time.Time) {
+// due reports whether what was sent then is to be sent (again) now, and notes when
+// it will be.
+func (g *glance) due(sent, now time.Time) bool {
+	if now.Sub(sent) > resendRead {
+		return true
+	}
+	if due := resendRead - now.Sub(sent) + time.Millisecond; g.again == 0 || due < g.again {
+		g.again = due
+	}
+	return false
+}
+
+// sentReads notes that the nodes, to be read and to be explained, are on their way
+// to the agent.
+func (d *desk) sentReads(nodes, asked []string, now time.Time) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	for _, node := range asked {
+		if q := d.asked[node]; q != nil {
+			q.sent = now
+		}
+	}
 	for _, node := range nodes {
 		if r := d.reads[node]; r != nil {
 			r.sent = now
@@ -115,6 +145,51 @@ func (d *desk) saw(all []api.NodeReading) {
 	}
 }
 
+// explain has a node explained. The channel gets the first answer; done is to be
+// called when it is no longer waited for.
+func (d *desk) explain(node string) (answer <-chan api.Explanation, done func()) {
+	ch := make(chan api.Explanation, 1)
+	d.change(func() {
+		if d.asked[node] == nil {
+			d.asked[node] = new(question)
+		}
+		d.asked[node].waiting = append(d.asked[node].waiting, ch)
+	})
+	return ch, func() {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		q := d.asked[node]
+		if q == nil {
+			return
+		}
+		q.waiting = slices.DeleteFunc(q.waiting, func(c chan api.Explanation) bool { return c == ch })
+		if len(q.waiting) == 0 {
+			delete(d.asked, node)
+		}
+	}
+}
+
+// answer gives the agent's explanations to those who wait for them.
+func (d *desk) answer(all []api.Explanation) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, e := range all {
+		if q := d.asked[e.Node]; q != nil {
+			for _, ch := range q.waiting {
+				ch <- e // has room for one, and is answered once
+			}
+			delete(d.asked, e.Node)
+		}
+	}
+}
+
+// holds is the revision of the assignment that the agent named last.
+func (d *desk) holds() int64 {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.revSeen
+}
+
 // A report may be this long on its way; what looks longer is a clock that was
 // set back.
 const longestWay = 10 * time.Second
@@ -146,12 +221,27 @@ func (d *desk) overtaken(run string, nth uint64) bool {
 	return false
 }
 
+// late reports whether a later report of the same client was taken already, and if
+// not counts this one.
+func (d *desk) late(run string, nth uint64) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if run != "" && run == d.sender && nth < d.sent {
+		return true
+	}
+	d.sender, d.sent = run, nth
+	return false
+}
+
 // greeted begins a session.
 func (d *desk) greeted(session string, rev int64, sent, now time.Time) {
 	d.change(func() {
 		d.session, d.rev, d.seen, d.polled, d.told = session, max(d.rev, rev), now, now, false
 		for _, r := range d.reads {
 			r.sent = time.Time{} // the answer that carried it may have been lost
+		}
+		for _, q := range d.asked {
+			q.sent = time.Time{}
 		}
 	})
 	d.ahead(sent, now)
@@ -216,7 +306,7 @@ func (s *desks) of(name string) *desk {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.m[name] == nil {
-		s.m[name] = &desk{name: name, rev: 1, reads: map[string]*read{}, news: make(chan struct{})}
+		s.m[name] = &desk{name: name, rev: 1, reads: map[string]*read{}, asked: map[string]*question{}, news: make(chan struct{})}
 	}
 	return s.m[name]
 }

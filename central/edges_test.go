@@ -191,7 +191,7 @@ func TestALostReadIsAskedForAgain(t *testing.T) {
 	s := newSite(t)
 	d := s.c.desks.of("r1")
 	d.want([]string{"a"}, s.clock(), s.clock().Add(time.Minute))
-	d.sentReads([]string{"a"}, s.clock())
+	d.sentReads([]string{"a"}, nil, s.clock())
 	s.later(time.Second)
 	if g := d.look(s.clock()); len(g.reads) != 0 || g.again <= time.Second || g.again > resendRead {
 		t.Errorf("%+v", g)
@@ -215,7 +215,7 @@ func TestAPollWakesForALostRead(t *testing.T) {
 	r.poll()
 	d := s.c.desks.of("r1")
 	d.want([]string{"a"}, s.clock(), s.clock().Add(time.Minute))
-	d.sentReads([]string{"a"}, s.clock().Add(50*time.Millisecond-resendRead))
+	d.sentReads([]string{"a"}, nil, s.clock().Add(50*time.Millisecond-resendRead))
 	got := r.pollBehind(20 * time.Second)
 	s.later(time.Second)
 	select {

@@ -2,8 +2,6 @@ package central
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"log/slog"
 	"net/http/httptest"
 	"sync"
@@ -323,12 +321,4 @@ func ids(ops []power.Op) string {
 		text += " " + op.ID
 	}
 	return text
-}
-
-func problemText(err error) string {
-	var p *api.Problem
-	if errors.As(err, &p) {
-		return p.Detail
-	}
-	return fmt.Sprint(err)
 }

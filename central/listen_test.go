@@ -217,6 +217,50 @@ func TestExpiryRunsByItself(t *testing.T) {
 	}
 }
 
+// TestHoldsAndSchedulesRunByThemselves has a clock that is just before a full minute.
+func TestHoldsAndSchedulesRunByThemselves(t *testing.T) {
+	began := time.Now()
+	shift := began.Truncate(time.Minute).Add(time.Minute - 500*time.Millisecond).Sub(began)
+	r := run(t, Config{Now: func() time.Time { return time.Now().Add(shift) }})
+	if _, err := r.AddNodes(t.Context(), api.AddNodes{Nodes: []api.NodeSpec{{Name: "a", Rack: "r1"}, {Name: "b", Rack: "r1"}}}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.PutSchedule(t.Context(), api.PutSchedule{Schedule: api.Schedule{Name: "x", Cron: "* * * * *", Nodes: "a", Want: power.WantOff}}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.SetHold(t.Context(), api.SetHold{Names: []string{"b"}, Want: power.WantOn, For: 50 * time.Millisecond, Reason: "x"}); err != nil {
+		t.Fatal(err)
+	}
+	found := map[string]bool{}
+	for after, end := int64(0), time.Now().Add(20*time.Second); !(found["a "+auditHold] && found["b "+auditHoldOver]) && time.Now().Before(end); {
+		all, err := r.AuditAfter(t.Context(), "a,b", after, 10*time.Second)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range all {
+			after, found[e.Node+" "+e.What] = e.ID, true
+		}
+	}
+	if !found["a "+auditHold] || !found["b "+auditHoldOver] {
+		t.Errorf("%v", found)
+	}
+}
+
+func TestAStopEndsWhoFollowsTheTrail(t *testing.T) {
+	r := run(t, Config{})
+	ended := make(chan error, 1)
+	go func() {
+		_, err := r.AuditAfter(context.Background(), "", 0, time.Minute)
+		ended <- err
+	}()
+	time.Sleep(50 * time.Millisecond)
+	began := time.Now()
+	r.stop(t)
+	if err := <-ended; err != nil || time.Since(began) > 3*time.Second {
+		t.Errorf("%v after %s", err, time.Since(began))
+	}
+}
+
 type fakeGossip struct{ seeded []string }
 
 func (g *fakeGossip) Members() []api.Member {

@@ -8,7 +8,6 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"time"
 
 	"rackpower/central/api"
 	"rackpower/central/store"
@@ -121,7 +120,7 @@ func (c *Central) addNodes(r *http.Request, in api.AddNodes) (api.AddedNodes, er
 	var out api.AddedNodes
 	now, who := c.cfg.Now(), askedBy(r, in.AskedBy)
 	err := c.store.Write(r.Context(), func(tx *store.Tx) error {
-		ch := &change{c: c, tx: tx, now: now, who: who, revs: map[string]int64{}}
+		ch := c.change(tx, now, who)
 		var err error
 		if out, err = ch.addAll(specs, in.Update); err != nil {
 			return err
@@ -129,50 +128,12 @@ func (c *Central) addNodes(r *http.Request, in api.AddNodes) (api.AddedNodes, er
 		if in.DryRun {
 			return errDryRun
 		}
-		ch.announce()
-		return nil
+		return ch.finish()
 	})
 	if errors.Is(err, errDryRun) {
 		err = nil
 	}
 	return out, err
-}
-
-// change is one job that changes nodes.
-type change struct {
-	c    *Central
-	tx   *store.Tx
-	now  time.Time
-	who  string
-	revs map[string]int64 // of the agents concerned, each raised once
-}
-
-// rev is the revision of the agent's assignment after this job.
-func (ch *change) rev(agent string) (int64, error) {
-	if rev, ok := ch.revs[agent]; ok {
-		return rev, nil
-	}
-	rev, err := ch.tx.RaiseRev(agent)
-	ch.revs[agent] = rev
-	return rev, err
-}
-
-// announce wakes the agents concerned after the commit.
-func (ch *change) announce() {
-	if len(ch.revs) == 0 {
-		return
-	}
-	c, revs := ch.c, ch.revs
-	ch.tx.OnCommit(func() {
-		for agent, rev := range revs {
-			d := c.desks.of(agent)
-			d.change(func() { d.rev = max(d.rev, rev) })
-		}
-	})
-}
-
-func (ch *change) audit(what, node, why, detail string) error {
-	return ch.tx.AddAudit(api.AuditEntry{At: ch.now, Who: ch.who, What: what, Node: node, Why: why, Detail: detail})
 }
 
 func (ch *change) addAll(specs []api.NodeSpec, update bool) (out api.AddedNodes, err error) {
@@ -238,17 +199,17 @@ func (ch *change) put(old, next store.Node, exists bool) error {
 	if err := ch.tx.EnsureAgent(next.Agent); err != nil {
 		return err
 	}
-	rev, err := ch.rev(next.Agent)
-	if err != nil {
-		return err
+	if old.Domain != next.Domain || old.Agent != next.Agent {
+		if err := errors.Join(ch.joins(old.Domain), ch.joins(next.Domain)); err != nil {
+			return err
+		}
 	}
-	next.Rev = rev
 	if exists && old.Agent != next.Agent {
 		if err := ch.forget(old.Agent, old.Name); err != nil {
 			return err
 		}
 	}
-	if err := ch.tx.PutNode(next); err != nil {
+	if err := ch.save(old, next); err != nil {
 		return err
 	}
 	if !exists {
@@ -326,9 +287,9 @@ func (c *Central) removeNodes(r *http.Request, in api.RemoveNodes) (api.Changed,
 		if err := noneBusy(tx, nodes); err != nil {
 			return err
 		}
-		ch := &change{c: c, tx: tx, now: now, who: who, revs: map[string]int64{}}
+		ch := c.change(tx, now, who)
 		for _, n := range nodes {
-			if err := ch.forget(n.Agent, n.Name); err != nil {
+			if err := errors.Join(ch.joins(n.Domain), ch.forget(n.Agent, n.Name)); err != nil {
 				return err
 			}
 			if err := tx.DeleteNode(n.Name); err != nil {
@@ -338,9 +299,8 @@ func (c *Central) removeNodes(r *http.Request, in api.RemoveNodes) (api.Changed,
 				return err
 			}
 		}
-		ch.announce()
 		out.Changed = len(nodes)
-		return nil
+		return ch.finish()
 	})
 	return out, err
 }
@@ -375,7 +335,7 @@ func (c *Central) setStatus(r *http.Request, in api.SetStatus) (api.Changed, err
 		if err != nil {
 			return err
 		}
-		ch := &change{c: c, tx: tx, now: now, who: who, revs: map[string]int64{}}
+		ch := c.change(tx, now, who)
 		for _, n := range nodes {
 			if n.Status == status && (n.Confirmed || !in.Confirmed) {
 				out.Unchanged++
@@ -386,23 +346,21 @@ func (c *Central) setStatus(r *http.Request, in api.SetStatus) (api.Changed, err
 				return err
 			}
 		}
-		ch.announce()
-		return nil
+		return ch.finish()
 	})
 	return out, err
 }
 
 func (ch *change) setStatus(n store.Node, status power.Status, in api.SetStatus) error {
-	rev, err := ch.rev(n.Agent)
-	if err != nil {
+	next := n
+	next.Status, next.Confirmed = status, in.Confirmed
+	if err := ch.save(n, next); err != nil {
 		return err
 	}
-	was := n.Status
-	n.Status, n.Confirmed, n.Rev = status, in.Confirmed, rev
-	if err := ch.tx.PutNode(n); err != nil {
-		return err
+	detail := fmt.Sprintf("%s, was %s; desired %s", cmp.Or(string(status), "none"), cmp.Or(string(n.Status), "none"), status.Desired().Want)
+	if n.Hold.Active(ch.now) {
+		detail += fmt.Sprintf(", but %s wants %s", by(n.Hold), n.Hold.Want)
 	}
-	detail := fmt.Sprintf("%s, was %s; desired %s", cmp.Or(string(status), "none"), cmp.Or(string(was), "none"), status.Desired().Want)
 	if in.Confirmed {
 		detail += "; confirmed"
 	}

@@ -29,6 +29,15 @@ const (
 type asked struct {
 	op     power.Op
 	within time.Duration // what the deadline was made of
+	hold   *power.Hold   // to be set together with the request, without its sequence yet; nil: none
+}
+
+// held is the node as the request is weighed: with the hold that comes with it.
+func (a asked) held(n store.Node) store.Node {
+	if a.hold != nil {
+		n.Hold = *a.hold
+	}
+	return n
 }
 
 // readRequests checks what can be checked without the database.
@@ -68,7 +77,31 @@ func readRequest(r api.OpRequest, who func(string) string, now time.Time) (asked
 		op.Deadline = now.UTC().Add(r.Deadline)
 	}
 	op = op.WithDefaults(now.UTC())
-	return asked{op: op, within: op.Deadline.Sub(op.AskedAt)}, nil
+	hold, err := holdWith(r, op)
+	return asked{op: op, within: op.Deadline.Sub(op.AskedAt), hold: hold}, err
+}
+
+// holdWith is the hold that a request asks for together with its operation, nil for none.
+func holdWith(r api.OpRequest, op power.Op) (*power.Hold, error) {
+	if !r.Hold {
+		if r.HoldFor != 0 {
+			return nil, errors.New("hold-for goes with hold")
+		}
+		return nil, nil
+	}
+	h := &power.Hold{By: op.AskedBy, Since: op.AskedAt, Reason: cmp.Or(op.Reason, "asked for together with "+string(op.Action)), Confirmed: op.Confirmed}
+	switch op.Action.Final() {
+	case power.On:
+		h.Want = power.WantOn
+	case power.Off:
+		h.Want = power.WantOff
+	default:
+		return nil, fmt.Errorf("%s leaves the power as it is: there is no state to hold the node in", op.Action)
+	}
+	if r.HoldFor != 0 {
+		h.Until = h.Since.Add(r.HoldFor)
+	}
+	return h, checkFor(r.HoldFor)
 }
 
 // sameRequest reports whether a stored operation is what is asked for again.
@@ -112,6 +145,7 @@ func (c *Central) askOps(r *http.Request, in api.AskOps) ([]api.Op, error) {
 func (c *Central) takeAll(tx *store.Tx, all []asked, now time.Time) ([]api.Op, error) {
 	out := make([]api.Op, 0, len(all))
 	marks := marks{}
+	ch := c.change(tx, now, "central")
 	for i, a := range all {
 		o, found, err := tx.Op(a.op.ID)
 		if err != nil {
@@ -124,29 +158,39 @@ func (c *Central) takeAll(tx *store.Tx, all []asked, now time.Time) ([]api.Op, e
 			out = append(out, c.show(&o, now))
 			continue
 		}
-		if o, err = c.take(tx, a, marks, now); err != nil {
+		if o, err = c.take(ch, a, marks); err != nil {
 			return nil, err
 		}
 		out = append(out, c.show(&o, now))
 	}
 	c.announce(tx, marks)
-	return out, nil
+	return out, ch.finish()
 }
 
-// take stores one request, taken or refused. That of an unknown node is
-// answered and not stored.
-func (c *Central) take(tx *store.Tx, a asked, marks marks, now time.Time) (store.Op, error) {
+// take stores one request, taken or refused, with the hold that it asks for. That of
+// an unknown node is answered and not stored.
+func (c *Central) take(ch *change, a asked, marks marks) (store.Op, error) {
+	tx, now := ch.tx, ch.now
 	node, known, err := tx.Node(a.op.Node)
 	if err != nil {
 		return store.Op{}, err
 	}
 	a.op.Seq = tx.NextSeq(now)
-	o := judge(a.op, node, known, now)
+	o := judge(a.op, a.held(node), known, now)
 	if !known {
 		return o, nil
 	}
 	if o.Stage() == store.StageTaken {
 		o.Says = "taken by central"
+		if a.hold != nil {
+			if err := ch.hold(node, *a.hold, "together with operation "+o.ID); err != nil {
+				return o, err
+			}
+			o.Says += "; the node is held " + describeHold(*a.hold)
+			if note := neverCut(node, *a.hold); note != "" {
+				o.Says += "; " + note
+			}
+		}
 		if note := c.awayNote(&o, now); note != "" {
 			o.Says += "; " + note
 		}
@@ -177,13 +221,13 @@ func judge(op power.Op, node store.Node, known bool, now time.Time) store.Op {
 		finish(&o, power.End{Outcome: power.Refused, Reason: why, At: now})
 		o.Verdict, o.Says, o.Detail = power.RefuseIt, says, says
 	}
-	switch desired := node.Status.Desired(); {
+	switch desired := power.Effective(node.Status, node.Hold, now); {
 	case !known:
 		refuse(power.ReasonNoNode, fmt.Sprintf("no node %s", op.Node))
 	case node.BMC == "":
 		refuse(power.ReasonConfigless, fmt.Sprintf("no BMC is known for node %s", op.Node))
 	case desired.Conflicts(op.Action):
-		refuse(power.ReasonDesired, power.RefusedAgainstDesired(op.Action, "status "+string(node.Status), desired.Want))
+		refuse(power.ReasonDesired, power.RefusedBy(op.Action, node.Status, node.Hold, now))
 	}
 	return o
 }
@@ -206,11 +250,14 @@ func (c *Central) wouldTake(tx *store.Tx, all []asked, now time.Time) ([]api.Op,
 			return nil, err
 		}
 		a.op.Seq = c.store.Seq().Next(now)
-		o := judge(a.op, node, known, now)
+		o := judge(a.op, a.held(node), known, now)
 		if o.Outcome == "" {
 			d := power.Decide(lanes[a.op.Node], a.op)
 			o.Verdict, o.Why, o.Phase = d.Verdict, d.Reason, ""
 			o.Says = "dry run: " + power.Describe(d, lanes[a.op.Node], a.op, now)
+			if a.hold != nil {
+				o.Says += "; the node would be held " + describeHold(*a.hold)
+			}
 			if note := c.awayNote(&o, now); note != "" {
 				o.Says += "; " + note
 			}

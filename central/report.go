@@ -19,6 +19,9 @@ func (c *Central) report(r *http.Request, in api.Report) (api.Reported, error) {
 	for _, w := range in.Ops {
 		c.store.MergeSeq(w.Op.Seq)
 	}
+	for _, h := range in.Holds {
+		c.store.MergeSeq(h.Hold.Seq)
+	}
 	now := c.cfg.Now()
 	d := c.desks.of(name)
 	var alarm string
@@ -31,6 +34,9 @@ func (c *Central) report(r *http.Request, in api.Report) (api.Reported, error) {
 			return errHello(name)
 		}
 		alarm = a.Alarm
+		if d.late(in.Run, in.Nth) {
+			in.Readings, in.Rack = nil, nil // a later one has told how things stand
+		}
 		in.Readings = plausible(in.Readings, d.ahead(in.SentAt, now), now)
 		if err := c.heedAll(tx, name, in, now); err != nil {
 			return err
@@ -44,6 +50,7 @@ func (c *Central) report(r *http.Request, in api.Report) (api.Reported, error) {
 		return api.Reported{}, err
 	}
 	d.heard(now)
+	d.answer(in.Explained)
 	return api.Reported{Seq: c.store.Seq(), Alarm: alarm}, nil
 }
 
@@ -54,10 +61,21 @@ func (c *Central) heedAll(tx *store.Tx, name string, in api.Report, now time.Tim
 			return err
 		}
 	}
-	if len(in.Readings) > 0 {
-		if err := tx.Observe(name, in.Readings); err != nil {
+	if err := c.heedHolds(tx, name, in.Holds, now); err != nil {
+		return err
+	}
+	if in.Rack != nil {
+		if err := c.heedRack(tx, name, *in.Rack, now); err != nil {
 			return err
 		}
+		marks.note(0)
+	}
+	for _, r := range in.Readings {
+		if err := c.observe(tx, name, r, now); err != nil {
+			return err
+		}
+	}
+	if len(in.Readings) > 0 {
 		tx.OnCommit(func() { c.desks.of(name).saw(in.Readings) })
 		marks.note(0)
 	}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
-	"strconv"
 	"time"
 
 	"rackpower/central/api"
@@ -80,10 +79,7 @@ func (c *Central) showNodes(nodes []store.Node, open []store.Op) []api.Node {
 	out := make([]api.Node, len(nodes))
 	for i, n := range nodes {
 		if _, ok := agents[n.Agent]; !ok {
-			agents[n.Agent] = "alive"
-			if p := c.desks.of(n.Agent).presence(now, c.cfg.Away); !p.alive {
-				agents[n.Agent] = awaySince(p, now)
-			}
+			agents[n.Agent] = c.agentAge(n.Agent)
 		}
 		out[i] = showNode(n, ops[n.Name], agents[n.Agent], now)
 	}
@@ -91,11 +87,13 @@ func (c *Central) showNodes(nodes []store.Node, open []store.Op) []api.Node {
 }
 
 func showNode(n store.Node, open []*store.Op, agent string, now time.Time) api.Node {
-	desired := n.Status.Desired()
+	desired := power.Effective(n.Status, n.Hold, now)
+	m := n.Monitor
 	out := api.Node{
 		Name: n.Name, Rack: n.Rack, State: n.State, Reach: n.Reach, Stale: n.Stale(now, power.DefaultStale), Status: n.Status, Desired: desired.Want,
-		Agent: n.Agent, BMC: n.BMC, Domain: n.Domain, AgentAge: agent,
-		Drift: drifts(n.Reading, desired, len(open), now),
+		From: power.DesiredFrom(n.Status, n.Hold, now), Hold: api.ShowHold(n.Hold, now), Agent: n.Agent, BMC: n.BMC, Domain: n.Domain, AgentAge: agent,
+		Drift: drifts(n.Reading, desired, len(open), now), Pending: pends(n, desired, foremost(open)),
+		Waits: m.Waits, WaitsSays: m.WaitsSays, WaitsUntil: m.WaitsUntil, Fault: m.Fault, FaultSince: m.FaultSince,
 	}
 	if n.BMC == "" {
 		out.Reach = power.ReachUnconfigured
@@ -116,9 +114,19 @@ func showNode(n store.Node, open []*store.Op, agent string, now time.Time) api.N
 // drifts reports whether a node is, freshly read, in another state than the one
 // it is wanted or expected in, with nothing outstanding.
 func drifts(r power.Reading, desired power.Desired, outstanding int, now time.Time) bool {
-	want := desired.State()
-	known := r.State == power.On || r.State == power.Off
-	return want != power.Unknown && known && r.State != want && outstanding == 0 && !r.Stale(now, power.DefaultStale)
+	return differs(r, desired) && outstanding == 0 && !r.Stale(now, power.DefaultStale)
+}
+
+// pends reports whether a node is on its way: an operation is outstanding that takes
+// it elsewhere, or what is desired of it is enforced and it was not seen so yet.
+func pends(n store.Node, desired power.Desired, op *store.Op) bool {
+	if op == nil {
+		return differs(n.Reading, desired) && desired.Enforces() && !n.Matched
+	}
+	if final := op.Action.Final(); final != power.Unknown {
+		return n.State != final
+	}
+	return differs(n.Reading, desired)
 }
 
 // foremost is the operation that a node's row shows: the running one, else the
@@ -204,67 +212,6 @@ func unread(nodes []store.Node, since time.Time) map[string][]string {
 func inOrder(nodes []store.Node) []store.Node {
 	slices.SortFunc(nodes, func(a, b store.Node) int { return noderange.Compare(a.Name, b.Name) })
 	return nodes
-}
-
-// Bounds of the audit trail in one answer.
-const (
-	defaultAudit = 1000
-	maxAudit     = 100_000
-)
-
-func (c *Central) listAudit(r *http.Request) ([]api.AuditEntry, error) {
-	limit := defaultAudit
-	if text := r.URL.Query().Get("limit"); text != "" {
-		n, err := strconv.Atoi(text)
-		if err != nil || n < 0 {
-			return nil, api.Problemf(api.CodeBadRequest, "limit %q is no count", text)
-		}
-		if n > 0 {
-			limit = min(n, maxAudit)
-		}
-	}
-	out := []api.AuditEntry{}
-	err := c.store.View(r.Context(), func(tx *store.Tx) error {
-		names, err := auditNames(tx, r.URL.Query().Get("select"))
-		if err != nil {
-			return err
-		}
-		entries, err := tx.Audit(names, limit)
-		out = append(out, entries...)
-		return err
-	})
-	return out, err
-}
-
-// auditNames selects among the nodes that are and those that were; nil: no
-// restriction.
-func auditNames(tx *store.Tx, expr string) ([]string, error) {
-	if expr == "" || expr == "all" {
-		return nil, nil
-	}
-	nodes, err := tx.Nodes()
-	if err != nil {
-		return nil, err
-	}
-	gone, err := tx.AuditNodes()
-	if err != nil {
-		return nil, err
-	}
-	all := rangesOf(nodes)
-	known := make(map[string]bool, len(nodes))
-	for _, n := range nodes {
-		known[n.Name] = true
-	}
-	for _, name := range gone {
-		if !known[name] {
-			all = append(all, noderange.Node{Name: name})
-		}
-	}
-	names, err := selectNodes(expr, all)
-	if err == nil && names == nil {
-		names = []string{}
-	}
-	return names, err
 }
 
 func (c *Central) info(r *http.Request) (api.Info, error) {

@@ -86,3 +86,16 @@ func Ago(d time.Duration) string {
 func RefusedAgainstDesired(a Action, from string, want Want) string {
 	return fmt.Sprintf("%s is against the desired state: %s wants the node %s and the monitor would undo it; change the status first (rackpower node set-status NODE STATUS), or hold the node in the new state together with the request (--hold)", a, from, want)
 }
+
+// RefusedBy is RefusedAgainstDesired for a node with the status and the hold: what
+// the hold wants is changed by a release.
+func RefusedBy(a Action, s Status, h Hold, now time.Time) string {
+	from, want := DesiredFrom(s, h, now), Effective(s, h, now).Want
+	if !h.Active(now) {
+		return RefusedAgainstDesired(a, from, want)
+	}
+	if h.Reason != "" {
+		from += fmt.Sprintf(" (%s)", h.Reason)
+	}
+	return fmt.Sprintf("%s is against the desired state: %s wants the node %s and the monitor would undo it; release the hold first (rackpower release NODE), or hold the node in the new state together with the request (--hold)", a, from, want)
+}

@@ -115,6 +115,11 @@ type Report struct {
 	Explained []Explanation `json:"explained,omitempty"`
 	Seq       power.Seq     `json:"seq"`
 	SentAt    time.Time     `json:"sent_at,omitzero"` // as in Hello
+	// Run names the client and Nth counts its reports, which it sends one after the
+	// other: what one that was overtaken says of readings and of the rack is old, and is
+	// dropped. The client fills them in.
+	Run string `json:"run,omitempty"`
+	Nth uint64 `json:"nth,omitempty"`
 }
 
 // OpReport is the latest word on one operation. Its answer is the status 200 of

@@ -26,8 +26,8 @@ type Client struct {
 	target string // as the user wrote it, for errors
 	base   string
 	http   *http.Client
-	run    string        // names this client in hellos
-	hellos atomic.Uint64 // said so far
+	run    string        // names this client to central
+	said   atomic.Uint64 // hellos and reports so far
 }
 
 // NewClient makes a client for unix:///path/to.sock, http://host:port or
@@ -279,7 +279,7 @@ func (c *Client) Hello(ctx context.Context, agent string, in Hello) (Welcome, er
 		in.SentAt = time.Now()
 	}
 	if in.Run == "" {
-		in.Run, in.Nth = c.run, c.hellos.Add(1)
+		in.Run, in.Nth = c.run, c.said.Add(1)
 	}
 	return call[Welcome](ctx, c, http.MethodPost, "/v1/agents/"+url.PathEscape(agent)+"/hello", in)
 }
@@ -293,6 +293,9 @@ func (c *Client) Poll(ctx context.Context, agent string, in Poll) (Assignment, e
 func (c *Client) Report(ctx context.Context, agent string, in Report) (Reported, error) {
 	if in.SentAt.IsZero() {
 		in.SentAt = time.Now()
+	}
+	if in.Run == "" {
+		in.Run, in.Nth = c.run, c.said.Add(1)
 	}
 	return call[Reported](ctx, c, http.MethodPost, "/v1/agents/"+url.PathEscape(agent)+"/report", in)
 }

@@ -17,5 +17,21 @@
 //	POST   /v1/ops/query                   long poll
 //	POST   /v1/ops/{id}/cancel
 //	POST   /v1/reads                       waits for fresh readings
-//	GET    /v1/agents  /v1/members  /v1/audit  /v1/info
+//	POST   /v1/nodes/hold                  sets or releases holds
+//	POST   /v1/nodes/retry
+//	GET    /v1/nodes/{name}/explain        why a node is as it is
+//	GET    /v1/racks                       monitors of racks: schedule, pause, bounds of the brake
+//	POST   /v1/racks/{name}
+//	POST   /v1/racks/{name}/pause          pauses or resumes
+//	GET    /v1/brakes                      those that hold
+//	POST   /v1/brakes/release
+//	GET    /v1/domains                     power domains and their limits
+//	POST   /v1/domains
+//	GET    /v1/schedules
+//	POST   /v1/schedules                   adds or replaces one
+//	POST   /v1/schedules/remove
+//	GET    /v1/schedules/next?name=N&count=K
+//	GET    /v1/audit?select=EXPR&limit=N   the newest entries
+//	GET    /v1/audit?after=ID&wait=D       long poll: those behind an entry
+//	GET    /v1/agents  /v1/members  /v1/info
 package api

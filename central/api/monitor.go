@@ -246,7 +246,8 @@ type Domain struct {
 type Schedule struct {
 	Name string `json:"name"`
 	// Cron has five fields, or is "@daily" and the like; CRON_TZ=ZONE may precede it.
-	// Without one the times are central's local ones.
+	// Without one the times are central's local ones. A time that a change of the clock
+	// skips is skipped, one that comes twice is run twice.
 	Cron string `json:"cron"`
 	// Nodes is a NODES expression, evaluated each time.
 	Nodes string `json:"nodes"`

@@ -2,9 +2,12 @@ package store
 
 import (
 	"database/sql"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
+
+	"rackpower/central/api"
 )
 
 // Agent is a row of agents.
@@ -25,9 +28,35 @@ type Agent struct {
 	Version   string
 	Alarm     string
 	Address   string // gossip
+	// SettingsRev is Rev when the rack's settings, or the limits of its power domains,
+	// last changed.
+	SettingsRev int64
+	settings    string // api.RackSettings as JSON, "" for none
+	state       string // api.RackState as JSON, "" while it said nothing
 }
 
-const agentColumns = `name, rev, floor, rev_seen, journal_id, epoch, lsn, session, seen_at, version, alarm, address`
+// Settings are what people set for the rack. Domains is empty: see DomainsOf.
+func (a Agent) Settings() (s api.RackSettings, err error) {
+	if a.settings != "" {
+		err = json.Unmarshal([]byte(a.settings), &s)
+	}
+	return s, err
+}
+
+// State is how the rack's monitor stands, as the agent said last; nil: it said
+// nothing yet.
+func (a Agent) State() (*api.RackState, error) {
+	if a.state == "" {
+		return nil, nil
+	}
+	s := new(api.RackState)
+	return s, json.Unmarshal([]byte(a.state), s)
+}
+
+// Said reports whether s is what the agent said last of its rack.
+func (a Agent) Said(s api.RackState) bool { return a.state == encode(s) }
+
+const agentColumns = `name, rev, floor, rev_seen, journal_id, epoch, lsn, session, seen_at, version, alarm, address, settings_rev, settings, rack`
 
 const (
 	sqlAgent     = `SELECT ` + agentColumns + ` FROM agents WHERE name = $1`
@@ -40,12 +69,17 @@ const (
 	sqlLSNAgent   = `UPDATE agents SET lsn = max(lsn, $1), seen_at = max(seen_at, $2) WHERE name = $3`
 	sqlFloorAgent = `UPDATE agents SET floor = max(floor, (SELECT coalesce(max(rev), 0) FROM removed WHERE removed.agent = agents.name AND at < $1))`
 	sqlCounts     = `SELECT agent, count(*), sum(stage = 1) FROM ops WHERE stage < 4 GROUP BY agent`
+	sqlSettings   = `UPDATE agents SET settings = $1, pause_until = $2, settings_rev = $3 WHERE name = $4`
+	sqlTellRack   = `UPDATE agents SET settings_rev = $1 WHERE name = $2`
+	sqlRackState  = `UPDATE agents SET rack = $1 WHERE name = $2`
+	sqlPausesOver = `SELECT ` + agentColumns + ` FROM agents WHERE pause_until > 0 AND pause_until <= $1 ORDER BY name`
 	sqlNodeCounts = `SELECT agent, count(*) FROM nodes GROUP BY agent`
 )
 
 func scanAgent(scan func(...any) error) (a Agent, err error) {
 	var epoch, lsn, seen int64
-	err = scan(&a.Name, &a.Rev, &a.Floor, &a.RevSeen, &a.JournalID, &epoch, &lsn, &a.Session, &seen, &a.Version, &a.Alarm, &a.Address)
+	err = scan(&a.Name, &a.Rev, &a.Floor, &a.RevSeen, &a.JournalID, &epoch, &lsn, &a.Session, &seen, &a.Version, &a.Alarm, &a.Address,
+		&a.SettingsRev, &a.settings, &a.state)
 	a.Epoch, a.LSN, a.SeenAt = uint64(epoch), uint64(lsn), timeAt(seen)
 	return a, err
 }
@@ -63,13 +97,15 @@ func (t *Tx) Agent(name string) (a Agent, ok bool, err error) {
 }
 
 // Agents returns all agents by name.
-func (t *Tx) Agents() ([]Agent, error) {
+func (t *Tx) Agents() ([]Agent, error) { return t.agents(sqlAgents) }
+
+func (t *Tx) agents(query string, args ...any) ([]Agent, error) {
 	var all []Agent
 	err := t.each(func(r *sql.Rows) error {
 		a, err := scanAgent(r.Scan)
 		all = append(all, a)
 		return err
-	}, sqlAgents)
+	}, query, args...)
 	if err != nil {
 		return nil, fmt.Errorf("cannot read agents: %w", err)
 	}
@@ -101,6 +137,39 @@ func (t *Tx) RaiseRev(agent string) (rev int64, err error) {
 	}
 	return rev, nil
 }
+
+// SaveSettings stores the settings of a rack, as of the revision rev of what is
+// assigned to its agent. Domains are not looked at.
+func (t *Tx) SaveSettings(agent string, s api.RackSettings, rev int64) error {
+	s.Domains = nil
+	var until int64
+	if s.Pause != nil {
+		until = nanos(s.Pause.Until)
+	}
+	if _, err := t.exec(sqlSettings, encode(s), until, rev, agent); err != nil {
+		return fmt.Errorf("cannot save settings of rack %s: %w", agent, err)
+	}
+	return nil
+}
+
+// TellRack has the agent told its rack's settings with the revision rev.
+func (t *Tx) TellRack(agent string, rev int64) error {
+	if _, err := t.exec(sqlTellRack, rev, agent); err != nil {
+		return fmt.Errorf("cannot note settings of rack %s: %w", agent, err)
+	}
+	return nil
+}
+
+// SaveRackState stores how a rack's monitor stands.
+func (t *Tx) SaveRackState(agent string, s api.RackState) error {
+	if _, err := t.exec(sqlRackState, encode(s), agent); err != nil {
+		return fmt.Errorf("cannot save state of rack %s: %w", agent, err)
+	}
+	return nil
+}
+
+// PausesOver returns the agents whose pause ended by itself at or before the time.
+func (t *Tx) PausesOver(at time.Time) ([]Agent, error) { return t.agents(sqlPausesOver, nanos(at)) }
 
 // SawAgent notes when the agent was last heard, and what it holds.
 func (t *Tx) SawAgent(name string, at time.Time, rev int64) error {

@@ -10,21 +10,27 @@ import (
 )
 
 const (
-	sqlAddAudit   = `INSERT INTO audit (at, who, what, node, op, why, outcome, detail) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)`
-	sqlAudit      = `SELECT id, at, who, what, node, op, why, outcome, detail FROM audit ORDER BY id DESC LIMIT $1`
-	sqlAuditOf    = `SELECT id, at, who, what, node, op, why, outcome, detail FROM audit WHERE node IN (SELECT value FROM json_each($1)) ORDER BY id DESC LIMIT $2`
+	sqlAddAudit    = `INSERT INTO audit (at, who, what, node, op, why, outcome, detail) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)`
+	sqlAudit       = `SELECT id, at, who, what, node, op, why, outcome, detail FROM audit ORDER BY id DESC LIMIT $1`
+	sqlAuditOf     = `SELECT id, at, who, what, node, op, why, outcome, detail FROM audit WHERE node IN (SELECT value FROM json_each($1)) ORDER BY id DESC LIMIT $2`
+	sqlAuditFrom   = `SELECT id, at, who, what, node, op, why, outcome, detail FROM audit WHERE id > $1 ORDER BY id LIMIT $2`
+	sqlAuditFromOf = `SELECT id, at, who, what, node, op, why, outcome, detail FROM audit
+		WHERE id > $1 AND +node IN (SELECT value FROM json_each($2)) ORDER BY id LIMIT $3`
+	sqlLastAudit  = `SELECT coalesce(max(id), 0) FROM audit`
 	sqlAuditNodes = `WITH RECURSIVE seen (node) AS (SELECT min(node) FROM audit WHERE node > ''
 		UNION ALL SELECT (SELECT min(node) FROM audit WHERE node > seen.node) FROM seen WHERE seen.node IS NOT NULL)
 		SELECT node FROM seen WHERE node IS NOT NULL`
 	sqlOldestAudit = `SELECT id, at FROM audit ORDER BY id LIMIT $1`
-	sqlPruneAudit  = `DELETE FROM audit WHERE id <= $1 AND at < $2`
+	sqlPruneAudit  = `DELETE FROM audit WHERE id <= $1 AND at < $2 AND id < (SELECT max(id) FROM audit)`
 	sqlOldestOps   = `SELECT rev, stage, max(ended_at, asked_at) FROM ops WHERE rev > $1 ORDER BY rev LIMIT $2`
 	sqlPruneOp     = `DELETE FROM ops WHERE rev = $1`
 	sqlPruneTombs  = `DELETE FROM removed WHERE at < $1`
 )
 
-// AddAudit appends to the audit trail. The entry's ID is not looked at.
+// AddAudit appends to the audit trail. The entry's ID is not looked at: ids grow in
+// the order of the commits, and none is ever given twice.
 func (t *Tx) AddAudit(e api.AuditEntry) error {
+	t.s.audited = true
 	if _, err := t.exec(sqlAddAudit, nanos(e.At), e.Who, e.What, e.Node, e.Op, e.Why, e.Outcome, e.Detail); err != nil {
 		return fmt.Errorf("cannot write audit trail: %w", err)
 	}
@@ -38,6 +44,28 @@ func (t *Tx) Audit(nodes []string, limit int) ([]api.AuditEntry, error) {
 	if nodes != nil {
 		query, args = sqlAuditOf, []any{list(nodes), limit}
 	}
+	all, err := t.audit(query, args...)
+	slices.Reverse(all)
+	return all, err
+}
+
+// AuditAfter returns the first entries behind the id, oldest first; nodes as for Audit.
+func (t *Tx) AuditAfter(nodes []string, id int64, limit int) ([]api.AuditEntry, error) {
+	if nodes != nil {
+		return t.audit(sqlAuditFromOf, id, list(nodes), limit)
+	}
+	return t.audit(sqlAuditFrom, id, limit)
+}
+
+// LastAudit is the id of the newest entry, 0 when there is none.
+func (t *Tx) LastAudit() (id int64, err error) {
+	if err := t.row(sqlLastAudit).Scan(&id); err != nil {
+		return 0, fmt.Errorf("cannot read audit trail: %w", disk(err))
+	}
+	return id, nil
+}
+
+func (t *Tx) audit(query string, args ...any) ([]api.AuditEntry, error) {
 	var all []api.AuditEntry
 	err := t.each(func(r *sql.Rows) error {
 		var e api.AuditEntry
@@ -50,7 +78,6 @@ func (t *Tx) Audit(nodes []string, limit int) ([]api.AuditEntry, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot read audit trail: %w", err)
 	}
-	slices.Reverse(all)
 	return all, nil
 }
 

@@ -221,7 +221,10 @@ func renew(ctx context.Context, c *sql.Conn) error {
 		{`UPDATE agents SET session = ''`, nil},
 		{`UPDATE ops SET delivered = 1, rev = rev + $1, cursor = CASE cursor WHEN 0 THEN 0 ELSE cursor + $1 END,
 			cancel_cursor = CASE cancel_cursor WHEN 0 THEN 0 ELSE cancel_cursor + $1 END WHERE stage < 4`, []any{restoredRevs}},
-		{sqlAddAudit, []any{time.Now().UnixNano(), "central", "restore", "", "", "", "", "the database was restored from a backup"}},
+		// Whoever follows the audit trail has seen ids that the backup does not know.
+		{`INSERT INTO audit (id, at, who, what, node, op, why, outcome, detail)
+			VALUES ((SELECT coalesce(max(id), 0) FROM audit) + $1, $2, 'central', 'restore', '', '', '', '', 'the database was restored from a backup')`,
+			[]any{restoredRevs, time.Now().UnixNano()}},
 	} {
 		if _, err := tx.ExecContext(ctx, step.query, step.args...); err != nil {
 			return disk(err)

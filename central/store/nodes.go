@@ -20,10 +20,24 @@ type Node struct {
 	Status            power.Status
 	Confirmed         bool  // the latest change of status was confirmed by a person
 	Rev               int64 // the agent's revision of the row's latest change
+	// Hold is the newest hold, or release, that central knows of.
+	Hold  power.Hold
+	Retry power.Seq // of the latest wish to try again
 	power.Reading
+	// Monitor is what the agent's monitor said last.
+	Monitor api.NodeMonitor
+	// Matched is Monitor.Matched, if the agent spoke of what is desired now.
+	Matched bool
+	// Drifting and LeftAlone are what the audit trail says: the node drifts, its BMC
+	// is left alone.
+	Drifting, LeftAlone bool
+	// Unsettled means that a report may be news although it says the same as before.
+	Unsettled bool
 }
 
-const nodeColumns = `name, rack, agent, bmc, password, domain, status, confirmed, rev, state, reach, observed_at, tried_at`
+const nodeColumns = `name, rack, agent, bmc, password, domain, status, confirmed, rev,
+	hold_want, hold_by, hold_reason, hold_schedule, hold_since, hold_until, hold_seq, hold_confirmed, retry,
+	state, reach, observed_at, tried_at, monitor, matched, drifting, left_alone, unsettled`
 
 const (
 	sqlNode      = `SELECT ` + nodeColumns + ` FROM nodes WHERE name = $1`
@@ -31,23 +45,65 @@ const (
 	sqlNodesOf   = `SELECT ` + nodeColumns + ` FROM nodes WHERE agent = $1 AND rev > $2 ORDER BY name`
 	sqlNodesIn   = `SELECT ` + nodeColumns + ` FROM nodes WHERE name IN (SELECT value FROM json_each($1)) ORDER BY name`
 	sqlNodeCount = `SELECT count(*) FROM nodes`
-	sqlAddNode   = `INSERT INTO nodes (name, rack, agent, bmc, password, domain, status, confirmed, rev)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+	sqlAddNode   = `INSERT INTO nodes (name, rack, agent, bmc, password, domain, status, confirmed, rev,
+		hold_want, hold_by, hold_reason, hold_schedule, hold_since, hold_until, hold_seq, hold_confirmed, retry,
+		monitor, fault, matched, drifting, left_alone, unsettled)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, 1)
 		ON CONFLICT (name) DO UPDATE SET rack = excluded.rack, agent = excluded.agent, bmc = excluded.bmc, password = excluded.password,
-		domain = excluded.domain, status = excluded.status, confirmed = excluded.confirmed, rev = excluded.rev`
+		domain = excluded.domain, status = excluded.status, confirmed = excluded.confirmed, rev = excluded.rev,
+		hold_want = excluded.hold_want, hold_by = excluded.hold_by, hold_reason = excluded.hold_reason, hold_schedule = excluded.hold_schedule,
+		hold_since = excluded.hold_since, hold_until = excluded.hold_until, hold_seq = excluded.hold_seq,
+		hold_confirmed = excluded.hold_confirmed, retry = excluded.retry, monitor = excluded.monitor, fault = excluded.fault,
+		matched = excluded.matched, drifting = excluded.drifting, left_alone = excluded.left_alone, unsettled = 1`
 	sqlDelNode   = `DELETE FROM nodes WHERE name = $1`
 	sqlEntomb    = `INSERT INTO removed (agent, name, rev, at) VALUES ($1, $2, $3, $4) ON CONFLICT (agent, name) DO UPDATE SET rev = excluded.rev, at = excluded.at`
 	sqlExhume    = `DELETE FROM removed WHERE agent = $1 AND name = $2`
 	sqlRemovedOf = `SELECT name FROM removed WHERE agent = $1 AND rev > $2 ORDER BY name`
-	sqlReading   = `UPDATE nodes SET state = $1, reach = $2, observed_at = $3, tried_at = $4 WHERE name = $5 AND agent = $6 AND tried_at < $4`
+	sqlRefresh   = `UPDATE nodes SET observed_at = $1, tried_at = $2
+		WHERE name = $3 AND agent = $4 AND tried_at < $2 AND state = $5 AND reach = $6 AND monitor = $7 AND unsettled = 0`
+	sqlObserve = `UPDATE nodes SET state = $1, reach = $2, observed_at = $3, tried_at = $4, monitor = $5, fault = $6, matched = $7, drifting = $8,
+		left_alone = $9, unsettled = $10 WHERE name = $11`
+	sqlHeldUntil = `SELECT ` + nodeColumns + ` FROM nodes WHERE hold_want <> '' AND hold_until > 0 AND hold_until <= $1 ORDER BY name`
 )
 
 func scanNode(scan func(...any) error) (n Node, err error) {
-	var observed, tried int64
+	var observed, tried, since, until, seq, retry int64
+	var monitor string
 	err = scan(&n.Name, &n.Rack, &n.Agent, &n.BMC, (*string)(&n.Password), &n.Domain, &n.Status, &n.Confirmed, &n.Rev,
-		&n.State, &n.Reach, &observed, &tried)
+		&n.Hold.Want, &n.Hold.By, &n.Hold.Reason, &n.Hold.Schedule, &since, &until, &seq, &n.Hold.Confirmed, &retry,
+		&n.State, &n.Reach, &observed, &tried, &monitor, &n.Matched, &n.Drifting, &n.LeftAlone, &n.Unsettled)
+	if err != nil {
+		return n, err
+	}
+	n.Hold.Since, n.Hold.Until, n.Hold.Seq, n.Retry = timeAt(since), timeAt(until), power.Seq(seq), power.Seq(retry)
 	n.ObservedAt, n.TriedAt = timeAt(observed), timeAt(tried)
+	n.Monitor, err = monitorOf(monitor)
 	return n, err
+}
+
+// matchedOnly is the text of the monitor's word on a node as it should be: nearly
+// all nodes, nearly always.
+const matchedOnly = `{"matched":true}`
+
+func textOf(m api.NodeMonitor) string {
+	switch m {
+	case api.NodeMonitor{}:
+		return ""
+	case api.NodeMonitor{Matched: true}:
+		return matchedOnly
+	}
+	return encode(m)
+}
+
+func monitorOf(text string) (m api.NodeMonitor, err error) {
+	switch text {
+	case "":
+		return m, nil
+	case matchedOnly:
+		return api.NodeMonitor{Matched: true}, nil
+	}
+	err = json.Unmarshal([]byte(text), &m)
+	return m, err
 }
 
 func (t *Tx) nodes(query string, args ...any) ([]Node, error) {
@@ -111,9 +167,12 @@ func (t *Tx) CountNodes() (n int, err error) {
 	return n, nil
 }
 
-// PutNode adds a node or replaces what people said of it; its reading stays.
+// PutNode adds a node or replaces what people, and central, said of it; its
+// reading stays.
 func (t *Tx) PutNode(n Node) error {
-	_, err := t.exec(sqlAddNode, n.Name, n.Rack, n.Agent, n.BMC, string(n.Password), n.Domain, string(n.Status), n.Confirmed, n.Rev)
+	_, err := t.exec(sqlAddNode, n.Name, n.Rack, n.Agent, n.BMC, string(n.Password), n.Domain, string(n.Status), n.Confirmed, n.Rev,
+		string(n.Hold.Want), n.Hold.By, n.Hold.Reason, n.Hold.Schedule, nanos(n.Hold.Since), nanos(n.Hold.Until), int64(n.Hold.Seq),
+		n.Hold.Confirmed, int64(n.Retry), textOf(n.Monitor), n.Monitor.Fault, n.Matched, n.Drifting, n.LeftAlone)
 	if err == nil {
 		_, err = t.exec(sqlExhume, n.Agent, n.Name)
 	}
@@ -122,6 +181,9 @@ func (t *Tx) PutNode(n Node) error {
 	}
 	return nil
 }
+
+// HeldUntil returns the nodes whose hold ended by itself at or before the time.
+func (t *Tx) HeldUntil(at time.Time) ([]Node, error) { return t.nodes(sqlHeldUntil, nanos(at)) }
 
 // Entomb notes that the agent must forget the node, as of rev.
 func (t *Tx) Entomb(agent, node string, rev int64, at time.Time) error {
@@ -139,16 +201,34 @@ func (t *Tx) DeleteNode(name string) error {
 	return nil
 }
 
-// Observe stores readings of nodes of the agent, each if it is newer than what
-// is stored. Others are ignored.
-func (t *Tx) Observe(agent string, readings []api.NodeReading) error {
-	for _, r := range readings {
-		_, err := t.exec(sqlReading, string(r.State), string(r.Reach), nanos(r.ObservedAt), nanos(r.TriedAt), r.Node, agent)
-		if err != nil {
-			return fmt.Errorf("cannot save reading of node %s: %w", r.Node, err)
-		}
+// Refresh stores when a node of the agent was read, if nothing else is new: the
+// same state, reach and word of the monitor as before, at a later time. Otherwise
+// it does nothing, and says so.
+func (t *Tx) Refresh(agent string, r api.NodeReading) (done bool, err error) {
+	n, err := t.exec(sqlRefresh, nanos(r.ObservedAt), nanos(r.TriedAt), r.Node, agent, string(r.State), string(r.Reach), textOf(r.Monitor))
+	if err != nil {
+		return false, fmt.Errorf("cannot save reading of node %s: %w", r.Node, err)
+	}
+	return n > 0, nil
+}
+
+// Observe stores a node's reading, and what monitor and audit trail say of it.
+func (t *Tx) Observe(n Node) error {
+	_, err := t.exec(sqlObserve, string(n.State), string(n.Reach), nanos(n.ObservedAt), nanos(n.TriedAt), textOf(n.Monitor), n.Monitor.Fault,
+		n.Matched, n.Drifting, n.LeftAlone, n.Unsettled, n.Name)
+	if err != nil {
+		return fmt.Errorf("cannot save reading of node %s: %w", n.Name, err)
 	}
 	return nil
+}
+
+// encode is JSON of what can be encoded for certain.
+func encode(v any) string {
+	text, err := json.Marshal(v)
+	if err != nil {
+		panic(err) // plain fields, no cycles
+	}
+	return string(text)
 }
 
 // list is a parameter for json_each.
@@ -156,9 +236,5 @@ func list(names []string) string {
 	if names == nil {
 		return "[]"
 	}
-	text, err := json.Marshal(names)
-	if err != nil {
-		panic(err) // strings can be encoded
-	}
-	return string(text)
+	return encode(names)
 }

@@ -340,22 +340,38 @@ func TestNewestReadingCounts(t *testing.T) {
 		return errors.Join(tx.PutNode(Node{Name: "a", Rack: "r1", Agent: "r1", Rev: 2}), tx.PutNode(Node{Name: "b", Rack: "r2", Agent: "r2", Rev: 2}))
 	})
 	at := time.Now().UTC()
-	observe := func(agent string, all ...api.NodeReading) {
-		mustWrite(t, s, func(tx *Tx) error { return tx.Observe(agent, all) })
+	mustWrite(t, s, func(tx *Tx) error {
+		return tx.Observe(Node{Name: "a", Reading: power.Seen(power.On, at), Monitor: api.NodeMonitor{Matched: true}, Matched: true})
+	})
+	seen := func(at time.Time, state power.State, matched bool) api.NodeReading {
+		return api.NodeReading{Node: "a", Reading: power.Seen(state, at), Monitor: api.NodeMonitor{Matched: matched}}
 	}
-	newer := api.NodeReading{Node: "a", Reading: power.Seen(power.On, at)}
-	older := api.NodeReading{Node: "a", Reading: power.Seen(power.Off, at.Add(-time.Second))}
-	foreign := api.NodeReading{Node: "b", Reading: power.Seen(power.On, at)}
-	observe("r1", newer, foreign, api.NodeReading{Node: "nobody", Reading: power.Seen(power.On, at)})
-	observe("r1", older)
-	mustView(t, s, func(tx *Tx) error {
-		a, _, _ := tx.Node("a")
-		b, _, err := tx.Node("b")
-		if a.State != power.On || !a.TriedAt.Equal(at) || !a.ObservedAt.Equal(at) || a.Reach != power.ReachOK {
-			t.Errorf("a is %+v", a.Reading)
+	refresh := func(agent string, r api.NodeReading) (done bool) {
+		mustWrite(t, s, func(tx *Tx) (err error) { done, err = tx.Refresh(agent, r); return err })
+		return done
+	}
+	next := at.Add(time.Second)
+	for what, c := range map[string]struct {
+		agent string
+		api.NodeReading
+	}{
+		"older":         {"r1", seen(at.Add(-time.Second), power.On, true)},
+		"the same time": {"r1", seen(at, power.On, true)},
+		"another state": {"r1", seen(next, power.Off, true)},
+		"another word":  {"r1", seen(next, power.On, false)},
+		"another agent": {"r2", seen(next, power.On, true)},
+	} {
+		if refresh(c.agent, c.NodeReading) {
+			t.Errorf("%s: taken as no news", what)
 		}
-		if b.Reach != power.ReachNever {
-			t.Errorf("another agent's reading counted: %+v", b.Reading)
+	}
+	if !refresh("r1", seen(next, power.On, true)) {
+		t.Error("a later equal reading is taken as news")
+	}
+	mustView(t, s, func(tx *Tx) error {
+		a, _, err := tx.Node("a")
+		if a.State != power.On || !a.TriedAt.Equal(next) || !a.ObservedAt.Equal(next) || a.Reach != power.ReachOK || !a.Matched {
+			t.Errorf("a is %+v", a)
 		}
 		return err
 	})

@@ -56,7 +56,8 @@ func (s *Store) write() {
 	batch := make([]*job, 0, s.cfg.MaxBatch)
 	for j := range s.jobs {
 		batch = s.gather(append(batch[:0], j))
-		if err := s.commit(batch); err != nil {
+		err := s.commit(batch)
+		if err != nil {
 			s.log.Error("cannot commit", "jobs", len(batch), "err", err)
 		}
 		for _, j := range batch {
@@ -64,6 +65,9 @@ func (s *Store) write() {
 				hook()
 			}
 			close(j.done)
+		}
+		if err == nil && s.audited && s.cfg.Audited != nil {
+			s.cfg.Audited()
 		}
 		clear(batch)
 	}
@@ -105,7 +109,7 @@ func (s *Store) commit(batch []*job) error {
 }
 
 func (s *Store) run(batch []*job) error {
-	s.wrote = false
+	s.wrote, s.audited = false, false
 	if _, err := s.writer.exec("BEGIN IMMEDIATE"); err != nil {
 		return fmt.Errorf("cannot begin to write: %w", err)
 	}

@@ -1,0 +1,142 @@
+package central
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"rackpower/central/api"
+	"rackpower/central/store"
+	"rackpower/power"
+)
+
+// change is one job that changes what is assigned to agents: nodes, holds, settings.
+// finish ends it.
+type change struct {
+	c    *Central
+	tx   *store.Tx
+	now  time.Time
+	who  string
+	revs map[string]int64 // of the agents concerned, each raised once
+	// domains holds, for each power domain whose nodes change, the agents that had
+	// nodes in it before.
+	domains map[string][]string
+}
+
+func (c *Central) change(tx *store.Tx, now time.Time, who string) *change {
+	return &change{c: c, tx: tx, now: now, who: who, revs: map[string]int64{}, domains: map[string][]string{}}
+}
+
+// rev is the revision of the agent's assignment after this job.
+func (ch *change) rev(agent string) (int64, error) {
+	if rev, ok := ch.revs[agent]; ok {
+		return rev, nil
+	}
+	rev, err := ch.tx.RaiseRev(agent)
+	ch.revs[agent] = rev
+	return rev, err
+}
+
+func (ch *change) audit(what, node, why, detail string) error {
+	return ch.tx.AddAudit(api.AuditEntry{At: ch.now, Who: ch.who, What: what, Node: node, Why: why, Detail: detail})
+}
+
+// save stores a node that was old and is next, and has its agent told.
+func (ch *change) save(old, next store.Node) error {
+	rev, err := ch.rev(next.Agent)
+	if err != nil {
+		return err
+	}
+	next.Rev = rev
+	if err := ch.desire(old, &next); err != nil {
+		return err
+	}
+	return ch.tx.PutNode(next)
+}
+
+// desire forgets what was said of a node when something else was desired of it.
+func (ch *change) desire(old store.Node, next *store.Node) error {
+	moved := old.Agent != "" && old.Agent != next.Agent
+	is := standing(*next)
+	if standing(old) == is && !moved {
+		return nil
+	}
+	next.Matched = false
+	if moved {
+		next.Monitor, next.LeftAlone = api.NodeMonitor{}, false
+	}
+	if !next.Drifting || !is.Enforces() && differs(next.Reading, is) {
+		return nil
+	}
+	next.Drifting = false
+	return ch.tx.AddAudit(api.AuditEntry{
+		At: ch.now, Who: "central", What: auditDriftOver, Node: next.Name, Why: string(power.ReasonDesired),
+		Detail: fmt.Sprintf("%s; what is desired of it changed to %s", next.State, is.Want),
+	})
+}
+
+// standing is what is desired of a node until its hold is swept away: that is when
+// central's view of it changes, and with it the assignment.
+func standing(n store.Node) power.Desired {
+	h := n.Hold
+	h.Until = time.Time{}
+	return power.Effective(n.Status, h, time.Time{})
+}
+
+// differs reports whether a node was read in another state than the one it is
+// wanted or expected in.
+func differs(r power.Reading, d power.Desired) bool {
+	want := d.State()
+	return want != power.Unknown && (r.State == power.On || r.State == power.Off) && r.State != want
+}
+
+// joins notes a power domain that gains or loses a node in this job. It is to be
+// called before that.
+func (ch *change) joins(domain string) error {
+	if _, known := ch.domains[domain]; known || domain == "" {
+		return nil
+	}
+	agents, err := ch.tx.AgentsIn(domain)
+	ch.domains[domain] = agents
+	return err
+}
+
+// tellRack has the agent told the settings of its rack and the limits of its power
+// domains.
+func (ch *change) tellRack(agent string) error {
+	rev, err := ch.rev(agent)
+	if err != nil {
+		return err
+	}
+	return ch.tx.TellRack(agent, rev)
+}
+
+// finish has all agents of a power domain told when others share it now, and wakes
+// the agents concerned after the commit.
+func (ch *change) finish() error {
+	for domain, before := range ch.domains {
+		after, err := ch.tx.AgentsIn(domain)
+		if err != nil {
+			return err
+		}
+		if slices.Equal(before, after) {
+			continue
+		}
+		for _, agent := range slices.Concat(before, after) {
+			if err := ch.tellRack(agent); err != nil {
+				return err
+			}
+		}
+	}
+	if len(ch.revs) == 0 {
+		return nil
+	}
+	c, revs := ch.c, ch.revs
+	ch.tx.OnCommit(func() {
+		for agent, rev := range revs {
+			d := c.desks.of(agent)
+			d.change(func() { d.rev = max(d.rev, rev) })
+		}
+	})
+	return nil
+}

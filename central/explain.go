@@ -1,0 +1,190 @@
+package central
+
+import (
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"rackpower/central/api"
+	"rackpower/central/store"
+	"rackpower/power"
+)
+
+// defaultExplainWait is how long an agent may take to explain a node.
+const defaultExplainWait = 5 * time.Second
+
+// endedShown is how many operations that ended an explanation of central's shows.
+const endedShown = 5
+
+// known is what central knows of a node, all of one moment.
+type known struct {
+	node  store.Node
+	ops   []store.Op // outstanding, and the newest that ended
+	state *api.RackState
+	set   api.RackSettings
+}
+
+func (c *Central) knowledge(r *http.Request, name string) (k known, err error) {
+	err = c.store.View(r.Context(), func(tx *store.Tx) error {
+		nodes, err := find(tx, []string{name})
+		if err != nil {
+			return err
+		}
+		k.node = nodes[0]
+		newest, err := tx.FindOps(api.QueryOps{Nodes: []string{name}, Limit: endedShown})
+		if err != nil {
+			return err
+		}
+		if k.ops, err = tx.OpenOpsOn([]string{name}); err != nil {
+			return err
+		}
+		ended := slices.DeleteFunc(newest, func(o store.Op) bool { return o.Stage() != store.StageEnded })
+		k.ops = append(ended, k.ops...)
+		a, err := knownRack(tx, k.node.Agent)
+		if err != nil {
+			return err
+		}
+		if k.state, err = a.State(); err != nil {
+			return err
+		}
+		k.set, err = settings(tx, a)
+		return err
+	})
+	return k, err
+}
+
+// explain asks the node's agent why it is as it is. Central answers by itself when
+// the agent is away or silent.
+func (c *Central) explain(r *http.Request) (api.Explanation, error) {
+	name := r.PathValue("name")
+	k, err := c.knowledge(r, name)
+	if err != nil {
+		return api.Explanation{}, err
+	}
+	agent := k.node.Agent
+	if age := c.agentAge(agent); age != "alive" {
+		return c.ownExplanation(k, fmt.Sprintf("agent %s is %s", agent, age)), nil
+	}
+	answer, done := c.desks.of(agent).explain(name)
+	defer done()
+	timer := time.NewTimer(c.explainWait)
+	defer timer.Stop()
+	select {
+	case e := <-answer:
+		if k, err = c.knowledge(r, name); err != nil {
+			return api.Explanation{}, err
+		}
+		return c.enrich(e, k), nil
+	case <-timer.C:
+		return c.ownExplanation(k, fmt.Sprintf("agent %s did not answer within %s", agent, c.explainWait)), nil
+	case <-c.stop:
+		return api.Explanation{}, errStopping
+	case <-r.Context().Done():
+		return api.Explanation{}, r.Context().Err()
+	}
+}
+
+// enrich adds to an agent's explanation what only central knows: requests that the
+// agent does not have yet.
+func (c *Central) enrich(e api.Explanation, k known) api.Explanation {
+	now := c.cfg.Now()
+	e.Agent = k.node.Agent
+	has := map[string]bool{}
+	for _, o := range e.Ops {
+		has[o.ID] = true
+	}
+	taken := 0
+	for i := range k.ops {
+		if o := &k.ops[i]; o.Stage() == store.StageTaken && !has[o.ID] {
+			e.Ops = append(e.Ops, c.show(o, now))
+			taken++
+		}
+	}
+	if taken > 0 {
+		e.Says += fmt.Sprintf("; %d more requested at central, not at the agent yet", taken)
+	}
+	return withLists(e)
+}
+
+// withLists has empty lists shown as such.
+func withLists(e api.Explanation) api.Explanation {
+	if e.Ops == nil {
+		e.Ops = []api.Op{}
+	}
+	if e.Seen == nil {
+		e.Seen = []api.Seen{}
+	}
+	if e.Decided == nil {
+		e.Decided = []api.Decision{}
+	}
+	return e
+}
+
+// ownExplanation is what central knows by itself; away says why the agent's part is
+// missing.
+func (c *Central) ownExplanation(k known, away string) api.Explanation {
+	now, n := c.cfg.Now(), k.node
+	e := api.Explanation{
+		Node: n.Name, Agent: n.Agent, Away: away, At: now.UTC(), Status: n.Status, Desired: power.Effective(n.Status, n.Hold, now),
+		From: power.DesiredFrom(n.Status, n.Hold, now), Hold: api.ShowHold(n.Hold, now), Reading: n.Reading, Monitor: n.Monitor, Rack: deref(k.state),
+	}
+	if n.BMC == "" {
+		e.Reading.Reach = power.ReachUnconfigured
+	}
+	if k.set.Pause.Active(now) {
+		e.Rack.Pause = k.set.Pause
+	}
+	for _, d := range e.Rack.Domains {
+		if d.Name == n.Domain {
+			e.Domain = &d
+		}
+	}
+	var open []*store.Op
+	for i := range k.ops {
+		e.Ops = append(e.Ops, c.show(&k.ops[i], now))
+		if k.ops[i].Stage() != store.StageEnded {
+			open = append(open, &k.ops[i])
+		}
+	}
+	e.Says = says(e, foremost(open), now)
+	return withLists(e)
+}
+
+// says is the sum of what central knows of a node: how it is, how it should be, and
+// what stands between.
+func says(e api.Explanation, op *store.Op, now time.Time) string {
+	r := e.Reading
+	parts := []string{fmt.Sprintf("last read %s", r.State)}
+	if r.ObservedAt.IsZero() {
+		parts[0] = "never read"
+	} else {
+		parts[0] += fmt.Sprintf(" %s ago", power.Ago(now.Sub(r.ObservedAt)))
+	}
+	if r.Reach != power.ReachOK {
+		parts = append(parts, "reach "+string(r.Reach))
+	}
+	want := string(e.Desired.Want)
+	if e.Desired.Expected != "" {
+		want += ", expected " + string(e.Desired.Expected)
+	}
+	parts = append(parts, fmt.Sprintf("desired %s (%s)", want, e.From))
+	if op != nil {
+		parts = append(parts, fmt.Sprintf("%s (asked by %s, %s ago) is %s", op.Action, op.AskedBy, power.Ago(now.Sub(op.AskedAt)), op.Phase))
+	}
+	m := e.Monitor
+	if m.Fault != "" {
+		parts = append(parts, "in fault: "+m.Fault)
+	}
+	if m.Waits != "" {
+		parts = append(parts, fmt.Sprintf("the monitor waited: %s", strings.TrimSpace(string(m.Waits)+" "+m.WaitsSays)))
+	}
+	if p := e.Rack.Pause; p.Active(now) {
+		parts = append(parts, "the rack's monitor is paused by "+p.By)
+	}
+	if b := e.Rack.Brake; b != nil {
+		parts = append(parts, "the fleet brake holds: "+b.Says)
+	}
+	return strings.Join(parts, "; ") + "; " + e.Away
+}

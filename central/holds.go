@@ -1,0 +1,280 @@
+package central
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+
+	"rackpower/central/api"
+	"rackpower/central/store"
+	"rackpower/power"
+)
+
+// What an audit entry says happened to a hold.
+const (
+	auditHold     = "hold"
+	auditRelease  = "release"
+	auditHoldOver = "hold-over" // its time was over
+	auditRetry    = "retry"
+)
+
+// maxHold bounds how long a hold with an end, or a pause, may last.
+const maxHold = 10 * 365 * 24 * time.Hour
+
+// checkFor checks how long something is to last; 0: until somebody ends it.
+func checkFor(d time.Duration) error {
+	if d < 0 || d > maxHold {
+		return fmt.Errorf("a duration of %s is not between 0 and %s", d, maxHold)
+	}
+	return nil
+}
+
+func checkTexts(texts ...string) error {
+	for _, text := range texts {
+		if len(text) > maxText {
+			return fmt.Errorf("a text is longer than %d bytes", maxText)
+		}
+	}
+	return nil
+}
+
+// readHold checks what is asked for. Its sequence is given when it is taken.
+func readHold(in api.SetHold, who string, now time.Time) (power.Hold, error) {
+	h := power.Hold{By: who, Reason: in.Reason, Since: now.UTC(), Confirmed: in.Confirmed}
+	if err := errors.Join(checkFor(in.For), checkTexts(in.Reason, who)); err != nil {
+		return h, err
+	}
+	if in.Want == "" {
+		if in.For != 0 {
+			return h, errors.New("a release does not last: for goes with a hold")
+		}
+		h.Confirmed = in.Confirmed
+		return h, nil
+	}
+	want, err := power.ParseWant(string(in.Want))
+	if err != nil {
+		return h, err
+	}
+	if in.Reason == "" {
+		return h, errors.New("a hold needs a reason: whoever finds the node held wants to know why")
+	}
+	h.Want = want
+	if in.For > 0 {
+		h.Until = h.Since.Add(in.For)
+	}
+	return h, nil
+}
+
+func (c *Central) setHold(r *http.Request, in api.SetHold) (api.Changed, error) {
+	now, who := c.cfg.Now(), askedBy(r, in.AskedBy)
+	h, err := readHold(in, who, now)
+	if err != nil {
+		return api.Changed{}, api.Problemf(api.CodeBadRequest, "%v", err)
+	}
+	var out api.Changed
+	err = c.store.Write(r.Context(), func(tx *store.Tx) error {
+		out = api.Changed{}
+		nodes, err := find(tx, in.Names)
+		if err != nil {
+			return err
+		}
+		ch := c.change(tx, now, who)
+		for _, n := range nodes {
+			if alike(n.Hold, h, now) {
+				out.Unchanged++
+				continue
+			}
+			out.Changed++
+			if note := neverCut(n, h); note != "" {
+				out.Notes = append(out.Notes, "node "+n.Name+": "+note)
+			}
+			if err := ch.hold(n, h, ""); err != nil {
+				return err
+			}
+		}
+		return ch.finish()
+	})
+	return out, err
+}
+
+// alike reports whether to hold a node as asked changes nothing: it is held just so
+// without an end, or it is not held and a release is asked for.
+func alike(is, asked power.Hold, now time.Time) bool {
+	if asked.Want == "" {
+		return !is.Active(now)
+	}
+	return is.Active(now) && is.Want == asked.Want && is.Schedule == asked.Schedule && is.By == asked.By && is.Reason == asked.Reason &&
+		is.Until.IsZero() && asked.Until.IsZero() && (is.Confirmed || !asked.Confirmed)
+}
+
+// neverCut says that a hold will not be enforced, where that is so.
+func neverCut(n store.Node, h power.Hold) string {
+	if h.Want != power.WantOff || !n.Status.Desired().NoCut {
+		return ""
+	}
+	return fmt.Sprintf("the monitor never takes power away while the status is %s; the hold is enforced once that has changed", n.Status)
+}
+
+// hold sets or releases a node's hold; a hold without a sequence gets the next one.
+// where says through which door it came, "" for central's own.
+func (ch *change) hold(n store.Node, h power.Hold, where string) error {
+	if h.Seq == 0 {
+		h.Seq = ch.tx.NextSeq(ch.now)
+	}
+	next := n
+	next.Hold = h
+	if err := ch.save(n, next); err != nil {
+		return err
+	}
+	what, detail := auditHold, describeHold(h)
+	if h.Want == "" {
+		what, detail = auditRelease, "desired "+string(n.Status.Desired().Want)
+	}
+	if n.Hold.Active(ch.now) {
+		detail += fmt.Sprintf(", was %s (%s)", n.Hold.Want, power.DesiredFrom(n.Status, n.Hold, ch.now))
+	}
+	if note := neverCut(n, h); note != "" {
+		detail += "; " + note
+	}
+	if where != "" {
+		detail += "; " + where
+	}
+	return ch.tx.AddAudit(api.AuditEntry{At: ch.now, Who: h.By, What: what, Node: n.Name, Why: h.Reason, Detail: detail})
+}
+
+// describeHold is "off until 2026-03-01T19:00:00Z, schedule night; confirmed".
+func describeHold(h power.Hold) string {
+	text := string(h.Want) + " until released"
+	if !h.Until.IsZero() {
+		text = string(h.Want) + " until " + h.Until.UTC().Format(time.RFC3339)
+	}
+	if h.Schedule != "" {
+		text += ", schedule " + h.Schedule
+	}
+	if h.Confirmed {
+		text += ", confirmed"
+	}
+	return text
+}
+
+// heedHolds takes the holds that were set or released at a rack's own socket, each
+// if it is newer than what central knows. The node's assignment carries the newest
+// one either way.
+func (c *Central) heedHolds(tx *store.Tx, agent string, all []api.NodeHold, now time.Time) error {
+	if len(all) == 0 {
+		return nil
+	}
+	ch := c.change(tx, now, "agent "+agent)
+	for _, in := range all {
+		h := in.Hold
+		if _, err := power.ParseWant(string(h.Want)); h.Want != "" && err != nil || h.Seq == 0 || h.Seq > c.store.Seq() {
+			c.log.Warn("a hold that makes no sense was reported", "agent", agent, "node", in.Node, "want", h.Want, "seq", h.Seq)
+			continue
+		}
+		n, found, err := tx.Node(in.Node)
+		if err != nil {
+			return err
+		}
+		if !found || n.Agent != agent || !h.Newer(n.Hold) {
+			continue
+		}
+		h.By, h.Reason, h.Since, h.Until = cut(h.By), cut(h.Reason), h.Since.UTC(), h.Until.UTC()
+		if err := ch.hold(n, h, "at the socket of agent "+agent); err != nil {
+			return err
+		}
+	}
+	return ch.finish()
+}
+
+// cut is a text that came from elsewhere, no longer than one is.
+func cut(text string) string { return text[:min(len(text), maxText)] }
+
+// sweep ends holds and pauses whose time is over.
+func (c *Central) sweep(ctx context.Context) {
+	now := c.cfg.Now()
+	due := false
+	err := c.store.View(ctx, func(tx *store.Tx) error {
+		held, err := tx.HeldUntil(now)
+		if err != nil {
+			return err
+		}
+		paused, err := tx.PausesOver(now)
+		due = len(held)+len(paused) > 0
+		return err
+	})
+	if err == nil && due {
+		err = c.store.Write(ctx, func(tx *store.Tx) error { return c.sweepDue(tx, now) })
+	}
+	if err != nil && ctx.Err() == nil && !errors.Is(err, store.ErrClosed) {
+		c.log.Error("cannot end holds and pauses", "err", err)
+	}
+}
+
+func (c *Central) sweepDue(tx *store.Tx, now time.Time) error {
+	ch := c.change(tx, now, "central")
+	held, err := tx.HeldUntil(now)
+	if err != nil {
+		return err
+	}
+	for _, n := range held {
+		next := n
+		// The sequence stays: the end of a hold is no news, and must not stand above
+		// what was set at the rack since.
+		next.Hold = power.Hold{Seq: n.Hold.Seq}
+		if err := ch.save(n, next); err != nil {
+			return err
+		}
+		if err := ch.audit(auditHoldOver, n.Name, n.Hold.Reason, fmt.Sprintf("%s (%s)", n.Hold.Want, by(n.Hold))); err != nil {
+			return err
+		}
+	}
+	paused, err := tx.PausesOver(now)
+	if err != nil {
+		return err
+	}
+	for _, a := range paused {
+		if err := ch.endPause(a, auditPauseOver, ""); err != nil {
+			return err
+		}
+	}
+	return ch.finish()
+}
+
+func by(h power.Hold) string {
+	if h.Schedule != "" {
+		return "schedule " + h.Schedule
+	}
+	return "hold of " + h.By
+}
+
+// retryNodes has agents try nodes again that they leave alone.
+func (c *Central) retryNodes(r *http.Request, in api.RetryNodes) (api.Changed, error) {
+	now, who := c.cfg.Now(), askedBy(r, in.AskedBy)
+	if err := checkTexts(who, in.Reason); err != nil {
+		return api.Changed{}, api.Problemf(api.CodeBadRequest, "%v", err)
+	}
+	var out api.Changed
+	err := c.store.Write(r.Context(), func(tx *store.Tx) error {
+		nodes, err := find(tx, in.Names)
+		if err != nil {
+			return err
+		}
+		ch := c.change(tx, now, who)
+		seq := tx.NextSeq(now)
+		for _, n := range nodes {
+			next := n
+			next.Retry = seq
+			if err := ch.save(n, next); err != nil {
+				return err
+			}
+			if err := ch.audit(auditRetry, n.Name, in.Reason, n.Monitor.Fault); err != nil {
+				return err
+			}
+		}
+		out.Changed = len(nodes)
+		return ch.finish()
+	})
+	return out, err
+}

@@ -1,0 +1,134 @@
+package central
+
+import (
+	"fmt"
+	"time"
+
+	"rackpower/central/api"
+	"rackpower/central/store"
+	"rackpower/power"
+)
+
+// What an audit entry says was noticed on a node. Each is written once, when it
+// begins or ends, however often and in whatever order reports arrive.
+const (
+	auditFault     = "fault"
+	auditFaultOver = "fault-over"
+	auditDrift     = "drift"
+	auditDriftOver = "drift-over"
+	auditAlone     = "bmc-left-alone"
+	auditBack      = "bmc-back"
+)
+
+// observe stores a reading and what the monitor makes of the node. Nearly all say
+// the same as the one before, and cost one statement.
+func (c *Central) observe(tx *store.Tx, agent string, r api.NodeReading, now time.Time) error {
+	done, err := tx.Refresh(agent, r)
+	if done || err != nil {
+		return err
+	}
+	old, found, err := tx.Node(r.Node)
+	if err != nil || !found || old.Agent != agent {
+		return err
+	}
+	next := notice(old, r, c.desks.of(agent).holds() >= old.Rev, now)
+	if next.Drifting && !old.Drifting {
+		// While something is under way, what is read on the way is no drift.
+		open, err := tx.OpenOpsOn([]string{old.Name})
+		if err != nil {
+			return err
+		}
+		if len(open) > 0 {
+			next.Drifting, next.Unsettled = false, true
+		}
+	}
+	if next == old {
+		return nil
+	}
+	if err := tx.Observe(next); err != nil {
+		return err
+	}
+	for _, e := range newsOfNode(old, next, now) {
+		e.At, e.Who, e.Node = now, "agent "+agent, old.Name
+		if err := tx.AddAudit(e); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// notice is what a node becomes by a reading that is not overtaken. knows says that
+// the agent has been told what is desired of the node now.
+func notice(old store.Node, r api.NodeReading, knows bool, now time.Time) store.Node {
+	n := old
+	if r.TriedAt.After(old.TriedAt) {
+		n.Reading = r.Reading
+	}
+	n.Monitor, n.Matched, n.Unsettled = r.Monitor, r.Monitor.Matched, false
+	if !knows && !old.Matched {
+		n.Matched, n.Unsettled = false, r.Monitor.Matched
+	}
+	if n.Hold.Want != "" && !n.Hold.Active(now) {
+		n.Unsettled = true // the sweep comes first
+	} else if n.Reach == power.ReachOK {
+		d := standing(n)
+		n.Drifting = differs(n.Reading, d) && (n.Matched || !d.Enforces())
+	}
+	n.LeftAlone = leftAlone(old, n)
+	if noAnswer(n.Reach) && !n.LeftAlone {
+		n.Unsettled = true // another one like it makes two
+	}
+	return n
+}
+
+// leftAlone reports whether a node's BMC is left alone: the monitor says so, or two
+// attempts in a row brought nothing, after which an agent tries it by a slow
+// schedule only. It is back with the first reading.
+func leftAlone(old, n store.Node) bool {
+	if n.Monitor.Waits == power.ReasonBreaker {
+		return true
+	}
+	twice := noAnswer(old.Reach) && n.TriedAt.After(old.TriedAt)
+	return noAnswer(n.Reach) && (old.LeftAlone || twice)
+}
+
+func noAnswer(r power.Reach) bool {
+	return r == power.ReachUnreachable || r == power.ReachAuthFailed
+}
+
+// newsOfNode lists what began or ended between two states of a node.
+func newsOfNode(old, n store.Node, now time.Time) (news []api.AuditEntry) {
+	add := func(what string, why power.Reason, format string, args ...any) {
+		news = append(news, api.AuditEntry{What: what, Why: string(why), Detail: fmt.Sprintf(format, args...)})
+	}
+	d := standing(n)
+	switch {
+	case n.Drifting && !old.Drifting:
+		add(auditDrift, power.ReasonDrift, "%s", describeDrift(n, d, now))
+	case old.Drifting && !n.Drifting && differs(n.Reading, d):
+		add(auditDriftOver, power.ReasonDesired, "%s; its agent has not seen it yet in what is desired now", n.State)
+	case old.Drifting && !n.Drifting:
+		add(auditDriftOver, "", "%s, as %s says", n.State, power.DesiredFrom(n.Status, n.Hold, now))
+	}
+	switch was, is := old.Monitor, n.Monitor; {
+	case was.Fault == "" && is.Fault != "":
+		add(auditFault, power.ReasonFault, "%s", is.Fault)
+	case was.Fault != "" && is.Fault == "":
+		add(auditFaultOver, "", "was: %s", was.Fault)
+	}
+	switch {
+	case n.LeftAlone && !old.LeftAlone:
+		add(auditAlone, power.ReasonBreaker, "its BMC is left alone for now (%s); last read %s", n.Reach, n.State)
+	case old.LeftAlone && !n.LeftAlone:
+		add(auditBack, "", "its BMC answers again (%s); %s", n.Reach, n.State)
+	}
+	return news
+}
+
+func describeDrift(n store.Node, d power.Desired, now time.Time) string {
+	from := power.DesiredFrom(n.Status, n.Hold, now)
+	if !d.Enforces() {
+		return fmt.Sprintf("%s, expected %s (%s); nothing is done about it", n.State, d.State(), from)
+	}
+	return fmt.Sprintf("%s, wanted %s (%s)", n.State, d.State(), from)
+}

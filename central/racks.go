@@ -1,0 +1,420 @@
+package central
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/robfig/cron/v3"
+
+	"rackpower/central/api"
+	"rackpower/central/store"
+	"rackpower/power"
+	"rackpower/power/noderange"
+)
+
+// What an audit entry says happened to a rack's monitor.
+const (
+	auditRack         = "rack"
+	auditPause        = "pause"
+	auditResume       = "resume"
+	auditPauseOver    = "pause-over"
+	auditBrake        = "brake"
+	auditBrakeOver    = "brake-over"
+	auditBrakeRelease = "brake-release"
+)
+
+// monitorOff is the expression of a rack whose monitor does nothing.
+const monitorOff = "off"
+
+// maxAbove bounds the node count of a fleet brake.
+const maxAbove = maxNodesAtOnce
+
+// readCron reads a cron expression, with an error that says what to write.
+func readCron(text string) (cron.Schedule, error) {
+	var s cron.Schedule
+	err := errors.New("an expression is missing behind the time zone")
+	// The parser wants a space behind the zone, and does not look for it.
+	if zoned := strings.HasPrefix(text, "TZ=") || strings.HasPrefix(text, "CRON_TZ="); !zoned || strings.Contains(text, " ") {
+		s, err = cron.ParseStandard(text)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("cannot read cron expression %q: %v; write five fields (minute, hour, day of month, month, day of week) such as \"30 19 * * 1-5\", or @hourly, @daily, @every 90s; CRON_TZ=Europe/Berlin before it names a time zone", text, err)
+	}
+	return s, nil
+}
+
+// settings are those that an agent is told: what people set for its rack, and its
+// share of the limits of its power domains.
+func settings(tx *store.Tx, a store.Agent) (api.RackSettings, error) {
+	s, err := a.Settings()
+	if err != nil {
+		return s, fmt.Errorf("cannot read settings of rack %s: %w", a.Name, err)
+	}
+	domains, err := tx.DomainsOf(a.Name)
+	for _, d := range domains {
+		s.Domains = append(s.Domains, share(limitsOf(d), d.Agents))
+	}
+	return s, err
+}
+
+// saveSettings stores settings that changed and has the agent told.
+func (ch *change) saveSettings(agent string, s api.RackSettings) error {
+	rev, err := ch.rev(agent)
+	if err != nil {
+		return err
+	}
+	return ch.tx.SaveSettings(agent, s, rev)
+}
+
+// knownRack finds a rack's agent.
+func knownRack(tx *store.Tx, name string) (store.Agent, error) {
+	a, found, err := tx.Agent(name)
+	if err == nil && !found {
+		err = api.Problemf(api.CodeNotFound, "no such rack: %s", name)
+	}
+	return a, err
+}
+
+func (c *Central) listRacks(r *http.Request) ([]api.Rack, error) {
+	out := []api.Rack{}
+	err := c.store.View(r.Context(), func(tx *store.Tx) error {
+		agents, err := tx.Agents()
+		if err != nil {
+			return err
+		}
+		counts, err := tx.Counts()
+		if err != nil {
+			return err
+		}
+		for _, a := range agents {
+			rack, err := c.showRack(tx, a, counts[a.Name].Nodes)
+			if err != nil {
+				return err
+			}
+			out = append(out, rack)
+		}
+		return nil
+	})
+	return out, err
+}
+
+func (c *Central) showRack(tx *store.Tx, a store.Agent, nodes int) (api.Rack, error) {
+	out := api.Rack{Name: a.Name, Agent: a.Name, AgentAge: c.agentAge(a.Name), Nodes: nodes}
+	var err error
+	if out.Settings, err = settings(tx, a); err != nil {
+		return out, err
+	}
+	state, err := a.State()
+	if state != nil {
+		out.State = *state
+	}
+	return out, err
+}
+
+// agentAge is "alive" or "away since ...".
+func (c *Central) agentAge(agent string) string {
+	now := c.cfg.Now()
+	if p := c.desks.of(agent).presence(now, c.cfg.Away); !p.alive {
+		return awaySince(p, now)
+	}
+	return "alive"
+}
+
+// changeRack has f change the settings of a rack, and answers with how it stands.
+func (c *Central) changeRack(r *http.Request, who string, f func(ch *change, a store.Agent) error) (out api.Rack, err error) {
+	name, now := r.PathValue("name"), c.cfg.Now()
+	err = c.store.Write(r.Context(), func(tx *store.Tx) error {
+		a, err := knownRack(tx, name)
+		if err != nil {
+			return err
+		}
+		ch := c.change(tx, now, who)
+		if err := f(ch, a); err != nil {
+			return err
+		}
+		if a, err = knownRack(tx, name); err != nil {
+			return err
+		}
+		counts, err := tx.Counts()
+		if err != nil {
+			return err
+		}
+		if out, err = c.showRack(tx, a, counts[name].Nodes); err != nil {
+			return err
+		}
+		return ch.finish()
+	})
+	return out, err
+}
+
+func checkRack(in api.SetRack) error {
+	if in.Monitor != nil && *in.Monitor != "" && *in.Monitor != monitorOff {
+		if _, err := readCron(*in.Monitor); err != nil {
+			return fmt.Errorf("%w; or off, or nothing for the agent's own", err)
+		}
+	}
+	if p := in.BrakePercent; p != nil && (*p < 1 || *p > 100) {
+		return fmt.Errorf("brake percent %d is not between 1 and 100", *p)
+	}
+	if n := in.BrakeAbove; n != nil && (*n < 0 || *n > maxAbove) {
+		return fmt.Errorf("brake above %d is not between 0 and %d", *n, maxAbove)
+	}
+	return checkTexts(in.AskedBy, in.Reason, deref(in.Monitor))
+}
+
+func (c *Central) setRack(r *http.Request, in api.SetRack) (api.Rack, error) {
+	if err := checkRack(in); err != nil {
+		return api.Rack{}, api.Problemf(api.CodeBadRequest, "rack %s: %v", r.PathValue("name"), err)
+	}
+	return c.changeRack(r, askedBy(r, in.AskedBy), func(ch *change, a store.Agent) error {
+		s, err := a.Settings()
+		if err != nil {
+			return err
+		}
+		var all []string
+		if in.Monitor != nil && *in.Monitor != s.Monitor {
+			all = append(all, fmt.Sprintf("monitor %s, was %s", cmp.Or(*in.Monitor, "the agent's own"), cmp.Or(s.Monitor, "the agent's own")))
+			s.Monitor = *in.Monitor
+		}
+		number := func(what string, at *int, to *int, usual int) {
+			if to != nil && *to != *at {
+				all = append(all, fmt.Sprintf("%s %d, was %d", what, cmp.Or(*to, usual), cmp.Or(*at, usual)))
+				*at = *to
+			}
+		}
+		number("brake percent", &s.BrakePercent, in.BrakePercent, power.DefaultBrakePercent)
+		number("brake above", &s.BrakeAbove, in.BrakeAbove, power.DefaultBrakeAbove)
+		if len(all) == 0 {
+			return nil
+		}
+		if err := ch.saveSettings(a.Name, s); err != nil {
+			return err
+		}
+		return ch.audit(auditRack, "", in.Reason, fmt.Sprintf("rack %s: %s", a.Name, strings.Join(all, "; ")))
+	})
+}
+
+func (c *Central) setPause(r *http.Request, in api.SetPause) (api.Rack, error) {
+	who, now := askedBy(r, in.AskedBy), c.cfg.Now()
+	err := errors.Join(checkFor(in.For), checkTexts(who, in.Reason))
+	if in.Resume && in.For != 0 {
+		err = errors.New("to resume has no duration")
+	}
+	if err != nil {
+		return api.Rack{}, api.Problemf(api.CodeBadRequest, "rack %s: %v", r.PathValue("name"), err)
+	}
+	return c.changeRack(r, who, func(ch *change, a store.Agent) error {
+		s, err := a.Settings()
+		if err != nil {
+			return err
+		}
+		if in.Resume {
+			if !s.Pause.Active(now) {
+				return nil
+			}
+			return ch.endPause(a, auditResume, in.Reason)
+		}
+		s.Pause = &api.Pause{By: who, Reason: in.Reason, Since: now.UTC()}
+		until := "resumed"
+		if in.For > 0 {
+			s.Pause.Until = s.Pause.Since.Add(in.For)
+			until = s.Pause.Until.Format(time.RFC3339)
+		}
+		if err := ch.saveSettings(a.Name, s); err != nil {
+			return err
+		}
+		return ch.audit(auditPause, "", in.Reason, fmt.Sprintf("rack %s: its monitor corrects nothing until %s", a.Name, until))
+	})
+}
+
+// endPause has a rack's monitor go on.
+func (ch *change) endPause(a store.Agent, what, why string) error {
+	s, err := a.Settings()
+	if err != nil || s.Pause == nil {
+		return err
+	}
+	detail := fmt.Sprintf("rack %s: it was paused by %s", a.Name, s.Pause.By)
+	if why == "" {
+		why = s.Pause.Reason
+	}
+	s.Pause = nil
+	if err := ch.saveSettings(a.Name, s); err != nil {
+		return err
+	}
+	return ch.audit(what, "", why, detail)
+}
+
+// heedRack takes how an agent's monitor stands, and notes brakes that hold or let go.
+func (c *Central) heedRack(tx *store.Tx, name string, next api.RackState, now time.Time) error {
+	a, found, err := tx.Agent(name)
+	if err != nil || !found || a.Said(next) {
+		return err
+	}
+	old, err := a.State()
+	if err != nil {
+		return err
+	}
+	if old == nil {
+		old = new(api.RackState)
+	}
+	if err := tx.SaveRackState(name, next); err != nil {
+		return err
+	}
+	if brakeID(*old) == brakeID(next) {
+		return nil
+	}
+	set, err := a.Settings()
+	if err != nil {
+		return err
+	}
+	for _, e := range newsOfBrake(name, old.Brake, next.Brake, set) {
+		e.At, e.Who = now, "agent "+name
+		if err := tx.AddAudit(e); err != nil {
+			return err
+		}
+	}
+	if set.ReleaseBrake == "" || set.ReleaseBrake == brakeID(next) {
+		return nil
+	}
+	// It has let go. That the release is no longer sent is nothing to send.
+	set.ReleaseBrake, set.ReleasedBy = "", ""
+	return tx.SaveSettings(name, set, a.SettingsRev)
+}
+
+func brakeID(s api.RackState) string {
+	if s.Brake == nil {
+		return ""
+	}
+	return s.Brake.ID
+}
+
+func newsOfBrake(rack string, old, next *api.Brake, set api.RackSettings) (news []api.AuditEntry) {
+	if old != nil {
+		detail := "its nodes are as they are wanted, or are no longer to be corrected"
+		if set.ReleaseBrake == old.ID {
+			detail = "released by " + set.ReleasedBy
+		}
+		news = append(news, api.AuditEntry{What: auditBrakeOver, Why: old.Kind, Detail: fmt.Sprintf("rack %s: %s", rack, detail)})
+	}
+	if next != nil {
+		news = append(news, api.AuditEntry{
+			What: auditBrake, Why: next.Kind, Detail: fmt.Sprintf("rack %s: %s (nodes %s, of %d)", rack, next.Says, noderange.Fold(next.Nodes), next.Of),
+		})
+	}
+	return news
+}
+
+// alarmOf is all that an administrator has to know of an agent.
+func alarmOf(journal string, s *api.RackState) string {
+	if s == nil || s.Brake == nil {
+		return journal
+	}
+	brake := "fleet brake: " + s.Brake.Says
+	if journal == "" {
+		return brake
+	}
+	return journal + "; " + brake
+}
+
+// holding is the brake that holds on a rack, if one does.
+func holding(a store.Agent) (b api.RackBrake, set api.RackSettings, ok bool, err error) {
+	state, err := a.State()
+	if err != nil || state == nil || state.Brake == nil {
+		return b, set, false, err
+	}
+	set, err = a.Settings()
+	return api.RackBrake{Rack: a.Name, Brake: *state.Brake, Released: set.ReleaseBrake == state.Brake.ID}, set, true, err
+}
+
+func (c *Central) listBrakes(r *http.Request) ([]api.RackBrake, error) {
+	out := []api.RackBrake{}
+	err := c.store.View(r.Context(), func(tx *store.Tx) error {
+		agents, err := tx.Agents()
+		if err != nil {
+			return err
+		}
+		for _, a := range agents {
+			b, _, ok, err := holding(a)
+			if err != nil {
+				return err
+			}
+			if ok {
+				out = append(out, b)
+			}
+		}
+		return nil
+	})
+	return out, err
+}
+
+// releaseBrakes releases the brakes of the racks that are named, all or none;
+// without a name every one that holds.
+func (c *Central) releaseBrakes(r *http.Request, in api.ReleaseBrake) ([]api.RackBrake, error) {
+	now, who := c.cfg.Now(), askedBy(r, in.AskedBy)
+	if err := checkTexts(who, in.Reason); err != nil {
+		return nil, api.Problemf(api.CodeBadRequest, "%v", err)
+	}
+	var out []api.RackBrake
+	err := c.store.Write(r.Context(), func(tx *store.Tx) error {
+		out = []api.RackBrake{}
+		agents, err := racksNamed(tx, in.Racks)
+		if err != nil {
+			return err
+		}
+		ch := c.change(tx, now, who)
+		var none []string
+		for _, a := range agents {
+			b, set, ok, err := holding(a)
+			switch {
+			case err != nil:
+				return err
+			case !ok:
+				none = append(none, a.Name)
+				continue
+			}
+			if err := ch.releaseBrake(&b, set, in.Reason); err != nil {
+				return err
+			}
+			out = append(out, b)
+		}
+		if len(none) > 0 && len(in.Racks) > 0 {
+			return api.Problemf(api.CodeNotFound, "nothing was released: no brake holds on rack %s", brief(none))
+		}
+		return ch.finish()
+	})
+	return out, err
+}
+
+// releaseBrake has the agent told, until it shows that it has let go.
+func (ch *change) releaseBrake(b *api.RackBrake, set api.RackSettings, why string) error {
+	if b.Released {
+		return nil // once is enough
+	}
+	b.Released = true
+	set.ReleaseBrake, set.ReleasedBy = b.ID, ch.who
+	if err := ch.saveSettings(b.Rack, set); err != nil {
+		return err
+	}
+	return ch.audit(auditBrakeRelease, "", why, fmt.Sprintf("rack %s: %s (nodes %s)", b.Rack, b.Says, noderange.Fold(b.Nodes)))
+}
+
+// racksNamed finds racks, all if none is named.
+func racksNamed(tx *store.Tx, names []string) ([]store.Agent, error) {
+	all, err := tx.Agents()
+	if err != nil || len(names) == 0 {
+		return all, err
+	}
+	known := map[string]bool{}
+	for _, a := range all {
+		known[a.Name] = true
+	}
+	if unknown := slices.DeleteFunc(slices.Clone(names), func(name string) bool { return known[name] }); len(unknown) > 0 {
+		return nil, api.Problemf(api.CodeNotFound, "no such rack: %s", brief(unknown))
+	}
+	return slices.DeleteFunc(all, func(a store.Agent) bool { return !slices.Contains(names, a.Name) }), nil
+}

@@ -1,0 +1,231 @@
+package central
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/robfig/cron/v3"
+
+	"rackpower/central/api"
+	"rackpower/central/store"
+	"rackpower/power"
+	"rackpower/power/noderange"
+)
+
+// Outcomes of a run in the audit trail.
+const (
+	runDone   = "done"
+	runMissed = "missed" // central was not running, and the time of its holds is over
+	runFailed = "failed" // nothing can be selected
+)
+
+// due is a run of a schedule whose time has come.
+type due struct {
+	store.Schedule
+	at time.Time
+}
+
+// runSchedules carries out the schedules whose time has come since they were carried
+// out last. Of several times that were missed the latest counts.
+func (c *Central) runSchedules(ctx context.Context) {
+	now := c.cfg.Now()
+	some := false
+	err := c.store.View(ctx, func(tx *store.Tx) error {
+		runs, err := dueRuns(tx, now)
+		some = len(runs) > 0
+		return err
+	})
+	if err == nil && some {
+		err = c.store.Write(ctx, func(tx *store.Tx) error { return c.runDue(tx, now) })
+	}
+	if err != nil && ctx.Err() == nil && !errors.Is(err, store.ErrClosed) {
+		c.log.Error("cannot run schedules", "err", err)
+	}
+}
+
+// dueRuns returns the runs that are due, in the order of their times.
+func dueRuns(tx *store.Tx, now time.Time) (runs []due, err error) {
+	all, err := tx.Schedules()
+	for _, s := range all {
+		times, err := readTimes(s.Cron)
+		if err != nil {
+			continue // it was read when it was stored: the zone is gone from this machine
+		}
+		if at := latest(times, s.Done, now); !at.IsZero() {
+			runs = append(runs, due{s, at})
+		}
+	}
+	slices.SortStableFunc(runs, func(a, b due) int { return a.at.Compare(b.at) })
+	return runs, err
+}
+
+// latest is the latest time of a schedule after done and not after now; zero: none.
+// It looks back step by step, so that a long absence costs no more than a short one.
+func latest(s cron.Schedule, done, now time.Time) time.Time {
+	const day = 24 * time.Hour
+	for _, back := range []time.Duration{time.Hour, day, 32 * day, 366 * day, 10 * 366 * day} {
+		from := now.Add(-back)
+		if from.Before(done) {
+			from = done
+		}
+		at := time.Time{}
+		for t := next(s, from); !t.IsZero() && !t.After(now); t = next(s, t) {
+			at = t
+		}
+		if !at.IsZero() || from.Equal(done) {
+			return at
+		}
+	}
+	return time.Time{}
+}
+
+// runDue carries out what is due, all in one job: what is carried out and that it was
+// are durable together.
+func (c *Central) runDue(tx *store.Tx, now time.Time) error {
+	runs, err := dueRuns(tx, now)
+	if err != nil {
+		return err
+	}
+	ch := c.change(tx, now, "central")
+	for _, run := range runs {
+		if err := ch.run(run); err != nil {
+			return err
+		}
+	}
+	return ch.finish()
+}
+
+func (ch *change) run(d due) error {
+	s := d.Schedule
+	s.Done = d.at
+	says, outcome := "", runMissed
+	if s.For > 0 && !ch.now.Before(d.at.Add(s.For)) {
+		says = fmt.Sprintf("missed: central was not running, and it would have lasted until %s", d.at.Add(s.For).Format(time.RFC3339))
+	} else {
+		var err error
+		if says, outcome, err = ch.carryOut(s, d.at); err != nil {
+			return err
+		}
+		s.LastAt = d.at
+	}
+	s.LastSays = says
+	if err := ch.tx.PutSchedule(s); err != nil {
+		return err
+	}
+	detail := fmt.Sprintf("schedule %s of %s: %s", s.Name, d.at.Format(time.RFC3339), says)
+	return ch.tx.AddAudit(api.AuditEntry{At: ch.now, Who: s.By, What: auditSchedule, Why: s.Reason, Outcome: outcome, Detail: detail})
+}
+
+// carryOut sets or releases the holds of a run.
+func (ch *change) carryOut(s store.Schedule, at time.Time) (says, outcome string, err error) {
+	nodes, err := ch.tx.Nodes()
+	if err != nil {
+		return "", "", err
+	}
+	p := planOf(s, nodes, ch.now)
+	if p.err != nil {
+		return p.err.Error(), runFailed, nil
+	}
+	for _, n := range p.change {
+		if err := ch.hold(n, holdOf(s, at, ch.now), ""); err != nil {
+			return "", "", err
+		}
+	}
+	return p.says(s), runDone, nil
+}
+
+// holdOf is the hold that a run at a time sets, or the release.
+func holdOf(s store.Schedule, at, now time.Time) power.Hold {
+	h := power.Hold{Want: s.Want, By: s.By, Reason: cmp.Or(s.Reason, "schedule "+s.Name), Schedule: s.Name, Since: now.UTC(), Confirmed: s.Confirmed}
+	if s.For > 0 {
+		h.Until = at.Add(s.For).UTC()
+	}
+	return h
+}
+
+// plan is what a run means for the nodes, as they are.
+type plan struct {
+	selected []store.Node
+	change   []store.Node // get a hold, or lose one
+	held     []store.Node // a person holds them: left alone
+	gone     []string     // named, and no longer there
+	err      error        // nothing can be selected
+}
+
+// planOf finds the nodes of a run. What a person holds is never changed, neither by a
+// hold nor by a release; what is as it would be is not changed either.
+func planOf(s store.Schedule, nodes []store.Node, now time.Time) (p plan) {
+	names, gone, err := selectThere(s.Nodes, rangesOf(nodes))
+	if err != nil {
+		p.err = err
+		return p
+	}
+	p.gone = gone
+	byName := make(map[string]store.Node, len(nodes))
+	for _, n := range nodes {
+		byName[n.Name] = n
+	}
+	h := holdOf(s, now, now)
+	for _, name := range names {
+		n := byName[name]
+		p.selected = append(p.selected, n)
+		switch {
+		case n.Hold.Active(now) && n.Hold.Schedule == "":
+			p.held = append(p.held, n)
+		case !alike(n.Hold, h, now):
+			p.change = append(p.change, n)
+		}
+	}
+	return p
+}
+
+// says is "12 nodes held off (r1n[01-12]); 1 held by people, left alone (r1n13)".
+func (p plan) says(s store.Schedule) string {
+	var parts []string
+	add := func(format string, names []string) {
+		if len(names) > 0 {
+			parts = append(parts, fmt.Sprintf(format, len(names), noderange.Fold(names)))
+		}
+	}
+	what := "%d held " + string(s.Want) + " (%s)"
+	if s.Want == "" {
+		what = "%d released (%s)"
+	}
+	add(what, namesOf(p.change))
+	if same := len(p.selected) - len(p.change) - len(p.held); same > 0 {
+		parts = append(parts, fmt.Sprintf("%d were so already", same))
+	}
+	add("%d held by people, left alone (%s)", namesOf(p.held))
+	add("%d no longer there (%s)", p.gone)
+	if len(parts) == 0 {
+		return "no node is selected"
+	}
+	return strings.Join(parts, "; ")
+}
+
+// selectThere selects like selectNodes, but passes over names that are no longer
+// there: a node that was removed must not keep a schedule from the others.
+func selectThere(expr string, nodes []noderange.Node) (names, gone []string, err error) {
+	parsed, err := noderange.Parse(expr)
+	if err != nil {
+		return nil, nil, err
+	}
+	for {
+		names, err = parsed.Select(nodes)
+		var unknown *noderange.UnknownError
+		if !errors.As(err, &unknown) {
+			break
+		}
+		gone = append(gone, unknown.Names...)
+		for _, name := range unknown.Names {
+			nodes = append(nodes, noderange.Node{Name: name})
+		}
+	}
+	names = slices.DeleteFunc(names, func(name string) bool { return slices.Contains(gone, name) })
+	return names, gone, err
+}

@@ -1,0 +1,249 @@
+package central
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/robfig/cron/v3"
+
+	"rackpower/central/api"
+	"rackpower/central/store"
+	"rackpower/power"
+	"rackpower/power/noderange"
+)
+
+// What an audit entry says happened to a schedule.
+const (
+	auditSchedule       = "schedule" // a run
+	auditScheduleAdd    = "schedule-add"
+	auditScheduleChange = "schedule-change"
+	auditScheduleRemove = "schedule-remove"
+)
+
+// maxRuns bounds the runs of one schedule in one answer.
+const maxRuns = 366
+
+// readTimes reads the cron expression of a schedule: times of day, not intervals.
+func readTimes(text string) (cron.Schedule, error) {
+	s, err := readCron(text)
+	if err != nil {
+		return nil, err
+	}
+	if _, every := s.(cron.ConstantDelaySchedule); every {
+		return nil, fmt.Errorf("cron expression %q names an interval: a schedule has times, such as \"0 19 * * 1-5\" or @daily", text)
+	}
+	return s, nil
+}
+
+// next is the first time of a schedule after t, by central's own clock where the
+// expression names no zone.
+func next(s cron.Schedule, t time.Time) time.Time {
+	if at := s.Next(t.Local()); !at.IsZero() {
+		return at.UTC()
+	}
+	return time.Time{}
+}
+
+// nextOf is the next time of a stored schedule, zero if none can be told.
+func nextOf(s store.Schedule, now time.Time) time.Time {
+	times, err := readTimes(s.Cron)
+	if err != nil {
+		return time.Time{}
+	}
+	if s.Done.After(now) {
+		now = s.Done // the clock went back
+	}
+	return next(times, now)
+}
+
+// readSchedule checks what can be checked without the database.
+func readSchedule(in api.PutSchedule, who string, now time.Time) (store.Schedule, error) {
+	s := store.Schedule{Schedule: in.Schedule, Done: now.UTC()}
+	s.By, s.CreatedAt, s.LastAt, s.LastSays = who, now.UTC(), time.Time{}, ""
+	if err := checkName(s.Name); err != nil {
+		return s, err
+	}
+	times, err := readTimes(s.Cron)
+	if err != nil {
+		return s, err
+	}
+	if s.NextAt = next(times, now); s.NextAt.IsZero() {
+		return s, fmt.Errorf("cron expression %q names a time that never comes", s.Cron)
+	}
+	if _, err := noderange.Parse(s.Nodes); err != nil {
+		return s, err
+	}
+	if s.Want != "" {
+		if s.Want, err = power.ParseWant(string(s.Want)); err != nil {
+			return s, err
+		}
+	} else if s.For != 0 {
+		return s, errors.New("a release does not last: for goes with a hold")
+	}
+	return s, errors.Join(checkFor(s.For), checkTexts(s.Cron, s.Nodes, s.Reason, who))
+}
+
+func (c *Central) putSchedule(r *http.Request, in api.PutSchedule) (api.Schedule, error) {
+	now, who := c.cfg.Now(), askedBy(r, cmp.Or(in.AskedBy, in.By))
+	s, err := readSchedule(in, who, now)
+	if err != nil {
+		return api.Schedule{}, api.Problemf(api.CodeBadRequest, "schedule %q: %v", in.Name, err)
+	}
+	err = c.store.Write(r.Context(), func(tx *store.Tx) error {
+		old, exists, err := tx.Schedule(s.Name)
+		if err != nil {
+			return err
+		}
+		if exists && !in.Update {
+			return api.Problemf(api.CodeExists, "schedule %s exists already", s.Name)
+		}
+		nodes, err := tx.Nodes()
+		if err != nil {
+			return err
+		}
+		if _, err := selectNodes(s.Nodes, rangesOf(nodes)); err != nil {
+			return err // a mistake in a name must not be noticed at night only
+		}
+		what := auditScheduleAdd
+		if exists {
+			what = auditScheduleChange
+			s.CreatedAt, s.LastAt, s.LastSays = old.CreatedAt, old.LastAt, old.LastSays
+		}
+		if in.DryRun {
+			return errDryRun
+		}
+		if err := tx.PutSchedule(s); err != nil {
+			return err
+		}
+		detail := describeSchedule(s.Schedule)
+		if exists {
+			detail += ", was " + describeSchedule(old.Schedule)
+		}
+		return tx.AddAudit(api.AuditEntry{At: now, Who: who, What: what, Why: s.Reason, Detail: fmt.Sprintf("schedule %s: %s", s.Name, detail)})
+	})
+	if errors.Is(err, errDryRun) {
+		err = nil
+	}
+	return s.Schedule, err
+}
+
+// describeSchedule is "0 19 * * 1-5: @status:READY off for 12h0m0s".
+func describeSchedule(s api.Schedule) string {
+	text := fmt.Sprintf("%s: %s %s", s.Cron, s.Nodes, cmp.Or(string(s.Want), "released"))
+	if s.For > 0 {
+		text += " for " + s.For.String()
+	}
+	if s.Confirmed {
+		text += ", confirmed"
+	}
+	return text
+}
+
+func (c *Central) removeSchedule(r *http.Request, in api.RemoveSchedule) (api.Changed, error) {
+	now, who := c.cfg.Now(), askedBy(r, in.AskedBy)
+	if err := checkTexts(who, in.Reason); err != nil {
+		return api.Changed{}, api.Problemf(api.CodeBadRequest, "%v", err)
+	}
+	err := c.store.Write(r.Context(), func(tx *store.Tx) error {
+		old, found, err := tx.Schedule(in.Name)
+		if err != nil {
+			return err
+		}
+		if !found {
+			return api.Problemf(api.CodeNotFound, "no such schedule: %s", in.Name)
+		}
+		if err := tx.DeleteSchedule(in.Name); err != nil {
+			return err
+		}
+		detail := fmt.Sprintf("schedule %s: %s", in.Name, describeSchedule(old.Schedule))
+		return tx.AddAudit(api.AuditEntry{At: now, Who: who, What: auditScheduleRemove, Why: in.Reason, Detail: detail})
+	})
+	if err != nil {
+		return api.Changed{}, err
+	}
+	return api.Changed{Changed: 1}, nil
+}
+
+func (c *Central) listSchedules(r *http.Request) ([]api.Schedule, error) {
+	out := []api.Schedule{}
+	now := c.cfg.Now()
+	err := c.store.View(r.Context(), func(tx *store.Tx) error {
+		all, err := tx.Schedules()
+		for _, s := range all {
+			s.NextAt = nextOf(s, now)
+			out = append(out, s.Schedule)
+		}
+		return err
+	})
+	return out, err
+}
+
+// nextRuns lists runs to come, with the nodes as they are now, in the order of time.
+func (c *Central) nextRuns(r *http.Request) ([]api.ScheduledRun, error) {
+	name, count := r.URL.Query().Get("name"), 1
+	if text := r.URL.Query().Get("count"); text != "" {
+		n, err := strconv.Atoi(text)
+		if err != nil || n < 0 || n > maxRuns {
+			return nil, api.Problemf(api.CodeBadRequest, "count %q is not between 0 and %d", text, maxRuns)
+		}
+		count = max(n, 1)
+	}
+	out := []api.ScheduledRun{}
+	now := c.cfg.Now()
+	err := c.store.View(r.Context(), func(tx *store.Tx) error {
+		all, err := tx.Schedules()
+		if err != nil {
+			return err
+		}
+		if name != "" {
+			all = slices.DeleteFunc(all, func(s store.Schedule) bool { return s.Name != name })
+			if len(all) == 0 {
+				return api.Problemf(api.CodeNotFound, "no such schedule: %s", name)
+			}
+		}
+		nodes, err := tx.Nodes()
+		for _, s := range all {
+			out = append(out, runsOf(s, nodes, count, now)...)
+		}
+		return err
+	})
+	slices.SortStableFunc(out, func(a, b api.ScheduledRun) int { return a.At.Compare(b.At) })
+	return out, err
+}
+
+func runsOf(s store.Schedule, nodes []store.Node, count int, now time.Time) (runs []api.ScheduledRun) {
+	p := planOf(s, nodes, now)
+	run := api.ScheduledRun{Schedule: s.Name, Want: s.Want, Nodes: namesOf(p.selected), Loses: []string{}, Held: namesOf(p.held)}
+	for _, n := range p.change {
+		after := power.Effective(n.Status, holdOf(s, now, now), now)
+		if n.State == power.On && after.Want == power.WantOff && !after.NoCut {
+			run.Loses = append(run.Loses, n.Name)
+		}
+	}
+	times, err := readTimes(s.Cron)
+	if err != nil {
+		return nil
+	}
+	at := nextOf(s, now)
+	for ; count > 0 && !at.IsZero(); count, at = count-1, next(times, at) {
+		run.At, run.Until = at, time.Time{}
+		if s.For > 0 {
+			run.Until = at.Add(s.For)
+		}
+		runs = append(runs, run)
+	}
+	return runs
+}
+
+func namesOf(nodes []store.Node) []string {
+	names := make([]string, len(nodes))
+	for i, n := range nodes {
+		names[i] = n.Name
+	}
+	return names
+}

@@ -1,0 +1,158 @@
+package central
+
+import (
+	"context"
+	"net/http"
+	"net/url"
+	"strconv"
+	"time"
+
+	"rackpower/central/api"
+	"rackpower/central/store"
+	"rackpower/power/noderange"
+)
+
+// Bounds of the audit trail in one answer.
+const (
+	defaultAudit = 1000
+	maxAudit     = 100_000
+)
+
+// trailQuery is a question to the audit trail.
+type trailQuery struct {
+	expr  string
+	limit int
+	// follow asks for the entries behind the id after, waiting for one; else for the
+	// newest ones.
+	follow bool
+	after  int64
+	wait   time.Duration
+}
+
+func readTrailQuery(q url.Values) (in trailQuery, err error) {
+	in.expr, in.limit = q.Get("select"), defaultAudit
+	if text := q.Get("limit"); text != "" {
+		n, err := strconv.Atoi(text)
+		if err != nil || n < 0 {
+			return in, api.Problemf(api.CodeBadRequest, "limit %q is no count", text)
+		}
+		if n > 0 {
+			in.limit = min(n, maxAudit)
+		}
+	}
+	if text := q.Get("after"); text != "" {
+		if in.after, err = strconv.ParseInt(text, 10, 64); err != nil || in.after < 0 {
+			return in, api.Problemf(api.CodeBadRequest, "after %q is no id of an entry", text)
+		}
+		in.follow = true
+	}
+	if text := q.Get("wait"); text != "" {
+		if in.wait, err = time.ParseDuration(text); err != nil || in.wait < 0 {
+			return in, api.Problemf(api.CodeBadRequest, "wait %q is no duration such as 30s", text)
+		}
+		if !in.follow {
+			return in, api.Problemf(api.CodeBadRequest, "wait goes with after: the newest entries are there already")
+		}
+	}
+	return in, nil
+}
+
+func (c *Central) listAudit(r *http.Request) ([]api.AuditEntry, error) {
+	in, err := readTrailQuery(r.URL.Query())
+	if err != nil {
+		return nil, err
+	}
+	if in.follow {
+		return c.followAudit(r.Context(), in)
+	}
+	out := []api.AuditEntry{}
+	err = c.store.View(r.Context(), func(tx *store.Tx) error {
+		names, err := auditNames(tx, in.expr)
+		if err != nil {
+			return err
+		}
+		entries, err := tx.Audit(names, in.limit)
+		out = append(out, entries...)
+		return err
+	})
+	return out, err
+}
+
+// followAudit waits until there is an entry behind the one that is known. It looks
+// again only when something was added, and only at that.
+func (c *Central) followAudit(ctx context.Context, in trailQuery) ([]api.AuditEntry, error) {
+	timer := time.NewTimer(min(in.wait, maxWait))
+	defer timer.Stop()
+	for {
+		_, news := c.trail.look()
+		out, err := c.auditAfter(ctx, &in)
+		if err != nil || len(out) > 0 || in.wait <= 0 {
+			return out, err
+		}
+		select {
+		case <-news:
+		case <-timer.C:
+			return out, nil
+		case <-c.stop:
+			return out, nil
+		case <-ctx.Done():
+			return out, ctx.Err()
+		}
+		if !pause(ctx, queryPause) {
+			return out, ctx.Err()
+		}
+	}
+}
+
+// auditAfter finds what follows. When that is nothing, in goes on behind all that
+// was looked through.
+func (c *Central) auditAfter(ctx context.Context, in *trailQuery) ([]api.AuditEntry, error) {
+	out := []api.AuditEntry{}
+	err := c.store.View(ctx, func(tx *store.Tx) error {
+		names, err := auditNames(tx, in.expr)
+		if err != nil {
+			return err
+		}
+		last, err := tx.LastAudit()
+		if err != nil || last <= in.after {
+			return err
+		}
+		entries, err := tx.AuditAfter(names, in.after, in.limit)
+		if out = append(out, entries...); err == nil && len(out) == 0 {
+			in.after = last
+		}
+		return err
+	})
+	return out, err
+}
+
+// auditNames selects among the nodes that are and those that were; nil: no
+// restriction.
+func auditNames(tx *store.Tx, expr string) ([]string, error) {
+	if expr == "" || expr == "all" {
+		return nil, nil
+	}
+	nodes, err := tx.Nodes()
+	if err != nil {
+		return nil, err
+	}
+	gone, err := tx.AuditNodes()
+	if err != nil {
+		return nil, err
+	}
+	all := rangesOf(nodes)
+	known := make(map[string]bool, len(nodes))
+	for _, n := range nodes {
+		known[n.Name] = true
+	}
+	for _, name := range gone {
+		if !known[name] {
+			all = append(all, noderange.Node{Name: name})
+		}
+	}
+	names, err := selectNodes(expr, all)
+	if err == nil && names == nil {
+		names = []string{}
+	}
+	return names, err
+}
