@@ -47,12 +47,13 @@ type Agent struct {
 	readings *readings
 	bmcs     *bmcs
 	clock    *clock
-	schedule schedule
+	monitor  *monitor
 
 	ctx    context.Context // ends when lanes are to stop at their next safe point
 	stop   context.CancelCauseFunc
 	look   chan []string // nodes that are to be read and compared now
 	gossip chan struct{} // a token: something changed that gossip tells
+	rack   chan struct{} // a token: there is something of the rack that central is told
 
 	mu      sync.Mutex
 	lanes   map[string]*lane
@@ -60,7 +61,8 @@ type Agent struct {
 	closed  bool
 	wg      sync.WaitGroup // lane goroutines and reads
 
-	link linkState
+	link   linkState
+	toTell toTell
 }
 
 // New opens the agent's directory and replays what is outstanding. Nothing is
@@ -70,15 +72,12 @@ func New(cfg Config) (*Agent, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	sched, err := parseSchedule(cfg.Monitor)
-	if err != nil {
-		return nil, err
-	}
 	a := &Agent{
-		cfg: cfg, logger: cfg.Logger, outbox: newOutbox(cfg.Timing.KeepEnded), clock: &clock{}, schedule: sched,
+		cfg: cfg, logger: cfg.Logger, outbox: newOutbox(cfg.Timing.KeepEnded), clock: &clock{},
 		bmcs:  &bmcs{all: map[string]*bmc{}, dial: cfg.Dial, t: cfg.Timing},
-		lanes: map[string]*lane{}, look: make(chan []string, 64), gossip: make(chan struct{}, 1),
+		lanes: map[string]*lane{}, look: make(chan []string, 64), gossip: make(chan struct{}, 1), rack: make(chan struct{}, 1),
 	}
+	a.monitor = newMonitor(a)
 	a.readings = newReadings(a.changed)
 	a.ctx, a.stop = context.WithCancelCause(context.Background())
 	if err := a.open(); err != nil {
@@ -114,6 +113,8 @@ func (a *Agent) open() (err error) {
 	if err := a.replay(a.log.Live()); err != nil {
 		return err
 	}
+	a.clock.merge(a.assigned.newest())
+	a.monitor.load()
 	a.logger.Info("journal replayed", "epoch", a.log.Epoch(), "lsn", a.log.LSN(), "outstanding", len(a.outbox.unacknowledged()), "nodes", len(a.assigned.all()))
 	return nil
 }
@@ -156,7 +157,7 @@ func (a *Agent) Run(ctx context.Context, control net.Listener) error {
 	stopped := context.AfterFunc(a.ctx, func() { cancel(context.Cause(a.ctx)) })
 	defer stopped()
 
-	for _, part := range []func(context.Context){a.monitor, a.bmcs.tend, a.tellGossip} {
+	for _, part := range []func(context.Context){a.monitor.run, a.bmcs.tend, a.tellGossip} {
 		parts.Go(func() { part(ctx) })
 	}
 	if a.cfg.Central != nil {
@@ -266,11 +267,12 @@ func (a *Agent) Submit(op power.Op) (api.OpReport, error) {
 // refuses answers a request that does not come to its node's lane.
 func (a *Agent) refuses(op power.Op) (api.OpReport, bool) {
 	n, ok := a.assigned.get(op.Node)
-	switch {
+	now := time.Now()
+	switch d := n.desired(now); {
 	case !ok:
 		return refusal(op, power.ReasonNoNode, fmt.Sprintf("node %s is not assigned to agent %s", op.Node, a.cfg.Name)), true
-	case op.Origin == power.FromLocal && n.Desired.Conflicts(op.Action):
-		return refusal(op, power.ReasonDesired, power.RefusedAgainstDesired(op.Action, "status "+string(n.Status), n.Desired.Want)), true
+	case op.Origin == power.FromLocal && d.Conflicts(op.Action):
+		return refusal(op, power.ReasonDesired, power.RefusedAgainstDesired(op.Action, n.from(now), d.Want)), true
 	}
 	return api.OpReport{}, false
 }
@@ -344,7 +346,11 @@ func (a *Agent) Summary() string {
 	for _, l := range a.allLanes() {
 		outstanding += len(l.outstanding())
 	}
-	return fmt.Sprintf("%d nodes, %d operations outstanding, %d to report, central %s", len(a.assigned.all()), outstanding, a.outbox.waiting(), a.link.String())
+	text := fmt.Sprintf("%d nodes, %d operations outstanding, %d to report, central %s", len(a.assigned.all()), outstanding, a.outbox.waiting(), a.link.String())
+	if b := a.monitor.state().Brake; b != nil {
+		text = "THE FLEET BRAKE HOLDS since " + clockTime(b.Since) + "; " + text
+	}
+	return text
 }
 
 // Alive reports whether the agent's loops turn: the journal takes records and no
@@ -352,6 +358,7 @@ func (a *Agent) Summary() string {
 func (a *Agent) Alive() bool {
 	_ = a.allLanes()
 	_ = a.outbox.waiting()
+	_ = a.monitor.timetable()
 	return a.log.Err() == nil && a.assignLg.Err() == nil
 }
 

@@ -1,9 +1,11 @@
 package agent
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -20,55 +22,114 @@ type assigned struct {
 
 	mu    sync.Mutex
 	nodes map[string]assignedNode
+	holds map[string]power.Hold // set here, by node, until central has them
 	sync  syncRecord
+	rack  api.RackSettings
+	// memories and brake are what the monitor last made durable.
+	memories map[string]memory
+	brake    *api.Brake
 }
 
+// assignedNode is a node with the newest hold that is known of it, central's or one
+// set at the rack's own socket.
 type assignedNode struct {
 	api.AssignedNode
-	desiredAt time.Time // when the desire last changed, in this process
+	hold power.Hold
 }
 
+// desired is what the node's power should be at the time now.
+func (n assignedNode) desired(now time.Time) power.Desired {
+	return power.Effective(n.Status, n.hold, now)
+}
+
+// from says where that comes from.
+func (n assignedNode) from(now time.Time) string { return power.DesiredFrom(n.Status, n.hold, now) }
+
+// source names that for comparison, and whether a person confirmed the change that
+// led to it from the source before. What a hold's end brings about is confirmed by
+// the hold.
+func (n assignedNode) source(now time.Time, before string) (name string, confirmed bool) {
+	if n.hold.Active(now) {
+		return fmt.Sprintf("%s%d", sourceHold, n.hold.Seq), n.hold.Confirmed
+	}
+	name, confirmed = fmt.Sprintf("status %s %t", n.Status, n.Confirmed), n.Confirmed
+	if strings.HasPrefix(before, sourceHold) {
+		confirmed = n.hold.Confirmed
+	}
+	return name, confirmed
+}
+
+const sourceHold = "hold "
+
 const (
-	nodePrefix = "node/"
-	syncKey    = "sync"
+	nodePrefix   = "node/"
+	memoryPrefix = "monitor/"
+	holdPrefix   = "hold/"
+	syncKey      = "sync"
+	rackKey      = "rack"
+	brakeKey     = "brake"
 )
 
 func loadAssigned(log appender, live []journal.Record) (*assigned, error) {
-	s := &assigned{log: log, nodes: map[string]assignedNode{}}
+	s := &assigned{log: log, nodes: map[string]assignedNode{}, holds: map[string]power.Hold{}, memories: map[string]memory{}}
 	for _, r := range live {
 		var err error
 		switch r.Kind {
 		case kindNode:
 			var n api.AssignedNode
 			err = json.Unmarshal(r.Payload, &n)
-			s.nodes[n.Name] = assignedNode{AssignedNode: n}
+			s.nodes[n.Name] = assignedNode{AssignedNode: n, hold: n.Hold}
 		case kindSync:
 			err = json.Unmarshal(r.Payload, &s.sync)
+		case kindMemory:
+			var m memory
+			err = json.Unmarshal(r.Payload, &m)
+			s.memories[strings.TrimPrefix(r.Key, memoryPrefix)] = m
+		case kindRack:
+			err = json.Unmarshal(r.Payload, &s.rack)
+		case kindBrake:
+			s.brake = new(api.Brake)
+			err = json.Unmarshal(r.Payload, s.brake)
+		case kindHold:
+			var h power.Hold
+			err = json.Unmarshal(r.Payload, &h)
+			s.holds[strings.TrimPrefix(r.Key, holdPrefix)] = h
 		}
 		if err != nil {
 			return nil, fmt.Errorf("cannot read assignment record %d: %w", r.LSN, err)
 		}
+	}
+	for name, n := range s.nodes {
+		s.put(n.AssignedNode, s.holds[name])
 	}
 	return s, nil
 }
 
 // apply makes an assignment durable and current. It returns the names of the
 // nodes whose desired state or BMC changed, and of those that are gone.
-func (s *assigned) apply(a api.Assignment, centralID string, now time.Time) (changed, gone []string, err error) {
+func (s *assigned) apply(a api.Assignment, centralID string) (changed, gone []string, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	keep := map[string]bool{}
 	var entries []journal.Entry
+	var confirmed []string // local holds that central has
 	for _, n := range a.Nodes {
 		keep[n.Name] = true
-		if s.nodes[n.Name].AssignedNode != n {
+		if !sameNode(s.nodes[n.Name].AssignedNode, n) {
 			entries = append(entries, entry(journal.Put, kindNode, nodePrefix+n.Name, n))
 			changed = append(changed, n.Name)
+		}
+		if local, ok := s.holds[n.Name]; ok && !local.Newer(n.Hold) {
+			entries = append(entries, entry(journal.Drop, kindHold, holdPrefix+n.Name, nil))
+			confirmed = append(confirmed, n.Name)
 		}
 	}
 	gone = s.gone(a, keep)
 	for _, name := range gone {
-		entries = append(entries, entry(journal.Drop, kindNode, nodePrefix+name, nil))
+		entries = append(entries, s.dropAll(name)...)
+	}
+	if a.Rack != nil && !sameSettings(*a.Rack, s.rack) {
+		entries = append(entries, entry(journal.Put, kindRack, rackKey, *a.Rack))
 	}
 	at := syncRecord{CentralID: centralID, Rev: a.Rev}
 	if len(entries) == 0 && at == s.sync {
@@ -78,14 +139,134 @@ func (s *assigned) apply(a api.Assignment, centralID string, now time.Time) (cha
 	if _, err := s.log.Append(entries...); err != nil {
 		return nil, nil, fmt.Errorf("cannot keep the assignment: %w", err)
 	}
+	for _, name := range confirmed {
+		delete(s.holds, name)
+	}
 	for _, n := range a.Nodes {
-		s.put(n, now)
+		s.put(n, s.holds[n.Name])
 	}
 	for _, name := range gone {
 		delete(s.nodes, name)
+		delete(s.memories, name)
+		delete(s.holds, name)
+	}
+	if a.Rack != nil {
+		s.rack = *a.Rack
 	}
 	s.sync = at
 	return changed, gone, nil
+}
+
+// dropAll takes all that is kept of a node out of the log.
+func (s *assigned) dropAll(name string) []journal.Entry {
+	entries := []journal.Entry{entry(journal.Drop, kindNode, nodePrefix+name, nil)}
+	if _, ok := s.memories[name]; ok {
+		entries = append(entries, entry(journal.Drop, kindMemory, memoryPrefix+name, nil))
+	}
+	if _, ok := s.holds[name]; ok {
+		entries = append(entries, entry(journal.Drop, kindHold, holdPrefix+name, nil))
+	}
+	return entries
+}
+
+// sameNode compares what JSON makes of the two: times come with other locations from
+// the log than from the net.
+func sameNode(a, b api.AssignedNode) bool {
+	for _, n := range []*api.AssignedNode{&a, &b} {
+		n.Hold.Since, n.Hold.Until = n.Hold.Since.UTC().Round(0), n.Hold.Until.UTC().Round(0)
+	}
+	return a == b
+}
+
+func sameSettings(a, b api.RackSettings) bool {
+	return bytes.Equal(entry(journal.Put, kindRack, rackKey, a).Payload, entry(journal.Put, kindRack, rackKey, b).Payload)
+}
+
+// remember makes durable what the monitor remembers, all or nothing: the memories
+// that differ from those it kept before, and the brake. Nodes that are gone are left
+// out.
+func (s *assigned) remember(memories map[string]memory, brake *api.Brake) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var entries []journal.Entry
+	for name, m := range memories {
+		if _, ok := s.nodes[name]; ok && s.memories[name] != m {
+			entries = append(entries, entry(journal.Put, kindMemory, memoryPrefix+name, m))
+		}
+	}
+	switch {
+	case sameBrake(brake, s.brake):
+	case brake == nil:
+		entries = append(entries, entry(journal.Drop, kindBrake, brakeKey, nil))
+	default:
+		entries = append(entries, entry(journal.Put, kindBrake, brakeKey, brake))
+	}
+	if len(entries) == 0 {
+		return nil
+	}
+	if _, err := s.log.Append(entries...); err != nil {
+		return fmt.Errorf("cannot keep what the monitor remembers: %w", err)
+	}
+	for name, m := range memories {
+		if _, ok := s.nodes[name]; ok {
+			s.memories[name] = m
+		}
+	}
+	s.brake = brake
+	return nil
+}
+
+// setHolds makes holds durable and current that were set at the rack's own socket.
+func (s *assigned) setHolds(holds map[string]power.Hold) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var entries []journal.Entry
+	for name, h := range holds {
+		entries = append(entries, entry(journal.Put, kindHold, holdPrefix+name, h))
+	}
+	if len(entries) == 0 {
+		return nil
+	}
+	if _, err := s.log.Append(entries...); err != nil {
+		return fmt.Errorf("cannot keep the hold: %w", err)
+	}
+	for name, h := range holds {
+		s.holds[name] = h
+		if n, ok := s.nodes[name]; ok {
+			s.put(n.AssignedNode, h)
+		}
+	}
+	return nil
+}
+
+// unconfirmed lists the holds that were set here and that central has not confirmed.
+func (s *assigned) unconfirmed() []api.NodeHold {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var list []api.NodeHold
+	for name, h := range s.holds {
+		list = append(list, api.NodeHold{Node: name, Hold: h})
+	}
+	slices.SortFunc(list, func(a, b api.NodeHold) int { return compareNames(a.Node, b.Node) })
+	return list
+}
+
+// settings are those of the rack as a whole.
+func (s *assigned) settings() api.RackSettings {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.rack
+}
+
+// newest is the highest sequence among the holds.
+func (s *assigned) newest() power.Seq {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var seq power.Seq
+	for _, n := range s.nodes {
+		seq = max(seq, n.hold.Seq)
+	}
+	return seq
 }
 
 func (s *assigned) gone(a api.Assignment, keep map[string]bool) []string {
@@ -105,13 +286,13 @@ func (s *assigned) gone(a api.Assignment, keep map[string]bool) []string {
 	return gone
 }
 
-func (s *assigned) put(n api.AssignedNode, now time.Time) {
-	old := s.nodes[n.Name]
-	at := old.desiredAt
-	if old.Desired != n.Desired {
-		at = now
+// put makes a node current, under the newer one of central's hold and the local one.
+func (s *assigned) put(n api.AssignedNode, local power.Hold) {
+	hold := n.Hold
+	if local.Newer(hold) {
+		hold = local
 	}
-	s.nodes[n.Name] = assignedNode{AssignedNode: n, desiredAt: at}
+	s.nodes[n.Name] = assignedNode{AssignedNode: n, hold: hold}
 }
 
 func (s *assigned) get(name string) (assignedNode, bool) {
@@ -138,11 +319,16 @@ func (s *assigned) position() syncRecord {
 	return s.sync
 }
 
-// wants reports whether the desired state of now is the one that the operation
-// leads to.
+// wants reports whether the monitor would still ask for the operation: it leads to
+// the desired state of now, takes no power away where that is forbidden, and the
+// monitor does not rest.
 func (a *Agent) wants(op power.Op) bool {
 	n, ok := a.assigned.get(op.Node)
-	return ok && n.Desired.Enforces() && n.Desired.State() == op.Action.Final()
+	if !ok || a.monitor.rests(time.Now()) {
+		return false
+	}
+	d := n.desired(time.Now())
+	return d.Enforces() && d.State() == op.Action.Final() && !(d.NoCut && op.Action.CutsPower())
 }
 
 // endpoint is where a node's BMC is, with the credentials of now.

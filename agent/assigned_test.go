@@ -6,7 +6,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"rackpower/central/api"
 	"rackpower/journal"
@@ -73,7 +72,7 @@ func handsOff(name string) api.AssignedNode {
 
 func (s *assigned) must(t *testing.T, a api.Assignment, central string) (changed, gone []string) {
 	t.Helper()
-	changed, gone, err := s.apply(a, central, time.Now())
+	changed, gone, err := s.apply(a, central)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -146,7 +145,7 @@ func TestAssignmentThatIsNotDurableIsNotApplied(t *testing.T) {
 	s := loaded(t, log)
 	s.must(t, api.Assignment{Full: true, Nodes: []api.AssignedNode{handsOff("n1")}, Rev: 3}, "c1")
 	log.err = errors.New("no space left")
-	if _, _, err := s.apply(api.Assignment{Full: true, Nodes: []api.AssignedNode{handsOff("n2")}, Rev: 4}, "c1", time.Now()); err == nil {
+	if _, _, err := s.apply(api.Assignment{Full: true, Nodes: []api.AssignedNode{handsOff("n2")}, Rev: 4}, "c1"); err == nil {
 		t.Fatal("no error")
 	}
 	wantIDs(t, "nodes", s.names(), "n1")
@@ -155,31 +154,8 @@ func TestAssignmentThatIsNotDurableIsNotApplied(t *testing.T) {
 	}
 }
 
-func TestDesireKeepsTheTimeOfItsChange(t *testing.T) {
-	s := loaded(t, &notes{})
-	first := time.Now()
-	if _, _, err := s.apply(api.Assignment{Nodes: []api.AssignedNode{handsOff("n1")}, Rev: 1}, "c1", first); err != nil {
-		t.Fatal(err)
-	}
-	moved := handsOff("n1")
-	moved.BMC = "ipmi://admin@elsewhere"
-	if _, _, err := s.apply(api.Assignment{Nodes: []api.AssignedNode{moved}, Rev: 2}, "c1", first.Add(time.Minute)); err != nil {
-		t.Fatal(err)
-	}
-	if n, _ := s.get("n1"); !n.desiredAt.Equal(first) || n.BMC != moved.BMC {
-		t.Fatalf("another BMC moved the time of the desire to %s: %+v", n.desiredAt, n)
-	}
-	moved.Desired.Want = power.WantOn
-	if _, _, err := s.apply(api.Assignment{Nodes: []api.AssignedNode{moved}, Rev: 3}, "c1", first.Add(2*time.Minute)); err != nil {
-		t.Fatal(err)
-	}
-	if n, _ := s.get("n1"); !n.desiredAt.Equal(first.Add(2 * time.Minute)) {
-		t.Fatalf("another desire left the time at %s", n.desiredAt)
-	}
-}
-
 func TestDamagedAssignmentRecordIsAnError(t *testing.T) {
-	for _, kind := range []journal.Kind{kindNode, kindSync} {
+	for _, kind := range []journal.Kind{kindNode, kindSync, kindMemory, kindRack, kindBrake, kindHold} {
 		_, err := loadAssigned(&notes{}, []journal.Record{{LSN: 7, Entry: journal.Entry{Kind: kind, Payload: []byte("{")}}})
 		if err == nil || !strings.Contains(err.Error(), "record 7") {
 			t.Errorf("%s: %v", KindName(uint8(kind)), err)

@@ -37,6 +37,30 @@ type Timing struct {
 	// Settle is how long the monitor leaves a node alone after it was changed.
 	// Default 60 s.
 	Settle time.Duration
+	// Debounce is how far apart two equal readings must be at least before a
+	// debounced desire is enforced. Default 30 s.
+	Debounce time.Duration
+	// Gather is how long a power-off that a change of desire wants, and nobody
+	// confirmed, waits for other such changes. Default 5 s; they are waited for six
+	// times as long at most.
+	Gather time.Duration
+	// SecondLook is how long after a verified power-off the node is read once more.
+	// Default 30 s.
+	SecondLook time.Duration
+	// FaultAfter is how many corrections in a row fail before a node is in fault.
+	// Default 3.
+	FaultAfter int
+	// FaultPause is the first pause between tries of a node in fault; it doubles up to
+	// FaultPauseMax. Default 1 min and 30 min.
+	FaultPause, FaultPauseMax time.Duration
+	// BrakeWindow is how long a power-off by the monitor counts for the fleet brake.
+	// Default 60 s.
+	BrakeWindow time.Duration
+	// Others is how long a correction that the fleet brake judges waits at most for
+	// readings of the other nodes. Default 30 s.
+	Others time.Duration
+	// Moment is how long readings gather before they are compared. Default 50 ms.
+	Moment time.Duration
 	// KeepEnded is how long ended operations are remembered for questions at the
 	// rack's socket. Default 1 h.
 	KeepEnded time.Duration
@@ -54,10 +78,16 @@ func (t Timing) withDefaults() Timing {
 		{&t.Unreachable, time.Minute}, {&t.Retry, 500 * time.Millisecond}, {&t.LongRetry, 10 * time.Second},
 		{&t.MinOff, 5 * time.Second}, {&t.Exchange, 30 * time.Second}, {&t.KeepSession, 20 * time.Second},
 		{&t.BMCReset, power.WaitForBMC}, {&t.Settle, time.Minute}, {&t.KeepEnded, time.Hour},
+		{&t.Debounce, 30 * time.Second}, {&t.Gather, 5 * time.Second}, {&t.SecondLook, 30 * time.Second},
+		{&t.FaultPause, time.Minute}, {&t.FaultPauseMax, 30 * time.Minute}, {&t.BrakeWindow, time.Minute},
+		{&t.Others, 30 * time.Second}, {&t.Moment, 50 * time.Millisecond},
 	} {
 		if *f.field == 0 {
 			*f.field = f.value
 		}
+	}
+	if t.FaultAfter == 0 {
+		t.FaultAfter = 3
 	}
 	return t
 }

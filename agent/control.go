@@ -90,6 +90,13 @@ func (a *Agent) Handler() http.Handler {
 	handle(mux, "GET /v1/members", a.ctlMembers)
 	handle(mux, "GET /v1/peers", a.ctlPeers)
 	handle(mux, "GET /v1/info", a.ctlInfo)
+	handle(mux, "POST /v1/nodes/hold", a.ctlHold)
+	handle(mux, "POST /v1/nodes/retry", a.ctlRetry)
+	handle(mux, "GET /v1/nodes/{name}/explain", a.ctlExplain)
+	handle(mux, "GET /v1/brakes", a.ctlBrakes)
+	handle(mux, "POST /v1/brakes/release", a.ctlReleaseBrake)
+	handle(mux, "GET /v1/racks", a.ctlRacks)
+	handle(mux, "GET /v1/domains", a.ctlDomains)
 	return mux
 }
 
@@ -148,12 +155,14 @@ func selectProblem(err error) error {
 // nodes is the rack's power as the agent knows it.
 func (a *Agent) nodes(now time.Time) []api.Node {
 	list := []api.Node{}
+	monitored := a.monitor.timetable() != nil
 	for _, n := range a.assigned.all() {
 		reading := a.readings.get(n.Name)
+		desired, made := n.desired(now), a.readings.monitor(n.Name)
 		out := a.lane(n.Name).outstanding()
 		row := api.Node{
 			Name: n.Name, Rack: a.cfg.Name, State: reading.State, Reach: reading.Reach, Stale: reading.Stale(now, power.DefaultStale),
-			Status: n.Status, Desired: n.Desired.Want, Agent: a.cfg.Name, BMC: n.BMC, Domain: n.Domain,
+			Status: n.Status, Desired: desired.Want, From: n.from(now), Hold: api.ShowHold(n.hold, now), Agent: a.cfg.Name, BMC: n.BMC, Domain: n.Domain,
 		}
 		if !reading.ObservedAt.IsZero() {
 			row.ObservedAt = &reading.ObservedAt
@@ -166,8 +175,13 @@ func (a *Agent) nodes(now time.Time) []api.Node {
 			row.Op = &api.OpBrief{ID: op.Op.ID, Action: op.Op.Action, Verdict: op.Verdict, AskedBy: op.Op.AskedBy, AskedAt: op.Op.AskedAt, Phase: op.Phase}
 			row.Waiting = len(out) - 1
 		}
-		want := n.Desired.State()
-		row.Drift = want != power.Unknown && row.Op == nil && !row.Stale && reading.State != want && reading.State != power.Unknown
+		row.Waits, row.WaitsSays, row.WaitsUntil = made.Waits, made.WaitsSays, made.WaitsUntil
+		row.Fault, row.FaultSince = made.Fault, made.FaultSince
+		want := desired.State()
+		if want != power.Unknown && !row.Stale && reading.State != want && reading.State != power.Unknown {
+			row.Pending = row.Op != nil || monitored && desired.Enforces() && !made.Matched
+			row.Drift = !row.Pending
+		}
 		list = append(list, row)
 	}
 	return list
@@ -181,6 +195,12 @@ func (a *Agent) ctlAsk(r *http.Request) ([]api.Op, error) {
 	for _, req := range in.Ops { // all are told before any is accepted
 		if err := opFrom(req, time.Now()).Validate(); err != nil {
 			return nil, api.Problemf(api.CodeBadRequest, "%v", err)
+		}
+		if req.Hold && wantOf(req.Action) == "" {
+			return nil, api.Problemf(api.CodeBadRequest, "%s leaves the power as it is: there is nothing to hold", req.Action)
+		}
+		if req.HoldFor < 0 || req.HoldFor > 0 && !req.Hold {
+			return nil, api.Problemf(api.CodeBadRequest, "a hold cannot last for %s without being one", req.HoldFor)
 		}
 	}
 	list := make([]api.Op, len(in.Ops))
@@ -209,27 +229,37 @@ func opFrom(req api.OpRequest, now time.Time) power.Op {
 }
 
 func (a *Agent) ask(req api.OpRequest, dry bool) (api.OpReport, error) {
-	now := time.Now()
-	op := opFrom(req, now)
-	if !dry {
-		r, err := a.Submit(op)
-		if err == nil && r.Verdict == power.RefuseIt {
-			a.outbox.put(r) // for central's audit trail
-		}
-		return r, err
+	op := opFrom(req, time.Now())
+	if dry {
+		return a.weigh(op, req.Hold), nil
 	}
+	submit := a.Submit
+	if req.Hold {
+		submit = func(op power.Op) (api.OpReport, error) { return a.askHeld(req, op) }
+	}
+	r, err := submit(op)
+	if err == nil && r.Verdict == power.RefuseIt {
+		a.outbox.put(r) // for central's audit trail
+	}
+	return r, err
+}
+
+// weigh says what would become of a request, held: together with a hold.
+func (a *Agent) weigh(op power.Op, held bool) api.OpReport {
+	now := time.Now()
 	op = op.WithDefaults(now)
 	op.Seq = a.clock.now().Next(now)
-	if r, refused := a.refuses(op); refused {
+	r, refused := a.refuses(op)
+	if refused && !(held && r.Reason == power.ReasonDesired) {
 		r.Phase, r.End = phaseDryRun, nil
-		return r, nil
+		return r
 	}
 	l := a.lane(op.Node)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	view := l.view()
 	d := power.Decide(view, op)
-	return api.OpReport{Op: op, Verdict: d.Verdict, Reason: d.Reason, Says: power.Describe(d, view, op, now), Phase: phaseDryRun}, nil
+	return api.OpReport{Op: op, Verdict: d.Verdict, Reason: d.Reason, Says: power.Describe(d, view, op, now), Phase: phaseDryRun}
 }
 
 // phaseDryRun is the phase of a request that was only weighed.
@@ -330,7 +360,7 @@ func (a *Agent) ctlRead(r *http.Request) ([]api.Node, error) {
 	go func() { // an exchange under way goes on after the answer
 		defer a.done()
 		defer close(done)
-		a.readNodes(ctx, in.Names, 0, nil)
+		a.readNodes(ctx, in.Names, 0, a.monitor.read)
 	}()
 	select {
 	case <-done:

@@ -17,7 +17,8 @@
 //
 // The files: lane.go takes and orders requests, execute.go carries one operation
 // out, replay.go turns the journal back into lanes, bmc.go owns connections,
-// outbox.go and sync.go talk to central, plan.go and monitor.go enforce desired
-// states, control.go serves the rack's own socket, assigned.go keeps what central
-// assigned. README.md lists the journal records.
+// outbox.go and sync.go talk to central, monitor.go enforces desired states (plan.go
+// and brake.go decide, memory.go remembers, agenda.go knows what is due), explain.go
+// says why a node is as it is, control.go and localhold.go serve the rack's own
+// socket, assigned.go keeps what central assigned. README.md lists the journal records.
 package agent

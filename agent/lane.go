@@ -234,7 +234,7 @@ func (l *lane) cancelOp(c api.Cancel) (api.OpReport, error) {
 }
 
 // noLongerDesired is why an operation of the monitor ends when the desire changed.
-const noLongerDesired = "the desired state has changed since the monitor asked"
+const noLongerDesired = "the desired state has changed since the monitor asked, or the monitor rests"
 
 // dropUnwanted ends what the monitor asked for and nobody desires any more.
 func (l *lane) dropUnwanted() {
@@ -281,6 +281,7 @@ func (l *lane) conclude(t *task, end power.End, lsn uint64) {
 		x.end, x.lsn, x.running = &end, lsn, false
 		l.remember(x)
 		l.a.outbox.put(x.report())
+		l.a.monitor.ended(x.op, end, !x.started.IsZero())
 		l.a.logger.Info("ended", "node", l.node, "op", x.op.ID, "action", x.op.Action, "seq", x.op.Seq, "outcome", end.Outcome, "reason", end.Reason, "detail", end.Detail)
 	}
 	l.leaves(t.op, end)

@@ -3,11 +3,15 @@ package agent
 import (
 	"context"
 	"fmt"
+	"reflect"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/robfig/cron/v3"
 
+	"rackpower/central/api"
 	"rackpower/power"
 )
 
@@ -34,36 +38,207 @@ func parseSchedule(text string) (schedule, error) {
 	return s, nil
 }
 
-// maxSpread bounds the time over which the readings of one round are spread.
-const maxSpread = 20 * time.Second
+const (
+	// maxSpread bounds the time over which the readings of one round are spread.
+	maxSpread = 20 * time.Second
+	// freshFor is how old a reading may be that is acted on.
+	freshFor = 15 * time.Second
+	// askAgain is how long a node is not read once more for another one's sake.
+	askAgain = 10 * time.Second
+)
 
-// monitor reads and compares on its schedule, and whenever somebody asks for some
-// nodes, until ctx ends.
-func (a *Agent) monitor(ctx context.Context) {
-	var rounds sync.WaitGroup
-	defer rounds.Wait()
-	if a.schedule != nil {
-		runner := cron.New(cron.WithChain(cron.SkipIfStillRunning(cron.DiscardLogger)))
-		runner.Schedule(a.schedule, cron.FuncJob(func() { a.round(ctx, a.nodeNames(), a.spread()) }))
-		runner.Start()
-		defer func() { <-runner.Stop().Done() }()
-		rounds.Go(func() { a.round(ctx, a.nodeNames(), 0) })
+// Items of the agenda beside those that a decision waits for.
+const (
+	whyHoldEnds   power.Reason = "hold-ends"
+	whySecondLook power.Reason = "second-look"
+	whySaveAgain  power.Reason = "save-again"
+	whyPauseEnds               = power.ReasonPaused
+)
+
+// monitor compares what is desired with what was read, and asks for corrections
+// through the same door as everybody. It reads on its schedule, when its agenda says
+// so, and whenever somebody asks.
+//
+//	readings, ends of operations, changes of desire
+//	      |
+//	      v            a moment later, over all nodes
+//	  keep: one pass = remember -> judge (brake) -> plan -> journal -> submit
+//	      |
+//	      +-> agenda: what is to be read again, and when
+//
+// Readings run beside the passes, so a BMC that does not answer holds none up.
+type monitor struct {
+	a *Agent
+	t Timing
+
+	poked   chan struct{} // a token: there is something to compare
+	retimed chan struct{} // a token: the schedule changed
+	resting atomic.Bool   // the brake holds
+	pause   atomic.Pointer[api.Pause]
+
+	ends struct { // operations that ended since the last pass
+		sync.Mutex
+		list []opEnd
 	}
+
+	mu       sync.Mutex // all below
+	nodes    map[string]*nodeWatch
+	brake    *api.Brake
+	agenda   agenda
+	settings api.RackSettings
+	schedule schedule
+	text     string // of the schedule in force
+	ignored  string // why central's schedule is not in force
+	told     api.RackState
+}
+
+// nodeWatch is a node as the monitor keeps it.
+type nodeWatch struct {
+	mem         memory
+	run         run
+	tried       time.Time // the newest reading that was taken
+	cameBack    bool
+	due         bool      // there is something that was not decided on
+	othersSince time.Time // as in watched
+	asked       time.Time // when it was last to be read for another one's sake
+	last        decision
+	seen        []api.Seen
+	decided     []api.Decision
+}
+
+type opEnd struct {
+	op      power.Op
+	end     power.End
+	started bool
+}
+
+func newMonitor(a *Agent) *monitor {
+	return &monitor{a: a, t: a.cfg.Timing, poked: make(chan struct{}, 1), retimed: make(chan struct{}, 1), nodes: map[string]*nodeWatch{}}
+}
+
+// load takes what was kept over the restart.
+func (m *monitor) load() {
+	m.mu.Lock()
+	for name, mem := range m.a.assigned.memories {
+		w := m.watch(name)
+		w.mem = mem
+		if !mem.OffAt.IsZero() {
+			m.agenda.set(name, whySecondLook, mem.OffAt.Add(m.t.SecondLook))
+		}
+	}
+	m.setBrake(m.a.assigned.brake)
+	m.mu.Unlock()
+	m.configure(m.a.assigned.settings())
+	m.desiresChanged()
+}
+
+func (m *monitor) watch(name string) *nodeWatch {
+	w := m.nodes[name]
+	if w == nil {
+		w = &nodeWatch{}
+		m.nodes[name] = w
+	}
+	return w
+}
+
+// configure takes the settings of the rack.
+func (m *monitor) configure(s api.RackSettings) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.text != "" && reflect.DeepEqual(s, m.settings) {
+		return
+	}
+	rested := m.settings.Pause.Active(time.Now())
+	m.settings = s
+	m.pause.Store(s.Pause)
+	m.a.setDomains(s.Domains)
+	if s.Pause != nil {
+		m.agenda.set("", whyPauseEnds, s.Pause.Until)
+	} else if rested {
+		m.agenda.set("", whyPauseEnds, time.Now())
+	}
+	m.reschedule(s.Monitor)
+	poke(m.poked)
+}
+
+// reschedule puts central's schedule in force, or the agent's own where that is
+// empty. One that cannot be read is ignored, loudly.
+func (m *monitor) reschedule(text string) {
+	own, ownErr := parseSchedule(m.a.cfg.Monitor)
+	if ownErr != nil {
+		own = nil
+	}
+	s, now, ignored := own, m.a.cfg.Monitor, ""
+	if text != "" {
+		theirs, err := parseSchedule(text)
+		if err != nil {
+			ignored = err.Error()
+			m.a.logger.Error("the rack's monitor schedule is ignored", "err", err, "in force", now)
+		} else {
+			s, now = theirs, text
+		}
+	}
+	changed := now != m.text
+	m.schedule, m.text, m.ignored = s, now, ignored
+	if changed {
+		poke(m.retimed)
+	}
+}
+
+// poke leaves a token.
+func poke(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// run reads and compares until ctx ends.
+func (m *monitor) run(ctx context.Context) {
+	var parts sync.WaitGroup
+	defer parts.Wait()
+	parts.Go(func() { m.keep(ctx) })
+	runner := cron.New()
+	runner.Start()
+	defer func() { <-runner.Stop().Done() }()
+	job := cron.NewChain(cron.SkipIfStillRunning(cron.DiscardLogger)).Then(cron.FuncJob(func() { m.a.round(ctx, m.a.nodeNames(), m.spread()) }))
+	var entry cron.EntryID
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case nodes := <-a.look:
-			rounds.Go(func() { a.round(ctx, nodes, 0) })
+		case names := <-m.a.look:
+			parts.Go(func() { m.a.round(ctx, names, 0) })
+		case <-m.retimed:
+			runner.Remove(entry)
+			if s := m.timetable(); s != nil {
+				entry = runner.Schedule(s, job)
+				parts.Go(func() { m.a.round(ctx, m.a.nodeNames(), 0) })
+			}
 		}
 	}
 }
 
+func (m *monitor) timetable() schedule {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.schedule
+}
+
 // spread is the time over which the next round's readings are spread: at most
 // half the time to the round after.
-func (a *Agent) spread() time.Duration {
+func (m *monitor) spread() time.Duration {
+	s := m.timetable()
+	if s == nil {
+		return 0
+	}
 	now := time.Now()
-	return min(a.schedule.Next(now).Sub(now)/2, maxSpread)
+	return min(s.Next(now).Sub(now)/2, maxSpread)
+}
+
+// round reads the nodes; each is compared as soon as it is read.
+func (a *Agent) round(ctx context.Context, names []string, spread time.Duration) {
+	a.readNodes(ctx, names, spread, a.monitor.read)
 }
 
 // lookAt has nodes read and compared at once. It does not block.
@@ -85,84 +260,484 @@ func (a *Agent) nodeNames() []string {
 	return names
 }
 
-// round reads the nodes, and compares each with what is desired as soon as it is
-// read, so that a BMC that does not answer delays no other's correction.
-func (a *Agent) round(ctx context.Context, names []string, spread time.Duration) {
-	since := time.Now()
-	a.readNodes(ctx, names, spread, func(name string) {
-		if ctx.Err() == nil && a.schedule != nil {
-			a.enforce(planRound{Now: time.Now(), Since: since, Settle: a.cfg.Timing.Settle}, []string{name})
-		}
-	})
+// read says that a node was read.
+func (m *monitor) read(string) { poke(m.poked) }
+
+// ended says that an operation ended. Its lane's lock is held.
+func (m *monitor) ended(op power.Op, end power.End, started bool) {
+	m.ends.Lock()
+	defer m.ends.Unlock()
+	m.ends.list = append(m.ends.list, opEnd{op, end, started})
+	poke(m.poked)
 }
 
-// enforce submits what is to be done about the nodes, through the same door as
-// everybody.
-func (a *Agent) enforce(round planRound, names []string) {
-	for _, p := range plan(round, a.watch(names)) {
-		op := power.Op{
-			ID: newID(), Node: p.Node, Action: p.Action, AskedBy: "monitor", Origin: power.FromMonitor,
-			Reason: p.Says, IfBusy: power.Refuse,
+// rests reports whether the monitor corrects nothing at all for now.
+func (m *monitor) rests(now time.Time) bool {
+	return m.resting.Load() || m.pause.Load().Active(now)
+}
+
+// desiresChanged notes, before anything is read, what is desired from now on.
+func (m *monitor) desiresChanged() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.refresh(m.a.assigned.all(), time.Now())
+	poke(m.poked)
+}
+
+// refresh brings the memories up to what is desired now. It returns the nodes of which
+// that is something new.
+func (m *monitor) refresh(nodes []assignedNode, now time.Time) (changed []string) {
+	for _, n := range nodes {
+		w := m.watch(n.Name)
+		w.mem.notAfter(now, m.t)
+		source, confirmed := n.source(now, w.mem.Source)
+		if w.mem.want(n.desired(now), source, confirmed, now) {
+			w.last = decision{Node: n.Name, Reason: power.ReasonUnread, Says: "it is read first"}
+			w.run, w.othersSince, w.cameBack = run{}, time.Time{}, false
+			changed = append(changed, n.Name)
 		}
-		r, err := a.Submit(op)
-		a.logger.Info("monitor", "node", p.Node, "action", p.Action, "reason", p.Reason, "says", p.Says, "verdict", r.Verdict, "err", err)
+		if n.Retry > w.mem.Retry {
+			m.retry(n.Name, w)
+			w.mem.Retry = n.Retry
+		}
+		if n.hold.Active(now) {
+			m.agenda.set(n.Name, whyHoldEnds, n.hold.Until)
+		} else {
+			m.agenda.set(n.Name, whyHoldEnds, time.Time{})
+		}
 	}
+	return changed
 }
 
-func (a *Agent) watch(names []string) []watched {
-	var list []watched
+// retryAll has nodes tried again because somebody at the rack asked.
+func (m *monitor) retryAll(names []string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	for _, name := range names {
-		n, ok := a.assigned.get(name)
-		if !ok {
-			continue
-		}
-		l := a.lane(name)
-		l.mu.Lock()
-		w := watched{Node: name, Desired: n.Desired, Status: n.Status, DesiredAt: n.desiredAt, Busy: len(l.tasks) > 0, Changed: l.ended}
-		l.mu.Unlock()
-		w.Reading = a.readings.get(name)
-		list = append(list, w)
+		m.retry(name, m.watch(name))
 	}
-	return list
+	poke(m.poked)
 }
 
-// readNodes reads nodes with a bounded number of workers, its starts spread over a
-// time. then, if any, is called after each.
-func (a *Agent) readNodes(ctx context.Context, names []string, spread time.Duration, then func(name string)) {
-	slots := make(chan struct{}, a.cfg.Workers)
-	var wg sync.WaitGroup
-	defer wg.Wait()
-	for i, name := range names {
-		if spread > 0 && i > 0 && wait(ctx, spread/time.Duration(len(names))) != nil {
-			return
-		}
+// retry forgets that a node is in fault and its BMC left alone.
+func (m *monitor) retry(name string, w *nodeWatch) {
+	w.mem.mended()
+	w.due = true
+	m.a.retryBMC(name)
+}
+
+// keep compares, a moment after there is something to compare and whenever the
+// agenda says so, until ctx ends. It is the only one that decides.
+func (m *monitor) keep(ctx context.Context) {
+	for {
+		timer := time.NewTimer(m.untilDue())
 		select {
-		case slots <- struct{}{}:
 		case <-ctx.Done():
+			timer.Stop()
 			return
-		}
-		wg.Go(func() {
-			defer func() { <-slots }()
-			a.readNode(ctx, name)
-			if then != nil {
-				then(name)
+		case <-m.poked:
+			timer.Stop()
+			if wait(ctx, m.t.Moment) != nil {
+				return
 			}
-		})
+		case <-timer.C:
+		}
+		m.pass(time.Now())
 	}
 }
 
-func (a *Agent) readNode(ctx context.Context, name string) {
-	ep, err := a.endpoint(name)
-	if err != nil {
-		a.readings.failed(name, power.ReachUnconfigured)
+func (m *monitor) untilDue() time.Duration {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	at, ok := m.agenda.next()
+	if !ok {
+		return time.Hour
+	}
+	return max(time.Until(at), 0)
+}
+
+// pass looks at all nodes, judges them together, decides on those that something is
+// new about, and asks for what is to be done once all that is remembered is durable.
+func (m *monitor) pass(now time.Time) {
+	m.mu.Lock()
+	nodes := m.a.assigned.all()
+	looks := append(m.fire(now), m.refresh(nodes, now)...)
+	m.forgetGone(nodes)
+	all := m.observe(nodes, now)
+	round := planRound{Now: now, Fresh: freshFor, Timing: m.t, Off: m.schedule == nil, Pause: m.settings.Pause, Tally: judge(now, m.bounds(), all)}
+	looks = append(looks, m.applyBrake(&round, all)...)
+	todo, more := m.decide(round, all)
+	looks = append(looks, more...)
+	if err := m.save(); err != nil {
+		m.a.logger.Error("the monitor corrects nothing for now", "err", err)
+		m.again(todo, now)
+		todo = nil
+	}
+	m.publish(all, now)
+	m.mu.Unlock()
+	slices.Sort(looks)
+	m.a.lookAt(slices.Compact(looks))
+	for _, d := range todo {
+		m.submit(d)
+	}
+}
+
+// again has decided what could not be made durable, in a while.
+func (m *monitor) again(todo []decision, now time.Time) {
+	for _, d := range todo {
+		m.nodes[d.Node].due = true
+	}
+	m.agenda.set("", whySaveAgain, now.Add(askAgain))
+}
+
+// bounds are those of the brake.
+func (m *monitor) bounds() brakeBounds {
+	b := brakeBounds{Percent: m.settings.BrakePercent, Above: m.settings.BrakeAbove, Window: m.t.BrakeWindow}
+	if b.Percent == 0 {
+		b.Percent = power.DefaultBrakePercent
+	}
+	if b.Above == 0 {
+		b.Above = power.DefaultBrakeAbove
+	}
+	return b
+}
+
+func (m *monitor) forgetGone(nodes []assignedNode) {
+	if len(m.nodes) == len(nodes) {
 		return
 	}
-	state, err := a.bmcs.get(ep).state(ctx, ep, false)
-	switch {
-	case err == nil:
-		a.readings.saw(name, power.Seen(state, time.Now()))
-	case !stops(ctx, err):
-		a.readings.failed(name, power.ReachOf(err))
-		a.logger.Debug("cannot read", "node", name, "err", err)
+	there := make(map[string]bool, len(nodes))
+	for _, n := range nodes {
+		there[n.Name] = true
 	}
+	for name := range m.nodes {
+		if !there[name] {
+			delete(m.nodes, name)
+		}
+	}
+}
+
+// fire takes what is due off the agenda and returns the nodes to read.
+func (m *monitor) fire(now time.Time) []string {
+	var looks []string
+	for _, key := range m.agenda.due(now) {
+		if key.Node == "" {
+			looks = append(looks, m.waiting(key.Why)...)
+			continue
+		}
+		w := m.nodes[key.Node]
+		if w == nil {
+			continue
+		}
+		if key.Why == power.ReasonOthers {
+			w.due = true
+		} else {
+			looks = append(looks, key.Node)
+		}
+	}
+	return looks
+}
+
+// waiting lists the nodes about which nothing is done for a reason.
+func (m *monitor) waiting(why power.Reason) []string {
+	var names []string
+	for name, w := range m.nodes {
+		if w.last.Reason == why {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// observe takes in what happened to the nodes since the last pass.
+func (m *monitor) observe(nodes []assignedNode, now time.Time) []watched {
+	all := make([]watched, len(nodes))
+	for i, n := range nodes { // whether they are busy first: an end that comes meanwhile is then taken
+		all[i] = watched{Node: n.Name, From: n.from(now)}
+		all[i].Busy, all[i].Changed = m.a.lane(n.Name).facts()
+	}
+	m.takeEnds()
+	for i := range all {
+		n, w := &all[i], m.nodes[all[i].Node]
+		n.Reading = m.a.readings.get(n.Node)
+		if !n.Reading.TriedAt.Equal(w.tried) {
+			w.tried, w.due = n.Reading.TriedAt, true
+			w.seen = addSeen(w.seen, n.Reading)
+			w.run.saw(n.Reading, w.mem.Since)
+			if w.mem.saw(n.Reading, n.Busy, m.t) {
+				w.cameBack = true
+				m.a.logger.Warn("it was on again after it had been turned off", "node", n.Node)
+			}
+			if n.Reading.State == w.mem.Desired.State() {
+				w.cameBack = false
+			}
+		}
+		n.Memory, n.Run, n.CameBack, n.OthersSince = w.mem, w.run, w.cameBack, w.othersSince
+	}
+	return all
+}
+
+// facts are whether an operation is outstanding and when one last changed the power.
+func (l *lane) facts() (busy bool, changed time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.tasks) > 0, l.ended
+}
+
+func (m *monitor) takeEnds() {
+	m.ends.Lock()
+	ends := m.ends.list
+	m.ends.list = nil
+	m.ends.Unlock()
+	for _, e := range ends {
+		w := m.nodes[e.op.Node]
+		if w == nil {
+			continue
+		}
+		w.mem.ended(e.op, e.end, e.started, m.t)
+		w.due = true
+		if !w.mem.OffAt.IsZero() {
+			m.agenda.set(e.op.Node, whySecondLook, w.mem.OffAt.Add(m.t.SecondLook))
+		}
+	}
+}
+
+// applyBrake brings the brake up to the count. It returns nodes to read: those that
+// waited for a brake that let go.
+func (m *monitor) applyBrake(r *planRound, all []watched) []string {
+	defer func() { r.Brake = m.brake }()
+	if m.brake != nil && m.brake.ID == m.settings.ReleaseBrake {
+		m.letGo(m.settings.ReleasedBy, all)
+		r.Tally = judge(r.Now, m.bounds(), all)
+	}
+	if m.brake == nil && (r.Off || r.Pause.Active(r.Now)) {
+		return nil
+	}
+	before := m.brake
+	after := r.Tally.after(before, all, r.Now)
+	if sameBrake(before, after) {
+		return nil
+	}
+	m.setBrake(after)
+	switch {
+	case before == nil:
+		m.a.logger.Error("THE FLEET BRAKE HOLDS", "rack", m.a.cfg.Name, "reason", power.ReasonBrake, "kind", after.Kind, "nodes", after.Nodes, "of", after.Of, "says", after.Says)
+		m.redecide()
+	case after == nil:
+		m.a.logger.Warn("the fleet brake is over: its nodes are as they are wanted", "rack", m.a.cfg.Name)
+		return m.waiting(power.ReasonBrake)
+	}
+	return nil
+}
+
+// redecide has all that waits looked at in the light of a brake.
+func (m *monitor) redecide() {
+	for _, w := range m.nodes {
+		w.due = w.due || w.last.Action == "" && w.last.Reason != power.ReasonAlready
+	}
+}
+
+func (m *monitor) setBrake(b *api.Brake) {
+	m.brake = b
+	m.resting.Store(b != nil)
+}
+
+// letGo releases the brake: its nodes are not counted again until they were seen as
+// desired. all, if any, is brought up to that too.
+func (m *monitor) letGo(by string, all []watched) {
+	m.a.logger.Warn("the fleet brake was released", "rack", m.a.cfg.Name, "by", by, "nodes", m.brake.Nodes)
+	for _, name := range m.brake.Nodes {
+		if w := m.nodes[name]; w != nil {
+			w.mem.Released = true
+		}
+	}
+	for i := range all {
+		all[i].Memory.Released = m.nodes[all[i].Node].mem.Released
+	}
+	m.setBrake(nil)
+	m.redecide()
+}
+
+// release lets the brake go because somebody at the rack asked. When it returns
+// without error that is durable.
+func (m *monitor) release(by string) (*api.Brake, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	was := m.brake
+	if was == nil {
+		return nil, nil
+	}
+	m.letGo(by, nil)
+	if err := m.save(); err != nil {
+		m.setBrake(was)
+		return nil, err
+	}
+	poke(m.poked)
+	return was, nil
+}
+
+// decide plans for the nodes that something is new about, or that wait for others. It
+// returns what is to be done and whom to read.
+func (m *monitor) decide(r planRound, all []watched) (todo []decision, looks []string) {
+	var asked []watched
+	for i, n := range all {
+		if w := m.nodes[n.Node]; w.due || w.last.Reason == power.ReasonOthers {
+			w.due = false
+			if b := m.a.bmcState(n.Node); b != nil {
+				all[i].LeftAlone = b.LeftAlone
+			}
+			asked = append(asked, all[i])
+		}
+	}
+	others := time.Time{} // up to when the other nodes must have been read
+	for i, d := range plan(r, asked) {
+		n, w := asked[i], m.nodes[d.Node]
+		w.note(d, r.Now)
+		m.remind(d, n, r, &looks)
+		switch {
+		case d.Action != "":
+			if d.Action == power.ActOff && !n.Memory.Confirmed && !n.Memory.Released {
+				w.mem.CutAt = r.Now
+			}
+			w.cameBack = false
+			todo = append(todo, d)
+		case d.Reason == power.ReasonOthers:
+			if w.othersSince.IsZero() {
+				w.othersSince = r.Now
+			}
+			if n.Memory.Matched && n.Memory.Differs.After(others) {
+				others = n.Memory.Differs
+			}
+			continue
+		case d.Reason == power.ReasonUnread:
+			continue
+		}
+		w.othersSince = time.Time{}
+	}
+	return todo, append(looks, m.unreadSince(others, all, r.Now)...)
+}
+
+// remind puts on the agenda when the node is to be looked at again.
+func (m *monitor) remind(d decision, n watched, r planRound, looks *[]string) {
+	if w := m.nodes[d.Node]; w.last.Reason != d.Reason {
+		m.agenda.set(d.Node, w.last.Reason, time.Time{})
+	}
+	switch {
+	case d.Until.IsZero() || d.Reason == power.ReasonPaused:
+	case !d.Until.After(r.Now): // at once, unless it just was
+		if again := m.nodes[d.Node].asked.Add(askAgain); again.After(r.Now) {
+			m.agenda.set(d.Node, d.Reason, again)
+			break
+		}
+		m.nodes[d.Node].asked = r.Now
+		*looks = append(*looks, d.Node)
+	default:
+		m.agenda.set(d.Node, d.Reason, d.Until)
+	}
+	m.nodes[d.Node].last = d
+}
+
+// unreadSince lists the nodes that may have drifted and were not looked at since.
+func (m *monitor) unreadSince(since time.Time, all []watched, now time.Time) []string {
+	if since.IsZero() {
+		return nil
+	}
+	var names []string
+	for _, n := range all {
+		w := m.nodes[n.Node]
+		if n.Memory.Matched && !n.Busy && n.Reading.Reach == power.ReachOK && n.Reading.TriedAt.Before(since) && now.Sub(w.asked) >= askAgain {
+			w.asked = now
+			names = append(names, n.Node)
+		}
+	}
+	return names
+}
+
+// save makes durable what is remembered.
+func (m *monitor) save() error {
+	memories := make(map[string]memory, len(m.nodes))
+	for name, w := range m.nodes {
+		memories[name] = w.mem
+	}
+	return m.a.assigned.remember(memories, m.brake)
+}
+
+// publish tells what the monitor makes of the nodes.
+func (m *monitor) publish(all []watched, now time.Time) {
+	for _, n := range all {
+		w := m.nodes[n.Node]
+		view := w.mem.view()
+		if n.differs(now) && !n.Busy && w.last.Action == "" && w.last.Reason != power.ReasonBusy && w.last.Reason != power.ReasonAlready {
+			view.Waits, view.WaitsSays, view.WaitsUntil = w.last.Reason, w.last.Says, w.last.Until
+		}
+		switch was := m.a.readings.monitor(n.Node).Fault; {
+		case was == "" && view.Fault != "":
+			m.a.logger.Error("node in fault", "node", n.Node, "reason", power.ReasonFault, "says", view.Fault)
+		case was != "" && view.Fault == "":
+			m.a.logger.Info("node no longer in fault", "node", n.Node)
+		}
+		m.a.readings.setMonitor(n.Node, view)
+	}
+	if state := m.stateLocked(); !reflect.DeepEqual(state, m.told) {
+		m.told = state
+		m.a.tellRack()
+	}
+}
+
+// state is how the monitor stands.
+func (m *monitor) state() api.RackState {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.stateLocked()
+}
+
+func (m *monitor) stateLocked() api.RackState {
+	s := api.RackState{Monitor: m.text, Brake: m.brake, DeadBMC: m.a.deadBMCs(), Domains: m.a.Domains()}
+	if m.ignored != "" {
+		s.Monitor = fmt.Sprintf("%s (central's is ignored: %s)", m.text, m.ignored)
+	}
+	if m.settings.Pause.Active(time.Now()) {
+		s.Pause = m.settings.Pause
+	}
+	for _, w := range m.nodes {
+		if w.mem.Fault != "" {
+			s.Faults++
+		}
+	}
+	return s
+}
+
+// submit asks for a correction.
+func (m *monitor) submit(d decision) {
+	op := power.Op{
+		ID: newID(), Node: d.Node, Action: d.Action, AskedBy: "monitor", Origin: power.FromMonitor,
+		Reason: d.Says, IfBusy: power.Refuse,
+	}
+	r, err := m.a.Submit(op)
+	m.a.logger.Info("monitor", "node", d.Node, "action", d.Action, "reason", d.Reason, "says", d.Says, "verdict", r.Verdict, "err", err)
+}
+
+// keepRuns is how many runs of readings and decisions are kept of each node.
+const keepRuns = 20
+
+// note keeps a decision for those who ask why.
+func (w *nodeWatch) note(d decision, now time.Time) {
+	if last := len(w.decided) - 1; last >= 0 && w.decided[last].Action == d.Action && w.decided[last].Reason == d.Reason && w.decided[last].Says == d.Says {
+		w.decided[last].Last = now
+		w.decided[last].Times++
+		return
+	}
+	w.decided = append(w.decided, api.Decision{Action: d.Action, Reason: d.Reason, Says: d.Says, First: now, Last: now, Times: 1})
+	w.decided = w.decided[max(0, len(w.decided)-keepRuns):]
+}
+
+// addSeen adds a reading to the runs.
+func addSeen(seen []api.Seen, r power.Reading) []api.Seen {
+	if last := len(seen) - 1; last >= 0 && seen[last].State == r.State && seen[last].Reach == r.Reach {
+		seen[last].Last = r.TriedAt
+		seen[last].Times++
+		return seen
+	}
+	seen = append(seen, api.Seen{State: r.State, Reach: r.Reach, First: r.TriedAt, Last: r.TriedAt, Times: 1})
+	return seen[max(0, len(seen)-keepRuns):]
 }

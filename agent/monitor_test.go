@@ -2,50 +2,13 @@ package agent
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
 	"rackpower/central/api"
 	"rackpower/power"
 )
-
-func TestPlan(t *testing.T) {
-	now := time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
-	since := now.Add(-10 * time.Second)
-	fresh := func(s power.State) power.Reading { return power.Seen(s, now.Add(-time.Second)) }
-	ready, deploying, deployed, erasing := power.StatusReady, power.StatusDeploying, power.StatusDeployed, power.StatusDiskErasing
-	for _, c := range []struct {
-		name string
-		node watched
-		want power.Action
-	}{
-		{"wanted off, is on", watched{Status: ready, Reading: fresh(power.On)}, power.ActOff},
-		{"wanted off, is off", watched{Status: ready, Reading: fresh(power.Off)}, ""},
-		{"wanted on, is off", watched{Status: deploying, Reading: fresh(power.Off)}, power.ActOn},
-		{"expected on, is off, hands off", watched{Status: deployed, Reading: fresh(power.Off)}, ""},
-		{"no status", watched{Reading: fresh(power.On)}, ""},
-		{"erasing is kept on", watched{Status: erasing, Reading: fresh(power.Off)}, power.ActOn},
-		{"busy", watched{Status: ready, Reading: fresh(power.On), Busy: true}, ""},
-		{"unreachable", watched{Status: ready, Reading: fresh(power.On).Failed(power.ReachUnreachable, now)}, ""},
-		{"read before this round", watched{Status: ready, Reading: power.Seen(power.On, since.Add(-time.Second))}, ""},
-		{"just changed", watched{Status: ready, Reading: fresh(power.On), Changed: now.Add(-59 * time.Second)}, ""},
-		{"settled", watched{Status: ready, Reading: fresh(power.On), Changed: now.Add(-61 * time.Second)}, power.ActOff},
-		{"just changed, but wanted otherwise since", watched{Status: ready, Reading: fresh(power.On), Changed: now.Add(-9 * time.Second), DesiredAt: now.Add(-5 * time.Second)}, power.ActOff},
-		{"never read", watched{Status: ready, Reading: power.Reading{State: power.Unknown, Reach: power.ReachNever}}, ""},
-	} {
-		c.node.Node, c.node.Desired = "n1", c.node.Status.Desired()
-		var got power.Action
-		for _, p := range plan(planRound{Now: now, Since: since, Settle: time.Minute}, []watched{c.node}) {
-			got = p.Action
-			if p.Reason == "" || p.Says == "" {
-				t.Errorf("%s: planned without a reason", c.name)
-			}
-		}
-		if got != c.want {
-			t.Errorf("%s: planned %q, want %q", c.name, got, c.want)
-		}
-	}
-}
 
 func withStatus(n api.AssignedNode, s power.Status) api.AssignedNode {
 	n.Status, n.Desired = s, s.Desired()
@@ -59,8 +22,10 @@ func TestMonitorFollowsTheStatus(t *testing.T) {
 		r.start()
 		bmc := r.bmc("n1")
 		r.assign(withStatus(r.nodes[0], power.StatusDeploying))
+		time.Sleep(25 * time.Second)
+		r.wantPower("n1", power.Off) // debounced: one reading is not enough
 		time.Sleep(10 * time.Second)
-		r.wantPower("n1", power.On) // at once: the assignment changed
+		r.wantPower("n1", power.On) // without waiting for the next round
 		r.assign(withStatus(r.nodes[0], power.StatusReady))
 		time.Sleep(10 * time.Second)
 		r.wantPower("n1", power.Off)
@@ -170,6 +135,372 @@ func TestReadingsOfAThousandNodesDoNotWaitForTheHung(t *testing.T) {
 		}
 		if read != 950 {
 			t.Fatalf("%s were read, want 950", fmt.Sprint(read))
+		}
+	})
+}
+
+func count(commands []power.Command, c power.Command) int {
+	n := 0
+	for _, x := range commands {
+		if x == c {
+			n++
+		}
+	}
+	return n
+}
+
+// waitFor waits, in simulated time, until fn is true, and says how long it took.
+func (r *rig) waitFor(what string, most time.Duration, fn func() bool) time.Duration {
+	r.t.Helper()
+	began := time.Now()
+	for ; !fn(); time.Sleep(100 * time.Millisecond) {
+		if time.Since(began) > most {
+			r.t.Fatalf("after %s still not: %s", most, what)
+		}
+	}
+	return time.Since(began)
+}
+
+func (r *rig) made(node string) api.NodeMonitor { return r.a.readings.monitor(node) }
+
+func TestDebounceNeedsTwoEqualReadings(t *testing.T) {
+	monitored(t, 1, func(r *rig) {
+		r.bmc("n1").SetPower(power.On)
+		r.assign(withStatus(r.nodes[0], power.StatusNew)) // it may be enlisting
+		time.Sleep(20 * time.Second)
+		r.bmc("n1").SetPower(power.Off) // it goes off by itself
+		r.a.lookAt([]string{"n1"})
+		time.Sleep(5 * time.Second)
+		r.bmc("n1").SetPower(power.On) // and comes back
+		r.a.lookAt([]string{"n1"})
+		time.Sleep(25 * time.Second) // 50 s after the first reading, 25 s after the newest that differs
+		r.wantCommands("n1")
+		if m := r.made("n1"); m.Waits != power.ReasonDebounce || m.WaitsUntil.IsZero() {
+			t.Errorf("waits for %+v", m)
+		}
+		time.Sleep(8 * time.Second)
+		r.wantCommands("n1", power.PowerOff)
+	})
+}
+
+func TestDebounceBeginsWithTheDesire(t *testing.T) {
+	monitored(t, 1, func(r *rig) {
+		r.assign(withStatus(r.nodes[0], power.StatusMissing))
+		time.Sleep(5 * time.Minute) // read off all the time
+		r.assign(withStatus(r.nodes[0], power.StatusTesting))
+		time.Sleep(25 * time.Second)
+		r.wantCommands("n1")
+		time.Sleep(10 * time.Second)
+		r.wantCommands("n1", power.PowerOn)
+	})
+}
+
+func TestSecondLookFindsNodesThatComeBack(t *testing.T) {
+	monitored(t, 1, func(r *rig) {
+		b := r.bmc("n1")
+		b.SetPower(power.On)
+		r.assign(withStatus(r.nodes[0], power.StatusReady))
+		for back := 1; back <= 3; back++ {
+			r.waitFor("it is off", 2*time.Minute, func() bool { return b.Power() == power.Off })
+			if n := count(b.Commands(), power.PowerOff); n != back {
+				t.Fatalf("%d power-offs, want %d", n, back)
+			}
+			time.Sleep(5 * time.Second)
+			b.SetPower(power.On) // some nodes come back by themselves
+			r.waitFor("the second look", 30*time.Second, func() bool { return r.made("n1").Failures == back })
+			if back < 3 { // corrected at once, although it was changed less than the settle time ago
+				r.waitFor("it is turned off again", 2*time.Second, func() bool { return count(b.Commands(), power.PowerOff) == back+1 })
+			}
+		}
+		if m := r.made("n1"); m.Fault == "" || m.Faults != 1 || m.Waits != power.ReasonFault || !strings.Contains(m.Fault, "on again") {
+			t.Fatalf("thrice back and no fault: %+v", m)
+		}
+		r.waitFor("it is tried again", 65*time.Second, func() bool { return b.Power() == power.Off })
+		if r.made("n1").Fault == "" {
+			t.Fatal("the fault is over before the second look")
+		}
+		time.Sleep(35 * time.Second)
+		if m := r.made("n1"); m.Fault != "" || m.Failures != 0 || m.Faults != 1 {
+			t.Fatalf("it stayed off: %+v", m)
+		}
+	})
+}
+
+func TestSecondLookAfterARestart(t *testing.T) {
+	monitored(t, 1, func(r *rig) {
+		b := r.bmc("n1")
+		b.SetPower(power.On)
+		r.assign(withStatus(r.nodes[0], power.StatusReady))
+		r.waitFor("it is off", time.Minute, func() bool { return b.Power() == power.Off })
+		time.Sleep(time.Second)
+		r.cfg.Monitor = "@every 1h"
+		r.restart()
+		time.Sleep(5 * time.Second)
+		b.SetPower(power.On)
+		r.waitFor("it is off again", 30*time.Second, func() bool { return b.Power() == power.Off })
+	})
+}
+
+func TestFaultPausesGrowAndSurviveARestart(t *testing.T) {
+	monitored(t, 1, func(r *rig) {
+		b := r.bmc("n1")
+		r.cfg.Timing.Verify = []time.Duration{time.Second}
+		r.restart()
+		b.SetPower(power.On)
+		b.SetStuck(true)
+		r.assign(withStatus(r.nodes[0], power.StatusReady))
+		tries := func() int { return len(b.Commands()) }
+		r.waitFor("three tries", 10*time.Minute, func() bool { return tries() == 3 })
+		r.waitFor("the fault", 10*time.Second, func() bool { return r.made("n1").Fault != "" })
+		if s := r.a.monitor.state(); s.Faults != 1 {
+			t.Fatalf("state %+v", s)
+		}
+		last := time.Now()
+		for i, want := range []time.Duration{time.Minute, 2 * time.Minute, 4 * time.Minute, 8 * time.Minute, 16 * time.Minute, 30 * time.Minute, 30 * time.Minute} {
+			if i == 3 {
+				r.restart()
+				time.Sleep(5 * time.Second)
+				if m := r.made("n1"); m.Failures != 6 || m.Fault == "" || m.Faults != 1 {
+					t.Fatalf("after a restart: %+v", m)
+				}
+			}
+			r.waitFor("the next try", 2*want, func() bool { return tries() == 4+i })
+			if took := time.Since(last); took < want-2*time.Second || took > want+20*time.Second {
+				t.Errorf("try %d came after %s, want %s", 4+i, took, want)
+			}
+			last = time.Now()
+		}
+		b.SetStuck(false)
+		r.waitFor("it is off", 31*time.Minute, func() bool { return b.Power() == power.Off })
+		time.Sleep(time.Minute)
+		if m := r.made("n1"); m.Fault != "" || m.Failures != 0 || m.Faults != 1 || r.a.monitor.state().Faults != 0 {
+			t.Fatalf("it does not clear itself: %+v", m)
+		}
+	})
+}
+
+func inFault(r *rig) {
+	b := r.bmc("n1")
+	r.cfg.Timing.Verify = []time.Duration{time.Second}
+	r.restart()
+	b.SetPower(power.On)
+	b.SetStuck(true)
+	r.assign(withStatus(r.nodes[0], power.StatusReady))
+	r.waitFor("a long pause", time.Hour, func() bool { return r.made("n1").Failures == 8 })
+	b.SetStuck(false)
+}
+
+func TestFaultEndsByRetryOrAnotherDesire(t *testing.T) {
+	monitored(t, 1, func(r *rig) {
+		inFault(r)
+		n := withStatus(r.nodes[0], power.StatusReady)
+		n.Retry = 7
+		time.Sleep(2 * time.Minute)
+		r.wantPower("n1", power.On)
+		r.assign(n)
+		r.waitFor("it is off", time.Minute, func() bool { return r.bmc("n1").Power() == power.Off })
+		if m := r.made("n1"); m.Failures != 0 {
+			t.Fatalf("%+v", m)
+		}
+	})
+	monitored(t, 1, func(r *rig) {
+		inFault(r)
+		r.assign(withStatus(r.nodes[0], power.StatusDeployed))
+		time.Sleep(time.Second)
+		if m := r.made("n1"); m.Fault != "" || m.Faults != 1 {
+			t.Fatalf("%+v", m)
+		}
+	})
+	monitored(t, 1, func(r *rig) { // seen right, whoever did it
+		inFault(r)
+		r.bmc("n1").SetPower(power.Off)
+		time.Sleep(time.Minute)
+		if m := r.made("n1"); m.Fault != "" || !m.Matched {
+			t.Fatalf("%+v", m)
+		}
+	})
+}
+
+func TestErasingIsNeverCut(t *testing.T) {
+	monitored(t, 2, func(r *rig) {
+		for i, n := range r.nodes {
+			r.bmc(n.Name).SetPower(power.On)
+			r.nodes[i] = withStatus(n, power.StatusDiskErasing)
+			r.nodes[i].Hold = power.Hold{Want: power.WantOff, By: "bob", Seq: 5, Confirmed: true}
+		}
+		r.assign(r.nodes...)
+		time.Sleep(5 * time.Minute)
+		r.restart()
+		time.Sleep(5 * time.Minute)
+		r.wantCommands("n1")
+		if m := r.made("n1"); m.Waits != power.ReasonNoCut {
+			t.Errorf("%+v", m)
+		}
+		// one that was on its way when the erasing began
+		ready := withStatus(r.nodes[1], power.StatusReady)
+		ready.Hold, ready.Confirmed = power.Hold{}, true
+		r.bmc("n2").SetMute(true)
+		r.assign(ready)
+		r.a.Submit(power.Op{ID: "m", Node: "n2", Action: power.ActOff, Origin: power.FromMonitor, AskedBy: "monitor", IfBusy: power.Refuse})
+		time.Sleep(time.Second)
+		r.assign(r.nodes[1])
+		r.bmc("n2").SetMute(false)
+		r.wantEnd("m", power.Cancelled, power.ReasonAsked)
+		time.Sleep(5 * time.Minute)
+		r.wantCommands("n2")
+		op := r.ask("n1", power.ActOff) // a person may
+		r.wantEnd(op.Op.ID, power.Succeeded, power.ReasonVerified)
+	})
+}
+
+func TestHoldOverridesAndEndsByItself(t *testing.T) {
+	monitored(t, 1, func(r *rig) {
+		n := withStatus(r.nodes[0], power.StatusReady)
+		n.Hold = power.Hold{Want: power.WantOn, By: "bob", Reason: "bench", Seq: 5, Until: time.Now().Add(10*time.Minute + 7*time.Second)}
+		r.assign(n)
+		time.Sleep(5 * time.Second)
+		r.wantPower("n1", power.On)
+		time.Sleep(9 * time.Minute)
+		r.restart()
+		time.Sleep(67 * time.Second) // its end was 5 s ago
+		r.wantPower("n1", power.On)
+		time.Sleep(3 * time.Second)
+		r.wantPower("n1", power.Off)
+		row := r.a.nodes(time.Now())[0]
+		if row.Desired != power.WantOff || row.From != "status READY" || row.Hold != nil {
+			t.Errorf("row %+v", row)
+		}
+		r.wantCommands("n1", power.PowerOn, power.PowerOff)
+	})
+}
+
+func TestPauseReadsAndCorrectsNothing(t *testing.T) {
+	monitored(t, 1, func(r *rig) {
+		b := r.bmc("n1")
+		r.settings(api.RackSettings{Pause: &api.Pause{By: "ann", Reason: "cabling", Since: time.Now(), Until: time.Now().Add(20 * time.Minute)}})
+		b.SetPower(power.On)
+		r.assign(withStatus(r.nodes[0], power.StatusReady))
+		time.Sleep(10 * time.Minute)
+		r.restart()
+		time.Sleep(9*time.Minute + 50*time.Second)
+		r.wantCommands("n1")
+		if m, s := r.made("n1"), r.a.monitor.state(); m.Waits != power.ReasonPaused || !strings.Contains(m.WaitsSays, "ann") || s.Pause == nil || m.WaitsUntil.IsZero() {
+			t.Fatalf("%+v, %+v", m, s)
+		}
+		if age := time.Since(r.a.readings.get("n1").ObservedAt); age > 2*time.Minute {
+			t.Fatalf("last read %s ago", age)
+		}
+		op := r.ask("n1", power.ActReset) // requests are carried out
+		r.wantEnd(op.Op.ID, power.Succeeded, power.ReasonVerified)
+		time.Sleep(90 * time.Second)
+		r.wantPower("n1", power.Off)
+		if s := r.a.monitor.state(); s.Pause != nil {
+			t.Fatalf("%+v", s)
+		}
+		r.settings(api.RackSettings{Pause: &api.Pause{By: "ann", Since: time.Now()}})
+		b.SetPower(power.On)
+		time.Sleep(time.Hour)
+		r.wantPower("n1", power.On)
+		r.settings(api.RackSettings{})
+		time.Sleep(3 * time.Second) // it does not wait for the next round
+		r.wantPower("n1", power.Off)
+	})
+}
+
+func TestScheduleChangesAtRunTime(t *testing.T) {
+	monitored(t, 1, func(r *rig) {
+		reads := func(d time.Duration) int {
+			before := r.bmc("n1").Counts().Reads
+			time.Sleep(d)
+			return r.bmc("n1").Counts().Reads - before
+		}
+		time.Sleep(time.Second)
+		if n := reads(10 * time.Minute); n < 9 || n > 11 {
+			t.Errorf("%d readings in 10 min of every 60 s", n)
+		}
+		r.settings(api.RackSettings{Monitor: "@every 10s"})
+		if n := reads(10 * time.Minute); n < 58 || n > 62 {
+			t.Errorf("%d readings in 10 min of every 10 s", n)
+		}
+		r.restart()
+		if n := reads(10 * time.Minute); n < 58 || n > 62 {
+			t.Errorf("%d readings in 10 min of every 10 s after a restart", n)
+		}
+		r.settings(api.RackSettings{Monitor: "off"})
+		time.Sleep(11 * time.Second)
+		if n := reads(10 * time.Minute); n != 0 {
+			t.Errorf("%d readings although it is off", n)
+		}
+		r.settings(api.RackSettings{Monitor: "every minute"})
+		if n := reads(10 * time.Minute); n < 9 || n > 12 {
+			t.Errorf("%d readings under the agent's own schedule", n)
+		}
+		if s := r.a.monitor.state(); !strings.Contains(s.Monitor, "@every 60s") || !strings.Contains(s.Monitor, "every minute") {
+			t.Errorf("schedule %q does not say what is in force and what is ignored", s.Monitor)
+		}
+		r.settings(api.RackSettings{})
+		if s := r.a.monitor.state(); s.Monitor != "@every 60s" {
+			t.Errorf("schedule %q", s.Monitor)
+		}
+	})
+}
+
+// TestInterruptedOffIsNotPoweredBackOn: the last observed state is no desired state.
+func TestInterruptedOffIsNotPoweredBackOn(t *testing.T) {
+	for _, status := range []power.Status{power.StatusDeployed, power.StatusMissing, power.StatusReady, power.StatusNone} {
+		monitored(t, 1, func(r *rig) {
+			b := r.bmc("n1")
+			b.SetPower(power.On)
+			b.SetOffAfter(time.Hour)
+			n := withStatus(r.nodes[0], status)
+			if status == power.StatusReady {
+				n.Hold = power.Hold{Want: power.WantOn, By: "bob", Seq: 3}
+			}
+			r.assign(n)
+			time.Sleep(2 * time.Minute)
+			n.Hold = power.Hold{}
+			op := r.ask("n1", power.ActOff)
+			time.Sleep(2 * time.Second)
+			if got := r.a.readings.get("n1"); got.State != power.On {
+				t.Fatalf("last observed %+v", got)
+			}
+			r.crash()
+			b.SetOffAfter(0)
+			b.SetPower(power.On)
+			if status == power.StatusReady {
+				r.start()
+				r.assign(n)
+			} else {
+				r.start()
+			}
+			r.wantEnd(op.Op.ID, power.Succeeded, power.ReasonVerified)
+			time.Sleep(20 * time.Minute)
+			r.wantPower("n1", power.Off)
+			if count(b.Commands(), power.PowerOn) != 0 {
+				t.Fatalf("%s: powered back on: %v", status, b.Commands())
+			}
+		})
+	}
+}
+
+// TestMonitorOfThousandNodesWithHungBMCs: what hangs delays no decision on others.
+func TestHungBMCDelaysNoDecision(t *testing.T) {
+	monitored(t, 100, func(r *rig) {
+		for i := range r.nodes {
+			r.bmc(r.nodes[i].Name).SetPower(power.On)
+			r.nodes[i] = withStatus(r.nodes[i], power.StatusDeployed)
+		}
+		r.bmc("n1").SetMute(true)
+		r.assign(r.nodes...)
+		time.Sleep(5 * time.Minute)
+		r.assign(withStatus(r.nodes[50], power.StatusReady))
+		took := r.waitFor("it is off", time.Minute, func() bool { return r.bmc("n51").Power() == power.Off })
+		if took > 6*time.Second {
+			t.Errorf("a power-off took %s", took)
+		}
+		r.bmc("n51").SetPower(power.On)
+		if took := r.waitFor("it is off again", 5*time.Minute, func() bool { return r.bmc("n51").Power() == power.Off }); took > 62*time.Second {
+			t.Errorf("a drift was corrected after %s", took)
 		}
 	})
 }

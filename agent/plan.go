@@ -4,75 +4,158 @@ import (
 	"fmt"
 	"time"
 
+	"rackpower/central/api"
 	"rackpower/power"
 )
 
 // watched is one node as the monitor sees it at one moment.
 type watched struct {
 	Node    string
-	Desired power.Desired
+	From    string // where its desired power comes from, in words
+	Memory  memory
 	Reading power.Reading
+	Run     run // of equal readings since the desire changed
 	// Busy is true while an operation is outstanding: its final state stands for
 	// the desired one.
 	Busy bool
-	// Changed is when the last operation that touched the node's power ended,
-	// DesiredAt when its desire changed; zero: long ago.
-	Changed, DesiredAt time.Time
-	Status             power.Status
+	// Changed is when the last operation that touched the node's power ended; zero:
+	// long ago.
+	Changed time.Time
+	// CameBack says that it was seen on again after it had been turned off.
+	CameBack bool
+	// OthersSince is since when it waits for the readings of other nodes; zero: not yet.
+	OthersSince time.Time
+	// LeftAlone is why its BMC is not in the rounds, "" when it is.
+	LeftAlone string
 }
 
-// task the monitor wants done.
-type planned struct {
+// planRound is what a plan goes by, beside the nodes.
+type planRound struct {
+	Now   time.Time
+	Fresh time.Duration // readings older than this are not acted on
+	Timing
+	Off   bool       // the agent runs without a monitor
+	Pause *api.Pause // nil or over: it does not rest
+	Brake *api.Brake // nil: none holds
+	Tally tally
+}
+
+// decision is what the monitor makes of a node.
+type decision struct {
 	Node   string
-	Action power.Action
+	Action power.Action // on or off; empty: nothing is done
 	Reason power.Reason
 	Says   string
+	Until  time.Time // when it is looked at again; zero: with the next round
 }
 
-// planRound bounds what plan goes by.
-type planRound struct {
-	Now    time.Time
-	Since  time.Time     // readings before this are not of this round
-	Settle time.Duration // how long a changed node is left alone
-}
-
-// plan compares what is desired with what was seen and says what to do about it:
-// values in, values out. It leaves alone nodes that are busy, hands-off, just
-// changed, or not freshly read.
-func plan(r planRound, nodes []watched) []planned {
-	var todo []planned
+// plan compares what is desired with what was seen and says what to do about each
+// node, or why nothing is done: values in, values out.
+func plan(r planRound, nodes []watched) []decision {
+	list := make([]decision, 0, len(nodes))
 	for _, n := range nodes {
-		if reason := leaveAlone(r, n); reason != "" {
-			continue
+		d := r.leaveAlone(n)
+		if d.Reason == "" {
+			d = r.correct(n)
 		}
-		action := power.ActOn
-		if n.Desired.Want == power.WantOff {
-			action = power.ActOff
-		}
-		todo = append(todo, planned{
-			Node: n.Node, Action: action, Reason: power.ReasonDrift,
-			Says: fmt.Sprintf("%s wants it %s, it was read %s", n.Status, n.Desired.Want, n.Reading.State),
-		})
+		d.Node = n.Node
+		list = append(list, d)
 	}
-	return todo
+	return list
 }
 
-// leaveAlone says why the monitor does nothing about a node, "" if it does.
-func leaveAlone(r planRound, n watched) power.Reason {
+func (r planRound) correct(n watched) decision {
+	d := decision{Action: power.ActOn, Reason: power.ReasonDrift}
+	if n.Memory.Desired.Want == power.WantOff {
+		d.Action = power.ActOff
+	}
+	if n.CameBack {
+		d.Reason = power.ReasonCameBack
+	}
+	d.Says = fmt.Sprintf("%s wants it %s, it was read %s", n.From, n.Memory.Desired.Want, n.Reading.State)
+	return d
+}
+
+// leaveAlone says why the monitor does nothing about a node; its Reason is empty if
+// it does. What is nobody's to correct comes first, then what is known too little of,
+// then what has to wait.
+func (r planRound) leaveAlone(n watched) decision {
+	d, m := n.Memory.Desired, n.Memory
+	not := func(reason power.Reason, until time.Time, says string, args ...any) decision {
+		return decision{Reason: reason, Until: until, Says: fmt.Sprintf(says, args...)}
+	}
 	switch {
-	case !n.Desired.Enforces():
-		return power.ReasonHandsOff
+	case !d.Enforces() && d.Expected != "" && n.differs(r.Now):
+		return not(power.ReasonHandsOff, time.Time{}, "%s expects it %s; that is shown and never enforced", n.From, d.Expected)
+	case !d.Enforces():
+		return not(power.ReasonHandsOff, time.Time{}, "%s leaves it alone", n.From)
 	case n.Busy:
-		return power.ReasonBusy
-	case n.Reading.Reach != power.ReachOK || n.Reading.ObservedAt.Before(r.Since):
-		return power.ReasonUnread
-	case n.Reading.State == n.Desired.State():
-		return power.ReasonAlready
-	case r.Now.Sub(n.Changed) < r.Settle && n.DesiredAt.Before(n.Changed):
-		return power.ReasonSettling
-	case n.Desired.NoCut && n.Desired.Want == power.WantOff:
-		return power.ReasonNoCut
-	default:
+		return not(power.ReasonBusy, time.Time{}, "an operation is outstanding")
+	case r.Off:
+		return not(power.ReasonRack, time.Time{}, "this agent's monitor is off")
+	case n.LeftAlone != "":
+		return not(power.ReasonBreaker, time.Time{}, "%s", n.LeftAlone)
+	case n.Reading.Reach != power.ReachOK:
+		return not(power.ReasonUnread, time.Time{}, "it cannot be read: %s", n.Reading.Reach)
+	case n.Reading.State != power.On && n.Reading.State != power.Off:
+		return not(power.ReasonUnread, time.Time{}, "its BMC does not say how its power is")
+	case n.Reading.ObservedAt.Before(m.Since):
+		return not(power.ReasonUnread, r.Now, "it is read anew first")
+	case n.Reading.State == d.State():
+		return not(power.ReasonAlready, time.Time{}, "%s wants it %s, and it is", n.From, d.Want)
+	case d.NoCut && d.Want == power.WantOff:
+		return not(power.ReasonNoCut, time.Time{}, "its status forbids the monitor to take its power away")
+	case r.Pause.Active(r.Now):
+		return not(power.ReasonPaused, r.Pause.Until, "the monitor was paused by %s%s", r.Pause.By, because(r.Pause.Reason))
+	case r.Brake != nil:
+		return not(power.ReasonBrake, time.Time{}, "the fleet brake holds since %s: %s", r.Brake.Since.UTC().Format("15:04:05Z"), brakeSays[r.Brake.Kind])
+	case m.resting(r.Now):
+		return not(power.ReasonFault, m.NextTry, "%s", m.Fault)
+	}
+	return r.postpone(n, not)
+}
+
+// postpone says what a correction that is due has still to wait for.
+func (r planRound) postpone(n watched, not func(power.Reason, time.Time, string, ...any) decision) decision {
+	m := n.Memory
+	settled := n.Changed.Add(r.Settle)
+	cut := n.uncertainCut(r.Now) && !m.Matched
+	switch {
+	case r.Now.Before(settled) && m.Since.Before(n.Changed) && !n.CameBack:
+		return not(power.ReasonSettling, settled, "it was changed a moment ago")
+	case m.Desired.Debounced && n.Run.lasts() < r.Debounce:
+		return not(power.ReasonDebounce, n.Run.First.Add(r.Debounce), "%s is enforced only when two readings %s apart are equal", n.From, r.Debounce)
+	case cut && r.Now.Before(r.gathered(n)):
+		return not(power.ReasonGather, r.gathered(n), "its desired power was changed a moment ago without a confirmation: more such changes may follow")
+	case !r.Tally.sure(r.Now, n) && (n.OthersSince.IsZero() || r.Now.Before(n.OthersSince.Add(r.Others))):
+		since := n.OthersSince
+		if since.IsZero() {
+			since = r.Now
+		}
+		return not(power.ReasonOthers, since.Add(r.Others), "the other nodes are read first: it may be one of many")
+	case r.Now.Sub(n.Reading.ObservedAt) > r.Fresh:
+		return not(power.ReasonUnread, r.Now, "it is read anew first")
+	}
+	return decision{}
+}
+
+// gathered is when a node that loses power without a confirmation has waited long
+// enough for others: a while after the last such change, and not for ever.
+func (r planRound) gathered(n watched) time.Time {
+	since := n.Memory.Since
+	quiet, latest := r.Tally.Changed.Add(r.Gather), since.Add(6*r.Gather)
+	if since.After(r.Tally.Changed) {
+		quiet = since.Add(r.Gather)
+	}
+	if latest.Before(quiet) {
+		return latest
+	}
+	return quiet
+}
+
+func because(reason string) string {
+	if reason == "" {
 		return ""
 	}
+	return " (" + reason + ")"
 }

@@ -13,13 +13,14 @@ import (
 type readings struct {
 	mu    sync.Mutex
 	nodes map[string]power.Reading
+	made  map[string]api.NodeMonitor // what the monitor makes of each
 	dirty map[string]bool
 	news  chan struct{} // holds a token while there is something to tell
 	moved func()        // called, without the lock, when a state or reach changed
 }
 
 func newReadings(moved func()) *readings {
-	return &readings{nodes: map[string]power.Reading{}, dirty: map[string]bool{}, news: make(chan struct{}, 1), moved: moved}
+	return &readings{nodes: map[string]power.Reading{}, made: map[string]api.NodeMonitor{}, dirty: map[string]bool{}, news: make(chan struct{}, 1), moved: moved}
 }
 
 // saw takes a successful reading.
@@ -39,18 +40,46 @@ func (r *readings) set(node string, change func(power.Reading) power.Reading) {
 	r.nodes[node] = now
 	r.dirty[node] = true
 	r.mu.Unlock()
-	select {
-	case r.news <- struct{}{}:
-	default:
-	}
+	r.tell()
 	if old.State != now.State || old.Reach != now.Reach {
 		r.moved()
 	}
 }
 
+func (r *readings) tell() {
+	select {
+	case r.news <- struct{}{}:
+	default:
+	}
+}
+
+// setMonitor notes what the monitor makes of the node; it travels with the reading.
+func (r *readings) setMonitor(node string, m api.NodeMonitor) {
+	r.mu.Lock()
+	changed := r.made[node] != m
+	if changed {
+		r.made[node] = m
+		r.dirty[node] = true
+	}
+	r.mu.Unlock()
+	if changed {
+		r.tell()
+	}
+}
+
+func (r *readings) monitor(node string) api.NodeMonitor {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.made[node]
+}
+
 func (r *readings) get(node string) power.Reading {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	return r.getLocked(node)
+}
+
+func (r *readings) getLocked(node string) power.Reading {
 	if reading, ok := r.nodes[node]; ok {
 		return reading
 	}
@@ -66,7 +95,7 @@ func (r *readings) take(limit int) []api.NodeReading {
 		if len(list) == limit {
 			break
 		}
-		list = append(list, api.NodeReading{Node: node, Reading: r.nodes[node]})
+		list = append(list, api.NodeReading{Node: node, Reading: r.getLocked(node), Monitor: r.made[node]})
 		delete(r.dirty, node)
 	}
 	return list
@@ -87,6 +116,9 @@ func (r *readings) allUntold() {
 	for node := range r.nodes {
 		r.dirty[node] = true
 	}
+	for node := range r.made {
+		r.dirty[node] = true
+	}
 }
 
 func (r *readings) pending() bool {
@@ -99,5 +131,6 @@ func (r *readings) forget(node string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	delete(r.nodes, node)
+	delete(r.made, node)
 	delete(r.dirty, node)
 }

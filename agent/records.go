@@ -24,12 +24,17 @@ const (
 	kindLastSeq  journal.Kind = 10 // lastRecord, one per node
 	kindNode     journal.Kind = 20 // api.AssignedNode, in the assignment's own log
 	kindSync     journal.Kind = 21 // syncRecord, there too
+	kindMemory   journal.Kind = 22 // memory of the monitor, one per node, there too
+	kindRack     journal.Kind = 23 // api.RackSettings, there too
+	kindBrake    journal.Kind = 24 // api.Brake while it holds, there too
+	kindHold     journal.Kind = 25 // power.Hold set at the rack's socket until central has it, there too
 )
 
 var kindNames = map[journal.Kind]string{
 	kindAccepted: "accepted", kindStarted: "started", kindSending: "sending", kindSent: "sent",
 	kindOffSeen: "off-seen", kindEnded: "ended", kindReported: "reported", kindCancel: "cancel",
 	kindHastened: "hastened", kindLastSeq: "last-seq", kindNode: "node", kindSync: "sync",
+	kindMemory: "monitor", kindRack: "rack", kindBrake: "brake", kindHold: "hold",
 }
 
 // KindName names a kind of journal record, for people.

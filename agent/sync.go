@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"reflect"
 	"slices"
 	"sync"
 	"time"
@@ -113,6 +114,7 @@ func (a *Agent) session(ctx context.Context) error {
 	}
 	a.outbox.allAgain()
 	a.readings.allUntold()
+	a.toTell.begin()
 	a.logger.Info("central reached", "central", a.cfg.Central.Target(), "central_id", w.CentralID, "epoch", a.log.Epoch())
 
 	ctx, cancel := context.WithCancelCause(ctx)
@@ -152,12 +154,16 @@ func (a *Agent) poll(ctx context.Context, w api.Welcome) error {
 // sequences, then cancellations. The cursor moves only past what is durable.
 func (a *Agent) apply(got api.Assignment, centralID string) error {
 	a.clock.merge(got.Seq)
-	changed, gone, err := a.assigned.apply(got, centralID, time.Now())
+	changed, gone, err := a.assigned.apply(got, centralID)
 	if err != nil {
 		return err
 	}
-	for _, node := range append(slices.Clone(changed), gone...) {
-		a.lane(node).dropUnwanted()
+	if got.Rack != nil {
+		a.monitor.configure(a.assigned.settings())
+	}
+	if len(changed)+len(gone) > 0 {
+		a.clock.merge(a.assigned.newest())
+		a.desiresChanged(append(slices.Clone(changed), gone...))
 	}
 	for _, node := range gone {
 		a.readings.forget(node)
@@ -179,6 +185,10 @@ func (a *Agent) apply(got api.Assignment, centralID string) error {
 	a.link.mu.Unlock()
 	if len(changed)+len(gone) > 0 {
 		a.changed()
+	}
+	if len(got.Explain) > 0 {
+		a.toTell.explains(got.Explain)
+		a.tellRack()
 	}
 	a.lookAt(append(changed, got.Reads...))
 	return nil
@@ -233,14 +243,16 @@ func (a *Agent) reportAll(ctx context.Context, w api.Welcome) error {
 			readings = a.readings.take(maxReportRead)
 			lastReadings = time.Now()
 		}
-		if len(ops) == 0 && len(readings) == 0 {
+		rack := a.rackNews()
+		if len(ops) == 0 && len(readings) == 0 && rack.none() {
 			if err := a.awaitNews(ctx, news); err != nil {
 				return err
 			}
 			continue
 		}
-		if err := a.report(ctx, w, ops, readings); err != nil {
+		if err := a.report(ctx, w, ops, readings, rack); err != nil {
 			a.readings.untold(readings)
+			a.toTell.untold(rack)
 			return err
 		}
 	}
@@ -250,7 +262,7 @@ func (a *Agent) reportAll(ctx context.Context, w api.Welcome) error {
 func (a *Agent) awaitNews(ctx context.Context, news <-chan struct{}) error {
 	pending := a.readings.news
 	if a.readings.pending() {
-		if err := waitOr(ctx, readingsEvery, news); err != nil {
+		if err := waitOr(ctx, readingsEvery, news, a.rack); err != nil {
 			return err
 		}
 	} else {
@@ -259,13 +271,14 @@ func (a *Agent) awaitNews(ctx context.Context, news <-chan struct{}) error {
 			return context.Cause(ctx)
 		case <-news:
 		case <-pending:
+		case <-a.rack:
 		}
 	}
 	return wait(ctx, reportEvery)
 }
 
-// waitOr waits for d or until news.
-func waitOr(ctx context.Context, d time.Duration, news <-chan struct{}) error {
+// waitOr waits for d or until news or more.
+func waitOr(ctx context.Context, d time.Duration, news, more <-chan struct{}) error {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
@@ -273,16 +286,18 @@ func waitOr(ctx context.Context, d time.Duration, news <-chan struct{}) error {
 		return context.Cause(ctx)
 	case <-timer.C:
 	case <-news:
+	case <-more:
 	}
 	return nil
 }
 
-func (a *Agent) report(ctx context.Context, w api.Welcome, ops []api.OpReport, readings []api.NodeReading) error {
+func (a *Agent) report(ctx context.Context, w api.Welcome, ops []api.OpReport, readings []api.NodeReading, rack rackWord) error {
 	one, cancel := context.WithTimeout(ctx, 15*time.Second)
 	defer cancel()
 	answer, err := a.cfg.Central.Report(one, a.cfg.Name, api.Report{
 		Session: w.Session, JournalID: a.log.ID(), Epoch: a.log.Epoch(), LSN: a.log.LSN(),
 		Ops: ops, Readings: readings, Seq: a.clock.now(),
+		Holds: rack.holds, Rack: rack.state, Explained: rack.explained,
 	})
 	if err != nil {
 		return fmt.Errorf("report: %w", err)
@@ -315,8 +330,81 @@ func (a *Agent) reportToNobody(ctx context.Context) {
 		if err := a.acknowledged(a.outbox.take(maxReportOps)); err != nil {
 			a.logger.Error("cannot take ended operations out of the journal", "err", err)
 		}
-		if waitOr(ctx, time.Minute, news) != nil {
+		if waitOr(ctx, time.Minute, news, nil) != nil {
 			return
 		}
 	}
+}
+
+// rackWord is what a report says beside operations and readings.
+type rackWord struct {
+	state     *api.RackState
+	holds     []api.NodeHold
+	explained []api.Explanation
+}
+
+func (w rackWord) none() bool {
+	return w.state == nil && len(w.holds) == 0 && len(w.explained) == 0
+}
+
+// toTell is what central has not been told of the rack as a whole.
+type toTell struct {
+	mu      sync.Mutex
+	told    *api.RackState       // nil: nothing in this session
+	holds   map[string]power.Seq // told in this session
+	explain map[string]bool      // nodes that central wants explained
+}
+
+// begin starts a session: all is told again.
+func (t *toTell) begin() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.told, t.holds = nil, map[string]power.Seq{}
+}
+
+func (t *toTell) explains(names []string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.explain == nil {
+		t.explain = map[string]bool{}
+	}
+	for _, name := range names {
+		t.explain[name] = true
+	}
+}
+
+// untold takes back what rackNews gave: central did not get it.
+func (t *toTell) untold(w rackWord) {
+	t.begin()
+	for _, e := range w.explained {
+		t.explains([]string{e.Node})
+	}
+}
+
+// tellRack has central told what is new of the rack.
+func (a *Agent) tellRack() { poke(a.rack) }
+
+// rackNews is what central has not been told, and counts as told from now on.
+func (a *Agent) rackNews() rackWord {
+	var w rackWord
+	state, holds, now := a.monitor.state(), a.assigned.unconfirmed(), time.Now()
+	t := &a.toTell
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.told == nil || !reflect.DeepEqual(state, *t.told) {
+		t.told, w.state = &state, &state
+	}
+	for _, h := range holds {
+		if t.holds[h.Node] != h.Hold.Seq {
+			t.holds[h.Node] = h.Hold.Seq
+			w.holds = append(w.holds, h)
+		}
+	}
+	for name := range t.explain {
+		delete(t.explain, name)
+		if e, ok := a.explain(name, now); ok {
+			w.explained = append(w.explained, e)
+		}
+	}
+	return w
 }

@@ -36,6 +36,8 @@ type scripted struct {
 	changed  map[string]int64 // revision of a node's last change, or of its removal
 	items    []item           // the cursor counts them
 	reads    []string
+	explain  []string
+	rack     *api.RackSettings
 	sessions int
 	repeats  int // polls still to be answered with all that was said before
 	news     chan struct{}
@@ -164,7 +166,7 @@ func (c *scripted) poll(r *http.Request, in api.Poll) (api.Assignment, error) {
 // assignment is what there is to say to a poll.
 func (c *scripted) assignment(in api.Poll) (api.Assignment, bool) {
 	c.seq = max(c.seq, in.Seq)
-	out := api.Assignment{Rev: c.rev, OpsCursor: int64(len(c.items)), Reads: c.reads, Seq: c.seq}
+	out := api.Assignment{Rev: c.rev, OpsCursor: int64(len(c.items)), Reads: c.reads, Explain: c.explain, Rack: c.rack, Seq: c.seq}
 	if in.CentralID != c.id {
 		in.Rev = 0
 	}
@@ -191,8 +193,8 @@ func (c *scripted) assignment(in api.Poll) (api.Assignment, bool) {
 			out.Ops = append(out.Ops, *it.op)
 		}
 	}
-	c.reads = nil
-	return out, out.Full || in.Rev != c.rev || len(out.Ops)+len(out.Cancels)+len(out.Reads) > 0
+	c.reads, c.explain = nil, nil
+	return out, out.Full || in.Rev != c.rev || len(out.Ops)+len(out.Cancels)+len(out.Reads)+len(out.Explain) > 0
 }
 
 func (c *scripted) hasEnded(id string) bool {
@@ -585,6 +587,11 @@ func TestSyncAssignmentIncrementalAndFull(t *testing.T) {
 	gone := c.ask("n1", power.ActOn)
 	c.wantEnd(gone, power.Refused, power.ReasonNoNode)
 
+	eventually(t, "the monitor has noted the nodes", func() bool {
+		r.a.assigned.mu.Lock()
+		defer r.a.assigned.mu.Unlock()
+		return len(r.a.assigned.memories) == 3
+	})
 	lsn := r.a.assignLg.LSN()
 	c.do(func() { c.repeats = 1 }) // an answer without a change of the assignment
 	c.wantEnd(c.ask("n3", power.ActOff), power.Succeeded, power.ReasonAlready)

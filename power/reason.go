@@ -56,6 +56,7 @@ const (
 	ReasonNoCut    Reason = "no-cut"    // its status forbids taking power away
 	ReasonDebounce Reason = "debounce"  // a second equal reading is awaited
 	ReasonGather   Reason = "gather"    // other changes of desire may follow: power is not cut yet
+	ReasonOthers   Reason = "others"    // the other nodes are read first: it may be one of many
 	ReasonCameBack Reason = "came-back" // it was seen on again after it had been turned off
 	ReasonFault    Reason = "fault"     // corrections failed: the next try is due later
 	ReasonBrake    Reason = "brake"     // too many nodes at once: an administrator is awaited

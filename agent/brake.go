@@ -1,0 +1,195 @@
+package agent
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"rackpower/central/api"
+	"rackpower/power"
+)
+
+// The kinds of a brake.
+const (
+	brakeCut   = "cut"   // too many would lose power
+	brakeDrift = "drift" // too many differ at once
+)
+
+// brakeSays is what each kind is about.
+var brakeSays = map[string]string{
+	brakeCut:   "too many nodes would be powered off at once, and nobody confirmed it",
+	brakeDrift: "too many nodes are at once not as they were wanted and had been",
+}
+
+// driftNews is how long the drift of a node that is not enforced counts: it is there
+// to stay, and the brake is about what happens at once.
+const driftNews = 10 * time.Minute
+
+// brakeBounds are the bounds of the fleet brake.
+type brakeBounds struct {
+	Percent, Above int
+	Window         time.Duration // how long a power-off counts
+}
+
+// tally is what the fleet brake goes by: a count over all nodes of the agent at one
+// moment.
+type tally struct {
+	Of     int
+	Bounds brakeBounds
+	// Cut are those that the monitor would turn off though nobody confirmed it, Recent
+	// counts those that it has just turned off in the same way.
+	Cut    []string
+	Recent int
+	// Drift are those that were as desired and are not now.
+	Drift []string
+	// Blind counts nodes not read since the start that may yet turn out to be among Cut.
+	Blind int
+	// Tried is when those that may yet turn out to be among Drift were last read,
+	// oldest first.
+	Tried []time.Time
+	// Changed is the newest change of desire among Cut.
+	Changed time.Time
+}
+
+// judge counts the nodes: values in, values out.
+func judge(now time.Time, b brakeBounds, nodes []watched) tally {
+	t := tally{Of: len(nodes), Bounds: b}
+	for _, n := range nodes {
+		cut := n.uncertainCut(now)
+		switch {
+		case cut && n.Reading.TriedAt.IsZero():
+			t.Blind++
+		case cut && n.differs(now):
+			t.Cut = append(t.Cut, n.Node)
+			if !n.Memory.Matched && n.Memory.Since.After(t.Changed) {
+				t.Changed = n.Memory.Since
+			}
+		case !n.Memory.CutAt.IsZero() && now.Sub(n.Memory.CutAt) < b.Window:
+			t.Recent++
+		}
+		switch {
+		case !n.Memory.Matched || n.Busy || n.exempt(now):
+		case !n.differs(now):
+			if n.Reading.TriedAt.IsZero() || n.Reading.Reach == power.ReachOK {
+				t.Tried = append(t.Tried, n.Reading.TriedAt)
+			}
+		case n.Memory.Desired.Enforces() || now.Sub(n.Memory.Differs) < driftNews || n.Memory.Differs.IsZero():
+			t.Drift = append(t.Drift, n.Node)
+		}
+	}
+	slices.SortFunc(t.Tried, time.Time.Compare)
+	return t
+}
+
+// exempt reports whether the brake does not count the node at all.
+func (n watched) exempt(now time.Time) bool {
+	m := n.Memory
+	return m.Confirmed || m.Released || m.resting(now)
+}
+
+// uncertainCut reports whether the monitor would turn the node off, were it on, and
+// nobody confirmed that.
+func (n watched) uncertainCut(now time.Time) bool {
+	d := n.Memory.Desired
+	return d.Want == power.WantOff && !d.NoCut && !n.Busy && !n.exempt(now)
+}
+
+// differs reports whether the node was last seen otherwise than desired or expected,
+// not too long ago to go by.
+func (n watched) differs(now time.Time) bool {
+	want, state := n.Memory.Desired.State(), n.Reading.State
+	return want != power.Unknown && (state == power.On || state == power.Off) && state != want && !n.Reading.Stale(now, power.DefaultStale)
+}
+
+// over reports whether so many nodes are too many.
+func (t tally) over(nodes int) bool {
+	return nodes > t.Bounds.Above && nodes*100 > t.Bounds.Percent*t.Of
+}
+
+// trips says which brake the count trips, "" for none, and for which nodes.
+func (t tally) trips() (kind string, nodes []string) {
+	switch {
+	case len(t.Cut) > 0 && t.over(len(t.Cut)+t.Recent):
+		return brakeCut, t.Cut
+	case t.over(len(t.Drift)):
+		return brakeDrift, t.Drift
+	}
+	return "", nil
+}
+
+// sure reports whether the count would trip no brake even if all the nodes that were
+// not looked at since turned out as the one that is about to be corrected.
+func (t tally) sure(now time.Time, n watched) bool {
+	if n.exempt(now) {
+		return true
+	}
+	if n.uncertainCut(now) && t.over(len(t.Cut)+t.Recent+t.Blind) {
+		return false
+	}
+	if !n.Memory.Matched {
+		return true
+	}
+	unread, _ := slices.BinarySearchFunc(t.Tried, n.Memory.Differs, time.Time.Compare)
+	return !t.over(len(t.Drift) + unread)
+}
+
+// after is the brake that holds after the count, given the one before, nil for none.
+// One that holds takes up those that join its kind, and ends when none of its nodes
+// differs any more.
+func (t tally) after(held *api.Brake, nodes []watched, now time.Time) *api.Brake {
+	if held == nil {
+		kind, names := t.trips()
+		if kind == "" {
+			return nil
+		}
+		return t.brake(api.Brake{ID: newID(), Since: now, Kind: kind}, names)
+	}
+	joined := t.Cut
+	if held.Kind == brakeDrift {
+		joined = t.Drift
+	}
+	var names []string
+	for _, n := range nodes {
+		if slices.Contains(held.Nodes, n.Node) && n.waits() || slices.Contains(joined, n.Node) {
+			names = append(names, n.Node)
+		}
+	}
+	if len(names) == 0 {
+		return nil
+	}
+	return t.brake(*held, names)
+}
+
+// waits reports whether a node that a brake names is not known to be as desired.
+func (n watched) waits() bool {
+	want := n.Memory.Desired.State()
+	return want != power.Unknown && (n.Reading.ObservedAt.IsZero() || n.Reading.State != want)
+}
+
+func (t tally) brake(b api.Brake, names []string) *api.Brake {
+	b.Nodes, b.Of = names, t.Of
+	slices.Sort(b.Nodes)
+	what := "would be powered off at once, and nobody confirmed it"
+	if b.Kind == brakeDrift {
+		what = "are at once not as they were wanted and had been"
+	}
+	b.Says = fmt.Sprintf("%d of %d nodes %s (more than %d %% and more than %d): %s. The monitor corrects nothing until the brake is released (rackpower brake release) or the nodes are as they are wanted",
+		len(names), t.Of, what, t.Bounds.Percent, t.Bounds.Above, some(names, 8))
+	return &b
+}
+
+// some names the first few.
+func some(names []string, n int) string {
+	if len(names) <= n {
+		return strings.Join(names, ", ")
+	}
+	return fmt.Sprintf("%s and %d more", strings.Join(names[:n], ", "), len(names)-n)
+}
+
+func sameBrake(a, b *api.Brake) bool {
+	if a == nil || b == nil {
+		return a == b
+	}
+	return a.ID == b.ID && slices.Equal(a.Nodes, b.Nodes) && a.Of == b.Of
+}

@@ -1,0 +1,588 @@
+package agent
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"rackpower/central/api"
+	"rackpower/journal"
+	"rackpower/power"
+)
+
+// monitored runs fn with a rig whose agent monitors every minute.
+func monitored(t *testing.T, nodes int, fn func(*rig)) {
+	t.Helper()
+	inBubble(t, nodes, func(r *rig) {
+		r.crash()
+		r.cfg.Monitor = "@every 60s"
+		r.start()
+		fn(r)
+	})
+}
+
+// hall puts all nodes in a state and a status, and waits until the monitor has seen it.
+func (r *rig) hall(s power.Status, p power.State) {
+	r.t.Helper()
+	for i, n := range r.nodes {
+		r.bmc(n.Name).SetPower(p)
+		r.nodes[i] = withStatus(n, s)
+	}
+	r.assign(r.nodes...)
+	time.Sleep(2 * time.Minute)
+	for _, n := range r.nodes {
+		if m := r.a.readings.monitor(n.Name); !m.Matched {
+			r.t.Fatalf("%s is not seen %s: %+v", n.Name, p, m)
+		}
+	}
+}
+
+// changed are the first n nodes in another status.
+func (r *rig) changed(n int, s power.Status, confirmed bool) []api.AssignedNode {
+	list := slices.Clone(r.nodes[:n])
+	for i := range list {
+		list[i] = withStatus(list[i], s)
+		list[i].Confirmed = confirmed
+	}
+	return list
+}
+
+func (r *rig) settings(s api.RackSettings) {
+	r.t.Helper()
+	if err := r.a.apply(api.Assignment{Rev: 1, Rack: &s}, "central"); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+func (r *rig) wantBrake(kind string, nodes int) api.Brake {
+	r.t.Helper()
+	b := r.a.monitor.state().Brake
+	if b == nil {
+		r.t.Fatalf("no brake holds, want one for %d nodes", nodes)
+	}
+	if b.Kind != kind || len(b.Nodes) != nodes || b.Of != len(r.nodes) || b.ID == "" || !strings.Contains(b.Says, b.Nodes[0]) {
+		r.t.Fatalf("brake %+v, want %s of %d nodes", b, kind, nodes)
+	}
+	return *b
+}
+
+func (r *rig) wantNoBrake() {
+	r.t.Helper()
+	if b := r.a.monitor.state().Brake; b != nil {
+		r.t.Fatalf("a brake holds: %s", b.Says)
+	}
+}
+
+// commands counts those that arrived at all BMCs.
+func (r *rig) commands() int {
+	n := 0
+	for _, node := range r.nodes {
+		n += len(r.bmc(node.Name).Commands())
+	}
+	return n
+}
+
+// dark counts the nodes that are off.
+func (r *rig) dark() int {
+	n := 0
+	for _, node := range r.nodes {
+		if r.bmc(node.Name).Power() == power.Off {
+			n++
+		}
+	}
+	return n
+}
+
+// bulk are the ways in which a wrong status reaches the agent.
+var bulk = map[string]func(r *rig, list []api.AssignedNode){
+	"in one assignment": func(r *rig, list []api.AssignedNode) { r.assign(list...) },
+	"by a script, within seconds": func(r *rig, list []api.AssignedNode) {
+		for _, n := range list {
+			r.assign(n)
+			time.Sleep(100 * time.Millisecond)
+		}
+	},
+	"by a slow script": func(r *rig, list []api.AssignedNode) {
+		for _, n := range list {
+			r.assign(n)
+			time.Sleep(2 * time.Second)
+		}
+	},
+	"just before a crash": func(r *rig, list []api.AssignedNode) {
+		r.assign(list...)
+		r.restart()
+	},
+	"just before a crash, with BMCs that are slow": func(r *rig, list []api.AssignedNode) {
+		for i, n := range r.nodes {
+			r.bmc(n.Name).SetLatency(time.Duration(i) * 200 * time.Millisecond)
+		}
+		r.assign(list...)
+		r.restart()
+	},
+	"just before a crash that lasts, with BMCs that are slow": func(r *rig, list []api.AssignedNode) {
+		for i, n := range r.nodes {
+			r.bmc(n.Name).SetLatency(time.Duration(i) * 200 * time.Millisecond)
+		}
+		r.assign(list...)
+		time.Sleep(time.Second) // the monitor has noted it, and gathers
+		r.crash()
+		time.Sleep(10 * time.Minute)
+		r.start()
+	},
+	"while the agent was down": func(r *rig, list []api.AssignedNode) {
+		r.crash()
+		// what central said reached the log and nothing else
+		a, err := New(r.cfg)
+		if err != nil {
+			r.t.Fatal(err)
+		}
+		if _, _, err := a.assigned.apply(api.Assignment{Nodes: list, Rev: 1}, "central"); err != nil {
+			r.t.Fatal(err)
+		}
+		a.Close()
+		time.Sleep(10 * time.Minute)
+		r.start()
+	},
+	"with BMCs that hang": func(r *rig, list []api.AssignedNode) {
+		for _, n := range r.nodes[36:] {
+			r.bmc(n.Name).SetMute(true)
+		}
+		r.assign(list...)
+	},
+}
+
+func TestBulkChangeDarkensNothing(t *testing.T) {
+	for name, change := range bulk {
+		t.Run(name, func(t *testing.T) {
+			monitored(t, 40, func(r *rig) {
+				r.hall(power.StatusDeployed, power.On)
+				change(r, r.changed(30, power.StatusReady, false))
+				time.Sleep(10 * time.Minute)
+				if r.dark() > 0 || r.commands() > 0 {
+					t.Fatalf("%d nodes are dark, %d commands were sent", r.dark(), r.commands())
+				}
+				b := r.wantBrake(brakeCut, 30)
+				if m := r.a.readings.monitor("n7"); m.Waits != power.ReasonBrake || m.Matched {
+					t.Errorf("n7: %+v", m)
+				}
+				r.restart()
+				time.Sleep(5 * time.Minute)
+				if again := r.wantBrake(brakeCut, 30); again.ID != b.ID || r.dark() > 0 {
+					t.Fatalf("after a restart: %+v, %d dark", again, r.dark())
+				}
+				r.settings(api.RackSettings{ReleaseBrake: "another"})
+				time.Sleep(2 * time.Minute)
+				if r.dark() > 0 {
+					t.Fatal("the release of another brake was taken")
+				}
+				r.settings(api.RackSettings{ReleaseBrake: b.ID, ReleasedBy: "ann"})
+				time.Sleep(10 * time.Minute)
+				if r.dark() != 30 {
+					t.Fatalf("%d nodes are off after the release, want 30", r.dark())
+				}
+				r.wantNoBrake()
+			})
+		})
+	}
+}
+
+func TestConfirmedBulkChangeGoesThrough(t *testing.T) {
+	for name, change := range bulk {
+		t.Run(name, func(t *testing.T) {
+			monitored(t, 40, func(r *rig) {
+				r.hall(power.StatusDeployed, power.On)
+				began := time.Now()
+				change(r, r.changed(30, power.StatusReady, true))
+				for r.dark() < 30 && time.Since(began) < 12*time.Minute {
+					time.Sleep(time.Second)
+				}
+				if r.dark() != 30 {
+					t.Fatalf("%d nodes are off, want 30; brake %+v", r.dark(), r.a.monitor.state().Brake)
+				}
+				if name == "in one assignment" && time.Since(began) > 3*time.Second {
+					t.Errorf("it took %s", time.Since(began))
+				}
+				r.wantNoBrake()
+			})
+		})
+	}
+}
+
+// TestConfirmedAfterwards: the brake is not the only way out.
+func TestConfirmedAfterwards(t *testing.T) {
+	monitored(t, 40, func(r *rig) {
+		r.hall(power.StatusDeployed, power.On)
+		r.assign(r.changed(30, power.StatusReady, false)...)
+		time.Sleep(time.Minute)
+		r.wantBrake(brakeCut, 30)
+		r.assign(r.changed(30, power.StatusDeployed, false)...) // it was wrong
+		time.Sleep(time.Minute)
+		r.wantNoBrake()
+		r.assign(r.changed(30, power.StatusReady, true)...)
+		time.Sleep(time.Minute)
+		if r.dark() != 30 {
+			t.Fatalf("%d nodes are off, want 30", r.dark())
+		}
+	})
+}
+
+func TestFewCutsTripNoBrake(t *testing.T) {
+	monitored(t, 40, func(r *rig) {
+		r.hall(power.StatusDeployed, power.On)
+		r.assign(r.changed(8, power.StatusReady, false)...)
+		time.Sleep(4 * time.Second)
+		if r.dark() > 0 {
+			t.Fatal("it did not wait for more")
+		}
+		time.Sleep(4 * time.Second)
+		if r.dark() != 8 {
+			t.Fatalf("%d are off, want 8", r.dark())
+		}
+		r.assign(withStatus(r.nodes[8], power.StatusReady)) // the ninth within a minute
+		time.Sleep(20 * time.Second)
+		if r.dark() != 8 {
+			t.Fatalf("%d are off, want 8: those of a moment ago count", r.dark())
+		}
+		r.wantBrake(brakeCut, 1)
+	})
+}
+
+// TestOutageIsNotCorrected: nodes that were as wanted go off at once.
+func TestOutageIsNotCorrected(t *testing.T) {
+	for _, into := range []time.Duration{0, 5 * time.Second, 10 * time.Second, 35 * time.Second, 55 * time.Second} {
+		t.Run(into.String(), func(t *testing.T) {
+			monitored(t, 40, func(r *rig) {
+				r.hall(power.StatusDiskErasing, power.On) // enforced, and not debounced
+				time.Sleep(into)
+				for i := range 12 {
+					r.bmc(r.nodes[i*3].Name).SetPower(power.Off)
+				}
+				time.Sleep(5 * time.Minute)
+				if r.dark() != 12 || r.commands() != 0 {
+					t.Fatalf("%d are off, %d commands", r.dark(), r.commands())
+				}
+				r.wantBrake(brakeDrift, 12)
+				if b, err := r.a.monitor.release("ann"); err != nil || b == nil {
+					t.Fatalf("release: %+v, %v", b, err)
+				}
+				time.Sleep(2 * time.Minute)
+				if r.dark() != 0 {
+					t.Fatalf("%d are off after the release", r.dark())
+				}
+				r.wantNoBrake()
+				time.Sleep(2 * time.Minute)
+				for i := range 12 {
+					r.bmc(r.nodes[i*3].Name).SetPower(power.Off)
+				}
+				time.Sleep(3 * time.Minute) // the release was for that time only
+				r.wantBrake(brakeDrift, 12)
+			})
+		})
+	}
+}
+
+// TestNodesThatComeOnAtOnceAreNotCut: what READY nodes do after an outage whose BIOS
+// turns them on.
+func TestNodesThatComeOnAtOnceAreNotCut(t *testing.T) {
+	monitored(t, 40, func(r *rig) {
+		r.hall(power.StatusReady, power.Off)
+		time.Sleep(10 * time.Second)
+		for _, n := range r.nodes[:30] {
+			r.bmc(n.Name).SetPower(power.On)
+		}
+		time.Sleep(5 * time.Minute)
+		if r.dark() != 10 || r.commands() > 0 {
+			t.Fatalf("%d are off, %d commands", r.dark(), r.commands())
+		}
+		if b := r.a.monitor.state().Brake; b == nil || len(b.Nodes) != 30 {
+			t.Fatalf("brake %+v", b)
+		}
+	})
+}
+
+func TestFewDriftsAreCorrectedThoughBMCsHang(t *testing.T) {
+	monitored(t, 40, func(r *rig) {
+		r.hall(power.StatusDiskErasing, power.On)
+		for _, n := range r.nodes[37:] {
+			r.bmc(n.Name).SetMute(true)
+		}
+		for _, n := range r.nodes[:3] {
+			r.bmc(n.Name).SetPower(power.Off)
+		}
+		time.Sleep(100 * time.Second)
+		if r.dark() != 0 {
+			t.Fatalf("%d are still off", r.dark())
+		}
+		r.wantNoBrake()
+	})
+}
+
+func TestBrakeEndsWithTheDrift(t *testing.T) {
+	monitored(t, 40, func(r *rig) {
+		r.hall(power.StatusDiskErasing, power.On)
+		for _, n := range r.nodes[:12] {
+			r.bmc(n.Name).SetPower(power.Off)
+		}
+		time.Sleep(2 * time.Minute)
+		r.wantBrake(brakeDrift, 12)
+		for _, n := range r.nodes[:10] {
+			r.bmc(n.Name).SetPower(power.On)
+		}
+		time.Sleep(2 * time.Minute)
+		r.wantBrake(brakeDrift, 2) // not when the count falls below the bound
+		if r.dark() != 2 {
+			t.Fatalf("%d are off, want 2", r.dark())
+		}
+		for _, n := range r.nodes[:12] {
+			r.bmc(n.Name).SetPower(power.On)
+		}
+		time.Sleep(2 * time.Minute)
+		r.wantNoBrake()
+		if r.commands() > 0 {
+			t.Fatalf("%d commands", r.commands())
+		}
+	})
+}
+
+// TestPendingPowerOnTripsNoBrake: nodes never seen as wanted are not drift.
+func TestPendingPowerOnTripsNoBrake(t *testing.T) {
+	monitored(t, 40, func(r *rig) {
+		r.hall(power.StatusReady, power.Off)
+		r.assign(r.changed(40, power.StatusDeploying, false)...)
+		time.Sleep(2 * time.Minute)
+		if r.dark() != 0 {
+			t.Fatalf("%d are off", r.dark())
+		}
+	})
+}
+
+func TestOldDriftOfDeployedNodesIsNotNews(t *testing.T) {
+	monitored(t, 40, func(r *rig) {
+		r.hall(power.StatusDeployed, power.On)
+		for i := range 20 { // people shut their machines down, now and then
+			r.bmc(r.nodes[i].Name).SetPower(power.Off)
+			time.Sleep(5 * time.Minute)
+		}
+		r.wantNoBrake()
+		r.restart()
+		time.Sleep(3 * time.Minute)
+		r.wantNoBrake()
+		for i := range 12 {
+			r.bmc(r.nodes[20+i].Name).SetPower(power.Off)
+		}
+		time.Sleep(2 * time.Minute)
+		r.wantBrake(brakeDrift, 12+1) // with the one of the last minutes
+	})
+}
+
+func TestWhatPeopleAskForIsNoDrift(t *testing.T) {
+	monitored(t, 40, func(r *rig) {
+		r.hall(power.StatusDeployed, power.On)
+		for i := range 12 {
+			r.ask(r.nodes[i].Name, power.ActOff)
+		}
+		time.Sleep(5 * time.Minute)
+		if r.dark() != 12 {
+			t.Fatalf("%d are off, want 12", r.dark())
+		}
+		r.wantNoBrake()
+	})
+}
+
+func TestBrakeBoundsAreSettable(t *testing.T) {
+	monitored(t, 10, func(r *rig) {
+		r.settings(api.RackSettings{BrakePercent: 10, BrakeAbove: 1})
+		r.hall(power.StatusDeployed, power.On)
+		r.assign(r.changed(2, power.StatusReady, false)...)
+		time.Sleep(time.Minute)
+		r.wantBrake(brakeCut, 2)
+	})
+	monitored(t, 10, func(r *rig) {
+		r.settings(api.RackSettings{BrakePercent: 90})
+		r.hall(power.StatusDeployed, power.On)
+		r.assign(r.changed(9, power.StatusReady, false)...)
+		time.Sleep(time.Minute)
+		r.wantNoBrake()
+		if r.dark() != 9 {
+			t.Fatalf("%d are off", r.dark())
+		}
+	})
+}
+
+// drawWatched draws a node of every kind that the judge tells apart.
+func drawWatched(rt *rapid.T, i int, now time.Time) watched {
+	state := func(label string) power.State {
+		return rapid.SampledFrom([]power.State{power.On, power.Off, power.Unknown}).Draw(rt, label)
+	}
+	ago := func(label string) time.Time {
+		return now.Add(-time.Duration(rapid.IntRange(0, 90).Draw(rt, label)) * 10 * time.Second)
+	}
+	n := watched{Node: fmt.Sprintf("n%02d", i), From: "status", Busy: rapid.Bool().Draw(rt, "busy") && rapid.Bool().Draw(rt, "busy2")}
+	n.Memory = memory{
+		Desired:   rapid.SampledFrom([]power.Desired{{Want: power.WantOff}, {Want: power.WantOn}, {Want: power.HandsOff}, {Want: power.HandsOff, Expected: power.On}, {Want: power.WantOff, NoCut: true}, {Want: power.WantOff, Debounced: true}}).Draw(rt, "desired"),
+		Since:     ago("since"),
+		Matched:   rapid.Bool().Draw(rt, "matched"),
+		Confirmed: rapid.IntRange(0, 4).Draw(rt, "confirmed") == 0,
+		Released:  rapid.IntRange(0, 4).Draw(rt, "released") == 0,
+	}
+	if rapid.IntRange(0, 4).Draw(rt, "fault") == 0 {
+		n.Memory.Fault, n.Memory.NextTry = "x", now.Add(time.Duration(rapid.IntRange(-3, 3).Draw(rt, "try"))*time.Second)
+	}
+	if rapid.IntRange(0, 3).Draw(rt, "cut") == 0 {
+		n.Memory.CutAt = ago("cutAt")
+	}
+	if rapid.IntRange(0, 5).Draw(rt, "tried") > 0 {
+		n.Reading = power.Seen(state("state"), ago("observed"))
+		if rapid.IntRange(0, 4).Draw(rt, "reach") == 0 {
+			n.Reading = n.Reading.Failed(power.ReachUnreachable, now)
+		}
+	} else {
+		n.Reading = power.Reading{State: power.Unknown, Reach: power.ReachNever}
+	}
+	if n.Memory.Matched {
+		n.Memory.Differs = ago("differs")
+	}
+	n.Run = run{State: n.Reading.State, First: ago("first"), Last: now}
+	n.Changed = ago("changed")
+	n.CameBack = rapid.IntRange(0, 4).Draw(rt, "back") == 0
+	return n
+}
+
+// TestBrakeAgainstTwin holds the judge against the words of the rules, counted plainly.
+func TestBrakeAgainstTwin(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		now := time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
+		b := brakeBounds{Percent: rapid.SampledFrom([]int{1, 20, 50}).Draw(rt, "percent"), Above: rapid.IntRange(0, 6).Draw(rt, "above"), Window: time.Minute}
+		var nodes []watched
+		for i := range rapid.IntRange(1, 25).Draw(rt, "nodes") {
+			nodes = append(nodes, drawWatched(rt, i, now))
+		}
+		var cut, drift []string
+		moments := 0
+		for _, n := range nodes {
+			wantOff := n.Memory.Desired.Want == power.WantOff
+			excused := n.Memory.Confirmed || n.Memory.Released || n.Memory.Fault != "" && n.Memory.NextTry.After(now)
+			known := !n.Reading.ObservedAt.IsZero() && now.Sub(n.Reading.ObservedAt) <= 10*time.Minute
+			isCut := wantOff && !n.Memory.Desired.NoCut && !n.Busy && !excused && known && n.Reading.State == power.On
+			if isCut {
+				cut = append(cut, n.Node)
+			}
+			blind := wantOff && !n.Memory.Desired.NoCut && !n.Busy && !excused && n.Reading.TriedAt.IsZero()
+			if !isCut && !blind && !n.Memory.CutAt.IsZero() && now.Sub(n.Memory.CutAt) < time.Minute {
+				moments++
+			}
+			wrong := known && (n.Memory.Desired.Want == power.WantOn && n.Reading.State == power.Off || wantOff && n.Reading.State == power.On ||
+				n.Memory.Desired.Expected == power.On && n.Reading.State == power.Off)
+			old := n.Memory.Desired.Want == power.HandsOff && now.Sub(n.Memory.Differs) >= 10*time.Minute
+			if n.Memory.Matched && wrong && !n.Busy && !excused && !old {
+				drift = append(drift, n.Node)
+			}
+		}
+		tooMany := func(k int) bool { return k > b.Above && float64(k) > float64(len(nodes))*float64(b.Percent)/100 }
+		wantKind, wantNodes := "", []string(nil)
+		if len(cut) > 0 && tooMany(len(cut)+moments) {
+			wantKind, wantNodes = brakeCut, cut
+		} else if tooMany(len(drift)) {
+			wantKind, wantNodes = brakeDrift, drift
+		}
+		tl := judge(now, b, nodes)
+		kind, names := tl.trips()
+		if kind != wantKind || !slices.Equal(names, wantNodes) {
+			rt.Fatalf("judge says %q %v, want %q %v", kind, names, wantKind, wantNodes)
+		}
+		if kind != "" {
+			return
+		}
+		// What the judge is sure of does not trip the brake however the unread turn out.
+		worst := slices.Clone(nodes)
+		for i, n := range worst {
+			if n.uncertainCut(now) && n.Reading.TriedAt.IsZero() {
+				worst[i].Reading = power.Seen(power.On, now)
+			}
+		}
+		wk, _ := judge(now, b, worst).trips()
+		for _, n := range nodes {
+			if n.uncertainCut(now) && n.differs(now) && tl.sure(now, n) && wk == brakeCut {
+				rt.Fatalf("sure of %s, and the brake may trip yet", n.Node)
+			}
+			if n.Memory.Matched && n.differs(now) && tl.sure(now, n) && !n.exempt(now) {
+				later := slices.Clone(nodes)
+				for i, o := range later {
+					if o.Memory.Matched && !o.Busy && !o.exempt(now) && !o.differs(now) && o.Memory.Desired.State() != power.Unknown &&
+						o.Reading.TriedAt.Before(n.Memory.Differs) && (o.Reading.Reach == power.ReachOK || o.Reading.TriedAt.IsZero()) {
+						other := power.On
+						if o.Memory.Desired.State() == power.On {
+							other = power.Off
+						}
+						later[i].Reading, later[i].Memory.Differs = power.Seen(other, now), now
+					}
+				}
+				if got := judge(now, b, later); got.over(len(got.Drift)) {
+					rt.Fatalf("sure of the drift of %s, and the brake may trip yet", n.Node)
+				}
+			}
+		}
+	})
+}
+
+// TestBrakeStopsWhatHasNotLeft: corrections that were asked for before it held and
+// whose command has not left stay unsent.
+func TestBrakeStopsWhatHasNotLeft(t *testing.T) {
+	monitored(t, 40, func(r *rig) {
+		r.hall(power.StatusDeployed, power.On)
+		for _, n := range r.nodes[:3] {
+			r.bmc(n.Name).SetLatency(8 * time.Second)
+		}
+		r.assign(r.changed(3, power.StatusReady, false)...)
+		r.waitFor("they are asked for", 30*time.Second, func() bool { return len(r.a.lane("n1").outstanding()) > 0 })
+		r.assign(r.changed(30, power.StatusReady, false)...)
+		time.Sleep(5 * time.Minute)
+		if r.dark() > 0 {
+			t.Fatalf("%d are dark", r.dark())
+		}
+		r.wantBrake(brakeCut, 30)
+		op := r.ask("n20", power.ActOff) // people's requests are carried out
+		r.wantEnd(op.Op.ID, power.Succeeded, power.ReasonVerified)
+	})
+}
+
+// fullDisk is a log that takes nothing while it is full.
+type fullDisk struct {
+	appender
+	full atomic.Bool
+}
+
+func (f *fullDisk) Append(entries ...journal.Entry) (uint64, error) {
+	if f.full.Load() {
+		return 0, errors.New("no space left")
+	}
+	return f.appender.Append(entries...)
+}
+
+// TestNothingIsCutThatIsNotRemembered: the brake would forget it over a crash.
+func TestNothingIsCutThatIsNotRemembered(t *testing.T) {
+	monitored(t, 40, func(r *rig) {
+		r.hall(power.StatusDeployed, power.On)
+		disk := &fullDisk{appender: r.a.assigned.log}
+		r.a.assigned.mu.Lock()
+		r.a.assigned.log = disk
+		r.a.assigned.mu.Unlock()
+		r.assign(r.changed(3, power.StatusReady, false)...)
+		disk.full.Store(true)
+		time.Sleep(5 * time.Minute)
+		if r.dark() > 0 {
+			t.Fatalf("%d are dark", r.dark())
+		}
+		disk.full.Store(false)
+		time.Sleep(15 * time.Second) // it does not wait for the next round
+		if r.dark() != 3 {
+			t.Fatalf("%d are off, want 3", r.dark())
+		}
+	})
+}

@@ -1,0 +1,233 @@
+package agent
+
+import (
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"rackpower/central/api"
+	"rackpower/power"
+)
+
+// explainOps is how many ended operations an explanation tells of.
+const explainOps = 3
+
+// explain says why a node is as it is; false: it is not assigned here.
+func (a *Agent) explain(name string, now time.Time) (api.Explanation, bool) {
+	n, ok := a.assigned.get(name)
+	if !ok {
+		return api.Explanation{}, false
+	}
+	e := api.Explanation{
+		Node: name, Agent: a.cfg.Name, At: now, Status: n.Status, Desired: n.desired(now), From: n.from(now), Hold: api.ShowHold(n.hold, now),
+		Reading: a.readings.get(name), Monitor: a.readings.monitor(name), Ops: a.opsOf(name), BMC: a.bmcState(name), Domain: a.domainOf(name),
+		Rack: a.monitor.state(),
+	}
+	var since time.Time
+	e.Seen, e.Decided, since, e.Next = a.monitor.rings(name, now)
+	e.Says = explained{Explanation: e, Since: since}.sum()
+	return e, true
+}
+
+// opsOf are the outstanding operations on a node, and the newest that ended.
+func (a *Agent) opsOf(name string) []api.Op {
+	ops := []api.Op{}
+	reports, _, _ := a.outbox.after(0)
+	reports = slices.DeleteFunc(reports, func(r api.OpReport) bool { return r.Op.Node != name })
+	ended := 0
+	for i := len(reports) - 1; i >= 0; i-- {
+		if reports[i].End != nil {
+			if ended++; ended > explainOps {
+				continue
+			}
+		}
+		ops = append(ops, opOf(reports[i], a.cfg.Name))
+	}
+	slices.Reverse(ops)
+	return ops
+}
+
+// rings are the runs of readings and decisions that are kept of a node, since when it
+// is desired as it is, and when it is read next.
+func (m *monitor) rings(name string, now time.Time) (seen []api.Seen, decided []api.Decision, since, next time.Time) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	seen, decided = []api.Seen{}, []api.Decision{}
+	if w := m.nodes[name]; w != nil {
+		seen, decided, since = append(seen, w.seen...), append(decided, w.decided...), w.mem.Since
+	}
+	next = m.agenda.of(name)
+	if m.schedule != nil {
+		if round := m.schedule.Next(now); next.IsZero() || round.Before(next) {
+			next = round
+		}
+	}
+	return seen, decided, since, next
+}
+
+// explained is an explanation from which its sum is made.
+type explained struct {
+	api.Explanation
+	Since time.Time // when the desire became what it is
+}
+
+// sum says in a sentence or two what a person who debugs needs to know first.
+func (e explained) sum() string {
+	parts := []string{e.is()}
+	if op := e.running(); op != nil {
+		parts = append(parts, e.operation(op))
+	} else if e.Reading.Reach != power.ReachOK {
+		parts = append(parts, e.unread()...)
+	} else if e.differs() {
+		parts = append(parts, e.why())
+	}
+	if f := e.Monitor.Fault; f != "" && e.Monitor.Waits != power.ReasonFault {
+		parts = append(parts, fmt.Sprintf("It is in fault since %s: %s", clockTime(e.Monitor.FaultSince), f))
+	}
+	return strings.Join(parts, ". ") + "."
+}
+
+// is says how the node is, and how it should be.
+func (e explained) is() string {
+	r, want := e.Reading, e.Desired.State()
+	is := fmt.Sprintf("%s is %s", e.Node, r.State)
+	switch {
+	case r.Reach == power.ReachUnconfigured:
+		return fmt.Sprintf("No BMC is known for %s, so nothing can be read or done", e.Node)
+	case r.ObservedAt.IsZero() && r.Reach == power.ReachNever:
+		is = e.Node + " has not been read yet"
+	case r.ObservedAt.IsZero():
+		is = e.Node + " could never be read"
+	case r.Reach != power.ReachOK:
+		is = fmt.Sprintf("%s was last read %s, %s ago", e.Node, r.State, power.Ago(e.At.Sub(r.ObservedAt)))
+	case want != power.Unknown && r.State == want && e.Desired.Enforces():
+		return fmt.Sprintf("%s, as %s wants it", is, e.From)
+	case want != power.Unknown && r.State == want:
+		return fmt.Sprintf("%s, as %s expects it", is, e.From)
+	}
+	switch {
+	case want == power.Unknown:
+		return fmt.Sprintf("%s; %s leaves it alone", is, e.From)
+	case e.Desired.Enforces():
+		return fmt.Sprintf("%s; %s wants it %s%s", is, e.From, want, e.since())
+	default:
+		return fmt.Sprintf("%s; %s expects it %s%s", is, e.From, want, e.since())
+	}
+}
+
+func (e explained) since() string {
+	if e.Since.IsZero() {
+		return ""
+	}
+	return " since " + clockTime(e.Since)
+}
+
+func (e explained) differs() bool {
+	want := e.Desired.State()
+	return want != power.Unknown && e.Reading.State != want
+}
+
+func (e explained) running() *api.Op {
+	for i := range e.Ops {
+		if e.Ops[i].EndedAt == nil {
+			return &e.Ops[i]
+		}
+	}
+	return nil
+}
+
+func (e explained) operation(op *api.Op) string {
+	more := 0
+	for _, other := range e.Ops {
+		if other.EndedAt == nil && other.ID != op.ID {
+			more++
+		}
+	}
+	text := fmt.Sprintf("%s (asked by %s, %s ago%s) is %s", op.Action, op.AskedBy, power.Ago(e.At.Sub(op.AskedAt)), andWhy(op.Reason), op.Phase)
+	if more > 0 {
+		text += fmt.Sprintf(", and %d more behind it", more)
+	}
+	return text
+}
+
+func andWhy(reason string) string {
+	if reason == "" {
+		return ""
+	}
+	return ": " + reason
+}
+
+// unread says why the node cannot be read, and what that means.
+func (e explained) unread() []string {
+	var parts []string
+	switch e.Reading.Reach {
+	case power.ReachUnconfigured, power.ReachNever:
+		return nil
+	case power.ReachAuthFailed:
+		parts = append(parts, "Its BMC refuses user or password: correct them (rackpower node add --update), or have it tried again (rackpower node retry "+e.Node+")")
+	case power.ReachUnreachable:
+		parts = append(parts, "Its BMC does not answer")
+	default:
+		parts = append(parts, fmt.Sprintf("Its BMC cannot be asked: %s", e.Reading.Reach))
+	}
+	if b := e.BMC; b != nil && b.LeftAlone != "" {
+		text := "It is left alone: " + b.LeftAlone
+		if !b.NextProbe.IsZero() {
+			text += ", tried again at " + clockTime(b.NextProbe)
+		}
+		parts = append(parts, text)
+	}
+	if e.differs() && e.Desired.Enforces() {
+		parts = append(parts, "Nothing is done about its power until it is read")
+	}
+	return parts
+}
+
+// why says why nothing is done about a node that is not as it should be.
+func (e explained) why() string {
+	w := e.Monitor
+	switch w.Waits {
+	case power.ReasonHandsOff:
+		return "That is shown, and the monitor never acts on it"
+	case power.ReasonNoCut:
+		return "The monitor does nothing: " + w.WaitsSays
+	case power.ReasonFault:
+		return fmt.Sprintf("It is in fault since %s: %s; tried again at %s, or now by rackpower node retry %s", clockTime(w.FaultSince), w.WaitsSays, clockTime(w.WaitsUntil), e.Node)
+	case power.ReasonBrake:
+		return fmt.Sprintf("Nothing is done: %s. See rackpower brake show; rackpower brake release lets it go", w.WaitsSays)
+	case power.ReasonPaused:
+		return "Nothing is done: " + w.WaitsSays + until(w.WaitsUntil)
+	case power.ReasonRack:
+		return "Nothing is done: " + w.WaitsSays
+	case "":
+		return "The monitor looks at it next" + at(e.Next)
+	default:
+		return "The monitor waits: " + w.WaitsSays + until(w.WaitsUntil)
+	}
+}
+
+func until(t time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	return ", until " + clockTime(t)
+}
+
+func at(t time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	return " at " + clockTime(t)
+}
+
+func clockTime(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05Z") }
+
+func (a *Agent) ctlExplain(r *http.Request) (api.Explanation, error) {
+	e, ok := a.explain(r.PathValue("name"), time.Now())
+	if !ok {
+		return e, api.Problemf(api.CodeNotFound, "node %s is not assigned to agent %s", r.PathValue("name"), a.cfg.Name)
+	}
+	return e, nil
+}

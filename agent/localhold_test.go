@@ -1,0 +1,351 @@
+package agent
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"rackpower/central/api"
+	"rackpower/power"
+)
+
+func withMonitor(c *Config) {
+	c.Monitor = "@every 60s"
+	c.Timing.Debounce, c.Timing.Gather, c.Timing.Moment = 20*time.Millisecond, 20*time.Millisecond, time.Millisecond
+}
+
+// holds are those that central was told of, newest last.
+func (c *scripted) holds(node string) []power.Hold {
+	return get(c, func() []power.Hold {
+		var list []power.Hold
+		for _, r := range c.reports {
+			for _, h := range r.Holds {
+				if h.Node == node {
+					list = append(list, h.Hold)
+				}
+			}
+		}
+		return list
+	})
+}
+
+func TestHoldAtTheSocket(t *testing.T) {
+	r, c := withControl(t, 2, withMonitor)
+	n1 := withStatus(r.nodes[0], power.StatusReady)
+	r.assign(n1)
+	if got := ok[api.Changed](t)(c.SetHold(t.Context(), api.SetHold{Names: []string{"n1"}, Want: power.WantOn, For: time.Hour, Reason: "bench", AskedBy: "ann"})); got.Changed != 1 {
+		t.Fatalf("%+v", got)
+	}
+	eventually(t, "n1 is on", func() bool { return r.bmc("n1").Power() == power.On })
+	row := ok[[]api.Node](t)(c.Nodes(t.Context(), "n1"))[0]
+	if row.Desired != power.WantOn || row.From != "hold of ann" || row.Hold == nil || row.Hold.By != "ann" || row.Hold.Reason != "bench" || row.Hold.Expires == nil {
+		t.Fatalf("row %+v", row)
+	}
+	op := askAt(t, c, api.OpRequest{ID: "a", Node: "n1", Action: power.ActOff})
+	if op.Why != power.ReasonDesired || !strings.Contains(op.Says, "hold of ann") {
+		t.Fatalf("off against a hold: %+v", op)
+	}
+	r.restart() // the client's agent is gone; the hold is not
+	if n, _ := r.a.assigned.get("n1"); n.desired(time.Now()).Want != power.WantOn || n.hold.Reason != "bench" {
+		t.Fatalf("after a restart: %+v", n)
+	}
+	if _, err := r.a.hold(api.SetHold{Names: []string{"n1"}, AskedBy: "bob"}, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "n1 is off again", func() bool { return r.bmc("n1").Power() == power.Off })
+}
+
+func TestHoldOfAllOrNone(t *testing.T) {
+	r, c := withControl(t, 2)
+	_, err := c.SetHold(t.Context(), api.SetHold{Names: []string{"n1", "n9"}, Want: power.WantOff})
+	wantCode(t, err, api.CodeNotFound, "n9")
+	_, err = c.SetHold(t.Context(), api.SetHold{Names: []string{"n1"}, Want: "up"})
+	wantCode(t, err, api.CodeBadRequest, "up")
+	_, err = c.SetHold(t.Context(), api.SetHold{Names: []string{"n1"}, Want: power.WantOff, For: -time.Second})
+	wantCode(t, err, api.CodeBadRequest, "-1s")
+	if len(r.a.assigned.unconfirmed()) != 0 {
+		t.Fatal("a hold was set")
+	}
+	if got := ok[api.Changed](t)(c.SetHold(t.Context(), api.SetHold{Names: []string{"n1"}})); got.Changed != 0 || got.Unchanged != 1 {
+		t.Fatalf("release of nothing: %+v", got)
+	}
+}
+
+func TestRequestWithAHold(t *testing.T) {
+	r, c := withControl(t, 2, withMonitor)
+	r.bmc("n1").SetPower(power.On)
+	r.assign(withStatus(r.nodes[0], power.StatusDeploying))
+	dry := ok[[]api.Op](t)(c.AskOps(t.Context(), api.AskOps{DryRun: true, Ops: []api.OpRequest{{ID: "a", Node: "n1", Action: power.ActOff, Hold: true}}}))[0]
+	if dry.Verdict != power.Start || dry.Phase != phaseDryRun || len(r.a.assigned.unconfirmed()) != 0 {
+		t.Fatalf("dry run: %+v", dry)
+	}
+	if op := askAt(t, c, api.OpRequest{ID: "a", Node: "n1", Action: power.ActOff, Hold: true, HoldFor: time.Hour, AskedBy: "ann", Reason: "swap"}); op.Verdict != power.Start {
+		t.Fatalf("%+v", op)
+	}
+	if end := endAt(t, c, "a"); end.Outcome != power.Succeeded {
+		t.Fatalf("%+v", end)
+	}
+	n, _ := r.a.assigned.get("n1")
+	if n.hold.Want != power.WantOff || n.hold.By != "ann" || n.hold.Reason != "swap" || n.hold.Until.IsZero() {
+		t.Fatalf("hold %+v", n.hold)
+	}
+	time.Sleep(200 * time.Millisecond)
+	r.wantPower("n1", power.Off)
+	seq := n.hold.Seq
+	if again := askAt(t, c, api.OpRequest{ID: "a", Node: "n1", Action: power.ActOff, Hold: true}); again.Outcome != power.Succeeded {
+		t.Fatalf("asked again: %+v", again)
+	}
+	if n, _ := r.a.assigned.get("n1"); n.hold.Seq != seq {
+		t.Fatal("asking again set another hold")
+	}
+	// what is refused leaves no hold behind
+	r.slow("n2")
+	askAt(t, c, api.OpRequest{ID: "b", Node: "n2", Action: power.ActOn})
+	r.waitsForOn("b")
+	if op := askAt(t, c, api.OpRequest{ID: "c", Node: "n2", Action: power.ActOff, IfBusy: power.Refuse, Hold: true}); op.Outcome != power.Refused || op.Why != power.ReasonBusy {
+		t.Fatalf("%+v", op)
+	}
+	if n, _ := r.a.assigned.get("n2"); n.hold != (power.Hold{}) {
+		t.Fatalf("hold %+v", n.hold)
+	}
+	_, err := c.AskOps(t.Context(), api.AskOps{Ops: []api.OpRequest{{ID: "d", Node: "n2", Action: power.ActDiag, Hold: true}}})
+	wantCode(t, err, api.CodeBadRequest, "nothing to hold")
+	_, err = c.AskOps(t.Context(), api.AskOps{Ops: []api.OpRequest{{ID: "d", Node: "n2", Action: power.ActOff, HoldFor: time.Hour}}})
+	wantCode(t, err, api.CodeBadRequest, "hold")
+}
+
+func TestHoldThatIsNotDurableIsNotInForce(t *testing.T) {
+	log := &notes{}
+	s := loaded(t, log)
+	s.must(t, api.Assignment{Full: true, Nodes: []api.AssignedNode{handsOff("n1")}, Rev: 3}, "c1")
+	log.err = errors.New("no space left")
+	if err := s.setHolds(map[string]power.Hold{"n1": {Want: power.WantOn, Seq: 9}}); err == nil {
+		t.Fatal("no error")
+	}
+	if n, _ := s.get("n1"); n.hold.Want != "" || len(s.unconfirmed()) != 0 {
+		t.Fatalf("%+v", n)
+	}
+}
+
+// TestNewerHoldStands: central's or the rack's, whichever was set later.
+func TestNewerHoldStands(t *testing.T) {
+	log := &notes{}
+	s := loaded(t, log)
+	central := handsOff("n1")
+	central.Hold = power.Hold{Want: power.WantOff, By: "c", Seq: 10}
+	s.must(t, api.Assignment{Full: true, Nodes: []api.AssignedNode{central}, Rev: 3}, "c1")
+	want := func(by string, unconfirmed int) {
+		t.Helper()
+		for range 2 { // and after a restart
+			if n, _ := s.get("n1"); n.hold.By != by || len(s.unconfirmed()) != unconfirmed {
+				t.Fatalf("hold of %q, %d unconfirmed; want %q, %d", n.hold.By, len(s.unconfirmed()), by, unconfirmed)
+			}
+			s = loaded(t, log)
+		}
+	}
+	want("c", 0)
+	if err := s.setHolds(map[string]power.Hold{"n1": {Want: power.WantOn, By: "l", Seq: 20}}); err != nil {
+		t.Fatal(err)
+	}
+	want("l", 1)
+	central.Status = power.StatusReady // central does not know it yet
+	s.must(t, api.Assignment{Nodes: []api.AssignedNode{central}, Rev: 4}, "c1")
+	want("l", 1)
+	central.Hold = power.Hold{Want: power.WantOn, By: "l", Seq: 20}
+	s.must(t, api.Assignment{Nodes: []api.AssignedNode{central}, Rev: 5}, "c1")
+	want("l", 0)
+	if err := s.setHolds(map[string]power.Hold{"n1": {By: "l2", Seq: 30}}); err != nil { // a release
+		t.Fatal(err)
+	}
+	want("l2", 1)
+	central.Hold = power.Hold{Want: power.WantOff, By: "c2", Seq: 40}
+	s.must(t, api.Assignment{Nodes: []api.AssignedNode{central}, Rev: 6}, "c1")
+	want("c2", 0)
+	s.must(t, api.Assignment{Full: true, Rev: 7}, "c1")
+	if len(log.live) != 1 {
+		t.Fatalf("kept of a node that is gone: %v", log.live)
+	}
+}
+
+func TestAssignmentWithAHoldIsComparedByItsTimes(t *testing.T) {
+	log := &notes{}
+	s := loaded(t, log)
+	n := handsOff("n1")
+	n.Hold = power.Hold{Want: power.WantOff, Since: time.Now(), Until: time.Now().Add(time.Hour).In(time.FixedZone("x", 3600)), Seq: 4}
+	s.must(t, api.Assignment{Nodes: []api.AssignedNode{n}, Rev: 1}, "c1")
+	n.Hold.Since, n.Hold.Until = n.Hold.Since.UTC().Round(0), n.Hold.Until.UTC()
+	if changed, _ := loaded(t, log).must(t, api.Assignment{Nodes: []api.AssignedNode{n}, Rev: 1}, "c1"); len(changed) != 0 {
+		t.Fatalf("changed %v", changed)
+	}
+}
+
+func TestSyncTellsHoldsRackAndExplanations(t *testing.T) {
+	r, c := withCentral(t, 2)
+	eventually(t, "the rack's state is told", func() bool {
+		return get(c, func() bool {
+			return slices.ContainsFunc(c.reports, func(r api.Report) bool { return r.Rack != nil && r.Rack.Monitor == MonitorOff })
+		})
+	})
+	if _, err := r.a.hold(api.SetHold{Names: []string{"n1"}, Want: power.WantOff, AskedBy: "ann"}, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "central is told of the hold", func() bool { return len(c.holds("n1")) > 0 })
+	told := c.holds("n1")[0]
+	if told.Want != power.WantOff || told.By != "ann" || told.Seq == 0 {
+		t.Fatalf("told %+v", told)
+	}
+	c.goAway()
+	c.comeBack() // a new session: central may have lost it
+	eventually(t, "central is told again", func() bool { return len(c.holds("n1")) > 1 })
+	n := r.nodes[0]
+	n.Hold = told
+	c.assign(n)
+	eventually(t, "central's word is taken", func() bool { return len(r.a.assigned.unconfirmed()) == 0 })
+	if got, _ := r.a.assigned.get("n1"); got.hold.Want != power.WantOff {
+		t.Fatalf("hold %+v", got.hold)
+	}
+	c.do(func() { c.explain = []string{"n2", "n9"} })
+	eventually(t, "n2 is explained", func() bool {
+		return get(c, func() bool {
+			return slices.ContainsFunc(c.reports, func(r api.Report) bool {
+				return len(r.Explained) == 1 && r.Explained[0].Node == "n2" && r.Explained[0].Says != ""
+			})
+		})
+	})
+	c.do(func() { c.rack = &api.RackSettings{Pause: &api.Pause{By: "bob", Since: time.Now()}}; c.rev++ })
+	eventually(t, "the pause is told", func() bool {
+		return get(c, func() bool {
+			return slices.ContainsFunc(c.reports, func(r api.Report) bool { return r.Rack != nil && r.Rack.Pause != nil })
+		})
+	})
+	eventually(t, "readings carry what the monitor makes of them", func() bool {
+		return get(c, func() bool {
+			return slices.ContainsFunc(c.reports, func(r api.Report) bool { return len(r.Readings) > 0 })
+		})
+	})
+}
+
+func TestBrakeAtTheSocket(t *testing.T) {
+	r, c := withControl(t, 10, withMonitor, func(c *Config) { c.Timing.Settle = time.Second })
+	if got := ok[[]api.RackBrake](t)(c.Brakes(t.Context())); len(got) != 0 {
+		t.Fatalf("%+v", got)
+	}
+	if got := ok[[]api.RackBrake](t)(c.ReleaseBrake(t.Context(), api.ReleaseBrake{})); len(got) != 0 {
+		t.Fatalf("%+v", got)
+	}
+	for i, n := range r.nodes {
+		r.bmc(n.Name).SetPower(power.On)
+		r.nodes[i] = withStatus(n, power.StatusReady)
+	}
+	r.assign(r.nodes...)
+	eventually(t, "the brake holds", func() bool { return len(ok[[]api.RackBrake](t)(c.Brakes(t.Context()))) == 1 })
+	b := ok[[]api.RackBrake](t)(c.Brakes(t.Context()))[0]
+	if b.Rack != "r1" || len(b.Nodes) != 10 || b.Kind != brakeCut {
+		t.Fatalf("%+v", b)
+	}
+	_, err := c.ReleaseBrake(t.Context(), api.ReleaseBrake{Racks: []string{"r2"}})
+	wantCode(t, err, api.CodeNotFound, "r2")
+	racks := ok[[]api.Rack](t)(c.Racks(t.Context()))
+	if len(racks) != 1 || racks[0].State.Brake == nil || racks[0].Nodes != 10 {
+		t.Fatalf("%+v", racks)
+	}
+	released := ok[[]api.RackBrake](t)(c.ReleaseBrake(t.Context(), api.ReleaseBrake{AskedBy: "ann"}))
+	if len(released) != 1 || released[0].ID != b.ID || !released[0].Released {
+		t.Fatalf("%+v", released)
+	}
+	eventually(t, "the nodes are off", func() bool { return r.dark() == 10 })
+}
+
+func TestExplainAndRetryAtTheSocket(t *testing.T) {
+	r, c := withControl(t, 1, withMonitor)
+	r.bmc("n1").SetPower(power.On)
+	r.assign(withStatus(r.nodes[0], power.StatusReady))
+	eventually(t, "n1 is off", func() bool { return r.bmc("n1").Power() == power.Off })
+	eventually(t, "that is noticed", func() bool {
+		e := ok[api.Explanation](t)(c.Explain(t.Context(), "n1"))
+		return e.Says == "n1 is off, as status READY wants it."
+	})
+	e := ok[api.Explanation](t)(c.Explain(t.Context(), "n1"))
+	if e.Node != "n1" || e.Agent != "r1" || e.From != "status READY" || e.Desired.Want != power.WantOff || !e.Monitor.Matched || len(e.Ops) != 1 || e.Next.IsZero() ||
+		len(e.Seen) < 2 || e.Seen[0].State != power.On || e.Seen[len(e.Seen)-1].State != power.Off || len(e.Decided) < 2 {
+		t.Fatalf("%+v", e)
+	}
+	acted := slices.IndexFunc(e.Decided, func(d api.Decision) bool { return d.Action == power.ActOff && d.Reason == power.ReasonDrift })
+	if acted < 0 {
+		t.Fatalf("decided %+v", e.Decided)
+	}
+	_, err := c.Explain(t.Context(), "n9")
+	wantCode(t, err, api.CodeNotFound, "n9")
+	if got := ok[api.Changed](t)(c.RetryNodes(t.Context(), api.RetryNodes{Names: []string{"n1"}})); got.Changed != 1 {
+		t.Fatalf("%+v", got)
+	}
+	_, err = c.RetryNodes(t.Context(), api.RetryNodes{Names: []string{"n9"}})
+	wantCode(t, err, api.CodeNotFound, "n9")
+}
+
+// TestExplanationSaysIt: the first sentence, which a person reads at night.
+func TestExplanationSaysIt(t *testing.T) {
+	now := time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
+	clock := func(d time.Duration) time.Time { return now.Add(d) }
+	seen := func(s power.State) power.Reading { return power.Seen(s, clock(-3*time.Second)) }
+	waits := func(r power.Reason, says string, d time.Duration) api.NodeMonitor {
+		m := api.NodeMonitor{Waits: r, WaitsSays: says}
+		if d != 0 {
+			m.WaitsUntil = clock(d)
+		}
+		return m
+	}
+	fault := waits(power.ReasonFault, "3 corrections in a row failed; the last: off: still on", time.Minute)
+	fault.Fault, fault.FaultSince = fault.WaitsSays, clock(-time.Hour)
+	over := api.NodeMonitor{Fault: "3 corrections in a row failed", FaultSince: clock(-time.Hour)}
+	op := api.Op{ID: "a", Action: power.ActCycle, AskedBy: "ann", AskedAt: clock(-4 * time.Second), Phase: "running: waiting for off", Reason: "repair"}
+	for _, c := range []struct {
+		status  power.Status
+		reading power.Reading
+		e       api.Explanation
+		want    string
+	}{
+		{power.StatusReady, seen(power.Off), api.Explanation{}, "n1 is off, as status READY wants it."},
+		{power.StatusDeployed, seen(power.On), api.Explanation{}, "n1 is on, as status DEPLOYED expects it."},
+		{power.StatusMissing, seen(power.On), api.Explanation{}, "n1 is on; status MISSING leaves it alone."},
+		{power.StatusNone, seen(power.Off), api.Explanation{}, "n1 is off; no status leaves it alone."},
+		{power.StatusDeployed, seen(power.Off), api.Explanation{Monitor: waits(power.ReasonHandsOff, "x", 0)}, "n1 is off; status DEPLOYED expects it on since 2026-01-01 11:59:00Z. That is shown, and the monitor never acts on it."},
+		{power.StatusReady, power.Reading{State: power.Unknown, Reach: power.ReachNever}, api.Explanation{}, "n1 has not been read yet; status READY wants it off since 2026-01-01 11:59:00Z."},
+		{power.StatusReady, power.Reading{State: power.Unknown, Reach: power.ReachUnconfigured}, api.Explanation{}, "No BMC is known for n1, so nothing can be read or done."},
+		{power.StatusReady, power.Reading{}.Failed(power.ReachUnreachable, now), api.Explanation{}, "n1 could never be read; status READY wants it off since 2026-01-01 11:59:00Z. Its BMC does not answer. Nothing is done about its power until it is read."},
+		{power.StatusReady, power.Seen(power.On, clock(-3*time.Minute)).Failed(power.ReachUnreachable, now), api.Explanation{BMC: &api.BMCState{LeftAlone: "5 attempts brought no answer", NextProbe: clock(time.Minute)}},
+			"n1 was last read on, 3 min ago; status READY wants it off since 2026-01-01 11:59:00Z. Its BMC does not answer. It is left alone: 5 attempts brought no answer, tried again at 2026-01-01 12:01:00Z. Nothing is done about its power until it is read."},
+		{power.StatusDeployed, power.Seen(power.On, clock(-3*time.Minute)).Failed(power.ReachAuthFailed, now), api.Explanation{},
+			"n1 was last read on, 3 min ago; status DEPLOYED expects it on since 2026-01-01 11:59:00Z. Its BMC refuses user or password: correct them (rackpower node add --update), or have it tried again (rackpower node retry n1)."},
+		{power.StatusReady, seen(power.On), api.Explanation{Next: clock(30 * time.Second)}, "n1 is on; status READY wants it off since 2026-01-01 11:59:00Z. The monitor looks at it next at 2026-01-01 12:00:30Z."},
+		{power.StatusReady, seen(power.On), api.Explanation{Monitor: waits(power.ReasonGather, "more such changes may follow", 3*time.Second)}, "n1 is on; status READY wants it off since 2026-01-01 11:59:00Z. The monitor waits: more such changes may follow, until 2026-01-01 12:00:03Z."},
+		{power.StatusReady, seen(power.On), api.Explanation{Monitor: waits(power.ReasonBrake, "the fleet brake holds since 11:59:30Z: too many", 0)}, "n1 is on; status READY wants it off since 2026-01-01 11:59:00Z. Nothing is done: the fleet brake holds since 11:59:30Z: too many. See rackpower brake show; rackpower brake release lets it go."},
+		{power.StatusReady, seen(power.On), api.Explanation{Monitor: waits(power.ReasonPaused, "the monitor was paused by ann (cabling)", time.Hour)}, "n1 is on; status READY wants it off since 2026-01-01 11:59:00Z. Nothing is done: the monitor was paused by ann (cabling), until 2026-01-01 13:00:00Z."},
+		{power.StatusReady, seen(power.On), api.Explanation{Monitor: waits(power.ReasonRack, "this agent's monitor is off", 0)}, "n1 is on; status READY wants it off since 2026-01-01 11:59:00Z. Nothing is done: this agent's monitor is off."},
+		{power.StatusReady, seen(power.On), api.Explanation{Monitor: waits(power.ReasonNoCut, "its status forbids it", 0)}, "n1 is on; status READY wants it off since 2026-01-01 11:59:00Z. The monitor does nothing: its status forbids it."},
+		{power.StatusReady, seen(power.On), api.Explanation{Monitor: fault}, "n1 is on; status READY wants it off since 2026-01-01 11:59:00Z. It is in fault since 2026-01-01 11:00:00Z: 3 corrections in a row failed; the last: off: still on; tried again at 2026-01-01 12:01:00Z, or now by rackpower node retry n1."},
+		{power.StatusReady, seen(power.Off), api.Explanation{Monitor: over}, "n1 is off, as status READY wants it. It is in fault since 2026-01-01 11:00:00Z: 3 corrections in a row failed."},
+		{power.StatusDeployed, seen(power.On), api.Explanation{Ops: []api.Op{{ID: "z", EndedAt: &now}, op, {ID: "b"}}}, "n1 is on, as status DEPLOYED expects it. cycle (asked by ann, 4 s ago: repair) is running: waiting for off, and 1 more behind it."},
+		{power.StatusReady, seen(power.On), api.Explanation{Ops: []api.Op{op}, Monitor: waits(power.ReasonGather, "x", 0)}, "n1 is on; status READY wants it off since 2026-01-01 11:59:00Z. cycle (asked by ann, 4 s ago: repair) is running: waiting for off."},
+	} {
+		c.e.Node, c.e.At, c.e.Reading, c.e.Desired, c.e.From = "n1", now, c.reading, c.status.Desired(), power.DesiredFrom(c.status, power.Hold{}, now)
+		if got := (explained{c.e, clock(-time.Minute)}).sum(); got != c.want {
+			t.Errorf("%s, %s:\ngot  %s\nwant %s", c.status, c.reading.State, got, c.want)
+		}
+	}
+}
+
+func TestRingsAreBounded(t *testing.T) {
+	var w nodeWatch
+	now := time.Now()
+	for i := range 3 * keepRuns {
+		w.note(decision{Reason: power.ReasonAlready, Says: fmt.Sprint(i / 2)}, now)
+		w.seen = addSeen(w.seen, power.Seen([]power.State{power.On, power.On, power.Off, power.Off}[i%4], now))
+	}
+	if len(w.decided) != keepRuns || len(w.seen) != keepRuns || w.decided[0].Times != 2 || w.seen[keepRuns-1].Times != 2 {
+		t.Fatalf("%d decisions, %d readings: %+v", len(w.decided), len(w.seen), w.seen[keepRuns-1])
+	}
+}

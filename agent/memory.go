@@ -1,0 +1,177 @@
+package agent
+
+import (
+	"fmt"
+	"time"
+
+	"rackpower/central/api"
+	"rackpower/power"
+)
+
+// memory is what the monitor remembers of a node, over restarts too. All of it but
+// the counter of faults is about one desire: another one begins anew.
+type memory struct {
+	Desired power.Desired `json:"desired"`
+	Since   time.Time     `json:"since"` // when that became the desire
+	// Source names what the desire came from, so that a confirmation which is given
+	// later is noticed.
+	Source string `json:"source,omitempty"`
+	// Confirmed says that a person agreed to the change that led to the desire. It is
+	// used up once the node was seen as desired.
+	Confirmed bool `json:"confirmed,omitempty"`
+	// Matched is true once the node was seen as desired; Differs is since when it is
+	// seen otherwise after that, zero: it is not.
+	Matched bool      `json:"matched,omitempty"`
+	Differs time.Time `json:"differs,omitzero"`
+	// Released says that the fleet brake does not count the node, until it is seen as
+	// desired: an administrator released it, or asked for what it differs by.
+	Released bool `json:"released,omitempty"`
+	// Failures counts corrections that failed in a row, Faults how often that made a
+	// fault. In fault the next try is not before NextTry.
+	Failures   int       `json:"failures,omitempty"`
+	Faults     int       `json:"faults,omitempty"`
+	Fault      string    `json:"fault,omitempty"`
+	FaultSince time.Time `json:"fault_since,omitzero"`
+	NextTry    time.Time `json:"next_try,omitzero"`
+	// CutAt is when the monitor last turned the node off without a confirmation.
+	CutAt time.Time `json:"cut_at,omitzero"`
+	// OffAt is when an operation turned it off that still waits for its second look;
+	// OffMine: the monitor's.
+	OffAt   time.Time `json:"off_at,omitzero"`
+	OffMine bool      `json:"off_mine,omitempty"`
+	// Retry is the highest AssignedNode.Retry that was followed.
+	Retry power.Seq `json:"retry,omitempty"`
+}
+
+// want takes what is desired of the node at the time now. It reports whether that is
+// news.
+func (m *memory) want(d power.Desired, source string, confirmed bool, now time.Time) bool {
+	if m.Since.IsZero() || d != m.Desired {
+		*m = memory{
+			Desired: d, Since: now, Source: source, Confirmed: confirmed,
+			Faults: m.Faults, CutAt: m.CutAt, OffAt: m.OffAt, OffMine: m.OffMine, Retry: m.Retry,
+		}
+		return true
+	}
+	if source != m.Source {
+		m.Source = source
+		if confirmed && (!m.Matched || !m.Differs.IsZero()) {
+			m.Confirmed = true
+		}
+	}
+	return false
+}
+
+// notAfter brings times down that lie ahead of the clock: it was stepped back.
+func (m *memory) notAfter(now time.Time, t Timing) {
+	for _, at := range []*time.Time{&m.Since, &m.Differs, &m.CutAt, &m.OffAt} {
+		if at.After(now) {
+			*at = now
+		}
+	}
+	if latest := now.Add(t.FaultPauseMax); m.NextTry.After(latest) {
+		m.NextTry = latest
+	}
+}
+
+// saw takes a reading. It reports whether the node came back by itself after it had
+// been turned off. While the node is busy a reading proves nothing for good.
+func (m *memory) saw(r power.Reading, busy bool, t Timing) (cameBack bool) {
+	if r.Reach != power.ReachOK || r.ObservedAt.Before(m.Since) {
+		return false
+	}
+	if !m.OffAt.IsZero() && !r.ObservedAt.Before(m.OffAt.Add(t.SecondLook)) {
+		if r.State == power.On && m.Desired.Want == power.WantOff {
+			cameBack = true
+			if m.OffMine {
+				m.failed(fmt.Sprintf("it was on again %s after it had been turned off", power.Ago(r.ObservedAt.Sub(m.OffAt))), r.ObservedAt, t)
+			}
+		}
+		m.OffAt, m.OffMine = time.Time{}, false
+	}
+	want := m.Desired.State()
+	switch {
+	case want == power.Unknown || r.State == power.Unknown:
+	case r.State == want:
+		m.Matched, m.Confirmed, m.Released, m.Differs = true, false, false, time.Time{}
+		if !busy && m.OffAt.IsZero() {
+			m.mended()
+		}
+	case m.Matched && m.Differs.IsZero():
+		m.Differs = r.ObservedAt
+	}
+	return cameBack
+}
+
+// failed counts a correction that came to nothing.
+func (m *memory) failed(why string, now time.Time, t Timing) {
+	m.Failures++
+	if m.Failures < t.FaultAfter {
+		return
+	}
+	if m.Fault == "" {
+		m.Faults++
+		m.FaultSince = now
+	}
+	m.Fault = fmt.Sprintf("%d corrections in a row failed; the last: %s", m.Failures, why)
+	pause := t.FaultPause
+	for range m.Failures - t.FaultAfter {
+		pause = min(pause*2, t.FaultPauseMax)
+	}
+	m.NextTry = now.Add(pause)
+}
+
+// mended forgets failures: the node is as it should be, or somebody wants it tried.
+func (m *memory) mended() {
+	m.Failures, m.Fault, m.FaultSince, m.NextTry = 0, "", time.Time{}, time.Time{}
+}
+
+// resting reports whether the node is in fault and its next try not due.
+func (m memory) resting(now time.Time) bool { return m.Fault != "" && now.Before(m.NextTry) }
+
+// ended takes the end of an operation on the node.
+func (m *memory) ended(op power.Op, end power.End, started bool, t Timing) {
+	mine, final := op.Origin == power.FromMonitor, op.Action.Final()
+	switch end.Outcome {
+	case power.Succeeded:
+		if end.Attempts > 0 && final == power.Off {
+			m.OffAt, m.OffMine = end.At, mine
+		}
+		if !mine && final != power.Unknown && final != m.Desired.State() && !m.Desired.Enforces() {
+			m.Released = true
+		}
+	case power.Failed, power.Indeterminate:
+		if mine {
+			m.failed(fmt.Sprintf("%s: %s", op.Action, end.Detail), end.At, t)
+		}
+	case power.Expired:
+		if mine && started && end.Attempts > 0 { // else it only waited
+			m.failed(fmt.Sprintf("%s: %s", op.Action, end.Detail), end.At, t)
+		}
+	}
+}
+
+// view is what others are told of it.
+func (m memory) view() api.NodeMonitor {
+	return api.NodeMonitor{Fault: m.Fault, FaultSince: m.FaultSince, Failures: m.Failures, Faults: m.Faults, Matched: m.Matched}
+}
+
+// run is a run of equal readings since the desire changed.
+type run struct {
+	State       power.State
+	First, Last time.Time
+}
+
+// saw takes a successful reading of at or after since.
+func (r *run) saw(seen power.Reading, since time.Time) {
+	switch {
+	case seen.Reach != power.ReachOK || seen.ObservedAt.Before(since):
+	case seen.State != r.State || r.First.Before(since):
+		*r = run{State: seen.State, First: seen.ObservedAt, Last: seen.ObservedAt}
+	default:
+		r.Last = seen.ObservedAt
+	}
+}
+
+// lasts is how long the run is.
+func (r run) lasts() time.Duration { return r.Last.Sub(r.First) }
