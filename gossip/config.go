@@ -90,6 +90,7 @@ type tuning struct {
 	drop      func(message) bool
 	wrap      func(memberlist.NodeAwareTransport) memberlist.NodeAwareTransport
 	noSync    bool // no exchanges are begun
+	deaf      bool // events are not heard
 }
 
 func (t tuning) withDefaults() tuning {

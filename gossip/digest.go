@@ -114,8 +114,6 @@ func sumOf(all []brief) uint64 {
 	return h.Sum64()
 }
 
-func sumOfNames(sorted []string) crowd { return crowd{len(sorted), digestOf(sorted)} }
-
 // delta lists what another table lacks whose brief of the same agent is theirs;
 // nil: it does not know the agent.
 func (e *entry) delta(mine brief, theirs *brief, now time.Time) []item {

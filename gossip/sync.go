@@ -8,8 +8,6 @@ import (
 	"net"
 	"slices"
 	"time"
-
-	"github.com/hashicorp/serf/serf"
 )
 
 // protocolTag is the tag by which members know who takes part in exchanges; its
@@ -54,6 +52,7 @@ func (c *Cluster) syncLoop() {
 		case <-timer.C:
 		}
 		c.behind.Store(false)
+		c.flurry.Store(0)
 		if c.exchange() {
 			c.behind.Store(true)
 		}
@@ -117,28 +116,41 @@ func (c *Cluster) compare(peer Member, theirs crowd) (apart bool) {
 
 // anyPeer picks a live member that takes part in exchanges.
 func (c *Cluster) anyPeer() (Member, bool) {
-	var peers []serf.Member
-	for _, m := range c.serf.Members() {
-		if m.Status == serf.StatusAlive && m.Name != c.cfg.Name && m.Tags[protocolTag] != "" {
-			peers = append(peers, m)
-		}
-	}
-	if len(peers) == 0 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.live.peers) == 0 {
 		return Member{}, false
 	}
-	return memberOf(peers[rand.IntN(len(peers))]), true
+	return c.live.peers[rand.IntN(len(c.live.peers))], true
 }
 
-// crowd says who is alive.
 func (c *Cluster) crowd() crowd {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.live.crowd
+}
+
+// live is what standing says about the members that are alive.
+type live struct {
+	crowd crowd
+	peers []Member // that take part in exchanges, without this one
+}
+
+// census counts the members that are alive. The caller holds mu.
+func (c *Cluster) census() {
 	var names []string
-	for _, m := range c.serf.Members() {
-		if m.Status == serf.StatusAlive {
-			names = append(names, m.Name)
+	c.live.peers = nil
+	for name, s := range c.standing {
+		if s.status != StatusAlive {
+			continue
+		}
+		names = append(names, name)
+		if name != c.cfg.Name && s.member.Tags[protocolTag] != "" {
+			c.live.peers = append(c.live.peers, s.member)
 		}
 	}
 	slices.Sort(names)
-	return sumOfNames(names)
+	c.live.crowd = crowd{len(names), digestOf(names)}
 }
 
 // outcome is what an exchange came to.
@@ -155,7 +167,8 @@ func (c *Cluster) exchangeWith(addr string, full bool) (outcome, error) {
 		return outcome{}, err
 	}
 	defer c.bound(conn)()
-	ch, err := call(conn, c.primary(), encodeHello(full, sumOf(c.briefs()), c.crowd()))
+	briefs := c.briefs()
+	ch, err := call(conn, c.primary(), encodeHello(full, sumOf(briefs), c.crowd()))
 	if err != nil {
 		return outcome{}, err
 	}
@@ -166,7 +179,7 @@ func (c *Cluster) exchangeWith(addr string, full bool) (outcome, error) {
 	}
 	c.hear(f.briefs)
 	items, more := c.lacking(f.briefs)
-	if err := ch.send(encodeDigest(c.crowd(), c.briefs())); err != nil {
+	if err := ch.send(encodeDigest(c.crowd(), briefs)); err != nil {
 		return outcome{}, err
 	}
 	if err := ch.send(encodeDelta(items, more, false)); err != nil {
@@ -312,7 +325,7 @@ func (c *Cluster) hear(theirs []brief) {
 		known, ok := c.hearsay[b.agent]
 		gone := status == StatusFailed || status == StatusLeft
 		if !member && gone && c.table.agents[b.agent] != nil && (!ok || since.After(known.since)) {
-			c.hearsay[b.agent] = standing{status, since}
+			c.hearsay[b.agent] = standing{status: status, since: since}
 		}
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"hash/fnv"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -220,7 +221,19 @@ func (l *nameList) merge(m message) bool {
 		l.missing = len(l.names)
 		return false
 	}
+	if l.missing == 0 {
+		l.pack()
+	}
 	return news
+}
+
+// pack puts all names into one piece of memory.
+func (l *nameList) pack() {
+	all, at := strings.Join(l.names, ""), 0
+	for i, name := range l.names {
+		l.names[i] = all[at : at+len(name)]
+		at += len(name)
+	}
 }
 
 // named returns the names of a record, nil while they are not whole.

@@ -12,6 +12,7 @@ import (
 type standing struct {
 	status string
 	since  time.Time
+	member Member // as last heard of; not of hearsay
 }
 
 // maxWaiting bounds the changes that wait for a watcher; of a member of which one
@@ -100,8 +101,12 @@ func (c *Cluster) changed(what serf.EventType, m Member, now time.Time) {
 		c.table.forget(m.Name)
 		delete(c.standing, m.Name)
 		m.Status = StatusUnknown
-	} else if c.standing[m.Name].status != m.Status {
-		c.standing[m.Name] = standing{m.Status, now}
+	} else {
+		s := c.standing[m.Name]
+		if s.member = m; s.status != m.Status {
+			s.status, s.since = m.Status, now
+		}
+		c.standing[m.Name] = s
 	}
 	delete(c.hearsay, m.Name)
 	m.StatusAge = c.ageOf(m.Name, m.Status, now)
