@@ -31,6 +31,7 @@ const (
 	rpcIdle       = 5 * time.Minute
 	rpcWrite      = 10 * time.Second
 	maxRPCQuery   = time.Minute
+	maxRPCWrong   = 3 // tokens
 )
 
 // The errors of the protocol that Serf's tools know.
@@ -90,8 +91,9 @@ func listenRPC(c *Cluster) (*rpcServer, error) {
 	return &rpcServer{c: c, listener: listener, clients: map[net.Conn]bool{}}, nil
 }
 
-// run serves clients until close and returns when the last one is gone.
+// run serves clients until close, or the cluster's, and returns when the last one is gone.
 func (s *rpcServer) run() {
+	defer context.AfterFunc(s.c.ctx, s.close)()
 	var parts sync.WaitGroup
 	defer parts.Wait()
 	for {
@@ -160,6 +162,7 @@ type rpcClient struct {
 	enc       *codec.Encoder
 	greeted   bool
 	authentic bool
+	wrong     int // tokens given
 }
 
 func newRPCClient(c *Cluster, conn net.Conn) *rpcClient {
@@ -203,11 +206,13 @@ func (r *rpcClient) run() {
 	}
 }
 
-// rpcCommand is one command. need says what a client must have done before.
+// rpcCommand is one command.
 type rpcCommand struct {
-	need    rpcNeed
+	need    rpcNeed // what a client must have done before
 	handle  func(*rpcClient, uint64) error
-	refused string // why the command is not obeyed
+	refused string // why the command is not obeyed; then there is no handle
+	bare    bool   // the request has no body
+	answers bool   // the response has one, even when it says no
 }
 
 type rpcNeed int
@@ -225,18 +230,18 @@ func init() { // the handlers refer to the table
 	rpcCommands = map[string]rpcCommand{
 		"handshake":        {need: needNothing, handle: (*rpcClient).handshake},
 		"auth":             {need: needHandshake, handle: (*rpcClient).auth},
-		"members":          {need: needAuth, handle: (*rpcClient).members},
-		"members-filtered": {need: needAuth, handle: (*rpcClient).membersFiltered},
-		"stats":            {need: needAuth, handle: (*rpcClient).stats},
+		"members":          {need: needAuth, handle: (*rpcClient).members, bare: true, answers: true},
+		"members-filtered": {need: needAuth, handle: (*rpcClient).membersFiltered, answers: true},
+		"stats":            {need: needAuth, handle: (*rpcClient).stats, bare: true, answers: true},
 		"query":            {need: needAuth, handle: (*rpcClient).query},
-		"get-coordinate":   {need: needAuth, handle: (*rpcClient).coordinate},
-		"join":             {need: needToken, handle: (*rpcClient).join},
+		"get-coordinate":   {need: needAuth, handle: (*rpcClient).coordinate, answers: true},
+		"join":             {need: needToken, handle: (*rpcClient).join, answers: true},
 		"force-leave":      {need: needToken, handle: (*rpcClient).forceLeave},
-		"list-keys":        {need: needToken, handle: (*rpcClient).listKeys},
-		"install-key":      {need: needToken, handle: keyCommand((*Cluster).InstallKey)},
-		"use-key":          {need: needToken, handle: keyCommand((*Cluster).UseKey)},
-		"remove-key":       {need: needToken, handle: keyCommand((*Cluster).RemoveKey)},
-		"leave":            {refused: "refused: the agent leaves when its service is stopped"},
+		"list-keys":        {need: needToken, handle: (*rpcClient).listKeys, bare: true, answers: true},
+		"install-key":      {need: needToken, handle: keyCommand((*Cluster).InstallKey), answers: true},
+		"use-key":          {need: needToken, handle: keyCommand((*Cluster).UseKey), answers: true},
+		"remove-key":       {need: needToken, handle: keyCommand((*Cluster).RemoveKey), answers: true},
+		"leave":            {bare: true, refused: "refused: the agent leaves when its service is stopped"},
 		"event":            {refused: "refused: the agent's events are its own"},
 		"tags":             {refused: "refused: the agent's tags are its own"},
 		"stream":           {refused: "refused: there is no stream of events; see rackpower members --watch"},
@@ -248,24 +253,39 @@ func init() { // the handlers refer to the table
 
 func (r *rpcClient) handle(h rpcHeader) error {
 	cmd, ok := rpcCommands[h.Command]
+	why := ""
 	switch {
 	case h.Command != "handshake" && !r.greeted:
-		return r.fail(h.Seq, rpcNoHandshake)
+		why = rpcNoHandshake
 	case !ok:
-		return r.fail(h.Seq, rpcUnsupported)
+		why = rpcUnsupported
 	case cmd.need >= needAuth && r.c.cfg.RPCToken != "" && !r.authentic:
-		return r.fail(h.Seq, rpcAuthRequired)
+		why = rpcAuthRequired
 	case cmd.need == needToken && r.c.cfg.RPCToken == "":
-		return r.fail(h.Seq, rpcTokenRequired)
+		why = rpcTokenRequired
 	case cmd.handle == nil:
-		return r.fail(h.Seq, cmd.refused)
+		why = cmd.refused
+	default:
+		return cmd.handle(r, h.Seq)
 	}
-	return cmd.handle(r, h.Seq)
+	if !ok { // whether a body comes is not known
+		return errors.Join(errors.New(why), r.send(rpcResponse{h.Seq, why}, nil))
+	}
+	if !cmd.bare {
+		var ignored any
+		if err := r.dec.Decode(&ignored); err != nil {
+			return err
+		}
+	}
+	return r.fail(h.Seq, why, cmd.answers)
 }
 
-// fail says no and ends the connection, since a body may be under way.
-func (r *rpcClient) fail(seq uint64, why string) error {
-	return errors.Join(errors.New(why), r.send(rpcResponse{seq, why}, nil))
+// fail says no to a request that was read. Serf's tools wait for a body even then.
+func (r *rpcClient) fail(seq uint64, why string, body bool) error {
+	if body {
+		return r.send(rpcResponse{seq, why}, map[string]any{})
+	}
+	return r.send(rpcResponse{seq, why}, nil)
 }
 
 // send writes a response and its body, if any.
@@ -296,9 +316,9 @@ func (r *rpcClient) handshake(seq uint64) error {
 	}
 	switch {
 	case req.Version != 1:
-		return r.fail(seq, rpcBadVersion)
+		return r.fail(seq, rpcBadVersion, false)
 	case r.greeted:
-		return r.fail(seq, rpcTwice)
+		return r.fail(seq, rpcTwice, false)
 	}
 	r.greeted = true
 	return r.send(rpcResponse{Seq: seq}, nil)
@@ -310,7 +330,10 @@ func (r *rpcClient) auth(seq uint64) error {
 		return err
 	}
 	if subtle.ConstantTimeCompare([]byte(req.AuthKey), []byte(r.c.cfg.RPCToken)) != 1 {
-		return r.fail(seq, rpcInvalidToken)
+		if r.wrong++; r.wrong >= maxRPCWrong {
+			return errors.New("too many wrong tokens")
+		}
+		return r.fail(seq, rpcInvalidToken, false)
 	}
 	r.authentic = true
 	return r.send(rpcResponse{Seq: seq}, nil)
@@ -349,7 +372,7 @@ func (r *rpcClient) membersFiltered(seq uint64) error {
 func (r *rpcClient) sendMembers(seq uint64, f rpcFilter) error {
 	match, err := f.matcher()
 	if err != nil {
-		return r.fail(seq, err.Error())
+		return r.fail(seq, err.Error(), true)
 	}
 	body := struct{ Members []rpcMember }{[]rpcMember{}}
 	for _, m := range r.c.serf.Members() {
@@ -522,9 +545,9 @@ func (r *rpcClient) query(seq uint64) error {
 	switch {
 	case req.Name == pingQuery:
 	case strings.HasPrefix(req.Name, serf.InternalQueryPrefix):
-		return r.fail(seq, "refused: this query is internal")
+		return r.fail(seq, "refused: this query is internal", false)
 	case r.c.cfg.RPCToken == "":
-		return r.fail(seq, rpcTokenRequired)
+		return r.fail(seq, rpcTokenRequired, false)
 	}
 	resp, err := r.c.serf.Query(req.Name, req.Payload, &serf.QueryParam{
 		FilterNodes: req.FilterNodes, FilterTags: req.FilterTags, RequestAck: req.RequestAck,
