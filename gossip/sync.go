@@ -27,6 +27,9 @@ const (
 	dialWithin     = 2 * time.Second
 	// maxExchanges is how many exchanges others may have with this member at once.
 	maxExchanges = 16
+	// hearsayNewer is how much later a failure must lie than the one that is known to be
+	// another one: ages travel in whole seconds, and what is heard is told on.
+	hearsayNewer = 10 * time.Second
 	// apartLimit is the number of exchanges in a row that found another set of
 	// members, beyond which that is no reason to hurry any more.
 	apartLimit = 40
@@ -177,7 +180,6 @@ func (c *Cluster) exchangeWith(addr string, full bool) (outcome, error) {
 	if err != nil || f.kind == frameSame {
 		return outcome{crowd: f.crowd}, err
 	}
-	c.hear(f.briefs)
 	items, more := c.lacking(f.briefs)
 	if err := ch.send(encodeDigest(c.crowd(), briefs)); err != nil {
 		return outcome{}, err
@@ -190,6 +192,7 @@ func (c *Cluster) exchangeWith(addr string, full bool) (outcome, error) {
 		return outcome{}, err
 	}
 	learned := c.learn(delta.items)
+	c.hear(f.briefs)
 	return outcome{crowd: f.crowd, again: learned || more || delta.more || delta.taught}, nil
 }
 
@@ -244,13 +247,13 @@ func (c *Cluster) answer(conn net.Conn) error {
 	if err != nil {
 		return err
 	}
-	c.hear(theirs.briefs)
 	delta, err := expect(ch, frameDelta)
 	if err != nil {
 		return err
 	}
 	items, more := c.lacking(theirs.briefs) // before learning: not back what came
 	taught := c.learn(delta.items)
+	c.hear(theirs.briefs)
 	if taught || more || delta.more {
 		c.nudge()
 	}
@@ -309,8 +312,8 @@ func (c *Cluster) lacking(theirs []brief) ([]item, bool) {
 	return c.table.lacking(theirs, time.Now())
 }
 
-// hear takes from another member's briefs how old records are, and when agents
-// failed or left that are no members here.
+// hear takes from another member's briefs, once its records are here, how old they
+// are, and when agents failed or left that are no members here.
 func (c *Cluster) hear(theirs []brief) {
 	now := time.Now()
 	c.mu.Lock()
@@ -324,7 +327,7 @@ func (c *Cluster) hear(theirs []brief) {
 		_, member := c.standing[b.agent]
 		known, ok := c.hearsay[b.agent]
 		gone := status == StatusFailed || status == StatusLeft
-		if !member && gone && c.table.agents[b.agent] != nil && (!ok || since.After(known.since)) {
+		if !member && gone && c.table.agents[b.agent] != nil && (!ok || since.After(known.since.Add(hearsayNewer))) {
 			c.hearsay[b.agent] = standing{status: status, since: since}
 		}
 	}
@@ -347,8 +350,8 @@ func (c *Cluster) keepHouse() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.table.expire(now, c.cfg.tuning.tombstone, func(agent string) bool {
-		s, ok := c.standing[agent]
-		return agent == c.cfg.Name || ok && s.status == StatusAlive
+		_, member := c.standing[agent]
+		return agent == c.cfg.Name || member // Serf says when it forgets it
 	})
 	for name := range c.hearsay {
 		if c.table.agents[name] == nil {
