@@ -105,6 +105,7 @@ type fleet struct {
 	t      testing.TB
 	wire   *wire
 	agents []*Cluster
+	seeds  []string // addresses of the first three
 	nodes  int
 	with   func(*Config)
 }
@@ -117,6 +118,9 @@ func newFleet(t testing.TB, n, nodes int, with func(*Config)) *fleet {
 	f := &fleet{t: t, wire: &wire{}, agents: make([]*Cluster, n), nodes: nodes, with: with}
 	for i := range min(3, n) {
 		f.start(i, 1, nil)
+		if f.agents[i] != nil {
+			f.seeds = append(f.seeds, f.agents[i].Addr())
+		}
 	}
 	var parts sync.WaitGroup
 	for i := min(3, n); i < n; i++ {
@@ -144,11 +148,7 @@ func (f *fleet) start(i int, epoch uint64, old *Cluster) {
 		Name: agentName(i), Rack: agentName(i), Version: "1", Bind: "127.0.0.1:0", Epoch: epoch, Key: fleetKey,
 		Logger: slog.New(slog.DiscardHandler),
 	}
-	for j := range min(3, len(f.agents)) {
-		if j != i && f.agents[j] != nil {
-			cfg.Join = append(cfg.Join, f.agents[j].Addr())
-		}
-	}
+	cfg.Join = f.seeds
 	if old != nil {
 		cfg.Bind = old.Addr()
 	}
