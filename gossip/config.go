@@ -2,6 +2,7 @@ package gossip
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -56,9 +57,10 @@ type Config struct {
 	// changed by RPC when it is: every user of the machine can reach the loopback.
 	RPCToken Token
 	// CanReach says whether this agent can reach the BMC of a node, and how (at most 64
-	// bytes). It is called by one goroutine and should know by heart: while it waits,
-	// others get no answer. Nil: no.
-	CanReach func(node string) (reach string, ok bool)
+	// bytes). The question is the node's name, with the BMC's address behind a space
+	// where the asker knows it. It is called by one goroutine and should take a second
+	// at most: while it waits, others get no answer. Nil: no.
+	CanReach func(question string) (reach string, ok bool)
 	// Epoch is how often this agent's journal was opened: it only grows, and records
 	// of a higher epoch beat all of a lower one. Zero: the wall clock in seconds,
 	// which is larger than any count.
@@ -180,13 +182,16 @@ func validMember(name string) error {
 	return nil
 }
 
+// ErrNeedsKey says that a configuration lacks nothing but a key.
+var ErrNeedsKey = errors.New("gossip would leave this machine unencrypted")
+
 // private refuses an address at which plain text would leave the machine.
 func private(sealed bool, verb string, ip net.IP) error {
 	if sealed || ip.IsLoopback() {
 		return nil
 	}
-	return fmt.Errorf("cannot %s %s: gossip would leave this machine unencrypted, and whoever can send there could forge "+
-		"what every node's power is; give a gossip key, or use an address of the loopback (127.0.0.1)", verb, ip)
+	return fmt.Errorf("cannot %s %s: %w, and whoever can send there could forge "+
+		"what every node's power is; give a gossip key, or use an address of the loopback (127.0.0.1)", verb, ip, ErrNeedsKey)
 }
 
 // splitIP reads host:port and looks the host up; without a host it is every

@@ -168,6 +168,10 @@ func writeRing(path string, keys []Key) error {
 	return nil
 }
 
+// Ring lists the keys of this member, the one it sends with first; none when gossip
+// is not encrypted.
+func (c *Cluster) Ring() []Key { return c.keys() }
+
 // keys lists the ring, the primary first; nil when gossip is not encrypted.
 func (c *Cluster) keys() []Key {
 	if c.ring == nil {

@@ -18,8 +18,10 @@ const (
 	pingQuery = serf.InternalQueryPrefix + "ping"
 	// askWithin is how long answers are waited for when ctx has no earlier end.
 	askWithin = 3 * time.Second
-	// maxReach bounds the text of an answer, in bytes.
-	maxReach = 64
+	// maxReach bounds the text of an answer, in bytes, maxQuestion that of a question:
+	// a node's name, and the address of its BMC.
+	maxReach    = 64
+	maxQuestion = 2*maxName + 7
 	// maxQuestions is how many questions may wait for Config.CanReach; more are
 	// dropped and counted.
 	maxQuestions = 64
@@ -90,10 +92,16 @@ type Whose struct {
 // Who asks all live agents who can reach the BMC of a node, and looks the owner up
 // in the records. It returns when all have answered, when ctx ends or after 3 s;
 // that some are silent is no error. Agents whose package is older do not answer.
-func (c *Cluster) Who(ctx context.Context, node string) (Whose, error) {
+// addr, where it is not empty, is the BMC's address: it travels with the question,
+// behind a space, for agents that do not have the node.
+func (c *Cluster) Who(ctx context.Context, node, addr string) (Whose, error) {
 	w := Whose{Node: node, Owners: c.owners(node)}
-	if len(node) > maxName || !readable(node) {
-		return w, fmt.Errorf("cannot ask for node %q: no such name is possible", node)
+	question := node
+	if addr != "" {
+		question += " " + addr
+	}
+	if len(question) > maxQuestion || !readable(question) {
+		return w, fmt.Errorf("cannot ask for node %q: no such name or address is possible", node)
 	}
 	for _, m := range c.Members() {
 		if m.Status == StatusAlive && m.Tags[protocolTag] != "" {
@@ -101,7 +109,7 @@ func (c *Cluster) Who(ctx context.Context, node string) (Whose, error) {
 		}
 	}
 	began := time.Now()
-	resp, err := c.serf.Query(whoQuery, []byte(node), &serf.QueryParam{RelayFactor: 1, Timeout: within(ctx)})
+	resp, err := c.serf.Query(whoQuery, []byte(question), &serf.QueryParam{RelayFactor: 1, Timeout: within(ctx)})
 	if err != nil {
 		return w, fmt.Errorf("cannot ask who can reach %s: %w", node, err)
 	}
@@ -170,7 +178,7 @@ func within(ctx context.Context) time.Duration {
 // ask queues a question of another member for the goroutine that may wait for
 // CanReach.
 func (c *Cluster) ask(q *serf.Query) {
-	if q.Name != whoQuery || len(q.Payload) > maxName || !readable(string(q.Payload)) {
+	if q.Name != whoQuery || len(q.Payload) > maxQuestion || !readable(string(q.Payload)) {
 		return
 	}
 	select {

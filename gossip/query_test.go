@@ -45,7 +45,7 @@ func TestWho(t *testing.T) {
 	})
 	all[1].SetNodes(rack("r1", 3, power.On))
 	eventually(t, "r1 is known", func() bool { return sees(all[0], "r1", 3, power.On) })
-	w, err := all[0].Who(context.Background(), "r1n002")
+	w, err := all[0].Who(context.Background(), "r1n002", "")
 	if err != nil || w.Asked != 4 || w.Answered != 4 || len(w.Reach) != 2 {
 		t.Fatalf("%v: %+v", err, w)
 	}
@@ -55,10 +55,10 @@ func TestWho(t *testing.T) {
 	if len(w.Owners) != 1 || w.Owners[0].Name != "r1" || len(w.Owners[0].Nodes) != 1 || w.Owners[0].Nodes[0].Name != "r1n002" {
 		t.Errorf("%+v", w.Owners)
 	}
-	if w, err := all[0].Who(context.Background(), "r9n001"); err != nil || len(w.Owners)+len(w.Reach) != 0 {
+	if w, err := all[0].Who(context.Background(), "r9n001", ""); err != nil || len(w.Owners)+len(w.Reach) != 0 {
 		t.Errorf("%v: %+v", err, w)
 	}
-	if _, err := all[0].Who(context.Background(), "\x00"); err == nil {
+	if _, err := all[0].Who(context.Background(), "\x00", ""); err == nil {
 		t.Error("an impossible name was asked for")
 	}
 }
@@ -75,7 +75,7 @@ func TestWhoEndsThoughOneIsSilent(t *testing.T) {
 	})
 	ctx, cancel := context.WithTimeout(context.Background(), 500*time.Millisecond)
 	defer cancel()
-	if w, err := all[0].Who(ctx, "n"); err != nil || w.Answered != 1 || w.Asked != 2 {
+	if w, err := all[0].Who(ctx, "n", ""); err != nil || w.Answered != 1 || w.Asked != 2 {
 		t.Errorf("%v: %+v", err, w)
 	}
 }
