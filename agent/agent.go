@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -51,11 +52,12 @@ type Agent struct {
 	clock    *clock
 	monitor  *monitor
 
-	ctx    context.Context // ends when lanes are to stop at their next safe point
-	stop   context.CancelCauseFunc
-	look   chan []string // nodes that are to be read and compared now
-	gossip chan struct{} // a token: something changed that gossip tells
-	rack   chan struct{} // a token: there is something of the rack that central is told
+	ctx     context.Context // ends when lanes are to stop at their next safe point
+	stop    context.CancelCauseFunc
+	look    chan []string          // nodes that are to be read and compared now
+	gossip  chan struct{}          // a token: something changed that gossip tells
+	cluster atomic.Pointer[Gossip] // see SetGossip
+	rack    chan struct{}          // a token: there is something of the rack that central is told
 
 	mu      sync.Mutex
 	lanes   map[string]*lane
@@ -330,11 +332,10 @@ func (a *Agent) changed() {
 // tellGossip publishes the rack's power whenever it changed, at most a few times a
 // second.
 func (a *Agent) tellGossip(ctx context.Context) {
-	if a.cfg.Gossip == nil {
-		return
-	}
 	for {
-		a.cfg.Gossip.SetNodes(a.views())
+		if g := a.gossiping(); g != nil {
+			g.SetNodes(a.views())
+		}
 		if wait(ctx, 250*time.Millisecond) != nil {
 			return
 		}
@@ -382,9 +383,36 @@ func (a *Agent) Alive() bool {
 	return a.log.Err() == nil && a.assignLg.Err() == nil
 }
 
-// SetGossip connects the agent with the gossip cluster, whose member at addr it is.
-// It is called before Run: the cluster wants JournalEpoch, so it comes second.
-func (a *Agent) SetGossip(g Gossip, addr string) { a.cfg.Gossip, a.cfg.GossipAddr = g, addr }
+// SetGossip connects the agent with the gossip cluster that it is a member of. It may
+// be called at any time, once: a cluster whose key central has to hand out comes late.
+func (a *Agent) SetGossip(g Gossip) {
+	a.cluster.Store(&g)
+	a.changed()
+}
+
+// gossiping is the cluster, nil while there is none.
+func (a *Agent) gossiping() Gossip {
+	if g := a.cluster.Load(); g != nil {
+		return *g
+	}
+	return nil
+}
+
+// clusterOf is gossiping for those who only ask: nil stays nil.
+func (a *Agent) clusterOf() api.Cluster {
+	if g := a.gossiping(); g != nil {
+		return g
+	}
+	return nil
+}
+
+// gossipAddr is where others join this agent's gossip, "" while there is none.
+func (a *Agent) gossipAddr() string {
+	if g := a.gossiping(); g != nil {
+		return g.Addr()
+	}
+	return ""
+}
 
 // JournalEpoch is how often this agent's journal was opened.
 func (a *Agent) JournalEpoch() uint64 { return a.log.Epoch() }

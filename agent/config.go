@@ -114,16 +114,15 @@ type Config struct {
 	Probe func(context.Context, power.Endpoint) error
 	// Central is nil for an agent that works without one.
 	Central *api.Client
+	// Probe, if not nil, asks a BMC for a sign of life (interim).
+	Probe func(context.Context, power.Endpoint) error
 	// Monitor is the cron expression of the readings. Default "@every 60s"; "off"
 	// reads nothing by itself.
 	Monitor string
 	// Workers bounds the readings under way at once, slow ones not counted. Default 128.
 	Workers int
-	// Gossip is told of what changes; nil: nobody is. GossipAddr goes to central.
-	Gossip     Gossip
-	GossipAddr string
-	Timing     Timing
-	Logger     *slog.Logger
+	Timing  Timing
+	Logger  *slog.Logger
 
 	wrapLog   func(*Agent, opLog) opLog           // tests put a failing disk or a crash here
 	tuneLog   func(*journal.Config)               // tests put a disk in memory here
@@ -132,14 +131,9 @@ type Config struct {
 
 // Gossip is what the agent needs of the cluster of agents.
 type Gossip interface {
+	api.Cluster
 	// SetNodes publishes the power of all nodes of this rack. It does not block.
 	SetNodes([]NodeView)
-	// Members lists the cluster.
-	Members() []api.Member
-	// Peers is the power of the whole fleet as known from gossip.
-	Peers() []PeerNode
-	// Join asks to join at the addresses, in the background.
-	Join(addrs ...string)
 }
 
 // NodeView is a node's power as the agent knows it.
@@ -147,18 +141,6 @@ type NodeView struct {
 	Name string
 	power.Reading
 	Op power.Action // under way; empty: none
-}
-
-// PeerNode is a node's power as gossip knows it.
-type PeerNode struct {
-	Node        string       `json:"node"`
-	Owner       string       `json:"owner"`
-	OwnerStatus string       `json:"owner_status"`
-	State       power.State  `json:"state"`
-	Reach       power.Reach  `json:"reach"`
-	AgeMS       int64        `json:"age_ms"` // since the state was read; -1: never
-	RecordMS    int64        `json:"record_age_ms"`
-	Op          power.Action `json:"op,omitempty"`
 }
 
 // Validate says what is wrong with the configuration.

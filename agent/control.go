@@ -9,7 +9,7 @@ import (
 	"net/http"
 	"os"
 	"slices"
-	"strings"
+	"strconv"
 	"syscall"
 	"time"
 
@@ -89,6 +89,10 @@ func (a *Agent) Handler() http.Handler {
 	handle(mux, "POST /v1/reads", a.ctlRead)
 	handle(mux, "GET /v1/members", a.ctlMembers)
 	handle(mux, "GET /v1/peers", a.ctlPeers)
+	handle(mux, "POST /v1/gossip/ping", a.ctlPing)
+	handle(mux, "GET /v1/gossip/who", a.ctlWho)
+	handle(mux, "GET /v1/gossip/keys", a.ctlKeys)
+	handle(mux, "POST /v1/gossip/keys", a.ctlChangeKeys)
 	handle(mux, "GET /v1/info", a.ctlInfo)
 	handle(mux, "POST /v1/nodes/hold", a.ctlHold)
 	handle(mux, "POST /v1/nodes/retry", a.ctlRetry)
@@ -371,21 +375,43 @@ func (a *Agent) ctlRead(r *http.Request) ([]api.Node, error) {
 }
 
 func (a *Agent) ctlMembers(*http.Request) ([]api.Member, error) {
-	if a.cfg.Gossip == nil {
-		return nil, api.Problemf(api.CodeUnavailable, "this agent runs without gossip (--gossip)")
-	}
-	return a.cfg.Gossip.Members(), nil
+	return api.AnswerMembers(a.clusterOf())
 }
 
-func (a *Agent) ctlPeers(*http.Request) ([]PeerNode, error) {
-	if a.cfg.Gossip == nil {
-		return nil, api.Problemf(api.CodeUnavailable, "this agent runs without gossip (--gossip)")
+func (a *Agent) ctlPeers(*http.Request) ([]api.PeerNode, error) {
+	peers, err := api.AnswerPeers(a.clusterOf())
+	slices.SortFunc(peers, func(a, b api.PeerNode) int { return compareNames(a.Node, b.Node) })
+	return peers, err
+}
+
+func (a *Agent) ctlPing(r *http.Request) (api.Pong, error) {
+	in, err := body[api.Ping](r)
+	if err != nil {
+		return api.Pong{}, err
 	}
-	peers := a.cfg.Gossip.Peers()
-	slices.SortFunc(peers, func(a, b PeerNode) int { return strings.Compare(a.Node, b.Node) })
-	return peers, nil
+	return api.AnswerPing(r.Context(), a.clusterOf(), in)
+}
+
+func (a *Agent) ctlWho(r *http.Request) (api.Who, error) {
+	node, bmc := r.URL.Query().Get("node"), ""
+	if ep, err := a.endpoint(node); err == nil {
+		bmc = net.JoinHostPort(ep.Host, strconv.Itoa(ep.Port))
+	}
+	return api.AnswerWho(r.Context(), a.clusterOf(), node, bmc)
+}
+
+func (a *Agent) ctlKeys(r *http.Request) (api.GossipKeys, error) {
+	return api.AnswerKeys(r.Context(), a.clusterOf())
+}
+
+func (a *Agent) ctlChangeKeys(r *http.Request) (api.GossipKeys, error) {
+	in, err := body[api.ChangeKeys](r)
+	if err != nil {
+		return api.GossipKeys{}, err
+	}
+	return api.AnswerChangeKeys(r.Context(), a.clusterOf(), in)
 }
 
 func (a *Agent) ctlInfo(*http.Request) (api.Info, error) {
-	return api.Info{ID: a.log.ID(), Version: a.cfg.Version, Nodes: len(a.assigned.all()), Agents: 1, Gossip: a.cfg.GossipAddr}, nil
+	return api.Info{ID: a.log.ID(), Version: a.cfg.Version, Nodes: len(a.assigned.all()), Agents: 1, Gossip: a.gossipAddr()}, nil
 }

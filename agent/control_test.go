@@ -451,11 +451,12 @@ func TestControlInfoAndGossip(t *testing.T) {
 	wantCode(t, err, api.CodeUnavailable, "without gossip")
 	wantCode(t, c.Do(t.Context(), "GET", "/v1/peers", nil, nil), api.CodeUnavailable, "without gossip")
 
-	_, c = withControl(t, 1, func(cfg *Config) { cfg.Gossip = toldGossip{} })
+	r, c = withControl(t, 1)
+	r.a.SetGossip(toldGossip{})
 	if members := ok[[]api.Member](t)(c.Members(t.Context())); len(members) != 1 || members[0].Name != "r9" {
 		t.Errorf("members %+v", members)
 	}
-	var peers []PeerNode
+	var peers []api.PeerNode
 	if err := c.Do(t.Context(), "GET", "/v1/peers", nil, &peers); err != nil || len(peers) != 2 || peers[0].Node != "a1" || peers[1].Node != "b1" {
 		t.Errorf("peers %+v, %v", peers, err)
 	}
@@ -465,7 +466,7 @@ type toldGossip struct{ Gossip }
 
 func (toldGossip) SetNodes([]NodeView)   {}
 func (toldGossip) Members() []api.Member { return []api.Member{{Name: "r9"}} }
-func (toldGossip) Peers() []PeerNode     { return []PeerNode{{Node: "b1"}, {Node: "a1"}} }
+func (toldGossip) Peers() []api.PeerNode { return []api.PeerNode{{Node: "b1"}, {Node: "a1"}} }
 
 func TestListenControlReplacesAStaleSocket(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "agent.sock")

@@ -95,7 +95,7 @@ func (a *Agent) session(ctx context.Context) error {
 	defer cancelHello()
 	w, err := a.cfg.Central.Hello(hello, a.cfg.Name, api.Hello{
 		Version: a.cfg.Version, JournalID: a.log.ID(), Epoch: a.log.Epoch(), LSN: a.log.LSN(),
-		Outstanding: a.outbox.unacknowledged(), Seq: a.clock.now(), Gossip: a.cfg.GossipAddr,
+		Outstanding: a.outbox.unacknowledged(), Seq: a.clock.now(), Gossip: a.gossipAddr(),
 	})
 	if err != nil {
 		return fmt.Errorf("hello: %w", err)
@@ -109,8 +109,10 @@ func (a *Agent) session(ctx context.Context) error {
 	if w.Alarm != "" {
 		a.logger.Error("central raised an alarm about this agent", "alarm", w.Alarm)
 	}
-	if w.Gossip != "" && a.cfg.Gossip != nil {
-		a.cfg.Gossip.Join(w.Gossip)
+	if g := a.gossiping(); w.Gossip != "" && g != nil {
+		if err := g.Join(w.Gossip); err != nil {
+			a.logger.Warn("cannot gossip with central", "address", w.Gossip, "err", err)
+		}
 	}
 	a.outbox.allAgain()
 	a.readings.allUntold()

@@ -380,12 +380,6 @@ func assigned(n store.Node, now time.Time) api.AssignedNode {
 
 func (c *Central) listAgents(r *http.Request) ([]api.Agent, error) {
 	now := c.cfg.Now()
-	failed := map[string]bool{}
-	if c.gossip != nil {
-		for _, m := range c.gossip.Members() {
-			failed[m.Name] = m.Status == "failed"
-		}
-	}
 	out := []api.Agent{}
 	err := c.store.View(r.Context(), func(tx *store.Tx) error {
 		agents, err := tx.Agents()
@@ -400,7 +394,7 @@ func (c *Central) listAgents(r *http.Request) ([]api.Agent, error) {
 			n := counts[a.Name]
 			p := c.desks.of(a.Name).presence(now, c.cfg.Away)
 			view := api.Agent{
-				Name: a.Name, State: agentState(p, failed[a.Name]), Version: a.Version, Nodes: n.Nodes, Outstanding: n.Outstanding, Taken: n.Taken,
+				Name: a.Name, State: agentState(p), Version: a.Version, Nodes: n.Nodes, Outstanding: n.Outstanding, Taken: n.Taken,
 				Rev: a.Rev, RevSeen: p.revSeen, JournalID: a.JournalID, Epoch: a.Epoch, LSN: a.LSN, Alarm: a.Alarm, Address: a.Address,
 			}
 			if view.Rack, err = a.State(); err != nil {
@@ -418,27 +412,16 @@ func (c *Central) listAgents(r *http.Request) ([]api.Agent, error) {
 	return out, err
 }
 
-// agentState is alive while the agent polls, whatever gossip thinks.
-func agentState(p presence, failed bool) string {
+// agentState is alive while the agent can be counted on, else what is known of why.
+func agentState(p presence) string {
 	switch {
 	case p.alive:
 		return "alive"
-	case failed:
-		return "failed"
+	case p.gone != "":
+		return p.gone
 	case p.seen.IsZero():
 		return "never"
 	default:
 		return "away"
 	}
-}
-
-func (c *Central) listMembers(*http.Request) ([]api.Member, error) {
-	if c.gossip == nil {
-		return []api.Member{}, nil
-	}
-	members := slices.Clone(c.gossip.Members())
-	if members == nil {
-		members = []api.Member{}
-	}
-	return members, nil
 }

@@ -25,7 +25,7 @@ type Central struct {
 	trail *board // of the audit trail
 	mux   *http.ServeMux
 	// gossip is set before anything is served; nil: none.
-	gossip Gossip
+	gossip api.Cluster
 
 	stop     chan struct{} // closed when long polls must end
 	stopOnce sync.Once
@@ -97,7 +97,7 @@ func (c *Central) load() error {
 
 // UseGossip has central show the members of a cluster, tell agents where to join
 // it, and join them. It is to be called before Run and before Handler is used.
-func (c *Central) UseGossip(g Gossip) error {
+func (c *Central) UseGossip(g api.Cluster) error {
 	c.gossip = g
 	return c.store.View(context.Background(), func(tx *store.Tx) error {
 		agents, err := tx.Agents()
@@ -113,7 +113,7 @@ func (c *Central) seed(agent, addr string) {
 	if c.gossip == nil || addr == "" {
 		return
 	}
-	if err := c.gossip.Seed(addr); err != nil {
+	if err := c.gossip.Join(addr); err != nil {
 		c.log.Warn("cannot gossip with agent", "agent", agent, "address", addr, "err", err)
 	}
 }

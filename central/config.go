@@ -7,23 +7,11 @@ import (
 	"path/filepath"
 	"time"
 
-	"rackpower/central/api"
 	"rackpower/central/store"
 )
 
 // MemberName is central's name in the gossip cluster. No rack may have it.
 const MemberName = "central"
-
-// Gossip is what central needs to know of the gossip cluster.
-type Gossip interface {
-	// Members lists the members, central itself among them.
-	Members() []api.Member
-	// Addr is the address that others may join, "host:port".
-	Addr() string
-	// Seed names addresses of members, to be joined when they can be reached. It
-	// does not wait.
-	Seed(addrs ...string) error
-}
 
 // Config says how central runs. Only Data is required.
 type Config struct {

@@ -25,6 +25,8 @@ type desk struct {
 	reads   map[string]*read
 	asked   map[string]*question
 	polled  time.Time     // when a poll last began or ended, or a hello was said
+	gone    string        // what gossip says of an agent that is gone: failed or left
+	goneAt  time.Time     // when it said so
 	offset  time.Duration // what central's clock is ahead of the agent's
 	told    bool          // offset is known
 	run     string        // of the client that said hello last
@@ -271,6 +273,8 @@ func (d *desk) heard(now time.Time) {
 // alone do not bring it a request.
 type presence struct {
 	alive   bool
+	gone    string    // failed or left, by gossip, with nothing heard since goneAt
+	goneAt  time.Time // when gossip said so
 	polled  time.Time
 	seen    time.Time // zero: never
 	revSeen int64
@@ -280,6 +284,10 @@ func (d *desk) presence(now time.Time, away time.Duration) presence {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	p := presence{seen: d.seen, polled: d.polled, revSeen: d.revSeen}
+	if d.gone != "" && d.polled.Before(d.goneAt) && d.seen.Before(d.goneAt) {
+		p.gone, p.goneAt = d.gone, d.goneAt // a poll that waits is no sign of life
+		return p
+	}
 	if d.polls > 0 {
 		p.seen, p.polled = now, now
 	}

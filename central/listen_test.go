@@ -261,13 +261,17 @@ func TestAStopEndsWhoFollowsTheTrail(t *testing.T) {
 	}
 }
 
-type fakeGossip struct{ seeded []string }
+// fakeGossip is a cluster of which only what is asked here is told.
+type fakeGossip struct {
+	api.Cluster
+	seeded []string
+}
 
 func (g *fakeGossip) Members() []api.Member {
 	return []api.Member{{Name: "r1", Status: "failed"}, {Name: "central", Status: "alive"}}
 }
 func (g *fakeGossip) Addr() string { return "127.0.0.1:4711" }
-func (g *fakeGossip) Seed(addrs ...string) error {
+func (g *fakeGossip) Join(addrs ...string) error {
 	g.seeded = append(g.seeded, addrs...)
 	return nil
 }
@@ -290,6 +294,7 @@ func TestGossipIsShown(t *testing.T) {
 		t.Errorf("%+v, %v, %+v", members, err, info)
 	}
 	s.later(time.Minute)
+	s.c.MemberChanged("r1", "failed")
 	if a := s.agent("r1"); a.State != "failed" {
 		t.Errorf("%+v", a)
 	}

@@ -502,6 +502,9 @@ func (c *Central) awayNote(o *store.Op, now time.Time) string {
 		return ""
 	}
 	note := fmt.Sprintf("agent %s is %s", o.Rack, awaySince(p, now))
+	if p.gone != "" {
+		note += ", and no other agent has the node"
+	}
 	if o.Stage() == store.StageTaken && !o.Delivered {
 		note += "; kept until " + o.Deadline.Local().Format("15:04:05")
 	}
@@ -510,6 +513,9 @@ func (c *Central) awayNote(o *store.Op, now time.Time) string {
 
 // awaySince is "away since 12:01:07 (last seen 40 s ago)" or "away: it was never here".
 func awaySince(p presence, now time.Time) string {
+	if p.gone != "" {
+		return fmt.Sprintf("%s: gossip lost it %s ago", p.gone, power.Ago(now.Sub(p.goneAt)))
+	}
 	if p.polled.IsZero() {
 		return "away: it never said hello"
 	}

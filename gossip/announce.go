@@ -2,7 +2,6 @@ package gossip
 
 import (
 	"cmp"
-	"math/rand/v2"
 	"slices"
 	"time"
 )
@@ -20,10 +19,7 @@ type own struct {
 
 	codes   []byte    // of the cells as published last
 	renamed bool      // names are to be published with the next record
-	greet   bool      // somebody joined
-	greetAt time.Time // when to greet, spread over the members
 	allAt   time.Time // when everything was published last
-	namesAt time.Time // when the names were published last
 	paidTo  time.Time // each publication pays for one gap; at most one gap ahead
 }
 
@@ -33,23 +29,22 @@ const (
 	pace    = 20 * time.Millisecond
 	minPace = 200 * time.Millisecond
 	// restPace is the same for what is published without a change.
-	restPace = 300 * time.Millisecond
-	// namesEvery is how many rounds without a change pass between two publications
-	// of the names.
-	namesEvery = 4
-	// greetWithin is the time over which members spread their greeting of a new one.
-	greetWithin = time.Second
+	restPace = 600 * time.Millisecond
+	// maxLoudParts and maxLoudNames are how many messages of a record go out as
+	// events; of longer ones nothing does, exchanges carry them.
+	maxLoudParts = 4
+	maxLoudNames = 2
 )
 
 // SetNodes publishes the power of all nodes of this agent. It does not block: what
 // changes faster than the cluster can be told is coalesced, the newest stands.
-// Nodes with an empty or overlong name are left out, as are those beyond 5,000.
+// Nodes with an empty, overlong or unreadable name are left out, as are those beyond 5,000.
 func (c *Cluster) SetNodes(nodes []NodePower) {
 	nodes = slices.Clone(nodes)
 	slices.SortStableFunc(nodes, func(a, b NodePower) int { return cmp.Compare(a.Name, b.Name) })
 	nodes = slices.CompactFunc(nodes, func(a, b NodePower) bool { return a.Name == b.Name })
 	given := len(nodes)
-	nodes = slices.DeleteFunc(nodes, func(n NodePower) bool { return n.Name == "" || len(n.Name) > maxName })
+	nodes = slices.DeleteFunc(nodes, func(n NodePower) bool { return len(n.Name) > maxName || !readable(n.Name) })
 	if len(nodes) > maxNodes {
 		nodes = nodes[:maxNodes]
 	}
@@ -102,35 +97,42 @@ func (o *own) cells(now time.Time) []cell {
 	return cells
 }
 
+// batch is what to publish.
+type batch struct {
+	messages []message
+	loud     bool // by events; else exchanges carry it
+	changed  bool // it says more than ages
+}
+
 // plan takes what is due at the time now, and says when to look again.
-func (o *own) plan(now time.Time, agent string, rest, gap time.Duration) ([]message, time.Time) {
+func (o *own) plan(now time.Time, agent string, rest, gap time.Duration) (batch, time.Time) {
 	if !o.set {
-		return nil, now.Add(rest)
-	}
-	if o.greet && o.greetAt.IsZero() {
-		o.greetAt = now.Add(rand.N(greetWithin) + gap)
+		return batch{}, now.Add(rest)
 	}
 	cells := o.cells(now)
 	changed := o.changed(cells)
-	greeting := o.greet && !now.Before(o.greetAt)
-	whole := greeting || !now.Before(o.allAt.Add(rest))
-	switch paid := o.paidTo.Add(-gap); {
-	case !whole && len(changed) == 0:
-		return nil, o.look(rest)
-	case !whole && now.Before(paid):
-		return nil, paid
-	case whole:
-		changed, o.allAt = o.parts(), now
+	due := o.allAt.Add(rest)
+	if len(changed) == 0 {
+		if now.Before(due) {
+			return batch{}, due
+		}
+		o.allAt = now
+		return batch{messages: o.seal(agent, cells, o.parts())}, now.Add(rest)
 	}
-	var messages []message
-	if o.renamed || greeting || !now.Before(o.namesAt.Add(namesEvery*rest)) {
-		messages, o.namesAt, o.renamed = nameMessages(agent, o.names, o.digest), now, false
-	}
-	if greeting {
-		o.greet, o.greetAt = false, time.Time{}
+	if paid := o.paidTo.Add(-gap); now.Before(paid) {
+		return batch{}, paid
 	}
 	o.paidTo = later(o.paidTo, now).Add(gap)
-	return append(messages, o.seal(agent, cells, changed)...), o.look(rest)
+	if len(changed) == partsOf(len(o.nodes)) {
+		o.allAt = now
+	}
+	b := batch{loud: len(changed) <= maxLoudParts, changed: true}
+	if o.renamed {
+		b.messages, o.renamed = nameMessages(agent, o.names, o.digest), false
+		b.loud = b.loud && len(b.messages) <= maxLoudNames
+	}
+	b.messages = append(b.messages, o.seal(agent, cells, changed)...)
+	return b, o.allAt.Add(rest)
 }
 
 // seal makes the next record, as far as it lies in the given parts.
@@ -148,18 +150,9 @@ func (o *own) seal(agent string, cells []cell, parts []int) []message {
 	return messages
 }
 
-// look is when something is due again though nothing changes.
-func (o *own) look(rest time.Duration) time.Time {
-	next := o.allAt.Add(rest)
-	if !o.greetAt.IsZero() && o.greetAt.Before(next) {
-		next = o.greetAt
-	}
-	return next
-}
-
 // parts lists all parts of the record.
 func (o *own) parts() []int {
-	all := make([]int, max(1, (len(o.nodes)+partSize-1)/partSize))
+	all := make([]int, partsOf(len(o.nodes)))
 	for i := range all {
 		all[i] = i
 	}
@@ -212,19 +205,27 @@ func (c *Cluster) publish() {
 	}
 }
 
-// announce sends what is due and returns how long nothing else will be.
+// announce publishes what is due and returns how long nothing else will be.
 func (c *Cluster) announce(now time.Time) time.Duration {
 	n := time.Duration(c.serf.NumNodes())
 	rest, gap := max(c.cfg.Announce, n*restPace), max(minPace, n*pace)
 	c.mu.Lock()
-	messages, next := c.own.plan(now, c.cfg.Name, rest, gap)
+	b, next := c.own.plan(now, c.cfg.Name, rest, gap)
+	for _, m := range b.messages {
+		c.table.merge(m, now)
+	}
 	c.mu.Unlock()
-	for _, m := range messages {
+	c.announced.Add(uint64(len(b.messages)))
+	if b.changed && !b.loud {
+		c.nudge()
+	}
+	for _, m := range b.messages {
+		if !b.loud {
+			break
+		}
 		if err := c.serf.UserEvent(eventName, m.encode(), false); err != nil {
 			c.log.Warn("cannot publish the record", "err", err)
-			continue
 		}
-		c.announced.Add(1)
 	}
 	return max(next.Sub(now), 10*time.Millisecond)
 }

@@ -1,6 +1,7 @@
 package gossip
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -12,11 +13,14 @@ const (
 	testGap  = time.Second
 )
 
-// kinds tells the messages in short: n for names, p for a part.
-func kinds(messages []message) string {
+// kinds tells a batch in short: n for names, p for a part, + for by events.
+func kinds(b batch) string {
 	s := ""
-	for _, m := range messages {
+	for _, m := range b.messages {
 		s += map[byte]string{kindPower: "p", kindNames: "n"}[m.kind]
+	}
+	if b.loud {
+		s += "+"
 	}
 	return s
 }
@@ -35,30 +39,26 @@ func TestPlan(t *testing.T) {
 	}
 	step(0, "", 10) // nothing was set
 	flip(0, power.On)
-	step(0, "np", 10)
+	step(0, "np+", 10)
 	flip(0.1, power.Off)
-	step(0.1, "p", 10) // the second at once is free
+	step(0.1, "p+", 10.1) // the second at once is free
 	flip(0.2, power.On)
 	step(0.2, "", 1) // the third waits
 	flip(0.3, power.Off)
-	step(0.3, "", 10) // and is not needed: it is what was said last
+	step(0.3, "", 10.1) // and is not needed: it is what was said last
 	flip(0.4, power.On)
-	step(1, "p", 10)
+	step(1, "p+", 11)
 	flip(2, power.On) // read again, the same
-	step(2, "", 10)
-	step(10, "p", 20) // to heal what was missed
-	step(20, "p", 30)
-	step(30, "p", 40)
-	step(40, "np", 50)
-	o.take(rack("r1", 4, power.On), at(41))
-	step(41, "np", 50)
-	o.greet = true
-	got, next := o.plan(at(45), "r1", testRest, testGap)
-	if kinds(got) != "" || next.Before(at(46)) || next.After(at(47)) {
-		t.Errorf("%q, then %v", kinds(got), next)
+	step(2, "", 11)
+	step(11, "p", 21) // the ages, by exchanges
+	step(21, "p", 31)
+	o.take(rack("r1", 4, power.On), at(22))
+	step(22, "np+", 32)
+	o.take(rack("r1", 2000, power.On), at(25))
+	if b, _ := o.plan(at(25), "r1", testRest, testGap); b.loud || !b.changed || len(b.messages) < 12 {
+		t.Errorf("a long record: loud %v, %d messages", b.loud, len(b.messages))
 	}
-	step(47.5, "np", 57.5) // the newcomer is told everything
-	if o.seq != 9 {
+	if o.seq != 7 {
 		t.Errorf("sequence %d", o.seq)
 	}
 }
@@ -67,14 +67,14 @@ func TestOnlyChangedPartsAreSent(t *testing.T) {
 	o := &own{epoch: 1}
 	nodes := rack("r1", 1000, power.On)
 	o.take(nodes, now)
-	if got, _ := o.plan(now, "r1", testRest, testGap); kinds(got[len(got)-5:]) != "ppppp" || got[0].kind != kindNames {
+	if got, _ := o.plan(now, "r1", testRest, testGap); !strings.HasSuffix(kinds(got), "nppppp") {
 		t.Errorf("%q", kinds(got))
 	}
 	nodes[450].State = power.Off
 	o.take(nodes, now)
 	got, _ := o.plan(now, "r1", testRest, testGap)
-	if kinds(got) != "p" || got[0].part != 2 || got[0].seq != 2 {
-		t.Errorf("%q, part %d", kinds(got), got[0].part)
+	if kinds(got) != "p+" || got.messages[0].part != 2 || got.messages[0].seq != 2 {
+		t.Errorf("%q, %+v", kinds(got), got.messages)
 	}
 }
 
@@ -82,7 +82,7 @@ func TestAgesAreThoseOfTheMomentOfSending(t *testing.T) {
 	o := &own{epoch: 1}
 	o.take([]NodePower{{Name: "a", Age: 5 * time.Second}, {Name: "b", Age: -1}}, now)
 	got, _ := o.plan(now.Add(20*time.Second), "r1", testRest, testGap)
-	cells := got[len(got)-1].cells
+	cells := got.messages[len(got.messages)-1].cells
 	if a, _ := cells[0].open(); a.Age != 25*time.Second {
 		t.Errorf("%v", a.Age)
 	}

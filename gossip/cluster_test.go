@@ -213,7 +213,7 @@ func TestForeignPayloadsAreCountedAndDropped(t *testing.T) {
 		}
 	}
 	eventually(t, "all three are counted", func() bool { return all[1].Stats().Malformed == 3 })
-	all[1].receive(bytes.Repeat([]byte{1}, maxPayload+1))
+	all[1].receive(bytes.Repeat([]byte{1}, maxPayload+1), time.Now())
 	if got := all[1].Stats(); got.Oversized != 1 || got.Malformed != 3 {
 		t.Errorf("%+v", got)
 	}

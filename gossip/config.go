@@ -2,11 +2,15 @@ package gossip
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"strconv"
+	"strings"
 	"time"
+
+	"github.com/hashicorp/memberlist"
 )
 
 // Roles of members.
@@ -19,22 +23,6 @@ const (
 	maxMember = 128 // bytes in a member's name
 	maxName   = 253 // bytes in a node's name
 )
-
-// Key encrypts gossip: 16, 24 or 32 bytes, the same for all members. It never
-// shows itself.
-type Key []byte
-
-// String hides the key.
-func (Key) String() string { return "redacted" }
-
-// GoString hides the key.
-func (Key) GoString() string { return "redacted" }
-
-// LogValue hides the key.
-func (Key) LogValue() slog.Value { return slog.StringValue("redacted") }
-
-// MarshalText hides the key.
-func (Key) MarshalText() ([]byte, error) { return []byte("redacted"), nil }
 
 // Config is what a member needs. Name and Bind have no default.
 type Config struct {
@@ -53,13 +41,36 @@ type Config struct {
 	// Key encrypts all that is sent. Without one, New refuses every address beyond
 	// the loopback.
 	Key Key
+	// OtherKeys are accepted beside Key, while a cluster changes its key.
+	OtherKeys []Key
+	// KeyringFile keeps the keys over restarts (mode 0600; a copy lies beside it). Once
+	// it exists its keys stand, and Key and OtherKeys are not looked at: they may be
+	// older than the last change of keys. Empty: a restart begins with Key again.
+	KeyringFile string
+	// OnKeys is told of the keys, the primary first, at the start and within Sync of
+	// each change. It must not call Close.
+	OnKeys func([]Key)
+	// RPC is the host:port of an endpoint for Serf's own tools, on the loopback only.
+	// Empty: none.
+	RPC string
+	// RPCToken has to be given by RPC clients, when set. Keys are only listed and
+	// changed by RPC when it is: every user of the machine can reach the loopback.
+	RPCToken Token
+	// CanReach says whether this agent can reach the BMC of a node, and how (at most 64
+	// bytes). The question is the node's name, with the BMC's address behind a space
+	// where the asker knows it. It is called by one goroutine and should take a second
+	// at most: while it waits, others get no answer. Nil: no.
+	CanReach func(question string) (reach string, ok bool)
 	// Epoch is how often this agent's journal was opened: it only grows, and records
 	// of a higher epoch beat all of a lower one. Zero: the wall clock in seconds,
 	// which is larger than any count.
 	Epoch uint64
-	// Announce is the time after which a record is published again though nothing
-	// changed; it is longer in clusters of more than 33. Default 10 s.
+	// Announce is the time after which the ages of a record are published again though
+	// nothing else changed; it is longer in clusters of more than 16. Default 10 s.
 	Announce time.Duration
+	// Sync is the time between two exchanges with a random member at rest. It bounds
+	// how long a change that was missed stays unknown. Default 5 s.
+	Sync time.Duration
 	// OnMember is told of changes of members, one call at a time and in their order.
 	// It may take its time and may call the Cluster, but not Close.
 	OnMember func(Member)
@@ -71,11 +82,17 @@ type Config struct {
 // tuning holds what only tests change.
 type tuning struct {
 	probe     time.Duration // between two looks at whether a member is alive
+	tombstone time.Duration // how long a failed or left member is kept
+	reap      time.Duration // between two looks for such
+	gossip    time.Duration // between two rounds of gossip
 	pushPull  time.Duration // between two exchanges of all that Serf knows
 	reconnect time.Duration // between two tries to reach a failed member
 	leave     time.Duration // bounds each of the three steps of leaving
 	retry     time.Duration // first wait before joining is tried again
 	drop      func(message) bool
+	wrap      func(memberlist.NodeAwareTransport) memberlist.NodeAwareTransport
+	noSync    bool // no exchanges are begun
+	deaf      bool // events are not heard
 }
 
 func (t tuning) withDefaults() tuning {
@@ -83,8 +100,9 @@ func (t tuning) withDefaults() tuning {
 		field *time.Duration
 		value time.Duration
 	}{
-		{&t.probe, time.Second}, {&t.pushPull, 15 * time.Second}, {&t.reconnect, 5 * time.Second},
+		{&t.probe, time.Second}, {&t.pushPull, 30 * time.Second}, {&t.reconnect, 5 * time.Second},
 		{&t.leave, 600 * time.Millisecond}, {&t.retry, 500 * time.Millisecond},
+		{&t.tombstone, 24 * time.Hour}, {&t.reap, 15 * time.Second}, {&t.gossip, 100 * time.Millisecond},
 	} {
 		if *f.field == 0 {
 			*f.field = f.value
@@ -103,6 +121,9 @@ func (c Config) withDefaults() Config {
 	if c.Announce <= 0 {
 		c.Announce = 10 * time.Second
 	}
+	if c.Sync <= 0 {
+		c.Sync = 5 * time.Second
+	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -116,16 +137,27 @@ func (c Config) Validate() error {
 	if err := validMember(c.Name); err != nil {
 		return err
 	}
-	switch len(c.Key) {
-	case 0, 16, 24, 32:
-	default:
-		return fmt.Errorf("cannot gossip with a key of %d bytes: want 16, 24 or 32", len(c.Key))
+	if len(c.Key) > 0 {
+		if err := c.Key.valid(); err != nil {
+			return err
+		}
 	}
+	keys, err := c.ring()
+	if err != nil {
+		return err
+	}
+	if err := validRPC(c.RPC); err != nil {
+		return err
+	}
+	return c.validAddresses(len(keys) > 0)
+}
+
+func (c Config) validAddresses(sealed bool) error {
 	ip, _, err := splitIP(c.Bind)
 	if err != nil {
 		return err
 	}
-	if err := c.private("listen at", ip); err != nil {
+	if err := private(sealed, "listen at", ip); err != nil {
 		return err
 	}
 	if c.Advertise == "" {
@@ -137,28 +169,29 @@ func (c Config) Validate() error {
 	if ip, _, err = splitAdvertise(c.Advertise); err != nil {
 		return err
 	}
-	return c.private("advertise", ip)
+	return private(sealed, "advertise", ip)
 }
 
 func validMember(name string) error {
 	if name == "" || len(name) > maxMember {
 		return fmt.Errorf("cannot gossip as %q: a member's name has 1 to %d bytes", name, maxMember)
 	}
-	for _, r := range name {
-		if r <= ' ' || r == 0x7f {
-			return fmt.Errorf("cannot gossip as %q: a member's name has no spaces or control characters", name)
-		}
+	if !readable(name) || strings.Contains(name, " ") {
+		return fmt.Errorf("cannot gossip as %q: a member's name has no spaces or control characters", name)
 	}
 	return nil
 }
 
+// ErrNeedsKey says that a configuration lacks nothing but a key.
+var ErrNeedsKey = errors.New("gossip would leave this machine unencrypted")
+
 // private refuses an address at which plain text would leave the machine.
-func (c Config) private(verb string, ip net.IP) error {
-	if len(c.Key) > 0 || ip.IsLoopback() {
+func private(sealed bool, verb string, ip net.IP) error {
+	if sealed || ip.IsLoopback() {
 		return nil
 	}
-	return fmt.Errorf("cannot %s %s: gossip would leave this machine unencrypted, and whoever can send there could forge "+
-		"what every node's power is; give a gossip key, or use an address of the loopback (127.0.0.1)", verb, ip)
+	return fmt.Errorf("cannot %s %s: %w, and whoever can send there could forge "+
+		"what every node's power is; give a gossip key, or use an address of the loopback (127.0.0.1)", verb, ip, ErrNeedsKey)
 }
 
 // splitIP reads host:port and looks the host up; without a host it is every

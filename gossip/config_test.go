@@ -60,8 +60,8 @@ func TestPortInUseIsAnError(t *testing.T) {
 func TestLogsAreBridged(t *testing.T) {
 	t.Parallel()
 	var out bytes.Buffer
-	a := &Cluster{}
-	logger := newBridge(slog.New(slog.NewTextHandler(&out, &slog.HandlerOptions{Level: slog.LevelDebug})), &a.warnings)
+	a := &Cluster{log: slog.New(slog.NewTextHandler(&out, &slog.HandlerOptions{Level: slog.LevelDebug}))}
+	logger := newBridge(a)
 	logger.Printf("[INFO] serf: EventMemberJoin: r1")
 	logger.Printf("[ERR] memberlist: failed")
 	logger.Printf("no level")
@@ -70,7 +70,7 @@ func TestLogsAreBridged(t *testing.T) {
 			t.Errorf("%q is not in\n%s", want, out.String())
 		}
 	}
-	if a.Stats().Warnings != 1 {
-		t.Errorf("%+v", a.Stats())
+	if got := a.warnings.Load(); got != 1 {
+		t.Errorf("%d warnings", got)
 	}
 }

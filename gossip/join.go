@@ -55,8 +55,8 @@ func (c *Cluster) try(addrs []string) error {
 			failed = err
 			continue
 		}
-		if _, err := c.serf.Join([]string{addr}, false); err != nil {
-			failed = err
+		if _, err := c.serf.Join([]string{addr}, true); err != nil { // old events: exchanges bring what is new
+			failed = c.refusal(addr, err)
 			continue
 		}
 		joined++
@@ -68,6 +68,17 @@ func (c *Cluster) try(addrs []string) error {
 		return fmt.Errorf("cannot join the gossip cluster: nobody answered at %v: %w", addrs, failed)
 	}
 	return nil
+}
+
+// refusal finds out whether a member at the address turned this one away, of which
+// Serf only sees a closed stream: an exchange says why.
+func (c *Cluster) refusal(addr string, failed error) error {
+	_, err := c.exchangeWith(addr, false)
+	if errors.Is(err, ErrForeignKey) || errors.Is(err, ErrPlain) {
+		c.turnAway(addr, err)
+		return fmt.Errorf("refused: %s %w", addr, err)
+	}
+	return failed
 }
 
 // due lists the addresses to try: those that never answered, and all when nobody
@@ -132,7 +143,7 @@ func (c *Cluster) reachable(addr string) error {
 	if err != nil {
 		return fmt.Errorf("cannot join %q: want HOST:PORT", addr)
 	}
-	if len(c.cfg.Key) > 0 || host == "localhost" {
+	if c.ring != nil || host == "localhost" {
 		return nil
 	}
 	ip, err := resolve(host)

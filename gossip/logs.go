@@ -5,21 +5,23 @@ import (
 	"context"
 	"log"
 	"log/slog"
+	"regexp"
 	"strings"
-	"sync/atomic"
 )
 
 // bridge carries the lines that Serf and memberlist log into slog: what they call
 // a warning or an error is a warning here, as nothing they meet ends the daemon;
 // all else is for debugging.
-type bridge struct {
-	logger   *slog.Logger
-	warnings *atomic.Uint64
-}
+type bridge struct{ c *Cluster }
 
-func newBridge(logger *slog.Logger, warnings *atomic.Uint64) *log.Logger {
-	return log.New(&bridge{logger: logger, warnings: warnings}, "", 0)
-}
+func newBridge(c *Cluster) *log.Logger { return log.New(&bridge{c}, "", 0) }
+
+// Lines by which memberlist says that it could not open what came. It has no other
+// way to say so; a test fails when the words change.
+var (
+	foreignLine = regexp.MustCompile(`(?i)no installed keys could decrypt the message.* from=(\S+)`)
+	plainLine   = regexp.MustCompile(`(?i)(?:remote state is not encrypted|remote state is encrypted|unsupported encryption version|too small to decrypt).* from=(\S+)`)
+)
 
 // Write takes one line, "[WARN] serf: ...".
 func (b *bridge) Write(line []byte) (int, error) {
@@ -29,10 +31,28 @@ func (b *bridge) Write(line []byte) (int, error) {
 			text = rest
 			if strings.HasPrefix(tag, "WARN") || strings.HasPrefix(tag, "ERR") {
 				level = slog.LevelWarn
-				b.warnings.Add(1)
 			}
 		}
 	}
-	b.logger.Log(context.Background(), level, text)
+	if level == slog.LevelWarn {
+		b.c.warnings.Add(1)
+		if b.refused(text) {
+			level = slog.LevelDebug // it is said once a minute
+		}
+	}
+	b.c.log.Log(context.Background(), level, text)
 	return len(line), nil
+}
+
+// refused recognises what could not be decrypted.
+func (b *bridge) refused(text string) bool {
+	if m := foreignLine.FindStringSubmatch(text); m != nil {
+		b.c.turnAway(m[1], ErrForeignKey)
+		return true
+	}
+	if m := plainLine.FindStringSubmatch(text); m != nil {
+		b.c.turnAway(m[1], ErrPlain)
+		return true
+	}
+	return false
 }

@@ -27,7 +27,10 @@ type Member struct {
 	Addr   string // IP
 	Port   int
 	Status string
-	Tags   map[string]string // role, rack, version
+	// StatusAge is since when this member has seen the status; 0 when it has just
+	// come or is not known.
+	StatusAge time.Duration
+	Tags      map[string]string // role, rack, version; rp: the version of exchanges
 }
 
 // NodePower is what an agent says of one of its nodes.
@@ -47,7 +50,9 @@ type Peer struct {
 	Epoch  uint64 // run of the agent
 	Seq    uint64 // of the record within the run
 	Status string // of the agent as a member
-	// Age is the time since the newest part of the record came here.
+	// StatusAge is since when it is that, as far as known: "failed 40 s ago".
+	StatusAge time.Duration
+	// Age is the time since the agent sent the newest part of the record.
 	Age time.Duration
 	// Nodes is sorted by name. The ages are those of the record plus Age.
 	Nodes []NodePower

@@ -7,6 +7,8 @@ import (
 	"hash/fnv"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"rackpower/power"
 )
@@ -131,9 +133,9 @@ func decode(data []byte) (message, error) {
 	if v := r.byte(); v != formatVersion && r.err == nil {
 		return message{}, fmt.Errorf("%w: format %d, want %d", errMalformed, v, formatVersion)
 	}
-	m := message{kind: r.byte(), agent: r.text(128), total: int(r.number(maxNodes)), digest: r.fixed64()}
+	m := message{kind: r.byte(), agent: r.text(maxMember), total: int(r.number(maxNodes)), digest: r.fixed64()}
 	switch {
-	case r.err == nil && m.agent == "":
+	case r.err == nil && !readable(m.agent):
 		r.fail()
 	case m.kind == kindPower:
 		r.power(&m)
@@ -195,6 +197,33 @@ func (r *reader) fixed64() uint64 {
 	return x
 }
 
+func (r *reader) fixed32() uint32 {
+	if len(r.rest) < 4 {
+		r.fail()
+		return 0
+	}
+	x := binary.BigEndian.Uint32(r.rest)
+	r.rest = r.rest[4:]
+	return x
+}
+
+// shared reads a name that begins like the one before.
+func (r *reader) shared(prev string, limit int) string {
+	n := int(r.number(uint64(limit)))
+	tail := r.text(uint64(limit))
+	if n > len(prev) || n+len(tail) > limit {
+		r.fail()
+		return ""
+	}
+	return prev[:n] + tail
+}
+
+// readable reports whether a name may be shown: UTF-8 without control characters,
+// not empty.
+func readable(name string) bool {
+	return name != "" && utf8.ValidString(name) && !strings.ContainsFunc(name, unicode.IsControl)
+}
+
 func (r *reader) text(limit uint64) string {
 	n := int(r.number(limit))
 	if n > len(r.rest) {
@@ -207,7 +236,7 @@ func (r *reader) text(limit uint64) string {
 }
 
 func (r *reader) power(m *message) {
-	m.epoch, m.since, m.seq = r.number(1<<63), r.number(1<<63), r.number(1<<63)
+	m.epoch, m.since, m.seq = r.number(1<<63), r.number(maxSeq), r.number(maxSeq)
 	m.part = int(r.number(maxNodes))
 	size := partLen(m.total, m.part)
 	if r.err == nil && (m.since > m.seq || size < 0) {
@@ -242,14 +271,8 @@ func (r *reader) names(m *message) {
 	}
 	prev := ""
 	for i := 0; i < count && r.err == nil; i++ {
-		shared := int(r.number(maxName))
-		tail := r.text(maxName)
-		if shared > len(prev) || shared+len(tail) > maxName {
-			r.fail()
-			return
-		}
-		name := prev[:shared] + tail
-		if name <= prev { // sorted, unique, not empty
+		name := r.shared(prev, maxName)
+		if name <= prev || !readable(name) { // sorted, unique, not empty
 			r.fail()
 			return
 		}

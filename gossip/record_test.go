@@ -100,7 +100,7 @@ func TestMessagesStayWithinAPacket(t *testing.T) {
 	if !slices.Equal(found, names) {
 		t.Error("names were lost on the way")
 	}
-	full := message{kind: kindPower, agent: agent, total: maxNodes, epoch: 1<<63 - 1, since: 1, seq: 1<<63 - 1, part: 24, cells: make([]cell, partSize)}
+	full := message{kind: kindPower, agent: agent, total: maxNodes, epoch: 1<<63 - 1, since: 1, seq: maxSeq, part: 24, cells: make([]cell, partSize)}
 	for i := range full.cells {
 		full.cells[i].age = maxAge + 1
 	}

@@ -3,7 +3,9 @@ package gossip
 import (
 	"bytes"
 	"cmp"
+	"hash/fnv"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -39,7 +41,8 @@ type part struct {
 	seq   uint64
 	cells []cell
 	bytes []byte    // as encoded: decides between two of one sequence
-	at    time.Time // when it came
+	mark  uint64    // digest of bytes
+	at    time.Time // when the agent sent it, as far as known: never before that
 }
 
 // nameList is a list of names under way. Invariant: missing is the number of
@@ -52,21 +55,64 @@ type nameList struct {
 
 func newTable() *table { return &table{agents: map[string]*entry{}} }
 
-// merge takes a message that came at the time now and says whether it was news.
-func (t *table) merge(m message, now time.Time) bool {
+// effect is what a message did to the table.
+type effect int
+
+const (
+	noNews  effect = iota // known, or older than what is known
+	noRoom                // of one agent more than the table takes
+	agesNew               // newer, but only its ages say something new
+	news                  // something else is shown now, or can be sooner
+)
+
+// merge takes a message that its agent sent at the time at or before. Of two equal
+// messages the earlier time stands.
+func (t *table) merge(m message, at time.Time) effect {
 	e := t.agents[m.agent]
 	if e == nil {
 		if len(t.agents) >= maxAgents {
-			return false
+			return noRoom
 		}
 		e = &entry{}
 		t.agents[m.agent] = e
 	}
 	if m.kind == kindNames {
-		return e.list(m.digest, m.total).merge(m)
+		if e.list(m.digest, m.total).merge(m) {
+			return news
+		}
+		return noNews
 	}
-	r := e.record(m)
-	return r != nil && r.merge(m, now)
+	if r := e.record(m); r != nil {
+		return r.merge(m, at)
+	}
+	return noNews
+}
+
+// date takes from another table's brief that a record which both have is older
+// than it looks here.
+func (t *table) date(b brief, now time.Time) {
+	e := t.agents[b.agent]
+	if e == nil || e.newest == nil {
+		return
+	}
+	mine := e.brief(b.agent, now)
+	if mine.epoch != b.epoch || mine.mark != b.mark || len(mine.seqs) != 1 || mine.held >= b.held {
+		return
+	}
+	if p, ok := e.newest.parts[0]; ok {
+		p.at = now.Add(-b.held)
+		e.newest.parts[0] = p
+	}
+}
+
+// expire drops the agents whose records are older than keep and of whom kept does
+// not say that they are here.
+func (t *table) expire(now time.Time, keep time.Duration, kept func(agent string) bool) {
+	for name, e := range t.agents {
+		if (e.newest == nil || now.Sub(e.newest.latest()) > keep) && !kept(name) {
+			delete(t.agents, name)
+		}
+	}
 }
 
 // forget drops an agent.
@@ -95,16 +141,48 @@ func (e *entry) record(m message) *record {
 	}
 }
 
-func (r *record) merge(m message, now time.Time) bool {
+func (r *record) merge(m message, at time.Time) effect {
 	if m.total != r.total {
-		return false // digests of two lists met; the first stays
+		return noNews // digests of two lists met; the first stays
 	}
-	p := part{seq: m.seq, cells: m.cells, bytes: m.encode(), at: now}
-	if old, ok := r.parts[m.part]; ok && (m.seq < old.seq || m.seq == old.seq && bytes.Compare(p.bytes, old.bytes) <= 0) {
-		return false
+	old, had := r.parts[m.part]
+	if had && m.seq < old.seq {
+		return noNews
 	}
+	p := part{seq: m.seq, cells: m.cells, bytes: m.encode(), at: at}
+	if had && m.seq == old.seq {
+		switch bytes.Compare(p.bytes, old.bytes) {
+		case -1:
+			return noNews
+		case 0:
+			if at.Before(old.at) {
+				old.at = at
+				r.parts[m.part] = old
+			}
+			return noNews
+		}
+	}
+	p.mark = markOf(p.bytes)
 	r.parts[m.part] = p
-	return true
+	if had && slices.EqualFunc(p.cells, old.cells, func(a, b cell) bool { return a.code == b.code }) {
+		return agesNew
+	}
+	return news
+}
+
+func markOf(data []byte) uint64 {
+	h := fnv.New64a()
+	h.Write(data)
+	return h.Sum64()
+}
+
+// latest is when the newest part was sent.
+func (r *record) latest() time.Time {
+	var latest time.Time
+	for _, p := range r.parts {
+		latest = later(latest, p.at)
+	}
+	return latest
 }
 
 // list returns the list of the digest and makes it the most recently used one.
@@ -143,7 +221,19 @@ func (l *nameList) merge(m message) bool {
 		l.missing = len(l.names)
 		return false
 	}
+	if l.missing == 0 {
+		l.pack()
+	}
 	return news
+}
+
+// pack puts all names into one piece of memory.
+func (l *nameList) pack() {
+	all, at := strings.Join(l.names, ""), 0
+	for i, name := range l.names {
+		l.names[i] = all[at : at+len(name)]
+		at += len(name)
+	}
 }
 
 // named returns the names of a record, nil while they are not whole.
@@ -189,12 +279,8 @@ func (e *entry) peer(now time.Time) Peer {
 
 func (r *record) peer(names []string, now time.Time) Peer {
 	p := Peer{Epoch: r.epoch, Unnamed: r.total}
-	var latest time.Time
 	for i, part := range r.parts {
 		p.Seq = max(p.Seq, part.seq)
-		if part.at.After(latest) {
-			latest = part.at
-		}
 		if names == nil {
 			continue
 		}
@@ -208,7 +294,7 @@ func (r *record) peer(names []string, now time.Time) Peer {
 			p.Nodes = append(p.Nodes, n)
 		}
 	}
-	p.Age = max(now.Sub(latest), 0)
+	p.Age = max(now.Sub(r.latest()), 0)
 	p.Unnamed -= len(p.Nodes)
 	slices.SortFunc(p.Nodes, func(a, b NodePower) int { return cmp.Compare(a.Name, b.Name) })
 	return p

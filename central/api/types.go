@@ -254,11 +254,14 @@ type Agent struct {
 
 // Member is a member of the gossip cluster.
 type Member struct {
-	Name   string            `json:"name"`
-	Addr   string            `json:"addr"`
-	Port   int               `json:"port"`
-	Status string            `json:"status"` // alive, failed, left, leaving
-	Tags   map[string]string `json:"tags"`
+	Name   string `json:"name"`
+	Addr   string `json:"addr"`
+	Port   int    `json:"port"`
+	Status string `json:"status"` // alive, failed, left, leaving
+	// SinceMS is for how long it has had the status, as far as the one who answers
+	// has seen.
+	SinceMS int64             `json:"status_ms"`
+	Tags    map[string]string `json:"tags"`
 }
 
 // AuditEntry is one line of the audit trail.

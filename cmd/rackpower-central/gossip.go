@@ -1,12 +1,13 @@
 package main
 
 import (
+	"errors"
+	"fmt"
 	"log/slog"
 
 	"github.com/urfave/cli/v2"
 
 	"rackpower/central"
-	"rackpower/central/api"
 	"rackpower/cmd/settings"
 	"rackpower/gossip"
 )
@@ -15,15 +16,21 @@ import (
 const noGossip = "off"
 
 // gossipConfig reads the flags; nil: no gossip.
-func gossipConfig(c *cli.Context, log *slog.Logger) *gossip.Config {
+func gossipConfig(c *cli.Context, log *slog.Logger) (*gossip.Config, error) {
 	bind := c.String("gossip")
 	if bind == noGossip || bind == "" {
-		return nil
+		return nil, nil
 	}
-	return &gossip.Config{
-		Name: central.MemberName, Role: gossip.RoleCentral, Version: c.App.Version, Bind: bind, Join: c.StringSlice("join"), Logger: log,
+	cfg := &gossip.Config{
+		Name: central.MemberName, Role: gossip.RoleCentral, Version: c.App.Version, Bind: bind, Advertise: c.String("advertise"),
+		Join: c.StringSlice("join"), Logger: log,
 	}
+	return cfg, settings.GossipKeys(c, cfg, c.String("data"))
 }
+
+// needsKey reports whether the configuration lacks nothing but a key, which central
+// makes by itself and hands out to the agents.
+func needsKey(cfg *gossip.Config) bool { return errors.Is(cfg.Validate(), gossip.ErrNeedsKey) }
 
 // startGossip makes central a member of the agents' cluster, once its database is
 // open: before that another central may have the name. The returned function
@@ -35,6 +42,11 @@ func startGossip(c *central.Central, cfg *gossip.Config, log *slog.Logger) (stop
 	if err := settings.CheckFree("gossip", cfg.Bind); err != nil {
 		return nil, err
 	}
+	if needsKey(cfg) {
+		cfg.Key = gossip.NewKey()
+		log.Info("a gossip key was made; agents get it from here, others from the file", "id", cfg.Key.ID(), "file", cfg.KeyringFile)
+	}
+	cfg.OnMember = func(m gossip.Member) { c.MemberChanged(m.Name, m.Status) }
 	cluster, err := gossip.New(*cfg)
 	if err != nil {
 		return nil, err
@@ -44,22 +56,10 @@ func startGossip(c *central.Central, cfg *gossip.Config, log *slog.Logger) (stop
 			log.Warn("gossip ended badly", "err", err)
 		}
 	}
-	if err := c.UseGossip(members{cluster}); err != nil {
+	if err := c.UseGossip(settings.Cluster{Cluster: cluster}); err != nil {
 		stop()
-		return nil, err
+		return nil, fmt.Errorf("cannot gossip: %w", err)
 	}
-	log.Info("gossip", "address", cluster.Addr(), "join", cfg.Join)
+	log.Info("gossip", "address", cluster.Addr(), "join", cfg.Join, "encrypted", len(cluster.Ring()) > 0, "rpc", cluster.RPCAddr())
 	return stop, nil
-}
-
-// members shows the cluster as central wants it.
-type members struct{ *gossip.Cluster }
-
-// Members lists the cluster.
-func (g members) Members() []api.Member {
-	list := []api.Member{}
-	for _, m := range g.Cluster.Members() {
-		list = append(list, api.Member{Name: m.Name, Addr: m.Addr, Port: m.Port, Status: m.Status, Tags: m.Tags})
-	}
-	return list
 }

@@ -29,10 +29,11 @@ func serveCommand() *cli.Command {
 			&cli.StringFlag{Name: "listen", Value: "127.0.0.1:7620", Usage: "TCP `ADDRESS` on loopback"},
 			&cli.StringFlag{Name: "socket", Usage: "`PATH` of the unix socket (default: DIR/central.sock)"},
 			&cli.StringFlag{Name: "gossip", Value: "127.0.0.1:0", Usage: "`ADDRESS` to gossip with the agents at, or off"},
+			&cli.StringFlag{Name: "advertise", Usage: "`ADDRESS` that the others reach central's gossip at"},
 			&cli.StringSliceFlag{Name: "join", Usage: "gossip `ADDRESS` of a member to join; may be repeated"},
 			&cli.DurationFlag{Name: "keep", Value: central.DefaultKeep, Usage: "how long ended operations and the audit trail are kept; 0: for ever"},
 			&cli.Int64Flag{Name: "check-below", Value: store.DefaultCheckBelow, Usage: "check the database at the start if it is smaller than so many `BYTES`; -1: never"},
-		}, settings.LogFlags()...),
+		}, append(settings.GossipFlags(), settings.LogFlags()...)...),
 		Action: serve,
 	}
 }
@@ -55,7 +56,10 @@ func serve(c *cli.Context) error {
 	if err := cfg.Validate(); err != nil {
 		return settings.Usage("%v", err)
 	}
-	gc := gossipConfig(c, log)
+	gc, err := gossipConfig(c, log)
+	if err != nil {
+		return err
+	}
 	if err := checkAddresses(cfg, gc); err != nil {
 		return err
 	}
@@ -83,7 +87,7 @@ func checkAddresses(cfg central.Config, gc *gossip.Config) error {
 			return err
 		}
 	}
-	if err := gc.Validate(); err != nil {
+	if err := gc.Validate(); err != nil && !needsKey(gc) {
 		return settings.Usage("%v", err)
 	}
 	return nil

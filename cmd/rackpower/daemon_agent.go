@@ -40,7 +40,7 @@ func agentCommand() *cli.Command {
 			&cli.StringSliceFlag{Name: "join", Usage: "`ADDRESS` of an agent to gossip with; may be repeated"},
 			&cli.StringFlag{Name: "socket", Usage: "`PATH` of the agent's own socket", DefaultText: "agent.sock in the data directory"},
 			&cli.StringFlag{Name: "monitor", Value: agent.DefaultMonitor, Usage: "read and compare the nodes at this `SCHEDULE` (cron), or off"},
-		}, settings.LogFlags()...),
+		}, append(settings.GossipFlags(), settings.LogFlags()...)...),
 	}
 }
 
@@ -134,7 +134,7 @@ func (d *daemon) run(c *cli.Context, cfg agent.Config) error {
 		return err
 	}
 	d.later(a.Close)
-	if err := d.gossip(c, a); err != nil {
+	if err := d.gossip(c, a, cfg.Central); err != nil {
 		return err
 	}
 	if control == nil {

@@ -13,7 +13,6 @@ import (
 	"testing"
 	"time"
 
-	"rackpower/agent"
 	"rackpower/central/api"
 	"rackpower/cmd/settings"
 	"rackpower/power"
@@ -93,7 +92,7 @@ func newFake(t *testing.T, nodes ...api.Node) *fake {
 		reply(w, []api.Member{{Name: "r1", Addr: "127.0.0.1", Port: 7946, Status: "alive", Tags: map[string]string{"role": "agent", "rack": "r1"}}})
 	})
 	mux.HandleFunc("GET /v1/peers", func(w http.ResponseWriter, _ *http.Request) {
-		reply(w, []agent.PeerNode{
+		reply(w, []api.PeerNode{
 			{Node: "r2n01", State: power.Off, Reach: power.ReachOK, AgeMS: 90_000, Owner: "r2", OwnerStatus: "failed"},
 			{Node: "r1n01", State: power.On, Reach: power.ReachOK, AgeMS: 2_000, Owner: "r1", OwnerStatus: "alive"},
 		})

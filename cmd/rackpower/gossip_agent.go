@@ -1,6 +1,9 @@
 package main
 
 import (
+	"context"
+	"errors"
+	"fmt"
 	"log/slog"
 	"time"
 
@@ -16,27 +19,31 @@ import (
 const noGossip = "off"
 
 // gossipConfig reads the flags of gossip; nil: no gossip.
-func gossipConfig(c *cli.Context, logger *slog.Logger) *gossip.Config {
+func gossipConfig(c *cli.Context, logger *slog.Logger) (*gossip.Config, error) {
 	bind, name := c.String("gossip"), c.String("name")
 	if bind == noGossip {
-		return nil
+		return nil, nil
 	}
-	return &gossip.Config{
+	cfg := &gossip.Config{
 		Name: name, Role: gossip.RoleAgent, Rack: name, Version: version, Bind: bind, Advertise: c.String("advertise"),
 		Join: c.StringSlice("join"), Logger: logger,
 	}
+	return cfg, settings.GossipKeys(c, cfg, c.String("data"))
 }
 
 // checkGossip looks at the flags of gossip before anything is written.
 func checkGossip(c *cli.Context) error {
-	cfg := gossipConfig(c, nil)
-	if cfg == nil {
-		return nil
+	cfg, err := gossipConfig(c, nil)
+	if err != nil || cfg == nil {
+		return err
 	}
 	for _, addr := range cfg.Join {
 		if err := settings.CheckAddress("join", addr); err != nil {
 			return err
 		}
+	}
+	if errors.Is(cfg.Validate(), gossip.ErrNeedsKey) && c.String("central") != noCentral {
+		cfg.Key = gossip.NewKey() // central hands out the right one
 	}
 	if err := cfg.Validate(); err != nil {
 		return settings.Usage("%v", err)
@@ -44,13 +51,18 @@ func checkGossip(c *cli.Context) error {
 	return nil
 }
 
-// gossip joins the cluster and connects the agent with it.
-func (d *daemon) gossip(c *cli.Context, a *agent.Agent) error {
-	cfg := gossipConfig(c, d.logger)
-	if cfg == nil {
+// gossip joins the cluster and connects the agent with it: at once, or as soon as
+// central has handed out the key.
+func (d *daemon) gossip(c *cli.Context, a *agent.Agent, central *api.Client) error {
+	cfg, err := gossipConfig(c, d.logger)
+	if err != nil || cfg == nil {
+		return err
+	}
+	cfg.Epoch, cfg.CanReach = a.JournalEpoch(), a.CanReach
+	if errors.Is(cfg.Validate(), gossip.ErrNeedsKey) {
+		d.gossipLater(c.Context, *cfg, a, central)
 		return nil
 	}
-	cfg.Epoch = a.JournalEpoch()
 	if err := settings.CheckFree("gossip", cfg.Bind); err != nil {
 		if c.IsSet("gossip") {
 			return err
@@ -58,18 +70,81 @@ func (d *daemon) gossip(c *cli.Context, a *agent.Agent) error {
 		d.logger.Warn("the usual gossip port is taken, using a free one", "address", cfg.Bind)
 		cfg.Bind = "127.0.0.1:0"
 	}
-	cluster, err := gossip.New(*cfg)
+	return d.joinCluster(*cfg, a)
+}
+
+func (d *daemon) joinCluster(cfg gossip.Config, a *agent.Agent) error {
+	cluster, err := gossip.New(cfg)
 	if err != nil {
 		return err
 	}
 	d.later(cluster.Close)
-	a.SetGossip(cluster2agent{cluster}, cluster.Addr())
-	d.logger.Info("gossip", "address", cluster.Addr(), "join", cfg.Join)
+	a.SetGossip(cluster2agent{settings.Cluster{Cluster: cluster}})
+	d.logger.Info("gossip", "address", cluster.Addr(), "join", cfg.Join, "encrypted", len(cluster.Ring()) > 0, "rpc", cluster.RPCAddr())
 	return nil
 }
 
+// gossipLater asks central for the cluster's key, again and again, and joins when it
+// has it. The end of the daemon ends it.
+func (d *daemon) gossipLater(ctx context.Context, cfg gossip.Config, a *agent.Agent, central *api.Client) {
+	ctx, cancel := context.WithCancel(ctx)
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		d.logger.Info("gossip waits for its key, which central hands out", "central", central.Target())
+		if keys, join := d.enrol(ctx, cfg.Name, central); len(keys) > 0 {
+			cfg.Key, cfg.OtherKeys = keys[0], keys[1:]
+			if join != "" {
+				cfg.Join = append(cfg.Join, join)
+			}
+			if err := d.joinCluster(cfg, a); err != nil {
+				d.logger.Error("cannot gossip", "err", err)
+			}
+		}
+	}()
+	d.later(func() error { cancel(); <-ended; return nil })
+}
+
+// enrol returns the cluster's keys as central hands them out, nil when ctx ends.
+func (d *daemon) enrol(ctx context.Context, name string, central *api.Client) ([]gossip.Key, string) {
+	said := ""
+	for wait := 250 * time.Millisecond; ; wait = min(2*wait, 15*time.Second) {
+		keys, join, err := askKeys(ctx, name, central)
+		if err == nil {
+			return keys, join
+		}
+		if ctx.Err() != nil || pause(ctx, wait) != nil {
+			return nil, ""
+		}
+		if text := err.Error(); text != said {
+			d.logger.Warn("no gossip yet", "err", err)
+			said = text
+		}
+	}
+}
+
+func askKeys(ctx context.Context, name string, central *api.Client) (keys []gossip.Key, join string, err error) {
+	one, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	got, err := central.Enrol(one, name)
+	if err != nil {
+		return nil, "", fmt.Errorf("central hands out no gossip key: %w", err)
+	}
+	for _, text := range got.Keys {
+		key, err := gossip.ParseKey(text)
+		if err != nil {
+			return nil, "", err
+		}
+		keys = append(keys, key)
+	}
+	if len(keys) == 0 {
+		return nil, "", errors.New("central gossips without a key, on its loopback only: give both a key (--gossip-key-file)")
+	}
+	return keys, got.Join, nil
+}
+
 // cluster2agent shows the cluster as the agent wants it.
-type cluster2agent struct{ *gossip.Cluster }
+type cluster2agent struct{ settings.Cluster }
 
 // SetNodes publishes the rack's power.
 func (g cluster2agent) SetNodes(views []agent.NodeView) {
@@ -80,35 +155,5 @@ func (g cluster2agent) SetNodes(views []agent.NodeView) {
 			nodes[i].Age = time.Since(v.ObservedAt)
 		}
 	}
-	g.Cluster.SetNodes(nodes)
-}
-
-// Join asks to join in the background.
-func (g cluster2agent) Join(addrs ...string) { _ = g.Seed(addrs...) }
-
-// Members lists the cluster.
-func (g cluster2agent) Members() []api.Member {
-	members := []api.Member{}
-	for _, m := range g.Cluster.Members() {
-		members = append(members, api.Member{Name: m.Name, Addr: m.Addr, Port: m.Port, Status: m.Status, Tags: m.Tags})
-	}
-	return members
-}
-
-// Peers is the power of the whole fleet.
-func (g cluster2agent) Peers() []agent.PeerNode {
-	nodes := []agent.PeerNode{}
-	for _, p := range g.Cluster.Peers() {
-		for _, n := range p.Nodes {
-			node := agent.PeerNode{
-				Node: n.Name, Owner: p.Name, OwnerStatus: p.Status, State: n.State, Reach: n.Reach,
-				AgeMS: -1, RecordMS: p.Age.Milliseconds(), Op: n.Op,
-			}
-			if n.Age >= 0 {
-				node.AgeMS = n.Age.Milliseconds()
-			}
-			nodes = append(nodes, node)
-		}
-	}
-	return nodes
+	g.Cluster.Cluster.SetNodes(nodes)
 }

@@ -1,0 +1,107 @@
+package central
+
+import (
+	"net"
+	"net/http"
+	"strconv"
+	"time"
+
+	"rackpower/central/api"
+	"rackpower/central/store"
+	"rackpower/power"
+)
+
+// What gossip calls a member that is gone.
+const (
+	memberFailed = "failed" // it stopped answering
+	memberLeft   = "left"   // it ended on purpose
+	memberAlive  = "alive"
+)
+
+// MemberChanged takes a change of a member of the gossip cluster: an agent that
+// failed is known to be gone long before its silence towards central would tell. It
+// may be called at any time, in the order of the changes.
+func (c *Central) MemberChanged(name, status string) {
+	d := c.desks.known(name)
+	if d == nil {
+		return // no agent, or one without a node yet
+	}
+	if d.member(status, c.cfg.Now()) {
+		c.log.Info("gossip", "agent", name, "status", status)
+		c.board.raise(0)
+	}
+}
+
+// member notes what gossip says of the agent, and reports whether that is news.
+func (d *desk) member(status string, now time.Time) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	gone := ""
+	if status == memberFailed || status == memberLeft {
+		gone = status
+	}
+	if gone == d.gone {
+		return false
+	}
+	d.gone, d.goneAt = gone, now
+	return true
+}
+
+func (c *Central) listMembers(*http.Request) ([]api.Member, error) {
+	if c.gossip == nil {
+		return []api.Member{}, nil
+	}
+	return api.AnswerMembers(c.gossip)
+}
+
+func (c *Central) listPeers(*http.Request) ([]api.PeerNode, error) { return api.AnswerPeers(c.gossip) }
+
+func (c *Central) ping(r *http.Request, in api.Ping) (api.Pong, error) {
+	return api.AnswerPing(r.Context(), c.gossip, in)
+}
+
+// who asks the agents who can reach a node's BMC, whose address central knows.
+func (c *Central) who(r *http.Request) (api.Who, error) {
+	name := r.URL.Query().Get("node")
+	var node store.Node
+	err := c.store.View(r.Context(), func(tx *store.Tx) (err error) {
+		node, _, err = tx.Node(name)
+		return err
+	})
+	if err != nil {
+		return api.Who{}, err
+	}
+	bmc := ""
+	if ep, err := power.ParseEndpoint(node.BMC); err == nil {
+		bmc = net.JoinHostPort(ep.Host, strconv.Itoa(ep.Port))
+	}
+	return api.AnswerWho(r.Context(), c.gossip, name, bmc)
+}
+
+func (c *Central) listKeys(r *http.Request) (api.GossipKeys, error) {
+	return api.AnswerKeys(r.Context(), c.gossip)
+}
+
+// changeKeys changes the gossip keys of all members; the trail says who did.
+func (c *Central) changeKeys(r *http.Request, in api.ChangeKeys) (api.GossipKeys, error) {
+	out, err := api.AnswerChangeKeys(r.Context(), c.gossip, in)
+	if err != nil {
+		return out, err
+	}
+	e := api.AuditEntry{At: c.cfg.Now(), Who: askedBy(r, ""), What: "gossip-key", Detail: in.Do}
+	return out, c.store.Write(r.Context(), func(tx *store.Tx) error { return tx.AddAudit(e) })
+}
+
+// enrol hands an agent what it needs to gossip.
+func (c *Central) enrol(r *http.Request, _ struct{}) (api.Enrolled, error) {
+	name := r.PathValue("name")
+	if err := checkName(name); err != nil {
+		return api.Enrolled{}, api.Problemf(api.CodeBadRequest, "agent: %v", err)
+	}
+	if c.gossip == nil {
+		return api.Enrolled{}, api.Problemf(api.CodeUnavailable, "central runs without gossip (--gossip)")
+	}
+	e := api.AuditEntry{At: c.cfg.Now(), Who: "agent " + name, What: "enrol", Detail: "was handed the gossip keys"}
+	err := c.store.Write(r.Context(), func(tx *store.Tx) error { return tx.AddAudit(e) })
+	return api.Enrolled{Keys: c.gossip.Ring(), Join: c.gossip.Addr()}, err
+}

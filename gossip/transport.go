@@ -1,0 +1,152 @@
+package gossip
+
+import (
+	"io"
+	"net"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/memberlist"
+)
+
+const (
+	// maxStreams bounds the inbound streams whose first byte has not come and those
+	// of exchanges together; more are closed at once.
+	maxStreams = 256
+	// firstByteWithin is how long a stream may be silent at its begin.
+	firstByteWithin = 5 * time.Second
+)
+
+// transport is memberlist's own network transport whose streams are shared: one
+// that begins with exchangeMagic goes to serve, all others to memberlist. So that
+// one port, UDP and TCP, is all that a firewall has to let through.
+type transport struct {
+	memberlist.NodeAwareTransport
+	streams chan net.Conn
+	serve   func(net.Conn) // returns when the stream is done with
+	full    *atomic.Uint64 // counts streams that were closed unread
+	done    chan struct{}
+	once    sync.Once
+	parts   sync.WaitGroup
+	mu      sync.Mutex
+	waiting map[net.Conn]bool // until their first byte is here; nil after Shutdown
+}
+
+// listen binds the address and returns the port. Port 0 takes a free one.
+func listen(conf *memberlist.NetTransportConfig) (*memberlist.NetTransport, int, error) {
+	tries := 1
+	if conf.BindPort == 0 {
+		tries = 10 // the port that TCP got may be taken for UDP
+	}
+	for {
+		inner, err := memberlist.NewNetTransport(conf)
+		if err == nil {
+			return inner, inner.GetAutoBindPort(), nil
+		}
+		if tries--; tries == 0 {
+			return nil, 0, err
+		}
+	}
+}
+
+// share begins to sort the streams of inner. Shutdown ends it.
+func share(inner memberlist.NodeAwareTransport, serve func(net.Conn), full *atomic.Uint64) *transport {
+	t := &transport{
+		NodeAwareTransport: inner, streams: make(chan net.Conn), serve: serve, full: full,
+		done: make(chan struct{}), waiting: map[net.Conn]bool{},
+	}
+	t.parts.Go(t.accept)
+	return t
+}
+
+// StreamCh yields the streams for memberlist.
+func (t *transport) StreamCh() <-chan net.Conn { return t.streams }
+
+// Shutdown ends the transport and returns when nothing of it runs any more.
+func (t *transport) Shutdown() error {
+	err := t.NodeAwareTransport.Shutdown()
+	t.once.Do(func() { close(t.done) })
+	t.mu.Lock()
+	for conn := range t.waiting {
+		conn.Close()
+	}
+	t.waiting = nil
+	t.mu.Unlock()
+	t.parts.Wait()
+	return err
+}
+
+func (t *transport) accept() {
+	room := make(chan struct{}, maxStreams)
+	for {
+		select {
+		case <-t.done:
+			return
+		case conn := <-t.NodeAwareTransport.StreamCh():
+			select {
+			case room <- struct{}{}:
+				t.parts.Go(func() { defer func() { <-room }(); t.sort(conn) })
+			default:
+				t.full.Add(1)
+				conn.Close()
+			}
+		}
+	}
+}
+
+// sort looks at the first byte of a stream and hands it on.
+func (t *transport) sort(conn net.Conn) {
+	if !t.hold(conn) {
+		conn.Close()
+		return
+	}
+	first := make([]byte, 1)
+	conn.SetReadDeadline(time.Now().Add(firstByteWithin))
+	_, err := io.ReadFull(conn, first)
+	conn.SetReadDeadline(time.Time{})
+	t.release(conn)
+	switch {
+	case err != nil:
+		conn.Close()
+	case first[0] == exchangeMagic[0]:
+		t.serve(&begun{Conn: conn, first: first})
+	default:
+		select {
+		case t.streams <- &begun{Conn: conn, first: first}:
+		case <-t.done:
+			conn.Close()
+		}
+	}
+}
+
+func (t *transport) hold(conn net.Conn) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.waiting != nil {
+		t.waiting[conn] = true
+	}
+	return t.waiting != nil
+}
+
+func (t *transport) release(conn net.Conn) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	delete(t.waiting, conn)
+}
+
+// begun is a stream of which the first bytes were read already.
+type begun struct {
+	net.Conn
+	first []byte
+}
+
+func (b *begun) Read(into []byte) (int, error) {
+	if len(b.first) > 0 {
+		n := copy(into, b.first)
+		b.first = slices.Delete(b.first, 0, n)
+		return n, nil
+	}
+	return b.Conn.Read(into)
+}
