@@ -114,8 +114,6 @@ type Config struct {
 	Probe func(context.Context, power.Endpoint) error
 	// Central is nil for an agent that works without one.
 	Central *api.Client
-	// Probe, if not nil, asks a BMC for a sign of life (interim).
-	Probe func(context.Context, power.Endpoint) error
 	// Monitor is the cron expression of the readings. Default "@every 60s"; "off"
 	// reads nothing by itself.
 	Monitor string

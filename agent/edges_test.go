@@ -123,6 +123,7 @@ func TestBreakerCountsEachCredential(t *testing.T) {
 
 func TestBMCResetPassesTheBreakerOnce(t *testing.T) {
 	inBubble(t, 1, func(r *rig) {
+		time.Sleep(time.Second) // the look at a new node is over
 		r.bmc("n1").SetWrongPassword(true)
 		for range 5 {
 			r.a.readNodes(context.Background(), []string{"n1"}, 0, nil)

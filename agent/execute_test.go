@@ -347,15 +347,15 @@ func TestBMCsShareNothingButNodesOfOneBMCTakeTurns(t *testing.T) {
 	})
 }
 
-// TestARushedOperationLeavesTheWaitToTheNext: an operation whose deadline is near
-// goes by what it reads, even if a power-off before it may still take effect. The
-// one after it has the time to wait, and does.
-func TestARushedOperationLeavesTheWaitToTheNext(t *testing.T) {
+// TestAnExpiredOperationLeavesTheWaitToTheNext: an operation whose deadline comes
+// before a power-off ahead of it has taken effect expires. The one after it has the
+// time to wait, and does.
+func TestAnExpiredOperationLeavesTheWaitToTheNext(t *testing.T) {
 	for _, action := range []power.Action{power.ActOn, power.ActReset} {
 		inBubble(t, 1, func(r *rig) {
 			bmc := r.bmc("n1")
 			bmc.SetPower(power.On)
-			bmc.SetOffAfter(5 * time.Second)
+			bmc.SetOffAfter(15 * time.Second)
 			off := r.ask("n1", power.ActOff).Op.ID
 			time.Sleep(time.Second)
 			rushed := r.ask("n1", action, func(o *power.Op) { o.Deadline = time.Now().Add(10 * time.Second) }).Op.ID
@@ -363,7 +363,7 @@ func TestARushedOperationLeavesTheWaitToTheNext(t *testing.T) {
 			if end := r.end(off); end.SupersededBy != rushed {
 				t.Fatalf("end: %+v", end)
 			}
-			r.end(rushed)
+			r.wantEnd(rushed, power.Expired, power.ReasonDeadline)
 			r.wantEnd(last, power.Succeeded, power.ReasonVerified)
 			r.wantPower("n1", power.On)
 		})

@@ -87,7 +87,11 @@ func checkAddresses(cfg central.Config, gc *gossip.Config) error {
 			return err
 		}
 	}
-	if err := gc.Validate(); err != nil && !needsKey(gc) {
+	sealed := *gc
+	if needsKey(gc) {
+		sealed.Key = gossip.NewKey() // the right one is made or read later
+	}
+	if err := sealed.Validate(); err != nil {
 		return settings.Usage("%v", err)
 	}
 	return nil
