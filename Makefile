@@ -53,7 +53,7 @@ soak: deps build
 PROOF_HISTORIES ?= 1000000
 PROOF_TIME ?= 30m
 PROOF_SEED ?= $(shell date +%s)
-PROOF_STRIDE ?= 16
+PROOF_STRIDE ?= 4
 proof:
 	GOGC=400 PROOF_STRIDE=$(PROOF_STRIDE) $(GO) test -count 1 -timeout 0 -v -run '^TestProof(CrashEverywhere|Transcripts)$$' ./agent | grep -v '^=== '; exit $${PIPESTATUS[0]}
 	GOGC=400 PROOF_HISTORIES=$(PROOF_HISTORIES) PROOF_TIME=$(PROOF_TIME) PROOF_SEED=$(PROOF_SEED) $(GO) test -count 1 -timeout 0 -v -run '^TestProof$$' ./agent | grep -v '^=== '; exit $${PIPESTATUS[0]}

@@ -143,7 +143,7 @@ func (m *model) fail(rule, format string, args ...any) {
 
 func (m *model) note(format string, args ...any) {
 	if m.trace {
-		m.story = append(m.story, fmt.Sprintf("| %9.3fs  %s", time.Since(m.began).Seconds(), fmt.Sprintf(format, args...)))
+		m.story = append(m.story, fmt.Sprintf("| %9.3fs  %s", time.Since(m.began).Seconds(), strings.ReplaceAll(fmt.Sprintf(format, args...), "\n", "; ")))
 	}
 }
 
@@ -218,7 +218,11 @@ func (m *model) denied(in int, entries []journal.Entry) {
 	m.diskFailed, m.diskSince = true, time.Now()
 	e := entries[0]
 	m.met["denied "+KindName(uint8(e.Kind))]++
-	if o := m.ops[e.Key]; o != nil && e.Kind == kindSent && o.end == nil {
+	o := m.ops[e.Key]
+	if o != nil && e.Kind == kindSending {
+		o.trouble = true // it did not leave, which may be said of it
+	}
+	if o != nil && e.Kind == kindSent && o.end == nil {
 		var cmd commandRecord
 		m.decode(e, &cmd)
 		softAt := o.softAt

@@ -192,7 +192,13 @@ func (m *model) answered(op power.Op, before int, r api.OpReport, err error) {
 // remembers reports whether the agent has to know an operation that is asked for
 // again: until central has its end, and then the newest of each node.
 func (m *model) remembers(o *modelOp) bool {
-	return !o.gone || slices.Contains(o.node.done[max(0, len(o.node.done)-keepDone/2):], o)
+	newer := 0 // a restart puts those that have ended in the order of their acceptance
+	for _, x := range o.node.done {
+		if x.op.Seq > o.op.Seq {
+			newer++
+		}
+	}
+	return !o.gone || newer < keepDone/2 && slices.Contains(o.node.done[max(0, len(o.node.done)-keepDone/2):], o)
 }
 
 // refused holds a refusal against the rules. still: nothing became durable meanwhile.

@@ -367,12 +367,11 @@ func (w *world) settleDown() {
 		b.FailNextDials(0, "")
 		b.SetTimeout(2 * time.Second)
 	}
-	synctest.Wait()
 	for range 60 * 4 {
+		w.sleep(15 * time.Second) // the process of before may have died of the last step
 		if w.m.broken() || w.m.idle() {
 			break
 		}
-		w.sleep(15 * time.Second)
 	}
 	w.sleep(2 * time.Minute) // what is under way at the nodes comes to its end
 	w.m.allEnded()
