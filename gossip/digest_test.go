@@ -301,8 +301,12 @@ func FuzzAnswer(f *testing.F) {
 func TestTwoRunsOfOneEpochMeet(t *testing.T) {
 	on := powerOf("r1", 1, 1, 4, rack("r1", 250, power.On)[:200]...)
 	off := powerOf("r1", 1, 1, 4, rack("r1", 250, power.Off)[:200]...)
-	other := powerOf("r1", 1, 1, 3, rack("r1", 7, power.Off)...)
-	for _, pair := range [][2]message{{on, off}, {on, other}, {other, off}} {
+	pairs := [][2]message{{on, off}}
+	for n := range 8 { // some have a lower digest, some a higher one
+		other := powerOf("r1", 1, 1, 3, rack("r1", n, power.Off)...)
+		pairs = append(pairs, [2]message{on, other}, [2]message{other, off})
+	}
+	for _, pair := range pairs {
 		a, b := tell(pair[0]), tell(pair[1])
 		swap(t, a, b)
 		if got, want := a.briefs(now), b.briefs(now); !reflect.DeepEqual(got, want) {
