@@ -98,6 +98,7 @@ type Cluster struct {
 
 	// Of the goroutine of syncLoop alone.
 	fresh    bool // nothing was compared yet
+	calm     int  // exchanges in a row without news
 	missed   int  // exchanges in a row that failed
 	apart    int  // exchanges in a row that found other members
 	mended   time.Time

@@ -294,3 +294,26 @@ func FuzzAnswer(f *testing.F) {
 		}
 	})
 }
+
+// TestTwoRunsOfOneEpochMeet has two members hold different records of one version,
+// or of two lists of nodes: no honest agent sends such, but two runs of one with a
+// journal that went back may. All come to hold the same.
+func TestTwoRunsOfOneEpochMeet(t *testing.T) {
+	on := powerOf("r1", 1, 1, 4, rack("r1", 250, power.On)[:200]...)
+	off := powerOf("r1", 1, 1, 4, rack("r1", 250, power.Off)[:200]...)
+	pairs := [][2]message{{on, off}}
+	for n := range 8 { // some have a lower digest, some a higher one
+		other := powerOf("r1", 1, 1, 3, rack("r1", n, power.Off)...)
+		pairs = append(pairs, [2]message{on, other}, [2]message{other, off})
+	}
+	for _, pair := range pairs {
+		a, b := tell(pair[0]), tell(pair[1])
+		swap(t, a, b)
+		if got, want := a.briefs(now), b.briefs(now); !reflect.DeepEqual(got, want) {
+			t.Errorf("%+v and %+v", got, want)
+		}
+		if swap(t, a, b) {
+			t.Error("they do not come to an end")
+		}
+	}
+}

@@ -53,6 +53,8 @@ func TestFigures(t *testing.T) {
 	t.Run("partition", f.figuresPartition)
 	f.settle()
 	t.Run("restart", f.figuresRestart)
+	f.settle()
+	t.Run("failure", f.figuresFailure)
 }
 
 // settle waits until all is equal and nobody hurries.
@@ -167,6 +169,35 @@ func (f *fleet) figuresRestart(t *testing.T) {
 	all := await(t, 10*time.Second, "all know all", func() bool { return f.missing(power.On) == 0 })
 	t.Logf("%d of %d restarted at once: made after %s, all records everywhere %s later, all members %s after that",
 		len(half), len(f.agents), sec(made), sec(all), sec(await(t, time.Minute, "whole", f.whole)))
+}
+
+// figuresFailure ends one agent without a word.
+func (f *fleet) figuresFailure(t *testing.T) {
+	i := len(f.agents) / 2
+	old := f.agents[i]
+	crash(old)
+	others := slices.DeleteFunc(slices.Clone(f.agents), func(c *Cluster) bool { return c == old })
+	took := await(t, time.Minute, "all see the failure", func() bool {
+		seen := 0
+		for _, c := range others {
+			if alive(c) < len(f.agents) {
+				seen++
+			}
+		}
+		return seen == len(others)
+	})
+	began := time.Now()
+	f.start(i, 3, old)
+	back := await(t, time.Minute, "it knows all", func() bool {
+		for j := range f.agents {
+			if !knows(f.agents[i], agentName(j), power.On) {
+				return false
+			}
+		}
+		return true
+	})
+	t.Logf("one agent dies: all others see it after %s; started again it has the whole fleet after %s (%s with its start)",
+		sec(took), sec(back), sec(time.Since(began)))
 }
 
 func sec(d time.Duration) string {

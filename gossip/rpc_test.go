@@ -126,6 +126,9 @@ func TestStockSerfWithTheTokenMayChangeKeys(t *testing.T) {
 	if out, err := runSerf(t, "members", to, "-rpc-auth=wrong"); err == nil {
 		t.Errorf("with a wrong token:\n%s", out)
 	}
+	if out, err := runSerf(t, "query", to, auth, "_serf_list-keys"); err == nil || !strings.Contains(out, "internal") {
+		t.Errorf("an internal query was sent: %v\n%s", err, out)
+	}
 	for _, args := range [][]string{{"-install", after.Reveal()}, {"-use", after.Reveal()}, {"-remove", before.Reveal()}} {
 		if out, err := runSerf(t, append([]string{"keys", to, auth}, args...)...); err != nil {
 			t.Errorf("keys %s: %v\n%s", args[0], err, out)

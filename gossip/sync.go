@@ -30,6 +30,9 @@ const (
 	// hearsayNewer is how much later a failure must lie than the one that is known to be
 	// another one: ages travel in whole seconds, and what is heard is told on.
 	hearsayNewer = 10 * time.Second
+	// calmAfter is the number of exchanges in a row without news after which a member
+	// that was behind is so no more.
+	calmAfter = 3
 	// apartLimit is the number of exchanges in a row that found another set of
 	// members, beyond which that is no reason to hurry any more.
 	apartLimit = 40
@@ -54,14 +57,29 @@ func (c *Cluster) syncLoop() {
 			continue
 		case <-timer.C:
 		}
-		c.behind.Store(false)
-		c.flurry.Store(0)
-		if c.exchange() {
+		if c.hurry(c.behind.Swap(false)) {
 			c.behind.Store(true)
 		}
 		c.keepHouse()
 		last, spread = time.Now(), 0.75+rand.Float64()/2
 	}
+}
+
+// hurry makes an exchange and says whether another should follow soon. Who was
+// behind rests after some that taught nothing: the other may lack the same.
+func (c *Cluster) hurry(behind bool) bool {
+	c.flurry.Store(0)
+	if !behind {
+		c.calm = calmAfter
+	} else if c.calm >= calmAfter {
+		c.calm = 0
+	}
+	if c.exchange() {
+		c.calm = 0
+		return true
+	}
+	c.calm++
+	return behind && c.calm < calmAfter
 }
 
 // gap is the time between two exchanges.

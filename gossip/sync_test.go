@@ -48,11 +48,13 @@ func TestExchangesAloneTellEverything(t *testing.T) {
 func TestANewcomerLearnsWhatWasBefore(t *testing.T) {
 	t.Parallel()
 	all := team(t, 4, func(c *Config) { c.Announce = time.Hour })
-	for _, c := range all {
-		c.SetNodes(rack(c.cfg.Name, 40, power.On))
+	nodes := map[string]int{"r0": 40, "r1": 40, "r2": 40, "r3": 450} // r3's record has three parts
+	for name, n := range nodes {
+		mustFind(all, name).SetNodes(rack(name, n, power.On))
 	}
-	for _, c := range all {
-		eventually(t, "r0 knows "+c.cfg.Name, func() bool { return sees(all[0], c.cfg.Name, 40, power.On) })
+	for name, n := range nodes {
+		eventually(t, "r0 knows "+name, func() bool { return sees(all[0], name, n, power.On) })
+		eventually(t, "r1 knows "+name, func() bool { return sees(all[1], name, n, power.On) })
 	}
 	crash(all[2])
 	if err := all[3].Close(); err != nil {
@@ -65,8 +67,8 @@ func TestANewcomerLearnsWhatWasBefore(t *testing.T) {
 	began := time.Now()
 	late := start(t, "late", joining(all[1]))
 	eventually(t, "late knows all", func() bool {
-		for _, c := range all {
-			if !sees(late, c.cfg.Name, 40, power.On) {
+		for name, n := range nodes {
+			if !sees(late, name, n, power.On) {
 				return false
 			}
 		}
@@ -85,6 +87,11 @@ func TestANewcomerLearnsWhatWasBefore(t *testing.T) {
 	if m, ok := all[0].member("r2"); !ok || m.Status != StatusFailed || m.StatusAge < time.Second {
 		t.Errorf("%+v", m)
 	}
+}
+
+func mustFind(all []*Cluster, name string) *Cluster {
+	i := slices.IndexFunc(all, func(c *Cluster) bool { return c.cfg.Name == name })
+	return all[i]
 }
 
 // TestTheGoneAreForgottenInTheEnd has tombstones of two seconds; exchanges do not
