@@ -123,8 +123,8 @@ func TestBreakerCountsEachCredential(t *testing.T) {
 
 func TestBMCResetPassesTheBreakerOnce(t *testing.T) {
 	inBubble(t, 1, func(r *rig) {
-		time.Sleep(time.Second) // the look at a new node is over
 		r.bmc("n1").SetWrongPassword(true)
+		time.Sleep(time.Second) // the look at a new node is over
 		for range 5 {
 			r.a.readNodes(context.Background(), []string{"n1"}, 0, nil)
 		}
