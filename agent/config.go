@@ -76,6 +76,9 @@ type Timing struct {
 	KeepEnded time.Duration
 }
 
+// DefaultDebounce is how far apart the readings are that a debounced desire waits for.
+const DefaultDebounce = 30 * time.Second
+
 func (t Timing) withDefaults() Timing {
 	if len(t.Verify) == 0 {
 		t.Verify = []time.Duration{30 * time.Second, 60 * time.Second, 90 * time.Second}
@@ -88,7 +91,7 @@ func (t Timing) withDefaults() Timing {
 		{&t.Unreachable, time.Minute}, {&t.Retry, 500 * time.Millisecond}, {&t.LongRetry, 10 * time.Second},
 		{&t.MinOff, 5 * time.Second}, {&t.Exchange, 30 * time.Second}, {&t.KeepSession, 20 * time.Second},
 		{&t.BMCReset, power.WaitForBMC}, {&t.Settle, time.Minute}, {&t.KeepEnded, time.Hour},
-		{&t.Debounce, 30 * time.Second}, {&t.Gather, 5 * time.Second}, {&t.SecondLook, 30 * time.Second},
+		{&t.Debounce, DefaultDebounce}, {&t.Gather, 5 * time.Second}, {&t.SecondLook, 30 * time.Second},
 		{&t.FaultPause, time.Minute}, {&t.FaultPauseMax, 30 * time.Minute}, {&t.BrakeWindow, time.Minute},
 		{&t.Others, 30 * time.Second}, {&t.Moment, 50 * time.Millisecond},
 		{&t.Probe, 30 * time.Second}, {&t.LongProbe, 10 * time.Minute}, {&t.ProbeAnswer, 2 * time.Second}, {&t.SlowRead, time.Second},

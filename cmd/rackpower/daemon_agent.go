@@ -39,7 +39,8 @@ func agentCommand() *cli.Command {
 			&cli.StringFlag{Name: "advertise", Usage: "`ADDRESS` that the others reach this agent's gossip at"},
 			&cli.StringSliceFlag{Name: "join", Usage: "`ADDRESS` of an agent to gossip with; may be repeated"},
 			&cli.StringFlag{Name: "socket", Usage: "`PATH` of the agent's own socket", DefaultText: "agent.sock in the data directory"},
-			&cli.StringFlag{Name: "monitor", Value: agent.DefaultMonitor, Usage: "read and compare the nodes at this `SCHEDULE` (cron), or off"},
+			&cli.StringFlag{Name: "monitor", Value: agent.DefaultMonitor, Usage: "read and compare the nodes at this `SCHEDULE` (cron), or off; central's setting for the rack goes before it"},
+			&cli.DurationFlag{Name: "debounce", Value: agent.DefaultDebounce, Usage: "follow statuses that pass quickly (NEW, DEPLOYING, ...) after two equal readings so `LONG` apart"},
 		}, append(settings.GossipFlags(), settings.LogFlags()...)...),
 	}
 }
@@ -79,6 +80,9 @@ func runAgent(c *cli.Context) (err error) {
 	cfg := agent.Config{
 		Name: c.String("name"), Dir: c.String("data"), Version: version, Monitor: c.String("monitor"), Logger: logger,
 		Dial: dialer.Dial, Probe: dialer.Probe,
+	}
+	if cfg.Timing.Debounce = c.Duration("debounce"); cfg.Timing.Debounce <= 0 {
+		return settings.Usage("--debounce: %s is not longer than 0", cfg.Timing.Debounce)
 	}
 	if err := cfg.Validate(); err != nil {
 		return settings.Usage("%v", err)

@@ -53,6 +53,9 @@ const (
 	demoOffAfter = 600 * time.Millisecond
 )
 
+// demoDebounce replaces the 30 s that nobody wants to watch.
+const demoDebounce = "2s"
+
 // runDemo plays the whole story. It returns an error when a claim did not hold.
 func runDemo(ctx context.Context, out io.Writer, racks, nodes int, keep bool) error {
 	dir, err := os.MkdirTemp("", "rackpower-demo-")
@@ -81,7 +84,7 @@ func runDemo(ctx context.Context, out io.Writer, racks, nodes int, keep bool) er
 
 func (d *demo) play(ctx context.Context) error {
 	for _, act := range []func(context.Context) error{
-		d.comeUp, d.addNodes, d.statuses, d.operations, d.conflicts, d.crash, d.goodbye,
+		d.comeUp, d.addNodes, d.statuses, d.brake, d.operations, d.conflicts, d.crash, d.goodbye,
 	} {
 		if err := act(ctx); err != nil {
 			return err
@@ -152,7 +155,7 @@ func (d *demo) comeUp(ctx context.Context) error {
 func (d *demo) startAgent(ctx context.Context, r int) error {
 	name := d.rack(r)
 	return d.spawn(ctx, name, d.self, "agent", "--name", name, "--data", filepath.Join(d.dir, name), "--central", d.client.Target(),
-		"--gossip", d.gossip[r], "--socket", filepath.Join(d.dir, name+".sock"), "--monitor", "@every 5s")
+		"--gossip", d.gossip[r], "--socket", filepath.Join(d.dir, name+".sock"), "--monitor", "@every 5s", "--debounce", demoDebounce)
 }
 
 // freeAddr is a loopback address that is free at the moment. An agent keeps its
@@ -209,7 +212,8 @@ func (d *demo) statuses(ctx context.Context) error {
 	if err := d.cli(ctx, 0, "node", "set-status", first, "DEPLOYING", "--reason", "customer ordered"); err != nil {
 		return err
 	}
-	d.say("DEPLOYING wants a node on. Nobody asks for power now; the rack's monitor does:")
+	d.say("DEPLOYING wants a node on. Nobody asks for power now; the rack's monitor does, once two")
+	d.say("readings agree (%s apart here, 30 s unless you say otherwise):", demoDebounce)
 	err := d.until(ctx, 30*time.Second, first+" on", func() bool { return d.count(0, power.On) == d.nodes })
 	d.claim("a status alone brought "+first+" on, with one power-on each", errors.Join(err, d.each(0, func(b *bmcsim.BMC) error { return want("power-ons", b.PowerOns(), 1) })))
 	if err := d.untilAll(ctx, "central has the outcomes", func(n api.Node) bool { return n.Op == nil }); err != nil {
@@ -223,6 +227,47 @@ func (d *demo) statuses(ctx context.Context) error {
 		return err
 	}
 	return d.cli(ctx, 0, "node", "set-status", first, "DEPLOYED", "--reason", "installed")
+}
+
+// brake has a wrong status pasted over most of a rack that is in use.
+func (d *demo) brake(ctx context.Context) error {
+	if d.nodes < 7 {
+		return nil // the brake holds for more than 5 nodes
+	}
+	most := fmt.Sprintf("%sn[01-%02d]", d.rack(0), d.nodes-1)
+	d.chapter("A wrong status does not darken a rack")
+	d.say("Somebody gives most of the rack's servers, which run, the status of free ones. It wants them off:")
+	if err := d.cli(ctx, 0, "node", "set-status", most, "READY", "--reason", "pasted the wrong list"); err != nil {
+		return err
+	}
+	held := func() int {
+		brakes, err := d.client.Brakes(ctx)
+		if err != nil || len(brakes) == 0 {
+			return 0
+		}
+		return len(brakes[0].Nodes)
+	}
+	err := d.until(ctx, 20*time.Second, "the brake holds them all", func() bool { return held() == d.nodes-1 })
+	d.claim("the fleet brake held all of "+most, err)
+	for _, args := range [][]string{{"brake", "show"}, {"explain", d.rack(0) + "n01"}} {
+		if err := d.cli(ctx, 0, args...); err != nil {
+			return err
+		}
+	}
+	d.say("The mistake is undone, and the brake lets go by itself:")
+	if err := d.cli(ctx, 0, "node", "set-status", most, "DEPLOYED", "--reason", "undo"); err != nil {
+		return err
+	}
+	err = d.until(ctx, 20*time.Second, "the brake lets go", func() bool { return held() == 0 })
+	d.claim("none of "+most+" lost power", errors.Join(err, d.each(0, func(b *bmcsim.BMC) error { return want("cuts", b.Cuts(), 0) })))
+	d.say("Had it been meant: confirmed (--yes) it is followed at once.")
+	two := d.rack(0) + "n[01-02]"
+	if err := d.cli(ctx, 0, "node", "set-status", two, "READY", "--yes", "--reason", "released"); err != nil {
+		return err
+	}
+	err = d.until(ctx, 30*time.Second, two+" off", func() bool { return d.count(0, power.Off) == 2 })
+	d.claim("a confirmed status turned "+two+" off", err)
+	return nil
 }
 
 func (d *demo) operations(ctx context.Context) error {
