@@ -134,6 +134,7 @@ func (f *fleet) exchangeBytes() (sum uint64) {
 
 func (f *fleet) figuresPartition(t *testing.T) {
 	f.halves()
+	parted := time.Now()
 	await(t, 2*time.Minute, "two halves", func() bool {
 		for _, c := range f.agents {
 			if alive(c) > (len(f.agents)+1)/2 {
@@ -145,10 +146,10 @@ func (f *fleet) figuresPartition(t *testing.T) {
 	for i := range f.agents {
 		f.flip(i, power.Off)
 	}
-	time.Sleep(30 * time.Second)
+	time.Sleep(max(time.Until(parted.Add(time.Minute)), 10*time.Second))
 	f.wire.part(nil)
 	took := await(t, 10*time.Second, "all know all", func() bool { return f.missing(power.Off) == 0 })
-	t.Logf("parted for more than 60 s: all records everywhere %s after it was healed", sec(took))
+	t.Logf("parted for a minute: all records everywhere %s after it was healed", sec(took))
 	t.Logf("   all members alive everywhere %s later", sec(await(t, time.Minute, "whole", f.whole)))
 	for i := range f.agents {
 		f.flip(i, power.On)
