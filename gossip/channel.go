@@ -18,18 +18,19 @@ import (
 //	caller:  +-----------------+------+---------+
 //	         | d7 'r' 'p' 1    | mode | salt 16 |   mode 0 plain, 1 sealed
 //	         +-----------------+------+---------+
-//	called:  +-----------------+--------+
-//	         | d7 'r' 'p' 1    | status |           0 go on, else see refusals
-//	         +-----------------+--------+
+//	called:  +-----------------+--------+---------+
+//	         | d7 'r' 'p' 1    | status | salt 16 |  0 go on; else see refusals, no salt
+//	         +-----------------+--------+---------+
 //	frame:   +----------------+---------------------+
 //	         | length, 4 byte | AES-256-GCM or plain |
 //	         +----------------+---------------------+
 //
 // The keys of a stream, one a direction, come by HKDF-SHA256 from the caller's
-// primary gossip key and the salt; the nonce is the number of the frame. The
-// called one tries each key of its ring on the first frame, which is therefore
-// small, and looks at nothing before it. An old first frame that is sent again
-// yields nothing: the answers are sealed, and what records it may carry are old.
+// primary gossip key and the salts; the nonce is the number of the frame. The first
+// frame, for which there is the caller's salt only, has a key of its own. The
+// called one tries each key of its ring on it; it is therefore small, and nothing is
+// looked at before it. An old first frame that is sent again yields nothing: all
+// that follows is sealed with keys that the called one's fresh salt is part of.
 const (
 	exchangeMagic = "\xd7rp\x01"
 	headerSize    = len(exchangeMagic) + 1 + saltSize
@@ -81,7 +82,7 @@ func call(stream io.ReadWriter, key Key, first []byte) (*channel, error) {
 	ch := &channel{stream: stream, limit: maxFrame}
 	if len(key) > 0 {
 		header[len(exchangeMagic)] = modeSealed
-		ch.out, ch.in = ciphers(key, header)
+		ch.out = derive(key, header, infoFirst)
 	}
 	if _, err := stream.Write(header); err != nil {
 		return nil, err
@@ -89,20 +90,31 @@ func call(stream io.ReadWriter, key Key, first []byte) (*channel, error) {
 	if err := ch.send(first); err != nil {
 		return nil, err
 	}
-	answer := make([]byte, len(exchangeMagic)+1)
-	if _, err := io.ReadFull(stream, answer); err != nil {
+	salt, err := answered(stream)
+	if err == nil && len(key) > 0 {
+		ch.out, ch.in = ciphers(key, append(header, salt...))
+	}
+	return ch, err
+}
+
+// answered reads what the called one begins with, and returns its salt.
+func answered(stream io.Reader) ([]byte, error) {
+	begin := make([]byte, len(exchangeMagic)+1)
+	if _, err := io.ReadFull(stream, begin); err != nil {
 		return nil, err
 	}
-	if string(answer[:len(exchangeMagic)]) != exchangeMagic {
-		return nil, fmt.Errorf("%w: it begins with %x", errFrame, answer)
+	if string(begin[:len(exchangeMagic)]) != exchangeMagic {
+		return nil, fmt.Errorf("%w: it begins with %x", errFrame, begin)
 	}
-	if status := answer[len(exchangeMagic)]; status != statusOK {
+	if status := begin[len(exchangeMagic)]; status != statusOK {
 		if err := refusals[status]; err != nil {
 			return nil, err
 		}
 		return nil, fmt.Errorf("%w: status %d", errFrame, status)
 	}
-	return ch, nil
+	salt := make([]byte, saltSize)
+	_, err := io.ReadFull(stream, salt)
+	return salt, err
 }
 
 // answer begins an exchange as the called one and returns the first frame. Without
@@ -121,8 +133,17 @@ func answer(stream io.ReadWriter, keys []Key) (*channel, []byte, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	status, first := ch.open(header, raw, keys)
-	if _, err := stream.Write(append([]byte(exchangeMagic), status)); err != nil {
+	status, first, key := open(header, raw, keys)
+	begin := append([]byte(exchangeMagic), status)
+	if status == statusOK {
+		salt := make([]byte, saltSize)
+		rand.Read(salt)
+		begin = append(begin, salt...)
+		if len(key) > 0 {
+			ch.in, ch.out = ciphers(key, append(header, salt...))
+		}
+	}
+	if _, err := stream.Write(begin); err != nil {
 		return nil, nil, err
 	}
 	if status != statusOK {
@@ -132,29 +153,34 @@ func answer(stream io.ReadWriter, keys []Key) (*channel, []byte, error) {
 	return ch, first, nil
 }
 
-// open finds the key that the first frame is sealed with.
-func (ch *channel) open(header, raw []byte, keys []Key) (status byte, first []byte) {
+// open opens the first frame, and says with which key that was; nil: it is plain.
+func open(header, raw []byte, keys []Key) (status byte, first []byte, with Key) {
 	switch sealed := header[len(exchangeMagic)] == modeSealed; {
 	case sealed && len(keys) == 0:
-		return statusNoKey, nil
+		return statusNoKey, nil, nil
 	case !sealed && len(keys) > 0:
-		return statusPlain, nil
+		return statusPlain, nil, nil
 	case !sealed:
-		return statusOK, raw
+		return statusOK, raw, nil
 	}
 	for _, key := range keys {
-		in, out := ciphers(key, header)
-		if plain, err := in.Open(nil, nonce(0), raw, nil); err == nil {
-			ch.in, ch.out = in, out
-			return statusOK, plain
+		if plain, err := derive(key, header, infoFirst).Open(nil, nonce(0), raw, nil); err == nil {
+			return statusOK, plain, key
 		}
 	}
-	return statusKey, nil
+	return statusKey, nil, nil
 }
 
-// ciphers derives the two directions of a stream, the caller's first.
-func ciphers(key Key, header []byte) (caller, called cipher.AEAD) {
-	return derive(key, header, "rackpower exchange 1 caller"), derive(key, header, "rackpower exchange 1 called")
+// What the keys of a stream are derived for.
+const (
+	infoFirst  = "rackpower exchange 1 first"
+	infoCaller = "rackpower exchange 1 caller"
+	infoCalled = "rackpower exchange 1 called"
+)
+
+// ciphers derives the two directions of a stream, the caller's first, from both salts.
+func ciphers(key Key, salts []byte) (caller, called cipher.AEAD) {
+	return derive(key, salts, infoCaller), derive(key, salts, infoCalled)
 }
 
 func derive(key Key, salt []byte, info string) cipher.AEAD {
