@@ -268,7 +268,13 @@ func TestOutageIsNotCorrected(t *testing.T) {
 					t.Fatalf("%d are off, %d commands", r.dark(), r.commands())
 				}
 				r.wantBrake(brakeDrift, 12)
-				if b, err := r.a.monitor.release("ann"); err != nil || b == nil {
+				if _, err := r.a.monitor.release(api.ReleaseBrake{Most: map[string]int{r.a.cfg.Name: 11}}); api.CodeOf(err) != api.CodeRefused {
+					t.Fatalf("more than was seen was released: %v", err)
+				}
+				r.a.monitor.configure(api.RackSettings{ReleaseBrake: r.a.monitor.state().Brake.ID, ReleaseNodes: 11})
+				time.Sleep(time.Minute)
+				r.wantBrake(brakeDrift, 12)
+				if b, err := r.a.monitor.release(api.ReleaseBrake{AskedBy: "ann", Most: map[string]int{r.a.cfg.Name: 40}}); err != nil || b == nil {
 					t.Fatalf("release: %+v, %v", b, err)
 				}
 				time.Sleep(2 * time.Minute)

@@ -144,11 +144,10 @@ func (a *Agent) ctlReleaseBrake(r *http.Request) ([]api.RackBrake, error) {
 			return nil, api.Problemf(api.CodeNotFound, "this is the agent of rack %s, not %s", a.cfg.Name, rack)
 		}
 	}
-	by := in.AskedBy
-	if by == "" {
-		by = "local"
+	if in.AskedBy == "" {
+		in.AskedBy = "local"
 	}
-	b, err := a.monitor.release(by)
+	b, err := a.monitor.release(in)
 	switch {
 	case err != nil:
 		return nil, err

@@ -520,7 +520,7 @@ func (m *monitor) takeEnds() {
 // waited for a brake that let go.
 func (m *monitor) applyBrake(r *planRound, all []watched) []string {
 	defer func() { r.Brake = m.brake }()
-	if m.brake != nil && m.brake.ID == m.settings.ReleaseBrake {
+	if m.brake != nil && m.brake.ID == m.settings.ReleaseBrake && (m.settings.ReleaseNodes == 0 || len(m.brake.Nodes) <= m.settings.ReleaseNodes) {
 		m.letGo(m.settings.ReleasedBy, all)
 		r.Tally = judge(r.Now, m.bounds(), all)
 	}
@@ -574,14 +574,17 @@ func (m *monitor) letGo(by string, all []watched) {
 
 // release lets the brake go because somebody at the rack asked. When it returns
 // without error that is durable.
-func (m *monitor) release(by string) (*api.Brake, error) {
+func (m *monitor) release(in api.ReleaseBrake) (*api.Brake, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	was := m.brake
 	if was == nil {
 		return nil, nil
 	}
-	m.letGo(by, nil)
+	if err := in.Grown(m.a.cfg.Name, *was); err != nil {
+		return nil, err
+	}
+	m.letGo(in.AskedBy, nil)
 	if err := m.save(); err != nil {
 		m.setBrake(was)
 		return nil, err

@@ -282,7 +282,7 @@ func (c *Central) heedRack(tx *store.Tx, name string, next api.RackState, now ti
 		return nil
 	}
 	// What was released is the old one: it has let go. That the release is no longer sent is nothing to send.
-	set.ReleaseBrake, set.ReleasedBy = "", ""
+	set.ReleaseBrake, set.ReleaseNodes, set.ReleasedBy = "", 0, ""
 	return tx.SaveSettings(name, set, a.SettingsRev)
 }
 
@@ -328,7 +328,8 @@ func holding(a store.Agent) (b api.RackBrake, set api.RackSettings, ok bool, err
 		return b, set, false, err
 	}
 	set, err = a.Settings()
-	return api.RackBrake{Rack: a.Name, Brake: *state.Brake, Released: set.ReleaseBrake == state.Brake.ID}, set, true, err
+	released := set.ReleaseBrake == state.Brake.ID && len(state.Brake.Nodes) <= set.ReleaseNodes
+	return api.RackBrake{Rack: a.Name, Brake: *state.Brake, Released: released}, set, true, err
 }
 
 func (c *Central) listBrakes(r *http.Request) ([]api.RackBrake, error) {
@@ -377,6 +378,9 @@ func (c *Central) releaseBrakes(r *http.Request, in api.ReleaseBrake) ([]api.Rac
 				none = append(none, a.Name)
 				continue
 			}
+			if err := in.Grown(a.Name, b.Brake); err != nil {
+				return err
+			}
 			if err := ch.releaseBrake(&b, set, in.Reason); err != nil {
 				return err
 			}
@@ -396,7 +400,7 @@ func (ch *change) releaseBrake(b *api.RackBrake, set api.RackSettings, why strin
 		return nil // once is enough
 	}
 	b.Released = true
-	set.ReleaseBrake, set.ReleasedBy = b.ID, ch.who
+	set.ReleaseBrake, set.ReleaseNodes, set.ReleasedBy = b.ID, len(b.Nodes), ch.who
 	if err := ch.saveSettings(b.Rack, set); err != nil {
 		return err
 	}

@@ -367,3 +367,38 @@ func TestDomainsAreListedWithTheirQueues(t *testing.T) {
 	_, err = s.SetDomain(t.Context(), api.SetDomain{DomainLimit: api.DomainLimit{Name: "ghost"}, Remove: true})
 	wantCode(t, err, api.CodeNotFound)
 }
+
+// TestABrakeThatGrewIsNotReleased: what an administrator agreed to is what was shown.
+func TestABrakeThatGrewIsNotReleased(t *testing.T) {
+	s := newSite(t)
+	s.nodes("a", "b", "c")
+	r := s.rack("r1")
+	brake := func(nodes ...string) api.RackState {
+		return api.RackState{Brake: &api.Brake{ID: "b1", Kind: "cut", Nodes: nodes, Of: 3, Says: "too many"}}
+	}
+	r.says(brake("a", "b"))
+	seen := api.ReleaseBrake{Racks: []string{"r1"}, Most: map[string]int{"r1": 2}, AskedBy: "bob"}
+	r.says(brake("a", "b", "c"))
+	if _, err := s.ReleaseBrake(t.Context(), seen); api.CodeOf(err) != api.CodeRefused || !strings.Contains(err.Error(), "3 nodes by now, not 2") {
+		t.Fatalf("%v", err)
+	}
+	r.says(brake("a", "b"))
+	if all, err := s.ReleaseBrake(t.Context(), seen); err != nil || len(all) != 1 {
+		t.Fatalf("%+v, %v", all, err)
+	}
+	if g := r.poll(); g.Rack == nil || g.Rack.ReleaseBrake != "b1" || g.Rack.ReleaseNodes != 2 {
+		t.Fatalf("%+v", g)
+	}
+	r.says(brake("a", "b", "c")) // it took in another one before the release came
+	all, err := s.Brakes(t.Context())
+	if err != nil || len(all) != 1 || all[0].Released {
+		t.Errorf("%+v, %v: not released, since it grew", all, err)
+	}
+	seen.Most["r1"] = 3
+	if all, err := s.ReleaseBrake(t.Context(), seen); err != nil || len(all) != 1 || !all[0].Released {
+		t.Errorf("%+v, %v", all, err)
+	}
+	if g := r.poll(); g.Rack == nil || g.Rack.ReleaseNodes != 3 {
+		t.Errorf("%+v", g)
+	}
+}

@@ -36,6 +36,14 @@ type Pause struct {
 	Until  time.Time `json:"until,omitzero"` // zero: until somebody resumes it
 }
 
+// Grown refuses a release that was decided when the brake of the rack held fewer nodes.
+func (in ReleaseBrake) Grown(rack string, b Brake) error {
+	if most, told := in.Most[rack]; told && len(b.Nodes) > most {
+		return Problemf(CodeRefused, "nothing was released: the brake of rack %s holds %d nodes by now, not %d: look again (rackpower brake show)", rack, len(b.Nodes), most)
+	}
+	return nil
+}
+
 // Active reports whether the monitor rests at the time now.
 func (p *Pause) Active(now time.Time) bool {
 	return p != nil && (p.Until.IsZero() || now.Before(p.Until))
@@ -65,7 +73,10 @@ type RackSettings struct {
 	// Domains limits this agent's share of each power domain.
 	Domains []DomainLimit `json:"domains,omitempty"`
 	// ReleaseBrake names the brake (Brake.ID) that an administrator released.
+	// ReleaseNodes is how many nodes it held when that was decided: if it holds more
+	// by now it is not let go. 0: however many.
 	ReleaseBrake string `json:"release_brake,omitempty"`
+	ReleaseNodes int    `json:"release_nodes,omitempty"`
 	ReleasedBy   string `json:"released_by,omitempty"`
 }
 
@@ -220,9 +231,12 @@ type RackBrake struct {
 // ReleaseBrake is the body of POST /v1/brakes/release. The answer is the list of
 // brakes that were released.
 type ReleaseBrake struct {
-	Racks   []string `json:"racks"` // empty at an agent's own socket
-	AskedBy string   `json:"asked_by,omitempty"`
-	Reason  string   `json:"reason,omitempty"`
+	Racks []string `json:"racks"` // empty at an agent's own socket
+	// Most says, by rack, how many nodes the asker saw held: where there are more by now
+	// nothing is released. Racks that are not named are released however many there are.
+	Most    map[string]int `json:"most,omitempty"`
+	AskedBy string         `json:"asked_by,omitempty"`
+	Reason  string         `json:"reason,omitempty"`
 }
 
 // SetDomain is the body of POST /v1/domains: limits of a power domain, for all its

@@ -126,8 +126,10 @@ func (s *session) brakeRelease() error {
 	if err := s.confirmBrakes(brakes); err != nil {
 		return err
 	}
-	if s.door == atCentral {
-		for _, b := range brakes {
+	in.Most = map[string]int{}
+	for _, b := range brakes {
+		in.Most[b.Rack] = len(b.Nodes)
+		if s.door == atCentral {
 			in.Racks = append(in.Racks, b.Rack)
 		}
 	}
