@@ -353,12 +353,12 @@ func (a *Agent) probe(ctx context.Context, b *bmc) {
 	if ctx.Err() != nil {
 		return
 	}
-	alive := b.probed(len(nodes) > 0, busy, err)
+	alive, mute := b.probed(len(nodes) > 0, busy, err)
 	switch {
 	case alive:
 		a.bmcs.alive(b)
 		a.lookAt(nodes)
-	case !busy:
+	case mute:
 		for _, name := range nodes {
 			a.readings.failed(name, power.ReachUnreachable, err.Error())
 		}
@@ -366,27 +366,28 @@ func (a *Agent) probe(ctx context.Context, b *bmc) {
 	a.bmcs.wakeUp()
 }
 
-// probed takes the outcome of a probe; true: the BMC's nodes are to be read.
-func (b *bmc) probed(used, busy bool, err error) bool {
+// probed takes the outcome of a probe. alive: the BMC's nodes are to be read; mute: it
+// gave no answer. Neither is so when somebody else has had one meanwhile.
+func (b *bmc) probed(used, busy bool, err error) (alive, mute bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.probing = false
 	now := time.Now()
 	switch {
 	case !b.breaker.open():
-		return false
+		return false, false
 	case !used:
 		b.breaker.answered()
-		return true
+		return true, false
 	case busy:
 		b.breaker.next = now.Add(b.of.backoff.first / 4)
-		return false
+		return false, false
 	case reached(err):
 		b.breaker.trial = true
-		return true
+		return true, false
 	default:
 		b.breaker.later(now, b.of.backoff)
-		return false
+		return false, true
 	}
 }
 

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -389,4 +390,40 @@ func TestRoundsDoNotWaitForTheHung(t *testing.T) {
 			t.Fatalf("%d exchanges at once with the hung one", got)
 		}
 	})
+}
+
+// TestBMCThatIsBackBeforeItsProbe: somebody closed the breaker while the probe was on
+// its way, whatever comes of that.
+func TestBMCThatIsBackBeforeItsProbe(t *testing.T) {
+	for name, answer := range map[string]error{
+		"answered": nil,
+		"lost":     &power.Error{Kind: power.KindUnreachable, Op: "probe", Err: errors.New("no answer")},
+	} {
+		t.Run(name, func(t *testing.T) {
+			breakerRig(t, 1, func(r *rig) {
+				b := r.bmc("n1")
+				probes := 0
+				r.crash()
+				r.cfg.Probe = func(_ context.Context, ep power.Endpoint) error {
+					probes++
+					b.SetMute(false)
+					r.a.retryBMC("n1")
+					r.a.readings.saw("n1", power.Seen(power.Off, time.Now()))
+					return answer
+				}
+				r.start()
+				b.SetMute(true)
+				time.Sleep(5 * time.Minute)
+				if probes != 1 {
+					t.Fatalf("%d probes", probes)
+				}
+				r.wantReach("n1", power.ReachOK)
+				for _, seen := range r.a.readings.history("n1") {
+					if seen.Reach == power.ReachUnreachable && strings.Contains(seen.Says, "probe") {
+						t.Fatalf("called unreachable after it had answered: %+v", seen)
+					}
+				}
+			})
+		})
+	}
 }
