@@ -74,6 +74,7 @@ type monitor struct {
 	poked   chan struct{} // a token: there is something to compare
 	retimed chan struct{} // a token: the schedule changed
 	resting atomic.Bool   // the brake holds
+	off     atomic.Bool   // central turned it off
 	pause   atomic.Pointer[api.Pause]
 
 	ends struct { // operations that ended since the last pass
@@ -181,6 +182,7 @@ func (m *monitor) reschedule(text string) {
 	}
 	changed := now != m.text
 	m.schedule, m.text, m.ignored = s, now, ignored
+	m.off.Store(text == MonitorOff)
 	if changed {
 		poke(m.retimed)
 	}
@@ -274,7 +276,7 @@ func (m *monitor) ended(op power.Op, end power.End, started bool) {
 
 // rests reports whether the monitor corrects nothing at all for now.
 func (m *monitor) rests(now time.Time) bool {
-	return m.resting.Load() || m.pause.Load().Active(now)
+	return m.resting.Load() || m.off.Load() || m.pause.Load().Active(now)
 }
 
 // desiresChanged notes, before anything is read, what is desired from now on.
@@ -295,6 +297,7 @@ func (m *monitor) refresh(nodes []assignedNode, now time.Time) (changed []string
 		if w.mem.want(n.desired(now), source, confirmed, now) {
 			w.last = decision{Node: n.Name, Reason: power.ReasonUnread, Says: "it is read first"}
 			w.run, w.othersSince, w.cameBack = run{}, time.Time{}, false
+			m.a.readings.setMonitor(n.Name, w.mem.view()) // what was told before was about another desire
 			changed = append(changed, n.Name)
 		}
 		if n.Retry > w.mem.Retry {

@@ -525,3 +525,39 @@ func TestFailedCorrectionsAreNotRepeatedAtOnce(t *testing.T) {
 		r.wantCommands("n1", power.PowerOff)
 	})
 }
+
+// TestMatchedEndsWithTheDesire: what is told of a node after its desire changed is
+// about that, however soon it is told.
+func TestMatchedEndsWithTheDesire(t *testing.T) {
+	monitored(t, 1, func(r *rig) {
+		r.hall(power.StatusDeployed, power.On)
+		r.assign(withStatus(r.nodes[0], power.StatusReady))
+		if r.made("n1").Matched {
+			t.Fatal("its agent says of a node that it was seen off, and it was not")
+		}
+		if row := r.a.nodes(time.Now())[0]; row.Drift || !row.Pending {
+			t.Fatalf("row %+v", row)
+		}
+	})
+}
+
+// TestMonitorOffStopsWhatHasNotLeft: who turns a rack's monitor off in the middle of a
+// ramp wants that to end.
+func TestMonitorOffStopsWhatHasNotLeft(t *testing.T) {
+	monitored(t, 20, func(r *rig) {
+		r.inDomains("feed")
+		r.settings(api.RackSettings{Domains: []api.DomainLimit{{Name: "feed", Rate: 0.5}}})
+		for i := range r.nodes {
+			r.nodes[i] = withStatus(r.nodes[i], power.StatusTesting)
+		}
+		r.assign(r.nodes...)
+		r.waitFor("the ramp", 3*time.Minute, func() bool { return r.commands() >= 3 })
+		r.settings(api.RackSettings{Monitor: MonitorOff, Domains: []api.DomainLimit{{Name: "feed", Rate: 0.5}}})
+		time.Sleep(3 * time.Second)
+		before := r.commands()
+		time.Sleep(5 * time.Minute)
+		if n := r.commands() - before; n > 0 {
+			t.Fatalf("%d commands after the monitor was turned off", n)
+		}
+	})
+}
