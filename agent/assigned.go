@@ -49,16 +49,22 @@ func (n assignedNode) from(now time.Time) string { return power.DesiredFrom(n.St
 
 // source names that for comparison, and whether a person confirmed the change that
 // led to it from the source before. What a hold's end brings about is confirmed by
-// the hold.
+// the hold, if the status is still that of when it was set.
 func (n assignedNode) source(now time.Time, before string) (name string, confirmed bool) {
-	if n.hold.Active(now) {
-		return fmt.Sprintf("%s%d", sourceHold, n.hold.Seq), n.hold.Confirmed
+	status := fmt.Sprintf("status %s %t", n.Status, n.Confirmed)
+	held := fmt.Sprintf("%s%d ", sourceHold, n.hold.Seq)
+	switch same := strings.HasPrefix(before, held); {
+	case n.hold.Active(now) && same:
+		return before, n.hold.Confirmed
+	case n.hold.Active(now):
+		return held + status, n.hold.Confirmed
+	case same && before != held+status:
+		return status, n.Confirmed
+	case strings.HasPrefix(before, sourceHold):
+		return status, n.hold.Confirmed
+	default:
+		return status, n.Confirmed
 	}
-	name, confirmed = fmt.Sprintf("status %s %t", n.Status, n.Confirmed), n.Confirmed
-	if strings.HasPrefix(before, sourceHold) {
-		confirmed = n.hold.Confirmed
-	}
-	return name, confirmed
 }
 
 const sourceHold = "hold "

@@ -586,3 +586,57 @@ func TestNothingIsCutThatIsNotRemembered(t *testing.T) {
 		}
 	})
 }
+
+// held are the first n nodes in a status, held on.
+func (r *rig) held(n int, s power.Status, h power.Hold) []api.AssignedNode {
+	list := r.changed(n, s, false)
+	for i := range list {
+		list[i].Hold = h
+	}
+	return list
+}
+
+// TestHoldConfirmsWhatItsEndBrings: whoever confirmed a hold knew what its end would
+// bring about by the statuses of then, and not what was pasted since.
+func TestHoldConfirmsWhatItsEndBrings(t *testing.T) {
+	for name, c := range map[string]struct {
+		during power.Status
+		swept  bool // central said that it is over before the agent's clock did
+		dark   int
+	}{
+		"the same status":                   {during: power.StatusReady, dark: 30},
+		"the same status, ended by central": {during: power.StatusReady, swept: true, dark: 30},
+		"another status":                    {during: power.StatusBroken},
+		"another status, ended by central":  {during: power.StatusBroken, swept: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			monitored(t, 40, func(r *rig) {
+				for i, n := range r.nodes {
+					r.nodes[i] = withStatus(n, power.StatusReady)
+				}
+				h := power.Hold{Want: power.WantOn, By: "ann", Reason: "tests", Seq: 7, Until: time.Now().Add(time.Hour), Confirmed: true}
+				r.assign(r.held(40, power.StatusReady, h)...)
+				time.Sleep(30 * time.Minute)
+				r.restart()
+				r.assign(r.held(30, c.during, h)...)
+				time.Sleep(29 * time.Minute)
+				if c.swept {
+					r.assign(r.held(30, c.during, power.Hold{Seq: 7, Confirmed: true})...)
+				}
+				for _, n := range r.nodes[30:] {
+					n.Hold = power.Hold{Want: power.WantOn, By: "ann", Reason: "tests", Seq: 8}
+					r.assign(n)
+				}
+				time.Sleep(10 * time.Minute)
+				if r.dark() != c.dark {
+					t.Fatalf("%d are dark, want %d; brake %+v", r.dark(), c.dark, r.a.monitor.state().Brake)
+				}
+				if c.dark == 0 {
+					r.wantBrake(brakeCut, 30)
+				} else {
+					r.wantNoBrake()
+				}
+			})
+		})
+	}
+}
