@@ -300,6 +300,24 @@ func (l *lane) leaves(op power.Op, end power.End) {
 	}
 }
 
+// notAfter brings times down that lie ahead of the clock, which was stepped back since
+// they were noted.
+func (l *lane) notAfter(now time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if n := len(l.done); n > 0 && l.unsettled != nil {
+		if ahead := l.done[n-1].End.At.Sub(now); ahead > 0 {
+			l.unsettled = &power.Unsettled{Command: l.unsettled.Command, Until: l.unsettled.Until.Add(-ahead)}
+		}
+	}
+	if l.ended.After(now) {
+		l.ended = now
+	}
+	for _, t := range l.tasks {
+		t.history.notAfter(now)
+	}
+}
+
 // remember keeps an ended operation for when it is asked for once more.
 func (l *lane) remember(t *task) {
 	known := func(d doneRecord) bool { return d.ID == t.op.ID }

@@ -89,6 +89,16 @@ func (t *task) report() api.OpReport {
 	return r
 }
 
+// notAfter brings times down that lie ahead of the clock: it was stepped back, and
+// what is waited for from then on must not take longer.
+func (h *history) notAfter(now time.Time) {
+	for _, at := range []*time.Time{&h.lastSent, &h.softOff, &h.offSeen, &h.unsettledAt, &h.beforeAt} {
+		if at.After(now) {
+			*at = now
+		}
+	}
+}
+
 // sending notes that a command is about to leave.
 func (h *history) sending(c power.Command, at time.Time) {
 	h.sendings[c]++
