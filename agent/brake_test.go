@@ -465,11 +465,19 @@ func TestBrakeAgainstTwin(t *testing.T) {
 		}
 		var cut, drift []string
 		moments := 0
+		// Out of sight, but their desires changed within a minute of that of a node in sight.
+		together := func(n watched) bool {
+			return !n.Memory.Matched && n.Reading.State == power.On && now.Sub(n.Reading.ObservedAt) > 10*time.Minute &&
+				slices.ContainsFunc(nodes, func(o watched) bool {
+					return o.uncertainCut(now) && !o.Memory.Matched && o.Reading.State == power.On && now.Sub(o.Reading.ObservedAt) <= 10*time.Minute &&
+						o.Memory.Since.Sub(n.Memory.Since).Abs() <= time.Minute
+				})
+		}
 		for _, n := range nodes {
 			wantOff := n.Memory.Desired.Want == power.WantOff
 			excused := n.Memory.Confirmed || n.Memory.Released || n.Memory.Fault != "" && n.Memory.NextTry.After(now)
 			known := !n.Reading.ObservedAt.IsZero() && now.Sub(n.Reading.ObservedAt) <= 10*time.Minute
-			isCut := wantOff && !n.Memory.Desired.NoCut && !n.Busy && !excused && known && n.Reading.State == power.On
+			isCut := wantOff && !n.Memory.Desired.NoCut && !n.Busy && !excused && (known && n.Reading.State == power.On || together(n))
 			if isCut {
 				cut = append(cut, n.Node)
 			}
@@ -639,4 +647,59 @@ func TestHoldConfirmsWhatItsEndBrings(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestBulkChangeWhileBMCsAreAway: nodes that come back into sight one after the other
+// are one change all the same.
+func TestBulkChangeWhileBMCsAreAway(t *testing.T) {
+	for name, confirmed := range map[string]bool{"unconfirmed": false, "confirmed": true} {
+		t.Run(name, func(t *testing.T) {
+			monitored(t, 40, func(r *rig) {
+				r.hall(power.StatusDeployed, power.On)
+				for _, n := range r.nodes {
+					r.bmc(n.Name).SetMute(true)
+				}
+				time.Sleep(20 * time.Minute)
+				r.assign(r.changed(30, power.StatusReady, confirmed)...)
+				time.Sleep(20 * time.Minute)
+				for _, n := range r.nodes {
+					r.bmc(n.Name).SetMute(false)
+					time.Sleep(20 * time.Second)
+				}
+				time.Sleep(20 * time.Minute)
+				if confirmed {
+					r.wantNoBrake()
+					if r.dark() != 30 {
+						t.Fatalf("%d are dark, want 30", r.dark())
+					}
+					return
+				}
+				if r.dark() > 0 {
+					t.Fatalf("%d are dark; brake %+v", r.dark(), r.a.monitor.state().Brake)
+				}
+				r.wantBrake(brakeCut, 30)
+				r.assign(r.changed(30, power.StatusDeployed, false)...)
+				time.Sleep(2 * time.Minute)
+				r.wantNoBrake()
+			})
+		})
+	}
+}
+
+// TestDeadBMCsTripNoBrakeByThemselves: nodes that nobody can read, whose status changed
+// now and then, are no bulk change.
+func TestDeadBMCsTripNoBrakeByThemselves(t *testing.T) {
+	monitored(t, 40, func(r *rig) {
+		r.hall(power.StatusDeployed, power.On)
+		for i := range r.nodes[:20] {
+			r.bmc(r.nodes[i].Name).SetMute(true)
+			r.nodes[i] = withStatus(r.nodes[i], power.StatusBroken)
+			r.assign(r.nodes[i])
+			time.Sleep(20 * time.Minute)
+		}
+		r.assign(withStatus(r.nodes[39], power.StatusReady))
+		time.Sleep(time.Minute)
+		r.wantNoBrake()
+		r.wantPower("n40", power.Off)
+	})
 }
