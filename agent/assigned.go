@@ -225,10 +225,13 @@ func (s *assigned) remember(memories map[string]memory, brake *api.Brake) error 
 	return nil
 }
 
-// setHolds makes holds durable and current that were set at the rack's own socket.
+// setHolds makes holds durable and current that were set at the rack's own socket. One
+// that is older than what stands by now changes nothing.
 func (s *assigned) setHolds(holds map[string]power.Hold) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	holds = maps.Clone(holds)
+	maps.DeleteFunc(holds, func(name string, h power.Hold) bool { return s.nodes[name].hold.Newer(h) })
 	var entries []journal.Entry
 	for name, h := range holds {
 		entries = append(entries, entry(journal.Put, kindHold, holdPrefix+name, h))

@@ -161,6 +161,10 @@ func TestNewerHoldStands(t *testing.T) {
 		t.Fatal(err)
 	}
 	want("l2", 1)
+	if err := s.setHolds(map[string]power.Hold{"n1": {Want: power.WantOn, By: "l3", Seq: 25}}); err != nil { // overtaken on its way
+		t.Fatal(err)
+	}
+	want("l2", 1)
 	central.Hold = power.Hold{Want: power.WantOff, By: "c2", Seq: 40}
 	s.must(t, api.Assignment{Nodes: []api.AssignedNode{central}, Rev: 6}, "c1")
 	want("c2", 0)
@@ -346,5 +350,31 @@ func TestRingsAreBounded(t *testing.T) {
 	}
 	if len(w.decided) != keepRuns || w.decided[0].Times != 2 {
 		t.Fatalf("%d decisions: %+v", len(w.decided), w.decided[0])
+	}
+}
+
+// TestAskedBeyondAllBounds: what central could not store is not taken at the socket.
+func TestAskedBeyondAllBounds(t *testing.T) {
+	r, c := withControl(t, 1)
+	long, age := strings.Repeat("x", 1001), 260*365*24*time.Hour
+	for _, in := range []api.SetHold{
+		{Want: power.WantOn, For: age}, {Want: power.WantOn, Reason: long}, {Want: power.WantOn, AskedBy: long}, {Reason: long},
+	} {
+		in.Names = []string{"n1"}
+		_, err := c.SetHold(t.Context(), in)
+		wantCode(t, err, api.CodeBadRequest, "")
+	}
+	for _, in := range []api.OpRequest{
+		{Hold: true, HoldFor: age}, {Deadline: age}, {Deadline: -time.Second}, {Reason: long}, {AskedBy: long}, {ID: long},
+	} {
+		in.Node, in.Action = "n1", power.ActOn
+		if in.ID == "" {
+			in.ID = "a"
+		}
+		_, err := c.AskOps(t.Context(), api.AskOps{Ops: []api.OpRequest{in}})
+		wantCode(t, err, api.CodeBadRequest, "")
+	}
+	if len(r.a.assigned.unconfirmed()) != 0 || len(r.bmc("n1").Commands()) != 0 {
+		t.Fatal("something was done")
 	}
 }
