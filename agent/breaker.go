@@ -161,30 +161,26 @@ func (a *Agent) keepRefused(rec refusedRecord, keep bool) {
 	}
 }
 
-// forgetRefused forgets what the BMCs of nodes refused and is not used any more:
-// credentials that come back were changed and count anew.
-func (a *Agent) forgetRefused(nodes []string) {
-	for _, name := range nodes {
-		ep, err := a.endpoint(name)
-		if err != nil {
-			continue
+// forgetRefused forgets what BMCs refused and no node uses any more: credentials that
+// come back were changed and count anew.
+func (a *Agent) forgetRefused() {
+	refused := slices.DeleteFunc(a.bmcs.list(), func(b *bmc) bool { return !b.hasRefused() })
+	if len(refused) == 0 {
+		return
+	}
+	used := map[string]bool{} // by refusedRecord.key
+	for _, n := range a.assigned.all() {
+		if ep, err := a.endpoint(n.Name); err == nil {
+			used[refusedRecord{BMC: ep.Key(), Print: a.bmcs.print(ep)}.key()] = true
 		}
-		b := a.bmcs.get(ep)
-		if !b.hasRefused() {
-			continue
-		}
-		used := map[credentials]bool{a.bmcs.print(ep): true}
-		for _, other := range a.nodesAt(b) {
-			if ep, err := a.endpoint(other); err == nil {
-				used[a.bmcs.print(ep)] = true
-			}
-		}
-		b.mu.Lock()
+	}
+	for _, b := range refused {
 		var gone []refusedRecord
+		b.mu.Lock()
 		for print := range b.refused {
-			if !used[print] {
+			if rec := (refusedRecord{BMC: b.key, Print: print}); !used[rec.key()] {
 				delete(b.refused, print)
-				gone = append(gone, refusedRecord{BMC: b.key, Print: print})
+				gone = append(gone, rec)
 			}
 		}
 		b.mu.Unlock()

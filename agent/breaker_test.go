@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"rackpower/central/api"
 	"rackpower/power"
 )
 
@@ -426,4 +427,34 @@ func TestBMCThatIsBackBeforeItsProbe(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestNoDeadBMCsOfNodesThatAreGone: what is counted is what somebody can do something
+// about.
+func TestNoDeadBMCsOfNodesThatAreGone(t *testing.T) {
+	breakerRig(t, 3, func(r *rig) {
+		for _, n := range r.nodes {
+			r.bmc(n.Name).SetWrongPassword(true)
+		}
+		time.Sleep(5 * time.Minute)
+		if n := r.a.deadBMCs(); n != 3 {
+			t.Fatalf("%d BMCs are left alone, want 3", n)
+		}
+		r.nodes[1].BMC = "ipmi://admin@n9"
+		if err := r.a.apply(api.Assignment{Rev: 2, Nodes: r.nodes[1:2], Removed: []string{"n1"}}, "central"); err != nil {
+			t.Fatal(err)
+		}
+		for range 2 {
+			time.Sleep(time.Minute)
+			if n := r.a.deadBMCs(); n != 1 {
+				t.Fatalf("%d BMCs are left alone, want that of n3", n)
+			}
+			r.restart()
+		}
+		before := r.bmc("n3").Counts().AuthFailures
+		time.Sleep(5 * time.Minute)
+		if n := r.bmc("n3").Counts().AuthFailures - before; n != 0 {
+			t.Fatalf("%d log-ins tried", n)
+		}
+	})
 }

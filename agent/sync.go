@@ -170,7 +170,9 @@ func (a *Agent) apply(got api.Assignment, centralID string) error {
 	for _, node := range gone {
 		a.readings.forget(node)
 	}
-	a.forgetRefused(changed)
+	if len(changed)+len(gone) > 0 {
+		a.forgetRefused()
+	}
 	if err := a.takeOps(got.Ops); err != nil {
 		return err
 	}
