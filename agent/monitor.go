@@ -2,9 +2,11 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"reflect"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -31,7 +33,12 @@ func parseSchedule(text string) (schedule, error) {
 	case "":
 		text = DefaultMonitor
 	}
-	s, err := cron.ParseStandard(text)
+	var s schedule
+	err := errors.New("an expression is missing behind the time zone")
+	// The parser wants a space behind the zone, and does not look for it.
+	if zoned := strings.HasPrefix(text, "TZ=") || strings.HasPrefix(text, "CRON_TZ="); !zoned || strings.Contains(text, " ") {
+		s, err = cron.ParseStandard(text)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("cannot read monitor schedule %q: want a cron expression such as \"@every 60s\" or \"*/5 * * * *\", or off (%w)", text, err)
 	}

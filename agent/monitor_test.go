@@ -78,7 +78,7 @@ func TestMonitorLeavesBusyNodesAlone(t *testing.T) {
 }
 
 func TestScheduleErrorsSayWhatToWrite(t *testing.T) {
-	for _, text := range []string{"every minute", "* * *", "@every x"} {
+	for _, text := range []string{"every minute", "* * *", "@every x", "TZ=UTC", "CRON_TZ=Europe/Berlin"} {
 		if _, err := parseSchedule(text); err == nil {
 			t.Errorf("%q was taken", text)
 		}
