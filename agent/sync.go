@@ -166,6 +166,7 @@ func (a *Agent) apply(got api.Assignment, centralID string) error {
 	if len(changed)+len(gone) > 0 {
 		a.clock.merge(a.assigned.newest())
 		a.desiresChanged(append(slices.Clone(changed), gone...))
+		a.domainsChanged(changed)
 	}
 	for _, node := range gone {
 		a.readings.forget(node)
