@@ -55,7 +55,7 @@ func nextOf(s store.Schedule, now time.Time) time.Time {
 	if err != nil {
 		return time.Time{}
 	}
-	if s.Done.After(now) {
+	if s.Done.After(now) && !misled(s, now) {
 		now = s.Done // the clock went back
 	}
 	return next(times, now)
@@ -117,7 +117,7 @@ func (c *Central) putSchedule(r *http.Request, in api.PutSchedule) (api.Schedule
 		if in.DryRun {
 			return errDryRun
 		}
-		if err := tx.PutSchedule(s); err != nil {
+		if err := replaceSchedule(tx, s); err != nil {
 			return err
 		}
 		detail := describeSchedule(s.Schedule)
