@@ -117,7 +117,7 @@ func (c *Central) putSchedule(r *http.Request, in api.PutSchedule) (api.Schedule
 		if in.DryRun {
 			return errDryRun
 		}
-		if err := replaceSchedule(tx, s); err != nil {
+		if err := tx.PutSchedule(s); err != nil {
 			return err
 		}
 		detail := describeSchedule(s.Schedule)
