@@ -293,7 +293,7 @@ func (a *Agent) refuses(op power.Op) (api.OpReport, bool) {
 	switch d := n.desired(now); {
 	case !ok:
 		return refusal(op, power.ReasonNoNode, fmt.Sprintf("node %s is not assigned to agent %s", op.Node, a.cfg.Name)), true
-	case op.Origin == power.FromLocal && d.Conflicts(op.Action):
+	case (op.Origin == power.FromLocal || op.Origin == power.FromCentral && n.unheard()) && d.Conflicts(op.Action):
 		return refusal(op, power.ReasonDesired, power.RefusedAgainstDesired(op.Action, n.from(now), d.Want)), true
 	}
 	return api.OpReport{}, false

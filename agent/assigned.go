@@ -44,6 +44,9 @@ func (n assignedNode) desired(now time.Time) power.Desired {
 	return power.Effective(n.Status, n.hold, now)
 }
 
+// unheard reports whether central may not have known the hold when it took a request.
+func (n assignedNode) unheard() bool { return n.hold.Newer(n.AssignedNode.Hold) }
+
 // from says where that comes from.
 func (n assignedNode) from(now time.Time) string { return power.DesiredFrom(n.Status, n.hold, now) }
 

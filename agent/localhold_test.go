@@ -378,3 +378,30 @@ func TestAskedBeyondAllBounds(t *testing.T) {
 		t.Fatal("something was done")
 	}
 }
+
+// TestCentralDoesNotKnowTheHoldYet: what was asked of central against a hold that was
+// set at the rack meanwhile is refused like at the rack.
+func TestCentralDoesNotKnowTheHoldYet(t *testing.T) {
+	inBubble(t, 1, func(r *rig) {
+		r.bmc("n1").SetPower(power.On)
+		set := func(want power.Want) {
+			t.Helper()
+			if _, err := r.a.hold(api.SetHold{Names: []string{"n1"}, Want: want, Reason: "hands inside", AskedBy: "ann"}, time.Now()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		set(power.WantOn)
+		for _, action := range []power.Action{power.ActOff, power.ActSoftOff} {
+			if got := r.ask("n1", action); got.Verdict != power.RefuseIt || got.Reason != power.ReasonDesired || !strings.Contains(got.Says, "hold of ann") {
+				t.Fatalf("%+v", got)
+			}
+		}
+		r.wantEnd(r.ask("n1", power.ActReset).Op.ID, power.Succeeded, power.ReasonVerified)
+		n, _ := r.a.assigned.get("n1") // central knows it, and sets its own together with a request
+		n.AssignedNode.Hold = power.Hold{Want: power.WantOff, By: "bob", Seq: n.hold.Seq + 1}
+		r.assign(n.AssignedNode)
+		r.wantEnd(r.ask("n1", power.ActOff).Op.ID, power.Succeeded, power.ReasonVerified)
+		set("") // a release forbids nothing
+		r.wantEnd(r.ask("n1", power.ActOn).Op.ID, power.Succeeded, power.ReasonVerified)
+	})
+}
