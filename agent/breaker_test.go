@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -403,10 +404,10 @@ func TestBMCThatIsBackBeforeItsProbe(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			breakerRig(t, 1, func(r *rig) {
 				b := r.bmc("n1")
-				probes := 0
+				var probes atomic.Int64
 				r.crash()
 				r.cfg.Probe = func(_ context.Context, ep power.Endpoint) error {
-					probes++
+					probes.Add(1)
 					b.SetMute(false)
 					r.a.retryBMC("n1")
 					r.a.readings.saw("n1", power.Seen(power.Off, time.Now()))
@@ -415,8 +416,8 @@ func TestBMCThatIsBackBeforeItsProbe(t *testing.T) {
 				r.start()
 				b.SetMute(true)
 				time.Sleep(5 * time.Minute)
-				if probes != 1 {
-					t.Fatalf("%d probes", probes)
+				if n := probes.Load(); n != 1 {
+					t.Fatalf("%d probes", n)
 				}
 				r.wantReach("n1", power.ReachOK)
 				for _, seen := range r.a.readings.history("n1") {
