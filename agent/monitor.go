@@ -99,6 +99,7 @@ type monitor struct {
 	ignored  string // why central's schedule is not in force
 	told     api.RackState
 	retries  []string // nodes whose BMCs are to be tried again
+	rested   bool     // in the last pass
 }
 
 // nodeWatch is a node as the monitor keeps it.
@@ -390,7 +391,14 @@ func (m *monitor) pass(now time.Time) {
 	m.publish(all, now)
 	retries := m.retries
 	m.retries = nil
+	began := !m.rested && m.rests(now)
+	m.rested = m.rests(now)
 	m.mu.Unlock()
+	if began { // what it asked for stands in nobody's way
+		for _, n := range nodes {
+			m.a.lane(n.Name).dropUnwanted()
+		}
+	}
 	for _, name := range retries {
 		m.a.retryBMC(name)
 	}

@@ -561,3 +561,37 @@ func TestMonitorOffStopsWhatHasNotLeft(t *testing.T) {
 		}
 	})
 }
+
+// TestRestingMonitorHoldsNobodyUp: what it asked for before it rests does not stand in
+// the line of a power domain before people's requests.
+func TestRestingMonitorHoldsNobodyUp(t *testing.T) {
+	for name, rest := range map[string]func(r *rig, d []api.DomainLimit){
+		"paused": func(r *rig, d []api.DomainLimit) {
+			r.settings(api.RackSettings{Domains: d, Pause: &api.Pause{By: "ann", Since: time.Now()}})
+		},
+		"off": func(r *rig, d []api.DomainLimit) { r.settings(api.RackSettings{Domains: d, Monitor: MonitorOff}) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			monitored(t, 20, func(r *rig) {
+				r.inDomains("feed")
+				limits := []api.DomainLimit{{Name: "feed", Rate: 0.2}}
+				r.settings(api.RackSettings{Domains: limits})
+				for i := range r.nodes[:19] {
+					r.nodes[i] = withStatus(r.nodes[i], power.StatusTesting)
+				}
+				r.assign(r.nodes...)
+				r.waitFor("the ramp", 3*time.Minute, func() bool { return r.commands() >= 3 })
+				rest(r, limits)
+				op := r.ask("n20", power.ActOn)
+				asked := time.Now()
+				r.wantEnd(op.Op.ID, power.Succeeded, power.ReasonVerified)
+				if took := time.Since(asked); took > 15*time.Second {
+					t.Fatalf("a person waited %s", took)
+				}
+				if out := r.a.lane("n10").outstanding(); len(out) > 0 {
+					t.Fatalf("outstanding: %+v", out)
+				}
+			})
+		})
+	}
+}
