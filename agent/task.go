@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"rackpower/central/api"
@@ -64,6 +65,11 @@ func (t *task) setHastened() {
 		t.hastened = true
 		close(t.hasten)
 	}
+}
+
+// persons reports whether somebody other than the monitor asked for it, or joined it.
+func (t *task) persons() bool {
+	return t.op.Origin != power.FromMonitor || slices.ContainsFunc(t.joiners, func(j *task) bool { return j.op.Origin != power.FromMonitor })
 }
 
 func (t *task) held() power.Held {
