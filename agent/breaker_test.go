@@ -459,3 +459,15 @@ func TestNoDeadBMCsOfNodesThatAreGone(t *testing.T) {
 		}
 	})
 }
+
+// TestReachOfABMCOfOurOwn: a chassis serves nodes of two racks; what is asked about it
+// from outside takes no second way to it.
+func TestReachOfABMCOfOurOwn(t *testing.T) {
+	breakerRig(t, 1, func(r *rig) {
+		before := r.bmc("n1").Counts().Probes
+		how, ok := r.a.CanReach("other n1:623")
+		if !ok || !strings.HasPrefix(how, "read ") || r.bmc("n1").Counts().Probes != before {
+			t.Fatalf("%q, %v, %d probes", how, ok, r.bmc("n1").Counts().Probes-before)
+		}
+	})
+}
