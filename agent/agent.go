@@ -69,6 +69,8 @@ type Agent struct {
 	slots chan struct{}  // full: as many readings are under way as may be
 	pulse pulse
 
+	heeded atomic.Pointer[syncRecord] // the assignment that the monitor goes by
+
 	link   linkState
 	toTell toTell
 }
@@ -132,6 +134,7 @@ func (a *Agent) open() (err error) {
 	}
 	a.clock.merge(a.assigned.newest())
 	a.monitor.load()
+	a.heeds()
 	a.logger.Info("journal replayed", "epoch", a.log.Epoch(), "lsn", a.log.LSN(), "outstanding", len(a.outbox.unacknowledged()), "nodes", len(a.assigned.all()))
 	return nil
 }
@@ -293,7 +296,7 @@ func (a *Agent) refuses(op power.Op) (api.OpReport, bool) {
 	switch d := n.desired(now); {
 	case !ok:
 		return refusal(op, power.ReasonNoNode, fmt.Sprintf("node %s is not assigned to agent %s", op.Node, a.cfg.Name)), true
-	case op.Origin == power.FromLocal && d.Conflicts(op.Action):
+	case (op.Origin == power.FromLocal || op.Origin == power.FromCentral && n.unheard()) && d.Conflicts(op.Action):
 		return refusal(op, power.ReasonDesired, power.RefusedAgainstDesired(op.Action, n.from(now), d.Want)), true
 	}
 	return api.OpReport{}, false
@@ -319,6 +322,12 @@ func (a *Agent) Cancel(c api.Cancel) (api.OpReport, error) {
 		return r, api.Problemf(api.CodeNotFound, "no operation %s is known here", c.ID)
 	}
 	return a.lane(r.Op.Node).cancelOp(c)
+}
+
+// heeds notes that the monitor goes by the newest assignment from now on.
+func (a *Agent) heeds() {
+	at := a.assigned.position()
+	a.heeded.Store(&at)
 }
 
 // changed tells gossip, soon, that something moved.

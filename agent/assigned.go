@@ -44,21 +44,30 @@ func (n assignedNode) desired(now time.Time) power.Desired {
 	return power.Effective(n.Status, n.hold, now)
 }
 
+// unheard reports whether central may not have known the hold when it took a request.
+func (n assignedNode) unheard() bool { return n.hold.Newer(n.AssignedNode.Hold) }
+
 // from says where that comes from.
 func (n assignedNode) from(now time.Time) string { return power.DesiredFrom(n.Status, n.hold, now) }
 
 // source names that for comparison, and whether a person confirmed the change that
 // led to it from the source before. What a hold's end brings about is confirmed by
-// the hold.
+// the hold, if the status is still that of when it was set.
 func (n assignedNode) source(now time.Time, before string) (name string, confirmed bool) {
-	if n.hold.Active(now) {
-		return fmt.Sprintf("%s%d", sourceHold, n.hold.Seq), n.hold.Confirmed
+	status := fmt.Sprintf("status %s %t", n.Status, n.Confirmed)
+	held := fmt.Sprintf("%s%d ", sourceHold, n.hold.Seq)
+	switch same := strings.HasPrefix(before, held); {
+	case n.hold.Active(now) && same:
+		return before, n.hold.Confirmed
+	case n.hold.Active(now):
+		return held + status, n.hold.Confirmed
+	case same && before != held+status:
+		return status, n.Confirmed
+	case strings.HasPrefix(before, sourceHold):
+		return status, n.hold.Confirmed
+	default:
+		return status, n.Confirmed
 	}
-	name, confirmed = fmt.Sprintf("status %s %t", n.Status, n.Confirmed), n.Confirmed
-	if strings.HasPrefix(before, sourceHold) {
-		confirmed = n.hold.Confirmed
-	}
-	return name, confirmed
 }
 
 const sourceHold = "hold "
@@ -219,10 +228,13 @@ func (s *assigned) remember(memories map[string]memory, brake *api.Brake) error 
 	return nil
 }
 
-// setHolds makes holds durable and current that were set at the rack's own socket.
+// setHolds makes holds durable and current that were set at the rack's own socket. One
+// that is older than what stands by now changes nothing.
 func (s *assigned) setHolds(holds map[string]power.Hold) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	holds = maps.Clone(holds)
+	maps.DeleteFunc(holds, func(name string, h power.Hold) bool { return s.nodes[name].hold.Newer(h) })
 	var entries []journal.Entry
 	for name, h := range holds {
 		entries = append(entries, entry(journal.Put, kindHold, holdPrefix+name, h))

@@ -184,6 +184,13 @@ func (s *bmcs) byKey(key string) *bmc {
 	return b
 }
 
+// known is the BMC of the endpoint, nil if none was used yet.
+func (s *bmcs) known(ep power.Endpoint) *bmc {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.all[ep.Key()]
+}
+
 func (s *bmcs) list() []*bmc {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -37,8 +37,9 @@ type brakeBounds struct {
 type tally struct {
 	Of     int
 	Bounds brakeBounds
-	// Cut are those that the monitor would turn off though nobody confirmed it, Recent
-	// counts those that it has just turned off in the same way.
+	// Cut are those that the monitor would turn off though nobody confirmed it: now, or,
+	// where the desire changed together with that of such a node, once they are in sight
+	// again. Recent counts those that it has just turned off in the same way.
 	Cut    []string
 	Recent int
 	// Drift are those that were as desired and are not now.
@@ -55,10 +56,15 @@ type tally struct {
 // judge counts the nodes: values in, values out.
 func judge(now time.Time, b brakeBounds, nodes []watched) tally {
 	t := tally{Of: len(nodes), Bounds: b}
+	sure, maybe := changes(now, nodes)
 	for _, n := range nodes {
 		cut := n.uncertainCut(now)
-		switch {
+		switch hidden := cut && n.hidden(now); {
 		case cut && n.Reading.TriedAt.IsZero():
+			t.Blind++
+		case hidden && near(sure, n.Memory.Since, b.Window):
+			t.Cut = append(t.Cut, n.Node)
+		case hidden && near(maybe, n.Memory.Since, b.Window):
 			t.Blind++
 		case cut && n.differs(now):
 			t.Cut = append(t.Cut, n.Node)
@@ -80,6 +86,35 @@ func judge(now time.Time, b brakeBounds, nodes []watched) tally {
 	}
 	slices.SortFunc(t.Tried, time.Time.Compare)
 	return t
+}
+
+// hidden reports whether the node was last seen on, so long ago that it is not known
+// any more, and not yet as it is desired now.
+func (n watched) hidden(now time.Time) bool {
+	return !n.Memory.Matched && n.Reading.State == power.On && n.Reading.Stale(now, power.DefaultStale)
+}
+
+// changes are when the desires changed of the nodes that would be turned off now, and
+// of those that may turn out to be among them; oldest first.
+func changes(now time.Time, nodes []watched) (sure, maybe []time.Time) {
+	for _, n := range nodes {
+		switch {
+		case n.Memory.Matched || !n.uncertainCut(now):
+		case n.Reading.TriedAt.IsZero():
+			maybe = append(maybe, n.Memory.Since)
+		case n.differs(now):
+			sure = append(sure, n.Memory.Since)
+		}
+	}
+	slices.SortFunc(sure, time.Time.Compare)
+	slices.SortFunc(maybe, time.Time.Compare)
+	return sure, maybe
+}
+
+// near reports whether one of the times, oldest first, lies no further from t than d.
+func near(times []time.Time, t time.Time, d time.Duration) bool {
+	i, _ := slices.BinarySearchFunc(times, t.Add(-d), time.Time.Compare)
+	return i < len(times) && !times[i].After(t.Add(d))
 }
 
 // exempt reports whether the brake does not count the node at all.
@@ -149,9 +184,10 @@ func (t tally) after(held *api.Brake, nodes []watched, now time.Time) *api.Brake
 	if held.Kind == brakeDrift {
 		joined = t.Drift
 	}
+	named, joins := setOf(held.Nodes), setOf(joined)
 	var names []string
 	for _, n := range nodes {
-		if slices.Contains(held.Nodes, n.Node) && n.waits() || slices.Contains(joined, n.Node) {
+		if named[n.Node] && n.waits() || joins[n.Node] {
 			names = append(names, n.Node)
 		}
 	}
@@ -159,6 +195,14 @@ func (t tally) after(held *api.Brake, nodes []watched, now time.Time) *api.Brake
 		return nil
 	}
 	return t.brake(*held, names)
+}
+
+func setOf(names []string) map[string]bool {
+	set := make(map[string]bool, len(names))
+	for _, name := range names {
+		set[name] = true
+	}
+	return set
 }
 
 // waits reports whether a node that a brake names is not known to be as desired.

@@ -471,11 +471,19 @@ func TestBrakeAgainstTwin(t *testing.T) {
 		}
 		var cut, drift []string
 		moments := 0
+		// Out of sight, but their desires changed within a minute of that of a node in sight.
+		together := func(n watched) bool {
+			return !n.Memory.Matched && n.Reading.State == power.On && now.Sub(n.Reading.ObservedAt) > 10*time.Minute &&
+				slices.ContainsFunc(nodes, func(o watched) bool {
+					return o.uncertainCut(now) && !o.Memory.Matched && o.Reading.State == power.On && now.Sub(o.Reading.ObservedAt) <= 10*time.Minute &&
+						o.Memory.Since.Sub(n.Memory.Since).Abs() <= time.Minute
+				})
+		}
 		for _, n := range nodes {
 			wantOff := n.Memory.Desired.Want == power.WantOff
 			excused := n.Memory.Confirmed || n.Memory.Released || n.Memory.Fault != "" && n.Memory.NextTry.After(now)
 			known := !n.Reading.ObservedAt.IsZero() && now.Sub(n.Reading.ObservedAt) <= 10*time.Minute
-			isCut := wantOff && !n.Memory.Desired.NoCut && !n.Busy && !excused && known && n.Reading.State == power.On
+			isCut := wantOff && !n.Memory.Desired.NoCut && !n.Busy && !excused && (known && n.Reading.State == power.On || together(n))
 			if isCut {
 				cut = append(cut, n.Node)
 			}
@@ -590,5 +598,114 @@ func TestNothingIsCutThatIsNotRemembered(t *testing.T) {
 		if r.dark() != 3 {
 			t.Fatalf("%d are off, want 3", r.dark())
 		}
+	})
+}
+
+// held are the first n nodes in a status, held on.
+func (r *rig) held(n int, s power.Status, h power.Hold) []api.AssignedNode {
+	list := r.changed(n, s, false)
+	for i := range list {
+		list[i].Hold = h
+	}
+	return list
+}
+
+// TestHoldConfirmsWhatItsEndBrings: whoever confirmed a hold knew what its end would
+// bring about by the statuses of then, and not what was pasted since.
+func TestHoldConfirmsWhatItsEndBrings(t *testing.T) {
+	for name, c := range map[string]struct {
+		during power.Status
+		swept  bool // central said that it is over before the agent's clock did
+		dark   int
+	}{
+		"the same status":                   {during: power.StatusReady, dark: 30},
+		"the same status, ended by central": {during: power.StatusReady, swept: true, dark: 30},
+		"another status":                    {during: power.StatusBroken},
+		"another status, ended by central":  {during: power.StatusBroken, swept: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			monitored(t, 40, func(r *rig) {
+				for i, n := range r.nodes {
+					r.nodes[i] = withStatus(n, power.StatusReady)
+				}
+				h := power.Hold{Want: power.WantOn, By: "ann", Reason: "tests", Seq: 7, Until: time.Now().Add(time.Hour), Confirmed: true}
+				r.assign(r.held(40, power.StatusReady, h)...)
+				time.Sleep(30 * time.Minute)
+				r.restart()
+				r.assign(r.held(30, c.during, h)...)
+				time.Sleep(29 * time.Minute)
+				if c.swept {
+					r.assign(r.held(30, c.during, power.Hold{Seq: 7, Confirmed: true})...)
+				}
+				for _, n := range r.nodes[30:] {
+					n.Hold = power.Hold{Want: power.WantOn, By: "ann", Reason: "tests", Seq: 8}
+					r.assign(n)
+				}
+				time.Sleep(10 * time.Minute)
+				if r.dark() != c.dark {
+					t.Fatalf("%d are dark, want %d; brake %+v", r.dark(), c.dark, r.a.monitor.state().Brake)
+				}
+				if c.dark == 0 {
+					r.wantBrake(brakeCut, 30)
+				} else {
+					r.wantNoBrake()
+				}
+			})
+		})
+	}
+}
+
+// TestBulkChangeWhileBMCsAreAway: nodes that come back into sight one after the other
+// are one change all the same.
+func TestBulkChangeWhileBMCsAreAway(t *testing.T) {
+	for name, confirmed := range map[string]bool{"unconfirmed": false, "confirmed": true} {
+		t.Run(name, func(t *testing.T) {
+			monitored(t, 40, func(r *rig) {
+				r.hall(power.StatusDeployed, power.On)
+				for _, n := range r.nodes {
+					r.bmc(n.Name).SetMute(true)
+				}
+				time.Sleep(20 * time.Minute)
+				r.assign(r.changed(30, power.StatusReady, confirmed)...)
+				time.Sleep(20 * time.Minute)
+				for _, n := range r.nodes {
+					r.bmc(n.Name).SetMute(false)
+					time.Sleep(20 * time.Second)
+				}
+				time.Sleep(20 * time.Minute)
+				if confirmed {
+					r.wantNoBrake()
+					if r.dark() != 30 {
+						t.Fatalf("%d are dark, want 30", r.dark())
+					}
+					return
+				}
+				if r.dark() > 0 {
+					t.Fatalf("%d are dark; brake %+v", r.dark(), r.a.monitor.state().Brake)
+				}
+				r.wantBrake(brakeCut, 30)
+				r.assign(r.changed(30, power.StatusDeployed, false)...)
+				time.Sleep(2 * time.Minute)
+				r.wantNoBrake()
+			})
+		})
+	}
+}
+
+// TestDeadBMCsTripNoBrakeByThemselves: nodes that nobody can read, whose status changed
+// now and then, are no bulk change.
+func TestDeadBMCsTripNoBrakeByThemselves(t *testing.T) {
+	monitored(t, 40, func(r *rig) {
+		r.hall(power.StatusDeployed, power.On)
+		for i := range r.nodes[:20] {
+			r.bmc(r.nodes[i].Name).SetMute(true)
+			r.nodes[i] = withStatus(r.nodes[i], power.StatusBroken)
+			r.assign(r.nodes[i])
+			time.Sleep(20 * time.Minute)
+		}
+		r.assign(withStatus(r.nodes[39], power.StatusReady))
+		time.Sleep(time.Minute)
+		r.wantNoBrake()
+		r.wantPower("n40", power.Off)
 	})
 }

@@ -161,30 +161,26 @@ func (a *Agent) keepRefused(rec refusedRecord, keep bool) {
 	}
 }
 
-// forgetRefused forgets what the BMCs of nodes refused and is not used any more:
-// credentials that come back were changed and count anew.
-func (a *Agent) forgetRefused(nodes []string) {
-	for _, name := range nodes {
-		ep, err := a.endpoint(name)
-		if err != nil {
-			continue
+// forgetRefused forgets what BMCs refused and no node uses any more: credentials that
+// come back were changed and count anew.
+func (a *Agent) forgetRefused() {
+	refused := slices.DeleteFunc(a.bmcs.list(), func(b *bmc) bool { return !b.hasRefused() })
+	if len(refused) == 0 {
+		return
+	}
+	used := map[string]bool{} // by refusedRecord.key
+	for _, n := range a.assigned.all() {
+		if ep, err := a.endpoint(n.Name); err == nil {
+			used[refusedRecord{BMC: ep.Key(), Print: a.bmcs.print(ep)}.key()] = true
 		}
-		b := a.bmcs.get(ep)
-		if !b.hasRefused() {
-			continue
-		}
-		used := map[credentials]bool{a.bmcs.print(ep): true}
-		for _, other := range a.nodesAt(b) {
-			if ep, err := a.endpoint(other); err == nil {
-				used[a.bmcs.print(ep)] = true
-			}
-		}
-		b.mu.Lock()
+	}
+	for _, b := range refused {
 		var gone []refusedRecord
+		b.mu.Lock()
 		for print := range b.refused {
-			if !used[print] {
+			if rec := (refusedRecord{BMC: b.key, Print: print}); !used[rec.key()] {
 				delete(b.refused, print)
-				gone = append(gone, refusedRecord{BMC: b.key, Print: print})
+				gone = append(gone, rec)
 			}
 		}
 		b.mu.Unlock()
@@ -353,12 +349,12 @@ func (a *Agent) probe(ctx context.Context, b *bmc) {
 	if ctx.Err() != nil {
 		return
 	}
-	alive := b.probed(len(nodes) > 0, busy, err)
+	alive, mute := b.probed(len(nodes) > 0, busy, err)
 	switch {
 	case alive:
 		a.bmcs.alive(b)
 		a.lookAt(nodes)
-	case !busy:
+	case mute:
 		for _, name := range nodes {
 			a.readings.failed(name, power.ReachUnreachable, err.Error())
 		}
@@ -366,27 +362,28 @@ func (a *Agent) probe(ctx context.Context, b *bmc) {
 	a.bmcs.wakeUp()
 }
 
-// probed takes the outcome of a probe; true: the BMC's nodes are to be read.
-func (b *bmc) probed(used, busy bool, err error) bool {
+// probed takes the outcome of a probe. alive: the BMC's nodes are to be read; mute: it
+// gave no answer. Neither is so when somebody else has had one meanwhile.
+func (b *bmc) probed(used, busy bool, err error) (alive, mute bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.probing = false
 	now := time.Now()
 	switch {
 	case !b.breaker.open():
-		return false
+		return false, false
 	case !used:
 		b.breaker.answered()
-		return true
+		return true, false
 	case busy:
 		b.breaker.next = now.Add(b.of.backoff.first / 4)
-		return false
+		return false, false
 	case reached(err):
 		b.breaker.trial = true
-		return true
+		return true, false
 	default:
 		b.breaker.later(now, b.of.backoff)
-		return false
+		return false, true
 	}
 }
 

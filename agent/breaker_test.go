@@ -1,12 +1,15 @@
 package agent
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"rackpower/central/api"
 	"rackpower/power"
 )
 
@@ -387,6 +390,84 @@ func TestRoundsDoNotWaitForTheHung(t *testing.T) {
 		}
 		if got := r.bmc("n1").Counts().MaxInFlight; got != 1 {
 			t.Fatalf("%d exchanges at once with the hung one", got)
+		}
+	})
+}
+
+// TestBMCThatIsBackBeforeItsProbe: somebody closed the breaker while the probe was on
+// its way, whatever comes of that.
+func TestBMCThatIsBackBeforeItsProbe(t *testing.T) {
+	for name, answer := range map[string]error{
+		"answered": nil,
+		"lost":     &power.Error{Kind: power.KindUnreachable, Op: "probe", Err: errors.New("no answer")},
+	} {
+		t.Run(name, func(t *testing.T) {
+			breakerRig(t, 1, func(r *rig) {
+				b := r.bmc("n1")
+				var probes atomic.Int64
+				r.crash()
+				r.cfg.Probe = func(_ context.Context, ep power.Endpoint) error {
+					probes.Add(1)
+					b.SetMute(false)
+					r.a.retryBMC("n1")
+					r.a.readings.saw("n1", power.Seen(power.Off, time.Now()))
+					return answer
+				}
+				r.start()
+				b.SetMute(true)
+				time.Sleep(5 * time.Minute)
+				if n := probes.Load(); n != 1 {
+					t.Fatalf("%d probes", n)
+				}
+				r.wantReach("n1", power.ReachOK)
+				for _, seen := range r.a.readings.history("n1") {
+					if seen.Reach == power.ReachUnreachable && strings.Contains(seen.Says, "probe") {
+						t.Fatalf("called unreachable after it had answered: %+v", seen)
+					}
+				}
+			})
+		})
+	}
+}
+
+// TestNoDeadBMCsOfNodesThatAreGone: what is counted is what somebody can do something
+// about.
+func TestNoDeadBMCsOfNodesThatAreGone(t *testing.T) {
+	breakerRig(t, 3, func(r *rig) {
+		for _, n := range r.nodes {
+			r.bmc(n.Name).SetWrongPassword(true)
+		}
+		time.Sleep(5 * time.Minute)
+		if n := r.a.deadBMCs(); n != 3 {
+			t.Fatalf("%d BMCs are left alone, want 3", n)
+		}
+		r.nodes[1].BMC = "ipmi://admin@n9"
+		if err := r.a.apply(api.Assignment{Rev: 2, Nodes: r.nodes[1:2], Removed: []string{"n1"}}, "central"); err != nil {
+			t.Fatal(err)
+		}
+		for range 2 {
+			time.Sleep(time.Minute)
+			if n := r.a.deadBMCs(); n != 1 {
+				t.Fatalf("%d BMCs are left alone, want that of n3", n)
+			}
+			r.restart()
+		}
+		before := r.bmc("n3").Counts().AuthFailures
+		time.Sleep(5 * time.Minute)
+		if n := r.bmc("n3").Counts().AuthFailures - before; n != 0 {
+			t.Fatalf("%d log-ins tried", n)
+		}
+	})
+}
+
+// TestReachOfABMCOfOurOwn: a chassis serves nodes of two racks; what is asked about it
+// from outside takes no second way to it.
+func TestReachOfABMCOfOurOwn(t *testing.T) {
+	breakerRig(t, 1, func(r *rig) {
+		before := r.bmc("n1").Counts().Probes
+		how, ok := r.a.CanReach("other n1:623")
+		if !ok || !strings.HasPrefix(how, "read ") || r.bmc("n1").Counts().Probes != before {
+			t.Fatalf("%q, %v, %d probes", how, ok, r.bmc("n1").Counts().Probes-before)
 		}
 	})
 }

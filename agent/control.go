@@ -206,6 +206,11 @@ func (a *Agent) ctlAsk(r *http.Request) ([]api.Op, error) {
 		if req.HoldFor < 0 || req.HoldFor > 0 && !req.Hold {
 			return nil, api.Problemf(api.CodeBadRequest, "a hold cannot last for %s without being one", req.HoldFor)
 		}
+		err := errors.Join(checkLasts("a hold", req.HoldFor, maxHold), checkLasts("a deadline", req.Deadline, maxDeadline),
+			checkTexts(req.ID, req.Node, req.AskedBy, req.Reason))
+		if err != nil {
+			return nil, err
+		}
 	}
 	list := make([]api.Op, len(in.Ops))
 	for i, req := range in.Ops {

@@ -514,3 +514,36 @@ func TestSameIDIsNotCarriedOutTwice(t *testing.T) {
 		}
 	})
 }
+
+// TestWhatAPersonJoinedGoesOn: a request that shares an operation of the monitor is a
+// person's all the same, and no business of the monitor's.
+func TestWhatAPersonJoinedGoesOn(t *testing.T) {
+	for name, unwanted := range map[string]func(r *rig, d []api.DomainLimit){
+		"the monitor rests": func(r *rig, d []api.DomainLimit) {
+			r.settings(api.RackSettings{Domains: d, Pause: &api.Pause{By: "ann", Since: time.Now()}})
+		},
+		"nobody desires it any more": func(r *rig, _ []api.DomainLimit) {
+			n := withStatus(r.nodes[5], power.StatusMissing)
+			r.assign(n)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			monitored(t, 6, func(r *rig) {
+				r.inDomains("feed")
+				limits := []api.DomainLimit{{Name: "feed", Rate: 0.05}}
+				r.settings(api.RackSettings{Domains: limits})
+				for i := range r.nodes {
+					r.nodes[i] = withStatus(r.nodes[i], power.StatusTesting)
+				}
+				r.assign(r.nodes...)
+				r.waitFor("all are asked for", 3*time.Minute, func() bool { return len(r.a.lane("n6").outstanding()) > 0 })
+				got := r.ask("n6", power.ActOn)
+				if got.Verdict != power.Join {
+					t.Fatalf("%+v", got)
+				}
+				unwanted(r, limits)
+				r.wantEnd(got.Op.ID, power.Succeeded, power.ReasonVerified)
+			})
+		})
+	}
+}

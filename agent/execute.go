@@ -227,7 +227,10 @@ func (x *execution) interrupted() error {
 
 // unwanted ends what the monitor asked for when nobody desires it any more.
 func (x *execution) unwanted() error {
-	if x.op.Origin != power.FromMonitor || x.a.wants(x.op) {
+	x.l.mu.Lock()
+	persons := x.t.persons()
+	x.l.mu.Unlock()
+	if persons || x.a.wants(x.op) {
 		return nil
 	}
 	return endError{power.End{Outcome: power.Cancelled, Reason: power.ReasonDesired, Detail: noLongerDesired}}

@@ -207,16 +207,21 @@ func (l *lane) cancelOp(c api.Cancel) (api.OpReport, error) {
 			return r, api.Problemf(api.CodeRefused, "request %s joined operation %s; cancel that one", c.ID, r.Joined)
 		}
 	}
+	return l.cancelTask(t, cancelRecord{By: c.By, Reason: c.Reason})
+}
+
+// cancelTask is cancelOp for a task of the lane, whose lock is held.
+func (l *lane) cancelTask(t *task, why cancelRecord) (api.OpReport, error) {
 	if t.stopped != nil {
 		return t.report(), nil
 	}
-	why := cancelRecord{By: c.By, Reason: c.Reason}
+	id := t.op.ID
 	if !t.running {
 		end := cancelled(why, time.Now(), "it had not started")
 		lsn, err := l.a.log.Append(endEntries(t, end)...)
 		if err != nil {
 			l.a.journalFailed()
-			return t.report(), fmt.Errorf("cannot cancel %s: %w", c.ID, err)
+			return t.report(), fmt.Errorf("cannot cancel %s: %w", id, err)
 		}
 		l.remove(t)
 		l.conclude(t, end, lsn)
@@ -226,7 +231,7 @@ func (l *lane) cancelOp(c api.Cancel) (api.OpReport, error) {
 	lsn, err := l.a.log.Append(entry(journal.Add, kindCancel, t.op.ID, why))
 	if err != nil {
 		l.a.journalFailed()
-		return t.report(), fmt.Errorf("cannot cancel %s: %w", c.ID, err)
+		return t.report(), fmt.Errorf("cannot cancel %s: %w", id, err)
 	}
 	t.lsn = lsn
 	l.stop(t, why)
@@ -239,16 +244,13 @@ const noLongerDesired = "the desired state has changed since the monitor asked, 
 // dropUnwanted ends what the monitor asked for and nobody desires any more.
 func (l *lane) dropUnwanted() {
 	l.mu.Lock()
-	var ids []string
-	for _, t := range l.tasks {
-		if t.op.Origin == power.FromMonitor && !l.a.wants(t.op) {
-			ids = append(ids, t.op.ID)
+	defer l.mu.Unlock()
+	for _, t := range slices.Clone(l.tasks) {
+		if t.persons() || l.a.wants(t.op) {
+			continue
 		}
-	}
-	l.mu.Unlock()
-	for _, id := range ids {
-		if _, err := l.cancelOp(api.Cancel{ID: id, By: "monitor", Reason: noLongerDesired}); err != nil {
-			l.a.logger.Info("cannot cancel what is not desired any more", "node", l.node, "op", id, "err", err)
+		if _, err := l.cancelTask(t, cancelRecord{By: "monitor", Reason: noLongerDesired}); err != nil {
+			l.a.logger.Info("cannot cancel what is not desired any more", "node", l.node, "op", t.op.ID, "err", err)
 		}
 	}
 }
@@ -297,6 +299,24 @@ func (l *lane) leaves(op power.Op, end power.End) {
 	l.ended = end.At
 	if op.Action != power.ActBMCReset {
 		l.unsettled = end.Unsettled
+	}
+}
+
+// notAfter brings times down that lie ahead of the clock, which was stepped back since
+// they were noted.
+func (l *lane) notAfter(now time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if n := len(l.done); n > 0 && l.unsettled != nil {
+		if ahead := l.done[n-1].End.At.Sub(now); ahead > 0 {
+			l.unsettled = &power.Unsettled{Command: l.unsettled.Command, Until: l.unsettled.Until.Add(-ahead)}
+		}
+	}
+	if l.ended.After(now) {
+		l.ended = now
+	}
+	for _, t := range l.tasks {
+		t.history.notAfter(now)
 	}
 }
 
@@ -446,12 +466,16 @@ func (l *lane) oversee(t *task) (power.End, error) {
 
 // settled closes the task to newcomers once its work is done. It reports false
 // when an off has ended the grace of a soft-off that has just failed for not being
-// allowed to be hard: then there is more to do.
+// allowed to be hard, and when a person joined what the monitor does not want any
+// more: then there is more to do.
 func (l *lane) settled(t *task, end power.End) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if t.hastened && end.Reason == power.ReasonNotEscal {
 		return false
+	}
+	if end.Outcome == power.Cancelled && end.Reason == power.ReasonDesired && t.persons() {
+		return false // who joined it while it ended
 	}
 	t.concluding = true
 	return true

@@ -1,12 +1,38 @@
 package agent
 
 import (
+	"errors"
 	"net/http"
 	"time"
 
 	"rackpower/central/api"
 	"rackpower/power"
 )
+
+// Bounds of what is asked for at the rack's own socket: those of central, where all of
+// it arrives.
+const (
+	maxHold     = 10 * 365 * 24 * time.Hour
+	maxDeadline = 7 * 24 * time.Hour
+	maxText     = 1000
+)
+
+// checkLasts checks how long something is to last; 0: the usual time, or for ever.
+func checkLasts(what string, d, most time.Duration) error {
+	if d < 0 || d > most {
+		return api.Problemf(api.CodeBadRequest, "%s of %s is not between 0 and %s", what, d, most)
+	}
+	return nil
+}
+
+func checkTexts(texts ...string) error {
+	for _, text := range texts {
+		if len(text) > maxText {
+			return api.Problemf(api.CodeBadRequest, "a text is longer than %d bytes", maxText)
+		}
+	}
+	return nil
+}
 
 // hold sets or releases holds as somebody at the rack asked. When it returns without
 // error they are durable and in force; central is told until it has them.
@@ -35,8 +61,8 @@ func (a *Agent) holdsOf(in api.SetHold, now time.Time) (holds map[string]power.H
 			return nil, 0, api.Problemf(api.CodeBadRequest, "%v", err)
 		}
 	}
-	if in.For < 0 {
-		return nil, 0, api.Problemf(api.CodeBadRequest, "a hold cannot last for %s", in.For)
+	if err := errors.Join(checkLasts("a hold", in.For, maxHold), checkTexts(in.AskedBy, in.Reason)); err != nil {
+		return nil, 0, err
 	}
 	h := power.Hold{Want: in.Want, By: in.AskedBy, Reason: in.Reason, Since: now.UTC().Round(0), Confirmed: in.Confirmed}
 	if h.By == "" {

@@ -161,6 +161,10 @@ func TestNewerHoldStands(t *testing.T) {
 		t.Fatal(err)
 	}
 	want("l2", 1)
+	if err := s.setHolds(map[string]power.Hold{"n1": {Want: power.WantOn, By: "l3", Seq: 25}}); err != nil { // overtaken on its way
+		t.Fatal(err)
+	}
+	want("l2", 1)
 	central.Hold = power.Hold{Want: power.WantOff, By: "c2", Seq: 40}
 	s.must(t, api.Assignment{Nodes: []api.AssignedNode{central}, Rev: 6}, "c1")
 	want("c2", 0)
@@ -347,4 +351,57 @@ func TestRingsAreBounded(t *testing.T) {
 	if len(w.decided) != keepRuns || w.decided[0].Times != 2 {
 		t.Fatalf("%d decisions: %+v", len(w.decided), w.decided[0])
 	}
+}
+
+// TestAskedBeyondAllBounds: what central could not store is not taken at the socket.
+func TestAskedBeyondAllBounds(t *testing.T) {
+	r, c := withControl(t, 1)
+	long, age := strings.Repeat("x", 1001), 260*365*24*time.Hour
+	for _, in := range []api.SetHold{
+		{Want: power.WantOn, For: age}, {Want: power.WantOn, Reason: long}, {Want: power.WantOn, AskedBy: long}, {Reason: long},
+	} {
+		in.Names = []string{"n1"}
+		_, err := c.SetHold(t.Context(), in)
+		wantCode(t, err, api.CodeBadRequest, "")
+	}
+	for _, in := range []api.OpRequest{
+		{Hold: true, HoldFor: age}, {Deadline: age}, {Deadline: -time.Second}, {Reason: long}, {AskedBy: long}, {ID: long},
+	} {
+		in.Node, in.Action = "n1", power.ActOn
+		if in.ID == "" {
+			in.ID = "a"
+		}
+		_, err := c.AskOps(t.Context(), api.AskOps{Ops: []api.OpRequest{in}})
+		wantCode(t, err, api.CodeBadRequest, "")
+	}
+	if len(r.a.assigned.unconfirmed()) != 0 || len(r.bmc("n1").Commands()) != 0 {
+		t.Fatal("something was done")
+	}
+}
+
+// TestCentralDoesNotKnowTheHoldYet: what was asked of central against a hold that was
+// set at the rack meanwhile is refused like at the rack.
+func TestCentralDoesNotKnowTheHoldYet(t *testing.T) {
+	inBubble(t, 1, func(r *rig) {
+		r.bmc("n1").SetPower(power.On)
+		set := func(want power.Want) {
+			t.Helper()
+			if _, err := r.a.hold(api.SetHold{Names: []string{"n1"}, Want: want, Reason: "hands inside", AskedBy: "ann"}, time.Now()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		set(power.WantOn)
+		for _, action := range []power.Action{power.ActOff, power.ActSoftOff} {
+			if got := r.ask("n1", action); got.Verdict != power.RefuseIt || got.Reason != power.ReasonDesired || !strings.Contains(got.Says, "hold of ann") {
+				t.Fatalf("%+v", got)
+			}
+		}
+		r.wantEnd(r.ask("n1", power.ActReset).Op.ID, power.Succeeded, power.ReasonVerified)
+		n, _ := r.a.assigned.get("n1") // central knows it, and sets its own together with a request
+		n.AssignedNode.Hold = power.Hold{Want: power.WantOff, By: "bob", Seq: n.hold.Seq + 1}
+		r.assign(n.AssignedNode)
+		r.wantEnd(r.ask("n1", power.ActOff).Op.ID, power.Succeeded, power.ReasonVerified)
+		set("") // a release forbids nothing
+		r.wantEnd(r.ask("n1", power.ActOn).Op.ID, power.Succeeded, power.ReasonVerified)
+	})
 }

@@ -14,7 +14,7 @@ type memory struct {
 	Desired power.Desired `json:"desired"`
 	Since   time.Time     `json:"since"` // when that became the desire
 	// Source names what the desire came from, so that a confirmation which is given
-	// later is noticed.
+	// later is noticed; for a hold with the status that it was set over.
 	Source string `json:"source,omitempty"`
 	// Confirmed says that a person agreed to the change that led to the desire. It is
 	// used up once the node was seen as desired.

@@ -2,9 +2,11 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"reflect"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -31,7 +33,12 @@ func parseSchedule(text string) (schedule, error) {
 	case "":
 		text = DefaultMonitor
 	}
-	s, err := cron.ParseStandard(text)
+	var s schedule
+	err := errors.New("an expression is missing behind the time zone")
+	// The parser wants a space behind the zone, and does not look for it.
+	if zoned := strings.HasPrefix(text, "TZ=") || strings.HasPrefix(text, "CRON_TZ="); !zoned || strings.Contains(text, " ") {
+		s, err = cron.ParseStandard(text)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("cannot read monitor schedule %q: want a cron expression such as \"@every 60s\" or \"*/5 * * * *\", or off (%w)", text, err)
 	}
@@ -74,6 +81,7 @@ type monitor struct {
 	poked   chan struct{} // a token: there is something to compare
 	retimed chan struct{} // a token: the schedule changed
 	resting atomic.Bool   // the brake holds
+	off     atomic.Bool   // central turned it off
 	pause   atomic.Pointer[api.Pause]
 
 	ends struct { // operations that ended since the last pass
@@ -91,6 +99,7 @@ type monitor struct {
 	ignored  string // why central's schedule is not in force
 	told     api.RackState
 	retries  []string // nodes whose BMCs are to be tried again
+	rested   bool     // in the last pass
 }
 
 // nodeWatch is a node as the monitor keeps it.
@@ -181,6 +190,7 @@ func (m *monitor) reschedule(text string) {
 	}
 	changed := now != m.text
 	m.schedule, m.text, m.ignored = s, now, ignored
+	m.off.Store(text == MonitorOff)
 	if changed {
 		poke(m.retimed)
 	}
@@ -274,7 +284,7 @@ func (m *monitor) ended(op power.Op, end power.End, started bool) {
 
 // rests reports whether the monitor corrects nothing at all for now.
 func (m *monitor) rests(now time.Time) bool {
-	return m.resting.Load() || m.pause.Load().Active(now)
+	return m.resting.Load() || m.off.Load() || m.pause.Load().Active(now)
 }
 
 // desiresChanged notes, before anything is read, what is desired from now on.
@@ -295,6 +305,7 @@ func (m *monitor) refresh(nodes []assignedNode, now time.Time) (changed []string
 		if w.mem.want(n.desired(now), source, confirmed, now) {
 			w.last = decision{Node: n.Name, Reason: power.ReasonUnread, Says: "it is read first"}
 			w.run, w.othersSince, w.cameBack = run{}, time.Time{}, false
+			m.a.readings.setMonitor(n.Name, w.mem.view()) // what was told before was about another desire
 			changed = append(changed, n.Name)
 		}
 		if n.Retry > w.mem.Retry {
@@ -380,7 +391,14 @@ func (m *monitor) pass(now time.Time) {
 	m.publish(all, now)
 	retries := m.retries
 	m.retries = nil
+	began := !m.rested && m.rests(now)
+	m.rested = m.rests(now)
 	m.mu.Unlock()
+	if began { // what it asked for stands in nobody's way
+		for _, n := range nodes {
+			m.a.lane(n.Name).dropUnwanted()
+		}
+	}
 	for _, name := range retries {
 		m.a.retryBMC(name)
 	}

@@ -78,7 +78,7 @@ func TestMonitorLeavesBusyNodesAlone(t *testing.T) {
 }
 
 func TestScheduleErrorsSayWhatToWrite(t *testing.T) {
-	for _, text := range []string{"every minute", "* * *", "@every x"} {
+	for _, text := range []string{"every minute", "* * *", "@every x", "TZ=UTC", "CRON_TZ=Europe/Berlin"} {
 		if _, err := parseSchedule(text); err == nil {
 			t.Errorf("%q was taken", text)
 		}
@@ -524,4 +524,74 @@ func TestFailedCorrectionsAreNotRepeatedAtOnce(t *testing.T) {
 		time.Sleep(10 * time.Second)
 		r.wantCommands("n1", power.PowerOff)
 	})
+}
+
+// TestMatchedEndsWithTheDesire: what is told of a node after its desire changed is
+// about that, however soon it is told.
+func TestMatchedEndsWithTheDesire(t *testing.T) {
+	monitored(t, 1, func(r *rig) {
+		r.hall(power.StatusDeployed, power.On)
+		r.assign(withStatus(r.nodes[0], power.StatusReady))
+		if r.made("n1").Matched {
+			t.Fatal("its agent says of a node that it was seen off, and it was not")
+		}
+		if row := r.a.nodes(time.Now())[0]; row.Drift || !row.Pending {
+			t.Fatalf("row %+v", row)
+		}
+	})
+}
+
+// TestMonitorOffStopsWhatHasNotLeft: who turns a rack's monitor off in the middle of a
+// ramp wants that to end.
+func TestMonitorOffStopsWhatHasNotLeft(t *testing.T) {
+	monitored(t, 20, func(r *rig) {
+		r.inDomains("feed")
+		r.settings(api.RackSettings{Domains: []api.DomainLimit{{Name: "feed", Rate: 0.5}}})
+		for i := range r.nodes {
+			r.nodes[i] = withStatus(r.nodes[i], power.StatusTesting)
+		}
+		r.assign(r.nodes...)
+		r.waitFor("the ramp", 3*time.Minute, func() bool { return r.commands() >= 3 })
+		r.settings(api.RackSettings{Monitor: MonitorOff, Domains: []api.DomainLimit{{Name: "feed", Rate: 0.5}}})
+		time.Sleep(3 * time.Second)
+		before := r.commands()
+		time.Sleep(5 * time.Minute)
+		if n := r.commands() - before; n > 0 {
+			t.Fatalf("%d commands after the monitor was turned off", n)
+		}
+	})
+}
+
+// TestRestingMonitorHoldsNobodyUp: what it asked for before it rests does not stand in
+// the line of a power domain before people's requests.
+func TestRestingMonitorHoldsNobodyUp(t *testing.T) {
+	for name, rest := range map[string]func(r *rig, d []api.DomainLimit){
+		"paused": func(r *rig, d []api.DomainLimit) {
+			r.settings(api.RackSettings{Domains: d, Pause: &api.Pause{By: "ann", Since: time.Now()}})
+		},
+		"off": func(r *rig, d []api.DomainLimit) { r.settings(api.RackSettings{Domains: d, Monitor: MonitorOff}) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			monitored(t, 20, func(r *rig) {
+				r.inDomains("feed")
+				limits := []api.DomainLimit{{Name: "feed", Rate: 0.2}}
+				r.settings(api.RackSettings{Domains: limits})
+				for i := range r.nodes[:19] {
+					r.nodes[i] = withStatus(r.nodes[i], power.StatusTesting)
+				}
+				r.assign(r.nodes...)
+				r.waitFor("the ramp", 3*time.Minute, func() bool { return r.commands() >= 3 })
+				rest(r, limits)
+				op := r.ask("n20", power.ActOn)
+				asked := time.Now()
+				r.wantEnd(op.Op.ID, power.Succeeded, power.ReasonVerified)
+				if took := time.Since(asked); took > 15*time.Second {
+					t.Fatalf("a person waited %s", took)
+				}
+				if out := r.a.lane("n10").outstanding(); len(out) > 0 {
+					t.Fatalf("outstanding: %+v", out)
+				}
+			})
+		})
+	}
 }

@@ -32,6 +32,9 @@ func (a *Agent) replay(live []journal.Record) error {
 		}
 		a.outbox.put(t.report())
 	}
+	for _, l := range a.allLanes() {
+		l.notAfter(time.Now())
+	}
 	return nil
 }
 

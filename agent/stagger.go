@@ -19,6 +19,7 @@ type place struct {
 	op   string
 	rank power.Seq     // who asked first is served first, after a restart too
 	turn chan struct{} // closed when the place has got its slot
+	away chan struct{} // closed when the place was taken out of the line: its node is in another domain
 
 	// what the waiting operation says next, and when
 	says   string
@@ -54,6 +55,14 @@ func (d *domain) interval() time.Duration {
 		return 0
 	}
 	return time.Duration(min(float64(time.Second)/d.limit.Rate, float64(24*time.Hour)))
+}
+
+// setLimit has another limit hold from now on.
+func (d *domain) setLimit(limit api.DomainLimit, now time.Time) {
+	d.limit = limit
+	if latest := now.Add(d.interval()); d.leaves.After(latest) {
+		d.leaves = latest // spaced by the limit before
+	}
 }
 
 func (d *domain) full() bool {
@@ -190,7 +199,7 @@ func (s *stagger) setLimits(limits []api.DomainLimit) {
 		s.limits[l.Name] = l
 	}
 	for name, d := range s.domains {
-		d.limit = s.limit(name)
+		d.setLimit(s.limit(name), time.Now())
 		s.pump(d)
 	}
 }
@@ -204,7 +213,7 @@ func (s *stagger) hold(name, op string, now time.Time) {
 }
 
 // enter waits until the operation has a slot of the domain. says is told of its
-// place in line. ctx ends the wait at once.
+// place in line. ctx ends the wait at once, moved ends it with errMoved.
 func (s *stagger) enter(ctx context.Context, name, op string, rank power.Seq, says func(string)) error {
 	s.mu.Lock()
 	d := s.domain(name)
@@ -213,7 +222,7 @@ func (s *stagger) enter(ctx context.Context, name, op string, rank power.Seq, sa
 		return nil
 	}
 	s.releaseLocked(op) // its node moved to another domain
-	p := &place{op: op, rank: rank, turn: make(chan struct{}), tell: make(chan struct{}, 1)}
+	p := &place{op: op, rank: rank, turn: make(chan struct{}), away: make(chan struct{}), tell: make(chan struct{}, 1)}
 	d.join(p)
 	s.pump(d)
 	if at := slices.Index(d.line, p); at >= 0 {
@@ -224,6 +233,8 @@ func (s *stagger) enter(ctx context.Context, name, op string, rank power.Seq, sa
 		select {
 		case <-p.turn:
 			return nil
+		case <-p.away:
+			return errMoved
 		case <-p.tell:
 			s.mu.Lock()
 			text := p.says
@@ -237,6 +248,22 @@ func (s *stagger) enter(ctx context.Context, name, op string, rank power.Seq, sa
 			}
 			s.pump(d)
 			return context.Cause(ctx)
+		}
+	}
+}
+
+// moved takes an operation that waits in line elsewhere than in the domain out of it,
+// without a word where it waits as it should. "": its node is in no domain.
+func (s *stagger) moved(op, domain string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for name, d := range s.domains {
+		if name == domain {
+			continue
+		}
+		if at := slices.IndexFunc(d.line, func(p *place) bool { return p.op == op }); at >= 0 {
+			close(d.line[at].away)
+			d.line = slices.Delete(d.line, at, at+1)
 		}
 	}
 }
@@ -409,6 +436,7 @@ const promptness = time.Second
 var (
 	errThere = errors.New("the node is on already")
 	errLate  = errors.New("the time at which the power-on could leave is over")
+	errMoved = errors.New("the node is in another power domain by now")
 )
 
 // ascent is the way of one power-on through its domain; its zero value is that of a
@@ -422,16 +450,33 @@ type ascent struct {
 // queue waits for a slot of the node's power domain and then sees that what was read
 // before still holds.
 func (x *execution) queue(ctx context.Context) (*ascent, error) {
-	n, _ := x.a.assigned.get(x.l.node)
-	if n.Domain == "" {
-		return &ascent{}, nil
-	}
 	began := time.Now()
-	err := x.a.stagger.enter(ctx, n.Domain, x.op.ID, x.op.Seq, func(says string) { x.l.setPhase(x.t, says) })
-	if err == nil {
-		err = x.lookAgain(ctx, began)
+	for {
+		n, _ := x.a.assigned.get(x.l.node)
+		if n.Domain == "" {
+			x.a.stagger.release(x.op.ID)
+			return &ascent{}, x.lookAgain(ctx, began)
+		}
+		err := x.a.stagger.enter(ctx, n.Domain, x.op.ID, x.op.Seq, func(says string) { x.l.setPhase(x.t, says) })
+		if now, _ := x.a.assigned.get(x.l.node); errors.Is(err, errMoved) || err == nil && now.Domain != n.Domain {
+			continue
+		}
+		if err == nil {
+			err = x.lookAgain(ctx, began)
+		}
+		return &ascent{domain: n.Domain, good: promptness}, err
 	}
-	return &ascent{domain: n.Domain, good: promptness}, err
+}
+
+// domainsChanged has operations that wait for a power domain wait for the one that
+// their nodes are in now.
+func (a *Agent) domainsChanged(nodes []string) {
+	for _, name := range nodes {
+		n, _ := a.assigned.get(name)
+		for _, r := range a.lane(name).outstanding() {
+			a.stagger.moved(r.Op.ID, n.Domain)
+		}
+	}
 }
 
 // lookAgain reads the node if the last reading is older than freshFor.

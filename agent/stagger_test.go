@@ -557,3 +557,48 @@ func TestStopGivesNoSlotAway(t *testing.T) {
 		r.wantCommands("n2")
 	})
 }
+
+// TestDomainChangesWhileSomeWait: who waits goes on in the domain that its node is in
+// by then.
+func TestDomainChangesWhileSomeWait(t *testing.T) {
+	inBubble(t, 20, func(r *rig) {
+		r.inDomains("a")
+		r.a.setDomains([]api.DomainLimit{{Name: "a", Rate: 0.1}, {Name: "b", Rate: 2}})
+		for _, n := range r.nodes {
+			r.ask(n.Name, power.ActOn, func(o *power.Op) { o.Deadline = time.Now().Add(time.Hour) })
+		}
+		time.Sleep(5 * time.Second)
+		r.inDomains("b", "", "b", "")
+		time.Sleep(3 * time.Minute)
+		list := r.powerOns()
+		if err := mostIn(timesOf(list["b"]), 2); err != nil {
+			t.Error(err)
+		}
+		if len(list["b"]) != 10 || len(list[""]) != 10 {
+			t.Errorf("%d and %d power-ons", len(list["b"]), len(list[""]))
+		}
+		if at := list["b"]; len(at) > 0 && at[len(at)-1].At.Sub(at[0].At) > 20*time.Second {
+			t.Errorf("it took %s", at[len(at)-1].At.Sub(at[0].At))
+		}
+		for _, d := range r.a.Domains() {
+			if d.InFlight+d.Waiting > 0 {
+				t.Errorf("at rest: %+v", d)
+			}
+		}
+	})
+}
+
+// TestRateIsRaisedAfterAMistake: what was spaced by a rate that nobody meant holds up
+// nothing after that.
+func TestRateIsRaisedAfterAMistake(t *testing.T) {
+	d := newDomain(api.DomainLimit{Name: "d", Rate: 0.001}, time.Unix(1_000_000, 0))
+	now := d.granted.Add(time.Hour)
+	for range 3 {
+		d.leaveAt(now) // sent, and sent again twice
+	}
+	d.setLimit(api.DomainLimit{Name: "d", Rate: 10}, now)
+	d.join(&place{op: "x"})
+	if got, next := d.grant(now.Add(time.Second)); len(got) != 1 {
+		t.Fatalf("the next slot is handed out in %s", next.Sub(now))
+	}
+}

@@ -166,11 +166,15 @@ func (a *Agent) apply(got api.Assignment, centralID string) error {
 	if len(changed)+len(gone) > 0 {
 		a.clock.merge(a.assigned.newest())
 		a.desiresChanged(append(slices.Clone(changed), gone...))
+		a.domainsChanged(changed)
 	}
+	a.heeds()
 	for _, node := range gone {
 		a.readings.forget(node)
 	}
-	a.forgetRefused(changed)
+	if len(changed)+len(gone) > 0 {
+		a.forgetRefused()
+	}
 	if err := a.takeOps(got.Ops); err != nil {
 		return err
 	}
@@ -241,7 +245,7 @@ func (a *Agent) reportAll(ctx context.Context, w api.Welcome) error {
 	lastReadings := time.Time{}
 	for {
 		news := a.outbox.changed()
-		ops := a.outbox.take(maxReportOps)
+		ops, heeded := a.outbox.take(maxReportOps), *a.heeded.Load() // before the readings: they are of then, or later
 		var readings []api.NodeReading
 		if len(ops) > 0 || time.Since(lastReadings) >= readingsEvery {
 			readings = a.readings.take(maxReportRead)
@@ -254,7 +258,7 @@ func (a *Agent) reportAll(ctx context.Context, w api.Welcome) error {
 			}
 			continue
 		}
-		if err := a.report(ctx, w, ops, readings, rack); err != nil {
+		if err := a.report(ctx, w, heeded, ops, readings, rack); err != nil {
 			a.readings.untold(readings)
 			a.toTell.untold(rack)
 			return err
@@ -295,12 +299,15 @@ func waitOr(ctx context.Context, d time.Duration, news, more <-chan struct{}) er
 	return nil
 }
 
-func (a *Agent) report(ctx context.Context, w api.Welcome, ops []api.OpReport, readings []api.NodeReading, rack rackWord) error {
+func (a *Agent) report(ctx context.Context, w api.Welcome, at syncRecord, ops []api.OpReport, readings []api.NodeReading, rack rackWord) error {
 	one, cancel := context.WithTimeout(ctx, 15*time.Second)
 	defer cancel()
+	if at.CentralID != w.CentralID {
+		at.Rev = 0
+	}
 	answer, err := a.cfg.Central.Report(one, a.cfg.Name, api.Report{
 		Session: w.Session, JournalID: a.log.ID(), Epoch: a.log.Epoch(), LSN: a.log.LSN(),
-		Ops: ops, Readings: readings, Seq: a.clock.now(),
+		Ops: ops, Readings: readings, Rev: at.Rev, Seq: a.clock.now(),
 		Holds: rack.holds, Rack: rack.state, Explained: rack.explained,
 	})
 	if err != nil {

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"rackpower/central/api"
@@ -66,6 +67,11 @@ func (t *task) setHastened() {
 	}
 }
 
+// persons reports whether somebody other than the monitor asked for it, or joined it.
+func (t *task) persons() bool {
+	return t.op.Origin != power.FromMonitor || slices.ContainsFunc(t.joiners, func(j *task) bool { return j.op.Origin != power.FromMonitor })
+}
+
 func (t *task) held() power.Held {
 	return power.Held{Op: t.op, Running: t.running, Cancelling: t.stopped != nil || t.concluding, Hastened: t.hastened}
 }
@@ -87,6 +93,16 @@ func (t *task) report() api.OpReport {
 		r.Phase = api.PhaseWaiting
 	}
 	return r
+}
+
+// notAfter brings times down that lie ahead of the clock: it was stepped back, and
+// what is waited for from then on must not take longer.
+func (h *history) notAfter(now time.Time) {
+	for _, at := range []*time.Time{&h.lastSent, &h.softOff, &h.offSeen, &h.unsettledAt, &h.beforeAt} {
+		if at.After(now) {
+			*at = now
+		}
+	}
 }
 
 // sending notes that a command is about to leave.

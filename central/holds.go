@@ -219,9 +219,10 @@ func (c *Central) sweepDue(tx *store.Tx, now time.Time) error {
 	}
 	for _, n := range held {
 		next := n
-		// The sequence stays: the end of a hold is no news, and must not stand above
-		// what was set at the rack since.
-		next.Hold = power.Hold{Seq: n.Hold.Seq}
+		// The confirmation stays, for what the end brings about. The sequence stays too:
+		// the end of a hold is no news, and must not stand above what was set at the
+		// rack since.
+		next.Hold = power.Hold{Seq: n.Hold.Seq, Confirmed: n.Hold.Confirmed}
 		if err := ch.save(n, next); err != nil {
 			return err
 		}

@@ -429,3 +429,21 @@ func sameHold(a, b power.Hold) bool {
 	a.Since, a.Until = b.Since, b.Until
 	return equal && a == b
 }
+
+// TestTheEndOfAHoldIsConfirmedByTheHold: the agent goes by that, whose clock says first
+// that the hold is over.
+func TestTheEndOfAHoldIsConfirmedByTheHold(t *testing.T) {
+	s := newSite(t)
+	s.nodes("a")
+	s.status(power.StatusReady, "a")
+	r := s.rack("r1")
+	if _, err := s.SetHold(t.Context(), api.SetHold{Names: []string{"a"}, Want: power.WantOn, For: time.Hour, Reason: "tests", Confirmed: true}); err != nil {
+		t.Fatal(err)
+	}
+	r.poll()
+	s.later(time.Hour)
+	s.c.sweep(context.Background())
+	if h := r.poll().Nodes[0].Hold; h.Want != "" || !h.Confirmed {
+		t.Fatalf("%+v", h)
+	}
+}

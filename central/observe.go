@@ -21,8 +21,9 @@ const (
 )
 
 // observe stores a reading and what the monitor makes of the node. Nearly all say
-// the same as the one before, and cost one statement.
-func (c *Central) observe(tx *store.Tx, agent string, r api.NodeReading, now time.Time) error {
+// the same as the one before, and cost one statement. rev is the revision of the
+// assignment that the monitor went by.
+func (c *Central) observe(tx *store.Tx, agent string, r api.NodeReading, rev int64, now time.Time) error {
 	done, err := tx.Refresh(agent, r)
 	if done || err != nil {
 		return err
@@ -31,7 +32,7 @@ func (c *Central) observe(tx *store.Tx, agent string, r api.NodeReading, now tim
 	if err != nil || !found || old.Agent != agent {
 		return err
 	}
-	next := notice(old, r, c.desks.of(agent).holds() >= old.Rev, now)
+	next := notice(old, r, rev >= old.Rev, now)
 	if next.Drifting && !old.Drifting {
 		// While something is under way, what is read on the way is no drift.
 		open, err := tx.OpenOpsOn([]string{old.Name})

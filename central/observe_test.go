@@ -272,3 +272,32 @@ func TestAMovedNodeLeavesItsFaultBehind(t *testing.T) {
 		t.Error("r2 was never there")
 	}
 }
+
+// TestReportThatWasOnItsWay: the agent knows what is desired now, and its report of
+// before comes after that.
+func TestReportThatWasOnItsWay(t *testing.T) {
+	s := newSite(t)
+	s.nodes("a")
+	s.status(power.StatusDeployed, "a")
+	r := s.rack("r1")
+	r.settled()
+	r.tick(s.seen("a", power.On, matched))
+	before := r.rev
+	s.status(power.StatusReady, "a")
+	r.settled()
+	for _, rev := range []int64{before, r.rev} {
+		s.later(time.Second)
+		said := matched
+		if rev == r.rev {
+			said = api.NodeMonitor{}
+		}
+		_, err := s.Report(t.Context(), "r1", api.Report{Session: r.w.Session, JournalID: r.journal, Epoch: r.epoch, LSN: r.lsn, Rev: rev, Readings: []api.NodeReading{s.seen("a", power.On, said)}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n := s.node("a"); n.Drift && !n.Pending {
+			t.Errorf("%+v", n)
+		}
+	}
+	wantLines(t, s.entries("a", auditDrift, auditDriftOver))
+}

@@ -70,8 +70,12 @@ func (c *Central) heedAll(tx *store.Tx, name string, in api.Report, now time.Tim
 		}
 		marks.note(0)
 	}
+	rev := in.Rev
+	if rev == 0 {
+		rev = c.desks.of(name).holds()
+	}
 	for _, r := range in.Readings {
-		if err := c.observe(tx, name, r, now); err != nil {
+		if err := c.observe(tx, name, r, rev, now); err != nil {
 			return err
 		}
 	}

@@ -36,8 +36,8 @@ func (c *Central) runSchedules(ctx context.Context) {
 	now := c.cfg.Now()
 	some := false
 	err := c.store.View(ctx, func(tx *store.Tx) error {
-		runs, err := dueRuns(tx, now)
-		some = len(runs) > 0
+		all, err := tx.Schedules()
+		some = len(dueRuns(all, now)) > 0 || slices.ContainsFunc(all, func(s store.Schedule) bool { return misled(s, now) })
 		return err
 	})
 	if err == nil && some {
@@ -48,9 +48,15 @@ func (c *Central) runSchedules(ctx context.Context) {
 	}
 }
 
+// setBack is by how much at least a clock was wrong that went back.
+const setBack = 24 * time.Hour
+
+// misled reports whether runs are over by a clock that was far ahead: what is to come
+// by the clock of now would not be carried out for long.
+func misled(s store.Schedule, now time.Time) bool { return s.Done.Sub(now) > setBack }
+
 // dueRuns returns the runs that are due, in the order of their times.
-func dueRuns(tx *store.Tx, now time.Time) (runs []due, err error) {
-	all, err := tx.Schedules()
+func dueRuns(all []store.Schedule, now time.Time) (runs []due) {
 	for _, s := range all {
 		times, err := readTimes(s.Cron)
 		if err != nil {
@@ -61,7 +67,7 @@ func dueRuns(tx *store.Tx, now time.Time) (runs []due, err error) {
 		}
 	}
 	slices.SortStableFunc(runs, func(a, b due) int { return a.at.Compare(b.at) })
-	return runs, err
+	return runs
 }
 
 // latest is the latest time of a schedule after done and not after now; zero: none.
@@ -87,17 +93,33 @@ func latest(s cron.Schedule, done, now time.Time) time.Time {
 // runDue carries out what is due, all in one job: what is carried out and that it was
 // are durable together.
 func (c *Central) runDue(tx *store.Tx, now time.Time) error {
-	runs, err := dueRuns(tx, now)
+	all, err := tx.Schedules()
 	if err != nil {
 		return err
 	}
+	for i := range all {
+		if s := &all[i]; misled(*s, now) {
+			s.Done = now.UTC()
+			if err := replaceSchedule(tx, *s); err != nil {
+				return err
+			}
+		}
+	}
 	ch := c.change(tx, now, "central")
-	for _, run := range runs {
+	for _, run := range dueRuns(all, now) {
 		if err := ch.run(run); err != nil {
 			return err
 		}
 	}
 	return ch.finish()
+}
+
+// replaceSchedule stores a schedule whose Done may go back.
+func replaceSchedule(tx *store.Tx, s store.Schedule) error {
+	if err := tx.DeleteSchedule(s.Name); err != nil {
+		return err
+	}
+	return tx.PutSchedule(s)
 }
 
 func (ch *change) run(d due) error {

@@ -55,7 +55,7 @@ func nextOf(s store.Schedule, now time.Time) time.Time {
 	if err != nil {
 		return time.Time{}
 	}
-	if s.Done.After(now) {
+	if s.Done.After(now) && !misled(s, now) {
 		now = s.Done // the clock went back
 	}
 	return next(times, now)

@@ -409,3 +409,38 @@ func TestTheLatestTimeIsFoundFromFarBack(t *testing.T) {
 		}
 	}
 }
+
+// TestSchedulesOutliveAClockThatWasWrong: what ran by a clock that was a year ahead
+// keeps nothing from running for a year.
+func TestSchedulesOutliveAClockThatWasWrong(t *testing.T) {
+	const year = 365 * 24 * time.Hour
+	for name, again := range map[string]bool{"by itself": false, "put again": true} {
+		t.Run(name, func(t *testing.T) {
+			s := newSite(t)
+			s.nodes("a")
+			s.status(power.StatusReady, "a")
+			s.at("12:00:00")
+			s.schedule(night)
+			s.later(year)
+			s.runAll()
+			s.later(-year)
+			s.runAll()
+			if again {
+				s.schedule(night)
+			}
+			if next := s.scheduled("night").NextAt; !next.Equal(s.clock().Add(7 * time.Hour)) {
+				t.Fatalf("next at %s, now it is %s", next, s.clock())
+			}
+			s.at("19:00:01")
+			s.runAll()
+			if n := s.node("a"); n.Hold == nil || n.Hold.Schedule != "night" {
+				t.Fatalf("%+v", n.Hold)
+			}
+			s.later(-2 * time.Hour) // a little back repeats nothing
+			s.runAll()
+			if next := s.scheduled("night").NextAt; next.Sub(s.clock()) < 20*time.Hour {
+				t.Fatalf("next at %s, now it is %s", next, s.clock())
+			}
+		})
+	}
+}

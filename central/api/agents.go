@@ -108,6 +108,9 @@ type Report struct {
 	LSN       uint64        `json:"lsn"`
 	Ops       []OpReport    `json:"ops,omitempty"`
 	Readings  []NodeReading `json:"readings,omitempty"`
+	// Rev is the revision of the assignment that the monitor went by in the readings;
+	// 0: the one that the agent's polls name.
+	Rev int64 `json:"rev,omitempty"`
 	// Holds are those set or released at the rack's own socket that central has not
 	// confirmed: it takes each that is newer than what it knows.
 	Holds     []NodeHold    `json:"holds,omitempty"`

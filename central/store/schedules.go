@@ -14,7 +14,7 @@ type Schedule struct {
 	api.Schedule
 	// Done is the time of the latest run that is over, carried out or missed, or
 	// when the schedule was made: only later runs are due. It only grows, so that a
-	// clock that goes back does not repeat a run.
+	// clock that goes back does not repeat a run, for as long as the schedule is there.
 	Done time.Time
 }
 
