@@ -295,6 +295,7 @@ func (m *monitor) refresh(nodes []assignedNode, now time.Time) (changed []string
 		if w.mem.want(n.desired(now), source, confirmed, now) {
 			w.last = decision{Node: n.Name, Reason: power.ReasonUnread, Says: "it is read first"}
 			w.run, w.othersSince, w.cameBack = run{}, time.Time{}, false
+			m.a.readings.setMonitor(n.Name, w.mem.view()) // what was said before is of another desire
 			changed = append(changed, n.Name)
 		}
 		if n.Retry > w.mem.Retry {

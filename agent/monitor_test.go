@@ -525,3 +525,23 @@ func TestFailedCorrectionsAreNotRepeatedAtOnce(t *testing.T) {
 		r.wantCommands("n1", power.PowerOff)
 	})
 }
+
+// TestAChangeOfDesireIsSaidAtOnce looks at what a report would say right after an
+// assignment was taken, before anything was compared.
+func TestAChangeOfDesireIsSaidAtOnce(t *testing.T) {
+	inBubble(t, 1, func(r *rig) {
+		r.crash()
+		r.cfg.Monitor = "@every 60s"
+		r.start()
+		r.bmc("n1").SetPower(power.On)
+		r.assign(withStatus(r.nodes[0], power.StatusDeployed))
+		time.Sleep(2 * time.Minute)
+		if !r.a.readings.made("n1").Matched {
+			t.Fatal("not seen as expected")
+		}
+		r.assign(withStatus(r.nodes[0], power.StatusReady))
+		if r.a.readings.made("n1").Matched {
+			t.Error("what was said of the desire before is said of the new one")
+		}
+	})
+}

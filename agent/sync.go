@@ -19,9 +19,17 @@ type linkState struct {
 	session string
 	central string
 	ops     int64 // cursor of operations taken into the journal during this run
+	rev     int64 // of the assignment, as the newest poll named it
 	up      bool
 	since   time.Time
 	alarm   string
+}
+
+// named is the revision that central was told last.
+func (s *linkState) named() int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.rev
 }
 
 func (s *linkState) set(up bool) {
@@ -102,6 +110,7 @@ func (a *Agent) session(ctx context.Context) error {
 	}
 	a.clock.merge(w.Seq)
 	a.link.mu.Lock()
+	a.link.rev = 0
 	a.link.ops = 0 // all not accepted comes again, which is harmless; the cursor may be another's
 	a.link.session, a.link.central = w.Session, w.CentralID
 	a.link.mu.Unlock()
@@ -137,6 +146,7 @@ func (a *Agent) poll(ctx context.Context, w api.Welcome) error {
 		}
 		a.link.mu.Lock()
 		cursor := a.link.ops
+		a.link.rev = at.Rev
 		a.link.mu.Unlock()
 		one, cancel := context.WithTimeout(ctx, pollWait+10*time.Second)
 		got, err := a.cfg.Central.Poll(one, a.cfg.Name, api.Poll{
@@ -242,6 +252,7 @@ func (a *Agent) reportAll(ctx context.Context, w api.Welcome) error {
 	for {
 		news := a.outbox.changed()
 		ops := a.outbox.take(maxReportOps)
+		rev := a.link.named()
 		var readings []api.NodeReading
 		if len(ops) > 0 || time.Since(lastReadings) >= readingsEvery {
 			readings = a.readings.take(maxReportRead)
@@ -254,7 +265,7 @@ func (a *Agent) reportAll(ctx context.Context, w api.Welcome) error {
 			}
 			continue
 		}
-		if err := a.report(ctx, w, ops, readings, rack); err != nil {
+		if err := a.report(ctx, w, ops, readings, rev, rack); err != nil {
 			a.readings.untold(readings)
 			a.toTell.untold(rack)
 			return err
@@ -295,12 +306,12 @@ func waitOr(ctx context.Context, d time.Duration, news, more <-chan struct{}) er
 	return nil
 }
 
-func (a *Agent) report(ctx context.Context, w api.Welcome, ops []api.OpReport, readings []api.NodeReading, rack rackWord) error {
+func (a *Agent) report(ctx context.Context, w api.Welcome, ops []api.OpReport, readings []api.NodeReading, rev int64, rack rackWord) error {
 	one, cancel := context.WithTimeout(ctx, 15*time.Second)
 	defer cancel()
 	answer, err := a.cfg.Central.Report(one, a.cfg.Name, api.Report{
 		Session: w.Session, JournalID: a.log.ID(), Epoch: a.log.Epoch(), LSN: a.log.LSN(),
-		Ops: ops, Readings: readings, Seq: a.clock.now(),
+		Ops: ops, Readings: readings, Rev: rev, Seq: a.clock.now(),
 		Holds: rack.holds, Rack: rack.state, Explained: rack.explained,
 	})
 	if err != nil {

@@ -21,8 +21,8 @@ const (
 )
 
 // observe stores a reading and what the monitor makes of the node. Nearly all say
-// the same as the one before, and cost one statement.
-func (c *Central) observe(tx *store.Tx, agent string, r api.NodeReading, now time.Time) error {
+// the same as the one before, and cost one statement. rev is Report.Rev.
+func (c *Central) observe(tx *store.Tx, agent string, rev int64, r api.NodeReading, now time.Time) error {
 	done, err := tx.Refresh(agent, r)
 	if done || err != nil {
 		return err
@@ -31,7 +31,8 @@ func (c *Central) observe(tx *store.Tx, agent string, r api.NodeReading, now tim
 	if err != nil || !found || old.Agent != agent {
 		return err
 	}
-	next := notice(old, r, c.desks.of(agent).holds() >= old.Rev, now)
+	knows := c.desks.of(agent).holds() >= old.Rev && (rev == 0 || rev >= old.Rev)
+	next := notice(old, r, knows, now)
 	if next.Drifting && !old.Drifting {
 		// While something is under way, what is read on the way is no drift.
 		open, err := tx.OpenOpsOn([]string{old.Name})
@@ -58,7 +59,7 @@ func (c *Central) observe(tx *store.Tx, agent string, r api.NodeReading, now tim
 }
 
 // notice is what a node becomes by a reading that is not overtaken. knows says that
-// the agent has been told what is desired of the node now.
+// the agent spoke of what is desired of the node now.
 func notice(old store.Node, r api.NodeReading, knows bool, now time.Time) store.Node {
 	n := old
 	if r.TriedAt.After(old.TriedAt) || old.TriedAt.After(now) { // central's clock was set back

@@ -272,3 +272,35 @@ func TestAMovedNodeLeavesItsFaultBehind(t *testing.T) {
 		t.Error("r2 was never there")
 	}
 }
+
+// TestAReportThatIsOvertakenByAPollIsNoDrift has the agent name a revision while a
+// report that it made before is still on its way.
+func TestAReportThatIsOvertakenByAPollIsNoDrift(t *testing.T) {
+	s := newSite(t)
+	s.nodes("a")
+	s.status("DEPLOYED", "a")
+	r := s.rack("r1")
+	r.settled()
+	r.tick(s.seen("a", power.On, matched))
+	before := r.request(0).Rev
+	s.status(power.StatusReady, "a")
+	r.settled()
+	say := func(rev int64) {
+		t.Helper()
+		_, err := s.Report(t.Context(), "r1", api.Report{
+			Session: r.w.Session, JournalID: r.journal, Epoch: r.epoch, LSN: r.lsn, SentAt: s.clock(),
+			Rev: rev, Readings: []api.NodeReading{s.seen("a", power.On, matched)},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.later(time.Second)
+	}
+	say(before)
+	if n := s.node("a"); !n.Pending {
+		t.Errorf("%+v", n)
+	}
+	wantLines(t, s.entries("a", auditDrift, auditDriftOver))
+	say(r.request(0).Rev)
+	wantLines(t, s.entries("a", auditDrift, auditDriftOver), "drift: on, wanted off (status READY)")
+}

@@ -71,7 +71,7 @@ func (c *Central) heedAll(tx *store.Tx, name string, in api.Report, now time.Tim
 		marks.note(0)
 	}
 	for _, r := range in.Readings {
-		if err := c.observe(tx, name, r, now); err != nil {
+		if err := c.observe(tx, name, in.Rev, r, now); err != nil {
 			return err
 		}
 	}

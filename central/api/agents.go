@@ -115,6 +115,10 @@ type Report struct {
 	Explained []Explanation `json:"explained,omitempty"`
 	Seq       power.Seq     `json:"seq"`
 	SentAt    time.Time     `json:"sent_at,omitzero"` // as in Hello
+	// Rev is what the agent's newest poll named when the readings were taken: what they
+	// say of the monitor is about the desires of that revision, or of a later one. 0: not
+	// known.
+	Rev int64 `json:"rev,omitempty"`
 	// Run names the client and Nth counts its reports, which it sends one after the
 	// other: what one that was overtaken says of readings and of the rack is old, and is
 	// dropped. The client fills them in.
