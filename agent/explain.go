@@ -28,6 +28,9 @@ func (a *Agent) explain(name string, now time.Time) (api.Explanation, bool) {
 	var since time.Time
 	e.Seen = append([]api.Seen{}, a.readings.history(name)...)
 	e.Decided, since, e.Next = a.monitor.rings(name, now)
+	if e.BMC != nil && e.BMC.LeftAlone != "" {
+		e.Next = e.BMC.NextProbe // it is not in the rounds
+	}
 	e.Says = explained{Explanation: e, Since: since}.sum()
 	return e, true
 }
