@@ -110,7 +110,7 @@ func TestSchedules(t *testing.T) {
 	w := s.watch()
 	s.mustRun("schedule", "add", "soon", "--cron", "* * * * *", "--nodes", "all", "--want", "off", "--for", "20s", "--reason", "soon")
 	s.until(75*time.Second, "it fires", func() bool { return farm.BMC(0).Power() == power.Off && farm.BMC(1).Power() == power.Off })
-	s.mustRun("schedule", "remove", "soon", "--reason", "seen")
+	s.mustRun("schedule", "rm", "soon", "--reason", "seen")
 	w.says("schedule soon")
 	s.saysAll("explain n01", "schedule soon wants it")
 	s.until(60*time.Second, "the hold ends", func() bool { return farm.BMC(0).Power() == power.On })
