@@ -64,6 +64,9 @@ func notice(old store.Node, r api.NodeReading, knows bool, now time.Time) store.
 	n := old
 	if r.TriedAt.After(old.TriedAt) || old.TriedAt.After(now) { // central's clock was set back
 		n.Reading = r.Reading
+		if r.ObservedAt.IsZero() { // not read since the agent's start: what was read before stands, with its age
+			n.State, n.ObservedAt = old.State, old.ObservedAt
+		}
 	}
 	n.Monitor, n.Matched, n.Unsettled = r.Monitor, r.Monitor.Matched, false
 	if !knows && !old.Matched {
