@@ -183,7 +183,7 @@ func (p *page) faultWords(m api.NodeMonitor) string {
 	case text == "":
 		text = "not yet"
 	}
-	if m.Failures > 0 {
+	if m.Failures > 0 && m.Fault == "" { // a fault says it itself
 		text += ", " + plural(m.Failures, "correction") + " failed in a row"
 	}
 	if m.Waits == power.ReasonFault && !m.WaitsUntil.IsZero() {

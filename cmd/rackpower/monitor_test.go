@@ -465,7 +465,7 @@ power         off, read TIME; now auth-failed, tried TIME
 desired       on, from hold of bob
 hold          on, by bob since TIME, until TIME: burn-in
 monitor       waits: brake: 30 of 40 nodes would be powered off at once
-fault         3 corrections failed, the last: BMC refused the password, since TIME, 4 corrections failed in a row, 2 faults so far
+fault         3 corrections failed, the last: BMC refused the password, since TIME, 2 faults so far
 brake         holds 30 of 40 nodes (cut) since TIME: r1n[01-30]
 pause         by carol since TIME, until TIME: moving cables
 power domain  feedA: 10 a second, 50 at once, 3 on the way, 7 waiting
@@ -496,7 +496,7 @@ what to do
       rackpower brake release r1 --reason TEXT
   - the monitor rests because carol said so; to have it go on:
       rackpower resume r1
-  - corrections failed again and again: the operations above say how; once that is mended, have it tried at once
+  - corrections failed again and again, the last as said above; once that is mended, have it tried at once
       rackpower node retry r1n07
   - the hold overrides the status; to end it:
       rackpower release r1n07

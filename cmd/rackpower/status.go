@@ -154,6 +154,9 @@ func desiredCell(n api.Node) string {
 // driftCell is the difference between what is desired and what was seen, and why it
 // is not mended yet.
 func (s *session) driftCell(n api.Node) string {
+	if s.format == "table" {
+		n.Fault = shorten(n.Fault, 60)
+	}
 	if fault := s.faultOf(n); fault != "" {
 		return "fault: " + fault
 	}
