@@ -285,11 +285,16 @@ func TestRacks(t *testing.T) {
 	f.racks = []api.Rack{
 		{Name: "r1", Agent: "r1", AgentAge: "alive", Nodes: 40, State: nightmare(now).Rack, Settings: api.RackSettings{BrakePercent: 50}},
 		{Name: "r2", Agent: "r2", AgentAge: "away since 12:00", Nodes: 8, Settings: api.RackSettings{Monitor: "off"}},
+		{Name: "r3", Agent: "r3", AgentAge: "alive", Nodes: 2, State: api.RackState{Monitor: "off"}},
+		{Name: "r4", Agent: "r4", AgentAge: "alive", Nodes: 2, State: api.RackState{Monitor: "@every 60s"}},
 	}
 	expectExactly(t, "list", f.run("rack list"), 0, `RACK  AGENT                  NODES  READS       BRAKE AT       MONITOR
 r1    r1                     40     @every 60s  50 %, 5 nodes  brake holds 30 nodes (cut), paused by carol until TIME, 1 node in fault, 1 BMC left alone
-r2    r2 (away since 12:00)  8      off         20 %, 5 nodes  ok
+r2    r2 (away since 12:00)  8      off         20 %, 5 nodes  not known
+r3    r3                     2      off         20 %, 5 nodes  off
+r4    r4                     2      @every 60s  20 %, 5 nodes  ok
 `)
+	f.racks = f.racks[:2]
 	expectExactly(t, "show", f.run("rack show r1"), 0, `rack:          r1
 agent:         r1
 nodes:         40
