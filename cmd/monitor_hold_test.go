@@ -1,12 +1,14 @@
 package cmd_test
 
 import (
+	"errors"
 	"strings"
 	"testing"
 	"time"
 
 	"rackpower/power"
 	"rackpower/power/bmcsim"
+	"rackpower/power/powertest"
 )
 
 // TestHolds walks through what a hold is for, with central and without.
@@ -133,5 +135,27 @@ func TestInterruptedPowerOffEndsOff(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestInterruptedPowerOffOfARealBMC is the same with a BMC simulator that is not ours.
+func TestInterruptedPowerOffOfARealBMC(t *testing.T) {
+	sim := powertest.StartIPMISim(t, 1)[0]
+	if err := errors.Join(sim.SetPower(power.On), sim.Set(powertest.KnobLate, "1.5")); err != nil {
+		t.Fatal(err)
+	}
+	s := watchful(t)
+	spec := specOf("n1", sim.Endpoint())
+	spec.Status = "DEPLOYED"
+	s.addNodes(spec)
+	s.read("n1", power.On)
+	s.mustRun("off", "n1", "--wait", "accepted")
+	s.until(10*time.Second, "the command arrived", func() bool { return len(sim.Log()) == 1 })
+	s.kill("r1")
+	s.startWatchful()
+	s.read("n1", power.Off)
+	s.stays(2*time.Second, "it stays off", func() bool { return sim.Power() == power.Off })
+	if log := sim.Log(); len(log) != 1 || log[0].Command != power.PowerOff {
+		t.Errorf("%+v", log)
 	}
 }
