@@ -218,8 +218,16 @@ func (t tally) brake(b api.Brake, names []string) *api.Brake {
 	if b.Kind == brakeDrift {
 		what = "are at once not as they were wanted and had been"
 	}
-	b.Says = fmt.Sprintf("%d of %d nodes %s (more than %d %% and more than %d): %s. The monitor corrects nothing until the brake is released (rackpower brake release) or the nodes are as they are wanted",
-		len(names), t.Of, what, t.Bounds.Percent, t.Bounds.Above, some(names, 8))
+	bounds := fmt.Sprintf("more than %d %% and more than %d", t.Bounds.Percent, t.Bounds.Above)
+	switch {
+	case t.over(len(names)):
+	case b.Kind == brakeCut && t.over(len(names)+t.Recent):
+		bounds = fmt.Sprintf("with %d that were a moment ago %s", t.Recent, bounds)
+	default:
+		bounds = "fewer than there were: it began to hold at " + bounds
+	}
+	b.Says = fmt.Sprintf("%d of %d nodes %s (%s): %s. The monitor corrects nothing until the brake is released (rackpower brake release) or the nodes are as they are wanted",
+		len(names), t.Of, what, bounds, some(names, 8))
 	return &b
 }
 

@@ -434,9 +434,9 @@ func (a *Agent) breakerOpen(node string) (until time.Time, says string, open boo
 	defer b.mu.Unlock()
 	switch {
 	case n >= authFailuresToOpen:
-		return time.Time{}, refusedText(n), true
+		return time.Time{}, fmt.Sprintf("its BMC refused user or password %d times, and one more could lock the account", n), true
 	case b.breaker.open():
-		return b.breaker.next, fmt.Sprintf("its BMC has not answered since %s, next probe at %s", b.breaker.since.UTC().Format("15:04:05Z"), b.breaker.next.UTC().Format("15:04:05Z")), true
+		return b.breaker.next, "its BMC has not answered since " + b.breaker.since.UTC().Format("15:04:05Z"), true
 	}
 	return time.Time{}, "", false
 }

@@ -232,7 +232,7 @@ func TestRefusedLogInsAreCountedOverRestarts(t *testing.T) {
 		}
 		r.wantReach("n1", power.ReachAuthFailed)
 		until, says, open := r.a.breakerOpen("n1")
-		if !open || !until.IsZero() || !strings.Contains(says, "rackpower node retry") || r.a.deadBMCs() != 1 {
+		if !open || !until.IsZero() || !strings.Contains(says, "could lock the account") || r.a.deadBMCs() != 1 {
 			t.Fatalf("open %v until %s: %s", open, until, says)
 		}
 		r.wantEnd(r.ask("n1", power.ActOn).Op.ID, power.Failed, power.ReasonAuth)

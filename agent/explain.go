@@ -28,6 +28,9 @@ func (a *Agent) explain(name string, now time.Time) (api.Explanation, bool) {
 	var since time.Time
 	e.Seen = append([]api.Seen{}, a.readings.history(name)...)
 	e.Decided, since, e.Next = a.monitor.rings(name, now)
+	if e.BMC != nil && e.BMC.LeftAlone != "" {
+		e.Next = e.BMC.NextProbe // it is not in the rounds
+	}
 	e.Says = explained{Explanation: e, Since: since}.sum()
 	return e, true
 }
@@ -98,9 +101,9 @@ func (e explained) is() string {
 	case r.Reach == power.ReachUnconfigured:
 		return fmt.Sprintf("No BMC is known for %s, so nothing can be read or done", e.Node)
 	case r.ObservedAt.IsZero() && r.Reach == power.ReachNever:
-		is = e.Node + " has not been read yet"
+		is = e.Node + " has not been read since this agent started"
 	case r.ObservedAt.IsZero():
-		is = e.Node + " could never be read"
+		is = e.Node + " could not be read since this agent started"
 	case r.Reach != power.ReachOK:
 		is = fmt.Sprintf("%s was last read %s, %s ago", e.Node, r.State, power.Ago(e.At.Sub(r.ObservedAt)))
 	case want != power.Unknown && r.State == want && e.Desired.Enforces():

@@ -132,6 +132,7 @@ func (m *monitor) load() {
 	for name, mem := range m.a.assigned.memories {
 		w := m.watch(name)
 		w.mem, w.kept = mem, mem
+		m.a.readings.setMonitor(name, mem.view()) // the first report says no less than the last one did
 		if !mem.OffAt.IsZero() {
 			m.agenda.set(name, whySecondLook, mem.OffAt.Add(m.t.SecondLook))
 		}

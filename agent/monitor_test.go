@@ -595,3 +595,45 @@ func TestRestingMonitorHoldsNobodyUp(t *testing.T) {
 		})
 	}
 }
+
+// TestAStartTakesNothingBack looks at what a report would say right after a start: what
+// was said of a node that drifts or is in fault stands.
+func TestAStartTakesNothingBack(t *testing.T) {
+	inBubble(t, 1, func(r *rig) {
+		r.crash()
+		r.cfg.Monitor = "@every 60s"
+		r.start()
+		r.bmc("n1").SetPower(power.On)
+		r.bmc("n1").SetStuck(true)
+		r.assign(withStatus(r.nodes[0], power.StatusReady))
+		time.Sleep(time.Hour)
+		before := r.a.readings.made("n1")
+		if before.Fault == "" {
+			t.Fatalf("not in fault: %+v", before)
+		}
+		r.restart()
+		if now := r.a.readings.made("n1"); now.Fault != before.Fault || now.Failures != before.Failures || !now.FaultSince.Equal(before.FaultSince) {
+			t.Errorf("%+v after a start, %+v before", now, before)
+		}
+	})
+}
+
+// TestAChangeOfDesireIsSaidAtOnce looks at what a report would say right after an
+// assignment was taken, before anything was compared.
+func TestAChangeOfDesireIsSaidAtOnce(t *testing.T) {
+	inBubble(t, 1, func(r *rig) {
+		r.crash()
+		r.cfg.Monitor = "@every 60s"
+		r.start()
+		r.bmc("n1").SetPower(power.On)
+		r.assign(withStatus(r.nodes[0], power.StatusDeployed))
+		time.Sleep(2 * time.Minute)
+		if !r.a.readings.made("n1").Matched {
+			t.Fatal("not seen as expected")
+		}
+		r.assign(withStatus(r.nodes[0], power.StatusReady))
+		if r.a.readings.made("n1").Matched {
+			t.Error("what was said of the desire before is said of the new one")
+		}
+	})
+}

@@ -59,11 +59,14 @@ func (c *Central) observe(tx *store.Tx, agent string, r api.NodeReading, rev int
 }
 
 // notice is what a node becomes by a reading that is not overtaken. knows says that
-// the agent has been told what is desired of the node now.
+// the agent spoke of what is desired of the node now.
 func notice(old store.Node, r api.NodeReading, knows bool, now time.Time) store.Node {
 	n := old
 	if r.TriedAt.After(old.TriedAt) || old.TriedAt.After(now) { // central's clock was set back
 		n.Reading = r.Reading
+		if r.ObservedAt.IsZero() { // not read since the agent's start: what was read before stands, with its age
+			n.State, n.ObservedAt = old.State, old.ObservedAt
+		}
 	}
 	n.Monitor, n.Matched, n.Unsettled = r.Monitor, r.Monitor.Matched, false
 	if !knows && !old.Matched {

@@ -301,3 +301,18 @@ func TestReportThatWasOnItsWay(t *testing.T) {
 	}
 	wantLines(t, s.entries("a", auditDrift, auditDriftOver))
 }
+
+// TestAnAgentThatKnowsLessTakesNothingBack has an agent start anew and find that a BMC
+// no longer answers: the last state it was read in stands.
+func TestAnAgentThatKnowsLessTakesNothingBack(t *testing.T) {
+	s := newSite(t)
+	s.nodes("a")
+	r := s.rack("r1")
+	r.settled()
+	r.tick(s.seen("a", power.On, matched))
+	was := *s.node("a").ObservedAt
+	r.tick(api.NodeReading{Node: "a", Reading: power.Reading{State: power.Unknown, Reach: power.ReachAuthFailed, TriedAt: s.clock()}})
+	if n := s.node("a"); n.State != power.On || n.Reach != power.ReachAuthFailed || n.ObservedAt == nil || !n.ObservedAt.Equal(was) {
+		t.Errorf("%+v", n)
+	}
+}

@@ -239,8 +239,8 @@ func (ch *change) endPause(a store.Agent, what, why string) error {
 		return err
 	}
 	detail := fmt.Sprintf("rack %s: it was paused by %s", a.Name, s.Pause.By)
-	if why == "" {
-		why = s.Pause.Reason
+	if s.Pause.Reason != "" {
+		detail += ": " + s.Pause.Reason
 	}
 	s.Pause = nil
 	if err := ch.saveSettings(a.Name, s); err != nil {

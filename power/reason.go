@@ -49,20 +49,20 @@ const (
 
 // Reasons of the monitor.
 const (
-	ReasonDrift    Reason = "drift"     // seen in another state than the desired one
-	ReasonHandsOff Reason = "hands-off" // nothing is enforced
-	ReasonUnread   Reason = "unread"    // no fresh reading to go by
-	ReasonSettling Reason = "settling"  // it was changed a moment ago
-	ReasonNoCut    Reason = "no-cut"    // its status forbids taking power away
-	ReasonDebounce Reason = "debounce"  // a second equal reading is awaited
-	ReasonGather   Reason = "gather"    // other changes of desire may follow: power is not cut yet
-	ReasonOthers   Reason = "others"    // the other nodes are read first: it may be one of many
-	ReasonCameBack Reason = "came-back" // it was seen on again after it had been turned off
-	ReasonFault    Reason = "fault"     // corrections failed: the next try is due later
-	ReasonBrake    Reason = "brake"     // too many nodes at once: an administrator is awaited
-	ReasonPaused   Reason = "paused"    // the rack's monitor rests
-	ReasonBreaker  Reason = "breaker"   // its BMC is left alone for now
-	ReasonRack     Reason = "off"       // the agent runs without a monitor
+	ReasonDrift    Reason = "drift"      // seen in another state than the desired one
+	ReasonHandsOff Reason = "hands-off"  // nothing is enforced
+	ReasonUnread   Reason = "unread"     // no fresh reading to go by
+	ReasonSettling Reason = "settling"   // it was changed a moment ago
+	ReasonNoCut    Reason = "no-cut"     // its status forbids taking power away
+	ReasonDebounce Reason = "debounce"   // a second equal reading is awaited
+	ReasonGather   Reason = "gather"     // other changes of desire may follow: power is not cut yet
+	ReasonOthers   Reason = "others"     // the other nodes are read first: it may be one of many
+	ReasonCameBack Reason = "came-back"  // it was seen on again after it had been turned off
+	ReasonFault    Reason = "fault"      // corrections failed: the next try is due later
+	ReasonBrake    Reason = "brake"      // too many nodes at once: an administrator is awaited
+	ReasonPaused   Reason = "paused"     // the rack's monitor rests
+	ReasonBreaker  Reason = "breaker"    // its BMC is left alone for now
+	ReasonRack     Reason = "no-monitor" // the agent runs without a monitor
 )
 
 // ReasonOf translates a driver's error kind into the reason of a failure.

@@ -105,8 +105,11 @@ func (e *events) begin() error {
 // follow shows what comes, until the context ends.
 func (e *events) follow() error {
 	for {
-		asked := time.Now()
-		entries, err := e.s.client.AuditAfter(e.s.ctx, e.expr, e.after, watchPoll)
+		asked, wait := time.Now(), watchPoll
+		if e.away {
+			wait = 0 // whether it is back is news by itself
+		}
+		entries, err := e.s.client.AuditAfter(e.s.ctx, e.expr, e.after, wait)
 		switch {
 		case e.s.ctx.Err() != nil:
 			return nil

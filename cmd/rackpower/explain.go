@@ -95,9 +95,14 @@ func (p *page) facts(e api.Explanation, n api.Node) {
 	if e.BMC != nil {
 		p.fact("", e.BMC.LastError)
 	}
-	if e.Next.IsZero() {
+	switch alone := e.BMC != nil && e.BMC.LeftAlone != ""; {
+	case alone && e.BMC.NextProbe.IsZero():
+		p.fact("next reading", "none before somebody sees to its BMC")
+	case alone:
+		p.fact("next reading", "when its BMC answers a probe")
+	case e.Next.IsZero():
 		p.fact("readings", e.Rack.Monitor)
-	} else {
+	default:
 		p.fact("next reading", p.until(e.Next)+note(e.Rack.Monitor))
 	}
 }
@@ -178,7 +183,7 @@ func (p *page) faultWords(m api.NodeMonitor) string {
 	case text == "":
 		text = "not yet"
 	}
-	if m.Failures > 0 {
+	if m.Failures > 0 && m.Fault == "" { // a fault says it itself
 		text += ", " + plural(m.Failures, "correction") + " failed in a row"
 	}
 	if m.Waits == power.ReasonFault && !m.WaitsUntil.IsZero() {

@@ -106,7 +106,7 @@ func (h hinting) fault() *hint {
 	if h.e.Monitor.Fault == "" {
 		return nil
 	}
-	return &hint{"corrections failed again and again: the operations above say how; once that is mended, have it tried at once", []string{h.retry()}}
+	return &hint{"corrections failed again and again, the last as said above; once that is mended, have it tried at once", []string{h.retry()}}
 }
 
 func (h hinting) monitorOff() *hint {

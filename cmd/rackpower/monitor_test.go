@@ -285,11 +285,16 @@ func TestRacks(t *testing.T) {
 	f.racks = []api.Rack{
 		{Name: "r1", Agent: "r1", AgentAge: "alive", Nodes: 40, State: nightmare(now).Rack, Settings: api.RackSettings{BrakePercent: 50}},
 		{Name: "r2", Agent: "r2", AgentAge: "away since 12:00", Nodes: 8, Settings: api.RackSettings{Monitor: "off"}},
+		{Name: "r3", Agent: "r3", AgentAge: "alive", Nodes: 2, State: api.RackState{Monitor: "off"}},
+		{Name: "r4", Agent: "r4", AgentAge: "alive", Nodes: 2, State: api.RackState{Monitor: "@every 60s"}},
 	}
 	expectExactly(t, "list", f.run("rack list"), 0, `RACK  AGENT                  NODES  READS       BRAKE AT       MONITOR
 r1    r1                     40     @every 60s  50 %, 5 nodes  brake holds 30 nodes (cut), paused by carol until TIME, 1 node in fault, 1 BMC left alone
-r2    r2 (away since 12:00)  8      off         20 %, 5 nodes  ok
+r2    r2 (away since 12:00)  8      off         20 %, 5 nodes  not known
+r3    r3                     2      off         20 %, 5 nodes  off
+r4    r4                     2      @every 60s  20 %, 5 nodes  ok
 `)
+	f.racks = f.racks[:2]
 	expectExactly(t, "show", f.run("rack show r1"), 0, `rack:          r1
 agent:         r1
 nodes:         40
@@ -406,7 +411,8 @@ func TestStatusShowsWhatTheMonitorDoes(t *testing.T) {
 	f := newFake(t, hall(6, power.On)...)
 	now := time.Now()
 	n := f.nodes
-	n[0].Pending, n[0].Waits, n[0].WaitsUntil = true, power.ReasonDebounce, now.Add(21*time.Second)
+	n[0].Pending, n[0].Drift = true, true // as central says it of one that was never seen as desired
+	n[0].Waits, n[0].WaitsUntil = power.ReasonDebounce, now.Add(21*time.Second)
 	n[1].Hold = &api.Hold{Want: power.WantOff, By: "bob"}
 	n[2].Drift, n[2].Fault, n[2].FaultSince = true, "3 corrections failed", now.Add(-33*time.Minute)
 	n[3].Drift, n[3].Waits = true, power.ReasonPaused
@@ -464,13 +470,13 @@ power         off, read TIME; now auth-failed, tried TIME
 desired       on, from hold of bob
 hold          on, by bob since TIME, until TIME: burn-in
 monitor       waits: brake: 30 of 40 nodes would be powered off at once
-fault         3 corrections failed, the last: BMC refused the password, since TIME, 4 corrections failed in a row, 2 faults so far
+fault         3 corrections failed, the last: BMC refused the password, since TIME, 2 faults so far
 brake         holds 30 of 40 nodes (cut) since TIME: r1n[01-30]
 pause         by carol since TIME, until TIME: moving cables
 power domain  feedA: 10 a second, 50 at once, 3 on the way, 7 waiting
 BMC           ipmi://admin@10.0.1.7, left alone: its password was refused twice, 2 attempts without an answer, 2 logins refused
               RAKP 2: unauthorized name
-next reading  TIME (@every 60s)
+next reading  none before somebody sees to its BMC
 
 operations
   TIME  on   by alice    running: waiting for power domain feedA: 3 ahead, about 2 s
@@ -495,7 +501,7 @@ what to do
       rackpower brake release r1 --reason TEXT
   - the monitor rests because carol said so; to have it go on:
       rackpower resume r1
-  - corrections failed again and again: the operations above say how; once that is mended, have it tried at once
+  - corrections failed again and again, the last as said above; once that is mended, have it tried at once
       rackpower node retry r1n07
   - the hold overrides the status; to end it:
       rackpower release r1n07

@@ -137,7 +137,7 @@ func (s *session) rackListing(racks []api.Rack) listing[api.Rack] {
 		rows: racks, name: func(r api.Rack) string { return r.Name },
 		head: []string{"RACK", "AGENT", "NODES", "READS", "BRAKE AT", "MONITOR"},
 		cells: func(r api.Rack) []string {
-			return []string{r.Name, agentOf(r), fmt.Sprint(r.Nodes), readsCell(r), brakeBounds(r.Settings), cmp.Or(s.monitorCell(&r.State), s.pauseCell(r.Settings.Pause), "ok")}
+			return []string{r.Name, agentOf(r), fmt.Sprint(r.Nodes), readsCell(r), brakeBounds(r.Settings), cmp.Or(s.monitorCell(&r.State), s.pauseCell(r.Settings.Pause), wellCell(r))}
 		},
 		wideHead: []string{"DOMAINS"},
 		wideCells: func(r api.Rack) []string {
@@ -162,12 +162,23 @@ func brakeBounds(r api.RackSettings) string {
 	return fmt.Sprintf("%d %%, %d nodes", cmp.Or(r.BrakePercent, power.DefaultBrakePercent), cmp.Or(r.BrakeAbove, power.DefaultBrakeAbove))
 }
 
+// wellCell is about a monitor that nothing is known to keep from its work.
+func wellCell(r api.Rack) string {
+	if r.AgentAge == "" || r.AgentAge == "alive" {
+		return "ok"
+	}
+	return "not known"
+}
+
 // monitorCell is what keeps a monitor from its work, "" when nothing does.
 func (p printer) monitorCell(r *api.RackState) string {
 	if r == nil {
 		return ""
 	}
 	var notes []string
+	if r.Monitor == "off" {
+		notes = append(notes, "off")
+	}
 	if r.Brake != nil {
 		notes = append(notes, fmt.Sprintf("brake holds %s (%s)", plural(len(r.Brake.Nodes), "node"), r.Brake.Kind))
 	}

@@ -21,7 +21,7 @@ func statusCommand(d door) *cli.Command {
 	return &cli.Command{
 		Name: "status", Category: "look", Usage: "shows the power of nodes", ArgsUsage: "[NODES...]",
 		Description: "The state is what was last read, with its age; --fresh reads now. A node whose state is not the desired one is\n" +
-			"pending while an operation or the monitor is about to mend it (with what that waits for), otherwise in drift.\n" +
+			"pending until it is seen so for the first time (with what that waits for), in drift when it had been so.\n" +
 			"A node that the monitor could not mend is in fault. rackpower explain NODE says why." + nodesHelp +
 			examples(name+" @rack1", name+" @state:on -o name", name+" r1n[01-40] --fresh -o json", name+" --watch") + exitHelp,
 		Flags: d.flags(
@@ -154,6 +154,9 @@ func desiredCell(n api.Node) string {
 // driftCell is the difference between what is desired and what was seen, and why it
 // is not mended yet.
 func (s *session) driftCell(n api.Node) string {
+	if s.format == "table" {
+		n.Fault = shorten(n.Fault, 60)
+	}
 	if fault := s.faultOf(n); fault != "" {
 		return "fault: " + fault
 	}
@@ -164,10 +167,10 @@ func (s *session) differs(n api.Node) string {
 	underWay := n.Op != nil && n.Op.Action.Final() != power.Unknown && n.Op.Action.Final() != n.State
 	word := ""
 	switch {
-	case n.Drift:
-		word = "drift"
 	case n.Pending || underWay:
 		word = "pending"
+	case n.Drift:
+		word = "drift"
 	}
 	if word == "" || n.Waits == "" || n.Op != nil {
 		return word
