@@ -169,19 +169,20 @@ func (h *hall) answersQuestions() {
 			t.Errorf("%s: %+v", what, w)
 		}
 	}
-	for what, want := range map[string]string{
-		h.mustLocal("r4", "peers", "--who", far):                                     "r6n1 is agent r6's (alive); its BMC can be reached by r6",
-		h.mustRun("peers", "--who", far, "--central", "unix://"+h.socket()):          "its BMC can be reached by",
-		h.mustLocal("r4", "members", "--role", "central", "-o", "name"):              "central",
-		h.mustLocal("r4", "members", "--status", "alive", "-o", "name"):              "central,r[1-12]",
-		h.mustRun("members", "--rack", "r7", "--central", "unix://"+h.socket()):      h.addr("r7"),
-		h.mustLocal("r4", "peers", "@r6 & @state:"+string(h.truth()["r6n2"])):        "r6n2",
-		h.mustLocal("r4", "members", "--status", "failed", "-o", "json"):             "[]",
-		h.mustRun("peers", far, "--central", "unix://"+h.socket(), "-o", "name"):     far,
-		h.mustLocal("r4", "gossip", "keys", "list", "--socket", h.agentSocket("r4")): "13 of 13",
+	toCentral := "--central=unix://" + h.socket()
+	for _, c := range []struct{ got, want string }{
+		{h.mustLocal("r4", "peers", "--who", far), "r6n1 is agent r6's (alive); its BMC can be reached by r6"},
+		{h.mustRun("peers", "--who", far, toCentral), "its BMC can be reached by"},
+		{h.mustLocal("r4", "members", "--role", "central", "-o", "name"), "central"},
+		{h.mustLocal("r4", "members", "--status", "alive", "-o", "name"), "r2\nr3\nr4\nr5\nr6\nr7\nr8\nr9\nr10\nr11\nr12\n"},
+		{h.mustRun("members", "--rack", "r7", toCentral), h.addr("r7")},
+		{h.mustLocal("r4", "peers", "@r6 & @state:"+string(h.truth()["r6n2"])), "r6n2"},
+		{h.mustLocal("r4", "members", "--status", "failed", "-o", "json"), "[]"},
+		{h.mustRun("peers", far, "-o", "name", toCentral), far},
+		{h.mustLocal("r4", "gossip", "keys", "list"), "13 of 13"},
 	} {
-		if !strings.Contains(what, want) {
-			t.Errorf("want %q in\n%s", want, what)
+		if !strings.Contains(c.got, c.want) {
+			t.Errorf("want %q in\n%s", c.want, c.got)
 		}
 	}
 }
@@ -250,8 +251,8 @@ func (h *hall) refusesStrangers() {
 	if err := os.WriteFile(file, []byte(h.mustRun("gossip", "keygen")), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	args := []string{"agent", "--name", "stranger", "--data", filepath.Join(h.dir, "stranger"), "--central", "none", "--gossip", addr + gossipPort, "--join", h.addr("r2") + gossipPort}
-	h.launchOn("stranger", "stranger", h.cli, append(args, "--gossip-key-file", file)...)
+	args := []string{"agent", "--name", "stranger", "--central", "none", "--gossip", addr + gossipPort, "--join", h.addr("r2") + gossipPort, "--data"}
+	h.launchOn("stranger", "stranger", h.cli, append(args, filepath.Join(h.dir, "stranger"), "--gossip-key-file", file)...)
 	h.within(15*time.Second, func() string { return "both sides say that the key is another" }, func() bool {
 		return h.logged("stranger", "refused", h.addr("r2"), "uses another gossip key") && h.logged("r2", "refused", addr, "uses another gossip key")
 	})
@@ -259,7 +260,9 @@ func (h *hall) refusesStrangers() {
 		t.Error("it came in")
 	}
 	h.kill("stranger")
-	cmd := exec.Command("ip", h.in("stranger", append([]string{h.cli}, args...)...)...)
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "ip", h.in("stranger", append(append([]string{h.cli}, args...), filepath.Join(h.dir, "keyless"))...)...)
 	out, _ := cmd.CombinedOutput()
 	if code := cmd.ProcessState.ExitCode(); code != 2 || !strings.Contains(string(out), "give a gossip key") {
 		t.Errorf("without a key: exit status %d\n%s", code, out)

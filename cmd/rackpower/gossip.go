@@ -90,6 +90,7 @@ func (s *session) members() error {
 		return err
 	}
 	members = slices.DeleteFunc(members, func(m api.Member) bool { return !wanted(m) })
+	slices.SortFunc(members, func(a, b api.Member) int { return noderange.Compare(a.Name, b.Name) })
 	if err := show(s.printer, s.memberListing(members)); err != nil || !s.c.Bool("watch") {
 		return err
 	}
