@@ -309,7 +309,7 @@ func (h *hall) losesAnAgent() {
 		t.Errorf("%v: %q", err, op.AgentNote)
 	}
 	out, errs, exit = h.run("off", "r7n2", "--timeout", "1s", "--yes")
-	if exit != 4 || !strings.Contains(out+errs, "agent r7 is failed") {
+	if exit != 4 || !strings.Contains(out+errs, "agent r7 failed ") {
 		t.Errorf("off: %d\n%s%s", exit, out, errs)
 	}
 	w, err := h.client.Who(t.Context(), "r7n1")

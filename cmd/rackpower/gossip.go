@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"net"
 	"slices"
 	"strings"
 	"time"
@@ -110,7 +111,11 @@ func (s *session) memberListing(members []api.Member) listing[api.Member] {
 			if status != gossip.StatusAlive && m.SinceMS > 0 {
 				status += " " + ago(m.SinceMS)
 			}
-			return []string{m.Name, m.Addr, fmt.Sprint(m.Port), status, strings.Join(tags, " ")}
+			addr, port := m.Addr, fmt.Sprint(m.Port)
+			if addr == "" {
+				addr, port = "-", "-"
+			}
+			return []string{m.Name, addr, port, status, strings.Join(tags, " ")}
 		},
 	}
 }
@@ -172,9 +177,17 @@ func (s *session) showMemberChanges(p printer, changed []api.Member) error {
 	}
 	for _, m := range changed {
 		now := s.now()
-		s.say("%s  %s %s (%s:%d)", stamp(&now), m.Name, m.Status, m.Addr, m.Port)
+		s.say("%s  %s %s%s", stamp(&now), m.Name, m.Status, at(m))
 	}
 	return nil
+}
+
+// at is " (10.0.0.1:7946)", "" when the address is not known.
+func at(m api.Member) string {
+	if m.Addr == "" {
+		return ""
+	}
+	return " (" + net.JoinHostPort(m.Addr, fmt.Sprint(m.Port)) + ")"
 }
 
 func peersCommand() *cli.Command {
