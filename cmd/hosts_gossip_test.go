@@ -212,6 +212,10 @@ func (h *hall) changesKeys() {
 			t.Errorf("%v: exit status %d\n%s%s", wrong, exit, out, errs)
 		}
 	}
+	h.kill("r6") // is away meanwhile, and gets the new key from central
+	alive := h.everybody()
+	delete(alive, "r6")
+	h.within(20*time.Second, func() string { return "r6 is known to be gone" }, func() bool { return whole(alive, len(h.racks)) })
 	began, flips := time.Now(), 0
 	step := func(args ...string) {
 		t.Helper()
@@ -219,7 +223,7 @@ func (h *hall) changesKeys() {
 		action := []power.Action{power.ActOn, power.ActOff}[flips%2]
 		flips++
 		h.flip(action, "r3")
-		h.agree(10*time.Second, map[string]power.State{"r3n1": action.Final(), "r3n4": action.Final()}, h.everybody())
+		h.agree(10*time.Second, map[string]power.State{"r3n1": action.Final(), "r3n4": action.Final()}, alive)
 	}
 	step("install", "--key-file", file)
 	after := list()
@@ -230,16 +234,21 @@ func (h *hall) changesKeys() {
 	step("use", id)
 	step("remove", before[0].ID)
 	h.figure("a new key installed, used, the old one removed, with a change each", time.Since(began))
-	if now := list(); len(now) != 1 || now[0].ID != id || now[0].Primary != len(h.racks)+1 {
+	if now := list(); len(now) != 1 || now[0].ID != id || now[0].Primary != len(h.racks) {
 		t.Errorf("%+v", now)
 	}
-	if !whole(h.everybody(), len(h.racks)+1) {
+	if !whole(alive, len(h.racks)) {
 		t.Error("a member was lost")
 	}
-	h.kill("r5")
-	h.startRack("r5")
+	for _, rack := range []string{"r5", "r6"} {
+		h.kill(rack)
+		h.startRack(rack)
+	}
 	h.agree(20*time.Second, h.truth(), h.only("r5"))
-	h.within(20*time.Second, func() string { return "r5 is back with the new key" }, func() bool { return whole(h.only("r5", "r2"), len(h.racks)+1) })
+	came := time.Now()
+	h.agree(20*time.Second, h.truth(), h.only("r6"))
+	h.figure("an agent that was away during all three steps: has the new key from central", time.Since(came))
+	h.within(20*time.Second, func() string { return "all are back with the new key" }, func() bool { return whole(h.everybody(), len(h.racks)+1) })
 }
 
 // refusesStrangers has agents come with a wrong key and with none.
