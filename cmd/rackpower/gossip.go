@@ -21,11 +21,11 @@ import (
 )
 
 // eitherDoor has a command ask this rack's agent, or central when --central is given
-// and --socket is not.
+// and --socket is not. What is typed goes before what environment and file say.
 func eitherDoor(do func(*session) error) cli.ActionFunc {
 	return func(c *cli.Context) error {
 		d := atAgent
-		if c.IsSet(atCentral.flag) && !c.IsSet(atAgent.flag) {
+		if c.IsSet(atCentral.flag) && (!c.IsSet(atAgent.flag) || settings.Typed(c, atCentral.flag) && !settings.Typed(c, atAgent.flag)) {
 			d = atCentral
 		}
 		return d.with(do)(c)
@@ -52,8 +52,8 @@ func membersCommand() *cli.Command {
 	}
 }
 
-// memberFilter is what the flags of members want.
-func (s *session) memberFilter() (func(api.Member) bool, error) {
+// memberFilter is what the flags of members want: of the tags, and the status, "" for any.
+func (s *session) memberFilter() (tagged func(api.Member) bool, status string, err error) {
 	want := map[string]string{}
 	for _, flag := range []string{"role", "rack"} {
 		if v := s.c.String(flag); v != "" {
@@ -63,13 +63,13 @@ func (s *session) memberFilter() (func(api.Member) bool, error) {
 	for _, text := range s.c.StringSlice("tag") {
 		key, value, ok := strings.Cut(text, "=")
 		if !ok || key == "" {
-			return nil, settings.Usage("--tag: %q is not KEY=VALUE", text)
+			return nil, "", settings.Usage("--tag: %q is not KEY=VALUE", text)
 		}
 		want[key] = value
 	}
-	status := s.c.String("status")
+	status = s.c.String("status")
 	if known := []string{"", gossip.StatusAlive, gossip.StatusLeaving, gossip.StatusLeft, gossip.StatusFailed}; !slices.Contains(known, status) {
-		return nil, settings.Usage("--status: unknown %q: want %s", status, strings.Join(known[1:], ", "))
+		return nil, "", settings.Usage("--status: unknown %q: want %s", status, strings.Join(known[1:], ", "))
 	}
 	return func(m api.Member) bool {
 		for key, value := range want {
@@ -77,25 +77,32 @@ func (s *session) memberFilter() (func(api.Member) bool, error) {
 				return false
 			}
 		}
-		return status == "" || m.Status == status
-	}, nil
+		return true
+	}, status, nil
 }
 
 func (s *session) members() error {
-	wanted, err := s.memberFilter()
+	tagged, status, err := s.memberFilter()
 	if err != nil {
 		return err
 	}
+	wanted := func(m api.Member) bool { return tagged(m) && (status == "" || m.Status == status) }
 	members, err := s.client.Members(s.ctx)
 	if err != nil {
 		return err
+	}
+	known := map[string]string{}
+	for _, m := range members {
+		known[m.Name] = m.Status
 	}
 	members = slices.DeleteFunc(members, func(m api.Member) bool { return !wanted(m) })
 	slices.SortFunc(members, func(a, b api.Member) int { return noderange.Compare(a.Name, b.Name) })
 	if err := show(s.printer, s.memberListing(members)); err != nil || !s.c.Bool("watch") {
 		return err
 	}
-	return s.watchMembers(members, wanted)
+	return s.watchMembers(known, func(m api.Member, before string) bool {
+		return wanted(m) || tagged(m) && before == status
+	})
 }
 
 func (s *session) memberListing(members []api.Member) listing[api.Member] {
@@ -126,12 +133,9 @@ func ago(ms int64) string { return power.Ago(time.Duration(ms)*time.Millisecond)
 // watchMembersEvery is how often the members are looked at.
 const watchMembersEvery = 500 * time.Millisecond
 
-// watchMembers prints what becomes of the members, until interrupted.
-func (s *session) watchMembers(before []api.Member, wanted func(api.Member) bool) error {
-	known := map[string]string{}
-	for _, m := range before {
-		known[m.Name] = m.Status
-	}
+// watchMembers prints what becomes of the members, until interrupted. known is what
+// they were; wanted says of a member, and what it was before, whether it is shown.
+func (s *session) watchMembers(known map[string]string, wanted func(m api.Member, before string) bool) error {
 	p := s.printer
 	if p.format == "json" {
 		p.format = "jsonl" // one array could never end
@@ -156,11 +160,9 @@ func (s *session) watchMembers(before []api.Member, wanted func(api.Member) bool
 		reachable = true
 		var changed []api.Member
 		for _, m := range members {
-			if known[m.Name] != m.Status {
-				known[m.Name] = m.Status
-				if wanted(m) || m.Status != s.c.String("status") {
-					changed = append(changed, m)
-				}
+			before := known[m.Name]
+			if known[m.Name] = m.Status; before != m.Status && wanted(m, before) {
+				changed = append(changed, m)
 			}
 		}
 		if len(changed) > 0 {
