@@ -54,6 +54,17 @@ func (c *Central) listMembers(*http.Request) ([]api.Member, error) {
 	return api.AnswerMembers(c.gossip)
 }
 
+// gossipAddress is where an agent gossips, as the cluster has it: it may have begun
+// after its hello. "" when it is not known.
+func gossipAddress(agent string, members []api.Member) string {
+	for _, m := range members {
+		if m.Name == agent && m.Addr != "" {
+			return net.JoinHostPort(m.Addr, strconv.Itoa(m.Port))
+		}
+	}
+	return ""
+}
+
 func (c *Central) listPeers(*http.Request) ([]api.PeerNode, error) { return api.AnswerPeers(c.gossip) }
 
 func (c *Central) ping(r *http.Request, in api.Ping) (api.Pong, error) {

@@ -18,6 +18,10 @@ type keyedGossip struct {
 	fails error
 }
 
+func (*keyedGossip) Members() []api.Member {
+	return []api.Member{{Name: "r1", Status: "failed", Addr: "192.0.2.7", Port: 7946}}
+}
+
 func (*keyedGossip) Ring() []string { return []string{"bmV3", "b2xk"} }
 
 func (g *keyedGossip) Who(_ context.Context, node, bmc string) (api.Who, error) {
@@ -63,7 +67,7 @@ func TestWhatGossipLostIsStale(t *testing.T) {
 	if n := s.node("a"); !n.Stale || n.State != power.On || n.AgentAge != "failed 41 s ago, as gossip says" {
 		t.Errorf("%+v", n)
 	}
-	if a := s.agent("r1"); a.State != "failed" {
+	if a := s.agent("r1"); a.State != "failed" || a.Address != "192.0.2.7:7946" {
 		t.Errorf("%+v", a)
 	}
 	op := s.ask("a", power.ActOff)

@@ -97,6 +97,9 @@ func (s *session) members() error {
 	}
 	members = slices.DeleteFunc(members, func(m api.Member) bool { return !wanted(m) })
 	slices.SortFunc(members, func(a, b api.Member) int { return noderange.Compare(a.Name, b.Name) })
+	if len(members) == 0 && s.people() && !s.quiet {
+		s.warn("no member is like that")
+	}
 	if err := show(s.printer, s.memberListing(members)); err != nil || !s.c.Bool("watch") {
 		return err
 	}
@@ -267,7 +270,7 @@ func ownerStatus(p api.PeerNode) string {
 	switch {
 	case p.OwnerStatus == gossip.StatusUnknown:
 		return "is not known here"
-	case p.OwnerSinceMS > 0:
+	case p.OwnerStatus != gossip.StatusAlive && p.OwnerSinceMS > 0:
 		return p.OwnerStatus + " " + ago(p.OwnerSinceMS)
 	default:
 		return p.OwnerStatus
@@ -303,7 +306,10 @@ func (s *session) whose(node string) error {
 		return err
 	}
 	if !s.people() {
-		return show(s.printer, listing[api.Who]{rows: []api.Who{w}, name: func(w api.Who) string { return w.Node }})
+		if err := show(s.printer, listing[api.Who]{rows: []api.Who{w}, name: func(w api.Who) string { return w.Node }}); err != nil {
+			return err
+		}
+		return exitOfWho(w)
 	}
 	s.say("%s", clean(w.Says))
 	for _, o := range w.Owners {
@@ -319,7 +325,20 @@ func (s *session) whose(node string) error {
 	if w.Answered < w.Asked {
 		s.say("  %d of %d members did not answer", w.Asked-w.Answered, w.Asked)
 	}
-	return nil
+	return exitOfWho(w)
+}
+
+// exitOfWho is the exit status of what has been said: 2 of a node that nobody knows, 1
+// when nobody can reach the BMC.
+func exitOfWho(w api.Who) error {
+	switch {
+	case len(w.Reach) > 0:
+		return nil
+	case len(w.Owners) == 0:
+		return settings.Exit(settings.ExitUsage, "")
+	default:
+		return settings.Exit(settings.ExitFailed, "")
+	}
 }
 
 func pingCommand() *cli.Command {
@@ -436,14 +455,31 @@ func (s *session) changeKeys(do string) error {
 		}
 		in.Key = text
 	}
-	if (in.Key == "") == (in.ID == "") {
+	switch {
+	case do == api.KeyInstall && in.Key == "":
+		return settings.Usage("--key-file is missing: it names the file with the new key")
+	case (in.Key == "") == (in.ID == ""):
 		return settings.Usage("name one key: its ID, or --key-file")
 	}
 	keys, err := s.client.ChangeKeys(s.ctx, in)
 	if err != nil {
 		return err
 	}
+	s.tellUnasked()
 	return s.showKeys(keys)
+}
+
+// tellUnasked says which members a change of keys did not reach as they are gone.
+func (s *session) tellUnasked() {
+	members, err := s.client.Members(s.ctx)
+	if err != nil || s.quiet {
+		return // the change itself went well
+	}
+	for _, m := range members {
+		if m.Status == gossip.StatusFailed {
+			s.warn("%s failed %s and was not asked: if it comes back after the old key was removed, it needs the new one (central hands it out)", m.Name, ago(m.SinceMS))
+		}
+	}
 }
 
 // keyText reads a key from a file, or from stdin.

@@ -111,6 +111,7 @@ r10      10.0.0.20  7946  failed 40 s ago   rack=r10 role=agent version=v1
 	expect(t, "status", m.run("members --status dead"), settings.ExitUsage, "", `unknown "dead": want alive, leaving, left, failed`)
 	expect(t, "tag", m.run("members --tag rack"), settings.ExitUsage, "", "not KEY=VALUE")
 	expect(t, "none", m.run("members --role tourist -o json"), 0, "[]\n", "")
+	expect(t, "none", m.run("members --role tourist"), 0, "", "no member is like that")
 	m.problem = api.Problemf(api.CodeUnavailable, "this process runs without gossip (--gossip)")
 	expect(t, "without gossip", m.run("members"), settings.ExitUnreachable, "", "runs without gossip")
 }
@@ -207,6 +208,10 @@ func TestWho(t *testing.T) {
 	if got := m.run("peers --who r1n01 -o json"); !strings.Contains(got.out, `"node": "r1n01"`) || got.exit != 0 {
 		t.Errorf("%+v", got)
 	}
+	m.who.Reach, m.who.Answered = nil, 3
+	expect(t, "out of reach", m.run("peers --who r1n01"), settings.ExitFailed, "has it", "")
+	m.who.Owners, m.who.Says = nil, "no agent is known to have node nope"
+	expect(t, "unknown", m.run("peers --who nope"), settings.ExitUsage, "no agent is known to have node nope\n", "")
 	expect(t, "two", m.run("peers --who r1n01 r1n02"), settings.ExitUsage, "", "no NODES")
 	expect(t, "none", m.runContext(t.Context(), []string{"peers", "--who", "", "--config", ""}), settings.ExitUsage, "", "--who takes the name")
 }
@@ -225,6 +230,7 @@ func TestPing(t *testing.T) {
 
 func TestGossipKeys(t *testing.T) {
 	m := newTalk(t)
+	m.members = three()
 	m.keys = api.GossipKeys{
 		Keys: []api.GossipKey{{ID: "0badcafe", Members: 2, Primary: 2}}, Members: 3, Answered: 2, Problems: map[string]string{"r2": "no room"},
 	}
@@ -247,7 +253,9 @@ func TestGossipKeys(t *testing.T) {
 	if got := m.run("gossip keys install --key-file - ", text); got.exit != 0 {
 		t.Errorf("%+v", got)
 	}
-	m.run("gossip keys use 0badcafe")
+	if got := m.run("gossip keys use 0badcafe"); !strings.Contains(got.errs, "r10 failed 40 s ago and was not asked") || strings.Contains(got.errs, "r3 ") {
+		t.Errorf("%+v", got)
+	}
 	m.run("gossip keys remove --key-file " + file)
 	want := []api.ChangeKeys{{Do: "install", Key: text}, {Do: "use", ID: "0badcafe"}, {Do: "remove", Key: text}}
 	if len(m.asked) != len(want) {
