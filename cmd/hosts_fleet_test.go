@@ -98,7 +98,7 @@ func (h *hall) phase(name string, do func()) {
 
 // figure notes what was measured.
 func (h *hall) figure(what string, took time.Duration) {
-	h.figures = append(h.figures, fmt.Sprintf("%-64s %6.2f s", what, took.Seconds()))
+	h.figures = append(h.figures, fmt.Sprintf("%-76s %6.2f s", what, took.Seconds()))
 }
 
 // launchOn starts a process on a host. It has the process's name in logs and for kill.

@@ -368,6 +368,19 @@ func (h *hall) losesCentralAndHalf() {
 	began := time.Now()
 	h.agree(20*time.Second, truth, h.agents)
 	h.figure("central and half of the agents killed, these started at once: complete", time.Since(began))
+	for _, rack := range h.racks {
+		file := filepath.Join(h.dir, rack, "gossip.members")
+		h.until(20*time.Second, rack+" keeps whom it knows", func() bool { _, err := os.Stat(file); return err == nil })
+	}
+	for _, rack := range h.racks {
+		h.kill(rack)
+	}
+	for _, rack := range h.racks {
+		h.startRack(rack)
+	}
+	began = time.Now()
+	h.agree(30*time.Second, truth, h.agents)
+	h.figure("then all agents killed and started at once, central still away: complete", time.Since(began))
 	last := h.racks[len(h.racks)-1]
 	h.flip(power.ActOn, last)
 	truth = h.truth()

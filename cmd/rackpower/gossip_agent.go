@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"path/filepath"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -83,6 +84,9 @@ func (d *daemon) joinCluster(ctx context.Context, cfg gossip.Config, a *agent.Ag
 	d.later(cluster.Close)
 	a.SetGossip(cluster2agent{settings.Cluster{Cluster: cluster}})
 	d.logger.Info("gossip", "address", cluster.Addr(), "join", cfg.Join, "encrypted", len(cluster.Ring()) > 0, "rpc", cluster.RPCAddr())
+	dir := filepath.Dir(cfg.KeyringFile)
+	d.seedKnown(dir, cluster)
+	d.beside(ctx, func(ctx context.Context) { d.keepKnown(ctx, dir, cluster) })
 	if central != nil && len(cluster.Ring()) > 0 {
 		d.beside(ctx, func(ctx context.Context) { d.freshKeys(ctx, cfg.Name, cluster, central) })
 	}
@@ -105,7 +109,7 @@ const lonely = 5 * time.Second
 // have changed them while this agent was away.
 func (d *daemon) freshKeys(ctx context.Context, name string, cluster *gossip.Cluster, central *api.Client) {
 	for wait := lonely; pause(ctx, wait) == nil; wait = min(2*wait, 5*time.Minute) {
-		if !alone(cluster) {
+		if len(others(cluster)) > 0 {
 			wait = lonely / 2
 			continue
 		}
@@ -127,17 +131,6 @@ func (d *daemon) freshKeys(ctx context.Context, name string, cluster *gossip.Clu
 			}
 		}
 	}
-}
-
-// alone reports whether no other member is alive.
-func alone(cluster *gossip.Cluster) bool {
-	alive := 0
-	for _, m := range cluster.Members() {
-		if m.Status == gossip.StatusAlive {
-			alive++
-		}
-	}
-	return alive < 2
 }
 
 // gossipLater asks central for the cluster's key, again and again, and joins when it
