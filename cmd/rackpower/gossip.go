@@ -199,7 +199,7 @@ func peersCommand() *cli.Command {
 	return &cli.Command{
 		Name: "peers", Category: "on a rack", Usage: "shows the power of the whole fleet as gossip knows it", ArgsUsage: "[NODES...]", Action: eitherDoor((*session).peers),
 		Description: eitherHelp + " Central need not be there.\nIn NODES, @NAME stands for the nodes of that agent. With --who it says which agent has a node and who can reach its BMC:\n" +
-			"agents that do not have the node ask the BMC for a sign of life, for which its address must be known to whom you ask." + nodesHelp +
+			"agents that do not have the node ask the BMC for a sign of life, for which its address must be known to whom you ask. It ends with 1 when none can, with 2 when nobody knows the node." + nodesHelp +
 			examples("rackpower peers", "rackpower peers @state:off -o name", "rackpower peers --who r1n01") + exitHelp,
 		Flags: eitherFlags(&cli.StringFlag{Name: "who", Usage: "say who has this `NODE`, and who can reach its BMC"}),
 	}
