@@ -20,7 +20,7 @@ build:
 
 # What the tests can use beyond Go and a C compiler. Installed when that is
 # possible without asking; otherwise said, and the checks that need it are left out.
-TOOLS := ipmi_sim:openipmi ipmitool:ipmitool ipmipower:freeipmi-tools systemd-analyze:systemd
+TOOLS := ipmi_sim:openipmi ipmitool:ipmitool ipmipower:freeipmi-tools systemd-analyze:systemd nft:nftables ip:iproute2
 deps:
 	@missing=(); for t in $(TOOLS); do PATH="$$PATH:/usr/sbin:/sbin" command -v "$${t%%:*}" >/dev/null || missing+=("$${t##*:}"); done; \
 	if [ $${#missing[@]} -eq 0 ]; then exit 0; fi; \

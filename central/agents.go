@@ -1,6 +1,7 @@
 package central
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -381,6 +382,7 @@ func assigned(n store.Node, now time.Time) api.AssignedNode {
 func (c *Central) listAgents(r *http.Request) ([]api.Agent, error) {
 	now := c.cfg.Now()
 	out := []api.Agent{}
+	members, _ := c.listMembers(r)
 	err := c.store.View(r.Context(), func(tx *store.Tx) error {
 		agents, err := tx.Agents()
 		if err != nil {
@@ -395,7 +397,7 @@ func (c *Central) listAgents(r *http.Request) ([]api.Agent, error) {
 			p := c.desks.of(a.Name).presence(now, c.cfg.Away)
 			view := api.Agent{
 				Name: a.Name, State: agentState(p), Version: a.Version, Nodes: n.Nodes, Outstanding: n.Outstanding, Taken: n.Taken,
-				Rev: a.Rev, RevSeen: p.revSeen, JournalID: a.JournalID, Epoch: a.Epoch, LSN: a.LSN, Alarm: a.Alarm, Address: a.Address,
+				Rev: a.Rev, RevSeen: p.revSeen, JournalID: a.JournalID, Epoch: a.Epoch, LSN: a.LSN, Alarm: a.Alarm, Address: cmp.Or(gossipAddress(a.Name, members), a.Address),
 			}
 			if view.Rack, err = a.State(); err != nil {
 				return fmt.Errorf("cannot read state of rack %s: %w", a.Name, err)

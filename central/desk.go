@@ -253,13 +253,15 @@ func (d *desk) greeted(session string, rev int64, sent, now time.Time) {
 func (d *desk) arrive(now func() time.Time, rev int64) (leave func()) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	at := now()
-	d.polls, d.seen, d.polled, d.revSeen = d.polls+1, at, at, rev
+	before := now()
+	d.polls, d.seen, d.polled, d.revSeen = d.polls+1, before, before, rev
 	return func() {
 		d.mu.Lock()
 		defer d.mu.Unlock()
 		at := now()
-		d.polls, d.seen, d.polled = d.polls-1, at, at
+		if d.polls--; d.gone == "" || !before.Before(d.goneAt) {
+			d.seen, d.polled = at, at
+		} // else its end is no sign of life: gossip lost the agent while it waited
 	}
 }
 

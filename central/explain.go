@@ -65,7 +65,7 @@ func (c *Central) explain(r *http.Request) (api.Explanation, error) {
 	}
 	agent := k.node.Agent
 	if age := c.agentAge(agent); age != "alive" {
-		return c.ownExplanation(k, fmt.Sprintf("agent %s is %s", agent, age)), nil
+		return c.ownExplanation(k, agentIs(agent, age)), nil
 	}
 	answer, done := c.desks.of(agent).explain(name)
 	defer done()

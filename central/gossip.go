@@ -20,20 +20,20 @@ const (
 
 // MemberChanged takes a change of a member of the gossip cluster: an agent that
 // failed is known to be gone long before its silence towards central would tell. It
-// may be called at any time, in the order of the changes.
-func (c *Central) MemberChanged(name, status string) {
+// may be called at any time, in the order of the changes; since is how long ago it was.
+func (c *Central) MemberChanged(name, status string, since time.Duration) {
 	d := c.desks.known(name)
 	if d == nil {
 		return // no agent, or one without a node yet
 	}
-	if d.member(status, c.cfg.Now()) {
+	if d.member(status, c.cfg.Now().Add(-since)) {
 		c.log.Info("gossip", "agent", name, "status", status)
 		c.board.raise(0)
 	}
 }
 
-// member notes what gossip says of the agent, and reports whether that is news.
-func (d *desk) member(status string, now time.Time) bool {
+// member notes what gossip says of the agent since a time, and reports whether that is news.
+func (d *desk) member(status string, at time.Time) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	gone := ""
@@ -43,7 +43,7 @@ func (d *desk) member(status string, now time.Time) bool {
 	if gone == d.gone {
 		return false
 	}
-	d.gone, d.goneAt = gone, now
+	d.gone, d.goneAt = gone, at
 	return true
 }
 
@@ -52,6 +52,17 @@ func (c *Central) listMembers(*http.Request) ([]api.Member, error) {
 		return []api.Member{}, nil
 	}
 	return api.AnswerMembers(c.gossip)
+}
+
+// gossipAddress is where an agent gossips, as the cluster has it: it may have begun
+// after its hello. "" when it is not known.
+func gossipAddress(agent string, members []api.Member) string {
+	for _, m := range members {
+		if m.Name == agent && m.Addr != "" {
+			return net.JoinHostPort(m.Addr, strconv.Itoa(m.Port))
+		}
+	}
+	return ""
 }
 
 func (c *Central) listPeers(*http.Request) ([]api.PeerNode, error) { return api.AnswerPeers(c.gossip) }

@@ -294,7 +294,7 @@ func TestGossipIsShown(t *testing.T) {
 		t.Errorf("%+v, %v, %+v", members, err, info)
 	}
 	s.later(time.Minute)
-	s.c.MemberChanged("r1", "failed")
+	s.c.MemberChanged("r1", "failed", 0)
 	if a := s.agent("r1"); a.State != "failed" {
 		t.Errorf("%+v", a)
 	}

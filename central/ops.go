@@ -501,7 +501,7 @@ func (c *Central) awayNote(o *store.Op, now time.Time) string {
 	if p.alive {
 		return ""
 	}
-	note := fmt.Sprintf("agent %s is %s", o.Rack, awaySince(p, now))
+	note := agentIs(o.Rack, awaySince(p, now))
 	if p.gone != "" {
 		note += ", and no other agent has the node"
 	}
@@ -511,10 +511,11 @@ func (c *Central) awayNote(o *store.Op, now time.Time) string {
 	return note
 }
 
-// awaySince is "away since 12:01:07 (last seen 40 s ago)" or "away: it was never here".
+// awaySince is "away since 12:01:07 (last seen 40 s ago)", "away: it never said hello"
+// or "failed 40 s ago, as gossip says".
 func awaySince(p presence, now time.Time) string {
 	if p.gone != "" {
-		return fmt.Sprintf("%s: gossip lost it %s ago", p.gone, power.Ago(now.Sub(p.goneAt)))
+		return fmt.Sprintf("%s %s ago, as gossip says", p.gone, power.Ago(now.Sub(p.goneAt)))
 	}
 	if p.polled.IsZero() {
 		return "away: it never said hello"
@@ -524,6 +525,15 @@ func awaySince(p presence, now time.Time) string {
 		layout = "2006-01-02 15:04"
 	}
 	return fmt.Sprintf("away since %s (last seen %s ago)", p.polled.Local().Format(layout), power.Ago(now.Sub(p.polled)))
+}
+
+// agentIs is a sentence of an agent that is not alive: "agent r1 is away since ...", or
+// "agent r1 failed 40 s ago, ...".
+func agentIs(agent, age string) string {
+	if strings.HasPrefix(age, "away") {
+		age = "is " + age
+	}
+	return "agent " + agent + " " + age
 }
 
 // marks collects what a job changed, for those who wait. The key "" holds the

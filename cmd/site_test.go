@@ -34,6 +34,9 @@ func TestMain(m *testing.M) {
 	if binaries.dir != "" {
 		os.RemoveAll(binaries.dir)
 	}
+	if stock.dir != "" {
+		os.RemoveAll(stock.dir)
+	}
 	os.Exit(code)
 }
 

@@ -210,6 +210,34 @@ func (c *Cluster) watchKeys() {
 	}
 }
 
+// Adopt has this member alone send with the first of the keys, and accept all of them
+// beside its own: for one that was away while the others changed their key. It says
+// whether that changed anything.
+func (c *Cluster) Adopt(keys []Key) (changed bool, err error) {
+	switch {
+	case c.ring == nil:
+		return false, ErrNotEncrypted
+	case len(keys) == 0 || bytes.Equal(keys[0], c.primary()):
+		return false, nil
+	}
+	for _, k := range keys {
+		if err := k.valid(); err != nil {
+			return false, err
+		}
+		if err := c.ring.AddKey(k); err != nil {
+			return false, fmt.Errorf("cannot take the gossip key %s: %w", k.ID(), err)
+		}
+	}
+	if err := c.ring.UseKey(keys[0]); err != nil {
+		return false, fmt.Errorf("cannot use the gossip key %s: %w", keys[0].ID(), err)
+	}
+	signal(c.wake)
+	if c.cfg.KeyringFile == "" {
+		return true, nil
+	}
+	return true, writeRing(c.cfg.KeyringFile, c.keys())
+}
+
 // KeyInfo says how many members have a key.
 type KeyInfo struct {
 	Key     Key

@@ -24,7 +24,7 @@ const (
 // Member is a member of the cluster as this one sees it.
 type Member struct {
 	Name   string
-	Addr   string // IP
+	Addr   string // IP; empty: not known
 	Port   int
 	Status string
 	// StatusAge is since when this member has seen the status; 0 when it has just

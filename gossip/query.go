@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -90,7 +91,7 @@ type Whose struct {
 }
 
 // Who asks all live agents who can reach the BMC of a node, and looks the owner up
-// in the records. It returns when all have answered, when ctx ends or after 3 s;
+// in the records. It returns when all have answered, when ctx ends or after 4.5 s;
 // that some are silent is no error. Agents whose package is older do not answer.
 // addr, where it is not empty, is the BMC's address: it travels with the question,
 // behind a space, for agents that do not have the node.
@@ -103,31 +104,61 @@ func (c *Cluster) Who(ctx context.Context, node, addr string) (Whose, error) {
 	if len(question) > maxQuestion || !readable(question) {
 		return w, fmt.Errorf("cannot ask for node %q: no such name or address is possible", node)
 	}
+	silent := map[string]bool{}
 	for _, m := range c.Members() {
 		if m.Status == StatusAlive && m.Tags[protocolTag] != "" {
-			w.Asked++
+			silent[m.Name] = true
 		}
 	}
+	w.Asked = len(silent)
 	began := time.Now()
-	resp, err := c.serf.Query(whoQuery, []byte(question), &serf.QueryParam{RelayFactor: 1, Timeout: within(ctx)})
-	if err != nil {
-		return w, fmt.Errorf("cannot ask who can reach %s: %w", node, err)
-	}
-	defer resp.Close()
-	for w.Answered < w.Asked {
-		select {
-		case r, open := <-resp.ResponseCh():
-			if !open {
-				return w.sorted(), nil
-			}
-			w.take(r, time.Since(began))
-		case <-ctx.Done():
-			return w.sorted(), nil
-		case <-c.ctx.Done():
-			return w.sorted(), errors.New("gossip has ended")
+	for range whoTries {
+		if err := c.askWho(ctx, question, silent, began, &w); err != nil {
+			return w.sorted(), err
+		}
+		if len(silent) == 0 || ctx.Err() != nil {
+			break
 		}
 	}
 	return w.sorted(), nil
+}
+
+const (
+	// whoTries is how often the question who can reach a BMC is sent to those that are
+	// silent: each may lose its packets.
+	whoTries = 3
+	// maxFiltered is how many members a question names at most that is for them alone.
+	maxFiltered = 16
+)
+
+// askWho asks the silent members once, and takes those off that answer.
+func (c *Cluster) askWho(ctx context.Context, question string, silent map[string]bool, began time.Time, w *Whose) error {
+	param := &serf.QueryParam{RelayFactor: 1, Timeout: within(ctx) / 2}
+	if len(silent) <= maxFiltered {
+		param.FilterNodes = slices.Collect(maps.Keys(silent))
+	}
+	resp, err := c.serf.Query(whoQuery, []byte(question), param)
+	if err != nil {
+		return fmt.Errorf("cannot ask who can reach %s: %w", w.Node, err)
+	}
+	defer resp.Close()
+	for len(silent) > 0 {
+		select {
+		case r, open := <-resp.ResponseCh():
+			if !open {
+				return nil
+			}
+			if silent[r.From] {
+				delete(silent, r.From)
+				w.take(r, time.Since(began))
+			}
+		case <-ctx.Done():
+			return nil
+		case <-c.ctx.Done():
+			return errors.New("gossip has ended")
+		}
+	}
+	return nil
 }
 
 func (w *Whose) take(r serf.NodeResponse, took time.Duration) {

@@ -346,7 +346,9 @@ func (c *Cluster) hear(theirs []brief) {
 		known, ok := c.hearsay[b.agent]
 		gone := status == StatusFailed || status == StatusLeft
 		if !member && gone && c.table.agents[b.agent] != nil && (!ok || since.After(known.since.Add(hearsayNewer))) {
-			c.hearsay[b.agent] = standing{status: status, since: since}
+			s := standing{status: status, since: since}
+			c.hearsay[b.agent] = s
+			c.tellOf(s.heard(b.agent, now))
 		}
 	}
 }

@@ -79,6 +79,7 @@ func TestANewcomerLearnsWhatWasBefore(t *testing.T) {
 	}
 	for name, want := range map[string]string{"r2": StatusFailed, "r3": StatusLeft} {
 		eventually(t, name+" is told of", func() bool { return peer(late, name).Status == want })
+		eventually(t, name+" is among the members", func() bool { m, _ := late.member(name); return m.Status == want })
 		got := peer(late, name)
 		if got.Status != want || got.StatusAge < time.Second || got.Age < time.Second || got.Nodes[0].Age < time.Second {
 			t.Errorf("%s: %s for %v, record of %v", name, got.Status, got.StatusAge, got.Age)

@@ -3,6 +3,7 @@ package gossip
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/hashicorp/serf/serf"
@@ -111,6 +112,11 @@ func (c *Cluster) changed(what serf.EventType, m Member, now time.Time) {
 	delete(c.hearsay, m.Name)
 	m.StatusAge = c.ageOf(m.Name, m.Status, now)
 	c.log.Debug("member", "name", m.Name, "status", m.Status, "what", what.String())
+	c.tellOf(m)
+}
+
+// tellOf gives a change to all who watch. The caller holds mu.
+func (c *Cluster) tellOf(m Member) {
 	if c.cfg.OnMember != nil {
 		c.told.put(m)
 	}
@@ -128,7 +134,15 @@ func (c *Cluster) ageOf(name, status string, now time.Time) time.Duration {
 	return 0
 }
 
+// heard is an agent of which only hearsay is known: no address, and of its tags the
+// role alone.
+func (s standing) heard(name string, now time.Time) Member {
+	return Member{Name: name, Status: s.status, StatusAge: max(now.Sub(s.since), 0), Tags: map[string]string{"role": RoleAgent}}
+}
+
 // Members lists the cluster as seen from here, this member among it, sorted by name.
+// Agents that were gone before this member came are among them, without an address,
+// once others have told of them.
 func (c *Cluster) Members() []Member {
 	found := c.serf.Members()
 	all := make([]Member, len(found))
@@ -138,6 +152,11 @@ func (c *Cluster) Members() []Member {
 	for i, m := range found {
 		all[i] = memberOf(m)
 		all[i].StatusAge = c.ageOf(m.Name, all[i].Status, now)
+	}
+	for name, s := range c.hearsay {
+		if !slices.ContainsFunc(found, func(m serf.Member) bool { return m.Name == name }) {
+			all = append(all, s.heard(name, now))
+		}
 	}
 	sortMembers(all)
 	return all

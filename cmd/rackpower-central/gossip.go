@@ -46,7 +46,7 @@ func startGossip(c *central.Central, cfg *gossip.Config, log *slog.Logger) (stop
 		cfg.Key = gossip.NewKey()
 		log.Info("a gossip key was made; agents get it from here, others from the file", "id", cfg.Key.ID(), "file", cfg.KeyringFile)
 	}
-	cfg.OnMember = func(m gossip.Member) { c.MemberChanged(m.Name, m.Status) }
+	cfg.OnMember = func(m gossip.Member) { c.MemberChanged(m.Name, m.Status, m.StatusAge) }
 	cluster, err := gossip.New(*cfg)
 	if err != nil {
 		return nil, err

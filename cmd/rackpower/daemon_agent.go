@@ -51,18 +51,33 @@ const defaultGossip = "127.0.0.1:7946"
 // daemon is an agent on its way up or down: what was started, in order.
 type daemon struct {
 	logger *slog.Logger
-	undo   []func() error
+
+	mu   sync.Mutex
+	undo []func() error
 }
 
 // later has something undone at the end, the latest first.
-func (d *daemon) later(fn func() error) { d.undo = append(d.undo, fn) }
+func (d *daemon) later(fn func() error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.undo = append(d.undo, fn)
+}
 
+// end undoes all, also what is added meanwhile.
 func (d *daemon) end() error {
 	var errs []error
-	for i := len(d.undo) - 1; i >= 0; i-- {
-		errs = append(errs, d.undo[i]())
+	for {
+		d.mu.Lock()
+		n := len(d.undo)
+		if n == 0 {
+			d.mu.Unlock()
+			return errors.Join(errs...)
+		}
+		fn := d.undo[n-1]
+		d.undo = d.undo[:n-1]
+		d.mu.Unlock()
+		errs = append(errs, fn())
 	}
-	return errors.Join(errs...)
 }
 
 func runAgent(c *cli.Context) (err error) {

@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"net"
 	"slices"
 	"strings"
 	"time"
@@ -20,11 +21,11 @@ import (
 )
 
 // eitherDoor has a command ask this rack's agent, or central when --central is given
-// and --socket is not.
+// and --socket is not. What is typed goes before what environment and file say.
 func eitherDoor(do func(*session) error) cli.ActionFunc {
 	return func(c *cli.Context) error {
 		d := atAgent
-		if c.IsSet(atCentral.flag) && !c.IsSet(atAgent.flag) {
+		if c.IsSet(atCentral.flag) && (!c.IsSet(atAgent.flag) || settings.Typed(c, atCentral.flag) && !settings.Typed(c, atAgent.flag)) {
 			d = atCentral
 		}
 		return d.with(do)(c)
@@ -51,8 +52,8 @@ func membersCommand() *cli.Command {
 	}
 }
 
-// memberFilter is what the flags of members want.
-func (s *session) memberFilter() (func(api.Member) bool, error) {
+// memberFilter is what the flags of members want: of the tags, and the status, "" for any.
+func (s *session) memberFilter() (tagged func(api.Member) bool, status string, err error) {
 	want := map[string]string{}
 	for _, flag := range []string{"role", "rack"} {
 		if v := s.c.String(flag); v != "" {
@@ -62,13 +63,13 @@ func (s *session) memberFilter() (func(api.Member) bool, error) {
 	for _, text := range s.c.StringSlice("tag") {
 		key, value, ok := strings.Cut(text, "=")
 		if !ok || key == "" {
-			return nil, settings.Usage("--tag: %q is not KEY=VALUE", text)
+			return nil, "", settings.Usage("--tag: %q is not KEY=VALUE", text)
 		}
 		want[key] = value
 	}
-	status := s.c.String("status")
+	status = s.c.String("status")
 	if known := []string{"", gossip.StatusAlive, gossip.StatusLeaving, gossip.StatusLeft, gossip.StatusFailed}; !slices.Contains(known, status) {
-		return nil, settings.Usage("--status: unknown %q: want %s", status, strings.Join(known[1:], ", "))
+		return nil, "", settings.Usage("--status: unknown %q: want %s", status, strings.Join(known[1:], ", "))
 	}
 	return func(m api.Member) bool {
 		for key, value := range want {
@@ -76,24 +77,35 @@ func (s *session) memberFilter() (func(api.Member) bool, error) {
 				return false
 			}
 		}
-		return status == "" || m.Status == status
-	}, nil
+		return true
+	}, status, nil
 }
 
 func (s *session) members() error {
-	wanted, err := s.memberFilter()
+	tagged, status, err := s.memberFilter()
 	if err != nil {
 		return err
 	}
+	wanted := func(m api.Member) bool { return tagged(m) && (status == "" || m.Status == status) }
 	members, err := s.client.Members(s.ctx)
 	if err != nil {
 		return err
 	}
+	known := map[string]string{}
+	for _, m := range members {
+		known[m.Name] = m.Status
+	}
 	members = slices.DeleteFunc(members, func(m api.Member) bool { return !wanted(m) })
+	slices.SortFunc(members, func(a, b api.Member) int { return noderange.Compare(a.Name, b.Name) })
+	if len(members) == 0 && s.people() && !s.quiet {
+		s.warn("no member is like that")
+	}
 	if err := show(s.printer, s.memberListing(members)); err != nil || !s.c.Bool("watch") {
 		return err
 	}
-	return s.watchMembers(members, wanted)
+	return s.watchMembers(known, func(m api.Member, before string) bool {
+		return wanted(m) || tagged(m) && before == status
+	})
 }
 
 func (s *session) memberListing(members []api.Member) listing[api.Member] {
@@ -109,7 +121,11 @@ func (s *session) memberListing(members []api.Member) listing[api.Member] {
 			if status != gossip.StatusAlive && m.SinceMS > 0 {
 				status += " " + ago(m.SinceMS)
 			}
-			return []string{m.Name, m.Addr, fmt.Sprint(m.Port), status, strings.Join(tags, " ")}
+			addr, port := m.Addr, fmt.Sprint(m.Port)
+			if addr == "" {
+				addr, port = "-", "-"
+			}
+			return []string{m.Name, addr, port, status, strings.Join(tags, " ")}
 		},
 	}
 }
@@ -120,12 +136,9 @@ func ago(ms int64) string { return power.Ago(time.Duration(ms)*time.Millisecond)
 // watchMembersEvery is how often the members are looked at.
 const watchMembersEvery = 500 * time.Millisecond
 
-// watchMembers prints what becomes of the members, until interrupted.
-func (s *session) watchMembers(before []api.Member, wanted func(api.Member) bool) error {
-	known := map[string]string{}
-	for _, m := range before {
-		known[m.Name] = m.Status
-	}
+// watchMembers prints what becomes of the members, until interrupted. known is what
+// they were; wanted says of a member, and what it was before, whether it is shown.
+func (s *session) watchMembers(known map[string]string, wanted func(m api.Member, before string) bool) error {
 	p := s.printer
 	if p.format == "json" {
 		p.format = "jsonl" // one array could never end
@@ -150,11 +163,9 @@ func (s *session) watchMembers(before []api.Member, wanted func(api.Member) bool
 		reachable = true
 		var changed []api.Member
 		for _, m := range members {
-			if known[m.Name] != m.Status {
-				known[m.Name] = m.Status
-				if wanted(m) || m.Status != s.c.String("status") {
-					changed = append(changed, m)
-				}
+			before := known[m.Name]
+			if known[m.Name] = m.Status; before != m.Status && wanted(m, before) {
+				changed = append(changed, m)
 			}
 		}
 		if len(changed) > 0 {
@@ -171,16 +182,24 @@ func (s *session) showMemberChanges(p printer, changed []api.Member) error {
 	}
 	for _, m := range changed {
 		now := s.now()
-		s.say("%s  %s %s (%s:%d)", stamp(&now), m.Name, m.Status, m.Addr, m.Port)
+		s.say("%s  %s %s%s", stamp(&now), m.Name, m.Status, at(m))
 	}
 	return nil
+}
+
+// at is " (10.0.0.1:7946)", "" when the address is not known.
+func at(m api.Member) string {
+	if m.Addr == "" {
+		return ""
+	}
+	return " (" + net.JoinHostPort(m.Addr, fmt.Sprint(m.Port)) + ")"
 }
 
 func peersCommand() *cli.Command {
 	return &cli.Command{
 		Name: "peers", Category: "on a rack", Usage: "shows the power of the whole fleet as gossip knows it", ArgsUsage: "[NODES...]", Action: eitherDoor((*session).peers),
 		Description: eitherHelp + " Central need not be there.\nIn NODES, @NAME stands for the nodes of that agent. With --who it says which agent has a node and who can reach its BMC:\n" +
-			"agents that do not have the node ask the BMC for a sign of life, for which its address must be known to whom you ask." + nodesHelp +
+			"agents that do not have the node ask the BMC for a sign of life, for which its address must be known to whom you ask. It ends with 1 when none can, with 2 when nobody knows the node." + nodesHelp +
 			examples("rackpower peers", "rackpower peers @state:off -o name", "rackpower peers --who r1n01") + exitHelp,
 		Flags: eitherFlags(&cli.StringFlag{Name: "who", Usage: "say who has this `NODE`, and who can reach its BMC"}),
 	}
@@ -251,7 +270,7 @@ func ownerStatus(p api.PeerNode) string {
 	switch {
 	case p.OwnerStatus == gossip.StatusUnknown:
 		return "is not known here"
-	case p.OwnerSinceMS > 0:
+	case p.OwnerStatus != gossip.StatusAlive && p.OwnerSinceMS > 0:
 		return p.OwnerStatus + " " + ago(p.OwnerSinceMS)
 	default:
 		return p.OwnerStatus
@@ -287,7 +306,10 @@ func (s *session) whose(node string) error {
 		return err
 	}
 	if !s.people() {
-		return show(s.printer, listing[api.Who]{rows: []api.Who{w}, name: func(w api.Who) string { return w.Node }})
+		if err := show(s.printer, listing[api.Who]{rows: []api.Who{w}, name: func(w api.Who) string { return w.Node }}); err != nil {
+			return err
+		}
+		return exitOfWho(w)
 	}
 	s.say("%s", clean(w.Says))
 	for _, o := range w.Owners {
@@ -303,7 +325,20 @@ func (s *session) whose(node string) error {
 	if w.Answered < w.Asked {
 		s.say("  %d of %d members did not answer", w.Asked-w.Answered, w.Asked)
 	}
-	return nil
+	return exitOfWho(w)
+}
+
+// exitOfWho is the exit status of what has been said: 2 of a node that nobody knows, 1
+// when nobody can reach the BMC.
+func exitOfWho(w api.Who) error {
+	switch {
+	case len(w.Reach) > 0:
+		return nil
+	case len(w.Owners) == 0:
+		return settings.Exit(settings.ExitUsage, "")
+	default:
+		return settings.Exit(settings.ExitFailed, "")
+	}
 }
 
 func pingCommand() *cli.Command {
@@ -420,14 +455,31 @@ func (s *session) changeKeys(do string) error {
 		}
 		in.Key = text
 	}
-	if (in.Key == "") == (in.ID == "") {
+	switch {
+	case do == api.KeyInstall && in.Key == "":
+		return settings.Usage("--key-file is missing: it names the file with the new key")
+	case (in.Key == "") == (in.ID == ""):
 		return settings.Usage("name one key: its ID, or --key-file")
 	}
 	keys, err := s.client.ChangeKeys(s.ctx, in)
 	if err != nil {
 		return err
 	}
+	s.tellUnasked()
 	return s.showKeys(keys)
+}
+
+// tellUnasked says which members a change of keys did not reach as they are gone.
+func (s *session) tellUnasked() {
+	members, err := s.client.Members(s.ctx)
+	if err != nil || s.quiet {
+		return // the change itself went well
+	}
+	for _, m := range members {
+		if m.Status == gossip.StatusFailed {
+			s.warn("%s failed %s and was not asked: if it comes back after the old key was removed, it needs the new one (central hands it out)", m.Name, ago(m.SinceMS))
+		}
+	}
 }
 
 // keyText reads a key from a file, or from stdin.

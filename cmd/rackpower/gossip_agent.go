@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"path/filepath"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -70,10 +71,12 @@ func (d *daemon) gossip(c *cli.Context, a *agent.Agent, central *api.Client) err
 		d.logger.Warn("the usual gossip port is taken, using a free one", "address", cfg.Bind)
 		cfg.Bind = "127.0.0.1:0"
 	}
-	return d.joinCluster(*cfg, a)
+	return d.joinCluster(c.Context, *cfg, a, central)
 }
 
-func (d *daemon) joinCluster(cfg gossip.Config, a *agent.Agent) error {
+// joinCluster joins. With central the agent gets other keys from there, when it has
+// none of its own and nobody wants those that it has.
+func (d *daemon) joinCluster(ctx context.Context, cfg gossip.Config, a *agent.Agent, central *api.Client) error {
 	cluster, err := gossip.New(cfg)
 	if err != nil {
 		return err
@@ -81,28 +84,72 @@ func (d *daemon) joinCluster(cfg gossip.Config, a *agent.Agent) error {
 	d.later(cluster.Close)
 	a.SetGossip(cluster2agent{settings.Cluster{Cluster: cluster}})
 	d.logger.Info("gossip", "address", cluster.Addr(), "join", cfg.Join, "encrypted", len(cluster.Ring()) > 0, "rpc", cluster.RPCAddr())
+	dir := filepath.Dir(cfg.KeyringFile)
+	d.seedKnown(dir, cluster)
+	d.beside(ctx, func(ctx context.Context) { d.keepKnown(ctx, dir, cluster) })
+	if central != nil && len(cluster.Ring()) > 0 {
+		d.beside(ctx, func(ctx context.Context) { d.freshKeys(ctx, cfg.Name, cluster, central) })
+	}
 	return nil
+}
+
+// beside runs f until the end of the daemon.
+func (d *daemon) beside(ctx context.Context, f func(context.Context)) {
+	ctx, cancel := context.WithCancel(ctx)
+	ended := make(chan struct{})
+	go func() { defer close(ended); f(ctx) }()
+	d.later(func() error { cancel(); <-ended; return nil })
+}
+
+// lonely is how long an agent is without other members before it asks central whether
+// they have another key by now.
+const lonely = 5 * time.Second
+
+// freshKeys asks central for the keys whenever nobody else is there: the others may
+// have changed them while this agent was away.
+func (d *daemon) freshKeys(ctx context.Context, name string, cluster *gossip.Cluster, central *api.Client) {
+	for wait := lonely; pause(ctx, wait) == nil; wait = min(2*wait, 5*time.Minute) {
+		if len(others(cluster)) > 0 {
+			wait = lonely / 2
+			continue
+		}
+		keys, join, err := askKeys(ctx, name, central)
+		if err != nil {
+			d.logger.Debug("alone in the gossip cluster", "err", err)
+			continue
+		}
+		changed, err := cluster.Adopt(keys)
+		switch {
+		case err != nil:
+			d.logger.Warn("cannot take the gossip keys from central", "err", err)
+		case changed:
+			d.logger.Warn("nobody answers with the gossip key that was kept: using the one that central hands out", "key", keys[0].ID())
+		}
+		if join != "" {
+			if err := cluster.Seed(join); err != nil {
+				d.logger.Debug("cannot join central", "err", err)
+			}
+		}
+	}
 }
 
 // gossipLater asks central for the cluster's key, again and again, and joins when it
 // has it. The end of the daemon ends it.
 func (d *daemon) gossipLater(ctx context.Context, cfg gossip.Config, a *agent.Agent, central *api.Client) {
-	ctx, cancel := context.WithCancel(ctx)
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
+	d.beside(ctx, func(ctx context.Context) {
 		d.logger.Info("gossip waits for its key, which central hands out", "central", central.Target())
-		if keys, join := d.enrol(ctx, cfg.Name, central); len(keys) > 0 {
-			cfg.Key, cfg.OtherKeys = keys[0], keys[1:]
-			if join != "" {
-				cfg.Join = append(cfg.Join, join)
-			}
-			if err := d.joinCluster(cfg, a); err != nil {
-				d.logger.Error("cannot gossip", "err", err)
-			}
+		keys, join := d.enrol(ctx, cfg.Name, central)
+		if len(keys) == 0 {
+			return
 		}
-	}()
-	d.later(func() error { cancel(); <-ended; return nil })
+		cfg.Key, cfg.OtherKeys = keys[0], keys[1:]
+		if join != "" {
+			cfg.Join = append(cfg.Join, join)
+		}
+		if err := d.joinCluster(ctx, cfg, a, central); err != nil {
+			d.logger.Error("cannot gossip", "err", err)
+		}
+	})
 }
 
 // enrol returns the cluster's keys as central hands them out, nil when ctx ends.

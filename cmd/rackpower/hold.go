@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -107,7 +108,10 @@ func (s *session) noteAway(nodes []api.Node) {
 	for _, n := range nodes {
 		if words := n.AgentAge; !s.quiet && !said[words] && !said[n.Agent] {
 			said[n.Agent] = true
-			s.warn("agent %s is %s: it learns of this when it is back", clean(n.Agent), clean(words))
+			if strings.HasPrefix(words, "away") {
+				words = "is " + words
+			}
+			s.warn("agent %s %s: it learns of this when it is back", clean(n.Agent), clean(words))
 		}
 	}
 }

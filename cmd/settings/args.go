@@ -2,6 +2,7 @@ package settings
 
 import (
 	"fmt"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -196,6 +197,16 @@ func (l *line) count() error {
 	return nil
 }
 
+// typedKey is where an app keeps which flags were typed.
+const typedKey = "typed"
+
+// Typed reports whether a flag, by its long name, is on the command line itself, not in
+// the environment or a file.
+func Typed(c *cli.Context, flag string) bool {
+	typed, _ := c.App.Metadata[typedKey].(map[string]bool)
+	return typed[flag]
+}
+
 // complete adds what environment and file say about flags that are not given.
 func (l *line) complete() error {
 	file, err := l.file()
@@ -206,6 +217,7 @@ func (l *line) complete() error {
 	for _, v := range l.given {
 		given[nameOf(find(l.flags, v.name))] = true
 	}
+	l.app.Metadata = map[string]any{typedKey: maps.Clone(given)}
 	for _, f := range l.flags {
 		name := nameOf(f)
 		if given[name] {

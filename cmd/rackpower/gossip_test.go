@@ -1,0 +1,311 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"rackpower/central/api"
+	"rackpower/cmd/settings"
+	"rackpower/gossip"
+	"rackpower/power"
+)
+
+// talk is a member of a cluster, of which the fields are what it says.
+type talk struct {
+	*fake
+	mu      sync.Mutex
+	members []api.Member
+	peers   []api.PeerNode
+	who     api.Who
+	keys    api.GossipKeys
+	problem *api.Problem
+	asked   []api.ChangeKeys
+	looks   int
+	looked  func(look int) // may change the fields
+}
+
+func newTalk(t *testing.T) *talk {
+	m := &talk{fake: newFake(t)}
+	mux := http.NewServeMux()
+	answer := func(pattern string, what func(*http.Request) any) {
+		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
+			m.mu.Lock()
+			defer m.mu.Unlock()
+			if m.looks++; m.looked != nil {
+				m.looked(m.looks)
+			}
+			v := what(r)
+			if m.problem != nil {
+				m.problem.Write(w)
+				return
+			}
+			reply(w, v)
+		})
+	}
+	answer("GET /v1/members", func(*http.Request) any { return m.members })
+	answer("GET /v1/peers", func(*http.Request) any { return m.peers })
+	answer("GET /v1/gossip/who", func(r *http.Request) any { w := m.who; w.Node = r.URL.Query().Get("node"); return w })
+	answer("GET /v1/gossip/keys", func(*http.Request) any { return m.keys })
+	answer("POST /v1/gossip/ping", func(r *http.Request) any {
+		var in api.Ping
+		_ = json.NewDecoder(r.Body).Decode(&in)
+		return api.Pong{Name: in.Name, RTTMS: 12.345}
+	})
+	answer("POST /v1/gossip/keys", func(r *http.Request) any {
+		var in api.ChangeKeys
+		_ = json.NewDecoder(r.Body).Decode(&in)
+		m.asked = append(m.asked, in)
+		return m.keys
+	})
+	srv := httptest.NewServer(mux)
+	t.Cleanup(srv.Close)
+	m.url = srv.URL
+	return m
+}
+
+func three() []api.Member {
+	agent := func(name, rack string) map[string]string {
+		return map[string]string{"role": "agent", "rack": rack, "version": "v1"}
+	}
+	return []api.Member{
+		{Name: "central", Addr: "10.0.0.1", Port: 7946, Status: "alive", SinceMS: 5000, Tags: map[string]string{"role": "central", "version": "v1"}},
+		{Name: "r10", Addr: "10.0.0.20", Port: 7946, Status: "failed", SinceMS: 40_000, Tags: agent("r10", "r10")},
+		{Name: "r2", Addr: "10.0.0.12", Port: 7946, Status: "alive", SinceMS: 5000, Tags: agent("r2", "r2")},
+		{Name: "r3", Status: "left", SinceMS: 7_200_000, Tags: map[string]string{"role": "agent"}},
+	}
+}
+
+func TestMembers(t *testing.T) {
+	m := newTalk(t)
+	m.members = three()
+	want := `MEMBER   ADDRESS    PORT  STATUS            TAGS
+central  10.0.0.1   7946  alive             role=central version=v1
+r2       10.0.0.12  7946  alive             rack=r2 role=agent version=v1
+r3       -          -     left 2 h ago      role=agent
+r10      10.0.0.20  7946  failed 40 s ago   rack=r10 role=agent version=v1
+`
+	squeeze := func(s string) string { return strings.Join(strings.Fields(s), " ") }
+	if got := m.run("members"); squeeze(got.out) != squeeze(want) || got.exit != 0 {
+		t.Errorf("%d\n%s%s", got.exit, got.out, got.errs)
+	}
+	for args, want := range map[string]string{
+		"--status failed":                "r10\n",
+		"--status alive --role agent":    "r2\n",
+		"--rack r2":                      "r2\n",
+		"--tag version=v1 --tag rack=r2": "r2\n",
+		"--role central":                 "central\n",
+		"--role tourist":                 "",
+	} {
+		if got := m.run("members -o name " + args); got.exit != 0 || got.out != want {
+			t.Errorf("%s: %d %q %s", args, got.exit, got.out, got.errs)
+		}
+	}
+	expect(t, "status", m.run("members --status dead"), settings.ExitUsage, "", `unknown "dead": want alive, leaving, left, failed`)
+	expect(t, "tag", m.run("members --tag rack"), settings.ExitUsage, "", "not KEY=VALUE")
+	expect(t, "none", m.run("members --role tourist -o json"), 0, "[]\n", "")
+	expect(t, "none", m.run("members --role tourist"), 0, "", "no member is like that")
+	m.problem = api.Problemf(api.CodeUnavailable, "this process runs without gossip (--gossip)")
+	expect(t, "without gossip", m.run("members"), settings.ExitUnreachable, "", "runs without gossip")
+}
+
+// TestMembersWatch shows what changes, over a time in which nobody answers.
+func TestMembersWatch(t *testing.T) {
+	m := newTalk(t)
+	m.members = three()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	m.looked = func(look int) {
+		switch look {
+		case 2:
+			m.members[2].Status = "failed"
+		case 3:
+			m.problem = api.Problemf(api.CodeUnavailable, "stopping")
+		case 4:
+			m.problem, m.members = nil, append(m.members, api.Member{Name: "r4", Addr: "10.0.0.14", Port: 7946, Status: "alive"})
+		case 6:
+			cancel()
+		}
+	}
+	got := m.runContext(ctx, []string{"members", "--watch", "--config", ""})
+	for _, want := range []string{"r2 failed (10.0.0.12:7946)", "r4 alive (10.0.0.14:7946)"} {
+		if strings.Count(got.out, want) != 1 {
+			t.Errorf("%q is not there once: %d\n%s%s", want, got.exit, got.out, got.errs)
+		}
+	}
+	if got.exit != 0 || strings.Contains(got.out, "central alive") {
+		t.Errorf("%d\n%s%s", got.exit, got.out, got.errs)
+	}
+}
+
+// TestMembersWatchOfAStatus shows those who come to have it, and those who had it.
+func TestMembersWatchOfAStatus(t *testing.T) {
+	m := newTalk(t)
+	m.members = three()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	m.looked = func(look int) {
+		switch look {
+		case 2:
+			m.members[1].Status = "alive" // was failed
+			m.members[0].Status = "left"  // neither
+		case 3:
+			m.members[2].Status = "failed"
+		case 4:
+			cancel()
+		}
+	}
+	got := m.runContext(ctx, []string{"members", "--watch", "--status", "failed", "-o", "jsonl", "--config", ""})
+	if !strings.Contains(got.out, `"r10"`) || !strings.Contains(got.out, `"r2"`) || strings.Contains(got.out, `"central"`) {
+		t.Errorf("%d\n%s%s", got.exit, got.out, got.errs)
+	}
+}
+
+func TestPeersSaysWhichAgentsAreGone(t *testing.T) {
+	m := newTalk(t)
+	m.peers = []api.PeerNode{
+		{Node: "r1n01", State: power.On, Reach: power.ReachOK, AgeMS: 2000, Owner: "r1", OwnerStatus: "alive"},
+		{Node: "r2n01", State: power.Off, Reach: power.ReachOK, AgeMS: 90_000, Owner: "r2", OwnerStatus: "failed", OwnerSinceMS: 40_000},
+		{Node: "r2n02", State: power.Unknown, Reach: power.ReachNever, AgeMS: -1, Owner: "r2", OwnerStatus: "failed", OwnerSinceMS: 40_000},
+		{Node: "r3n01", State: power.On, Reach: power.ReachUnreachable, AgeMS: 5000, Owner: "r3", OwnerStatus: "unknown", Op: power.ActCycle},
+	}
+	got := m.run("peers")
+	for _, want := range []string{"rack agent r2 failed 40 s ago: r2n[01-02] is shown as it said last", "rack agent r3 is not known here: r3n01"} {
+		if !strings.Contains(got.errs, want) {
+			t.Errorf("no %q in %s", want, got.errs)
+		}
+	}
+	for _, want := range []string{"r2 (failed)", "never", "unreachable", "cycle"} {
+		if !strings.Contains(got.out, want) {
+			t.Errorf("no %q in\n%s", want, got.out)
+		}
+	}
+	if got := m.run("peers -o json"); got.errs != "" || !strings.Contains(got.out, `"owner_status_ms": 40000`) {
+		t.Errorf("%s%s", got.out, got.errs)
+	}
+	expect(t, "of an agent", m.run("peers @r2 -o name"), 0, "r2n[01-02]\n", "")
+}
+
+func TestWho(t *testing.T) {
+	m := newTalk(t)
+	m.who = api.Who{
+		Owners: []api.PeerNode{{Node: "r1n01", Owner: "r1", OwnerStatus: "failed", OwnerSinceMS: 40_000, State: power.On, AgeMS: -1}},
+		Reach:  []api.WhoReach{{Agent: "r2", How: "it answered a probe in 1ms"}}, Asked: 3, Answered: 2, Says: "r1n01 is agent r1's (failed)",
+	}
+	want := `r1n01 is agent r1's (failed)
+  agent r1 (failed 40 s ago) has it: on, never read
+  agent r2 can reach its BMC: it answered a probe in 1ms
+  1 of 3 members did not answer
+`
+	expect(t, "who", m.run("peers --who r1n01"), 0, want, "")
+	if got := m.run("peers --who r1n01 -o json"); !strings.Contains(got.out, `"node": "r1n01"`) || got.exit != 0 {
+		t.Errorf("%+v", got)
+	}
+	m.who.Reach, m.who.Answered = nil, 3
+	expect(t, "out of reach", m.run("peers --who r1n01"), settings.ExitFailed, "has it", "")
+	m.who.Owners, m.who.Says = nil, "no agent is known to have node nope"
+	expect(t, "unknown", m.run("peers --who nope"), settings.ExitUsage, "no agent is known to have node nope\n", "")
+	expect(t, "two", m.run("peers --who r1n01 r1n02"), settings.ExitUsage, "", "no NODES")
+	expect(t, "none", m.runContext(t.Context(), []string{"peers", "--who", "", "--config", ""}), settings.ExitUsage, "", "--who takes the name")
+}
+
+func TestPing(t *testing.T) {
+	m := newTalk(t)
+	expect(t, "ping", m.run("ping r2 --count 2"), 0, "r2 answered after 12.3 ms\nr2 answered after 12.3 ms\n", "")
+	if got := m.run("ping r2 -o json"); !strings.Contains(got.out, `"rtt_ms": 12.345`) {
+		t.Errorf("%+v", got)
+	}
+	expect(t, "nobody", m.run("ping"), settings.ExitUsage, "", "AGENT")
+	expect(t, "count", m.run("ping r2 --count 0"), settings.ExitUsage, "", "--count")
+	m.problem = api.Problemf(api.CodeRefused, "r2 did not answer")
+	expect(t, "silence", m.run("ping r2"), settings.ExitFailed, "", "r2 did not answer")
+}
+
+func TestGossipKeys(t *testing.T) {
+	m := newTalk(t)
+	m.members = three()
+	m.keys = api.GossipKeys{
+		Keys: []api.GossipKey{{ID: "0badcafe", Members: 2, Primary: 2}}, Members: 3, Answered: 2, Problems: map[string]string{"r2": "no room"},
+	}
+	got := m.run("gossip keys list")
+	if got.exit != 0 || !strings.Contains(got.out, "2 of 3") || !strings.Contains(got.errs, "r2: no room") || !strings.Contains(got.errs, "1 of 3 members did not answer") {
+		t.Errorf("%+v", got)
+	}
+	key := m.run("gossip keygen")
+	if _, err := gossip.ParseKey(key.out); err != nil || key.exit != 0 {
+		t.Fatalf("%v %+v", err, key)
+	}
+	dir := t.TempDir()
+	file, bad := filepath.Join(dir, "new.key"), filepath.Join(dir, "bad.key")
+	for path, text := range map[string]string{file: key.out, bad: "hush!\n"} {
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	text := strings.TrimSpace(key.out)
+	if got := m.run("gossip keys install --key-file - ", text); got.exit != 0 {
+		t.Errorf("%+v", got)
+	}
+	if got := m.run("gossip keys use 0badcafe"); !strings.Contains(got.errs, "r10 failed 40 s ago and was not asked") || strings.Contains(got.errs, "r3 ") {
+		t.Errorf("%+v", got)
+	}
+	m.run("gossip keys remove --key-file " + file)
+	want := []api.ChangeKeys{{Do: "install", Key: text}, {Do: "use", ID: "0badcafe"}, {Do: "remove", Key: text}}
+	if len(m.asked) != len(want) {
+		t.Fatalf("%+v", m.asked)
+	}
+	for i := range want {
+		if m.asked[i] != want[i] {
+			t.Errorf("%+v, want %+v", m.asked[i], want[i])
+		}
+	}
+	for args, says := range map[string]string{
+		"gossip keys use": "name one key",
+		"gossip keys use 0badcafe --key-file " + file:     "name one key",
+		"gossip keys install --key-file " + bad:           "not base64",
+		"gossip keys install --key-file " + dir + "/none": "no such file",
+		"gossip keys install":                             "--key-file",
+	} {
+		got := m.run(args)
+		if got.exit != settings.ExitUsage || !strings.Contains(got.errs, says) || strings.Contains(got.errs, "hush") {
+			t.Errorf("%s: %+v", args, got)
+		}
+	}
+	m.problem = api.Problemf(api.CodeRefused, "cannot use the gossip key: 1 of 3 members do not have it")
+	expect(t, "refused", m.run("gossip keys use 0badcafe"), settings.ExitRefused, "", "do not have it")
+}
+
+func TestTheAgentIsAskedUnlessCentralIsNamed(t *testing.T) {
+	m := newTalk(t)
+	m.members = three()
+	nobody := "unix://" + filepath.Join(t.TempDir(), "none")
+	expect(t, "central", m.run("members -o name --central "+nobody), settings.ExitUnreachable, "", "central at")
+	expect(t, "the socket", m.run("members -o name --role central --socket "+m.url+" --central "+nobody), 0, "central\n", "")
+	expect(t, "no agent", m.run("members --socket "+nobody), settings.ExitUnreachable, "", "the agent at")
+}
+
+func TestAgentWaitsForItsKey(t *testing.T) {
+	for text, want := range map[string]string{
+		`{"keys":["aGVsbG8="]}`: "5 bytes", `{"keys":[]}`: "give both a key",
+	} {
+		srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte(text)) }))
+		client, err := api.NewClient(srv.URL)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		if _, _, err := askKeys(ctx, "r1", client); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v", text, err)
+		}
+		cancel()
+		client.Close()
+		srv.Close()
+	}
+}
