@@ -60,10 +60,12 @@ func TestANewcomerLearnsWhatWasBefore(t *testing.T) {
 	if err := all[3].Close(); err != nil {
 		t.Error(err)
 	}
-	eventually(t, "r2 failed and r3 left", func() bool {
-		return peer(all[0], "r2").Status == StatusFailed && peer(all[0], "r3").Status == StatusLeft &&
-			peer(all[0], "r2").StatusAge > time.Second && peer(all[0], "r3").StatusAge > time.Second
-	})
+	for _, c := range all[:2] { // a member that did not see it yet could tell the newcomer that they are alive
+		eventually(t, "r2 failed and r3 left", func() bool {
+			return peer(c, "r2").Status == StatusFailed && peer(c, "r3").Status == StatusLeft &&
+				peer(c, "r2").StatusAge > time.Second && peer(c, "r3").StatusAge > time.Second
+		})
+	}
 	began := time.Now()
 	late := start(t, "late", joining(all[1]))
 	eventually(t, "late knows all", func() bool {
