@@ -113,7 +113,7 @@ func (e explained) is() string {
 	}
 	switch {
 	case want == power.Unknown:
-		return fmt.Sprintf("%s; %s leaves it alone", is, e.From)
+		return fmt.Sprintf("%s; %s", is, leftAlone(e.From))
 	case e.Desired.Enforces():
 		return fmt.Sprintf("%s; %s wants it %s%s", is, e.From, want, e.since())
 	default:

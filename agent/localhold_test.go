@@ -315,7 +315,7 @@ func TestExplanationSaysIt(t *testing.T) {
 		{power.StatusReady, seen(power.Off), api.Explanation{}, "n1 is off, as status READY wants it."},
 		{power.StatusDeployed, seen(power.On), api.Explanation{}, "n1 is on, as status DEPLOYED expects it."},
 		{power.StatusMissing, seen(power.On), api.Explanation{}, "n1 is on; status MISSING leaves it alone."},
-		{power.StatusNone, seen(power.Off), api.Explanation{}, "n1 is off; no status leaves it alone."},
+		{power.StatusNone, seen(power.Off), api.Explanation{}, "n1 is off; without a status or a hold it is left alone."},
 		{power.StatusDeployed, seen(power.Off), api.Explanation{Monitor: waits(power.ReasonHandsOff, "x", 0)}, "n1 is off; status DEPLOYED expects it on since 2026-01-01 11:59:00Z. That is shown, and the monitor never acts on it."},
 		{power.StatusReady, power.Reading{State: power.Unknown, Reach: power.ReachNever}, api.Explanation{}, "n1 has not been read since this agent started; status READY wants it off since 2026-01-01 11:59:00Z."},
 		{power.StatusReady, power.Reading{State: power.Unknown, Reach: power.ReachUnconfigured}, api.Explanation{}, "No BMC is known for n1, so nothing can be read or done."},

@@ -88,7 +88,7 @@ func (r planRound) leaveAlone(n watched) decision {
 	case !d.Enforces() && d.Expected != "" && n.differs(r.Now):
 		return not(power.ReasonHandsOff, time.Time{}, "%s expects it %s; that is shown and never enforced", n.From, d.Expected)
 	case !d.Enforces():
-		return not(power.ReasonHandsOff, time.Time{}, "%s leaves it alone", n.From)
+		return not(power.ReasonHandsOff, time.Time{}, "%s", leftAlone(n.From))
 	case n.Busy:
 		return not(power.ReasonBusy, time.Time{}, "an operation is outstanding")
 	case r.Off:
@@ -158,4 +158,12 @@ func because(reason string) string {
 		return ""
 	}
 	return " (" + reason + ")"
+}
+
+// leftAlone says why nothing is wanted of a node, from where its desire comes.
+func leftAlone(from string) string {
+	if from == power.DesiredFrom(power.StatusNone, power.Hold{}, time.Time{}) {
+		return "without a status or a hold it is left alone"
+	}
+	return from + " leaves it alone"
 }
