@@ -3,6 +3,7 @@ package gossip
 import (
 	"bytes"
 	"io"
+	"slices"
 	"testing"
 )
 
@@ -37,5 +38,19 @@ func TestAReplayedBeginGetsOtherKeys(t *testing.T) {
 	}
 	if a, b := sealed(), sealed(); bytes.Equal(a, b) || bytes.Equal(a[len(a)-16:], b[len(b)-16:]) {
 		t.Errorf("%x twice", a)
+	}
+}
+
+// TestWhoIsGoneIsSomethingToHear: two tables with the same records are not the same
+// when only one of them knows that an agent is gone, or that would never be told.
+func TestWhoIsGoneIsSomethingToHear(t *testing.T) {
+	sum := func(status string) uint64 {
+		return sumOf([]brief{{agent: "r1", status: byte(slices.Index(briefStatuses, status))}})
+	}
+	if sum(StatusUnknown) == sum(StatusLeft) || sum(StatusAlive) == sum(StatusFailed) {
+		t.Error("that an agent is gone makes no difference")
+	}
+	if sum(StatusLeft) != sum(StatusFailed) || sum(StatusAlive) != sum(StatusUnknown) {
+		t.Error("members would compare for ever what they see differently")
 	}
 }

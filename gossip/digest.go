@@ -108,7 +108,11 @@ func (t *table) briefs(now time.Time) []brief {
 func sumOf(all []brief) uint64 {
 	h := fnv.New64a()
 	for _, b := range all {
+		status := briefStatuses[b.status]
 		b.held, b.status, b.statusAge = 0, 0, 0
+		if status == StatusFailed || status == StatusLeft {
+			b.status = 1 // whoever does not know that it is gone has something to hear
+		}
 		h.Write(b.encode(nil, ""))
 	}
 	return h.Sum64()

@@ -345,7 +345,9 @@ func (c *Cluster) hear(theirs []brief) {
 		_, member := c.standing[b.agent]
 		known, ok := c.hearsay[b.agent]
 		gone := status == StatusFailed || status == StatusLeft
-		if !member && gone && c.table.agents[b.agent] != nil && (!ok || since.After(known.since.Add(hearsayNewer))) {
+		// That it left it said itself; that it failed is what others made of its silence.
+		said := status == StatusLeft && known.status == StatusFailed && since.After(known.since.Add(-hearsayNewer))
+		if !member && gone && c.table.agents[b.agent] != nil && (!ok || said || since.After(known.since.Add(hearsayNewer))) {
 			s := standing{status: status, since: since}
 			c.hearsay[b.agent] = s
 			c.tellOf(s.heard(b.agent, now))
