@@ -8,6 +8,7 @@ import (
 
 	"rackpower/central/api"
 	"rackpower/power"
+	"rackpower/power/noderange"
 )
 
 // The kinds of a brake.
@@ -231,10 +232,10 @@ func (t tally) brake(b api.Brake, names []string) *api.Brake {
 	return &b
 }
 
-// some names the first few.
+// some names them as a host range, or the first few where that is long.
 func some(names []string, n int) string {
-	if len(names) <= n {
-		return strings.Join(names, ", ")
+	if text := noderange.Fold(names); len(text) <= 80 || len(names) <= n {
+		return text
 	}
 	return fmt.Sprintf("%s and %d more", strings.Join(names[:n], ", "), len(names)-n)
 }

@@ -14,6 +14,7 @@ import (
 	"rackpower/central/api"
 	"rackpower/journal"
 	"rackpower/power"
+	"rackpower/power/noderange"
 )
 
 // monitored runs fn with a rig whose agent monitors every minute.
@@ -66,7 +67,7 @@ func (r *rig) wantBrake(kind string, nodes int) api.Brake {
 	if b == nil {
 		r.t.Fatalf("no brake holds, want one for %d nodes", nodes)
 	}
-	if b.Kind != kind || len(b.Nodes) != nodes || b.Of != len(r.nodes) || b.ID == "" || !strings.Contains(b.Says, b.Nodes[0]) {
+	if b.Kind != kind || len(b.Nodes) != nodes || b.Of != len(r.nodes) || b.ID == "" || !strings.Contains(b.Says, noderange.Fold(b.Nodes)) {
 		r.t.Fatalf("brake %+v, want %s of %d nodes", b, kind, nodes)
 	}
 	return *b
