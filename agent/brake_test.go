@@ -546,8 +546,6 @@ func TestBrakeAgainstTwin(t *testing.T) {
 	})
 }
 
-// TestBrakeStopsWhatHasNotLeft: corrections that were asked for before it held and
-// whose command has not left stay unsent.
 func TestBrakeSaysOnlyWhatIsSo(t *testing.T) {
 	t8 := tally{Of: 40, Bounds: brakeBounds{Percent: 20, Above: 5}}
 	names := func(n int) (list []string) {
@@ -561,11 +559,11 @@ func TestBrakeSaysOnlyWhatIsSo(t *testing.T) {
 		nodes, recent int
 		says          string
 	}{
-		{brakeCut, 9, 0, "9 of 40 nodes would be powered off at once, and nobody confirmed it (more than 20 % and more than 5): n01, "},
+		{brakeCut, 9, 0, "9 of 40 nodes would be powered off at once, and nobody confirmed it (more than 20 % and more than 5): n[01-09]. "},
 		{brakeCut, 6, 3, "6 of 40 nodes would be powered off at once, and nobody confirmed it (with 3 that were a moment ago more than 20 % and more than 5): "},
 		{brakeCut, 5, 0, "5 of 40 nodes would be powered off at once, and nobody confirmed it (fewer than there were: it began to hold at more than 20 % and more than 5): "},
 		{brakeDrift, 9, 0, "9 of 40 nodes are at once not as they were wanted and had been (more than 20 % and more than 5): "},
-		{brakeDrift, 2, 30, "2 of 40 nodes are at once not as they were wanted and had been (fewer than there were: it began to hold at more than 20 % and more than 5): n01, n02. "},
+		{brakeDrift, 2, 30, "2 of 40 nodes are at once not as they were wanted and had been (fewer than there were: it began to hold at more than 20 % and more than 5): n[01-02]. "},
 	} {
 		t8.Recent = c.recent
 		if b := t8.brake(api.Brake{Kind: c.kind}, names(c.nodes)); !strings.HasPrefix(b.Says, c.says) {
@@ -574,6 +572,8 @@ func TestBrakeSaysOnlyWhatIsSo(t *testing.T) {
 	}
 }
 
+// TestBrakeStopsWhatHasNotLeft: corrections that were asked for before it held and
+// whose command has not left stay unsent.
 func TestBrakeStopsWhatHasNotLeft(t *testing.T) {
 	monitored(t, 40, func(r *rig) {
 		r.hall(power.StatusDeployed, power.On)
