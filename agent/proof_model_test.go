@@ -760,7 +760,7 @@ func (m *model) endOfRunning(g *appended, o *modelOp, end power.End) {
 			m.breach("supersede", "%s ended superseded by %q, its cancelling says %+v", id, end.SupersededBy, o.cancel)
 		}
 	case power.Cancelled:
-		unwanted := o.op.Origin == power.FromMonitor && (!o.node.desired.Enforces() || o.node.desired.State() != twoStates[o.op.Action])
+		unwanted := o.monitors() && (!o.node.desired.Enforces() || o.node.desired.State() != twoStates[o.op.Action])
 		if !unwanted && (o.cancel == nil || o.cancel.SupersededBy != "") {
 			m.breach("cancel", "%s ended cancelled, its cancelling says %+v", id, o.cancel)
 		}
@@ -1047,6 +1047,16 @@ func (m *model) restsAt(node string, s power.State) {
 		}
 	}
 	m.breach("final state", "%s rests %s, and %s, the newest operation on it, succeeded in %s", node, s, o.op.ID, o.op.Action)
+}
+
+// monitors reports whether nobody but the monitor asked for the operation.
+func (o *modelOp) monitors() bool {
+	for _, j := range o.joiners {
+		if j.op.Origin != power.FromMonitor {
+			return false
+		}
+	}
+	return o.op.Origin == power.FromMonitor
 }
 
 // moved reports whether the operation sent what changes power.
