@@ -23,8 +23,9 @@ type daemon struct {
 	over    bool
 	killed  bool // by the soak
 	starts  int
-	gaveUp  []string // ends of its own, for want of a disk
-	crashed []string // ends by a panic or a signal that nobody sent
+	begun   []time.Time // the starts
+	gaveUp  []string    // ends of its own, for want of a disk
+	crashed []string    // ends by a panic or a signal that nobody sent
 	change  chan struct{}
 	ended   chan struct{} // run has returned
 }
@@ -75,6 +76,7 @@ func (d *daemon) start() (*exec.Cmd, error) {
 	if err == nil {
 		d.cmd, d.killed = cmd, false
 		d.starts++
+		d.begun = append(d.begun, time.Now())
 	}
 	return cmd, err
 }

@@ -475,3 +475,14 @@ func TestSoakJudge(t *testing.T) {
 		}
 	}
 }
+
+// TestSoakKnowsWhoseExchangesOverlap: what a killed agent left in hand is not its
+// successor's doing; two at once in the middle of a life are.
+func TestSoakKnowsWhoseExchangesOverlap(t *testing.T) {
+	start := time.Now()
+	for at, want := range map[time.Duration]int{inherited / 2: 1, 2 * inherited: 2, -time.Millisecond: 2} {
+		if got := atOnce([]time.Time{start.Add(at)}, []time.Time{start}); got != want {
+			t.Errorf("%s after a start: %d at once, want %d", at, got, want)
+		}
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"sync"
 	"testing"
@@ -27,8 +28,8 @@ type machine struct {
 	// counted is how often the power was cut, the node reset and interrupted; nil: the
 	// simulator does not count.
 	counted func() (cuts, resets, diags int)
-	// inFlight is the most exchanges that were ever in hand at once; nil: not known.
-	inFlight func() int
+	// overlaps is when an exchange came in hand beside another one; nil: not known.
+	overlaps func() []time.Time
 
 	broken sync.Mutex // held by the fault that it has
 }
@@ -41,9 +42,25 @@ type bmcFault struct {
 }
 
 // answerTime is how long a healthy simulated BMC takes, so that exchanges that
-// overlap are seen. It is less than an agent takes to start: what a killed one left
-// in flight is over before its successor asks.
+// overlap are seen.
 const answerTime = 20 * time.Millisecond
+
+// inherited is for how long after its start an agent may meet exchanges of a killed
+// one before it, which nobody can await: answers come late on a busy machine.
+const inherited = time.Second
+
+// atOnce is the most exchanges that one agent had in hand at a BMC, as far as overlaps
+// tell: those soon after one of its rack's starts are put down to the process before.
+func atOnce(overlaps, starts []time.Time) int {
+	most := 1
+	for _, at := range overlaps {
+		soon := func(start time.Time) bool { return !at.Before(start) && at.Sub(start) < inherited }
+		if !slices.ContainsFunc(starts, soon) {
+			most = 2
+		}
+	}
+	return most
+}
 
 // farmMachines makes machines of a farm. The last of each rack may be slow; what is
 // in flight there is not judged, since who asks gives up before it answers.
@@ -51,14 +68,14 @@ func farmMachines(farm *bmcsim.Farm, racks []string) []*machine {
 	var all []*machine
 	for i := range farm.Len() {
 		b := farm.BMC(i)
-		m := &machine{sim: "bmcsim", spec: specOf(b.Name(), b.Endpoint()), power: b.Power, inFlight: b.MaxInFlight}
+		m := &machine{sim: "bmcsim", spec: specOf(b.Name(), b.Endpoint()), power: b.Power, overlaps: b.Overlaps}
 		m.spec.Rack = racks[i%len(racks)]
 		m.commands = func() []power.Command { return executed(b.Commands()) }
 		m.counted = func() (int, int, int) { return b.Cuts(), b.Resets(), b.Diags() }
 		m.faults = farmFaults(b)
 		m.lift = func() { settle(b) }
 		if i >= farm.Len()-len(racks) {
-			m.inFlight = nil
+			m.overlaps = nil
 			m.faults = append(m.faults, bmcFault{"BMC slow to answer", func(rng *rand.Rand) { b.Delay(time.Duration(1+rng.IntN(3)) * time.Second) }, m.lift})
 		}
 		m.lift()

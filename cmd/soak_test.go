@@ -36,6 +36,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -391,8 +392,8 @@ func (s *soak) verdict() *verdict {
 		if m.counted != nil {
 			srv.cuts, srv.resets, srv.diags = m.counted()
 		}
-		if m.inFlight != nil {
-			srv.inFlight = m.inFlight()
+		if m.overlaps != nil {
+			srv.inFlight = atOnce(m.overlaps(), s.startsOf(m.spec.Rack))
 		}
 		e.servers = append(e.servers, srv)
 	}
@@ -487,4 +488,16 @@ func (s *soak) takeDown(v *verdict) {
 			v.unsound = append(v.unsound, fmt.Sprintf("%s: %v: %s", d.name, err, strings.TrimSpace(string(out))))
 		}
 	}
+}
+
+// startsOf is when the daemon of that name was started.
+func (s *soak) startsOf(name string) []time.Time {
+	for _, d := range s.daemons {
+		if d.name == name {
+			d.mu.Lock()
+			defer d.mu.Unlock()
+			return slices.Clone(d.begun)
+		}
+	}
+	return nil
 }

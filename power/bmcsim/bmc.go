@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -37,6 +38,7 @@ type BMC struct {
 	sessions map[uint32]*session
 	silent   time.Time // no datagram comes in or goes out before
 	pending  map[string]int
+	overlaps []time.Time // when a second request came in hand; the newest maxOverlaps
 	entries  []Entry
 	counts   counts
 }
@@ -220,6 +222,17 @@ func (b *BMC) Sessions() int {
 // first is unanswered is one. As a BMC works through datagrams one by one,
 // requests overlap only when answers take time: set Delay.
 func (b *BMC) MaxInFlight() int { return b.number(func() int { return b.counts.MaxInFlight }) }
+
+// Overlaps returns when requests came while another one was in hand, as MaxInFlight
+// counts them; of many the newest 256.
+func (b *BMC) Overlaps() []time.Time {
+	_, unlock := b.look()
+	defer unlock()
+	return slices.Clone(b.overlaps)
+}
+
+// maxOverlaps bounds what Overlaps returns.
+const maxOverlaps = 256
 
 func (b *BMC) number(get func() int) int {
 	_, unlock := b.look()

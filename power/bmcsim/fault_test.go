@@ -276,6 +276,9 @@ func TestMaxInFlight(t *testing.T) {
 	if b.MaxInFlight() != 2 {
 		t.Fatalf("two at once: %d", b.MaxInFlight())
 	}
+	if at := b.Overlaps(); len(at) != 1 || time.Since(at[0]) > time.Minute {
+		t.Fatalf("overlaps at %v", at)
+	}
 }
 
 func TestSuites(t *testing.T) {

@@ -140,6 +140,10 @@ func (b *BMC) inFlight(req request) (done func()) {
 	}
 	b.pending[key]++
 	b.counts.MaxInFlight = max(b.counts.MaxInFlight, len(b.pending))
+	if len(b.pending) > 1 {
+		b.overlaps = append(b.overlaps, time.Now())
+		b.overlaps = b.overlaps[max(0, len(b.overlaps)-maxOverlaps):]
+	}
 	return func() {
 		if b.pending[key]--; b.pending[key] <= 0 {
 			delete(b.pending, key)
