@@ -23,7 +23,7 @@ type daemon struct {
 	over    bool
 	killed  bool // by the soak
 	starts  int
-	begun   []time.Time // the starts
+	begun   []time.Time // the starts, and the ends of halts
 	gaveUp  []string    // ends of its own, for want of a disk
 	crashed []string    // ends by a panic or a signal that nobody sent
 	change  chan struct{}
@@ -155,6 +155,9 @@ func (d *daemon) signal(sig syscall.Signal) {
 	defer d.mu.Unlock()
 	if d.cmd != nil {
 		_ = d.cmd.Process.Signal(sig)
+	}
+	if sig == syscall.SIGCONT {
+		d.begun = append(d.begun, time.Now())
 	}
 }
 

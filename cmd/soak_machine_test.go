@@ -46,7 +46,8 @@ type bmcFault struct {
 const answerTime = 20 * time.Millisecond
 
 // inherited is for how long after its start an agent may meet exchanges of a killed
-// one before it, which nobody can await: answers come late on a busy machine.
+// one before it, which nobody can await: answers come late on a busy machine. Nor can
+// one that was halted know that a reading was answered when it asks for it again.
 const inherited = time.Second
 
 // atOnce is the most exchanges that one agent had in hand at a BMC, as far as overlaps

@@ -490,7 +490,7 @@ func (s *soak) takeDown(v *verdict) {
 	}
 }
 
-// startsOf is when the daemon of that name was started.
+// startsOf is when the daemon of that name was started, or went on after a halt.
 func (s *soak) startsOf(name string) []time.Time {
 	for _, d := range s.daemons {
 		if d.name == name {
