@@ -181,10 +181,11 @@ func (s *site) stop() {
 		s.kill(name)
 	}
 	if s.t.Failed() {
-		for _, file := range []string{"central.log", "r1.log"} {
-			text, _ := os.ReadFile(filepath.Join(s.dir, file))
+		logs, _ := filepath.Glob(filepath.Join(s.dir, "*.log"))
+		for _, file := range logs {
+			text, _ := os.ReadFile(file)
 			lines := strings.Split(strings.TrimSpace(string(text)), "\n")
-			s.t.Logf("end of %s:\n%s", file, strings.Join(lines[max(0, len(lines)-25):], "\n"))
+			s.t.Logf("end of %s:\n%s", filepath.Base(file), strings.Join(lines[max(0, len(lines)-12):], "\n"))
 		}
 	}
 }

@@ -231,7 +231,7 @@ func (c *Cluster) listen(conf *memberlist.Config) error {
 	if c.cfg.tuning.wrap != nil {
 		inner = c.cfg.tuning.wrap(bound)
 	}
-	c.transport = share(inner, c.serve, &c.streamsFull)
+	c.transport = share(inner, c.ready, c.serve, &c.streamsFull)
 	conf.Transport = c.transport
 	if conf.BindPort == 0 {
 		conf.BindPort = port

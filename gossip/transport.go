@@ -22,8 +22,14 @@ const (
 // transport is memberlist's own network transport whose streams are shared: one
 // that begins with exchangeMagic goes to serve, all others to memberlist. So that
 // one port, UDP and TCP, is all that a firewall has to let through.
+//
+// Nothing that came is handed on before the member is whole: Serf listens while it is
+// being made, and a question of another member that comes so early, as it does to a
+// process that was killed and is back at once, has it answer with what is not there
+// yet (handleQuery of serf 0.11), which ends the process.
 type transport struct {
 	memberlist.NodeAwareTransport
+	whole   <-chan struct{} // closed when what came may be handed on
 	streams chan net.Conn
 	serve   func(net.Conn) // returns when the stream is done with
 	full    *atomic.Uint64 // counts streams that were closed unread
@@ -51,18 +57,36 @@ func listen(conf *memberlist.NetTransportConfig) (*memberlist.NetTransport, int,
 	}
 }
 
-// share begins to sort the streams of inner. Shutdown ends it.
-func share(inner memberlist.NodeAwareTransport, serve func(net.Conn), full *atomic.Uint64) *transport {
+// share begins to sort the streams of inner; those for memberlist and packets wait for
+// whole. Shutdown ends it.
+func share(inner memberlist.NodeAwareTransport, whole <-chan struct{}, serve func(net.Conn), full *atomic.Uint64) *transport {
 	t := &transport{
-		NodeAwareTransport: inner, streams: make(chan net.Conn), serve: serve, full: full,
+		NodeAwareTransport: inner, whole: whole, streams: make(chan net.Conn), serve: serve, full: full,
 		done: make(chan struct{}), waiting: map[net.Conn]bool{},
 	}
 	t.parts.Go(t.accept)
 	return t
 }
 
-// StreamCh yields the streams for memberlist.
-func (t *transport) StreamCh() <-chan net.Conn { return t.streams }
+// StreamCh yields the streams for memberlist. The first call waits until the member is
+// whole.
+func (t *transport) StreamCh() <-chan net.Conn {
+	t.await()
+	return t.streams
+}
+
+// PacketCh yields the packets. The first call waits until the member is whole.
+func (t *transport) PacketCh() <-chan *memberlist.Packet {
+	t.await()
+	return t.NodeAwareTransport.PacketCh()
+}
+
+func (t *transport) await() {
+	select {
+	case <-t.whole:
+	case <-t.done:
+	}
+}
 
 // Shutdown ends the transport and returns when nothing of it runs any more.
 func (t *transport) Shutdown() error {
