@@ -3,6 +3,7 @@ package cmd_test
 import (
 	"fmt"
 	"os/exec"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -23,11 +24,30 @@ type daemon struct {
 	over    bool
 	killed  bool // by the soak
 	starts  int
-	begun   []time.Time // the starts, and the ends of halts
+	life    []lifeEvent // starts and signals
 	gaveUp  []string    // ends of its own, for want of a disk
 	crashed []string    // ends by a panic or a signal that nobody sent
 	change  chan struct{}
 	ended   chan struct{} // run has returned
+}
+
+// lifeEvent is something that happened to a daemon.
+type lifeEvent struct {
+	at   time.Time
+	what string
+}
+
+// lately is what happened to the daemon last before the time.
+func (d *daemon) lately(at time.Time) string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	var said []string
+	for _, e := range d.life {
+		if !e.at.After(at) {
+			said = append(said, fmt.Sprintf("%s %s before", e.what, at.Sub(e.at).Round(time.Millisecond)))
+		}
+	}
+	return d.name + ": " + strings.Join(said[max(0, len(said)-3):], ", ")
 }
 
 func newDaemon(s *site, name, bin string, args []string, env ...string) *daemon {
@@ -76,7 +96,7 @@ func (d *daemon) start() (*exec.Cmd, error) {
 	if err == nil {
 		d.cmd, d.killed = cmd, false
 		d.starts++
-		d.begun = append(d.begun, time.Now())
+		d.life = append(d.life, lifeEvent{time.Now(), "start"})
 	}
 	return cmd, err
 }
@@ -135,6 +155,7 @@ func (d *daemon) kill() {
 	cmd := d.cmd
 	if cmd != nil {
 		d.killed = true
+		d.life = append(d.life, lifeEvent{time.Now(), syscall.SIGKILL.String()})
 		_ = cmd.Process.Kill()
 	}
 	d.mu.Unlock()
@@ -155,9 +176,7 @@ func (d *daemon) signal(sig syscall.Signal) {
 	defer d.mu.Unlock()
 	if d.cmd != nil {
 		_ = d.cmd.Process.Signal(sig)
-	}
-	if sig == syscall.SIGCONT {
-		d.begun = append(d.begun, time.Now())
+		d.life = append(d.life, lifeEvent{time.Now(), sig.String()})
 	}
 }
 

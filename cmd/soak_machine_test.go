@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"sync"
 	"testing"
@@ -28,8 +27,8 @@ type machine struct {
 	// counted is how often the power was cut, the node reset and interrupted; nil: the
 	// simulator does not count.
 	counted func() (cuts, resets, diags int)
-	// overlaps is when an exchange came in hand beside another one; nil: not known.
-	overlaps func() []time.Time
+	// overlaps are the exchanges that came in hand beside another one; nil: not known.
+	overlaps func() []bmcsim.Overlap
 
 	broken sync.Mutex // held by the fault that it has
 }
@@ -44,24 +43,6 @@ type bmcFault struct {
 // answerTime is how long a healthy simulated BMC takes, so that exchanges that
 // overlap are seen.
 const answerTime = 20 * time.Millisecond
-
-// inherited is for how long after its start an agent may meet exchanges of a killed
-// one before it, which nobody can await: answers come late on a busy machine. Nor can
-// one that was halted know that a reading was answered when it asks for it again.
-const inherited = time.Second
-
-// atOnce is the most exchanges that one agent had in hand at a BMC, as far as overlaps
-// tell: those soon after one of its rack's starts are put down to the process before.
-func atOnce(overlaps, starts []time.Time) int {
-	most := 1
-	for _, at := range overlaps {
-		soon := func(start time.Time) bool { return !at.Before(start) && at.Sub(start) < inherited }
-		if !slices.ContainsFunc(starts, soon) {
-			most = 2
-		}
-	}
-	return most
-}
 
 // farmMachines makes machines of a farm. The last of each rack may be slow; what is
 // in flight there is not judged, since who asks gives up before it answers.

@@ -36,7 +36,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -388,12 +387,12 @@ func (s *soak) verdict() *verdict {
 				e.ends[entry.Op]++
 			}
 		}
-		srv := server{name: name, commands: m.commands(), cuts: -1, inFlight: -1, power: m.power(), seen: seen[name]}
+		srv := server{name: name, commands: m.commands(), cuts: -1, power: m.power(), seen: seen[name]}
 		if m.counted != nil {
 			srv.cuts, srv.resets, srv.diags = m.counted()
 		}
 		if m.overlaps != nil {
-			srv.inFlight = atOnce(m.overlaps(), s.startsOf(m.spec.Rack))
+			srv.overlaps = s.overlapsOf(m)
 		}
 		e.servers = append(e.servers, srv)
 	}
@@ -490,14 +489,18 @@ func (s *soak) takeDown(v *verdict) {
 	}
 }
 
-// startsOf is when the daemon of that name was started, or went on after a halt.
-func (s *soak) startsOf(name string) []time.Time {
-	for _, d := range s.daemons {
-		if d.name == name {
-			d.mu.Lock()
-			defer d.mu.Unlock()
-			return slices.Clone(d.begun)
+// overlapsOf are the exchanges that overlapped at a machine's BMC, each with what had
+// happened to the rack's agent.
+func (s *soak) overlapsOf(m *machine) []string {
+	var all []string
+	for _, o := range m.overlaps() {
+		text := o.String()
+		for _, d := range s.daemons {
+			if d.name == m.spec.Rack {
+				text += "; " + d.lately(o.At)
+			}
 		}
+		all = append(all, text)
 	}
-	return nil
+	return all
 }

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -37,8 +38,8 @@ type BMC struct {
 	password power.Secret
 	sessions map[uint32]*session
 	silent   time.Time // no datagram comes in or goes out before
-	pending  map[string]int
-	overlaps []time.Time // when a second request came in hand; the newest maxOverlaps
+	pending  map[string]*exchange
+	overlaps []Overlap // the newest maxOverlaps
 	entries  []Entry
 	counts   counts
 }
@@ -223,9 +224,28 @@ func (b *BMC) Sessions() int {
 // requests overlap only when answers take time: set Delay.
 func (b *BMC) MaxInFlight() int { return b.number(func() int { return b.counts.MaxInFlight }) }
 
-// Overlaps returns when requests came while another one was in hand, as MaxInFlight
+// Overlap is a request that came while others were in hand.
+type Overlap struct {
+	At     time.Time
+	Came   string   // the request: session, network function, command and data, in hexadecimal
+	InHand []string // the others alike, with their times since they came first and last
+}
+
+// String is for a log.
+func (o Overlap) String() string {
+	return fmt.Sprintf("%s: %s came beside %s", o.At.Format("15:04:05.000000"), o.Came, strings.Join(o.InHand, " and "))
+}
+
+// exchange is a request in hand, and its repeats.
+type exchange struct {
+	first, last time.Time // when it came
+	unanswered  int       // of it and its repeats
+	repeats     int
+}
+
+// Overlaps returns the requests that came while another one was in hand, as MaxInFlight
 // counts them; of many the newest 256.
-func (b *BMC) Overlaps() []time.Time {
+func (b *BMC) Overlaps() []Overlap {
 	_, unlock := b.look()
 	defer unlock()
 	return slices.Clone(b.overlaps)

@@ -276,7 +276,7 @@ func TestMaxInFlight(t *testing.T) {
 	if b.MaxInFlight() != 2 {
 		t.Fatalf("two at once: %d", b.MaxInFlight())
 	}
-	if at := b.Overlaps(); len(at) != 1 || time.Since(at[0]) > time.Minute {
+	if at := b.Overlaps(); len(at) != 1 || time.Since(at[0].At) > time.Minute {
 		t.Fatalf("overlaps at %v", at)
 	}
 }

@@ -136,19 +136,39 @@ func (b *BMC) inFlight(req request) (done func()) {
 	}
 	key := fmt.Sprintf("%x %x %x %x", req.fromSession, req.netFn, req.cmd, req.data)
 	if b.pending == nil {
-		b.pending = map[string]int{}
+		b.pending = map[string]*exchange{}
 	}
-	b.pending[key]++
+	now := time.Now()
+	x := b.pending[key]
+	if x == nil {
+		x = &exchange{first: now}
+		b.pending[key] = x
+	}
+	if x.unanswered > 0 {
+		x.repeats++
+	}
+	x.unanswered++
+	x.last = now
 	b.counts.MaxInFlight = max(b.counts.MaxInFlight, len(b.pending))
 	if len(b.pending) > 1 {
-		b.overlaps = append(b.overlaps, time.Now())
+		b.overlaps = append(b.overlaps, b.overlap(now, key))
 		b.overlaps = b.overlaps[max(0, len(b.overlaps)-maxOverlaps):]
 	}
 	return func() {
-		if b.pending[key]--; b.pending[key] <= 0 {
+		if x.unanswered--; x.unanswered <= 0 && b.pending[key] == x {
 			delete(b.pending, key)
 		}
 	}
+}
+
+func (b *BMC) overlap(now time.Time, came string) Overlap {
+	o := Overlap{At: now, Came: came}
+	for key, x := range b.pending {
+		if key != came || x.repeats > 0 {
+			o.InHand = append(o.InHand, fmt.Sprintf("%s (%s and %s ago, %d of %d unanswered)", key, now.Sub(x.first), now.Sub(x.last), x.unanswered, x.repeats+1))
+		}
+	}
+	return o
 }
 
 // reply lets a datagram leave, now or after the delay that is set. A nil pkt is
