@@ -45,7 +45,7 @@ func (n assignedNode) desired(now time.Time) power.Desired {
 }
 
 // unheard reports whether central may not have known the hold when it took a request.
-func (n assignedNode) unheard() bool { return n.hold.Newer(n.AssignedNode.Hold) }
+func (n assignedNode) unheard() bool { return n.hold.Over(n.AssignedNode.Hold) }
 
 // from says where that comes from.
 func (n assignedNode) from(now time.Time) string { return power.DesiredFrom(n.Status, n.hold, now) }
@@ -130,7 +130,7 @@ func (s *assigned) apply(a api.Assignment, centralID string) (changed, gone []st
 			entries = append(entries, entry(journal.Put, kindNode, nodePrefix+n.Name, n))
 			changed = append(changed, n.Name)
 		}
-		if local, ok := s.holds[n.Name]; ok && !local.Newer(n.Hold) {
+		if local, ok := s.holds[n.Name]; ok && !local.Over(n.Hold) {
 			entries = append(entries, entry(journal.Drop, kindHold, holdPrefix+n.Name, nil))
 			confirmed = append(confirmed, n.Name)
 		}
@@ -229,12 +229,12 @@ func (s *assigned) remember(memories map[string]memory, brake *api.Brake) error 
 }
 
 // setHolds makes holds durable and current that were set at the rack's own socket. One
-// that is older than what stands by now changes nothing.
+// that does not stand over what there is by now changes nothing.
 func (s *assigned) setHolds(holds map[string]power.Hold) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	holds = maps.Clone(holds)
-	maps.DeleteFunc(holds, func(name string, h power.Hold) bool { return s.nodes[name].hold.Newer(h) })
+	maps.DeleteFunc(holds, func(name string, h power.Hold) bool { return s.nodes[name].hold.Over(h) })
 	var entries []journal.Entry
 	for name, h := range holds {
 		entries = append(entries, entry(journal.Put, kindHold, holdPrefix+name, h))
@@ -301,10 +301,10 @@ func (s *assigned) gone(a api.Assignment, keep map[string]bool) []string {
 	return gone
 }
 
-// put makes a node current, under the newer one of central's hold and the local one.
+// put makes a node current, under that of central's hold and the local one that stands.
 func (s *assigned) put(n api.AssignedNode, local power.Hold) {
 	hold := n.Hold
-	if local.Newer(hold) {
+	if local.Over(hold) {
 		hold = local
 	}
 	if _, known := s.nodes[n.Name]; !known {

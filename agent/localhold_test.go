@@ -168,7 +168,16 @@ func TestNewerHoldStands(t *testing.T) {
 	central.Hold = power.Hold{Want: power.WantOff, By: "c2", Seq: 40}
 	s.must(t, api.Assignment{Nodes: []api.AssignedNode{central}, Rev: 6}, "c1")
 	want("c2", 0)
-	s.must(t, api.Assignment{Full: true, Rev: 7}, "c1")
+	if err := s.setHolds(map[string]power.Hold{"n1": {Want: power.WantOn, By: "l4", Seq: 50}}); err != nil {
+		t.Fatal(err)
+	}
+	central.Hold = power.Hold{Want: power.WantOff, By: "schedule", Schedule: "night", Since: time.Unix(1000, 0), Seq: 60}
+	s.must(t, api.Assignment{Nodes: []api.AssignedNode{central}, Rev: 7}, "c1") // it did not know
+	want("l4", 1)
+	central.Hold = power.Hold{Want: power.WantOn, By: "l4", Seq: 61} // now it does
+	s.must(t, api.Assignment{Nodes: []api.AssignedNode{central}, Rev: 8}, "c1")
+	want("l4", 0)
+	s.must(t, api.Assignment{Full: true, Rev: 9}, "c1")
 	if len(log.live) != 1 {
 		t.Fatalf("kept of a node that is gone: %v", log.live)
 	}

@@ -159,7 +159,7 @@ func describeHold(h power.Hold) string {
 }
 
 // heedHolds takes the holds that were set or released at a rack's own socket, each
-// if it is newer than what central knows. The node's assignment carries the newest
+// if it stands over what central knows. The node's assignment carries the newest
 // one either way.
 func (c *Central) heedHolds(tx *store.Tx, agent string, all []api.NodeHold, now time.Time) error {
 	if len(all) == 0 {
@@ -176,8 +176,14 @@ func (c *Central) heedHolds(tx *store.Tx, agent string, all []api.NodeHold, now 
 		if err != nil {
 			return err
 		}
-		if !found || n.Agent != agent || !h.Newer(n.Hold) {
+		if !found || n.Agent != agent || !h.Over(n.Hold) {
 			continue
+		}
+		if h.Seq < n.Hold.Seq {
+			// A schedule's makes way that was set meanwhile. The next above it, so that what
+			// the rack sets before it hears of this still stands over both.
+			h.Seq = n.Hold.Seq + 1
+			c.store.MergeSeq(h.Seq)
 		}
 		h.By, h.Reason, h.Since, h.Until = cut(h.By), cut(h.Reason), h.Since.UTC(), h.Until.UTC()
 		if err := ch.hold(n, h, "at the socket of agent "+agent); err != nil {
@@ -219,10 +225,10 @@ func (c *Central) sweepDue(tx *store.Tx, now time.Time) error {
 	}
 	for _, n := range held {
 		next := n
-		// The confirmation stays, for what the end brings about. The sequence stays too:
-		// the end of a hold is no news, and must not stand above what was set at the
-		// rack since.
-		next.Hold = power.Hold{Seq: n.Hold.Seq, Confirmed: n.Hold.Confirmed}
+		// The confirmation stays, for what the end brings about. The sequence stays too,
+		// and whose hold it was: the end of a hold is no news, and must not stand over what
+		// was set at the rack since, or before a schedule that did not know it.
+		next.Hold = power.Hold{Seq: n.Hold.Seq, Confirmed: n.Hold.Confirmed, Schedule: n.Hold.Schedule, Since: n.Hold.Since}
 		if err := ch.save(n, next); err != nil {
 			return err
 		}

@@ -82,7 +82,7 @@ func TestAHoldReachesTheAgent(t *testing.T) {
 	}
 	s.hold("", 0, "a")
 	g = r.poll()
-	if len(g.Nodes) != 1 || g.Nodes[0].Desired.Want != power.WantOff || g.Nodes[0].Hold.Want != "" || !g.Nodes[0].Hold.Newer(h) {
+	if len(g.Nodes) != 1 || g.Nodes[0].Desired.Want != power.WantOff || g.Nodes[0].Hold.Want != "" || !g.Nodes[0].Hold.Over(h) {
 		t.Errorf("%+v", g)
 	}
 	if n := s.node("a"); n.Hold != nil || n.Desired != power.WantOff {
@@ -312,7 +312,7 @@ func TestALocalHoldIsAdoptedIfNewer(t *testing.T) {
 	}
 	wantLines(t, s.entries("a", "hold"), "hold: on", "hold: hands-off until released, was on (hold of bob); at the socket of agent r1")
 	s.hold(power.WantOff, 0, "a")
-	if g := r.poll(); !g.Nodes[0].Hold.Newer(local) {
+	if g := r.poll(); !g.Nodes[0].Hold.Over(local) {
 		t.Errorf("what is set later is numbered before: %+v", g)
 	}
 	for what, h := range map[string]power.Hold{
@@ -334,6 +334,52 @@ func TestALocalHoldIsAdoptedIfNewer(t *testing.T) {
 	r.mustReportHolds(api.NodeHold{Node: "a", Hold: release})
 	if n := s.node("a"); n.Hold != nil {
 		t.Errorf("%+v", n.Hold)
+	}
+}
+
+// TestAScheduleMakesWayForAHoldItDidNotKnow: a person's hold at the rack's socket, set
+// before the schedule ran and reported after, also when the schedule's is over by then.
+func TestAScheduleMakesWayForAHoldItDidNotKnow(t *testing.T) {
+	for _, over := range []bool{false, true} {
+		s := newSite(t)
+		s.nodes("a")
+		s.status(power.StatusReady, "a")
+		r := s.rack("r1")
+		local := power.Hold{Want: power.WantOn, By: "eve", Reason: "burn-in", Since: s.clock(), Seq: s.c.store.Seq().Next(s.clock())}
+		s.c.store.MergeSeq(local.Seq)
+		night := power.Hold{Want: power.WantOff, By: "bob", Reason: "night", Schedule: "night", Since: s.clock(), Until: s.clock().Add(time.Hour)}
+		if err := s.c.store.Write(t.Context(), func(tx *store.Tx) error {
+			n, _, err := tx.Node("a")
+			if err != nil {
+				return err
+			}
+			ch := s.c.change(tx, s.clock(), "schedule night")
+			if err := ch.hold(n, night, ""); err != nil {
+				return err
+			}
+			return ch.finish()
+		}); err != nil {
+			t.Fatal(err)
+		}
+		scheduled := r.poll().Nodes[0].Hold
+		if over {
+			s.later(2 * time.Hour)
+			s.c.sweep(t.Context())
+		}
+		for range 2 {
+			r.mustReportHolds(api.NodeHold{Node: "a", Hold: local})
+		}
+		g := r.poll().Nodes[0]
+		want := local
+		want.Seq = scheduled.Seq + 1
+		if !sameHold(g.Hold, want) || g.Desired.Want != power.WantOn || s.c.store.Seq() < want.Seq {
+			t.Errorf("over: %t: %+v, want %+v", over, g.Hold, want)
+		}
+		next := power.Hold{By: "eve", Seq: want.Seq + 1} // the rack's next word, before it heard
+		r.mustReportHolds(api.NodeHold{Node: "a", Hold: next})
+		if n := s.node("a"); n.Hold != nil {
+			t.Errorf("the release did not count: %+v", n.Hold)
+		}
 	}
 }
 
@@ -360,7 +406,7 @@ func TestHoldsFromTwoDoorsAgree(t *testing.T) {
 			var best power.Hold
 			report := func(h api.NodeHold) error {
 				s.c.store.MergeSeq(h.Hold.Seq)
-				if h.Hold.Newer(best) {
+				if h.Hold.Over(best) {
 					best = h.Hold
 				}
 				return s.c.heedHolds(tx, "r1", []api.NodeHold{h}, s.clock())

@@ -29,9 +29,26 @@ func (h Hold) Active(now time.Time) bool {
 	return h.Want != "" && (h.Until.IsZero() || now.Before(h.Until))
 }
 
-// Newer reports whether h was set or released after other, and so stands in its
-// place.
-func (h Hold) Newer(other Hold) bool { return h.Seq > other.Seq }
+// Over reports whether h stands where both became known: the one that was set or
+// released later does, but for a person's hold that ran when a schedule set its own. A
+// schedule lets people's holds be; only one that did not know of it can have set
+// another, as central's can not of what is set at the socket of a rack it has no link
+// to. Of two different holds at most one is over the other.
+func (h Hold) Over(other Hold) bool {
+	switch {
+	case h.overrules(other):
+		return true
+	case other.overrules(h):
+		return false
+	default:
+		return h.Seq > other.Seq
+	}
+}
+
+// overrules reports whether h is a person's that ran when other's schedule set it.
+func (h Hold) overrules(other Hold) bool {
+	return h.Schedule == "" && other.Schedule != "" && h.Active(other.Since)
+}
 
 // ParseWant reads what a hold wants.
 func ParseWant(text string) (Want, error) {

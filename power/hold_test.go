@@ -39,9 +39,28 @@ func TestEffective(t *testing.T) {
 }
 
 func TestNewerHoldStands(t *testing.T) {
-	set, released := Hold{Want: WantOn, Seq: 5}, Hold{Seq: 6}
-	if !released.Newer(set) || set.Newer(released) || set.Newer(set) {
-		t.Error("order of holds")
+	at := time.Date(2026, 3, 1, 19, 0, 0, 0, time.UTC)
+	night := Hold{Want: WantOff, Schedule: "night", Since: at, Seq: 7}
+	for _, c := range []struct {
+		name       string
+		over, hold Hold
+	}{
+		{"a release", Hold{Seq: 6}, Hold{Want: WantOn, Seq: 5}},
+		{"a person's hold that ran when a schedule set its own", Hold{Want: WantOn, Seq: 5}, night},
+		{"the same when the schedule's is over", Hold{Want: WantOn, Seq: 5}, Hold{Schedule: "night", Since: at, Seq: 7}},
+		{"a person's hold with an end", Hold{Want: WantOn, Until: at.Add(time.Second), Seq: 5}, night},
+		{"a person's hold set later", Hold{Want: WantOn, Seq: 8}, night},
+		{"a release after the schedule's", Hold{Seq: 8}, night},
+		{"a schedule's after a person's that had ended", night, Hold{Want: WantOn, Until: at, Seq: 5}},
+		{"a schedule's after a release", night, Hold{Seq: 5}},
+		{"a schedule's after another's", night, Hold{Want: WantOn, Schedule: "day", Seq: 5}},
+	} {
+		if !c.over.Over(c.hold) || c.hold.Over(c.over) {
+			t.Errorf("%s does not stand", c.name)
+		}
+		if c.over.Over(c.over) || c.hold.Over(c.hold) {
+			t.Errorf("%s: over itself", c.name)
+		}
 	}
 }
 
