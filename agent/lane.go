@@ -446,18 +446,17 @@ func (l *lane) oversee(t *task) (power.End, error) {
 			}
 		}
 	}()
-	least := time.Duration(0) // between two tries, after one that failed
+	var again time.Time // when to try anew what the journal did not take, whoever wakes the lane before
 	for {
-		timer := time.NewTimer(max(l.untilExpiry(), least))
+		timer := time.NewTimer(max(l.untilExpiry(), time.Until(again)))
 		select {
 		case r := <-done:
 			timer.Stop()
 			return r.end, r.err
 		case <-l.wake:
 		case <-timer.C:
-			least = time.Second
-			if l.expireWaiting(time.Now()) {
-				least = 0
+			if !l.expireWaiting(time.Now()) {
+				again = time.Now().Add(time.Second)
 			}
 		}
 		timer.Stop()
