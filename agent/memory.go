@@ -132,6 +132,9 @@ func (m memory) resting(now time.Time) bool { return m.Fault != "" && now.Before
 // ended takes the end of an operation on the node.
 func (m *memory) ended(op power.Op, end power.End, started bool, t Timing) {
 	mine, final := op.Origin == power.FromMonitor, op.Action.Final()
+	if final == power.On && (end.Attempts > 0 || end.Outcome == power.Succeeded) {
+		m.OffAt, m.OffMine = time.Time{}, false // that it is on from here on was asked for
+	}
 	switch end.Outcome {
 	case power.Succeeded:
 		if end.Attempts > 0 && final == power.Off {

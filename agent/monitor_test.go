@@ -226,6 +226,33 @@ func TestSecondLookFindsNodesThatComeBack(t *testing.T) {
 	})
 }
 
+// TestTurnedOnIsNotComeBack: a node that was asked to be on since it was turned off did
+// not come back by itself, whatever is wanted of it by the time of the second look.
+func TestTurnedOnIsNotComeBack(t *testing.T) {
+	monitored(t, 1, func(r *rig) {
+		b := r.bmc("n1")
+		b.SetPower(power.On)
+		r.assign(withStatus(r.nodes[0], power.StatusReady))
+		r.waitFor("it is off", time.Minute, func() bool { return b.Power() == power.Off })
+		time.Sleep(5 * time.Second)
+		r.assign(withStatus(r.nodes[0], power.StatusDeploying))
+		r.wantEnd(r.ask("n1", power.ActOn).Op.ID, power.Succeeded, power.ReasonVerified)
+		time.Sleep(20 * time.Second)
+		r.assign(withStatus(r.nodes[0], power.StatusFailedDeployment))
+		time.Sleep(7 * time.Second)
+		e, _ := r.a.explain("n1", time.Now())
+		for _, d := range e.Decided {
+			if d.Reason == power.ReasonCameBack {
+				t.Errorf("decided %+v", d)
+			}
+		}
+		if e.Monitor.Failures != 0 {
+			t.Errorf("it counts as a failed correction: %+v", e.Monitor)
+		}
+		r.waitFor("it is off again", time.Minute, func() bool { return b.Power() == power.Off })
+	})
+}
+
 func TestSecondLookAfterARestart(t *testing.T) {
 	monitored(t, 1, func(r *rig) {
 		b := r.bmc("n1")
