@@ -215,6 +215,25 @@ func TestConfirmedBulkChangeGoesThrough(t *testing.T) {
 	}
 }
 
+// TestConfirmedWhileCyclesRun: that a node is off for a moment in a cycle is not what a
+// confirmation was for.
+func TestConfirmedWhileCyclesRun(t *testing.T) {
+	monitored(t, 10, func(r *rig) {
+		r.hall(power.StatusDeployed, power.On)
+		for _, n := range r.nodes {
+			r.ask(n.Name, power.ActCycle)
+		}
+		r.waitFor("all are off", time.Minute, func() bool { return r.dark() == 10 })
+		time.Sleep(2 * time.Second)
+		r.assign(r.changed(10, power.StatusReady, true)...)
+		time.Sleep(3 * time.Minute)
+		r.wantNoBrake()
+		if n := r.dark(); n != 10 {
+			t.Fatalf("%d of 10 nodes are off", n)
+		}
+	})
+}
+
 // TestConfirmedAfterwards: the brake is not the only way out.
 func TestConfirmedAfterwards(t *testing.T) {
 	monitored(t, 40, func(r *rig) {

@@ -75,9 +75,10 @@ func (m *memory) notAfter(now time.Time, t Timing) {
 }
 
 // saw takes a reading. It reports whether the node came back by itself after it had
-// been turned off. While the node is busy a reading proves nothing for good.
-func (m *memory) saw(r power.Reading, busy bool, t Timing) (cameBack bool) {
-	if r.Reach != power.ReachOK || r.ObservedAt.Before(m.Since) {
+// been turned off. While the node is busy a reading proves nothing for good, and nothing
+// at all when it is taken elsewhere: a cycle passes through off.
+func (m *memory) saw(r power.Reading, busy, elsewhere bool, t Timing) (cameBack bool) {
+	if elsewhere || r.Reach != power.ReachOK || r.ObservedAt.Before(m.Since) {
 		return false
 	}
 	if !m.OffAt.IsZero() && !r.ObservedAt.Before(m.OffAt.Add(t.SecondLook)) {

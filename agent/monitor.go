@@ -479,10 +479,10 @@ func (m *monitor) waiting(why power.Reason) []string {
 
 // observe takes in what happened to the nodes since the last pass.
 func (m *monitor) observe(nodes []assignedNode, now time.Time) []watched {
-	all := make([]watched, len(nodes))
+	all, elsewhere := make([]watched, len(nodes)), make([]bool, len(nodes))
 	for i, n := range nodes { // whether they are busy first: an end that comes meanwhile is then taken
 		all[i] = watched{Node: n.Name, From: n.from(now)}
-		all[i].Busy, all[i].Changed = m.a.lane(n.Name).facts()
+		all[i].Busy, elsewhere[i], all[i].Changed = m.a.lane(n.Name).facts(m.nodes[n.Name].mem.Desired.State())
 	}
 	m.takeEnds()
 	for i := range all {
@@ -491,7 +491,7 @@ func (m *monitor) observe(nodes []assignedNode, now time.Time) []watched {
 		if !n.Reading.TriedAt.Equal(w.tried) {
 			w.tried, w.due = n.Reading.TriedAt, true
 			w.run.saw(n.Reading, w.mem.Since)
-			if w.mem.saw(n.Reading, n.Busy, m.t) {
+			if w.mem.saw(n.Reading, n.Busy, elsewhere[i], m.t) {
 				w.cameBack = true
 				m.a.logger.Warn("it was on again after it had been turned off", "node", n.Node)
 			}
@@ -507,11 +507,16 @@ func (m *monitor) observe(nodes []assignedNode, now time.Time) []watched {
 	return all
 }
 
-// facts are whether an operation is outstanding and when one last changed the power.
-func (l *lane) facts() (busy bool, changed time.Time) {
+// facts are whether an operation is outstanding, whether one takes the node elsewhere
+// than to the wanted state, and when one last changed the power.
+func (l *lane) facts(want power.State) (busy, elsewhere bool, changed time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return len(l.tasks) > 0, l.ended
+	elsewhere = slices.ContainsFunc(l.tasks, func(t *task) bool {
+		final := t.op.Action.Final()
+		return final != power.Unknown && final != want
+	})
+	return len(l.tasks) > 0, elsewhere, l.ended
 }
 
 func (m *monitor) takeEnds() {

@@ -204,16 +204,16 @@ func TestMemoryOfADesire(t *testing.T) {
 	if m.Fault == "" || m.Faults != 1 || !m.resting(now) || m.resting(now.Add(tm.FaultPause)) {
 		t.Fatalf("%+v", m)
 	}
-	m.saw(power.Seen(power.Off, now.Add(-time.Second)), false, tm)
+	m.saw(power.Seen(power.Off, now.Add(-time.Second)), false, false, tm)
 	if m.Matched {
 		t.Fatal("matched by a reading of before the desire")
 	}
-	m.saw(power.Seen(power.Off, now.Add(time.Second)), false, tm)
+	m.saw(power.Seen(power.Off, now.Add(time.Second)), false, false, tm)
 	if !m.Matched || m.Confirmed || m.Fault != "" || m.Failures != 0 || m.Faults != 1 {
 		t.Fatalf("seen as desired: %+v", m)
 	}
-	m.saw(power.Seen(power.On, now.Add(2*time.Second)), false, tm)
-	m.saw(power.Seen(power.On, now.Add(9*time.Second)), false, tm)
+	m.saw(power.Seen(power.On, now.Add(2*time.Second)), false, false, tm)
+	m.saw(power.Seen(power.On, now.Add(9*time.Second)), false, false, tm)
 	if !m.Differs.Equal(now.Add(2 * time.Second)) {
 		t.Fatalf("it differs since %s", m.Differs)
 	}
