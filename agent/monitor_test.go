@@ -268,6 +268,32 @@ func TestSecondLookAfterARestart(t *testing.T) {
 	})
 }
 
+// TestSettleTimeOverARestart: what was changed a moment ago is left alone by the next
+// process too, though central has had the end and the journal has let it go.
+func TestSettleTimeOverARestart(t *testing.T) {
+	monitored(t, 1, func(r *rig) {
+		b := r.bmc("n1")
+		r.assign(withStatus(r.nodes[0], power.StatusDiskErasing))
+		r.waitFor("it is on", time.Minute, func() bool { return b.Power() == power.On })
+		time.Sleep(2 * time.Minute)
+		op := r.ask("n1", power.ActCycle)
+		r.wantEnd(op.Op.ID, power.Succeeded, power.ReasonVerified)
+		ended := time.Now()
+		report, _ := r.a.outbox.find(op.Op.ID)
+		if err := r.a.acknowledged([]api.OpReport{report}); err != nil {
+			t.Fatal(err)
+		}
+		sent := len(b.Commands())
+		r.crash()
+		b.SetPower(power.Off)
+		r.start()
+		r.waitFor("it is corrected", 2*time.Minute, func() bool { return len(b.Commands()) > sent })
+		if after := time.Since(ended); after < time.Minute {
+			t.Fatalf("it was corrected %s after it was changed", after)
+		}
+	})
+}
+
 func TestFaultPausesGrowAndSurviveARestart(t *testing.T) {
 	monitored(t, 1, func(r *rig) {
 		b := r.bmc("n1")

@@ -44,6 +44,11 @@ func (a *Agent) replayRecord(r journal.Record, tasks map[string]*task, order *[]
 		err := json.Unmarshal(r.Payload, &last)
 		l := a.lane(strings.TrimPrefix(r.Key, lastSeqPrefix))
 		l.lastSeq, l.done = max(l.lastSeq, last.Seq), last.Done
+		for _, d := range last.Done {
+			if d.End.Attempts > 0 {
+				l.ended = later(l.ended, d.End.At)
+			}
+		}
 		if last.Unsettled != nil || l.unsettled == nil {
 			// An end that is in the journal as well may be newer than this: rather wait once
 			// too often.
