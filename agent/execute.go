@@ -332,6 +332,11 @@ func (x *execution) cycle(ctx context.Context) (power.Reason, error) {
 		if state == power.Off && x.h.sendings[power.PowerOff] == 0 {
 			return x.on(ctx)
 		}
+		if x.h.attempts == 0 {
+			if err := x.slotToCut(ctx); err != nil {
+				return "", err
+			}
+		}
 		if err := x.boot(ctx); err != nil {
 			return "", err
 		}
@@ -347,6 +352,22 @@ func (x *execution) cycle(ctx context.Context) (power.Reason, error) {
 		return "", err
 	}
 	return x.reach(ctx, power.On, power.PowerOn)
+}
+
+// slotToCut waits for the slot that the power-on after a cut needs, so that the node does
+// not wait for it without power. After a wait, too little time may be left to come back in.
+func (x *execution) slotToCut(ctx context.Context) error {
+	began := time.Now()
+	if _, err := x.slot(ctx); err != nil {
+		return err
+	}
+	if time.Since(began) > freshFor && time.Until(x.op.Deadline) < x.time.MinOff+x.time.Verify[0] {
+		return endError{power.End{
+			Outcome: power.Expired, Reason: power.ReasonDeadline,
+			Detail: "after the wait for its power domain too little time was left for a cycle; " + x.where(),
+		}}
+	}
+	return nil
 }
 
 // offSeen makes it durable that the cut has happened: from here on a restart goes

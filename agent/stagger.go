@@ -406,8 +406,8 @@ func (a *Agent) domainOf(node string) *api.DomainState {
 	return &st
 }
 
-// beginStagger gives the operations whose power-on left before the start their slots
-// back, and then lets the queues move.
+// beginStagger gives the operations whose power-on, or the cut before it, left before the
+// start their slots back, and then lets the queues move.
 func (a *Agent) beginStagger(now time.Time) {
 	for _, l := range a.allLanes() {
 		n, _ := a.assigned.get(l.node)
@@ -416,7 +416,7 @@ func (a *Agent) beginStagger(now time.Time) {
 		}
 		l.mu.Lock()
 		for _, t := range l.tasks {
-			if t.history.unsettled == power.PowerOn {
+			if t.history.unsettled == power.PowerOn || t.op.Action == power.ActCycle && t.history.attempts > 0 {
 				a.stagger.hold(n.Domain, t.op.ID, now)
 			}
 		}
@@ -451,20 +451,27 @@ type ascent struct {
 // before still holds.
 func (x *execution) queue(ctx context.Context) (*ascent, error) {
 	began := time.Now()
+	domain, err := x.slot(ctx)
+	if err == nil {
+		err = x.lookAgain(ctx, began)
+	}
+	return &ascent{domain: domain, good: promptness}, err
+}
+
+// slot waits for a slot of the node's power domain, if the operation has none yet. It
+// returns the domain's name, "" for a node in none.
+func (x *execution) slot(ctx context.Context) (string, error) {
 	for {
 		n, _ := x.a.assigned.get(x.l.node)
 		if n.Domain == "" {
 			x.a.stagger.release(x.op.ID)
-			return &ascent{}, x.lookAgain(ctx, began)
+			return "", nil
 		}
 		err := x.a.stagger.enter(ctx, n.Domain, x.op.ID, x.op.Seq, func(says string) { x.l.setPhase(x.t, says) })
 		if now, _ := x.a.assigned.get(x.l.node); errors.Is(err, errMoved) || err == nil && now.Domain != n.Domain {
 			continue
 		}
-		if err == nil {
-			err = x.lookAgain(ctx, began)
-		}
-		return &ascent{domain: n.Domain, good: promptness}, err
+		return n.Domain, err
 	}
 }
 

@@ -403,6 +403,50 @@ func TestWhatWaitsForItsDomainCanBeStopped(t *testing.T) {
 	})
 }
 
+// TestCyclesThatWaitLeaveTheirNodesOn: a cycle that has to wait for its domain cuts no
+// power before, and none at all when too little of its time is left after that.
+func TestCyclesThatWaitLeaveTheirNodesOn(t *testing.T) {
+	inBubble(t, 70, func(r *rig) {
+		r.inDomains("feed")
+		limit := []api.DomainLimit{{Name: "feed", Rate: 0.2}} // 60 of them in five minutes
+		r.a.setDomains(limit)
+		for _, n := range r.nodes {
+			r.bmc(n.Name).SetPower(power.On)
+			r.bmc(n.Name).SetOnAfter(3 * time.Second)
+		}
+		var ids []string
+		for _, n := range r.nodes {
+			ids = append(ids, r.ask(n.Name, power.ActCycle).Op.ID)
+		}
+		r.waitFor("one is off", time.Minute, func() bool { return r.dark() > 0 })
+		r.crash()
+		r.start()
+		r.a.setDomains(limit)
+		most := 0
+		for range 600 {
+			time.Sleep(time.Second)
+			most = max(most, r.dark())
+		}
+		if most > 5 {
+			t.Errorf("%d nodes were off at once", most)
+		}
+		for i, id := range ids {
+			r.wantPower(r.nodes[i].Name, power.On)
+			if i < 50 {
+				r.wantEnd(id, power.Succeeded, power.ReasonVerified)
+				r.wantCommands(r.nodes[i].Name, power.PowerOff, power.PowerOn)
+			}
+			if i >= 60 {
+				r.wantEnd(id, power.Expired, power.ReasonDeadline)
+				r.wantCommands(r.nodes[i].Name)
+			}
+		}
+		if err := mostIn(timesOf(r.powerOns()["feed"]), 0.2); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 // TestSentAgainKeepsItsSlotAndTheRate: nodes that do not come up are told again, within
 // the rate of their domain.
 func TestSentAgainKeepsItsSlotAndTheRate(t *testing.T) {
