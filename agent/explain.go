@@ -104,7 +104,7 @@ func (e explained) is() string {
 		is = e.Node + " has not been read since this agent started"
 	case r.ObservedAt.IsZero():
 		is = e.Node + " could not be read since this agent started"
-	case r.Reach != power.ReachOK:
+	case r.Reach != power.ReachOK || r.Stale(e.At, power.DefaultStale):
 		is = fmt.Sprintf("%s was last read %s, %s ago", e.Node, r.State, power.Ago(e.At.Sub(r.ObservedAt)))
 	case want != power.Unknown && r.State == want && e.Desired.Enforces():
 		return fmt.Sprintf("%s, as %s wants it", is, e.From)
