@@ -133,19 +133,29 @@ func (e explained) differs() bool {
 	return want != power.Unknown && e.Reading.State != want
 }
 
+// running is the outstanding operation that was started, else the first that waits; nil:
+// there is none.
 func (e explained) running() *api.Op {
+	var first *api.Op
 	for i := range e.Ops {
-		if e.Ops[i].EndedAt == nil {
-			return &e.Ops[i]
+		switch op := &e.Ops[i]; {
+		case !outstanding(*op):
+		case op.StartedAt != nil:
+			return op
+		case first == nil:
+			first = op
 		}
 	}
-	return nil
+	return first
 }
+
+// outstanding reports whether it is an operation of its own that has not ended.
+func outstanding(op api.Op) bool { return op.EndedAt == nil && op.Joined == "" }
 
 func (e explained) operation(op *api.Op) string {
 	more := 0
 	for _, other := range e.Ops {
-		if other.EndedAt == nil && other.ID != op.ID {
+		if outstanding(other) && other.ID != op.ID {
 			more++
 		}
 	}

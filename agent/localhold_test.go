@@ -315,6 +315,8 @@ func TestExplanationSaysIt(t *testing.T) {
 	fault.Fault, fault.FaultSince = fault.WaitsSays, clock(-time.Hour)
 	over := api.NodeMonitor{Fault: "3 corrections in a row failed", FaultSince: clock(-time.Hour)}
 	op := api.Op{ID: "a", Action: power.ActCycle, AskedBy: "ann", AskedAt: clock(-4 * time.Second), Phase: "running: waiting for off", Reason: "repair"}
+	running := op
+	running.StartedAt = &now
 	for _, c := range []struct {
 		status  power.Status
 		reading power.Reading
@@ -345,6 +347,8 @@ func TestExplanationSaysIt(t *testing.T) {
 		{power.StatusReady, seen(power.On), api.Explanation{Monitor: fault}, "n1 is on; status READY wants it off since 2026-01-01 11:59:00Z. It is in fault since 2026-01-01 11:00:00Z: 3 corrections in a row failed; the last: off: still on; tried again at 2026-01-01 12:01:00Z, or now by rackpower node retry n1."},
 		{power.StatusReady, seen(power.Off), api.Explanation{Monitor: over}, "n1 is off, as status READY wants it. It is in fault since 2026-01-01 11:00:00Z: 3 corrections in a row failed."},
 		{power.StatusDeployed, seen(power.On), api.Explanation{Ops: []api.Op{{ID: "z", EndedAt: &now}, op, {ID: "b"}}}, "n1 is on, as status DEPLOYED expects it. cycle (asked by ann, 4 s ago: repair) is running: waiting for off, and 1 more behind it."},
+		{power.StatusDeployed, seen(power.On), api.Explanation{Ops: []api.Op{op, {ID: "b", Joined: "a"}}}, "n1 is on, as status DEPLOYED expects it. cycle (asked by ann, 4 s ago: repair) is running: waiting for off."},
+		{power.StatusDeployed, seen(power.On), api.Explanation{Ops: []api.Op{{ID: "b"}, running}}, "n1 is on, as status DEPLOYED expects it. cycle (asked by ann, 4 s ago: repair) is running: waiting for off, and 1 more behind it."},
 		{power.StatusReady, seen(power.On), api.Explanation{Ops: []api.Op{op}, Monitor: waits(power.ReasonGather, "x", 0)}, "n1 is on; status READY wants it off since 2026-01-01 11:59:00Z. cycle (asked by ann, 4 s ago: repair) is running: waiting for off."},
 	} {
 		c.e.Node, c.e.At, c.e.Reading, c.e.Desired, c.e.From = "n1", now, c.reading, c.status.Desired(), power.DesiredFrom(c.status, power.Hold{}, now)
