@@ -182,6 +182,25 @@ func TestPeoplePassTheBreakerAndCloseIt(t *testing.T) {
 	})
 }
 
+// TestAnErrorIsAnAnswer: who is told that a BMC does not answer looks for a cable, and who
+// is told that it refuses the password for another one.
+func TestAnErrorIsAnAnswer(t *testing.T) {
+	for kind, want := range map[power.ErrorKind]string{
+		power.KindBusy: "It cannot be read: state: busy", power.KindRefused: "It cannot be read: state: refused",
+		power.KindPrivilege: "It cannot be read: state: privilege", power.KindUnsupported: "It cannot be read: state: unsupported",
+		power.KindUnreachable: "Its BMC does not answer", power.KindAuth: "Its BMC refuses user or password",
+	} {
+		breakerRig(t, 1, func(r *rig) {
+			r.hall(power.StatusReady, power.Off)
+			r.bmc("n1").FailNextReads(1000, kind)
+			time.Sleep(3 * time.Minute)
+			if e, _ := r.a.explain("n1", time.Now()); !strings.Contains(e.Says, want) {
+				t.Errorf("%s: %q does not say %q", kind, e.Says, want)
+			}
+		})
+	}
+}
+
 func TestNodesOfOneBMCAreReadInOneGo(t *testing.T) {
 	breakerRig(t, 8, func(r *rig) {
 		for i := range r.nodes {

@@ -176,12 +176,15 @@ func andWhy(reason string) string {
 // unread says why the node cannot be read, and what that means.
 func (e explained) unread() []string {
 	var parts []string
-	switch e.Reading.Reach {
-	case power.ReachUnconfigured, power.ReachNever:
+	says := e.answer()
+	switch r := e.Reading.Reach; {
+	case r == power.ReachUnconfigured || r == power.ReachNever:
 		return nil
-	case power.ReachAuthFailed:
+	case says != "":
+		parts = append(parts, "It cannot be read: "+says)
+	case r == power.ReachAuthFailed:
 		parts = append(parts, "Its BMC refuses user or password: correct them (rackpower node add --update), or have it tried again (rackpower node retry "+e.Node+")")
-	case power.ReachUnreachable:
+	case r == power.ReachUnreachable:
 		parts = append(parts, "Its BMC does not answer")
 	default:
 		parts = append(parts, fmt.Sprintf("Its BMC cannot be asked: %s", e.Reading.Reach))
@@ -197,6 +200,15 @@ func (e explained) unread() []string {
 		parts = append(parts, "Nothing is done about its power until it is read")
 	}
 	return parts
+}
+
+// answer is the error that the BMC answered the last reading with; "": it gave no answer,
+// or refused the log-in.
+func (e explained) answer() string {
+	if b := e.BMC; b == nil || b.Failures+b.AuthFailures > 0 || b.LeftAlone != "" || len(e.Seen) == 0 {
+		return ""
+	}
+	return e.Seen[len(e.Seen)-1].Says
 }
 
 // why says why nothing is done about a node that is not as it should be.
