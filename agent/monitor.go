@@ -169,6 +169,7 @@ func (m *monitor) configure(s api.RackSettings) {
 		m.agenda.set("", whyPauseEnds, time.Now())
 	}
 	m.reschedule(s.Monitor)
+	m.redecide()
 	poke(m.poked)
 }
 
@@ -568,7 +569,7 @@ func (m *monitor) applyBrake(r *planRound, all []watched) []string {
 	return nil
 }
 
-// redecide has all that waits looked at in the light of a brake.
+// redecide has all that waits looked at in the light of a brake or of other settings.
 func (m *monitor) redecide() {
 	for _, w := range m.nodes {
 		w.due = w.due || w.last.Action == "" && w.last.Reason != power.ReasonAlready

@@ -462,6 +462,25 @@ func TestPauseReadsAndCorrectsNothing(t *testing.T) {
 	})
 }
 
+// TestAnotherPauseIsSaidAtOnce: what a node waits for is told by the settings of now, not
+// by those of when it was looked at last.
+func TestAnotherPauseIsSaidAtOnce(t *testing.T) {
+	monitored(t, 1, func(r *rig) {
+		pause := func(by string, d time.Duration) {
+			r.settings(api.RackSettings{Monitor: "@every 1h", Pause: &api.Pause{By: by, Since: time.Now(), Until: time.Now().Add(d)}})
+			time.Sleep(time.Second)
+		}
+		r.bmc("n1").SetPower(power.On)
+		r.assign(withStatus(r.nodes[0], power.StatusReady))
+		pause("ann", time.Hour)
+		until := time.Now().Add(3 * time.Hour)
+		pause("bob", 3*time.Hour)
+		if m := r.made("n1"); m.Waits != power.ReasonPaused || !strings.Contains(m.WaitsSays, "bob") || !m.WaitsUntil.Equal(until) {
+			t.Fatalf("waits for %+v", m)
+		}
+	})
+}
+
 func TestScheduleChangesAtRunTime(t *testing.T) {
 	monitored(t, 1, func(r *rig) {
 		reads := func(d time.Duration) int {
