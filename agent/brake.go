@@ -90,9 +90,10 @@ func judge(now time.Time, b brakeBounds, nodes []watched) tally {
 }
 
 // hidden reports whether the node was last seen on, so long ago that it is not known
-// any more, and not yet as it is desired now.
+// any more, or before the start, and not yet as it is desired now.
 func (n watched) hidden(now time.Time) bool {
-	return !n.Memory.Matched && n.Reading.State == power.On && n.Reading.Stale(now, power.DefaultStale)
+	on := n.Reading.State == power.On || n.Reading.ObservedAt.IsZero() && n.Memory.LastOn
+	return on && !n.Memory.Matched && n.Reading.Stale(now, power.DefaultStale)
 }
 
 // changes are when the desires changed of the nodes that would be turned off now, and

@@ -456,6 +456,7 @@ func drawWatched(rt *rapid.T, i int, now time.Time) watched {
 		Matched:   rapid.Bool().Draw(rt, "matched"),
 		Confirmed: rapid.IntRange(0, 4).Draw(rt, "confirmed") == 0,
 		Released:  rapid.IntRange(0, 4).Draw(rt, "released") == 0,
+		LastOn:    rapid.Bool().Draw(rt, "last on"),
 	}
 	if rapid.IntRange(0, 4).Draw(rt, "fault") == 0 {
 		n.Memory.Fault, n.Memory.NextTry = "x", now.Add(time.Duration(rapid.IntRange(-3, 3).Draw(rt, "try"))*time.Second)
@@ -467,6 +468,9 @@ func drawWatched(rt *rapid.T, i int, now time.Time) watched {
 		n.Reading = power.Seen(state("state"), ago("observed"))
 		if rapid.IntRange(0, 4).Draw(rt, "reach") == 0 {
 			n.Reading = n.Reading.Failed(power.ReachUnreachable, now)
+		}
+		if rapid.IntRange(0, 4).Draw(rt, "since start") == 0 {
+			n.Reading = power.Reading{}.Failed(power.ReachUnreachable, now)
 		}
 	} else {
 		n.Reading = power.Reading{State: power.Unknown, Reach: power.ReachNever}
@@ -493,7 +497,11 @@ func TestBrakeAgainstTwin(t *testing.T) {
 		moments := 0
 		// Out of sight, but their desires changed within a minute of that of a node in sight.
 		together := func(n watched) bool {
-			return !n.Memory.Matched && n.Reading.State == power.On && now.Sub(n.Reading.ObservedAt) > 10*time.Minute &&
+			before := n.Reading.State == power.On && now.Sub(n.Reading.ObservedAt) > 10*time.Minute
+			if n.Reading.ObservedAt.IsZero() && !n.Reading.TriedAt.IsZero() { // it was not read since the start
+				before = n.Memory.LastOn
+			}
+			return !n.Memory.Matched && before &&
 				slices.ContainsFunc(nodes, func(o watched) bool {
 					return o.uncertainCut(now) && !o.Memory.Matched && o.Reading.State == power.On && now.Sub(o.Reading.ObservedAt) <= 10*time.Minute &&
 						o.Memory.Since.Sub(n.Memory.Since).Abs() <= time.Minute
@@ -733,6 +741,40 @@ func TestBulkChangeWhileBMCsAreAway(t *testing.T) {
 				r.assign(r.changed(30, power.StatusDeployed, false)...)
 				time.Sleep(2 * time.Minute)
 				r.wantNoBrake()
+			})
+		})
+	}
+}
+
+// TestBulkChangeAfterAStartWhileBMCsAreAway: nor does a start in between make many changes
+// of one.
+func TestBulkChangeAfterAStartWhileBMCsAreAway(t *testing.T) {
+	for name, restarts := range map[string][2]bool{"before the change": {true, false}, "after it": {false, true}, "both": {true, true}} {
+		t.Run(name, func(t *testing.T) {
+			monitored(t, 40, func(r *rig) {
+				r.hall(power.StatusDeployed, power.On)
+				for _, n := range r.nodes {
+					r.bmc(n.Name).SetMute(true)
+				}
+				if restarts[0] {
+					r.restart()
+				}
+				time.Sleep(20 * time.Minute)
+				r.assign(r.changed(30, power.StatusReady, false)...)
+				time.Sleep(time.Minute)
+				if restarts[1] {
+					r.restart()
+				}
+				time.Sleep(20 * time.Minute)
+				for _, n := range r.nodes {
+					r.bmc(n.Name).SetMute(false)
+					time.Sleep(20 * time.Second)
+				}
+				time.Sleep(20 * time.Minute)
+				if r.dark() > 0 {
+					t.Fatalf("%d are dark; brake %+v", r.dark(), r.a.monitor.state().Brake)
+				}
+				r.wantBrake(brakeCut, 30)
 			})
 		})
 	}

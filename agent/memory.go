@@ -39,6 +39,8 @@ type memory struct {
 	// OffMine: the monitor's.
 	OffAt   time.Time `json:"off_at,omitzero"`
 	OffMine bool      `json:"off_mine,omitempty"`
+	// LastOn says that it was last read on, under whatever desire.
+	LastOn bool `json:"last_on,omitempty"`
 	// Retry is the highest AssignedNode.Retry that was followed.
 	Retry power.Seq `json:"retry,omitempty"`
 }
@@ -49,7 +51,7 @@ func (m *memory) want(d power.Desired, source string, confirmed bool, now time.T
 	if m.Since.IsZero() || d != m.Desired {
 		*m = memory{
 			Desired: d, Since: now, Source: source, Confirmed: confirmed,
-			Faults: m.Faults, CutAt: m.CutAt, OffAt: m.OffAt, OffMine: m.OffMine, Retry: m.Retry,
+			Faults: m.Faults, CutAt: m.CutAt, OffAt: m.OffAt, OffMine: m.OffMine, LastOn: m.LastOn, Retry: m.Retry,
 		}
 		return true
 	}
@@ -78,6 +80,9 @@ func (m *memory) notAfter(now time.Time, t Timing) {
 // been turned off. While the node is busy a reading proves nothing for good, and nothing
 // at all when it is taken elsewhere: a cycle passes through off.
 func (m *memory) saw(r power.Reading, busy, elsewhere bool, t Timing) (cameBack bool) {
+	if r.Reach == power.ReachOK && r.State != power.Unknown {
+		m.LastOn = r.State == power.On
+	}
 	if elsewhere || r.Reach != power.ReachOK || r.ObservedAt.Before(m.Since) {
 		return false
 	}
