@@ -126,10 +126,10 @@ func (n watched) exempt(now time.Time) bool {
 }
 
 // uncertainCut reports whether the monitor would turn the node off, were it on, and
-// nobody confirmed that.
+// nobody confirmed that: at once, or when an operation is over that leads elsewhere.
 func (n watched) uncertainCut(now time.Time) bool {
 	d := n.Memory.Desired
-	return d.Want == power.WantOff && !d.NoCut && !n.Busy && !n.exempt(now)
+	return d.Want == power.WantOff && !d.NoCut && (!n.Busy || n.Elsewhere) && !n.exempt(now)
 }
 
 // differs reports whether the node was last seen otherwise than desired or expected,

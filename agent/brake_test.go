@@ -458,6 +458,7 @@ func drawWatched(rt *rapid.T, i int, now time.Time) watched {
 		Released:  rapid.IntRange(0, 4).Draw(rt, "released") == 0,
 		LastOn:    rapid.Bool().Draw(rt, "last on"),
 	}
+	n.Elsewhere = n.Busy && rapid.Bool().Draw(rt, "elsewhere")
 	if rapid.IntRange(0, 4).Draw(rt, "fault") == 0 {
 		n.Memory.Fault, n.Memory.NextTry = "x", now.Add(time.Duration(rapid.IntRange(-3, 3).Draw(rt, "try"))*time.Second)
 	}
@@ -511,11 +512,12 @@ func TestBrakeAgainstTwin(t *testing.T) {
 			wantOff := n.Memory.Desired.Want == power.WantOff
 			excused := n.Memory.Confirmed || n.Memory.Released || n.Memory.Fault != "" && n.Memory.NextTry.After(now)
 			known := !n.Reading.ObservedAt.IsZero() && now.Sub(n.Reading.ObservedAt) <= 10*time.Minute
-			isCut := wantOff && !n.Memory.Desired.NoCut && !n.Busy && !excused && (known && n.Reading.State == power.On || together(n))
+			free := !n.Busy || n.Elsewhere // it is, or will be, the monitor's to correct
+			isCut := wantOff && !n.Memory.Desired.NoCut && free && !excused && (known && n.Reading.State == power.On || together(n))
 			if isCut {
 				cut = append(cut, n.Node)
 			}
-			blind := wantOff && !n.Memory.Desired.NoCut && !n.Busy && !excused && n.Reading.TriedAt.IsZero()
+			blind := wantOff && !n.Memory.Desired.NoCut && free && !excused && n.Reading.TriedAt.IsZero()
 			if !isCut && !blind && !n.Memory.CutAt.IsZero() && now.Sub(n.Memory.CutAt) < time.Minute {
 				moments++
 			}
@@ -775,6 +777,37 @@ func TestBulkChangeAfterAStartWhileBMCsAreAway(t *testing.T) {
 					t.Fatalf("%d are dark; brake %+v", r.dark(), r.a.monitor.state().Brake)
 				}
 				r.wantBrake(brakeCut, 30)
+			})
+		})
+	}
+}
+
+// TestBulkChangeWhileOperationsRun: nodes that become free one after the other are one
+// change all the same.
+func TestBulkChangeWhileOperationsRun(t *testing.T) {
+	for name, confirmed := range map[string]bool{"unconfirmed": false, "confirmed": true} {
+		t.Run(name, func(t *testing.T) {
+			monitored(t, 40, func(r *rig) {
+				r.inDomains("feed")
+				r.settings(api.RackSettings{Domains: []api.DomainLimit{{Name: "feed", Rate: 0.05}}})
+				r.hall(power.StatusDeployed, power.On)
+				for _, n := range r.nodes[:25] {
+					r.ask(n.Name, power.ActCycle, func(o *power.Op) { o.Deadline = time.Now().Add(time.Hour) })
+				}
+				time.Sleep(5 * time.Second)
+				r.assign(r.changed(25, power.StatusReady, confirmed)...)
+				time.Sleep(time.Hour)
+				if confirmed {
+					r.wantNoBrake()
+					if r.dark() != 25 {
+						t.Fatalf("%d are dark, want 25", r.dark())
+					}
+					return
+				}
+				if r.dark() > 0 {
+					t.Fatalf("%d are dark; brake %+v", r.dark(), r.a.monitor.state().Brake)
+				}
+				r.wantBrake(brakeCut, 25)
 			})
 		})
 	}

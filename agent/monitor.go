@@ -480,10 +480,10 @@ func (m *monitor) waiting(why power.Reason) []string {
 
 // observe takes in what happened to the nodes since the last pass.
 func (m *monitor) observe(nodes []assignedNode, now time.Time) []watched {
-	all, elsewhere := make([]watched, len(nodes)), make([]bool, len(nodes))
+	all := make([]watched, len(nodes))
 	for i, n := range nodes { // whether they are busy first: an end that comes meanwhile is then taken
 		all[i] = watched{Node: n.Name, From: n.from(now)}
-		all[i].Busy, elsewhere[i], all[i].Changed = m.a.lane(n.Name).facts(m.nodes[n.Name].mem.Desired.State())
+		all[i].Busy, all[i].Elsewhere, all[i].Changed = m.a.lane(n.Name).facts(m.nodes[n.Name].mem.Desired.State())
 	}
 	m.takeEnds()
 	for i := range all {
@@ -492,7 +492,7 @@ func (m *monitor) observe(nodes []assignedNode, now time.Time) []watched {
 		if !n.Reading.TriedAt.Equal(w.tried) {
 			w.tried, w.due = n.Reading.TriedAt, true
 			w.run.saw(n.Reading, w.mem.Since)
-			if w.mem.saw(n.Reading, n.Busy, elsewhere[i], m.t) {
+			if w.mem.saw(n.Reading, n.Busy, n.Elsewhere, m.t) {
 				w.cameBack = true
 				m.a.logger.Warn("it was on again after it had been turned off", "node", n.Node)
 			}

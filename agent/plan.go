@@ -18,6 +18,8 @@ type watched struct {
 	// Busy is true while an operation is outstanding: its final state stands for
 	// the desired one.
 	Busy bool
+	// Elsewhere is true while one takes the node elsewhere than to the desired state.
+	Elsewhere bool
 	// Changed is when the last operation that touched the node's power ended, or a
 	// correction that came to nothing; zero: long ago.
 	Changed time.Time
