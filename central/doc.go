@@ -44,7 +44,8 @@
 //
 // A schedule's run, what it did to the nodes and that it is over are one transaction.
 // Of runs that were missed the latest is carried out late, if what it sets would still
-// last; a clock that goes back repeats none.
+// last; a clock that goes back repeats none. When the clocks of its zone are changed, a
+// schedule that names hours runs once for each of its times nevertheless.
 //
 // # What is assigned
 //

@@ -37,7 +37,64 @@ func readTimes(text string) (cron.Schedule, error) {
 	if _, every := s.(cron.ConstantDelaySchedule); every {
 		return nil, fmt.Errorf("cron expression %q names an interval: a schedule has times, such as \"0 19 * * 1-5\" or @daily", text)
 	}
+	if spec, ok := s.(*cron.SpecSchedule); ok && spec.Hour&everyHour != everyHour {
+		return wallClock{spec}, nil
+	}
 	return s, nil
+}
+
+// everyHour are the hours of a schedule that names none.
+const everyHour = 1<<24 - 1
+
+// wallClock has a schedule that names hours run once for each of its times, also when
+// the clocks are changed: what is left out comes as much later as they are put forward,
+// and what is shown twice counts the first time.
+type wallClock struct{ spec *cron.SpecSchedule }
+
+// mostChange is more than clocks are put forward by.
+const mostChange = 3 * time.Hour
+
+// Next is the first time after t.
+func (w wallClock) Next(t time.Time) (best time.Time) {
+	zone := w.spec.Location
+	if zone == time.Local {
+		zone = t.Location()
+	}
+	spec := *w.spec
+	spec.Location = time.UTC // where no clock is changed
+	for wall := spec.Next(shown(t.In(zone)).Add(-mostChange)); !wall.IsZero(); wall = spec.Next(wall) {
+		if !best.IsZero() && wall.After(shown(best)) {
+			break // a later one that is left out cannot come before it
+		}
+		if at := showing(wall, zone); at.After(t) && (best.IsZero() || at.Before(best)) {
+			best = at
+		}
+	}
+	return best.In(t.Location())
+}
+
+// shown is what the clock of a time's zone shows, as if that were UTC.
+func shown(t time.Time) time.Time {
+	return time.Date(t.Year(), t.Month(), t.Day(), t.Hour(), t.Minute(), t.Second(), 0, time.UTC)
+}
+
+// showing is the first time at which the clock of a zone shows what wall says; where it
+// never does, the time at which it would, had it not been put forward.
+func showing(wall time.Time, zone *time.Location) time.Time {
+	by := func(t time.Time) time.Time { // by the clock as it was at t
+		_, ahead := t.Zone()
+		return wall.Add(-time.Duration(ahead) * time.Second).In(zone)
+	}
+	t := time.Date(wall.Year(), wall.Month(), wall.Day(), wall.Hour(), wall.Minute(), wall.Second(), 0, zone)
+	if shown(t).Before(wall) {
+		return by(t)
+	}
+	if changed, _ := t.ZoneBounds(); !changed.IsZero() {
+		if first := by(changed.Add(-time.Second)); first.Before(changed) {
+			return first
+		}
+	}
+	return t
 }
 
 // next is the first time of a schedule after t, by central's own clock where the
