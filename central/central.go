@@ -88,6 +88,9 @@ func (c *Central) load() error {
 		}
 		for _, a := range agents {
 			d := c.desks.of(a.Name)
+			if now := c.cfg.Now(); a.SeenAt.After(now) {
+				a.SeenAt = now // the clock was set back since
+			}
 			d.session, d.rev, d.revSeen, d.seen, d.polled, d.mark = a.Session, a.Rev, a.RevSeen, a.SeenAt, a.SeenAt, marks[a.Name]
 		}
 		c.board.raise(rev)

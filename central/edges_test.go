@@ -357,3 +357,28 @@ func TestFollowingInSmallStepsMissesNothing(t *testing.T) {
 		t.Errorf("%+v, %v", none, err)
 	}
 }
+
+// TestAnAgentOfAnotherTimeIsAway has central's clock set back while it does not run:
+// that an agent was heard in what is the future now is no sign of life.
+func TestAnAgentOfAnotherTimeIsAway(t *testing.T) {
+	s := newSite(t)
+	s.nodes("a")
+	s.later(6 * time.Hour)
+	r := s.rack("r1")
+	r.poll()
+	r.read(api.NodeReading{Node: "a", Reading: power.Seen(power.On, s.clock())})
+	s.later(-6 * time.Hour)
+	s.restart()
+	s.later(time.Minute)
+	if a := s.agent("r1"); a.State != "away" || a.SeenAt.After(s.clock()) {
+		t.Errorf("%s, seen %s (now %s)", a.State, a.SeenAt, s.clock())
+	}
+	if n := s.node("a"); !n.Stale {
+		t.Errorf("fresh: %+v", n)
+	}
+	s.restart()
+	s.later(time.Minute)
+	if a := s.agent("r1"); a.State != "away" {
+		t.Errorf("%+v", a)
+	}
+}
