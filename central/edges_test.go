@@ -382,3 +382,34 @@ func TestAnAgentOfAnotherTimeIsAway(t *testing.T) {
 		t.Errorf("%+v", a)
 	}
 }
+
+// TestAReadingOfAnotherTimeIsNotFresh has central's clock set back, and a node that
+// cannot be read since.
+func TestAReadingOfAnotherTimeIsNotFresh(t *testing.T) {
+	s := newSite(t)
+	s.nodes("a")
+	s.status(power.StatusDeployed, "a")
+	r := s.rack("r1")
+	s.later(6 * time.Hour)
+	r.poll()
+	r.read(api.NodeReading{Node: "a", Reading: power.Seen(power.Off, s.clock())})
+	if n := s.node("a"); n.Stale || !n.Drift {
+		t.Fatalf("%+v", n)
+	}
+	s.later(-6 * time.Hour)
+	r.poll()
+	if n := s.node("a"); !n.Stale || n.Drift {
+		t.Errorf("it was read in the future, and is fresh: %+v", n)
+	}
+	s.c.explainWait = 50 * time.Millisecond
+	if e, err := s.Explain(t.Context(), "a"); err != nil || strings.Contains(e.Says, "0 s ago;") {
+		t.Errorf("%s, %v", e.Says, err)
+	}
+	began := time.Now()
+	if _, err := s.ReadNodes(t.Context(), api.ReadNodes{Names: []string{"a"}, Wait: 300 * time.Millisecond}); err != nil {
+		t.Fatal(err)
+	}
+	if time.Since(began) < 300*time.Millisecond {
+		t.Error("it counts as read just now")
+	}
+}

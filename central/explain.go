@@ -157,9 +157,12 @@ func (c *Central) ownExplanation(k known, away string) api.Explanation {
 func says(e api.Explanation, op *store.Op, now time.Time) string {
 	r := e.Reading
 	parts := []string{fmt.Sprintf("last read %s", r.State)}
-	if r.ObservedAt.IsZero() {
+	switch {
+	case r.ObservedAt.IsZero():
 		parts[0] = "never read"
-	} else {
+	case r.ObservedAt.After(now):
+		parts[0] += " at a time that is not known: the clock was set back since"
+	default:
 		parts[0] += fmt.Sprintf(" %s ago", power.Ago(now.Sub(r.ObservedAt)))
 	}
 	if r.Reach != power.ReachOK {

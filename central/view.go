@@ -90,7 +90,7 @@ func showNode(n store.Node, open []*store.Op, agent string, now time.Time) api.N
 	desired := power.Effective(n.Status, n.Hold, now)
 	m := n.Monitor
 	out := api.Node{
-		Name: n.Name, Rack: n.Rack, State: n.State, Reach: n.Reach, Stale: agent != "alive" || n.Stale(now, power.DefaultStale), Status: n.Status, Desired: desired.Want,
+		Name: n.Name, Rack: n.Rack, State: n.State, Reach: n.Reach, Stale: agent != "alive" || stale(n.Reading, now), Status: n.Status, Desired: desired.Want,
 		From: power.DesiredFrom(n.Status, n.Hold, now), Hold: api.ShowHold(n.Hold, now), Agent: n.Agent, BMC: n.BMC, Domain: n.Domain, AgentAge: agent,
 		Drift: drifts(n.Reading, desired, len(open), now), Pending: pends(n, desired, foremost(open)),
 		Waits: m.Waits, WaitsSays: m.WaitsSays, WaitsUntil: m.WaitsUntil, Fault: m.Fault, FaultSince: m.FaultSince,
@@ -114,7 +114,13 @@ func showNode(n store.Node, open []*store.Op, agent string, now time.Time) api.N
 // drifts reports whether a node is, freshly read, in another state than the one
 // it is wanted or expected in, with nothing outstanding.
 func drifts(r power.Reading, desired power.Desired, outstanding int, now time.Time) bool {
-	return differs(r, desired) && outstanding == 0 && !r.Stale(now, power.DefaultStale)
+	return differs(r, desired) && outstanding == 0 && !stale(r, now)
+}
+
+// stale reports whether a reading is old, or of unknown age: central's clock was set
+// back since.
+func stale(r power.Reading, now time.Time) bool {
+	return r.Stale(now, power.DefaultStale) || r.ObservedAt.After(now)
 }
 
 // pends reports whether a node is on its way: an operation is outstanding that takes
@@ -174,7 +180,7 @@ func (c *Central) readNodes(r *http.Request, in api.ReadNodes) ([]api.Node, erro
 		if err != nil {
 			return nil, err
 		}
-		pending := unread(nodes, began)
+		pending := unread(nodes, began, c.cfg.Now())
 		if len(pending) == 0 {
 			return c.showNodes(inOrder(nodes), open), nil
 		}
@@ -198,11 +204,12 @@ func (c *Central) readNodes(r *http.Request, in api.ReadNodes) ([]api.Node, erro
 	}
 }
 
-// unread returns, by agent, the nodes with a BMC that were not tried since.
-func unread(nodes []store.Node, since time.Time) map[string][]string {
+// unread returns, by agent, the nodes with a BMC that were not tried since. A time that
+// is still to come is one of a clock that was set back.
+func unread(nodes []store.Node, since, now time.Time) map[string][]string {
 	pending := map[string][]string{}
 	for _, n := range nodes {
-		if n.BMC != "" && n.TriedAt.Before(since) {
+		if n.BMC != "" && (n.TriedAt.Before(since) || n.TriedAt.After(now)) {
 			pending[n.Agent] = append(pending[n.Agent], n.Name)
 		}
 	}
