@@ -413,3 +413,17 @@ func TestAReadingOfAnotherTimeIsNotFresh(t *testing.T) {
 		t.Error("it counts as read just now")
 	}
 }
+
+// TestStrangersLeaveNothingBehind has reports and polls of agents that are none.
+func TestStrangersLeaveNothingBehind(t *testing.T) {
+	s := newSite(t)
+	for _, name := range []string{"r1", strings.Repeat("x", 5000), "all"} {
+		_, err := s.Report(t.Context(), name, api.Report{Session: "s", JournalID: "j"})
+		wantCode(t, err, api.CodeHello)
+		_, err = s.Poll(t.Context(), name, api.Poll{Session: "s"})
+		wantCode(t, err, api.CodeHello)
+	}
+	if n := len(s.c.desks.m); n != 0 {
+		t.Errorf("%d desks were made for nobody", n)
+	}
+}

@@ -15,6 +15,10 @@ import (
 // agent may forget what it reported.
 func (c *Central) report(r *http.Request, in api.Report) (api.Reported, error) {
 	name := r.PathValue("name")
+	d := c.desks.known(name)
+	if d == nil {
+		return api.Reported{}, errHello(name)
+	}
 	c.store.MergeSeq(in.Seq)
 	for _, w := range in.Ops {
 		c.store.MergeSeq(w.Op.Seq)
@@ -23,7 +27,6 @@ func (c *Central) report(r *http.Request, in api.Report) (api.Reported, error) {
 		c.store.MergeSeq(h.Hold.Seq)
 	}
 	now := c.cfg.Now()
-	d := c.desks.of(name)
 	var alarm string
 	err := c.store.Write(r.Context(), func(tx *store.Tx) error {
 		a, err := checkSession(tx, name, in.Session)
