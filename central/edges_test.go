@@ -427,3 +427,17 @@ func TestStrangersLeaveNothingBehind(t *testing.T) {
 		t.Errorf("%d desks were made for nobody", n)
 	}
 }
+
+// TestNothingEndsInTheFuture has a rack's clock run ahead.
+func TestNothingEndsInTheFuture(t *testing.T) {
+	s := newSite(t)
+	s.nodes("a")
+	r := s.rack("r1")
+	op := r.deliver("a", power.ActOn)
+	word := r.ended(op, power.Succeeded)
+	word.StartedAt, word.End.At = s.clock().Add(time.Hour), s.clock().Add(time.Hour)
+	r.mustReport(word)
+	if o := s.op(op.ID); o.EndedAt.After(s.clock()) || o.StartedAt.After(s.clock()) {
+		t.Errorf("started %s, ended %s (now %s)", o.StartedAt, o.EndedAt, s.clock())
+	}
+}

@@ -137,7 +137,7 @@ func (c *Central) heed(tx *store.Tx, name string, w api.OpReport, journal string
 		o = entered(w.Op, name)
 	}
 	seq := o.Seq
-	news, how := advance(&o, w, journal)
+	news, how := advance(&o, past(w, now), journal)
 	switch how {
 	case contradicts:
 		c.contradictions.Add(1)
@@ -181,6 +181,19 @@ func (c *Central) heed(tx *store.Tx, name string, w api.OpReport, journal string
 		}
 	}
 	return c.together(tx, &o, "agent "+name, marks, now)
+}
+
+// past is a word whose times do not lie in the future: a rack's clock may run ahead.
+func past(w api.OpReport, now time.Time) api.OpReport {
+	if w.StartedAt.After(now) {
+		w.StartedAt = now
+	}
+	if w.End != nil && w.End.At.After(now) {
+		end := *w.End
+		end.At = now
+		w.End = &end
+	}
+	return w
 }
 
 // together ends requests with the operation that they joined, in whatever order
