@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -105,14 +106,22 @@ func (d *daemon) beside(ctx context.Context, f func(context.Context)) {
 // they have another key by now.
 const lonely = 5 * time.Second
 
-// freshKeys asks central for the keys whenever nobody else is there: the others may
-// have changed them while this agent was away.
+// freshKeys asks central for the keys whenever nobody else is there, or members with
+// another key are and central is not among those with this one: the others may have
+// changed the key while this agent, and those that it sees, were away.
 func (d *daemon) freshKeys(ctx context.Context, name string, cluster *gossip.Cluster, central *api.Client) {
+	known := uint64(0) // refusals for another key that were looked into
 	for wait := lonely; pause(ctx, wait) == nil; wait = min(2*wait, 5*time.Minute) {
-		if len(others(cluster)) > 0 {
-			wait = lonely / 2
+		refused := cluster.Stats().ForeignKey
+		switch {
+		case seesCentral(cluster):
+			wait, known = lonely/2, refused
+			continue
+		case len(others(cluster)) > 0 && refused == known:
+			wait /= 2 // as long again
 			continue
 		}
+		known = refused
 		keys, join, err := askKeys(ctx, name, central)
 		if err != nil {
 			d.logger.Debug("alone in the gossip cluster", "err", err)
@@ -123,7 +132,7 @@ func (d *daemon) freshKeys(ctx context.Context, name string, cluster *gossip.Clu
 		case err != nil:
 			d.logger.Warn("cannot take the gossip keys from central", "err", err)
 		case changed:
-			d.logger.Warn("nobody answers with the gossip key that was kept: using the one that central hands out", "key", keys[0].ID())
+			d.logger.Warn("central does not answer with the gossip key that was kept: using the one that it hands out", "key", keys[0].ID())
 		}
 		if join != "" {
 			if err := cluster.Seed(join); err != nil {
@@ -131,6 +140,13 @@ func (d *daemon) freshKeys(ctx context.Context, name string, cluster *gossip.Clu
 			}
 		}
 	}
+}
+
+// seesCentral reports whether central is a live member.
+func seesCentral(cluster *gossip.Cluster) bool {
+	return slices.ContainsFunc(cluster.Members(), func(m gossip.Member) bool {
+		return m.Status == gossip.StatusAlive && m.Tags["role"] == gossip.RoleCentral
+	})
 }
 
 // gossipLater asks central for the cluster's key, again and again, and joins when it
