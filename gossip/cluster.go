@@ -94,6 +94,7 @@ type Cluster struct {
 	hearsay  map[string]standing // of agents that are no members here
 	watchers map[*watcher]bool
 	told     *watcher             // for OnMember
+	stale    []Key                // to be forgotten, since Adopt
 	warned   map[string]time.Time // source: when it was last said to be turned away
 
 	// Of the goroutine of syncLoop alone.

@@ -210,9 +210,9 @@ func (c *Cluster) watchKeys() {
 	}
 }
 
-// Adopt has this member alone send with the first of the keys, and accept all of them
-// beside its own: for one that was away while the others changed their key. It says
-// whether that changed anything.
+// Adopt has this member alone send with the first of the keys, and accept all of them:
+// for one that was away while the others changed their key. Its own ones it forgets once
+// another member has answered to the new one. It says whether that changed anything.
 func (c *Cluster) Adopt(keys []Key) (changed bool, err error) {
 	switch {
 	case c.ring == nil:
@@ -220,6 +220,10 @@ func (c *Cluster) Adopt(keys []Key) (changed bool, err error) {
 	case len(keys) == 0 || bytes.Equal(keys[0], c.primary()):
 		return false, nil
 	}
+	has := func(list []Key, k Key) bool {
+		return slices.ContainsFunc(list, func(l Key) bool { return bytes.Equal(l, k) })
+	}
+	stale := slices.DeleteFunc(c.keys(), func(k Key) bool { return has(keys, k) })
 	for _, k := range keys {
 		if err := k.valid(); err != nil {
 			return false, err
@@ -231,11 +235,40 @@ func (c *Cluster) Adopt(keys []Key) (changed bool, err error) {
 	if err := c.ring.UseKey(keys[0]); err != nil {
 		return false, fmt.Errorf("cannot use the gossip key %s: %w", keys[0].ID(), err)
 	}
+	c.mu.Lock()
+	c.stale = stale
+	c.mu.Unlock()
 	signal(c.wake)
+	return true, c.keepRing()
+}
+
+// keepRing writes the keyring file, if there is one.
+func (c *Cluster) keepRing() error {
 	if c.cfg.KeyringFile == "" {
-		return true, nil
+		return nil
 	}
-	return true, writeRing(c.cfg.KeyringFile, c.keys())
+	return writeRing(c.cfg.KeyringFile, c.keys())
+}
+
+// forgetStale forgets the keys of before Adopt: the others may have removed them because
+// somebody else has them.
+func (c *Cluster) forgetStale() {
+	c.mu.Lock()
+	stale := c.stale
+	c.stale = nil
+	c.mu.Unlock()
+	if len(stale) == 0 {
+		return
+	}
+	var errs []error
+	for _, k := range stale {
+		if err := c.ring.RemoveKey(k); err != nil {
+			errs = append(errs, fmt.Errorf("cannot forget the gossip key %s: %w", k.ID(), err))
+		}
+	}
+	if err := errors.Join(append(errs, c.keepRing())...); err != nil {
+		c.log.Warn(err.Error())
+	}
 }
 
 // KeyInfo says how many members have a key.

@@ -201,3 +201,28 @@ func TestAnUnencryptedClusterHasNoKeys(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestARemovedKeyDoesNotComeBack has a member that was away while the key was changed:
+// once it is back with the new one, the old one opens no door.
+func TestARemovedKeyDoesNotComeBack(t *testing.T) {
+	t.Parallel()
+	before, after := NewKey(), NewKey()
+	file := filepath.Join(t.TempDir(), "keys")
+	a := start(t, "a", withKey(after))
+	late := start(t, "late", withKey(before), joining(a), func(c *Config) { c.KeyringFile, c.Sync = file, 100*time.Millisecond })
+	eventually(t, "it is refused", func() bool { return late.Stats().ForeignKey > 0 })
+	if changed, err := late.Adopt([]Key{after}); err != nil || !changed {
+		t.Fatal(changed, err)
+	}
+	eventually(t, "it is back", func() bool { return alive(a) == 2 && alive(late) == 2 })
+	eventually(t, "it has the new key only", func() bool { return len(late.Ring()) == 1 && bytes.Equal(late.Ring()[0], after) })
+	if err := start(t, "thief", withKey(before)).Join(late.Addr()); !errors.Is(err, ErrForeignKey) {
+		t.Errorf("with the removed key: %v", err)
+	}
+	for _, path := range []string{file, file + ringCopy} {
+		eventually(t, "the file is the same", func() bool {
+			keys, err := readRing(path)
+			return err == nil && len(keys) == 1 && bytes.Equal(keys[0], after)
+		})
+	}
+}

@@ -1,6 +1,7 @@
 package gossip
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -104,6 +105,7 @@ func (c *Cluster) exchange() (again bool) {
 	if !ok || c.cfg.tuning.noSync {
 		return false
 	}
+	key := c.primary()
 	got, err := c.exchangeWith(peer.hostPort(), c.fresh)
 	if err != nil {
 		c.exchangesFailed.Add(1)
@@ -113,6 +115,9 @@ func (c *Cluster) exchange() (again bool) {
 	}
 	c.exchanges.Add(1)
 	c.missed, c.fresh = 0, false
+	if bytes.Equal(key, c.primary()) { // it was this one that the other accepted
+		c.forgetStale()
+	}
 	return c.compare(peer, got.crowd) || got.again
 }
 
