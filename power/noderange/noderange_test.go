@@ -3,6 +3,7 @@ package noderange
 import (
 	"errors"
 	"fmt"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -156,5 +157,30 @@ func BenchmarkFold10000(b *testing.B) {
 	}
 	for b.Loop() {
 		_ = Fold(names)
+	}
+}
+
+// TestAShortTextIsNoHugeList has expressions that fit a request's address and would
+// expand to gigabytes.
+func TestAShortTextIsNoHugeList(t *testing.T) {
+	for _, text := range []string{
+		"r[1-60000],s[1-60000]",
+		strings.Repeat("r[1-99999]&", 20) + "r1",
+		strings.Repeat("(r[1-99999]),", 20) + "!r1",
+		strings.Repeat("x", 1000) + "[1-99999]",
+		strings.Repeat("x[1-2]", 17),
+		strings.Repeat("x[1]", 200),
+	} {
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		_, err := Parse(text)
+		runtime.ReadMemStats(&after)
+		var syntax *SyntaxError
+		if grown := after.TotalAlloc - before.TotalAlloc; !errors.As(err, &syntax) || grown > 100<<20 {
+			t.Errorf("%.40s: %v, %d MiB", text, err, grown>>20)
+		}
+	}
+	if _, err := Parse("r[1-50000],s[1-50000]"); err != nil {
+		t.Error(err)
 	}
 }

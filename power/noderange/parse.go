@@ -7,8 +7,11 @@ import (
 	"strings"
 )
 
-// MaxNames bounds what one pattern may expand to.
+// MaxNames bounds what the patterns of an expression may expand to together.
 const MaxNames = 100_000
+
+// maxName bounds a name, in bytes.
+const maxName = 253
 
 // SyntaxError says where an expression makes no sense and what would.
 type SyntaxError struct {
@@ -67,9 +70,7 @@ func Expand(pattern string) ([]string, error) {
 		if err != nil {
 			return nil, err
 		}
-		if all = append(all, n.list...); len(all) > MaxNames {
-			return nil, p.fail("more than %d names", MaxNames)
-		}
+		all = append(all, n.list...)
 		if p.peek() != ',' {
 			break
 		}
@@ -85,6 +86,7 @@ type parser struct {
 	text  string
 	pos   int
 	depth int
+	named int // names so far
 }
 
 func (p *parser) fail(format string, args ...any) error {
@@ -243,7 +245,7 @@ func (p *parser) word() string {
 func (p *parser) name() (names, error) {
 	p.peek()
 	start := p.pos
-	list := []string{""}
+	list, longest := []string{""}, 0
 	for p.pos < len(p.text) {
 		var parts []string
 		if p.text[p.pos] == '[' {
@@ -256,7 +258,12 @@ func (p *parser) name() (names, error) {
 		} else {
 			break
 		}
-		if len(list)*len(parts) > MaxNames {
+		longest += len(slices.MaxFunc(parts, func(a, b string) int { return len(a) - len(b) }))
+		switch {
+		case longest > maxName:
+			p.pos = start
+			return names{}, p.fail("a name of more than %d bytes", maxName)
+		case p.named+len(list)*len(parts) > MaxNames:
 			p.pos = start
 			return names{}, p.fail("more than %d names", MaxNames)
 		}
@@ -268,6 +275,7 @@ func (p *parser) name() (names, error) {
 	case p.pos == start:
 		return names{}, p.fail("a node name is missing")
 	}
+	p.named += len(list)
 	return names{text: p.text[start:p.pos], list: list}, nil
 }
 
