@@ -28,6 +28,13 @@ func readFile(app *cli.App, path string) (map[string][]string, error) {
 	case err != nil:
 		return nil, Exit(ExitUsage, "%s: %s", path, strings.ReplaceAll(err.Error(), "\n", " "))
 	}
+	var more yaml.Node
+	switch err := dec.Decode(&more); {
+	case err == nil:
+		return nil, Exit(ExitUsage, "%s:%d: a second document begins, and a file has one", path, more.Line)
+	case !errors.Is(err, io.EOF):
+		return nil, Exit(ExitUsage, "%s: %s", path, strings.ReplaceAll(err.Error(), "\n", " "))
+	}
 	root := doc.Content[0]
 	if root.Kind == yaml.ScalarNode && root.Tag == "!!null" {
 		return nil, nil

@@ -329,3 +329,21 @@ func TestCheckFree(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestAFileHasOneDocument has the settings of two files put together: those behind the
+// mark must not be passed over.
+func TestAFileHasOneDocument(t *testing.T) {
+	app := &cli.App{Name: "x", Commands: []*cli.Command{{Name: "go", Flags: []cli.Flag{&cli.StringFlag{Name: "a"}, &cli.StringFlag{Name: "b"}}}}}
+	for text, want := range map[string]string{
+		"a: 1\n---\nb: 2\n": ":2: ", "---\na: 1\n...\n---\n---\n": ":4: ", "a: 1\n---\nb: [\n": ":", "---\na: 1\n...\n# the end\n": "",
+	} {
+		path := filepath.Join(t.TempDir(), "file")
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		got, err := readFile(app, path)
+		if want == "" && (err != nil || len(got["a"]) != 1) || want != "" && (err == nil || !strings.Contains(err.Error(), path+want)) {
+			t.Errorf("%q: %v, %v", text, got, err)
+		}
+	}
+}
