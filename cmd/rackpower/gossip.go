@@ -182,7 +182,7 @@ func (s *session) showMemberChanges(p printer, changed []api.Member) error {
 	}
 	for _, m := range changed {
 		now := s.now()
-		s.say("%s  %s %s%s", stamp(&now), m.Name, m.Status, at(m))
+		s.say("%s  %s", stamp(&now), clean(m.Name+" "+m.Status+at(m)))
 	}
 	return nil
 }
@@ -261,7 +261,7 @@ func (s *session) tellGone(peers []api.PeerNode) {
 		}
 	}
 	for _, owner := range slices.Sorted(maps.Keys(nodes)) {
-		s.warn("rack agent %s %s: %s is shown as it said last", owner, status[owner], noderange.Fold(nodes[owner]))
+		s.warn("rack agent %s %s: %s is shown as it said last", clean(owner), clean(status[owner]), clean(noderange.Fold(nodes[owner])))
 	}
 }
 
@@ -317,10 +317,10 @@ func (s *session) whose(node string) error {
 		if o.AgeMS >= 0 {
 			age = "read " + ago(o.AgeMS)
 		}
-		s.say("  agent %s (%s) has it: %s, %s", o.Owner, ownerStatus(o), o.State, age)
+		s.say("  agent %s (%s) has it: %s, %s", clean(o.Owner), clean(ownerStatus(o)), clean(string(o.State)), age)
 	}
 	for _, r := range w.Reach {
-		s.say("  agent %s can reach its BMC: %s", r.Agent, clean(r.How))
+		s.say("  agent %s can reach its BMC: %s", clean(r.Agent), clean(r.How))
 	}
 	if w.Answered < w.Asked {
 		s.say("  %d of %d members did not answer", w.Asked-w.Answered, w.Asked)
@@ -367,7 +367,7 @@ func (s *session) ping() error {
 			return err
 		}
 		if s.people() {
-			s.say("%s answered after %.1f ms", pong.Name, pong.RTTMS)
+			s.say("%s answered after %.1f ms", clean(pong.Name), pong.RTTMS)
 		}
 		pongs = append(pongs, pong)
 	}
@@ -432,7 +432,7 @@ func (s *session) keysList() error {
 
 func (s *session) showKeys(keys api.GossipKeys) error {
 	for _, member := range slices.Sorted(maps.Keys(keys.Problems)) {
-		s.warn("%s: %s", member, clean(keys.Problems[member]))
+		s.warn("%s: %s", clean(member), clean(keys.Problems[member]))
 	}
 	if keys.Answered < keys.Members {
 		s.warn("%d of %d members did not answer", keys.Members-keys.Answered, keys.Members)
@@ -477,7 +477,7 @@ func (s *session) tellUnasked() {
 	}
 	for _, m := range members {
 		if m.Status == gossip.StatusFailed {
-			s.warn("%s failed %s and was not asked: if it comes back after the old key was removed, it needs the new one (central hands it out)", m.Name, ago(m.SinceMS))
+			s.warn("%s failed %s and was not asked: if it comes back after the old key was removed, it needs the new one (central hands it out)", clean(m.Name), ago(m.SinceMS))
 		}
 	}
 }

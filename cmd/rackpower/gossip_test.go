@@ -309,3 +309,34 @@ func TestAgentWaitsForItsKey(t *testing.T) {
 		srv.Close()
 	}
 }
+
+// TestNamesOfStrangersAreNotObeyed has members whose names a terminal would obey: any
+// user of a machine can bring one into a cluster without a key.
+func TestNamesOfStrangersAreNotObeyed(t *testing.T) {
+	const evil = "r9\x1b[2J"
+	m := newTalk(t)
+	m.members = []api.Member{{Name: evil, Status: "failed", SinceMS: 1000}}
+	m.peers = []api.PeerNode{{Node: evil, Owner: evil, OwnerStatus: "failed", State: power.On}}
+	m.who = api.Who{Owners: m.peers, Reach: []api.WhoReach{{Agent: evil, How: evil}}, Says: evil}
+	m.keys = api.GossipKeys{Keys: []api.GossipKey{{ID: evil}}, Problems: map[string]string{evil: evil}}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	m.looked = func(look int) {
+		switch look {
+		case 2:
+			m.members[0].Status = "alive"
+		case 3:
+			cancel()
+		}
+	}
+	runs := map[string]ran{"watch": m.runContext(ctx, []string{"members", "--watch", "--config", ""})}
+	m.looked, m.members[0].Status = nil, "failed"
+	for _, args := range []string{"members", "peers", "peers --who r1n01", "gossip keys list", "gossip keys use 0badcafe"} {
+		runs[args] = m.run(args)
+	}
+	for args, got := range runs {
+		if strings.Contains(got.out+got.errs, "\x1b[2J") || !strings.Contains(got.out+got.errs, `r9\x1b[2J`) {
+			t.Errorf("%s: %q %q", args, got.out, got.errs)
+		}
+	}
+}
