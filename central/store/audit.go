@@ -20,11 +20,14 @@ const (
 	sqlAuditNodes = `WITH RECURSIVE seen (node) AS (SELECT min(node) FROM audit WHERE node > ''
 		UNION ALL SELECT (SELECT min(node) FROM audit WHERE node > seen.node) FROM seen WHERE seen.node IS NOT NULL)
 		SELECT node FROM seen WHERE node IS NOT NULL`
-	sqlOldestAudit = `SELECT id, at FROM audit ORDER BY id LIMIT $1`
+	// What is later than the newest entry was written while a clock was ahead: it must
+	// not keep what follows it from being pruned.
+	sqlOldestAudit = `SELECT id, at FROM audit WHERE at <= (SELECT at FROM audit ORDER BY id DESC LIMIT 1) ORDER BY id LIMIT $1`
 	sqlPruneAudit  = `DELETE FROM audit WHERE id <= $1 AND at < $2 AND id < (SELECT max(id) FROM audit)`
-	sqlOldestOps   = `SELECT rev, stage, max(ended_at, asked_at) FROM ops WHERE rev > $1 ORDER BY rev LIMIT $2`
-	sqlPruneOp     = `DELETE FROM ops WHERE rev = $1`
-	sqlPruneTombs  = `DELETE FROM removed WHERE at < $1`
+	sqlOldestOps   = `SELECT rev, stage, max(ended_at, asked_at) FROM ops WHERE rev > $1 AND (stage < 4 OR max(ended_at, asked_at)
+		<= coalesce((SELECT at FROM audit ORDER BY id DESC LIMIT 1), 9223372036854775807)) ORDER BY rev LIMIT $2`
+	sqlPruneOp    = `DELETE FROM ops WHERE rev = $1`
+	sqlPruneTombs = `DELETE FROM removed WHERE at < $1`
 )
 
 // AddAudit appends to the audit trail. The entry's ID is not looked at: ids grow in

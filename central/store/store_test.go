@@ -657,3 +657,39 @@ func TestPruneGoesByWhatIsCertain(t *testing.T) {
 		return err
 	})
 }
+
+// TestPruneGoesOnBehindTheFuture has a clock that was far ahead for a while, and much
+// noted by it. It is right again for longer than history is kept.
+func TestPruneGoesOnBehindTheFuture(t *testing.T) {
+	s := mustOpen(t, Config{Path: newPath(t)})
+	withAgent(t, s, "r1")
+	now := time.Now()
+	mustWrite(t, s, func(tx *Tx) error {
+		for i := range 60 {
+			at := now.Add(10 * 365 * 24 * time.Hour)
+			if i >= 30 {
+				at = now.Add(time.Duration(i-90) * time.Hour)
+			}
+			o := opOf(fmt.Sprintf("%03d", i), "r1", "n")
+			o.Seq, o.Phase, o.AskedAt, o.EndedAt, o.Outcome = tx.NextSeq(now), api.PhaseEnded, at, &at, power.Succeeded
+			if err := errors.Join(tx.AddOp(o), tx.AddAudit(api.AuditEntry{At: at, What: "x", Node: "n"})); err != nil {
+				return err
+			}
+		}
+		return tx.AddAudit(api.AuditEntry{At: now, What: "newest"})
+	})
+	for from, done := int64(0), false; !done; {
+		mustWrite(t, s, func(tx *Tx) (err error) {
+			from, done, err = tx.Prune(now.Add(-50*time.Hour-time.Minute), 7, from)
+			return err
+		})
+	}
+	mustView(t, s, func(tx *Tx) error {
+		ops, _ := tx.FindOps(api.QueryOps{Limit: 1000})
+		audit, err := tx.Audit(nil, 1000)
+		if len(ops) != 30+20 || len(audit) != 30+20+1 {
+			t.Errorf("%d operations and %d entries are left", len(ops), len(audit))
+		}
+		return err
+	})
+}
