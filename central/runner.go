@@ -62,7 +62,9 @@ func dueRuns(all []store.Schedule, now time.Time) (runs []due) {
 		if err != nil {
 			continue // it was read when it was stored: the zone is gone from this machine
 		}
-		if at := latest(times, s.Done, now); !at.IsZero() {
+		// What was carried out is over, also when a clock that was not set yet led to
+		// believe that it is still to come.
+		if at := latest(times, s.Done, now); !at.IsZero() && !at.Equal(s.LastAt) {
 			runs = append(runs, due{s, at})
 		}
 	}

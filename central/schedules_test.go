@@ -444,3 +444,32 @@ func TestSchedulesOutliveAClockThatWasWrong(t *testing.T) {
 		})
 	}
 }
+
+// TestAClockThatWasNotSetRepeatsNothing has central start on a machine whose clock is
+// years behind until it is set.
+func TestAClockThatWasNotSetRepeatsNothing(t *testing.T) {
+	const years = 50 * 365 * 24 * time.Hour
+	s := newSite(t)
+	s.nodes("a")
+	s.status(power.StatusReady, "a")
+	s.at("12:00:00")
+	s.schedule(night)
+	s.at("19:00:00")
+	s.runAll()
+	s.later(time.Hour)
+	s.hold("", 0, "a") // somebody needs it
+	s.stop()
+	s.later(-years)
+	s.start()
+	s.runAll()
+	s.later(years + time.Minute)
+	s.runAll()
+	if n := s.node("a"); n.Hold != nil {
+		t.Errorf("held again by the run of before: %+v", n.Hold)
+	}
+	s.at("19:00:00")
+	s.runAll()
+	if n := s.node("a"); n.Hold == nil {
+		t.Error("never again")
+	}
+}
