@@ -75,7 +75,12 @@ func (c *Central) greet(tx *store.Tx, name string, in api.Hello, session string,
 	if err != nil {
 		return a, err
 	}
-	switch alarm := fate.alarm(a, in, len(open), lost); {
+	twins := ""
+	if fate == journalOther && c.desks.of(name).returns(in.JournalID, now) {
+		twins = fmt.Sprintf("two agents call themselves %s, with the journals %s and %s: end one of them", name, min(a.JournalID, in.JournalID), max(a.JournalID, in.JournalID))
+	}
+	switch alarm := cmp.Or(fate.alarm(a, in, len(open), lost), twins); {
+	case twins != "" && alarm == a.Alarm: // that was said, and is so still
 	case alarm != "":
 		a.Alarm = alarm
 		c.log.Error("alarm", "agent", name, "alarm", alarm)
@@ -91,6 +96,7 @@ func (c *Central) greet(tx *store.Tx, name string, in api.Hello, session string,
 			return a, err
 		}
 	}
+	before := a.JournalID
 	a.JournalID, a.Epoch, a.LSN, a.Session = in.JournalID, in.Epoch, in.LSN, session
 	a.SeenAt, a.Version, a.Address = now, in.Version, in.Gossip
 	if err := tx.SaveAgent(a); err != nil {
@@ -98,7 +104,11 @@ func (c *Central) greet(tx *store.Tx, name string, in api.Hello, session string,
 	}
 	c.announce(tx, marks)
 	tx.OnCommit(func() {
-		c.desks.of(name).greeted(session, a.Rev, in.SentAt, now)
+		d := c.desks.of(name)
+		d.greeted(session, a.Rev, in.SentAt, now)
+		if fate == journalOther {
+			d.replaced(before, now)
+		}
 	})
 	return a, nil
 }

@@ -33,6 +33,8 @@ type desk struct {
 	nth     uint64        // which of its hellos that was
 	sender  string        // client of the latest report
 	sent    uint64        // which of its reports that was
+	journal string        // that the agent had before the one it has now
+	left    time.Time     // when that changed
 	news    chan struct{} // closed and replaced when something changes
 }
 
@@ -247,6 +249,23 @@ func (d *desk) greeted(session string, rev int64, sent, now time.Time) {
 		}
 	})
 	d.ahead(sent, now)
+}
+
+// A journal that is back within this time was not put back by people: another agent has it.
+const twinsWithin = time.Minute
+
+// replaced notes that the agent came with another journal than it had.
+func (d *desk) replaced(journal string, now time.Time) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.journal, d.left = journal, now
+}
+
+// returns reports whether the journal is the one that was replaced a moment ago.
+func (d *desk) returns(journal string, now time.Time) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.journal == journal && now.Sub(d.left) < twinsWithin
 }
 
 // arrive notes a poll that begins; the returned function notes its end.

@@ -441,3 +441,48 @@ func TestNothingEndsInTheFuture(t *testing.T) {
 		t.Errorf("started %s, ended %s (now %s)", o.StartedAt, o.EndedAt, s.clock())
 	}
 }
+
+// TestTwoAgentsOfOneNameAreNoticed has two with journals of their own take the session
+// from each other: each would act on all nodes of the rack.
+func TestTwoAgentsOfOneNameAreNoticed(t *testing.T) {
+	s := newSite(t)
+	s.nodes("a")
+	one, two := s.rack("r1"), &rack{s: s, name: "r1", journal: "journal-two", epoch: 1, lsn: 10}
+	flip := func(r *rack) {
+		t.Helper()
+		s.later(2 * time.Second)
+		r.mustHello()
+		r.poll()
+	}
+	flip(two)
+	if a := s.agent("r1"); a.Alarm != "" {
+		t.Errorf("its journal was replaced, no more: %q", a.Alarm)
+	}
+	s.later(time.Hour)
+	flip(one) // put back
+	if a := s.agent("r1"); a.Alarm != "" {
+		t.Errorf("%q", a.Alarm)
+	}
+	for range 5 {
+		flip(two)
+		flip(one)
+	}
+	if a := s.agent("r1"); !strings.Contains(a.Alarm, "two agents") || !strings.Contains(one.w.Alarm, "two agents") {
+		t.Errorf("%q, told %q", a.Alarm, one.w.Alarm)
+	}
+	noted := 0
+	entries, err := s.Audit(t.Context(), "", 100)
+	for _, e := range entries {
+		if e.Who == "agent r1" {
+			noted++
+		}
+	}
+	if err != nil || noted != 3 { // two other journals, and the alarm
+		t.Errorf("%d entries, %v", noted, err)
+	}
+	one.epoch++
+	flip(one)
+	if a := s.agent("r1"); a.Alarm != "" {
+		t.Errorf("the other one is gone: %q", a.Alarm)
+	}
+}
