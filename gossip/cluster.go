@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log"
 	"log/slog"
+	"maps"
 	"net"
 	"slices"
 	"strconv"
@@ -481,6 +482,9 @@ func (c *Cluster) turnAway(from string, why error) {
 	}
 	now := time.Now()
 	c.mu.Lock()
+	if len(c.warned) >= maxWarned {
+		maps.DeleteFunc(c.warned, func(_ string, last time.Time) bool { return now.Sub(last) > warnEvery })
+	}
 	last, again := c.warned[from]
 	say := !again && len(c.warned) < maxWarned || again && now.Sub(last) > warnEvery
 	if say {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -224,5 +225,32 @@ func TestARemovedKeyDoesNotComeBack(t *testing.T) {
 			keys, err := readRing(path)
 			return err == nil && len(keys) == 1 && bytes.Equal(keys[0], after)
 		})
+	}
+}
+
+// TestStrangersOfLongAgoSilenceNobody has as many sources been turned away as are
+// remembered.
+func TestStrangersOfLongAgoSilenceNobody(t *testing.T) {
+	t.Parallel()
+	var mu sync.Mutex
+	var out bytes.Buffer
+	c := start(t, "a", func(c *Config) { c.Logger = slog.New(slog.NewTextHandler(lockedWriter{&mu, &out}, nil)) })
+	c.mu.Lock()
+	for i := range maxWarned {
+		c.warned[fmt.Sprint("old", i)] = time.Now().Add(-time.Hour)
+	}
+	c.mu.Unlock()
+	for range 2 {
+		c.turnAway("192.0.2.7:1234", ErrForeignKey)
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	if n := strings.Count(out.String(), "refused: 192.0.2.7"); n != 1 {
+		t.Errorf("said %d times", n)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.warned) > maxWarned {
+		t.Errorf("%d sources are remembered", len(c.warned))
 	}
 }
