@@ -40,7 +40,7 @@ func NewClient(target string) (*Client, error) {
 	transport := &http.Transport{MaxIdleConnsPerHost: 16, IdleConnTimeout: 90 * time.Second}
 	c := &Client{target: target, http: &http.Client{Transport: transport}, run: rand.Text()}
 	switch {
-	case u.Scheme == "unix" && u.Path != "":
+	case u.Scheme == "unix" && u.Host == "" && u.Path != "": // a host would be the beginning of a relative path
 		c.base = "http://unix"
 		transport.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return new(net.Dialer).DialContext(ctx, "unix", u.Path)

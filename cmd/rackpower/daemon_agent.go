@@ -194,7 +194,7 @@ func (d *daemon) serve(ctx context.Context, a *agent.Agent, control net.Listener
 
 // tellReady says ready when the agent's own socket answers.
 func (d *daemon) tellReady(ctx context.Context, notify *systemd.Notifier, socket string) {
-	client, err := api.NewClient("unix://" + socket)
+	client, err := api.NewClient(socketURL(socket))
 	if err != nil {
 		d.logger.Warn("cannot ask the own socket", "err", err)
 		notify.Ready()

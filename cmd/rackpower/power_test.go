@@ -6,6 +6,10 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -386,6 +390,27 @@ func TestLocalAsksTheAgentInTheSameWay(t *testing.T) {
 	f.becomes = ends(1, power.Succeeded)
 	expect(t, "local on", f.run("local on all --central unix:///nonexistent/c.sock"), 2, "", "unknown flag --central")
 	expect(t, "local on", f.run("local on all"), 0, "r1n[01-02] on\n", "")
+}
+
+func TestSocketMayBeginWhereOneStands(t *testing.T) {
+	dir := t.TempDir()
+	t.Chdir(dir)
+	if err := os.Mkdir("r1", 0o700); err != nil {
+		t.Fatal(err)
+	}
+	l, err := net.Listen("unix", filepath.Join("r1", "agent.sock"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { reply(w, hall(1, power.On)) })}
+	go func() { _ = server.Serve(l) }()
+	t.Cleanup(func() { _ = server.Close() })
+	f := newFake(t)
+	for _, path := range []string{"r1/agent.sock", "./r1/agent.sock", "unix://r1/agent.sock", dir + "/r1/agent.sock", "unix://" + dir + "/r1/agent.sock"} {
+		expect(t, path, f.run("local status -o name --socket "+path), 0, "r1n01\n", "")
+	}
+	expect(t, "central", f.run("status --central unix://r1/agent.sock"), 2, "", "want unix:///path")
+	expect(t, "empty", f.run("local status --socket="), 2, "", "cannot read address")
 }
 
 func TestSocketsThatOneMayNotUseSaySo(t *testing.T) {

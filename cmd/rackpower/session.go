@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"os/user"
+	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
@@ -77,14 +78,26 @@ func (d door) open(c *cli.Context) (*session, error) {
 		return nil, err
 	}
 	target := c.String(d.flag)
-	if d.flag == "socket" && !strings.Contains(target, "://") {
-		target = "unix://" + target
+	if d.flag == "socket" {
+		target = socketURL(target)
 	}
 	client, err := api.NewClient(target)
 	if err != nil {
 		return nil, settings.Usage("--%s: %v", d.flag, err)
 	}
 	return &session{c: c, ctx: c.Context, door: d, client: client, printer: p}, nil
+}
+
+// socketURL is the address of a socket whose path may begin where the process stands.
+func socketURL(path string) string {
+	path = strings.TrimPrefix(path, "unix://")
+	if path == "" || strings.Contains(path, "://") {
+		return path
+	}
+	if whole, err := filepath.Abs(path); err == nil {
+		path = whole
+	}
+	return "unix://" + path
 }
 
 // with opens a session around an action.
