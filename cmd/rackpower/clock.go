@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	"rackpower/power"
@@ -46,4 +47,16 @@ func (p printer) after(d time.Duration) time.Time {
 		return time.Time{}
 	}
 	return p.now().Add(d)
+}
+
+// shortly writes a duration without parts that are nought: "11h", "1h30m".
+func shortly(d time.Duration) string {
+	text := d.String()
+	if strings.HasSuffix(text, "m0s") {
+		text = strings.TrimSuffix(text, "0s")
+	}
+	if strings.HasSuffix(text, "h0m") {
+		text = strings.TrimSuffix(text, "0m")
+	}
+	return text
 }

@@ -160,6 +160,11 @@ func TestOpShowAndCancel(t *testing.T) {
 		}
 	}
 	expect(t, "show", f.run("op show id-1 id-9"), 2, "", "no operation id-9 is known")
+	long := ended("id-4", "r1n01")
+	*long.EndedAt, long.Grace = long.StartedAt.Add(time.Hour), 3*time.Minute
+	f.know(long)
+	expect(t, "durations", f.run("op show id-4"), 0, "grace:         3m\n", "")
+	expect(t, "durations", f.run("op show id-4"), 0, "took:          1h\n", "")
 	expect(t, "cancel", f.run("op cancel id-1"), 0, "r1n01 off has ended: failed\n", "")
 	expect(t, "cancel", f.run("op cancel id-9"), 2, "", "no operation id-9")
 	running := ended("id-3", "r1n02")

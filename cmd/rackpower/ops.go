@@ -101,7 +101,7 @@ func took(o api.Op) string {
 	if o.StartedAt == nil || o.EndedAt == nil {
 		return ""
 	}
-	return o.EndedAt.Sub(*o.StartedAt).Round(10 * time.Millisecond).String()
+	return shortly(o.EndedAt.Sub(*o.StartedAt).Round(10 * time.Millisecond))
 }
 
 func opCommand(d door) *cli.Command {
@@ -173,7 +173,7 @@ func positive(d time.Duration) string {
 	if d <= 0 {
 		return ""
 	}
-	return d.String()
+	return shortly(d)
 }
 
 // opCancel cancels what it can: an operation that has ended by now does not keep the

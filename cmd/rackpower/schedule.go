@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/urfave/cli/v2"
 
@@ -185,18 +184,6 @@ func wantOf(c api.Schedule) string {
 	text := cmp.Or(string(c.Want), wantRelease)
 	if c.For > 0 {
 		text += " for " + shortly(c.For)
-	}
-	return text
-}
-
-// shortly writes a duration without parts that are nought: "11h", "1h30m".
-func shortly(d time.Duration) string {
-	text := d.String()
-	if strings.HasSuffix(text, "m0s") {
-		text = strings.TrimSuffix(text, "0s")
-	}
-	if strings.HasSuffix(text, "h0m") {
-		text = strings.TrimSuffix(text, "0m")
 	}
 	return text
 }
