@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/serf/serf"
+
+	"rackpower/power"
 )
 
 const (
@@ -44,7 +46,7 @@ func (c *Cluster) Ping(ctx context.Context, name string) (time.Duration, error) 
 		return 0, fmt.Errorf("cannot ping %s: %w", name, ErrNoMember)
 	}
 	if m.Status == StatusFailed || m.Status == StatusLeft {
-		return 0, fmt.Errorf("cannot ping %s: it %s %v ago", name, m.Status, m.StatusAge.Round(time.Second))
+		return 0, fmt.Errorf("cannot ping %s: it %s %s ago", name, m.Status, power.Ago(m.StatusAge))
 	}
 	began := time.Now()
 	resp, err := c.serf.Query(pingQuery, nil, &serf.QueryParam{

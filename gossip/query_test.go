@@ -30,7 +30,7 @@ func TestPing(t *testing.T) {
 		t.Errorf("a dead member answered after %v", took)
 	}
 	eventually(t, "r2 failed", func() bool { m, _ := all[0].member("r2"); return m.Status == StatusFailed })
-	if _, err := all[0].Ping(ctx, "r2"); err == nil || !strings.Contains(err.Error(), "failed") {
+	if _, err := all[0].Ping(ctx, "r2"); err == nil || !strings.Contains(err.Error(), "failed") || !strings.HasSuffix(err.Error(), " s ago") {
 		t.Error(err)
 	}
 }
