@@ -22,7 +22,7 @@ import (
 )
 
 // ErrNotEncrypted says that a cluster without a key has no keys to change.
-var ErrNotEncrypted = errors.New("gossip is not encrypted")
+var ErrNotEncrypted = errors.New("gossip is not encrypted: its members were started without a key (--gossip-key-file)")
 
 // Key encrypts gossip: 16, 24 or 32 bytes, the same for all members. It never
 // shows itself; Reveal does.
