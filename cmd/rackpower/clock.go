@@ -9,8 +9,11 @@ import (
 )
 
 // clock writes a local time as short as it can be understood: of today without the
-// day.
-func (p printer) clock(t time.Time) string {
+// day. The zone is there because what agents and central say themselves is UTC.
+func (p printer) clock(t time.Time) string { return p.zoneless(t) + t.Local().Format("Z07:00") }
+
+// zoneless is clock where the zone follows.
+func (p printer) zoneless(t time.Time) string {
 	t, now := t.Local(), p.now().Local()
 	if t.YearDay() == now.YearDay() && t.Year() == now.Year() {
 		return t.Format("15:04:05")
@@ -18,12 +21,12 @@ func (p printer) clock(t time.Time) string {
 	return t.Format("2006-01-02 15:04:05")
 }
 
-// since writes a time that is over with its age: "14:01:02 (3 min ago)".
+// since writes a time that is over with its age: "14:01:02+02:00 (3 min ago)".
 func (p printer) since(t time.Time) string {
 	return fmt.Sprintf("%s (%s ago)", p.clock(t), power.Ago(p.now().Sub(t)))
 }
 
-// until writes a time to come with how long that is: "14:30:00 (in 21 s)". One that
+// until writes a time to come with how long that is: "14:30:00Z (in 21 s)". One that
 // is over is due.
 func (p printer) until(t time.Time) string {
 	left := t.Sub(p.now())

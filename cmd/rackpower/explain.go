@@ -20,7 +20,7 @@ func explainCommand(d door) *cli.Command {
 	return &cli.Command{
 		Name: "explain", Category: "look", Usage: "says why a node is as it is, and what to do where something is in the way", ArgsUsage: "NODE", Flags: d.flags(),
 		Description: "What is wanted of the node and who says so, what its monitor has seen, decided and waits for, how its BMC\n" +
-			"answers, and its operations. Times are local." +
+			"answers, and its operations. Times say their zone." +
 			examples(name+" r1n07", name+" r1n07 -o json") + exitHelp,
 		Action: d.with((*session).explainNode),
 	}
@@ -252,12 +252,12 @@ func (p *page) seenRows(seen []api.Seen) [][]string {
 	return rows
 }
 
-// run says when and how often something was the case: "12 times 14:01:02 - 14:12:02".
+// run says when and how often something was the case: "12 times 14:01:02 - 14:12:02Z".
 func (p *page) run(first, last time.Time, times int) string {
 	if times <= 1 {
 		return p.clock(last)
 	}
-	return fmt.Sprintf("%d times %s - %s", times, p.clock(first), p.clock(last))
+	return fmt.Sprintf("%d times %s - %s", times, p.zoneless(first), p.clock(last))
 }
 
 func (p *page) decidedRows(decided []api.Decision) [][]string {

@@ -60,12 +60,37 @@ func cutBrake(now time.Time) *api.Brake {
 }
 
 // clocks stands for every time and every span in an output, which are never the same.
-var clocks = regexp.MustCompile(`(\d{4}-\d\d-\d\d )?\d\d:\d\d:\d\d( \((in )?\d+ (s|min|h|d)( ago)?\))?`)
+var clocks = regexp.MustCompile(`(\d{4}-\d\d-\d\d )?\d\d:\d\d:\d\d(Z|[+-]\d\d:\d\d)?( \((in )?\d+ (s|min|h|d)( ago)?\))?`)
 
 // timeless replaces the times in what was printed.
 func (r ran) timeless() ran {
 	r.out, r.errs = clocks.ReplaceAllString(r.out, "TIME"), clocks.ReplaceAllString(r.errs, "TIME")
 	return r
+}
+
+// zone puts the test into a time zone, east of UTC.
+func zone(t *testing.T, hours int) {
+	old := time.Local
+	time.Local = time.FixedZone("", hours*3600)
+	t.Cleanup(func() { time.Local = old })
+}
+
+func TestTimesSayTheirZone(t *testing.T) {
+	zone(t, 2)
+	at := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	p := &page{printer: printer{now: func() time.Time { return at.Add(3 * time.Minute) }}}
+	for want, got := range map[string]string{
+		"14:00:00+02:00 (3 min ago)":           p.since(at),
+		"14:05:00+02:00 (in 2 min)":            p.until(at.Add(5 * time.Minute)),
+		"2026-02-28 14:00:00+02:00":            p.clock(at.Add(-24 * time.Hour)),
+		"3 times 14:00:00 - 14:01:00+02:00":    p.run(at, at.Add(time.Minute), 3),
+		"until 14:03:10+02:00 (in 10 s)":       p.untilOr(at.Add(190*time.Second), "released"),
+		"paused by carol until 14:30:00+02:00": p.pauseCell(&api.Pause{By: "carol", Until: at.Add(30 * time.Minute)}),
+	} {
+		if got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	}
 }
 
 // expectExactly is expect of the whole output.
@@ -452,10 +477,11 @@ r1n06  on     5 s  READY   off                  pending
 }
 
 func TestAgentsShowTheirMonitors(t *testing.T) {
+	zone(t, 0)
 	f := newFake(t)
 	rack := nightmare(time.Now()).Rack
 	f.agents = []api.Agent{{Name: "r1", State: "alive", Nodes: 40, Version: "v1", Rack: &rack}}
-	expectExactly(t, "agents", f.run("agents"), 0, `AGENT  STATE  SEEN   NODES  OUTSTANDING  TAKEN  MONITOR                                                                                        VERSION
+	expectExactly(t, "agents", f.run("agents"), 0, `AGENT  STATE  SEEN   NODES  OUTSTANDING  TAKEN  MONITOR                                                                                         VERSION
 r1     alive  never  40     0            0      brake holds 30 nodes (cut), paused by carol until TIME, 1 node in fault, 1 BMC left alone  v1
 `)
 }
