@@ -506,12 +506,12 @@ func (c *Central) awayNote(o *store.Op, now time.Time) string {
 		note += ", and no other agent has the node"
 	}
 	if o.Stage() == store.StageTaken && !o.Delivered {
-		note += "; kept until " + o.Deadline.Local().Format("15:04:05")
+		note += "; kept until " + o.Deadline.UTC().Format("15:04:05Z")
 	}
 	return note
 }
 
-// awaySince is "away since 12:01:07 (last seen 40 s ago)", "away: it never said hello"
+// awaySince is "away since 12:01:07Z (last seen 40 s ago)", "away: it never said hello"
 // or "failed 40 s ago, as gossip says".
 func awaySince(p presence, now time.Time) string {
 	if p.gone != "" {
@@ -520,11 +520,11 @@ func awaySince(p presence, now time.Time) string {
 	if p.polled.IsZero() {
 		return "away: it never said hello"
 	}
-	layout := "15:04:05"
+	layout := "15:04:05Z"
 	if now.Sub(p.polled) > 12*time.Hour {
-		layout = "2006-01-02 15:04"
+		layout = "2006-01-02 15:04Z"
 	}
-	return fmt.Sprintf("away since %s (last seen %s ago)", p.polled.Local().Format(layout), power.Ago(now.Sub(p.polled)))
+	return fmt.Sprintf("away since %s (last seen %s ago)", p.polled.UTC().Format(layout), power.Ago(now.Sub(p.polled)))
 }
 
 // agentIs is a sentence of an agent that is not alive: "agent r1 is away since ...", or

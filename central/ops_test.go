@@ -151,7 +151,7 @@ func TestTheAskerIsToldThatTheAgentIsAway(t *testing.T) {
 	}
 	s.later(40 * time.Second)
 	o := s.ask("a", power.ActOn)
-	if !strings.Contains(o.Says, "agent r1 is away since") || !strings.Contains(o.Says, "last seen 40 s ago") {
+	if !strings.Contains(o.Says, "agent r1 is away since") || !strings.Contains(o.Says, "Z (last seen 40 s ago)") {
 		t.Errorf("%q", o.Says)
 	}
 	if a := s.agent("r1"); a.State != "away" || a.Taken != 3 || a.SeenAt == nil {
