@@ -156,16 +156,15 @@ func (c *Central) ownExplanation(k known, away string) api.Explanation {
 // what stands between.
 func says(e api.Explanation, op *store.Op, now time.Time) string {
 	r := e.Reading
-	parts := []string{fmt.Sprintf("last read %s", r.State)}
+	parts := []string{e.Node + " was never read"}
 	switch {
 	case r.ObservedAt.IsZero():
-		parts[0] = "never read"
 	case r.ObservedAt.After(now):
-		parts[0] += " at a time that is not known: the clock was set back since"
+		parts[0] = fmt.Sprintf("%s was last read %s at a time that is not known: the clock was set back since", e.Node, r.State)
 	default:
-		parts[0] += fmt.Sprintf(" %s ago", power.Ago(now.Sub(r.ObservedAt)))
+		parts[0] = fmt.Sprintf("%s was last read %s %s ago", e.Node, r.State, power.Ago(now.Sub(r.ObservedAt)))
 	}
-	if r.Reach != power.ReachOK {
+	if r.Reach != power.ReachOK && r.Reach != power.ReachNever {
 		parts = append(parts, "reach "+string(r.Reach))
 	}
 	want := string(e.Desired.Want)
@@ -189,5 +188,5 @@ func says(e api.Explanation, op *store.Op, now time.Time) string {
 	if b := e.Rack.Brake; b != nil {
 		parts = append(parts, "the fleet brake holds: "+b.Says)
 	}
-	return strings.Join(parts, "; ") + "; " + e.Away
+	return strings.Join(parts, "; ") + "; " + e.Away + "."
 }

@@ -95,7 +95,7 @@ func TestCentralExplainsWhatItCan(t *testing.T) {
 		e.Rack.Pause == nil || e.Domain == nil || e.Domain.Waiting != 3 {
 		t.Errorf("%+v", e)
 	}
-	for _, part := range []string{"last read on 61 s ago", "desired off (hold of bob)", "off (asked by admin", "in fault: off failed 3 times", "fault next try in 4 min", "paused by eve", "the fleet brake holds: too many", "agent r1 is away"} {
+	for _, part := range []string{"a was last read on 61 s ago", "desired off (hold of bob)", "off (asked by admin", "in fault: off failed 3 times", "fault next try in 4 min", "paused by eve", "the fleet brake holds: too many", "agent r1 is away"} {
 		if !strings.Contains(e.Says, part) {
 			t.Errorf("%q is not in %q", part, e.Says)
 		}

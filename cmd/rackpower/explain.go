@@ -80,7 +80,9 @@ func (p *page) section(title string, rows [][]string) {
 // facts is the middle of the page: how things stand.
 func (p *page) facts(e api.Explanation, n api.Node) {
 	p.fact("node", nodeWords(e, n))
-	p.fact("not known", e.Away)
+	if e.Away != "" {
+		p.fact("missing", "what only its agent knows: "+e.Away)
+	}
 	p.fact("power", p.readingWords(e))
 	p.fact("desired", desiredWords(e))
 	p.fact("hold", p.held(e.Hold))
@@ -134,8 +136,11 @@ func (p *page) readingWords(e api.Explanation) string {
 	if !r.ObservedAt.IsZero() {
 		text += ", read " + p.since(r.ObservedAt)
 	}
-	if r.Reach == power.ReachOK || r.Reach == "" {
+	switch r.Reach {
+	case power.ReachOK, "":
 		return text
+	case power.ReachNever:
+		return text + ", never read"
 	}
 	text += "; now " + string(r.Reach)
 	if !r.TriedAt.IsZero() {

@@ -561,6 +561,18 @@ readings      @every 60s
 `)
 }
 
+func TestExplainSaysWhatIsMissingOfAnAgentThatIsAway(t *testing.T) {
+	f := newFake(t, hall(1, power.Unknown)...)
+	f.explained = api.Explanation{
+		Agent: "r1", Away: "agent r1 is away: it never said hello", Desired: power.StatusNone.Desired(), From: "no status",
+		Reading: power.Reading{Reach: power.ReachNever}, Says: "r1n01 was never read; agent r1 is away: it never said hello.",
+	}
+	got := f.run("explain r1n01")
+	for _, line := range []string{"\nmissing       what only its agent knows: agent r1 is away: it never said hello\n", "\npower         unknown, never read\n"} {
+		expect(t, "explain", got, 0, line, "")
+	}
+}
+
 func TestPagesAreAsWideAsTheirTerminal(t *testing.T) {
 	s := &session{printer: printer{now: time.Now}}
 	for _, width := range []int{60, 80, 120} {
