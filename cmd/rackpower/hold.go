@@ -108,12 +108,18 @@ func (s *session) noteAway(nodes []api.Node) {
 	for _, n := range nodes {
 		if words := n.AgentAge; !s.quiet && !said[words] && !said[n.Agent] {
 			said[n.Agent] = true
-			if strings.HasPrefix(words, "away") {
-				words = "is " + words
-			}
-			s.warn("agent %s %s: it learns of this when it is back", clean(n.Agent), clean(words))
+			s.warn("agent %s %s: it learns of this when it is back", clean(n.Agent), clean(agentIs(words)))
 		}
 	}
+}
+
+// agentIs makes the rest of a sentence of how an agent is that is not alive: "is away
+// since ...", "failed 40 s ago, ...".
+func agentIs(words string) string {
+	if strings.HasPrefix(words, "away") {
+		return "is " + words
+	}
+	return words
 }
 
 // held says who holds a node and how long, "" when nobody does.

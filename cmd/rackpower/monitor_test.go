@@ -301,6 +301,8 @@ func TestPauseAndResume(t *testing.T) {
 		t.Errorf("%+v", p)
 	}
 	expect(t, "resume", f.run("resume r1"), 0, "rack r1: the monitor does not rest\n", "its agent is away")
+	f.racks[0].AgentAge = "failed 40 s ago, as gossip says"
+	expect(t, "failed", f.run("resume r1"), 0, "the monitor does not rest\n", "its agent failed 40 s ago, as gossip says: it learns of it when it is back\n")
 }
 
 func TestRacks(t *testing.T) {

@@ -304,7 +304,7 @@ func (s *session) showRack(rack api.Rack, what string) error {
 	if s.people() {
 		s.say("rack %s: %s", clean(rack.Name), clean(what))
 		if rack.AgentAge != "" && rack.AgentAge != "alive" && !s.quiet {
-			s.warn("its agent is %s: it learns of it when it is back", clean(rack.AgentAge))
+			s.warn("its agent %s: it learns of it when it is back", clean(agentIs(rack.AgentAge)))
 		}
 		return nil
 	}
