@@ -461,6 +461,8 @@ r1n06  on     5 s  READY   off                  pending
 	if got := f.run("status").timeless(); got.errs != note {
 		t.Errorf("%s", got.errs)
 	}
+	f.racks = []api.Rack{{Name: "r1", Agent: "r1", AgentAge: "failed 40 s ago, as gossip says"}, {Name: "r2", Agent: "r2", AgentAge: "away since 12:00"}}
+	expect(t, "agent away", f.run("status"), 0, "r1n01", "rack r1: agent r1 failed 40 s ago, as gossip says: its nodes are shown as they were last read\n")
 	for _, quiet := range []string{"status -o json", "status -q"} {
 		if got := f.run(quiet); got.errs != "" {
 			t.Errorf("%s: %s", quiet, got.errs)

@@ -311,8 +311,8 @@ func (s *session) showRack(rack api.Rack, what string) error {
 	return show(s.printer, s.rackListing([]api.Rack{rack}))
 }
 
-// rackNotes says on stderr what keeps the monitors of the nodes' racks from
-// correcting them. Who cannot say so, says nothing.
+// rackNotes says on stderr which of the nodes' agents are away, and what keeps the
+// monitors of their racks from correcting them. Who cannot say so, says nothing.
 func (s *session) rackNotes(nodes []api.Node) {
 	if s.quiet || !s.people() || len(nodes) == 0 {
 		return
@@ -333,6 +333,9 @@ func (s *session) rackNotes(nodes []api.Node) {
 }
 
 func (s *session) noteRack(r api.Rack) {
+	if r.AgentAge != "" && r.AgentAge != "alive" {
+		s.warn("rack %s: agent %s %s: its nodes are shown as they were last read", clean(r.Name), clean(r.Agent), clean(agentIs(r.AgentAge)))
+	}
 	if r.State.Brake != nil {
 		s.noteBrake(r.Name, *r.State.Brake)
 	}
