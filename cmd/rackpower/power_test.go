@@ -187,6 +187,22 @@ func TestLostAnswersAreAskedForAgainWithTheSameIDs(t *testing.T) {
 	}
 }
 
+func TestWhoIsLostWhileWaitingIsAskedAtTheSameDoor(t *testing.T) {
+	for args, want := range map[string]string{
+		"on r1n01 --timeout 300ms":       "\nthe operations on r1n01 go on; rackpower ops --outstanding shows them\n",
+		"local on r1n01 --timeout 300ms": "\nthe operations on r1n01 go on; rackpower local ops --outstanding shows them\n",
+	} {
+		f := newFake(t, hall(1, power.Off)...)
+		f.becomes = func(_ *api.Op, look int) {
+			if look > 0 { // it was taken, and nobody answers what became of it
+				f.mu.Unlock()
+				panic(http.ErrAbortHandler)
+			}
+		}
+		expect(t, args, f.run(args), 3, "r1n01 pending: taken\n", want)
+	}
+}
+
 func TestInterruptWhileAskingSaysThatItMayHaveBeenTaken(t *testing.T) {
 	f := newFake(t, hall(2, power.Off)...)
 	f.drop = 1000
