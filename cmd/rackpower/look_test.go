@@ -374,7 +374,8 @@ func TestNodeChanges(t *testing.T) {
 	expect(t, "set-status", f.run("node set-status all DEPLOYED"), 0, "r1n[01-25] DEPLOYED: hands-off\n", "")
 	expect(t, "set-status", f.run("node set-status r1n01 SLEEPY"), 2, "", "unknown status \"SLEEPY\"")
 	expect(t, "set-status", f.run("node set-status r1n01"), 2, "", "STATUS is missing")
-	if len(f.status) != 3 || f.status[0].Confirmed || !f.status[1].Confirmed || f.status[0].Reason != "why" {
+	expect(t, "set-status", f.run("node set-status r1n01 r1n03 DEPLOYED"), 0, "r1n[01,03] DEPLOYED: hands-off\n", "")
+	if len(f.status) != 4 || f.status[0].Confirmed || !f.status[1].Confirmed || f.status[0].Reason != "why" {
 		t.Errorf("%+v", f.status)
 	}
 	expect(t, "rm", f.run("node rm r1n[01-02]"), 0, "r1n[01-02] removed\n", "")

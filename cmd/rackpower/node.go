@@ -66,7 +66,7 @@ func nodeCommand() *cli.Command {
 				Flags:       atCentral.flags(),
 			},
 			{
-				Name: "set-status", Usage: "gives nodes a life-cycle status, which says what their power should be", ArgsUsage: "NODES STATUS", Action: atCentral.with((*session).setStatus),
+				Name: "set-status", Usage: "gives nodes a life-cycle status, which says what their power should be", ArgsUsage: "NODES... STATUS", Action: atCentral.with((*session).setStatus),
 				Description: asksFirst[1:] + "\n\nSTATUS\n" + statusHelp() + nodesHelp +
 					examples("rackpower node set-status r1n[01-40] DEPLOYING --reason \"order 4711\"") + exitHelp,
 				Flags: atCentral.flags(reasonFlag(false), yesFlag()),
@@ -320,11 +320,13 @@ func (s *session) nodeShow() error {
 }
 
 func (s *session) setStatus() error {
-	status, err := power.ParseStatus(s.c.Args().Get(1))
+	operands := s.c.Args().Slice()
+	last := len(operands) - 1
+	status, err := power.ParseStatus(operands[last])
 	if err != nil {
 		return settings.Usage("%v", err)
 	}
-	nodes, err := s.nodes(s.c.Args().Slice()[:1])
+	nodes, err := s.nodes(operands[:last])
 	if err != nil {
 		return err
 	}
