@@ -382,6 +382,7 @@ func TestScheduleAdd(t *testing.T) {
 	expect(t, "on", add("--nodes", "all", "--want", "ON"), 0, "schedule night set: on r1n[01-25]", "")
 	expect(t, "--yes", add("--nodes", "all", "--want", "release", "--yes"), 0, "schedule night set: release r1n[01-25]", "")
 	expect(t, "nothing now", add("--nodes", "@status:DEPLOYED", "--want", "off"), 0, "off no node as things stand", "--nodes selects no node now\n")
+	expect(t, "no such rack", add("--nodes", "@rack9", "--want", "off"), 2, "", "rackpower schedule add: --nodes: no node matches \"@rack9\"\n")
 	if p := f.puts; len(p) != 5 || !p[1].DryRun || !p[1].Update || !p[3].Confirmed || p[3].Want != "" {
 		t.Errorf("%+v", p)
 	}

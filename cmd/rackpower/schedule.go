@@ -2,7 +2,6 @@ package main
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -144,13 +143,16 @@ func (s *session) selectedNow(expr string) ([]api.Node, error) {
 	for i, n := range all {
 		known[i] = noderange.Node{Name: n.Name, Rack: n.Rack, Status: string(n.Status), State: string(n.State)}
 	}
-	names, err := noderange.Select(expr, known)
-	var none *noderange.EmptyError
+	parsed, err := noderange.Parse(expr)
+	var names []string
+	if err == nil {
+		names, err = parsed.Select(known) // a rack without nodes is an error, as it is to central
+	}
 	switch {
-	case errors.As(err, &none):
-		s.warn("--nodes selects no node now")
 	case err != nil:
 		return nil, settings.Exit(settings.ExitUsage, "--nodes: %s", clean(err.Error()))
+	case len(names) == 0:
+		s.warn("--nodes selects no node now")
 	}
 	return slices.DeleteFunc(all, func(n api.Node) bool { return !slices.Contains(names, n.Name) }), nil
 }
