@@ -11,13 +11,21 @@ import (
 	"rackpower/cmd/settings"
 )
 
+// databaseFlag names the directory; where central is installed it need not be given.
+func databaseFlag() cli.Flag {
+	return &cli.StringFlag{Name: "data", Value: installedData, Usage: "`DIR` of the database"}
+}
+
+// installedData is the data directory of the systemd unit.
+const installedData = "/var/lib/rackpower/central"
+
 func backupCommand() *cli.Command {
 	return &cli.Command{
 		Name: "backup", Usage: "copies the database, whether central runs or not", ArgsUsage: "FILE",
 		Description: "The copy shows one moment and is checked before it gets its name. It holds the passwords of the\n" +
 			"BMCs, and is readable by its owner only. An existing file is not overwritten." +
-			examples("rackpower-central backup --data /var/lib/rackpower/central /backup/central-monday.db") + exitHelp,
-		Flags: []cli.Flag{dataFlag()},
+			examples("rackpower-central backup /backup/central-monday.db", "rackpower-central backup --data DIR /backup/central-monday.db") + exitHelp,
+		Flags: []cli.Flag{databaseFlag()},
 		Action: func(c *cli.Context) error {
 			sum, err := store.Backup(c.Context, central.DatabasePath(c.String("data")), c.Args().First())
 			if err != nil {
@@ -33,9 +41,10 @@ func restoreCommand() *cli.Command {
 	return &cli.Command{
 		Name: "restore", Usage: "puts a backup in the place of the database", ArgsUsage: "FILE",
 		Description: "Central must not run. The database that was there is kept beside the restored one. Agents notice\n" +
-			"that the database is another, take their assignment anew and carry out nothing twice." +
-			examples("rackpower-central restore --data /var/lib/rackpower/central /backup/central-monday.db") + exitHelp,
-		Flags: []cli.Flag{dataFlag()},
+			"that the database is another, take their assignment anew and carry out nothing twice. Run it as the user\n" +
+			"that central runs as, who has to own the database." +
+			examples("rackpower-central restore /backup/central-monday.db") + exitHelp,
+		Flags: []cli.Flag{databaseFlag()},
 		Action: func(c *cli.Context) error {
 			if err := os.MkdirAll(c.String("data"), 0o700); err != nil {
 				return failed(err)
@@ -56,8 +65,8 @@ func restoreCommand() *cli.Command {
 func checkCommand() *cli.Command {
 	return &cli.Command{
 		Name: "check", Usage: "reads the whole database and says whether it is sound",
-		Description: "Central may run meanwhile." + examples("rackpower-central check --data /var/lib/rackpower/central") + exitHelp,
-		Flags:       []cli.Flag{dataFlag()},
+		Description: "Central may run meanwhile." + examples("rackpower-central check") + exitHelp,
+		Flags:       []cli.Flag{databaseFlag()},
 		Action: func(c *cli.Context) error {
 			sum, err := store.Check(c.Context, central.DatabasePath(c.String("data")))
 			if err != nil {

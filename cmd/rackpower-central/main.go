@@ -35,7 +35,3 @@ func newApp() *cli.App {
 		Commands:    []*cli.Command{serveCommand(), backupCommand(), restoreCommand(), checkCommand()},
 	}
 }
-
-func dataFlag() cli.Flag {
-	return &cli.StringFlag{Name: "data", Required: true, Usage: "`DIR` of the database"}
-}

@@ -189,6 +189,14 @@ func TestCommandLinesThatMakeNoSense(t *testing.T) {
 	}
 }
 
+func TestDatabaseCommandsKnowWhereCentralIsInstalled(t *testing.T) {
+	for _, name := range []string{"backup", "restore", "check"} {
+		if out, errs, exit := command(name, "--help"); exit != 0 || !strings.Contains(out, `(default: "/var/lib/rackpower/central")`) {
+			t.Errorf("%s: status %d, %s\n%s", name, exit, errs, out)
+		}
+	}
+}
+
 func TestANewerDatabaseIsRefusedInOneLine(t *testing.T) {
 	dir := t.TempDir()
 	d := start(t, dir, "--gossip", "off")

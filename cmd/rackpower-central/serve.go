@@ -25,7 +25,7 @@ func serveCommand() *cli.Command {
 		Description: "Serves people and agents on a unix socket and on a TCP address of loopback, until SIGTERM." +
 			examples("rackpower-central serve --data /var/lib/rackpower/central", "rackpower-central serve --config /etc/rackpower/central.yaml") + exitHelp,
 		Flags: append([]cli.Flag{
-			dataFlag(),
+			&cli.StringFlag{Name: "data", Required: true, Usage: "`DIR` of the database"},
 			&cli.StringFlag{Name: "listen", Value: "127.0.0.1:7620", Usage: "TCP `ADDRESS` on loopback"},
 			&cli.StringFlag{Name: "socket", Usage: "`PATH` of the unix socket (default: DIR/central.sock)"},
 			&cli.StringFlag{Name: "gossip", Value: "127.0.0.1:0", Usage: "`ADDRESS` to gossip with the agents at, or off"},
