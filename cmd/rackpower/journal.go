@@ -246,7 +246,7 @@ func (p printer) tellReport(v verified) {
 		records += s.Records
 		torn += s.TornBytes
 	}
-	p.say("%s: agent %s, opened %d times, %s in %s, last LSN %d, %d live", clean(v.Journal), clean(v.Owner), v.Epoch,
+	p.say("%s: agent %s, opened %s, %s in %s, last LSN %d, %d live", clean(v.Journal), clean(v.Owner), plural(int(v.Epoch), "time"),
 		plural(records, "record"), plural(len(v.Segments), "segment"), v.LSN, v.Live)
 	if torn > 0 {
 		p.say("  %d bytes of a write that was cut off and never acknowledged", torn)

@@ -410,6 +410,7 @@ func TestJournalDumpAndVerify(t *testing.T) {
 			t.Errorf("%+v", got)
 		}
 		expect(t, "verify", f.run("journal verify "+path), 0, "no damage\n", "")
+		expect(t, "verify", f.run("journal verify "+path), 0, "opened 1 time, ", "")
 	}
 	var row map[string]any
 	if err := json.Unmarshal([]byte(strings.Split(f.run("journal dump -o jsonl "+dir).out, "\n")[0]), &row); err != nil || row["key"] != "op-1" {
