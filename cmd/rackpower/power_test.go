@@ -377,7 +377,7 @@ func TestBadPowerRequestsAreRefusedBeforeAnythingIsAsked(t *testing.T) {
 func TestUnreachableNamesTheAddressAndAWayOut(t *testing.T) {
 	f := newFake(t)
 	for args, want := range map[string]string{
-		"status --central unix:///nonexistent/c.sock":   "central at unix:///nonexistent/c.sock: not reachable (connect: no such file or directory); is rackpower-central running there? name another address with --central or RACKPOWER_CENTRAL\n",
+		"status --central unix:///nonexistent/c.sock":   "central at unix:///nonexistent/c.sock: not reachable (connect: no such file or directory); is rackpower-central running there? name another address with --central or RACKPOWER_CENTRAL; on a rack, rackpower local asks its agent\n",
 		"on x --central unix:///nonexistent/c.sock":     "central at unix:///nonexistent/c.sock",
 		"local status --socket /nonexistent/a.sock":     "the agent at unix:///nonexistent/a.sock: not reachable",
 		"peers --socket /nonexistent/a.sock":            "rackpower agent running there?",

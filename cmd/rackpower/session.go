@@ -34,7 +34,7 @@ type door struct {
 var (
 	atCentral = door{
 		who: "central", command: "rackpower", flag: "central", initial: "unix:///run/rackpower/central.sock", usage: "`URL` of central: unix:///path or https://host:port",
-		hint: "is rackpower-central running there? name another address with --central or RACKPOWER_CENTRAL",
+		hint: "is rackpower-central running there? name another address with --central or RACKPOWER_CENTRAL; on a rack, rackpower local asks its agent",
 	}
 	atAgent = door{
 		who: "the agent", command: "rackpower local", flag: "socket", initial: "/run/rackpower/agent.sock", usage: "`PATH` of the agent's own socket",
