@@ -12,6 +12,7 @@ import (
 	"rackpower/central/api"
 	"rackpower/central/store"
 	"rackpower/power"
+	"rackpower/power/noderange"
 )
 
 const maxNodesAtOnce = 100_000
@@ -74,24 +75,28 @@ func readSpec(s api.NodeSpec) (api.NodeSpec, error) {
 
 // rows collects what is wrong with the rows of an import.
 type rows struct {
-	errs   []string
-	exists int
+	errs  []string
+	exist []string // names of those that are only there already
 }
 
 func (r *rows) add(i int, name string, err error) {
 	r.errs = append(r.errs, fmt.Sprintf("node %d (%s): %v", i+1, cmp.Or(name, "without name"), err))
 }
 
-// problem is one error that names every bad row.
+// problem is one error that names every bad row. Where all are good but for being there
+// already their names are folded: a file of a whole hall may be imported twice.
 func (r *rows) problem() error {
 	if len(r.errs) == 0 {
 		return nil
 	}
-	code := api.CodeBadRequest
-	if r.exists == len(r.errs) {
-		code = api.CodeExists
+	switch n := len(r.exist); {
+	case n < len(r.errs):
+		return api.Problemf(api.CodeBadRequest, "nothing was changed: %s", strings.Join(r.errs, "; "))
+	case n == 1:
+		return api.Problemf(api.CodeExists, "nothing was changed: node %s exists already", r.exist[0])
+	default:
+		return api.Problemf(api.CodeExists, "nothing was changed: %d nodes exist already: %s", n, noderange.Fold(r.exist))
 	}
-	return api.Problemf(code, "nothing was changed: %s", strings.Join(r.errs, "; "))
 }
 
 // errDryRun undoes a job that has shown what it would do.
@@ -146,7 +151,7 @@ func (ch *change) addAll(specs []api.NodeSpec, update bool) (out api.AddedNodes,
 		next := merged(old, s)
 		switch {
 		case exists && !update:
-			bad.exists++
+			bad.exist = append(bad.exist, s.Name)
 			bad.add(i, s.Name, errors.New("exists already"))
 			continue
 		case next.Rack == "":

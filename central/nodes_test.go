@@ -47,8 +47,21 @@ func TestAnImportIsAllOrNothing(t *testing.T) {
 	}
 	_, err = s.AddNodes(t.Context(), api.AddNodes{Nodes: []api.NodeSpec{{Name: "good", Rack: "r1"}, {Name: "old", Rack: "r1"}}})
 	wantCode(t, err, api.CodeExists)
+	if !strings.HasSuffix(err.Error(), "nothing was changed: node old exists already") {
+		t.Errorf("%v", err)
+	}
 	if nodes, _ := s.Nodes(t.Context(), "all"); len(nodes) != 1 {
 		t.Errorf("%+v", nodes)
+	}
+}
+
+func TestNodesThatExistAreFolded(t *testing.T) {
+	s := newSite(t)
+	s.nodes("n1", "n2", "n3")
+	_, err := s.AddNodes(t.Context(), api.AddNodes{Nodes: []api.NodeSpec{{Name: "n1", Rack: "r1"}, {Name: "n2", Rack: "r1"}, {Name: "n3", Rack: "r1"}}})
+	wantCode(t, err, api.CodeExists)
+	if !strings.HasSuffix(err.Error(), "nothing was changed: 3 nodes exist already: n[1-3]") {
+		t.Errorf("%v", err)
 	}
 }
 
