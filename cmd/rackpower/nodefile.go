@@ -359,7 +359,7 @@ func plainName(name string) error {
 	}
 	list, err := noderange.Expand(name)
 	if err != nil || len(list) != 1 || list[0] != name || name == "all" {
-		return fmt.Errorf("%q cannot be a name: letters, digits and - _ . : make one", name)
+		return fmt.Errorf("%q cannot be a name: letters, digits and - _ . make one", name)
 	}
 	return nil
 }
