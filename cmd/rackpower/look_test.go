@@ -79,6 +79,7 @@ func TestStatusForPrograms(t *testing.T) {
 	expect(t, "ops", empty.run("ops"), 0, "no operations\n", "")
 	expect(t, "jsonl", empty.run("ops -o jsonl"), 0, "", "")
 	expect(t, "yaml", empty.run("ops -o yaml"), 0, "[]\n", "")
+	expect(t, "yaml", f.run("status r1n02 -o yaml"), 0, "\n  state: \"on\"\n", "")
 }
 
 func TestStatusFreshSaysWhatCouldNotBeRead(t *testing.T) {

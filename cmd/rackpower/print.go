@@ -139,6 +139,10 @@ func writeYAML(w io.Writer, rows any) error {
 	return enc.Close()
 }
 
+// oldBools are texts that readers of YAML 1.1, such as Python's, take for true or false
+// where they stand without quotes: a power state among them.
+var oldBools = []string{"on", "off", "yes", "no", "y", "n"}
+
 func blockStyle(n *yaml.Node) {
 	empty := len(n.Content) == 0 && n.Kind != yaml.ScalarNode
 	if !empty {
@@ -146,6 +150,9 @@ func blockStyle(n *yaml.Node) {
 	}
 	if n.Kind == yaml.ScalarNode && n.Tag == "!!str" {
 		n.SetString(n.Value)
+		if slices.Contains(oldBools, strings.ToLower(n.Value)) {
+			n.Style = yaml.DoubleQuotedStyle
+		}
 	}
 	for _, child := range n.Content {
 		blockStyle(child)
