@@ -387,11 +387,22 @@ func (c *Cluster) keyQuery(ctx context.Context, ask func(*serf.KeyManager, *serf
 			break
 		}
 	}
-	for member, problem := range report.Problems {
-		failed = fmt.Errorf("%w; %s: %s", failed, member, problem)
-		break // one is enough to act on
+	return report, report.why(failed)
+}
+
+// why makes Serf's error, if there is one, an error that one can act on. Serf does not
+// say which members did not answer.
+func (r KeyReport) why(failed error) error {
+	if failed != nil && r.Answered < r.Members {
+		failed = fmt.Errorf("%d of %d members did not answer; it may be repeated", r.Members-r.Answered, r.Members)
 	}
-	return report, failed
+	for member, problem := range r.Problems {
+		if failed == nil {
+			return fmt.Errorf("%s: %s", member, problem)
+		}
+		return fmt.Errorf("%w; %s: %s", failed, member, problem) // one is enough to act on
+	}
+	return failed
 }
 
 func reportOf(resp *serf.KeyResponse) KeyReport {

@@ -44,6 +44,19 @@ func primaries(all []*Cluster) []string {
 	return slices.Compact(ids)
 }
 
+func TestMembersThatDoNotAnswerAboutKeysAreCounted(t *testing.T) {
+	lost := errors.New("2/3 nodes reported success")
+	if err := (KeyReport{Members: 3, Answered: 2}).why(lost); err == nil || err.Error() != "1 of 3 members did not answer; it may be repeated" {
+		t.Errorf("%v", err)
+	}
+	if err := (KeyReport{Members: 3, Answered: 3, Problems: map[string]string{"r2": "no such key"}}).why(lost); !errors.Is(err, lost) || !strings.HasSuffix(err.Error(), "; r2: no such key") {
+		t.Errorf("%v", err)
+	}
+	if err := (KeyReport{Members: 3, Answered: 3}).why(nil); err != nil {
+		t.Errorf("%v", err)
+	}
+}
+
 // TestKeysRotateWithoutAGap changes the key of a cluster while records flow, and
 // has a member come with each of the two keys at the right time.
 func TestKeysRotateWithoutAGap(t *testing.T) {
