@@ -417,7 +417,7 @@ func keyChange(do, operand, usage string, file cli.Flag) *cli.Command {
 	}
 	return &cli.Command{
 		Name: do, Usage: usage, ArgsUsage: args, Flags: eitherFlags(file),
-		Description: "All members must answer, or it says which did not." + examples("rackpower gossip keys "+do+" "+cmp.Or(operand, "--key-file new.key")) + exitHelp,
+		Description: "All members must answer; with those that did not it fails, and may be repeated." + examples("rackpower gossip keys "+do+" "+cmp.Or(operand, "--key-file new.key")) + exitHelp,
 		Action:      eitherDoor(func(s *session) error { return s.changeKeys(do) }),
 	}
 }
@@ -487,7 +487,7 @@ func (s *session) keyText(file string) (string, error) {
 	text, err := "", error(nil)
 	if file == "-" {
 		text, err = firstLine(bufio.NewReader(s.c.App.Reader))
-	} else if text, err = s.password(file); err != nil {
+	} else if text, err = s.secretIn(file, "the key"); err != nil {
 		return "", err
 	}
 	if err != nil {

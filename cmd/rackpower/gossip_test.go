@@ -270,7 +270,7 @@ func TestGossipKeys(t *testing.T) {
 		"gossip keys use": "name one key",
 		"gossip keys use 0badcafe --key-file " + file:     "name one key",
 		"gossip keys install --key-file " + bad:           "not base64",
-		"gossip keys install --key-file " + dir + "/none": "no such file",
+		"gossip keys install --key-file " + dir + "/none": "cannot read the key: open",
 		"gossip keys install":                             "--key-file",
 	} {
 		got := m.run(args)

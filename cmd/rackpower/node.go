@@ -110,15 +110,7 @@ func (s *session) password(file string) (string, error) {
 	var line string
 	switch {
 	case file != "-":
-		f, err := os.Open(file)
-		if err != nil {
-			return "", settings.Exit(settings.ExitUsage, "cannot read the password: %v", err)
-		}
-		defer f.Close()
-		s.warnReadable(f, "the password")
-		if line, err = firstLine(f); err != nil {
-			return "", settings.Exit(settings.ExitUsage, "cannot read the password: %v", err)
-		}
+		return s.secretIn(file, "the password")
 	case asks(s.c):
 		var err error
 		if line, err = s.typedPassword(); err != nil {
@@ -130,10 +122,29 @@ func (s *session) password(file string) (string, error) {
 			return "", settings.Exit(settings.ExitUsage, "cannot read the password: %v", err)
 		}
 	}
-	if line == "" {
-		return "", settings.Exit(settings.ExitUsage, "the password in %s is empty", file)
+	return line, notEmpty(line, file, "the password")
+}
+
+// secretIn reads the first line of a file; what it holds is said where that fails.
+func (s *session) secretIn(file, what string) (string, error) {
+	f, err := os.Open(file)
+	if err != nil {
+		return "", settings.Exit(settings.ExitUsage, "cannot read %s: %v", what, err)
 	}
-	return line, nil
+	defer f.Close()
+	s.warnReadable(f, what)
+	line, err := firstLine(f)
+	if err != nil {
+		return "", settings.Exit(settings.ExitUsage, "cannot read %s: %v", what, err)
+	}
+	return line, notEmpty(line, file, what)
+}
+
+func notEmpty(secret, file, what string) error {
+	if secret == "" {
+		return settings.Exit(settings.ExitUsage, "%s in %s is empty", what, file)
+	}
+	return nil
 }
 
 // typedPassword asks a person, without echo. The terminal echoes again afterwards,
