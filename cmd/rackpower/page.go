@@ -97,7 +97,11 @@ func wrap(text string, width int) []string {
 
 // widthOf is how wide a page may be: the terminal, and no wider than is pleasant to
 // read. What goes elsewhere is not broken.
-func (p printer) widthOf() int {
+func (p printer) widthOf() int { return min(p.terminal(), 120) }
+
+// terminal is how many columns the terminal has that the output goes to, 0 where that
+// is none.
+func (p printer) terminal() int {
 	f, ok := p.out.(*os.File)
 	if !ok || !settings.IsTerminal(f) {
 		return 0
@@ -106,5 +110,5 @@ func (p printer) widthOf() int {
 	if err != nil {
 		return 80
 	}
-	return min(width, 120)
+	return width
 }

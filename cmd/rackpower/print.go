@@ -177,6 +177,13 @@ func writeNames[T any](w io.Writer, l listing[T]) error {
 
 // table writes aligned columns; empty columns are left out.
 func (p printer) table(rows [][]string) error {
+	_, err := p.out.Write(p.tableIn(p.terminal(), rows))
+	return err
+}
+
+// tableIn lays a table out. Where a row is wider than a terminal of so many columns
+// its last cell goes on in further lines; 0 breaks none.
+func (p printer) tableIn(columns int, rows [][]string) []byte {
 	width := make([]int, len(rows[0]))
 	for _, row := range rows[1:] {
 		for i := range row {
@@ -184,23 +191,43 @@ func (p printer) table(rows [][]string) error {
 			width[i] = max(width[i], utf8.RuneCountInString(row[i]))
 		}
 	}
+	last, begin := 0, 0 // the column that is broken, and where it begins
+	for i := range width {
+		if width[i] == 0 {
+			continue
+		}
+		width[i] = max(width[i], utf8.RuneCountInString(rows[0][i]))
+		last = i
+	}
+	for _, w := range width[:last] {
+		if w > 0 {
+			begin += w + 2
+		}
+	}
 	var buf bytes.Buffer
 	for r, row := range rows {
 		line := ""
+		var more []string
 		for i, cell := range row {
 			if width[i] == 0 {
 				continue
 			}
-			pad := max(width[i], utf8.RuneCountInString(rows[0][i])) - utf8.RuneCountInString(cell)
+			if room := columns - begin; i == last && columns > 0 && utf8.RuneCountInString(cell) > room {
+				more = wrap(cell, room)
+				cell, more = more[0], more[1:]
+			}
+			pad := width[i] - utf8.RuneCountInString(cell)
 			if r > 0 {
 				cell = p.paint(cell)
 			}
 			line += cell + strings.Repeat(" ", pad+2)
 		}
 		buf.WriteString(strings.TrimRight(line, " ") + "\n")
+		for _, line := range more {
+			buf.WriteString(strings.Repeat(" ", begin) + line + "\n")
+		}
 	}
-	_, err := p.out.Write(buf.Bytes())
-	return err
+	return buf.Bytes()
 }
 
 // details writes one thing as "key: value" lines.
