@@ -198,8 +198,10 @@ func at(m api.Member) string {
 func peersCommand() *cli.Command {
 	return &cli.Command{
 		Name: "peers", Category: "on a rack", Usage: "shows the power of the whole fleet as gossip knows it", ArgsUsage: "[NODES...]", Action: eitherDoor((*session).peers),
-		Description: eitherHelp + " Central need not be there.\nIn NODES, @NAME stands for the nodes of that agent. With --who it says which agent has a node and who can reach its BMC:\n" +
-			"agents that do not have the node ask the BMC for a sign of life, for which its address must be known to whom you ask. It ends with 1 when none can, with 2 when nobody knows the node." + nodesHelp +
+		Description: eitherHelp + "\nCentral need not be there. In NODES, @NAME stands for the nodes of that agent.\n\n" +
+			"With --who it says which agent has a node and who can reach its BMC: agents that do not have the node ask the\n" +
+			"BMC for a sign of life, for which its address must be known to whom you ask. It ends with 1 when none can, with 2\n" +
+			"when nobody knows the node." + nodesHelp +
 			examples("rackpower peers", "rackpower peers @state:off -o name", "rackpower peers --who r1n01") + exitHelp,
 		Flags: eitherFlags(&cli.StringFlag{Name: "who", Usage: "say who has this `NODE`, and who can reach its BMC"}),
 	}
@@ -384,7 +386,8 @@ func gossipCommand() *cli.Command {
 	}
 	return &cli.Command{
 		Name: "gossip", Category: "on a rack", Usage: "shows and changes the keys that encrypt gossip",
-		Description: "A key is changed without a gap in three steps, each on all members at once: install the new one, use it, remove the old one." +
+		Description: "A key is changed without a gap in three steps, each on all members at once: install the new one, use it, remove\n" +
+			"the old one." +
 			examples("rackpower gossip keygen > new.key", "rackpower gossip keys install --key-file new.key", "rackpower gossip keys list", "rackpower gossip keys use ID", "rackpower gossip keys remove OLD_ID") + exitHelp,
 		Subcommands: []*cli.Command{
 			{
