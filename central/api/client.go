@@ -110,7 +110,9 @@ func problemOf(resp *http.Response) error {
 	data, _ := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
 	p := new(Problem)
 	if json.Unmarshal(data, p) != nil || p.Detail == "" {
-		return Problemf(CodeInternal, "unexpected answer %s: %s", resp.Status, bytes.TrimSpace(data))
+		line, _, _ := bytes.Cut(bytes.TrimSpace(data), []byte("\n"))
+		return Problemf(CodeInternal, "unexpected answer %s (%s): what answers there is another program, or a part of rackpower that does not do this; is the address right?",
+			resp.Status, line[:min(len(line), 100)])
 	}
 	return p
 }

@@ -55,8 +55,10 @@ func TestProblemsTravel(t *testing.T) {
 }
 
 func TestAnAnswerThatIsNoProblemIsShown(t *testing.T) {
-	c := serve(t, func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "proxy says no", http.StatusBadGateway) })
-	if _, err := c.Agents(t.Context()); CodeOf(err) != CodeInternal || !strings.Contains(err.Error(), "proxy says no") {
+	c := serve(t, func(w http.ResponseWriter, _ *http.Request) {
+		http.Error(w, "proxy says no\n<html>", http.StatusBadGateway)
+	})
+	if _, err := c.Agents(t.Context()); CodeOf(err) != CodeInternal || !strings.Contains(err.Error(), "502 Bad Gateway (proxy says no): what answers there is another program") {
 		t.Errorf("%v", err)
 	}
 }
