@@ -122,6 +122,12 @@ func (ch *change) hold(n store.Node, h power.Hold, where string) error {
 	if h.Seq == 0 {
 		h.Seq = ch.tx.NextSeq(ch.now)
 	}
+	if h.Schedule != "" {
+		h.Heard = n.Hold.Heard
+		if n.Hold.Schedule == "" {
+			h.Heard = n.Hold.Seq
+		}
+	}
 	next := n
 	next.Hold = h
 	if err := ch.save(n, next); err != nil {
@@ -228,7 +234,7 @@ func (c *Central) sweepDue(tx *store.Tx, now time.Time) error {
 		// The confirmation stays, for what the end brings about. The sequence stays too,
 		// and whose hold it was: the end of a hold is no news, and must not stand over what
 		// was set at the rack since, or before a schedule that did not know it.
-		next.Hold = power.Hold{Seq: n.Hold.Seq, Confirmed: n.Hold.Confirmed, Schedule: n.Hold.Schedule, Since: n.Hold.Since}
+		next.Hold = power.Hold{Seq: n.Hold.Seq, Confirmed: n.Hold.Confirmed, Schedule: n.Hold.Schedule, Since: n.Hold.Since, Heard: n.Hold.Heard}
 		if err := ch.save(n, next); err != nil {
 			return err
 		}

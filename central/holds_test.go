@@ -383,6 +383,39 @@ func TestAScheduleMakesWayForAHoldItDidNotKnow(t *testing.T) {
 	}
 }
 
+// TestAReleasedHoldStaysReleased: an agent that did not hear that its hold was taken
+// over, released and followed by a schedule's tells of it again.
+func TestAReleasedHoldStaysReleased(t *testing.T) {
+	s := newSite(t)
+	s.nodes("a")
+	s.status(power.StatusReady, "a")
+	r := s.rack("r1")
+	local := power.Hold{Want: power.WantOn, By: "eve", Reason: "burn-in", Since: s.clock(), Seq: s.c.store.Seq().Next(s.clock())}
+	r.mustReportHolds(api.NodeHold{Node: "a", Hold: local})
+	s.hold("", 0, "a")
+	for range 2 { // schedules follow each other, and a restart forgets nothing
+		if err := s.c.store.Write(t.Context(), func(tx *store.Tx) error {
+			n, _, err := tx.Node("a")
+			if err != nil {
+				return err
+			}
+			ch := s.c.change(tx, s.clock(), "schedule night")
+			if err := ch.hold(n, power.Hold{Want: power.WantOff, By: "bob", Reason: "night", Schedule: "night", Since: s.clock()}, ""); err != nil {
+				return err
+			}
+			return ch.finish()
+		}); err != nil {
+			t.Fatal(err)
+		}
+		s.restart()
+		r = s.rack("r1")
+		r.mustReportHolds(api.NodeHold{Node: "a", Hold: local})
+		if n := s.node("a"); n.Hold == nil || n.Hold.Schedule != "night" {
+			t.Errorf("%+v", n.Hold)
+		}
+	}
+}
+
 // TestHoldsFromTwoDoorsAgree sets holds at central and reports those of the rack, in
 // any order and again and again: the one with the highest sequence stands.
 func TestHoldsFromTwoDoorsAgree(t *testing.T) {

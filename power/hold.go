@@ -19,6 +19,8 @@ type Hold struct {
 	// Seq orders sets and releases of a node's hold wherever they entered, at
 	// central or at the socket of a rack: the highest one stands.
 	Seq Seq `json:"seq,omitempty"`
+	// Heard is the Seq of the newest hold or release of a person that the schedule knew.
+	Heard Seq `json:"heard,omitempty"`
 	// Confirmed says that whoever set it was told how many nodes lose power and
 	// agreed.
 	Confirmed bool `json:"confirmed,omitempty"`
@@ -45,9 +47,10 @@ func (h Hold) Over(other Hold) bool {
 	}
 }
 
-// overrules reports whether h is a person's that ran when other's schedule set it.
+// overrules reports whether h is a person's that ran when other's schedule set it, and
+// that the schedule did not know.
 func (h Hold) overrules(other Hold) bool {
-	return h.Schedule == "" && other.Schedule != "" && h.Active(other.Since)
+	return h.Schedule == "" && other.Schedule != "" && h.Seq > other.Heard && h.Active(other.Since)
 }
 
 // ParseWant reads what a hold wants.

@@ -36,7 +36,7 @@ type Node struct {
 }
 
 const nodeColumns = `name, rack, agent, bmc, password, domain, status, confirmed, rev,
-	hold_want, hold_by, hold_reason, hold_schedule, hold_since, hold_until, hold_seq, hold_confirmed, retry,
+	hold_want, hold_by, hold_reason, hold_schedule, hold_since, hold_until, hold_seq, hold_heard, hold_confirmed, retry,
 	state, reach, observed_at, tried_at, monitor, matched, drifting, left_alone, unsettled`
 
 const (
@@ -46,13 +46,13 @@ const (
 	sqlNodesIn   = `SELECT ` + nodeColumns + ` FROM nodes WHERE name IN (SELECT value FROM json_each($1)) ORDER BY name`
 	sqlNodeCount = `SELECT count(*) FROM nodes`
 	sqlAddNode   = `INSERT INTO nodes (name, rack, agent, bmc, password, domain, status, confirmed, rev,
-		hold_want, hold_by, hold_reason, hold_schedule, hold_since, hold_until, hold_seq, hold_confirmed, retry,
+		hold_want, hold_by, hold_reason, hold_schedule, hold_since, hold_until, hold_seq, hold_heard, hold_confirmed, retry,
 		monitor, fault, matched, drifting, left_alone, unsettled)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, 1)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, 1)
 		ON CONFLICT (name) DO UPDATE SET rack = excluded.rack, agent = excluded.agent, bmc = excluded.bmc, password = excluded.password,
 		domain = excluded.domain, status = excluded.status, confirmed = excluded.confirmed, rev = excluded.rev,
 		hold_want = excluded.hold_want, hold_by = excluded.hold_by, hold_reason = excluded.hold_reason, hold_schedule = excluded.hold_schedule,
-		hold_since = excluded.hold_since, hold_until = excluded.hold_until, hold_seq = excluded.hold_seq,
+		hold_since = excluded.hold_since, hold_until = excluded.hold_until, hold_seq = excluded.hold_seq, hold_heard = excluded.hold_heard,
 		hold_confirmed = excluded.hold_confirmed, retry = excluded.retry, monitor = excluded.monitor, fault = excluded.fault,
 		matched = excluded.matched, drifting = excluded.drifting, left_alone = excluded.left_alone, unsettled = 1`
 	sqlDelNode   = `DELETE FROM nodes WHERE name = $1`
@@ -67,15 +67,15 @@ const (
 )
 
 func scanNode(scan func(...any) error) (n Node, err error) {
-	var observed, tried, since, until, seq, retry int64
+	var observed, tried, since, until, seq, heard, retry int64
 	var monitor string
 	err = scan(&n.Name, &n.Rack, &n.Agent, &n.BMC, (*string)(&n.Password), &n.Domain, &n.Status, &n.Confirmed, &n.Rev,
-		&n.Hold.Want, &n.Hold.By, &n.Hold.Reason, &n.Hold.Schedule, &since, &until, &seq, &n.Hold.Confirmed, &retry,
+		&n.Hold.Want, &n.Hold.By, &n.Hold.Reason, &n.Hold.Schedule, &since, &until, &seq, &heard, &n.Hold.Confirmed, &retry,
 		&n.State, &n.Reach, &observed, &tried, &monitor, &n.Matched, &n.Drifting, &n.LeftAlone, &n.Unsettled)
 	if err != nil {
 		return n, err
 	}
-	n.Hold.Since, n.Hold.Until, n.Hold.Seq, n.Retry = timeAt(since), timeAt(until), power.Seq(seq), power.Seq(retry)
+	n.Hold.Since, n.Hold.Until, n.Hold.Seq, n.Hold.Heard, n.Retry = timeAt(since), timeAt(until), power.Seq(seq), power.Seq(heard), power.Seq(retry)
 	n.ObservedAt, n.TriedAt = timeAt(observed), timeAt(tried)
 	n.Monitor, err = monitorOf(monitor)
 	return n, err
@@ -171,7 +171,7 @@ func (t *Tx) CountNodes() (n int, err error) {
 // reading stays.
 func (t *Tx) PutNode(n Node) error {
 	_, err := t.exec(sqlAddNode, n.Name, n.Rack, n.Agent, n.BMC, string(n.Password), n.Domain, string(n.Status), n.Confirmed, n.Rev,
-		string(n.Hold.Want), n.Hold.By, n.Hold.Reason, n.Hold.Schedule, nanos(n.Hold.Since), nanos(n.Hold.Until), int64(n.Hold.Seq),
+		string(n.Hold.Want), n.Hold.By, n.Hold.Reason, n.Hold.Schedule, nanos(n.Hold.Since), nanos(n.Hold.Until), int64(n.Hold.Seq), int64(n.Hold.Heard),
 		n.Hold.Confirmed, int64(n.Retry), textOf(n.Monitor), n.Monitor.Fault, n.Matched, n.Drifting, n.LeftAlone)
 	if err == nil {
 		_, err = t.exec(sqlExhume, n.Agent, n.Name)

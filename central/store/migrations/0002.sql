@@ -7,6 +7,7 @@ ALTER TABLE nodes ADD COLUMN hold_schedule  TEXT    NOT NULL DEFAULT '';
 ALTER TABLE nodes ADD COLUMN hold_since     INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE nodes ADD COLUMN hold_until     INTEGER NOT NULL DEFAULT 0; -- 0: until released
 ALTER TABLE nodes ADD COLUMN hold_seq       INTEGER NOT NULL DEFAULT 0; -- of the newest set or release
+ALTER TABLE nodes ADD COLUMN hold_heard     INTEGER NOT NULL DEFAULT 0; -- of the newest that the schedule knew
 ALTER TABLE nodes ADD COLUMN hold_confirmed INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE nodes ADD COLUMN retry          INTEGER NOT NULL DEFAULT 0; -- sequence of the latest wish to try again
 ALTER TABLE nodes ADD COLUMN monitor        TEXT    NOT NULL DEFAULT ''; -- api.NodeMonitor as JSON, as the agent said it last
