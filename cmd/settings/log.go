@@ -33,11 +33,20 @@ func Logger(c *cli.Context) (*slog.Logger, error) {
 	default:
 		return nil, Usage("--log-format: unknown format %q: want text, json or auto", c.String("log-format"))
 	}
-	options := &slog.HandlerOptions{Level: level}
+	options := &slog.HandlerOptions{Level: level, ReplaceAttr: readable}
 	if text {
 		return slog.New(slog.NewTextHandler(c.App.ErrWriter, options)), nil
 	}
 	return slog.New(slog.NewJSONHandler(c.App.ErrWriter, options)), nil
+}
+
+// readable writes durations as people do, "1.5s", in both formats: JSON would have
+// nanoseconds, without a unit.
+func readable(_ []string, a slog.Attr) slog.Attr {
+	if a.Value.Kind() == slog.KindDuration {
+		a.Value = slog.StringValue(a.Value.Duration().String())
+	}
+	return a
 }
 
 // IsTerminal reports whether what is written there is seen on a terminal.

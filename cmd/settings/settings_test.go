@@ -48,7 +48,7 @@ func newBench() *bench {
 			{Name: "serve", Flags: LogFlags(), Action: func(c *cli.Context) error {
 				log, err := Logger(c)
 				if err == nil {
-					log.Info("started", "node", "n1")
+					log.Info("started", "node", "n1", "took", 1500*time.Millisecond)
 				}
 				return err
 			}},
@@ -253,12 +253,12 @@ func TestLogIsJSONWhereNobodyReads(t *testing.T) {
 	if exit := b.run("serve"); exit != 0 {
 		t.Fatal(b.errs.String())
 	}
-	var line struct{ Msg, Node, Level string }
-	if err := json.Unmarshal(b.errs.Bytes(), &line); err != nil || line.Msg != "started" || line.Node != "n1" {
+	var line struct{ Msg, Node, Took string }
+	if err := json.Unmarshal(b.errs.Bytes(), &line); err != nil || line.Msg != "started" || line.Node != "n1" || line.Took != "1.5s" {
 		t.Errorf("%q: %v", b.errs.String(), err)
 	}
 	b = newBench()
-	if b.run("serve --log-format text"); !strings.Contains(b.errs.String(), "msg=started node=n1") {
+	if b.run("serve --log-format text"); !strings.Contains(b.errs.String(), "msg=started node=n1 took=1.5s") {
 		t.Errorf("%q", b.errs.String())
 	}
 	b = newBench()
