@@ -399,6 +399,15 @@ func TestNodeChanges(t *testing.T) {
 		t.Errorf("%+v", f.status)
 	}
 	expect(t, "rm", f.run("node rm r1n[01-02]"), 0, "r1n[01-02] removed\n", "")
+	old := asks
+	asks = func(*cli.Context) bool { return true }
+	question := "25 nodes are removed, with the passwords of their BMCs: r1n[01-25]. Continue? [y/N] "
+	expect(t, "rm", f.run("node rm all", "n"), 2, "", question+"\nrackpower node rm: not confirmed; nothing was done\n")
+	expect(t, "rm", f.run("node rm all", "y"), 0, "r1n[01-25] removed\n", question)
+	expect(t, "rm", f.run("node rm all --yes"), 0, "r1n[01-25] removed\n", "")
+	expect(t, "rm", f.run("node rm r1n[01-20]"), 0, "r1n[01-20] removed\n", "")
+	asks = old
+	expect(t, "rm", f.run("node rm all"), 0, "r1n[01-25] removed\n", "")
 	expect(t, "show", f.run("node show r1n01"), 0, "bmc:           ipmi://admin@10.0.1.1\n", "")
 	f.problem = api.Problemf(api.CodeBusy, "r1n01 has an outstanding operation")
 	expect(t, "rm", f.run("node rm r1n01"), 5, "", "r1n01 has an outstanding operation")

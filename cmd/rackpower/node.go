@@ -56,8 +56,9 @@ func nodeCommand() *cli.Command {
 			},
 			{
 				Name: "rm", Usage: "removes nodes", ArgsUsage: "NODES...", Action: atCentral.with((*session).nodeRemove),
-				Description: "Their power stays as it is. Nodes with an outstanding operation are refused." + nodesHelp + examples("rackpower node rm r1n[01-04]") + exitHelp,
-				Flags:       atCentral.flags(reasonFlag(false)),
+				Flags: atCentral.flags(reasonFlag(false), &cli.BoolFlag{Name: "yes", Aliases: []string{"y"}, Usage: "do not ask, however many nodes there are"}),
+				Description: "Their power stays as it is. Nodes with an outstanding operation are refused. " +
+					fmt.Sprintf("On a terminal it asks\nbefore it removes more than %d.", confirmAbove) + nodesHelp + examples("rackpower node rm r1n[01-04]") + exitHelp,
 			},
 			retryCommand(atCentral),
 			{
@@ -257,6 +258,12 @@ func (s *session) nodeRemove() error {
 	nodes, err := s.nodes(s.c.Args().Slice())
 	if err != nil {
 		return err
+	}
+	if asks(s.c) {
+		question := fmt.Sprintf("%d nodes are removed, with the passwords of their BMCs: %s", len(nodes), noderange.Fold(namesOf(nodes)))
+		if _, err := s.confirmThat(question, len(nodes), s.c.Bool("yes")); err != nil {
+			return err
+		}
 	}
 	changed, err := s.client.RemoveNodes(s.ctx, api.RemoveNodes{Names: namesOf(nodes), AskedBy: askedBy(), Reason: s.c.String("reason")})
 	if err != nil {
