@@ -305,7 +305,7 @@ func (c *Central) answerPoll(ctx context.Context, d *desk, in *api.Poll) (*api.A
 	}
 	out := &api.Assignment{Rev: in.Rev, OpsCursor: in.Ops, Reads: g.reads, Explain: g.asked}
 	if g.mark > in.Ops {
-		if err := c.deliver(ctx, d.name, in, out); err != nil {
+		if err := c.deliver(ctx, d, in, out); err != nil {
 			return nil, err
 		}
 		in.Ops = max(g.mark, out.OpsCursor)
@@ -326,16 +326,20 @@ func (c *Central) answerPoll(ctx context.Context, d *desk, in *api.Poll) (*api.A
 }
 
 // deliver fills in requests and cancellations. That they leave is durable before
-// they do.
-func (c *Central) deliver(ctx context.Context, name string, in *api.Poll, out *api.Assignment) error {
+// they do. Their times are by the agent's clock, where that is far from central's: an
+// agent whose clock is ahead would find them expired.
+func (c *Central) deliver(ctx context.Context, d *desk, in *api.Poll, out *api.Assignment) error {
 	return c.store.Write(ctx, func(tx *store.Tx) error {
-		if _, err := checkSession(tx, name, in.Session); err != nil {
+		if _, err := checkSession(tx, d.name, in.Session); err != nil {
 			return err
 		}
-		ops, cancels, err := tx.Deliver(name, in.Ops)
+		ops, cancels, err := tx.Deliver(d.name, in.Ops)
 		out.Ops, out.Cancels = nil, cancels
+		by := d.clock()
 		for i := range ops {
-			out.Ops = append(out.Ops, ops[i].Request())
+			op := ops[i].Request()
+			op.AskedAt, op.Deadline = op.AskedAt.Add(by), op.Deadline.Add(by)
+			out.Ops = append(out.Ops, op)
 			out.OpsCursor = max(out.OpsCursor, ops[i].Cursor)
 		}
 		return err

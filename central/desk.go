@@ -198,6 +198,20 @@ func (d *desk) holds() int64 {
 // set back.
 const longestWay = 10 * time.Second
 
+// sameClock is how far an agent's clock may be from central's without being another
+// one: messages take time.
+const sameClock = 5 * time.Second
+
+// clock is what the agent's clock is ahead of central's, nought where that is little.
+func (d *desk) clock() time.Duration {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.offset.Abs() < sameClock {
+		return 0
+	}
+	return -d.offset
+}
+
 // ahead is what central's clock is ahead of the agent's, learnt from a message
 // that was sent at sent by that and came at now by this. The time on the way
 // makes it look larger, so the smallest counts.

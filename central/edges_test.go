@@ -122,6 +122,36 @@ func TestARackOfTheFutureIsNotedNow(t *testing.T) {
 	}
 }
 
+// TestADeadlineIsByTheAgentsClock: an agent whose clock is off has as long for an
+// operation as any other, and central goes on by its own.
+func TestADeadlineIsByTheAgentsClock(t *testing.T) {
+	for _, skew := range []time.Duration{-time.Hour, -time.Second, time.Second, time.Hour} {
+		s := newSite(t)
+		s.nodes("a")
+		r := s.rack("r1")
+		w, err := s.Hello(t.Context(), "r1", api.Hello{JournalID: r.journal, Epoch: 1, LSN: r.lsn, SentAt: s.clock().Add(skew)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.w = w
+		op := s.ask("a", power.ActOn)
+		got := r.poll()
+		if len(got.Ops) != 1 {
+			t.Fatalf("%+v", got)
+		}
+		theirs := s.clock().Add(skew)
+		if left, want := got.Ops[0].Deadline.Sub(theirs), op.Deadline.Sub(s.clock()); (left - want).Abs() > time.Second {
+			t.Errorf("clock %s ahead: %s left, want %s", skew, left, want)
+		}
+		if asked := theirs.Sub(got.Ops[0].AskedAt); asked.Abs() > time.Second {
+			t.Errorf("clock %s ahead: asked %s ago", skew, asked)
+		}
+		if shown := s.op(op.ID); !shown.Deadline.Equal(op.Deadline) {
+			t.Errorf("central shows the deadline %s, it was %s", shown.Deadline, op.Deadline)
+		}
+	}
+}
+
 // TestClocksNeedNotAgree reads a node whose agent's clock is off, either way, and
 // is then set right.
 func TestClocksNeedNotAgree(t *testing.T) {
