@@ -166,6 +166,8 @@ id-2  r1n02  off     5 min ago  bob  running  agent r1 is away
 			t.Errorf("no field %s", field)
 		}
 	}
+	f.know(ended("id-0", "r9n01"))
+	expect(t, "of nodes that were removed", f.run("ops r9n[01-02] -o name"), 0, "id-0\n", "")
 	expect(t, "no node", f.run("ops r1n77"), 2, "", "no such node: r1n77")
 	expect(t, "limit", f.run("ops --limit 0"), 2, "", "--limit: 0 is not at least 1")
 }

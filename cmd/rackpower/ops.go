@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -12,6 +13,7 @@ import (
 	"rackpower/central/api"
 	"rackpower/cmd/settings"
 	"rackpower/power"
+	"rackpower/power/noderange"
 )
 
 func opsCommand(d door) *cli.Command {
@@ -38,16 +40,26 @@ func (s *session) ops() error {
 	if since := s.c.Duration("since"); since > 0 {
 		in.Since = s.now().Add(-since)
 	}
+	var unknown error
 	if s.c.NArg() > 0 {
 		nodes, err := s.nodes(s.c.Args().Slice())
-		if err != nil {
-			return err
-		}
 		in.Nodes = namesOf(nodes)
+		if err != nil { // nodes that were removed have a history too
+			var p *api.Problem
+			var bad error
+			in.Nodes, bad = noderange.Expand(strings.Join(s.c.Args().Slice(), ","))
+			if !errors.As(err, &p) || p.Code != api.CodeNotFound || bad != nil {
+				return err
+			}
+			unknown = err
+		}
 	}
 	found, err := s.client.QueryOps(s.ctx, in)
-	if err != nil {
+	switch {
+	case err != nil:
 		return err
+	case unknown != nil && len(found.Ops) == 0:
+		return unknown
 	}
 	if len(found.Ops) >= limit && !s.quiet {
 		s.warn("the newest %d are shown; --limit shows more", limit)
