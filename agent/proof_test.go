@@ -49,8 +49,21 @@ var proofMeets = []string{
 // most PROOF_TIME) and holds each against the model. One that breaks a rule is shrunk
 // and printed as a transcript, which TestProofTranscripts replays.
 func TestProof(t *testing.T) {
+	proofRun{name: "proof", histories: proofDefault, draw: drawProofScript, meets: proofMeets, meetsFrom: 10000}.play(t)
+}
+
+// proofRun is a number of histories of one kind.
+type proofRun struct {
+	name      string
+	histories uint64 // where nobody says
+	draw      func(seed, n uint64) proofScript
+	meets     []string // what must have been met
+	meetsFrom uint64   // by so many histories
+}
+
+func (r proofRun) play(t *testing.T) {
 	seed := envNumber(t, "PROOF_SEED", 1)
-	histories := envNumber(t, "PROOF_HISTORIES", proofDefault)
+	histories := envNumber(t, "PROOF_HISTORIES", r.histories)
 	var limit time.Duration
 	if text := os.Getenv("PROOF_TIME"); text != "" {
 		var err error
@@ -73,7 +86,7 @@ func TestProof(t *testing.T) {
 					if n > histories {
 						return
 					}
-					script := drawProofScript(seed, n)
+					script := r.draw(seed, n)
 					p := playProof(t, script, false)
 					mu.Lock()
 					for what, n := range p.met {
@@ -86,7 +99,7 @@ func TestProof(t *testing.T) {
 						return
 					}
 					if p := played.Add(1); p%10000 == 0 {
-						fmt.Printf("proof: %d histories in %s, %.0f/s\n", p, time.Since(began).Round(time.Second), float64(p)/time.Since(began).Seconds())
+						fmt.Printf("%s: %d histories in %s, %.0f/s\n", r.name, p, time.Since(began).Round(time.Second), float64(p)/time.Since(began).Seconds())
 					}
 				}
 			})
@@ -96,12 +109,12 @@ func TestProof(t *testing.T) {
 	for _, what := range slices.Sorted(maps.Keys(met)) {
 		t.Logf("%8d %s", met[what], what)
 	}
-	for _, what := range proofMeets {
-		if met[what] == 0 && played.Load() >= 10000 {
+	for _, what := range r.meets {
+		if met[what] == 0 && played.Load() >= r.meetsFrom {
 			t.Errorf("no history met %q", what)
 		}
 	}
-	fmt.Printf("proof: seed %d, %d histories in %s, %.0f/s\n", seed, played.Load(), took.Round(10*time.Millisecond), float64(played.Load())/took.Seconds())
+	fmt.Printf("%s: seed %d, %d histories in %s, %.0f/s\n", r.name, seed, played.Load(), took.Round(10*time.Millisecond), float64(played.Load())/took.Seconds())
 }
 
 // explainProof shrinks a script that broke a rule and tells its story. The smaller
