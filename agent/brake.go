@@ -40,7 +40,8 @@ type tally struct {
 	Bounds brakeBounds
 	// Cut are those that the monitor would turn off though nobody confirmed it: now, or,
 	// where the desire changed together with that of such a node, once they are in sight
-	// again. Recent counts those that it has just turned off in the same way.
+	// again. Recent counts those that it has just turned off in the same way, or is about
+	// to: an operation may take minutes, and go on after a start.
 	Cut    []string
 	Recent int
 	// Drift are those that were as desired and are not now.
@@ -72,7 +73,7 @@ func judge(now time.Time, b brakeBounds, nodes []watched) tally {
 			if !n.Memory.Matched && n.Memory.Since.After(t.Changed) {
 				t.Changed = n.Memory.Since
 			}
-		case !n.Memory.CutAt.IsZero() && now.Sub(n.Memory.CutAt) < b.Window:
+		case !n.Memory.CutAt.IsZero() && (n.Cutting || now.Sub(n.Memory.CutAt) < b.Window):
 			t.Recent++
 		}
 		switch {

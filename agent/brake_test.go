@@ -459,6 +459,7 @@ func drawWatched(rt *rapid.T, i int, now time.Time) watched {
 		LastOn:    rapid.Bool().Draw(rt, "last on"),
 	}
 	n.Elsewhere = n.Busy && rapid.Bool().Draw(rt, "elsewhere")
+	n.Cutting = n.Busy && rapid.Bool().Draw(rt, "cutting")
 	if rapid.IntRange(0, 4).Draw(rt, "fault") == 0 {
 		n.Memory.Fault, n.Memory.NextTry = "x", now.Add(time.Duration(rapid.IntRange(-3, 3).Draw(rt, "try"))*time.Second)
 	}
@@ -518,7 +519,7 @@ func TestBrakeAgainstTwin(t *testing.T) {
 				cut = append(cut, n.Node)
 			}
 			blind := wantOff && !n.Memory.Desired.NoCut && free && !excused && n.Reading.TriedAt.IsZero()
-			if !isCut && !blind && !n.Memory.CutAt.IsZero() && now.Sub(n.Memory.CutAt) < time.Minute {
+			if !isCut && !blind && !n.Memory.CutAt.IsZero() && (n.Cutting || now.Sub(n.Memory.CutAt) < time.Minute) {
 				moments++
 			}
 			wrong := known && (n.Memory.Desired.Want == power.WantOn && n.Reading.State == power.Off || wantOff && n.Reading.State == power.On ||
@@ -828,5 +829,37 @@ func TestDeadBMCsTripNoBrakeByThemselves(t *testing.T) {
 		time.Sleep(time.Minute)
 		r.wantNoBrake()
 		r.wantPower("n40", power.Off)
+	})
+}
+
+// TestCutsThatADeathPutOffCount: what was asked for before a death and leaves after it
+// is cut when it leaves.
+func TestCutsThatADeathPutOffCount(t *testing.T) {
+	monitored(t, 40, func(r *rig) {
+		r.hall(power.StatusDeployed, power.On)
+		for _, n := range r.nodes[:8] {
+			r.bmc(n.Name).SetLatency(8 * time.Second)
+		}
+		r.assign(r.changed(8, power.StatusReady, false)...)
+		r.waitFor("they are asked for", 40*time.Second, func() bool {
+			return !slices.ContainsFunc(r.nodes[:8], func(n api.AssignedNode) bool { return len(r.a.lane(n.Name).outstanding()) == 0 })
+		})
+		r.crash()
+		for _, n := range r.nodes[:8] {
+			r.bmc(n.Name).SetLatency(0)
+		}
+		time.Sleep(2 * time.Minute)
+		if r.dark() > 0 {
+			t.Fatalf("%d were off already", r.dark())
+		}
+		r.start()
+		r.assign(r.changed(16, power.StatusReady, false)[8:]...)
+		time.Sleep(50 * time.Second)
+		if r.dark() != 8 {
+			t.Fatalf("%d are off within a minute, want 8", r.dark())
+		}
+		if b := r.a.monitor.state().Brake; b == nil || b.Kind != brakeCut {
+			t.Fatalf("brake %+v", b)
+		}
 	})
 }

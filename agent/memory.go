@@ -33,7 +33,8 @@ type memory struct {
 	Fault      string    `json:"fault,omitempty"`
 	FaultSince time.Time `json:"fault_since,omitzero"`
 	NextTry    time.Time `json:"next_try,omitzero"`
-	// CutAt is when the monitor last turned the node off without a confirmation.
+	// CutAt is when the monitor last turned the node off without a confirmation: when it
+	// asked for that, and then when the operation ended.
 	CutAt time.Time `json:"cut_at,omitzero"`
 	// OffAt is when an operation turned it off that still waits for its second look;
 	// OffMine: the monitor's.
@@ -132,6 +133,17 @@ func (m *memory) mended() {
 	m.Failures, m.Fault, m.FaultSince, m.NextTry = 0, "", time.Time{}, time.Time{}
 }
 
+// cuts notes that the monitor asks for a power-off at the time now. One that somebody
+// agreed to does not count for the brake, and what counted long ago does not any more.
+func (m *memory) cuts(now time.Time, window time.Duration) {
+	switch {
+	case !m.Confirmed && !m.Released:
+		m.CutAt = now
+	case now.Sub(m.CutAt) >= window:
+		m.CutAt = time.Time{}
+	}
+}
+
 // resting reports whether the node is in fault and its next try not due.
 func (m memory) resting(now time.Time) bool { return m.Fault != "" && now.Before(m.NextTry) }
 
@@ -140,6 +152,9 @@ func (m *memory) ended(op power.Op, end power.End, started bool, t Timing) {
 	mine, final := op.Origin == power.FromMonitor, op.Action.Final()
 	if final == power.On && (end.Attempts > 0 || end.Outcome == power.Succeeded) {
 		m.OffAt, m.OffMine = time.Time{}, false // that it is on from here on was asked for
+	}
+	if mine && final == power.Off && end.Attempts > 0 && !m.CutAt.IsZero() {
+		m.CutAt = end.At // its last command left a moment ago
 	}
 	switch end.Outcome {
 	case power.Succeeded:

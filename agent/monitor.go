@@ -483,7 +483,7 @@ func (m *monitor) observe(nodes []assignedNode, now time.Time) []watched {
 	all := make([]watched, len(nodes))
 	for i, n := range nodes { // whether they are busy first: an end that comes meanwhile is then taken
 		all[i] = watched{Node: n.Name, From: n.from(now)}
-		all[i].Busy, all[i].Elsewhere, all[i].Changed = m.a.lane(n.Name).facts(m.nodes[n.Name].mem.Desired.State())
+		m.a.lane(n.Name).facts(&all[i], m.nodes[n.Name].mem.Desired.State())
 	}
 	m.takeEnds()
 	for i := range all {
@@ -509,15 +509,17 @@ func (m *monitor) observe(nodes []assignedNode, now time.Time) []watched {
 }
 
 // facts are whether an operation is outstanding, whether one takes the node elsewhere
-// than to the wanted state, and when one last changed the power.
-func (l *lane) facts(want power.State) (busy, elsewhere bool, changed time.Time) {
+// than to the wanted state, whether one is the monitor's power-off, and when one last
+// changed the power.
+func (l *lane) facts(n *watched, want power.State) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	elsewhere = slices.ContainsFunc(l.tasks, func(t *task) bool {
+	for _, t := range l.tasks {
 		final := t.op.Action.Final()
-		return final != power.Unknown && final != want
-	})
-	return len(l.tasks) > 0, elsewhere, l.ended
+		n.Elsewhere = n.Elsewhere || final != power.Unknown && final != want
+		n.Cutting = n.Cutting || final == power.Off && t.op.Origin == power.FromMonitor
+	}
+	n.Busy, n.Changed = len(l.tasks) > 0, l.ended
 }
 
 func (m *monitor) takeEnds() {
@@ -638,8 +640,8 @@ func (m *monitor) decide(r planRound, all []watched) (todo []decision, looks []s
 		m.remind(d, n, r, &looks)
 		switch {
 		case d.Action != "":
-			if d.Action == power.ActOff && !n.Memory.Confirmed && !n.Memory.Released {
-				w.mem.CutAt = r.Now
+			if d.Action == power.ActOff {
+				w.mem.cuts(r.Now, r.BrakeWindow)
 			}
 			w.cameBack = false
 			todo = append(todo, d)

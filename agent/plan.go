@@ -20,6 +20,8 @@ type watched struct {
 	Busy bool
 	// Elsewhere is true while one takes the node elsewhere than to the desired state.
 	Elsewhere bool
+	// Cutting is true while a power-off that the monitor asked for is outstanding.
+	Cutting bool
 	// Changed is when the last operation that touched the node's power ended, or a
 	// correction that came to nothing; zero: long ago.
 	Changed time.Time
