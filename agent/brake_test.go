@@ -863,3 +863,21 @@ func TestCutsThatADeathPutOffCount(t *testing.T) {
 		}
 	})
 }
+
+// TestReleaseIsForWhatIsDesired: what comes after the release of a brake, however soon,
+// was not released.
+func TestReleaseIsForWhatIsDesired(t *testing.T) {
+	monitored(t, 40, func(r *rig) {
+		r.hall(power.StatusDeployed, power.On)
+		r.assign(r.changed(30, power.StatusReady, false)...)
+		time.Sleep(time.Minute)
+		b := r.wantBrake(brakeCut, 30)
+		r.settings(api.RackSettings{ReleaseBrake: b.ID, ReleasedBy: "ann"})
+		r.assign(r.changed(30, power.StatusNew, false)...)
+		time.Sleep(5 * time.Minute)
+		if r.dark() > 0 {
+			t.Fatalf("%d are off", r.dark())
+		}
+		r.wantBrake(brakeCut, 30)
+	})
+}

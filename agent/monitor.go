@@ -161,6 +161,7 @@ func (m *monitor) configure(s api.RackSettings) {
 	}
 	rested := m.settings.Pause.Active(time.Now())
 	m.settings = s
+	m.letGoAs(nil) // at once: it was decided for what is desired now
 	m.pause.Store(s.Pause)
 	m.a.setDomains(s.Domains)
 	if s.Pause != nil {
@@ -547,8 +548,7 @@ func (m *monitor) takeEnds() {
 // waited for a brake that let go.
 func (m *monitor) applyBrake(r *planRound, all []watched) []string {
 	defer func() { r.Brake = m.brake }()
-	if m.brake != nil && m.brake.ID == m.settings.ReleaseBrake && (m.settings.ReleaseNodes == 0 || len(m.brake.Nodes) <= m.settings.ReleaseNodes) {
-		m.letGo(m.settings.ReleasedBy, all)
+	if m.letGoAs(all) {
 		r.Tally = judge(r.Now, m.bounds(), all)
 	}
 	if m.brake == nil && (r.Off || r.Pause.Active(r.Now)) {
@@ -581,6 +581,16 @@ func (m *monitor) redecide() {
 func (m *monitor) setBrake(b *api.Brake) {
 	m.brake = b
 	m.resting.Store(b != nil)
+}
+
+// letGoAs releases the brake if the settings say so of it. all is as for letGo.
+func (m *monitor) letGoAs(all []watched) bool {
+	s := m.settings
+	if m.brake == nil || m.brake.ID != s.ReleaseBrake || s.ReleaseNodes > 0 && len(m.brake.Nodes) > s.ReleaseNodes {
+		return false
+	}
+	m.letGo(s.ReleasedBy, all)
+	return true
 }
 
 // letGo releases the brake: its nodes are not counted again until they were seen as
