@@ -84,8 +84,11 @@ func (e explained) sum() string {
 		parts = append(parts, e.operation(op))
 	} else if e.Reading.Reach != power.ReachOK {
 		parts = append(parts, e.unread()...)
-	} else if e.differs() {
+	} else if e.differs() && (e.Monitor.Waits != "" || !e.monitorOff()) {
 		parts = append(parts, e.why())
+	}
+	if e.monitorOff() && e.Desired.Enforces() && e.Monitor.Waits != power.ReasonRack {
+		parts = append(parts, "Nothing is read or done by itself: this agent's monitor is off")
 	}
 	if f := e.Monitor.Fault; f != "" && e.Monitor.Waits != power.ReasonFault {
 		parts = append(parts, fmt.Sprintf("It is in fault since %s: %s", clockTime(e.Monitor.FaultSince), f))
@@ -131,6 +134,11 @@ func (e explained) since() string {
 func (e explained) differs() bool {
 	want := e.Desired.State()
 	return want != power.Unknown && e.Reading.State != want
+}
+
+// monitorOff reports whether the schedule in force is none.
+func (e explained) monitorOff() bool {
+	return e.Rack.Monitor == MonitorOff || strings.HasPrefix(e.Rack.Monitor, MonitorOff+" ")
 }
 
 // running is the outstanding operation that was started, else the first that waits; nil:

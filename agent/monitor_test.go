@@ -709,3 +709,29 @@ func TestAChangeOfDesireIsSaidAtOnce(t *testing.T) {
 		}
 	})
 }
+
+// TestAMonitorThatIsOffIsSaid: a node that nobody reads waits for nothing else.
+func TestAMonitorThatIsOffIsSaid(t *testing.T) {
+	monitored(t, 2, func(r *rig) {
+		r.bmc("n1").SetPower(power.On)
+		r.assign(withStatus(r.nodes[0], power.StatusDiskErasing), withStatus(r.nodes[1], power.StatusDeployed))
+		r.settings(api.RackSettings{Monitor: MonitorOff})
+		time.Sleep(time.Minute)
+		r.bmc("n1").SetPower(power.Off)
+		for _, what := range []string{"read a while ago", "read long ago", "not read since the start"} {
+			e, _ := r.a.explain("n1", time.Now())
+			if !strings.Contains(e.Says, "this agent's monitor is off") || strings.Contains(e.Says, "looks at it next") {
+				t.Errorf("%s: %s", what, e.Says)
+			}
+			if e, _ := r.a.explain("n2", time.Now()); strings.Contains(e.Says, "monitor is off") {
+				t.Errorf("nothing is wanted of n2: %s", e.Says)
+			}
+			if what == "read a while ago" {
+				time.Sleep(20 * time.Minute)
+			} else {
+				r.restart()
+				time.Sleep(time.Second)
+			}
+		}
+	})
+}
