@@ -37,6 +37,7 @@ test: deps build
 	PATH="$$PATH:/usr/sbin:/sbin" $(GO) test -race -timeout 9m $(RACED)
 	PATH="$$PATH:/usr/sbin:/sbin" RACKPOWER_TEST_BIN="$(CURDIR)/$(BIN)" $(GO) test -timeout 9m ./central/... ./cmd/... ./gossip ./power/noderange
 	GOGC=400 PROOF_HISTORIES=10000 PROOF_STRIDE=60 $(GO) test -timeout 9m -run '^TestProof' ./agent
+	GOGC=400 $(GO) test -timeout 9m -run '^TestHall$$' ./agent
 
 race: deps build
 	PATH="$$PATH:/usr/sbin:/sbin" $(GO) test -race -timeout 20m ./...
@@ -48,17 +49,18 @@ soak: deps build
 	  $(GO) test ./cmd -run '^TestSoak$$' -v -count=1 -timeout 0
 
 # Deaths within every write of a few lives, at every PROOF_STRIDE bytes; then random
-# histories of a whole agent against a model of the rules, until so many were played or
-# so much time has passed. See agent/README.md.
+# histories of a whole agent against a model of the rules, and of one whose monitor has a
+# hall in hand, until so many were played or half the time has passed for each. See
+# agent/README.md.
 PROOF_HISTORIES ?= 1000000
 PROOF_TIME ?= 30m
 PROOF_SEED ?= $(shell date +%s)
 PROOF_STRIDE ?= 4
 proof:
 	GOGC=400 PROOF_STRIDE=$(PROOF_STRIDE) $(GO) test -count 1 -timeout 0 -v -run '^TestProof(CrashEverywhere|Transcripts)$$' ./agent | grep -v '^=== '; exit $${PIPESTATUS[0]}
-	GOGC=400 PROOF_HISTORIES=$(PROOF_HISTORIES) PROOF_TIME=$(PROOF_TIME) PROOF_SEED=$(PROOF_SEED) $(GO) test -count 1 -timeout 0 -v -run '^TestProof$$' ./agent | grep -v '^=== '; exit $${PIPESTATUS[0]}
+	GOGC=400 PROOF_HISTORIES=$(PROOF_HISTORIES) PROOF_TIME=$(PROOF_TIME) PROOF_SHARE=2 PROOF_SEED=$(PROOF_SEED) $(GO) test -count 1 -timeout 0 -v -run '^Test(Proof|Hall)$$' ./agent | grep -v '^=== '; exit $${PIPESTATUS[0]}
 
-# Does the proof find each rule broken in the code? Takes about ten minutes.
+# Does the proof find each rule broken in the code? Takes about fifteen minutes.
 PROOF_MUTATIONS ?= all
 mutations:
 	PROOF_MUTATIONS="$(PROOF_MUTATIONS)" PROOF_HISTORIES=20000 $(GO) test -count 1 -timeout 0 -v -run '^TestMutations$$' ./agent | grep -v '^=== '; exit $${PIPESTATUS[0]}

@@ -34,6 +34,7 @@ type life struct {
 	born      func(*incarnation)
 	trouble   func(segment bool, c faultfs.Call) faultfs.Fault
 	excused   func() bool // a disk failed: Close may say so
+	started   func()      // called when a process is under way; nil: nothing is
 
 	startArms []*arm // crashes within the starts to come
 	races     sync.WaitGroup
@@ -55,8 +56,8 @@ type witness interface {
 	booted(in int, node string, dev power.BootDevice, err error)
 }
 
-// begin makes a life of new disks and BMCs.
-func (l *life) begin(see witness) {
+// create makes the disks and BMCs of a life.
+func (l *life) create(see witness) {
 	l.see, l.fake, l.disks = see, powertest.NewFake(), [2]*faultfs.FS{faultfs.New(), faultfs.New()}
 	l.fake.Preset(func(b *powertest.BMC) { b.SetTimeout(2 * time.Second) })
 }
@@ -144,6 +145,9 @@ func (l *life) start() {
 			close(in.ended)
 		}()
 		synctest.Wait()
+		if l.started != nil {
+			l.started()
+		}
 		return
 	}
 }

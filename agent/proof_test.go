@@ -70,6 +70,7 @@ func (r proofRun) play(t *testing.T) {
 		if limit, err = time.ParseDuration(text); err != nil {
 			t.Fatal(err)
 		}
+		limit /= time.Duration(envNumber(t, "PROOF_SHARE", 1))
 	}
 	began := time.Now()
 	var next, played atomic.Uint64

@@ -45,7 +45,7 @@ type world struct {
 
 func newWorld(trace bool) *world {
 	w := &world{requests: map[string]power.Op{}, m: newModel(trace)}
-	w.begin(w.m)
+	w.create(w.m)
 	w.configure, w.born, w.trouble, w.excused = w.config, w.wasBorn, w.diskTrouble, func() bool { return w.m.diskFailed }
 	return w
 }
@@ -96,6 +96,9 @@ type played struct {
 // playProof plays a history.
 func playProof(t *testing.T, s proofScript, trace bool) (p played) {
 	t.Helper()
+	if len(s) > 0 && s[0].verb == "hall" {
+		return playHall(t, s, trace)
+	}
 	synctest.Test(t, func(*testing.T) {
 		w := newWorld(trace)
 		w.run(s)

@@ -1,0 +1,1096 @@
+package agent
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"rackpower/central/api"
+	"rackpower/journal"
+	"rackpower/power"
+)
+
+// hallModel holds an agent with its monitor on against the rules of desired states and
+// of the monitor. It knows what was assigned and asked, which requests the journal took,
+// and every exchange with a BMC; of what the agent says of itself it goes by the brake
+// alone. It shares no logic with the monitor: what a status wants is a table of its own.
+//
+// What the rules leave open it lets pass. So a process that dies may have forgotten what
+// happened within the last second (kept), and what happens at the very instant of a
+// change may go by what was before it. All methods may be called concurrently.
+type hallModel struct {
+	world *hall
+	mu    sync.Mutex
+	nodes map[string]*hallNode
+	ops   map[string]*hallOp
+
+	settings, maybeSet api.RackSettings
+	setAt              time.Time // when the settings became what they are
+	unsure             bool      // whether the agent has maybeSet
+	began, born        time.Time // of the history, of the process
+	dead               bool      // no process is there
+	quietAt            time.Time // from then on nothing is left to do
+	brake              *api.Brake
+	brakeDied          bool            // it held when the process died, and was not seen since
+	brakeAt            time.Time       // when it was last seen to hold
+	nextDue            time.Time       // when a node may be due
+	letGone            map[string]bool // brakes that somebody released, by id
+
+	met      map[string]int
+	breaches []string
+	trace    bool
+	story    []string
+}
+
+// kept is how soon what happened is remembered over a death, at the latest.
+const kept = time.Second
+
+// What the rules say, in numbers.
+const (
+	hallSettle     = 60 * time.Second
+	hallDebounce   = 30 * time.Second
+	hallSecondLook = 30 * time.Second
+	hallFresh      = 15 * time.Second
+	hallWindow     = 60 * time.Second
+	hallFollows    = 45 * time.Second // what is confirmed is done within this
+)
+
+// sure is what is known of something: no, perhaps, yes.
+type sure int
+
+const (
+	no sure = iota
+	perhaps
+	yes
+)
+
+// wish is what a node's power is to be: "on", "off", or "" when nobody's hand is on it.
+type wish struct {
+	want      power.State
+	debounced bool
+	noCut     bool
+	expectsOn bool // shown and never enforced
+}
+
+// wishes is section 5 of the rules. What is not in it is hands-off.
+var wishes = map[power.Status]wish{
+	"NEW": {want: power.Off, debounced: true}, "READY": {want: power.Off}, "BROKEN": {want: power.Off}, "FAILED_DEPLOYMENT": {want: power.Off},
+	"DEPLOYING": {want: power.On, debounced: true}, "TESTING": {want: power.On, debounced: true}, "DISK_ERASING": {want: power.On, noCut: true},
+	"DEPLOYED": {expectsOn: true},
+}
+
+// allows reports whether the monitor may send the command.
+func (w wish) allows(cmd power.Command) bool {
+	return cmd == power.PowerOn && w.want == power.On || cmd == power.PowerOff && w.want == power.Off && !w.noCut
+}
+
+// hallInput is what a wish comes from.
+type hallInput struct {
+	status    power.Status
+	confirmed bool
+	hold      power.Hold
+}
+
+func holds(h power.Hold, now time.Time) bool {
+	return h.Want != "" && (h.Until.IsZero() || now.Before(h.Until))
+}
+
+func (i hallInput) wish(now time.Time) wish {
+	w := wishes[i.status]
+	if !holds(i.hold, now) {
+		return w
+	}
+	held := wish{noCut: w.noCut}
+	switch i.hold.Want {
+	case "on":
+		held.want = power.On
+	case "off":
+		held.want = power.Off
+	}
+	return held
+}
+
+// stands is which of two holds does: the later one, but a person's that ran when a
+// schedule set its own.
+func stands(central, local power.Hold) power.Hold {
+	ran := local.Schedule == "" && central.Schedule != "" && holds(local, central.Since)
+	if local.Seq != 0 && (ran || local.Seq > central.Seq) {
+		return local
+	}
+	return central
+}
+
+// agrees is whether somebody confirmed the change from one input to another.
+func agrees(from, to hallInput, now time.Time, heldBefore bool) sure {
+	heldNow := holds(to.hold, now)
+	switch {
+	case heldNow && to.hold.Confirmed, !heldNow && !heldBefore && to.confirmed && !to.hold.Confirmed && !from.hold.Confirmed:
+		return yes
+	case heldNow, !to.confirmed && !to.hold.Confirmed && !from.hold.Confirmed:
+		return no
+	default: // what the end of a hold is confirmed by is a matter of its own
+		return perhaps
+	}
+}
+
+type hallNode struct {
+	name  string
+	in    hallInput
+	maybe *hallInput // assigned, and it is not known whether the agent has it
+	local power.Hold // set at the rack
+
+	wish, before wish
+	since, till  time.Time // when that became the wish, at the earliest and at the latest
+	excused      sure      // the brake does not count it: confirmed or released
+	usedAt       time.Time // when it was first seen as wished while nothing was under way
+	matched      bool
+
+	read       power.State // the last that was read
+	readAt     time.Time
+	readWell   bool // the last attempt succeeded, in this process
+	refused    bool // the last log-in was refused
+	run        power.State
+	runFrom    time.Time
+	ops        []*hallOp // outstanding
+	sending    *hallOp   // whose command leaves next
+	changed    time.Time // when an operation ended that had touched it
+	backAfter  time.Duration
+	cutAt      time.Time // when the monitor last sent it an unconfirmed off
+	fails      int       // corrections that failed in a row, at least
+	tries      int       // that ended under this wish
+	lastFail   time.Time
+	failBefore time.Time // the one before that
+	failBorn   time.Time // the process in which
+	offAt      time.Time // a power-off that waits for its second look
+	offMine    bool
+	due        time.Time // a confirmed off is to have been asked for
+	bulk       *hallBulk
+	outage     *hallOutage
+	ill        map[string]bool // knobs of its BMC that are not as they should be
+	illTill    time.Time
+}
+
+// hallBulk is a change that too many nodes had at once, and nobody confirmed.
+type hallBulk struct {
+	at     time.Time
+	of     int
+	bound  int
+	unseen int // of them, that were not read for so long that they are not known
+	cut    map[string]bool
+}
+
+// hallOutage is a number of nodes, too many, that went off or on at once.
+type hallOutage struct {
+	at    time.Time
+	bound int
+}
+
+type hallOp struct {
+	op          power.Op
+	persons     bool
+	unconfirmed bool      // an off that nobody confirmed, by all that is known
+	limit       int       // on such offs when it was asked for
+	born        time.Time // the process that accepted it
+}
+
+func newHallModel(trace bool) *hallModel {
+	return &hallModel{nodes: map[string]*hallNode{}, ops: map[string]*hallOp{}, letGone: map[string]bool{}, met: map[string]int{}, trace: trace, began: time.Now()}
+}
+
+func (m *hallModel) breach(rule, format string, args ...any) {
+	text := fmt.Sprintf("%s: %s", rule, fmt.Sprintf(format, args...))
+	if len(m.breaches) < 5 {
+		m.breaches = append(m.breaches, fmt.Sprintf("at %.3fs %s", time.Since(m.began).Seconds(), text))
+	}
+	m.note("BROKEN %s", text)
+}
+
+func (m *hallModel) fail(rule, format string, args ...any) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.breach(rule, format, args...)
+}
+
+func (m *hallModel) note(format string, args ...any) {
+	if m.trace {
+		m.story = append(m.story, fmt.Sprintf("| %9.3fs  %s", time.Since(m.began).Seconds(), strings.ReplaceAll(fmt.Sprintf(format, args...), "\n", "; ")))
+	}
+}
+
+func (m *hallModel) tracef(format string, args ...any) {
+	if m.trace {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		m.note(format, args...)
+	}
+}
+
+func (m *hallModel) saw(what string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.met[what]++
+}
+
+func (m *hallModel) broken() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return len(m.breaches) > 0
+}
+
+func (m *hallModel) verdict() (broken, story string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return strings.Join(m.breaches, "\n"), strings.Join(m.story, "\n")
+}
+
+// Processes.
+
+func (m *hallModel) begin(in int) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	now := time.Now()
+	m.born, m.dead = now, false
+	m.note("process %d starts", in)
+	for _, n := range m.nodes {
+		m.advance(n, now)
+		if n.till.IsZero() { // it may not have been noted before the death
+			n.till = now.Add(kept)
+		}
+		n.readWell, n.run, n.sending = false, "", nil
+	}
+}
+
+func (m *hallModel) died() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	now := time.Now()
+	m.note("the process is gone")
+	m.met["death"]++
+	m.dead = true
+	m.brakeDied = m.brake != nil
+	changed, amid, waits := false, false, false
+	for _, n := range m.nodes {
+		m.advance(n, now)
+		n.due = time.Time{}
+		recent := func(t time.Time) bool { return !t.IsZero() && now.Sub(t) < kept }
+		if recent(n.since) {
+			n.till = time.Time{}
+			changed = true
+		}
+		amid = amid || recent(n.readAt)
+		waits = waits || n.maybe != nil
+		if recent(n.usedAt) {
+			n.usedAt, n.matched = time.Time{}, false
+			n.excused = max(n.excused, min(perhaps, n.excused))
+			if n.excused == no {
+				n.excused = perhaps
+			}
+		}
+		if recent(n.lastFail) && n.fails > 0 {
+			n.fails--
+			n.lastFail = n.failBefore
+		}
+		if recent(n.offAt) {
+			n.offAt, n.offMine = time.Time{}, false
+		}
+		if n.fails >= 3 {
+			m.met["death with a fault"]++
+		}
+	}
+	for what, so := range map[string]bool{
+		"death with a brake": m.brakeDied, "death among readings": amid, "death after a change": changed, "death within a change": waits,
+	} {
+		if so {
+			m.met[what]++
+		}
+	}
+}
+
+// advance brings a node's wish up to the time now. The lock is held.
+func (m *hallModel) advance(n *hallNode, now time.Time) {
+	m.change(n, n.in, now)
+	if !n.usedAt.IsZero() && !m.dead && now.Sub(n.usedAt) >= kept && n.excused != no {
+		n.excused = no
+	}
+}
+
+// change takes another input, or the same at a later time.
+func (m *hallModel) change(n *hallNode, to hallInput, now time.Time) {
+	from := n.in
+	n.in = to
+	w := to.wish(now)
+	if w == n.wish {
+		if to != from && (to.confirmed || to.hold.Confirmed) && n.excused == no {
+			n.excused, n.usedAt = perhaps, time.Time{} // agreed to afterwards
+		}
+		if from.confirmed && !to.confirmed || from.hold != to.hold {
+			n.excused = min(n.excused, perhaps) // what a process knew of before may go with it
+		}
+		return
+	}
+	at := now
+	heldBefore := holds(from.hold, at.Add(-1))
+	if to == from && !to.hold.Until.IsZero() { // its hold ended meanwhile
+		at, heldBefore = to.hold.Until, true
+		m.met["hold expired"]++
+	}
+	n.before, n.wish, n.since = n.wish, w, at
+	n.till = at.Add(kept)
+	if m.dead {
+		n.till = time.Time{}
+	} else if m.born.After(at) {
+		n.till = m.born.Add(kept)
+	}
+	n.excused = agrees(from, to, now, heldBefore)
+	n.usedAt, n.matched = time.Time{}, false
+	if n.readAt.Before(at) { // at the same instant it counts
+		n.run = ""
+	}
+	n.fails, n.tries, n.due, n.bulk, n.outage = 0, 0, time.Time{}, nil, nil
+}
+
+// What is assigned.
+
+// input is what a node's wish comes from once central has said something about it.
+func (n *hallNode) input(a api.AssignedNode) hallInput {
+	return hallInput{status: a.Status, confirmed: a.Confirmed, hold: stands(a.Hold, n.local)}
+}
+
+// assigning takes what the agent is about to be told.
+func (m *hallModel) assigning(a api.Assignment) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, as := range a.Nodes {
+		in := m.nodes[as.Name].input(as)
+		m.nodes[as.Name].maybe = &in
+	}
+	if a.Rack != nil {
+		m.maybeSet, m.unsure = *a.Rack, true
+	}
+}
+
+// assigned takes what the agent has confirmed to have.
+func (m *hallModel) assigned(a api.Assignment) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var cut []*hallNode
+	now := time.Now()
+	m.takeSettings(now) // a release is about what was desired before
+	for _, as := range a.Nodes {
+		n := m.nodes[as.Name]
+		m.advance(n, now)
+		was := n.wish
+		if as.Retry > 0 {
+			m.retry(n, as)
+		}
+		n.take(m, now)
+		if n.local.Seq != 0 && n.in.hold.Seq != n.local.Seq {
+			n.local = power.Hold{}
+		}
+		if n.wish != was && n.wish.want == power.Off && !n.wish.noCut && m.world.fake.BMC(n.name).Power() == power.On && n.read == power.On {
+			cut = append(cut, n)
+		}
+	}
+	m.bulkChange(cut, now)
+}
+
+// take makes what was perhaps assigned the input.
+func (n *hallNode) take(m *hallModel, now time.Time) {
+	if n.maybe != nil {
+		in := *n.maybe
+		n.maybe = nil
+		m.change(n, in, now)
+	}
+}
+
+func (m *hallModel) takeSettings(now time.Time) {
+	if !m.unsure {
+		return
+	}
+	if m.settings.BrakePercent != m.maybeSet.BrakePercent || m.settings.BrakeAbove != m.maybeSet.BrakeAbove {
+		for _, n := range m.nodes {
+			n.bulk, n.outage = nil, nil
+		}
+	}
+	if m.settings.ReleaseBrake != m.maybeSet.ReleaseBrake {
+		m.excuseAll()
+	}
+	m.settings, m.setAt, m.unsure = m.maybeSet, now, false
+}
+
+// bulkChange takes nodes that are to lose power by one change.
+func (m *hallModel) bulkChange(cut []*hallNode, now time.Time) {
+	limit := m.bound()
+	var unconfirmed, confirmed []*hallNode
+	for _, n := range cut {
+		leads := slices.ContainsFunc(n.ops, func(o *hallOp) bool { return o.op.Action.Final() == power.Off })
+		switch {
+		case n.excused == no && !leads:
+			unconfirmed = append(unconfirmed, n)
+		case n.excused == yes:
+			confirmed = append(confirmed, n)
+		}
+	}
+	if len(unconfirmed) > limit {
+		m.met["bulk unconfirmed"]++
+		b := &hallBulk{at: now, of: len(unconfirmed), bound: limit, cut: map[string]bool{}}
+		for _, n := range unconfirmed {
+			n.bulk = b
+			if now.Sub(n.readAt) > 10*time.Minute {
+				b.unseen++
+			}
+		}
+		if b.unseen > limit {
+			m.met["bulk out of sight"]++
+		}
+	}
+	if len(confirmed) > limit {
+		m.met["bulk confirmed"]++
+	}
+	if m.resting(now) || m.brake != nil {
+		return
+	}
+	for _, n := range confirmed { // it is followed soon, if nothing else is the matter
+		if n.readWell && now.Sub(n.readAt) < 70*time.Second && len(n.ops) == 0 && !m.ill(n, now) {
+			n.due = now.Add(hallFollows)
+			if n.wish.debounced {
+				n.due = n.due.Add(hallDebounce)
+			}
+			m.nextDue = n.due
+		}
+	}
+}
+
+// ill reports whether something is the matter with the node's BMC, as far as the node can
+// feel it: blades share one.
+func (m *hallModel) ill(n *hallNode, now time.Time) bool {
+	for _, x := range m.nodes {
+		if (x == n || m.world.isBlade(x.name) && m.world.isBlade(n.name)) && (len(x.ill) > 0 || now.Before(x.illTill)) {
+			return true
+		}
+	}
+	return false
+}
+
+// bound is the most nodes that are not too many, by the settings of now.
+func (m *hallModel) bound() int {
+	return bound(len(m.nodes), m.settings.BrakePercent, m.settings.BrakeAbove)
+}
+
+// resting reports whether the monitor was told to do nothing.
+func (m *hallModel) resting(now time.Time) bool {
+	p := m.settings.Pause
+	return m.settings.Monitor == MonitorOff || p != nil && (p.Until.IsZero() || now.Before(p.Until))
+}
+
+// holding takes a hold that somebody is about to set or release at the rack.
+func (m *hallModel) holding(in api.SetHold, now time.Time) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, name := range in.Names {
+		n := m.nodes[name]
+		m.advance(n, now)
+		if in.Want == "" && !holds(n.in.hold, now) {
+			continue
+		}
+		to := n.in
+		to.hold = power.Hold{Want: in.Want, By: in.AskedBy, Since: now, Confirmed: in.Confirmed}
+		if in.For > 0 && in.Want != "" {
+			to.hold.Until = now.Add(in.For)
+		}
+		n.maybe = &to
+	}
+}
+
+// resolve finds out what of that which was assigned is durable at the agent.
+func (m *hallModel) resolve(a *Agent) {
+	settings := a.assigned.settings()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	now := time.Now()
+	if m.unsure {
+		if sameSettings(settings, m.maybeSet) {
+			m.takeSettings(now)
+		}
+		m.unsure = false
+	}
+	for _, n := range m.nodes {
+		as, ok := a.assigned.get(n.name)
+		if n.maybe == nil || !ok {
+			n.maybe = nil
+			continue
+		}
+		sameHold := func(h power.Hold) bool {
+			return h.Want == as.hold.Want && h.Until.Equal(as.hold.Until) && h.Confirmed == as.hold.Confirmed && h.Since.Equal(as.hold.Since)
+		}
+		same := func(in hallInput) bool {
+			return in.status == as.Status && in.confirmed == as.Confirmed && sameHold(in.hold)
+		}
+		switch {
+		case same(*n.maybe):
+			if n.maybe.hold.Seq == 0 && as.hold.Seq != 0 { // set here, under a sequence that was drawn here
+				n.maybe.hold.Seq = as.hold.Seq
+				n.local = n.maybe.hold
+			}
+			n.take(m, now)
+		case same(n.in):
+			n.maybe = nil
+		default:
+			m.breach("assignment", "%s is kept with %+v, assigned was %+v, before %+v", n.name, as, *n.maybe, n.in)
+		}
+	}
+}
+
+// retry takes an administrator's wish that the node is tried again.
+func (m *hallModel) retry(n *hallNode, as api.AssignedNode) {
+	n.fails, n.tries = 0, 0
+}
+
+func (m *hallModel) retried(names []string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, name := range names {
+		m.retry(m.nodes[name], api.AssignedNode{})
+	}
+}
+
+// letGo takes the release of a brake.
+func (m *hallModel) letGo(b *api.Brake, local bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.met["brake released"]++
+	m.brake, m.brakeDied, m.letGone[b.ID] = nil, false, true
+	if local {
+		m.excuseAll()
+	}
+}
+
+// excuseAll has the brake count no node that is to be corrected now: more may have joined
+// the one that was released than were seen.
+func (m *hallModel) excuseAll() {
+	for _, n := range m.nodes {
+		n.excused, n.outage, n.bulk = max(n.excused, perhaps), nil, nil
+		n.usedAt = time.Time{}
+	}
+}
+
+// hand takes somebody pressing buttons.
+func (m *hallModel) hand(names []string, to power.State) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	now := time.Now()
+	var drift []*hallNode
+	for _, name := range names {
+		n := m.nodes[name]
+		m.advance(n, now)
+		known := n.matched && !m.dead && now.Sub(n.usedAt) >= kept && n.readWell && now.Sub(n.readAt) < 70*time.Second && n.offAt.IsZero() && n.fails == 0
+		wants := n.wish.want
+		if n.wish.expectsOn {
+			wants = power.On
+		}
+		n.bulk, n.outage = nil, nil
+		known = known && !m.ill(n, now) // what is out of sight is not counted: an outage may take BMCs along
+		if known && wants != "" && wants != to && len(n.ops) == 0 && m.world.fake.BMC(name).Power() == wants {
+			drift = append(drift, n)
+		}
+	}
+	if len(drift) <= m.bound() {
+		return
+	}
+	m.met["outage"]++
+	o := &hallOutage{at: now, bound: m.bound()}
+	for _, n := range drift {
+		n.outage = o
+	}
+}
+
+// comesBack has a node turn itself on so long after it was turned off; less than 0: not
+// any more.
+func (m *hallModel) comesBack(name string, after time.Duration) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.nodes[name].backAfter = after + 1
+}
+
+// disturbed says that something is done that may keep nodes from what they were to do.
+func (m *hallModel) disturbed(verb string, names []string) {
+	m.poll()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	all := slices.Contains([]string{"kill", "crash", "stop", "pause", "monitor", "bounds", "let-go", "end", "resume"}, verb)
+	blades := slices.ContainsFunc(names, m.world.isBlade)
+	for _, n := range m.nodes {
+		named := slices.Contains(names, n.name)
+		if named {
+			n.falls(verb)
+		}
+		if all || named || blades && m.world.isBlade(n.name) {
+			n.due = time.Time{}
+		}
+		if named && verb != "hand" || verb == "end" {
+			n.outage = nil
+		}
+	}
+}
+
+// falls notes what is wrong with a node's BMC from now on, or not any more.
+func (n *hallNode) falls(verb string) {
+	if n.ill == nil {
+		n.ill = map[string]bool{}
+	}
+	switch verb {
+	case "stuck", "mute", "password":
+		n.ill[verb] = true
+	case "unstuck":
+		delete(n.ill, "stuck")
+	case "wake":
+		delete(n.ill, "mute")
+	case "end":
+		clear(n.ill)
+	case "restart-bmc", "lose":
+		n.illTill = time.Now().Add(10 * time.Minute)
+	}
+}
+
+// pending reports whether a node is for long otherwise than the monitor is to have it.
+func (m *hallModel) pending(name string, is power.State) (power.State, bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	n := m.nodes[name]
+	m.advance(n, time.Now())
+	return n.wish.want, n.wish.want != "" && n.wish.want != is && time.Since(n.since) > 3*time.Minute
+}
+
+// forbidden reports whether the monitor may not do what is wanted.
+func (m *hallModel) forbidden(name string) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	w := m.nodes[name].wish
+	return w.noCut && w.want == power.Off
+}
+
+func (m *hallModel) mayBeInFault(name string) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.nodes[name].tries >= 3
+}
+
+func (m *hallModel) wasRefused(name string) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.nodes[name].refused
+}
+
+// quiet says that all is as it is wanted.
+func (m *hallModel) quiet() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.quietAt = time.Now()
+}
+
+// poll looks what the agent says of the brake, and what was to have happened by now.
+func (m *hallModel) poll() {
+	b := m.world.brake()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	now := time.Now()
+	if m.dead || m.world.in.dead.Load() || len(m.breaches) > 0 {
+		return
+	}
+	m.takeBrake(b, now)
+	if m.nextDue.IsZero() || now.Before(m.nextDue) {
+		return
+	}
+	m.nextDue = time.Time{}
+	for _, n := range m.nodes {
+		if n.due.IsZero() {
+			continue
+		}
+		if now.Before(n.due) {
+			m.nextDue = n.due
+			continue
+		}
+		n.due = time.Time{}
+		if m.world.fake.BMC(n.name).Power() != power.Off {
+			m.breach("confirmed", "%s was to be off by a change that was confirmed, and is not", n.name)
+			return
+		}
+	}
+}
+
+// takeBrake holds the brake against what is known of its nodes.
+func (m *hallModel) takeBrake(b *api.Brake, now time.Time) {
+	if b != nil && m.letGone[b.ID] || b == nil && m.brake == nil {
+		return
+	}
+	if b == nil {
+		if m.brakeDied && now.Sub(m.born) < kept {
+			return // the process is not up yet
+		}
+		m.brakeOver(now)
+		m.brake, m.brakeDied = nil, false
+		m.met["brake over"]++
+		return
+	}
+	old := []string{}
+	if m.brake != nil && m.brake.ID == b.ID {
+		old = m.brake.Nodes
+	} else {
+		m.met["brake "+b.Kind]++
+		m.note("the brake holds: %s", b.Says)
+		if m.brakeDied {
+			m.brakeOver(now)
+		}
+	}
+	if m.brakeDied {
+		m.met["brake over a death"]++
+	}
+	for _, name := range b.Nodes {
+		n := m.nodes[name]
+		m.advance(n, now)
+		n.due = time.Time{}
+		if !slices.Contains(old, name) && b.Kind == brakeCut && n.excused == yes && now.Sub(n.since) > kept {
+			m.breach("confirmed", "the brake names %s, which is to be off by a change that was confirmed", name)
+		}
+	}
+	for _, n := range m.nodes {
+		n.due = time.Time{}
+	}
+	m.brake, m.brakeDied, m.brakeAt = b, false, now
+}
+
+// brakeOver takes the end of a brake that nobody released: none of its nodes is as it was.
+func (m *hallModel) brakeOver(now time.Time) {
+	for _, name := range m.brake.Nodes {
+		n := m.nodes[name]
+		m.advance(n, now)
+		if m.brake.Kind == brakeCut && n.wish.want == power.Off && n.since.Before(m.brakeAt) && n.read == power.On {
+			m.breach("brake", "it is over, and %s is on as before", name)
+		}
+	}
+}
+
+// The journal.
+
+// reopened takes what the journal holds at a start.
+func (m *hallModel) reopened(live []journal.Record) {
+	for _, r := range live {
+		m.record(r.Kind, r.Key, r.Payload, false)
+	}
+}
+
+// record takes one record; now: it was written just now.
+func (m *hallModel) record(kind journal.Kind, key string, payload []byte, now bool) {
+	if kind != kindAccepted && kind != kindEnded && kind != kindSending {
+		return
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	switch kind {
+	case kindAccepted:
+		var rec acceptedRecord
+		if json.Unmarshal(payload, &rec) == nil {
+			m.accepted(rec, now)
+		}
+	case kindEnded:
+		var end power.End
+		if o := m.ops[key]; o != nil && json.Unmarshal(payload, &end) == nil {
+			m.ended(o, end, now)
+		}
+	case kindSending:
+		if o := m.ops[key]; o != nil && now {
+			m.nodes[o.op.Node].sending = o
+		}
+	}
+}
+
+func (m *hallModel) accepted(rec acceptedRecord, fresh bool) {
+	if m.ops[rec.Op.ID] != nil {
+		return
+	}
+	n, now := m.nodes[rec.Op.Node], time.Now()
+	m.advance(n, now)
+	o := &hallOp{op: rec.Op, persons: rec.Op.Origin != power.FromMonitor, born: m.born}
+	m.ops[rec.Op.ID] = o
+	m.note("accepted %s of %s by %s (%s)", rec.Op.Action, n.name, rec.Op.AskedBy, rec.Decision.Verdict)
+	if o.persons {
+		n.due, n.outage = time.Time{}, nil
+	}
+	if with := m.ops[rec.Decision.With]; rec.Decision.Verdict.Joined() && with != nil {
+		with.persons = with.persons || o.persons
+		return
+	}
+	if !o.persons {
+		m.met["correction"]++
+		if !n.due.IsZero() && o.op.Action == power.ActOff {
+			n.due = time.Time{}
+			m.met["confirmed followed"]++
+		}
+		o.unconfirmed = o.op.Action == power.ActOff && n.excused == no
+		o.limit = m.bound()
+		if fresh {
+			m.correction(n, o, now)
+		}
+	}
+	n.ops = append(n.ops, o)
+}
+
+// correction holds what the monitor asks for against what was read and done before.
+func (m *hallModel) correction(n *hallNode, o *hallOp, now time.Time) {
+	target := o.op.Action.Final()
+	switch {
+	case !n.readWell || now.Sub(n.readAt) > hallFresh+time.Second:
+		m.breach("fresh", "%s of %s is asked for, last read %s ago (well: %t)", o.op.Action, n.name, now.Sub(n.readAt), n.readWell)
+	case n.readAt.Before(n.since):
+		m.breach("fresh", "%s of %s is asked for, and it was not read since its desired power changed", o.op.Action, n.name)
+	case n.read == target:
+		m.breach("fresh", "%s of %s is asked for, which was read %s", o.op.Action, n.name, n.read)
+	}
+	if n.wish.debounced {
+		m.met["debounced"]++
+		if lasts := n.readAt.Sub(n.runFrom); n.run != n.read || lasts < hallDebounce {
+			m.breach("debounce", "%s of %s is asked for after equal readings for %s", o.op.Action, n.name, lasts)
+		}
+	}
+	back := target == power.Off && n.tries > 0 || target == power.Off && now.Sub(n.changed) >= hallSecondLook
+	if n.changed.After(n.since) && n.changed.After(n.till) && now.Sub(n.changed) < hallSettle && !back {
+		m.breach("settle", "%s of %s is asked for %s after it was changed", o.op.Action, n.name, now.Sub(n.changed))
+	}
+	if since := now.Sub(n.changed); n.changed.After(n.since) && since >= hallSettle && since < hallSettle+30*time.Second {
+		m.met["settled"]++
+	}
+	if n.fails >= 3 {
+		m.met["try in fault"]++
+		pause := min(time.Minute<<(n.fails-3), 30*time.Minute)
+		if now.Sub(n.lastFail) < pause-time.Second {
+			m.breach("fault", "%s of %s is asked for %s after correction %d that failed", o.op.Action, n.name, now.Sub(n.lastFail), n.fails)
+		}
+		if n.failBorn != m.born {
+			m.met["fault over a death"]++
+		}
+	}
+	if !m.quietAt.IsZero() && now.Sub(n.since) > 10*time.Minute {
+		m.breach("quiet", "%s of %s is asked for, and all was as it was wanted", o.op.Action, n.name)
+	}
+}
+
+// failed counts a correction that came to nothing.
+func (m *hallModel) failed(n *hallNode, at time.Time) {
+	n.fails++
+	n.failBefore, n.lastFail, n.failBorn = n.lastFail, at, m.born
+	if n.fails == 3 {
+		m.met["fault"]++
+	}
+}
+
+func (m *hallModel) ended(o *hallOp, end power.End, fresh bool) {
+	n := m.nodes[o.op.Node]
+	at := slices.Index(n.ops, o)
+	if at < 0 {
+		return
+	}
+	n.ops = slices.Delete(n.ops, at, at+1)
+	now := time.Now()
+	m.advance(n, now)
+	m.note("%s of %s by %s ended %s (%s)", o.op.Action, n.name, o.op.AskedBy, end.Outcome, end.Detail)
+	final, mine := o.op.Action.Final(), o.op.Origin == power.FromMonitor
+	if end.Attempts > 0 {
+		n.changed = end.At
+		if !mine {
+			m.met["person's operation"]++
+		}
+	}
+	if mine && end.Outcome != power.Cancelled {
+		n.tries++
+	}
+	if final == power.On && (end.Attempts > 0 || end.Outcome == power.Succeeded) {
+		n.offAt, n.offMine = time.Time{}, false
+	}
+	switch {
+	case end.Outcome == power.Succeeded && end.Attempts > 0 && final == power.Off:
+		if fresh {
+			n.offAt, n.offMine = end.At, mine
+		}
+	case end.Outcome == power.Succeeded && final == n.wish.want && n.offAt.IsZero():
+		n.fails = 0
+	case mine && fresh && (end.Outcome == power.Failed || end.Outcome == power.Indeterminate || end.Outcome == power.Expired && end.Attempts > 0):
+		m.failed(n, end.At)
+	}
+}
+
+// Exchanges.
+
+func (m *hallModel) dialled(in int, node string, err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	n := m.nodes[node]
+	if err != nil {
+		m.note("   dial %s: %v", node, err)
+		n.readWell = false
+	}
+	n.refused = power.KindOf(err) == power.KindAuth && err != nil
+	if n.refused {
+		m.met["refused log-in"]++
+	}
+}
+
+func (m *hallModel) read(in int, node string, _ time.Time, s power.State, err error, _ bool) {
+	m.poll()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	n, now := m.nodes[node], time.Now()
+	m.advance(n, now)
+	m.note("   read %s: %s %v", node, s, err)
+	if err != nil {
+		n.readWell = false
+		return
+	}
+	if s != n.run {
+		n.run, n.runFrom = s, now
+	}
+	n.read, n.readAt, n.readWell = s, now, true
+	if s == power.Off && !slices.ContainsFunc(n.ops, func(o *hallOp) bool { return o.op.Action.Final() == power.On }) {
+		n.bulk = nil // and not in the middle of a cycle
+	}
+	elsewhere := slices.ContainsFunc(n.ops, func(o *hallOp) bool {
+		return o.op.Action.Final() != power.Unknown && o.op.Action.Final() != n.wish.want
+	})
+	if !n.offAt.IsZero() && !elsewhere && now.Sub(n.offAt) >= hallSecondLook {
+		if s == power.On && n.wish.want == power.Off {
+			m.met["came back"]++
+			if n.offMine {
+				m.failed(n, now)
+			}
+		}
+		n.offAt, n.offMine = time.Time{}, false
+	}
+	want := n.wish.want
+	if n.wish.expectsOn {
+		want = power.On
+	}
+	if s != want {
+		return
+	}
+	if n.offAt.IsZero() {
+		n.fails = 0
+	}
+	if n.excused == yes {
+		n.excused = perhaps
+	}
+	if len(n.ops) == 0 {
+		n.matched = true
+		if n.usedAt.IsZero() {
+			n.usedAt = now
+		}
+	}
+}
+
+func (m *hallModel) leaves(in int, node string, cmd power.Command) {
+	b := m.world.brake()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	n, now := m.nodes[node], time.Now()
+	m.advance(n, now)
+	m.note("   %s to %s", cmd, node)
+	o := n.sending
+	if o == nil {
+		m.breach("sending", "%s leaves for %s, and no operation sends it", cmd, node)
+		return
+	}
+	if o.persons {
+		return
+	}
+	m.monitorSends(n, o, cmd, b, now)
+}
+
+// monitorSends holds a command of the monitor, that nobody else asked for, against what
+// is wanted.
+func (m *hallModel) monitorSends(n *hallNode, o *hallOp, cmd power.Command, b *api.Brake, now time.Time) {
+	if !n.wish.allows(cmd) && !(now.Equal(n.since) && n.before.allows(cmd)) {
+		rule := "desired"
+		switch held := holds(n.in.hold, now); {
+		case n.wish.noCut && cmd == power.PowerOff:
+			rule = "erasing"
+		case held:
+			rule = "hold"
+		case n.wish.want == "":
+			rule = "hands off"
+		}
+		m.breach(rule, "the monitor sends %s to %s (%s, hold %q, since %s ago)", cmd, n.name, n.in.status, n.in.hold.Want, now.Sub(n.since))
+	}
+	if m.resting(now) && now.After(m.setAt) {
+		m.breach("pause", "the monitor sends %s to %s while it is to rest", cmd, n.name)
+	}
+	if b != nil && now.After(b.Since) {
+		m.breach("brake", "the monitor sends %s to %s while the brake holds", cmd, n.name)
+	}
+	if n.outage != nil {
+		left := 0
+		for _, x := range m.nodes {
+			if x.outage == n.outage {
+				left++
+			}
+		}
+		if left > n.outage.bound {
+			m.breach("outage", "the monitor sends %s to %s, one of %d nodes that went otherwise at once %s ago", cmd, n.name, left, now.Sub(n.outage.at))
+		}
+	}
+	if cmd != power.PowerOff {
+		m.met["monitor's on"]++
+		return
+	}
+	m.met["monitor's off"]++
+	if !o.unconfirmed {
+		return
+	}
+	n.cutAt = now
+	cut := []string{}
+	for _, x := range m.nodes {
+		if !x.cutAt.IsZero() && now.Sub(x.cutAt) < hallWindow {
+			cut = append(cut, x.name)
+		}
+	}
+	limit := max(m.bound(), o.limit)
+	slices.Sort(cut)
+	if len(cut) == limit {
+		m.met["as many cut as may be"]++
+	}
+	if len(cut) > limit {
+		m.breach("dark", "%d of %d nodes were sent off within a minute, and nobody confirmed it: %v", len(cut), len(m.nodes), cut)
+	}
+	if n.bulk != nil {
+		n.bulk.cut[n.name] = true
+		if len(n.bulk.cut) > n.bulk.bound {
+			m.breach("dark", "of %d nodes whose status changed at once, unconfirmed, %d were sent off", n.bulk.of, len(n.bulk.cut))
+		}
+	}
+}
+
+func (m *hallModel) came(in int, node string, cmd power.Command, err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	n := m.nodes[node]
+	if err != nil {
+		m.note("   answer of %s at %s: %v", cmd, node, err)
+	}
+	if cmd != power.PowerOff || n.backAfter <= 0 {
+		return
+	}
+	b := m.world.fake.BMC(node)
+	time.AfterFunc(n.backAfter-1, func() {
+		if b.Power() == power.Off {
+			b.SetPower(power.On)
+		}
+	})
+}
+
+func (m *hallModel) boots(int, string, power.BootDevice)         {}
+func (m *hallModel) booted(int, string, power.BootDevice, error) {}
+
+// isBlade reports whether the node shares its BMC.
+func (w *hall) isBlade(name string) bool {
+	return strings.Contains(w.nodes[name].BMC, chassis)
+}

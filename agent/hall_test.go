@@ -1,0 +1,30 @@
+package agent
+
+import "testing"
+
+// hallDefault is how many histories of halls are played where nobody says: some ten
+// seconds. With the race detector it is a fifth.
+const hallDefault = 250
+
+// hallMeets is what the default number of histories must have met.
+var hallMeets = []string{
+	"step status", "step trickle", "step hold", "step release", "step ask", "step pause", "step resume", "step monitor", "step bounds", "step let-go",
+	"step retry", "step kill", "step crash", "step stop", "step away", "step back", "step hand", "step late", "step latency", "step stuck", "step unstuck",
+	"step mute", "step wake", "step password", "step restart-bmc", "step comeback", "step stay", "step lose",
+	"bulk unconfirmed", "bulk out of sight", "bulk confirmed", "confirmed followed", "as many cut as may be", "outage", "hold expired", "person's operation",
+	"monitor's on", "monitor's off", "debounced", "settled", "came back", "refused log-in", "fault", "try in fault", "fault over a death",
+	"brake cut", "brake drift", "brake released", "brake over", "brake over a death",
+	"death", "death with a brake", "death with a fault", "death among readings", "death after a change", "death within a change",
+	"left for brake", "left for paused", "left for no-monitor", "left for auth-failed",
+}
+
+// TestHall plays random histories of a hall against an agent whose monitor is on, as
+// TestProof does against one whose monitor is off: PROOF_HISTORIES of them from
+// PROOF_SEED, for at most PROOF_TIME. What it prints is replayed by TestProofTranscripts.
+func TestHall(t *testing.T) {
+	run := proofRun{name: "hall", histories: hallDefault, draw: drawHallScript, meets: hallMeets, meetsFrom: hallDefault}
+	if raceEnabled {
+		run.histories /= 5
+	}
+	run.play(t)
+}

@@ -1,0 +1,555 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"rackpower/central/api"
+	"rackpower/journal"
+	"rackpower/journal/faultfs"
+	"rackpower/power"
+)
+
+// hall is what is around an agent with its monitor on: a hall of nodes, central, people
+// and hands, over the life that the proof has too. It runs with the timing of the
+// defaults, since that is what the rules are about; only a BMC that does not follow is
+// given up sooner, so that there are more faults.
+type hall struct {
+	life
+	m *hallModel
+
+	names    []string
+	nodes    map[string]api.AssignedNode // as central has them
+	untold   map[string]bool             // of which the agent has not been told
+	settings api.RackSettings
+	unset    bool // the agent has not been told of the settings
+	rev      int64
+	away     atomic.Bool // central is
+	central  clock
+	asked    map[string]bool
+}
+
+// playHall plays a history whose first line is "hall N".
+func playHall(t *testing.T, s proofScript, trace bool) (p played) {
+	t.Helper()
+	synctest.Test(t, func(*testing.T) {
+		w := &hall{m: newHallModel(trace), nodes: map[string]api.AssignedNode{}, untold: map[string]bool{}, asked: map[string]bool{}}
+		w.create(w.m)
+		w.m.world = w
+		w.configure, w.born, w.excused = w.config, func(in *incarnation) { w.m.resolve(in.a) }, func() bool { return false }
+		w.trouble = func(bool, faultfs.Call) faultfs.Fault { return faultfs.Fault{} }
+		w.started = func() {
+			w.tell()
+			w.m.poll()
+		}
+		w.run(s)
+		p.broken, p.story = w.m.verdict()
+		p.fatal, p.met = w.fatal, w.m.met
+	})
+	return p
+}
+
+func (w *hall) config(in *incarnation) Config {
+	return Config{
+		Monitor: "@every 60s", Timing: Timing{Verify: []time.Duration{15 * time.Second, 20 * time.Second, 25 * time.Second}},
+		wrapLog: func(_ *Agent, log opLog) opLog {
+			w.m.reopened(log.Live())
+			return &hallTap{opLog: log, m: w.m}
+		},
+		asCentral: func(ctx context.Context, a *Agent) { // it takes what ended
+			for wait(ctx, 3*time.Second) == nil {
+				if !w.away.Load() {
+					_ = a.acknowledged(a.outbox.take(500))
+				}
+			}
+		},
+	}
+}
+
+// hallTap shows the model what the journal of operations took.
+type hallTap struct {
+	opLog
+	m *hallModel
+}
+
+func (p *hallTap) Append(entries ...journal.Entry) (uint64, error) {
+	lsn, err := p.opLog.Append(entries...)
+	if err == nil {
+		for _, e := range entries {
+			p.m.record(e.Kind, e.Key, e.Payload, true)
+		}
+	}
+	return lsn, err
+}
+
+func (w *hall) run(s proofScript) {
+	n := 0
+	_, _ = fmt.Sscan(s[0].operand(0), &n)
+	n = min(max(n, 1), 60)
+	if rate := s[0].get("feed"); rate != "" {
+		f := 0.0
+		_, _ = fmt.Sscan(rate, &f)
+		w.settings.Domains, w.unset = []api.DomainLimit{{Name: "feed", Rate: f, Concurrent: 4}}, true
+	}
+	for i := 1; i <= n; i++ {
+		name := hallName(i)
+		node := api.AssignedNode{Name: name, BMC: "ipmi://admin@" + name, Password: "secret", Desired: power.Desired{Want: power.HandsOff}}
+		if n >= 12 && i > n-4 { // blades in one chassis
+			node.BMC = "ipmi://" + name + "@" + chassis
+		}
+		if w.settings.Domains != nil && i%3 > 0 {
+			node.Domain = "feed"
+		}
+		w.names = append(w.names, name)
+		w.nodes[name], w.untold[name] = node, true
+		w.m.nodes[name] = &hallNode{name: name}
+		w.fake.BMC(name).SetLatency(hallLatency)
+	}
+	s = s[1:]
+	for len(s) > 0 && s[0].verb == "give" { // as it is when the agent starts first
+		w.m.tracef("-- %s", s[0])
+		w.give(s[0])
+		s = s[1:]
+	}
+	w.start()
+	for _, step := range s {
+		if w.m.broken() {
+			break
+		}
+		w.sleep(step.after)
+		w.m.tracef("-- %s", step)
+		w.m.met["step "+step.verb]++
+		w.play(step)
+		if step.get("race") == "" && !w.in.dead.Load() {
+			synctest.Wait()
+		}
+		w.m.poll()
+	}
+	if !w.m.broken() {
+		w.settle()
+	}
+	w.stop()
+}
+
+func (w *hall) named(s proofStep) []string { return hallNames(s.operand(0), len(w.names)) }
+
+func (w *hall) give(s proofStep) {
+	for _, name := range w.named(s) {
+		status := statusOf(s.operand(1))
+		n := w.nodes[name]
+		n.Status, n.Desired = status, status.Desired()
+		w.nodes[name] = n
+		state := power.State(s.operand(2))
+		if state == "fits" {
+			state = n.Desired.State()
+		}
+		if state == power.On {
+			w.fake.BMC(name).SetPower(power.On)
+		}
+	}
+}
+
+func statusOf(text string) power.Status {
+	if text == "-" {
+		return power.StatusNone
+	}
+	return power.Status(text)
+}
+
+// tell is central telling the agent what changed, if it is there.
+func (w *hall) tell() {
+	a := w.in.a
+	if w.away.Load() || w.in.dead.Load() || w.m.broken() {
+		return
+	}
+	for _, h := range a.assigned.unconfirmed() { // what was held at the rack comes first
+		w.central.merge(h.Hold.Seq)
+		if n := w.nodes[h.Node]; h.Hold.Over(n.Hold) {
+			n.Hold = h.Hold
+			w.nodes[h.Node] = n
+		}
+		w.untold[h.Node] = true
+	}
+	for _, name := range w.names { // it says that a hold is over when its time is
+		n := w.nodes[name]
+		if h := n.Hold; h.Want != "" && !h.Until.IsZero() && time.Now().After(h.Until) {
+			n.Hold = power.Hold{Seq: h.Seq, Confirmed: h.Confirmed, Schedule: h.Schedule, Since: h.Since}
+			w.nodes[name], w.untold[name] = n, true
+		}
+	}
+	if len(w.untold) == 0 && !w.unset {
+		return
+	}
+	w.rev++
+	got := api.Assignment{Rev: w.rev, Seq: w.central.now()}
+	for _, name := range w.names {
+		if w.untold[name] {
+			got.Nodes = append(got.Nodes, w.nodes[name])
+		}
+	}
+	if w.unset {
+		settings := w.settings
+		got.Rack = &settings
+	}
+	w.m.assigning(got)
+	if err := a.apply(got, "central"); err != nil {
+		if !w.in.dead.Load() {
+			w.m.fail("assignment", "apply: %v", err)
+		}
+		return
+	}
+	clear(w.untold)
+	w.unset = false
+	w.m.assigned(got)
+}
+
+// change is central changing nodes.
+func (w *hall) change(names []string, fn func(n *api.AssignedNode)) {
+	for _, name := range names {
+		n := w.nodes[name]
+		fn(&n)
+		w.nodes[name] = n
+		w.untold[name] = true
+	}
+	w.tell()
+}
+
+func (w *hall) set(fn func(s *api.RackSettings)) {
+	fn(&w.settings)
+	w.unset = true
+	w.tell()
+}
+
+// local is somebody at the rack's own socket.
+func (w *hall) local(fn func(a *Agent) error) {
+	if err := fn(w.in.a); err != nil && !w.in.dead.Load() && api.CodeOf(err) == "" {
+		w.m.fail("local", "%v", err)
+	}
+}
+
+func (w *hall) play(s proofStep) {
+	names := w.named(s)
+	now := time.Now()
+	w.m.disturbed(s.verb, names)
+	each := func(fn func(name string)) {
+		for _, name := range names {
+			fn(name)
+		}
+	}
+	switch s.verb {
+	case "status":
+		status, every := statusOf(s.operand(1)), s.duration("every")
+		if every > 0 {
+			w.m.saw("step trickle")
+		}
+		for len(names) > 0 && !w.m.broken() {
+			some := names
+			if every > 0 {
+				some = names[:1]
+			}
+			names = names[len(some):]
+			w.change(some, func(n *api.AssignedNode) {
+				if n.Status == status && (n.Confirmed || s.get("confirmed") == "") {
+					return // that is no change
+				}
+				n.Status, n.Desired, n.Confirmed = status, status.Desired(), s.get("confirmed") != ""
+			})
+			if len(names) > 0 {
+				w.sleep(every)
+			}
+		}
+	case "hold", "release":
+		want, by, schedule := power.Want(s.operand(1)), "ann", ""
+		if s.verb == "release" {
+			want = ""
+		}
+		if _, err := power.ParseWant(string(want)); err != nil && want != "" || len(names) == 0 {
+			return // what the shrinker made of it
+		}
+		if s.get("local") != "" {
+			w.local(func(a *Agent) error {
+				in := api.SetHold{Names: names, Want: want, For: s.duration("for"), AskedBy: by, Confirmed: s.get("confirmed") != ""}
+				w.m.holding(in, now)
+				_, err := a.hold(in, now)
+				if err == nil {
+					w.m.resolve(a)
+				}
+				return err
+			})
+			w.tell()
+			return
+		}
+		if s.get("schedule") != "" {
+			schedule = "night"
+		}
+		w.change(names, func(n *api.AssignedNode) {
+			if want == "" && !n.Hold.Active(now) || schedule != "" && n.Hold.Schedule == "" && n.Hold.Active(now) {
+				return // nothing to release; a schedule lets people's holds be
+			}
+			n.Hold = power.Hold{Want: want, By: by, Schedule: schedule, Since: now, Seq: w.central.next(now), Confirmed: s.get("confirmed") != ""}
+			if d := s.duration("for"); d > 0 && want != "" {
+				n.Hold.Until = now.Add(d)
+			}
+		})
+	case "ask":
+		w.ask(s)
+	case "pause":
+		p := &api.Pause{By: "ann", Since: now}
+		if d := s.duration("for"); d > 0 {
+			p.Until = now.Add(d)
+		}
+		w.set(func(s *api.RackSettings) { s.Pause = p })
+	case "resume":
+		w.set(func(s *api.RackSettings) { s.Pause = nil })
+	case "monitor":
+		text := ""
+		if s.operand(0) == "off" {
+			text = MonitorOff
+		}
+		w.set(func(s *api.RackSettings) { s.Monitor = text })
+	case "bounds":
+		w.set(func(r *api.RackSettings) { r.BrakePercent, r.BrakeAbove = s.number("percent"), s.number("above") })
+	case "let-go":
+		w.letGo(s.get("local") != "")
+	case "retry":
+		if s.get("local") != "" {
+			w.in.a.monitor.retryAll(names)
+			w.in.a.lookAt(names)
+			w.m.retried(names)
+			return
+		}
+		w.change(names, func(n *api.AssignedNode) { n.Retry = w.central.next(now) })
+	case "kill":
+		w.in.mu.Lock()
+		w.in.fired = armOf(s)
+		w.in.mu.Unlock()
+		w.in.die()
+		w.again()
+	case "crash":
+		w.in.mu.Lock()
+		w.in.arm = armOf(s)
+		w.in.mu.Unlock()
+	case "stop":
+		w.stop()
+		w.start()
+	case "away":
+		w.away.Store(true)
+	case "back":
+		w.away.Store(false)
+		w.tell()
+	case "hand":
+		state := power.State(s.operand(1))
+		if state != power.On && state != power.Off {
+			return
+		}
+		w.m.hand(names, state)
+		each(func(name string) { w.fake.BMC(name).SetPower(state) })
+	default:
+		each(func(name string) { w.knob(s, name) })
+	}
+}
+
+// knob sets what is wrong with a BMC.
+func (w *hall) knob(s proofStep, name string) {
+	b := w.fake.BMC(name)
+	switch s.verb {
+	case "late":
+		b.SetOnAfter(s.duration("on"))
+		b.SetOffAfter(s.duration("off"))
+	case "latency":
+		d, _ := time.ParseDuration(s.operand(1))
+		b.SetLatency(max(d, hallLatency))
+	case "stuck", "unstuck":
+		b.SetStuck(s.verb == "stuck")
+	case "mute", "wake":
+		b.SetMute(s.verb == "mute")
+	case "password":
+		b.SetWrongPassword(s.operand(1) == "wrong")
+		b.SetRebootTime(0)
+		b.Restart()
+	case "restart-bmc":
+		b.SetRebootTime(s.duration("reboot"))
+		b.Restart()
+	case "comeback":
+		w.m.comesBack(name, s.duration("after"))
+	case "stay":
+		w.m.comesBack(name, -1)
+	case "lose":
+		b.LoseNextAnswers(s.number("n"))
+	}
+}
+
+// letGo is somebody releasing the brake, as he sees it.
+func (w *hall) letGo(local bool) {
+	w.m.poll()
+	b := w.brake()
+	if b == nil {
+		return
+	}
+	w.m.letGo(b, local)
+	if local {
+		w.local(func(a *Agent) error {
+			_, err := a.monitor.release(api.ReleaseBrake{AskedBy: "bob", Most: map[string]int{"r1": len(b.Nodes)}})
+			return err
+		})
+		return
+	}
+	w.set(func(s *api.RackSettings) { s.ReleaseBrake, s.ReleaseNodes, s.ReleasedBy = b.ID, len(b.Nodes), "ann" })
+}
+
+// brake is the one that holds, as the agent of now says.
+func (w *hall) brake() *api.Brake {
+	if w.in == nil || w.in.a == nil || w.in.dead.Load() {
+		return nil
+	}
+	m := w.in.a.monitor
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.brake
+}
+
+func (w *hall) ask(s proofStep) {
+	label, name := s.operand(0), ""
+	if names := hallNames(s.operand(1), len(w.names)); len(names) > 0 {
+		name = names[0]
+	}
+	op := power.Op{ID: label, Node: name, Action: power.Action(s.operand(2)), AskedBy: "carl", Origin: power.FromCentral, Grace: s.duration("grace")}
+	now := time.Now()
+	if d := s.duration("deadline"); d > 0 {
+		op.Deadline = now.Add(d)
+	}
+	op = op.WithDefaults(now)
+	if w.asked[label] || op.Validate() != nil {
+		return
+	}
+	w.asked[label] = true
+	if s.get("local") != "" {
+		op.Origin = power.FromLocal
+	} else {
+		if n := w.nodes[name]; w.away.Load() || power.Effective(n.Status, n.Hold, now).Conflicts(op.Action) {
+			return // central refuses it
+		}
+		op.Seq = w.central.next(now)
+	}
+	_, _ = w.in.a.Submit(op)
+}
+
+// settle lifts the disturbances, and looks whether the monitor does what is left to do.
+func (w *hall) settle() {
+	w.m.tracef("-- the disturbances end")
+	w.m.disturbed("end", w.names)
+	w.in.mu.Lock()
+	w.in.arm = nil
+	w.in.mu.Unlock()
+	w.startArms = nil
+	for _, name := range w.names {
+		b := w.fake.BMC(name)
+		b.SetMute(false)
+		b.SetStuck(false)
+		b.SetWrongPassword(false)
+		b.SetOnAfter(0)
+		b.SetOffAfter(0)
+		b.LoseNextAnswers(0)
+		w.m.comesBack(name, -1)
+	}
+	w.away.Store(false)
+	w.sleep(time.Second)
+	w.tell()
+	w.sleep(hallPatience)
+	w.m.poll()
+	if w.m.broken() {
+		return
+	}
+	for _, name := range w.names {
+		if want, pending := w.m.pending(name, w.fake.BMC(name).Power()); pending {
+			w.explained(name, want)
+		}
+	}
+	w.m.tracef("-- people do what was left to them")
+	w.change(w.names, func(n *api.AssignedNode) { n.Retry = w.central.next(time.Now()) })
+	w.set(func(s *api.RackSettings) { s.Pause, s.Monitor = nil, "" })
+	left := ""
+	for range 8 {
+		w.letGo(false)
+		w.sleep(4 * time.Minute)
+		w.m.poll()
+		if w.m.broken() {
+			return
+		}
+		left = ""
+		for _, name := range w.names {
+			if want, pending := w.m.pending(name, w.fake.BMC(name).Power()); pending && !w.m.forbidden(name) {
+				e, _ := w.in.a.explain(name, time.Now())
+				left += fmt.Sprintf("%s is to be %s: %s\n", name, want, e.Says)
+			}
+		}
+		if left == "" {
+			break
+		}
+	}
+	if left != "" {
+		w.m.fail("progress", "in the end %s", left)
+		return
+	}
+	w.m.quiet()
+	w.sleep(5 * time.Minute)
+}
+
+// hallLatency is the least that an exchange takes: no two readings of a node are made at
+// the same instant.
+const hallLatency = time.Millisecond
+
+// hallPatience is the longest that the monitor may take for what it can do: a probe of a
+// BMC that was silent for long comes after 10 min at most, a person's soft-off and an
+// operation that a stuck BMC makes fail have ended before.
+const hallPatience = 21 * time.Minute
+
+// explained looks whether the agent names a reason for which nothing is done about a
+// node, and whether that is so.
+func (w *hall) explained(name string, want power.State) {
+	now := time.Now()
+	e, ok := w.in.a.explain(name, now)
+	reason := e.Monitor.Waits
+	if reason == "" && strings.Contains(e.Says, "monitor is off") {
+		reason = power.ReasonRack
+	}
+	if reason != power.ReasonRack && e.Reading.Reach == power.ReachAuthFailed {
+		reason = power.ReasonAuth
+	}
+	so := false
+	switch reason {
+	case power.ReasonBrake:
+		so = e.Rack.Brake != nil
+	case power.ReasonPaused:
+		so = w.settings.Pause.Active(now)
+	case power.ReasonRack:
+		so = w.settings.Monitor == MonitorOff
+	case power.ReasonFault:
+		so = e.Monitor.Fault != "" && e.Monitor.WaitsUntil.After(now) && w.m.mayBeInFault(name)
+	case power.ReasonNoCut:
+		so = w.m.forbidden(name)
+	case power.ReasonAuth: // a log-in that was refused is not tried again
+		so = e.BMC != nil && e.BMC.LeftAlone != "" && strings.Contains(e.Says, e.BMC.LeftAlone) && w.m.wasRefused(name)
+	}
+	w.m.saw("left for " + string(reason))
+	if !ok || !so {
+		w.m.fail("progress", "%s is to be %s for long, and for no good reason is not (%s): %s", name, want, reason, e.Says)
+	}
+}
+
+// bound is the most nodes that are not too many.
+func bound(of, percent, above int) int {
+	if percent == 0 {
+		percent = 20
+	}
+	if above == 0 {
+		above = 5
+	}
+	return max(above, int(math.Floor(float64(of)*float64(percent)/100)))
+}
