@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -111,9 +112,10 @@ var mutations = []mutation{
 	{"a snapshot loses the records of one batch", []edit{{"journal/commit.go", "\t\tif err == nil && r.typ == frameRecord {\n\t\t\tj.applyRequest(r)", "\t\tif err == nil && r.typ == frameRecord && !b.rotate {\n\t\t\tj.applyRequest(r)"}}},
 }
 
-// TestMutations shows that the proof has teeth: each mutation is made in a copy of
-// the tree, and TestProof there must find it. It takes some minutes and runs where
-// PROOF_MUTATIONS is set: to "all", or to a part of the names of those wanted.
+// TestMutations shows that the proof has teeth: each mutation is made in a copy of the
+// tree, and TestProof there must find it, or TestHall where it breaks the monitor. It
+// takes some minutes and runs where PROOF_MUTATIONS is set: to "all", to the name of one
+// of the two tests, or to a part of the names of those wanted.
 func TestMutations(t *testing.T) {
 	want := os.Getenv("PROOF_MUTATIONS")
 	if want == "" {
@@ -128,25 +130,27 @@ func TestMutations(t *testing.T) {
 		t.Fatal(err)
 	}
 	caught, tried := 0, 0
-	for _, m := range mutations {
-		if want != "all" && !strings.Contains(m.what, want) {
-			continue
+	for test, list := range map[string][]mutation{"TestProof": mutations, "TestHall": hallMutations} {
+		for _, m := range list {
+			if want != "all" && want != test && !strings.Contains(m.what, want) {
+				continue
+			}
+			tried++
+			word, by := m.run(t, test, root, dir)
+			if word != "survived" {
+				caught++
+			} else {
+				t.Errorf("survived: %s", m.what)
+			}
+			fmt.Printf("| %s | %s | %s | %s |\n", test, m.what, word, by)
 		}
-		tried++
-		word, by := m.run(t, root, dir)
-		if word != "survived" {
-			caught++
-		} else {
-			t.Errorf("survived: %s", m.what)
-		}
-		fmt.Printf("| %s | %s | %s |\n", m.what, word, by)
 	}
 	fmt.Printf("%d of %d mutations caught\n", caught, tried)
 }
 
 // TestMutationsApply: code that was changed must not leave a mutation without its place.
 func TestMutationsApply(t *testing.T) {
-	for _, m := range mutations {
+	for _, m := range slices.Concat(mutations, hallMutations) {
 		for _, e := range m.edits {
 			text, err := os.ReadFile(filepath.Join("..", e.file))
 			if err != nil {
@@ -161,8 +165,8 @@ func TestMutationsApply(t *testing.T) {
 
 var foundIn = regexp.MustCompile(`history (\d+) of seed \d+ broke a rule:\s+at [0-9.]+s ([^:\n]+)`)
 
-// run tells after how many histories the proof found the mutation, and by which rule.
-func (m mutation) run(t *testing.T, root, dir string) (word, by string) {
+// run tells after how many histories the test found the mutation, and by which rule.
+func (m mutation) run(t *testing.T, test, root, dir string) (word, by string) {
 	touched := map[string][]byte{}
 	defer func() {
 		for file, text := range touched {
@@ -204,7 +208,7 @@ func (m mutation) run(t *testing.T, root, dir string) (word, by string) {
 		run.Env = append(os.Environ(), "PROOF_SHRINK=0", "PROOF_TIME=3m", "GOGC=400", fmt.Sprintf("PROOF_HISTORIES=%d", envNumber(t, "PROOF_HISTORIES", 20000)))
 		return run.CombinedOutput()
 	}
-	out, err := play("^TestProof$")
+	out, err := play("^" + test + "$")
 	switch found := foundIn.FindSubmatch(out); {
 	case found != nil:
 		return string(found[1]), string(found[2])
