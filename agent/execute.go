@@ -608,9 +608,13 @@ func (x *execution) send(ctx context.Context, cmd power.Command) error {
 		}
 		x.l.setPhase(x.t, "sending "+string(cmd))
 		var left bool
+		var ended endError
 		err = x.bmc.with(ctx, x.ep, x.force, func(inner context.Context, d power.Driver) (err error) {
 			if way.late() {
 				return errLate
+			}
+			if err := x.unwanted(); err != nil { // it may have waited for its turn
+				return err
 			}
 			left, err = x.exchange(inner, d, cmd)
 			return err
@@ -622,7 +626,7 @@ func (x *execution) send(ctx context.Context, cmd power.Command) error {
 			continue
 		case left:
 			return x.answered(cmd, err)
-		case stops(ctx, err):
+		case stops(ctx, err), errors.As(err, &ended):
 			return err
 		}
 		kind := power.KindOf(err)
