@@ -2,10 +2,8 @@ package agent
 
 import (
 	"encoding/json"
-	"fmt"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"rackpower/central/api"
@@ -22,15 +20,15 @@ import (
 // happened within the last second (kept), and what happens at the very instant of a
 // change may go by what was before it. All methods may be called concurrently.
 type hallModel struct {
+	chronicle
 	world *hall
-	mu    sync.Mutex
 	nodes map[string]*hallNode
 	ops   map[string]*hallOp
 
 	settings, maybeSet api.RackSettings
 	setAt              time.Time // when the settings became what they are
 	unsure             bool      // whether the agent has maybeSet
-	began, born        time.Time // of the history, of the process
+	born               time.Time // of the process
 	dead               bool      // no process is there
 	quietAt            time.Time // from then on nothing is left to do
 	brake              *api.Brake
@@ -38,11 +36,6 @@ type hallModel struct {
 	brakeAt            time.Time       // when it was last seen to hold
 	nextDue            time.Time       // when a node may be due
 	letGone            map[string]bool // brakes that somebody released, by id
-
-	met      map[string]int
-	breaches []string
-	trace    bool
-	story    []string
 }
 
 // kept is how soon what happened is remembered over a death, at the latest.
@@ -197,53 +190,7 @@ type hallOp struct {
 }
 
 func newHallModel(trace bool) *hallModel {
-	return &hallModel{nodes: map[string]*hallNode{}, ops: map[string]*hallOp{}, letGone: map[string]bool{}, met: map[string]int{}, trace: trace, began: time.Now()}
-}
-
-func (m *hallModel) breach(rule, format string, args ...any) {
-	text := fmt.Sprintf("%s: %s", rule, fmt.Sprintf(format, args...))
-	if len(m.breaches) < 5 {
-		m.breaches = append(m.breaches, fmt.Sprintf("at %.3fs %s", time.Since(m.began).Seconds(), text))
-	}
-	m.note("BROKEN %s", text)
-}
-
-func (m *hallModel) fail(rule, format string, args ...any) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.breach(rule, format, args...)
-}
-
-func (m *hallModel) note(format string, args ...any) {
-	if m.trace {
-		m.story = append(m.story, fmt.Sprintf("| %9.3fs  %s", time.Since(m.began).Seconds(), strings.ReplaceAll(fmt.Sprintf(format, args...), "\n", "; ")))
-	}
-}
-
-func (m *hallModel) tracef(format string, args ...any) {
-	if m.trace {
-		m.mu.Lock()
-		defer m.mu.Unlock()
-		m.note(format, args...)
-	}
-}
-
-func (m *hallModel) saw(what string) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.met[what]++
-}
-
-func (m *hallModel) broken() bool {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return len(m.breaches) > 0
-}
-
-func (m *hallModel) verdict() (broken, story string) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return strings.Join(m.breaches, "\n"), strings.Join(m.story, "\n")
+	return &hallModel{chronicle: newChronicle(trace), nodes: map[string]*hallNode{}, ops: map[string]*hallOp{}, letGone: map[string]bool{}}
 }
 
 // Processes.

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"rackpower/central/api"
@@ -24,7 +23,7 @@ import (
 // without an answer is unsure until the next one has opened it: then it is there,
 // whole groups only, or it is not.
 type model struct {
-	mu      sync.Mutex
+	chronicle
 	in      int       // process of now
 	inSince time.Time // its start
 	nodes   map[string]*modelNode
@@ -39,12 +38,6 @@ type model struct {
 
 	diskFailed bool // a fault other than death was injected
 	diskSince  time.Time
-
-	met      map[string]int // what the history met, for proofMeets
-	breaches []string
-	trace    bool
-	story    []string
-	began    time.Time
 }
 
 type unsureGroup struct {
@@ -117,54 +110,13 @@ const slack = time.Second
 
 func newModel(trace bool) *model {
 	return &model{
-		nodes: map[string]*modelNode{}, ops: map[string]*modelOp{}, asked: map[string]power.Op{}, cancels: map[string]bool{},
-		told: map[string]power.End{}, met: map[string]int{}, trace: trace, began: time.Now(),
+		chronicle: newChronicle(trace), nodes: map[string]*modelNode{}, ops: map[string]*modelOp{}, asked: map[string]power.Op{},
+		cancels: map[string]bool{}, told: map[string]power.End{},
 	}
 }
 
 func (m *model) addNode(name string, d power.Desired) {
 	m.nodes[name] = &modelNode{name: name, desired: d}
-}
-
-// breach notes that a rule was broken. The lock is held.
-func (m *model) breach(rule, format string, args ...any) {
-	text := fmt.Sprintf("%s: %s", rule, fmt.Sprintf(format, args...))
-	if len(m.breaches) < 5 {
-		m.breaches = append(m.breaches, fmt.Sprintf("at %.3fs %s", time.Since(m.began).Seconds(), text))
-	}
-	m.note("BROKEN %s", text)
-}
-
-func (m *model) fail(rule, format string, args ...any) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.breach(rule, format, args...)
-}
-
-func (m *model) note(format string, args ...any) {
-	if m.trace {
-		m.story = append(m.story, fmt.Sprintf("| %9.3fs  %s", time.Since(m.began).Seconds(), strings.ReplaceAll(fmt.Sprintf(format, args...), "\n", "; ")))
-	}
-}
-
-func (m *model) tracef(format string, args ...any) {
-	if m.trace {
-		m.mu.Lock()
-		defer m.mu.Unlock()
-		m.note(format, args...)
-	}
-}
-
-func (m *model) broken() bool {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return len(m.breaches) > 0
-}
-
-func (m *model) verdict() (broken, story string) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return strings.Join(m.breaches, "\n"), strings.Join(m.story, "\n")
 }
 
 // Processes and the journal.
