@@ -143,8 +143,9 @@ type hallNode struct {
 
 	read       power.State // the last that was read
 	readAt     time.Time
-	readWell   bool // the last attempt succeeded, in this process
-	refused    bool // the last log-in was refused
+	offSeen    time.Time // when it was last read off
+	readWell   bool      // the last attempt succeeded, in this process
+	refused    bool      // the last log-in was refused
 	run        power.State
 	runFrom    time.Time
 	ops        []*hallOp // outstanding
@@ -714,7 +715,7 @@ func (m *hallModel) brakeOver(now time.Time) {
 	for _, name := range m.brake.Nodes {
 		n := m.nodes[name]
 		m.advance(n, now)
-		if m.brake.Kind == brakeCut && n.wish.want == power.Off && n.since.Before(m.brakeAt) && n.read == power.On {
+		if m.brake.Kind == brakeCut && n.wish.want == power.Off && n.since.Before(m.brakeAt) && n.read == power.On && !n.offSeen.After(m.brakeAt) {
 			m.breach("brake", "it is over, and %s is on as before", name)
 		}
 	}
@@ -899,6 +900,9 @@ func (m *hallModel) read(in int, node string, _ time.Time, s power.State, err er
 		n.run, n.runFrom = s, now
 	}
 	n.read, n.readAt, n.readWell = s, now, true
+	if s == power.Off {
+		n.offSeen = now
+	}
 	if s == power.Off && !slices.ContainsFunc(n.ops, func(o *hallOp) bool { return o.op.Action.Final() == power.On }) {
 		n.bulk = nil // and not in the middle of a cycle
 	}
