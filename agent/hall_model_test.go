@@ -32,6 +32,7 @@ type hallModel struct {
 	dead               bool      // no process is there
 	quietAt            time.Time // from then on nothing is left to do
 	brake              *api.Brake
+	holds              bool            // a brake does, also one that was released and that is not let go
 	brakeDied          bool            // it held when the process died, and was not seen since
 	brakeAt            time.Time       // when it was last seen to hold
 	nextDue            time.Time       // when a node may be due
@@ -363,7 +364,7 @@ func (m *hallModel) takeSettings(now time.Time) {
 			n.bulk, n.outage = nil, nil
 		}
 	}
-	if m.settings.ReleaseBrake != m.maybeSet.ReleaseBrake {
+	if m.settings.ReleaseBrake != m.maybeSet.ReleaseBrake || m.settings.ReleaseNodes != m.maybeSet.ReleaseNodes {
 		m.excuseAll()
 	}
 	m.settings, m.setAt, m.unsure = m.maybeSet, now, false
@@ -398,7 +399,7 @@ func (m *hallModel) bulkChange(cut []*hallNode, now time.Time) {
 	if len(confirmed) > limit {
 		m.met["bulk confirmed"]++
 	}
-	if m.resting(now) || m.brake != nil {
+	if m.resting(now) || m.holds {
 		return
 	}
 	for _, n := range confirmed { // it is followed soon, if nothing else is the matter
@@ -671,6 +672,11 @@ func (m *hallModel) poll() {
 
 // takeBrake holds the brake against what is known of its nodes.
 func (m *hallModel) takeBrake(b *api.Brake, now time.Time) {
+	if m.holds = b != nil; m.holds {
+		for _, n := range m.nodes {
+			n.due = time.Time{}
+		}
+	}
 	if b != nil && m.letGone[b.ID] || b == nil && m.brake == nil {
 		return
 	}
@@ -699,13 +705,9 @@ func (m *hallModel) takeBrake(b *api.Brake, now time.Time) {
 	for _, name := range b.Nodes {
 		n := m.nodes[name]
 		m.advance(n, now)
-		n.due = time.Time{}
 		if !slices.Contains(old, name) && b.Kind == brakeCut && n.excused == yes && now.Sub(n.since) > kept {
 			m.breach("confirmed", "the brake names %s, which is to be off by a change that was confirmed", name)
 		}
-	}
-	for _, n := range m.nodes {
-		n.due = time.Time{}
 	}
 	m.brake, m.brakeDied, m.brakeAt = b, false, now
 }
@@ -715,7 +717,7 @@ func (m *hallModel) brakeOver(now time.Time) {
 	for _, name := range m.brake.Nodes {
 		n := m.nodes[name]
 		m.advance(n, now)
-		if m.brake.Kind == brakeCut && n.wish.want == power.Off && n.since.Before(m.brakeAt) && n.read == power.On && !n.offSeen.After(m.brakeAt) {
+		if m.brake.Kind == brakeCut && n.wish.want == power.Off && n.since.Before(m.brakeAt) && n.read == power.On && n.offSeen.Before(m.brakeAt.Add(-kept)) {
 			m.breach("brake", "it is over, and %s is on as before", name)
 		}
 	}
