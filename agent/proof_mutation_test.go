@@ -199,11 +199,12 @@ func (m mutation) run(t *testing.T, test, root, dir string) (word, by string) {
 		return "survived", "it does not compile"
 	}
 	// Histories end by themselves, and the run of them by PROOF_TIME: what is at work after
-	// that spins in one moment of simulated time.
+	// that spins in one moment of simulated time. What it heaps up meanwhile is bounded, or it
+	// would take all the memory that the machine has.
 	ctx, cancel := context.WithTimeout(context.Background(), 4*time.Minute)
 	defer cancel()
 	play := func(tests string) ([]byte, error) {
-		run := exec.CommandContext(ctx, bin, "-test.run", tests)
+		run := exec.CommandContext(ctx, "sh", "-c", `ulimit -v 4000000; exec "$0" "$@"`, bin, "-test.run", tests)
 		run.Dir = filepath.Join(dir, "agent")
 		run.Env = append(os.Environ(), "PROOF_SHRINK=0", "PROOF_TIME=3m", "GOGC=400", fmt.Sprintf("PROOF_HISTORIES=%d", envNumber(t, "PROOF_HISTORIES", 20000)))
 		return run.CombinedOutput()
@@ -212,7 +213,7 @@ func (m mutation) run(t *testing.T, test, root, dir string) (word, by string) {
 	switch found := foundIn.FindSubmatch(out); {
 	case found != nil:
 		return string(found[1]), string(found[2])
-	case ctx.Err() != nil:
+	case ctx.Err() != nil || strings.Contains(string(out), "out of memory"):
 		return "hung", "the histories did not end"
 	case err != nil && strings.Contains(string(out), "panic:"):
 		_, why, _ := strings.Cut(string(out), "panic: ")
