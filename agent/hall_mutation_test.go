@@ -21,7 +21,7 @@ var hallMutations = []mutation{
 	{"a release is never used up", []edit{{"agent/memory.go", "m.Matched, m.Confirmed, m.Released, m.Differs = true, false, false, time.Time{}", "m.Matched, m.Confirmed, m.Differs = true, false, time.Time{}"}}},
 	{"disks that are erased are cut", []edit{{"agent/plan.go", "case d.NoCut && d.Want == power.WantOff:", "case false:"}, {"agent/assigned.go", " && !(d.NoCut && op.Action.CutsPower())", ""}}},
 	{"what is expected is enforced", []edit{{"agent/plan.go", "case !d.Enforces() && d.Expected != \"\" && n.differs(r.Now):", "case false:"}, {"agent/plan.go", "\tcase !d.Enforces():", "\tcase !d.Enforces() && d.Expected == \"\":"}, {"agent/assigned.go", "return d.Enforces() && d.State()", "return d.State()"}}},
-	{"a hold that is over is followed", []edit{{"power/hold.go", "return h.Want != \"\" && (h.Until.IsZero() || now.Before(h.Until))", "return h.Want != \"\""}}},
+	{"a hold that is over is followed", []edit{{"agent/assigned.go", "return power.Effective(n.Status, n.hold, now)", "return power.Effective(n.Status, n.hold, n.hold.Since)"}}},
 	{"holds are not looked at", []edit{{"power/hold.go", "\tif !h.Active(now) {\n\t\treturn d\n\t}\n\treturn Desired{", "\tif h.Want != WantOn {\n\t\treturn d\n\t}\n\treturn Desired{"}}},
 	{"the monitor acts while it is paused", []edit{{"agent/plan.go", "\tcase r.Pause.Active(r.Now):", "\tcase false:"}, {"agent/monitor.go", "m.off.Load() || m.pause.Load().Active(now)", "m.off.Load()"}}},
 	{"the monitor acts on old readings", []edit{{"agent/plan.go", "case r.Now.Sub(n.Reading.ObservedAt) > r.Fresh:", "case false:"}}},
