@@ -833,6 +833,9 @@ func (m *model) read(in int, node string, began time.Time, s power.State, err er
 		return
 	}
 	o.triedIn = in + 1
+	if power.KindOf(err) == power.KindAuth {
+		o.node.kept++ // a session that is refused in its middle may count as a log-in
+	}
 	if err != nil {
 		o.trouble = true
 		return
