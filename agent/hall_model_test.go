@@ -869,6 +869,15 @@ func (m *hallModel) ended(o *hallOp, end power.End, fresh bool) {
 	case mine && fresh && (end.Outcome == power.Failed || end.Outcome == power.Indeterminate || end.Outcome == power.Expired && end.Attempts > 0):
 		m.failed(n, end.At)
 	}
+	n.mends()
+}
+
+// mends forgets corrections that failed when the node is as wished, nothing is under way
+// and no second look is due.
+func (n *hallNode) mends() {
+	if n.offAt.IsZero() && len(n.ops) == 0 && n.wish.want == n.read {
+		n.fails = 0
+	}
 }
 
 // Exchanges.
@@ -927,10 +936,8 @@ func (m *hallModel) read(in int, node string, _ time.Time, s power.State, err er
 	if s != want {
 		return
 	}
-	if n.offAt.IsZero() {
-		n.fails = 0
-	}
-	if n.excused == yes {
+	n.mends()
+	if n.excused == yes && !elsewhere { // a cycle passes through off
 		n.excused = perhaps
 	}
 	if len(n.ops) == 0 {

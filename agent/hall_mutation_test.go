@@ -25,7 +25,7 @@ var hallMutations = []mutation{
 	{"holds are not looked at", []edit{{"power/hold.go", "\tif !h.Active(now) {\n\t\treturn d\n\t}\n\treturn Desired{", "\tif h.Want != WantOn {\n\t\treturn d\n\t}\n\treturn Desired{"}}},
 	{"the monitor acts while it is paused", []edit{{"agent/plan.go", "\tcase r.Pause.Active(r.Now):", "\tcase false:"}, {"agent/monitor.go", "m.off.Load() || m.pause.Load().Active(now)", "m.off.Load()"}}},
 	{"the monitor acts on old readings", []edit{{"agent/plan.go", "case r.Now.Sub(n.Reading.ObservedAt) > r.Fresh:", "case false:"}}},
-	{"the monitor acts on readings from before the change", []edit{{"agent/plan.go", "case n.Reading.ObservedAt.Before(m.Since):", "case false:"}}},
+	{"the monitor acts on readings from before the change", []edit{{"agent/plan.go", "case n.Reading.ObservedAt.Before(m.Since):", "case false:"}, {"agent/monitor.go", "\t\t\tw.run, w.othersSince, w.cameBack = run{}, time.Time{}, false\n", "\t\t\tw.run, w.othersSince, w.cameBack, w.due = run{}, time.Time{}, false, true\n"}}},
 	{"no settle time", []edit{{"agent/plan.go", "case r.Now.Before(settled) && m.Since.Before(n.Changed) && !n.CameBack:", "case false:"}}},
 	{"the settle time is forgotten at a start", []edit{{"agent/replay.go", "\t\t\t\tl.ended = later(l.ended, d.End.At)\n", ""}}},
 	{"a fault after four", []edit{{"agent/memory.go", "if m.Failures < t.FaultAfter {", "if m.Failures <= t.FaultAfter {"}}},

@@ -135,7 +135,11 @@ func (d *drawer) ramp() (s proofScript) {
 		d.asks++
 		s = append(s, d.step(0, "ask", fmt.Sprintf("a%d", d.asks), fmt.Sprint(i+1), "cycle", "local", "deadline=30m"))
 	}
-	s = append(s, d.step(d.span(0, 20*time.Second), "status", d.bulkArgs()...))
+	args := d.bulkArgs()
+	if d.IntN(2) == 0 {
+		args = append(args, "confirmed")
+	}
+	s = append(s, d.step(d.span(0, 20*time.Second), "status", args...))
 	return append(s, d.step(d.span(time.Minute, 12*time.Minute), "wait"))
 }
 
