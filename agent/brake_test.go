@@ -519,6 +519,8 @@ func TestBrakeAgainstTwin(t *testing.T) {
 				cut = append(cut, n.Node)
 			}
 			blind := wantOff && !n.Memory.Desired.NoCut && free && !excused && n.Reading.TriedAt.IsZero()
+			_, maybe := changes(now, nodes) // what may belong to those that were not read yet is blind too
+			blind = blind || !isCut && n.uncertainCut(now) && n.hidden(now) && near(maybe, n.Memory.Since, b.Window)
 			if !isCut && !blind && !n.Memory.CutAt.IsZero() && (n.Cutting || now.Sub(n.Memory.CutAt) < time.Minute) {
 				moments++
 			}
