@@ -31,6 +31,9 @@ func main() { os.Exit(settings.Run(newApp(), os.Args)) }
 func newApp() *cli.App {
 	return &cli.App{
 		Name: "rackpower-central", Version: version, Usage: "central daemon of rackpower",
+		Metadata: map[string]any{settings.DaemonsKey: settings.Daemons{
+			"serve": "CENTRAL", "backup": "CENTRAL", "restore": "CENTRAL", "check": "CENTRAL", // whose database it is
+		}},
 		Description: "Central takes requests, hands them to the agents of the racks and collects what became of them." + exitHelp,
 		Commands:    []*cli.Command{serveCommand(), backupCommand(), restoreCommand(), checkCommand()},
 	}

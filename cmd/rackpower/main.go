@@ -18,6 +18,7 @@ func main() { os.Exit(settings.Run(newApp(), os.Args)) }
 func newApp() *cli.App {
 	app := &cli.App{
 		Name: "rackpower", Version: version, Usage: "controls the power of bare-metal servers",
+		Metadata: map[string]any{settings.DaemonsKey: settings.Daemons{"agent": "AGENT", "sim": "SIM"}},
 		Description: "Power operations are asked of central, which hands them to the agent of the node's rack.\n" +
 			"Each is carried out once, verified by reading the power, and has one outcome." + nodesHelp +
 			examples("rackpower status", "rackpower cycle r1n[01-04] --reason \"new kernel\"", "rackpower ops --outstanding") + exitHelp,

@@ -28,6 +28,9 @@ type value struct {
 	bare       bool   // a flag without a value
 }
 
+// name is the command's full name within the program.
+func (l *line) name() string { return strings.Join(l.path, " ") }
+
 // title is the command as its user types it.
 func (l *line) title() string { return strings.Join(append([]string{l.app.Name}, l.path...), " ") }
 
@@ -217,17 +220,21 @@ func (l *line) complete() error {
 	for _, v := range l.given {
 		given[nameOf(find(l.flags, v.name))] = true
 	}
-	l.app.Metadata = map[string]any{typedKey: maps.Clone(given)}
+	if l.app.Metadata == nil {
+		l.app.Metadata = map[string]any{}
+	}
+	l.app.Metadata[typedKey] = maps.Clone(given)
 	for _, f := range l.flags {
 		name := nameOf(f)
 		if given[name] {
 			continue
 		}
-		more, err := fromEnv(f)
+		env := envOf(l.app, l.name(), name)
+		more, err := fromEnv(f, env)
 		if err != nil {
 			return err
 		}
-		if len(more) == 0 {
+		if len(more) == 0 && env != "" {
 			more = file[name]
 			for _, text := range more {
 				if wrong := check(f, text); wrong != "" {
@@ -238,17 +245,21 @@ func (l *line) complete() error {
 		for _, text := range more {
 			l.given = append(l.given, value{name: name, text: text})
 		}
-		if len(more) == 0 && required(f) {
-			return Usage("%s is missing (or %s, or %q in the file of --config)", dashed(name), Env(name), name)
+		switch {
+		case len(more) > 0 || !required(f):
+		case env == "":
+			return Usage("%s is missing", dashed(name))
+		default:
+			return Usage("%s is missing (or %s, or %q in the file of --config)", dashed(name), env, name)
 		}
 	}
 	return nil
 }
 
-// fromEnv reads a flag's environment variable; one that is empty counts as none.
-func fromEnv(f cli.Flag) ([]string, error) {
-	text := os.Getenv(Env(nameOf(f)))
-	if text == "" {
+// fromEnv reads a flag's environment variable, env; one that is empty counts as none.
+func fromEnv(f cli.Flag, env string) ([]string, error) {
+	text := os.Getenv(env)
+	if env == "" || text == "" {
 		return nil, nil
 	}
 	list := []string{text}
@@ -257,7 +268,7 @@ func fromEnv(f cli.Flag) ([]string, error) {
 	}
 	for _, one := range list {
 		if wrong := check(f, one); wrong != "" {
-			return nil, Usage("%s: %s", Env(nameOf(f)), wrong)
+			return nil, Usage("%s: %s", env, wrong)
 		}
 	}
 	return list, nil
@@ -265,7 +276,7 @@ func fromEnv(f cli.Flag) ([]string, error) {
 
 // file reads the file of --config, if there is one.
 func (l *line) file() (map[string][]string, error) {
-	path := os.Getenv(Env(configFlag))
+	path := os.Getenv(envOf(l.app, l.name(), configFlag))
 	for _, v := range l.given {
 		if v.name == configFlag {
 			path = v.text

@@ -2,10 +2,12 @@
 // where a flag's value comes from, what is said when it makes no sense, exit
 // statuses and the log.
 //
-// Every flag of every command has an environment variable, RACKPOWER_ and its
-// name in capitals (--if-busy is RACKPOWER_IF_BUSY), and a key of its own name in
-// the YAML file that --config names. The command line wins over the environment,
-// the environment over the file, the file over the default.
+// Flags that say whom to ask and how to print have an environment variable,
+// RACKPOWER_ and the name in capitals (--no-color is RACKPOWER_NO_COLOR), and a key of
+// their own name in the YAML file that --config names. So has every flag of a daemon;
+// its variables carry the daemon's name (RACKPOWER_AGENT_NAME, RACKPOWER_CENTRAL_DATA).
+// All other flags are given on the command line only. The command line wins over the
+// environment, the environment over the file, the file over the default.
 //
 //	# /etc/rackpower/agent.yaml
 //	name: r1

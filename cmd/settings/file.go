@@ -61,16 +61,23 @@ func readFile(app *cli.App, path string) (map[string][]string, error) {
 func settingOf(app *cli.App, key string, node *yaml.Node) (list []string, wrong string) {
 	var flags []cli.Flag
 	var known []string
-	for _, c := range leaves(app) {
+	once := false // a flag of that name is said for one command
+	for title, c := range leaves(app) {
 		for _, f := range c.Flags {
-			if nameOf(f) == configFlag {
-				continue
-			}
-			known = append(known, nameOf(f))
-			if nameOf(f) == key {
-				flags = append(flags, f)
+			switch name := nameOf(f); {
+			case name == configFlag:
+			case envOf(app, title, name) == "":
+				once = once || name == key
+			default:
+				known = append(known, name)
+				if name == key {
+					flags = append(flags, f)
+				}
 			}
 		}
+	}
+	if len(flags) == 0 && once {
+		return nil, fmt.Sprintf(": no key: %s is given on the command line, for one command", dashed(key))
 	}
 	if len(flags) == 0 {
 		slices.Sort(known)

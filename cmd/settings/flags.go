@@ -10,13 +10,49 @@ import (
 	"github.com/urfave/cli/v2"
 )
 
-// Env is the environment variable of a flag.
+// configFlag names the file. Every command has it.
+const configFlag = "config"
+
+// DaemonsKey is where an app's Metadata has its Daemons.
+const DaemonsKey = "daemons"
+
+// Daemons gives the commands that run for long, by their full name ("serve"), the prefix
+// of their environment variables: with "AGENT", --name is RACKPOWER_AGENT_NAME. All their
+// flags have a variable and a key in the file of --config, and no other command has those
+// variables: what a daemon is configured with does not leak into the commands of people.
+type Daemons map[string]string
+
+// common are the flags that every command may have from the environment (RACKPOWER_ and
+// the name) and from the file: whom to ask, and how to print. What is said for one
+// command (yes, hold, wait, status, force, reason ...) has neither, or a line in a
+// profile would confirm every power-off to come.
+var common = []string{configFlag, "central", "socket", "output", "no-color", "quiet"}
+
+// never are flags that confirm or force: not even a daemon's command has them from
+// anywhere but the command line.
+var never = []string{"yes", "force", "reason"}
+
+// Env is the environment variable of a flag that all commands have in common.
 func Env(flag string) string {
 	return "RACKPOWER_" + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
 }
 
-// configFlag names the file. Every command has it.
-const configFlag = "config"
+// envOf is the environment variable of a command's flag, "" when it has none. A flag
+// without a variable has no key in the file either.
+func envOf(app *cli.App, command, flag string) string {
+	daemons, _ := app.Metadata[DaemonsKey].(Daemons)
+	prefix, daemon := daemons[command]
+	switch {
+	case slices.Contains(never, flag):
+		return ""
+	case daemon:
+		return Env(prefix + "-" + flag)
+	case slices.Contains(common, flag):
+		return Env(flag)
+	default:
+		return ""
+	}
+}
 
 // valued reports whether a flag takes a value.
 func valued(f cli.Flag) bool {

@@ -70,9 +70,11 @@ func prepare(app *cli.App) {
 
 // showHelp prints the help of the command, with its environment variables.
 func (l *line) showHelp() error {
-	for _, c := range leaves(l.app) {
+	for title, c := range leaves(l.app) {
 		for _, f := range c.Flags {
-			describe(f)
+			if env := envOf(l.app, title, nameOf(f)); env != "" {
+				describe(f, env)
+			}
 		}
 	}
 	return l.app.Run(append(append([]string{l.app.Name}, l.path...), "--help"))
@@ -80,8 +82,8 @@ func (l *line) showHelp() error {
 
 // describe has the help name a flag's variable. The library is not told of it: it
 // would read the variables by itself, of flags that nobody asked for too.
-func describe(f cli.Flag) {
-	switch note := fmt.Sprintf(" [$%s]", Env(nameOf(f))); f := f.(type) {
+func describe(f cli.Flag, env string) {
+	switch note := fmt.Sprintf(" [$%s]", env); f := f.(type) {
 	case *cli.StringFlag:
 		f.Usage += note
 	case *cli.BoolFlag:

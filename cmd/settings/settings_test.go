@@ -39,9 +39,15 @@ func newBench() *bench {
 	}
 	b.app = &cli.App{
 		Name: "prog", Version: "v1", Writer: &b.out, ErrWriter: &b.errs,
+		Metadata: map[string]any{DaemonsKey: Daemons{"run": "PROG"}},
 		Commands: []*cli.Command{
 			{Name: "do", ArgsUsage: "NODES...", Flags: flags(), Action: look},
 			{Name: "look", ArgsUsage: "[NODES]", Flags: append(flags(), &cli.BoolFlag{Name: "fresh"}), Action: look},
+			{Name: "run", ArgsUsage: "[NODES]", Flags: append(flags(), &cli.BoolFlag{Name: "yes"}), Action: look},
+			{Name: "print", ArgsUsage: "NODES...", Flags: append(flags(), &cli.StringFlag{Name: "output", Aliases: []string{"o"}}), Action: func(c *cli.Context) error {
+				b.seen = c.String("output") + " on=" + fmt.Sprint(c.Bool("on"))
+				return nil
+			}},
 			{Name: "node", Subcommands: []*cli.Command{{Name: "add", ArgsUsage: "NAME", Flags: []cli.Flag{&cli.StringFlag{Name: "rack", Required: true}}, Action: look}}},
 			{Name: "fail", Action: func(*cli.Context) error { return Exit(ExitRefused, "refused: %s", "busy") }},
 			{Name: "quiet", Action: func(*cli.Context) error { return Exit(ExitFailed, "") }},
@@ -115,7 +121,7 @@ func TestUsageErrorsAreOneLineAndAHint(t *testing.T) {
 		"look a b":                  "prog look: unexpected operand \"b\": the command takes [NODES]\nsee prog look --help\n",
 		"fail a":                    "prog fail: unexpected operand \"a\": the command takes none\nsee prog fail --help\n",
 		"node":                      "prog node: a command is missing\nsee prog node --help\n",
-		"node add n1":               "prog node add: --rack is missing (or RACKPOWER_RACK, or \"rack\" in the file of --config)\nsee prog node add --help\n",
+		"node add n1":               "prog node add: --rack is missing\nsee prog node add --help\n",
 		"serve --log-level loud":    "prog serve: --log-level: unknown level \"loud\": want debug, info, warn or error\nsee prog serve --help\n",
 		"serve --log-format morse":  "prog serve: --log-format: unknown format \"morse\": want text, json or auto\nsee prog serve --help\n",
 		"do a --config /nonexist/f": "prog do: cannot read the settings: open /nonexist/f: no such file or directory\n",
@@ -145,10 +151,17 @@ func TestExitStatuses(t *testing.T) {
 }
 
 func TestHelpAndVersion(t *testing.T) {
-	for _, args := range []string{"do --help", "do a -h", "help do", "do --help --wiat"} {
+	for args, env := range map[string]string{
+		"run --help": "$RACKPOWER_PROG_WAIT", "run a -h": "$RACKPOWER_PROG_WAIT", "help run": "$RACKPOWER_PROG_WAIT",
+		"print --help": "$RACKPOWER_OUTPUT", "run --help --wiat": "",
+	} {
 		b := newBench()
-		if exit := b.run(args); args != "do --help --wiat" && (exit != 0 || !strings.Contains(b.out.String(), "RACKPOWER_WAIT") || b.seen != "") {
+		exit := b.run(args)
+		if env != "" && (exit != 0 || !strings.Contains(b.out.String(), env) || b.seen != "") {
 			t.Errorf("%s: status %d, %s", args, exit, b.out.String())
+		}
+		if strings.Contains(b.out.String(), "RACKPOWER_WAIT") || strings.Contains(b.out.String(), "_YES") {
+			t.Errorf("%s names a variable that is not read: %s", args, b.out.String())
 		}
 	}
 	b := newBench()
@@ -168,32 +181,60 @@ func settingsFile(t *testing.T, text string) string {
 }
 
 func TestPrecedence(t *testing.T) {
-	file := settingsFile(t, "wait: none\ncount: 7\njoin: [a:1, b:2]\nfresh: true\n")
+	file := settingsFile(t, "wait: none\ncount: 7\njoin: [a:1, b:2]\n")
 	b := newBench()
-	if exit := b.run("do a --config " + file); exit != 0 || b.seen != `do ["a"] on=false wait=none n=7 for=0s join=["a:1" "b:2"]` {
+	if exit := b.run("run a --config " + file); exit != 0 || b.seen != `run ["a"] on=false wait=none n=7 for=0s join=["a:1" "b:2"]` {
 		t.Fatalf("file over default: %d %s%s", exit, b.seen, b.errs.String())
 	}
-	t.Setenv("RACKPOWER_WAIT", "accepted")
-	t.Setenv("RACKPOWER_JOIN", "c:3,d:4")
-	t.Setenv("RACKPOWER_ON", "true")
-	t.Setenv("RACKPOWER_TIMEOUT", "")
-	t.Setenv("RACKPOWER_CONFIG", file)
+	t.Setenv("RACKPOWER_PROG_WAIT", "accepted")
+	t.Setenv("RACKPOWER_PROG_JOIN", "c:3,d:4")
+	t.Setenv("RACKPOWER_PROG_ON", "true")
+	t.Setenv("RACKPOWER_PROG_TIMEOUT", "")
+	t.Setenv("RACKPOWER_PROG_CONFIG", file)
 	b = newBench()
-	if exit := b.run("do a"); exit != 0 || b.seen != `do ["a"] on=true wait=accepted n=7 for=0s join=["c:3" "d:4"]` {
+	if exit := b.run("run a"); exit != 0 || b.seen != `run ["a"] on=true wait=accepted n=7 for=0s join=["c:3" "d:4"]` {
 		t.Fatalf("environment over file: %d %s%s", exit, b.seen, b.errs.String())
 	}
 	b = newBench()
-	if exit := b.run("do a -w verified --on=false --count 0 --join e:5"); exit != 0 || b.seen != `do ["a"] on=false wait=verified n=0 for=0s join=["e:5"]` {
+	if exit := b.run("run a -w verified --on=false --count 0 --join e:5"); exit != 0 || b.seen != `run ["a"] on=false wait=verified n=0 for=0s join=["e:5"]` {
 		t.Fatalf("flag over environment: %d %s%s", exit, b.seen, b.errs.String())
 	}
+	t.Setenv("RACKPOWER_PROG_COUNT", "lots")
 	b = newBench()
-	if exit := b.run("node add n1 --config " + settingsFile(t, "rack: r9\n")); exit != 0 {
-		t.Fatalf("a file satisfies a required flag: %d %s", exit, b.errs.String())
-	}
-	t.Setenv("RACKPOWER_COUNT", "lots")
-	b = newBench()
-	if exit := b.run("do a"); exit != ExitUsage || b.errs.String() != "prog do: RACKPOWER_COUNT: \"lots\" is not a whole number\nsee prog do --help\n" {
+	if exit := b.run("run a"); exit != ExitUsage || b.errs.String() != "prog run: RACKPOWER_PROG_COUNT: \"lots\" is not a whole number\nsee prog run --help\n" {
 		t.Fatalf("%d %q", exit, b.errs.String())
+	}
+}
+
+// TestOneCommandsFlags: what is said for one command comes from its command line only; a
+// daemon's variables are no other command's.
+func TestOneCommandsFlags(t *testing.T) {
+	for _, name := range []string{"ON", "WAIT", "COUNT", "YES", "RACK"} {
+		t.Setenv("RACKPOWER_"+name, "true")
+	}
+	t.Setenv("RACKPOWER_PROG_WAIT", "none")
+	t.Setenv("RACKPOWER_PROG_YES", "true")
+	t.Setenv("RACKPOWER_OUTPUT", "json")
+	b := newBench()
+	if exit := b.run("do a"); exit != 0 || b.seen != `do ["a"] on=false wait=verified n=0 for=0s join=[]` {
+		t.Errorf("%d %s%s", exit, b.seen, b.errs.String())
+	}
+	b = newBench()
+	if exit := b.run("print a"); exit != 0 || b.seen != "json on=false" {
+		t.Errorf("how to print comes from the environment: %d %s%s", exit, b.seen, b.errs.String())
+	}
+	b = newBench()
+	if exit := b.run("node add n1"); exit != ExitUsage {
+		t.Errorf("a required flag came from the environment: %d %s", exit, b.seen)
+	}
+	b = newBench()
+	if exit := b.run("run --config " + settingsFile(t, "output: json\nyes: true\n")); exit != ExitUsage ||
+		!strings.Contains(b.errs.String(), ":2: yes: no key: --yes is given on the command line, for one command") {
+		t.Errorf("%d %s", exit, b.errs.String())
+	}
+	b = newBench()
+	if exit := b.run("print a --config " + settingsFile(t, "output: yaml\nwait: none\n")); exit != 0 || b.seen != "json on=false" {
+		t.Errorf("a daemon's key in the file touches no other command: %d %s%s", exit, b.seen, b.errs.String())
 	}
 }
 
@@ -209,7 +250,7 @@ func TestFileErrorsNameFileLineAndKey(t *testing.T) {
 		"- wait\n":                   ":1: want lines of the form \"flag: value\"",
 		"wait: [\n":                  "line",
 		"config: other.yaml\n":       ":1: config: unknown key",
-		"fresh: maybe\n":             ":1: fresh: \"maybe\" is not true or false", // of another command
+		"fresh: true\n":              ":1: fresh: no key: --fresh is given on the command line, for one command",
 	} {
 		b := newBench()
 		file := settingsFile(t, text)
@@ -237,6 +278,7 @@ func TestFlagsOfOneNameMayDiffer(t *testing.T) {
 		"wait: soon\n": {ExitUsage, "prog when: wait in the file of --config: \"soon\" is not a duration"},
 	} {
 		b := newBench()
+		b.app.Metadata[DaemonsKey] = Daemons{"run": "PROG", "when": "PROG"}
 		b.app.Commands = append(b.app.Commands, &cli.Command{Name: "when", Flags: []cli.Flag{&cli.DurationFlag{Name: "wait"}}, Action: func(*cli.Context) error { return nil }})
 		file := settingsFile(t, text)
 		if exit := b.run("when --config " + file); exit != c.exit || !strings.HasPrefix(b.errs.String(), c.errs) {
@@ -333,7 +375,7 @@ func TestCheckFree(t *testing.T) {
 // TestAFileHasOneDocument has the settings of two files put together: those behind the
 // mark must not be passed over.
 func TestAFileHasOneDocument(t *testing.T) {
-	app := &cli.App{Name: "x", Commands: []*cli.Command{{Name: "go", Flags: []cli.Flag{&cli.StringFlag{Name: "a"}, &cli.StringFlag{Name: "b"}}}}}
+	app := &cli.App{Name: "x", Metadata: map[string]any{DaemonsKey: Daemons{"go": "GO"}}, Commands: []*cli.Command{{Name: "go", Flags: []cli.Flag{&cli.StringFlag{Name: "a"}, &cli.StringFlag{Name: "b"}}}}}
 	for text, want := range map[string]string{
 		"a: 1\n---\nb: 2\n": ":2: ", "---\na: 1\n...\n---\n---\n": ":4: ", "a: 1\n---\nb: [\n": ":", "---\na: 1\n...\n# the end\n": "",
 	} {
