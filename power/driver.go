@@ -66,19 +66,6 @@ func (s Secret) LogValue() slog.Value { return slog.StringValue(s.String()) }
 // wire or to disk convert it to a string field on purpose.
 func (s Secret) MarshalJSON() ([]byte, error) { return []byte(`"` + s.String() + `"`), nil }
 
-// Endpoint says how one BMC is reached. Two nodes with the same Key share a BMC.
-type Endpoint struct {
-	Scheme   string // "ipmi"
-	Host     string // name or address
-	Port     int    // UDP port, 623 when zero
-	User     string
-	Password Secret
-	Suite    int // cipher suite to insist on; 0: let the driver choose
-}
-
-// Key names the BMC, without its credentials: what the lock per BMC hangs on.
-func (e Endpoint) Key() string { return fmt.Sprintf("%s://%s:%d", e.Scheme, e.Host, e.Port) }
-
 // Dialer opens a connection to a BMC. It returns an *Error when that fails.
 type Dialer func(ctx context.Context, ep Endpoint) (Driver, error)
 

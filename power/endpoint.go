@@ -1,55 +1,321 @@
 package power
 
 import (
+	"encoding/hex"
+	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"net/url"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 )
 
 // DefaultIPMIPort is the UDP port of RMCP (IPMI v2.0 section 13.1.2).
 const DefaultIPMIPort = 623
 
-// ParseEndpoint reads "ipmi://USER@HOST[:PORT][?suite=3]". A password in the
-// text is an error: it would stand in the shell's history and the process list.
+// Bounds of IPMI v2.0, in bytes (sections 13.20, 22.30).
+const (
+	MaxUser     = 16
+	MaxPassword = 20 // of a password, and of K_g
+)
+
+// addrBMC is the IPMB address of a BMC itself (section 5.5): a target of this
+// address is no other part.
+const addrBMC = 0x20
+
+// Level is the highest privilege that a session asks for (section 6.8).
+type Level string
+
+// The levels. The empty Level asks for the highest that the BMC gives.
+const (
+	LevelUser          Level = "user"
+	LevelOperator      Level = "operator"
+	LevelAdministrator Level = "administrator"
+)
+
+// Endpoint says how one BMC is reached, and which part of what it manages is meant.
+// Two endpoints are of one BMC if their Keys are equal, and of one node if their
+// Parts are. ParseEndpoint makes equal what is equal; its values may be compared.
+type Endpoint struct {
+	Scheme   string // "ipmi"
+	Host     string // name in lower case, or address as netip writes it
+	Port     int    // UDP port, 623 when zero
+	User     string
+	Password Secret
+	KG       Secret // BMC key as ParseKG reads it; "": the password stands in
+	Suite    int    // cipher suite to insist on; 0: let the driver choose
+	// Target is the IPMB address of a management controller behind the BMC, such as
+	// that of a node in a multi-node chassis; commands are bridged to it over Channel.
+	// 0: the BMC itself.
+	Target  uint8
+	Channel uint8 // 0: the primary IPMB; only with a Target
+	Level   Level
+	// LegacyBoot has boot devices booted by the PC BIOS instead of EFI.
+	LegacyBoot bool
+}
+
+// Key names the BMC, without credentials and part: what the lock per BMC hangs on.
+func (e Endpoint) Key() string {
+	port := e.Port
+	if port == 0 {
+		port = DefaultIPMIPort
+	}
+	return e.Scheme + "://" + net.JoinHostPort(e.Host, strconv.Itoa(port))
+}
+
+// Part names what the BMC manages as one node: its Key, and the target if there is one.
+func (e Endpoint) Part() string {
+	if e.Target == 0 {
+		return e.Key()
+	}
+	return fmt.Sprintf("%s/%#02x@%d", e.Key(), e.Target, e.Channel)
+}
+
+// At is the endpoint with an address in place of the host's name.
+func (e Endpoint) At(addr netip.Addr) Endpoint {
+	e.Host = addr.Unmap().String()
+	return e
+}
+
+// LinkLocal reports whether the host is an address that means another machine on each
+// network segment.
+func (e Endpoint) LinkLocal() bool {
+	addr, err := netip.ParseAddr(e.Host)
+	return err == nil && addr.IsLinkLocalUnicast()
+}
+
+const endpointForm = "want ipmi://USER@HOST[:PORT][?suite=3|17&target=0x30&channel=0&level=user|operator|administrator&boot=legacy|efi]"
+
+// errPassword never says what it was found in.
+var errPassword = errors.New("a BMC address must not hold a password: use --password-file FILE (in a file of nodes: password_file). " +
+	"If it was typed, it is in the shell's history now: change it")
+
+func badEndpoint(format string, args ...any) error {
+	return fmt.Errorf("cannot read the BMC address: "+format, args...)
+}
+
+// ParseEndpoint reads
+//
+//	ipmi://USER@HOST[:PORT][?suite=3|17&target=0x30&channel=0&level=user|operator|administrator&boot=legacy|efi]
+//
+// and brings it into its one canonical form: however an address is spelt, Key and Part
+// are the same. What looks like a password is an error: it would stand in the shell's
+// history, the process list and the database. No error repeats the text, nor any piece
+// of it that could be a password.
 func ParseEndpoint(s string) (Endpoint, error) {
-	const form = "want ipmi://USER@HOST[:PORT][?suite=N]"
-	u, err := url.Parse(s)
-	if err != nil {
-		return Endpoint{}, fmt.Errorf("cannot read the BMC address: it is no URL; %s", form)
-	}
-	if _, has := u.User.Password(); has {
-		return Endpoint{}, fmt.Errorf("cannot take a BMC address with a password in it: leave it out and use --password-file")
-	}
-	ep := Endpoint{Scheme: u.Scheme, Host: u.Hostname(), Port: DefaultIPMIPort, User: u.User.Username()}
 	switch {
-	case u.Scheme != "ipmi":
-		return Endpoint{}, fmt.Errorf("cannot read BMC address %q: scheme %q is not supported, %s", s, u.Scheme, form)
-	case ep.Host == "":
-		return Endpoint{}, fmt.Errorf("cannot read BMC address %q: the host is missing", s)
-	case strings.Contains(ep.Host, ":") && net.ParseIP(strings.SplitN(ep.Host, "%", 2)[0]) == nil:
-		return Endpoint{}, fmt.Errorf("cannot read BMC address %q: %q is no IPv6 address", s, ep.Host)
-	case u.Path != "" && u.Path != "/" || u.Fragment != "" || u.Opaque != "":
-		return Endpoint{}, fmt.Errorf("cannot read BMC address %q: nothing may follow the host but ?suite=N", s)
+	case strings.Contains(s, "kg-file="):
+		return Endpoint{}, badEndpoint("kg-file is read by rackpower node add and import, from the machine that they run on: give K_g itself as the node's kg")
+	case holdsPassword(s):
+		return Endpoint{}, errPassword
+	}
+	u, err := url.Parse(s)
+	if err != nil || u.Opaque != "" || !strings.Contains(s, "://") {
+		return Endpoint{}, badEndpoint("it is no URL; %s", endpointForm)
+	}
+	if u.Scheme != "ipmi" {
+		return Endpoint{}, badEndpoint("only the scheme ipmi:// is supported; %s", endpointForm)
+	}
+	if u.Path != "" && u.Path != "/" || u.Fragment != "" {
+		return Endpoint{}, badEndpoint("nothing may follow the host but options; %s", endpointForm)
+	}
+	ep := Endpoint{Scheme: u.Scheme, Port: DefaultIPMIPort, User: u.User.Username()}
+	if err := checkUser(ep.User); err != nil {
+		return Endpoint{}, err
+	}
+	if ep.Host, err = canonicalHost(u.Hostname(), strings.HasPrefix(u.Host, "[")); err != nil {
+		return Endpoint{}, badEndpoint("%w", err)
 	}
 	if p := u.Port(); p != "" {
 		if ep.Port, err = strconv.Atoi(p); err != nil || ep.Port < 1 || ep.Port > 65535 {
-			return Endpoint{}, fmt.Errorf("cannot read BMC address %q: port %q is not between 1 and 65535", s, p)
+			return Endpoint{}, badEndpoint("the port is not between 1 and 65535")
 		}
 	}
-	for key, values := range u.Query() {
-		if key != "suite" || len(values) != 1 {
-			return Endpoint{}, fmt.Errorf("cannot read BMC address %q: unknown option %q, known is suite, once", s, key)
-		}
-		if ep.Suite, err = strconv.Atoi(values[0]); err != nil || (ep.Suite != 3 && ep.Suite != 17) {
-			return Endpoint{}, fmt.Errorf("cannot read BMC address %q: suite %q is not one of 3, 17", s, values[0])
-		}
-	}
-	return ep, nil
+	return ep, ep.readOptions(u.RawQuery)
 }
 
-// String writes the endpoint as ParseEndpoint reads it, without the password.
+// holdsPassword reports whether the text looks as if somebody had written a password
+// into it: behind the user, encoded or not, or as an option.
+func holdsPassword(s string) bool {
+	plain := s
+	for range 3 { // as often as it may have been encoded
+		next, err := url.PathUnescape(plain)
+		if err != nil || next == plain {
+			break
+		}
+		plain = next
+	}
+	_, rest, found := strings.Cut(plain, "://")
+	if !found {
+		rest = plain
+		if len(rest) >= 5 && strings.EqualFold(rest[:5], "ipmi:") {
+			rest = strings.TrimLeft(rest[5:], "/")
+		}
+	}
+	if at := strings.LastIndex(rest, "@"); at >= 0 && strings.ContainsAny(rest[:at], ":@/;|?#") {
+		return true
+	}
+	_, query, _ := strings.Cut(strings.ToLower(rest), "?")
+	for _, option := range strings.FieldsFunc(query, func(r rune) bool { return r == '&' || r == ';' }) {
+		name, _, _ := strings.Cut(option, "=")
+		for _, word := range []string{"pass", "pw", "secret", "cred", "token", "kg", "key"} {
+			if strings.Contains(name, word) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// checkUser refuses what IPMI has no room for, and what is no plain name.
+func checkUser(user string) error {
+	if len(user) > MaxUser {
+		return badEndpoint("the user name is longer than the %d bytes of IPMI", MaxUser)
+	}
+	for _, r := range user {
+		if r <= ' ' || r > '~' || strings.ContainsRune(":/@;|\"'`<>", r) {
+			return badEndpoint("the user name holds something other than letters, digits and plain signs")
+		}
+	}
+	return nil
+}
+
+// canonicalHost brings a host's name or address into its one form.
+func canonicalHost(host string, brackets bool) (string, error) {
+	switch {
+	case host == "":
+		return "", fmt.Errorf("the host is missing; %s", endpointForm)
+	case brackets:
+		return canonicalIPv6(host)
+	case strings.Contains(host, ":"):
+		return "", errors.New("an IPv6 address stands in brackets: ipmi://USER@[ADDRESS]")
+	}
+	host = strings.ToLower(strings.TrimSuffix(host, "."))
+	labels := strings.Split(host, ".")
+	if numeric(labels[len(labels)-1]) {
+		addr, err := netip.ParseAddr(host)
+		if err != nil {
+			return "", errors.New("the host is no IPv4 address: want four numbers from 0 to 255 without leading zeros")
+		}
+		return addr.String(), checkAddr(addr)
+	}
+	if len(host) > 253 {
+		return "", errors.New("the host's name is longer than 253 characters")
+	}
+	for _, l := range labels {
+		if !hostLabel(l) {
+			return "", errors.New("the host is no name: want letters, digits, hyphens and dots (a name in another script in its xn-- form)")
+		}
+	}
+	return host, nil
+}
+
+// numeric reports whether the last label of a host has programs take it for an IPv4
+// address, in one of its odd forms too.
+func numeric(label string) bool {
+	if hexa, found := strings.CutPrefix(label, "0x"); found {
+		return strings.Trim(hexa, "0123456789abcdef") == ""
+	}
+	return label != "" && strings.Trim(label, "0123456789") == ""
+}
+
+func hostLabel(l string) bool {
+	if l == "" || len(l) > 63 || l[0] == '-' || l[len(l)-1] == '-' {
+		return false
+	}
+	return strings.Trim(l, "abcdefghijklmnopqrstuvwxyz0123456789-_") == ""
+}
+
+func canonicalIPv6(host string) (string, error) {
+	addr, err := netip.ParseAddr(host)
+	switch {
+	case err != nil || !addr.Is6():
+		return "", errors.New("what stands in brackets is no IPv6 address")
+	case addr.Zone() == "":
+	case !addr.IsLinkLocalUnicast():
+		return "", errors.New("only a link-local address (fe80::) has a zone")
+	case numeric(addr.Zone()) || len(addr.Zone()) > 15 || strings.Trim(strings.ToLower(addr.Zone()), "abcdefghijklmnopqrstuvwxyz0123456789-_.") != "":
+		return "", errors.New("the zone is no name of an interface")
+	}
+	addr = addr.Unmap()
+	return addr.String(), checkAddr(addr)
+}
+
+func checkAddr(addr netip.Addr) error {
+	if addr.IsUnspecified() || addr.IsMulticast() || addr == netip.AddrFrom4([4]byte{255, 255, 255, 255}) {
+		return fmt.Errorf("%s is not the address of one machine", addr)
+	}
+	return nil
+}
+
+// readOptions reads what stands behind the question mark.
+func (e *Endpoint) readOptions(query string) error {
+	options, err := url.ParseQuery(query)
+	if err != nil {
+		return badEndpoint("its options are malformed; %s", endpointForm)
+	}
+	for key, values := range options {
+		read := endpointOptions[key]
+		if read == nil {
+			return badEndpoint("an option is not one of suite, target, channel, level, boot")
+		}
+		if len(values) != 1 || !read(e, values[0]) {
+			return badEndpoint("option %s is given twice or has no value that is known; %s", key, endpointForm)
+		}
+	}
+	switch {
+	case e.Target == 0 && options.Has("channel"):
+		return badEndpoint("a channel needs a target: ?target=0x30&channel=%d", e.Channel)
+	case e.Target == addrBMC && e.Channel != 0:
+		return badEndpoint("target 0x20 is the BMC itself, on no other channel")
+	case e.Target == addrBMC:
+		e.Target = 0
+	}
+	return nil
+}
+
+// endpointOptions read the value of an option; false: it has none such.
+var endpointOptions = map[string]func(*Endpoint, string) bool{
+	"suite": func(e *Endpoint, v string) bool {
+		n, ok := number(v)
+		e.Suite = int(n)
+		return ok && (n == 3 || n == 17)
+	},
+	// Slave addresses are even: the lowest bit belongs to software (section 5.5).
+	"target": func(e *Endpoint, v string) bool {
+		n, ok := number(v)
+		e.Target = n
+		return ok && n > 0 && n%2 == 0
+	},
+	"channel": func(e *Endpoint, v string) bool {
+		n, ok := number(v)
+		e.Channel = n
+		return ok && n <= 0x0B
+	},
+	"level": func(e *Endpoint, v string) bool {
+		e.Level = Level(strings.ToLower(v))
+		return e.Level == LevelUser || e.Level == LevelOperator || e.Level == LevelAdministrator
+	},
+	"boot": func(e *Endpoint, v string) bool {
+		v = strings.ToLower(v)
+		e.LegacyBoot = v == "legacy"
+		return v == "legacy" || v == "efi"
+	},
+}
+
+// number reads 48 and 0x30; never an octal one.
+func number(s string) (uint8, bool) {
+	base := 10
+	if digits, found := strings.CutPrefix(strings.ToLower(s), "0x"); found {
+		s, base = digits, 16
+	}
+	n, err := strconv.ParseUint(s, base, 8)
+	return uint8(n), err == nil
+}
+
+// String writes the endpoint as ParseEndpoint reads it, without its secrets.
 func (e Endpoint) String() string {
 	u := url.URL{Scheme: e.Scheme, Host: e.Host}
 	if strings.Contains(e.Host, ":") {
@@ -61,8 +327,81 @@ func (e Endpoint) String() string {
 	if e.Port != 0 && e.Port != DefaultIPMIPort {
 		u.Host += ":" + strconv.Itoa(e.Port)
 	}
-	if e.Suite != 0 {
-		u.RawQuery = "suite=" + strconv.Itoa(e.Suite)
+	var options []string
+	add := func(set bool, format string, value any) {
+		if set {
+			options = append(options, fmt.Sprintf(format, value))
+		}
 	}
+	add(e.Suite != 0, "suite=%d", e.Suite)
+	add(e.Target != 0, "target=%#02x", e.Target)
+	add(e.Channel != 0, "channel=%d", e.Channel)
+	add(e.Level != "", "level=%s", e.Level)
+	add(e.LegacyBoot, "boot=%s", "legacy")
+	u.RawQuery = strings.Join(options, "&")
 	return u.String()
+}
+
+// CutKGFile takes the option kg-file out of a BMC address: the file that its K_g is to
+// be read from, "" when there is none. What is left is for ParseEndpoint.
+func CutKGFile(s string) (rest, file string, err error) {
+	base, query, found := strings.Cut(s, "?")
+	if !found {
+		return s, "", nil
+	}
+	var kept []string
+	for option := range strings.SplitSeq(query, "&") {
+		value, is := strings.CutPrefix(option, "kg-file=")
+		if !is {
+			kept = append(kept, option)
+			continue
+		}
+		if file != "" || value == "" {
+			return "", "", badEndpoint("kg-file wants the name of one file")
+		}
+		if file, err = url.QueryUnescape(value); err != nil {
+			return "", "", badEndpoint("the name of the kg-file is malformed")
+		}
+	}
+	if len(kept) > 0 {
+		base += "?" + strings.Join(kept, "&")
+	}
+	return base, file, nil
+}
+
+// CheckPassword refuses a password that a BMC cannot have: longer than IPMI's 20 bytes,
+// or with something in it that came from a file's format and that nobody typed.
+func CheckPassword(p Secret) error { return checkSecret("the password", string(p)) }
+
+func checkSecret(what, s string) error {
+	switch {
+	case len(s) > MaxPassword:
+		return fmt.Errorf("%s is %d bytes long, and IPMI v2.0 takes %d at most", what, len(s), MaxPassword)
+	case !utf8.ValidString(s) || strings.ContainsRune(s, utf8.RuneError):
+		return fmt.Errorf("%s is not text in UTF-8", what)
+	case strings.HasPrefix(s, "\uFEFF"):
+		return fmt.Errorf("%s begins with a byte order mark: save the file without one", what)
+	case strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r == 0x7F }):
+		return fmt.Errorf("%s holds a line break or another control character", what)
+	}
+	return nil
+}
+
+// ParseKG reads a BMC key K_g: text of up to 20 bytes, or 0x and up to 40 hexadecimal
+// digits. "" is none.
+func ParseKG(kg Secret) ([]byte, error) {
+	digits, isHex := strings.CutPrefix(string(kg), "0x")
+	if !isHex {
+		return []byte(kg), checkSecret("K_g", string(kg))
+	}
+	key, err := hex.DecodeString(digits)
+	switch {
+	case err != nil:
+		return nil, errors.New("K_g begins with 0x and is no even number of hexadecimal digits")
+	case len(key) > MaxPassword:
+		return nil, fmt.Errorf("K_g is %d bytes long, and IPMI v2.0 takes %d at most", len(key), MaxPassword)
+	case strings.Trim(string(key), "\x00") == "":
+		return nil, errors.New("a K_g of zeros is none: leave it out")
+	}
+	return key, nil
 }

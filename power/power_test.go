@@ -102,29 +102,6 @@ func TestOpValidate(t *testing.T) {
 	}
 }
 
-func FuzzParseEndpoint(f *testing.F) {
-	for _, s := range []string{"ipmi://admin@10.0.0.1", "ipmi://a@[::1]:6230?suite=3", "ipmi://h", "ipmi://u:p@h", "ipmi://h:0", "http://h", "ipmi://[fe80::1%25eth0]"} {
-		f.Add(s)
-	}
-	f.Fuzz(func(t *testing.T, s string) {
-		ep, err := ParseEndpoint(s)
-		if err != nil {
-			return
-		}
-		if again, err := ParseEndpoint(ep.String()); err != nil || again != ep {
-			t.Errorf("%q: %#v, written %q, read %#v, %v", s, ep, ep.String(), again, err)
-		}
-	})
-}
-
-func TestParseEndpointRefuses(t *testing.T) {
-	for _, s := range []string{"ipmi://u:p@h", "http://h", "ipmi://", "ipmi://h/x", "ipmi://h:0", "ipmi://h:65536", "ipmi://h?suite=4", "ipmi://h?x=1"} {
-		if ep, err := ParseEndpoint(s); err == nil {
-			t.Errorf("%q read as %v", s, ep)
-		}
-	}
-}
-
 func TestSecretNeverShows(t *testing.T) {
 	ep := Endpoint{Scheme: "ipmi", Host: "h", User: "u", Password: "hunter2"}
 	var out bytes.Buffer

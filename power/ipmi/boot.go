@@ -45,7 +45,7 @@ func (s *session) SetBoot(ctx context.Context, dev power.BootDevice) error {
 	}
 	flags := types.BootOptionParam_BootFlags{
 		BootFlagsValid:     dev != power.BootNone,
-		BIOSBootType:       types.BIOSBootType(dev != power.BootNone && !s.cfg.LegacyBoot),
+		BIOSBootType:       types.BIOSBootType(dev != power.BootNone && !s.ep.LegacyBoot),
 		BootDeviceSelector: selector,
 	}
 	acknowledge := types.BootOptionParam_BootInfoAcknowledge{ByBIOSPOST: true}

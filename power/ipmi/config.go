@@ -4,8 +4,6 @@ import (
 	"errors"
 	"log/slog"
 	"time"
-
-	"rackpower/power"
 )
 
 // The defaults of Config.
@@ -17,9 +15,6 @@ const (
 	DefaultCloseTimeout = time.Second
 	DefaultProbeTimeout = 2 * time.Second
 )
-
-// maxKey is the longest password and K_g of IPMI v2.0, in bytes (section 22.30).
-const maxKey = 20
 
 // Config says how patient a Dialer and its sessions are. The zero Config has
 // every default.
@@ -40,11 +35,6 @@ type Config struct {
 	CloseTimeout time.Duration
 	// ProbeTimeout bounds a whole Probe. 0: 2 s.
 	ProbeTimeout time.Duration
-	// KG is the BMC key K_g of the site, up to 20 bytes (section 13.31). Empty:
-	// the user's password stands in, which is how BMCs are delivered.
-	KG power.Secret
-	// LegacyBoot has boot devices booted by the PC BIOS instead of EFI.
-	LegacyBoot bool
 	// Log is told at level debug of ignored packets and fallbacks. nil: nobody is.
 	Log *slog.Logger
 }
@@ -74,9 +64,6 @@ func (c Config) Validate() error {
 		if d < 0 {
 			return errors.New("cannot use the IPMI settings: a time-out is negative")
 		}
-	}
-	if len(c.KG) > maxKey {
-		return errors.New("cannot use the IPMI settings: K_g is longer than 20 bytes")
 	}
 	return nil
 }

@@ -20,7 +20,7 @@ type Dialer struct {
 
 	mu     sync.Mutex
 	suites map[string]types.CipherSuiteID  // by Endpoint.Key
-	roles  map[string]types.PrivilegeLevel // by Endpoint.Key and user
+	roles  map[string]types.PrivilegeLevel // by roleKey
 }
 
 // agreement is what a BMC accepted before; zero values: not known.
@@ -89,10 +89,14 @@ func checkEndpoint(ep power.Endpoint) error {
 		return bad(power.KindUnsupported, "the endpoint has no host")
 	case ep.Suite != 0 && ep.Suite != 3 && ep.Suite != 17:
 		return bad(power.KindUnsupported, "cipher suite %d is not one of 3, 17", ep.Suite)
-	case len(ep.User) > 16:
+	case len(ep.User) > power.MaxUser:
 		return bad(power.KindAuth, "the user name is longer than the 16 bytes of IPMI")
-	case len(ep.Password) > maxKey:
-		return bad(power.KindAuth, "the password is longer than the 20 bytes of IPMI")
+	}
+	if err := power.CheckPassword(ep.Password); err != nil {
+		return bad(power.KindAuth, "%w", err)
+	}
+	if _, err := power.ParseKG(ep.KG); err != nil {
+		return bad(power.KindAuth, "%w", err)
 	}
 	return nil
 }
@@ -100,8 +104,11 @@ func checkEndpoint(ep power.Endpoint) error {
 func (d *Dialer) recall(ep power.Endpoint) agreement {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return agreement{d.suites[ep.Key()], d.roles[ep.Key()+" "+ep.User]}
+	return agreement{d.suites[ep.Key()], d.roles[roleKey(ep)]}
 }
+
+// roleKey is what the privilege of a session depends on.
+func roleKey(ep power.Endpoint) string { return ep.Key() + " " + ep.User + " " + string(ep.Level) }
 
 // remember notes what h found out: the suite even when the session was refused
 // after it, for the next try shall cost one wait less.
@@ -112,7 +119,7 @@ func (d *Dialer) remember(h *handshake, opened bool) {
 		d.suites[h.ep.Key()] = h.offer.suite
 	}
 	if opened {
-		d.roles[h.ep.Key()+" "+h.ep.User] = h.role
+		d.roles[roleKey(h.ep)] = h.role
 	}
 }
 

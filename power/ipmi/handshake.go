@@ -57,17 +57,22 @@ const reopenings = 2
 
 // A session is opened with the highest privilege, and with the next lower one
 // when the BMC says that the user has no right to it.
-const (
-	highestRole = types.PrivilegeLevelAdministrator
-	lowestRole  = types.PrivilegeLevelUser
-)
+const lowestRole = types.PrivilegeLevelUser
+
+// levels are the highest privileges that an endpoint may name.
+var levels = map[power.Level]types.PrivilegeLevel{
+	"":                       types.PrivilegeLevelAdministrator,
+	power.LevelAdministrator: types.PrivilegeLevelAdministrator,
+	power.LevelOperator:      types.PrivilegeLevelOperator,
+	power.LevelUser:          types.PrivilegeLevelUser,
+}
 
 // run opens the session. It begins anew with a lower privilege when the BMC
 // refuses the higher one, and when the BMC forgot the session in between.
 func (h *handshake) run(ctx context.Context) (*session, *power.Error) {
-	h.role = highestRole
+	h.role = levels[h.ep.Level]
 	if h.known.role != 0 {
-		h.role = h.known.role
+		h.role = min(h.role, h.known.role)
 	}
 	for reopened := 0; ; {
 		s, err := h.once(ctx)
@@ -250,7 +255,7 @@ func (h *handshake) exchange34(ctx context.Context) (*session, *power.Error) {
 			return false, h.refused(statusKind(res.RmcpStatusCode), res.RmcpStatusCode)
 		}
 		if !hmac.Equal(icv, res.IntegrityCheckValue) {
-			return false, &power.Error{Kind: power.KindAuth, Op: opOpen, Err: errors.New("wrong BMC key (K_g)")}
+			return false, &power.Error{Kind: power.KindAuth, Op: opOpen, Err: h.wrongKG()}
 		}
 		return true, nil
 	})
@@ -265,8 +270,12 @@ func (h *handshake) exchange34(ctx context.Context) (*session, *power.Error) {
 // that the BMC must show in RAKP message 4.
 func (h *handshake) derive() (s *session, icv []byte, err error) {
 	kg := h.userKey()
-	if h.cfg.KG != "" {
-		kg = crypto.PadPassword20([]byte(h.cfg.KG))
+	if h.ep.KG != "" {
+		key, err := power.ParseKG(h.ep.KG)
+		if err != nil {
+			return nil, nil, err
+		}
+		kg = crypto.PadPassword20(key)
 	}
 	console, bmc := h.rakp1.RemoteConsoleRandomNumber[:], h.rakp2.ManagedSystemRandomNumber[:]
 	sik, k1, k2, err := crypto.DeriveSessionKeys(h.auth, console, bmc, h.rakp1.Role(), h.ep.User, kg)
@@ -288,7 +297,16 @@ func (h *handshake) derive() (s *session, icv []byte, err error) {
 	if c.block, err = aes.NewCipher(k2[:blockSize]); err != nil {
 		return nil, nil, err
 	}
-	return &session{link: h.link, cfg: h.cfg, codec: c, limit: h.role, level: types.PrivilegeLevelUser}, icv, nil
+	return &session{link: h.link, cfg: h.cfg, ep: h.ep, codec: c, limit: h.role, level: types.PrivilegeLevelUser}, icv, nil
+}
+
+// wrongKG is the cause where the BMC proved that it knows the password, and then made
+// another session key of it.
+func (h *handshake) wrongKG() error {
+	if h.ep.KG == "" {
+		return errors.New("the password is right, and the BMC has a key K_g besides, which this node lacks (--kg-file)")
+	}
+	return errors.New("the password is right, and the key K_g is not (--kg-file)")
 }
 
 // refuse tells the BMC that the session will not be opened, so that it need not

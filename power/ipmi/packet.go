@@ -189,10 +189,14 @@ const (
 
 // appendRequest appends the IPMI message (section 13.8) of a command to dst.
 func appendRequest(dst []byte, cmd types.Command, tag byte, data []byte) []byte {
-	dst = append(dst, addrBMC, byte(cmd.NetFn)<<2)
+	return appendMessage(dst, addrBMC, addrConsole, cmd, tag, data)
+}
+
+func appendMessage(dst []byte, to, from byte, cmd types.Command, tag byte, data []byte) []byte {
+	dst = append(dst, to, byte(cmd.NetFn)<<2)
 	dst = append(dst, checksum(dst[len(dst)-2:]))
 	body := len(dst)
-	dst = append(dst, addrConsole, tag<<2, cmd.ID)
+	dst = append(dst, from, tag<<2, cmd.ID)
 	dst = append(dst, data...)
 	return append(dst, checksum(dst[body:]))
 }

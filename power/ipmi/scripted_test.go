@@ -176,7 +176,7 @@ func TestBootFlags(t *testing.T) {
 		{power.BootNone, false, "00 00 00 00 00"},
 	} {
 		s, asked := scripted(t, says(0))
-		s.cfg.LegacyBoot = tc.legacy
+		s.ep.LegacyBoot = tc.legacy
 		if err := s.SetBoot(t.Context(), tc.dev); err != nil {
 			t.Errorf("%q: %v", tc.dev, err)
 		}

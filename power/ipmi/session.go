@@ -3,6 +3,7 @@ package ipmi
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/bougou/go-ipmi/pkg/command/app"
@@ -16,6 +17,7 @@ import (
 type session struct {
 	link   *link
 	cfg    Config
+	ep     power.Endpoint
 	codec  codec
 	limit  types.PrivilegeLevel // the highest the session may be raised to
 	level  types.PrivilegeLevel // where it stands
@@ -58,6 +60,11 @@ func (s *session) call(ctx context.Context, op string, cmd types.Command, data [
 		return response{}, err
 	}
 	if res.code != types.CodeOK {
+		if s.bridged(cmd) && res.id == types.CommandSendMessage.ID {
+			cmd = types.CommandSendMessage
+			return response{}, &power.Error{Kind: codeKind(cmd, res.code), Op: op, Sent: true,
+				Err: s.targetError(&CodeError{res.code, types.StrCC(cmd, uint8(res.code))})}
+		}
 		return response{}, &power.Error{Kind: codeKind(cmd, res.code), Op: op, Sent: true,
 			Err: &CodeError{res.code, types.StrCC(cmd, uint8(res.code))}}
 	}
@@ -72,6 +79,7 @@ func (s *session) roundTrip(ctx context.Context, op string, cmd types.Command, d
 	}
 	now := time.Now()
 	deadline, wait, firstTag := now.Add(p.total), p.first, (s.tag+1)&0x3F
+	passedOn := false // to the target, which is silent
 	if p.once {
 		wait = p.total
 	}
@@ -83,13 +91,15 @@ func (s *session) roundTrip(ctx context.Context, op string, cmd types.Command, d
 			return response{}, s.lose(failed(ctx, op, sends > 1, err))
 		}
 		res, err := s.answer(ctx, earlier(time.Now().Add(wait), deadline), func(r *response) bool {
-			return r.netFn == cmd.NetFn+1 && r.id == cmd.ID && (r.tag-firstTag)&0x3F < sends
+			return (r.tag-firstTag)&0x3F < sends && s.answers(cmd, r, &passedOn)
 		})
 		switch {
 		case err == nil:
 			return res, nil
 		case ended(ctx) == nil && errors.Is(err, errUnanswered) && !p.once && time.Now().Before(deadline):
 			wait += wait / 2
+		case passedOn && !p.once && errors.Is(err, errUnanswered):
+			return response{}, &power.Error{Kind: power.KindRefused, Op: op, Sent: true, Err: s.targetError(err)}
 		default:
 			return response{}, s.lose(failed(ctx, op, true, err))
 		}
@@ -111,7 +121,11 @@ func (s *session) send(cmd types.Command, data []byte) error {
 	}
 	s.sequence++
 	s.tag = (s.tag + 1) & 0x3F
-	s.msg = appendRequest(s.msg[:0], cmd, s.tag, data)
+	if s.bridged(cmd) {
+		s.msg = appendBridged(s.msg[:0], s.ep.Target, s.ep.Channel, cmd, s.tag, data)
+	} else {
+		s.msg = appendRequest(s.msg[:0], cmd, s.tag, data)
+	}
 	s.out = s.codec.seal(s.out[:0], s.sequence, s.msg)
 	return s.link.send(s.out)
 }
@@ -152,7 +166,7 @@ func (s *session) raise(ctx context.Context, op string, level types.PrivilegeLev
 		return nil
 	}
 	if s.limit < level {
-		return &power.Error{Kind: power.KindPrivilege, Op: op, Err: errors.New("the user has no right to it")}
+		return &power.Error{Kind: power.KindPrivilege, Op: op, Err: s.tooLow(level)}
 	}
 	req := app.SetSessionPrivilegeLevelRequest{PrivilegeLevel: level}
 	if _, err := s.call(ctx, op, req.Command(), req.Pack(), s.reading()); err != nil {
@@ -161,6 +175,14 @@ func (s *session) raise(ctx context.Context, op string, level types.PrivilegeLev
 	}
 	s.level = level
 	return nil
+}
+
+// tooLow names what keeps the session from the privilege that a command needs.
+func (s *session) tooLow(level types.PrivilegeLevel) error {
+	if levels[s.ep.Level] < level {
+		return fmt.Errorf("it needs a higher level than level=%s, which the node's BMC address asks for", s.ep.Level)
+	}
+	return errors.New("the user has no right to it")
 }
 
 // leave tells the BMC that the session is over, and waits for nothing.

@@ -1,6 +1,7 @@
 package ipmi
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -112,14 +113,18 @@ func TestKG(t *testing.T) {
 	sim := powertest.StartIPMISim(t, 1, powertest.WithKG(kg))[0]
 	ep := sim.Endpoint()
 	ep.Suite = 3
-	cfg := impatient
-	cfg.KG = kg
-	wantState(t, mustDial(t, cfg, ep), power.Off)
-	for _, wrong := range []power.Secret{"", "another"} {
-		cfg.KG = wrong
+	for _, right := range []power.Secret{kg, "0x31392d62797465732d6f662d6f6e652d6b6579"} {
+		ep.KG = right
+		wantState(t, mustDial(t, impatient, ep), power.Off)
+	}
+	for wrong, says := range map[power.Secret]string{"": "has a key K_g besides", "another": "the key K_g is not"} {
+		ep.KG = wrong
 		start := time.Now()
-		_, err := NewDialer(cfg).Dial(t.Context(), ep)
+		_, err := NewDialer(impatient).Dial(t.Context(), ep)
 		wantKind(t, err, power.KindAuth, false)
+		if !strings.Contains(err.Error(), says) {
+			t.Errorf("K_g %q: %v, want it to say %q", string(wrong), err, says)
+		}
 		within(t, start, 2*time.Second)
 	}
 }
@@ -153,6 +158,7 @@ func TestEndpointsThatCannotWork(t *testing.T) {
 		{power.Endpoint{Host: "h", Suite: 1}, power.KindUnsupported},
 		{power.Endpoint{Host: "h", User: "seventeen letters"}, power.KindAuth},
 		{power.Endpoint{Host: "h", Password: "a password that is too long"}, power.KindAuth},
+		{power.Endpoint{Host: "h", KG: "0x123"}, power.KindAuth},
 	} {
 		_, err := Dial(t.Context(), tc.ep)
 		wantKind(t, err, tc.kind, false)
@@ -163,7 +169,7 @@ func TestConfigValidate(t *testing.T) {
 	if err := (Config{}).Validate(); err != nil {
 		t.Errorf("the zero Config: %v", err)
 	}
-	for _, bad := range []Config{{Timeout: -1}, {RAKPAnswer: -1}, {KG: "a key of more than 20 bytes"}} {
+	for _, bad := range []Config{{Timeout: -1}, {RAKPAnswer: -1}} {
 		if bad.Validate() == nil {
 			t.Errorf("%+v is taken for valid", bad)
 		}
