@@ -192,6 +192,10 @@ func (e explained) unread() []string {
 		parts = append(parts, "It cannot be read: "+says)
 	case r == power.ReachAuthFailed:
 		parts = append(parts, "Its BMC refuses user or password: correct them (rackpower node add --update), or have it tried again (rackpower node retry "+e.Node+")")
+	case r == power.ReachPrivilege:
+		parts = append(parts, "Its BMC knows the user and gives it too little right: raise the user's privilege at the BMC, then have it tried again (rackpower node retry "+e.Node+")")
+	case r == power.ReachBusy:
+		parts = append(parts, "Its BMC answers, but opens no session or says that it is busy")
 	case r == power.ReachUnreachable:
 		parts = append(parts, "Its BMC does not answer")
 	default:

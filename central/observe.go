@@ -97,7 +97,11 @@ func leftAlone(old, n store.Node) bool {
 }
 
 func noAnswer(r power.Reach) bool {
-	return r == power.ReachUnreachable || r == power.ReachAuthFailed
+	switch r {
+	case power.ReachUnreachable, power.ReachBusy, power.ReachAuthFailed, power.ReachPrivilege:
+		return true
+	}
+	return false
 }
 
 // newsOfNode lists what began or ended between two states of a node.

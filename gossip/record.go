@@ -283,8 +283,10 @@ func (r *reader) names(m *message) {
 // The numbers of states, reaches and actions in a cell. They are for ever.
 var (
 	cellStates  = []power.State{power.Unknown, power.Off, power.On}
-	cellReaches = []power.Reach{power.ReachNever, power.ReachOK, power.ReachUnreachable, power.ReachAuthFailed, power.ReachUnsupported, power.ReachUnconfigured}
-	cellOps     = []power.Action{"", power.ActOn, power.ActOff, power.ActSoftOff, power.ActCycle, power.ActReset, power.ActDiag, power.ActBMCReset}
+	cellReaches = []power.Reach{
+		power.ReachNever, power.ReachOK, power.ReachUnreachable, power.ReachAuthFailed, power.ReachUnsupported, power.ReachUnconfigured,
+		power.ReachBusy, power.ReachPrivilege}
+	cellOps = []power.Action{"", power.ActOn, power.ActOff, power.ActSoftOff, power.ActCycle, power.ActReset, power.ActDiag, power.ActBMCReset}
 )
 
 // seal makes the cell of a node; a word that has no number counts as unknown.

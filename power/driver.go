@@ -96,7 +96,8 @@ const (
 	KindPrivilege   ErrorKind = "privilege"   // the user may not do this: do not try again
 	KindUnreachable ErrorKind = "unreachable" // no answer in time: may be tried again with a new connection
 	KindRefused     ErrorKind = "refused"     // the BMC answered with an error
-	KindBusy        ErrorKind = "busy"        // out of sessions, or "try later"
+	KindBusy        ErrorKind = "busy"        // it answers, and is out of sessions, starting, or says "try later"
+	KindUncertain   ErrorKind = "uncertain"   // the answer to a command leaves open whether it acted
 	KindUnsupported ErrorKind = "unsupported" // the BMC or the driver cannot do this
 	KindCanceled    ErrorKind = "canceled"    // the caller's context ended
 )
@@ -109,6 +110,9 @@ type Error struct {
 	Sent bool
 	// Lost is true when the connection must be dialled anew before it is of use.
 	Lost bool
+	// Refused is true when a log-in named a user and the BMC refused it, whatever Kind
+	// says: it may count towards a lock of the account.
+	Refused bool
 	// Op says what was tried, for people: "power-on", "get chassis status".
 	Op  string
 	Err error
@@ -157,8 +161,12 @@ func ReachOf(err error) Reach {
 	switch KindOf(err) {
 	case "":
 		return ReachOK
-	case KindAuth, KindPrivilege:
+	case KindAuth:
 		return ReachAuthFailed
+	case KindPrivilege:
+		return ReachPrivilege
+	case KindBusy, KindRefused, KindUncertain:
+		return ReachBusy
 	case KindUnsupported:
 		return ReachUnsupported
 	default:

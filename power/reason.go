@@ -31,6 +31,7 @@ const (
 	ReasonAlready      Reason = "already"       // the node was as asked
 	ReasonNodeOff      Reason = "node-off"      // reset or diag of a node that is off
 	ReasonUnanswered   Reason = "unanswered"    // the BMC did not answer a command that is not repeated
+	ReasonUncertain    Reason = "uncertain"     // the BMC's answer leaves open whether a command acted
 	ReasonInterrupted  Reason = "interrupted"   // the agent died between sending and its answer
 	ReasonNotReached   Reason = "not-reached"   // commands were sent, the state did not follow
 	ReasonNotEscal     Reason = "not-escalated" // grace over, and the asker wanted no hard off
@@ -76,6 +77,8 @@ func ReasonOf(kind ErrorKind) Reason {
 		return ReasonUnsupported
 	case KindRefused:
 		return ReasonRefusedBMC
+	case KindUncertain:
+		return ReasonUncertain
 	case KindBusy:
 		return ReasonBMCBusy
 	default:

@@ -21,7 +21,9 @@ type Reach string
 const (
 	ReachOK           Reach = "ok"
 	ReachUnreachable  Reach = "unreachable"  // no answer from the BMC
+	ReachBusy         Reach = "busy"         // the BMC answers, and cannot be read now: no free session, starting, no IPMI 2.0
 	ReachAuthFailed   Reach = "auth-failed"  // the BMC refused user or password
+	ReachPrivilege    Reach = "privilege"    // the BMC knows the user and gives no right to what is asked
 	ReachUnsupported  Reach = "unsupported"  // the BMC cannot say or the driver cannot speak to it
 	ReachNever        Reach = "never"        // no reading was tried yet
 	ReachUnconfigured Reach = "unconfigured" // no BMC is known for the node

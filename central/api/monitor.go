@@ -158,8 +158,8 @@ type Decision struct {
 // BMCState is how the agent gets on with a node's BMC.
 type BMCState struct {
 	Address string `json:"address"`
-	// Failures counts attempts in a row that brought no answer, AuthFailures those that
-	// were refused for user or password.
+	// Failures counts attempts in a row that brought no answer, or none but "busy",
+	// AuthFailures log-ins in a row that the BMC refused.
 	Failures     int       `json:"failures"`
 	AuthFailures int       `json:"auth_failures"`
 	LeftAlone    string    `json:"left_alone,omitempty"` // why it is not in the rounds; empty: it is

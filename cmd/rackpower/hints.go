@@ -21,7 +21,7 @@ func (s *session) hints(e api.Explanation, n api.Node) []hint {
 	}
 	var hints []hint
 	for _, one := range []*hint{
-		h.away(), h.unconfigured(), h.credentials(), h.silent(), h.brake(), h.paused(s), h.fault(), h.monitorOff(),
+		h.away(), h.unconfigured(), h.credentials(), h.rights(), h.busy(), h.silent(), h.brake(), h.paused(s), h.fault(), h.monitorOff(),
 		h.flagged(), h.held(), h.noStatus(),
 	} {
 		if one != nil {
@@ -67,7 +67,7 @@ func (h hinting) unconfigured() *hint {
 }
 
 func (h hinting) credentials() *hint {
-	if h.e.Reading.Reach != power.ReachAuthFailed && (h.e.BMC == nil || h.e.BMC.AuthFailures == 0) {
+	if !h.refusesLogIn() || h.e.Reading.Reach == power.ReachPrivilege {
 		return nil
 	}
 	return &hint{
@@ -76,12 +76,38 @@ func (h hinting) credentials() *hint {
 	}
 }
 
+// refusesLogIn reports whether the BMC refused to let the user in.
+func (h hinting) refusesLogIn() bool {
+	return h.e.Reading.Reach == power.ReachAuthFailed || h.e.BMC != nil && h.e.BMC.AuthFailures > 0
+}
+
+// rights is what to do about a user whom the BMC knows and gives too little right.
+func (h hinting) rights() *hint {
+	if h.e.Reading.Reach != power.ReachPrivilege {
+		return nil
+	}
+	return &hint{
+		"the BMC knows the user and gives it too little right: at the BMC, let it use IPMI over LAN as operator or more, then have it tried again",
+		[]string{h.retry()},
+	}
+}
+
+func (h hinting) busy() *hint {
+	if h.e.Reading.Reach != power.ReachBusy || h.refusesLogIn() {
+		return nil
+	}
+	return &hint{
+		"the BMC answers, but not as it should: see who holds its sessions, whether IPMI over LAN (2.0) is switched on, and whether it is starting; it is read again by itself, or at once:",
+		[]string{h.retry()},
+	}
+}
+
 func (h hinting) silent() *hint {
 	switch reach := h.e.Reading.Reach; {
-	case reach == power.ReachAuthFailed || reach == power.ReachUnconfigured || h.e.BMC != nil && h.e.BMC.AuthFailures > 0:
+	case h.refusesLogIn() || reach == power.ReachUnconfigured || reach == power.ReachBusy || reach == power.ReachPrivilege:
 		return nil
 	case reach == power.ReachUnreachable || h.e.BMC != nil && h.e.BMC.LeftAlone != "":
-		return &hint{"the BMC does not answer: see to its cable, address and power; it is probed by itself, or at once:", []string{h.retry()}}
+		return &hint{"the BMC does not answer: see to its cable, address and power, and that IPMI over LAN is switched on; it is probed by itself, or at once:", []string{h.retry()}}
 	}
 	return nil
 }

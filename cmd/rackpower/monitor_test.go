@@ -622,6 +622,26 @@ func TestHintsFitWhatIsInTheWay(t *testing.T) {
 	}
 }
 
+// TestHintsTellSilenceFromRefusal: who is sent to look for a cable, for a password, for
+// rights and for the holders of sessions.
+func TestHintsTellSilenceFromRefusal(t *testing.T) {
+	for reach, want := range map[power.Reach]string{
+		power.ReachUnreachable: "cable", power.ReachAuthFailed: "user or password", power.ReachPrivilege: "too little right", power.ReachBusy: "who holds its sessions",
+	} {
+		for _, refused := range []int{0, 2} {
+			if refused > 0 && (reach == power.ReachUnreachable || reach == power.ReachBusy) {
+				continue // what was refused comes first
+			}
+			e := api.Explanation{Node: "n1", Status: power.StatusReady, Reading: power.Reading{Reach: reach}, BMC: &api.BMCState{LeftAlone: "so", AuthFailures: refused}}
+			s := &session{door: atCentral, printer: printer{now: time.Now}}
+			hints := s.hints(e, api.Node{Rack: "r1"})
+			if len(hints) != 1 || !strings.Contains(hints[0].says, want) {
+				t.Errorf("%s, %d refused: %+v, want one that says %q", reach, refused, hints, want)
+			}
+		}
+	}
+}
+
 // happen adds to the trail.
 func (f *fake) happen(entries ...api.AuditEntry) {
 	f.mu.Lock()

@@ -246,7 +246,7 @@ func (p printer) details(pairs ...string) {
 
 var colors = map[string]string{
 	"on": "32", "succeeded": "32", "alive": "32", "off": "2", "failed": "31", "expired": "31", "indeterminate": "31",
-	"refused": "33", "drift": "33", "unreachable": "31", "auth-failed": "31", "away": "31",
+	"refused": "33", "drift": "33", "unreachable": "31", "auth-failed": "31", "privilege": "31", "busy": "33", "away": "31",
 }
 
 // paint colors a cell by its first word.
