@@ -51,6 +51,7 @@ type Agent struct {
 	stagger  *stagger
 	clock    *clock
 	monitor  *monitor
+	alarms   *alarms
 
 	ctx     context.Context // ends when lanes are to stop at their next safe point
 	stop    context.CancelCauseFunc
@@ -75,6 +76,12 @@ type Agent struct {
 	toTell toTell
 }
 
+// The two logs in the agent's directory.
+const (
+	journalDir  = "journal"
+	assignedDir = "assigned"
+)
+
 // New opens the agent's directory and replays what is outstanding. Nothing is
 // done to any node before Run.
 func New(cfg Config) (*Agent, error) {
@@ -88,6 +95,7 @@ func New(cfg Config) (*Agent, error) {
 		stagger: newStagger(), lanes: map[string]*lane{}, look: make(chan []string, 64), gossip: make(chan struct{}, 1), rack: make(chan struct{}, 1),
 		slots: make(chan struct{}, cfg.Workers),
 	}
+	a.alarms = newAlarms(cfg.Logger, a.tellRack)
 	a.monitor = newMonitor(a)
 	a.readings = newReadings(a.changed)
 	a.bmcs = newBMCs(a, cfg.Logger, rand.Float64)
@@ -99,20 +107,17 @@ func New(cfg Config) (*Agent, error) {
 }
 
 func (a *Agent) open() (err error) {
-	alarm := func(al journal.Alarm) {
-		a.link.setAlarm(al.Text) // the journal logs it
-		if al.Kind == journal.AlarmStopped {
-			a.stop(fmt.Errorf("%w: %s", errStopping, al.Text))
-		}
-	}
 	open := func(sub string) (*journal.Journal, error) {
-		cfg := journal.Config{Dir: filepath.Join(a.cfg.Dir, sub), Owner: a.cfg.Name, Logger: a.logger, OnAlarm: alarm}
+		cfg := journal.Config{
+			Dir: filepath.Join(a.cfg.Dir, sub), Owner: a.cfg.Name, Logger: a.logger,
+			OnAlarm: func(al journal.Alarm) { a.heedJournal(sub, al) },
+		}
 		if a.cfg.tuneLog != nil {
 			a.cfg.tuneLog(&cfg)
 		}
 		return openJournal(cfg)
 	}
-	operations, err := open("journal")
+	operations, err := open(journalDir)
 	if err != nil {
 		return fmt.Errorf("cannot open the journal: %w", err)
 	}
@@ -120,13 +125,19 @@ func (a *Agent) open() (err error) {
 	if a.cfg.wrapLog != nil {
 		a.log = a.cfg.wrapLog(a, operations)
 	}
-	if a.assignLg, err = open("assigned"); err != nil {
+	if a.assignLg, err = open(assignedDir); err != nil {
 		return fmt.Errorf("cannot open the assignment: %w", err)
 	}
 	if a.assigned, err = loadAssigned(a.assignLg, a.assignLg.Live()); err != nil {
 		return err
 	}
 	if err := a.loadRefused(a.assignLg.Live()); err != nil {
+		return err
+	}
+	if err := a.alarms.load(a.assignLg.Live()); err != nil {
+		return err
+	}
+	if err := a.alarms.save(a.assignLg); err != nil {
 		return err
 	}
 	if err := a.replay(a.log.Live()); err != nil {
@@ -180,6 +191,7 @@ func (a *Agent) Run(ctx context.Context, control net.Listener) error {
 	for _, part := range []func(context.Context){a.monitor.run, a.bmcs.tend, a.probeDead, a.stagger.run, a.tellGossip} {
 		parts.Go(func() { part(ctx) })
 	}
+	parts.Go(func() { a.alarms.keep(ctx, a.assignLg) })
 	switch {
 	case a.cfg.asCentral != nil:
 		parts.Go(func() { a.cfg.asCentral(ctx, a) })
@@ -379,6 +391,9 @@ func (a *Agent) Summary() string {
 	text := fmt.Sprintf("%d nodes, %d operations outstanding, %d to report, central %s", len(a.assigned.all()), outstanding, a.outbox.waiting(), a.link.String())
 	if b := a.monitor.state().Brake; b != nil {
 		text = "THE FLEET BRAKE HOLDS since " + clockTime(b.Since) + "; " + text
+	}
+	if alarms := a.alarms.list(); len(alarms) > 0 {
+		text = "ALARM: " + api.AlarmText(alarms) + "; " + text
 	}
 	return text
 }

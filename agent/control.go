@@ -100,6 +100,8 @@ func (a *Agent) Handler() http.Handler {
 	handle(mux, "GET /v1/brakes", a.ctlBrakes)
 	handle(mux, "POST /v1/brakes/release", a.ctlReleaseBrake)
 	handle(mux, "GET /v1/racks", a.ctlRacks)
+	handle(mux, "GET /v1/alarms", a.ctlAlarms)
+	handle(mux, "POST /v1/alarms/ack", a.ctlAckAlarm)
 	handle(mux, "GET /v1/domains", a.ctlDomains)
 	return mux
 }

@@ -29,6 +29,7 @@ const (
 	kindBrake    journal.Kind = 24 // api.Brake while it holds, there too
 	kindHold     journal.Kind = 25 // power.Hold set at the rack's socket until central has it, there too
 	kindRefused  journal.Kind = 26 // refusedRecord, there too
+	kindAlarm    journal.Kind = 27 // api.Alarm until it is over or acknowledged, there too
 )
 
 var kindNames = map[journal.Kind]string{
@@ -36,7 +37,7 @@ var kindNames = map[journal.Kind]string{
 	kindOffSeen: "off-seen", kindEnded: "ended", kindReported: "reported", kindCancel: "cancel",
 	kindHastened: "hastened", kindLastSeq: "last-seq", kindNode: "node", kindSync: "sync",
 	kindMemory: "monitor", kindRack: "rack", kindBrake: "brake", kindHold: "hold",
-	kindRefused: "refused",
+	kindRefused: "refused", kindAlarm: "alarm",
 }
 
 // KindName names a kind of journal record, for people.

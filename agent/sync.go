@@ -21,7 +21,6 @@ type linkState struct {
 	ops     int64 // cursor of operations taken into the journal during this run
 	up      bool
 	since   time.Time
-	alarm   string
 }
 
 func (s *linkState) set(up bool) {
@@ -32,27 +31,18 @@ func (s *linkState) set(up bool) {
 	}
 }
 
-func (s *linkState) setAlarm(text string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.alarm = text
-}
-
-// String is "reached" or "away for 3 min", with the alarm if there is one.
+// String is "reached" or "away for 3 min".
 func (s *linkState) String() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	text := "reached"
 	switch {
 	case s.since.IsZero():
-		text = "not reached yet"
+		return "not reached yet"
 	case !s.up:
-		text = "away for " + power.Ago(time.Since(s.since))
+		return "away for " + power.Ago(time.Since(s.since))
+	default:
+		return "reached"
 	}
-	if s.alarm != "" {
-		text += ", alarm: " + s.alarm
-	}
-	return text
 }
 
 const (
@@ -106,8 +96,8 @@ func (a *Agent) session(ctx context.Context) error {
 	a.link.session, a.link.central = w.Session, w.CentralID
 	a.link.mu.Unlock()
 	a.link.set(true)
-	if w.Alarm != "" {
-		a.logger.Error("central raised an alarm about this agent", "alarm", w.Alarm)
+	for _, al := range w.Alarms {
+		a.logger.Error("central has an alarm about this agent", "kind", al.Kind, "message", al.Message)
 	}
 	if g := a.gossiping(); w.Gossip != "" && g != nil {
 		if err := g.Join(w.Gossip); err != nil {
@@ -162,6 +152,7 @@ func (a *Agent) apply(got api.Assignment, centralID string) error {
 	}
 	if got.Rack != nil {
 		a.monitor.configure(a.assigned.settings())
+		a.heedAcks(a.assigned.settings().Acks)
 	}
 	if len(changed)+len(gone) > 0 {
 		a.clock.merge(a.assigned.newest())
@@ -398,7 +389,7 @@ func (a *Agent) tellRack() { poke(a.rack) }
 // rackNews is what central has not been told, and counts as told from now on.
 func (a *Agent) rackNews() rackWord {
 	var w rackWord
-	state, holds, now := a.monitor.state(), a.assigned.unconfirmed(), time.Now()
+	state, holds, now := a.rackState(), a.assigned.unconfirmed(), time.Now()
 	t := &a.toTell
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -36,7 +36,9 @@ func (c *Central) hello(r *http.Request, in api.Hello) (api.Welcome, error) {
 			return errHello(name) // its answer is not waited for, and what it says is no longer so
 		}
 		a, err := c.greet(tx, name, in, w.Session, now)
-		w.Alarm = a.Alarm
+		if err == nil {
+			w.Alarms, err = tx.Alarms(a.Name)
+		}
 		return err
 	})
 	if err != nil {
@@ -45,7 +47,7 @@ func (c *Central) hello(r *http.Request, in api.Hello) (api.Welcome, error) {
 	w.Seq = c.store.Seq()
 	c.seed(name, in.Gossip)
 	c.log.Info("agent said hello", "agent", name, "version", in.Version, "journal", in.JournalID, "epoch", in.Epoch, "lsn", in.LSN,
-		"outstanding", len(in.Outstanding), "alarm", w.Alarm)
+		"outstanding", len(in.Outstanding), "alarms", api.AlarmText(w.Alarms))
 	return w, nil
 }
 
@@ -75,25 +77,29 @@ func (c *Central) greet(tx *store.Tx, name string, in api.Hello, session string,
 	if err != nil {
 		return a, err
 	}
-	twins := ""
-	if fate == journalOther && c.desks.of(name).returns(in.JournalID, now) {
-		twins = fmt.Sprintf("two agents call themselves %s, with the journals %s and %s: end one of them", name, min(a.JournalID, in.JournalID), max(a.JournalID, in.JournalID))
-	}
-	switch alarm := cmp.Or(fate.alarm(a, in, len(open), lost), twins); {
-	case twins != "" && alarm == a.Alarm: // that was said, and is so still
-	case alarm != "":
-		a.Alarm = alarm
-		c.log.Error("alarm", "agent", name, "alarm", alarm)
-		if err := tx.AddAudit(api.AuditEntry{At: now, Who: "agent " + name, What: "alarm", Why: string(power.ReasonLost), Detail: alarm}); err != nil {
+	twins := fate == journalOther && c.desks.of(name).returns(in.JournalID, now)
+	switch alarm := fate.alarm(a, in, len(open), lost); {
+	case alarm.Kind != "":
+		if err := c.raise(tx, name, alarm, now); err != nil {
 			return a, err
 		}
-	case fate == journalSame && in.Epoch > a.Epoch:
-		a.Alarm = "" // it started anew with its journal as it should be
-	case fate == journalOther:
-		a.Alarm = ""
-		detail := fmt.Sprintf("journal %s in place of %s, with nothing outstanding", in.JournalID, a.JournalID)
-		if err := tx.AddAudit(api.AuditEntry{At: now, Who: "agent " + name, What: "journal", Detail: detail}); err != nil {
+	case twins:
+		err := c.raise(tx, name, api.Alarm{
+			Kind:    api.AlarmTwoAgents,
+			Message: fmt.Sprintf("two agents call themselves %s, with the journals %s and %s: end one of them", name, min(a.JournalID, in.JournalID), max(a.JournalID, in.JournalID)),
+		}, now)
+		if err != nil {
 			return a, err
+		}
+	default:
+		if err := c.clear(tx, name, api.AlarmTwoAgents, now); err != nil {
+			return a, err
+		}
+		if fate == journalOther {
+			detail := fmt.Sprintf("journal %s in place of %s, with nothing outstanding", in.JournalID, a.JournalID)
+			if err := tx.AddAudit(api.AuditEntry{At: now, Who: "agent " + name, What: "journal", Detail: detail}); err != nil {
+				return a, err
+			}
 		}
 	}
 	before := a.JournalID
@@ -136,19 +142,28 @@ func compareJournals(a store.Agent, in api.Hello) fate {
 	}
 }
 
-// alarm words what an administrator has to know, "" if that is nothing.
-func (f fate) alarm(a store.Agent, in api.Hello, open, lost int) string {
+// alarm is what an administrator has to know, with an empty Kind if that is nothing.
+func (f fate) alarm(a store.Agent, in api.Hello, open, lost int) api.Alarm {
 	switch {
 	case f == journalBack:
-		return fmt.Sprintf("the journal of agent %s went back (record %d of epoch %d, was %d of %d): restored from a copy? %d operations are indeterminate",
-			a.Name, in.LSN, in.Epoch, a.LSN, a.Epoch, lost)
+		return api.Alarm{
+			Kind: api.AlarmJournalWentBack, NeedsAck: true,
+			Message: fmt.Sprintf("the journal of agent %s went back (record %d of epoch %d, was %d of %d): restored from a copy? %d operations are indeterminate",
+				a.Name, in.LSN, in.Epoch, a.LSN, a.Epoch, lost),
+		}
 	case f == journalOther && open > 0:
-		return fmt.Sprintf("agent %s came with another journal (%s, was %s) while %d operations were outstanding; %d of them are indeterminate",
-			a.Name, in.JournalID, a.JournalID, open, lost)
+		return api.Alarm{
+			Kind: api.AlarmJournalLost, NeedsAck: true,
+			Message: fmt.Sprintf("agent %s came with another journal (%s, was %s) while %d operations were outstanding; %d of them are indeterminate",
+				a.Name, in.JournalID, a.JournalID, open, lost),
+		}
 	case lost > 0:
-		return fmt.Sprintf("the journal of agent %s does not know %d operations that it had accepted; they are indeterminate", a.Name, lost)
+		return api.Alarm{
+			Kind: api.AlarmJournalLost, NeedsAck: true,
+			Message: fmt.Sprintf("the journal of agent %s does not know %d operations that it had accepted; they are indeterminate", a.Name, lost),
+		}
 	}
-	return ""
+	return api.Alarm{}
 }
 
 // settle ends as indeterminate what the agent had accepted and does not know any
@@ -406,17 +421,22 @@ func (c *Central) listAgents(r *http.Request) ([]api.Agent, error) {
 		if err != nil {
 			return err
 		}
+		raised, err := tx.AllAlarms()
+		if err != nil {
+			return err
+		}
 		for _, a := range agents {
 			n := counts[a.Name]
 			p := c.desks.of(a.Name).presence(now, c.cfg.Away)
 			view := api.Agent{
 				Name: a.Name, State: agentState(p), Version: a.Version, Nodes: n.Nodes, Outstanding: n.Outstanding, Taken: n.Taken,
-				Rev: a.Rev, RevSeen: p.revSeen, JournalID: a.JournalID, Epoch: a.Epoch, LSN: a.LSN, Alarm: a.Alarm, Address: cmp.Or(gossipAddress(a.Name, members), a.Address),
+				Rev: a.Rev, RevSeen: p.revSeen, JournalID: a.JournalID, Epoch: a.Epoch, LSN: a.LSN, Address: cmp.Or(gossipAddress(a.Name, members), a.Address),
 			}
 			if view.Rack, err = a.State(); err != nil {
 				return fmt.Errorf("cannot read state of rack %s: %w", a.Name, err)
 			}
-			view.Alarm = alarmOf(a.Alarm, view.Rack)
+			view.Alarms = alarmsOf(raised[a.Name], view.Rack)
+			view.Alarm = alarmOf(api.AlarmText(view.Alarms), view.Rack)
 			if !p.seen.IsZero() {
 				at := p.seen.UTC()
 				view.SeenAt = &at

@@ -234,8 +234,8 @@ func TestALostJournalIsNoticed(t *testing.T) {
 			if again != wantAgain {
 				t.Errorf("delivered again:%s, want%s", again, wantAgain)
 			}
-			if r.w.Alarm == "" || s.agent("r1").Alarm != r.w.Alarm {
-				t.Errorf("alarm %q, shown %q", r.w.Alarm, s.agent("r1").Alarm)
+			if len(r.w.Alarms) != 1 || s.agent("r1").Alarm != r.w.Alarms[0].Message || !r.w.Alarms[0].NeedsAck {
+				t.Errorf("alarms %+v, shown %q", r.w.Alarms, s.agent("r1").Alarm)
 			}
 			entries, _ := s.Audit(t.Context(), "", 1000)
 			if !slices.ContainsFunc(entries, func(e api.AuditEntry) bool { return e.What == "alarm" && e.Who == "agent r1" }) {
@@ -253,8 +253,14 @@ func TestALostJournalIsNoticed(t *testing.T) {
 			}
 			r.epoch++
 			r.mustHello()
-			if r.w.Alarm != "" {
-				t.Errorf("a clean start keeps the alarm %q", r.w.Alarm)
+			if len(r.w.Alarms) != 1 {
+				t.Errorf("a clean start ended the alarm that nobody has seen: %+v", r.w.Alarms)
+			}
+			if _, err := s.AckAlarm(t.Context(), "r1", api.AckAlarm{Reason: "seen", AskedBy: "bob"}); err != nil {
+				t.Fatal(err)
+			}
+			if a := s.agent("r1"); a.Alarm != "" || len(a.Alarms) != 0 {
+				t.Errorf("acknowledged: %+v", a.Alarms)
 			}
 		})
 	}
@@ -265,8 +271,8 @@ func TestAnotherJournalWithNothingOutstandingIsNoAlarm(t *testing.T) {
 	r := s.rack("r1")
 	r.journal, r.lsn = "fresh", 0
 	r.mustHello()
-	if r.w.Alarm != "" {
-		t.Errorf("%q", r.w.Alarm)
+	if len(r.w.Alarms) > 0 {
+		t.Errorf("%+v", r.w.Alarms)
 	}
 }
 
@@ -419,7 +425,7 @@ func TestARestoreOfCentralRepeatsNothing(t *testing.T) {
 	wantCode(t, r.report(), api.CodeHello)
 	was := r.w.CentralID
 	r.mustHello()
-	if r.w.CentralID == was || r.w.Alarm != "" {
+	if r.w.CentralID == was || len(r.w.Alarms) > 0 {
 		t.Errorf("%+v", r.w)
 	}
 	g := r.poll()

@@ -497,8 +497,8 @@ func TestTwoAgentsOfOneNameAreNoticed(t *testing.T) {
 		flip(two)
 		flip(one)
 	}
-	if a := s.agent("r1"); !strings.Contains(a.Alarm, "two agents") || !strings.Contains(one.w.Alarm, "two agents") {
-		t.Errorf("%q, told %q", a.Alarm, one.w.Alarm)
+	if a := s.agent("r1"); !strings.Contains(a.Alarm, "two agents") || !strings.Contains(api.AlarmText(one.w.Alarms), "two agents") {
+		t.Errorf("%q, told %q", a.Alarm, api.AlarmText(one.w.Alarms))
 	}
 	noted := 0
 	entries, err := s.Audit(t.Context(), "", 100)

@@ -249,7 +249,8 @@ func (ch *change) endPause(a store.Agent, what, why string) error {
 	return ch.audit(what, "", why, detail)
 }
 
-// heedRack takes how an agent's monitor stands, and notes brakes that hold or let go.
+// heedRack takes how an agent's monitor stands, and notes brakes that hold or let go and
+// alarms that began or ended.
 func (c *Central) heedRack(tx *store.Tx, name string, next api.RackState, now time.Time) error {
 	a, found, err := tx.Agent(name)
 	if err != nil || !found || a.Said(next) {
@@ -265,24 +266,31 @@ func (c *Central) heedRack(tx *store.Tx, name string, next api.RackState, now ti
 	if err := tx.SaveRackState(name, next); err != nil {
 		return err
 	}
-	if brakeID(*old) == brakeID(next) {
-		return nil
-	}
 	set, err := a.Settings()
 	if err != nil {
 		return err
 	}
-	for _, e := range newsOfBrake(name, old.Brake, next.Brake, set) {
+	news := newsOfAlarms(old.Alarms, next.Alarms)
+	otherBrake := brakeID(*old) != brakeID(next)
+	if otherBrake {
+		news = append(news, newsOfBrake(name, old.Brake, next.Brake, set)...)
+	}
+	for _, e := range news {
 		e.At, e.Who = now, "agent "+name
 		if err := tx.AddAudit(e); err != nil {
 			return err
 		}
 	}
-	if set.ReleaseBrake == "" {
+	acks := standingAcks(set.Acks, next.Alarms)
+	if !(otherBrake && set.ReleaseBrake != "") && len(acks) == len(set.Acks) {
 		return nil
 	}
-	// What was released is the old one: it has let go. That the release is no longer sent is nothing to send.
-	set.ReleaseBrake, set.ReleaseNodes, set.ReleasedBy = "", 0, ""
+	// What was released is the old one: it has let go. That the release, or an
+	// acknowledgement, is no longer sent is nothing to send.
+	if otherBrake {
+		set.ReleaseBrake, set.ReleaseNodes, set.ReleasedBy = "", 0, ""
+	}
+	set.Acks = acks
 	return tx.SaveSettings(name, set, a.SettingsRev)
 }
 

@@ -27,7 +27,6 @@ func (c *Central) report(r *http.Request, in api.Report) (api.Reported, error) {
 		c.store.MergeSeq(h.Hold.Seq)
 	}
 	now := c.cfg.Now()
-	var alarm string
 	err := c.store.Write(r.Context(), func(tx *store.Tx) error {
 		a, err := checkSession(tx, name, in.Session)
 		if err != nil {
@@ -36,7 +35,6 @@ func (c *Central) report(r *http.Request, in api.Report) (api.Reported, error) {
 		if a.JournalID != in.JournalID {
 			return errHello(name)
 		}
-		alarm = a.Alarm
 		if d.late(in.Run, in.Nth) {
 			in.Readings, in.Rack = nil, nil // a later one has told how things stand
 		}
@@ -54,7 +52,7 @@ func (c *Central) report(r *http.Request, in api.Report) (api.Reported, error) {
 	}
 	d.heard(now)
 	d.answer(in.Explained)
-	return api.Reported{Seq: c.store.Seq(), Alarm: alarm}, nil
+	return api.Reported{Seq: c.store.Seq()}, nil
 }
 
 func (c *Central) heedAll(tx *store.Tx, name string, in api.Report, now time.Time) error {

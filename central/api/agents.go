@@ -34,7 +34,7 @@ type Welcome struct {
 	Session   string    `json:"session"` // names this hello; goes with polls and reports
 	Seq       power.Seq `json:"seq"`
 	Gossip    string    `json:"gossip,omitempty"` // central's own gossip address, to join
-	Alarm     string    `json:"alarm,omitempty"`
+	Alarms    []Alarm   `json:"alarms,omitempty"` // that central raised about the agent
 }
 
 // Poll asks for what changed. Central answers at once when there is something,
@@ -151,6 +151,5 @@ type NodeReading struct {
 
 // Reported answers a report.
 type Reported struct {
-	Seq   power.Seq `json:"seq"`
-	Alarm string    `json:"alarm,omitempty"`
+	Seq power.Seq `json:"seq"`
 }

@@ -270,6 +270,16 @@ func (c *Client) NextRuns(ctx context.Context, name string, count int) ([]Schedu
 	return call[[]ScheduledRun](ctx, c, http.MethodGet, fmt.Sprintf("/v1/schedules/next?name=%s&count=%d", url.QueryEscape(name), count), nil)
 }
 
+// AckAlarm acknowledges alarms of an agent, at central.
+func (c *Client) AckAlarm(ctx context.Context, agent string, in AckAlarm) ([]Alarm, error) {
+	return call[[]Alarm](ctx, c, http.MethodPost, "/v1/agents/"+url.PathEscape(agent)+"/ack", in)
+}
+
+// AckOwnAlarm acknowledges alarms of the agent whose own socket is asked.
+func (c *Client) AckOwnAlarm(ctx context.Context, in AckAlarm) ([]Alarm, error) {
+	return call[[]Alarm](ctx, c, http.MethodPost, "/v1/alarms/ack", in)
+}
+
 // Info describes the answering central.
 func (c *Client) Info(ctx context.Context) (Info, error) {
 	return call[Info](ctx, c, http.MethodGet, "/v1/info", nil)

@@ -78,6 +78,8 @@ type RackSettings struct {
 	ReleaseBrake string `json:"release_brake,omitempty"`
 	ReleaseNodes int    `json:"release_nodes,omitempty"`
 	ReleasedBy   string `json:"released_by,omitempty"`
+	// Acks are alarms of the agent that people acknowledged, until it tells of them no more.
+	Acks []AlarmAck `json:"acks,omitempty"`
 }
 
 // Brake is a fleet brake that holds: the monitor of a rack corrects nothing until it
@@ -108,6 +110,7 @@ type RackState struct {
 	Faults  int           `json:"faults"`   // nodes in fault
 	DeadBMC int           `json:"dead_bmc"` // BMCs left alone for now
 	Domains []DomainState `json:"domains,omitempty"`
+	Alarms  []Alarm       `json:"alarms,omitempty"` // of the agent itself, by kind
 }
 
 // NodeMonitor is what the monitor makes of a node. It travels with the reading.

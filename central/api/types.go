@@ -247,9 +247,12 @@ type Agent struct {
 	JournalID   string     `json:"journal_id"`
 	Epoch       uint64     `json:"epoch"`
 	LSN         uint64     `json:"lsn"`
-	Alarm       string     `json:"alarm,omitempty"`
-	Address     string     `json:"address,omitempty"`
-	Rack        *RackState `json:"rack,omitempty"` // how its monitor stands
+	// Alarms are those that central raised about it and those that it tells of itself;
+	// Alarm is their messages, and that of the fleet brake, in a line.
+	Alarms  []Alarm    `json:"alarms,omitempty"`
+	Alarm   string     `json:"alarm,omitempty"`
+	Address string     `json:"address,omitempty"`
+	Rack    *RackState `json:"rack,omitempty"` // how its monitor stands
 }
 
 // Member is a member of the gossip cluster.

@@ -60,8 +60,11 @@ func TestADatabaseOfTheFirstVersionLosesNothing(t *testing.T) {
 		}
 		mustView(t, s, func(tx *Tx) error {
 			a, _, err := tx.Agent("r1")
-			if err != nil || a.Rev != 42 || a.SettingsRev != 42 || a.Floor != 7 || a.JournalID != "journal" || a.LSN != 99 || a.Alarm != "alarm" {
+			if err != nil || a.Rev != 42 || a.SettingsRev != 42 || a.Floor != 7 || a.JournalID != "journal" || a.LSN != 99 {
 				t.Errorf("%s: agent %+v, %v", what, a, err)
+			}
+			if raised, err := tx.Alarms("r1"); err != nil || len(raised) != 1 || raised[0].Message != "alarm" || !raised[0].NeedsAck {
+				t.Errorf("%s: alarms %+v, %v", what, raised, err)
 			}
 			if set, err := a.Settings(); err != nil || set.Monitor != "" || set.Pause != nil || set.ReleaseBrake != "" {
 				t.Errorf("%s: settings %+v, %v", what, set, err)
@@ -90,7 +93,7 @@ func TestADatabaseOfTheFirstVersionLosesNothing(t *testing.T) {
 			return err
 		})
 		s.Close()
-		if sum, err := Check(context.Background(), path); err != nil || sum.Schema != 2 || sum.Nodes != 1 || sum.Open != 1 {
+		if sum, err := Check(context.Background(), path); err != nil || sum.Schema != Schema || sum.Nodes != 1 || sum.Open != 1 {
 			t.Errorf("%s: %+v, %v", what, sum, err)
 		}
 	}

@@ -88,6 +88,9 @@ func (p *page) facts(e api.Explanation, n api.Node) {
 	p.fact("hold", p.held(e.Hold))
 	p.fact("monitor", p.waitsWords(e.Monitor))
 	p.fact("fault", p.faultWords(e.Monitor))
+	for _, a := range e.Rack.Alarms {
+		p.fact("alarm", alarmWords(a))
+	}
 	p.fact("brake", p.brakeWords(e.Rack.Brake))
 	p.fact("pause", p.pauseWords(e.Rack.Pause))
 	if e.Domain != nil {

@@ -11,20 +11,93 @@ import (
 )
 
 func agentsCommand() *cli.Command {
-	return &cli.Command{
-		Name: "agents", Category: "look", Usage: "lists the agents", Flags: atCentral.flags(),
-		Description: "With when central heard of each last, what it has not taken yet, and what keeps its monitor from its work." + examples("rackpower agents", "rackpower agents -o json") + exitHelp,
-		Action: atCentral.with(func(s *session) error {
-			agents, err := s.client.Agents(s.ctx)
-			if err != nil {
-				return err
-			}
-			if len(agents) == 0 {
-				s.say("no agents are known yet")
-			}
-			return show(s.printer, s.agentListing(agents))
-		}),
+	list := &cli.Command{
+		Name: "list", Usage: "lists the agents", Flags: atCentral.flags(), Action: atCentral.with((*session).agents),
+		Description: "With when central heard of each last, what it has not taken yet, and what keeps its monitor from its work.\n" +
+			"Alarms are shown with what to do about them." + examples("rackpower agents", "rackpower agents list -o json") + exitHelp,
 	}
+	return &cli.Command{
+		Name: "agents", Category: "look", Usage: "lists the agents, and acknowledges their alarms", Action: list.Action,
+		Description: "Without a further word it is list." + examples("rackpower agents", "rackpower agents ack r1 --reason \"disk replaced\"") + exitHelp,
+		Subcommands: []*cli.Command{list, {
+			Name: "ack", Usage: "acknowledges alarms of an agent", ArgsUsage: "AGENT", Action: atCentral.with((*session).ackAlarm),
+			Description: "What waits for a person to have seen the alarm goes on then; the alarm says what that is. An alarm whose\n" +
+				"cause is still there comes back." + examples("rackpower agents ack r1 --kind journal-damaged --reason \"disk replaced, nodes looked at\"") + exitHelp,
+			Flags: atCentral.flags(kindFlag(), reasonFlag(true)),
+		}},
+	}
+}
+
+func kindFlag() cli.Flag {
+	return &cli.StringFlag{Name: "kind", Usage: "only the alarm of this `KIND`, as rackpower agents shows it"}
+}
+
+func localAckCommand() *cli.Command {
+	return &cli.Command{
+		Name: "ack", Category: "monitor", Usage: "acknowledges alarms of this rack's agent", ArgsUsage: "[KIND]", Action: atAgent.with((*session).ackOwnAlarm),
+		Description: "All of them, or that of one KIND. What waits for a person to have seen the alarm goes on then." +
+			examples("rackpower local status", "rackpower local ack journal-damaged") + exitHelp,
+		Flags: atAgent.flags(reasonFlag(false)),
+	}
+}
+
+func (s *session) agents() error {
+	agents, err := s.client.Agents(s.ctx)
+	if err != nil {
+		return err
+	}
+	if len(agents) == 0 {
+		s.say("no agents are known yet")
+	}
+	if err := show(s.printer, s.agentListing(agents)); err != nil || s.quiet || !s.people() {
+		return err
+	}
+	for _, a := range agents {
+		for _, alarm := range a.Alarms {
+			s.warn("agent %s, since %s: %s", clean(a.Name), s.since(alarm.Since), clean(alarmWords(alarm)))
+		}
+	}
+	return nil
+}
+
+// alarmWords is an alarm with what to do about it.
+func alarmWords(a api.Alarm) string {
+	text := fmt.Sprintf("ALARM %s: %s", a.Kind, a.Message)
+	if a.Remedy != "" {
+		text += ": " + a.Remedy
+	}
+	return text
+}
+
+func (s *session) ackAlarm() error {
+	in := api.AckAlarm{Kind: s.c.String("kind"), AskedBy: askedBy()}
+	var err error
+	if in.Reason, err = s.reason(); err != nil {
+		return err
+	}
+	acked, err := s.client.AckAlarm(s.ctx, s.c.Args().First(), in)
+	if err != nil {
+		return err
+	}
+	return s.showAcked(acked)
+}
+
+func (s *session) ackOwnAlarm() error {
+	acked, err := s.client.AckOwnAlarm(s.ctx, api.AckAlarm{Kind: s.c.Args().First(), AskedBy: askedBy(), Reason: s.c.String("reason")})
+	if err != nil {
+		return err
+	}
+	return s.showAcked(acked)
+}
+
+func (s *session) showAcked(acked []api.Alarm) error {
+	if !s.people() || s.quiet {
+		return show(s.printer, listing[api.Alarm]{rows: acked, name: func(a api.Alarm) string { return a.Kind }})
+	}
+	for _, a := range acked {
+		s.say("acknowledged %s: %s", clean(a.Kind), clean(a.Message))
+	}
+	return nil
 }
 
 func (s *session) agentListing(agents []api.Agent) listing[api.Agent] {

@@ -314,7 +314,7 @@ func (s *session) showRack(rack api.Rack, what string) error {
 // rackNotes says on stderr which of the nodes' agents are away, and what keeps the
 // monitors of their racks from correcting them. Who cannot say so, says nothing.
 func (s *session) rackNotes(nodes []api.Node) {
-	if s.quiet || !s.people() || len(nodes) == 0 {
+	if s.quiet || !s.people() || len(nodes) == 0 && s.door != atAgent {
 		return
 	}
 	concerned := map[string]bool{}
@@ -326,7 +326,7 @@ func (s *session) rackNotes(nodes []api.Node) {
 		return
 	}
 	for _, r := range racks {
-		if concerned[r.Name] {
+		if concerned[r.Name] || s.door == atAgent {
 			s.noteRack(r)
 		}
 	}
@@ -335,6 +335,9 @@ func (s *session) rackNotes(nodes []api.Node) {
 func (s *session) noteRack(r api.Rack) {
 	if r.AgentAge != "" && r.AgentAge != "alive" {
 		s.warn("rack %s: agent %s %s: its nodes are shown as they were last read", clean(r.Name), clean(r.Agent), clean(agentIs(r.AgentAge)))
+	}
+	for _, a := range r.State.Alarms {
+		s.warn("rack %s: %s", clean(r.Name), clean(alarmWords(a)))
 	}
 	if r.State.Brake != nil {
 		s.noteBrake(r.Name, *r.State.Brake)

@@ -157,6 +157,13 @@ func (l *line) settle() error {
 	if l.help || l.version && l.command == nil {
 		return nil
 	}
+	if l.command != nil && len(l.command.Subcommands) > 0 && l.command.Action != nil {
+		// What the command does without a subcommand is its "list".
+		subcommands := l.command.Subcommands
+		if err := l.word("list", &subcommands); err != nil {
+			return err
+		}
+	}
 	if l.command == nil || len(l.command.Subcommands) > 0 {
 		return Usage("a command is missing")
 	}
