@@ -176,13 +176,13 @@ func TestBrakeReleasedAtTheRack(t *testing.T) {
 	s.addAs(farm, "DEPLOYED")
 	s.read("all", power.On)
 	s.matched("n01", "n10")
-	s.mustRun("node", "set-status", "n[01-08]", "READY") // eight: nobody is asked
+	s.mustRun("node", "set-status", "n[01-08]", "READY", "--confirm-share", "100") // nobody is asked
 	s.braked()
 	s.kill("central")
 	socket := " --socket " + s.agentSocket("r1")
 	s.saysAll("local brake show"+socket, "n[01-08] (8 of 10)", "rackpower local brake release")
 	s.saysAll("local explain n01"+socket, "fleet brake", "rackpower local brake release")
-	s.saysAll("local brake release"+socket, "released", "n[01-08]")
+	s.saysAll("local brake release --yes"+socket, "released", "n[01-08]")
 	s.until(20*time.Second, "what is wanted off is off", func() bool { return commanded(bmcs(farm), power.PowerOff) == 8 })
 	s.saysAll("local brake show"+socket, "no brake holds")
 	s.startCentral()

@@ -91,7 +91,7 @@ func TestSchedules(t *testing.T) {
 	if list, err := s.client.Schedules(t.Context()); err != nil || len(list) != 0 {
 		t.Errorf("a dry run left %+v, %v", list, err)
 	}
-	s.mustRun("schedule", "add", "night", "--cron", "0 2 * * *", "--nodes", "all", "--want", "off", "--for", "8h", "--reason", "night")
+	s.mustRun("schedule", "add", "night", "--cron", "0 2 * * *", "--nodes", "all", "--want", "off", "--for", "8h", "--reason", "night", "--yes")
 	runs := decodeJSON[[]api.ScheduledRun](t, s.mustRun("schedule", "next", "night", "--count", "3", "-o", "json"))
 	if len(runs) != 3 || fmt.Sprint(runs[0].Loses) != "[n01 n02]" || fmt.Sprint(runs[0].Held) != "[n03]" || runs[0].At.Local().Hour() != 2 || runs[1].At.Sub(runs[0].At) < 23*time.Hour {
 		t.Errorf("%+v", runs)
@@ -108,7 +108,7 @@ func TestSchedules(t *testing.T) {
 		return
 	}
 	w := s.watch()
-	s.mustRun("schedule", "add", "soon", "--cron", "* * * * *", "--nodes", "all", "--want", "off", "--for", "20s", "--reason", "soon")
+	s.mustRun("schedule", "add", "soon", "--cron", "* * * * *", "--nodes", "all", "--want", "off", "--for", "20s", "--reason", "soon", "--yes")
 	s.until(75*time.Second, "it fires", func() bool { return farm.BMC(0).Power() == power.Off && farm.BMC(1).Power() == power.Off })
 	s.mustRun("schedule", "rm", "soon", "--reason", "seen")
 	w.says("schedule soon")

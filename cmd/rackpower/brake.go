@@ -35,7 +35,7 @@ func brakeCommand(d door) *cli.Command {
 				Description: "The status is 0 whether one holds or not." + examples(shown...) + exitHelp,
 			},
 			{
-				Name: "release", Usage: "lets monitors do what their brakes hold", ArgsUsage: operands, Flags: d.flags(why, yesFlag()), Action: d.with((*session).brakeRelease),
+				Name: "release", Usage: "lets monitors do what their brakes hold", ArgsUsage: operands, Flags: d.flags(append(confirmFlags(), why)...), Action: d.with((*session).brakeRelease),
 				Description: which + "Where that is not meant, undo the change that led\nto it instead: a brake lets go when nothing differs any more." +
 					asksFirst + examples(released...) + exitHelp,
 			},
@@ -150,11 +150,11 @@ func (s *session) confirmBrakes(brakes []api.RackBrake) error {
 	for _, n := range nodes {
 		known[n.Name] = n
 	}
-	var lose []string
+	var lose []api.Node
 	for _, b := range brakes {
 		lose = append(lose, brakeLoses(b, known)...)
 	}
-	_, err = s.confirm(lose, s.c.Bool("yes"))
+	_, err = s.confirm(cut(lose))
 	return err
 }
 
@@ -173,7 +173,7 @@ func (s *session) showReleased(brakes []api.RackBrake) error {
 
 // brakeLoses are the nodes that lose power when a brake is released: of a cut all
 // that it holds, of a drift those that are wanted off.
-func brakeLoses(b api.RackBrake, known map[string]api.Node) []string {
+func brakeLoses(b api.RackBrake, known map[string]api.Node) []api.Node {
 	var wantedOff []api.Node
 	for _, name := range b.Nodes {
 		n, ok := known[name]
@@ -184,5 +184,5 @@ func brakeLoses(b api.RackBrake, known map[string]api.Node) []string {
 			wantedOff = append(wantedOff, n)
 		}
 	}
-	return losing(wantedOff)
+	return wantedOff
 }

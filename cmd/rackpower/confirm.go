@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -16,11 +18,25 @@ import (
 	"rackpower/power/noderange"
 )
 
-// confirmAbove is how many nodes may lose power at once without a question.
-const confirmAbove = 20
+// What asks first: more than so many nodes at once, all of a rack that has power, or
+// more than a share of all nodes.
+const (
+	confirmAbove = 20
+	shareAbove   = 5  // a share of fewer nodes than these is no reason to ask
+	defaultShare = 50 // percent
+)
 
 // asksFirst is what the help of a command that may take power says.
-var asksFirst = fmt.Sprintf("\nIf more than %d nodes would lose power it asks first; without a terminal it wants --yes.", confirmAbove)
+var asksFirst = fmt.Sprintf("\nIt asks first if more than %d nodes would lose power, or all of a rack, or more than --confirm-share\n"+
+	"of all nodes; without a terminal it needs --yes.", confirmAbove)
+
+// confirmFlags are those of commands that may ask.
+func confirmFlags() []cli.Flag {
+	return []cli.Flag{
+		yesFlag(),
+		&cli.IntFlag{Name: "confirm-share", Value: defaultShare, Usage: "ask if more than this `PERCENT` of all nodes would lose power; 100: never for that"},
+	}
+}
 
 // asks reports whether there is somebody to ask. Tests put themselves here.
 var asks = func(c *cli.Context) bool {
@@ -48,34 +64,137 @@ func typed(ctx context.Context, read func() (string, error)) (string, error) {
 	}
 }
 
-// losing lists the nodes that lose power when they are turned off: all that are not
+// losing are the nodes that lose power when they are turned off: all that are not
 // known to be off and to stay so.
-func losing(nodes []api.Node) []string {
-	var names []string
-	for _, n := range nodes {
+func losing(nodes []api.Node) []api.Node {
+	return slices.DeleteFunc(slices.Clone(nodes), func(n api.Node) bool {
 		comesOn := n.Op != nil && n.Op.Action.Final() == power.On
-		if n.State != power.Off || n.Stale || comesOn {
-			names = append(names, n.Name)
+		return n.State == power.Off && !n.Stale && !comesOn
+	})
+}
+
+// impact is what a command does to nodes.
+type impact struct {
+	nodes []api.Node
+	// what ends the sentence that the count begins: "20 " + "nodes will lose power".
+	what string
+	// counts are those of a rack's nodes that make it whole: all that could suffer.
+	counts func([]api.Node) []api.Node
+}
+
+// cut is the impact of nodes that lose power.
+func cut(nodes []api.Node) impact {
+	return impact{nodes: losing(nodes), what: "nodes will lose power", counts: losing}
+}
+
+// impactOf is what an action does to those nodes.
+func impactOf(action power.Action, nodes []api.Node) impact {
+	im := cut(nodes)
+	switch {
+	case action == power.ActReset:
+		im.what = "nodes will be reset"
+	case action == power.ActDiag:
+		im.what = "nodes will get an NMI, which stops most systems"
+	case action == power.ActBMCReset:
+		all := func(nodes []api.Node) []api.Node { return nodes }
+		im = impact{nodes: nodes, what: "BMCs will restart", counts: all}
+	case !action.CutsPower():
+		im.nodes = nil
+	}
+	return im
+}
+
+// confirm makes sure that somebody has seen what happens to many nodes. It reports
+// whether somebody said yes, by flag or by word.
+func (s *session) confirm(im impact) (bool, error) {
+	yes := s.c.Bool("yes")
+	if yes {
+		return true, nil
+	}
+	share, ask, err := s.many(im)
+	if err != nil || !ask {
+		return false, err
+	}
+	return s.question(fmt.Sprintf("%d %s%s: %s", len(im.nodes), im.what, share, noderange.Fold(namesOf(im.nodes))))
+}
+
+// many reports whether an impact is so large that somebody has to confirm it, and which
+// part of the whole it is, if that is the reason.
+func (s *session) many(im impact) (part string, ask bool, err error) {
+	share := s.c.Int("confirm-share")
+	if share < 1 || share > 100 {
+		return "", false, settings.Usage("--confirm-share: %d is not between 1 and 100", share)
+	}
+	if len(im.nodes) < 2 {
+		return "", false, nil
+	}
+	racks, err := s.wholeRacks(im)
+	switch {
+	case err != nil:
+		return "", false, err
+	case racks != "":
+		return ", all of " + racks, true, nil
+	case len(im.nodes) > confirmAbove:
+		return "", true, nil
+	case len(im.nodes) <= shareAbove || share == 100:
+		return "", false, nil
+	}
+	total, err := s.countNodes()
+	if err != nil || len(im.nodes)*100 <= share*total {
+		return "", false, err
+	}
+	return fmt.Sprintf(", %d %% of all %d", len(im.nodes)*100/total, total), true, nil
+}
+
+// wholeRacks names, folded, the racks of two nodes or more of which no node is left
+// out; "" when there are none.
+func (s *session) wholeRacks(im impact) (string, error) {
+	hit := map[string]int{}
+	for _, n := range im.nodes {
+		hit[n.Rack]++
+	}
+	maps.DeleteFunc(hit, func(rack string, n int) bool { return rack == "" || n < 2 })
+	if len(hit) == 0 {
+		return "", nil
+	}
+	expr := "all" // the agent's own
+	if s.door == atCentral {
+		expr = "@" + strings.Join(slices.Sorted(maps.Keys(hit)), ",@")
+	}
+	nodes, err := s.client.Nodes(s.ctx, expr)
+	if err != nil {
+		return "", err
+	}
+	for _, n := range im.counts(nodes) {
+		if _, ok := hit[n.Rack]; ok {
+			hit[n.Rack]--
 		}
 	}
-	return names
+	maps.DeleteFunc(hit, func(_ string, left int) bool { return left < 0 })
+	return noderange.Fold(slices.Collect(maps.Keys(hit))), nil
 }
 
-// confirm makes sure that somebody has seen how many nodes lose power. It reports
-// whether somebody said yes, by flag or by word.
-func (s *session) confirm(losing []string, yes bool) (bool, error) {
-	return s.confirmThat(fmt.Sprintf("%d nodes will lose power: %s", len(losing), noderange.Fold(losing)), len(losing), yes)
-}
-
-// confirmThat is confirm with a statement of what happens to the count of nodes.
-func (s *session) confirmThat(question string, count int, yes bool) (bool, error) {
-	if yes || count <= confirmAbove {
-		return yes, nil
+// countNodes is how many nodes there are.
+func (s *session) countNodes() (int, error) {
+	if s.door != atCentral {
+		nodes, err := s.client.Nodes(s.ctx, "all")
+		return len(nodes), err
 	}
+	racks, err := s.client.Racks(s.ctx)
+	total := 0
+	for _, r := range racks {
+		total += r.Nodes
+	}
+	return total, err
+}
+
+// question asks whether to go on; the statement says what will happen. Without a
+// terminal it is an error: nobody can answer.
+func (s *session) question(statement string) (bool, error) {
 	if !asks(s.c) {
-		return false, settings.Exit(settings.ExitUsage, "%s; nothing was done: say --yes if that is meant", question)
+		return false, settings.Exit(settings.ExitUsage, "%s; nothing was done: say --yes if that is meant", statement)
 	}
-	fmt.Fprintf(s.err, "%s. Continue? [y/N] ", question)
+	fmt.Fprintf(s.err, "%s. Continue? [y/N] ", statement)
 	answer, err := typed(s.ctx, func() (string, error) {
 		line, err := bufio.NewReader(s.c.App.Reader).ReadString('\n')
 		if errors.Is(err, io.EOF) {

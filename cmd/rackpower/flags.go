@@ -21,7 +21,7 @@ func reasonFlag(required bool) cli.Flag {
 }
 
 func yesFlag() cli.Flag {
-	return &cli.BoolFlag{Name: "yes", Aliases: []string{"y"}, Usage: "do not ask, however many nodes lose power"}
+	return &cli.BoolFlag{Name: "yes", Aliases: []string{"y"}, Usage: "do not ask, however many nodes it concerns"}
 }
 
 // lastingFlag is how long something is to last; until says what ends it otherwise.

@@ -20,7 +20,7 @@ func holdCommand(d door) *cli.Command {
 		Description: "The monitor turns the nodes on or off and keeps them so, or leaves them alone (hands-off), until the hold is\n" +
 			"released or its time is over; then their statuses count again. A hold replaces the one before." + asksFirst + nodesHelp +
 			examples(name+" r1n07 hands-off --reason \"swapping a DIMM\"", name+" @rack1 off --for 2h --reason \"feed B is being serviced\" --yes") + exitHelp,
-		Flags:  d.flags(lastingFlag("for", "until released"), reasonFlag(true), yesFlag()),
+		Flags:  d.flags(append(confirmFlags(), lastingFlag("for", "until released"), reasonFlag(true))...),
 		Action: d.with((*session).hold),
 	}
 }
@@ -31,7 +31,7 @@ func releaseCommand(d door) *cli.Command {
 		Name: "release", Category: "monitor", Usage: "ends the holds of nodes: their statuses count again", ArgsUsage: "NODES...",
 		Description: "A node whose status wants it off, and that a hold kept on, is turned off." + asksFirst + nodesHelp +
 			examples(name+" r1n07", name+" @rack1 --reason \"feed B is back\"") + exitHelp,
-		Flags:  d.flags(reasonFlag(false), yesFlag()),
+		Flags:  d.flags(append(confirmFlags(), reasonFlag(false))...),
 		Action: d.with((*session).release),
 	}
 }
@@ -66,7 +66,7 @@ func (s *session) confirmHold(nodes []api.Node, want power.Want) (bool, error) {
 	if want != power.WantOff {
 		nodes = nil
 	}
-	return s.confirm(losing(nodes), s.c.Bool("yes"))
+	return s.confirm(cut(nodes))
 }
 
 func (s *session) release() error {
@@ -75,7 +75,7 @@ func (s *session) release() error {
 		return err
 	}
 	in := api.SetHold{Reason: s.c.String("reason"), AskedBy: askedBy()}
-	if in.Confirmed, err = s.confirm(losing(freed(nodes)), s.c.Bool("yes")); err != nil {
+	if in.Confirmed, err = s.confirm(cut(freed(nodes))); err != nil {
 		return err
 	}
 	return s.setHold(in, nodes, "released")

@@ -118,7 +118,7 @@ func TestHold(t *testing.T) {
 		h[1].Want != power.WantOn || h[1].For != 2*time.Hour || len(h[1].Names) != 2 {
 		t.Fatalf("%+v", h)
 	}
-	expect(t, "many", f.run("hold all off --reason x"), 2, "", "25 nodes will lose power: r1n[01-25]; nothing was done: say --yes if that is meant")
+	expect(t, "many", f.run("hold all off --reason x"), 2, "", "25 nodes will lose power, all of r1: r1n[01-25]; nothing was done: say --yes if that is meant")
 	expect(t, "many on", f.run("hold all on --reason x"), 0, "r1n[01-25] held on until released\n", "")
 	expect(t, "many --yes", f.run("hold all off --reason x --yes"), 0, "r1n[01-25] held off until released\n", "")
 	if len(f.holds) != 4 || f.holds[2].Confirmed || !f.holds[3].Confirmed {
@@ -224,7 +224,7 @@ func TestReleaseAsksWhenTheStatusesWantManyOff(t *testing.T) {
 		nodes[i].Hold, nodes[i].Desired = &api.Hold{Want: power.WantOn, By: "bob"}, power.WantOn
 	}
 	f := newFake(t, nodes...)
-	expect(t, "many", f.run("release all"), 2, "", "25 nodes will lose power: r1n[01-25]; nothing was done")
+	expect(t, "many", f.run("release all"), 2, "", "25 nodes will lose power, all of r1: r1n[01-25]; nothing was done")
 	expect(t, "--yes", f.run("release all --yes --reason done"), 0, "r1n[01-25] released\n", "")
 	if len(f.holds) != 1 || f.holds[0].Want != "" || !f.holds[0].Confirmed || f.holds[0].Reason != "done" {
 		t.Errorf("%+v", f.holds)
@@ -375,7 +375,7 @@ func TestScheduleAdd(t *testing.T) {
 		t.Errorf("%+v", p)
 	}
 	// The nodes are off now; at eight in the evening they may not be.
-	many := "each run takes power from those of 25 nodes that are on then: r1n[01-25]; nothing was done: say --yes"
+	many := "25 nodes will lose power in each run, if they are on then, all of r1: r1n[01-25]; nothing was done: say --yes"
 	expect(t, "many", add("--nodes", "all", "--want", "off"), 2, "", many)
 	expect(t, "many", add("--nodes", "all", "--want", "release"), 2, "", many)
 	expect(t, "dry run", add("--nodes", "all", "--want", "off", "--dry-run", "--update"), 0, "schedule night would be set: off r1n[01-25]", "")

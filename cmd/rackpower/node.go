@@ -57,8 +57,8 @@ func nodeCommand() *cli.Command {
 			{
 				Name: "rm", Usage: "removes nodes", ArgsUsage: "NODES...", Action: atCentral.with((*session).nodeRemove),
 				Flags: atCentral.flags(reasonFlag(false), &cli.BoolFlag{Name: "yes", Aliases: []string{"y"}, Usage: "do not ask, however many nodes there are"}),
-				Description: "Their power stays as it is. Nodes with an outstanding operation are refused. " +
-					fmt.Sprintf("On a terminal it asks\nbefore it removes more than %d.", confirmAbove) + nodesHelp + examples("rackpower node rm r1n[01-04]") + exitHelp,
+				Description: "Their power stays as it is. Nodes with an outstanding operation are refused. It asks before it removes\n" +
+					"more than one; without a terminal it needs --yes then." + nodesHelp + examples("rackpower node rm r1n[01-04]") + exitHelp,
 			},
 			retryCommand(atCentral),
 			{
@@ -70,7 +70,7 @@ func nodeCommand() *cli.Command {
 				Name: "set-status", Usage: "gives nodes a life-cycle status, which says what their power should be", ArgsUsage: "NODES... STATUS", Action: atCentral.with((*session).setStatus),
 				Description: asksFirst[1:] + "\n\nSTATUS\n" + statusHelp() + nodesHelp +
 					examples("rackpower node set-status r1n[01-40] DEPLOYING --reason \"order 4711\"") + exitHelp,
-				Flags: atCentral.flags(reasonFlag(false), yesFlag()),
+				Flags: atCentral.flags(append(confirmFlags(), reasonFlag(false))...),
 			},
 		},
 	}
@@ -259,9 +259,8 @@ func (s *session) nodeRemove() error {
 	if err != nil {
 		return err
 	}
-	if asks(s.c) {
-		question := fmt.Sprintf("%d nodes are removed, with the passwords of their BMCs: %s", len(nodes), noderange.Fold(namesOf(nodes)))
-		if _, err := s.confirmThat(question, len(nodes), s.c.Bool("yes")); err != nil {
+	if len(nodes) > 1 && !s.c.Bool("yes") {
+		if _, err := s.question(fmt.Sprintf("%d nodes will be removed, with the passwords of their BMCs: %s", len(nodes), noderange.Fold(namesOf(nodes)))); err != nil {
 			return err
 		}
 	}
@@ -350,7 +349,7 @@ func (s *session) setStatus() error {
 	}
 	confirmed := s.c.Bool("yes")
 	if status.Desired().Want == power.WantOff {
-		if confirmed, err = s.confirm(losing(nodes), confirmed); err != nil {
+		if confirmed, err = s.confirm(cut(nodes)); err != nil {
 			return err
 		}
 	}

@@ -283,12 +283,18 @@ func TestManyNodesLosePowerOnlyWhenConfirmed(t *testing.T) {
 	answering(false)
 	f := newFake(t, append(hall(21, power.On), api.Node{Name: "r1n99", Rack: "r1", State: power.Off})...)
 	f.becomes = ends(1, power.Succeeded)
-	for _, verb := range []string{"off", "soft-off", "cycle", "reset"} {
-		got := f.run(verb + " all")
-		expect(t, verb, got, 2, "", "21 nodes will lose power: r1n[01-21]; nothing was done: say --yes if that is meant")
+	for verb, what := range map[string]string{
+		"off": "21 nodes will lose power, all of r1: r1n[01-21]", "soft-off": "21 nodes will lose power, all of r1: r1n[01-21]",
+		"cycle": "21 nodes will lose power, all of r1: r1n[01-21]", "reset": "21 nodes will be reset, all of r1: r1n[01-21]",
+		"diag":      "21 nodes will get an NMI, which stops most systems, all of r1: r1n[01-21]",
+		"bmc-reset": "22 BMCs will restart, all of r1: r1n[01-21,99]",
+	} {
+		for _, who := range []string{"", "local "} {
+			expect(t, who+verb, f.run(who+verb+" all"), 2, "", what+"; nothing was done: say --yes if that is meant")
+		}
 	}
 	expect(t, "on", f.run("on all"), 0, "r1n[01-21,99] on\n", "")
-	expect(t, "20 nodes", f.run("off r1n[01-20]"), 0, "r1n[01-20] off\n", "")
+	expect(t, "20 nodes", f.run("off r1n[01-20] --confirm-share 100"), 0, "r1n[01-20] off\n", "")
 	f.asked = nil
 	expect(t, "--yes", f.run("off all --yes"), 0, "r1n[01-21,99] off\n", "")
 	if r := f.requests(); len(r) != 22 || !r[0].Confirmed {
@@ -296,7 +302,7 @@ func TestManyNodesLosePowerOnlyWhenConfirmed(t *testing.T) {
 	}
 	answering(true)
 	f.asked = nil
-	question := "21 nodes will lose power: r1n[01-21]. Continue? [y/N] "
+	question := "21 nodes will lose power, all of r1: r1n[01-21]. Continue? [y/N] "
 	for _, word := range []string{"", "n", "yeah"} {
 		expect(t, word, f.run("off all", word), 2, "", question+"\nrackpower off: not confirmed; nothing was done\n")
 	}
@@ -321,8 +327,75 @@ func TestManyNodesLosePowerOnlyWhenConfirmed(t *testing.T) {
 		}
 	}
 	for _, args := range []string{"off all", "node set-status all READY"} {
-		expect(t, args, f.run(args), 2, "", "21 nodes will lose power: r1n[01-21]")
+		expect(t, args, f.run(args), 2, "", "21 nodes will lose power, all of r1: r1n[01-21]")
 	}
+}
+
+// TestWhatAsksFirst holds the bounds of the question against small fleets, at both doors.
+func TestWhatAsksFirst(t *testing.T) {
+	rack := func(name string, n int, state power.State) []api.Node {
+		nodes := hall(n, state)
+		for i := range nodes {
+			nodes[i].Name, nodes[i].Rack = strings.Replace(nodes[i].Name, "r1", name, 1), name
+		}
+		return nodes
+	}
+	for _, c := range []struct {
+		name  string
+		fleet []api.Node
+		args  string
+		asks  string // "": does not ask
+	}{
+		{"one node", rack("r1", 20, power.On), "off r1n01", ""},
+		{"a rack of one", append(rack("r1", 1, power.On), rack("r2", 9, power.On)...), "off r1n01", ""},
+		{"a rack of two", append(rack("r1", 2, power.On), rack("r2", 9, power.On)...), "off @r1", "2 nodes will lose power, all of r1: r1n[01-02]"},
+		{"a rack but for one", append(rack("r1", 4, power.On), rack("r2", 9, power.On)...), "off r1n[01-03]", ""},
+		{"a rack of twenty", append(rack("r1", 20, power.On), rack("r2", 40, power.On)...), "cycle @r1", "20 nodes will lose power, all of r1: r1n[01-20]"},
+		{"what is left of a rack", append(append(rack("r1", 3, power.On), rack("r1", 9, power.Off)[3:]...), rack("r2", 40, power.On)...),
+			"off r1n[01-03]", "3 nodes will lose power, all of r1: r1n[01-03]"},
+		{"what is off loses nothing", append(rack("r1", 3, power.Off), rack("r2", 40, power.On)...), "off @r1", ""},
+		{"two racks", append(append(rack("r1", 2, power.On), rack("r2", 2, power.On)...), rack("r3", 9, power.On)...), "off @r1,@r2",
+			"4 nodes will lose power, all of r[1-2]: r1n[01-02],r2n[01-02]"},
+		{"a share", append(rack("r1", 10, power.On), rack("r2", 2, power.On)...), "off r1n[01-07]", "7 nodes will lose power, 58 % of all 12: r1n[01-07]"},
+		{"a share of few", append(rack("r1", 5, power.On), rack("r2", 2, power.On)...), "off r1n[01-04]", ""},
+		{"another share", append(rack("r1", 20, power.On), rack("r2", 40, power.On)...), "off r1n[01-07] --confirm-share 10", "7 nodes will lose power, 11 % of all 60: r1n[01-07]"},
+		{"a share that is not reached", append(rack("r1", 20, power.On), rack("r2", 40, power.On)...), "off r1n[01-07]", ""},
+		{"no share", append(rack("r1", 10, power.On), rack("r2", 2, power.On)...), "off r1n[01-07] --confirm-share 100", ""},
+		{"an NMI for a rack", append(rack("r1", 4, power.On), rack("r2", 9, power.On)...), "diag @r1", "4 nodes will get an NMI, which stops most systems, all of r1"},
+		{"BMCs of a rack that is off", append(rack("r1", 4, power.Off), rack("r2", 9, power.On)...), "bmc-reset @r1", "4 BMCs will restart, all of r1"},
+		{"turning on", rack("r1", 40, power.Off), "on all", ""},
+		{"a hold", append(rack("r1", 2, power.On), rack("r2", 9, power.On)...), "hold @r1 off --reason x", "2 nodes will lose power, all of r1"},
+		{"a status", append(rack("r1", 2, power.On), rack("r2", 9, power.On)...), "node set-status @r1 READY", "2 nodes will lose power, all of r1"},
+		{"a schedule", append(rack("r1", 2, power.On), rack("r2", 9, power.On)...), "schedule add x --cron @daily --nodes @r1 --want off",
+			"2 nodes will lose power in each run, if they are on then, all of r1"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			f := newFake(t, c.fleet...)
+			f.becomes = ends(1, power.Succeeded)
+			for _, rack := range []string{"r1", "r2", "r3"} {
+				n := 0
+				for _, node := range c.fleet {
+					if node.Rack == rack {
+						n++
+					}
+				}
+				f.racks = append(f.racks, api.Rack{Name: rack, Nodes: n})
+			}
+			got := f.run(c.args)
+			if c.asks == "" {
+				if got.exit != 0 {
+					t.Errorf("%s: %+v", c.args, got)
+				}
+				return
+			}
+			expect(t, c.args, got, 2, "", c.asks)
+			if got := f.run(c.args + " --yes"); got.exit != 0 {
+				t.Errorf("%s --yes: %+v", c.args, got)
+			}
+		})
+	}
+	f := newFake(t, rack("r1", 3, power.On)...)
+	expect(t, "a share out of bounds", f.run("off r1n01 --confirm-share 101"), 2, "", "--confirm-share: 101 is not between 1 and 100")
 }
 
 func TestDryRunSaysWhatWouldHappen(t *testing.T) {

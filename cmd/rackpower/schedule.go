@@ -51,17 +51,17 @@ func scheduleAddCommand() *cli.Command {
 		Name: "add", Usage: "adds a schedule", ArgsUsage: "NAME", Action: atCentral.with((*session).scheduleAdd),
 		Description: "CRON is minute, hour, day of the month, month and day of the week, or @daily, @every 6h and the like, in central's\n" +
 			"local time; CRON_TZ=Europe/Oslo before it names another zone. The nodes are selected anew at each run.\n" +
-			fmt.Sprintf("If a run may take power from more than %d nodes it asks first; without a terminal it wants --yes.", confirmAbove) + nodesHelp +
+			asksFirst[1:] + nodesHelp +
 			examples("rackpower schedule add night --cron '0 20 * * 1-5' --nodes '@rack1,!r1n07' --want off --for 11h --reason \"nobody tests at night\"",
 				"rackpower schedule add morning --cron '0 7 * * 1-5' --nodes @rack1 --want release", "rackpower schedule add night --cron @daily --nodes @rack1 --want off --update --dry-run") + exitHelp,
-		Flags: atCentral.flags(
+		Flags: atCentral.flags(append(confirmFlags(),
 			&cli.StringFlag{Name: "cron", Required: true, Usage: "run at the times of the `CRON` expression"},
 			&cli.StringFlag{Name: "nodes", Required: true, Usage: "of the `NODES` that this selects then"},
 			&cli.StringFlag{Name: "want", Required: true, Usage: "hold them `HOW`: on, off, hands-off; or release them"},
-			lastingFlag("for", "until released"), reasonFlag(false), yesFlag(),
+			lastingFlag("for", "until released"), reasonFlag(false),
 			&cli.BoolFlag{Name: "update", Usage: "replace the schedule of that name"},
 			&cli.BoolFlag{Name: "dry-run", Usage: "check everything, change nothing"},
-		),
+		)...),
 	}
 }
 
@@ -170,8 +170,8 @@ func (s *session) confirmSchedule(in api.PutSchedule, nodes []api.Node) (bool, e
 	if in.DryRun {
 		return s.c.Bool("yes"), nil
 	}
-	question := fmt.Sprintf("each run takes power from those of %d nodes that are on then: %s", len(nodes), noderange.Fold(namesOf(nodes)))
-	return s.confirmThat(question, len(nodes), s.c.Bool("yes"))
+	all := func(nodes []api.Node) []api.Node { return nodes }
+	return s.confirm(impact{nodes: nodes, what: "nodes will lose power in each run, if they are on then", counts: all})
 }
 
 func selectedWords(nodes []api.Node) string {

@@ -40,7 +40,11 @@ func powerCommand(action power.Action, d door) *cli.Command {
 		&cli.StringFlag{Name: "if-busy", Value: string(power.Supersede), Usage: "if something else is outstanding, `DO`: supersede, queue or refuse"},
 		reasonFlag(false),
 		&cli.BoolFlag{Name: "dry-run", Usage: "say what would happen, do nothing"},
-		yesFlag(),
+	}
+	if asksBefore(action) {
+		flags = append(flags, confirmFlags()...)
+	} else {
+		flags = append(flags, yesFlag())
 	}
 	if action.Final() != power.Unknown {
 		flags = append(flags,
@@ -72,11 +76,18 @@ func verbDescription(action power.Action) string {
 	if action.Final() != power.Unknown {
 		text += "\nWhat a node's status forbids is refused, because the monitor would undo it; --hold says that it is meant."
 	}
-	if action.CutsPower() {
+	switch {
+	case action.CutsPower():
 		text += asksFirst
+	case asksBefore(action):
+		text += strings.Replace(asksFirst, "lose power", "be concerned", 1)
 	}
 	return text
 }
+
+// asksBefore reports whether the action does something to many nodes that has to be
+// confirmed.
+func asksBefore(action power.Action) bool { return action != power.ActOn }
 
 func waitDefault(action power.Action) string {
 	if action == power.ActSoftOff {
@@ -156,8 +167,8 @@ func (s *session) power(action power.Action) error {
 	if err != nil {
 		return err
 	}
-	if action.CutsPower() && !o.dryRun {
-		if o.confirmed, err = s.confirm(losing(nodes), o.confirmed); err != nil {
+	if asksBefore(action) && !o.dryRun {
+		if o.confirmed, err = s.confirm(impactOf(action, nodes)); err != nil {
 			return err
 		}
 	}

@@ -23,10 +23,10 @@ const DaemonsKey = "daemons"
 type Daemons map[string]string
 
 // common are the flags that every command may have from the environment (RACKPOWER_ and
-// the name) and from the file: whom to ask, and how to print. What is said for one
+// the name) and from the file: whom to ask, how to print, when to ask first. What is said for one
 // command (yes, hold, wait, status, force, reason ...) has neither, or a line in a
 // profile would confirm every power-off to come.
-var common = []string{configFlag, "central", "socket", "output", "no-color", "quiet"}
+var common = []string{configFlag, "central", "socket", "output", "no-color", "quiet", "confirm-share"}
 
 // never are flags that confirm or force: not even a daemon's command has them from
 // anywhere but the command line.
