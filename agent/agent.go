@@ -390,7 +390,7 @@ func (a *Agent) Summary() string {
 	}
 	text := fmt.Sprintf("%d nodes, %d operations outstanding, %d to report, central %s", len(a.assigned.all()), outstanding, a.outbox.waiting(), a.link.String())
 	if b := a.monitor.state().Brake; b != nil {
-		text = "THE FLEET BRAKE HOLDS since " + clockTime(b.Since) + "; " + text
+		text = "THE FLEET BRAKE HOLDS since " + power.At(b.Since) + "; " + text
 	}
 	if alarms := a.alarms.list(); len(alarms) > 0 {
 		text = "ALARM: " + api.AlarmText(alarms) + "; " + text

@@ -436,7 +436,7 @@ func (a *Agent) breakerOpen(node string) (until time.Time, says string, open boo
 	case n >= authFailuresToOpen:
 		return time.Time{}, fmt.Sprintf("its BMC refused user or password %d times, and one more could lock the account", n), true
 	case b.breaker.open():
-		return b.breaker.next, "its BMC has not answered since " + b.breaker.since.UTC().Format("15:04:05Z"), true
+		return b.breaker.next, "its BMC has not answered since " + power.At(b.breaker.since), true
 	}
 	return time.Time{}, "", false
 }

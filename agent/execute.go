@@ -118,7 +118,7 @@ func (x *execution) settle(ctx context.Context) error {
 		return err
 	}
 	if window := time.Until(left.Until); state != left.Command.Target() && window > 0 {
-		x.waiting = fmt.Sprintf("waiting for an earlier %s to take effect, until %s", left.Command, left.Until.UTC().Format("15:04:05Z"))
+		x.waiting = fmt.Sprintf("waiting for an earlier %s to take effect, until %s", left.Command, power.At(left.Until))
 		_, err = x.await(ctx, left.Command.Target(), window)
 		x.waiting = ""
 		if errors.Is(err, errDeadline) {
@@ -422,7 +422,7 @@ func (x *execution) askDown(ctx context.Context) (bool, error) {
 			return false, err
 		}
 	}
-	x.l.setPhase(x.t, fmt.Sprintf("waiting for the system to go down, hard off at %s", x.h.softOff.Add(x.op.Grace).UTC().Format("15:04:05Z")))
+	x.l.setPhase(x.t, fmt.Sprintf("waiting for the system to go down, hard off at %s", power.At(x.h.softOff.Add(x.op.Grace))))
 	graceful, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	stop := make(chan struct{})

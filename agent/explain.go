@@ -91,7 +91,7 @@ func (e explained) sum() string {
 		parts = append(parts, "Nothing is read or done by itself: this agent's monitor is off")
 	}
 	if f := e.Monitor.Fault; f != "" && e.Monitor.Waits != power.ReasonFault {
-		parts = append(parts, fmt.Sprintf("It is in fault since %s: %s", clockTime(e.Monitor.FaultSince), f))
+		parts = append(parts, fmt.Sprintf("It is in fault since %s: %s", power.At(e.Monitor.FaultSince), f))
 	}
 	return strings.Join(parts, ". ") + "."
 }
@@ -128,7 +128,7 @@ func (e explained) since() string {
 	if e.Since.IsZero() {
 		return ""
 	}
-	return " since " + clockTime(e.Since)
+	return " since " + power.At(e.Since)
 }
 
 func (e explained) differs() bool {
@@ -204,7 +204,7 @@ func (e explained) unread() []string {
 	if b := e.BMC; b != nil && b.LeftAlone != "" {
 		text := "It is left alone: " + b.LeftAlone
 		if !b.NextProbe.IsZero() {
-			text += ", tried again at " + clockTime(b.NextProbe)
+			text += ", tried again at " + power.At(b.NextProbe)
 		}
 		parts = append(parts, text)
 	}
@@ -232,7 +232,7 @@ func (e explained) why() string {
 	case power.ReasonNoCut:
 		return "The monitor does nothing: " + w.WaitsSays
 	case power.ReasonFault:
-		return fmt.Sprintf("It is in fault since %s: %s; tried again at %s, or now by rackpower node retry %s", clockTime(w.FaultSince), w.WaitsSays, clockTime(w.WaitsUntil), e.Node)
+		return fmt.Sprintf("It is in fault since %s: %s; tried again at %s, or now by rackpower node retry %s", power.At(w.FaultSince), w.WaitsSays, power.At(w.WaitsUntil), e.Node)
 	case power.ReasonBrake:
 		return fmt.Sprintf("Nothing is done: %s. See rackpower brake show; rackpower brake release lets it go", w.WaitsSays)
 	case power.ReasonPaused:
@@ -250,17 +250,15 @@ func until(t time.Time) string {
 	if t.IsZero() {
 		return ""
 	}
-	return ", until " + clockTime(t)
+	return ", until " + power.At(t)
 }
 
 func at(t time.Time) string {
 	if t.IsZero() {
 		return ""
 	}
-	return " at " + clockTime(t)
+	return " at " + power.At(t)
 }
-
-func clockTime(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05Z") }
 
 func (a *Agent) ctlExplain(r *http.Request) (api.Explanation, error) {
 	e, ok := a.explain(r.PathValue("name"), time.Now())

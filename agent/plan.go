@@ -112,7 +112,7 @@ func (r planRound) leaveAlone(n watched) decision {
 	case r.Pause.Active(r.Now):
 		return not(power.ReasonPaused, r.Pause.Until, "the monitor was paused by %s%s", r.Pause.By, because(r.Pause.Reason))
 	case r.Brake != nil:
-		return not(power.ReasonBrake, time.Time{}, "the fleet brake holds since %s: %s", r.Brake.Since.UTC().Format("15:04:05Z"), brakeSays[r.Brake.Kind])
+		return not(power.ReasonBrake, time.Time{}, "the fleet brake holds since %s: %s", power.At(r.Brake.Since), brakeSays[r.Brake.Kind])
 	case m.resting(r.Now):
 		return not(power.ReasonFault, m.NextTry, "%s", m.Fault)
 	}

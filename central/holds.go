@@ -153,7 +153,7 @@ func (ch *change) hold(n store.Node, h power.Hold, where string) error {
 func describeHold(h power.Hold) string {
 	text := string(h.Want) + " until released"
 	if !h.Until.IsZero() {
-		text = string(h.Want) + " until " + h.Until.UTC().Format(time.RFC3339)
+		text = string(h.Want) + " until " + power.At(h.Until)
 	}
 	if h.Schedule != "" {
 		text += ", schedule " + h.Schedule

@@ -395,7 +395,7 @@ func (c *Central) cancel(tx *store.Tx, o *store.Op, who, why string, marks marks
 func howEnded(o *store.Op) string {
 	text := string(o.Outcome)
 	if o.EndedAt != nil {
-		text += " at " + o.EndedAt.Format(time.RFC3339)
+		text += " at " + power.At(*o.EndedAt)
 	}
 	if o.Detail != "" {
 		text += " (" + o.Detail + ")"
@@ -506,12 +506,12 @@ func (c *Central) awayNote(o *store.Op, now time.Time) string {
 		note += ", and no other agent has the node"
 	}
 	if o.Stage() == store.StageTaken && !o.Delivered {
-		note += "; kept until " + o.Deadline.UTC().Format("15:04:05Z")
+		note += "; kept until " + power.At(o.Deadline)
 	}
 	return note
 }
 
-// awaySince is "away since 12:01:07Z (last seen 40 s ago)", "away: it never said hello"
+// awaySince is "away since 2026-03-01T12:01:07Z (last seen 40 s ago)", "away: it never said hello"
 // or "failed 40 s ago, as gossip says".
 func awaySince(p presence, now time.Time) string {
 	if p.gone != "" {
@@ -520,11 +520,7 @@ func awaySince(p presence, now time.Time) string {
 	if p.polled.IsZero() {
 		return "away: it never said hello"
 	}
-	layout := "15:04:05Z"
-	if now.Sub(p.polled) > 12*time.Hour {
-		layout = "2006-01-02 15:04Z"
-	}
-	return fmt.Sprintf("away since %s (last seen %s ago)", p.polled.UTC().Format(layout), power.Ago(now.Sub(p.polled)))
+	return fmt.Sprintf("away since %s (last seen %s ago)", power.At(p.polled), power.Ago(now.Sub(p.polled)))
 }
 
 // agentIs is a sentence of an agent that is not alive: "agent r1 is away since ...", or

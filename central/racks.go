@@ -223,7 +223,7 @@ func (c *Central) setPause(r *http.Request, in api.SetPause) (api.Rack, error) {
 		until := "resumed"
 		if in.For > 0 {
 			s.Pause.Until = s.Pause.Since.Add(in.For)
-			until = s.Pause.Until.Format(time.RFC3339)
+			until = power.At(s.Pause.Until)
 		}
 		if err := ch.saveSettings(a.Name, s); err != nil {
 			return err

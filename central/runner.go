@@ -129,7 +129,7 @@ func (ch *change) run(d due) error {
 	s.Done = d.at
 	says, outcome := "", runMissed
 	if s.For > 0 && !ch.now.Before(d.at.Add(s.For)) {
-		says = fmt.Sprintf("missed: central was not running, and it would have lasted until %s", d.at.Add(s.For).Format(time.RFC3339))
+		says = fmt.Sprintf("missed: central was not running, and it would have lasted until %s", power.At(d.at.Add(s.For)))
 	} else {
 		var err error
 		if says, outcome, err = ch.carryOut(s, d.at); err != nil {
@@ -141,7 +141,7 @@ func (ch *change) run(d due) error {
 	if err := ch.tx.PutSchedule(s); err != nil {
 		return err
 	}
-	detail := fmt.Sprintf("schedule %s of %s: %s", s.Name, d.at.Format(time.RFC3339), says)
+	detail := fmt.Sprintf("schedule %s of %s: %s", s.Name, power.At(d.at), says)
 	return ch.tx.AddAudit(api.AuditEntry{At: ch.now, Who: s.By, What: auditSchedule, Why: s.Reason, Outcome: outcome, Detail: detail})
 }
 

@@ -37,7 +37,7 @@ func Describe(d Decision, lane Lane, req Op, now time.Time) string {
 	}
 	switch d.Reason {
 	case ReasonStale:
-		return fmt.Sprintf("a newer request (of %s) was accepted for this node before; this older one is refused", lane.LastSeq.Time().UTC().Format(time.RFC3339))
+		return fmt.Sprintf("a newer request (of %s) was accepted for this node before; this older one is refused", At(lane.LastSeq.Time()))
 	case ReasonQueueFull:
 		return fmt.Sprintf("%d operations are outstanding on this node, which is the limit; ask again later", len(lane.Outstanding))
 	case ReasonBusy:
@@ -99,3 +99,7 @@ func RefusedBy(a Action, s Status, h Hold, now time.Time) string {
 	}
 	return fmt.Sprintf("%s is against the desired state: %s wants the node %s and the monitor would undo it; release the hold first (rackpower release NODE), or hold the node in the new state together with the request (--hold)", a, from, want)
 }
+
+// At writes a time within a sentence: RFC 3339 in UTC, to the second. The command line
+// shows people their own zone instead.
+func At(t time.Time) string { return t.UTC().Format(time.RFC3339) }

@@ -2,54 +2,103 @@ package main
 
 import (
 	"fmt"
+	"reflect"
+	"regexp"
 	"strings"
 	"time"
+
+	"github.com/urfave/cli/v2"
 
 	"rackpower/power"
 )
 
-// clock writes a local time as short as it can be understood: of today without the
-// day. The zone is there because what agents and central say themselves is UTC.
-func (p printer) clock(t time.Time) string { return p.zoneless(t) + t.Local().Format("Z07:00") }
+// wallClock is the time that a command line goes by, and the zone that its reader lives in.
+type wallClock struct {
+	now  func() time.Time
+	zone *time.Location
+	// verbatim leaves the times within texts as they are.
+	verbatim bool
+}
 
-// zoneless is clock where the zone follows.
-func (p printer) zoneless(t time.Time) string {
-	t, now := t.Local(), p.now().Local()
-	if t.YearDay() == now.YearDay() && t.Year() == now.Year() {
-		return t.Format("15:04:05")
+// clockKey is where an App has a clock that is not the machine's.
+const clockKey = "clock"
+
+// clockOf is the clock of a command line.
+func clockOf(c *cli.Context) wallClock {
+	if clock, ok := c.App.Metadata[clockKey].(wallClock); ok {
+		return clock
 	}
-	return t.Format("2006-01-02 15:04:05")
+	return wallClock{now: time.Now, zone: time.Local}
 }
 
-// since writes a time that is over with its age: "14:01:02+02:00 (3 min ago)".
-func (p printer) since(t time.Time) string {
-	return fmt.Sprintf("%s (%s ago)", p.clock(t), power.Ago(p.now().Sub(t)))
+// peopleTime is how people are shown every time: in their own zone, with the day, so that
+// all times of a screen read alike. Programs get RFC 3339 in UTC.
+const peopleTime = "2006-01-02 15:04:05Z07:00"
+
+// clock writes a time for people.
+func (c wallClock) clock(t time.Time) string { return t.In(c.location()).Format(peopleTime) }
+
+// clockOr is clock, "" where there is no time.
+func (c wallClock) clockOr(t *time.Time) string {
+	if t == nil || t.IsZero() {
+		return ""
+	}
+	return c.clock(*t)
 }
 
-// until writes a time to come with how long that is: "14:30:00Z (in 21 s)". One that
-// is over is due.
-func (p printer) until(t time.Time) string {
-	left := t.Sub(p.now())
+func (c wallClock) location() *time.Location {
+	if c.zone == nil {
+		return time.Local
+	}
+	return c.zone
+}
+
+// written finds the times that agents and central write in their sentences (power.At).
+var written = regexp.MustCompile(`\b\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z`)
+
+// localized has the times within a text as people are shown them.
+func (c wallClock) localized(text string) string {
+	if c.verbatim {
+		return text
+	}
+	return written.ReplaceAllStringFunc(text, func(found string) string {
+		t, err := time.Parse(time.RFC3339, found)
+		if err != nil { // the 32nd of a month
+			return found
+		}
+		return c.clock(t)
+	})
+}
+
+// since writes a time that is over with its age: "2026-03-01 14:01:02+02:00 (3 min ago)".
+func (c wallClock) since(t time.Time) string {
+	return fmt.Sprintf("%s (%s ago)", c.clock(t), power.Ago(c.now().Sub(t)))
+}
+
+// until writes a time to come with how long that is: "2026-03-01 14:30:00Z (in 21 s)".
+// One that is over is due.
+func (c wallClock) until(t time.Time) string {
+	left := t.Sub(c.now())
 	if left <= 0 {
-		return p.clock(t) + " (due)"
+		return c.clock(t) + " (due)"
 	}
-	return fmt.Sprintf("%s (in %s)", p.clock(t), power.Ago(left.Round(time.Second)))
+	return fmt.Sprintf("%s (in %s)", c.clock(t), power.Ago(left.Round(time.Second)))
 }
 
 // untilOr is until after the word, or what ends it when there is no time.
-func (p printer) untilOr(t time.Time, otherwise string) string {
+func (c wallClock) untilOr(t time.Time, otherwise string) string {
 	if t.IsZero() {
 		return "until " + otherwise
 	}
-	return "until " + p.until(t)
+	return "until " + c.until(t)
 }
 
 // after is the time a duration from now, none for 0.
-func (p printer) after(d time.Duration) time.Time {
+func (c wallClock) after(d time.Duration) time.Time {
 	if d == 0 {
 		return time.Time{}
 	}
-	return p.now().Add(d)
+	return c.now().Add(d)
 }
 
 // shortly writes a duration without parts that are nought: "11h", "1h30m".
@@ -62,4 +111,40 @@ func shortly(d time.Duration) string {
 		text = strings.TrimSuffix(text, "0m")
 	}
 	return text
+}
+
+var timeType = reflect.TypeFor[time.Time]()
+
+// inUTC is a copy of rows in which every time is in UTC, for programs. What they point to
+// is left as it is.
+func inUTC[T any](rows []T) []T {
+	v := reflect.ValueOf(rows)
+	return utc(v).Interface().([]T)
+}
+
+func utc(v reflect.Value) reflect.Value {
+	switch {
+	case v.Type() == timeType:
+		return reflect.ValueOf(v.Interface().(time.Time).UTC())
+	case v.Kind() == reflect.Pointer && !v.IsNil():
+		p := reflect.New(v.Type().Elem())
+		p.Elem().Set(utc(v.Elem()))
+		return p
+	case v.Kind() == reflect.Slice && !v.IsNil() && v.Type().Elem().Kind() != reflect.Uint8:
+		list := reflect.MakeSlice(v.Type(), v.Len(), v.Len())
+		for i := range v.Len() {
+			list.Index(i).Set(utc(v.Index(i)))
+		}
+		return list
+	case v.Kind() == reflect.Struct:
+		s := reflect.New(v.Type()).Elem()
+		s.Set(v)
+		for i := range v.NumField() {
+			if v.Type().Field(i).IsExported() {
+				s.Field(i).Set(utc(v.Field(i)))
+			}
+		}
+		return s
+	}
+	return v
 }

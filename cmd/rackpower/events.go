@@ -165,7 +165,7 @@ func (e *events) show(entries []api.AuditEntry) error {
 		return nil
 	}
 	if !e.s.people() || e.s.quiet {
-		return show(e.s.printer, auditListing(entries))
+		return show(e.s.printer, e.s.auditListing(entries))
 	}
 	for _, ev := range together(entries) {
 		if _, err := fmt.Fprintln(e.s.out, e.line(ev)); err != nil {
@@ -223,7 +223,7 @@ func (e *events) line(ev *event) string {
 	var said []string
 	for _, text := range rest {
 		if text != "" {
-			said = append(said, clean(text))
+			said = append(said, e.s.readable(text))
 		}
 	}
 	what += strings.Repeat(" ", max(e.what-utf8.RuneCountInString(what), 0))

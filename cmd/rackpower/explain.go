@@ -49,7 +49,7 @@ func (s *session) explainNode() error {
 
 // explain fills the page about a node; n is its row in status.
 func (p *page) explain(s *session, e api.Explanation, n api.Node) {
-	p.block("", clean(cmp.Or(e.Says, fmt.Sprintf("%s is %s and should be %s.", e.Node, e.Reading.State, e.Desired.Want))))
+	p.block("", p.readable(cmp.Or(e.Says, fmt.Sprintf("%s is %s and should be %s.", e.Node, e.Reading.State, e.Desired.Want))))
 	p.text.WriteString("\n")
 	p.facts(e, n)
 	p.section("operations", p.opRows(e.Ops))
@@ -63,7 +63,7 @@ func (p *page) advise(hints []hint) {
 		p.title("what to do")
 	}
 	for _, h := range hints {
-		p.block("  - ", clean(h.says))
+		p.block("  - ", p.readable(h.says))
 		for _, command := range h.run {
 			p.text.WriteString("      " + clean(command) + "\n") // unbroken, to be copied
 		}
@@ -260,12 +260,13 @@ func (p *page) seenRows(seen []api.Seen) [][]string {
 	return rows
 }
 
-// run says when and how often something was the case: "12 times 14:01:02 - 14:12:02Z".
+// run says when something was the case last, and how often:
+// "2026-03-01 14:12:02Z (12 times in 11 min)".
 func (p *page) run(first, last time.Time, times int) string {
 	if times <= 1 {
 		return p.clock(last)
 	}
-	return fmt.Sprintf("%d times %s - %s", times, p.zoneless(first), p.clock(last))
+	return fmt.Sprintf("%s (%d times in %s)", p.clock(last), times, power.Ago(last.Sub(first)))
 }
 
 func (p *page) decidedRows(decided []api.Decision) [][]string {

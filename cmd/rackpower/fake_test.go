@@ -22,8 +22,9 @@ import (
 // fake answers as central, or an agent's socket, would. Its verbs set the scene;
 // asked holds what the command line sent.
 type fake struct {
-	t   *testing.T
-	url string
+	t     *testing.T
+	url   string
+	clock wallClock // of the command line, UTC unless the test says otherwise
 
 	mu    sync.Mutex
 	nodes []api.Node
@@ -69,7 +70,7 @@ type fake struct {
 
 func newFake(t *testing.T, nodes ...api.Node) *fake {
 	t.Helper()
-	f := &fake{t: t, nodes: nodes, ops: map[string]*api.Op{}}
+	f := &fake{t: t, nodes: nodes, ops: map[string]*api.Op{}, clock: wallClock{now: time.Now, zone: time.UTC}}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /v1/nodes", f.getNodes)
 	mux.HandleFunc("POST /v1/ops", f.ask)
@@ -350,6 +351,7 @@ func (f *fake) runContext(ctx context.Context, args []string, stdin ...string) r
 	f.t.Setenv("RACKPOWER_ASKED_BY", "tester")
 	var out, errs bytes.Buffer
 	app := newApp()
+	app.Metadata = map[string]any{clockKey: f.clock}
 	app.Writer, app.ErrWriter, app.Reader = &out, &errs, strings.NewReader(strings.Join(stdin, "\n"))
 	exit := settings.RunContext(ctx, app, append([]string{"rackpower"}, args...))
 	return ran{exit, out.String(), errs.String()}

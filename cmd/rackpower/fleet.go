@@ -136,17 +136,17 @@ func auditCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			return show(s.printer, auditListing(entries))
+			return show(s.printer, s.auditListing(entries))
 		}),
 	}
 }
 
-func auditListing(entries []api.AuditEntry) listing[api.AuditEntry] {
+func (p printer) auditListing(entries []api.AuditEntry) listing[api.AuditEntry] {
 	return listing[api.AuditEntry]{
 		rows: entries, name: func(e api.AuditEntry) string { return fmt.Sprint(e.ID) },
 		head: []string{"AT", "WHO", "WHAT", "NODE", "OUTCOME", "WHY", "DETAIL"},
 		cells: func(e api.AuditEntry) []string {
-			return []string{stamp(&e.At), e.Who, e.What, e.Node, e.Outcome, e.Why, e.Detail}
+			return []string{p.clock(e.At), e.Who, e.What, e.Node, e.Outcome, e.Why, e.Detail}
 		},
 		wideHead:  []string{"OPERATION"},
 		wideCells: func(e api.AuditEntry) []string { return []string{e.Op} },

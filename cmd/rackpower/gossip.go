@@ -182,7 +182,7 @@ func (s *session) showMemberChanges(p printer, changed []api.Member) error {
 	}
 	for _, m := range changed {
 		now := s.now()
-		s.say("%s  %s", stamp(&now), clean(m.Name+" "+m.Status+at(m)))
+		s.say("%s  %s", s.clock(now), clean(m.Name+" "+m.Status+at(m)))
 	}
 	return nil
 }

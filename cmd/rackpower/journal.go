@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"time"
 
@@ -91,12 +92,13 @@ func dumpJournal(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	p.verbatim = true // records hold times in UTC; the others on the screen are then too
 	var rows []dumped
 	damaged := false
 	for _, dir := range dirs {
 		report, err := journal.Scan(dir, nil, func(r journal.Record, at journal.Position) error {
 			row := dumped{
-				LSN: r.LSN, Time: r.Time, Op: r.Op.String(), Kind: agent.KindName(uint8(r.Kind)), Key: r.Key, Payload: payloadOf(r.Payload),
+				LSN: r.LSN, Time: r.Time.UTC(), Op: r.Op.String(), Kind: agent.KindName(uint8(r.Kind)), Key: r.Key, Payload: payloadOf(r.Payload),
 				Journal: filepath.Base(dir), File: at.File, Offset: at.Offset, Snapshot: at.Snapshot,
 			}
 			if p.format == "jsonl" && !p.quiet {
@@ -142,7 +144,7 @@ func dumpListing(rows []dumped, several bool) listing[dumped] {
 			if several {
 				of = d.Journal
 			}
-			return []string{of, fmt.Sprint(d.LSN), d.Time.Format("2006-01-02T15:04:05.000Z07:00"), d.Op, d.Kind, d.Key, string(d.Payload)}
+			return []string{of, fmt.Sprint(d.LSN), d.Time.UTC().Format("2006-01-02T15:04:05.000Z07:00"), d.Op, d.Kind, d.Key, string(d.Payload)}
 		},
 		wideHead: []string{"FILE", "OFFSET", "SNAPSHOT"},
 		wideCells: func(d dumped) []string {
@@ -171,13 +173,24 @@ func payloadOf(data []byte) json.RawMessage {
 		}
 	}
 	if !redact(value) && json.Valid(data) {
-		return data
+		return zoned.ReplaceAllFunc(data, toUTC)
 	}
 	text, err := json.Marshal(value)
 	if err != nil {
 		return json.RawMessage(`"unreadable"`)
 	}
-	return text
+	return zoned.ReplaceAllFunc(text, toUTC)
+}
+
+// zoned finds the times of a payload that are not in UTC.
+var zoned = regexp.MustCompile(`\b\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?[+-]\d\d:\d\d`)
+
+func toUTC(found []byte) []byte {
+	t, err := time.Parse(time.RFC3339Nano, string(found))
+	if err != nil {
+		return found
+	}
+	return []byte(t.UTC().Format(time.RFC3339Nano))
 }
 
 // redact takes the values of all fields named password away and reports whether

@@ -227,7 +227,7 @@ r2n01  off    90 s  r2 (failed)
 	}
 	expect(t, "peers", f.run("peers @state:off -o name"), 0, "r2n01\n", "")
 	expect(t, "peers", f.run("peers r9"), 2, "", "no such node: r9")
-	expect(t, "audit", f.run("audit r1n01 --limit 5"), 0, "2026-03-01T12:00:00Z  bob  asked  r1n01  limit 5", "")
+	expect(t, "audit", f.run("audit r1n01 --limit 5"), 0, "2026-03-01 12:00:00Z  bob  asked  r1n01  limit 5", "")
 }
 
 func TestNodeAdd(t *testing.T) {

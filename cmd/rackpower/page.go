@@ -27,7 +27,7 @@ const (
 
 func (p *page) fact(name, text string) {
 	if text != "" {
-		p.block(fmt.Sprintf("%-*s", column, name), clean(text))
+		p.block(fmt.Sprintf("%-*s", column, name), p.readable(text))
 	}
 }
 
@@ -54,7 +54,7 @@ func (p *page) rows(rows [][]string) {
 	var width []int
 	for _, row := range rows {
 		for i := range row {
-			row[i] = clean(row[i])
+			row[i] = p.readable(row[i])
 			if len(width) <= i {
 				width = append(width, 0)
 			}

@@ -37,11 +37,11 @@ type printer struct {
 	format   string
 	color    bool
 	quiet    bool
-	now      func() time.Time
+	wallClock
 }
 
 func newPrinter(c *cli.Context, more ...string) (printer, error) {
-	p := printer{out: c.App.Writer, err: c.App.ErrWriter, format: c.String("output"), quiet: c.Bool("quiet"), now: time.Now}
+	p := printer{out: c.App.Writer, err: c.App.ErrWriter, format: c.String("output"), quiet: c.Bool("quiet"), wallClock: clockOf(c)}
 	p.color = settings.IsTerminal(p.out) && !c.Bool("no-color") && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"
 	known := append(slices.Clone(formats), more...)
 	if !slices.Contains(known, p.format) {
@@ -72,6 +72,9 @@ func show[T any](p printer, l listing[T]) error {
 	}
 	if l.rows == nil {
 		l.rows = []T{}
+	}
+	if !p.people() {
+		l.rows = inUTC(l.rows)
 	}
 	switch p.format {
 	case "json":
@@ -187,7 +190,7 @@ func (p printer) tableIn(columns int, rows [][]string) []byte {
 	width := make([]int, len(rows[0]))
 	for _, row := range rows[1:] {
 		for i := range row {
-			row[i] = clean(row[i])
+			row[i] = p.readable(row[i])
 			width[i] = max(width[i], utf8.RuneCountInString(row[i]))
 		}
 	}
@@ -238,7 +241,7 @@ func (p printer) details(pairs ...string) {
 	text := page{printer: p, width: p.widthOf()}
 	for i := 0; i+1 < len(pairs); i += 2 {
 		if pairs[i+1] != "" {
-			text.block(fmt.Sprintf("%-14s ", pairs[i]+":"), clean(pairs[i+1]))
+			text.block(fmt.Sprintf("%-14s ", pairs[i]+":"), p.readable(pairs[i+1]))
 		}
 	}
 	fmt.Fprint(p.out, text.text.String())
@@ -265,12 +268,17 @@ func (p printer) paint(cell string) string {
 // say prints a line for people; programs find the same in fields.
 func (p printer) say(format string, args ...any) {
 	if !p.quiet && p.people() {
-		fmt.Fprintf(p.out, format+"\n", args...)
+		fmt.Fprintln(p.out, p.localized(fmt.Sprintf(format, args...)))
 	}
 }
 
 // warn prints a line on stderr, whatever the format.
-func (p printer) warn(format string, args ...any) { fmt.Fprintf(p.err, format+"\n", args...) }
+func (p printer) warn(format string, args ...any) {
+	fmt.Fprintln(p.err, p.localized(fmt.Sprintf(format, args...)))
+}
+
+// readable is a text as people may see it: clean, and with its times as theirs.
+func (p printer) readable(s string) string { return clean(p.localized(s)) }
 
 // clean makes what terminals would obey visible: text from BMCs, operators and
 // files reaches the tables.
@@ -308,12 +316,4 @@ func shorten(text string, most int) string {
 		return text
 	}
 	return strings.TrimSpace(string([]rune(text)[:most-4])) + " ..."
-}
-
-// stamp writes a time as it stands in JSON.
-func stamp(t *time.Time) string {
-	if t == nil || t.IsZero() {
-		return ""
-	}
-	return t.Format(time.RFC3339)
 }

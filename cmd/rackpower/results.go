@@ -56,7 +56,7 @@ func (f *following) print() error {
 	}
 	if f.s.format == "table" {
 		f.groups(func(nodes []string, text string) {
-			fmt.Fprintf(f.s.out, "%s %s\n", noderange.Fold(nodes), f.s.paint(clean(text)))
+			fmt.Fprintf(f.s.out, "%s %s\n", noderange.Fold(nodes), f.s.paint(f.s.readable(text)))
 		})
 		return nil
 	}

@@ -140,7 +140,7 @@ func (s *session) explain(err error) error {
 	case api.CodeUnavailable:
 		code = settings.ExitUnreachable
 	}
-	return settings.Exit(code, "%s", clean(p.Detail))
+	return settings.Exit(code, "%s", s.readable(p.Detail))
 }
 
 // selection is the expression that the operands are together; "" when there are none.
