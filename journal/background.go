@@ -38,6 +38,8 @@ func (m *marker) due() time.Duration {
 func (j *Journal) background() {
 	defer close(j.done)
 	mark, retry := stoppedTimer(), stoppedTimer()
+	look := time.NewTicker(markEvery)
+	defer look.Stop()
 	defer mark.Stop()
 	defer retry.Stop()
 	for {
@@ -52,8 +54,22 @@ func (j *Journal) background() {
 			mark.Reset(j.marks.after)
 		case <-mark.C:
 			j.mark(mark)
+		case <-look.C:
+			j.lookAfter()
 		}
 	}
+}
+
+// lookAfter notices files that are gone, and brings the mark file up to date.
+func (j *Journal) lookAfter() {
+	if j.Err() != nil {
+		return
+	}
+	if err := j.stay(); err != nil {
+		_ = j.stop(err)
+		return
+	}
+	_ = j.saveMark() // raises its own alarm
 }
 
 func stoppedTimer() *time.Timer {

@@ -244,9 +244,21 @@ func (j *Journal) passOn() {
 // stop ends all appending for good.
 func (j *Journal) stop(cause error) error {
 	err := fmt.Errorf("cannot append: %w: %w", ErrStopped, cause)
+	if errors.Is(cause, ErrRemoved) {
+		err = fmt.Errorf("cannot append: %w", cause)
+	}
 	j.mu.Lock()
-	j.stopped = err
+	first := j.stopped == nil
+	if first {
+		j.stopped = err
+	}
 	j.mu.Unlock()
+	if errors.Is(cause, ErrRemoved) {
+		if first {
+			j.alarm(AlarmRemoved, fmt.Sprintf("files of the journal in %s were removed or replaced: it takes nothing more", j.cfg.Dir), cause)
+		}
+		return err
+	}
 	j.alarm(AlarmStopped, "the journal takes nothing more until it is opened again", cause)
 	return err
 }

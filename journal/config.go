@@ -32,6 +32,17 @@ type Config struct {
 	// goroutine, also during Open and within Append; it must not block nor call
 	// the journal.
 	OnAlarm func(Alarm)
+	// Mark keeps a file beside Dir (its path and ".mark") that says how far the journal has
+	// come, so that the next Open notices when Dir, or a part of it, is older than that
+	// (Recovery.WentBack, Recovery.Copied).
+	Mark bool
+	// Boot names the present run of the machine; empty: not known. While it is the same
+	// there was no loss of power, and no write is torn. Only used with Mark.
+	Boot string
+	// OnOpen, where it is set, is told what Open found, before anything is changed, and
+	// returns what is to be durable together with the segment of this opening: after a
+	// crash either all that follows from the damage is there or the damage is found again.
+	OnOpen func(found Recovery, live []Record) []Entry
 }
 
 // The defaults.
@@ -100,6 +111,11 @@ const (
 	AlarmRoom AlarmKind = "disk-room"
 	// AlarmStopped: the journal takes nothing more.
 	AlarmStopped AlarmKind = "stopped"
+	// AlarmBack: these are files of an older state, or files are gone.
+	AlarmBack AlarmKind = "went-back"
+	// AlarmRemoved: files were removed or replaced under the open journal, which takes
+	// nothing more.
+	AlarmRemoved AlarmKind = "files-removed"
 )
 
 // Alarm is something that an operator must know.

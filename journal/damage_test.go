@@ -74,7 +74,7 @@ func TestTornTailAtEveryByte(t *testing.T) {
 	}
 }
 
-// A file that is too short is as good as one with zeros.
+// Of a file that is too short everything before the cut is salvaged.
 func TestTruncatedAtEveryByte(t *testing.T) {
 	disk, want, ends := small(t, func(*journal.Journal) {})
 	name := newest(t, disk)

@@ -17,6 +17,9 @@ var (
 	// journal takes nothing more until it is opened again. Whether the entries
 	// of the failed Append are durable is not known.
 	ErrStopped = errors.New("journal has stopped")
+	// ErrRemoved: files of the open journal were removed or replaced. It takes nothing
+	// more; what it acknowledged may be gone with the files.
+	ErrRemoved = errors.New("files of the journal were removed or replaced")
 	// ErrClosed: Close was called.
 	ErrClosed = errors.New("journal is closed")
 	// ErrTooLarge: a key, payload or group is above the limits of the format.

@@ -29,3 +29,12 @@ func WithVersion(data []byte, version uint32) []byte {
 	}
 	return data
 }
+
+// LookAfter looks for removed files now, and brings the mark file up to date.
+func LookAfter(j *Journal) { j.lookAfter() }
+
+// DecodeMark reads the content of a mark file and writes it anew.
+func DecodeMark(data []byte) ([]byte, error) {
+	m, err := decodeMark(data)
+	return m.encode(), err
+}

@@ -22,11 +22,12 @@ import (
 // One header, little endian:
 //
 //	 0  magic "RPJNL\r\n\0"       52  epoch                92  salt (u32)
-//	 8  CRC32C of the rest (u32)  60  segment number       96  flags (u32): 1 begins with a snapshot
+//	 8  CRC32C of the rest (u32)  60  segment number       96  flags (u32): 1 begins with a snapshot, 2 a mark file is kept
 //	12  version (u32)             68  first LSN           100  owner: length (u8), text
 //	16  id (16 bytes)             76  time (i64)
-//	32  zeros                     84  end of snapshot (u32)
-//	44  frames in snapshot (u64)  88  durable (u32)
+//	32  size of the file (u64)    84  end of snapshot (u32)
+//	40  zeros                     88  durable (u32)
+//	44  frames in snapshot (u64)
 //
 // Magic, CRC and version keep their place in every version to come.
 const (
@@ -36,6 +37,7 @@ const (
 	ownerOffset  = 100
 	maxOwner     = 255
 	flagSnapshot = 1
+	flagMarked   = 2
 	// FormatVersion is the version of the format on disk.
 	FormatVersion = 1
 )
@@ -60,6 +62,11 @@ type header struct {
 	snapshotEnd   uint32
 	// durable is how much of the file was flushed before it got its name.
 	durable uint32
+	// size is the length that the file was made with; 0: an older program made it, and
+	// did not say.
+	size int64
+	// marked says that a mark file is kept beside the journal.
+	marked bool
 }
 
 // put writes both copies into the first dataStart bytes of buf.
@@ -69,6 +76,7 @@ func (h header) put(buf []byte) {
 	copy(b, magic[:])
 	binary.LittleEndian.PutUint32(b[12:], FormatVersion)
 	copy(b[16:], h.id[:])
+	binary.LittleEndian.PutUint64(b[32:], uint64(h.size))
 	binary.LittleEndian.PutUint64(b[44:], h.snapshotCount)
 	binary.LittleEndian.PutUint64(b[52:], h.epoch)
 	binary.LittleEndian.PutUint64(b[60:], h.number)
@@ -77,9 +85,21 @@ func (h header) put(buf []byte) {
 	binary.LittleEndian.PutUint32(b[84:], h.snapshotEnd)
 	binary.LittleEndian.PutUint32(b[88:], h.durable)
 	binary.LittleEndian.PutUint32(b[92:], h.salt)
-	binary.LittleEndian.PutUint32(b[96:], flagSnapshot)
+	flags := uint32(flagSnapshot)
+	if h.marked {
+		flags |= flagMarked
+	}
+	binary.LittleEndian.PutUint32(b[96:], flags)
 	b[ownerOffset] = byte(len(h.owner))
 	copy(b[ownerOffset+1:], h.owner)
+	binary.LittleEndian.PutUint32(b[8:], crc32.Checksum(b[12:], castagnoli))
+	copy(buf[headerCopy:], b)
+}
+
+// stampSize writes the length of the file into both copies of an image's header.
+func stampSize(buf []byte, size int64) {
+	b := buf[:headerSize]
+	binary.LittleEndian.PutUint64(b[32:], uint64(size))
 	binary.LittleEndian.PutUint32(b[8:], crc32.Checksum(b[12:], castagnoli))
 	copy(buf[headerCopy:], b)
 }
@@ -122,6 +142,8 @@ func decodeHeader(b []byte) (header, error) {
 		snapshotEnd:   binary.LittleEndian.Uint32(b[84:]),
 		durable:       binary.LittleEndian.Uint32(b[88:]),
 		salt:          binary.LittleEndian.Uint32(b[92:]),
+		marked:        binary.LittleEndian.Uint32(b[96:])&flagMarked != 0,
+		size:          int64(binary.LittleEndian.Uint64(b[32:])),
 	}
 	n := int(b[ownerOffset])
 	h.owner = string(b[ownerOffset+1 : ownerOffset+1+n])

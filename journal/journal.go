@@ -22,6 +22,10 @@ type Journal struct {
 	rec   Recovery
 	shelf *shelf
 	marks *marker
+	water markFile
+	// place is where appends go; lockIdentity is that of the LOCK file.
+	place        atomic.Pointer[place]
+	lockIdentity string
 
 	// lsn is that of the last durable record; written by the leader only.
 	lsn atomic.Uint64
@@ -72,7 +76,9 @@ func Open(cfg Config) (*Journal, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot open journal %s: %w", cfg.Dir, err)
 	}
-	j := &Journal{cfg: cfg, lock: lock, quit: make(chan struct{}), done: make(chan struct{})}
+	lockIdentity, _ := identity(cfg.FS, filepath.Join(cfg.Dir, lockName))
+	j := &Journal{cfg: cfg, lock: lock, lockIdentity: lockIdentity, quit: make(chan struct{}), done: make(chan struct{})}
+	j.place.Store(new(place))
 	j.shelf = newShelf(cfg)
 	j.marks = newMarker(cfg.MarkAfter)
 	if err := j.recover(); err != nil {
@@ -96,22 +102,54 @@ func (j *Journal) recover() error {
 	if err != nil {
 		return err
 	}
+	j.rec = st.recovery()
+	j.rec.Kept = l.kept
+	for _, d := range gaps(l.segments) {
+		j.rec.add(d)
+	}
+	if err := j.compare(&st, &j.rec); err != nil {
+		return err
+	}
 	if err := j.adopt(st); err != nil {
 		return err
 	}
-	j.rec = st.recovery()
-	j.rec.Kept = l.kept
 	if err := j.putAside(l.segments); err != nil {
 		return err
 	}
 	j.shelf.history = olderThan(l.segments, st.number, j.rec.Damaged())
-	if err := j.rotate(batch{}); err != nil {
+	b := j.firstBatch()
+	if err := j.rotate(b); err != nil {
 		return fmt.Errorf("cannot open journal %s: %w", j.cfg.Dir, fullAs(err))
+	}
+	j.took(b)
+	if err := j.openMark(); err != nil {
+		return err
 	}
 	j.shelf.history = segmentNames(l.segments, j.rec.Kept)
 	j.rec.Took = time.Since(began)
 	j.announce()
 	return nil
+}
+
+// firstBatch is what the caller has made durable together with the opening's segment.
+func (j *Journal) firstBatch() batch {
+	var b batch
+	if j.cfg.OnOpen == nil {
+		return b
+	}
+	if entries := j.cfg.OnOpen(j.rec, j.live.sorted()); len(entries) > 0 {
+		r := newRequest(frameRecord, entries)
+		b.requests, b.size = []*request{r}, r.size
+	}
+	return b
+}
+
+// took makes the records of the opening's own batch current.
+func (j *Journal) took(b batch) {
+	for _, r := range b.requests {
+		j.applyRequest(r)
+		j.lsn.Store(r.lsn)
+	}
 }
 
 // adopt takes over identity and live set.
@@ -142,7 +180,7 @@ func (j *Journal) adopt(st state) error {
 func (j *Journal) putAside(segments []segmentFile) error {
 	renamed := map[string]bool{}
 	for _, d := range j.rec.Damage {
-		if renamed[d.File] || isAside(segments, d.File) {
+		if renamed[d.File] || isAside(segments, d.File) || !isThere(segments, d.File) {
 			continue
 		}
 		from := filepath.Join(j.cfg.Dir, d.File)
@@ -151,6 +189,21 @@ func (j *Journal) putAside(segments []segmentFile) error {
 		}
 		renamed[d.File] = true
 		j.rec.Kept = append(j.rec.Kept, d.File+damagedSuffix)
+	}
+	if missing := gaps(segments); len(missing) > 0 {
+		// What stands before a gap is history that is not whole: it says so once.
+		last := missing[len(missing)-1].File
+		for _, seg := range segments {
+			if seg.damaged || seg.name >= last || renamed[seg.name] {
+				continue
+			}
+			from := filepath.Join(j.cfg.Dir, seg.name)
+			if err := j.cfg.FS.Rename(from, from+damagedSuffix); err != nil {
+				return fmt.Errorf("cannot put segment aside: %w", err)
+			}
+			renamed[seg.name] = true
+			j.rec.Kept = append(j.rec.Kept, seg.name+damagedSuffix)
+		}
 	}
 	if len(renamed) == 0 {
 		return nil
@@ -167,6 +220,12 @@ func (j *Journal) announce() {
 	if j.rec.Damaged() {
 		j.alarm(AlarmDamage, fmt.Sprintf("journal %s is damaged (%v, %d places); %d records salvaged, kept as %v",
 			j.cfg.Dir, j.rec.Damage[0], len(j.rec.Damage), j.rec.Salvaged, j.rec.Kept), nil)
+	}
+	if j.rec.WentBack != "" {
+		j.alarm(AlarmBack, j.rec.WentBack, nil)
+	}
+	if j.rec.Copied != "" {
+		j.cfg.Logger.Warn("journal may be a copy", "dir", j.cfg.Dir, "reason", j.rec.Copied)
 	}
 }
 
@@ -237,7 +296,7 @@ func (j *Journal) close() error {
 	j.mu.Unlock()
 	close(j.quit)
 	<-j.done
-	return errors.Join(err, j.shelf.close(), j.cur.file.Close(), j.lock.Close())
+	return errors.Join(err, j.closeMark(), j.shelf.close(), j.cur.file.Close(), j.lock.Close())
 }
 
 // checkVersions refuses a directory in which a newer program has written.

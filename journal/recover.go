@@ -60,6 +60,7 @@ type state struct {
 	lsn    uint64
 	live   *liveSet
 	report []SegmentReport // of the segments that were needed, newest first
+	marked bool            // the newest was written together with a mark file
 }
 
 // recoverState rebuilds the live set. The newest segment is enough, since each
@@ -80,7 +81,7 @@ func recoverState(fsys FS, dir string, segments []segmentFile) (state, error) {
 	}
 	st.report = []SegmentReport{rep}
 	if head.number != 0 {
-		st.id, st.owner, st.epoch, st.lsn = head.id, head.owner, head.epoch, rep.LastLSN
+		st.id, st.owner, st.epoch, st.lsn, st.marked = head.id, head.owner, head.epoch, rep.LastLSN, head.marked
 	}
 	if head.number != 0 && uint64(rep.Snapshot) == head.snapshotCount {
 		return st, nil
@@ -96,7 +97,7 @@ func (st state) onOlder(fsys FS, dir string, older []segmentFile, head header) (
 	}
 	if head.number == 0 {
 		// At most one opening made each segment that cannot be asked.
-		st.id, st.owner = base.id, base.owner
+		st.id, st.owner, st.marked = base.id, base.owner, base.marked
 		st.epoch = base.epoch + st.number - base.number
 		st.lsn, st.live = base.lsn, base.live
 		st.report = append(st.report, base.report...)
@@ -124,14 +125,24 @@ func (st state) onOlder(fsys FS, dir string, older []segmentFile, head header) (
 func (st state) recovery() Recovery {
 	rec := Recovery{New: len(st.report) == 0, Live: st.live.count}
 	for i, s := range st.report {
-		rec.Damage = append(rec.Damage, s.Damage...)
+		for _, d := range s.Damage {
+			rec.add(d)
+		}
 		rec.Replayed += s.Snapshot + s.Records
 		rec.Salvaged += s.Salvaged
 		if i == 0 {
 			rec.TornBytes = s.TornBytes
+			rec.cutAtPage = (s.Used+s.TornBytes)%pageSize == 0
 			rec.Clean = s.Closed
 		}
 	}
 	rec.Clean = rec.New || rec.Clean && len(rec.Damage) == 0
 	return rec
+}
+
+// add notes damage.
+func (r *Recovery) add(d Damage) {
+	r.Damage = append(r.Damage, d)
+	r.LostBelow = max(r.LostBelow, d.below)
+	r.Clean = false
 }

@@ -2,6 +2,8 @@ package journal
 
 import (
 	"fmt"
+	"math"
+	"slices"
 	"time"
 )
 
@@ -22,7 +24,12 @@ type Damage struct {
 	Offset int64  `json:"offset"`
 	Length int64  `json:"length"`
 	Reason string `json:"reason"`
+	// below: records with a smaller LSN may be lost with this part; 0: none is.
+	below uint64
 }
+
+// allLost is a below that no record is above.
+const allLost = math.MaxUint64
 
 // String says where and what.
 func (d Damage) String() string {
@@ -59,13 +66,16 @@ type Report struct {
 	LSN      uint64          `json:"lsn"` // last record found
 	Live     int             `json:"live"`
 	Segments []SegmentReport `json:"segments"`
+	// Missing are segments that are not there although one before and one behind them are,
+	// and records that the mark file beside the journal knows of.
+	Missing []Damage `json:"missing,omitempty"`
 	// Kept are damaged files that earlier openings put aside.
 	Kept []string `json:"kept,omitempty"`
 }
 
-// Damage lists the damage of all segments.
+// Damage lists the damage of all segments, missing ones included.
 func (r Report) Damage() []Damage {
-	var all []Damage
+	all := slices.Clone(r.Missing)
 	for _, s := range r.Segments {
 		all = append(all, s.Damage...)
 	}
@@ -83,6 +93,17 @@ type Recovery struct {
 	// Damage: acknowledged records may be lost. What Live returns is then not to
 	// be acted on before the world has been looked at.
 	Damage []Damage `json:"damage,omitempty"`
+	// LostBelow: with the damage, records with a smaller LSN may be lost; 0: none is.
+	LostBelow uint64 `json:"-"`
+	// WentBack says what shows that these are files of an older state, put back from a
+	// copy, or that files were taken away; empty: nothing does. Records that were flushed
+	// are then lost, and their LSNs may be given again.
+	WentBack string `json:"went_back,omitempty"`
+	// FoundLSN is that of the newest record that was found. Journal.LSN may begin higher.
+	FoundLSN uint64 `json:"found_lsn"`
+	// Copied says what leaves it open whether these are the files that the last writer
+	// left, or a copy, which may be older; empty: they are.
+	Copied string `json:"copied,omitempty"`
 	// Salvaged records verified although their file is damaged.
 	Salvaged int `json:"salvaged"`
 	// Kept are the damaged files in the directory, put aside now or earlier.
@@ -91,6 +112,9 @@ type Recovery struct {
 	Replayed int           `json:"replayed"`
 	Live     int           `json:"live"`
 	Took     time.Duration `json:"took"`
+	// cutAtPage: what is cut off ends at the end of a page, as the write of a process that
+	// was killed in the middle of it may.
+	cutAtPage bool
 }
 
 // Damaged reports whether anything that had been flushed could not be read.

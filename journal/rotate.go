@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math"
+	"path/filepath"
 	"time"
 )
 
@@ -16,6 +17,11 @@ const pageSize = 4096
 // error the current one is as it was, unless the error is an unsureError.
 func (j *Journal) rotate(b batch) error {
 	began := time.Now()
+	if j.cur != nil {
+		if err := j.stay(); err != nil {
+			return &unsureError{err}
+		}
+	}
 	var salt [4]byte
 	_, _ = rand.Read(salt[:]) // never fails
 	next := &segment{name: segmentName(j.number + 1), salt: binary.LittleEndian.Uint32(salt[:])}
@@ -29,8 +35,10 @@ func (j *Journal) rotate(b batch) error {
 		return err
 	}
 	j.number++
+	id, _ := identity(j.cfg.FS, filepath.Join(j.cfg.Dir, next.name)) // without one it is not looked after
+	j.place.Store(&place{number: j.number, name: next.name, identity: id})
 	if j.cur != nil {
-		j.shelf.retire(j.cur)
+		j.shelf.retire(j.cur) // may be removed from here on
 	}
 	j.cur = next
 	j.cfg.Logger.Debug("journal rotated", "segment", next.name, "live", j.live.count, "size", next.size, "took", time.Since(began))
@@ -50,7 +58,7 @@ func (j *Journal) image(salt uint32, b batch) ([]byte, error) {
 	head := header{
 		id: j.id, owner: j.owner, epoch: j.epoch, number: j.number + 1,
 		firstLSN: j.lsn.Load() + 1, time: j.cfg.Now(), salt: salt,
-		snapshotCount: uint64(j.live.count), snapshotEnd: uint32(len(buf)),
+		snapshotCount: uint64(j.live.count), snapshotEnd: uint32(len(buf)), marked: j.cfg.Mark,
 	}
 	if len(b.requests) > 0 {
 		buf = j.encode(buf, b, salt, int64(len(buf)), head.snapshotEnd)

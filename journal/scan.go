@@ -2,6 +2,7 @@ package journal
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"time"
 
@@ -26,11 +27,21 @@ func Scan(dir string, fsys FS, fn func(Record, Position) error) (Report, error) 
 	if fsys == nil {
 		fsys = Disk()
 	}
+	mark, marked, err := readMark(fsys, markPath(dir)) // first: what it says is in the journal by then
+	switch {
+	case errors.Is(err, errMark):
+		marked = false
+	case err != nil:
+		return Report{}, err
+	}
 	l, err := list(fsys, dir)
+	for try := 0; err == nil && len(gaps(l.segments)) > 0 && try < scanTries; try++ {
+		l, err = list(fsys, dir) // a writer may have been at work meanwhile
+	}
 	if err != nil {
 		return Report{}, err
 	}
-	rep := Report{Kept: l.kept}
+	rep := Report{Kept: l.kept, Missing: gaps(l.segments)}
 	for i, seg := range l.segments {
 		if seg.damaged && i < len(l.segments)-1 {
 			continue // put aside: no part of the journal any more
@@ -52,6 +63,10 @@ func Scan(dir string, fsys FS, fn func(Record, Position) error) (Report, error) 
 		return rep, err
 	}
 	rep.Live = st.live.count
+	if lost := len(rep.Segments) == 0 || mark.ID == rep.ID && (mark.LSN > rep.LSN || mark.Epoch > rep.Epoch); marked && lost {
+		rep.Missing = append(rep.Missing, Damage{File: segmentName(mark.Segment), Reason: fmt.Sprintf(
+			"records up to %d of epoch %d were written, and the last that is there is %d of %d", mark.LSN, mark.Epoch, rep.LSN, rep.Epoch)})
+	}
 	return rep, nil
 }
 

@@ -41,6 +41,7 @@ type segmentReader struct {
 	// group holds the frames of a group that is not complete yet.
 	group []heldFrame
 	seen  uint64 // LSN of the newest record found
+	holes int    // of the report's damage, how many are not bounded by a frame behind them
 	last  uint64 // LSN of the newest record delivered
 }
 
@@ -72,18 +73,25 @@ func readSegment(fsys FS, dir, name string, visit visitor) (header, SegmentRepor
 	case errors.Is(err, ErrVersion):
 		return header{}, r.report, fmt.Errorf("cannot read journal segment %s: %w", name, err)
 	case err != nil:
-		r.damage(0, dataStart, "no readable header")
+		r.damage(0, dataStart, "no readable header", allLost)
 		return header{}, r.report, nil
 	case copies == 1:
-		r.damage(0, dataStart, "one of two copies of the header is unreadable")
+		r.damage(0, dataStart, "one of two copies of the header is unreadable", 0)
 	case head.number != number:
-		r.damage(0, dataStart, fmt.Sprintf("the header says segment %d", head.number))
+		r.damage(0, dataStart, fmt.Sprintf("the header says segment %d", head.number), allLost)
 	}
 	r.win = window{file: f, size: size}
 	r.head, r.seen, r.last = head, head.firstLSN-1, head.firstLSN-1
 	r.report.Epoch, r.report.Created = head.epoch, head.time
 	r.report.FirstLSN = head.firstLSN
 	err = r.walk()
+	if size < head.size && err == nil {
+		below := uint64(allLost)
+		if r.report.Closed {
+			below = 0 // nothing stood behind
+		}
+		r.damage(size, head.size-size, fmt.Sprintf("the file ends at %d of the %d bytes that it was made with", size, head.size), below)
+	}
 	r.report.LastLSN = r.last
 	if len(r.report.Damage) > 0 {
 		r.report.Salvaged = r.report.Snapshot + r.report.Records
@@ -110,7 +118,7 @@ func (r *segmentReader) walk() error {
 			r.tear(off)
 			return nil
 		}
-		r.damage(off, max(next-off, 0), reason(r.win.err, err))
+		r.damage(off, max(next-off, 0), reason(r.win.err, err), allLost)
 		r.win.err = nil
 		if err := r.release(); err != nil {
 			return err
@@ -153,6 +161,7 @@ func (r *segmentReader) inOrder(f frame, off int64) bool {
 // take delivers a frame, or holds it until its group is complete.
 func (r *segmentReader) take(f frame, key, payload []byte, off int64) error {
 	r.report.Closed = f.typ == frameClose
+	r.bound(f)
 	switch f.typ {
 	case frameSnapshot:
 		r.report.Snapshot++
@@ -229,6 +238,24 @@ func (r *segmentReader) probe(off int64) (next int64, witnessed bool) {
 	return next, witnessed
 }
 
-func (r *segmentReader) damage(off, n int64, why string) {
-	r.report.Damage = append(r.report.Damage, Damage{File: r.name, Offset: off, Length: n, Reason: why})
+// bound notes that what is lost in the damage so far was older than a frame behind it.
+func (r *segmentReader) bound(f frame) {
+	for ; r.holes > 0; r.holes-- {
+		d := &r.report.Damage[len(r.report.Damage)-r.holes]
+		switch f.typ {
+		case frameSnapshot:
+			d.below = r.head.firstLSN
+		case frameRecord:
+			d.below = max(f.lsn, r.head.firstLSN)
+		default:
+			d.below = f.lsn + 1
+		}
+	}
+}
+
+func (r *segmentReader) damage(off, n int64, why string, below uint64) {
+	r.report.Damage = append(r.report.Damage, Damage{File: r.name, Offset: off, Length: n, Reason: why, below: below})
+	if off >= dataStart && below == allLost {
+		r.holes++
+	}
 }

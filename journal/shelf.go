@@ -33,6 +33,7 @@ type shelf struct {
 	history []string // compacted segments, oldest first
 	retired []File
 	full    bool // AlarmFull was raised last
+	removed bool // a removal is not flushed yet
 }
 
 func newShelf(cfg Config) *shelf { return &shelf{cfg: cfg, wake: make(chan struct{}, 1)} }
@@ -123,6 +124,7 @@ func fill(f File, content []byte, have, size int64) (int64, error) {
 	}
 	size = max(size, length)
 	if len(content) > 0 {
+		stampSize(content, size)
 		if _, err := f.WriteAt(content, 0); err != nil {
 			return 0, err
 		}
@@ -197,17 +199,33 @@ func (s *shelf) noteFull(err error) {
 	s.cfg.OnAlarm(Alarm{Kind: AlarmFull, Text: text, Err: err})
 }
 
-// dropOldest removes the oldest compacted segment, if there is one.
+// dropOldest removes the oldest compacted segment, if there is one. One removal is
+// durable before the next: segments never go in another order, and one that is missing
+// between two was removed by somebody else.
 func (s *shelf) dropOldest() bool {
-	if len(s.history) == 0 {
+	if len(s.history) == 0 || !s.flushRemoved() {
 		return false
 	}
 	s.closeRetired()
 	name := s.history[0]
-	s.history = s.history[1:]
 	if err := s.cfg.FS.Remove(s.path(name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		s.cfg.Logger.Warn("cannot remove compacted journal segment", "segment", name, "err", err)
+		return false
 	}
+	s.history, s.removed = s.history[1:], true
+	return true
+}
+
+// flushRemoved makes the removal before durable.
+func (s *shelf) flushRemoved() bool {
+	if !s.removed {
+		return true
+	}
+	if err := s.cfg.FS.SyncDir(s.cfg.Dir); err != nil {
+		s.cfg.Logger.Warn("cannot flush the journal's directory", "dir", s.cfg.Dir, "err", err)
+		return false
+	}
+	s.removed = false
 	return true
 }
 
@@ -254,6 +272,10 @@ func segmentNames(segments []segmentFile, kept []string) []string {
 		}
 	}
 	return names
+}
+
+func isThere(segments []segmentFile, name string) bool {
+	return slices.ContainsFunc(segments, func(s segmentFile) bool { return s.name == name })
 }
 
 func isAside(segments []segmentFile, name string) bool {

@@ -51,7 +51,8 @@ func journalDirs(dir string) ([]string, error) {
 	var dirs []string
 	for _, candidate := range []string{dir, filepath.Join(dir, "journal"), filepath.Join(dir, "assigned")} {
 		segments, err := filepath.Glob(filepath.Join(globQuote(candidate), "*.jnl*"))
-		if err == nil && len(segments) > 0 {
+		_, noMark := os.Stat(candidate + journal.MarkSuffix) // with one, there was a journal
+		if err == nil && len(segments) > 0 || noMark == nil {
 			dirs = append(dirs, candidate)
 		}
 	}
