@@ -43,6 +43,7 @@ func serve(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	settings.Daemon(c.Context, log)
 	cfg := central.Config{
 		Data: c.String("data"), Listen: c.String("listen"), Socket: c.String("socket"), Version: c.App.Version, Log: log,
 		Keep: c.Duration("keep"), CheckBelow: c.Int64("check-below"),

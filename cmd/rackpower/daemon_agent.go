@@ -85,6 +85,7 @@ func runAgent(c *cli.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	settings.Daemon(c.Context, logger)
 	d := &daemon{logger: logger}
 	defer func() {
 		if late := d.end(); err == nil && late != nil {

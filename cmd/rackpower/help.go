@@ -10,7 +10,9 @@ EXIT STATUS
    3  central or agent not reachable
    4  still pending when --timeout ended; the operations go on
    5  refused: busy, stale, against the desired state, not permitted
-   When nodes differ: 1 before 5 before 4.`
+   When nodes differ: 1 before 5 before 4.
+   A signal (Ctrl-C) ends the command only, not what was asked for; a shell sees 128 and
+   its number, 130, and ends its loop.`
 
 // nodesHelp explains NODES.
 const nodesHelp = `

@@ -40,6 +40,7 @@ func runSim(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	settings.Tool(c.Context)
 	first, err := netip.ParseAddr(c.String("listen"))
 	if err != nil {
 		return settings.Usage("--listen: %q is not an address", c.String("listen"))

@@ -6,21 +6,18 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
 	"strings"
-	"syscall"
 
 	"github.com/urfave/cli/v2"
 )
 
-// Run runs a command line (os.Args) until it has ended or SIGINT or SIGTERM ends
-// the context of its command, and returns the exit status. What went wrong is
+// Run runs a command line (os.Args) until it has ended or SIGINT, SIGTERM or SIGHUP
+// ends the context of its command, and returns the exit status. What went wrong is
 // said in one line on app.ErrWriter. A second signal ends the process at once.
+// After a signal the process ends by that signal, unless the command is a daemon.
 func Run(app *cli.App, args []string) int {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	context.AfterFunc(ctx, stop)
-	return RunContext(ctx, app, args)
+	ctx, s := catch(context.Background())
+	return s.end(RunContext(ctx, app, args))
 }
 
 // RunContext is Run without the signals.
