@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -58,10 +59,21 @@ func (s *site) signal(name string, sig syscall.Signal) {
 // TestDaemonsPassOverWhatDoesNotEndThem sends each daemon every signal that chance may
 // send, and those that end it.
 func TestDaemonsPassOverWhatDoesNotEndThem(t *testing.T) {
-	s := newSite(t)
+	s := siteIn(t, t.TempDir())
+	t.Cleanup(s.stop)
 	answers := map[string]*api.Client{"central": s.client, "r1": clientOf(t, s.agentSocket("r1"))}
-	start := map[string]func(){"central": s.startCentral, "r1": func() { s.startAgent("r1") }}
+	quiet := func(args []string) []string { // leaving a cluster takes seconds
+		if i := slices.Index(args, "--gossip"); i > 0 {
+			args = slices.Delete(args, i, i+2)
+		}
+		return append(args, "--gossip", "off")
+	}
+	start := map[string]func(){
+		"central": func() { s.spawn("central", s.serve, quiet(s.centralArgs())...) },
+		"r1":      func() { s.spawn("r1", s.cli, quiet(s.agentArgs("r1", "off"))...) },
+	}
 	start["r1"]()
+	start["central"]()
 	up := func(name string) {
 		t.Helper()
 		s.until(20*time.Second, name+" answers", func() bool { _, err := answers[name].Info(t.Context()); return err == nil })
