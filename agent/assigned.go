@@ -364,6 +364,6 @@ func (a *Agent) endpoint(node string) (power.Endpoint, error) {
 	if err != nil {
 		return power.Endpoint{}, fail(power.ReasonConfigless, "%v", err)
 	}
-	ep.Password = power.Secret(n.Password)
+	ep.Password, ep.KG = power.Secret(n.Password), power.Secret(n.KG)
 	return ep, nil
 }

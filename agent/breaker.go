@@ -93,7 +93,7 @@ func unreached(err error) bool {
 	return errors.As(err, &de) && de.Kind == power.KindUnreachable
 }
 
-// credentials stands for user, password and suite in records: enough to tell whether
+// credentials stands for user, password, K_g and suite in records: enough to tell whether
 // they changed, and too little to find them by.
 type credentials uint32
 
@@ -101,6 +101,9 @@ type credentials uint32
 func (s *bmcs) print(ep power.Endpoint) credentials {
 	mac := hmac.New(sha256.New, []byte(s.salt))
 	fmt.Fprintf(mac, "%s\x00%q\x00%q\x00%d", ep.Key(), ep.User, string(ep.Password), ep.Suite)
+	if ep.KG != "" {
+		fmt.Fprintf(mac, "\x00%q", string(ep.KG))
+	}
 	return credentials(binary.BigEndian.Uint32(mac.Sum(nil)))
 }
 

@@ -403,7 +403,7 @@ func missing(found bool, name string) error {
 
 func assigned(n store.Node, now time.Time) api.AssignedNode {
 	return api.AssignedNode{
-		Name: n.Name, BMC: n.BMC, Password: string(n.Password), Domain: n.Domain, Status: n.Status, Confirmed: n.Confirmed,
+		Name: n.Name, BMC: n.BMC, Password: string(n.Password), KG: string(n.KG), SharedWith: n.Shared, Domain: n.Domain, Status: n.Status, Confirmed: n.Confirmed,
 		Desired: power.Effective(n.Status, n.Hold, now), Hold: n.Hold, Retry: n.Retry,
 	}
 }

@@ -84,7 +84,7 @@ func benchRacks(b *testing.B, s *site, nodesEach int) []*rack {
 	for i := range racks {
 		var specs []api.NodeSpec
 		for n := range nodesEach {
-			specs = append(specs, api.NodeSpec{Name: fmt.Sprintf("r%dn%d", i, n), Rack: fmt.Sprintf("r%d", i), BMC: "ipmi://x@192.0.2.1"})
+			specs = append(specs, api.NodeSpec{Name: fmt.Sprintf("r%dn%d", i, n), Rack: fmt.Sprintf("r%d", i), BMC: fmt.Sprintf("ipmi://x@bmc-%d-%d", i, n)})
 		}
 		if _, err := s.AddNodes(context.Background(), api.AddNodes{Nodes: specs}); err != nil {
 			b.Fatal(err)

@@ -63,7 +63,7 @@ func New(cfg Config) (*Central, error) {
 		return nil, err
 	}
 	c.store = st
-	if err := c.load(); err != nil {
+	if err := errors.Join(c.nameBMCs(), c.load()); err != nil {
 		st.Close()
 		return nil, err
 	}

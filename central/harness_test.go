@@ -2,6 +2,7 @@ package central
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"net/http/httptest"
 	"sync"
@@ -22,6 +23,8 @@ type site struct {
 	c    *Central
 	http *httptest.Server
 	*api.Client
+
+	bmcs int // given to nodes so far
 
 	mu  sync.Mutex
 	now time.Time
@@ -84,7 +87,9 @@ func (s *site) nodes(names ...string) {
 	s.t.Helper()
 	var specs []api.NodeSpec
 	for _, name := range names {
-		specs = append(specs, api.NodeSpec{Name: name, Rack: "r1", BMC: "ipmi://admin@192.0.2.1", Password: "pw-" + name})
+		s.bmcs++
+		bmc := fmt.Sprintf("ipmi://admin@192.0.%d.%d", 2+s.bmcs/250, s.bmcs%250)
+		specs = append(specs, api.NodeSpec{Name: name, Rack: "r1", BMC: bmc, Password: "pw-" + name})
 	}
 	if _, err := s.AddNodes(context.Background(), api.AddNodes{Nodes: specs, AskedBy: "admin"}); err != nil {
 		s.t.Fatal(err)

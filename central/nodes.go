@@ -53,12 +53,8 @@ func readSpec(s api.NodeSpec) (api.NodeSpec, error) {
 			return s, fmt.Errorf("rack: %w", err)
 		}
 	}
-	if s.BMC != "" {
-		ep, err := power.ParseEndpoint(s.BMC)
-		if err != nil {
-			return s, err
-		}
-		s.BMC = ep.String()
+	if err := errors.Join(checkBMC(&s), readClear(s)); err != nil {
+		return s, err
 	}
 	if s.Status != "" {
 		status, err := power.ParseStatus(string(s.Status))
@@ -67,8 +63,8 @@ func readSpec(s api.NodeSpec) (api.NodeSpec, error) {
 		}
 		s.Status = status
 	}
-	if len(s.Password) > 1024 || len(s.Domain) > maxText {
-		return s, errors.New("password or domain is too long")
+	if len(s.Domain) > maxText {
+		return s, errors.New("the domain is too long")
 	}
 	return s, nil
 }
@@ -77,6 +73,7 @@ func readSpec(s api.NodeSpec) (api.NodeSpec, error) {
 type rows struct {
 	errs  []string
 	exist []string // names of those that are only there already
+	clash int      // how many would have the BMC of another node
 }
 
 func (r *rows) add(i int, name string, err error) {
@@ -90,6 +87,8 @@ func (r *rows) problem() error {
 		return nil
 	}
 	switch n := len(r.exist); {
+	case r.clash == len(r.errs):
+		return api.Problemf(api.CodeRefused, "nothing was changed: %s", strings.Join(r.errs, "; "))
 	case n < len(r.errs):
 		return api.Problemf(api.CodeBadRequest, "nothing was changed: %s", strings.Join(r.errs, "; "))
 	case n == 1:
@@ -143,6 +142,10 @@ func (c *Central) addNodes(r *http.Request, in api.AddNodes) (api.AddedNodes, er
 
 func (ch *change) addAll(specs []api.NodeSpec, update bool) (out api.AddedNodes, err error) {
 	var bad rows
+	clashes, err := ch.clashes(specs)
+	if err != nil {
+		return out, err
+	}
 	for i, s := range specs {
 		old, exists, err := ch.tx.Node(s.Name)
 		if err != nil {
@@ -156,6 +159,10 @@ func (ch *change) addAll(specs []api.NodeSpec, update bool) (out api.AddedNodes,
 			continue
 		case next.Rack == "":
 			bad.add(i, s.Name, errors.New("the rack is missing"))
+			continue
+		case clashes[s.Name] != nil:
+			bad.clash++
+			bad.add(i, s.Name, clashes[s.Name])
 			continue
 		case exists && next == old:
 			out.Unchanged++
@@ -193,7 +200,13 @@ func merged(old store.Node, s api.NodeSpec) store.Node {
 	n.Agent = n.Rack
 	n.BMC = cmp.Or(s.BMC, old.BMC)
 	n.Password = cmp.Or(power.Secret(s.Password), old.Password)
+	n.KG = cmp.Or(power.Secret(s.KG), old.KG)
 	n.Domain = cmp.Or(s.Domain, old.Domain)
+	clearFields(&n, s.Clear)
+	if n.BMC != old.BMC {
+		n.Addr = ""
+	}
+	identify(&n)
 	if s.Status != "" && s.Status != old.Status {
 		n.Status, n.Confirmed = s.Status, false
 	}
@@ -215,6 +228,9 @@ func (ch *change) put(old, next store.Node, exists bool) error {
 		}
 	}
 	if err := ch.save(old, next); err != nil {
+		return err
+	}
+	if err := ch.reshare(old, next); err != nil {
 		return err
 	}
 	if !exists {
@@ -258,6 +274,9 @@ func differences(old, next store.Node) string {
 	if old.Password != next.Password {
 		all = append(all, "password")
 	}
+	if old.KG != next.KG {
+		all = append(all, "K_g")
+	}
 	return strings.Join(all, "; ")
 }
 
@@ -298,6 +317,9 @@ func (c *Central) removeNodes(r *http.Request, in api.RemoveNodes) (api.Changed,
 				return err
 			}
 			if err := tx.DeleteNode(n.Name); err != nil {
+				return err
+			}
+			if err := ch.reshare(n, store.Node{}); err != nil {
 				return err
 			}
 			if err := ch.audit("node-remove", n.Name, in.Reason, describe(n)); err != nil {

@@ -226,6 +226,8 @@ func judge(op power.Op, node store.Node, known bool, now time.Time) store.Op {
 		refuse(power.ReasonNoNode, fmt.Sprintf("no node %s", op.Node))
 	case node.BMC == "":
 		refuse(power.ReasonConfigless, fmt.Sprintf("no BMC is known for node %s", op.Node))
+	case node.Shared != "":
+		refuse(power.ReasonShared, power.SharedBMC(node.Name, node.Shared))
 	case desired.Conflicts(op.Action):
 		refuse(power.ReasonDesired, power.RefusedBy(op.Action, node.Status, node.Hold, now))
 	}

@@ -255,7 +255,7 @@ func TestAnAlarmOfTheJournalStaysBesideTheBrake(t *testing.T) {
 // inDomain adds a node to a rack and a power domain.
 func (s *site) inDomain(node, rack, domain string) {
 	s.t.Helper()
-	if _, err := s.AddNodes(context.Background(), api.AddNodes{Update: true, Nodes: []api.NodeSpec{{Name: node, Rack: rack, Domain: domain, BMC: "ipmi://x@192.0.2.1"}}}); err != nil {
+	if _, err := s.AddNodes(context.Background(), api.AddNodes{Update: true, Nodes: []api.NodeSpec{{Name: node, Rack: rack, Domain: domain, BMC: "ipmi://x@bmc-" + node}}}); err != nil {
 		s.t.Fatal(err)
 	}
 }

@@ -75,7 +75,11 @@ func (c *Central) heedAll(tx *store.Tx, name string, in api.Report, now time.Tim
 	if rev == 0 {
 		rev = c.desks.of(name).holds()
 	}
+	ch := c.change(tx, now, "agent "+name)
 	for _, r := range in.Readings {
+		if err := c.located(tx, name, r, ch); err != nil {
+			return err
+		}
 		if err := c.observe(tx, name, r, rev, now); err != nil {
 			return err
 		}
@@ -85,7 +89,7 @@ func (c *Central) heedAll(tx *store.Tx, name string, in api.Report, now time.Tim
 		marks.note(0)
 	}
 	c.announce(tx, marks)
-	return nil
+	return ch.finish()
 }
 
 // plausible drops readings that carry no time of their own or no known word, and

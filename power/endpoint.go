@@ -70,13 +70,25 @@ func (e Endpoint) Part() string {
 	if e.Target == 0 {
 		return e.Key()
 	}
-	return fmt.Sprintf("%s/%#02x@%d", e.Key(), e.Target, e.Channel)
+	return fmt.Sprintf("%s/%#02x/%d", e.Key(), e.Target, e.Channel)
 }
 
 // At is the endpoint with an address in place of the host's name.
 func (e Endpoint) At(addr netip.Addr) Endpoint {
 	e.Host = addr.Unmap().String()
 	return e
+}
+
+// IsAddr reports whether the host is an address, and no name.
+func (e Endpoint) IsAddr() bool {
+	_, err := netip.ParseAddr(e.Host)
+	return err == nil
+}
+
+// SharedBMC says why nothing acts on a node whose BMC others have as well.
+func SharedBMC(node, others string) string {
+	return fmt.Sprintf("node %s has the same BMC as %s: what cuts the power of one would cut the other's. "+
+		"Correct an address (rackpower node add --update --bmc), say which parts of the BMC they are (?target=0x30), or remove one (rackpower node rm)", node, others)
 }
 
 // LinkLocal reports whether the host is an address that means another machine on each

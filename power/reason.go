@@ -23,6 +23,7 @@ const (
 	ReasonNoNode     Reason = "no-node"      // the agent does not know the node
 	ReasonStopping   Reason = "stopping"     // the agent is about to stop
 	ReasonConfigless Reason = "unconfigured" // no BMC is known for the node
+	ReasonShared     Reason = "bmc-shared"   // another node has the same BMC
 )
 
 // Reasons of ends.

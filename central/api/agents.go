@@ -79,7 +79,11 @@ type AssignedNode struct {
 	Name     string        `json:"name"`
 	BMC      string        `json:"bmc"` // power.ParseEndpoint; empty: none known
 	Password string        `json:"password,omitempty"`
+	KG       string        `json:"kg,omitempty"` // power.ParseKG
 	Domain   string        `json:"domain,omitempty"`
+	// SharedWith names other nodes of the site that have the same BMC: nothing acts on
+	// it until a person has settled which of them it is.
+	SharedWith string `json:"bmc_shared_with,omitempty"`
 	Status   power.Status  `json:"status,omitempty"`
 	Desired  power.Desired `json:"desired"`
 	// Confirmed says that the latest change of status was confirmed by a person.
@@ -146,6 +150,9 @@ type OpReport struct {
 type NodeReading struct {
 	Node string `json:"node"`
 	power.Reading
+	// Address is what the name of its BMC stands for; "": the BMC has an address in
+	// place of a name, or it was not looked up.
+	Address string `json:"address,omitempty"`
 	Monitor NodeMonitor `json:"monitor,omitzero"`
 }
 

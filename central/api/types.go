@@ -10,13 +10,19 @@ import (
 type NodeSpec struct {
 	Name string `json:"name" yaml:"name"`
 	Rack string `json:"rack" yaml:"rack"`
-	// BMC is ipmi://USER@HOST[:PORT][?suite=N], without a password; empty: none known.
+	// BMC is ipmi://USER@HOST[:PORT][?suite=&target=&channel=&level=&boot=legacy|efi], see
+	// power.ParseEndpoint; without a password; empty: none known.
 	BMC string `json:"bmc,omitempty" yaml:"bmc,omitempty"`
 	// Password travels in clear inside the (local or encrypted) connection. It is
 	// never sent back: exports leave it out.
-	Password string       `json:"password,omitempty" yaml:"password,omitempty"`
+	Password string `json:"password,omitempty" yaml:"password,omitempty"`
+	// KG is the BMC's key K_g, text or 0x and hexadecimal digits; as secret as Password.
+	KG       string       `json:"kg,omitempty" yaml:"kg,omitempty"`
 	Domain   string       `json:"domain,omitempty" yaml:"domain,omitempty"`
 	Status   power.Status `json:"status,omitempty" yaml:"status,omitempty"`
+	// Clear names fields that an update takes away: bmc (with password and kg),
+	// password, kg, domain, status.
+	Clear []string `json:"clear,omitempty" yaml:"-"`
 }
 
 // AddNodes is the body of POST /v1/nodes. All nodes are taken or none.

@@ -33,11 +33,12 @@ type Node struct {
 	Drifting, LeftAlone bool
 	// Unsettled means that a report may be news although it says the same as before.
 	Unsettled bool
+	BMCIdentity
 }
 
 const nodeColumns = `name, rack, agent, bmc, password, domain, status, confirmed, rev,
 	hold_want, hold_by, hold_reason, hold_schedule, hold_since, hold_until, hold_seq, hold_heard, hold_confirmed, retry,
-	state, reach, observed_at, tried_at, monitor, matched, drifting, left_alone, unsettled`
+	state, reach, observed_at, tried_at, monitor, matched, drifting, left_alone, unsettled, ` + bmcColumns
 
 const (
 	sqlNode      = `SELECT ` + nodeColumns + ` FROM nodes WHERE name = $1`
@@ -69,9 +70,10 @@ const (
 func scanNode(scan func(...any) error) (n Node, err error) {
 	var observed, tried, since, until, seq, heard, retry int64
 	var monitor string
-	err = scan(&n.Name, &n.Rack, &n.Agent, &n.BMC, (*string)(&n.Password), &n.Domain, &n.Status, &n.Confirmed, &n.Rev,
+	fields := []any{&n.Name, &n.Rack, &n.Agent, &n.BMC, (*string)(&n.Password), &n.Domain, &n.Status, &n.Confirmed, &n.Rev,
 		&n.Hold.Want, &n.Hold.By, &n.Hold.Reason, &n.Hold.Schedule, &since, &until, &seq, &heard, &n.Hold.Confirmed, &retry,
-		&n.State, &n.Reach, &observed, &tried, &monitor, &n.Matched, &n.Drifting, &n.LeftAlone, &n.Unsettled)
+		&n.State, &n.Reach, &observed, &tried, &monitor, &n.Matched, &n.Drifting, &n.LeftAlone, &n.Unsettled}
+	err = scan(append(fields, n.bmcFields()...)...)
 	if err != nil {
 		return n, err
 	}
@@ -175,6 +177,9 @@ func (t *Tx) PutNode(n Node) error {
 		n.Hold.Confirmed, int64(n.Retry), textOf(n.Monitor), n.Monitor.Fault, n.Matched, n.Drifting, n.LeftAlone)
 	if err == nil {
 		_, err = t.exec(sqlExhume, n.Agent, n.Name)
+	}
+	if err == nil {
+		err = t.putBMC(n)
 	}
 	if err != nil {
 		return fmt.Errorf("cannot save node %s: %w", n.Name, err)

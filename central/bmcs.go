@@ -1,0 +1,258 @@
+package central
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+
+	"rackpower/central/api"
+	"rackpower/central/store"
+	"rackpower/power"
+	"rackpower/power/noderange"
+)
+
+// identify fills in which BMC a node has. A link-local address is another machine's on
+// each network segment, so that it is one with its agent.
+func identify(n *store.Node) {
+	n.Part, n.At = "", ""
+	ep, err := power.ParseEndpoint(n.BMC)
+	if err != nil {
+		n.Addr = ""
+		return // none, or one that an earlier version took and the agent refuses
+	}
+	n.Part = ep.Part()
+	n.At = n.Part
+	if addr, err := netip.ParseAddr(n.Addr); err == nil {
+		ep = ep.At(addr)
+		n.At = ep.Part()
+	}
+	if ep.LinkLocal() {
+		n.At = n.Agent + " " + n.At
+		if n.Addr == "" {
+			n.Part = n.At
+		}
+	}
+}
+
+// sameBMC reports whether two nodes have the same part of one BMC.
+func sameBMC(a, b store.Node) bool {
+	return a.Name != b.Name && a.Part != "" && (a.Part == b.Part || a.At == b.At)
+}
+
+// clashes finds the rows of an import that would give a node the BMC of another one,
+// of the database or of the import. What they say of other things does not matter.
+func (ch *change) clashes(specs []api.NodeSpec) (map[string]error, error) {
+	next, old := map[string]store.Node{}, map[string]store.Node{}
+	for _, s := range specs {
+		n, exists, err := ch.tx.Node(s.Name)
+		if err != nil {
+			return nil, err
+		}
+		if exists {
+			old[s.Name] = n
+		}
+		next[s.Name] = merged(n, s)
+	}
+	found, first := map[string]error{}, map[string]string{} // by part: who has it
+	for _, s := range specs {
+		n := next[s.Name]
+		if n.Part == "" {
+			continue
+		}
+		if other, taken := first[n.Part]; taken {
+			found[s.Name] = errShared(n, other)
+			continue
+		}
+		first[n.Part] = s.Name
+		if n.Part == old[s.Name].Part {
+			continue // as it was
+		}
+		there, err := ch.tx.NodesAtBMC(n.Part, n.At)
+		if err != nil {
+			return nil, err
+		}
+		for _, other := range there {
+			if changed, ok := next[other.Name]; ok {
+				other = changed
+			}
+			if sameBMC(n, other) {
+				found[s.Name] = errShared(n, other.Name)
+			}
+		}
+	}
+	return found, nil
+}
+
+func errShared(n store.Node, other string) error {
+	return fmt.Errorf("its BMC, %s, is that of node %s: what cuts the power of one would cut the other's. "+
+		"If they are parts of one chassis, say which (?target=0x30); if %s is gone, remove it first (rackpower node rm %s)", n.BMC, other, other, other)
+}
+
+// reshare notes, after the BMC of a node was changed from old to next, who shares one
+// with whom, and has the agents of those told for whom that is news.
+func (ch *change) reshare(old, next store.Node) error {
+	if old.Part == next.Part && old.At == next.At {
+		return nil
+	}
+	seen := map[string]bool{}
+	for _, of := range []store.Node{old, next} {
+		if of.Part == "" {
+			continue
+		}
+		there, err := ch.tx.NodesAtBMC(of.Part, of.At)
+		if err != nil {
+			return err
+		}
+		if len(there) == 1 && there[0].Shared == "" {
+			continue // as nearly always
+		}
+		for _, n := range there {
+			if seen[n.Name] {
+				continue
+			}
+			seen[n.Name] = true
+			if err := ch.share(n); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// share brings up to date whom a node shares its BMC with.
+func (ch *change) share(n store.Node) error {
+	there, err := ch.tx.NodesAtBMC(n.Part, n.At)
+	if err != nil {
+		return err
+	}
+	var others []string
+	for _, other := range there {
+		if sameBMC(n, other) {
+			others = append(others, other.Name)
+		}
+	}
+	next := n
+	next.Shared = noderange.Fold(others)
+	if next.Shared == n.Shared {
+		return nil
+	}
+	if err := ch.save(n, next); err != nil {
+		return err
+	}
+	if next.Shared == "" {
+		return ch.audit("bmc-shared-over", n.Name, "", "has its BMC for itself again, was shared with "+n.Shared)
+	}
+	return ch.audit("bmc-shared", n.Name, string(power.ReasonShared), power.SharedBMC(n.Name, next.Shared))
+}
+
+// located takes an agent's word on the address that the name of a node's BMC stands
+// for.
+func (c *Central) located(tx *store.Tx, agent string, r api.NodeReading, ch *change) error {
+	if r.Address == "" {
+		return nil
+	}
+	if known, err := tx.KnowsAddr(r.Node, r.Address); known || err != nil {
+		return err
+	}
+	n, found, err := tx.Node(r.Node)
+	if err != nil || !found || n.Agent != agent {
+		return err
+	}
+	addr, err := netip.ParseAddr(r.Address)
+	if err != nil {
+		c.log.Warn("an agent reports an address that is none", "agent", agent, "node", r.Node)
+		return nil
+	}
+	ep, err := power.ParseEndpoint(n.BMC)
+	if err != nil || ep.IsAddr() {
+		return nil // it was changed meanwhile
+	}
+	next := n
+	next.Addr = addr.Unmap().String()
+	identify(&next)
+	if next.BMCIdentity == n.BMCIdentity {
+		return nil
+	}
+	if err := tx.PutNode(next); err != nil {
+		return err
+	}
+	return ch.reshare(n, next)
+}
+
+// nameBMCs fills in which BMCs the nodes of a database of before have. Those that share
+// one are told of, and left alone until a person settles it.
+func (c *Central) nameBMCs() error {
+	return c.store.Write(context.Background(), func(tx *store.Tx) error {
+		nodes, err := tx.NodesWithoutIdentity()
+		if err != nil || len(nodes) == 0 {
+			return err
+		}
+		for i := range nodes {
+			identify(&nodes[i])
+			if err := tx.PutNode(nodes[i]); err != nil {
+				return err
+			}
+		}
+		ch := c.change(tx, c.cfg.Now(), "central")
+		for _, n := range nodes {
+			now, found, err := tx.Node(n.Name)
+			if err == nil && found && now.Part != "" {
+				err = ch.share(now)
+			}
+			if err != nil {
+				return err
+			}
+		}
+		return ch.finish()
+	})
+}
+
+// clearable are the fields of a node that an update may take away.
+var clearable = []string{"bmc", "password", "kg", "domain", "status"}
+
+// readClear checks what an update is to take away.
+func readClear(s api.NodeSpec) error {
+	for _, field := range s.Clear {
+		given := map[string]string{"bmc": s.BMC, "password": s.Password, "kg": s.KG, "domain": s.Domain, "status": string(s.Status)}
+		switch value, known := given[field]; {
+		case !known:
+			return fmt.Errorf("clear: want some of %v", clearable)
+		case value != "":
+			return fmt.Errorf("%s is given and is to be cleared", field)
+		}
+	}
+	return nil
+}
+
+// checkBMC checks what a row of an import says of its BMC, and brings it into its usual
+// form. No error repeats a secret.
+func checkBMC(s *api.NodeSpec) error {
+	if s.BMC != "" {
+		ep, err := power.ParseEndpoint(s.BMC)
+		if err != nil {
+			return err
+		}
+		s.BMC = ep.String()
+	}
+	_, wrongKG := power.ParseKG(power.Secret(s.KG))
+	return errors.Join(power.CheckPassword(power.Secret(s.Password)), wrongKG)
+}
+
+// clearFields takes away what the row says. Without a BMC there is nothing to log in to.
+func clearFields(n *store.Node, fields []string) {
+	for _, field := range fields {
+		switch field {
+		case "bmc":
+			n.BMC, n.Password, n.KG = "", "", ""
+		case "password":
+			n.Password = ""
+		case "kg":
+			n.KG = ""
+		case "domain":
+			n.Domain = ""
+		case "status":
+			n.Status, n.Confirmed = "", false
+		}
+	}
+}

@@ -1,0 +1,62 @@
+package store
+
+import (
+	"database/sql"
+	"fmt"
+
+	"rackpower/power"
+)
+
+// BMCIdentity says which BMC a node has. Central fills it in; PutNode stores it.
+type BMCIdentity struct {
+	// KG is the BMC's key K_g, as power.ParseKG reads it; "" for none.
+	KG power.Secret
+	// Part is power.Endpoint.Part of the node's BMC, "" for none.
+	Part string
+	// Addr is the address that the host's name stands for, as the node's agent said
+	// last; "" where the host is an address, or not looked up yet.
+	Addr string
+	// At is Part with Addr in place of the name.
+	At string
+	// Shared names the other nodes that have the same Part or At. Nothing acts on a
+	// node that has one.
+	Shared string
+}
+
+const (
+	bmcColumns = `kg, bmc_part, bmc_addr, bmc_at, bmc_shared`
+
+	sqlPutBMC  = `UPDATE nodes SET kg = $1, bmc_part = $2, bmc_addr = $3, bmc_at = $4, bmc_shared = $5 WHERE name = $6`
+	sqlBMCsOf  = `SELECT ` + nodeColumns + ` FROM nodes WHERE bmc_part <> '' AND bmc_part = $1 OR bmc_at <> '' AND bmc_at = $2 ORDER BY name`
+	sqlUnnamed = `SELECT ` + nodeColumns + ` FROM nodes WHERE bmc <> '' AND bmc_part = '' ORDER BY name`
+	sqlSharers = `SELECT ` + nodeColumns + ` FROM nodes WHERE agent = $1 AND bmc_shared <> '' ORDER BY name`
+	sqlAddrIs  = `SELECT count(*) FROM nodes WHERE name = $1 AND bmc_addr = $2`
+)
+
+func (n *Node) bmcFields() []any {
+	return []any{(*string)(&n.KG), &n.Part, &n.Addr, &n.At, &n.Shared}
+}
+
+func (t *Tx) putBMC(n Node) error {
+	_, err := t.exec(sqlPutBMC, string(n.KG), n.Part, n.Addr, n.At, n.Shared, n.Name)
+	return err
+}
+
+// NodesAtBMC returns the nodes with that part of a BMC, by its name or by its address.
+func (t *Tx) NodesAtBMC(part, at string) ([]Node, error) { return t.nodes(sqlBMCsOf, part, at) }
+
+// NodesWithoutIdentity returns the nodes that have a BMC of which it is not known which
+// one it is: those of a database of before.
+func (t *Tx) NodesWithoutIdentity() ([]Node, error) { return t.nodes(sqlUnnamed) }
+
+// NodesSharing returns the agent's nodes whose BMC another node has as well.
+func (t *Tx) NodesSharing(agent string) ([]Node, error) { return t.nodes(sqlSharers, agent) }
+
+// KnowsAddr reports whether the BMC of the node is known to be at the address.
+func (t *Tx) KnowsAddr(node, addr string) (bool, error) {
+	var n int
+	if err := t.row(sqlAddrIs, node, addr).Scan(&n); err != nil && err != sql.ErrNoRows {
+		return false, fmt.Errorf("cannot read address of node %s: %w", node, disk(err))
+	}
+	return n > 0, nil
+}
