@@ -100,6 +100,9 @@ func (ch *change) reshare(old, next store.Node) error {
 		if of.Part == "" {
 			continue
 		}
+		if of.Shared != "" {
+			ch.shared[of.Agent] = true // it may be gone
+		}
 		there, err := ch.tx.NodesAtBMC(of.Part, of.At)
 		if err != nil {
 			return err
@@ -137,6 +140,7 @@ func (ch *change) share(n store.Node) error {
 	if next.Shared == n.Shared {
 		return nil
 	}
+	ch.shared[n.Agent] = true
 	if err := ch.save(n, next); err != nil {
 		return err
 	}
@@ -144,6 +148,21 @@ func (ch *change) share(n store.Node) error {
 		return ch.audit("bmc-shared-over", n.Name, "", "has its BMC for itself again, was shared with "+n.Shared)
 	}
 	return ch.audit("bmc-shared", n.Name, string(power.ReasonShared), power.SharedBMC(n.Name, next.Shared))
+}
+
+// bmcAlarm raises or ends the alarm of an agent some of whose nodes have a BMC that
+// another node has as well.
+func (ch *change) bmcAlarm(agent string) error {
+	nodes, err := ch.tx.NodesSharing(agent)
+	if err != nil || len(nodes) == 0 {
+		return errors.Join(err, ch.c.clear(ch.tx, agent, api.AlarmBMCShared, ch.now))
+	}
+	names := make([]string, len(nodes))
+	for i, n := range nodes {
+		names[i] = n.Name
+	}
+	message := power.SharedBMC(nodes[0].Name, nodes[0].Shared) + ". Until then nothing acts on " + noderange.Fold(names)
+	return ch.c.raise(ch.tx, agent, api.Alarm{Kind: api.AlarmBMCShared, Message: message, Remedy: "rackpower explain " + nodes[0].Name}, ch.now)
 }
 
 // located takes an agent's word on the address that the name of a node's BMC stands

@@ -127,6 +127,9 @@ func TestADatabaseWithOneBMCTwiceOpens(t *testing.T) {
 	if op := s.ask("a", power.ActOff); op.Outcome != power.Refused || op.Why != power.ReasonShared || !strings.Contains(op.Says, "same BMC as b") {
 		t.Errorf("%+v", op)
 	}
+	if a := s.agent("r1").Alarms; len(a) != 1 || a[0].Kind != api.AlarmBMCShared || !strings.Contains(a[0].Message, "nothing acts on a,b") {
+		t.Errorf("alarms %+v", a)
+	}
 	r = s.rack("r1")
 	told := map[string]string{}
 	for _, n := range r.poll().Nodes {
@@ -141,8 +144,8 @@ func TestADatabaseWithOneBMCTwiceOpens(t *testing.T) {
 	if err := s.tryAdd(true, bmcNode("b", "r1", "ipmi://admin@192.0.2.10")); err != nil {
 		t.Fatal(err)
 	}
-	if shared := s.sharedOf(); len(shared) > 0 {
-		t.Errorf("shared: %v", shared)
+	if shared, alarms := s.sharedOf(), s.agent("r1").Alarms; len(shared)+len(alarms) > 0 {
+		t.Errorf("shared: %v, alarms %+v", shared, alarms)
 	}
 	if op := s.ask("a", power.ActOff); op.Outcome == power.Refused {
 		t.Errorf("%+v", op)

@@ -13,6 +13,7 @@ import (
 
 	"rackpower/central/api"
 	"rackpower/central/store"
+	"rackpower/power"
 )
 
 // Central is the coordinator. New opens its database; Run serves; Close lets go.
@@ -248,7 +249,9 @@ func (c *Central) problem(err error) *api.Problem {
 	var p *api.Problem
 	switch {
 	case errors.As(err, &p):
-		return p
+		said := *p
+		said.Detail = power.Redact(p.Detail)
+		return &said
 	case errors.Is(err, store.ErrDisk), errors.Is(err, store.ErrClosed), errors.Is(err, errStopping):
 		return api.Problemf(api.CodeUnavailable, "central cannot take this now, ask again later: %v", err)
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):

@@ -21,10 +21,12 @@ type change struct {
 	// domains holds, for each power domain whose nodes change, the agents that had
 	// nodes in it before.
 	domains map[string][]string
+	// shared are the agents of nodes that share their BMC in another way after this job.
+	shared map[string]bool
 }
 
 func (c *Central) change(tx *store.Tx, now time.Time, who string) *change {
-	return &change{c: c, tx: tx, now: now, who: who, revs: map[string]int64{}, domains: map[string][]string{}}
+	return &change{c: c, tx: tx, now: now, who: who, revs: map[string]int64{}, domains: map[string][]string{}, shared: map[string]bool{}}
 }
 
 // rev is the revision of the agent's assignment after this job.
@@ -126,6 +128,11 @@ func (ch *change) finish() error {
 			if err := ch.tellRack(agent); err != nil {
 				return err
 			}
+		}
+	}
+	for agent := range ch.shared {
+		if err := ch.bmcAlarm(agent); err != nil {
+			return err
 		}
 	}
 	if len(ch.revs) == 0 {

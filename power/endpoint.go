@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
+	"regexp"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -179,6 +180,20 @@ func holdsPassword(s string) bool {
 		}
 	}
 	return false
+}
+
+// likelySecret finds words that look like an address with a password in it.
+var likelySecret = regexp.MustCompile(`[^\s"'=]*[:/?][^\s"'@]*@[^\s"']*`)
+
+// Redact takes out of a text for people what looks like a password within an address:
+// somebody may have given one where a name was wanted.
+func Redact(text string) string {
+	return likelySecret.ReplaceAllStringFunc(text, func(word string) string {
+		if holdsPassword(word) {
+			return redacted
+		}
+		return word
+	})
 }
 
 // checkUser refuses what IPMI has no room for, and what is no plain name.

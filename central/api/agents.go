@@ -76,16 +76,16 @@ type Assignment struct {
 // AssignedNode is what an agent needs to know of a node. It holds the BMC's
 // password and is written to the agent's own directory.
 type AssignedNode struct {
-	Name     string        `json:"name"`
-	BMC      string        `json:"bmc"` // power.ParseEndpoint; empty: none known
-	Password string        `json:"password,omitempty"`
-	KG       string        `json:"kg,omitempty"` // power.ParseKG
-	Domain   string        `json:"domain,omitempty"`
+	Name     string `json:"name"`
+	BMC      string `json:"bmc"` // power.ParseEndpoint; empty: none known
+	Password string `json:"password,omitempty"`
+	KG       string `json:"kg,omitempty"` // power.ParseKG
+	Domain   string `json:"domain,omitempty"`
 	// SharedWith names other nodes of the site that have the same BMC: nothing acts on
 	// it until a person has settled which of them it is.
-	SharedWith string `json:"bmc_shared_with,omitempty"`
-	Status   power.Status  `json:"status,omitempty"`
-	Desired  power.Desired `json:"desired"`
+	SharedWith string        `json:"bmc_shared_with,omitempty"`
+	Status     power.Status  `json:"status,omitempty"`
+	Desired    power.Desired `json:"desired"`
 	// Confirmed says that the latest change of status was confirmed by a person.
 	Confirmed bool `json:"confirmed,omitempty"`
 	// Hold is the newest hold or release that central knows of. The agent ends it by
@@ -152,7 +152,7 @@ type NodeReading struct {
 	power.Reading
 	// Address is what the name of its BMC stands for; "": the BMC has an address in
 	// place of a name, or it was not looked up.
-	Address string `json:"address,omitempty"`
+	Address string      `json:"address,omitempty"`
 	Monitor NodeMonitor `json:"monitor,omitzero"`
 }
 

@@ -17,9 +17,9 @@ type NodeSpec struct {
 	// never sent back: exports leave it out.
 	Password string `json:"password,omitempty" yaml:"password,omitempty"`
 	// KG is the BMC's key K_g, text or 0x and hexadecimal digits; as secret as Password.
-	KG       string       `json:"kg,omitempty" yaml:"kg,omitempty"`
-	Domain   string       `json:"domain,omitempty" yaml:"domain,omitempty"`
-	Status   power.Status `json:"status,omitempty" yaml:"status,omitempty"`
+	KG     string       `json:"kg,omitempty" yaml:"kg,omitempty"`
+	Domain string       `json:"domain,omitempty" yaml:"domain,omitempty"`
+	Status power.Status `json:"status,omitempty" yaml:"status,omitempty"`
 	// Clear names fields that an update takes away: bmc (with password and kg),
 	// password, kg, domain, status.
 	Clear []string `json:"clear,omitempty" yaml:"-"`

@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"cmp"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -28,21 +29,27 @@ func nodeCommand() *cli.Command {
 		Subcommands: []*cli.Command{
 			{
 				Name: "add", Usage: "adds a node", ArgsUsage: "NAME", Action: atCentral.with((*session).nodeAdd),
-				Description: "The password is read from a file, or from stdin with \"-\" (on a terminal without echo), never from the command line." +
-					examples("rackpower node add r1n01 --rack r1 --bmc ipmi://admin@10.0.1.1 --password-file bmc.password", "rackpower node add r1n01 --rack r1 --status READY --update") + exitHelp,
+				Description: "The password is read from a file, or from stdin with \"-\" (on a terminal without echo), never from the command line.\n" +
+					"Options of the BMC's address, joined by &: suite=3|17; target=0x30, the IPMB address of this node in a chassis whose BMC\n" +
+					"serves several (channel=0); level=user|operator|administrator, the privilege that sessions ask for; boot=legacy|efi, how\n" +
+					"boot devices are booted; kg-file=FILE, as --kg-file. A node has a BMC, or part of one, for itself." +
+					examples("rackpower node add r1n01 --rack r1 --bmc ipmi://admin@10.0.1.1 --password-file bmc.password", "rackpower node add r1n01 --rack r1 --status READY --update",
+						"rackpower node add r1n01a --rack r1 --bmc 'ipmi://admin@10.0.1.1?target=0x30' --password-file bmc.password") + exitHelp,
 				Flags: atCentral.flags(
 					&cli.StringFlag{Name: "rack", Required: true, Usage: "`NAME` of the rack, whose agent controls the node"},
-					&cli.StringFlag{Name: "bmc", Usage: "`URL` of its BMC: ipmi://USER@HOST[:PORT][?suite=3]"},
+					&cli.StringFlag{Name: "bmc", Usage: "`URL` of its BMC: ipmi://USER@HOST[:PORT][?OPTIONS]; \"\" with --update takes it away"},
 					&cli.StringFlag{Name: "password-file", Usage: "the first line of `FILE` is the BMC's password; - for stdin"},
+					&cli.StringFlag{Name: "kg-file", Usage: "the first line of `FILE` is the BMC's key K_g, text or 0x and hexadecimal digits; where log-ins take two keys"},
 					&cli.StringFlag{Name: "domain", Usage: "`NAME` of the power domain (feed, PDU) that it hangs on"},
 					&cli.StringFlag{Name: "status", Usage: "its life-cycle `STATUS`"},
-					&cli.BoolFlag{Name: "update", Usage: "change the node if it exists; what is not given stays"},
+					&cli.BoolFlag{Name: "update", Usage: "change the node if it exists; what is not given stays, what is given as \"\" is taken away"},
 				),
 			},
 			{
 				Name: "import", Usage: "adds nodes from a file, all or none", ArgsUsage: "FILE|-", Action: atCentral.with((*session).nodeImport),
 				Description: "YAML or JSON: a list of nodes; CSV: a line each, the first names the columns.\n" +
-					"Fields: name, rack, bmc, password or password_file (relative to this file), domain, status." +
+					"Fields: name, rack, bmc, password or password_file (relative to this file), kg or kg_file, domain, status.\n" +
+					"With --update, a field that YAML or JSON gives as \"\" is taken away." +
 					examples("rackpower node import racks.yaml --dry-run", "rackpower node export -o csv | rackpower node import - --update") + exitHelp,
 				Flags: atCentral.flags(
 					&cli.BoolFlag{Name: "update", Usage: "change nodes that exist; what is not given stays"},
@@ -93,14 +100,35 @@ func statusHelp() string {
 func (s *session) nodeAdd() error {
 	c := s.c
 	spec := api.NodeSpec{Name: c.Args().First(), Rack: c.String("rack"), BMC: c.String("bmc"), Domain: c.String("domain"), Status: power.Status(c.String("status"))}
-	if err := tidySpec(&spec); err != nil {
+	bmc, kgFile, err := power.CutKGFile(spec.BMC)
+	if err == nil && kgFile != "" && c.IsSet("kg-file") {
+		err = errors.New("K_g is given by --kg-file and within --bmc")
+	}
+	spec.BMC, kgFile = bmc, cmp.Or(kgFile, c.String("kg-file"))
+	if err == nil {
+		err = tidySpec(&spec)
+	}
+	if err != nil {
 		return settings.Usage("%v", err)
 	}
+	for flag, field := range map[string]string{"bmc": "bmc", "password-file": "password", "kg-file": "kg", "domain": "domain", "status": "status"} {
+		if c.Bool("update") && c.IsSet(flag) && c.String(flag) == "" && !(field == "kg" && kgFile != "") {
+			spec.Clear = append(spec.Clear, field)
+		}
+	}
+	slices.Sort(spec.Clear)
 	if file := c.String("password-file"); file != "" {
-		var err error
 		if spec.Password, err = s.password(file); err != nil {
 			return err
 		}
+	}
+	if kgFile != "" {
+		if spec.KG, err = s.secretIn(kgFile, "K_g"); err != nil {
+			return err
+		}
+	}
+	if err := checkSecrets(spec); err != nil {
+		return settings.Usage("%v", err)
 	}
 	return s.addNodes(api.AddNodes{Nodes: []api.NodeSpec{spec}, Update: c.Bool("update"), AskedBy: askedBy()})
 }
@@ -172,7 +200,7 @@ func firstLine(r io.Reader) (string, error) {
 	if err != nil && err != io.EOF {
 		return "", err
 	}
-	return strings.TrimRight(line, "\r\n"), nil
+	return strings.TrimPrefix(strings.TrimRight(line, "\r\n"), "\uFEFF"), nil // editors put a mark in front
 }
 
 // warnReadable says that others on this machine can read a file with a secret.
@@ -244,7 +272,7 @@ func exportNodes(c *cli.Context) error {
 			return err
 		}
 		for i := range nodes {
-			nodes[i].Password = ""
+			nodes[i].Password, nodes[i].KG = "", ""
 		}
 		slices.SortFunc(nodes, func(a, b api.NodeSpec) int { return noderange.Compare(a.Name, b.Name) })
 		if p.format == "csv" {

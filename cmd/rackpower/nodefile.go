@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/csv"
 	"encoding/json"
 	"errors"
@@ -21,7 +22,7 @@ import (
 )
 
 // specFields are the fields of a node in files.
-var specFields = []string{"name", "rack", "bmc", "password", "password_file", "domain", "status"}
+var specFields = []string{"name", "rack", "bmc", "password", "password_file", "kg", "kg_file", "domain", "status"}
 
 // maxSaid bounds how many bad rows are told at once.
 const maxSaid = 20
@@ -30,6 +31,7 @@ const maxSaid = 20
 type specRow struct {
 	where  string // "row 3 (line 12)"
 	fields map[string]string
+	blanks bool // an empty field is one that is not given
 	err    error
 }
 
@@ -48,7 +50,7 @@ func (s *session) readSpecs(path string) ([]api.NodeSpec, error) {
 	if err != nil {
 		return nil, settings.Exit(settings.ExitUsage, "%s: %v", path, err)
 	}
-	secret := func(r specRow) bool { return r.fields["password"] != "" }
+	secret := func(r specRow) bool { return r.fields["password"]+r.fields["kg"] != "" }
 	if file, ok := in.(*os.File); ok && slices.ContainsFunc(rows, secret) {
 		s.warnReadable(file, "passwords")
 	}
@@ -143,7 +145,7 @@ func csvRows(data []byte) ([]specRow, error) {
 			return nil, err
 		}
 		line, _ := r.FieldPos(0)
-		row := specRow{where: fmt.Sprintf("row %d (line %d)", len(rows)+1, line), fields: map[string]string{}}
+		row := specRow{where: fmt.Sprintf("row %d (line %d)", len(rows)+1, line), fields: map[string]string{}, blanks: true}
 		for i, text := range record {
 			row.fields[header[i]] = text
 		}
@@ -273,53 +275,90 @@ func knownField(name string) error {
 // checkRows turns rows into nodes and says of each bad one what is wrong with it.
 // Files with passwords are looked for from dir on.
 func (s *session) checkRows(rows []specRow, dir string) (specs []api.NodeSpec, wrong []string) {
-	seen := map[string]string{}
+	seen, bmcs := map[string]string{}, map[string]string{}
 	for _, row := range rows {
-		spec, err := row.spec()
+		spec, kgFile, err := row.spec()
 		if err == nil && seen[spec.Name] != "" {
 			err = fmt.Errorf("node %s stands in %s already", spec.Name, seen[spec.Name])
 		}
 		if file := row.fields["password_file"]; err == nil && file != "" {
-			spec.Password, err = s.rowPassword(spec, file, dir)
+			spec.Password, err = s.rowSecret(spec, "password", spec.Password, file, dir)
+		}
+		if err == nil && kgFile != "" {
+			spec.KG, err = s.rowSecret(spec, "kg", spec.KG, kgFile, dir)
+		}
+		if err == nil {
+			err = checkSecrets(spec)
+		}
+		part := ""
+		if ep, wrong := power.ParseEndpoint(spec.BMC); wrong == nil && !ep.LinkLocal() {
+			part = ep.Part()
+		}
+		if other := bmcs[part]; err == nil && part != "" && other != "" {
+			err = fmt.Errorf("node %s has the BMC of %s: if they are parts of it, say which (?target=0x30)", spec.Name, other)
 		}
 		if err != nil {
 			wrong = append(wrong, fmt.Sprintf("%s: %s", row.where, clean(err.Error())))
 			continue
 		}
-		seen[spec.Name] = row.where
+		seen[spec.Name], bmcs[part] = row.where, fmt.Sprintf("node %s in %s", spec.Name, row.where)
 		specs = append(specs, spec)
 	}
 	return specs, wrong
 }
 
-func (s *session) rowPassword(n api.NodeSpec, file, dir string) (string, error) {
+// rowSecret reads the file that a row names for a secret, given being what it says of
+// the secret itself.
+func (s *session) rowSecret(n api.NodeSpec, field, given, file, dir string) (string, error) {
 	switch {
-	case n.Password != "":
-		return "", fmt.Errorf("node %s: password and password_file exclude each other", n.Name)
+	case given != "":
+		return "", fmt.Errorf("node %s: %s and %s_file exclude each other", n.Name, field, field)
 	case file == "-":
-		return "", fmt.Errorf("node %s: password_file: want the name of a file", n.Name)
+		return "", fmt.Errorf("node %s: %s_file: want the name of a file", n.Name, field)
 	case !filepath.IsAbs(file):
 		file = filepath.Join(dir, file)
 	}
-	password, err := s.password(file)
+	what := map[string]string{"password": "the password", "kg": "K_g"}[field]
+	secret, err := s.secretIn(file, what)
 	if err != nil {
 		return "", fmt.Errorf("node %s: %w", n.Name, err)
 	}
-	return password, nil
+	return secret, nil
 }
 
-func (r specRow) spec() (api.NodeSpec, error) {
+// spec is the row as a node, and the file to read its K_g from.
+func (r specRow) spec() (spec api.NodeSpec, kgFile string, err error) {
 	if r.err != nil {
-		return api.NodeSpec{}, r.err
+		return spec, "", r.err
 	}
 	for key := range r.fields {
 		if err := knownField(key); err != nil {
-			return api.NodeSpec{}, err
+			return spec, "", err
 		}
 	}
 	f := r.fields
-	spec := api.NodeSpec{Name: f["name"], Rack: f["rack"], BMC: f["bmc"], Password: f["password"], Domain: f["domain"], Status: power.Status(f["status"])}
-	return spec, tidySpec(&spec)
+	spec = api.NodeSpec{Name: f["name"], Rack: f["rack"], BMC: f["bmc"], Password: f["password"], KG: f["kg"], Domain: f["domain"], Status: power.Status(f["status"])}
+	if spec.BMC, kgFile, err = power.CutKGFile(spec.BMC); err != nil {
+		return spec, "", fmt.Errorf("node %s: %w", spec.Name, err)
+	}
+	if kgFile != "" && f["kg_file"] != "" {
+		return spec, "", fmt.Errorf("node %s: K_g is given by kg_file and within bmc", spec.Name)
+	}
+	for _, field := range []string{"bmc", "password", "kg", "domain", "status"} {
+		if text, given := f[field]; given && text == "" && !r.blanks {
+			spec.Clear = append(spec.Clear, field)
+		}
+	}
+	return spec, cmp.Or(kgFile, f["kg_file"]), tidySpec(&spec)
+}
+
+// checkSecrets refuses what a BMC cannot have.
+func checkSecrets(n api.NodeSpec) error {
+	_, wrongKG := power.ParseKG(power.Secret(n.KG))
+	if err := errors.Join(power.CheckPassword(power.Secret(n.Password)), wrongKG); err != nil {
+		return fmt.Errorf("node %s: %w", n.Name, err)
+	}
+	return nil
 }
 
 // tidySpec checks a node and writes its status as the table has it.
@@ -337,9 +376,11 @@ func tidySpec(n *api.NodeSpec) error {
 		return fmt.Errorf("node %s: rack: %w", n.Name, err)
 	}
 	if n.BMC != "" {
-		if _, err := power.ParseEndpoint(n.BMC); err != nil {
+		ep, err := power.ParseEndpoint(n.BMC)
+		if err != nil {
 			return fmt.Errorf("node %s: %w", n.Name, err)
 		}
+		n.BMC = ep.String()
 	}
 	if n.Status == power.StatusNone {
 		return nil

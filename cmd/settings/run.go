@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"github.com/urfave/cli/v2"
+
+	"rackpower/power"
 )
 
 // Run runs a command line (os.Args) until it has ended or SIGINT, SIGTERM or SIGHUP
@@ -103,7 +105,7 @@ func tell(w io.Writer, l *line, err error) {
 	if err == nil || err.Error() == "" {
 		return
 	}
-	_, _ = fmt.Fprintf(w, "%s: %s\n", l.title(), strings.TrimSpace(err.Error()))
+	_, _ = fmt.Fprintf(w, "%s: %s\n", l.title(), power.Redact(strings.TrimSpace(err.Error())))
 	var e *exit
 	if errors.As(err, &e) && e.usage {
 		_, _ = fmt.Fprintf(w, "see %s --help\n", l.title())
