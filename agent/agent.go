@@ -50,6 +50,7 @@ type Agent struct {
 	bmcs     *bmcs
 	stagger  *stagger
 	clock    *clock
+	ids      *ids
 	monitor  *monitor
 	alarms   *alarms
 
@@ -90,7 +91,7 @@ func New(cfg Config) (*Agent, error) {
 		return nil, err
 	}
 	a := &Agent{
-		cfg: cfg, logger: cfg.Logger, outbox: newOutbox(cfg.Timing.KeepEnded), clock: &clock{},
+		cfg: cfg, logger: cfg.Logger, outbox: newOutbox(cfg.Timing.KeepEnded), clock: &clock{}, ids: newIDs(),
 		bmcs:    &bmcs{all: map[string]*bmc{}, dial: cfg.Dial, t: cfg.Timing},
 		stagger: newStagger(), lanes: map[string]*lane{}, look: make(chan []string, 64), gossip: make(chan struct{}, 1), rack: make(chan struct{}, 1),
 		slots: make(chan struct{}, cfg.Workers),
@@ -286,9 +287,12 @@ func (a *Agent) Submit(op power.Op) (api.OpReport, error) {
 		return api.OpReport{}, api.Problemf(api.CodeBadRequest, "%v", err)
 	}
 	l := a.lane(op.Node)
+	if err := a.usedOtherwise(op); err != nil {
+		return api.OpReport{}, err
+	}
 	if r, known := l.isKnown(op.ID); known {
-		if r.Op.Node != op.Node {
-			return api.OpReport{}, api.Problemf(api.CodeBadRequest, "operation %s is one of node %s, not %s: every request needs an id of its own", op.ID, r.Op.Node, op.Node)
+		if !r.Op.Is(op) {
+			return api.OpReport{}, idUsed(op.ID, r.Op)
 		}
 		return r, nil
 	}
@@ -332,6 +336,9 @@ func (a *Agent) Cancel(c api.Cancel) (api.OpReport, error) {
 	r, ok := a.outbox.find(c.ID)
 	if !ok {
 		return r, api.Problemf(api.CodeNotFound, "no operation %s is known here", c.ID)
+	}
+	if c.Node != "" && (r.Op.Node != c.Node || r.Op.Action != c.Action) {
+		return r, api.Problemf(api.CodeNotFound, "no operation %s (%s of node %s) is known here: here it is %s of node %s", c.ID, c.Action, c.Node, r.Op.Action, r.Op.Node)
 	}
 	return a.lane(r.Op.Node).cancelOp(c)
 }

@@ -198,9 +198,19 @@ func (a *Agent) ctlAsk(r *http.Request) ([]api.Op, error) {
 	if err != nil {
 		return nil, err
 	}
+	batch := map[string]power.Op{}
 	for _, req := range in.Ops { // all are told before any is accepted
-		if err := opFrom(req, time.Now()).Validate(); err != nil {
+		op := opFrom(req, time.Now()).WithDefaults(time.Now())
+		if err := op.Validate(); err != nil {
 			return nil, api.Problemf(api.CodeBadRequest, "%v", err)
+		}
+		if first, twice := batch[op.ID]; twice && !first.Is(op) {
+			return nil, api.Problemf(api.CodeBadRequest, "id %s is used twice in one request, for %s of node %s and %s of node %s: every operation needs an id of its own",
+				op.ID, first.Action, first.Node, op.Action, op.Node)
+		}
+		batch[op.ID] = op
+		if err := a.usedOtherwise(op); err != nil {
+			return nil, err
 		}
 		if req.Hold && wantOf(req.Action) == "" {
 			return nil, api.Problemf(api.CodeBadRequest, "%s leaves the power as it is: there is nothing to hold", req.Action)

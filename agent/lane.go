@@ -40,6 +40,9 @@ func (l *lane) submit(op power.Op) (api.OpReport, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if r, known := l.known(op.ID); known {
+		if !r.Op.Is(op) {
+			return api.OpReport{}, idUsed(op.ID, r.Op)
+		}
 		return r, nil
 	}
 	if op.Seq == 0 { // drawn here, so that nobody overtakes it on the way to the lane
@@ -55,8 +58,12 @@ func (l *lane) submit(op power.Op) (api.OpReport, error) {
 	if l.a.stopping() {
 		return api.OpReport{}, errStopping
 	}
+	if err := l.a.ids.claim(op); err != nil {
+		return api.OpReport{}, err
+	}
 	lsn, err := l.a.log.Append(l.acceptEntries(t, now)...)
 	if err != nil {
+		l.a.ids.release(op.ID, l.node)
 		l.a.journalFailed()
 		return api.OpReport{}, fmt.Errorf("cannot accept %s of node %s: %w", op.Action, l.node, err)
 	}
@@ -326,8 +333,11 @@ func (l *lane) remember(t *task) {
 	if slices.ContainsFunc(l.done, known) {
 		return
 	}
-	l.done = append(l.done, doneRecord{ID: t.op.ID, Action: t.op.Action, Seq: t.op.Seq, End: *t.end})
-	l.done = keptOf(l.done, time.Now())
+	all := append(l.done, doneRecord{ID: t.op.ID, Action: t.op.Action, Seq: t.op.Seq, End: *t.end})
+	l.done = keptOf(all, time.Now())
+	for _, d := range all[:len(all)-len(l.done)] {
+		l.a.ids.release(d.ID, l.node)
+	}
 }
 
 // kick makes sure that somebody works the lane. The lock is held.

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"rackpower/central/api"
+	"rackpower/power"
 )
 
 // outbox holds the latest word on every operation that central has not
@@ -37,12 +38,22 @@ func (o *outbox) put(r api.OpReport) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.rev++
-	if it := o.items[r.Op.ID]; it != nil && it.report.End != nil && r.End == nil {
+	key := o.key(r)
+	if it := o.items[key]; it != nil && it.report.End != nil && r.End == nil {
 		return // an end is the last word
 	}
-	o.items[r.Op.ID] = &outboxItem{report: r, rev: o.rev, dirty: true}
+	o.items[key] = &outboxItem{report: r, rev: o.rev, dirty: true}
 	close(o.news)
 	o.news = make(chan struct{})
+}
+
+// key is where the word on an operation is kept: at its id, and, where a request is
+// refused because its id is another operation's, beside that.
+func (o *outbox) key(r api.OpReport) string {
+	if it := o.items[r.Op.ID]; it != nil && !it.report.Op.Is(r.Op) && r.Verdict == power.RefuseIt {
+		return r.Op.ID + " " + string(r.Op.Action) + " " + r.Op.Node
+	}
+	return r.Op.ID
 }
 
 // again marks the word on an operation as unsent: central asks. It reports false
@@ -66,7 +77,7 @@ func (o *outbox) unack(ended []api.OpReport) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	for _, r := range ended {
-		if it := o.items[r.Op.ID]; it != nil {
+		if it := o.items[o.key(r)]; it != nil {
 			it.dirty, it.acked = true, time.Time{}
 		}
 	}
@@ -113,7 +124,7 @@ func (o *outbox) acked(sent []api.OpReport, now time.Time) (ended []api.OpReport
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	for _, r := range sent {
-		it := o.items[r.Op.ID]
+		it := o.items[o.key(r)]
 		if it == nil {
 			continue
 		}
@@ -135,16 +146,25 @@ func (o *outbox) acked(sent []api.OpReport, now time.Time) (ended []api.OpReport
 
 // unacknowledged lists the ids of all operations whose end central does not have.
 func (o *outbox) unacknowledged() []string {
+	ids := []string{}
+	for _, r := range o.outstanding() {
+		ids = append(ids, r.ID)
+	}
+	return ids
+}
+
+// outstanding names all operations whose end central does not have, by id.
+func (o *outbox) outstanding() []api.OpRef {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	ids := []string{}
-	for id, it := range o.items {
+	refs := []api.OpRef{}
+	for _, it := range o.items {
 		if it.acked.IsZero() {
-			ids = append(ids, id)
+			refs = append(refs, api.OpRef{ID: it.report.Op.ID, Node: it.report.Op.Node, Action: it.report.Op.Action})
 		}
 	}
-	slices.Sort(ids)
-	return ids
+	slices.SortFunc(refs, func(a, b api.OpRef) int { return cmp.Or(cmp.Compare(a.ID, b.ID), cmp.Compare(a.Node, b.Node)) })
+	return refs
 }
 
 // after returns what changed after rev and a channel that is closed by the next

@@ -24,6 +24,9 @@ func (a *Agent) replay(live []journal.Record) error {
 	}
 	for _, t := range order {
 		l := a.lane(t.op.Node)
+		if err := a.ids.claim(t.op); err != nil {
+			a.logger.Warn("the journal has an id twice", "node", l.node, "err", err)
+		}
 		switch {
 		case t.end != nil:
 			l.remember(t)
@@ -45,6 +48,9 @@ func (a *Agent) replayRecord(r journal.Record, tasks map[string]*task, order *[]
 		l := a.lane(strings.TrimPrefix(r.Key, lastSeqPrefix))
 		l.lastSeq, l.done = max(l.lastSeq, last.Seq), last.Done
 		for _, d := range last.Done {
+			if err := a.ids.claim(power.Op{ID: d.ID, Node: l.node, Action: d.Action}); err != nil {
+				a.logger.Warn("the journal has an id twice", "node", l.node, "err", err)
+			}
 			if d.End.Attempts > 0 {
 				l.ended = later(l.ended, d.End.At)
 			}

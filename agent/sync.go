@@ -85,7 +85,7 @@ func (a *Agent) session(ctx context.Context) error {
 	defer cancelHello()
 	w, err := a.cfg.Central.Hello(hello, a.cfg.Name, api.Hello{
 		Version: a.cfg.Version, JournalID: a.log.ID(), Epoch: a.log.Epoch(), LSN: a.log.LSN(),
-		Outstanding: a.outbox.unacknowledged(), Seq: a.clock.now(), Gossip: a.gossipAddr(),
+		Outstanding: a.outbox.outstanding(), Seq: a.clock.now(), Gossip: a.gossipAddr(),
 	})
 	if err != nil {
 		return fmt.Errorf("hello: %w", err)
@@ -220,8 +220,11 @@ func (a *Agent) takeNodeOps(ops []power.Op) error {
 		r, err := a.Submit(op)
 		switch {
 		case api.CodeOf(err) == api.CodeBadRequest:
-			r = refusal(op, power.ReasonUnsupported, err.Error())
-			a.outbox.put(r)
+			why := power.ReasonUnsupported
+			if a.usedOtherwise(op) != nil {
+				why = power.ReasonIDUsed
+			}
+			a.outbox.put(refusal(op, why, err.Error()))
 		case err != nil:
 			return err // central keeps it and sends it again
 		case !a.outbox.again(op.ID):

@@ -174,7 +174,7 @@ func (c *Central) settle(tx *store.Tx, open []store.Op, in api.Hello, f fate, ma
 	for i := range open {
 		o := &open[i]
 		switch {
-		case knows[o.ID]:
+		case knows[refOf(o)]:
 			if f == journalBack && o.LSN > 0 {
 				o.LSN = 0 // its records are counted anew
 				if err := tx.SaveOp(o); err != nil {
@@ -207,7 +207,7 @@ func (c *Central) takeBack(tx *store.Tx, open []store.Op, in api.Hello, marks ma
 	knows := knownTo(in)
 	var err error
 	open = slices.DeleteFunc(open, func(o store.Op) bool {
-		if err != nil || o.Stage() != store.StageTaken || !o.Delivered || knows[o.ID] {
+		if err != nil || o.Stage() != store.StageTaken || !o.Delivered || knows[refOf(&o)] {
 			return false
 		}
 		o.Delivered = false
@@ -224,13 +224,15 @@ func (c *Central) takeBack(tx *store.Tx, open []store.Op, in api.Hello, marks ma
 }
 
 // knownTo is what the agent says that its journal holds.
-func knownTo(in api.Hello) map[string]bool {
-	knows := make(map[string]bool, len(in.Outstanding))
-	for _, id := range in.Outstanding {
-		knows[id] = true
+func knownTo(in api.Hello) map[api.OpRef]bool {
+	knows := make(map[api.OpRef]bool, len(in.Outstanding))
+	for _, ref := range in.Outstanding {
+		knows[ref] = true
 	}
 	return knows
 }
+
+func refOf(o *store.Op) api.OpRef { return api.OpRef{ID: o.ID, Node: o.Node, Action: o.Action} }
 
 // harmlessTwice reports whether carrying the action out again, from a fresh
 // reading, does nothing that was not asked for.
@@ -437,6 +439,7 @@ func (c *Central) listAgents(r *http.Request) ([]api.Agent, error) {
 			}
 			view.Alarms = alarmsOf(raised[a.Name], view.Rack)
 			view.Alarm = alarmOf(api.AlarmText(view.Alarms), view.Rack)
+			view.NotIts = p.notIts
 			if !p.seen.IsZero() {
 				at := p.seen.UTC()
 				view.SeenAt = &at

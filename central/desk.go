@@ -36,6 +36,8 @@ type desk struct {
 	journal string        // that the agent had before the one it has now
 	left    time.Time     // when that changed
 	news    chan struct{} // closed and replaced when something changes
+
+	disowned disowned
 }
 
 // read is a node of which somebody wants a fresh reading.
@@ -313,12 +315,13 @@ type presence struct {
 	polled  time.Time
 	seen    time.Time // zero: never
 	revSeen int64
+	notIts  int64
 }
 
 func (d *desk) presence(now time.Time, away time.Duration) presence {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	p := presence{seen: d.seen, polled: d.polled, revSeen: d.revSeen}
+	p := presence{seen: d.seen, polled: d.polled, revSeen: d.revSeen, notIts: d.disowned.count}
 	if d.gone != "" && d.polled.Before(d.goneAt) && d.seen.Before(d.goneAt) {
 		p.gone, p.goneAt = d.gone, d.goneAt // a poll that waits is no sign of life
 		return p

@@ -36,7 +36,7 @@ func TestAHelloThatWasOvertakenIsVoid(t *testing.T) {
 	s := newSite(t)
 	s.nodes("a")
 	r := s.rack("r1")
-	hello := api.Hello{JournalID: r.journal, Epoch: 1, LSN: r.lsn, Outstanding: []string{}, SentAt: s.clock(), Run: "run", Nth: 2}
+	hello := api.Hello{JournalID: r.journal, Epoch: 1, LSN: r.lsn, Outstanding: []api.OpRef{}, SentAt: s.clock(), Run: "run", Nth: 2}
 	late := hello
 	late.Nth = 1
 	w, err := s.Hello(t.Context(), "r1", hello)

@@ -194,8 +194,16 @@ func (s *site) rack(name string) *rack {
 }
 
 func (r *rack) hello(outstanding ...string) error {
+	refs := []api.OpRef{}
+	for _, id := range outstanding {
+		ref := api.OpRef{ID: id}
+		if found, err := r.s.QueryOps(context.Background(), api.QueryOps{IDs: []string{id}}); err == nil && len(found.Ops) == 1 {
+			ref.Node, ref.Action = found.Ops[0].Node, found.Ops[0].Action
+		}
+		refs = append(refs, ref)
+	}
 	w, err := r.s.Hello(context.Background(), r.name, api.Hello{
-		Version: "v1", JournalID: r.journal, Epoch: r.epoch, LSN: r.lsn, Outstanding: outstanding, Gossip: "192.0.2.9:7946", SentAt: r.s.clock(),
+		Version: "v1", JournalID: r.journal, Epoch: r.epoch, LSN: r.lsn, Outstanding: refs, Gossip: "192.0.2.9:7946", SentAt: r.s.clock(),
 	})
 	if err == nil {
 		r.w = w

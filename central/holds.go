@@ -182,7 +182,13 @@ func (c *Central) heedHolds(tx *store.Tx, agent string, all []api.NodeHold, now 
 		if err != nil {
 			return err
 		}
-		if !found || n.Agent != agent || !h.Over(n.Hold) {
+		if !found || n.Agent != agent {
+			if err := c.disown(tx, agent, otherNode("a hold", n, found, in.Node), now); err != nil {
+				return err
+			}
+			continue
+		}
+		if !h.Over(n.Hold) {
 			continue
 		}
 		if h.Seq < n.Hold.Seq {

@@ -29,8 +29,14 @@ func (c *Central) observe(tx *store.Tx, agent string, r api.NodeReading, rev int
 		return err
 	}
 	old, found, err := tx.Node(r.Node)
-	if err != nil || !found || old.Agent != agent {
+	if err != nil {
 		return err
+	}
+	if !found || old.Agent != agent {
+		if had, err := tx.Had(agent, r.Node); err != nil || had {
+			return err // it was on its way
+		}
+		return c.disown(tx, agent, otherNode("a reading", old, found, r.Node), now)
 	}
 	next := notice(old, r, rev >= old.Rev, now)
 	if next.Drifting && !old.Drifting {

@@ -46,12 +46,18 @@ func readRequests(in api.AskOps, who func(string) string, now time.Time) ([]aske
 		return nil, api.Problemf(api.CodeBadRequest, "%d operations asked for: want 1 to %d at once", len(in.Ops), maxOpsAtOnce)
 	}
 	all := make([]asked, len(in.Ops))
+	first := make(map[string]int, len(in.Ops))
 	for i, r := range in.Ops {
 		a, err := readRequest(r, who, now)
 		if err != nil {
 			return nil, api.Problemf(api.CodeBadRequest, "request %d (node %q): %v", i+1, r.Node, err)
 		}
 		all[i] = a
+		if j, twice := first[r.ID]; twice && !all[j].op.Is(a.op) {
+			return nil, api.Problemf(api.CodeBadRequest, "requests %d and %d have the same id %s, for %s of node %s and %s of node %s: every operation needs an id of its own",
+				j+1, i+1, r.ID, all[j].op.Action, all[j].op.Node, a.op.Action, a.op.Node)
+		}
+		first[r.ID] = i
 	}
 	return all, nil
 }
@@ -153,7 +159,7 @@ func (c *Central) takeAll(tx *store.Tx, all []asked, now time.Time) ([]api.Op, e
 		}
 		if found {
 			if !sameRequest(&o, a) {
-				return nil, api.Problemf(api.CodeBadRequest, "request %d: id %s was used before, for something else (%s of node %s)", i+1, o.ID, o.Action, o.Node)
+				return nil, usedBefore(i, &o)
 			}
 			out = append(out, c.show(&o, now))
 			continue
@@ -165,6 +171,10 @@ func (c *Central) takeAll(tx *store.Tx, all []asked, now time.Time) ([]api.Op, e
 	}
 	c.announce(tx, marks)
 	return out, ch.finish()
+}
+
+func usedBefore(i int, o *store.Op) error {
+	return api.Problemf(api.CodeBadRequest, "request %d: id %s was used before, for something else (%s of node %s): ask again with an id of its own", i+1, o.ID, o.Action, o.Node)
 }
 
 // take stores one request, taken or refused, with the hold that it asks for. That of
@@ -246,7 +256,12 @@ func (c *Central) wouldTake(tx *store.Tx, all []asked, now time.Time) ([]api.Op,
 	}
 	lanes := lanesOf(open)
 	out := make([]api.Op, 0, len(all))
-	for _, a := range all {
+	for i, a := range all {
+		if o, used, err := tx.Op(a.op.ID); err != nil {
+			return nil, err
+		} else if used && !sameRequest(&o, a) {
+			return nil, usedBefore(i, &o)
+		}
 		node, known, err := tx.Node(a.op.Node)
 		if err != nil {
 			return nil, err

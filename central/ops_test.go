@@ -227,7 +227,7 @@ func TestCancel(t *testing.T) {
 		t.Fatalf("%+v, %v", o, err)
 	}
 	g := <-got
-	if len(g.Cancels) != 1 || g.Cancels[0] != (api.Cancel{ID: late.ID, By: "boss", Reason: "no"}) {
+	if len(g.Cancels) != 1 || g.Cancels[0] != (api.Cancel{ID: late.ID, Node: "b", Action: power.ActCycle, By: "boss", Reason: "no"}) {
 		t.Fatalf("%+v", g)
 	}
 	// The answer was lost: it comes again, as long as the operation has not ended.

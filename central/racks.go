@@ -263,6 +263,9 @@ func (c *Central) heedRack(tx *store.Tx, name string, next api.RackState, now ti
 	if old == nil {
 		old = new(api.RackState)
 	}
+	if next.Brake, err = c.ownBrake(tx, name, next.Brake, now); err != nil {
+		return err
+	}
 	if err := tx.SaveRackState(name, next); err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 package central
 
 import (
+	"errors"
 	"maps"
 	"net/http"
 	"slices"
@@ -131,9 +132,11 @@ func (c *Central) heed(tx *store.Tx, name string, w api.OpReport, journal string
 	if err != nil {
 		return err
 	}
-	if found && o.Rack != name {
-		c.log.Warn("report on another agent's operation ignored", "agent", name, "op", o.ID, "of", o.Rack)
-		return nil
+	if w.LSN == 0 && w.Reason == power.ReasonNoNode && !found {
+		return nil // the agent refused it, as it should: the node is not its own
+	}
+	if what, err := c.notIts(tx, name, w, o, found); err != nil || what != "" {
+		return errors.Join(err, c.disown(tx, name, tale{node: w.Op.Node, op: w.Op.ID, what: what, outcome: outcomeOf(w)}, now))
 	}
 	if !found {
 		o = entered(w.Op, name)
@@ -208,7 +211,7 @@ func (c *Central) together(tx *store.Tx, o *store.Op, who string, marks marks, n
 		return nil
 	}
 	first, found, err := tx.Op(o.Joined)
-	if err != nil || !found || first.Rack != o.Rack || first.Stage() != store.StageEnded {
+	if err != nil || !found || first.Rack != o.Rack || first.Node != o.Node || first.Stage() != store.StageEnded {
 		return err
 	}
 	return c.end(tx, o, endOf(&first), who, marks, now)
@@ -220,7 +223,7 @@ func (c *Central) endJoiners(tx *store.Tx, o *store.Op, who string, marks marks,
 		return err
 	}
 	for i := range joiners {
-		if j := &joiners[i]; j.ID != o.ID && j.Rack == o.Rack {
+		if j := &joiners[i]; j.ID != o.ID && j.Rack == o.Rack && j.Node == o.Node {
 			if err := c.end(tx, j, endOf(o), who, marks, now); err != nil {
 				return err
 			}

@@ -1,6 +1,7 @@
 package power
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"time"
@@ -99,6 +100,19 @@ func (o Op) WithDefaults(now time.Time) Op {
 // same reports whether two requests ask for the very same thing.
 func (o Op) same(p Op) bool {
 	return o.Action == p.Action && o.Boot == p.Boot && o.Grace == p.Grace && o.NoEscalate == p.NoEscalate
+}
+
+// Is reports whether p is the operation that o is: an operation is its id together with
+// its node, its action and what goes with them. What is known of an ended one by its id,
+// node and action alone (without an origin) is compared by these.
+func (o Op) Is(p Op) bool {
+	if o.ID != p.ID || o.Node != p.Node || o.Action != p.Action {
+		return false
+	}
+	if o.Origin == "" || p.Origin == "" {
+		return true
+	}
+	return o.same(p) && cmp.Or(o.IfBusy, Supersede) == cmp.Or(p.IfBusy, Supersede)
 }
 
 // Outcome is how an operation ended. Every operation gets exactly one.

@@ -24,6 +24,7 @@ const (
 	ReasonStopping   Reason = "stopping"     // the agent is about to stop
 	ReasonConfigless Reason = "unconfigured" // no BMC is known for the node
 	ReasonShared     Reason = "bmc-shared"   // another node has the same BMC
+	ReasonIDUsed     Reason = "id-used"      // the id is another operation's
 )
 
 // Reasons of ends.

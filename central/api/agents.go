@@ -16,7 +16,7 @@ type Hello struct {
 	// Outstanding lists all operations that the journal holds and central has not
 	// acknowledged the end of. What central believes accepted and is not among
 	// them is lost with the journal.
-	Outstanding []string  `json:"outstanding"`
+	Outstanding []OpRef   `json:"outstanding"`
 	Seq         power.Seq `json:"seq"`
 	Gossip      string    `json:"gossip,omitempty"`
 	// SentAt is the agent's clock, so that central can tell its times. The client
@@ -26,6 +26,13 @@ type Hello struct {
 	// one is void. The client fills them in.
 	Run string `json:"run,omitempty"`
 	Nth uint64 `json:"nth,omitempty"`
+}
+
+// OpRef names an operation: an id alone could be that of another node's.
+type OpRef struct {
+	ID     string       `json:"id"`
+	Node   string       `json:"node"`
+	Action power.Action `json:"action"`
 }
 
 // Welcome is the answer.
@@ -98,9 +105,12 @@ type AssignedNode struct {
 
 // Cancel asks the agent to end an operation at its next safe point.
 type Cancel struct {
-	ID     string `json:"id"`
-	By     string `json:"by"`
-	Reason string `json:"reason,omitempty"`
+	ID string `json:"id"`
+	// Node and Action are the operation's: one that has only its id is not cancelled.
+	Node   string       `json:"node,omitempty"`
+	Action power.Action `json:"action,omitempty"`
+	By     string       `json:"by"`
+	Reason string       `json:"reason,omitempty"`
 }
 
 // Report tells central what happened. It is state: central applies each item

@@ -255,7 +255,9 @@ type Agent struct {
 	LSN         uint64     `json:"lsn"`
 	// Alarms are those that central raised about it and those that it tells of itself;
 	// Alarm is their messages, and that of the fleet brake, in a line.
-	Alarms  []Alarm    `json:"alarms,omitempty"`
+	Alarms []Alarm `json:"alarms,omitempty"`
+	// NotIts counts what the agent told, since central started, of nodes and operations that are not its own.
+	NotIts  int64      `json:"not_its,omitempty"`
 	Alarm   string     `json:"alarm,omitempty"`
 	Address string     `json:"address,omitempty"`
 	Rack    *RackState `json:"rack,omitempty"` // how its monitor stands

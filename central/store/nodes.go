@@ -60,6 +60,7 @@ const (
 	sqlEntomb    = `INSERT INTO removed (agent, name, rev, at) VALUES ($1, $2, $3, $4) ON CONFLICT (agent, name) DO UPDATE SET rev = excluded.rev, at = excluded.at`
 	sqlExhume    = `DELETE FROM removed WHERE agent = $1 AND name = $2`
 	sqlRemovedOf = `SELECT name FROM removed WHERE agent = $1 AND rev > $2 ORDER BY name`
+	sqlHad       = `SELECT EXISTS (SELECT 1 FROM removed WHERE agent = $1 AND name = $2)`
 	sqlRefresh   = `UPDATE nodes SET observed_at = $1, tried_at = $2
 		WHERE name = $3 AND agent = $4 AND tried_at < $2 AND state = $5 AND reach = $6 AND monitor = $7 AND unsettled = 0`
 	sqlObserve = `UPDATE nodes SET state = $1, reach = $2, observed_at = $3, tried_at = $4, monitor = $5, fault = $6, matched = $7, drifting = $8,
@@ -196,6 +197,14 @@ func (t *Tx) Entomb(agent, node string, rev int64, at time.Time) error {
 		return fmt.Errorf("cannot note removal of node %s: %w", node, err)
 	}
 	return nil
+}
+
+// Had reports whether the node was the agent's until it was moved or removed.
+func (t *Tx) Had(agent, node string) (had bool, err error) {
+	if err := t.row(sqlHad, agent, node).Scan(&had); err != nil {
+		return false, fmt.Errorf("cannot read removed nodes: %w", disk(err))
+	}
+	return had, nil
 }
 
 // DeleteNode removes a node. Its operations and its audit trail stay.

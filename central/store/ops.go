@@ -80,7 +80,7 @@ const (
 		cancel_by = $17, cancel_reason = $18, cancel_cursor = $19, rev = $20, stage = $21 WHERE id = $22`
 	sqlMoveOp  = `UPDATE ops SET seq = $1, asked_at = $2, deadline = $3 WHERE id = $4`
 	sqlDeliver = `SELECT ` + opColumns + ` FROM ops WHERE agent = $1 AND stage = 1 AND cursor > $2 ORDER BY seq`
-	sqlCancels = `SELECT id, cancel_by, cancel_reason FROM ops WHERE agent = $1 AND stage < 4 AND cancel_cursor > $2 ORDER BY cancel_cursor`
+	sqlCancels = `SELECT id, node, action, cancel_by, cancel_reason FROM ops WHERE agent = $1 AND stage < 4 AND cancel_cursor > $2 ORDER BY cancel_cursor`
 	sqlLeave   = `UPDATE ops SET delivered = 1 WHERE agent = $1 AND stage = 1 AND delivered = 0 AND cursor > $2`
 	sqlOpenOf  = `SELECT ` + opColumns + ` FROM ops WHERE agent = $1 AND stage < 4 ORDER BY seq`
 	sqlOpen    = `SELECT ` + opColumns + ` FROM ops WHERE stage < 4 ORDER BY seq`
@@ -176,7 +176,7 @@ func (t *Tx) Deliver(agent string, cursor int64) (ops []Op, cancels []api.Cancel
 	}
 	err = t.each(func(r *sql.Rows) error {
 		var c api.Cancel
-		err := r.Scan(&c.ID, &c.By, &c.Reason)
+		err := r.Scan(&c.ID, &c.Node, &c.Action, &c.By, &c.Reason)
 		cancels = append(cancels, c)
 		return err
 	}, sqlCancels, agent, cursor)

@@ -1,0 +1,130 @@
+package central
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"rackpower/central/api"
+	"rackpower/central/store"
+)
+
+// What an agent tells of belongs to it: to a node that it has, or is about to let go
+// of, or had when it happened. Anything else is not stored; it is counted, and the audit
+// trail has the first of it.
+
+const (
+	auditDisowned = "not-its-own"
+	// disownedShown is how many entries of one agent the audit trail gets in disownedEvery.
+	disownedShown = 10
+	disownedEvery = time.Minute
+)
+
+// tale is something that an agent told and that is not its own to tell.
+type tale struct{ node, op, what, outcome string }
+
+// disowned counts what an agent told that is not its own.
+type disowned struct {
+	count int64
+	since time.Time // of the entries counted in shown
+	shown int
+}
+
+// next counts one more, and reports whether it is to be shown.
+func (d *disowned) next(now time.Time) bool {
+	d.count++
+	if age := now.Sub(d.since); age >= disownedEvery || age < 0 {
+		d.since, d.shown = now, 0
+	}
+	d.shown++
+	return d.shown <= disownedShown
+}
+
+// disown counts what an agent told that is not its own, and notes it in the audit trail
+// and the log, a few times a minute.
+func (c *Central) disown(tx *store.Tx, agent string, t tale, now time.Time) error {
+	if t.what == "" {
+		return nil
+	}
+	d := c.desks.of(agent)
+	d.mu.Lock()
+	show, last := d.disowned.next(now), d.disowned.shown == disownedShown
+	d.mu.Unlock()
+	if !show {
+		return nil
+	}
+	if last {
+		t.what += fmt.Sprintf("; more of this agent within %s is only counted", disownedEvery)
+	}
+	c.log.Warn("an agent told of what is not its own", "agent", agent, "node", t.node, "op", t.op, "reason", t.what)
+	return tx.AddAudit(api.AuditEntry{At: now, Who: "agent " + agent, What: auditDisowned, Node: t.node, Op: t.op, Outcome: t.outcome, Detail: t.what})
+}
+
+// has reports whether the agent has the node, or had it until it was moved or removed.
+func has(tx *store.Tx, agent, node string) (bool, error) {
+	n, found, err := tx.Node(node)
+	if err != nil || found && n.Agent == agent {
+		return found, err
+	}
+	return tx.Had(agent, node)
+}
+
+// notIts says why a word on an operation is not the agent's, "" if it is. What is known
+// of its id, if anything, is o.
+func (c *Central) notIts(tx *store.Tx, agent string, w api.OpReport, o store.Op, found bool) (string, error) {
+	if found {
+		switch {
+		case o.Rack != agent:
+			return fmt.Sprintf("operation %s is one of agent %s", o.ID, o.Rack), nil
+		case !o.Request().Is(w.Op):
+			return fmt.Sprintf("%s of node %s with the id of another operation (%s of node %s)", w.Op.Action, w.Op.Node, o.Action, o.Node), nil
+		}
+		return "", nil
+	}
+	if w.Op.Validate() != nil || checkName(w.Op.Node) != nil {
+		return "an operation that makes no sense", nil
+	}
+	its, err := has(tx, agent, w.Op.Node)
+	if err != nil || its {
+		return "", err
+	}
+	return fmt.Sprintf("%s of a node that is not the agent's", w.Op.Action), nil
+}
+
+func outcomeOf(w api.OpReport) string {
+	if w.End == nil {
+		return ""
+	}
+	return string(w.End.Outcome)
+}
+
+// otherNode tells of a node that is another agent's, or nobody's.
+func otherNode(kind string, n store.Node, found bool, name string) tale {
+	if !found {
+		return tale{node: name, what: kind + " of a node that is not known"}
+	}
+	return tale{node: name, what: fmt.Sprintf("%s of a node of agent %s", kind, n.Agent)}
+}
+
+// ownBrake leaves the nodes of others out of a brake.
+func (c *Central) ownBrake(tx *store.Tx, agent string, b *api.Brake, now time.Time) (*api.Brake, error) {
+	if b == nil {
+		return nil, nil
+	}
+	nodes, err := tx.NodesNamed(b.Nodes)
+	if err != nil {
+		return nil, err
+	}
+	own := *b
+	own.Nodes = slices.Clone(b.Nodes)
+	for _, n := range nodes {
+		if n.Agent == agent {
+			continue
+		}
+		own.Nodes = slices.DeleteFunc(own.Nodes, func(name string) bool { return name == n.Name })
+		if err := c.disown(tx, agent, otherNode("a brake", n, true, n.Name), now); err != nil {
+			return nil, err
+		}
+	}
+	return &own, nil
+}
