@@ -16,12 +16,11 @@ const MemberName = "central"
 // Config says how central runs. Only Data is required.
 type Config struct {
 	Data    string // directory of the database; must exist
-	Listen  string // TCP address on loopback; "": none
 	Socket  string // path of the unix socket; "": none
 	Version string
 	Log     *slog.Logger // nil: slog.Default()
 
-	// Listeners are served beside Listen and Socket: those that systemd passes.
+	// Listeners are served beside Socket: those that systemd passes.
 	Listeners []net.Listener
 	// Keep is how long ended operations and the audit trail are kept. Default 90
 	// days, negative: for ever.
@@ -61,31 +60,7 @@ func (c Config) Validate() error {
 	if c.Data == "" {
 		return fmt.Errorf("no data directory given")
 	}
-	if c.Listen != "" {
-		return onLoopback(c.Listen)
-	}
 	return nil
-}
-
-// onLoopback refuses addresses that others could reach: nothing here is
-// encrypted or asks who is there.
-func onLoopback(addr string) error {
-	host, _, err := net.SplitHostPort(addr)
-	if err != nil {
-		return fmt.Errorf("cannot read listen address %q: want HOST:PORT", addr)
-	}
-	if loopbackHost(host) {
-		return nil
-	}
-	return fmt.Errorf("cannot listen on %q without TLS: only loopback addresses (127.0.0.1, ::1, localhost) are allowed", addr)
-}
-
-func loopbackHost(host string) bool {
-	if host == "localhost" {
-		return true
-	}
-	ip := net.ParseIP(host)
-	return ip != nil && ip.IsLoopback()
 }
 
 // DatabasePath is where the database lies within a data directory.

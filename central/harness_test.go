@@ -4,7 +4,9 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/http/httptest"
+	"path/filepath"
 	"sync"
 	"testing"
 	"time"
@@ -57,8 +59,14 @@ func (s *site) start() {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	s.c, s.http = c, httptest.NewServer(c.Handler())
-	if s.Client, err = api.NewClient(s.http.URL); err != nil {
+	socket := filepath.Join(s.t.TempDir(), "s")
+	listener, err := net.Listen("unix", socket)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.c, s.http = c, &httptest.Server{Listener: listener, Config: c.server()}
+	s.http.Start()
+	if s.Client, err = api.NewClient("unix://" + socket); err != nil {
 		s.t.Fatal(err)
 	}
 }

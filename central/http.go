@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io"
 	"mime"
-	"net"
 	"net/http"
 	"time"
 
@@ -33,18 +32,9 @@ func (c *Central) Handler() http.Handler {
 	})
 }
 
-// foreign refuses what a web page in somebody's browser could have sent to a
-// loopback port: a Host of another name, or a body that is not declared as JSON.
+// foreign refuses a body that is not declared as JSON: a form of a web page, that came
+// through something between a browser and the socket.
 func foreign(r *http.Request) *api.Problem {
-	if r.Context().Value(peerKey{}) == nil {
-		host := r.Host
-		if h, _, err := net.SplitHostPort(host); err == nil {
-			host = h
-		}
-		if !loopbackHost(host) {
-			return api.Problemf(api.CodeBadRequest, "host %q is not served here", r.Host)
-		}
-	}
 	if r.Method == http.MethodPost {
 		if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != "application/json" {
 			return api.Problemf(api.CodeBadRequest, "content type %q: want application/json", r.Header.Get("Content-Type"))
@@ -89,10 +79,10 @@ func (c *Central) routes() *http.ServeMux {
 	mux.HandleFunc("GET /v1/audit", query(c, c.listAudit))
 	mux.HandleFunc("GET /v1/info", query(c, c.info))
 	// Agents of another version may know more fields than this central.
-	mux.HandleFunc("POST /v1/agents/{name}/enrol", body(c, maxAgentBody, false, c.enrol))
-	mux.HandleFunc("POST /v1/agents/{name}/hello", body(c, maxAgentBody, false, c.hello))
-	mux.HandleFunc("POST /v1/agents/{name}/poll", body(c, maxAgentBody, false, c.poll))
-	mux.HandleFunc("POST /v1/agents/{name}/report", body(c, maxAgentBody, false, c.report))
+	mux.HandleFunc("POST /v1/agents/{name}/enrol", agentsOnly(body(c, maxAgentBody, false, c.enrol)))
+	mux.HandleFunc("POST /v1/agents/{name}/hello", agentsOnly(body(c, maxAgentBody, false, c.hello)))
+	mux.HandleFunc("POST /v1/agents/{name}/poll", agentsOnly(body(c, maxAgentBody, false, c.poll)))
+	mux.HandleFunc("POST /v1/agents/{name}/report", agentsOnly(body(c, maxAgentBody, false, c.report)))
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		api.Problemf(api.CodeNotFound, "no such resource: %s %s", r.Method, r.URL.Path).Write(w)
 	})

@@ -10,8 +10,9 @@ import (
 	"os"
 	"os/user"
 	"strconv"
-	"syscall"
 	"time"
+
+	"rackpower/central/api"
 )
 
 const socketMode = 0o660
@@ -26,12 +27,10 @@ func (c *Central) listen() (all []net.Listener, err error) {
 		}
 	}()
 	all = append(all, c.cfg.Listeners...)
-	if c.cfg.Listen != "" {
-		l, err := net.Listen("tcp", c.cfg.Listen)
-		if err != nil {
-			return all, fmt.Errorf("cannot listen on %s: %w", c.cfg.Listen, err)
+	for _, l := range all {
+		if l.Addr().Network() != "unix" {
+			return all, fmt.Errorf("%s, that systemd passed, is no unix socket: without TLS nobody who asks there is known, remove it from rackpower-central.socket", l.Addr())
 		}
-		all = append(all, l)
 	}
 	if c.cfg.Socket != "" {
 		l, err := listenUnix(c.cfg.Socket)
@@ -41,7 +40,7 @@ func (c *Central) listen() (all []net.Listener, err error) {
 		all = append(all, l)
 	}
 	if len(all) == 0 {
-		return nil, errors.New("nothing to listen on: give a listen address or a socket")
+		return nil, errors.New("nothing to listen on: give a socket")
 	}
 	return all, nil
 }
@@ -107,24 +106,27 @@ func withPeer(ctx context.Context, conn net.Conn) context.Context {
 // peer names the user at the other end of a unix socket, "" for other
 // connections.
 func peer(r *http.Request) string {
-	conn, ok := r.Context().Value(peerKey{}).(*net.UnixConn)
-	if !ok {
-		return ""
-	}
-	raw, err := conn.SyscallConn()
+	conn, _ := r.Context().Value(peerKey{}).(net.Conn)
+	id, err := api.PeerOf(conn)
 	if err != nil {
 		return ""
 	}
-	var cred *syscall.Ucred
-	var credErr error
-	if err := raw.Control(func(fd uintptr) {
-		cred, credErr = syscall.GetsockoptUcred(int(fd), syscall.SOL_SOCKET, syscall.SO_PEERCRED)
-	}); err != nil || credErr != nil {
-		return ""
-	}
-	uid := strconv.FormatUint(uint64(cred.Uid), 10)
+	uid := strconv.FormatUint(uint64(id), 10)
 	if u, err := user.LookupId(uid); err == nil {
 		return u.Username
 	}
 	return "uid " + uid
+}
+
+// agentsOnly serves a path to root and to central's own user, who have the passwords of
+// BMCs and the gossip keys anyway: who may ask for power is not told them.
+func agentsOnly(h http.HandlerFunc) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		conn, _ := r.Context().Value(peerKey{}).(net.Conn)
+		if id, err := api.PeerOf(conn); err != nil || id != 0 && int(id) != os.Geteuid() {
+			api.Problemf(api.CodeRefused, "not permitted: an agent runs as root or as the user of central, on the socket of central").Write(w)
+			return
+		}
+		h(w, r)
+	}
 }

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/user"
 	"path/filepath"
@@ -73,40 +74,57 @@ func (r *running) stop(t *testing.T) {
 	}
 }
 
-func TestOnlyLoopbackIsListenedOn(t *testing.T) {
-	for _, addr := range []string{"0.0.0.0:7620", ":7620", "192.0.2.1:7620", "[::]:7620", "example.org:7620", "7620"} {
-		if _, err := New(Config{Data: t.TempDir(), Listen: addr}); err == nil {
-			t.Errorf("%s is listened on", addr)
-		}
+// TestNoPortIsOpened: nobody who asks at a port is known, also one that systemd opened.
+func TestNoPortIsOpened(t *testing.T) {
+	port, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
 	}
-	r := run(t, Config{Listen: "127.0.0.1:0"})
+	c, err := New(Config{Data: t.TempDir(), Listeners: []net.Listener{port}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Run(t.Context()); err == nil || !strings.Contains(err.Error(), "no unix socket") {
+		t.Errorf("%v", err)
+	}
+	r := run(t, Config{})
 	if info, err := os.Stat(r.cfg.Socket); err != nil || info.Mode().Perm() != socketMode {
 		t.Errorf("%v, %v", info, err)
 	}
-	if _, err := r.Info(t.Context()); err != nil {
-		t.Error(err)
+	for _, addr := range r.addrs {
+		if addr.Network() != "unix" {
+			t.Errorf("%s is served", addr)
+		}
 	}
-	tcp, _ := api.NewClient("http://" + r.addrs[0].String())
-	defer tcp.Close()
-	if _, err := tcp.Info(t.Context()); err != nil {
-		t.Error(err)
+	client := http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", r.cfg.Socket)
+	}}}
+	defer client.CloseIdleConnections()
+	resp, err := client.Post("http://unix/v1/ops", "text/plain", strings.NewReader(`{"ops":[]}`))
+	if err != nil {
+		t.Fatal(err)
 	}
-	// What a web page could make a browser send.
-	for what, change := range map[string]func(*http.Request){
-		"a host of another name": func(q *http.Request) { q.Host = "evil.example" },
-		"a form":                 func(q *http.Request) { q.Header.Set("Content-Type", "text/plain") },
-	} {
-		q, _ := http.NewRequest("POST", "http://"+r.addrs[0].String()+"/v1/ops", strings.NewReader(`{"ops":[]}`))
-		q.Header.Set("Content-Type", "application/json")
-		change(q)
-		resp, err := http.DefaultClient.Do(q)
+	text, _ := io.ReadAll(resp.Body)
+	resp.Body.Close()
+	if resp.StatusCode != http.StatusBadRequest || resp.Header.Get("Content-Type") != "application/problem+json" || bytes.Contains(text, []byte("0 operations")) {
+		t.Errorf("a form: %s %s", resp.Status, text)
+	}
+}
+
+// TestAgentsAreKnownByTheirUser asks over a connection that tells nothing of who asks.
+func TestAgentsAreKnownByTheirUser(t *testing.T) {
+	s := newSite(t)
+	srv := httptest.NewServer(s.c.Handler())
+	defer srv.Close()
+	for _, path := range []string{"enrol", "hello", "poll", "report"} {
+		resp, err := http.Post(srv.URL+"/v1/agents/r1/"+path, "application/json", strings.NewReader("{}"))
 		if err != nil {
 			t.Fatal(err)
 		}
 		text, _ := io.ReadAll(resp.Body)
 		resp.Body.Close()
-		if resp.StatusCode != http.StatusBadRequest || resp.Header.Get("Content-Type") != "application/problem+json" || bytes.Contains(text, []byte("0 operations")) {
-			t.Errorf("%s: %s %s", what, resp.Status, text)
+		if !bytes.Contains(text, []byte("not permitted")) {
+			t.Errorf("%s: %s %s", path, resp.Status, text)
 		}
 	}
 }

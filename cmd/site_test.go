@@ -116,7 +116,7 @@ func (s *site) startCentral() {
 }
 
 func (s *site) centralArgs() []string {
-	return []string{"serve", "--data", filepath.Join(s.dir, "central"), "--listen", "127.0.0.1:0", "--socket", s.socket()}
+	return []string{"serve", "--data", filepath.Join(s.dir, "central"), "--socket", s.socket()}
 }
 
 func (s *site) startAgent(name string) {

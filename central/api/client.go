@@ -26,8 +26,9 @@ type Client struct {
 	target string // as the user wrote it, for errors
 	base   string
 	http   *http.Client
-	run    string        // names this client to central
-	said   atomic.Uint64 // hellos and reports so far
+	serves func(uid uint32) error // what is wrong with the user who serves a socket; nil: any will do
+	run    string                 // names this client to central
+	said   atomic.Uint64          // hellos and reports so far
 }
 
 // NewClient makes a client for unix:///path/to.sock, http://host:port or
@@ -43,7 +44,7 @@ func NewClient(target string) (*Client, error) {
 	case u.Scheme == "unix" && u.Host == "" && u.Path != "": // a host would be the beginning of a relative path
 		c.base = "http://unix"
 		transport.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return new(net.Dialer).DialContext(ctx, "unix", u.Path)
+			return c.dial(ctx, u.Path)
 		}
 	case (u.Scheme == "http" || u.Scheme == "https") && u.Host != "" && strings.Trim(u.Path, "/") == "":
 		c.base = u.Scheme + "://" + u.Host
@@ -51,6 +52,26 @@ func NewClient(target string) (*Client, error) {
 		return nil, fmt.Errorf("cannot read address %q: want unix:///path or https://host:port", target)
 	}
 	return c, nil
+}
+
+// ServedBy has the client talk to a unix socket only if wrong finds nothing wrong with
+// the user who listens there. It is called before the client is used.
+func (c *Client) ServedBy(wrong func(uid uint32) error) { c.serves = wrong }
+
+func (c *Client) dial(ctx context.Context, path string) (net.Conn, error) {
+	conn, err := new(net.Dialer).DialContext(ctx, "unix", path)
+	if err != nil || c.serves == nil {
+		return conn, err
+	}
+	uid, err := PeerOf(conn)
+	if err == nil {
+		err = c.serves(uid)
+	}
+	if err != nil {
+		conn.Close()
+		return nil, err
+	}
+	return conn, nil
 }
 
 // Target is the address as it was given.

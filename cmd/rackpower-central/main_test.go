@@ -54,7 +54,7 @@ type daemon struct {
 func start(t *testing.T, dir string, more ...string) *daemon {
 	t.Helper()
 	d := &daemon{log: new(bytes.Buffer)}
-	d.cmd = exec.Command(os.Args[0], append([]string{"serve", "--data", dir, "--listen", "127.0.0.1:0"}, more...)...)
+	d.cmd = exec.Command(os.Args[0], append([]string{"serve", "--data", dir}, more...)...)
 	d.cmd.Env = append(os.Environ(), mainEnv+"=1")
 	d.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	errs, err := d.cmd.StderrPipe()
@@ -117,7 +117,7 @@ func TestLifeOfTheDaemon(t *testing.T) {
 	if err != nil || len(members) != 1 || members[0].Name != "central" || members[0].Tags["role"] != "central" {
 		t.Errorf("%+v, %v", members, err)
 	}
-	if _, errs, exit := command("serve", "--data", dir, "--listen", "127.0.0.1:0", "--gossip", "off"); exit != settings.ExitFailed || !strings.Contains(errs, "in use") || strings.Count(errs, "\n") != 1 {
+	if _, errs, exit := command("serve", "--data", dir, "--gossip", "off"); exit != settings.ExitFailed || !strings.Contains(errs, "in use") || strings.Count(errs, "\n") != 1 {
 		t.Errorf("a second one: %d, %q", exit, errs)
 	}
 	backup := filepath.Join(t.TempDir(), "b")
@@ -166,9 +166,8 @@ func TestCommandLinesThatMakeNoSense(t *testing.T) {
 		says string
 	}{
 		"serve": {settings.ExitUsage, "data"},
-		"serve --data " + dir + " --listen 0.0.0.0:7620":                 {settings.ExitUsage, "TLS"},
+		"serve --data " + dir + " --listen 127.0.0.1:7620":               {settings.ExitUsage, "TLS"},
 		"serve --data " + dir + " --gossip 0.0.0.0:0":                    {settings.ExitUsage, "gossip"},
-		"serve --data " + dir + " --listen 127.0.0.1:99999":              {settings.ExitUsage, "--listen"},
 		"serve --data " + dir + " --join there":                          {settings.ExitUsage, "--join"},
 		"serve --data " + dir + " --socket /" + strings.Repeat("a", 120): {settings.ExitUsage, "--socket"},
 		"serve --data " + dir + " --lissten 127.0.0.1:0":                 {settings.ExitUsage, "lissten"},
@@ -211,7 +210,7 @@ func TestANewerDatabaseIsRefusedInOneLine(t *testing.T) {
 	if err := os.WriteFile(path, raw, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	_, errs, exit := command("serve", "--data", dir, "--listen", "127.0.0.1:0")
+	_, errs, exit := command("serve", "--data", dir)
 	if exit != settings.ExitFailed || strings.Count(errs, "\n") != 1 || !strings.Contains(errs, "schema 99") || !strings.Contains(errs, "run the newer") {
 		t.Errorf("%d, %q", exit, errs)
 	}

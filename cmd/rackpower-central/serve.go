@@ -22,11 +22,11 @@ import (
 func serveCommand() *cli.Command {
 	return &cli.Command{
 		Name: "serve", Usage: "runs central",
-		Description: "Serves people and agents on a unix socket and on a TCP address of loopback, until SIGTERM." +
+		Description: "Serves people and agents on a unix socket, until SIGTERM. There is no TCP port until there is TLS." +
 			examples("rackpower-central serve --data /var/lib/rackpower/central", "rackpower-central serve --config /etc/rackpower/central.yaml") + exitHelp,
 		Flags: append([]cli.Flag{
 			&cli.StringFlag{Name: "data", Required: true, Usage: "`DIR` of the database"},
-			&cli.StringFlag{Name: "listen", Value: "127.0.0.1:7620", Usage: "TCP `ADDRESS` on loopback"},
+			&cli.StringFlag{Name: "listen", Usage: "TCP `ADDRESS`; refused until there is TLS"},
 			&cli.StringFlag{Name: "socket", Usage: "`PATH` of the unix socket (default: DIR/central.sock)"},
 			&cli.StringFlag{Name: "gossip", Value: "127.0.0.1:0", Usage: "`ADDRESS` to gossip with the agents at, or off"},
 			&cli.StringFlag{Name: "advertise", Usage: "`ADDRESS` that the others reach central's gossip at"},
@@ -44,8 +44,12 @@ func serve(c *cli.Context) error {
 		return err
 	}
 	settings.Daemon(c.Context, log)
+	if addr := c.String("listen"); addr != "" {
+		return settings.Usage("--listen: %s is not opened: without TLS nobody who asks there is known. Leave it out: people and agents use the socket, "+
+			"those of other machines through ssh -L (systemd/README.md)", addr)
+	}
 	cfg := central.Config{
-		Data: c.String("data"), Listen: c.String("listen"), Socket: c.String("socket"), Version: c.App.Version, Log: log,
+		Data: c.String("data"), Socket: c.String("socket"), Version: c.App.Version, Log: log,
 		Keep: c.Duration("keep"), CheckBelow: c.Int64("check-below"),
 	}
 	if cfg.Keep == 0 {
@@ -75,11 +79,6 @@ func serve(c *cli.Context) error {
 
 // checkAddresses looks at what the flags name before anything is made.
 func checkAddresses(cfg central.Config, gc *gossip.Config) error {
-	if cfg.Listen != "" {
-		if err := settings.CheckAddress("listen", cfg.Listen); err != nil {
-			return err
-		}
-	}
 	if err := settings.CheckSocket(cfg.Socket); err != nil || gc == nil {
 		return err
 	}

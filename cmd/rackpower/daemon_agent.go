@@ -30,7 +30,7 @@ func agentCommand() *cli.Command {
 		Name: "agent", Category: "daemons and tools", Usage: "runs the agent of a rack", Action: runAgent,
 		Description: "It controls the nodes that central assigns to the rack of its name, keeps a journal of their operations in its data\n" +
 			"directory, and answers on its own socket when central is away. Until SIGTERM." +
-			examples("rackpower agent --name r1 --data /var/lib/rackpower/agent --central https://central.example:7620", "rackpower agent --config /etc/rackpower/agent.yaml") + exitHelp,
+			examples("rackpower agent --name r1 --data /var/lib/rackpower/agent --central unix:///run/rackpower/central.sock", "rackpower agent --config /etc/rackpower/agent.yaml") + exitHelp,
 		Flags: append([]cli.Flag{
 			&cli.StringFlag{Name: "name", Required: true, Usage: "`NAME` of the agent and of its rack"},
 			&cli.StringFlag{Name: "data", Required: true, Usage: "keep journal and assignment in `DIR`"},
@@ -127,10 +127,14 @@ func (d *daemon) central(c *cli.Context) (*api.Client, error) {
 	if target == noCentral {
 		return nil, nil
 	}
+	if err := settings.CheckCentral(target); err != nil {
+		return nil, err
+	}
 	client, err := api.NewClient(target)
 	if err != nil {
 		return nil, settings.Usage("--central: %v (or none)", err)
 	}
+	client.ServedBy(settings.Trusted)
 	d.later(func() error { client.Close(); return nil })
 	return client, nil
 }

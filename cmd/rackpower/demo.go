@@ -125,7 +125,7 @@ func (d *demo) comeUp(ctx context.Context) error {
 	}
 	d.say("%d BMCs speak IPMI on 127.0.20.1 and up; every server is off", d.racks*d.nodes)
 	socket := filepath.Join(d.dir, "central.sock")
-	if err := d.spawn(ctx, "central", d.central, "serve", "--data", filepath.Join(d.dir, "central"), "--listen", "127.0.0.1:0", "--socket", socket, "--gossip", "127.0.0.1:0"); err != nil {
+	if err := d.spawn(ctx, "central", d.central, "serve", "--data", filepath.Join(d.dir, "central"), "--socket", socket, "--gossip", "127.0.0.1:0"); err != nil {
 		return err
 	}
 	client, err := api.NewClient("unix://" + socket)

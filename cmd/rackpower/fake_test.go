@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"net"
 	"net/http"
 	"net/http/httptest"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -99,10 +101,22 @@ func newFake(t *testing.T, nodes ...api.Node) *fake {
 		})
 	})
 	f.monitorPaths(mux)
-	srv := httptest.NewServer(mux)
-	t.Cleanup(srv.Close)
-	f.url = srv.URL
+	f.url = serveUnix(t, mux)
 	return f
+}
+
+// serveUnix serves on a unix socket and returns its address.
+func serveUnix(t *testing.T, h http.Handler) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "s")
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv := &httptest.Server{Listener: l, Config: &http.Server{Handler: h}}
+	srv.Start()
+	t.Cleanup(srv.Close)
+	return "unix://" + path
 }
 
 // monitorPaths are the paths of holds, racks, brakes, domains, schedules and events.

@@ -65,9 +65,7 @@ func newTalk(t *testing.T) *talk {
 		m.asked = append(m.asked, in)
 		return m.keys
 	})
-	srv := httptest.NewServer(mux)
-	t.Cleanup(srv.Close)
-	m.url = srv.URL
+	m.url = serveUnix(t, mux)
 	return m
 }
 

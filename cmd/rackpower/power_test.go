@@ -450,11 +450,11 @@ func TestBadPowerRequestsAreRefusedBeforeAnythingIsAsked(t *testing.T) {
 func TestUnreachableNamesTheAddressAndAWayOut(t *testing.T) {
 	f := newFake(t)
 	for args, want := range map[string]string{
-		"status --central unix:///nonexistent/c.sock":   "central at unix:///nonexistent/c.sock: not reachable (connect: no such file or directory); is rackpower-central running there? name another address with --central or RACKPOWER_CENTRAL; on a rack, rackpower local asks its agent\n",
-		"on x --central unix:///nonexistent/c.sock":     "central at unix:///nonexistent/c.sock",
-		"local status --socket /nonexistent/a.sock":     "the agent at unix:///nonexistent/a.sock: not reachable",
-		"peers --socket /nonexistent/a.sock":            "rackpower agent running there?",
-		"node add n1 --rack r --central http://[::1]:1": "central at http://[::1]:1: not reachable",
+		"status --central unix:///nonexistent/c.sock":    "central at unix:///nonexistent/c.sock: not reachable (connect: no such file or directory); is rackpower-central running there? name another address with --central or RACKPOWER_CENTRAL; on a rack, rackpower local asks its agent\n",
+		"on x --central unix:///nonexistent/c.sock":      "central at unix:///nonexistent/c.sock",
+		"local status --socket /nonexistent/a.sock":      "the agent at unix:///nonexistent/a.sock: not reachable",
+		"peers --socket /nonexistent/a.sock":             "rackpower agent running there?",
+		"node add n1 --rack r --central https://[::1]:1": "central at https://[::1]:1: not reachable",
 	} {
 		got := f.run(args)
 		expect(t, args, got, 3, "", want)
@@ -508,4 +508,11 @@ func TestSocketsThatOneMayNotUseSaySo(t *testing.T) {
 	access = func(string, uint32) error { return syscall.EACCES }
 	f := newFake(t)
 	expect(t, "not permitted", f.run("status --central unix:///nonexistent/c.sock"), 3, "", "you may not use that socket: its group (rackpower-admin) may")
+}
+
+// TestNoPasswordGoesToAPortThatAnybodyMayTake: neither those of a person nor the agent's.
+func TestNoPasswordGoesToAPortThatAnybodyMayTake(t *testing.T) {
+	f := newFake(t)
+	expect(t, "a person", f.run("node add n1 --rack r1 --central HTTP://127.0.0.1:7620"), 2, "", "is not encrypted, and any program may take its port: use unix:///run/")
+	expect(t, "the agent", f.run("agent --name r1 --data "+t.TempDir()+" --central http://localhost:7620"), 2, "", "use unix:///run/")
 }

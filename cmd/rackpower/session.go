@@ -80,6 +80,8 @@ func (d door) open(c *cli.Context) (*session, error) {
 	target := c.String(d.flag)
 	if d.flag == "socket" {
 		target = socketURL(target)
+	} else if err := settings.CheckCentral(target); err != nil {
+		return nil, err
 	}
 	client, err := api.NewClient(target)
 	if err != nil {

@@ -2,8 +2,12 @@ package settings
 
 import (
 	"errors"
+	"fmt"
 	"net"
+	"os"
+	"os/user"
 	"strconv"
+	"strings"
 	"syscall"
 )
 
@@ -35,6 +39,31 @@ func CheckFree(flag, addr string) error {
 		return Exit(ExitFailed, "%s: another program has the address %s: name another", dashed(flag), addr)
 	}
 	return nil
+}
+
+// CheckCentral refuses an address of central that anybody on the way, or on this
+// machine, may put himself behind: passwords of BMCs go there.
+func CheckCentral(target string) error {
+	if strings.HasPrefix(strings.ToLower(target), "http://") {
+		return Usage("--central: %s is not encrypted, and any program may take its port: use unix:///run/rackpower/central.sock, from another machine "+
+			"through ssh -L (systemd/README.md)", target)
+	}
+	return nil
+}
+
+// Account is the user that the daemons run as where they are installed.
+const Account = "rackpower"
+
+// Trusted says what is wrong with the user who serves a socket: root, the daemons' own
+// account and the user of this process may.
+func Trusted(uid uint32) error {
+	if uid == 0 || int(uid) == os.Geteuid() {
+		return nil
+	}
+	if u, err := user.Lookup(Account); err == nil && u.Uid == strconv.FormatUint(uint64(uid), 10) {
+		return nil
+	}
+	return fmt.Errorf("user %d serves it, who is neither root nor %s nor the user of this process", uid, Account)
 }
 
 // CheckSocket says whether a path is too long for a unix socket.

@@ -11,7 +11,7 @@
 //
 //	# /etc/rackpower/agent.yaml
 //	name: r1
-//	central: https://central.example:7620
+//	central: unix:///run/rackpower/central.sock
 //	join: [10.0.0.1:7946, 10.0.0.2:7946]
 //
 // Flags may stand before and after the operands; "--" ends them. A flag that the
