@@ -73,6 +73,7 @@ type Agent struct {
 
 	heeded atomic.Pointer[syncRecord] // the assignment that the monitor goes by
 
+	bare   bool // it never had a central, a node or an operation when it started
 	link   linkState
 	toTell toTell
 }
@@ -147,6 +148,8 @@ func (a *Agent) open() (err error) {
 	a.clock.merge(a.assigned.newest())
 	a.monitor.load()
 	a.heeds()
+	a.bare = a.assigned.position() == syncRecord{} && a.assigned.trusts().CentralID == "" && len(a.assigned.all()) == 0 && len(a.allLanes()) == 0
+	a.noteKept()
 	a.logger.Info("journal replayed", "epoch", a.log.Epoch(), "lsn", a.log.LSN(), "outstanding", len(a.outbox.unacknowledged()), "nodes", len(a.assigned.all()))
 	return nil
 }

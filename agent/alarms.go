@@ -198,7 +198,15 @@ func (a *Agent) heedAcks(acks []api.AlarmAck) {
 }
 
 // acknowledgedAlarm goes on with what waited for a person to see an alarm.
-func (a *Agent) acknowledgedAlarm(api.Alarm) {}
+func (a *Agent) acknowledgedAlarm(alarm api.Alarm) {
+	if alarm.Kind != api.AlarmAssignmentShrank {
+		return
+	}
+	if err := a.letGo(a.assigned.trusts().Kept, "who acknowledged the alarm", ""); err != nil {
+		a.logger.Error("cannot let go of nodes that central took away", "err", err)
+		a.noteKept()
+	}
+}
 
 // ackAlarms ends alarms as somebody at the rack asked: that of a kind, "" for all.
 func (a *Agent) ackAlarms(in api.AckAlarm) ([]api.Alarm, error) {

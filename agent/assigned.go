@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -26,6 +27,7 @@ type assigned struct {
 	sorted []string              // names of nodes; nil: to be made anew
 	holds  map[string]power.Hold // set here, by node, until central has them
 	sync   syncRecord
+	trust  trustRecord
 	rack   api.RackSettings
 	// memories and brake are what the monitor last made durable.
 	memories map[string]memory
@@ -77,6 +79,7 @@ const (
 	memoryPrefix = "monitor/"
 	holdPrefix   = "hold/"
 	syncKey      = "sync"
+	trustKey     = "trust"
 	rackKey      = "rack"
 	brakeKey     = "brake"
 )
@@ -92,6 +95,8 @@ func loadAssigned(log appender, live []journal.Record) (*assigned, error) {
 			s.nodes[n.Name] = assignedNode{AssignedNode: n, hold: n.Hold}
 		case kindSync:
 			err = json.Unmarshal(r.Payload, &s.sync)
+		case kindTrust:
+			err = json.Unmarshal(r.Payload, &s.trust)
 		case kindMemory:
 			var m memory
 			err = json.Unmarshal(r.Payload, &m)
@@ -113,60 +118,91 @@ func loadAssigned(log appender, live []journal.Record) (*assigned, error) {
 	for name, n := range s.nodes {
 		s.put(n.AssignedNode, s.holds[name])
 	}
+	if s.trust.CentralID == "" { // of an agent that did not keep it by itself
+		s.trust.Database = s.sync.Database
+	}
 	return s, nil
 }
 
 // apply makes an assignment durable and current. It returns the names of the
 // nodes whose desired state or BMC changed, and of those that are gone.
-func (s *assigned) apply(a api.Assignment, centralID string) (changed, gone []string, err error) {
+func (s *assigned) apply(a api.Assignment, db api.Database) (changed, gone []string, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.trust.CentralID == "" {
+		s.trust.Database = db
+	}
+	if s.trust.Database != db {
+		return nil, nil, fmt.Errorf("the assignment is from central %s, and %s is the one that is trusted now", db.CentralID, s.trust.CentralID)
+	}
+	first := s.sync.Database != db
+	if first {
+		a = s.firstOf(a)
+	}
 	keep := map[string]bool{}
 	var entries []journal.Entry
-	var confirmed []string // local holds that central has
+	holds := maps.Clone(s.holds) // local ones that central does not have
 	for _, n := range a.Nodes {
 		keep[n.Name] = true
-		if !sameNode(s.nodes[n.Name].AssignedNode, n) {
+		old := s.nodes[n.Name]
+		if !sameNode(old.AssignedNode, n) {
 			entries = append(entries, entry(journal.Put, kindNode, nodePrefix+n.Name, n))
 			changed = append(changed, n.Name)
 		}
-		if local, ok := s.holds[n.Name]; ok && !local.Over(n.Hold) {
+		local, ok := holds[n.Name]
+		switch {
+		case ok && !local.Over(n.Hold):
 			entries = append(entries, entry(journal.Drop, kindHold, holdPrefix+n.Name, nil))
-			confirmed = append(confirmed, n.Name)
+			delete(holds, n.Name)
+		case !ok && first && old.hold.Over(n.Hold): // another database had confirmed it
+			entries = append(entries, entry(journal.Put, kindHold, holdPrefix+n.Name, old.hold))
+			holds[n.Name] = old.hold
 		}
 	}
-	gone = s.gone(a, keep)
+	trust, now := s.trust, time.Now().UTC().Round(0)
+	gone, kept := trust.part(s.gone(a, keep), a.Confirmed, first, len(s.nodes), now)
+	trust.keep(kept, keep, gone, now)
+	trust.MayGo = nil
 	for _, name := range gone {
 		entries = append(entries, s.dropAll(name)...)
+		delete(holds, name)
 	}
 	if a.Rack != nil && !sameSettings(*a.Rack, s.rack) {
 		entries = append(entries, entry(journal.Put, kindRack, rackKey, *a.Rack))
 	}
-	at := syncRecord{CentralID: centralID, Rev: a.Rev}
-	if len(entries) == 0 && at == s.sync {
+	at := syncRecord{Database: db, Rev: a.Rev}
+	if len(entries) == 0 && at == s.sync && reflect.DeepEqual(trust, s.trust) {
 		return nil, nil, nil
 	}
 	entries = append(entries, entry(journal.Put, kindSync, syncKey, at))
+	if !reflect.DeepEqual(trust, s.trust) || first {
+		entries = append(entries, entry(journal.Put, kindTrust, trustKey, trust))
+	}
 	if _, err := s.log.Append(entries...); err != nil {
 		return nil, nil, fmt.Errorf("cannot keep the assignment: %w", err)
 	}
-	for _, name := range confirmed {
-		delete(s.holds, name)
-	}
+	s.holds, s.trust = holds, trust
 	for _, n := range a.Nodes {
-		s.put(n, s.holds[n.Name])
+		s.put(n, holds[n.Name])
 	}
-	for _, name := range gone {
-		delete(s.nodes, name)
-		s.sorted = nil
-		delete(s.memories, name)
-		delete(s.holds, name)
-	}
+	s.forget(gone)
 	if a.Rack != nil {
 		s.rack = *a.Rack
 	}
 	s.sync = at
 	return changed, gone, nil
+}
+
+// firstOf is the first assignment of a database without the confirmations of changes
+// that people made to nodes which are otherwise here: those are of before.
+func (s *assigned) firstOf(a api.Assignment) api.Assignment {
+	a.Nodes = slices.Clone(a.Nodes)
+	for i, n := range a.Nodes {
+		if old, ok := s.nodes[n.Name]; ok && old.Status != n.Status {
+			a.Nodes[i].Confirmed = false
+		}
+	}
+	return a
 }
 
 // dropAll takes all that is kept of a node out of the log.

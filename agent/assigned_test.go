@@ -12,6 +12,12 @@ import (
 	"rackpower/power"
 )
 
+// The centrals of these tests.
+var (
+	c1, c2     = api.Database{CentralID: "c1"}, api.Database{CentralID: "c2"}
+	theCentral = api.Database{CentralID: "central"}
+)
+
 // notes is a log in memory that notes what was appended, one line an append.
 type notes struct {
 	lines []string
@@ -70,7 +76,7 @@ func handsOff(name string) api.AssignedNode {
 	return api.AssignedNode{Name: name, BMC: "ipmi://admin@" + name, Password: "secret", Desired: power.Desired{Want: power.HandsOff}}
 }
 
-func (s *assigned) must(t *testing.T, a api.Assignment, central string) (changed, gone []string) {
+func (s *assigned) must(t *testing.T, a api.Assignment, central api.Database) (changed, gone []string) {
 	t.Helper()
 	changed, gone, err := s.apply(a, central)
 	if err != nil {
@@ -91,30 +97,30 @@ func (s *assigned) names() []string {
 func TestAssignmentInPartsAndInFull(t *testing.T) {
 	log := &notes{}
 	s := loaded(t, log)
-	changed, gone := s.must(t, api.Assignment{Full: true, Nodes: []api.AssignedNode{handsOff("n2"), handsOff("n1")}, Rev: 3}, "c1")
+	changed, gone := s.must(t, api.Assignment{Full: true, Nodes: []api.AssignedNode{handsOff("n2"), handsOff("n1")}, Rev: 3}, c1)
 	wantIDs(t, "changed", changed, "n2", "n1")
 	wantIDs(t, "gone", gone)
-	log.want(t, "put node/n2, put node/n1, put sync")
+	log.want(t, "put node/n2, put node/n1, put sync, put trust")
 
 	n1 := handsOff("n1")
 	n1.Password = "other"
-	changed, gone = s.must(t, api.Assignment{Nodes: []api.AssignedNode{n1, handsOff("n2"), handsOff("n3")}, Removed: []string{"n9"}, Rev: 4}, "c1")
+	changed, gone = s.must(t, api.Assignment{Nodes: []api.AssignedNode{n1, handsOff("n2"), handsOff("n3")}, Removed: []string{"n9"}, Rev: 4}, c1)
 	wantIDs(t, "changed", changed, "n1", "n3")
 	wantIDs(t, "gone", gone)
 	log.want(t, "put node/n1, put node/n3, put sync")
 
-	_, gone = s.must(t, api.Assignment{Removed: []string{"n2", "n3"}, Nodes: []api.AssignedNode{handsOff("n3")}, Rev: 5}, "c1")
+	_, gone = s.must(t, api.Assignment{Removed: []string{"n2", "n3"}, Nodes: []api.AssignedNode{handsOff("n3")}, Rev: 5}, c1)
 	wantIDs(t, "gone, unless it is named too", gone, "n2")
-	log.want(t, "drop node/n2, put sync")
+	log.want(t, "drop node/n2, put sync, put trust")
 	wantIDs(t, "nodes", s.names(), "n1", "n3")
 
-	_, gone = s.must(t, api.Assignment{Full: true, Nodes: []api.AssignedNode{handsOff("n4")}, Removed: []string{"n1"}, Rev: 6}, "c1")
+	_, gone = s.must(t, api.Assignment{Full: true, Nodes: []api.AssignedNode{handsOff("n4")}, Confirmed: []string{"n1", "n3"}, Rev: 6}, c1)
 	wantIDs(t, "gone", gone, "n1", "n3")
 	wantIDs(t, "nodes", s.names(), "n4")
 
 	again := loaded(t, log)
 	wantIDs(t, "nodes after a restart", again.names(), "n4")
-	if got := again.position(); got != (syncRecord{CentralID: "c1", Rev: 6}) {
+	if got := again.position(); got != (syncRecord{Database: c1, Rev: 6}) {
 		t.Fatalf("position after a restart: %+v", got)
 	}
 	if n, ok := again.get("n4"); !ok || n.AssignedNode != handsOff("n4") {
@@ -126,26 +132,28 @@ func TestUnchangedAssignmentWritesNothing(t *testing.T) {
 	log := &notes{}
 	s := loaded(t, log)
 	full := api.Assignment{Full: true, Nodes: []api.AssignedNode{handsOff("n1")}, Rev: 3}
-	s.must(t, full, "c1")
+	s.must(t, full, c1)
 	log.lines = nil
 	for _, a := range []api.Assignment{{Rev: 3}, full, {Nodes: full.Nodes, Rev: 3}, {Removed: []string{"n9"}, Rev: 3}} {
-		if changed, gone := s.must(t, a, "c1"); len(changed)+len(gone) != 0 {
+		if changed, gone := s.must(t, a, c1); len(changed)+len(gone) != 0 {
 			t.Errorf("%+v changed %v, gone %v", a, changed, gone)
 		}
 	}
 	log.want(t)
-	s.must(t, api.Assignment{Rev: 4}, "c1")
+	s.must(t, api.Assignment{Rev: 4}, c1)
 	log.want(t, "put sync")
-	s.must(t, api.Assignment{Rev: 4}, "c2")
-	log.want(t, "put sync")
+	if _, _, err := s.apply(api.Assignment{Rev: 4}, c2); err == nil {
+		t.Error("an assignment of a central that is not trusted was taken")
+	}
+	log.want(t)
 }
 
 func TestAssignmentThatIsNotDurableIsNotApplied(t *testing.T) {
 	log := &notes{}
 	s := loaded(t, log)
-	s.must(t, api.Assignment{Full: true, Nodes: []api.AssignedNode{handsOff("n1")}, Rev: 3}, "c1")
+	s.must(t, api.Assignment{Full: true, Nodes: []api.AssignedNode{handsOff("n1")}, Rev: 3}, c1)
 	log.err = errors.New("no space left")
-	if _, _, err := s.apply(api.Assignment{Full: true, Nodes: []api.AssignedNode{handsOff("n2")}, Rev: 4}, "c1"); err == nil {
+	if _, _, err := s.apply(api.Assignment{Full: true, Nodes: []api.AssignedNode{handsOff("n2")}, Rev: 4}, c1); err == nil {
 		t.Fatal("no error")
 	}
 	wantIDs(t, "nodes", s.names(), "n1")
@@ -167,7 +175,7 @@ func TestEndpointOfANode(t *testing.T) {
 	s := loaded(t, &notes{})
 	bare, bad := handsOff("bare"), handsOff("bad")
 	bare.BMC, bad.BMC = "", "telnet://x"
-	s.must(t, api.Assignment{Nodes: []api.AssignedNode{handsOff("n1"), bare, bad}, Rev: 1}, "c1")
+	s.must(t, api.Assignment{Nodes: []api.AssignedNode{handsOff("n1"), bare, bad}, Rev: 1}, c1)
 	a := &Agent{assigned: s, cfg: Config{Name: "r1"}}
 	ep, err := a.endpoint("n1")
 	if err != nil || ep.Host != "n1" || ep.User != "admin" || string(ep.Password) != "secret" {

@@ -30,7 +30,7 @@ func benchAgentOver(b *testing.B, dir string, nodes int, fake *powertest.Fake) *
 	for i := range nodes {
 		list = append(list, api.AssignedNode{Name: fmt.Sprintf("n%05d", i), BMC: fmt.Sprintf("ipmi://admin@bmc%d", i), Password: "x", Desired: power.Desired{Want: power.HandsOff}})
 	}
-	if err := a.apply(api.Assignment{Nodes: list, Rev: 1}, "central"); err != nil {
+	if err := a.apply(api.Assignment{Nodes: list, Rev: 1}, theCentral); err != nil {
 		b.Fatal(err)
 	}
 	return a

@@ -56,7 +56,7 @@ func (r *rig) changed(n int, s power.Status, confirmed bool) []api.AssignedNode 
 
 func (r *rig) settings(s api.RackSettings) {
 	r.t.Helper()
-	if err := r.a.apply(api.Assignment{Rev: 1, Rack: &s}, "central"); err != nil {
+	if err := r.a.apply(api.Assignment{Rev: 1, Rack: &s}, theCentral); err != nil {
 		r.t.Fatal(err)
 	}
 }
@@ -143,7 +143,7 @@ var bulk = map[string]func(r *rig, list []api.AssignedNode){
 		if err != nil {
 			r.t.Fatal(err)
 		}
-		if _, _, err := a.assigned.apply(api.Assignment{Nodes: list, Rev: 1}, "central"); err != nil {
+		if _, _, err := a.assigned.apply(api.Assignment{Nodes: list, Rev: 1}, theCentral); err != nil {
 			r.t.Fatal(err)
 		}
 		a.Close()

@@ -461,7 +461,7 @@ func TestNoDeadBMCsOfNodesThatAreGone(t *testing.T) {
 			t.Fatalf("%d BMCs are left alone, want 3", n)
 		}
 		r.nodes[1].BMC = "ipmi://admin@n9"
-		if err := r.a.apply(api.Assignment{Rev: 2, Nodes: r.nodes[1:2], Removed: []string{"n1"}}, "central"); err != nil {
+		if err := r.a.apply(api.Assignment{Rev: 2, Nodes: r.nodes[1:2], Removed: []string{"n1"}}, theCentral); err != nil {
 			t.Fatal(err)
 		}
 		for range 2 {

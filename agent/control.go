@@ -97,6 +97,8 @@ func (a *Agent) Handler() http.Handler {
 	handle(mux, "POST /v1/nodes/hold", a.ctlHold)
 	handle(mux, "POST /v1/nodes/retry", a.ctlRetry)
 	handle(mux, "GET /v1/nodes/{name}/explain", a.ctlExplain)
+	handle(mux, "GET /v1/trust", a.ctlTrust)
+	handle(mux, "POST /v1/trust", a.ctlConfirmTrust)
 	handle(mux, "GET /v1/brakes", a.ctlBrakes)
 	handle(mux, "POST /v1/brakes/release", a.ctlReleaseBrake)
 	handle(mux, "GET /v1/racks", a.ctlRacks)

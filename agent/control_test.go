@@ -117,7 +117,7 @@ func TestControlAskAndFollow(t *testing.T) {
 		t.Fatalf("end %+v", end)
 	}
 	r.wantCommands("n1", power.PowerOn)
-	if err := r.a.apply(api.Assignment{Full: true, Rev: 2}, "central"); err != nil {
+	if err := r.a.apply(api.Assignment{Full: true, Rev: 2}, theCentral); err != nil {
 		t.Fatal(err)
 	}
 	if again := askAt(t, c, api.OpRequest{ID: "a", Node: "n1", Action: power.ActOn}); again.Outcome != power.Succeeded {

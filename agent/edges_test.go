@@ -148,7 +148,7 @@ func TestCancelThatTheJournalRefusesComesAgain(t *testing.T) {
 			}
 			return nil
 		})
-		err := r.a.apply(api.Assignment{Rev: 1, Cancels: []api.Cancel{cancelBy(id, "bob")}, OpsCursor: 7}, "central")
+		err := r.a.apply(api.Assignment{Rev: 1, Cancels: []api.Cancel{cancelBy(id, "bob")}, OpsCursor: 7}, theCentral)
 		h.set(nil)
 		end := r.end(id)
 		t.Logf("apply err=%v cursor=%d end=%+v", err, r.a.link.ops, end)
@@ -272,7 +272,7 @@ func TestCursorIsNotNamedToAnotherCentral(t *testing.T) {
 		var out any
 		switch {
 		case strings.HasSuffix(q.URL.Path, "/hello"):
-			out = api.Welcome{CentralID: id, Session: "s" + id}
+			out = api.Welcome{Database: api.Database{CentralID: id}, Session: "s" + id}
 		case strings.HasSuffix(q.URL.Path, "/poll"):
 			var p api.Poll
 			json.NewDecoder(q.Body).Decode(&p)
@@ -332,7 +332,7 @@ func TestABusyNodeStillKnowsWhatItDid(t *testing.T) {
 		for range 20 {
 			r.wantEnd(r.ask("n1", power.ActOn).Op.ID, power.Succeeded, power.ReasonAlready)
 		}
-		if err := r.a.acknowledged(r.a.outbox.take(1000)); err != nil {
+		if err := r.a.acknowledged(r.a.outbox.take(1000), ack{}); err != nil {
 			t.Fatal(err)
 		}
 		r.restart()
@@ -384,7 +384,7 @@ func TestKnownFromTheJournalIsReportedAgain(t *testing.T) {
 	inBubble(t, 1, func(r *rig) {
 		got := r.ask("n1", power.ActOn)
 		r.end(got.Op.ID)
-		r.a.acknowledged(r.a.outbox.take(10))
+		r.a.acknowledged(r.a.outbox.take(10), ack{})
 		r.restart()
 		// a central restored from a backup sends the request once more
 		if err := r.a.takeNodeOps([]power.Op{got.Op}); err != nil {
@@ -422,7 +422,7 @@ func TestUnsettledIsNotLostToAnOlderRecord(t *testing.T) {
 			}
 			return nil
 		})
-		go r.a.acknowledged(r.a.outbox.take(10))
+		go r.a.acknowledged(r.a.outbox.take(10), ack{})
 		synctest.Wait()
 		b.SetSoftOffAfter(60 * time.Second)
 		soft := r.ask("n1", power.ActSoftOff).Op.ID
@@ -503,7 +503,7 @@ func TestSameIDIsNotCarriedOutTwice(t *testing.T) {
 		r.a.Submit(req)
 		r.end("x")
 		r.end(r.ask("n1", power.ActOn).Op.ID)
-		r.a.acknowledged(r.a.outbox.take(10))
+		r.a.acknowledged(r.a.outbox.take(10), ack{})
 		r.restart()
 		got, _ := r.a.Submit(req) // the CLI did not get its answer and asks again with the same id
 		if got.End == nil || got.End.Outcome != power.Succeeded {

@@ -65,7 +65,7 @@ func (w *hall) config(in *incarnation) Config {
 		asCentral: func(ctx context.Context, a *Agent) { // it takes what ended
 			for wait(ctx, 3*time.Second) == nil {
 				if !w.away.Load() {
-					_ = a.acknowledged(a.outbox.take(500))
+					_ = a.acknowledged(a.outbox.take(500), ack{})
 				}
 			}
 		},
@@ -198,7 +198,7 @@ func (w *hall) tell() {
 		got.Rack = &settings
 	}
 	w.m.assigning(got)
-	if err := a.apply(got, "central"); err != nil {
+	if err := a.apply(got, theCentral); err != nil {
 		if !w.in.dead.Load() {
 			w.m.fail("assignment", "apply: %v", err)
 		}

@@ -80,7 +80,7 @@ func (r *rig) restart() {
 
 func (r *rig) assign(nodes ...api.AssignedNode) {
 	r.t.Helper()
-	if err := r.a.apply(api.Assignment{Nodes: nodes, Rev: 1}, "central"); err != nil {
+	if err := r.a.apply(api.Assignment{Nodes: nodes, Rev: 1}, theCentral); err != nil {
 		r.t.Fatalf("apply: %v", err)
 	}
 }

@@ -50,7 +50,7 @@ func TestAnIDIsOneOperation(t *testing.T) {
 		check("ended", "another node", "another action", "another boot")
 		r.restart()
 		check("after a restart", "another node", "another action", "another boot")
-		if err := r.a.acknowledged([]api.OpReport{{Op: op, Phase: api.PhaseEnded, End: &power.End{Outcome: power.Succeeded}}}); err != nil {
+		if err := r.a.acknowledged([]api.OpReport{{Op: op, Phase: api.PhaseEnded, End: &power.End{Outcome: power.Succeeded}}}, ack{}); err != nil {
 			t.Fatal(err)
 		}
 		r.restart() // what is known is the node's newest ended operations
@@ -104,7 +104,7 @@ func TestARequestRefusedForItsIDIsReported(t *testing.T) {
 		if refs := r.a.outbox.outstanding(); len(refs) != 2 {
 			t.Errorf("%+v", refs)
 		}
-		if err := r.a.acknowledged(words); err != nil {
+		if err := r.a.acknowledged(words, ack{}); err != nil {
 			t.Fatal(err)
 		}
 		if left := r.a.outbox.take(10); len(left) != 0 {

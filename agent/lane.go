@@ -90,8 +90,9 @@ func (l *lane) known(id string) (api.OpReport, bool) {
 	}
 	for _, d := range l.done {
 		if d.ID == id {
-			op := power.Op{ID: d.ID, Node: l.node, Action: d.Action, Seq: d.Seq}
-			return api.OpReport{Op: op, Verdict: power.Join, Reason: power.ReasonRepeat, Phase: api.PhaseEnded, End: &d.End}, true
+			r := d.report(l.node)
+			r.Verdict, r.Reason = power.Join, power.ReasonRepeat
+			return r, true
 		}
 	}
 	return api.OpReport{}, false
@@ -333,10 +334,12 @@ func (l *lane) remember(t *task) {
 	if slices.ContainsFunc(l.done, known) {
 		return
 	}
-	all := append(l.done, doneRecord{ID: t.op.ID, Action: t.op.Action, Seq: t.op.Seq, End: *t.end})
+	all := append(l.done, doneOf(t.report()))
 	l.done = keptOf(all, time.Now())
-	for _, d := range all[:len(all)-len(l.done)] {
-		l.a.ids.release(d.ID, l.node)
+	for _, d := range all {
+		if !slices.ContainsFunc(l.done, func(kept doneRecord) bool { return kept.ID == d.ID }) {
+			l.a.ids.release(d.ID, l.node)
+		}
 	}
 }
 

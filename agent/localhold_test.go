@@ -120,7 +120,7 @@ func TestRequestWithAHold(t *testing.T) {
 func TestHoldThatIsNotDurableIsNotInForce(t *testing.T) {
 	log := &notes{}
 	s := loaded(t, log)
-	s.must(t, api.Assignment{Full: true, Nodes: []api.AssignedNode{handsOff("n1")}, Rev: 3}, "c1")
+	s.must(t, api.Assignment{Full: true, Nodes: []api.AssignedNode{handsOff("n1")}, Rev: 3}, c1)
 	log.err = errors.New("no space left")
 	if err := s.setHolds(map[string]power.Hold{"n1": {Want: power.WantOn, Seq: 9}}); err == nil {
 		t.Fatal("no error")
@@ -136,7 +136,7 @@ func TestNewerHoldStands(t *testing.T) {
 	s := loaded(t, log)
 	central := handsOff("n1")
 	central.Hold = power.Hold{Want: power.WantOff, By: "c", Seq: 10}
-	s.must(t, api.Assignment{Full: true, Nodes: []api.AssignedNode{central}, Rev: 3}, "c1")
+	s.must(t, api.Assignment{Full: true, Nodes: []api.AssignedNode{central}, Rev: 3}, c1)
 	want := func(by string, unconfirmed int) {
 		t.Helper()
 		for range 2 { // and after a restart
@@ -152,10 +152,10 @@ func TestNewerHoldStands(t *testing.T) {
 	}
 	want("l", 1)
 	central.Status = power.StatusReady // central does not know it yet
-	s.must(t, api.Assignment{Nodes: []api.AssignedNode{central}, Rev: 4}, "c1")
+	s.must(t, api.Assignment{Nodes: []api.AssignedNode{central}, Rev: 4}, c1)
 	want("l", 1)
 	central.Hold = power.Hold{Want: power.WantOn, By: "l", Seq: 20}
-	s.must(t, api.Assignment{Nodes: []api.AssignedNode{central}, Rev: 5}, "c1")
+	s.must(t, api.Assignment{Nodes: []api.AssignedNode{central}, Rev: 5}, c1)
 	want("l", 0)
 	if err := s.setHolds(map[string]power.Hold{"n1": {By: "l2", Seq: 30}}); err != nil { // a release
 		t.Fatal(err)
@@ -166,19 +166,19 @@ func TestNewerHoldStands(t *testing.T) {
 	}
 	want("l2", 1)
 	central.Hold = power.Hold{Want: power.WantOff, By: "c2", Seq: 40}
-	s.must(t, api.Assignment{Nodes: []api.AssignedNode{central}, Rev: 6}, "c1")
+	s.must(t, api.Assignment{Nodes: []api.AssignedNode{central}, Rev: 6}, c1)
 	want("c2", 0)
 	if err := s.setHolds(map[string]power.Hold{"n1": {Want: power.WantOn, By: "l4", Seq: 50}}); err != nil {
 		t.Fatal(err)
 	}
 	central.Hold = power.Hold{Want: power.WantOff, By: "schedule", Schedule: "night", Since: time.Unix(1000, 0), Seq: 60}
-	s.must(t, api.Assignment{Nodes: []api.AssignedNode{central}, Rev: 7}, "c1") // it did not know
+	s.must(t, api.Assignment{Nodes: []api.AssignedNode{central}, Rev: 7}, c1) // it did not know
 	want("l4", 1)
 	central.Hold = power.Hold{Want: power.WantOn, By: "l4", Seq: 61} // now it does
-	s.must(t, api.Assignment{Nodes: []api.AssignedNode{central}, Rev: 8}, "c1")
+	s.must(t, api.Assignment{Nodes: []api.AssignedNode{central}, Rev: 8}, c1)
 	want("l4", 0)
-	s.must(t, api.Assignment{Full: true, Rev: 9}, "c1")
-	if len(log.live) != 1 {
+	s.must(t, api.Assignment{Full: true, Confirmed: []string{"n1"}, Rev: 9}, c1)
+	if len(log.live) != 2 { // how far it came, and with whom
 		t.Fatalf("kept of a node that is gone: %v", log.live)
 	}
 }
@@ -188,9 +188,9 @@ func TestAssignmentWithAHoldIsComparedByItsTimes(t *testing.T) {
 	s := loaded(t, log)
 	n := handsOff("n1")
 	n.Hold = power.Hold{Want: power.WantOff, Since: time.Now(), Until: time.Now().Add(time.Hour).In(time.FixedZone("x", 3600)), Seq: 4}
-	s.must(t, api.Assignment{Nodes: []api.AssignedNode{n}, Rev: 1}, "c1")
+	s.must(t, api.Assignment{Nodes: []api.AssignedNode{n}, Rev: 1}, c1)
 	n.Hold.Since, n.Hold.Until = n.Hold.Since.UTC().Round(0), n.Hold.Until.UTC()
-	if changed, _ := loaded(t, log).must(t, api.Assignment{Nodes: []api.AssignedNode{n}, Rev: 1}, "c1"); len(changed) != 0 {
+	if changed, _ := loaded(t, log).must(t, api.Assignment{Nodes: []api.AssignedNode{n}, Rev: 1}, c1); len(changed) != 0 {
 		t.Fatalf("changed %v", changed)
 	}
 }

@@ -280,7 +280,7 @@ func TestSettleTimeOverARestart(t *testing.T) {
 		r.wantEnd(op.Op.ID, power.Succeeded, power.ReasonVerified)
 		ended := time.Now()
 		report, _ := r.a.outbox.find(op.Op.ID)
-		if err := r.a.acknowledged([]api.OpReport{report}); err != nil {
+		if err := r.a.acknowledged([]api.OpReport{report}, ack{}); err != nil {
 			t.Fatal(err)
 		}
 		sent := len(b.Commands())

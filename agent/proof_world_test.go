@@ -66,7 +66,7 @@ func (w *world) config(in *incarnation) Config {
 // wasBorn has the first process know its nodes, and looks whether each later one does.
 func (w *world) wasBorn(in *incarnation) {
 	if in.n == 0 {
-		if _, _, err := in.a.assigned.apply(api.Assignment{Nodes: w.nodes, Rev: 1}, "central"); err != nil {
+		if _, _, err := in.a.assigned.apply(api.Assignment{Nodes: w.nodes, Rev: 1}, theCentral); err != nil {
 			w.m.fail("start", "apply: %v", err)
 		}
 	} else if n := len(in.a.assigned.all()); n != len(w.nodes) {
@@ -343,7 +343,7 @@ func (w *world) report(n int, lose bool) {
 	if lose {
 		return
 	}
-	if err := w.in.a.acknowledged(list); err != nil && !w.in.dead.Load() && !w.m.diskFailed {
+	if err := w.in.a.acknowledged(list, ack{}); err != nil && !w.in.dead.Load() && !w.m.diskFailed {
 		w.m.fail("reported", "acknowledged: %v", err)
 	}
 }

@@ -3,8 +3,10 @@ package agent
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 
+	"rackpower/central/api"
 	"rackpower/journal"
 	"rackpower/power"
 )
@@ -30,6 +32,7 @@ const (
 	kindHold     journal.Kind = 25 // power.Hold set at the rack's socket until central has it, there too
 	kindRefused  journal.Kind = 26 // refusedRecord, there too
 	kindAlarm    journal.Kind = 27 // api.Alarm until it is over or acknowledged, there too
+	kindTrust    journal.Kind = 28 // trustRecord, there too
 )
 
 var kindNames = map[journal.Kind]string{
@@ -37,7 +40,7 @@ var kindNames = map[journal.Kind]string{
 	kindOffSeen: "off-seen", kindEnded: "ended", kindReported: "reported", kindCancel: "cancel",
 	kindHastened: "hastened", kindLastSeq: "last-seq", kindNode: "node", kindSync: "sync",
 	kindMemory: "monitor", kindRack: "rack", kindBrake: "brake", kindHold: "hold",
-	kindRefused: "refused", kindAlarm: "alarm",
+	kindRefused: "refused", kindAlarm: "alarm", kindTrust: "trust",
 }
 
 // KindName names a kind of journal record, for people.
@@ -83,18 +86,48 @@ type lastRecord struct {
 	Done []doneRecord `json:"done,omitempty"`
 	// Unsettled is a command that may still take effect.
 	Unsettled *power.Unsettled `json:"unsettled,omitempty"`
+	// Acked is who acknowledged the newest end, and so all ends of the node that are not
+	// in the journal by themselves.
+	Acked ack `json:"acked,omitzero"`
 }
 
-// doneRecord is an ended operation, in short.
+// doneRecord is an ended operation, with all that a central has to know that never
+// heard of it. ID, Action and Seq are its own; a record of an older agent holds no
+// more than these and the end.
 type doneRecord struct {
-	ID     string       `json:"id"`
-	Action power.Action `json:"action"`
-	Seq    power.Seq    `json:"seq"`
-	End    power.End    `json:"end"`
+	ID        string        `json:"id"`
+	Action    power.Action  `json:"action"`
+	Seq       power.Seq     `json:"seq"`
+	Op        power.Op      `json:"op,omitzero"`
+	Verdict   power.Verdict `json:"verdict,omitempty"`
+	Reason    power.Reason  `json:"reason,omitempty"` // of the verdict
+	Says      string        `json:"says,omitempty"`
+	Joined    string        `json:"joined,omitempty"`
+	StartedAt time.Time     `json:"started_at,omitzero"`
+	End       power.End     `json:"end"`
+}
+
+func doneOf(r api.OpReport) doneRecord {
+	return doneRecord{
+		ID: r.Op.ID, Action: r.Op.Action, Seq: r.Op.Seq, Op: r.Op, Verdict: r.Verdict, Reason: r.Reason, Says: r.Says, Joined: r.Joined,
+		StartedAt: r.StartedAt, End: *r.End,
+	}
+}
+
+// report is the last word on the operation, which is one of the node.
+func (d doneRecord) report(node string) api.OpReport {
+	op := d.Op
+	if op.ID == "" {
+		op = power.Op{ID: d.ID, Node: node, Action: d.Action, Seq: d.Seq}
+	}
+	return api.OpReport{
+		Op: op, Verdict: d.Verdict, Reason: d.Reason, Says: d.Says, Joined: d.Joined, Phase: api.PhaseEnded, StartedAt: d.StartedAt, End: &d.End,
+	}
 }
 
 // How many of them are kept for each node: some always, more while they are so recent
-// that their askers, who had no answer, may still be asking.
+// that their askers, who had no answer, may still be asking. Those of the monitor never
+// take the place of what somebody asked for.
 const (
 	keepDone    = 8
 	keepRecent  = 64
@@ -104,16 +137,26 @@ const (
 // keptOf drops from the newest ended operations, oldest first, those that nobody will
 // ask for any more.
 func keptOf(done []doneRecord, now time.Time) []doneRecord {
-	done = done[max(0, len(done)-keepRecent):]
-	for len(done) > keepDone && now.Sub(done[0].End.At) > recentlyFor {
-		done = done[1:]
+	most := map[bool]int{} // so many more are kept, of the monitor's and of others
+	for _, monitors := range []bool{false, true} {
+		most[monitors] = keepRecent
 	}
-	return done
+	var kept []doneRecord
+	for _, d := range slices.Backward(done) {
+		monitors := d.Op.Origin == power.FromMonitor
+		if most[monitors] > 0 && (most[monitors] > keepRecent-keepDone || now.Sub(d.End.At) <= recentlyFor) {
+			most[monitors]--
+			kept = append(kept, d)
+		}
+	}
+	slices.Reverse(kept)
+	return kept
 }
 
+// syncRecord is the central that the agent trusts, and how far it has come with it.
 type syncRecord struct {
-	CentralID string `json:"central_id"`
-	Rev       int64  `json:"rev"`
+	api.Database
+	Rev int64 `json:"rev"` // of the assignment that is held; 0: nothing of this database's yet
 }
 
 const lastSeqPrefix = "seq/"

@@ -47,6 +47,9 @@ func (a *Agent) replayRecord(r journal.Record, tasks map[string]*task, order *[]
 		err := json.Unmarshal(r.Payload, &last)
 		l := a.lane(strings.TrimPrefix(r.Key, lastSeqPrefix))
 		l.lastSeq, l.done = max(l.lastSeq, last.Seq), last.Done
+		if last.Acked.Database == a.assigned.trusts().Database {
+			a.link.heardRev(last.Acked.Rev)
+		}
 		for _, d := range last.Done {
 			if err := a.ids.claim(power.Op{ID: d.ID, Node: l.node, Action: d.Action}); err != nil {
 				a.logger.Warn("the journal has an id twice", "node", l.node, "err", err)
@@ -154,13 +157,14 @@ func (t *task) replay(r journal.Record) error {
 }
 
 // reported takes operations whose end central has out of the journal. What
-// remains of a node is its highest sequence, so that a late request stays stale.
-func (a *Agent) reported(ids map[string][]string) error {
+// remains of a node is its highest sequence, so that a late request stays stale, and
+// the ends that another central, or this one after a restore, may have to be told.
+func (a *Agent) reported(ids map[string][]string, by ack) error {
 	var entries []journal.Entry
 	for node, gone := range ids {
 		l := a.lane(node)
 		l.mu.Lock()
-		last := lastRecord{Seq: l.lastSeq, Done: slices.Clone(l.done), Unsettled: l.unsettled}
+		last := lastRecord{Seq: l.lastSeq, Done: slices.Clone(l.done), Unsettled: l.unsettled, Acked: by}
 		l.mu.Unlock()
 		entries = append(entries, entry(journal.Put, kindLastSeq, lastSeqPrefix+node, last))
 		for _, id := range gone {

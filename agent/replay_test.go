@@ -153,7 +153,7 @@ func TestRestartKeepsWhatIsNotReported(t *testing.T) {
 		if ids := r.a.outbox.unacknowledged(); len(ids) != 1 || ids[0] != id {
 			t.Fatalf("to report: %v", ids)
 		}
-		if err := r.a.acknowledged(r.a.outbox.take(10)); err != nil {
+		if err := r.a.acknowledged(r.a.outbox.take(10), ack{}); err != nil {
 			t.Fatal(err)
 		}
 		r.restart()

@@ -2,7 +2,9 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"reflect"
 	"slices"
@@ -21,6 +23,48 @@ type linkState struct {
 	ops     int64 // cursor of operations taken into the journal during this run
 	up      bool
 	since   time.Time
+	acked   int64                   // highest revision that an acknowledgement of the trusted central named
+	again   bool                    // the next hello follows all the ends that are kept
+	unknown *untrusted              // the central that answered last, if it is not trusted
+	end     context.CancelCauseFunc // ends the session
+}
+
+// begin notes the session that is under way, and the central that it is with if that is
+// not trusted.
+func (s *linkState) begin(end context.CancelCauseFunc, u *untrusted) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.end, s.unknown = end, u
+}
+
+// over ends the session that is under way.
+func (s *linkState) over(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.unknown = nil
+	if s.end != nil {
+		s.end(err)
+	}
+}
+
+// stranger is what is known of the central that answered last and is not trusted; nil:
+// that is not so.
+func (s *linkState) stranger() *untrusted {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.unknown == nil {
+		return nil
+	}
+	u := *s.unknown
+	u.nodes = maps.Clone(u.nodes)
+	return &u
+}
+
+// heardRev notes the revision of an acknowledgement.
+func (s *linkState) heardRev(rev int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.acked = max(s.acked, rev)
 }
 
 func (s *linkState) set(up bool) {
@@ -36,6 +80,8 @@ func (s *linkState) String() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
+	case s.unknown != nil:
+		return "answers and is not trusted: see rackpower local trust"
 	case s.since.IsZero():
 		return "not reached yet"
 	case !s.up:
@@ -65,6 +111,9 @@ func (a *Agent) syncCentral(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
+		if errors.Is(err, errHelloAgain) {
+			continue
+		}
 		if api.CodeOf(err) != api.CodeHello {
 			a.link.set(false)
 		}
@@ -79,17 +128,48 @@ func (a *Agent) syncCentral(ctx context.Context) {
 	}
 }
 
-// session lasts from one hello to the first error.
-func (a *Agent) session(ctx context.Context) error {
-	hello, cancelHello := context.WithTimeout(ctx, 10*time.Second)
-	defer cancelHello()
-	w, err := a.cfg.Central.Hello(hello, a.cfg.Name, api.Hello{
+// errHelloAgain ends a session that the next one goes on with at once.
+var errHelloAgain = errors.New("there is something new to say hello with")
+
+// hello says how things stand here.
+func (a *Agent) hello(ctx context.Context) (api.Welcome, error) {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	in := api.Hello{
 		Version: a.cfg.Version, JournalID: a.log.ID(), Epoch: a.log.Epoch(), LSN: a.log.LSN(),
 		Outstanding: a.outbox.outstanding(), Seq: a.clock.now(), Gossip: a.gossipAddr(),
-	})
-	if err != nil {
-		return fmt.Errorf("hello: %w", err)
 	}
+	a.link.mu.Lock()
+	in.Again, a.link.again = a.link.again, false
+	acked := a.link.acked
+	a.link.mu.Unlock()
+	if trust := a.assigned.trusts(); trust.Told {
+		in.Told, in.Rev = trust.Database, acked
+	}
+	w, err := a.cfg.Central.Hello(ctx, a.cfg.Name, in)
+	if err != nil {
+		return w, fmt.Errorf("hello: %w", err)
+	}
+	return w, nil
+}
+
+// session lasts from one hello to the first error.
+func (a *Agent) session(ctx context.Context) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	w, err := a.hello(ctx)
+	if err != nil {
+		return err
+	}
+	met, err := a.welcome(w.Database)
+	switch {
+	case err != nil:
+		return err
+	case !met.trusted():
+		return a.untrustedSession(ctx, cancel, w, met)
+	}
+	a.link.begin(cancel, nil)
+	a.alarms.clear(api.AlarmCentralUnknown)
 	a.clock.merge(w.Seq)
 	a.link.mu.Lock()
 	a.link.ops = 0 // all not accepted comes again, which is harmless; the cursor may be another's
@@ -109,8 +189,14 @@ func (a *Agent) session(ctx context.Context) error {
 	a.toTell.begin()
 	a.logger.Info("central reached", "central", a.cfg.Central.Target(), "central_id", w.CentralID, "epoch", a.log.Epoch())
 
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
+	if !a.assigned.trusts().Told {
+		if err := a.tellKept(ctx, w); err != nil {
+			return err
+		}
+		if w.TellAll {
+			return errHelloAgain
+		}
+	}
 	var parts sync.WaitGroup
 	parts.Go(func() { cancel(a.poll(ctx, w)) })
 	parts.Go(func() { cancel(a.reportAll(ctx, w)) })
@@ -122,7 +208,7 @@ func (a *Agent) session(ctx context.Context) error {
 func (a *Agent) poll(ctx context.Context, w api.Welcome) error {
 	for {
 		at := a.assigned.position()
-		if at.CentralID != w.CentralID {
+		if at.Database != w.Database {
 			at.Rev = 0
 		}
 		a.link.mu.Lock()
@@ -130,13 +216,13 @@ func (a *Agent) poll(ctx context.Context, w api.Welcome) error {
 		a.link.mu.Unlock()
 		one, cancel := context.WithTimeout(ctx, pollWait+10*time.Second)
 		got, err := a.cfg.Central.Poll(one, a.cfg.Name, api.Poll{
-			Session: w.Session, CentralID: at.CentralID, Rev: at.Rev, Ops: cursor, Seq: a.clock.now(), Wait: pollWait,
+			Session: w.Session, Database: at.Database, Rev: at.Rev, Ops: cursor, Seq: a.clock.now(), Wait: pollWait,
 		})
 		cancel()
 		if err != nil {
 			return fmt.Errorf("poll: %w", err)
 		}
-		if err := a.apply(got, w.CentralID); err != nil {
+		if err := a.apply(got, w.Database); err != nil {
 			return err
 		}
 	}
@@ -144,28 +230,18 @@ func (a *Agent) poll(ctx context.Context, w api.Welcome) error {
 
 // apply takes an assignment: nodes first, then requests in the order of their
 // sequences, then cancellations. The cursor moves only past what is durable.
-func (a *Agent) apply(got api.Assignment, centralID string) error {
-	a.clock.merge(got.Seq)
-	changed, gone, err := a.assigned.apply(got, centralID)
+func (a *Agent) apply(got api.Assignment, db api.Database) error {
+	changed, gone, err := a.assigned.apply(got, db)
 	if err != nil {
 		return err
 	}
+	a.clock.merge(got.Seq)
+	a.noteKept()
 	if got.Rack != nil {
 		a.monitor.configure(a.assigned.settings())
 		a.heedAcks(a.assigned.settings().Acks)
 	}
-	if len(changed)+len(gone) > 0 {
-		a.clock.merge(a.assigned.newest())
-		a.desiresChanged(append(slices.Clone(changed), gone...))
-		a.domainsChanged(changed)
-	}
-	a.heeds()
-	for _, node := range gone {
-		a.readings.forget(node)
-	}
-	if len(changed)+len(gone) > 0 {
-		a.forgetRefused()
-	}
+	a.assignmentChanged(changed, gone)
 	if err := a.takeOps(got.Ops); err != nil {
 		return err
 	}
@@ -181,9 +257,6 @@ func (a *Agent) apply(got api.Assignment, centralID string) error {
 	a.link.mu.Lock()
 	a.link.ops = got.OpsCursor
 	a.link.mu.Unlock()
-	if len(changed)+len(gone) > 0 {
-		a.changed()
-	}
 	if len(got.Explain) > 0 {
 		a.toTell.explains(got.Explain)
 		a.tellRack()
@@ -191,6 +264,24 @@ func (a *Agent) apply(got api.Assignment, centralID string) error {
 	a.hurry(got.Reads)
 	a.lookAt(append(changed, got.Reads...))
 	return nil
+}
+
+// assignmentChanged has everything follow nodes that changed and nodes that are gone.
+func (a *Agent) assignmentChanged(changed, gone []string) {
+	some := len(changed)+len(gone) > 0
+	if some {
+		a.clock.merge(a.assigned.newest())
+		a.desiresChanged(append(slices.Clone(changed), gone...))
+		a.domainsChanged(changed)
+	}
+	a.heeds()
+	for _, node := range gone {
+		a.readings.forget(node)
+	}
+	if some {
+		a.forgetRefused()
+		a.changed()
+	}
 }
 
 // takeOps submits requests: those of one node in their order, the nodes side by
@@ -296,7 +387,7 @@ func waitOr(ctx context.Context, d time.Duration, news, more <-chan struct{}) er
 func (a *Agent) report(ctx context.Context, w api.Welcome, at syncRecord, ops []api.OpReport, readings []api.NodeReading, rack rackWord) error {
 	one, cancel := context.WithTimeout(ctx, 15*time.Second)
 	defer cancel()
-	if at.CentralID != w.CentralID {
+	if at.Database != w.Database {
 		at.Rev = 0
 	}
 	answer, err := a.cfg.Central.Report(one, a.cfg.Name, api.Report{
@@ -308,11 +399,18 @@ func (a *Agent) report(ctx context.Context, w api.Welcome, at syncRecord, ops []
 		return fmt.Errorf("report: %w", err)
 	}
 	a.clock.merge(answer.Seq)
-	return a.acknowledged(ops)
+	return a.acknowledged(ops, ack{w.Database, answer.Rev})
+}
+
+// ack is a database that has acknowledged something, and its revision then.
+type ack struct {
+	api.Database
+	Rev int64 `json:"rev,omitempty"`
 }
 
 // acknowledged takes the ends that central has out of the journal.
-func (a *Agent) acknowledged(ops []api.OpReport) error {
+func (a *Agent) acknowledged(ops []api.OpReport, by ack) error {
+	a.link.heardRev(by.Rev)
 	ids := map[string][]string{}
 	ended := a.outbox.acked(ops, time.Now())
 	for _, r := range ended {
@@ -320,7 +418,7 @@ func (a *Agent) acknowledged(ops []api.OpReport) error {
 			ids[r.Op.Node] = append(ids[r.Op.Node], r.Op.ID)
 		}
 	}
-	err := a.reported(ids)
+	err := a.reported(ids, by)
 	if err != nil {
 		a.outbox.unack(ended)
 	}
@@ -332,7 +430,7 @@ func (a *Agent) acknowledged(ops []api.OpReport) error {
 func (a *Agent) reportToNobody(ctx context.Context) {
 	for {
 		news := a.outbox.changed()
-		if err := a.acknowledged(a.outbox.take(maxReportOps)); err != nil {
+		if err := a.acknowledged(a.outbox.take(maxReportOps), ack{}); err != nil {
 			a.logger.Error("cannot take ended operations out of the journal", "err", err)
 		}
 		if waitOr(ctx, time.Minute, news, nil) != nil {

@@ -29,6 +29,7 @@ type scripted struct {
 
 	mu       sync.Mutex
 	id       string
+	restored int64 // incarnation
 	seq      power.Seq
 	rev      int64
 	full     bool // answer the next difference of revisions with everything
@@ -125,6 +126,10 @@ func (c *scripted) do(fn func()) {
 	c.news = make(chan struct{})
 }
 
+func (c *scripted) database() api.Database {
+	return api.Database{CentralID: c.id, Incarnation: c.restored}
+}
+
 func (c *scripted) session() string { return fmt.Sprintf("%s/%d", c.id, c.sessions) }
 
 func (c *scripted) hello(_ *http.Request, in api.Hello) (api.Welcome, error) {
@@ -133,7 +138,7 @@ func (c *scripted) hello(_ *http.Request, in api.Hello) (api.Welcome, error) {
 	c.hellos = append(c.hellos, in)
 	c.sessions++
 	c.seq = max(c.seq, in.Seq)
-	return api.Welcome{CentralID: c.id, Session: c.session(), Seq: c.seq}, nil
+	return api.Welcome{Database: c.database(), Session: c.session(), Seq: c.seq}, nil
 }
 
 func (c *scripted) poll(r *http.Request, in api.Poll) (api.Assignment, error) {
@@ -167,7 +172,7 @@ func (c *scripted) poll(r *http.Request, in api.Poll) (api.Assignment, error) {
 func (c *scripted) assignment(in api.Poll) (api.Assignment, bool) {
 	c.seq = max(c.seq, in.Seq)
 	out := api.Assignment{Rev: c.rev, OpsCursor: int64(len(c.items)), Reads: c.reads, Explain: c.explain, Rack: c.rack, Seq: c.seq}
-	if in.CentralID != c.id {
+	if in.Database != c.database() {
 		in.Rev = 0
 	}
 	out.Full = c.rev > in.Rev && (c.full || in.Rev == 0)
@@ -253,6 +258,17 @@ func (c *scripted) unassign(names ...string) {
 		for _, name := range names {
 			delete(c.nodes, name)
 			c.changed[name] = c.rev
+		}
+	})
+}
+
+// become has another central answer, with nothing but these nodes.
+func (c *scripted) become(id string, nodes ...api.AssignedNode) {
+	c.do(func() {
+		c.id, c.items, c.rev, c.words, c.seen, c.reports, c.hellos = id, nil, 1, map[string][]api.OpReport{}, map[string]power.Reading{}, nil, nil
+		c.nodes, c.changed = map[string]api.AssignedNode{}, map[string]int64{}
+		for _, n := range nodes {
+			c.nodes[n.Name], c.changed[n.Name] = n, 1
 		}
 	})
 }
@@ -347,7 +363,7 @@ func (c *scripted) polledPast() {
 		return get(c, func() bool {
 			n := len(c.polls)
 			return n > 0 && c.polls[n-1].Ops == int64(len(c.items)) && c.polls[n-1].Rev == c.rev &&
-				c.polls[n-1].CentralID == c.id && c.polls[n-1].Session == c.session() && c.repeats == 0
+				c.polls[n-1].Database == c.database() && c.polls[n-1].Session == c.session() && c.repeats == 0
 		})
 	})
 }
@@ -467,7 +483,7 @@ func TestSyncOpsDeliveredAgainRunOnce(t *testing.T) {
 
 	r.allReported()
 	// Only central forgets: all is delivered anew, in a new session.
-	c.do(func() { c.id, c.words = "central-2", map[string][]api.OpReport{}; c.sessions++ })
+	c.do(func() { c.restored, c.words = 2, map[string][]api.OpReport{}; c.sessions++ })
 	c.wantEnd(reset, power.Succeeded, power.ReasonVerified)
 	c.phase(on, api.PhaseRunning)
 	c.polledPast()
@@ -611,13 +627,13 @@ func TestSyncAssignmentIncrementalAndFull(t *testing.T) {
 	wantIDs(t, "nodes after a restart", names(), "n2", "n4")
 	polls := get(c, func() int { return len(c.polls) })
 	eventually(t, "a poll", func() bool { return get(c, func() bool { return len(c.polls) > polls }) })
-	if p := get(c, func() api.Poll { return c.polls[polls] }); p.Rev != c.rev || p.CentralID != c.id || p.Ops != 0 {
+	if p := get(c, func() api.Poll { return c.polls[polls] }); p.Rev != c.rev || p.Database != c.database() || p.Ops != 0 {
 		t.Errorf("first poll after a restart: %+v, want revision %d", p, c.rev)
 	}
 }
 
 // TestSyncAnotherCentral: revisions and cursors of one central mean nothing to
-// another.
+// another, which a person has to trust first.
 func TestSyncAnotherCentral(t *testing.T) {
 	r, c := withCentral(t, 2)
 	for range 3 {
@@ -630,11 +646,10 @@ func TestSyncAnotherCentral(t *testing.T) {
 	c.phase("local", api.PhaseRunning+": waiting")
 	c.polledPast()
 	polls := get(c, func() int { return len(c.polls) })
-	c.do(func() {
-		c.id, c.items, c.rev, c.words = "central-2", nil, 1, map[string][]api.OpReport{}
-		c.nodes = map[string]api.AssignedNode{"n1": handsOff("n1"), "n9": handsOff("n9")}
-		c.changed = map[string]int64{"n1": 1, "n9": 1}
-	})
+	c.become("central-2", handsOff("n1"), handsOff("n9"))
+	c.wantEnd(c.ask("n9", power.ActOn, func(o *power.Op) { o.ID = "early" }), power.Refused, power.ReasonUntrusted)
+	wantIDs(t, "nodes", r.a.assigned.names(), "n1", "n2")
+	r.trust("n2")
 	on := c.ask("n9", power.ActOn, func(o *power.Op) { o.ID = "new" })
 	c.wantEnd(on, power.Succeeded, power.ReasonVerified)
 	c.phase("local", api.PhaseRunning+": waiting") // it is told what it did not ask for

@@ -27,7 +27,10 @@ func (c *Central) hello(r *http.Request, in api.Hello) (api.Welcome, error) {
 	}
 	c.store.MergeSeq(in.Seq)
 	now := c.cfg.Now()
-	w := api.Welcome{CentralID: c.store.ID(), Session: rand.Text()}
+	if err := c.wentBack(r.Context(), name, in, now); err != nil {
+		return api.Welcome{}, err
+	}
+	w := api.Welcome{Database: c.store.Database(), Session: rand.Text()}
 	if c.gossip != nil {
 		w.Gossip = c.gossip.Addr()
 	}
@@ -35,10 +38,11 @@ func (c *Central) hello(r *http.Request, in api.Hello) (api.Welcome, error) {
 		if c.desks.of(name).overtaken(in.Run, in.Nth) {
 			return errHello(name) // its answer is not waited for, and what it says is no longer so
 		}
-		a, err := c.greet(tx, name, in, w.Session, now)
-		if err == nil {
-			w.Alarms, err = tx.Alarms(a.Name)
+		if err := c.greet(tx, name, in, &w, now); err != nil {
+			return err
 		}
+		var err error
+		w.Alarms, err = tx.Alarms(name)
 		return err
 	})
 	if err != nil {
@@ -51,72 +55,108 @@ func (c *Central) hello(r *http.Request, in api.Hello) (api.Welcome, error) {
 	return w, nil
 }
 
+// wentBack looks whether the agent has word of a later state of this very database: then
+// an old copy was put in its place by other means than a restore, and it becomes another
+// incarnation, as after a restore. That happens while central is away: once is enough.
+func (c *Central) wentBack(ctx context.Context, agent string, in api.Hello, now time.Time) error {
+	if in.Told != c.store.Database() || in.Rev <= c.store.Rev() || c.renewed.Load() {
+		return nil
+	}
+	err := c.store.Write(ctx, func(tx *store.Tx) error {
+		if in.Told != c.store.Database() {
+			return nil // another agent had word of it too
+		}
+		detail := fmt.Sprintf("the database is an old copy: agent %s was told of its revision %d, and it is at %d", agent, in.Rev, c.store.Rev())
+		c.log.Error(detail, "agent", agent)
+		tx.OnCommit(func() { c.renewed.Store(true) })
+		return errors.Join(tx.AddAudit(api.AuditEntry{At: now, Who: "central", What: "restore", Detail: detail}), tx.Renew(now))
+	})
+	if err != nil {
+		return err
+	}
+	return c.load()
+}
+
 // greet is hello's job.
-func (c *Central) greet(tx *store.Tx, name string, in api.Hello, session string, now time.Time) (store.Agent, error) {
+func (c *Central) greet(tx *store.Tx, name string, in api.Hello, w *api.Welcome, now time.Time) error {
 	if err := tx.EnsureAgent(name); err != nil {
-		return store.Agent{}, err
+		return err
 	}
 	a, _, err := tx.Agent(name)
 	if err != nil {
-		return a, err
+		return err
 	}
 	open, err := tx.OpenOps(name)
 	if err != nil {
-		return a, err
+		return err
 	}
 	marks := marks{}
 	fate := compareJournals(a, in)
-	// Only a session that lasted until now vouches for what was delivered: a
-	// restored central does not know what its agents have ended since.
-	if fate == journalSame && a.Session != "" {
-		if open, err = c.takeBack(tx, open, in, marks, now); err != nil {
-			return a, err
-		}
+	d := c.desks.of(name)
+	if in.Again {
+		fate = max(fate, d.untold()) // which the hello before replaced
 	}
-	lost, err := c.settle(tx, open, in, fate, marks, now)
-	if err != nil {
-		return a, err
+	lost := 0
+	if in.Told != w.Database {
+		// What the agent ended, another state of the database may have acknowledged.
+		w.TellAll = slices.ContainsFunc(open, func(o store.Op) bool { return !slices.Contains(in.Outstanding, refOf(&o)) && gone(&o, fate) })
+	} else if lost, err = c.compare(tx, a, open, in, fate, marks, now); err != nil {
+		return err
 	}
-	twins := fate == journalOther && c.desks.of(name).returns(in.JournalID, now)
-	switch alarm := fate.alarm(a, in, len(open), lost); {
-	case alarm.Kind != "":
-		if err := c.raise(tx, name, alarm, now); err != nil {
-			return a, err
-		}
-	case twins:
-		err := c.raise(tx, name, api.Alarm{
-			Kind:    api.AlarmTwoAgents,
-			Message: fmt.Sprintf("two agents call themselves %s, with the journals %s and %s: end one of them", name, min(a.JournalID, in.JournalID), max(a.JournalID, in.JournalID)),
-		}, now)
-		if err != nil {
-			return a, err
-		}
-	default:
-		if err := c.clear(tx, name, api.AlarmTwoAgents, now); err != nil {
-			return a, err
-		}
-		if fate == journalOther {
-			detail := fmt.Sprintf("journal %s in place of %s, with nothing outstanding", in.JournalID, a.JournalID)
-			if err := tx.AddAudit(api.AuditEntry{At: now, Who: "agent " + name, What: "journal", Detail: detail}); err != nil {
-				return a, err
-			}
+	if !w.TellAll { // else it is judged when the agent has told all
+		if err := c.alarmed(tx, a, in, fate, len(open), lost, now); err != nil {
+			return err
 		}
 	}
 	before := a.JournalID
-	a.JournalID, a.Epoch, a.LSN, a.Session = in.JournalID, in.Epoch, in.LSN, session
+	a.JournalID, a.Epoch, a.LSN, a.Session = in.JournalID, in.Epoch, in.LSN, w.Session
 	a.SeenAt, a.Version, a.Address = now, in.Version, in.Gossip
 	if err := tx.SaveAgent(a); err != nil {
-		return a, err
+		return err
 	}
 	c.announce(tx, marks)
+	replaced := fate == journalOther && before != in.JournalID
+	if !w.TellAll {
+		fate = journalFirst
+	}
 	tx.OnCommit(func() {
-		d := c.desks.of(name)
-		d.greeted(session, a.Rev, in.SentAt, now)
-		if fate == journalOther {
+		d.greeted(w.Session, a.Rev, in.SentAt, now)
+		d.tells(fate)
+		if replaced {
 			d.replaced(before, now)
 		}
 	})
-	return a, nil
+	return nil
+}
+
+// compare takes back what did not arrive and ends what is lost.
+func (c *Central) compare(tx *store.Tx, a store.Agent, open []store.Op, in api.Hello, f fate, marks marks, now time.Time) (lost int, err error) {
+	// Only a session that lasted until now vouches for what was delivered: a
+	// restored central does not know what its agents have ended since.
+	if f == journalSame && a.Session != "" && !in.Again {
+		if open, err = c.takeBack(tx, open, in, marks, now); err != nil {
+			return 0, err
+		}
+	}
+	return c.settle(tx, open, in, f, marks, now)
+}
+
+// alarmed raises and ends the alarms that follow from a hello.
+func (c *Central) alarmed(tx *store.Tx, a store.Agent, in api.Hello, f fate, open, lost int, now time.Time) error {
+	if alarm := f.alarm(a, in, open, lost); alarm.Kind != "" {
+		return c.raise(tx, a.Name, alarm, now)
+	}
+	if f == journalOther && c.desks.of(a.Name).returns(in.JournalID, now) {
+		return c.raise(tx, a.Name, api.Alarm{
+			Kind:    api.AlarmTwoAgents,
+			Message: fmt.Sprintf("two agents call themselves %s, with the journals %s and %s: end one of them", a.Name, min(a.JournalID, in.JournalID), max(a.JournalID, in.JournalID)),
+		}, now)
+	}
+	if err := c.clear(tx, a.Name, api.AlarmTwoAgents, now); err != nil || f != journalOther {
+		return err
+	}
+	detail := fmt.Sprintf("journal %s in place of %s, with nothing outstanding", in.JournalID, a.JournalID)
+	return tx.AddAudit(api.AuditEntry{At: now, Who: "agent " + a.Name, What: "journal", Detail: detail})
 }
 
 // fate is what a hello says of the agent's journal.
@@ -183,11 +223,8 @@ func (c *Central) settle(tx *store.Tx, open []store.Op, in api.Hello, f fate, ma
 				marks.note(o.Rev)
 			}
 			continue
-		case o.Stage() == store.StageTaken:
-			gone := f == journalBack || f == journalOther
-			if !o.Delivered || !gone || harmlessTwice(o.Action) {
-				continue
-			}
+		case !gone(o, f):
+			continue
 		}
 		// Those that joined it stand for themselves: the agent may know them still.
 		lost++
@@ -197,6 +234,13 @@ func (c *Central) settle(tx *store.Tx, open []store.Op, in api.Hello, f fate, ma
 		}
 	}
 	return lost, nil
+}
+
+// gone reports whether an operation that the agent does not know is lost, given what
+// became of its journal.
+func gone(o *store.Op, f fate) bool {
+	replaced := f == journalBack || f == journalOther
+	return o.Stage() != store.StageTaken || o.Delivered && replaced && !harmlessTwice(o.Action)
 }
 
 // takeBack finds what was delivered and did not arrive: the agent has its journal
@@ -268,7 +312,7 @@ func (c *Central) poll(r *http.Request, in api.Poll) (api.Assignment, error) {
 		return api.Assignment{}, errHello(name)
 	}
 	c.store.MergeSeq(in.Seq)
-	if in.CentralID != c.store.ID() {
+	if in.Database != c.store.Database() {
 		in.Rev, in.Ops = 0, 0
 	}
 	if rev, _ := c.board.look(); in.Ops > rev {
@@ -389,8 +433,9 @@ func (c *Central) assign(ctx context.Context, name string, rev int64, full bool,
 			}
 			out.Rack = &s
 		}
-		if !out.Full {
-			out.Removed, err = tx.RemovedSince(name, rev)
+		out.Removed, out.Confirmed, err = tx.RemovedSince(name, rev)
+		if out.Full {
+			out.Removed = nil // Nodes says it
 		}
 		return err
 	})

@@ -34,6 +34,7 @@ type Central struct {
 	// Contradictions counts reports that said another end of an operation than
 	// the one that is known. The first one stays.
 	contradictions atomic.Int64
+	renewed        atomic.Bool // the database was made another incarnation since the start
 
 	explainWait time.Duration // for an agent's explanation; tests shorten it
 }
@@ -92,7 +93,9 @@ func (c *Central) load() error {
 			if now := c.cfg.Now(); a.SeenAt.After(now) {
 				a.SeenAt = now // the clock was set back since
 			}
-			d.session, d.rev, d.revSeen, d.seen, d.polled, d.mark = a.Session, a.Rev, a.RevSeen, a.SeenAt, a.SeenAt, marks[a.Name]
+			d.change(func() {
+				d.session, d.rev, d.revSeen, d.seen, d.polled, d.mark = a.Session, a.Rev, a.RevSeen, a.SeenAt, a.SeenAt, marks[a.Name]
+			})
 		}
 		c.board.raise(rev)
 		return nil

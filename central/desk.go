@@ -29,6 +29,7 @@ type desk struct {
 	goneAt  time.Time     // when it said so
 	offset  time.Duration // what central's clock is ahead of the agent's
 	told    bool          // offset is known
+	fate    fate          // of the journal, to be judged when the agent has told all ends that it keeps
 	run     string        // of the client that said hello last
 	nth     uint64        // which of its hellos that was
 	sender  string        // client of the latest report
@@ -265,6 +266,21 @@ func (d *desk) greeted(session string, rev int64, sent, now time.Time) {
 		}
 	})
 	d.ahead(sent, now)
+}
+
+// tells notes what became of the journal of an agent that is to tell the ends that it
+// keeps before that is judged; journalFirst: nothing is open.
+func (d *desk) tells(f fate) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.fate = f
+}
+
+// untold is what tells noted.
+func (d *desk) untold() fate {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.fate
 }
 
 // A journal that is back within this time was not put back by people: another agent has it.

@@ -190,7 +190,9 @@ type rack struct {
 	lsn     uint64
 	w       api.Welcome
 	rev     int64
-	central string
+	central api.Database
+	told    api.Database // that was told all ends
+	acked   int64        // revision of the latest acknowledgement
 	cursor  int64
 }
 
@@ -212,9 +214,10 @@ func (r *rack) hello(outstanding ...string) error {
 	}
 	w, err := r.s.Hello(context.Background(), r.name, api.Hello{
 		Version: "v1", JournalID: r.journal, Epoch: r.epoch, LSN: r.lsn, Outstanding: refs, Gossip: "192.0.2.9:7946", SentAt: r.s.clock(),
+		Told: r.told, Again: r.w.TellAll, Rev: r.acked,
 	})
 	if err == nil {
-		r.w = w
+		r.w, r.told = w, w.Database
 	}
 	return err
 }
@@ -227,12 +230,12 @@ func (r *rack) mustHello(outstanding ...string) {
 }
 
 func (r *rack) request(wait time.Duration) api.Poll {
-	return api.Poll{Session: r.w.Session, CentralID: r.central, Rev: r.rev, Ops: r.cursor, Wait: wait}
+	return api.Poll{Session: r.w.Session, Database: r.central, Rev: r.rev, Ops: r.cursor, Wait: wait}
 }
 
 // took notes that the answer to a poll arrived and is durable.
 func (r *rack) took(a api.Assignment) {
-	r.rev, r.central, r.cursor = a.Rev, r.w.CentralID, a.OpsCursor
+	r.rev, r.central, r.cursor = a.Rev, r.w.Database, a.OpsCursor
 }
 
 func (r *rack) poll() api.Assignment {
@@ -279,7 +282,10 @@ func until(t testing.TB, what string, ok func() bool) {
 }
 
 func (r *rack) report(words ...api.OpReport) error {
-	_, err := r.s.Report(context.Background(), r.name, api.Report{Session: r.w.Session, JournalID: r.journal, Epoch: r.epoch, LSN: r.lsn, Ops: words, SentAt: r.s.clock()})
+	out, err := r.s.Report(context.Background(), r.name, api.Report{Session: r.w.Session, JournalID: r.journal, Epoch: r.epoch, LSN: r.lsn, Ops: words, SentAt: r.s.clock()})
+	if err == nil {
+		r.acked = out.Rev
+	}
 	return err
 }
 

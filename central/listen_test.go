@@ -164,7 +164,7 @@ func TestAStopEndsLongPollsAtOnce(t *testing.T) {
 	}
 	ends := make(chan end, 2)
 	go func() {
-		_, err := r.Poll(context.Background(), "r1", api.Poll{Session: w.Session, CentralID: w.CentralID, Rev: first.Rev, Wait: time.Minute})
+		_, err := r.Poll(context.Background(), "r1", api.Poll{Session: w.Session, Database: w.Database, Rev: first.Rev, Wait: time.Minute})
 		ends <- end{"poll", err}
 	}()
 	go func() {

@@ -223,7 +223,7 @@ func (ch *change) put(old, next store.Node, exists bool) error {
 		}
 	}
 	if exists && old.Agent != next.Agent {
-		if err := ch.forget(old.Agent, old.Name); err != nil {
+		if err := ch.forget(old.Agent, old.Name, false); err != nil {
 			return err
 		}
 	}
@@ -239,13 +239,14 @@ func (ch *change) put(old, next store.Node, exists bool) error {
 	return ch.audit("node-change", next.Name, "", differences(old, next))
 }
 
-// forget has an agent told that a node is no longer its own.
-func (ch *change) forget(agent, node string) error {
+// forget has an agent told that a node is no longer its own, and whether a person
+// confirmed that.
+func (ch *change) forget(agent, node string, confirmed bool) error {
 	rev, err := ch.rev(agent)
 	if err != nil {
 		return err
 	}
-	return ch.tx.Entomb(agent, node, rev, ch.now)
+	return ch.tx.Entomb(agent, node, rev, ch.now, confirmed)
 }
 
 func describe(n store.Node) string {
@@ -313,7 +314,7 @@ func (c *Central) removeNodes(r *http.Request, in api.RemoveNodes) (api.Changed,
 		}
 		ch := c.change(tx, now, who)
 		for _, n := range nodes {
-			if err := errors.Join(ch.joins(n.Domain), ch.forget(n.Agent, n.Name)); err != nil {
+			if err := errors.Join(ch.joins(n.Domain), ch.forget(n.Agent, n.Name, in.Confirmed)); err != nil {
 				return err
 			}
 			if err := tx.DeleteNode(n.Name); err != nil {

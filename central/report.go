@@ -28,6 +28,7 @@ func (c *Central) report(r *http.Request, in api.Report) (api.Reported, error) {
 		c.store.MergeSeq(h.Hold.Seq)
 	}
 	now := c.cfg.Now()
+	var out api.Reported
 	err := c.store.Write(r.Context(), func(tx *store.Tx) error {
 		a, err := checkSession(tx, name, in.Session)
 		if err != nil {
@@ -36,6 +37,7 @@ func (c *Central) report(r *http.Request, in api.Report) (api.Reported, error) {
 		if a.JournalID != in.JournalID {
 			return errHello(name)
 		}
+		tx.OnCommit(func() { out.Rev = c.store.Rev() })
 		if d.late(in.Run, in.Nth) {
 			in.Readings, in.Rack = nil, nil // a later one has told how things stand
 		}
@@ -53,7 +55,8 @@ func (c *Central) report(r *http.Request, in api.Report) (api.Reported, error) {
 	}
 	d.heard(now)
 	d.answer(in.Explained)
-	return api.Reported{Seq: c.store.Seq()}, nil
+	out.Seq = c.store.Seq()
+	return out, nil
 }
 
 func (c *Central) heedAll(tx *store.Tx, name string, in api.Report, now time.Time) error {
@@ -134,6 +137,9 @@ func (c *Central) heed(tx *store.Tx, name string, w api.OpReport, journal string
 	}
 	if w.LSN == 0 && w.Reason == power.ReasonNoNode && !found {
 		return nil // the agent refused it, as it should: the node is not its own
+	}
+	if !found && w.Op.AskedAt.IsZero() {
+		return nil // an end that its agent kept in short: who asked for it is not known any more
 	}
 	if what, err := c.notIts(tx, name, w, o, found); err != nil || what != "" {
 		return errors.Join(err, c.disown(tx, name, tale{node: w.Op.Node, op: w.Op.ID, what: what, outcome: outcomeOf(w)}, now))

@@ -37,8 +37,10 @@ func advance(o *store.Op, w api.OpReport, journal string) (news []string, h heed
 		next = store.StageEnded
 	}
 	unrefused := o.Outcome == power.Refused && w.Verdict.Accepted()
+	// That it was lost is what central made of an agent's silence.
+	found := o.Outcome == power.Indeterminate && o.Why == power.ReasonLost && w.End != nil && w.End.Reason != power.ReasonLost
 	switch {
-	case o.Stage() == store.StageEnded && !unrefused:
+	case o.Stage() == store.StageEnded && !unrefused && !found:
 		if w.End != nil && w.End.Outcome != o.Outcome {
 			return nil, contradicts
 		}
@@ -50,8 +52,11 @@ func advance(o *store.Op, w api.OpReport, journal string) (news []string, h heed
 	case next != store.StageEnded && older(o, w, next, journal):
 		return nil, ignored
 	}
-	if unrefused {
+	switch {
+	case unrefused:
 		takeRefusalBack(o, w.Op)
+	case found:
+		o.Phase, o.Outcome, o.Detail, o.EndedAt, o.Why = api.PhaseWaiting, "", "", nil, ""
 	}
 	before := *o
 	o.JournalID, o.LSN = journal, w.LSN

@@ -6,25 +6,26 @@ type Reason string
 
 // Reasons of verdicts.
 const (
-	ReasonIdle       Reason = "idle"         // nothing outstanding
-	ReasonRepeat     Reason = "repeat"       // this very request was accepted before
-	ReasonEqual      Reason = "equal"        // the same thing is asked as is outstanding
-	ReasonSatisfied  Reason = "satisfied"    // what is outstanding includes what is asked
-	ReasonGraceOver  Reason = "grace-over"   // off asked while soft-off waits: its grace ends now
-	ReasonMore       Reason = "asks-more"    // same final state, but more is asked
-	ReasonCancelling Reason = "cancelling"   // what is outstanding is already being cancelled
-	ReasonConflict   Reason = "conflict"     // the final states differ
-	ReasonNoFinal    Reason = "no-final"     // diag and bmc-reset have no final state
-	ReasonQueued     Reason = "queued"       // the asker chose to wait
-	ReasonBusy       Reason = "busy"         // the asker chose not to wait
-	ReasonStale      Reason = "stale"        // a newer request was accepted before
-	ReasonQueueFull  Reason = "queue-full"   // too many are waiting for the node
-	ReasonDesired    Reason = "desired"      // against the desired state, which would undo it
-	ReasonNoNode     Reason = "no-node"      // the agent does not know the node
-	ReasonStopping   Reason = "stopping"     // the agent is about to stop
-	ReasonConfigless Reason = "unconfigured" // no BMC is known for the node
-	ReasonShared     Reason = "bmc-shared"   // another node has the same BMC
-	ReasonIDUsed     Reason = "id-used"      // the id is another operation's
+	ReasonIdle       Reason = "idle"            // nothing outstanding
+	ReasonRepeat     Reason = "repeat"          // this very request was accepted before
+	ReasonEqual      Reason = "equal"           // the same thing is asked as is outstanding
+	ReasonSatisfied  Reason = "satisfied"       // what is outstanding includes what is asked
+	ReasonGraceOver  Reason = "grace-over"      // off asked while soft-off waits: its grace ends now
+	ReasonMore       Reason = "asks-more"       // same final state, but more is asked
+	ReasonCancelling Reason = "cancelling"      // what is outstanding is already being cancelled
+	ReasonConflict   Reason = "conflict"        // the final states differ
+	ReasonNoFinal    Reason = "no-final"        // diag and bmc-reset have no final state
+	ReasonQueued     Reason = "queued"          // the asker chose to wait
+	ReasonBusy       Reason = "busy"            // the asker chose not to wait
+	ReasonStale      Reason = "stale"           // a newer request was accepted before
+	ReasonQueueFull  Reason = "queue-full"      // too many are waiting for the node
+	ReasonDesired    Reason = "desired"         // against the desired state, which would undo it
+	ReasonNoNode     Reason = "no-node"         // the agent does not know the node
+	ReasonUntrusted  Reason = "central-unknown" // the agent does not trust the central that asks
+	ReasonStopping   Reason = "stopping"        // the agent is about to stop
+	ReasonConfigless Reason = "unconfigured"    // no BMC is known for the node
+	ReasonShared     Reason = "bmc-shared"      // another node has the same BMC
+	ReasonIDUsed     Reason = "id-used"         // the id is another operation's
 )
 
 // Reasons of ends.

@@ -6,6 +6,16 @@ import (
 	"rackpower/power"
 )
 
+// Database names a state of central's database. What central acknowledged counts for
+// that state only: a restored database does not know what was told after its backup.
+type Database struct {
+	// CentralID is made with the database and stays over restores; empty: none is meant.
+	CentralID string `json:"central_id"`
+	// Incarnation is 0, or when the database was restored last (Unix time in ms): of two
+	// states the one with the larger is the newer.
+	Incarnation int64 `json:"incarnation,omitempty"`
+}
+
 // Hello is what an agent says at its start and whenever central answers
 // CodeHello to something else.
 type Hello struct {
@@ -16,9 +26,18 @@ type Hello struct {
 	// Outstanding lists all operations that the journal holds and central has not
 	// acknowledged the end of. What central believes accepted and is not among
 	// them is lost with the journal.
-	Outstanding []OpRef   `json:"outstanding"`
-	Seq         power.Seq `json:"seq"`
-	Gossip      string    `json:"gossip,omitempty"`
+	Outstanding []OpRef `json:"outstanding"`
+	// Told is the database that has been told all ends which the agent keeps: it may
+	// take what is missing in Outstanding for lost.
+	Told Database `json:"told,omitzero"`
+	// Again says that all of that was told since the hello before, because central
+	// wanted it (Welcome.TellAll).
+	Again bool `json:"again,omitempty"`
+	// Rev is the highest revision that an acknowledgement of Told named. A central that
+	// is behind it runs on an old copy of its database.
+	Rev    int64     `json:"rev,omitempty"`
+	Seq    power.Seq `json:"seq"`
+	Gossip string    `json:"gossip,omitempty"`
 	// SentAt is the agent's clock, so that central can tell its times. The client
 	// fills it in.
 	SentAt time.Time `json:"sent_at,omitzero"`
@@ -37,18 +56,21 @@ type OpRef struct {
 
 // Welcome is the answer.
 type Welcome struct {
-	CentralID string    `json:"central_id"`
-	Session   string    `json:"session"` // names this hello; goes with polls and reports
-	Seq       power.Seq `json:"seq"`
-	Gossip    string    `json:"gossip,omitempty"` // central's own gossip address, to join
-	Alarms    []Alarm   `json:"alarms,omitempty"` // that central raised about the agent
+	Database
+	Session string `json:"session"` // names this hello; goes with polls and reports
+	// TellAll says that the agent may have ended operations which are open here: it
+	// tells all ends that it keeps, and then says hello again.
+	TellAll bool      `json:"tell_all,omitempty"`
+	Seq     power.Seq `json:"seq"`
+	Gossip  string    `json:"gossip,omitempty"` // central's own gossip address, to join
+	Alarms  []Alarm   `json:"alarms,omitempty"` // that central raised about the agent
 }
 
 // Poll asks for what changed. Central answers at once when there is something,
 // else after Wait with an empty answer.
 type Poll struct {
-	Session   string `json:"session"`
-	CentralID string `json:"central_id"` // whose Rev this is; another's: all nodes are sent
+	Session  string `json:"session"`
+	Database        // whose Rev this is; another's: all nodes are sent
 	// Rev is the revision of the assignment that the agent holds durably; 0: none.
 	Rev int64 `json:"rev"`
 	// Ops is the cursor of operations and cancellations that the agent has taken
@@ -66,7 +88,10 @@ type Assignment struct {
 	Full    bool           `json:"full,omitempty"`
 	Nodes   []AssignedNode `json:"nodes,omitempty"`
 	Removed []string       `json:"removed,omitempty"`
-	Rev     int64          `json:"rev"`
+	// Confirmed names removed nodes whose removal a person confirmed. It goes with a
+	// full assignment too.
+	Confirmed []string `json:"confirmed,omitempty"`
+	Rev       int64    `json:"rev"`
 	// Ops holds requests in the order of their sequence.
 	Ops       []power.Op `json:"ops,omitempty"`
 	Cancels   []Cancel   `json:"cancels,omitempty"`
@@ -169,4 +194,5 @@ type NodeReading struct {
 // Reported answers a report.
 type Reported struct {
 	Seq power.Seq `json:"seq"`
+	Rev int64     `json:"rev,omitempty"` // of central's operations, with all that was reported; see Hello
 }

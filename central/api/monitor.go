@@ -311,3 +311,38 @@ type ScheduledRun struct {
 	Loses []string `json:"loses"`
 	Held  []string `json:"held"`
 }
+
+// Trust is the answer to GET /v1/trust at a rack's own socket: which central its agent
+// follows, and what waits for a person.
+type Trust struct {
+	Trusted Database  `json:"trusted"` // empty: none yet
+	Since   time.Time `json:"since,omitzero"`
+	By      string    `json:"by,omitempty"` // who said so; empty: it was the first that the agent met, or a restore of it
+	// Kept names nodes that central took away and that the agent goes on with.
+	Kept        []string          `json:"kept,omitempty"`
+	Outstanding int               `json:"outstanding"` // operations that no central has acknowledged
+	Untrusted   *UntrustedCentral `json:"untrusted,omitempty"`
+}
+
+// UntrustedCentral is a central that answers an agent which does not follow it.
+type UntrustedCentral struct {
+	Database
+	Since   time.Time `json:"since"`
+	Message string    `json:"message"`
+	// Known says that what it would assign is known: nodes that come, that go, and that
+	// get another BMC or status.
+	Known   bool     `json:"known"`
+	Adds    []string `json:"adds,omitempty"`
+	Removes []string `json:"removes,omitempty"`
+	Changes []string `json:"changes,omitempty"`
+}
+
+// ConfirmTrust is the body of POST /v1/trust at a rack's own socket. With a central it
+// is followed from now on, and may take away the nodes in Removes. Without one the nodes
+// in Removes, which central took away, are let go.
+type ConfirmTrust struct {
+	Database
+	Removes []string `json:"removes,omitempty"`
+	AskedBy string   `json:"asked_by,omitempty"`
+	Reason  string   `json:"reason,omitempty"`
+}

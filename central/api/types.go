@@ -45,9 +45,12 @@ type AddedNodes struct {
 // RemoveNodes is the body of POST /v1/nodes/remove. Nodes with an outstanding
 // operation are refused (CodeBusy).
 type RemoveNodes struct {
-	Names   []string `json:"names"`
-	AskedBy string   `json:"asked_by,omitempty"`
-	Reason  string   `json:"reason,omitempty"`
+	Names []string `json:"names"`
+	// Confirmed says that a person saw which nodes go. Without it an agent that would
+	// lose most of its nodes keeps them until somebody confirms it there.
+	Confirmed bool   `json:"confirmed,omitempty"`
+	AskedBy   string `json:"asked_by,omitempty"`
+	Reason    string `json:"reason,omitempty"`
 }
 
 // SetStatus is the body of POST /v1/nodes/status.

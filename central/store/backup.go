@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/mattn/go-sqlite3"
+
+	"rackpower/central/api"
 )
 
 // Summary says what a database holds.
@@ -55,10 +57,11 @@ func Backup(ctx context.Context, path, to string) (sum Summary, err error) {
 
 // Restore puts a backup in the place of the database at path, which must not be
 // open; what was there is kept beside it under the name that is returned ("" if
-// there was nothing). The restored database has a new id, so that agents take
-// their whole assignment anew; sessions are void; and what had been taken at
-// the time of the backup counts as delivered, because it may have been since.
-// Agents refuse what they have carried out already.
+// there was nothing). The restored database keeps its id and has a new incarnation,
+// so that agents take their whole assignment anew, and tell again what they told
+// after the backup; sessions are void; and what had been taken at the time of the
+// backup counts as delivered, because it may have been since. Agents refuse what
+// they have carried out already.
 func Restore(ctx context.Context, backup, path string) (sum Summary, kept string, err error) {
 	if version, err := peek(backup); err != nil {
 		return sum, "", err
@@ -182,7 +185,7 @@ func finishCopy(ctx context.Context, path string, restored bool) (sum Summary, e
 			return err
 		}
 		if restored {
-			if err := renew(ctx, c); err != nil {
+			if err := renew(ctx, c, time.Now()); err != nil {
 				return err
 			}
 		}
@@ -203,8 +206,8 @@ func finishCopy(ctx context.Context, path string, restored bool) (sum Summary, e
 	return sum, f.Sync()
 }
 
-// renew migrates a restored database and makes another of it.
-func renew(ctx context.Context, c *sql.Conn) error {
+// renew migrates a restored database and makes another incarnation of it.
+func renew(ctx context.Context, c *sql.Conn, now time.Time) error {
 	if err := migrate(ctx, c); err != nil {
 		return err
 	}
@@ -213,24 +216,48 @@ func renew(ctx context.Context, c *sql.Conn) error {
 		return disk(err)
 	}
 	defer tx.Rollback()
-	for _, step := range []struct {
-		query string
-		args  []any
-	}{
-		{`UPDATE meta SET id = $1, generation = generation + 1, rev = rev + $2`, []any{newID(), restoredRevs}},
+	for _, step := range renewal(now) {
+		if _, err := tx.ExecContext(ctx, step.query, step.args...); err != nil {
+			return disk(err)
+		}
+	}
+	return disk(tx.Commit())
+}
+
+// Renew makes another incarnation of an open database that turned out to be an old
+// copy of itself, as Restore does.
+func (t *Tx) Renew(now time.Time) error {
+	for _, step := range renewal(now) {
+		if _, err := t.exec(step.query, step.args...); err != nil {
+			return fmt.Errorf("cannot make another incarnation of the database: %w", err)
+		}
+	}
+	var next api.Database
+	if err := t.row(`SELECT id, incarnation FROM meta`).Scan(&next.CentralID, &next.Incarnation); err != nil {
+		return fmt.Errorf("cannot read meta data: %w", disk(err))
+	}
+	t.s.rev += restoredRevs
+	t.OnCommit(func() { t.s.database.Store(&next) })
+	return nil
+}
+
+type statement struct {
+	query string
+	args  []any
+}
+
+// renewal is what makes another incarnation of a database.
+func renewal(now time.Time) []statement {
+	return []statement{
+		{`UPDATE meta SET incarnation = max(incarnation + 1, $1), generation = generation + 1, rev = rev + $2`, []any{now.UnixMilli(), restoredRevs}},
 		{`UPDATE agents SET session = ''`, nil},
 		{`UPDATE ops SET delivered = 1, rev = rev + $1, cursor = CASE cursor WHEN 0 THEN 0 ELSE cursor + $1 END,
 			cancel_cursor = CASE cancel_cursor WHEN 0 THEN 0 ELSE cancel_cursor + $1 END WHERE stage < 4`, []any{restoredRevs}},
 		// Whoever follows the audit trail has seen ids that the backup does not know.
 		{`INSERT INTO audit (id, at, who, what, node, op, why, outcome, detail)
 			VALUES ((SELECT coalesce(max(id), 0) FROM audit) + $1, $2, 'central', 'restore', '', '', '', '', 'the database was restored from a backup')`,
-			[]any{restoredRevs, time.Now().UnixNano()}},
-	} {
-		if _, err := tx.ExecContext(ctx, step.query, step.args...); err != nil {
-			return disk(err)
-		}
+			[]any{restoredRevs, now.UnixNano()}},
 	}
-	return disk(tx.Commit())
 }
 
 // setAside gives the database at path a second name, under which it stays when

@@ -56,10 +56,11 @@ const (
 		hold_since = excluded.hold_since, hold_until = excluded.hold_until, hold_seq = excluded.hold_seq, hold_heard = excluded.hold_heard,
 		hold_confirmed = excluded.hold_confirmed, retry = excluded.retry, monitor = excluded.monitor, fault = excluded.fault,
 		matched = excluded.matched, drifting = excluded.drifting, left_alone = excluded.left_alone, unsettled = 1`
-	sqlDelNode   = `DELETE FROM nodes WHERE name = $1`
-	sqlEntomb    = `INSERT INTO removed (agent, name, rev, at) VALUES ($1, $2, $3, $4) ON CONFLICT (agent, name) DO UPDATE SET rev = excluded.rev, at = excluded.at`
+	sqlDelNode = `DELETE FROM nodes WHERE name = $1`
+	sqlEntomb  = `INSERT INTO removed (agent, name, rev, at, confirmed) VALUES ($1, $2, $3, $4, $5)
+		ON CONFLICT (agent, name) DO UPDATE SET rev = excluded.rev, at = excluded.at, confirmed = excluded.confirmed`
 	sqlExhume    = `DELETE FROM removed WHERE agent = $1 AND name = $2`
-	sqlRemovedOf = `SELECT name FROM removed WHERE agent = $1 AND rev > $2 ORDER BY name`
+	sqlRemovedOf = `SELECT name, confirmed FROM removed WHERE agent = $1 AND rev > $2 ORDER BY name`
 	sqlHad       = `SELECT EXISTS (SELECT 1 FROM removed WHERE agent = $1 AND name = $2)`
 	sqlRefresh   = `UPDATE nodes SET observed_at = $1, tried_at = $2
 		WHERE name = $3 AND agent = $4 AND tried_at < $2 AND state = $5 AND reach = $6 AND monitor = $7 AND unsettled = 0`
@@ -147,19 +148,23 @@ func (t *Tx) NodesSince(agent string, rev int64) ([]Node, error) {
 	return t.nodes(sqlNodesOf, agent, rev)
 }
 
-// RemovedSince returns the names of nodes that ceased to be the agent's after rev.
-func (t *Tx) RemovedSince(agent string, rev int64) ([]string, error) {
-	var names []string
-	err := t.each(func(r *sql.Rows) error {
+// RemovedSince returns the names of nodes that ceased to be the agent's after rev, and
+// of those among them whose removal a person confirmed.
+func (t *Tx) RemovedSince(agent string, rev int64) (names, confirmed []string, err error) {
+	err = t.each(func(r *sql.Rows) error {
 		var name string
-		err := r.Scan(&name)
+		var said bool
+		err := r.Scan(&name, &said)
 		names = append(names, name)
+		if said {
+			confirmed = append(confirmed, name)
+		}
 		return err
 	}, sqlRemovedOf, agent, rev)
 	if err != nil {
-		return nil, fmt.Errorf("cannot read removed nodes: %w", err)
+		return nil, nil, fmt.Errorf("cannot read removed nodes: %w", err)
 	}
-	return names, nil
+	return names, confirmed, nil
 }
 
 // CountNodes returns how many nodes there are.
@@ -191,9 +196,10 @@ func (t *Tx) PutNode(n Node) error {
 // HeldUntil returns the nodes whose hold ended by itself at or before the time.
 func (t *Tx) HeldUntil(at time.Time) ([]Node, error) { return t.nodes(sqlHeldUntil, nanos(at)) }
 
-// Entomb notes that the agent must forget the node, as of rev.
-func (t *Tx) Entomb(agent, node string, rev int64, at time.Time) error {
-	if _, err := t.exec(sqlEntomb, agent, node, rev, nanos(at)); err != nil {
+// Entomb notes that the agent must forget the node, as of rev, and whether a person
+// confirmed that.
+func (t *Tx) Entomb(agent, node string, rev int64, at time.Time, confirmed bool) error {
+	if _, err := t.exec(sqlEntomb, agent, node, rev, nanos(at), confirmed); err != nil {
 		return fmt.Errorf("cannot note removal of node %s: %w", node, err)
 	}
 	return nil

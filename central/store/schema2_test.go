@@ -80,7 +80,7 @@ func TestADatabaseOfTheFirstVersionLosesNothing(t *testing.T) {
 			if err != nil || n != want {
 				t.Errorf("%s: node %+v, %v", what, n, err)
 			}
-			gone, _ := tx.RemovedSince("r1", 0)
+			gone, _, _ := tx.RemovedSince("r1", 0)
 			o, found, _ := tx.Op("op")
 			trail, err := tx.Audit([]string{"n1"}, 10)
 			if len(gone) != 1 || !found || o.IfBusy != power.Queue || len(trail) != 1 || err != nil {

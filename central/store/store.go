@@ -13,6 +13,7 @@ import (
 	"sync/atomic"
 	"syscall"
 
+	"rackpower/central/api"
 	"rackpower/power"
 )
 
@@ -54,12 +55,12 @@ type Store struct {
 	views  chan *conn
 	opened int // connections that views holds when nobody reads
 
-	id         string
+	database   atomic.Pointer[api.Database]
 	generation int64
 	seq        atomic.Uint64
 	rev        int64  // owned by the writer goroutine
 	savedSeq   uint64 // likewise: what meta holds
-	savedRev   int64
+	savedRev   atomic.Int64
 	audited    bool // by the open transaction: the audit trail may have grown
 	wrote      bool // by the open transaction: a sequence merely seen is not worth a flush
 
@@ -135,12 +136,16 @@ func (s *Store) openWriter() error {
 		}
 	}
 	var seq int64
-	err = c.QueryRowContext(ctx, "SELECT id, generation, seq, rev FROM meta").Scan(&s.id, &s.generation, &seq, &s.rev)
+	var db api.Database
+	err = c.QueryRowContext(ctx, "SELECT id, incarnation, generation, seq, rev FROM meta").
+		Scan(&db.CentralID, &db.Incarnation, &s.generation, &seq, &s.rev)
 	if err != nil {
 		return fmt.Errorf("cannot read meta data of %s: %w", s.cfg.Path, disk(err))
 	}
 	s.seq.Store(uint64(seq))
-	s.savedSeq, s.savedRev = uint64(seq), s.rev
+	s.savedSeq = uint64(seq)
+	s.savedRev.Store(s.rev)
+	s.database.Store(&db)
 	return nil
 }
 
@@ -224,8 +229,14 @@ func lockFile(path string) (*os.File, error) {
 	return f, nil
 }
 
-// ID names the database. A restored one has another.
-func (s *Store) ID() string { return s.id }
+// ID names the database, restored or not.
+func (s *Store) ID() string { return s.Database().CentralID }
+
+// Database is the state that the database is in: a restore makes another of it.
+func (s *Store) Database() api.Database { return *s.database.Load() }
+
+// Rev is the highest revision of operations that is durable.
+func (s *Store) Rev() int64 { return s.savedRev.Load() }
 
 // Generation is 1 more than the number of times the database was restored.
 func (s *Store) Generation() int64 { return s.generation }

@@ -537,7 +537,7 @@ func TestBackupWhileWriting(t *testing.T) {
 	}
 }
 
-func TestRestoreMakesAnotherDatabase(t *testing.T) {
+func TestRestoreMakesAnotherIncarnation(t *testing.T) {
 	path := newPath(t)
 	s := mustOpen(t, Config{Path: path})
 	withAgent(t, s, "r1")
@@ -552,7 +552,7 @@ func TestRestoreMakesAnotherDatabase(t *testing.T) {
 	if err := putOp(s, "b", "r1", "n"); err != nil {
 		t.Fatal(err)
 	}
-	was, late := s.ID(), Op{}
+	was, late := s.Database(), Op{}
 	mustView(t, s, func(tx *Tx) (err error) { late, _, err = tx.Op("b"); return err })
 	s.Close()
 	_, kept, err := Restore(context.Background(), backup, path)
@@ -560,8 +560,8 @@ func TestRestoreMakesAnotherDatabase(t *testing.T) {
 		t.Fatal(err)
 	}
 	s = mustOpen(t, Config{Path: path})
-	if s.ID() == was || s.Generation() != 2 {
-		t.Errorf("id %s, was %s; generation %d", s.ID(), was, s.Generation())
+	if now := s.Database(); now.CentralID != was.CentralID || now.Incarnation <= was.Incarnation || s.Generation() != 2 {
+		t.Errorf("%+v, was %+v; generation %d", now, was, s.Generation())
 	}
 	mustView(t, s, func(tx *Tx) error {
 		a, _, _ := tx.Op("a")
@@ -582,7 +582,7 @@ func TestRestoreMakesAnotherDatabase(t *testing.T) {
 		}
 		return err
 	})
-	if sum, err := Check(context.Background(), kept); err != nil || sum.Ops != 2 || sum.ID != was {
+	if sum, err := Check(context.Background(), kept); err != nil || sum.Ops != 2 || sum.ID != was.CentralID {
 		t.Errorf("kept: %+v, %v", sum, err)
 	}
 }
@@ -603,7 +603,7 @@ func TestPruneGoesInChunks(t *testing.T) {
 				return err
 			}
 		}
-		return errors.Join(tx.PutNode(Node{Name: "m", Rack: "r1", Agent: "r1", Rev: 7}), tx.Entomb("r1", "gone", 9, now.Add(-80*time.Hour)), tx.Entomb("r1", "late", 12, now))
+		return errors.Join(tx.PutNode(Node{Name: "m", Rack: "r1", Agent: "r1", Rev: 7}), tx.Entomb("r1", "gone", 9, now.Add(-80*time.Hour), false), tx.Entomb("r1", "late", 12, now, true))
 	})
 	rounds := 0
 	for from, done := int64(0), false; !done; rounds++ {
@@ -618,7 +618,7 @@ func TestPruneGoesInChunks(t *testing.T) {
 	mustView(t, s, func(tx *Tx) error {
 		ops, _ := tx.FindOps(api.QueryOps{Limit: 1000})
 		audit, _ := tx.Audit(nil, 1000)
-		gone, _ := tx.RemovedSince("r1", 0)
+		gone, _, _ := tx.RemovedSince("r1", 0)
 		r1, _, err := tx.Agent("r1")
 		if len(ops) != 55 || len(audit) != 50 { // 50 newer ones and 5 older that are outstanding
 			t.Errorf("%d operations and %d entries are left", len(ops), len(audit))

@@ -122,7 +122,7 @@ func (s *Store) run(batch []*job) error {
 		}
 	}
 	seq, rev := s.seq.Load(), s.rev
-	news := s.wrote && (seq != s.savedSeq || rev != s.savedRev)
+	news := s.wrote && (seq != s.savedSeq || rev != s.savedRev.Load())
 	if news {
 		if _, err := s.writer.exec("UPDATE meta SET seq = $1, rev = $2", int64(seq), rev); err != nil {
 			return err
@@ -132,7 +132,8 @@ func (s *Store) run(batch []*job) error {
 		return fmt.Errorf("cannot commit: %w", err)
 	}
 	if news {
-		s.savedSeq, s.savedRev = seq, rev
+		s.savedSeq = seq
+		s.savedRev.Store(rev)
 	}
 	return nil
 }
