@@ -54,6 +54,8 @@ type Agent struct {
 	monitor  *monitor
 	alarms   *alarms
 
+	addresses *addresses
+
 	ctx     context.Context // ends when lanes are to stop at their next safe point
 	stop    context.CancelCauseFunc
 	look    chan []string          // nodes that are to be read and compared now
@@ -100,6 +102,7 @@ func New(cfg Config) (*Agent, error) {
 	a.alarms = newAlarms(cfg.Logger, a.tellRack)
 	a.monitor = newMonitor(a)
 	a.readings = newReadings(a.changed)
+	a.addresses = newAddresses(cfg.LookUp)
 	a.bmcs = newBMCs(a, cfg.Logger, rand.Float64)
 	a.ctx, a.stop = context.WithCancelCause(context.Background())
 	if err := a.open(); err != nil {
@@ -133,6 +136,7 @@ func (a *Agent) open() (err error) {
 	if a.assigned, err = loadAssigned(a.assignLg, a.assignLg.Live()); err != nil {
 		return err
 	}
+	a.addresses.compare(a.places())
 	if err := a.loadRefused(a.assignLg.Live()); err != nil {
 		return err
 	}
@@ -192,7 +196,7 @@ func (a *Agent) Run(ctx context.Context, control net.Listener) error {
 	stopped := context.AfterFunc(a.ctx, func() { cancel(context.Cause(a.ctx)) })
 	defer stopped()
 
-	for _, part := range []func(context.Context){a.monitor.run, a.bmcs.tend, a.probeDead, a.stagger.run, a.tellGossip} {
+	for _, part := range []func(context.Context){a.monitor.run, a.bmcs.tend, a.probeDead, a.stagger.run, a.tellGossip, a.watchAddresses} {
 		parts.Go(func() { part(ctx) })
 	}
 	parts.Go(func() { a.alarms.keep(ctx, a.assignLg) })
@@ -315,6 +319,8 @@ func (a *Agent) refuses(op power.Op) (api.OpReport, bool) {
 	switch d := n.desired(now); {
 	case !ok:
 		return refusal(op, power.ReasonNoNode, fmt.Sprintf("node %s is not assigned to agent %s", op.Node, a.cfg.Name)), true
+	case a.sharedWith(op.Node) != "":
+		return refusal(op, power.ReasonShared, power.SharedBMC(op.Node, a.sharedWith(op.Node))), true
 	case (op.Origin == power.FromLocal || op.Origin == power.FromCentral && n.unheard()) && d.Conflicts(op.Action):
 		return refusal(op, power.ReasonDesired, power.RefusedAgainstDesired(op.Action, n.from(now), d.Want)), true
 	}

@@ -20,6 +20,7 @@ type bmc struct {
 	exchange time.Duration // bound on one exchange
 	keep     time.Duration
 	turn     chan struct{} // holds one token: whoever has it talks to the BMC
+	beside   chan struct{} // the token that is held besides: the BMC is another one as well, by another name
 
 	// below: owned by the holder of the token
 	endpoint power.Endpoint
@@ -58,6 +59,13 @@ func (b *bmc) acquire(ctx context.Context) error {
 			return context.Cause(ctx)
 		}
 	}
+	if beside := b.of.beside(b.key); beside != nil {
+		select {
+		case <-beside:
+			b.beside = beside
+		case <-ctx.Done():
+		}
+	}
 	if ctx.Err() != nil {
 		b.release()
 		return context.Cause(ctx)
@@ -65,7 +73,32 @@ func (b *bmc) acquire(ctx context.Context) error {
 	return nil
 }
 
-func (b *bmc) release() { b.turn <- struct{}{} }
+// tryAcquire takes the BMC's turn if nobody has it.
+func (b *bmc) tryAcquire() bool {
+	select {
+	case <-b.turn:
+	default:
+		return false
+	}
+	if beside := b.of.beside(b.key); beside != nil {
+		select {
+		case <-beside:
+			b.beside = beside
+		default:
+			b.release()
+			return false
+		}
+	}
+	return true
+}
+
+func (b *bmc) release() {
+	if b.beside != nil {
+		b.beside <- struct{}{}
+		b.beside = nil
+	}
+	b.turn <- struct{}{}
+}
 
 // with runs fn with a connected driver while nobody else talks to the BMC. ctx
 // ends the wait for the turn and is looked at again before fn; what fn then does
@@ -146,13 +179,11 @@ func (b *bmc) drop() {
 // closeIdle ends a connection that was not used for the time it is kept, unless
 // somebody is using the BMC now.
 func (b *bmc) closeIdle() {
-	select {
-	case <-b.turn:
+	if b.tryAcquire() {
 		defer b.release()
 		if b.driver != nil && time.Since(b.lastUsed) > b.keep {
 			b.drop()
 		}
-	default:
 	}
 }
 
@@ -165,6 +196,7 @@ type bmcs struct {
 	salt    string                          // of credentials
 	keep    func(rec refusedRecord, k bool) // makes a count of refusals durable
 	wake    chan struct{}                   // a token: the times of the next probes may have changed
+	beside  func(key string) chan struct{}  // addresses.turn
 
 	mu    sync.Mutex
 	all   map[string]*bmc

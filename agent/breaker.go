@@ -341,11 +341,10 @@ func (a *Agent) probe(ctx context.Context, b *bmc) {
 	nodes := a.nodesAt(b)
 	busy, err := false, error(nil)
 	if len(nodes) > 0 {
-		select {
-		case <-b.turn:
+		if b.tryAcquire() {
 			err = a.knock(ctx, b)
 			b.release()
-		default:
+		} else {
 			busy = true // whoever talks to it finds out as well
 		}
 	}
@@ -454,7 +453,7 @@ func (a *Agent) bmcState(node string) *api.BMCState {
 	if b == nil {
 		return nil
 	}
-	st := &api.BMCState{Address: ep.String(), AuthFailures: b.refusals(ep)}
+	st := &api.BMCState{Address: ep.String(), AuthFailures: b.refusals(ep), SharedWith: a.sharedWith(node)}
 	st.NextProbe, st.LeftAlone, _ = a.breakerOpen(node)
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -518,6 +517,6 @@ func newBMCs(a *Agent, logger *slog.Logger, jitter func() float64) *bmcs {
 	t := a.cfg.Timing
 	return &bmcs{
 		all: map[string]*bmc{}, alone: map[*bmc]bool{}, dial: a.cfg.Dial, t: t, keep: a.keepRefused, logger: logger,
-		wake: make(chan struct{}, 1), backoff: backoff{first: t.Probe, longest: t.LongProbe, jitter: jitter},
+		wake: make(chan struct{}, 1), beside: a.addresses.turn, backoff: backoff{first: t.Probe, longest: t.LongProbe, jitter: jitter},
 	}
 }

@@ -204,7 +204,7 @@ func TestAnErrorIsAnAnswer(t *testing.T) {
 func TestNodesOfOneBMCAreReadInOneGo(t *testing.T) {
 	breakerRig(t, 8, func(r *rig) {
 		for i := range r.nodes {
-			r.nodes[i].BMC = "ipmi://admin@chassis"
+			r.nodes[i].BMC = fmt.Sprintf("ipmi://admin@chassis?target=%#02x", 0x30+2*i)
 		}
 		r.assign(r.nodes...)
 		time.Sleep(time.Minute)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"time"
 
 	"rackpower/central/api"
@@ -115,6 +116,9 @@ type Config struct {
 	// Probe asks a BMC that did not answer whether it is there, in one cheap exchange
 	// without a log-in. nil: such a BMC is read instead.
 	Probe func(context.Context, power.Endpoint) error
+	// LookUp returns the addresses that the name of a BMC stands for. nil: names are not
+	// looked up, and two for one BMC are not found.
+	LookUp func(ctx context.Context, host string) ([]netip.Addr, error)
 	// Central is nil for an agent that works without one.
 	Central *api.Client
 	// Monitor is the cron expression of the readings. Default "@every 60s"; "off"

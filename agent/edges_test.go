@@ -106,7 +106,7 @@ func TestBreakerCountsEachCredential(t *testing.T) {
 	inBubble(t, 2, func(r *rig) {
 		r.fake.BMC("chassis").SetAccount("admin", "secret")
 		for i := range r.nodes {
-			r.nodes[i].BMC = "ipmi://admin@chassis"
+			r.nodes[i].BMC = fmt.Sprintf("ipmi://admin@chassis?target=%#02x", 0x30+2*i)
 		}
 		r.nodes[1].Password = "wrong"
 		r.assign(r.nodes...)

@@ -186,6 +186,12 @@ func (x *execution) carryOut(ctx context.Context) (power.Reason, error) {
 	if err != nil {
 		return "", err
 	}
+	if !ep.IsAddr() {
+		x.a.compareBMCs(ctx, lookUpEvery)
+	}
+	if err := x.alone(); err != nil {
+		return "", err
+	}
 	x.ep, x.bmc = ep, x.a.bmcs.get(ep)
 	if x.op.Action != power.ActBMCReset {
 		if err := x.settle(ctx); err != nil {
@@ -613,7 +619,7 @@ func (x *execution) send(ctx context.Context, cmd power.Command) error {
 			if way.late() {
 				return errLate
 			}
-			if err := x.unwanted(); err != nil { // it may have waited for its turn
+			if err := errors.Join(x.unwanted(), x.alone()); err != nil { // it may have waited for its turn
 				return err
 			}
 			left, err = x.exchange(inner, d, cmd)

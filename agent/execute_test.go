@@ -332,7 +332,7 @@ func TestBMCsShareNothingButNodesOfOneBMCTakeTurns(t *testing.T) {
 	inBubble(t, 3, func(r *rig) {
 		r.fake.BMC("chassis").SetLatency(time.Second)
 		for i := range r.nodes {
-			r.nodes[i].BMC = "ipmi://admin@chassis"
+			r.nodes[i].BMC = fmt.Sprintf("ipmi://admin@chassis?target=%#02x", 0x30+2*i)
 		}
 		r.assign(r.nodes...)
 		for _, n := range r.nodes {

@@ -87,6 +87,9 @@ func (e explained) sum() string {
 	} else if e.differs() && (e.Monitor.Waits != "" || !e.monitorOff()) {
 		parts = append(parts, e.why())
 	}
+	if e.BMC != nil && e.BMC.SharedWith != "" && e.Monitor.Waits != power.ReasonShared {
+		parts = append(parts, "Nothing acts on it: "+power.SharedBMC(e.Node, e.BMC.SharedWith))
+	}
 	if e.monitorOff() && e.Desired.Enforces() && e.Monitor.Waits != power.ReasonRack {
 		parts = append(parts, "Nothing is read or done by itself: this agent's monitor is off")
 	}

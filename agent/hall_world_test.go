@@ -101,7 +101,7 @@ func (w *hall) run(s proofScript) {
 		name := hallName(i)
 		node := api.AssignedNode{Name: name, BMC: "ipmi://admin@" + name, Password: "secret", Desired: power.Desired{Want: power.HandsOff}}
 		if n >= 12 && i > n-4 { // blades in one chassis
-			node.BMC = "ipmi://" + name + "@" + chassis
+			node.BMC = partOf(name, i)
 		}
 		if w.settings.Domains != nil && i%3 > 0 {
 			node.Domain = "feed"

@@ -638,7 +638,7 @@ func (m *monitor) decide(r planRound, all []watched) (todo []decision, looks []s
 		if w := m.nodes[n.Node]; w.due || w.last.Reason == power.ReasonOthers {
 			w.due = false
 			if b := m.a.bmcState(n.Node); b != nil {
-				all[i].LeftAlone = b.LeftAlone
+				all[i].LeftAlone, all[i].SharedWith = b.LeftAlone, b.SharedWith
 			}
 			asked = append(asked, all[i])
 		}

@@ -29,6 +29,8 @@ type watched struct {
 	CameBack bool
 	// OthersSince is since when it waits for the readings of other nodes; zero: not yet.
 	OthersSince time.Time
+	// SharedWith names other nodes that have the same BMC, "" for none.
+	SharedWith string
 	// LeftAlone is why its BMC is not in the rounds, "" when it is.
 	LeftAlone string
 }
@@ -97,6 +99,8 @@ func (r planRound) leaveAlone(n watched) decision {
 		return not(power.ReasonBusy, time.Time{}, "an operation is outstanding")
 	case r.Off:
 		return not(power.ReasonRack, time.Time{}, "this agent's monitor is off")
+	case n.SharedWith != "":
+		return not(power.ReasonShared, time.Time{}, "%s", power.SharedBMC(n.Node, n.SharedWith))
 	case n.LeftAlone != "":
 		return not(power.ReasonBreaker, time.Time{}, "%s", n.LeftAlone)
 	case n.Reading.Reach != power.ReachOK:

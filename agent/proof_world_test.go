@@ -111,6 +111,11 @@ func playProof(t *testing.T, s proofScript, trace bool) (p played) {
 	return p
 }
 
+// partOf is where a node of the chassis is: one BMC, a part for each.
+func partOf(name string, i int) string {
+	return fmt.Sprintf("ipmi://%s@%s?target=%#02x", name, chassis, 0x30+2*i)
+}
+
 func (w *world) run(s proofScript) {
 	n := 1
 	if len(s) > 0 && s[0].verb == "nodes" {
@@ -120,7 +125,7 @@ func (w *world) run(s proofScript) {
 		name := fmt.Sprintf("n%d", i+1)
 		bmc := "ipmi://admin@" + name
 		if i >= 2 {
-			bmc = "ipmi://" + name + "@" + chassis
+			bmc = partOf(name, i)
 		}
 		status := power.StatusNone
 		if i == 1 {

@@ -270,6 +270,7 @@ func (a *Agent) apply(got api.Assignment, db api.Database) error {
 func (a *Agent) assignmentChanged(changed, gone []string) {
 	some := len(changed)+len(gone) > 0
 	if some {
+		a.bmcsChanged(append(slices.Clone(changed), gone...))
 		a.clock.merge(a.assigned.newest())
 		a.desiresChanged(append(slices.Clone(changed), gone...))
 		a.domainsChanged(changed)
@@ -334,6 +335,7 @@ func (a *Agent) reportAll(ctx context.Context, w api.Welcome) error {
 		var readings []api.NodeReading
 		if len(ops) > 0 || time.Since(lastReadings) >= readingsEvery {
 			readings = a.readings.take(maxReportRead)
+			a.locate(readings)
 			lastReadings = time.Now()
 		}
 		rack := a.rackNews()

@@ -183,7 +183,7 @@ func holdsPassword(s string) bool {
 }
 
 // likelySecret finds words that look like an address with a password in it.
-var likelySecret = regexp.MustCompile(`[^\s"'=]*[:/?][^\s"'@]*@[^\s"']*`)
+var likelySecret = regexp.MustCompile(`[^\s"'=]*(?:[:/?][^\s"'@]*@|\?)[^\s"']*`)
 
 // Redact takes out of a text for people what looks like a password within an address:
 // somebody may have given one where a name was wanted.

@@ -129,6 +129,8 @@ func TestParseEndpointNeverRepeatsASecret(t *testing.T) {
 func TestRedact(t *testing.T) {
 	for in, want := range map[string]string{
 		`"ipmi://admin:S3cret@h" cannot be a name`:                    `"redacted" cannot be a name`,
+		`"ipmi://h?password=S3cret" cannot be a name`:                 `"redacted" cannot be a name`,
+		"really? see rackpower explain n1?x=1 --help":                 "really? see rackpower explain n1?x=1 --help",
 		"unknown command admin:S3cret@10.0.0.1, see --help":           "unknown command redacted see --help",
 		"node n1: --bmc=ipmi://admin@h?suite=3 and ipmi://a:p@h are":  "node n1: --bmc=ipmi://admin@h?suite=3 and redacted are",
 		"key ipmi://[fe80::1%eth0]:623, mail root@h at 10:30, @rack1": "key ipmi://[fe80::1%eth0]:623, mail root@h at 10:30, @rack1",

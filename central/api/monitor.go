@@ -168,6 +168,9 @@ type BMCState struct {
 	LeftAlone    string    `json:"left_alone,omitempty"` // why it is not in the rounds; empty: it is
 	NextProbe    time.Time `json:"next_probe,omitzero"`
 	LastError    string    `json:"last_error,omitempty"`
+	// SharedWith names other nodes that have the same BMC: nothing acts on it until a
+	// person has told them apart.
+	SharedWith string `json:"shared_with,omitempty"`
 }
 
 // Explanation is why a node is as it is: the answer of GET /v1/nodes/{name}/explain.

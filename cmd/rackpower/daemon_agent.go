@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -95,7 +96,7 @@ func runAgent(c *cli.Context) (err error) {
 	dialer := ipmi.NewDialer(ipmi.Config{Log: logger})
 	cfg := agent.Config{
 		Name: c.String("name"), Dir: c.String("data"), Version: version, Monitor: c.String("monitor"), Logger: logger,
-		Dial: dialer.Dial, Probe: dialer.Probe,
+		Dial: dialer.Dial, Probe: dialer.Probe, LookUp: lookUp,
 	}
 	if cfg.Timing.Debounce = c.Duration("debounce"); cfg.Timing.Debounce <= 0 {
 		return settings.Usage("--debounce: %s is not longer than 0", cfg.Timing.Debounce)
@@ -228,4 +229,10 @@ func tellStatus(ctx context.Context, notify *systemd.Notifier, a *agent.Agent) {
 			return
 		}
 	}
+}
+
+// lookUp asks the machine's resolver for the addresses of a BMC's name, as a session to
+// it does.
+func lookUp(ctx context.Context, host string) ([]netip.Addr, error) {
+	return net.DefaultResolver.LookupNetIP(ctx, "ip", host)
 }

@@ -24,6 +24,7 @@ func simCommand() *cli.Command {
 			&cli.BoolFlag{Name: "same-address", Usage: "put all on one address, at ports from --port on"},
 			&cli.StringFlag{Name: "user", Value: bmcsim.DefaultUser, Usage: "`NAME` of the administrator of each"},
 			&cli.StringFlag{Name: "password-file", Usage: "the first line of `FILE` is the password", DefaultText: string(bmcsim.DefaultPassword)},
+			&cli.StringFlag{Name: "kg-file", Usage: "the first line of `FILE` is the BMCs' key K_g"},
 			&cli.DurationFlag{Name: "on-after", Value: 2 * time.Second, Usage: "show on this `LONG` after the command"},
 			&cli.DurationFlag{Name: "off-after", Value: 3 * time.Second, Usage: "show off this `LONG` after the command"},
 			&cli.Int64Flag{Name: "seed", Usage: "`NUMBER` that makes what is random repeatable"},
@@ -57,6 +58,14 @@ func runSim(c *cli.Context) error {
 			return err
 		}
 		cfg.Password = power.Secret(password)
+	}
+	if file := c.String("kg-file"); file != "" {
+		s := &session{c: c, ctx: c.Context, printer: printer{out: c.App.Writer, err: c.App.ErrWriter}}
+		kg, err := s.secretIn(file, "K_g")
+		if err != nil {
+			return err
+		}
+		cfg.KG = power.Secret(kg)
 	}
 	if pattern := c.String("names"); pattern != "" {
 		names, err := noderange.Expand(pattern)

@@ -30,11 +30,14 @@ type BMC struct {
 
 	mu       sync.Mutex // guards what follows
 	closed   bool
+	behind   map[uint8]*BMC // by IPMB address: other BMCs that commands are passed on to
+	embeds   bool           // their answers come within that to Send Message
 	agenda   agenda
 	node     node
 	faults   faults
 	rng      *rand.Rand
 	user     string
+	kg       power.Secret
 	password power.Secret
 	sessions map[uint32]*session
 	silent   time.Time // no datagram comes in or goes out before
@@ -61,7 +64,7 @@ func newBMC(f *Farm, i int, conn *net.UDPConn, initial power.State) *BMC {
 		farm: f, name: f.cfg.Names(i), conn: conn,
 		addr: conn.LocalAddr().(*net.UDPAddr).AddrPort(),
 		rng:  rand.New(rand.NewPCG(uint64(f.cfg.Seed), uint64(i))),
-		user: f.cfg.User, password: f.cfg.Password,
+		user: f.cfg.User, password: f.cfg.Password, kg: f.cfg.KG,
 	}
 	b.faults.limit = DefaultSessions
 	b.faults.idle = DefaultIdle
@@ -75,7 +78,7 @@ func newBMC(f *Farm, i int, conn *net.UDPConn, initial power.State) *BMC {
 	b.lib = bmc.New(bmc.DeviceInfo{
 		DeviceID: 0x20, DeviceRevision: 1, FirmwareMajor: 1, IPMIVersion: 0x02,
 		ManufacturerID: 0xfffffe, ProductID: 1, AdditionalDeviceSupport: 0x80, // chassis device
-	}, guid(f.cfg.Seed, b.name), machine{b: b}, bmc.WithV15Disabled())
+	}, guid(f.cfg.Seed, b.name), machine{b: b}, bmc.WithV15Disabled(), bmc.WithKG(padded(f.cfg.KG)))
 	// The session table proper is b.sessions; the library's only has to be no smaller.
 	b.lib.Sessions = bmc.NewSessionStoreWithOptions(clock.Real,
 		bmc.WithMaxSessions(maxSessions+1), bmc.WithInactivityTimeout(24*time.Hour))
@@ -85,6 +88,15 @@ func newBMC(f *Farm, i int, conn *net.UDPConn, initial power.State) *BMC {
 		u.ChannelAccess[lanChannel] = bmc.UserChannelAccess{MaxPrivilege: bmc.PrivilegeLevelAdministrator, Enabled: true}
 	}
 	return b
+}
+
+// padded is K_g as the BMC counts with it (section 13.31): with zeros behind it.
+func padded(kg power.Secret) []byte {
+	key, err := power.ParseKG(kg)
+	if err != nil || len(key) == 0 {
+		return nil // Validate has refused it
+	}
+	return append(key, make([]byte, power.MaxPassword-len(key))...)
 }
 
 func guid(seed int64, name string) (g [16]byte) {
@@ -118,7 +130,7 @@ func (b *BMC) Endpoint() power.Endpoint {
 	defer b.mu.Unlock()
 	return power.Endpoint{
 		Scheme: "ipmi", Host: b.addr.Addr().String(), Port: int(b.addr.Port()),
-		User: b.user, Password: b.password,
+		User: b.user, Password: b.password, KG: b.kg,
 	}
 }
 

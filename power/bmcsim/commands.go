@@ -16,6 +16,7 @@ const (
 	netFnApp     = 0x06
 
 	cmdColdReset    = 0x02
+	cmdSendMessage  = 0x34
 	cmdCloseSession = 0x3c
 )
 

@@ -42,6 +42,10 @@ type Config struct {
 	User     string
 	Password power.Secret
 
+	// KG is the key K_g of each BMC, as power.ParseKG reads it: sessions need it beside
+	// the password. Empty: they need the password alone.
+	KG power.Secret
+
 	// OnAfter and OffAfter are how long after its command a node is really on or
 	// off, and shows it. Commands take effect in the order in which they came.
 	OnAfter, OffAfter time.Duration
@@ -106,10 +110,17 @@ func (c Config) Validate() error {
 		return errors.New("cannot use a user name of more than 16 bytes")
 	case len(c.Password) > 20:
 		return errors.New("cannot use a password of more than 20 bytes")
+	case c.wrongKG() != nil:
+		return fmt.Errorf("cannot use the key: %w", c.wrongKG())
 	case c.OnAfter < 0 || c.OffAfter < 0 || c.BootTime < 0:
 		return errors.New("cannot use a negative delay")
 	case c.Initial != "" && c.Initial != power.On && c.Initial != power.Off:
 		return fmt.Errorf("cannot start nodes in state %q: want on or off", c.Initial)
 	}
 	return nil
+}
+
+func (c Config) wrongKG() error {
+	_, err := power.ParseKG(c.KG)
+	return err
 }

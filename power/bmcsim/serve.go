@@ -113,6 +113,10 @@ func (b *BMC) dispatch(now time.Time, from peer, s *session, req request) {
 	c := &call{b: b, now: now, from: fmt.Sprintf("%08x@%s", s.id, from)}
 	channel, _ := b.lib.Channels.Get(s.lib.Channel)
 	hctx := &handlers.HandlerContext{BMC: b.lib, Session: s.lib, Channel: channel, User: s.lib.User}
+	if req.netFn == netFnApp && req.cmd == cmdSendMessage {
+		b.bridge(now, from, s, req, hctx)
+		return
+	}
 	data, code, _ := registry.Dispatch(context.WithValue(context.Background(), callKey{}, c), hctx, req.netFn, req.cmd, req.data)
 	if req.netFn == netFnApp && req.cmd == cmdCloseSession && code == 0 {
 		b.counts.Closed++

@@ -145,3 +145,43 @@ func TestToolsAreRefused(t *testing.T) {
 		t.Errorf("%d failures counted", b.AuthFailures())
 	}
 }
+
+// TestToolsWithTwoKeys: sessions need K_g beside the password.
+func TestToolsWithTwoKeys(t *testing.T) {
+	t.Parallel()
+	const key = "0x0102030405060708090a0b0c0d0e0f1011121314"
+	b := one(t, Config{KG: key})
+	for _, suite := range []int{3, 17} {
+		if out, err := ipmitool(t, b, suite, "-y", key[2:], "chassis", "power", "status"); err != nil || !strings.Contains(out, "Chassis Power is off") {
+			t.Errorf("ipmitool: %v\n%s", err, out)
+		}
+		if out, err := ipmitool(t, b, suite, "chassis", "power", "status"); err == nil {
+			t.Errorf("ipmitool without K_g: %s", out)
+		}
+		if out, err := ipmipower(t, b, suite, "-k", key, "--stat"); err != nil || !strings.Contains(out, ": off") {
+			t.Errorf("ipmipower: %v\n%s", err, out)
+		}
+		if out, _ := ipmipower(t, b, suite, "--stat"); !strings.Contains(out, "BMC key invalid") && !strings.Contains(out, "k_g invalid") {
+			t.Errorf("ipmipower without K_g: %s", out)
+		}
+	}
+}
+
+// TestIpmitoolByABridge: nodes of a chassis behind one BMC.
+func TestIpmitoolByABridge(t *testing.T) {
+	t.Parallel()
+	f := farm(t, Config{Count: 2})
+	chassis, node := f.BMC(0), f.BMC(1)
+	chassis.Behind(0x30, node)
+	for _, embed := range []bool{false, true} {
+		chassis.EmbedAnswers(embed)
+		for _, args := range [][]string{{"on", "Up/On"}, {"status", "Chassis Power is on"}, {"off", "Down/Off"}, {"status", "Chassis Power is off"}} {
+			out, err := ipmitool(t, chassis, 3, "-t", "0x30", "chassis", "power", args[0])
+			if err != nil || !strings.Contains(out, args[1]) {
+				t.Errorf("embedded %v, ipmitool -t 0x30 chassis power %s: %v\n%s", embed, args[0], err, out)
+			}
+		}
+	}
+	wantWords(t, node, "power-on", "power-off", "power-on", "power-off")
+	wantWords(t, chassis)
+}

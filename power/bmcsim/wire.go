@@ -48,8 +48,10 @@ type request struct {
 
 // parseRequest reads a message; messages with a wrong checksum or for another
 // than the BMC are not ok.
-func parseRequest(msg []byte) (request, bool) {
-	if len(msg) < 7 || msg[0] != bmcAddr ||
+func parseRequest(msg []byte) (request, bool) { return parseRequestTo(bmcAddr, msg) }
+
+func parseRequestTo(addr byte, msg []byte) (request, bool) {
+	if len(msg) < 7 || msg[0] != addr ||
 		protocol.Checksum(msg[:2]) != msg[2] || protocol.Checksum(msg[3:len(msg)-1]) != msg[len(msg)-1] {
 		return request{}, false
 	}
@@ -60,11 +62,13 @@ func parseRequest(msg []byte) (request, bool) {
 }
 
 // response makes the answer to r with completion code and data.
-func (r request) response(code byte, data []byte) []byte {
+func (r request) response(code byte, data []byte) []byte { return r.responseOf(bmcAddr, code, data) }
+
+func (r request) responseOf(addr, code byte, data []byte) []byte {
 	msg := make([]byte, 0, 8+len(data))
 	msg = append(msg, r.rqAddr, (r.netFn|1)<<2|r.rqSeqLUN&3)
 	msg = append(msg, protocol.Checksum(msg[:2]))
-	msg = append(msg, bmcAddr, r.rqSeqLUN&^3|r.rsLUN, r.cmd, code)
+	msg = append(msg, addr, r.rqSeqLUN&^3|r.rsLUN, r.cmd, code)
 	msg = append(msg, data...)
 	return append(msg, protocol.Checksum(msg[3:]))
 }

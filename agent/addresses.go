@@ -1,0 +1,318 @@
+package agent
+
+import (
+	"context"
+	"maps"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+
+	"rackpower/central/api"
+	"rackpower/power"
+	"rackpower/power/noderange"
+)
+
+const (
+	lookUpEvery   = time.Minute     // how old an address may be when a command leaves
+	lookUpWithin  = 3 * time.Second // for all names that are looked up together
+	lookUpsAtOnce = 16
+)
+
+// addresses is what the names of the BMCs stand for, and with it which nodes have one
+// BMC by two names: nothing acts on those.
+type addresses struct {
+	lookUp  func(ctx context.Context, host string) ([]netip.Addr, error) // nil: names are not looked up
+	changed chan struct{}                                                // a token: the assignment has
+	looking chan struct{}                                                // holds one token: whoever has it looks up
+
+	mu       sync.Mutex
+	compared map[string]placed // the nodes as they were when they were compared
+	hosts    map[string]lookedUp
+	nodes    map[string]string        // by node: the others that have its BMC
+	turns    map[string]chan struct{} // by key of BMC, for those that have one address with others
+}
+
+// lookedUp is what a name stood for. A lookup that fails changes nothing but when.
+type lookedUp struct {
+	addrs []netip.Addr
+	tried time.Time
+}
+
+func newAddresses(lookUp func(context.Context, string) ([]netip.Addr, error)) *addresses {
+	s := &addresses{lookUp: lookUp, changed: make(chan struct{}, 1), looking: make(chan struct{}, 1), hosts: map[string]lookedUp{}}
+	s.looking <- struct{}{}
+	return s
+}
+
+// placed is where a node's BMC is, and whom it has it in common with by central's word.
+type placed struct {
+	power.Endpoint
+	shared string
+}
+
+// of is a BMC by the name that it was given, and by the addresses that this stands for.
+func (s *addresses) of(ep power.Endpoint) []power.Endpoint {
+	all := []power.Endpoint{ep}
+	if !ep.IsAddr() {
+		for _, addr := range s.hosts[ep.Host].addrs {
+			all = append(all, ep.At(addr))
+		}
+	}
+	return all
+}
+
+// turn is a lock that stands beside that of a BMC which is another one as well, by
+// another name; nil: it is not.
+func (s *addresses) turn(key string) chan struct{} {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.turns[key]
+}
+
+// addr is what is told to central: where the BMC of a node is, "" unless that is a name.
+func (s *addresses) addr(ep power.Endpoint) string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if addrs := s.hosts[ep.Host].addrs; len(addrs) > 0 {
+		return slices.MinFunc(addrs, netip.Addr.Compare).String()
+	}
+	return ""
+}
+
+func (s *addresses) sharedWith(node string) string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.nodes[node]
+}
+
+// refresh looks up what was never tried, or longer ago than the age says, of the names.
+// Callers beside each other wait for the first and find its work done.
+func (s *addresses) refresh(ctx context.Context, hosts []string, age time.Duration) {
+	if s.lookUp == nil {
+		return
+	}
+	select {
+	case <-s.looking:
+		defer func() { s.looking <- struct{}{} }()
+	case <-ctx.Done():
+		return
+	}
+	now := time.Now()
+	s.mu.Lock()
+	hosts = slices.DeleteFunc(slices.Clone(hosts), func(h string) bool { was, ok := s.hosts[h]; return ok && now.Sub(was.tried) < age })
+	s.mu.Unlock()
+	ctx, cancel := context.WithTimeout(ctx, lookUpWithin)
+	defer cancel()
+	slots := make(chan struct{}, lookUpsAtOnce)
+	var all sync.WaitGroup
+	for _, h := range hosts {
+		slots <- struct{}{}
+		all.Go(func() {
+			defer func() { <-slots }()
+			addrs, err := s.lookUp(ctx, h)
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			was := s.hosts[h]
+			was.tried = now
+			if err == nil && len(addrs) > 0 {
+				was.addrs = addrs
+			}
+			s.hosts[h] = was
+		})
+	}
+	all.Wait()
+}
+
+// compare finds the nodes that have one BMC, whose keys then take turns. It reports
+// which nodes that is new for, or over.
+func (s *addresses) compare(nodes map[string]placed) (news []string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	parts, keys := map[string][]string{}, map[string][]string{}
+	hosts := map[string]lookedUp{}
+	for _, name := range slices.SortedFunc(maps.Keys(nodes), compareNames) {
+		ep := nodes[name].Endpoint
+		if was, ok := s.hosts[ep.Host]; ok {
+			hosts[ep.Host] = was
+		}
+		for _, at := range s.of(ep) {
+			parts[at.Part()] = append(parts[at.Part()], name)
+			keys[at.Key()] = append(keys[at.Key()], ep.Key())
+		}
+	}
+	s.hosts = hosts // names that are gone are forgotten
+	shared := map[string][]string{}
+	for _, names := range parts {
+		for _, name := range names {
+			for _, other := range names {
+				if other != name && !slices.Contains(shared[name], other) {
+					shared[name] = append(shared[name], other)
+				}
+			}
+		}
+	}
+	was := s.nodes
+	s.compared = nodes
+	s.nodes = map[string]string{}
+	for name, others := range shared {
+		s.nodes[name] = noderange.Fold(others)
+	}
+	for name := range nodes {
+		if was[name] != s.nodes[name] {
+			news = append(news, name)
+		}
+	}
+	s.turns = takeTurns(keys, s.turns)
+	return news
+}
+
+// takeTurns gives each set of keys that have an address in common one turn, the one that
+// a key of it had before.
+func takeTurns(keys map[string][]string, before map[string]chan struct{}) map[string]chan struct{} {
+	turns := map[string]chan struct{}{}
+	for _, at := range slices.Sorted(maps.Keys(keys)) {
+		same := slices.Compact(slices.Sorted(slices.Values(keys[at])))
+		if len(same) < 2 {
+			continue
+		}
+		var turn chan struct{}
+		for _, from := range []map[string]chan struct{}{turns, before} {
+			for _, key := range same {
+				if turn == nil {
+					turn = from[key]
+				}
+			}
+		}
+		if turn == nil {
+			turn = make(chan struct{}, 1)
+			turn <- struct{}{}
+		}
+		for _, key := range same {
+			if old := turns[key]; old != nil && old != turn { // it ties two sets together
+				for k, t := range turns {
+					if t == old {
+						turns[k] = turn
+					}
+				}
+			}
+			turns[key] = turn
+		}
+	}
+	return turns
+}
+
+// places are where the BMCs of all nodes are that have one.
+func (a *Agent) places() map[string]placed {
+	all := map[string]placed{}
+	for _, n := range a.assigned.all() {
+		if ep, err := a.endpoint(n.Name); err == nil {
+			all[n.Name] = placed{ep, n.SharedWith}
+		}
+	}
+	return all
+}
+
+// bmcsChanged takes in an assignment that concerns these nodes. Names that are new are
+// looked up beside, and before anything acts by them.
+func (a *Agent) bmcsChanged(nodes []string) {
+	moved := slices.ContainsFunc(nodes, func(name string) bool {
+		var is placed
+		if n, ok := a.assigned.get(name); ok {
+			is.shared = n.SharedWith
+			is.Endpoint, _ = a.endpoint(name)
+		}
+		a.addresses.mu.Lock()
+		defer a.addresses.mu.Unlock()
+		return a.addresses.compared[name] != is
+	})
+	if moved {
+		a.addresses.compare(a.places())
+		poke(a.addresses.changed)
+	}
+}
+
+// locate adds to readings where the BMCs are whose names were looked up.
+func (a *Agent) locate(readings []api.NodeReading) {
+	for i := range readings {
+		if ep, err := a.endpoint(readings[i].Node); err == nil && !ep.IsAddr() {
+			readings[i].Address = a.addresses.addr(ep)
+		}
+	}
+}
+
+// compareBMCs finds out which nodes have one BMC. Names that were never looked up are,
+// and those that are older than the age.
+func (a *Agent) compareBMCs(ctx context.Context, age time.Duration) {
+	all := a.places()
+	var hosts []string
+	for _, ep := range all {
+		if !ep.IsAddr() {
+			hosts = append(hosts, ep.Host)
+		}
+	}
+	slices.Sort(hosts)
+	a.addresses.refresh(ctx, slices.Compact(hosts), age)
+	news := a.addresses.compare(all)
+	if len(news) > 0 {
+		a.lookAt(news)
+	}
+	a.alarmShared()
+}
+
+// alarmShared raises or ends the alarm about nodes that have one BMC, where central has
+// not named them itself.
+func (a *Agent) alarmShared() {
+	var names []string
+	for _, n := range a.assigned.all() {
+		if n.SharedWith == "" && a.addresses.sharedWith(n.Name) != "" {
+			names = append(names, n.Name)
+		}
+	}
+	if len(names) == 0 {
+		a.alarms.clear(api.AlarmBMCShared)
+		return
+	}
+	message := power.SharedBMC(names[0], a.addresses.sharedWith(names[0])) + ". Until then nothing acts on " + noderange.Fold(names)
+	a.alarms.raise(api.Alarm{Kind: api.AlarmBMCShared, Message: message, Remedy: "rackpower explain " + names[0]})
+}
+
+// watchAddresses keeps what the names of BMCs stand for up to date until ctx ends.
+func (a *Agent) watchAddresses(ctx context.Context) {
+	var tick <-chan time.Time
+	if a.addresses.lookUp != nil {
+		t := time.NewTicker(lookUpEvery)
+		defer t.Stop()
+		tick = t.C
+	}
+	age := lookUpEvery
+	for {
+		a.compareBMCs(ctx, age)
+		select {
+		case <-ctx.Done():
+			return
+		case <-a.addresses.changed:
+			age = 2 * lookUpEvery
+		case <-tick:
+			age = lookUpEvery / 2
+		}
+	}
+}
+
+// sharedWith names the other nodes that have the BMC of this one, by central's word or
+// by what its name stands for; "" for none.
+func (a *Agent) sharedWith(node string) string {
+	if n, ok := a.assigned.get(node); ok && n.SharedWith != "" {
+		return n.SharedWith
+	}
+	return a.addresses.sharedWith(node)
+}
+
+// alone ends an operation on a node that has its BMC in common with another one: what
+// cuts the power of one would cut the other's.
+func (x *execution) alone() error {
+	if others := x.a.sharedWith(x.l.node); others != "" {
+		return fail(power.ReasonShared, "%s", power.SharedBMC(x.l.node, others))
+	}
+	return nil
+}
