@@ -208,11 +208,12 @@ func (a *Agent) acknowledgedAlarm(alarm api.Alarm) {
 	}
 }
 
-// ackAlarms ends alarms as somebody at the rack asked: that of a kind, "" for all.
+// ackAlarms ends alarms as somebody at the rack asked: that of a kind, "" for all but
+// the one whose acknowledgement lets nodes go.
 func (a *Agent) ackAlarms(in api.AckAlarm) ([]api.Alarm, error) {
 	acked := []api.Alarm{}
 	for _, alarm := range a.alarms.list() {
-		if in.Kind != "" && alarm.Kind != in.Kind {
+		if in.Kind != "" && alarm.Kind != in.Kind || in.Kind == "" && alarm.Kind == api.AlarmAssignmentShrank {
 			continue
 		}
 		if gone, ok := a.alarms.acknowledge(alarm.Kind, alarm.Since, cmp.Or(in.AskedBy, "local")); ok {

@@ -154,7 +154,7 @@ func (s *assigned) apply(a api.Assignment, db api.Database) (changed, gone []str
 		case ok && !local.Over(n.Hold):
 			entries = append(entries, entry(journal.Drop, kindHold, holdPrefix+n.Name, nil))
 			delete(holds, n.Name)
-		case !ok && first && old.hold.Over(n.Hold): // another database had confirmed it
+		case !ok && (first || slices.Contains(s.trust.Kept, n.Name)) && old.hold.Over(n.Hold): // another database had confirmed it
 			entries = append(entries, entry(journal.Put, kindHold, holdPrefix+n.Name, old.hold))
 			holds[n.Name] = old.hold
 		}

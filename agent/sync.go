@@ -270,6 +270,7 @@ func (a *Agent) apply(got api.Assignment, db api.Database) error {
 func (a *Agent) assignmentChanged(changed, gone []string) {
 	some := len(changed)+len(gone) > 0
 	if some {
+		a.toTell.holdsAgain(changed)
 		a.bmcsChanged(append(slices.Clone(changed), gone...))
 		a.clock.merge(a.assigned.newest())
 		a.desiresChanged(append(slices.Clone(changed), gone...))
@@ -465,6 +466,16 @@ func (t *toTell) begin() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.told, t.holds = nil, map[string]power.Seq{}
+}
+
+// holdsAgain has the holds of nodes told once more: central may not have had the nodes
+// when it was told.
+func (t *toTell) holdsAgain(names []string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, name := range names {
+		delete(t.holds, name)
+	}
 }
 
 func (t *toTell) explains(names []string) {

@@ -167,7 +167,7 @@ func TestFirstAssignmentOfARestoredDatabase(t *testing.T) {
 	}
 	later := power.Hold{Want: power.WantOn, By: "ann", Seq: 20}
 	s.must(t, api.Assignment{Full: true, Rev: 9, Nodes: []api.AssignedNode{
-		n("n1", power.StatusDeployed, true, later), n("n2", power.StatusReady, true, power.Hold{}), n("n3", "", false, power.Hold{}),
+		n("n1", power.StatusDeployed, true, later), n("n2", power.StatusReady, true, power.Hold{}), n("n3", "", false, later),
 	}}, c1)
 	restored := api.Database{CentralID: "c1", Incarnation: 7}
 	if err := s.setTrust(trustRecord{Database: restored}); err != nil {
@@ -187,6 +187,12 @@ func TestFirstAssignmentOfARestoredDatabase(t *testing.T) {
 			t.Errorf("told to central: %+v", u)
 		}
 	}
+	// n3 had a hold that this database does not know: it comes back with the node.
+	s.must(t, api.Assignment{Rev: 5, Nodes: []api.AssignedNode{n("n3", "", false, power.Hold{})}}, restored)
+	if u := s.unconfirmed(); len(u) != 2 || u[1].Node != "n3" || u[1].Hold != later {
+		t.Errorf("told to central: %+v", u)
+	}
+	s.must(t, api.Assignment{Rev: 5, Nodes: []api.AssignedNode{n("n3", "", false, later)}}, restored)
 	// It has the hold now.
 	s.must(t, api.Assignment{Rev: 5, Nodes: []api.AssignedNode{n("n1", power.StatusReady, true, later)}}, restored)
 	if u := s.unconfirmed(); len(u) != 0 {

@@ -113,7 +113,8 @@ func (ch *change) ack(a store.Agent, in api.AckAlarm) (acked []api.Alarm, err er
 	}
 	told := false
 	for _, al := range alarmsOf(nil, state) {
-		if in.Kind != "" && al.Kind != in.Kind {
+		named := al.Kind == in.Kind
+		if !named && (in.Kind != "" || al.Kind == api.AlarmAssignmentShrank) { // that one lets nodes go
 			continue
 		}
 		set.Acks = slices.DeleteFunc(set.Acks, func(k api.AlarmAck) bool { return k.Kind == al.Kind })

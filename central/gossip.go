@@ -114,5 +114,5 @@ func (c *Central) enrol(r *http.Request, _ struct{}) (api.Enrolled, error) {
 	}
 	e := api.AuditEntry{At: c.cfg.Now(), Who: "agent " + name, What: "enrol", Detail: "was handed the gossip keys"}
 	err := c.store.Write(r.Context(), func(tx *store.Tx) error { return tx.AddAudit(e) })
-	return api.Enrolled{Keys: c.gossip.Ring(), Join: c.gossip.Addr()}, err
+	return api.Enrolled{Database: c.store.Database(), Keys: c.gossip.Ring(), Join: c.gossip.Addr()}, err
 }

@@ -261,6 +261,16 @@ func (c *Client) ReleaseBrake(ctx context.Context, in ReleaseBrake) ([]RackBrake
 	return call[[]RackBrake](ctx, c, http.MethodPost, "/v1/brakes/release", in)
 }
 
+// Trust says which central the agent of a rack follows; asked at the rack's own socket.
+func (c *Client) Trust(ctx context.Context) (Trust, error) {
+	return call[Trust](ctx, c, http.MethodGet, "/v1/trust", nil)
+}
+
+// ConfirmTrust has the agent of a rack follow another central, or let nodes go.
+func (c *Client) ConfirmTrust(ctx context.Context, in ConfirmTrust) (Trust, error) {
+	return call[Trust](ctx, c, http.MethodPost, "/v1/trust", in)
+}
+
 // Domains lists the power domains.
 func (c *Client) Domains(ctx context.Context) ([]Domain, error) {
 	return call[[]Domain](ctx, c, http.MethodGet, "/v1/domains", nil)

@@ -112,6 +112,7 @@ type ChangeKeys struct {
 // Enrolled is the answer of POST /v1/agents/{name}/enrol: what an agent needs to
 // gossip beyond its machine.
 type Enrolled struct {
+	Database // whose word this is
 	// Keys are the cluster's keys in base64, the one in use first; empty: gossip is
 	// not encrypted.
 	Keys []string `json:"keys"`

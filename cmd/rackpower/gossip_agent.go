@@ -89,7 +89,7 @@ func (d *daemon) joinCluster(ctx context.Context, cfg gossip.Config, a *agent.Ag
 	d.seedKnown(dir, cluster)
 	d.beside(ctx, func(ctx context.Context) { d.keepKnown(ctx, dir, cluster) })
 	if central != nil && len(cluster.Ring()) > 0 {
-		d.beside(ctx, func(ctx context.Context) { d.freshKeys(ctx, cfg.Name, cluster, central) })
+		d.beside(ctx, func(ctx context.Context) { d.freshKeys(ctx, cfg.Name, cluster, a.Trusts, central) })
 	}
 	return nil
 }
@@ -109,7 +109,7 @@ const lonely = 5 * time.Second
 // freshKeys asks central for the keys whenever nobody else is there, or members with
 // another key are and central is not among those with this one: the others may have
 // changed the key while this agent, and those that it sees, were away.
-func (d *daemon) freshKeys(ctx context.Context, name string, cluster *gossip.Cluster, central *api.Client) {
+func (d *daemon) freshKeys(ctx context.Context, name string, cluster *gossip.Cluster, trusts trusting, central *api.Client) {
 	known := uint64(0) // refusals for another key that were looked into
 	for wait := lonely; pause(ctx, wait) == nil; wait = min(2*wait, 5*time.Minute) {
 		refused := cluster.Stats().ForeignKey
@@ -122,7 +122,7 @@ func (d *daemon) freshKeys(ctx context.Context, name string, cluster *gossip.Clu
 			continue
 		}
 		known = refused
-		keys, join, err := askKeys(ctx, name, central)
+		keys, join, err := askKeys(ctx, name, trusts, central)
 		if err != nil {
 			d.logger.Debug("alone in the gossip cluster", "err", err)
 			continue
@@ -154,7 +154,7 @@ func seesCentral(cluster *gossip.Cluster) bool {
 func (d *daemon) gossipLater(ctx context.Context, cfg gossip.Config, a *agent.Agent, central *api.Client) {
 	d.beside(ctx, func(ctx context.Context) {
 		d.logger.Info("gossip waits for its key, which central hands out", "central", central.Target())
-		keys, join := d.enrol(ctx, cfg.Name, central)
+		keys, join := d.enrol(ctx, cfg.Name, a.Trusts, central)
 		if len(keys) == 0 {
 			return
 		}
@@ -169,10 +169,10 @@ func (d *daemon) gossipLater(ctx context.Context, cfg gossip.Config, a *agent.Ag
 }
 
 // enrol returns the cluster's keys as central hands them out, nil when ctx ends.
-func (d *daemon) enrol(ctx context.Context, name string, central *api.Client) ([]gossip.Key, string) {
+func (d *daemon) enrol(ctx context.Context, name string, trusts trusting, central *api.Client) ([]gossip.Key, string) {
 	said := ""
 	for wait := 250 * time.Millisecond; ; wait = min(2*wait, 15*time.Second) {
-		keys, join, err := askKeys(ctx, name, central)
+		keys, join, err := askKeys(ctx, name, trusts, central)
 		if err == nil {
 			return keys, join
 		}
@@ -186,12 +186,18 @@ func (d *daemon) enrol(ctx context.Context, name string, central *api.Client) ([
 	}
 }
 
-func askKeys(ctx context.Context, name string, central *api.Client) (keys []gossip.Key, join string, err error) {
+// trusting says which centrals an agent takes keys from.
+type trusting func(api.Database) bool
+
+func askKeys(ctx context.Context, name string, trusts trusting, central *api.Client) (keys []gossip.Key, join string, err error) {
 	one, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	got, err := central.Enrol(one, name)
 	if err != nil {
 		return nil, "", fmt.Errorf("central hands out no gossip key: %w", err)
+	}
+	if !trusts(got.Database) {
+		return nil, "", fmt.Errorf("no gossip key is taken from central %s, which is not trusted: see rackpower local trust", got.CentralID)
 	}
 	for _, text := range got.Keys {
 		key, err := gossip.ParseKey(text)

@@ -299,7 +299,7 @@ func TestAgentWaitsForItsKey(t *testing.T) {
 			t.Fatal(err)
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
-		if _, _, err := askKeys(ctx, "r1", client); err == nil || !strings.Contains(err.Error(), want) {
+		if _, _, err := askKeys(ctx, "r1", everyCentral, client); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v", text, err)
 		}
 		cancel()

@@ -44,7 +44,7 @@ func localCommand() *cli.Command {
 			examples("rackpower local status", "rackpower local off r1n01 --socket /run/rackpower/agent.sock") + exitHelp,
 		Subcommands: []*cli.Command{
 			statusCommand(atAgent), explainCommand(atAgent), opsCommand(atAgent), opCommand(atAgent),
-			holdCommand(atAgent), releaseCommand(atAgent), brakeCommand(atAgent), retryCommand(atAgent), localAckCommand(),
+			holdCommand(atAgent), releaseCommand(atAgent), brakeCommand(atAgent), retryCommand(atAgent), localAckCommand(), localTrustCommand(),
 		},
 	}
 	for _, a := range power.Actions {

@@ -1,0 +1,84 @@
+package main
+
+import (
+	"cmp"
+	"fmt"
+
+	"github.com/urfave/cli/v2"
+
+	"rackpower/central/api"
+	"rackpower/cmd/settings"
+	"rackpower/power/noderange"
+)
+
+// localTrustCommand has a person decide what an agent does not take at a central's word.
+func localTrustCommand() *cli.Command {
+	return &cli.Command{
+		Name: "trust", Category: "on a rack", Usage: "shows which central the agent follows, and confirms another one", Action: atAgent.with((*session).trust),
+		Description: "An agent follows the first central that it meets, and no other one until somebody confirms it here: a central that\n" +
+			"starts with an empty directory would take all nodes and holds away. Nor does it let all of its nodes go, or most of\n" +
+			"them, because central lost them. This shows what waits, and what it would mean, and asks. When a rack is to go\n" +
+			"over to another central, point its agent there (--central) and say this." +
+			examples("rackpower local trust", "rackpower local trust --yes --reason \"the new central of hall 2\"") + exitHelp,
+		Flags: atAgent.flags(reasonFlag(false), yesFlag()),
+	}
+}
+
+func (s *session) trust() error {
+	state, err := s.client.Trust(s.ctx)
+	if err != nil {
+		return err
+	}
+	in := api.ConfirmTrust{AskedBy: askedBy(), Reason: s.c.String("reason")}
+	statement := ""
+	switch u := state.Untrusted; {
+	case u != nil && !u.Known:
+		return settings.Exit(settings.ExitFailed, "%s; it has not said yet what it would assign: ask again in a moment", u.Message)
+	case u != nil:
+		in.Database, in.Removes = u.Database, u.Removes
+		statement = fmt.Sprintf("the agent will follow central %s: %d nodes come, %d go, %d get another BMC or status", u.CentralID, len(u.Adds), len(u.Removes), len(u.Changes))
+	case len(state.Kept) > 0:
+		in.Removes = state.Kept
+		statement = fmt.Sprintf("%d nodes will be let go, with their holds: %s", len(state.Kept), noderange.Fold(state.Kept))
+	default:
+		s.say("nothing waits to be confirmed")
+		return s.showTrust(state)
+	}
+	if s.people() {
+		if err := s.showTrust(state); err != nil {
+			return err
+		}
+	}
+	if !s.c.Bool("yes") {
+		if _, err := s.question(statement); err != nil {
+			return err
+		}
+	}
+	if state, err = s.client.ConfirmTrust(s.ctx, in); err != nil {
+		return err
+	}
+	if s.people() {
+		s.say("done")
+		return nil
+	}
+	return s.showTrust(state)
+}
+
+func (s *session) showTrust(t api.Trust) error {
+	if !s.people() || s.quiet {
+		return show(s.printer, listing[api.Trust]{rows: []api.Trust{t}, name: func(t api.Trust) string { return t.Trusted.CentralID }})
+	}
+	since := ""
+	if !t.Since.IsZero() { // an agent of before did not note it
+		since = s.since(t.Since)
+	}
+	s.details("follows", cmp.Or(t.Trusted.CentralID, "no central yet"), "since", since, "confirmed by", t.By, "not acknowledged", fmt.Sprint(t.Outstanding, " operations"))
+	if len(t.Kept) > 0 {
+		s.details("central took away", noderange.Fold(t.Kept))
+	}
+	if u := t.Untrusted; u != nil {
+		s.details("answers", u.CentralID, "why not", u.Message, "nodes that come", noderange.Fold(u.Adds), "nodes that go", noderange.Fold(u.Removes),
+			"other BMC or status", noderange.Fold(u.Changes))
+	}
+	return nil
+}
