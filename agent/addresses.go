@@ -80,6 +80,27 @@ func (s *addresses) addr(ep power.Endpoint) string {
 	return ""
 }
 
+// nodeAt is a node with that BMC, whatever part of it is its own, and by whatever name;
+// "" for none.
+func (s *addresses) nodeAt(ep power.Endpoint) string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	keys := map[string]bool{}
+	for _, at := range s.of(ep) {
+		keys[at.Key()] = true
+	}
+	found := ""
+	for name, p := range s.compared {
+		if found != "" && compareNames(found, name) < 0 {
+			continue
+		}
+		if slices.ContainsFunc(s.of(p.Endpoint), func(at power.Endpoint) bool { return keys[at.Key()] }) {
+			found = name
+		}
+	}
+	return found
+}
+
 func (s *addresses) sharedWith(node string) string {
 	s.mu.Lock()
 	defer s.mu.Unlock()

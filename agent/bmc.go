@@ -36,6 +36,7 @@ type bmc struct {
 	// refused counts the log-ins refused in a row, by the credentials: nodes that share
 	// a BMC may not share these.
 	refused map[credentials]int
+	refusal string // the newest of them
 }
 
 func newBMC(of *bmcs, key string) *bmc {
@@ -214,13 +215,6 @@ func (s *bmcs) byKey(key string) *bmc {
 		s.all[key] = b
 	}
 	return b
-}
-
-// known is the BMC of the endpoint, nil if none was used yet.
-func (s *bmcs) known(ep power.Endpoint) *bmc {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.all[ep.Key()]
 }
 
 func (s *bmcs) list() []*bmc {

@@ -217,8 +217,10 @@ func (b *bmc) learn(ep power.Endpoint, err error) {
 	case auth:
 		rec.Times = before + 1
 		b.refused[rec.Print] = rec.Times
+		b.refusal = err.Error()
 	case err == nil:
 		delete(b.refused, rec.Print)
+		b.refusal = ""
 	}
 	b.mu.Unlock()
 	if rec.Times > 0 || err == nil && before > 0 {
@@ -458,6 +460,9 @@ func (a *Agent) bmcState(node string) *api.BMCState {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	st.Failures, st.LastError = b.breaker.failures, b.breaker.says
+	if st.AuthFailures > 0 && st.LastError == "" {
+		st.LastError = b.refusal
+	}
 	return st
 }
 

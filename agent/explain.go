@@ -193,6 +193,8 @@ func (e explained) unread() []string {
 		return nil
 	case says != "":
 		parts = append(parts, "It cannot be read: "+says)
+	case r == power.ReachAuthFailed && e.BMC != nil && e.BMC.LastError != "":
+		parts = append(parts, "Its BMC refuses the log-in ("+e.BMC.LastError+"): correct user, password or K_g (rackpower node add --update), or have it tried again (rackpower node retry "+e.Node+")")
 	case r == power.ReachAuthFailed:
 		parts = append(parts, "Its BMC refuses user or password: correct them (rackpower node add --update), or have it tried again (rackpower node retry "+e.Node+")")
 	case r == power.ReachPrivilege:

@@ -28,11 +28,12 @@ func (a *Agent) CanReach(question string) (how string, ok bool) {
 	if err != nil || perr != nil || host == "" || a.cfg.Probe == nil {
 		return "", false
 	}
-	ep := power.Endpoint{Scheme: "ipmi", Host: host, Port: int(n)}
-	if b := a.bmcs.known(ep); b != nil {
-		if nodes := a.nodesAt(b); len(nodes) > 0 { // there is no second way to a BMC
-			return a.reached(nodes[0])
-		}
+	ep, err := power.ParseEndpoint(power.Endpoint{Scheme: "ipmi", Host: host, Port: int(n)}.String())
+	if err != nil {
+		return "", false
+	}
+	if mine := a.addresses.nodeAt(ep); mine != "" { // there is no second way to a BMC
+		return a.reached(mine)
 	}
 	ctx, cancel := context.WithTimeout(a.ctx, reachWithin)
 	defer cancel()

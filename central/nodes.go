@@ -142,6 +142,7 @@ func (c *Central) addNodes(r *http.Request, in api.AddNodes) (api.AddedNodes, er
 
 func (ch *change) addAll(specs []api.NodeSpec, update bool) (out api.AddedNodes, err error) {
 	var bad rows
+	names := readNames(ch.tx)
 	clashes, err := ch.clashes(specs)
 	if err != nil {
 		return out, err
@@ -160,6 +161,14 @@ func (ch *change) addAll(specs []api.NodeSpec, update bool) (out api.AddedNodes,
 		case next.Rack == "":
 			bad.add(i, s.Name, errors.New("the rack is missing"))
 			continue
+		}
+		if wrong, err := names.take(old, next); err != nil {
+			return out, err
+		} else if wrong != nil {
+			bad.add(i, s.Name, wrong)
+			continue
+		}
+		switch {
 		case clashes[s.Name] != nil:
 			bad.clash++
 			bad.add(i, s.Name, clashes[s.Name])

@@ -52,6 +52,31 @@ func (t *Tx) NodesWithoutIdentity() ([]Node, error) { return t.nodes(sqlUnnamed)
 // NodesSharing returns the agent's nodes whose BMC another node has as well.
 func (t *Tx) NodesSharing(agent string) ([]Node, error) { return t.nodes(sqlSharers, agent) }
 
+// NodeNames returns the names of all nodes.
+func (t *Tx) NodeNames() ([]string, error) { return t.names(`SELECT name FROM nodes`) }
+
+// AgentNames returns the names of all agents.
+func (t *Tx) AgentNames() ([]string, error) { return t.names(`SELECT name FROM agents`) }
+
+// DomainNames returns the names of all power domains, with and without a limit of
+// their own.
+func (t *Tx) DomainNames() ([]string, error) {
+	return t.names(`SELECT DISTINCT domain FROM nodes WHERE domain <> '' UNION SELECT name FROM domains`)
+}
+
+func (t *Tx) names(query string) (names []string, err error) {
+	err = t.each(func(r *sql.Rows) error {
+		var name string
+		err := r.Scan(&name)
+		names = append(names, name)
+		return err
+	}, query)
+	if err != nil {
+		return nil, fmt.Errorf("cannot read names: %w", err)
+	}
+	return names, nil
+}
+
 // KnowsAddr reports whether the BMC of the node is known to be at the address.
 func (t *Tx) KnowsAddr(node, addr string) (bool, error) {
 	var n int

@@ -21,7 +21,7 @@ func (s *session) hints(e api.Explanation, n api.Node) []hint {
 	}
 	var hints []hint
 	for _, one := range []*hint{
-		h.away(), h.unconfigured(), h.credentials(), h.rights(), h.busy(), h.silent(), h.brake(), h.paused(s), h.fault(), h.monitorOff(),
+		h.away(), h.unconfigured(), h.shared(), h.credentials(), h.rights(), h.busy(), h.silent(), h.brake(), h.paused(s), h.fault(), h.monitorOff(),
 		h.flagged(), h.held(), h.noStatus(),
 	} {
 		if one != nil {
@@ -64,6 +64,17 @@ func (h hinting) unconfigured() *hint {
 		return nil
 	}
 	return &hint{"no BMC is known: say where it is", []string{h.change("--bmc ipmi://USER@HOST --password-file FILE")}}
+}
+
+// shared is what to do about a node whose BMC another one has as well.
+func (h hinting) shared() *hint {
+	if h.e.BMC == nil || h.e.BMC.SharedWith == "" {
+		return nil
+	}
+	return &hint{
+		"nothing acts on it, because " + h.e.BMC.SharedWith + " has the same BMC: see which of them it belongs to, and correct the other's address, name the parts of a chassis, or remove one",
+		[]string{h.change("--bmc ipmi://USER@HOST"), h.change("--bmc 'ipmi://USER@HOST?target=0x30'"), "rackpower node rm " + h.e.BMC.SharedWith},
+	}
 }
 
 func (h hinting) credentials() *hint {
