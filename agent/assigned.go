@@ -136,9 +136,6 @@ func (s *assigned) apply(a api.Assignment, db api.Database) (changed, gone []str
 		return nil, nil, fmt.Errorf("the assignment is from central %s, and %s is the one that is trusted now", db.CentralID, s.trust.CentralID)
 	}
 	first := s.sync.Database != db
-	if first {
-		a = s.firstOf(a)
-	}
 	keep := map[string]bool{}
 	var entries []journal.Entry
 	holds := maps.Clone(s.holds) // local ones that central does not have
@@ -191,18 +188,6 @@ func (s *assigned) apply(a api.Assignment, db api.Database) (changed, gone []str
 	}
 	s.sync = at
 	return changed, gone, nil
-}
-
-// firstOf is the first assignment of a database without the confirmations of changes
-// that people made to nodes which are otherwise here: those are of before.
-func (s *assigned) firstOf(a api.Assignment) api.Assignment {
-	a.Nodes = slices.Clone(a.Nodes)
-	for i, n := range a.Nodes {
-		if old, ok := s.nodes[n.Name]; ok && old.Status != n.Status {
-			a.Nodes[i].Confirmed = false
-		}
-	}
-	return a
 }
 
 // dropAll takes all that is kept of a node out of the log.

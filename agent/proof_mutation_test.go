@@ -27,6 +27,9 @@ type mutation struct {
 // mutations break the rules one by one. The text of each old place stands once in
 // its file; where the code has moved on, the mutation follows it.
 var mutations = []mutation{
+	{"any central is trusted", []edit{{"agent/trust.go", "return m != meetOlder && m != meetUnknown", "return true"}}},
+	{"ends that were acknowledged are not kept for a restored central", []edit{{"agent/trust.go", "\t\tfor _, d := range l.done {", "\t\tfor _, d := range l.done[:0] {"}}},
+	{"a restored central is not told what was asked", []edit{{"agent/records.go", "\t\tID: r.Op.ID, Action: r.Op.Action, Seq: r.Op.Seq, Op: r.Op,", "\t\tID: r.Op.ID, Action: r.Op.Action, Seq: r.Op.Seq,"}}},
 	{"act on a cached state", []edit{
 		{"agent/execute.go", "func (x *execution) reach(ctx context.Context, target power.State, cmd power.Command) (power.Reason, error) {\n\tstate, err := x.read(ctx)",
 			"func (x *execution) reach(ctx context.Context, target power.State, cmd power.Command) (power.Reason, error) {\n\tstate, err := x.a.readings.get(x.l.node).State, error(nil)\n\tif state == power.Unknown {\n\t\tstate, err = x.read(ctx)\n\t}"},

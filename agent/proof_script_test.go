@@ -154,6 +154,10 @@ func drawProofScript(seed, n uint64) proofScript {
 	for range 3 + d.IntN(18) {
 		s = append(s, d.draw())
 	}
+	for range d.IntN(4) { // drawn last: the rest of a history is what it was
+		at := 1 + d.IntN(len(s))
+		s = slices.Insert(s, at, d.step(d.pause(), pick(d, "stranger", "restored")))
+	}
 	return s
 }
 

@@ -201,6 +201,28 @@ func (m *model) remembers(o *modelOp) bool {
 	return !o.gone || newer < keepDone/2 && slices.Contains(o.node.done[max(0, len(o.node.done)-keepDone/2):], o)
 }
 
+// retold takes what a restored central is told of ends that were acknowledged before.
+func (m *model) retold(list []api.OpReport) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	told := map[string]api.OpReport{}
+	for _, r := range list {
+		told[r.Op.ID] = r
+	}
+	m.note("   %d ends are told again", len(list))
+	for _, n := range m.nodes {
+		for _, o := range n.done {
+			if !o.gone || !m.remembers(o) {
+				continue
+			}
+			m.met["told again"]++
+			if r, ok := told[o.op.ID]; !ok || r.End == nil || r.End.Outcome != o.end.Outcome || r.Op.Node != o.op.Node || r.Op.AskedBy != o.op.AskedBy {
+				m.breach("restored", "%s ended %s, and a restored central is told %+v", o.op.ID, o.end.Outcome, r)
+			}
+		}
+	}
+}
+
 // refused holds a refusal against the rules. still: nothing became durable meanwhile.
 func (m *model) refused(op power.Op, r api.OpReport, still bool) {
 	m.met["verdict refuse "+string(r.Reason)]++

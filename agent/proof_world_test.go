@@ -37,6 +37,7 @@ type world struct {
 
 	requests map[string]power.Op
 	central  clock // central's sequences
+	db       api.Database
 	full     atomic.Bool
 	eio      atomic.Int64 // writes to the journal until one fails
 	skip     atomic.Int64 // appends until
@@ -44,7 +45,7 @@ type world struct {
 }
 
 func newWorld(trace bool) *world {
-	w := &world{requests: map[string]power.Op{}, m: newModel(trace)}
+	w := &world{requests: map[string]power.Op{}, m: newModel(trace), db: theCentral}
 	w.create(w.m)
 	w.configure, w.born, w.trouble, w.excused = w.config, w.wasBorn, w.diskTrouble, func() bool { return w.m.diskFailed }
 	return w
@@ -223,6 +224,10 @@ func (w *world) play(s proofStep) {
 		}
 	case "cancel":
 		w.cancel(s.operand(0))
+	case "stranger":
+		w.stranger()
+	case "restored":
+		w.restored()
 	case "report":
 		w.report(max(1, s.number("n")), s.get("lose") != "")
 	case "crash":
@@ -348,9 +353,37 @@ func (w *world) report(n int, lose bool) {
 	if lose {
 		return
 	}
-	if err := w.in.a.acknowledged(list, ack{}); err != nil && !w.in.dead.Load() && !w.m.diskFailed {
+	if err := w.in.a.acknowledged(list, ack{w.db, 0}); err != nil && !w.in.dead.Load() && !w.m.diskFailed {
 		w.m.fail("reported", "acknowledged: %v", err)
 	}
+}
+
+// stranger is another central, with nothing in it, that answers once and takes what it
+// can get. The model is not told.
+func (w *world) stranger() {
+	a, db := w.in.a, api.Database{CentralID: "stranger"}
+	met, err := a.welcome(db)
+	if err != nil || !met.trusted() {
+		return
+	}
+	_, _, _ = a.assigned.apply(api.Assignment{Full: true, Rev: 1}, db)
+	_ = a.acknowledged(a.outbox.take(1000), ack{db, 1})
+	_, _ = a.welcome(w.db)
+}
+
+// restored is central that was restored from a backup of the beginning: it knows of no
+// operation, and is told all ends that are kept.
+func (w *world) restored() {
+	w.db.Incarnation++
+	a := w.in.a
+	if met, err := a.welcome(w.db); err != nil {
+		return
+	} else if !met.trusted() {
+		w.m.fail("restored", "a restored central is not followed")
+		return
+	}
+	w.m.retold(a.keptEnds())
+	_ = a.assigned.toldAll(w.db)
 }
 
 // tap sees what the journal is given and what it took.

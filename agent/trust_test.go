@@ -156,7 +156,7 @@ func TestNoOrderOfRemovalsTakesMostNodes(t *testing.T) {
 	})
 }
 
-// A restored database takes nothing away, and gives no confirmation of before.
+// A restored database takes neither nodes nor newer holds away.
 func TestFirstAssignmentOfARestoredDatabase(t *testing.T) {
 	log := &notes{}
 	s := loaded(t, log)
@@ -180,7 +180,7 @@ func TestFirstAssignmentOfARestoredDatabase(t *testing.T) {
 		wantIDs(t, "kept", s.trusts().Kept, "n3")
 		n1, _ := s.get("n1")
 		n2, _ := s.get("n2")
-		if n1.hold != later || n1.Confirmed || !n2.Confirmed {
+		if n1.hold != later || n1.Status != power.StatusReady || n2.Status != power.StatusReady {
 			t.Errorf("n1 %+v, n2 %+v", n1, n2)
 		}
 		if u := s.unconfirmed(); len(u) != 1 || u[0].Node != "n1" || u[0].Hold != later {

@@ -251,6 +251,8 @@ func renewal(now time.Time) []statement {
 	return []statement{
 		{`UPDATE meta SET incarnation = max(incarnation + 1, $1), generation = generation + 1, rev = rev + $2`, []any{now.UnixMilli(), restoredRevs}},
 		{`UPDATE agents SET session = ''`, nil},
+		// What a person confirmed was about the changes of then.
+		{`UPDATE nodes SET confirmed = 0`, nil},
 		{`UPDATE ops SET delivered = 1, rev = rev + $1, cursor = CASE cursor WHEN 0 THEN 0 ELSE cursor + $1 END,
 			cancel_cursor = CASE cancel_cursor WHEN 0 THEN 0 ELSE cancel_cursor + $1 END WHERE stage < 4`, []any{restoredRevs}},
 		// Whoever follows the audit trail has seen ids that the backup does not know.
