@@ -132,7 +132,7 @@ func body[T any](r *http.Request) (T, error) {
 	if err := dec.Decode(&in); err != nil {
 		return in, api.Problemf(api.CodeBadRequest, "cannot read the request: %v", err)
 	}
-	return in, nil
+	return in, api.Valid(in)
 }
 
 func (a *Agent) ctlNodes(r *http.Request) ([]api.Node, error) {
@@ -200,29 +200,8 @@ func (a *Agent) ctlAsk(r *http.Request) ([]api.Op, error) {
 	if err != nil {
 		return nil, err
 	}
-	batch := map[string]power.Op{}
 	for _, req := range in.Ops { // all are told before any is accepted
-		op := opFrom(req, time.Now()).WithDefaults(time.Now())
-		if err := op.Validate(); err != nil {
-			return nil, api.Problemf(api.CodeBadRequest, "%v", err)
-		}
-		if first, twice := batch[op.ID]; twice && !first.Is(op) {
-			return nil, api.Problemf(api.CodeBadRequest, "id %s is used twice in one request, for %s of node %s and %s of node %s: every operation needs an id of its own",
-				op.ID, first.Action, first.Node, op.Action, op.Node)
-		}
-		batch[op.ID] = op
-		if err := a.usedOtherwise(op); err != nil {
-			return nil, err
-		}
-		if req.Hold && wantOf(req.Action) == "" {
-			return nil, api.Problemf(api.CodeBadRequest, "%s leaves the power as it is: there is nothing to hold", req.Action)
-		}
-		if req.HoldFor < 0 || req.HoldFor > 0 && !req.Hold {
-			return nil, api.Problemf(api.CodeBadRequest, "a hold cannot last for %s without being one", req.HoldFor)
-		}
-		err := errors.Join(checkLasts("a hold", req.HoldFor, maxHold), checkLasts("a deadline", req.Deadline, maxDeadline),
-			checkTexts(req.ID, req.Node, req.AskedBy, req.Reason))
-		if err != nil {
+		if err := a.usedOtherwise(opFrom(req, time.Now()).WithDefaults(time.Now())); err != nil {
 			return nil, err
 		}
 	}

@@ -15,6 +15,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
+
 	"rackpower/central/api"
 	"rackpower/power"
 	"rackpower/power/powertest"
@@ -98,29 +100,29 @@ func endAt(t *testing.T, c *api.Client, id string) api.Op {
 func TestControlAskAndFollow(t *testing.T) {
 	r, c := withControl(t, 1)
 	before := time.Now()
-	op := askAt(t, c, api.OpRequest{ID: "a", Node: "n1", Action: power.ActOn, Boot: power.BootPXE, AskedBy: "ann", Reason: "repair", Deadline: time.Hour})
+	op := askAt(t, c, api.OpRequest{ID: id("a"), Node: "n1", Action: power.ActOn, Boot: power.BootPXE, AskedBy: "ann", Reason: "repair", Deadline: time.Hour})
 	if op.Verdict != power.Start || op.Rack != "r1" || op.Origin != power.FromLocal || op.AskedBy != "ann" || op.Reason != "repair" || op.Seq == 0 ||
 		op.Says == "" || op.Boot != power.BootPXE || op.Deadline.Before(before.Add(time.Hour)) || op.AskedAt.Before(before) {
 		t.Fatalf("answer %+v", op)
 	}
-	end := endAt(t, c, "a")
+	end := endAt(t, c, id("a"))
 	if end.Outcome != power.Succeeded || end.Why != power.ReasonVerified || end.Attempts != 1 || end.State != power.On || end.Already || end.StartedAt == nil {
 		t.Fatalf("end %+v", end)
 	}
-	if again := askAt(t, c, api.OpRequest{ID: "a", Node: "n1", Action: power.ActOn}); again.Outcome != power.Succeeded || again.AskedBy != "ann" {
+	if again := askAt(t, c, api.OpRequest{ID: id("a"), Node: "n1", Action: power.ActOn}); again.Outcome != power.Succeeded || again.AskedBy != "ann" {
 		t.Fatalf("asked again: %+v", again)
 	}
-	if local := askAt(t, c, api.OpRequest{ID: "b", Node: "n1", Action: power.ActOn}); local.AskedBy != "local" {
+	if local := askAt(t, c, api.OpRequest{ID: id("b"), Node: "n1", Action: power.ActOn}); local.AskedBy != "local" {
 		t.Fatalf("nameless asker: %+v", local)
 	}
-	if end := endAt(t, c, "b"); !end.Already {
+	if end := endAt(t, c, id("b")); !end.Already {
 		t.Fatalf("end %+v", end)
 	}
 	r.wantCommands("n1", power.PowerOn)
 	if err := r.a.apply(api.Assignment{Full: true, Rev: 2}, theCentral); err != nil {
 		t.Fatal(err)
 	}
-	if again := askAt(t, c, api.OpRequest{ID: "a", Node: "n1", Action: power.ActOn}); again.Outcome != power.Succeeded {
+	if again := askAt(t, c, api.OpRequest{ID: id("a"), Node: "n1", Action: power.ActOn}); again.Outcome != power.Succeeded {
 		t.Fatalf("asked again when the node is gone: %+v", again)
 	}
 }
@@ -132,7 +134,7 @@ func TestControlTellsRefusalsOneByOne(t *testing.T) {
 	deploying.Status, deploying.Desired = power.StatusDeploying, power.StatusDeploying.Desired()
 	r.assign(deploying)
 	ops := ok[[]api.Op](t)(c.AskOps(t.Context(), api.AskOps{Ops: []api.OpRequest{
-		{ID: "a", Node: "nowhere", Action: power.ActOff}, {ID: "b", Node: "n2", Action: power.ActOff}, {ID: "c", Node: "n1", Action: power.ActOff},
+		{ID: id("a"), Node: "nowhere", Action: power.ActOff}, {ID: id("b"), Node: "n2", Action: power.ActOff}, {ID: id("c"), Node: "n1", Action: power.ActOff},
 	}}))
 	for i, want := range []struct {
 		verdict power.Verdict
@@ -147,24 +149,24 @@ func TestControlTellsRefusalsOneByOne(t *testing.T) {
 	if !strings.Contains(ops[1].Says, "set-status") {
 		t.Errorf("refused without a way out: %q", ops[1].Says)
 	}
-	for _, id := range []string{"a", "b"} {
+	for _, id := range []string{id("a"), id("b")} {
 		if got, known := r.a.outbox.find(id); !known || got.End == nil || got.End.Outcome != power.Refused {
 			t.Errorf("central would not hear of the refused %s: %+v", id, got)
 		}
 	}
-	endAt(t, c, "c")
+	endAt(t, c, id("c"))
 	r.wantCommands("n2")
 }
 
 func TestControlBadRequestAcceptsNothing(t *testing.T) {
 	r, c := withControl(t, 1)
 	for _, bad := range []api.OpRequest{
-		{ID: "b", Node: "n1", Action: "explode"}, {Node: "n1", Action: power.ActOn}, {ID: "b", Action: power.ActOn},
-		{ID: "b", Node: "n1", Action: power.ActOff, Boot: power.BootPXE}, {ID: "b", Node: "n1", Action: power.ActOn, Grace: time.Second},
-		{ID: "b", Node: "n1", Action: power.ActOn, IfBusy: "perhaps"},
+		{ID: id("b"), Node: "n1", Action: "explode"}, {Node: "n1", Action: power.ActOn}, {ID: id("b"), Action: power.ActOn},
+		{ID: id("b"), Node: "n1", Action: power.ActOff, Boot: power.BootPXE}, {ID: id("b"), Node: "n1", Action: power.ActOn, Grace: time.Second},
+		{ID: id("b"), Node: "n1", Action: power.ActOn, IfBusy: "perhaps"},
 	} {
 		for _, dry := range []bool{false, true} {
-			_, err := c.AskOps(t.Context(), api.AskOps{Ops: []api.OpRequest{{ID: "a", Node: "n1", Action: power.ActOn}, bad}, DryRun: dry})
+			_, err := c.AskOps(t.Context(), api.AskOps{Ops: []api.OpRequest{{ID: id("a"), Node: "n1", Action: power.ActOn}, bad}, DryRun: dry})
 			wantCode(t, err, api.CodeBadRequest, "")
 		}
 	}
@@ -184,7 +186,7 @@ func TestControlMalformedBodies(t *testing.T) {
 		text               string
 	}{
 		{"POST", "/v1/ops", `{"ops":[],"dryrun":true}`, 400, "dryrun"},
-		{"POST", "/v1/ops", `{"ops":[{"id":"a","node":"n1","action":"on","bootdev":"pxe"}]}`, 400, "bootdev"},
+		{"POST", "/v1/ops", `{"ops":[{"id":"` + id("a") + `","node":"n1","action":"on","bootdev":"pxe"}]}`, 400, "bootdev"},
 		{"POST", "/v1/ops", `{"ops":`, 400, "cannot read the request"},
 		{"POST", "/v1/ops", ``, 400, "cannot read the request"},
 		{"POST", "/v1/ops/query", `{"id":"a"}`, 400, "unknown field"},
@@ -217,15 +219,15 @@ func TestControlMalformedBodies(t *testing.T) {
 func TestControlDryRunChangesNothing(t *testing.T) {
 	r, c := withControl(t, 2)
 	r.slow("n1")
-	askAt(t, c, api.OpRequest{ID: "on", Node: "n1", Action: power.ActOn})
-	r.waitsForOn("on")
+	askAt(t, c, api.OpRequest{ID: id("on"), Node: "n1", Action: power.ActOn})
+	r.waitsForOn(id("on"))
 	ready := handsOff("n2")
 	ready.Status, ready.Desired = power.StatusReady, power.StatusReady.Desired()
 	r.assign(ready)
 	lsn, clock, revs := r.a.log.LSN(), r.a.clock.now(), r.a.outbox.waiting()
 	ops := ok[[]api.Op](t)(c.AskOps(t.Context(), api.AskOps{DryRun: true, Ops: []api.OpRequest{
-		{ID: "a", Node: "n1", Action: power.ActOff}, {ID: "b", Node: "n1", Action: power.ActOn}, {ID: "c", Node: "n1", Action: power.ActCycle},
-		{ID: "d", Node: "n2", Action: power.ActOn}, {ID: "e", Node: "n2", Action: power.ActOff}, {ID: "f", Node: "nowhere", Action: power.ActOff},
+		{ID: id("a"), Node: "n1", Action: power.ActOff}, {ID: id("b"), Node: "n1", Action: power.ActOn}, {ID: id("c"), Node: "n1", Action: power.ActCycle},
+		{ID: id("d"), Node: "n2", Action: power.ActOn}, {ID: id("e"), Node: "n2", Action: power.ActOff}, {ID: id("f"), Node: "nowhere", Action: power.ActOff},
 	}}))
 	for i, want := range []struct {
 		verdict power.Verdict
@@ -242,12 +244,12 @@ func TestControlDryRunChangesNothing(t *testing.T) {
 	if r.a.log.LSN() != lsn || r.a.clock.now() != clock || r.a.outbox.waiting() != revs {
 		t.Errorf("a dry run wrote %d records, moved the clock by %d, left %d words", r.a.log.LSN()-lsn, r.a.clock.now()-clock, r.a.outbox.waiting()-revs)
 	}
-	if out := r.a.lane("n1").outstanding(); len(out) != 1 || out[0].Op.ID != "on" {
+	if out := r.a.lane("n1").outstanding(); len(out) != 1 || out[0].Op.ID != id("on") {
 		t.Errorf("outstanding: %+v", out)
 	}
 	r.wantCommands("n1", power.PowerOn)
 	r.wantCommands("n2")
-	if op := askAt(t, c, api.OpRequest{ID: "a", Node: "n1", Action: power.ActOff}); op.Verdict != power.SupersedeIt {
+	if op := askAt(t, c, api.OpRequest{ID: id("a"), Node: "n1", Action: power.ActOff}); op.Verdict != power.SupersedeIt {
 		t.Errorf("asked in earnest with the id of the dry run: %+v", op)
 	}
 }
@@ -255,23 +257,23 @@ func TestControlDryRunChangesNothing(t *testing.T) {
 func TestControlQuery(t *testing.T) {
 	r, c := withControl(t, 2)
 	r.slow("n1")
-	askAt(t, c, api.OpRequest{ID: "a", Node: "n1", Action: power.ActOn})
-	askAt(t, c, api.OpRequest{ID: "b", Node: "n2", Action: power.ActOff})
-	endAt(t, c, "b")
+	askAt(t, c, api.OpRequest{ID: id("a"), Node: "n1", Action: power.ActOn})
+	askAt(t, c, api.OpRequest{ID: id("b"), Node: "n2", Action: power.ActOff})
+	endAt(t, c, id("b"))
 	between := time.Now()
-	askAt(t, c, api.OpRequest{ID: "c", Node: "n1", Action: power.ActCycle})
+	askAt(t, c, api.OpRequest{ID: id("c"), Node: "n1", Action: power.ActCycle})
 	for _, q := range []struct {
 		query api.QueryOps
 		want  []string
 	}{
-		{api.QueryOps{}, []string{"a", "b", "c"}},
-		{api.QueryOps{IDs: []string{"c", "b", "z"}}, []string{"b", "c"}},
-		{api.QueryOps{Nodes: []string{"n1"}}, []string{"a", "c"}},
-		{api.QueryOps{Outstanding: true}, []string{"a", "c"}},
-		{api.QueryOps{Since: between}, []string{"c"}},
-		{api.QueryOps{Limit: 2}, []string{"b", "c"}},
+		{api.QueryOps{}, []string{id("a"), id("b"), id("c")}},
+		{api.QueryOps{IDs: []string{id("c"), id("b"), id("z")}}, []string{id("b"), id("c")}},
+		{api.QueryOps{Nodes: []string{"n1"}}, []string{id("a"), id("c")}},
+		{api.QueryOps{Outstanding: true}, []string{id("a"), id("c")}},
+		{api.QueryOps{Since: between}, []string{id("c")}},
+		{api.QueryOps{Limit: 2}, []string{id("b"), id("c")}},
 		{api.QueryOps{Nodes: []string{"n9"}}, nil},
-		{api.QueryOps{AfterRev: 1 << 40, Nodes: []string{"n2"}}, []string{"b"}},
+		{api.QueryOps{AfterRev: 1 << 40, Nodes: []string{"n2"}}, []string{id("b")}},
 	} {
 		found := ok[api.FoundOps](t)(c.QueryOps(t.Context(), q.query))
 		var got []string
@@ -289,8 +291,8 @@ func TestControlQuery(t *testing.T) {
 func TestControlQueryWaitsForNews(t *testing.T) {
 	r, c := withControl(t, 2)
 	r.slow("n1")
-	askAt(t, c, api.OpRequest{ID: "a", Node: "n1", Action: power.ActOn})
-	r.waitsForOn("a")
+	askAt(t, c, api.OpRequest{ID: id("a"), Node: "n1", Action: power.ActOn})
+	r.waitsForOn(id("a"))
 	_, rev, _ := r.a.outbox.after(0)
 	type answer struct {
 		found api.FoundOps
@@ -298,29 +300,29 @@ func TestControlQueryWaitsForNews(t *testing.T) {
 	}
 	answered := make(chan answer, 1)
 	go func() {
-		found, err := c.QueryOps(t.Context(), api.QueryOps{IDs: []string{"a"}, AfterRev: rev, Wait: 20 * time.Second})
+		found, err := c.QueryOps(t.Context(), api.QueryOps{IDs: []string{id("a")}, AfterRev: rev, Wait: 20 * time.Second})
 		answered <- answer{found, err}
 	}()
-	askAt(t, c, api.OpRequest{ID: "b", Node: "n2", Action: power.ActOff})
-	endAt(t, c, "b")
+	askAt(t, c, api.OpRequest{ID: id("b"), Node: "n2", Action: power.ActOff})
+	endAt(t, c, id("b"))
 	select {
 	case got := <-answered:
 		t.Fatalf("woken by another operation: %+v", got)
 	default:
 	}
-	if _, err := c.CancelOp(t.Context(), "a", api.CancelOp{}); err != nil {
+	if _, err := c.CancelOp(t.Context(), id("a"), api.CancelOp{}); err != nil {
 		t.Fatal(err)
 	}
 	select {
 	case got := <-answered:
-		if got.err != nil || len(got.found.Ops) != 1 || got.found.Ops[0].ID != "a" || got.found.Rev <= rev {
+		if got.err != nil || len(got.found.Ops) != 1 || got.found.Ops[0].ID != id("a") || got.found.Rev <= rev {
 			t.Fatalf("answer %+v", got)
 		}
 	case <-time.After(10 * time.Second):
 		t.Fatal("a change does not wake the poll")
 	}
 	began := time.Now()
-	found := ok[api.FoundOps](t)(c.QueryOps(t.Context(), api.QueryOps{IDs: []string{"z"}, Wait: 50 * time.Millisecond}))
+	found := ok[api.FoundOps](t)(c.QueryOps(t.Context(), api.QueryOps{IDs: []string{id("z")}, Wait: 50 * time.Millisecond}))
 	if took := time.Since(began); len(found.Ops) != 0 || took < 50*time.Millisecond {
 		t.Errorf("answer %+v after %s", found, took)
 	}
@@ -332,28 +334,28 @@ func TestControlCancel(t *testing.T) {
 	for _, x := range []struct {
 		id     string
 		action power.Action
-	}{{"running", power.ActOn}, {"waiting", power.ActCycle}, {"joined", power.ActCycle}} {
+	}{{id("running"), power.ActOn}, {id("waiting"), power.ActCycle}, {id("joined"), power.ActCycle}} {
 		askAt(t, c, api.OpRequest{ID: x.id, Node: "n1", Action: x.action})
 	}
 	_, err := c.CancelOp(t.Context(), "nobody", api.CancelOp{})
 	wantCode(t, err, api.CodeNotFound, "nobody")
-	_, err = c.CancelOp(t.Context(), "joined", api.CancelOp{})
-	wantCode(t, err, api.CodeRefused, "joined operation waiting")
-	op := ok[api.Op](t)(c.CancelOp(t.Context(), "waiting", api.CancelOp{AskedBy: "ann", Reason: "typo"}))
+	_, err = c.CancelOp(t.Context(), id("joined"), api.CancelOp{})
+	wantCode(t, err, api.CodeRefused, "joined operation "+id("waiting"))
+	op := ok[api.Op](t)(c.CancelOp(t.Context(), id("waiting"), api.CancelOp{AskedBy: "ann", Reason: "typo"}))
 	if op.Outcome != power.Cancelled || op.CancelBy != "ann" || !strings.Contains(op.Detail, "ann (typo)") {
 		t.Fatalf("answer %+v", op)
 	}
-	if end := endAt(t, c, "joined"); end.Outcome != power.Cancelled {
+	if end := endAt(t, c, id("joined")); end.Outcome != power.Cancelled {
 		t.Fatalf("what joined it: %+v", end)
 	}
 	eventually(t, "the command is sent", func() bool { return len(r.bmc("n1").Commands()) == 1 })
-	if op := ok[api.Op](t)(c.CancelOp(t.Context(), "running", api.CancelOp{})); op.CancelBy != "local" {
+	if op := ok[api.Op](t)(c.CancelOp(t.Context(), id("running"), api.CancelOp{})); op.CancelBy != "local" {
 		t.Fatalf("answer %+v", op)
 	}
-	if end := endAt(t, c, "running"); end.Outcome != power.Cancelled || end.Attempts != 1 {
+	if end := endAt(t, c, id("running")); end.Outcome != power.Cancelled || end.Attempts != 1 {
 		t.Fatalf("end %+v", end)
 	}
-	_, err = c.CancelOp(t.Context(), "running", api.CancelOp{})
+	_, err = c.CancelOp(t.Context(), id("running"), api.CancelOp{})
 	wantCode(t, err, api.CodeRefused, "has ended already: cancelled")
 }
 
@@ -366,8 +368,8 @@ func TestControlNodes(t *testing.T) {
 	bare.BMC = ""
 	r.assign(ready, bare)
 	r.slow("n1")
-	askAt(t, c, api.OpRequest{ID: "a", Node: "n1", Action: power.ActOn, AskedBy: "ann"})
-	askAt(t, c, api.OpRequest{ID: "b", Node: "n1", Action: power.ActCycle})
+	askAt(t, c, api.OpRequest{ID: id("a"), Node: "n1", Action: power.ActOn, AskedBy: "ann"})
+	askAt(t, c, api.OpRequest{ID: id("b"), Node: "n1", Action: power.ActCycle})
 	if _, err := c.ReadNodes(t.Context(), api.ReadNodes{Names: []string{"n2", "n3"}}); err != nil {
 		t.Fatal(err)
 	}
@@ -376,7 +378,7 @@ func TestControlNodes(t *testing.T) {
 		t.Fatalf("nodes %+v", nodes)
 	}
 	n1, n2, n3 := nodes[0], nodes[1], nodes[2]
-	if n1.Name != "n1" || n1.Rack != "r1" || n1.Op == nil || n1.Op.ID != "a" || n1.Op.AskedBy != "ann" || n1.Waiting != 1 || n1.Drift {
+	if n1.Name != "n1" || n1.Rack != "r1" || n1.Op == nil || n1.Op.ID != id("a") || n1.Op.AskedBy != "ann" || n1.Waiting != 1 || n1.Drift {
 		t.Errorf("n1 %+v", n1)
 	}
 	if n2.State != power.On || n2.Reach != power.ReachOK || n2.Stale || !n2.Drift || n2.Desired != power.WantOff || n2.ObservedAt == nil || n2.Op != nil {
@@ -555,3 +557,6 @@ func TestControlSocketOfARunningAgent(t *testing.T) {
 		t.Errorf("after the end: %v", err)
 	}
 }
+
+// id is the UUID that stands for a short name.
+func id(name string) string { return uuid.NewSHA1(uuid.Nil, []byte(name)).String() }

@@ -1,38 +1,13 @@
 package agent
 
 import (
-	"errors"
+	"cmp"
 	"net/http"
 	"time"
 
 	"rackpower/central/api"
 	"rackpower/power"
 )
-
-// Bounds of what is asked for at the rack's own socket: those of central, where all of
-// it arrives.
-const (
-	maxHold     = 10 * 365 * 24 * time.Hour
-	maxDeadline = 7 * 24 * time.Hour
-	maxText     = 1000
-)
-
-// checkLasts checks how long something is to last; 0: the usual time, or for ever.
-func checkLasts(what string, d, most time.Duration) error {
-	if d < 0 || d > most {
-		return api.Problemf(api.CodeBadRequest, "%s of %s is not between 0 and %s", what, d, most)
-	}
-	return nil
-}
-
-func checkTexts(texts ...string) error {
-	for _, text := range texts {
-		if len(text) > maxText {
-			return api.Problemf(api.CodeBadRequest, "a text is longer than %d bytes", maxText)
-		}
-	}
-	return nil
-}
 
 // hold sets or releases holds as somebody at the rack asked. When it returns without
 // error they are durable and in force; central is told until it has them.
@@ -56,14 +31,6 @@ func (a *Agent) hold(in api.SetHold, now time.Time) (api.Changed, error) {
 }
 
 func (a *Agent) holdsOf(in api.SetHold, now time.Time) (holds map[string]power.Hold, unchanged int, err error) {
-	if in.Want != "" {
-		if _, err := power.ParseWant(string(in.Want)); err != nil {
-			return nil, 0, api.Problemf(api.CodeBadRequest, "%v", err)
-		}
-	}
-	if err := errors.Join(checkLasts("a hold", in.For, maxHold), checkTexts(in.AskedBy, in.Reason)); err != nil {
-		return nil, 0, err
-	}
 	h := power.Hold{Want: in.Want, By: in.AskedBy, Reason: in.Reason, Since: now.UTC().Round(0), Confirmed: in.Confirmed}
 	if h.By == "" {
 		h.By = "local"
@@ -108,25 +75,13 @@ func (a *Agent) askHeld(req api.OpRequest, op power.Op) (api.OpReport, error) {
 		return r, nil
 	}
 	_, err := a.hold(api.SetHold{
-		Names: []string{op.Node}, Want: wantOf(op.Action), For: req.HoldFor, Reason: op.Reason, AskedBy: op.AskedBy, Confirmed: op.Confirmed,
+		Names: []string{op.Node}, Want: api.HeldBy(op.Action), For: req.HoldFor,
+		Reason: cmp.Or(op.Reason, "asked for together with "+string(op.Action)), AskedBy: op.AskedBy, Confirmed: op.Confirmed,
 	}, time.Now())
 	if err != nil {
 		return api.OpReport{}, err
 	}
 	return a.Submit(op)
-}
-
-// wantOf is what keeps a node where the action leads it; empty: the action has no
-// final state.
-func wantOf(a power.Action) power.Want {
-	switch a.Final() {
-	case power.On:
-		return power.WantOn
-	case power.Off:
-		return power.WantOff
-	default:
-		return ""
-	}
 }
 
 func (a *Agent) ctlHold(r *http.Request) (api.Changed, error) {

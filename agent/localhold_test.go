@@ -44,7 +44,7 @@ func TestHoldAtTheSocket(t *testing.T) {
 	if row.Desired != power.WantOn || row.From != "hold of ann" || row.Hold == nil || row.Hold.By != "ann" || row.Hold.Reason != "bench" || row.Hold.Expires == nil {
 		t.Fatalf("row %+v", row)
 	}
-	op := askAt(t, c, api.OpRequest{ID: "a", Node: "n1", Action: power.ActOff})
+	op := askAt(t, c, api.OpRequest{ID: id("a"), Node: "n1", Action: power.ActOff})
 	if op.Why != power.ReasonDesired || !strings.Contains(op.Says, "hold of ann") {
 		t.Fatalf("off against a hold: %+v", op)
 	}
@@ -60,7 +60,7 @@ func TestHoldAtTheSocket(t *testing.T) {
 
 func TestHoldOfAllOrNone(t *testing.T) {
 	r, c := withControl(t, 2)
-	_, err := c.SetHold(t.Context(), api.SetHold{Names: []string{"n1", "n9"}, Want: power.WantOff})
+	_, err := c.SetHold(t.Context(), api.SetHold{Names: []string{"n1", "n9"}, Want: power.WantOff, Reason: "x"})
 	wantCode(t, err, api.CodeNotFound, "n9")
 	_, err = c.SetHold(t.Context(), api.SetHold{Names: []string{"n1"}, Want: "up"})
 	wantCode(t, err, api.CodeBadRequest, "up")
@@ -78,14 +78,14 @@ func TestRequestWithAHold(t *testing.T) {
 	r, c := withControl(t, 2, withMonitor)
 	r.bmc("n1").SetPower(power.On)
 	r.assign(withStatus(r.nodes[0], power.StatusDeploying))
-	dry := ok[[]api.Op](t)(c.AskOps(t.Context(), api.AskOps{DryRun: true, Ops: []api.OpRequest{{ID: "a", Node: "n1", Action: power.ActOff, Hold: true}}}))[0]
+	dry := ok[[]api.Op](t)(c.AskOps(t.Context(), api.AskOps{DryRun: true, Ops: []api.OpRequest{{ID: id("a"), Node: "n1", Action: power.ActOff, Hold: true}}}))[0]
 	if dry.Verdict != power.Start || dry.Phase != phaseDryRun || len(r.a.assigned.unconfirmed()) != 0 {
 		t.Fatalf("dry run: %+v", dry)
 	}
-	if op := askAt(t, c, api.OpRequest{ID: "a", Node: "n1", Action: power.ActOff, Hold: true, HoldFor: time.Hour, AskedBy: "ann", Reason: "swap"}); op.Verdict != power.Start {
+	if op := askAt(t, c, api.OpRequest{ID: id("a"), Node: "n1", Action: power.ActOff, Hold: true, HoldFor: time.Hour, AskedBy: "ann", Reason: "swap"}); op.Verdict != power.Start {
 		t.Fatalf("%+v", op)
 	}
-	if end := endAt(t, c, "a"); end.Outcome != power.Succeeded {
+	if end := endAt(t, c, id("a")); end.Outcome != power.Succeeded {
 		t.Fatalf("%+v", end)
 	}
 	n, _ := r.a.assigned.get("n1")
@@ -95,7 +95,7 @@ func TestRequestWithAHold(t *testing.T) {
 	time.Sleep(200 * time.Millisecond)
 	r.wantPower("n1", power.Off)
 	seq := n.hold.Seq
-	if again := askAt(t, c, api.OpRequest{ID: "a", Node: "n1", Action: power.ActOff, Hold: true}); again.Outcome != power.Succeeded {
+	if again := askAt(t, c, api.OpRequest{ID: id("a"), Node: "n1", Action: power.ActOff, Hold: true}); again.Outcome != power.Succeeded {
 		t.Fatalf("asked again: %+v", again)
 	}
 	if n, _ := r.a.assigned.get("n1"); n.hold.Seq != seq {
@@ -103,17 +103,17 @@ func TestRequestWithAHold(t *testing.T) {
 	}
 	// what is refused leaves no hold behind
 	r.slow("n2")
-	askAt(t, c, api.OpRequest{ID: "b", Node: "n2", Action: power.ActOn})
-	r.waitsForOn("b")
-	if op := askAt(t, c, api.OpRequest{ID: "c", Node: "n2", Action: power.ActOff, IfBusy: power.Refuse, Hold: true}); op.Outcome != power.Refused || op.Why != power.ReasonBusy {
+	askAt(t, c, api.OpRequest{ID: id("b"), Node: "n2", Action: power.ActOn})
+	r.waitsForOn(id("b"))
+	if op := askAt(t, c, api.OpRequest{ID: id("c"), Node: "n2", Action: power.ActOff, IfBusy: power.Refuse, Hold: true}); op.Outcome != power.Refused || op.Why != power.ReasonBusy {
 		t.Fatalf("%+v", op)
 	}
 	if n, _ := r.a.assigned.get("n2"); n.hold != (power.Hold{}) {
 		t.Fatalf("hold %+v", n.hold)
 	}
-	_, err := c.AskOps(t.Context(), api.AskOps{Ops: []api.OpRequest{{ID: "d", Node: "n2", Action: power.ActDiag, Hold: true}}})
-	wantCode(t, err, api.CodeBadRequest, "nothing to hold")
-	_, err = c.AskOps(t.Context(), api.AskOps{Ops: []api.OpRequest{{ID: "d", Node: "n2", Action: power.ActOff, HoldFor: time.Hour}}})
+	_, err := c.AskOps(t.Context(), api.AskOps{Ops: []api.OpRequest{{ID: id("d"), Node: "n2", Action: power.ActDiag, Hold: true}}})
+	wantCode(t, err, api.CodeBadRequest, "no state to hold")
+	_, err = c.AskOps(t.Context(), api.AskOps{Ops: []api.OpRequest{{ID: id("d"), Node: "n2", Action: power.ActOff, HoldFor: time.Hour}}})
 	wantCode(t, err, api.CodeBadRequest, "hold")
 }
 
@@ -385,7 +385,7 @@ func TestAskedBeyondAllBounds(t *testing.T) {
 	} {
 		in.Node, in.Action = "n1", power.ActOn
 		if in.ID == "" {
-			in.ID = "a"
+			in.ID = id("a")
 		}
 		_, err := c.AskOps(t.Context(), api.AskOps{Ops: []api.OpRequest{in}})
 		wantCode(t, err, api.CodeBadRequest, "")

@@ -2,11 +2,9 @@ package agent
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"reflect"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -15,13 +13,14 @@ import (
 
 	"rackpower/central/api"
 	"rackpower/power"
+	"rackpower/power/cronexpr"
 )
 
 // DefaultMonitor is how often every node is read and compared.
 const DefaultMonitor = "@every 60s"
 
 // MonitorOff as a schedule means that nothing is read or enforced by itself.
-const MonitorOff = "off"
+const MonitorOff = api.MonitorOff
 
 // schedule is a cron schedule; nil: never.
 type schedule = cron.Schedule
@@ -33,14 +32,9 @@ func parseSchedule(text string) (schedule, error) {
 	case "":
 		text = DefaultMonitor
 	}
-	var s schedule
-	err := errors.New("an expression is missing behind the time zone")
-	// The parser wants a space behind the zone, and does not look for it.
-	if zoned := strings.HasPrefix(text, "TZ=") || strings.HasPrefix(text, "CRON_TZ="); !zoned || strings.Contains(text, " ") {
-		s, err = cron.ParseStandard(text)
-	}
+	s, err := cronexpr.Parse(text)
 	if err != nil {
-		return nil, fmt.Errorf("cannot read monitor schedule %q: want a cron expression such as \"@every 60s\" or \"*/5 * * * *\", or off (%w)", text, err)
+		return nil, fmt.Errorf("monitor schedule: %w; or off", err)
 	}
 	return s, nil
 }

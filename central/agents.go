@@ -19,7 +19,7 @@ import (
 // journal does not know any more.
 func (c *Central) hello(r *http.Request, in api.Hello) (api.Welcome, error) {
 	name := r.PathValue("name")
-	if err := checkName(name); err != nil {
+	if err := api.CheckName(name); err != nil {
 		return api.Welcome{}, api.Problemf(api.CodeBadRequest, "agent: %v", err)
 	}
 	if in.JournalID == "" {

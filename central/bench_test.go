@@ -44,10 +44,7 @@ func BenchmarkOpsTaken(b *testing.B) {
 	s.nodes("a")
 	clients(b, func(_, i int) error {
 		now := s.clock()
-		all, err := readRequests(api.AskOps{Ops: []api.OpRequest{{ID: newID(), Node: "a", Action: power.ActOn}}}, func(string) string { return "x" }, now)
-		if err != nil {
-			return err
-		}
+		all := readRequests(api.AskOps{Ops: []api.OpRequest{{ID: newID(), Node: "a", Action: power.ActOn}}}, func(string) string { return "x" }, now)
 		return s.c.store.Write(context.Background(), func(tx *store.Tx) error {
 			_, err := s.c.takeAll(tx, all, now)
 			return err

@@ -7,11 +7,12 @@ import (
 	"path/filepath"
 	"time"
 
+	"rackpower/central/api"
 	"rackpower/central/store"
 )
 
 // MemberName is central's name in the gossip cluster. No rack may have it.
-const MemberName = "central"
+const MemberName = api.CentralName
 
 // Config says how central runs. Only Data is required.
 type Config struct {

@@ -2,7 +2,6 @@ package central
 
 import (
 	"fmt"
-	"math"
 	"net/http"
 
 	"rackpower/central/api"
@@ -11,12 +10,6 @@ import (
 )
 
 const auditDomain = "domain"
-
-// Bounds of the limits of a power domain.
-const (
-	maxRate       = 10_000
-	maxConcurrent = 100_000
-)
 
 // limitsOf are the limits of a power domain, for all its nodes together.
 func limitsOf(d store.Domain) api.DomainLimit {
@@ -85,24 +78,7 @@ func showDomain(d store.Domain, queues map[string]api.DomainState) api.Domain {
 	return out
 }
 
-func checkDomain(in api.SetDomain) error {
-	switch {
-	case in.Name == "":
-		return fmt.Errorf("no power domain is named")
-	case math.IsNaN(in.Rate) || in.Rate < 0 || in.Rate > maxRate:
-		return fmt.Errorf("a rate of %g is not between 0 (no bound) and %d power-ons a second", in.Rate, maxRate)
-	case in.Concurrent < 0 || in.Concurrent > maxConcurrent:
-		return fmt.Errorf("%d nodes at once is not between 0 (no bound) and %d", in.Concurrent, maxConcurrent)
-	case in.Remove && (in.Rate != 0 || in.Concurrent != 0):
-		return fmt.Errorf("to remove the limits and to set them do not go together")
-	}
-	return checkTexts(in.Name, in.AskedBy, in.Reason)
-}
-
 func (c *Central) setDomain(r *http.Request, in api.SetDomain) (api.Domain, error) {
-	if err := checkDomain(in); err != nil {
-		return api.Domain{}, api.Problemf(api.CodeBadRequest, "power domain %q: %v", in.Name, err)
-	}
 	var out api.Domain
 	now, who := c.cfg.Now(), askedBy(r, in.AskedBy)
 	err := c.store.Write(r.Context(), func(tx *store.Tx) error {

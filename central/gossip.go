@@ -106,7 +106,7 @@ func (c *Central) changeKeys(r *http.Request, in api.ChangeKeys) (api.GossipKeys
 // enrol hands an agent what it needs to gossip.
 func (c *Central) enrol(r *http.Request, _ struct{}) (api.Enrolled, error) {
 	name := r.PathValue("name")
-	if err := checkName(name); err != nil {
+	if err := api.CheckName(name); err != nil {
 		return api.Enrolled{}, api.Problemf(api.CodeBadRequest, "agent: %v", err)
 	}
 	if c.gossip == nil {

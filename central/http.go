@@ -106,6 +106,10 @@ func body[In, Out any](c *Central, limit int64, strict bool, f func(*http.Reques
 			c.answer(w, nil, err)
 			return
 		}
+		if err := api.Valid(in); err != nil {
+			c.answer(w, nil, err)
+			return
+		}
 		out, err := f(r, in)
 		c.answer(w, out, err)
 	}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -17,24 +16,6 @@ import (
 
 const maxNodesAtOnce = 100_000
 
-// nameForm is what nodes and racks may be called: all that needs no quoting, in
-// shells, paths and host ranges.
-var nameForm = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$`)
-
-// reserved are the words that mean something else: all nodes in a host range,
-// and central itself in the gossip cluster, where agents have their racks' names.
-var reserved = []string{"all", MemberName}
-
-func checkName(name string) error {
-	if !nameForm.MatchString(name) {
-		return fmt.Errorf("name %q: want 1 to 63 letters, digits, dots, underscores and hyphens, with a letter or digit at both ends", name)
-	}
-	if slices.Contains(reserved, name) {
-		return fmt.Errorf("name %q has a meaning of its own", name)
-	}
-	return nil
-}
-
 // readStatus reads a status; "none" takes it away.
 func readStatus(s power.Status) (power.Status, error) {
 	if strings.EqualFold(string(s), "none") {
@@ -45,11 +26,11 @@ func readStatus(s power.Status) (power.Status, error) {
 
 // readSpec checks a row of an import by itself and brings it into its usual form.
 func readSpec(s api.NodeSpec) (api.NodeSpec, error) {
-	if err := checkName(s.Name); err != nil {
+	if err := api.CheckName(s.Name); err != nil {
 		return s, err
 	}
 	if s.Rack != "" {
-		if err := checkName(s.Rack); err != nil {
+		if err := api.CheckName(s.Rack); err != nil {
 			return s, fmt.Errorf("rack: %w", err)
 		}
 	}
@@ -63,8 +44,8 @@ func readSpec(s api.NodeSpec) (api.NodeSpec, error) {
 		}
 		s.Status = status
 	}
-	if len(s.Domain) > maxText {
-		return s, errors.New("the domain is too long")
+	if err := api.CheckDomain(s.Domain); err != nil {
+		return s, err
 	}
 	return s, nil
 }

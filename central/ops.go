@@ -10,20 +10,13 @@ import (
 	"strings"
 	"time"
 
-	"github.com/google/uuid"
-
 	"rackpower/central/api"
 	"rackpower/central/store"
 	"rackpower/power"
 )
 
-// Bounds of requests for operations.
-const (
-	maxOpsAtOnce = 20_000
-	maxDeadline  = 7 * 24 * time.Hour
-	maxText      = 1000
-	defaultFound = 10_000
-)
+// defaultFound is how many operations an answer has at most, unless they are named.
+const defaultFound = 10_000
 
 // asked is a request that makes sense, before it is held against anything.
 type asked struct {
@@ -40,74 +33,40 @@ func (a asked) held(n store.Node) store.Node {
 	return n
 }
 
-// readRequests checks what can be checked without the database.
-func readRequests(in api.AskOps, who func(string) string, now time.Time) ([]asked, error) {
-	if len(in.Ops) == 0 || len(in.Ops) > maxOpsAtOnce {
-		return nil, api.Problemf(api.CodeBadRequest, "%d operations asked for: want 1 to %d at once", len(in.Ops), maxOpsAtOnce)
-	}
+// readRequests makes operations of requests, which are valid by themselves.
+func readRequests(in api.AskOps, who func(string) string, now time.Time) []asked {
 	all := make([]asked, len(in.Ops))
-	first := make(map[string]int, len(in.Ops))
 	for i, r := range in.Ops {
-		a, err := readRequest(r, who, now)
-		if err != nil {
-			return nil, api.Problemf(api.CodeBadRequest, "request %d (node %q): %v", i+1, r.Node, err)
-		}
-		all[i] = a
-		if j, twice := first[r.ID]; twice && !all[j].op.Is(a.op) {
-			return nil, api.Problemf(api.CodeBadRequest, "requests %d and %d have the same id %s, for %s of node %s and %s of node %s: every operation needs an id of its own",
-				j+1, i+1, r.ID, all[j].op.Action, all[j].op.Node, a.op.Action, a.op.Node)
-		}
-		first[r.ID] = i
+		all[i] = readRequest(r, who(r.AskedBy), now)
 	}
-	return all, nil
+	return all
 }
 
-func readRequest(r api.OpRequest, who func(string) string, now time.Time) (asked, error) {
-	if id, err := uuid.Parse(r.ID); err != nil || id.String() != r.ID {
-		return asked{}, fmt.Errorf("id %q is no UUID in lower case", r.ID)
-	}
-	if r.Deadline < 0 || r.Deadline > maxDeadline {
-		return asked{}, fmt.Errorf("deadline %s is not between 0 and %s", r.Deadline, maxDeadline)
-	}
-	if len(r.Reason) > maxText || len(r.AskedBy) > maxText || len(r.Node) > maxText {
-		return asked{}, fmt.Errorf("a text is longer than %d bytes", maxText)
-	}
+func readRequest(r api.OpRequest, who string, now time.Time) asked {
 	op := power.Op{
-		ID: r.ID, Node: r.Node, Action: r.Action, AskedBy: who(r.AskedBy), Origin: power.FromCentral, Reason: r.Reason, AskedAt: now.UTC(),
+		ID: r.ID, Node: r.Node, Action: r.Action, AskedBy: who, Origin: power.FromCentral, Reason: r.Reason, AskedAt: now.UTC(),
 		IfBusy: r.IfBusy, Boot: r.Boot, Grace: r.Grace, NoEscalate: r.NoEscalate, Confirmed: r.Confirmed,
-	}
-	if err := op.Validate(); err != nil {
-		return asked{}, err
 	}
 	if r.Deadline > 0 {
 		op.Deadline = now.UTC().Add(r.Deadline)
 	}
 	op = op.WithDefaults(now.UTC())
-	hold, err := holdWith(r, op)
-	return asked{op: op, within: op.Deadline.Sub(op.AskedAt), hold: hold}, err
+	return asked{op: op, within: op.Deadline.Sub(op.AskedAt), hold: holdWith(r, op)}
 }
 
 // holdWith is the hold that a request asks for together with its operation, nil for none.
-func holdWith(r api.OpRequest, op power.Op) (*power.Hold, error) {
+func holdWith(r api.OpRequest, op power.Op) *power.Hold {
 	if !r.Hold {
-		if r.HoldFor != 0 {
-			return nil, errors.New("hold-for goes with hold")
-		}
-		return nil, nil
+		return nil
 	}
-	h := &power.Hold{By: op.AskedBy, Since: op.AskedAt, Reason: cmp.Or(op.Reason, "asked for together with "+string(op.Action)), Confirmed: op.Confirmed}
-	switch op.Action.Final() {
-	case power.On:
-		h.Want = power.WantOn
-	case power.Off:
-		h.Want = power.WantOff
-	default:
-		return nil, fmt.Errorf("%s leaves the power as it is: there is no state to hold the node in", op.Action)
+	h := &power.Hold{
+		Want: api.HeldBy(op.Action), By: op.AskedBy, Since: op.AskedAt, Confirmed: op.Confirmed,
+		Reason: cmp.Or(op.Reason, "asked for together with "+string(op.Action)),
 	}
 	if r.HoldFor != 0 {
 		h.Until = h.Since.Add(r.HoldFor)
 	}
-	return h, checkFor(r.HoldFor)
+	return h
 }
 
 // sameRequest reports whether a stored operation is what is asked for again.
@@ -120,7 +79,7 @@ func sameRequest(o *store.Op, a asked) bool {
 func (c *Central) askOps(r *http.Request, in api.AskOps) ([]api.Op, error) {
 	now := c.cfg.Now()
 	who := ""
-	all, err := readRequests(in, func(named string) string {
+	all := readRequests(in, func(named string) string {
 		if named == "" && who == "" {
 			who = askedBy(r, "")
 		}
@@ -129,18 +88,15 @@ func (c *Central) askOps(r *http.Request, in api.AskOps) ([]api.Op, error) {
 		}
 		return named
 	}, now)
-	if err != nil {
-		return nil, err
-	}
 	var out []api.Op
 	if in.DryRun {
-		err = c.store.View(r.Context(), func(tx *store.Tx) (err error) {
+		err := c.store.View(r.Context(), func(tx *store.Tx) (err error) {
 			out, err = c.wouldTake(tx, all, now)
 			return err
 		})
 		return out, err
 	}
-	err = c.store.Write(r.Context(), func(tx *store.Tx) (err error) {
+	err := c.store.Write(r.Context(), func(tx *store.Tx) (err error) {
 		out, err = c.takeAll(tx, all, now)
 		return err
 	})
@@ -360,9 +316,6 @@ func endAlone(tx *store.Tx, o *store.Op, end power.End, who string, marks marks,
 func (c *Central) cancelOp(r *http.Request, in api.CancelOp) (api.Op, error) {
 	now := c.cfg.Now()
 	who := askedBy(r, in.AskedBy)
-	if len(who) > maxText || len(in.Reason) > maxText {
-		return api.Op{}, api.Problemf(api.CodeBadRequest, "a text is longer than %d bytes", maxText)
-	}
 	var out api.Op
 	err := c.store.Write(r.Context(), func(tx *store.Tx) error {
 		o, found, err := tx.Op(r.PathValue("id"))

@@ -81,7 +81,7 @@ func (c *Central) notIts(tx *store.Tx, agent string, w api.OpReport, o store.Op,
 		}
 		return "", nil
 	}
-	if w.Op.Validate() != nil || checkName(w.Op.Node) != nil {
+	if w.Op.Validate() != nil || api.CheckName(w.Op.Node) != nil {
 		return "an operation that makes no sense", nil
 	}
 	its, err := has(tx, agent, w.Op.Node)

@@ -88,7 +88,7 @@ func TestSettingsThatMakeNoSense(t *testing.T) {
 		"cron":     {api.SetRack{Monitor: ptr("every minute")}, "write five fields"},
 		"a zone":   {api.SetRack{Monitor: ptr("CRON_TZ=UTC")}, "missing behind the time zone"},
 		"no zone":  {api.SetRack{Monitor: ptr("CRON_TZ=Moon/Sea * * * * *")}, "Moon/Sea"},
-		"percent":  {api.SetRack{BrakePercent: ptr(0)}, "between 1 and 100"},
+		"percent":  {api.SetRack{BrakePercent: ptr(-1)}, "between 1 and 100"},
 		"percents": {api.SetRack{BrakePercent: ptr(101)}, "between 1 and 100"},
 		"above":    {api.SetRack{BrakeAbove: ptr(-1)}, "brake above -1"},
 	} {

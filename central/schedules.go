@@ -14,7 +14,7 @@ import (
 	"rackpower/central/api"
 	"rackpower/central/store"
 	"rackpower/power"
-	"rackpower/power/noderange"
+	"rackpower/power/cronexpr"
 )
 
 // What an audit entry says happened to a schedule.
@@ -30,7 +30,7 @@ const maxRuns = 366
 
 // readTimes reads the cron expression of a schedule: times of day, not intervals.
 func readTimes(text string) (cron.Schedule, error) {
-	s, err := readCron(text)
+	s, err := cronexpr.Parse(text)
 	if err != nil {
 		return nil, err
 	}
@@ -122,9 +122,6 @@ func nextOf(s store.Schedule, now time.Time) time.Time {
 func readSchedule(in api.PutSchedule, who string, now time.Time) (store.Schedule, error) {
 	s := store.Schedule{Schedule: in.Schedule, Done: now.UTC()}
 	s.By, s.CreatedAt, s.LastAt, s.LastSays = who, now.UTC(), time.Time{}, ""
-	if err := checkName(s.Name); err != nil {
-		return s, err
-	}
 	times, err := readTimes(s.Cron)
 	if err != nil {
 		return s, err
@@ -132,17 +129,10 @@ func readSchedule(in api.PutSchedule, who string, now time.Time) (store.Schedule
 	if s.NextAt = next(times, now); s.NextAt.IsZero() {
 		return s, fmt.Errorf("cron expression %q names a time that never comes", s.Cron)
 	}
-	if _, err := noderange.Parse(s.Nodes); err != nil {
-		return s, err
-	}
 	if s.Want != "" {
-		if s.Want, err = power.ParseWant(string(s.Want)); err != nil {
-			return s, err
-		}
-	} else if s.For != 0 {
-		return s, errors.New("a release does not last: for goes with a hold")
+		s.Want, err = power.ParseWant(string(s.Want))
 	}
-	return s, errors.Join(checkFor(s.For), checkTexts(s.Cron, s.Nodes, s.Reason, who))
+	return s, err
 }
 
 func (c *Central) putSchedule(r *http.Request, in api.PutSchedule) (api.Schedule, error) {
@@ -203,9 +193,6 @@ func describeSchedule(s api.Schedule) string {
 
 func (c *Central) removeSchedule(r *http.Request, in api.RemoveSchedule) (api.Changed, error) {
 	now, who := c.cfg.Now(), askedBy(r, in.AskedBy)
-	if err := checkTexts(who, in.Reason); err != nil {
-		return api.Changed{}, api.Problemf(api.CodeBadRequest, "%v", err)
-	}
 	err := c.store.Write(r.Context(), func(tx *store.Tx) error {
 		old, found, err := tx.Schedule(in.Name)
 		if err != nil {

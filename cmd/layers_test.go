@@ -26,6 +26,7 @@ var floors = map[string]int{
 	"rackpower/power/powertest":       1,
 	"rackpower/journal/faultfs":       1,
 	"rackpower/power":                 0,
+	"rackpower/power/cronexpr":        0,
 	"rackpower/power/noderange":       0,
 	"rackpower/journal":               0,
 	"rackpower/systemd":               0,
@@ -37,7 +38,7 @@ var owners = map[string][]string{
 	"github.com/hashicorp/memberlist": {"rackpower/gossip"},
 	"github.com/mattn/go-sqlite3":     {"rackpower/central/store"},
 	"github.com/bougou/go-ipmi":       {"rackpower/power/ipmi", "rackpower/power/bmcsim"},
-	"github.com/robfig/cron":          {"rackpower/agent", "rackpower/central"},
+	"github.com/robfig/cron":          {"rackpower/agent", "rackpower/central", "rackpower/power/cronexpr"},
 	"github.com/coreos/go-systemd":    {"rackpower/systemd"},
 	"github.com/urfave/cli":           {"rackpower/cmd/rackpower", "rackpower/cmd/rackpower-central", "rackpower/cmd/settings"},
 }

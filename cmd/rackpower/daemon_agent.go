@@ -104,7 +104,7 @@ func runAgent(c *cli.Context) (err error) {
 	if err := cfg.Validate(); err != nil {
 		return settings.Usage("%v", err)
 	}
-	if err := plainName(cfg.Name); err != nil {
+	if err := api.CheckName(cfg.Name); err != nil {
 		return settings.Usage("--name: %v", err)
 	}
 	if err := checkGossip(c); err != nil {

@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"math"
 
 	"github.com/urfave/cli/v2"
 
@@ -75,13 +74,8 @@ func bound(format string, n float64) string {
 
 func (s *session) domainSet() error {
 	rate, concurrent := s.c.Float64("rate"), s.c.Int("concurrent")
-	switch {
-	case !s.c.IsSet("rate") && !s.c.IsSet("concurrent"):
+	if !s.c.IsSet("rate") && !s.c.IsSet("concurrent") {
 		return settings.Usage("nothing to set: say --rate or --concurrent")
-	case !(rate >= 0) || math.IsInf(rate, 0):
-		return settings.Usage("--rate: %g is not a number of at least 0", rate)
-	case concurrent < 0:
-		return settings.Usage("--concurrent: %d is not at least 0", concurrent)
 	}
 	before, known, err := s.domain()
 	if err != nil {
@@ -93,6 +87,9 @@ func (s *session) domainSet() error {
 	}
 	if s.c.IsSet("concurrent") {
 		in.Concurrent = concurrent
+	}
+	if err := in.Validate(); err != nil {
+		return settings.Usage("%v", err)
 	}
 	after, err := s.client.SetDomain(s.ctx, in)
 	if err != nil {

@@ -254,9 +254,9 @@ func TestNodeAdd(t *testing.T) {
 	for args, says := range map[string]string{
 		"node add":                                               "NAME is missing",
 		"node add n1":                                            "--rack is missing",
-		"node add n[1-3] --rack r1":                              "\"n[1-3]\" cannot be a name",
-		"node add all --rack r1":                                 "\"all\" cannot be a name",
-		"node add n1,n2 --rack r1":                               "cannot be a name",
+		"node add n[1-3] --rack r1":                              "name \"n[1-3]\": want 1 to 63 letters",
+		"node add all --rack r1":                                 "name \"all\" has a meaning of its own",
+		"node add n1,n2 --rack r1":                               "name \"n1,n2\": want",
 		"node add n1 --rack r1 --status SLEEPY":                  "unknown status \"SLEEPY\"",
 		"node add n1 --rack r1 --bmc ftp://h":                    "only the scheme ipmi:// is supported",
 		"node add n1 --rack r1 --password hush":                  "unknown flag --password (did you mean --password-file?)",
@@ -341,7 +341,7 @@ func TestNodeImportNamesEveryBadRowAndTakesNone(t *testing.T) {
 	}
 	got := f.run("node import " + file)
 	for _, says := range []string{
-		"row 2 (line 3): the name is missing", "row 3 (line 4): node r1n02: the rack is missing", "row 4 (line 5): node r1n03:", "row 5 (line 6): node r1n04: unknown status \"SLEEPY\"",
+		"row 2 (line 3): name \"\": want 1 to 63", "row 3 (line 4): node r1n02: the rack is missing", "row 4 (line 5): node r1n03:", "row 5 (line 6): node r1n04: unknown status \"SLEEPY\"",
 		"row 6 (line 7): node r1n01 stands in row 1 (line 2) already", "row 7 (line 8): node r1n05: a BMC address must not hold a password", "nothing was imported",
 	} {
 		if got.exit != 2 || !strings.Contains(got.errs, says) {

@@ -18,7 +18,6 @@ import (
 	"rackpower/central/api"
 	"rackpower/cmd/settings"
 	"rackpower/power"
-	"rackpower/power/noderange"
 )
 
 // specFields are the fields of a node in files.
@@ -366,13 +365,13 @@ func tidySpec(n *api.NodeSpec) error {
 	for _, f := range []*string{&n.Name, &n.Rack, &n.BMC, &n.Domain} {
 		*f = strings.TrimSpace(*f)
 	}
-	if err := plainName(n.Name); err != nil {
+	if err := api.CheckName(n.Name); err != nil {
 		return err
 	}
 	if n.Rack == "" {
 		return fmt.Errorf("node %s: the rack is missing", n.Name)
 	}
-	if err := plainName(n.Rack); err != nil {
+	if err := api.CheckName(n.Rack); err != nil {
 		return fmt.Errorf("node %s: rack: %w", n.Name, err)
 	}
 	if n.BMC != "" {
@@ -390,18 +389,6 @@ func tidySpec(n *api.NodeSpec) error {
 		return fmt.Errorf("node %s: %w", n.Name, err)
 	}
 	n.Status = status
-	return nil
-}
-
-// plainName refuses names that could not be told from expressions later.
-func plainName(name string) error {
-	if name == "" {
-		return fmt.Errorf("the name is missing")
-	}
-	list, err := noderange.Expand(name)
-	if err != nil || len(list) != 1 || list[0] != name || name == "all" {
-		return fmt.Errorf("%q cannot be a name: letters, digits and - _ . make one", name)
-	}
 	return nil
 }
 

@@ -269,25 +269,20 @@ func (s *session) rackSet() error {
 		in.Monitor = &text
 		said = append(said, "reads "+cmp.Or(text, "as the agent says"))
 	}
-	for _, bound := range []struct {
-		flag string
-		most int
-		into **int
-	}{{"brake-percent", 100, &in.BrakePercent}, {"brake-above", 1_000_000, &in.BrakeAbove}} {
-		if !s.c.IsSet(bound.flag) {
-			continue
+	for flag, into := range map[string]**int{"brake-percent": &in.BrakePercent, "brake-above": &in.BrakeAbove} {
+		if s.c.IsSet(flag) {
+			n := s.c.Int(flag)
+			*into = &n
 		}
-		n := s.c.Int(bound.flag)
-		if n < 0 || n > bound.most {
-			return settings.Usage("--%s: %d is not from 0 to %d", bound.flag, n, bound.most)
-		}
-		*bound.into = &n
 	}
 	if in.BrakePercent != nil || in.BrakeAbove != nil {
 		said = append(said, "brake at %s")
 	}
 	if len(said) == 0 {
 		return settings.Usage("nothing to set: say --monitor, --brake-percent or --brake-above")
+	}
+	if err := in.Validate(); err != nil {
+		return settings.Usage("%v", err)
 	}
 	rack, err := s.rack()
 	if err != nil {
