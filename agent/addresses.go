@@ -2,10 +2,12 @@ package agent
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"net/netip"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"rackpower/central/api"
@@ -15,8 +17,9 @@ import (
 
 const (
 	lookUpEvery   = time.Minute     // how old an address may be when a command leaves
-	lookUpWithin  = 3 * time.Second // for all names that are looked up together
+	lookUpWithin  = 3 * time.Second // of one name, and of all before a command
 	lookUpsAtOnce = 16
+	forever       = time.Duration(1<<63 - 1) // an age that nothing has: what was looked up is known
 )
 
 // addresses is what the names of the BMCs stand for, and with it which nodes have one
@@ -28,6 +31,7 @@ type addresses struct {
 
 	mu       sync.Mutex
 	compared map[string]placed // the nodes as they were when they were compared
+	unknown  bool              // one of their names was never looked up
 	hosts    map[string]lookedUp
 	nodes    map[string]string        // by node: the others that have its BMC
 	turns    map[string]chan struct{} // by key of BMC, for those that have one address with others
@@ -75,7 +79,7 @@ func (s *addresses) addr(ep power.Endpoint) string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if addrs := s.hosts[ep.Host].addrs; len(addrs) > 0 {
-		return slices.MinFunc(addrs, netip.Addr.Compare).String()
+		return addrs[0].String() // the same one each time, in whatever order they come
 	}
 	return ""
 }
@@ -107,42 +111,74 @@ func (s *addresses) sharedWith(node string) string {
 	return s.nodes[node]
 }
 
-// refresh looks up what was never tried, or longer ago than the age says, of the names.
-// Callers beside each other wait for the first and find its work done.
-func (s *addresses) refresh(ctx context.Context, hosts []string, age time.Duration) {
-	if s.lookUp == nil {
-		return
+// look looks a name up that was not for an age, within lookUpWithin, and reports whether
+// it stands for something else than before. A lookup that fails changes nothing.
+func (s *addresses) look(ctx context.Context, host string, age time.Duration) (changed bool) {
+	now := time.Now()
+	s.mu.Lock()
+	was, known := s.hosts[host]
+	s.mu.Unlock()
+	if s.lookUp == nil || known && now.Sub(was.tried) < age {
+		return false
 	}
+	within, cancel := context.WithTimeout(ctx, lookUpWithin)
+	defer cancel()
+	addrs, err := s.lookUp(within, host)
+	if ctx.Err() != nil {
+		return false
+	}
+	is := lookedUp{addrs: was.addrs, tried: now}
+	if err == nil && len(addrs) > 0 {
+		is.addrs = nil
+		for _, addr := range addrs {
+			is.addrs = append(is.addrs, addr.Unmap())
+		}
+		slices.SortFunc(is.addrs, netip.Addr.Compare)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.hosts[host] = is
+	return !slices.Equal(was.addrs, is.addrs)
+}
+
+// lookAll looks up the names of all BMCs that were not for an age. Callers beside each
+// other wait for the first and find its work done.
+func (s *addresses) lookAll(ctx context.Context, age time.Duration) (changed bool) {
 	select {
 	case <-s.looking:
 		defer func() { s.looking <- struct{}{} }()
 	case <-ctx.Done():
-		return
+		return false
 	}
-	now := time.Now()
 	s.mu.Lock()
-	hosts = slices.DeleteFunc(slices.Clone(hosts), func(h string) bool { was, ok := s.hosts[h]; return ok && now.Sub(was.tried) < age })
+	hosts := map[string]bool{}
+	for _, p := range s.compared {
+		if !p.IsAddr() {
+			hosts[p.Host] = true
+		}
+	}
 	s.mu.Unlock()
-	ctx, cancel := context.WithTimeout(ctx, lookUpWithin)
-	defer cancel()
-	slots := make(chan struct{}, lookUpsAtOnce)
 	var all sync.WaitGroup
-	for _, h := range hosts {
+	var news atomic.Bool
+	slots := make(chan struct{}, lookUpsAtOnce)
+	for _, h := range slices.Sorted(maps.Keys(hosts)) {
 		slots <- struct{}{}
 		all.Go(func() {
 			defer func() { <-slots }()
-			addrs, err := s.lookUp(ctx, h)
-			s.mu.Lock()
-			defer s.mu.Unlock()
-			was := s.hosts[h]
-			was.tried = now
-			if err == nil && len(addrs) > 0 {
-				was.addrs = addrs
+			if s.look(ctx, h, age) {
+				news.Store(true)
 			}
-			s.hosts[h] = was
 		})
 	}
 	all.Wait()
+	return news.Load()
+}
+
+// pending reports whether a name was never looked up.
+func (s *addresses) pending() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.lookUp != nil && s.unknown
 }
 
 // compare finds the nodes that have one BMC, whose keys then take turns. It reports
@@ -152,40 +188,61 @@ func (s *addresses) compare(nodes map[string]placed) (news []string) {
 	defer s.mu.Unlock()
 	parts, keys := map[string][]string{}, map[string][]string{}
 	hosts := map[string]lookedUp{}
+	s.unknown = false
 	for _, name := range slices.SortedFunc(maps.Keys(nodes), compareNames) {
 		ep := nodes[name].Endpoint
-		if was, ok := s.hosts[ep.Host]; ok {
+		was, known := s.hosts[ep.Host]
+		if known {
 			hosts[ep.Host] = was
 		}
+		s.unknown = s.unknown || !known && !ep.IsAddr()
 		for _, at := range s.of(ep) {
 			parts[at.Part()] = append(parts[at.Part()], name)
 			keys[at.Key()] = append(keys[at.Key()], ep.Key())
 		}
 	}
-	s.hosts = hosts // names that are gone are forgotten
-	shared := map[string][]string{}
-	for _, names := range parts {
-		for _, name := range names {
-			for _, other := range names {
-				if other != name && !slices.Contains(shared[name], other) {
-					shared[name] = append(shared[name], other)
-				}
-			}
-		}
-	}
-	was := s.nodes
-	s.compared = nodes
-	s.nodes = map[string]string{}
-	for name, others := range shared {
-		s.nodes[name] = noderange.Fold(others)
-	}
+	before := s.nodes
+	s.hosts, s.compared, s.nodes = hosts, nodes, sharers(parts) // names that are gone are forgotten
 	for name := range nodes {
-		if was[name] != s.nodes[name] {
+		if before[name] != s.nodes[name] {
 			news = append(news, name)
 		}
 	}
 	s.turns = takeTurns(keys, s.turns)
 	return news
+}
+
+// fewNames bounds how many nodes are named of those that share a BMC: a name server that
+// is wrong may have all names stand for one address.
+const fewNames = 8
+
+// sharers says of each node that has a part in common with others which these are.
+func sharers(parts map[string][]string) map[string]string {
+	others, more := map[string][]string{}, map[string]bool{}
+	for _, names := range parts {
+		if len(names) < 2 {
+			continue
+		}
+		for _, name := range names {
+			for _, other := range names {
+				if len(others[name]) == fewNames {
+					more[name] = true
+					break
+				}
+				if other != name && !slices.Contains(others[name], other) {
+					others[name] = append(others[name], other)
+				}
+			}
+		}
+	}
+	text := map[string]string{}
+	for name, list := range others {
+		slices.SortFunc(list, compareNames)
+		if text[name] = noderange.Fold(list); more[name] {
+			text[name] += " and more"
+		}
+	}
+	return text
 }
 
 // takeTurns gives each set of keys that have an address in common one turn, the one that
@@ -262,23 +319,29 @@ func (a *Agent) locate(readings []api.NodeReading) {
 	}
 }
 
-// compareBMCs finds out which nodes have one BMC. Names that were never looked up are,
-// and those that are older than the age.
-func (a *Agent) compareBMCs(ctx context.Context, age time.Duration) {
-	all := a.places()
-	var hosts []string
-	for _, ep := range all {
-		if !ep.IsAddr() {
-			hosts = append(hosts, ep.Host)
-		}
-	}
-	slices.Sort(hosts)
-	a.addresses.refresh(ctx, slices.Compact(hosts), age)
-	news := a.addresses.compare(all)
-	if len(news) > 0 {
+// compareBMCs finds out which nodes have one BMC.
+func (a *Agent) compareBMCs() {
+	if news := a.addresses.compare(a.places()); len(news) > 0 {
 		a.lookAt(news)
 	}
 	a.alarmShared()
+}
+
+// lookBeforeActing looks the name of a BMC up before a command leaves for it, and those
+// that never were: there may be one among them that stands for the same.
+func (a *Agent) lookBeforeActing(ctx context.Context, ep power.Endpoint) {
+	if ep.IsAddr() {
+		return
+	}
+	within, cancel := context.WithTimeout(ctx, lookUpWithin)
+	defer cancel()
+	changed := a.addresses.look(within, ep.Host, lookUpEvery)
+	if a.addresses.pending() {
+		changed = a.addresses.lookAll(within, forever) || changed
+	}
+	if changed {
+		a.compareBMCs()
+	}
 }
 
 // alarmShared raises or ends the alarm about nodes that have one BMC, where central has
@@ -294,8 +357,12 @@ func (a *Agent) alarmShared() {
 		a.alarms.clear(api.AlarmBMCShared)
 		return
 	}
-	message := power.SharedBMC(names[0], a.addresses.sharedWith(names[0])) + ". Until then nothing acts on " + noderange.Fold(names)
-	a.alarms.raise(api.Alarm{Kind: api.AlarmBMCShared, Message: message, Remedy: "rackpower explain " + names[0]})
+	first, of := names[0], ""
+	if len(names) > fewNames {
+		of, names = fmt.Sprintf(" and %d more", len(names)-fewNames), names[:fewNames]
+	}
+	message := power.SharedBMC(first, a.addresses.sharedWith(first)) + ". Until then nothing acts on " + noderange.Fold(names) + of
+	a.alarms.raise(api.Alarm{Kind: api.AlarmBMCShared, Message: message, Remedy: "rackpower explain " + first})
 }
 
 // watchAddresses keeps what the names of BMCs stand for up to date until ctx ends.
@@ -306,14 +373,14 @@ func (a *Agent) watchAddresses(ctx context.Context) {
 		defer t.Stop()
 		tick = t.C
 	}
-	age := lookUpEvery
-	for {
-		a.compareBMCs(ctx, age)
+	for age := forever; ; {
+		a.addresses.lookAll(ctx, age)
+		a.compareBMCs()
 		select {
 		case <-ctx.Done():
 			return
 		case <-a.addresses.changed:
-			age = 2 * lookUpEvery
+			age = forever
 		case <-tick:
 			age = lookUpEvery / 2
 		}

@@ -191,3 +191,21 @@ func TestOneTurnForAllNamesOfABMC(t *testing.T) {
 		}
 	})
 }
+
+// TestAllNamesForOneAddress: a name server that answers everything alike costs no more
+// than so many nodes do.
+func TestAllNamesForOneAddress(t *testing.T) {
+	s := newAddresses(nil)
+	nodes := map[string]placed{}
+	for i := range 20_000 {
+		host := fmt.Sprintf("bmc%d", i)
+		nodes[fmt.Sprintf("n%d", i)] = placed{Endpoint: power.Endpoint{Scheme: "ipmi", Host: host}}
+		s.hosts[host] = lookedUp{addrs: []netip.Addr{netip.MustParseAddr("192.0.2.1")}}
+	}
+	s.compare(nodes)
+	for name := range nodes {
+		if text := s.sharedWith(name); !strings.HasSuffix(text, " and more") || len(text) > 100 {
+			t.Fatalf("%s shares with %q", name, text)
+		}
+	}
+}

@@ -186,9 +186,7 @@ func (x *execution) carryOut(ctx context.Context) (power.Reason, error) {
 	if err != nil {
 		return "", err
 	}
-	if !ep.IsAddr() {
-		x.a.compareBMCs(ctx, lookUpEvery)
-	}
+	x.a.lookBeforeActing(ctx, ep)
 	if err := x.alone(); err != nil {
 		return "", err
 	}

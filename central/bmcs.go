@@ -68,7 +68,7 @@ func (ch *change) clashes(specs []api.NodeSpec) (map[string]error, error) {
 		if n.Part == old[s.Name].Part {
 			continue // as it was
 		}
-		there, err := ch.tx.NodesAtBMC(n.Part, n.At)
+		there, err := ch.tx.NodesAtBMC(n.Part, n.At, fewNames+2)
 		if err != nil {
 			return nil, err
 		}
@@ -103,7 +103,7 @@ func (ch *change) reshare(old, next store.Node) error {
 		if of.Shared != "" {
 			ch.shared[of.Agent] = true // it may be gone
 		}
-		there, err := ch.tx.NodesAtBMC(of.Part, of.At)
+		there, err := ch.tx.NodesAtBMC(of.Part, of.At, fewNames+2)
 		if err != nil {
 			return err
 		}
@@ -120,12 +120,24 @@ func (ch *change) reshare(old, next store.Node) error {
 			}
 		}
 	}
-	return nil
+	if next.Part == "" || seen[next.Name] {
+		return nil
+	}
+	n, found, err := ch.tx.Node(next.Name) // it may be none of the first
+	if err != nil || !found {
+		return err
+	}
+	return ch.share(n)
 }
+
+// fewNames bounds how many nodes are named, and brought up to date at once, of those that
+// share a BMC: a name server that is wrong may have all names stand for one address. Of
+// more than that, each is known to share, and some of the names may be of before.
+const fewNames = 8
 
 // share brings up to date whom a node shares its BMC with.
 func (ch *change) share(n store.Node) error {
-	there, err := ch.tx.NodesAtBMC(n.Part, n.At)
+	there, err := ch.tx.NodesAtBMC(n.Part, n.At, fewNames+2)
 	if err != nil {
 		return err
 	}
@@ -136,7 +148,11 @@ func (ch *change) share(n store.Node) error {
 		}
 	}
 	next := n
-	next.Shared = noderange.Fold(others)
+	if len(others) > fewNames {
+		next.Shared = noderange.Fold(others[:fewNames]) + " and more"
+	} else {
+		next.Shared = noderange.Fold(others)
+	}
 	if next.Shared == n.Shared {
 		return nil
 	}
@@ -161,7 +177,7 @@ func (ch *change) bmcAlarm(agent string) error {
 	for i, n := range nodes {
 		names[i] = n.Name
 	}
-	message := power.SharedBMC(nodes[0].Name, nodes[0].Shared) + ". Until then nothing acts on " + noderange.Fold(names)
+	message := power.SharedBMC(nodes[0].Name, nodes[0].Shared) + ". Until then nothing acts on " + brief(names)
 	return ch.c.raise(ch.tx, agent, api.Alarm{Kind: api.AlarmBMCShared, Message: message, Remedy: "rackpower explain " + nodes[0].Name}, ch.now)
 }
 

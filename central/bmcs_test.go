@@ -127,7 +127,7 @@ func TestADatabaseWithOneBMCTwiceOpens(t *testing.T) {
 	if op := s.ask("a", power.ActOff); op.Outcome != power.Refused || op.Why != power.ReasonShared || !strings.Contains(op.Says, "same BMC as b") {
 		t.Errorf("%+v", op)
 	}
-	if a := s.agent("r1").Alarms; len(a) != 1 || a[0].Kind != api.AlarmBMCShared || !strings.Contains(a[0].Message, "nothing acts on a,b") {
+	if a := s.agent("r1").Alarms; len(a) != 1 || a[0].Kind != api.AlarmBMCShared || !strings.Contains(a[0].Message, "nothing acts on a, b") {
 		t.Errorf("alarms %+v", a)
 	}
 	r = s.rack("r1")
@@ -251,6 +251,49 @@ func TestSharingIsAsCounted(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestAllNamesForOneAddress: a name server that answers everything alike. It ends as it
+// began, and takes no longer than so many nodes do.
+func TestAllNamesForOneAddress(t *testing.T) {
+	s := newSite(t)
+	const many = 300
+	var specs []api.NodeSpec
+	for i := range many {
+		specs = append(specs, bmcNode(fmt.Sprintf("n%03d", i), "r1", fmt.Sprintf("ipmi://bmc%d", i)))
+	}
+	if err := s.tryAdd(false, specs...); err != nil {
+		t.Fatal(err)
+	}
+	r := s.rack("r1")
+	r.poll()
+	tell := func(addr func(i int) string) {
+		t.Helper()
+		var all []api.NodeReading
+		for i := range many {
+			s.later(time.Millisecond)
+			all = append(all, api.NodeReading{Node: specs[i].Name, Reading: power.Seen(power.On, s.clock()), Address: addr(i)})
+		}
+		r.read(all...)
+	}
+	tell(func(int) string { return "192.0.2.1" })
+	shared := s.sharedOf()
+	for name, text := range shared {
+		if len(text) > 100 || !strings.HasSuffix(text, " and more") && len(shared) == many {
+			t.Errorf("%s shares with %s", name, text)
+			break
+		}
+	}
+	if len(shared) != many {
+		t.Errorf("%d of %d are known to share", len(shared), many)
+	}
+	if a := s.agent("r1").Alarms; len(a) != 1 || len(a[0].Message) > 1000 {
+		t.Errorf("alarms %+v", a)
+	}
+	tell(func(i int) string { return fmt.Sprintf("192.0.%d.%d", 3+i/200, 1+i%200) })
+	if shared := s.sharedOf(); len(shared) > 0 || len(s.agent("r1").Alarms) > 0 {
+		t.Errorf("%d still share: %v", len(shared), shared)
+	}
 }
 
 func TestAnUpdateTakesFieldsAway(t *testing.T) {

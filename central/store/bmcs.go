@@ -26,8 +26,10 @@ type BMCIdentity struct {
 const (
 	bmcColumns = `kg, bmc_part, bmc_addr, bmc_at, bmc_shared`
 
-	sqlPutBMC  = `UPDATE nodes SET kg = $1, bmc_part = $2, bmc_addr = $3, bmc_at = $4, bmc_shared = $5 WHERE name = $6`
-	sqlBMCsOf  = `SELECT ` + nodeColumns + ` FROM nodes WHERE bmc_part <> '' AND bmc_part = $1 OR bmc_at <> '' AND bmc_at = $2 ORDER BY name`
+	sqlPutBMC = `UPDATE nodes SET kg = $1, bmc_part = $2, bmc_addr = $3, bmc_at = $4, bmc_shared = $5 WHERE name = $6`
+	sqlBMCsOf = `SELECT ` + nodeColumns + ` FROM nodes WHERE name IN (
+		SELECT name FROM (SELECT name FROM nodes WHERE bmc_part <> '' AND bmc_part = $1 ORDER BY name LIMIT $2)
+		UNION SELECT name FROM (SELECT name FROM nodes WHERE bmc_at <> '' AND bmc_at = $3 ORDER BY name LIMIT $2)) ORDER BY name`
 	sqlUnnamed = `SELECT ` + nodeColumns + ` FROM nodes WHERE bmc <> '' AND bmc_part = '' ORDER BY name`
 	sqlSharers = `SELECT ` + nodeColumns + ` FROM nodes WHERE agent = $1 AND bmc_shared <> '' ORDER BY name`
 	sqlAddrIs  = `SELECT count(*) FROM nodes WHERE name = $1 AND bmc_addr = $2`
@@ -42,8 +44,11 @@ func (t *Tx) putBMC(n Node) error {
 	return err
 }
 
-// NodesAtBMC returns the nodes with that part of a BMC, by its name or by its address.
-func (t *Tx) NodesAtBMC(part, at string) ([]Node, error) { return t.nodes(sqlBMCsOf, part, at) }
+// NodesAtBMC returns nodes with that part of a BMC, by its name or by its address: the
+// first of each, up to a limit.
+func (t *Tx) NodesAtBMC(part, at string, limit int) ([]Node, error) {
+	return t.nodes(sqlBMCsOf, part, limit, at)
+}
 
 // NodesWithoutIdentity returns the nodes that have a BMC of which it is not known which
 // one it is: those of a database of before.
