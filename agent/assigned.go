@@ -98,9 +98,7 @@ func loadAssigned(log appender, live []journal.Record) (*assigned, error) {
 		case kindTrust:
 			err = json.Unmarshal(r.Payload, &s.trust)
 		case kindMemory:
-			var m memory
-			err = json.Unmarshal(r.Payload, &m)
-			s.memories[strings.TrimPrefix(r.Key, memoryPrefix)] = m
+			s.memories[strings.TrimPrefix(r.Key, memoryPrefix)], err = readMemory(r.Payload)
 		case kindRack:
 			err = json.Unmarshal(r.Payload, &s.rack)
 		case kindBrake:

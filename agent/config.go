@@ -47,9 +47,13 @@ type Timing struct {
 	// confirmed, waits for other such changes. Default 5 s; they are waited for six
 	// times as long at most.
 	Gather time.Duration
-	// SecondLook is how long after a verified power-off the node is read once more.
-	// Default 30 s.
+	// SecondLook is how long after an operation that changed the power the node is read
+	// once more: some fall back. Default 30 s.
 	SecondLook time.Duration
+	// Lasting is how long such a change must last: what falls back earlier, and nobody
+	// asked for it, did not succeed. Default 30 min, the longest pause between the tries of
+	// a fault: a node that is corrected more often is in fault.
+	Lasting time.Duration
 	// FaultAfter is how many corrections in a row fail before a node is in fault.
 	// Default 3.
 	FaultAfter int
@@ -92,7 +96,7 @@ func (t Timing) withDefaults() Timing {
 		{&t.Unreachable, time.Minute}, {&t.Retry, 500 * time.Millisecond}, {&t.LongRetry, 10 * time.Second},
 		{&t.MinOff, 5 * time.Second}, {&t.Exchange, 30 * time.Second}, {&t.KeepSession, 20 * time.Second},
 		{&t.BMCReset, power.WaitForBMC}, {&t.Settle, time.Minute}, {&t.KeepEnded, time.Hour},
-		{&t.Debounce, DefaultDebounce}, {&t.Gather, 5 * time.Second}, {&t.SecondLook, 30 * time.Second},
+		{&t.Debounce, DefaultDebounce}, {&t.Gather, 5 * time.Second}, {&t.SecondLook, 30 * time.Second}, {&t.Lasting, 30 * time.Minute},
 		{&t.FaultPause, time.Minute}, {&t.FaultPauseMax, 30 * time.Minute}, {&t.BrakeWindow, time.Minute},
 		{&t.Others, 30 * time.Second}, {&t.Moment, 50 * time.Millisecond},
 		{&t.Probe, 30 * time.Second}, {&t.LongProbe, 10 * time.Minute}, {&t.ProbeAnswer, 2 * time.Second}, {&t.SlowRead, time.Second},

@@ -96,7 +96,24 @@ func (e explained) sum() string {
 	if f := e.Monitor.Fault; f != "" && e.Monitor.Waits != power.ReasonFault {
 		parts = append(parts, fmt.Sprintf("It is in fault since %s: %s", power.At(e.Monitor.FaultSince), f))
 	}
+	if text := e.fell(); text != "" {
+		parts = append(parts, text)
+	}
 	return strings.Join(parts, ". ") + "."
+}
+
+// fell says that a success did not last, where the fault does not say it.
+func (e explained) fell() string {
+	m := e.Monitor
+	switch {
+	case m.Fell == "" || m.Fault != "":
+		return ""
+	case m.FellTimes > 1:
+		return fmt.Sprintf("The last %d corrections did not last: %s (seen %s)", m.FellTimes, m.Fell, power.At(m.FellAt))
+	case m.FellTimes == 1:
+		return fmt.Sprintf("The last correction did not last: %s (seen %s)", m.Fell, power.At(m.FellAt))
+	}
+	return fmt.Sprintf("The last operation did not last: %s (seen %s)", m.Fell, power.At(m.FellAt))
 }
 
 // is says how the node is, and how it should be.

@@ -36,10 +36,19 @@ type memory struct {
 	// CutAt is when the monitor last turned the node off without a confirmation: when it
 	// asked for that, and then when the operation ended.
 	CutAt time.Time `json:"cut_at,omitzero"`
-	// OffAt is when an operation turned it off that still waits for its second look;
-	// OffMine: the monitor's.
-	OffAt   time.Time `json:"off_at,omitzero"`
-	OffMine bool      `json:"off_mine,omitempty"`
+	// left is what the newest verified operation left the node in.
+	left
+	// Lost counts corrections that did not last, LostAt is when the newest was found. They
+	// are forgotten once one has lasted. Earlier are failures from before the node was seen
+	// as desired again: should that not last either, they count on.
+	Lost    int       `json:"lost,omitempty"`
+	LostAt  time.Time `json:"lost_at,omitzero"`
+	Earlier int       `json:"earlier,omitempty"`
+	// Fell says what became of the newest operation whose success did not last, FellOp
+	// which that was.
+	Fell   string    `json:"fell,omitempty"`
+	FellOp string    `json:"fell_op,omitempty"`
+	FellAt time.Time `json:"fell_at,omitzero"`
 	// LastOn says that it was last read on, under whatever desire.
 	LastOn bool `json:"last_on,omitempty"`
 	// Retry is the highest AssignedNode.Retry that was followed.
@@ -52,7 +61,7 @@ func (m *memory) want(d power.Desired, source string, confirmed bool, now time.T
 	if m.Since.IsZero() || d != m.Desired {
 		*m = memory{
 			Desired: d, Since: now, Source: source, Confirmed: confirmed,
-			Faults: m.Faults, CutAt: m.CutAt, OffAt: m.OffAt, OffMine: m.OffMine, LastOn: m.LastOn, Retry: m.Retry,
+			Faults: m.Faults, CutAt: m.CutAt, left: m.left, LastOn: m.LastOn, Retry: m.Retry, Fell: m.Fell, FellOp: m.FellOp, FellAt: m.FellAt,
 		}
 		return true
 	}
@@ -67,7 +76,7 @@ func (m *memory) want(d power.Desired, source string, confirmed bool, now time.T
 
 // notAfter brings times down that lie ahead of the clock: it was stepped back.
 func (m *memory) notAfter(now time.Time, t Timing) {
-	for _, at := range []*time.Time{&m.Since, &m.Differs, &m.CutAt, &m.OffAt} {
+	for _, at := range []*time.Time{&m.Since, &m.Differs, &m.CutAt, &m.LeftAt, &m.LostAt} {
 		if at.After(now) {
 			*at = now
 		}
@@ -77,32 +86,26 @@ func (m *memory) notAfter(now time.Time, t Timing) {
 	}
 }
 
-// saw takes a reading. It reports whether the node came back by itself after it had
-// been turned off. While the node is busy a reading proves nothing for good, and nothing
+// saw takes a reading. It reports whether the node came back by itself after it had been
+// turned off, and is wanted off. While the node is busy a reading proves nothing for good, and nothing
 // at all when it is taken elsewhere: a cycle passes through off.
 func (m *memory) saw(r power.Reading, busy, elsewhere bool, t Timing) (cameBack bool) {
 	if r.Reach == power.ReachOK && r.State != power.Unknown {
 		m.LastOn = r.State == power.On
 	}
-	if elsewhere || r.Reach != power.ReachOK || r.ObservedAt.Before(m.Since) {
-		return false
-	}
-	if !m.OffAt.IsZero() && !r.ObservedAt.Before(m.OffAt.Add(t.SecondLook)) {
-		if r.State == power.On && m.Desired.Want == power.WantOff {
-			cameBack = true
-			if m.OffMine {
-				m.failed(fmt.Sprintf("it was on again %s after it had been turned off", power.Ago(r.ObservedAt.Sub(m.OffAt))), r.ObservedAt, t)
-			}
-		}
-		m.OffAt, m.OffMine = time.Time{}, false
-	}
 	want := m.Desired.State()
+	if !busy && r.Reach == power.ReachOK {
+		cameBack = m.lasts(r, t)
+	}
+	if elsewhere || r.Reach != power.ReachOK || r.ObservedAt.Before(m.Since) {
+		return cameBack
+	}
 	switch {
 	case want == power.Unknown || r.State == power.Unknown:
 	case r.State == want:
 		m.Matched, m.Confirmed, m.Released, m.Differs = true, false, false, time.Time{}
-		if !busy && m.OffAt.IsZero() {
-			m.mended()
+		if !busy && m.looked(r.ObservedAt, t) {
+			m.right(r.ObservedAt, t)
 		}
 	case m.Matched && m.Differs.IsZero():
 		m.Differs = r.ObservedAt
@@ -110,9 +113,40 @@ func (m *memory) saw(r power.Reading, busy, elsewhere bool, t Timing) (cameBack 
 	return cameBack
 }
 
+// lasts takes a reading made while nothing was under way: it may show that a success did
+// not last. Of a correction that is a failure. It reports whether a node came back that is
+// wanted off.
+func (m *memory) lasts(r power.Reading, t Timing) (cameBack bool) {
+	was := m.left
+	says := m.left.saw(r, t)
+	if says == "" {
+		return false
+	}
+	m.Fell, m.FellOp, m.FellAt = says, was.LeftOp, r.ObservedAt
+	if was.Left != m.Desired.State() || !m.Desired.Enforces() || r.ObservedAt.Before(m.Since) {
+		return false
+	}
+	if was.LeftMine {
+		m.Lost++
+		m.LostAt = r.ObservedAt
+		m.failed(says, r.ObservedAt, t)
+	}
+	return was.Left == power.Off
+}
+
+// right notes that the node was seen as desired and had its second look. Corrections that
+// did not last are not forgotten before one has lasted.
+func (m *memory) right(at time.Time, t Timing) {
+	was := *m
+	m.mended()
+	if was.Lost > 0 && (was.Left != "" || at.Sub(was.LostAt) < t.Lasting) {
+		m.Lost, m.LostAt, m.Earlier = was.Lost, was.LostAt, was.Failures+was.Earlier
+	}
+}
+
 // failed counts a correction that came to nothing.
 func (m *memory) failed(why string, now time.Time, t Timing) {
-	m.Failures++
+	m.Failures, m.Earlier = m.Failures+m.Earlier+1, 0
 	if m.Failures < t.FaultAfter {
 		return
 	}
@@ -121,6 +155,9 @@ func (m *memory) failed(why string, now time.Time, t Timing) {
 		m.FaultSince = now
 	}
 	m.Fault = fmt.Sprintf("%d corrections in a row failed; the last: %s", m.Failures, why)
+	if m.Lost == m.Failures {
+		m.Fault = fmt.Sprintf("%s, %d times in a row", why, m.Lost)
+	}
 	pause := t.FaultPause
 	for range m.Failures - t.FaultAfter {
 		pause = min(pause*2, t.FaultPauseMax)
@@ -131,6 +168,7 @@ func (m *memory) failed(why string, now time.Time, t Timing) {
 // mended forgets failures: the node is as it should be, or somebody wants it tried.
 func (m *memory) mended() {
 	m.Failures, m.Fault, m.FaultSince, m.NextTry = 0, "", time.Time{}, time.Time{}
+	m.Lost, m.LostAt, m.Earlier = 0, time.Time{}, 0
 }
 
 // cuts notes that the monitor asks for a power-off at the time now. One that somebody
@@ -150,17 +188,12 @@ func (m memory) resting(now time.Time) bool { return m.Fault != "" && now.Before
 // ended takes the end of an operation on the node.
 func (m *memory) ended(op power.Op, end power.End, started bool, t Timing) {
 	mine, final := op.Origin == power.FromMonitor, op.Action.Final()
-	if final == power.On && (end.Attempts > 0 || end.Outcome == power.Succeeded) {
-		m.OffAt, m.OffMine = time.Time{}, false // that it is on from here on was asked for
-	}
+	m.left.ended(op, end)
 	if mine && final == power.Off && end.Attempts > 0 && !m.CutAt.IsZero() {
 		m.CutAt = end.At // its last command left a moment ago
 	}
 	switch end.Outcome {
 	case power.Succeeded:
-		if end.Attempts > 0 && final == power.Off {
-			m.OffAt, m.OffMine = end.At, mine
-		}
 		if expected := m.Desired.Expected; !mine && expected != "" && final != power.Unknown && final != expected {
 			m.Released = true
 		}
@@ -177,7 +210,16 @@ func (m *memory) ended(op power.Op, end power.End, started bool, t Timing) {
 
 // view is what others are told of it.
 func (m memory) view() api.NodeMonitor {
-	return api.NodeMonitor{Fault: m.Fault, FaultSince: m.FaultSince, Failures: m.Failures, Faults: m.Faults, Matched: m.Matched}
+	return api.NodeMonitor{
+		Fault: m.Fault, FaultSince: m.FaultSince, Failures: m.Failures, Faults: m.Faults, Matched: m.Matched,
+		Fell: m.Fell, FellOp: m.FellOp, FellAt: m.FellAt, FellTimes: m.Lost,
+	}
+}
+
+// kept is what is kept of it over a restart.
+func (m memory) kept() memory {
+	m.still, m.gone = time.Time{}, time.Time{}
+	return m
 }
 
 // run is a run of equal readings since the desire changed.

@@ -51,6 +51,7 @@ const (
 // Items of the agenda beside those that a decision waits for.
 const (
 	whyHoldEnds   power.Reason = "hold-ends"
+	whyEarlyLook  power.Reason = "early-look" // tells when it fell back, if it did
 	whySecondLook power.Reason = "second-look"
 	whySaveAgain  power.Reason = "save-again"
 	whyPauseEnds               = power.ReasonPaused
@@ -127,8 +128,8 @@ func (m *monitor) load() {
 		w := m.watch(name)
 		w.mem, w.kept = mem, mem
 		m.a.readings.setMonitor(name, mem.view()) // the first report says no less than the last one did
-		if !mem.OffAt.IsZero() {
-			m.agenda.set(name, whySecondLook, mem.OffAt.Add(m.t.SecondLook))
+		if mem.Left != "" {
+			m.agenda.set(name, whySecondLook, mem.LeftAt.Add(m.t.SecondLook))
 		}
 	}
 	m.setBrake(m.a.assigned.brake)
@@ -487,9 +488,12 @@ func (m *monitor) observe(nodes []assignedNode, now time.Time) []watched {
 		if !n.Reading.TriedAt.Equal(w.tried) {
 			w.tried, w.due = n.Reading.TriedAt, true
 			w.run.saw(n.Reading, w.mem.Since)
+			fell := w.mem.FellAt
 			if w.mem.saw(n.Reading, n.Busy, n.Elsewhere, m.t) {
 				w.cameBack = true
-				m.a.logger.Warn("it was on again after it had been turned off", "node", n.Node)
+			}
+			if !w.mem.FellAt.Equal(fell) {
+				m.a.logger.Warn("a success did not last", "node", n.Node, "op", w.mem.FellOp, "says", w.mem.Fell)
 			}
 			if n.Reading.State == w.mem.Desired.State() {
 				w.cameBack = false
@@ -532,8 +536,9 @@ func (m *monitor) takeEnds() {
 			w.failedAt = e.end.At
 		}
 		w.due = true
-		if !w.mem.OffAt.IsZero() {
-			m.agenda.set(e.op.Node, whySecondLook, w.mem.OffAt.Add(m.t.SecondLook))
+		if w.mem.LeftOp == e.op.ID {
+			m.agenda.set(e.op.Node, whyEarlyLook, w.mem.LeftAt.Add(m.t.SecondLook/6))
+			m.agenda.set(e.op.Node, whySecondLook, w.mem.LeftAt.Add(m.t.SecondLook))
 		}
 	}
 }
@@ -705,8 +710,8 @@ func (m *monitor) unreadSince(since time.Time, all []watched, now time.Time) []s
 func (m *monitor) save() error {
 	memories := map[string]memory{}
 	for name, w := range m.nodes {
-		if w.mem != w.kept {
-			memories[name] = w.mem
+		if mem := w.mem.kept(); mem != w.kept {
+			memories[name] = mem
 		}
 	}
 	if err := m.a.assigned.remember(memories, m.brake); err != nil {

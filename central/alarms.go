@@ -152,7 +152,7 @@ func newsOfAlarms(old, next []api.Alarm) (news []api.AuditEntry) {
 	}
 	for _, a := range next {
 		if !has(old, a) {
-			news = append(news, api.AuditEntry{What: auditAlarm, Why: a.Kind, Detail: a.Message})
+			news = append(news, api.AuditEntry{What: auditAlarm, HappenedAt: a.Since, Why: a.Kind, Detail: a.Message})
 		}
 	}
 	return news

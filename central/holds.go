@@ -111,7 +111,7 @@ func (ch *change) hold(n store.Node, h power.Hold, where string) error {
 	if where != "" {
 		detail += "; " + where
 	}
-	return ch.tx.AddAudit(api.AuditEntry{At: ch.now, Who: h.By, What: what, Node: n.Name, Why: h.Reason, Detail: detail})
+	return ch.tx.AddAudit(api.AuditEntry{At: ch.now, HappenedAt: h.Since, Who: h.By, What: what, Node: n.Name, Why: h.Reason, Detail: detail})
 }
 
 // describeHold is "off until 2026-03-01T19:00:00Z, schedule night; confirmed".

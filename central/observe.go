@@ -18,12 +18,13 @@ const (
 	auditDriftOver = "drift-over"
 	auditAlone     = "bmc-left-alone"
 	auditBack      = "bmc-back"
+	auditFell      = "fell-back" // an operation had succeeded, and that did not last
 )
 
 // observe stores a reading and what the monitor makes of the node. Nearly all say
 // the same as the one before, and cost one statement. rev is the revision of the
 // assignment that the monitor went by.
-func (c *Central) observe(tx *store.Tx, agent string, r api.NodeReading, rev int64, now time.Time) error {
+func (c *Central) observe(tx *store.Tx, agent string, r api.NodeReading, rev int64, marks marks, now time.Time) error {
 	done, err := tx.Refresh(agent, r)
 	if done || err != nil {
 		return err
@@ -60,6 +61,36 @@ func (c *Central) observe(tx *store.Tx, agent string, r api.NodeReading, rev int
 		if err := tx.AddAudit(e); err != nil {
 			return err
 		}
+	}
+	if next.Monitor.FellOp != old.Monitor.FellOp {
+		return c.fell(tx, next, marks)
+	}
+	return nil
+}
+
+// fell notes with an operation, and with those that joined it, that their success did not
+// last. It stays a success: it was seen.
+func (c *Central) fell(tx *store.Tx, n store.Node, marks marks) error {
+	if n.Monitor.FellOp == "" {
+		return nil
+	}
+	ops, err := tx.Shared(n.Name, n.Monitor.FellOp)
+	if err != nil {
+		return err
+	}
+	for i := range ops {
+		o := &ops[i]
+		if o.Rack != n.Agent || o.Outcome != power.Succeeded {
+			continue
+		}
+		if o.Detail != "" {
+			o.Detail += "; "
+		}
+		o.Detail += "did not last: " + n.Monitor.Fell
+		if err := tx.SaveOp(o); err != nil {
+			return err
+		}
+		marks.note(o.Rev)
 	}
 	return nil
 }
@@ -112,29 +143,33 @@ func noAnswer(r power.Reach) bool {
 
 // newsOfNode lists what began or ended between two states of a node.
 func newsOfNode(old, n store.Node, now time.Time) (news []api.AuditEntry) {
-	add := func(what string, why power.Reason, format string, args ...any) {
-		news = append(news, api.AuditEntry{What: what, Why: string(why), Detail: fmt.Sprintf(format, args...)})
+	add := func(what string, at time.Time, why power.Reason, format string, args ...any) {
+		news = append(news, api.AuditEntry{What: what, HappenedAt: at, Why: string(why), Detail: fmt.Sprintf(format, args...)})
 	}
 	d := standing(n)
 	switch {
 	case n.Drifting && !old.Drifting:
-		add(auditDrift, power.ReasonDrift, "%s", describeDrift(n, d, now))
+		add(auditDrift, n.ObservedAt, power.ReasonDrift, "%s", describeDrift(n, d, now))
 	case old.Drifting && !n.Drifting && differs(n.Reading, d):
-		add(auditDriftOver, power.ReasonDesired, "%s; its agent has not seen it yet in what is desired now", n.State)
+		add(auditDriftOver, now, power.ReasonDesired, "%s; its agent has not seen it yet in what is desired now", n.State)
 	case old.Drifting && !n.Drifting:
-		add(auditDriftOver, "", "%s, as %s says", n.State, power.DesiredFrom(n.Status, n.Hold, now))
+		add(auditDriftOver, n.ObservedAt, "", "%s, as %s says", n.State, power.DesiredFrom(n.Status, n.Hold, now))
 	}
 	switch was, is := old.Monitor, n.Monitor; {
 	case was.Fault == "" && is.Fault != "":
-		add(auditFault, power.ReasonFault, "%s", is.Fault)
+		add(auditFault, is.FaultSince, power.ReasonFault, "%s", is.Fault)
 	case was.Fault != "" && is.Fault == "":
-		add(auditFaultOver, "", "was: %s", was.Fault)
+		add(auditFaultOver, time.Time{}, "", "was: %s", was.Fault)
+	}
+	if m := n.Monitor; m.FellOp != "" && m.FellOp != old.Monitor.FellOp {
+		add(auditFell, m.FellAt, power.ReasonDrift, "%s", m.Fell)
+		news[len(news)-1].Op = m.FellOp
 	}
 	switch {
 	case n.LeftAlone && !old.LeftAlone:
-		add(auditAlone, power.ReasonBreaker, "its BMC is left alone for now (%s); last read %s", n.Reach, n.State)
+		add(auditAlone, n.TriedAt, power.ReasonBreaker, "its BMC is left alone for now (%s); last read %s", n.Reach, n.State)
 	case old.LeftAlone && !n.LeftAlone:
-		add(auditBack, "", "its BMC answers again (%s); %s", n.Reach, n.State)
+		add(auditBack, n.TriedAt, "", "its BMC answers again (%s); %s", n.Reach, n.State)
 	}
 	return news
 }

@@ -318,3 +318,80 @@ func TestAnAgentThatKnowsLessTakesNothingBack(t *testing.T) {
 		t.Errorf("%+v", n)
 	}
 }
+
+// TestASuccessThatDoesNotLastIsTold: once, in the trail and with the operation, which stays
+// a success, and with those that joined it.
+func TestASuccessThatDoesNotLastIsTold(t *testing.T) {
+	s := newSite(t)
+	s.nodes("a")
+	r := s.rack("r1")
+	r.settled()
+	op, joiner := r.deliver("a", power.ActOn), r.deliver("a", power.ActOn)
+	r.mustReport(r.running(op), r.joined(joiner, op.ID), r.ended(op, power.Succeeded))
+	s.later(40 * time.Second)
+	fell := api.NodeMonitor{Fell: "it went off again within 5 s after it had been turned on", FellOp: op.ID, FellAt: s.clock().Add(-10 * time.Second)}
+	before := s.op(op.ID)
+	for range 3 {
+		r.tick(s.seen("a", power.Off, fell))
+	}
+	for _, id := range []string{op.ID, joiner.ID} {
+		if o := s.op(id); o.Outcome != power.Succeeded || !strings.Contains(o.Detail, "did not last: it went off again within 5 s after it had been turned on") ||
+			strings.Count(o.Detail, "did not last") != 1 || o.Rev <= before.Rev {
+			t.Errorf("%+v", o)
+		}
+	}
+	wantLines(t, s.entries("a", auditFell), "fell-back: it went off again within 5 s")
+	all, err := s.Audit(t.Context(), "a", 1000)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range all {
+		if e.What == auditFell && (e.Op != op.ID || !e.HappenedAt.Equal(fell.FellAt) || !e.At.After(e.HappenedAt)) {
+			t.Errorf("%+v", e)
+		}
+	}
+	r.tick(s.seen("a", power.On, api.NodeMonitor{}))
+	s.restart()
+	r.tick(s.seen("a", power.On, api.NodeMonitor{}))
+	wantLines(t, s.entries("a", auditFell), "fell-back: it went off again within 5 s")
+}
+
+// TestTheTrailSaysWhenThingsHappened: what a rack tells of when central is back has its
+// own time beside the one at which central heard of it.
+func TestTheTrailSaysWhenThingsHappened(t *testing.T) {
+	s := newSite(t)
+	s.nodes("a")
+	r := s.rack("r1")
+	r.settled()
+	asked := s.clock()
+	op := power.Op{ID: "01900000-0000-7000-8000-000000000001", Node: "a", Action: power.ActOn, AskedBy: "bob", AskedAt: asked, Origin: power.FromLocal, Seq: 5, Deadline: asked.Add(time.Minute)}
+	word := r.ended(op, power.Succeeded)
+	word.StartedAt, word.End.At = asked.Add(time.Second), asked.Add(3*time.Second)
+	s.later(2 * time.Hour)
+	heard := s.clock()
+	r.mustReport(word)
+	seen := s.seen("a", power.On, api.NodeMonitor{Fault: "x", FaultSince: asked.Add(time.Minute)})
+	r.read(seen)
+	all, err := s.Audit(t.Context(), "a", 1000)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]time.Duration{auditAsked: 0, auditAccepted: 0, auditStarted: time.Second, auditEnded: 3 * time.Second, auditFault: time.Minute}
+	for _, e := range all {
+		after, told := want[e.What]
+		if !told {
+			continue
+		}
+		delete(want, e.What)
+		if !e.HappenedAt.Equal(asked.Add(after)) || e.At.Before(heard) {
+			t.Errorf("%s happened at %s and is noted at %s", e.What, e.HappenedAt, e.At)
+		}
+	}
+	if len(want) > 0 {
+		t.Errorf("not told: %v", want)
+	}
+	s.status(power.StatusReady, "a")
+	if all, err = s.Audit(t.Context(), "a", 1); err != nil || !all[0].HappenedAt.Equal(all[0].At) {
+		t.Errorf("%+v %v", all, err)
+	}
+}

@@ -84,7 +84,7 @@ func (c *Central) heedAll(tx *store.Tx, name string, in api.Report, now time.Tim
 		if err := c.located(tx, name, r, ch); err != nil {
 			return err
 		}
-		if err := c.observe(tx, name, r, rev, now); err != nil {
+		if err := c.observe(tx, name, r, rev, marks, now); err != nil {
 			return err
 		}
 	}
@@ -178,7 +178,9 @@ func (c *Central) heed(tx *store.Tx, name string, w api.OpReport, journal string
 		if at.IsZero() || at.After(now) {
 			at = now // a rack's clock must not write into the future
 		}
-		if err := tx.AddAudit(entry(&o, auditAsked, o.AskedBy, at)); err != nil {
+		e := entry(&o, auditAsked, o.AskedBy, now)
+		e.HappenedAt = at
+		if err := tx.AddAudit(e); err != nil {
 			return err
 		}
 	}
@@ -186,6 +188,9 @@ func (c *Central) heed(tx *store.Tx, name string, w api.OpReport, journal string
 		e := entry(&o, what, "agent "+name, now)
 		if what == auditAccepted {
 			e.Why = string(w.Reason) // the operation's own is that of its end by now
+			if !found {
+				e.HappenedAt = o.AskedAt // at the rack, at once
+			}
 		}
 		if err := tx.AddAudit(e); err != nil {
 			return err

@@ -143,13 +143,22 @@ func entry(o *store.Op, what, who string, at time.Time) api.AuditEntry {
 		e.Outcome, e.Detail = string(o.Verdict), o.Says
 	case auditStarted:
 		e.Why, e.Detail = "", string(o.Action)
+		e.HappenedAt = timeOf(o.StartedAt)
 	case auditRefused:
 		e.Outcome, e.Detail = string(o.Outcome), o.Says
 		if o.Detail != "" {
 			e.Detail = o.Detail
 		}
 	case auditEnded:
-		e.Outcome, e.Detail = string(o.Outcome), o.Detail
+		e.Outcome, e.Detail, e.HappenedAt = string(o.Outcome), o.Detail, timeOf(o.EndedAt)
 	}
 	return e
+}
+
+// timeOf is zero for none.
+func timeOf(t *time.Time) time.Time {
+	if t == nil {
+		return time.Time{}
+	}
+	return *t
 }

@@ -122,6 +122,14 @@ type NodeMonitor struct {
 	// in fault.
 	Failures int `json:"failures,omitempty"`
 	Faults   int `json:"faults,omitempty"`
+	// Fell says what became of the newest operation that changed the power and whose success
+	// did not last ("it went off again within 5 s after it had been turned on"), FellOp which
+	// that was, FellAt when it was seen, FellTimes how many corrections did not last since
+	// one did.
+	Fell      string    `json:"fell,omitempty"`
+	FellOp    string    `json:"fell_op,omitempty"`
+	FellAt    time.Time `json:"fell_at,omitzero"`
+	FellTimes int       `json:"fell_times,omitempty"`
 	// Matched is true once the node was seen in its desired state since that was last
 	// changed: what differs then is drift, what differs before is pending.
 	Matched bool `json:"matched,omitempty"`

@@ -280,15 +280,19 @@ type Member struct {
 
 // AuditEntry is one line of the audit trail.
 type AuditEntry struct {
-	ID      int64     `json:"id"` // grows in the order in which entries became durable
-	At      time.Time `json:"at"`
-	Who     string    `json:"who"`
-	What    string    `json:"what"` // asked, accepted, started, ended, status, hold, drift, fault, brake, ...
-	Node    string    `json:"node,omitempty"`
-	Op      string    `json:"op,omitempty"`
-	Why     string    `json:"why,omitempty"`
-	Outcome string    `json:"outcome,omitempty"`
-	Detail  string    `json:"detail,omitempty"`
+	ID int64 `json:"id"` // grows in the order in which entries became durable
+	// At is when central wrote it down. HappenedAt is when it happened, which is earlier
+	// for what a rack told of later, by that rack's clock; zero in what is given to the
+	// store: at the same time.
+	At         time.Time `json:"at"`
+	HappenedAt time.Time `json:"happened_at,omitzero"`
+	Who        string    `json:"who"`
+	What       string    `json:"what"` // asked, accepted, started, ended, status, hold, drift, fault, brake, ...
+	Node       string    `json:"node,omitempty"`
+	Op         string    `json:"op,omitempty"`
+	Why        string    `json:"why,omitempty"`
+	Outcome    string    `json:"outcome,omitempty"`
+	Detail     string    `json:"detail,omitempty"`
 }
 
 // Info answers GET /v1/info.

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"database/sql"
 	"fmt"
 	"slices"
@@ -10,11 +11,12 @@ import (
 )
 
 const (
-	sqlAddAudit    = `INSERT INTO audit (at, who, what, node, op, why, outcome, detail) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)`
-	sqlAudit       = `SELECT id, at, who, what, node, op, why, outcome, detail FROM audit ORDER BY id DESC LIMIT $1`
-	sqlAuditOf     = `SELECT id, at, who, what, node, op, why, outcome, detail FROM audit WHERE node IN (SELECT value FROM json_each($1)) ORDER BY id DESC LIMIT $2`
-	sqlAuditFrom   = `SELECT id, at, who, what, node, op, why, outcome, detail FROM audit WHERE id > $1 ORDER BY id LIMIT $2`
-	sqlAuditFromOf = `SELECT id, at, who, what, node, op, why, outcome, detail FROM audit
+	auditColumns   = `id, at, happened, who, what, node, op, why, outcome, detail`
+	sqlAddAudit    = `INSERT INTO audit (at, happened, who, what, node, op, why, outcome, detail) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)`
+	sqlAudit       = `SELECT ` + auditColumns + ` FROM audit ORDER BY id DESC LIMIT $1`
+	sqlAuditOf     = `SELECT ` + auditColumns + ` FROM audit WHERE node IN (SELECT value FROM json_each($1)) ORDER BY id DESC LIMIT $2`
+	sqlAuditFrom   = `SELECT ` + auditColumns + ` FROM audit WHERE id > $1 ORDER BY id LIMIT $2`
+	sqlAuditFromOf = `SELECT ` + auditColumns + ` FROM audit
 		WHERE id > $1 AND +node IN (SELECT value FROM json_each($2)) ORDER BY id LIMIT $3`
 	sqlLastAudit  = `SELECT coalesce(max(id), 0) FROM audit`
 	sqlAuditNodes = `WITH RECURSIVE seen (node) AS (SELECT min(node) FROM audit WHERE node > ''
@@ -34,7 +36,10 @@ const (
 // the order of the commits, and none is ever given twice.
 func (t *Tx) AddAudit(e api.AuditEntry) error {
 	t.s.audited = true
-	if _, err := t.exec(sqlAddAudit, nanos(e.At), e.Who, e.What, e.Node, e.Op, e.Why, e.Outcome, e.Detail); err != nil {
+	if e.HappenedAt.Equal(e.At) || e.HappenedAt.After(e.At) { // a rack's clock must not write into the future
+		e.HappenedAt = time.Time{}
+	}
+	if _, err := t.exec(sqlAddAudit, nanos(e.At), nanos(e.HappenedAt), e.Who, e.What, e.Node, e.Op, e.Why, e.Outcome, e.Detail); err != nil {
 		return fmt.Errorf("cannot write audit trail: %w", err)
 	}
 	return nil
@@ -72,9 +77,9 @@ func (t *Tx) audit(query string, args ...any) ([]api.AuditEntry, error) {
 	var all []api.AuditEntry
 	err := t.each(func(r *sql.Rows) error {
 		var e api.AuditEntry
-		var at int64
-		err := r.Scan(&e.ID, &at, &e.Who, &e.What, &e.Node, &e.Op, &e.Why, &e.Outcome, &e.Detail)
-		e.At = timeAt(at)
+		var at, happened int64
+		err := r.Scan(&e.ID, &at, &happened, &e.Who, &e.What, &e.Node, &e.Op, &e.Why, &e.Outcome, &e.Detail)
+		e.At, e.HappenedAt = timeAt(at), timeAt(cmp.Or(happened, at))
 		all = append(all, e)
 		return err
 	}, query, args...)

@@ -87,6 +87,7 @@ const (
 	sqlOpenOn  = `SELECT ` + opColumns + ` FROM ops WHERE stage < 4 AND node IN (SELECT value FROM json_each($1)) ORDER BY seq`
 	sqlDueOps  = `SELECT ` + opColumns + ` FROM ops WHERE stage = 1 AND stage < 4 AND delivered = 0 AND deadline <= $1 ORDER BY seq`
 	sqlJoiners = `SELECT ` + opColumns + ` FROM ops WHERE joined = $1 AND joined <> '' AND stage < 4 ORDER BY seq`
+	sqlShared  = `SELECT ` + opColumns + ` FROM ops WHERE node = $1 AND (id = $2 OR joined = $2) ORDER BY seq`
 	sqlMarks   = `SELECT agent, max(max(cursor, cancel_cursor)) FROM ops WHERE stage < 4 GROUP BY agent`
 	sqlRev     = `SELECT rev FROM meta`
 )
@@ -200,6 +201,9 @@ func (t *Tx) DueOps(now time.Time) ([]Op, error) { return t.ops(sqlDueOps, nanos
 
 // Joiners returns the operations that have not ended and share the outcome of id.
 func (t *Tx) Joiners(id string) ([]Op, error) { return t.ops(sqlJoiners, id) }
+
+// Shared returns a node's operation with the id and all that joined it, ended or not.
+func (t *Tx) Shared(node, id string) ([]Op, error) { return t.ops(sqlShared, node, id) }
 
 // Marks returns for every agent with open operations the highest cursor of one.
 func (t *Tx) Marks() (map[string]int64, error) {

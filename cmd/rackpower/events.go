@@ -94,7 +94,7 @@ func (e *events) begin() error {
 	}
 	var wanted []api.AuditEntry
 	for _, entry := range before {
-		recent := since == 0 || e.s.now().Sub(entry.At) <= since
+		recent := since == 0 || e.s.now().Sub(entry.At) <= since // what became known since then
 		if recent && entry.ID <= e.after {
 			wanted = append(wanted, entry)
 		}
@@ -205,9 +205,9 @@ func together(entries []api.AuditEntry) []*event {
 // alike reports whether an entry says the same of another node.
 func (ev *event) alike(entry api.AuditEntry) bool {
 	a, b := ev.AuditEntry, entry
-	same := a.Node != "" && b.Node != "" && a.At.Truncate(time.Second).Equal(b.At.Truncate(time.Second))
+	same := a.Node != "" && b.Node != "" && happened(a).Truncate(time.Second).Equal(happened(b).Truncate(time.Second))
 	for _, one := range []*api.AuditEntry{&a, &b} {
-		one.ID, one.At, one.Node, one.Op = 0, time.Time{}, "", ""
+		one.ID, one.At, one.HappenedAt, one.Node, one.Op = 0, time.Time{}, time.Time{}, "", ""
 	}
 	return same && a == b
 }
@@ -220,6 +220,9 @@ func (e *events) line(ev *event) string {
 	if e.s.format == "wide" && len(ev.nodes) == 1 {
 		rest = append(rest, ev.Op)
 	}
+	if late := toldLater(ev.AuditEntry); late != "" {
+		rest = append(rest, "told "+late)
+	}
 	var said []string
 	for _, text := range rest {
 		if text != "" {
@@ -227,7 +230,7 @@ func (e *events) line(ev *event) string {
 		}
 	}
 	what += strings.Repeat(" ", max(e.what-utf8.RuneCountInString(what), 0))
-	return strings.TrimRight(fmt.Sprintf("%s  %-*s  %s  %-8s  %s", e.s.clock(ev.At), e.node, node, e.s.paint(what), clean(ev.Who), strings.Join(said, ": ")), " ")
+	return strings.TrimRight(fmt.Sprintf("%s  %-*s  %s  %-8s  %s", e.s.clock(happened(ev.AuditEntry)), e.node, node, e.s.paint(what), clean(ev.Who), strings.Join(said, ": ")), " ")
 }
 
 // widest is how wide the columns of events grow at most.

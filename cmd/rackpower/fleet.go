@@ -3,11 +3,13 @@ package main
 import (
 	"cmp"
 	"fmt"
+	"time"
 
 	"github.com/urfave/cli/v2"
 
 	"rackpower/central/api"
 	"rackpower/cmd/settings"
+	"rackpower/power"
 )
 
 func agentsCommand() *cli.Command {
@@ -141,12 +143,29 @@ func auditCommand() *cli.Command {
 	}
 }
 
+// happened is when that was what an entry tells of.
+func happened(e api.AuditEntry) time.Time {
+	if e.HappenedAt.IsZero() {
+		return e.At
+	}
+	return e.HappenedAt
+}
+
+// toldLater says how much later central heard of it: "" when that was at once.
+func toldLater(e api.AuditEntry) string {
+	late := e.At.Sub(happened(e))
+	if late < 10*time.Second {
+		return ""
+	}
+	return power.Ago(late) + " later"
+}
+
 func (p printer) auditListing(entries []api.AuditEntry) listing[api.AuditEntry] {
 	return listing[api.AuditEntry]{
 		rows: entries, name: func(e api.AuditEntry) string { return fmt.Sprint(e.ID) },
-		head: []string{"AT", "WHO", "WHAT", "NODE", "OUTCOME", "WHY", "DETAIL"},
+		head: []string{"AT", "TOLD", "WHO", "WHAT", "NODE", "OUTCOME", "WHY", "DETAIL"},
 		cells: func(e api.AuditEntry) []string {
-			return []string{p.clock(e.At), e.Who, e.What, e.Node, e.Outcome, e.Why, e.Detail}
+			return []string{p.clock(happened(e)), toldLater(e), e.Who, e.What, e.Node, e.Outcome, e.Why, e.Detail}
 		},
 		wideHead:  []string{"OPERATION"},
 		wideCells: func(e api.AuditEntry) []string { return []string{e.Op} },
