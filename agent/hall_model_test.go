@@ -355,6 +355,17 @@ func (n *hallNode) take(m *hallModel, now time.Time) {
 	}
 }
 
+// keepsHold says that a node is about to be assigned by a central that may not know its
+// newest hold, which stands all the same.
+func (m *hallModel) keepsHold(name string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if n := m.nodes[name]; n.in.hold.Seq != 0 {
+		m.met["a hold of after the backup"]++
+		n.local = n.in.hold
+	}
+}
+
 func (m *hallModel) takeSettings(now time.Time) {
 	if !m.unsure {
 		return

@@ -2,6 +2,11 @@ package agent
 
 // hallMutations break the rules of the monitor one by one, for TestHall to find.
 var hallMutations = []mutation{
+	{"whoever answers is followed", []edit{{"agent/trust.go", "return m != meetOlder && m != meetUnknown", "return true"}}},
+	{"a database that a restore had replaced is followed", []edit{{"agent/trust.go", "case answers.Incarnation < trusted.Incarnation:", "case false:"}}},
+	{"an assignment of another central is taken", []edit{{"agent/assigned.go", "\tif s.trust.Database != db {", "\tif false {"}}},
+	{"holds go with the database that confirmed them", []edit{{"agent/assigned.go", "case !ok && (first || slices.Contains(s.trust.Kept, n.Name)) &&", "case false &&"}}},
+	{"a restored central takes nodes away", []edit{{"agent/trust.go", "if first || len(fresh) < len(kept) ||", "if len(fresh) < len(kept) ||"}}},
 	{"no debounce", []edit{{"agent/plan.go", "case m.Desired.Debounced && n.Run.lasts() < r.Debounce:", "case false:"}}},
 	{"a debounced status is followed after two readings, however near", []edit{{"agent/plan.go", "n.Run.lasts() < r.Debounce:", "n.Run.lasts() == 0:"}}},
 	{"the brake is forgotten at a start", []edit{{"agent/monitor.go", "\tm.setBrake(m.a.assigned.brake)\n", ""}}},

@@ -123,8 +123,28 @@ func drawHallScript(seed, n uint64) proofScript {
 	case 3:
 		s = append(s, d.blind()...)
 	}
+	begin := len(s)
 	for range 4 + d.IntN(16) {
 		s = append(s, d.hallSteps()...)
+	}
+	return d.centrals(s, begin)
+}
+
+// centrals puts other centrals into a history, and a restore of the right one. It is
+// drawn last: the rest of a history is what it was.
+func (d *drawer) centrals(s proofScript, begin int) proofScript {
+	at := func(from int) int { return from + d.IntN(len(s)-from+1) }
+	if d.IntN(3) == 0 {
+		from := at(begin)
+		s = slices.Insert(s, from, d.step(0, "backup"))
+		step := d.step(d.hallPause(), "restore")
+		if d.IntN(2) == 0 {
+			step.args = append(step.args, d.some(1+d.IntN(d.nodes)))
+		}
+		s = slices.Insert(s, at(from+1), step)
+	}
+	for range d.IntN(3) {
+		s = slices.Insert(s, at(begin), d.step(d.hallPause(), "stranger", d.flags(nil, "older")...))
 	}
 	return s
 }

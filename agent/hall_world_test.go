@@ -3,7 +3,9 @@ package agent
 import (
 	"context"
 	"fmt"
+	"maps"
 	"math"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -31,6 +33,10 @@ type hall struct {
 	unset    bool // the agent has not been told of the settings
 	rev      int64
 	away     atomic.Bool // central is
+	db       api.Database
+	backup   map[string]api.AssignedNode // of central's nodes; nil: there is none
+	lacks    map[string]bool             // nodes that central does not have since it was restored
+	trying   map[string]bool             // nodes of an assignment that the agent may have
 	central  clock
 	asked    map[string]bool
 }
@@ -39,7 +45,7 @@ type hall struct {
 func playHall(t *testing.T, s proofScript, trace bool) (p played) {
 	t.Helper()
 	synctest.Test(t, func(*testing.T) {
-		w := &hall{m: newHallModel(trace), nodes: map[string]api.AssignedNode{}, untold: map[string]bool{}, asked: map[string]bool{}}
+		w := &hall{m: newHallModel(trace), db: theCentral, lacks: map[string]bool{}, nodes: map[string]api.AssignedNode{}, untold: map[string]bool{}, asked: map[string]bool{}}
 		w.create(w.m)
 		w.m.world = w
 		w.configure, w.born, w.excused = w.config, func(in *incarnation) { w.m.resolve(in.a) }, func() bool { return false }
@@ -65,7 +71,7 @@ func (w *hall) config(in *incarnation) Config {
 		asCentral: func(ctx context.Context, a *Agent) { // it takes what ended
 			for wait(ctx, 3*time.Second) == nil {
 				if !w.away.Load() {
-					_ = a.acknowledged(a.outbox.take(500), ack{})
+					_ = a.acknowledged(a.outbox.take(500), ack{w.db, 0})
 				}
 			}
 		},
@@ -168,7 +174,24 @@ func (w *hall) tell() {
 	if w.away.Load() || w.in.dead.Load() || w.m.broken() {
 		return
 	}
+	if met, err := a.welcome(w.db); err != nil || !met.trusted() {
+		if err == nil {
+			w.m.fail("trust", "the right central is not followed")
+		}
+		return
+	}
+	at := a.assigned.position()
+	full := at.Database != w.db
+	if !full && at.Rev == w.rev { // what it was told when it died is durable
+		for name := range w.trying {
+			delete(w.untold, name)
+		}
+	}
+	w.trying = map[string]bool{}
 	for _, h := range a.assigned.unconfirmed() { // what was held at the rack comes first
+		if full || w.lacks[h.Node] {
+			continue // it is told when central has it
+		}
 		w.central.merge(h.Hold.Seq)
 		if n := w.nodes[h.Node]; h.Hold.Over(n.Hold) {
 			n.Hold = h.Hold
@@ -183,14 +206,19 @@ func (w *hall) tell() {
 			w.nodes[name], w.untold[name] = n, true
 		}
 	}
-	if len(w.untold) == 0 && !w.unset {
+	if len(w.untold) == 0 && !w.unset && !full {
 		return
 	}
 	w.rev++
-	got := api.Assignment{Rev: w.rev, Seq: w.central.now()}
+	got := api.Assignment{Rev: w.rev, Seq: w.central.now(), Full: full}
+	kept := a.assigned.trusts().Kept
 	for _, name := range w.names {
-		if w.untold[name] {
+		if (w.untold[name] || full) && !w.lacks[name] {
 			got.Nodes = append(got.Nodes, w.nodes[name])
+			w.trying[name] = true
+			if full || slices.Contains(kept, name) {
+				w.m.keepsHold(name)
+			}
 		}
 	}
 	if w.unset {
@@ -198,15 +226,57 @@ func (w *hall) tell() {
 		got.Rack = &settings
 	}
 	w.m.assigning(got)
-	if err := a.apply(got, theCentral); err != nil {
+	if err := a.apply(got, w.db); err != nil {
 		if !w.in.dead.Load() {
 			w.m.fail("assignment", "apply: %v", err)
 		}
 		return
 	}
 	clear(w.untold)
+	clear(w.trying)
 	w.unset = false
 	w.m.assigned(got)
+	if len(a.assigned.unconfirmed()) > 0 && full {
+		w.tell() // it is told the holds that it lacks
+	}
+}
+
+// stranger is another central that answers once: one with nothing in it, or one with an
+// older state of the right one's database. It takes what it can get.
+func (w *hall) stranger(older bool) {
+	a, db := w.in.a, api.Database{CentralID: "stranger"}
+	if older {
+		db = api.Database{CentralID: w.db.CentralID, Incarnation: w.db.Incarnation - 1}
+	}
+	met, err := a.welcome(db)
+	if err != nil {
+		return
+	}
+	full := api.Assignment{Full: true, Rev: 1}
+	if met.trusted() {
+		_ = a.apply(full, db)
+		_ = a.acknowledged(a.outbox.take(500), ack{db, 1})
+	} else if _, _, err := a.assigned.apply(full, db); err == nil && !w.in.dead.Load() {
+		w.m.fail("trust", "an assignment of another central was taken")
+	}
+}
+
+// restore puts the backup in the place of central's nodes, and takes those away that were
+// added after it.
+func (w *hall) restore(added []string) {
+	if w.backup == nil {
+		return
+	}
+	w.nodes, w.lacks = maps.Clone(w.backup), map[string]bool{}
+	for name, n := range w.nodes {
+		n.Confirmed, n.Retry = false, 0
+		w.nodes[name], w.untold[name] = n, true
+	}
+	for _, name := range added {
+		w.lacks[name] = true
+	}
+	w.db.Incarnation++
+	w.tell()
 }
 
 // change is central changing nodes.
@@ -216,6 +286,8 @@ func (w *hall) change(names []string, fn func(n *api.AssignedNode)) {
 		fn(&n)
 		w.nodes[name] = n
 		w.untold[name] = true
+		delete(w.lacks, name) // somebody added it again
+		delete(w.trying, name)
 	}
 	w.tell()
 }
@@ -297,6 +369,12 @@ func (w *hall) play(s proofStep) {
 				n.Hold.Until = now.Add(d)
 			}
 		})
+	case "stranger":
+		w.stranger(s.get("older") != "")
+	case "backup":
+		w.backup = maps.Clone(w.nodes)
+	case "restore":
+		w.restore(names)
 	case "ask":
 		w.ask(s)
 	case "pause":
@@ -432,7 +510,7 @@ func (w *hall) ask(s proofStep) {
 	if s.get("local") != "" {
 		op.Origin = power.FromLocal
 	} else {
-		if n := w.nodes[name]; w.away.Load() || power.Effective(n.Status, n.Hold, now).Conflicts(op.Action) {
+		if n := w.nodes[name]; w.away.Load() || w.lacks[name] || power.Effective(n.Status, n.Hold, now).Conflicts(op.Action) {
 			return // central refuses it
 		}
 		op.Seq = w.central.next(now)
@@ -460,6 +538,10 @@ func (w *hall) settle() {
 	}
 	w.away.Store(false)
 	w.sleep(time.Second)
+	for name := range w.lacks {
+		w.untold[name] = true
+	}
+	clear(w.lacks)
 	w.tell()
 	w.sleep(hallPatience)
 	w.m.poll()
