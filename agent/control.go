@@ -4,59 +4,16 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"net"
 	"net/http"
-	"os"
 	"slices"
 	"strconv"
-	"syscall"
 	"time"
 
 	"rackpower/central/api"
 	"rackpower/power"
 	"rackpower/power/noderange"
 )
-
-// ListenControl makes the rack's own socket. A socket file that nobody serves any
-// more is replaced; one that is in use is an error.
-func ListenControl(path string) (net.Listener, error) {
-	if err := removeStale(path); err != nil {
-		return nil, err
-	}
-	l, err := net.Listen("unix", path)
-	if err != nil {
-		return nil, fmt.Errorf("cannot listen on %s: %w", path, err)
-	}
-	if err := os.Chmod(path, 0o660); err != nil {
-		return nil, errors.Join(fmt.Errorf("cannot set the mode of %s: %w", path, err), l.Close())
-	}
-	return l, nil
-}
-
-// removeStale removes a socket file that nobody serves, and nothing else.
-func removeStale(path string) error {
-	info, err := os.Lstat(path)
-	switch {
-	case errors.Is(err, os.ErrNotExist):
-		return nil
-	case err != nil:
-		return fmt.Errorf("cannot listen on %s: %w", path, err)
-	case info.Mode().Type() != os.ModeSocket:
-		return fmt.Errorf("cannot listen on %s: it is there and not a socket", path)
-	}
-	conn, err := net.DialTimeout("unix", path, time.Second)
-	if err == nil {
-		conn.Close()
-	}
-	if !errors.Is(err, syscall.ECONNREFUSED) {
-		return fmt.Errorf("cannot listen on %s: another agent serves it", path)
-	}
-	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return fmt.Errorf("cannot replace socket %s: %w", path, err)
-	}
-	return nil
-}
 
 // serveControl answers the rack's own socket until ctx ends. It speaks the same
 // paths as central, of this rack's nodes only.
@@ -105,7 +62,7 @@ func (a *Agent) Handler() http.Handler {
 	handle(mux, "GET /v1/alarms", a.ctlAlarms)
 	handle(mux, "POST /v1/alarms/ack", a.ctlAckAlarm)
 	handle(mux, "GET /v1/domains", a.ctlDomains)
-	return mux
+	return api.SignsOfLife(mux)
 }
 
 func handle[T any](mux *http.ServeMux, pattern string, fn func(*http.Request) (T, error)) {

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -470,55 +469,11 @@ func (toldGossip) SetNodes([]NodeView)   {}
 func (toldGossip) Members() []api.Member { return []api.Member{{Name: "r9"}} }
 func (toldGossip) Peers() []api.PeerNode { return []api.PeerNode{{Node: "b1"}, {Node: "a1"}} }
 
-func TestListenControlReplacesAStaleSocket(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "agent.sock")
-	stale, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	stale.SetUnlinkOnClose(false)
-	if l, err := ListenControl(path); err == nil {
-		l.Close()
-		t.Fatal("took a socket that is in use")
-	}
-	if _, err := os.Lstat(path); err != nil {
-		t.Fatalf("removed a socket that is in use: %v", err)
-	}
-	stale.Close()
-	l, err := ListenControl(path)
-	if err != nil {
-		t.Fatalf("stale socket: %v", err)
-	}
-	defer l.Close()
-	info, err := os.Stat(path)
-	if err != nil || info.Mode().Perm() != 0o660 || info.Mode().Type() != os.ModeSocket {
-		t.Fatalf("mode %s, %v", info.Mode(), err)
-	}
-}
-
-func TestListenControlLeavesOtherFilesAlone(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "precious")
-	if err := os.WriteFile(path, []byte("data"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if l, err := ListenControl(path); err == nil {
-		l.Close()
-		t.Fatal("listens in place of a file")
-	}
-	if data, err := os.ReadFile(path); err != nil || string(data) != "data" {
-		t.Fatalf("the file is gone: %q, %v", data, err)
-	}
-	if l, err := ListenControl(filepath.Join(path, "below")); err == nil {
-		l.Close()
-		t.Fatal("listens below a file")
-	}
-}
-
 // TestControlSocketOfARunningAgent goes through the socket itself, and sees a long
 // poll end with the agent.
 func TestControlSocketOfARunningAgent(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "agent.sock")
-	l, err := ListenControl(path)
+	l, err := api.ListenSocket(path)
 	if err != nil {
 		t.Fatal(err)
 	}

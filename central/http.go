@@ -21,7 +21,7 @@ const (
 
 // Handler serves the API. It works from New until Close.
 func (c *Central) Handler() http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	return api.SignsOfLife(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		// The answer to the request before may have left its deadline behind.
 		_ = http.NewResponseController(w).SetWriteDeadline(time.Time{})
 		if p := foreign(r); p != nil {
@@ -29,7 +29,7 @@ func (c *Central) Handler() http.Handler {
 			return
 		}
 		c.mux.ServeHTTP(w, r)
-	})
+	}))
 }
 
 // foreign refuses a body that is not declared as JSON: a form of a web page, that came

@@ -15,8 +15,6 @@ import (
 	"rackpower/central/api"
 )
 
-const socketMode = 0o660
-
 // listen opens everything that is to be served, or nothing.
 func (c *Central) listen() (all []net.Listener, err error) {
 	defer func() {
@@ -33,7 +31,7 @@ func (c *Central) listen() (all []net.Listener, err error) {
 		}
 	}
 	if c.cfg.Socket != "" {
-		l, err := listenUnix(c.cfg.Socket)
+		l, err := api.ListenSocket(c.cfg.Socket)
 		if err != nil {
 			return all, err
 		}
@@ -43,45 +41,6 @@ func (c *Central) listen() (all []net.Listener, err error) {
 		return nil, errors.New("nothing to listen on: give a socket")
 	}
 	return all, nil
-}
-
-// listenUnix makes the socket under another name, so that it never stands there
-// with the wrong mode, and takes the place of one that nobody serves.
-func listenUnix(path string) (net.Listener, error) {
-	if conn, err := net.DialTimeout("unix", path, time.Second); err == nil {
-		conn.Close()
-		return nil, fmt.Errorf("cannot listen on %s: another process serves it", path)
-	}
-	temp := fmt.Sprintf("%s.%d", path, os.Getpid())
-	os.Remove(temp)
-	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: temp, Net: "unix"})
-	if err != nil {
-		return nil, fmt.Errorf("cannot listen on %s: %w", path, err)
-	}
-	l.SetUnlinkOnClose(false)
-	if err = os.Chmod(temp, socketMode); err == nil {
-		err = os.Rename(temp, path)
-	}
-	if err != nil {
-		l.Close()
-		os.Remove(temp)
-		return nil, fmt.Errorf("cannot listen on %s: %w", path, err)
-	}
-	return &unixListener{UnixListener: l, path: path}, nil
-}
-
-// unixListener knows the name that its socket has in the end.
-type unixListener struct {
-	*net.UnixListener
-	path string
-}
-
-func (l *unixListener) Addr() net.Addr { return &net.UnixAddr{Name: l.path, Net: "unix"} }
-
-func (l *unixListener) Close() error {
-	err := l.UnixListener.Close()
-	os.Remove(l.path)
-	return err
 }
 
 // server has bounds for slow clients, but none for the time that an answer takes

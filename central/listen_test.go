@@ -1,9 +1,11 @@
 package central
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -12,7 +14,9 @@ import (
 	"os"
 	"os/user"
 	"path/filepath"
+	"runtime"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -88,7 +92,7 @@ func TestNoPortIsOpened(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 	r := run(t, Config{})
-	if info, err := os.Stat(r.cfg.Socket); err != nil || info.Mode().Perm() != socketMode {
+	if info, err := os.Stat(r.cfg.Socket); err != nil || info.Mode().Perm() != 0o660 {
 		t.Errorf("%v, %v", info, err)
 	}
 	for _, addr := range r.addrs {
@@ -108,6 +112,51 @@ func TestNoPortIsOpened(t *testing.T) {
 	resp.Body.Close()
 	if resp.StatusCode != http.StatusBadRequest || resp.Header.Get("Content-Type") != "application/problem+json" || bytes.Contains(text, []byte("0 operations")) {
 		t.Errorf("a form: %s %s", resp.Status, text)
+	}
+}
+
+// TestAnAdministratorIsNoAgent asks as a user who may use the socket, and no more.
+func TestAnAdministratorIsNoAgent(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("LEFT OUT: only root can ask as another user")
+	}
+	r := run(t, Config{})
+	if _, err := r.Hello(t.Context(), "r1", api.Hello{JournalID: "j", Epoch: 1}); err != nil {
+		t.Errorf("root: %v", err)
+	}
+	for dir := filepath.Dir(r.cfg.Socket); dir != os.TempDir(); dir = filepath.Dir(dir) {
+		if err := os.Chmod(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Chmod(r.cfg.Socket, 0o666); err != nil {
+		t.Fatal(err)
+	}
+	other := make(chan net.Conn)
+	go func() {
+		runtime.LockOSThread() // and never unlocked: the thread ends with its user
+		const keep = ^uintptr(0)
+		if _, _, errno := syscall.RawSyscall(syscall.SYS_SETRESUID, keep, 65534, keep); errno != 0 {
+			t.Error(errno)
+		}
+		conn, err := net.Dial("unix", r.cfg.Socket)
+		if err != nil {
+			t.Error(err)
+		}
+		other <- conn
+	}()
+	conn := <-other
+	defer conn.Close()
+	for path, want := range map[string]string{"GET /v1/info": "200 OK", "POST /v1/agents/r1/hello": "409 Conflict", "POST /v1/agents/r1/enrol": "409 Conflict"} {
+		fmt.Fprintf(conn, "%s HTTP/1.1\r\nHost: unix\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}", path)
+		resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, _ := io.ReadAll(resp.Body)
+		if resp.Status != want || strings.HasPrefix(path, "POST") && !strings.Contains(string(text), "not permitted") {
+			t.Errorf("%s: %s %s", path, resp.Status, text)
+		}
 	}
 }
 

@@ -294,3 +294,29 @@ func TestAPipeThatNobodyReads(t *testing.T) {
 		}
 	}
 }
+
+// TestAHaltedCentralIsSaid halts central under commands that wait in different ways.
+// It takes the 15 s that a person is to wait at most.
+func TestAHaltedCentralIsSaid(t *testing.T) {
+	s := newSite(t)
+	s.addNodes(api.NodeSpec{Name: "n1", Rack: "r1", BMC: "ipmi://admin@192.0.2.1"})
+	asked, output := s.begin(s.cli, "on", "n1")
+	s.until(20*time.Second, "the request is there", func() bool {
+		found, err := s.client.QueryOps(t.Context(), api.QueryOps{})
+		return err == nil && len(found.Ops) == 1
+	})
+	s.signal("central", syscall.SIGSTOP)
+	defer s.signal("central", syscall.SIGCONT)
+	began := time.Now()
+	looked, second := s.begin(s.cli, "status")
+	for cmd, said := range map[*exec.Cmd]func() string{asked: output, looked: second} {
+		end := waited(cmd)
+		if took := time.Since(began); end.ExitStatus() != 3 || took > 19*time.Second ||
+			!strings.Contains(said(), "has not answered for 3s") || !strings.Contains(said(), "journalctl -u rackpower-central.service") {
+			t.Errorf("%v: status %d after %s\n%s", cmd.Args, end.ExitStatus(), took, said())
+		}
+	}
+	if !strings.Contains(output(), "the operations on n1 go on") {
+		t.Errorf("%s", output())
+	}
+}

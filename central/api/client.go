@@ -2,6 +2,7 @@ package api
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/json"
@@ -23,12 +24,14 @@ var ErrUnreachable = errors.New("not reachable")
 // Client talks to central, or to an agent's control socket. It is safe for many
 // goroutines.
 type Client struct {
-	target string // as the user wrote it, for errors
-	base   string
-	http   *http.Client
-	serves func(uid uint32) error // what is wrong with the user who serves a socket; nil: any will do
-	run    string                 // names this client to central
-	said   atomic.Uint64          // hellos and reports so far
+	target   string // as the user wrote it, for errors
+	base     string
+	http     *http.Client
+	serves   func(uid uint32) error // what is wrong with the user who serves a socket; nil: any will do
+	patience Patience
+	silent   atomic.Bool   // its user has been told of a silence
+	run      string        // names this client to central
+	said     atomic.Uint64 // hellos and reports so far
 }
 
 // NewClient makes a client for unix:///path/to.sock, http://host:port or
@@ -39,7 +42,7 @@ func NewClient(target string) (*Client, error) {
 		return nil, fmt.Errorf("cannot read address %q: want unix:///path or https://host:port", target)
 	}
 	transport := &http.Transport{MaxIdleConnsPerHost: 16, IdleConnTimeout: 90 * time.Second}
-	c := &Client{target: target, http: &http.Client{Transport: transport}, run: rand.Text()}
+	c := &Client{target: target, http: &http.Client{Transport: transport}, patience: DefaultPatience(), run: rand.Text()}
 	switch {
 	case u.Scheme == "unix" && u.Host == "" && u.Path != "": // a host would be the beginning of a relative path
 		c.base = "http://unix"
@@ -82,8 +85,13 @@ func (c *Client) Close() { c.http.CloseIdleConnections() }
 
 // Do sends in as JSON (nil: no body) and decodes the answer into out (nil: the
 // body is dropped). A *Problem comes back as such; no answer is ErrUnreachable,
-// unless ctx ended.
+// unless ctx ended; ErrSilent when somebody was there who did not answer.
 func (c *Client) Do(ctx context.Context, method, path string, in, out any) error {
+	return c.do(ctx, method, path, in, out, 0)
+}
+
+// do is Do of a request that may take a while.
+func (c *Client) do(ctx context.Context, method, path string, in, out any, wait time.Duration) error {
 	var body io.Reader
 	if in != nil {
 		data, err := json.Marshal(in)
@@ -92,33 +100,47 @@ func (c *Client) Do(ctx context.Context, method, path string, in, out any) error
 		}
 		body = bytes.NewReader(data)
 	}
-	req, err := http.NewRequestWithContext(ctx, method, c.base+path, body)
+	watched, watch := c.watch(ctx, wait)
+	defer watch.stop()
+	req, err := http.NewRequestWithContext(watched, method, c.base+path, body)
 	if err != nil {
 		return fmt.Errorf("cannot make request to %s: %w", path, err)
 	}
 	if in != nil {
 		req.Header.Set("Content-Type", "application/json")
 	}
+	req.Header.Set("Prefer", preferBeat)
 	resp, err := c.http.Do(req)
 	if err != nil {
-		return c.unreachable(ctx, err)
+		return c.unreachable(watched, ctx, err)
 	}
+	watch.life.Store(true)
 	defer resp.Body.Close()
 	if resp.StatusCode >= 300 {
-		return problemOf(resp)
+		err := problemOf(resp, watch)
+		if watched.Err() != nil {
+			return c.unreachable(watched, ctx, err)
+		}
+		c.silent.Store(false)
+		return err
 	}
 	if out == nil {
+		c.silent.Store(false)
 		return nil
 	}
-	if err := json.NewDecoder(resp.Body).Decode(out); err != nil {
-		return c.unreachable(ctx, fmt.Errorf("answer to %s broke off: %w", path, err))
+	if err := json.NewDecoder(watch.body(resp.Body)).Decode(out); err != nil {
+		return c.unreachable(watched, ctx, fmt.Errorf("answer to %s broke off: %w", path, err))
 	}
+	c.silent.Store(false)
 	return nil
 }
 
-func (c *Client) unreachable(ctx context.Context, err error) error {
+func (c *Client) unreachable(watched, ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
+	}
+	if watched.Err() != nil {
+		return fmt.Errorf("%s: %w", c.target, context.Cause(watched))
 	}
 	var op *net.OpError
 	if errors.As(err, &op) {
@@ -127,8 +149,8 @@ func (c *Client) unreachable(ctx context.Context, err error) error {
 	return fmt.Errorf("%s: %w (%v)", c.target, ErrUnreachable, err)
 }
 
-func problemOf(resp *http.Response) error {
-	data, _ := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
+func problemOf(resp *http.Response, w *watch) error {
+	data, _ := io.ReadAll(io.LimitReader(w.body(resp.Body), 1<<20))
 	p := new(Problem)
 	if json.Unmarshal(data, p) != nil || p.Detail == "" {
 		line, _, _ := bytes.Cut(bytes.TrimSpace(data), []byte("\n"))
@@ -148,10 +170,22 @@ func CodeOf(err error) Code {
 }
 
 func call[T any](ctx context.Context, c *Client, method, path string, in any) (T, error) {
+	return waiting[T](ctx, c, 0, method, path, in)
+}
+
+// waiting is call of a request that waits for something, for so long at most.
+func waiting[T any](ctx context.Context, c *Client, wait time.Duration, method, path string, in any) (T, error) {
 	var out T
-	err := c.Do(ctx, method, path, in, &out)
+	err := c.do(ctx, method, path, in, &out, wait)
 	return out, err
 }
+
+// How long central waits for an agent where the request does not say.
+const (
+	defaultReadWait = 15 * time.Second
+	explainWait     = 5 * time.Second
+	gossipWait      = 10 * time.Second // members are asked one after the other, for 3 s each time
+)
 
 // Nodes returns the nodes that the expression selects, "all" or "" for all.
 func (c *Client) Nodes(ctx context.Context, expr string) ([]Node, error) {
@@ -186,7 +220,7 @@ func (c *Client) AskOps(ctx context.Context, in AskOps) ([]Op, error) {
 
 // QueryOps finds operations, waiting for news when in.Wait is set.
 func (c *Client) QueryOps(ctx context.Context, in QueryOps) (FoundOps, error) {
-	return call[FoundOps](ctx, c, http.MethodPost, "/v1/ops/query", in)
+	return waiting[FoundOps](ctx, c, in.Wait, http.MethodPost, "/v1/ops/query", in)
 }
 
 // CancelOp asks for an operation to be cancelled.
@@ -196,7 +230,7 @@ func (c *Client) CancelOp(ctx context.Context, id string, in CancelOp) (Op, erro
 
 // ReadNodes has nodes read now and waits for the readings.
 func (c *Client) ReadNodes(ctx context.Context, in ReadNodes) ([]Node, error) {
-	return call[[]Node](ctx, c, http.MethodPost, "/v1/reads", in)
+	return waiting[[]Node](ctx, c, cmp.Or(in.Wait, defaultReadWait), http.MethodPost, "/v1/reads", in)
 }
 
 // Agents lists the agents.
@@ -218,7 +252,7 @@ func (c *Client) Audit(ctx context.Context, expr string, limit int) ([]AuditEntr
 // AuditAfter returns the entries of the audit trail behind an id, of the nodes that
 // the expression selects, oldest first; it waits for one for at most wait.
 func (c *Client) AuditAfter(ctx context.Context, expr string, after int64, wait time.Duration) ([]AuditEntry, error) {
-	return call[[]AuditEntry](ctx, c, http.MethodGet, fmt.Sprintf("/v1/audit?select=%s&after=%d&wait=%s", url.QueryEscape(expr), after, wait), nil)
+	return waiting[[]AuditEntry](ctx, c, wait, http.MethodGet, fmt.Sprintf("/v1/audit?select=%s&after=%d&wait=%s", url.QueryEscape(expr), after, wait), nil)
 }
 
 // SetHold sets or releases holds, on all nodes or none.
@@ -233,7 +267,7 @@ func (c *Client) RetryNodes(ctx context.Context, in RetryNodes) (Changed, error)
 
 // Explain says why a node is as it is.
 func (c *Client) Explain(ctx context.Context, node string) (Explanation, error) {
-	return call[Explanation](ctx, c, http.MethodGet, "/v1/nodes/"+url.PathEscape(node)+"/explain", nil)
+	return waiting[Explanation](ctx, c, explainWait, http.MethodGet, "/v1/nodes/"+url.PathEscape(node)+"/explain", nil)
 }
 
 // Racks lists the racks with their settings and how their monitors stand.
@@ -329,7 +363,7 @@ func (c *Client) Hello(ctx context.Context, agent string, in Hello) (Welcome, er
 
 // Poll waits for what changed for an agent.
 func (c *Client) Poll(ctx context.Context, agent string, in Poll) (Assignment, error) {
-	return call[Assignment](ctx, c, http.MethodPost, "/v1/agents/"+url.PathEscape(agent)+"/poll", in)
+	return waiting[Assignment](ctx, c, in.Wait, http.MethodPost, "/v1/agents/"+url.PathEscape(agent)+"/poll", in)
 }
 
 // Report tells central what happened; nil means that all of it is durable there.

@@ -126,22 +126,22 @@ func (c *Client) Peers(ctx context.Context) ([]PeerNode, error) {
 
 // Ping asks a member of the gossip cluster for a sign of life.
 func (c *Client) Ping(ctx context.Context, name string) (Pong, error) {
-	return call[Pong](ctx, c, http.MethodPost, "/v1/gossip/ping", Ping{Name: name})
+	return waiting[Pong](ctx, c, gossipWait, http.MethodPost, "/v1/gossip/ping", Ping{Name: name})
 }
 
 // Who says who owns a node and who can reach its BMC.
 func (c *Client) Who(ctx context.Context, node string) (Who, error) {
-	return call[Who](ctx, c, http.MethodGet, "/v1/gossip/who?node="+url.QueryEscape(node), nil)
+	return waiting[Who](ctx, c, gossipWait, http.MethodGet, "/v1/gossip/who?node="+url.QueryEscape(node), nil)
 }
 
 // GossipKeys lists the gossip keys of all members.
 func (c *Client) GossipKeys(ctx context.Context) (GossipKeys, error) {
-	return call[GossipKeys](ctx, c, http.MethodGet, "/v1/gossip/keys", nil)
+	return waiting[GossipKeys](ctx, c, gossipWait, http.MethodGet, "/v1/gossip/keys", nil)
 }
 
 // ChangeKeys changes the gossip keys of all members.
 func (c *Client) ChangeKeys(ctx context.Context, in ChangeKeys) (GossipKeys, error) {
-	return call[GossipKeys](ctx, c, http.MethodPost, "/v1/gossip/keys", in)
+	return waiting[GossipKeys](ctx, c, gossipWait, http.MethodPost, "/v1/gossip/keys", in)
 }
 
 // Enrol asks central for what an agent needs to gossip.

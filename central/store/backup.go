@@ -84,6 +84,13 @@ func Restore(ctx context.Context, backup, path string) (sum Summary, kept string
 	if sum, err = finishCopy(ctx, temp, true); err != nil {
 		return sum, "", fmt.Errorf("cannot restore %s: %w", backup, err)
 	}
+	like := path
+	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+		like = filepath.Dir(path)
+	}
+	if err := ownAs(like, temp); err != nil {
+		return sum, "", err
+	}
 	if kept, err = setAside(ctx, path); err != nil {
 		return sum, "", fmt.Errorf("cannot restore to %s: %w", path, err)
 	}

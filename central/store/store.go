@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net/url"
 	"os"
@@ -108,6 +109,9 @@ func (s *Store) open() (err error) {
 func (s *Store) openWriter() error {
 	ctx := context.Background()
 	// SQLite makes -wal and -shm with the mode of the database itself.
+	if _, err := os.Stat(s.cfg.Path); errors.Is(err, fs.ErrNotExist) {
+		s.log.Warn("a new database is made; if there should be one, stop central and see whether its volume is mounted", "path", s.cfg.Path)
+	}
 	f, err := os.OpenFile(s.cfg.Path, os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return fmt.Errorf("cannot make database: %w", err)
@@ -218,6 +222,10 @@ func lockFile(path string) (*os.File, error) {
 	f, err := os.OpenFile(path+".lock", os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("cannot lock database: %w", err)
+	}
+	if err := ownAs(filepath.Dir(path), path+".lock"); err != nil {
+		f.Close()
+		return nil, err
 	}
 	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
 		f.Close()

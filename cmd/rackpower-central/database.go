@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"os"
 
 	"github.com/urfave/cli/v2"
 
@@ -46,7 +45,7 @@ func restoreCommand() *cli.Command {
 			examples("rackpower-central restore /backup/central-monday.db") + exitHelp,
 		Flags: []cli.Flag{databaseFlag()},
 		Action: func(c *cli.Context) error {
-			if err := os.MkdirAll(c.String("data"), 0o700); err != nil {
+			if err := store.MakeDirectory(c.String("data")); err != nil {
 				return failed(err)
 			}
 			sum, kept, err := store.Restore(c.Context, c.Args().First(), central.DatabasePath(c.String("data")))

@@ -71,6 +71,9 @@ func serve(c *cli.Context) error {
 	if err := os.MkdirAll(cfg.Data, 0o700); err != nil {
 		return settings.Exit(settings.ExitFailed, "cannot make data directory: %v", err)
 	}
+	if err := settings.CheckOwner(cfg.Data); err != nil {
+		return err
+	}
 	if err := fromSystemd(&cfg); err != nil {
 		return err
 	}

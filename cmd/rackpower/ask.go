@@ -22,7 +22,7 @@ func (s *session) ask(in api.AskOps) ([]api.Op, error) {
 	end := time.Now().Add(askAgainFor)
 	for {
 		ops, err := s.client.AskOps(s.ctx, in)
-		if !lost(err) || time.Now().After(end) {
+		if !lost(err) || errors.Is(err, api.ErrSilent) || time.Now().After(end) {
 			return ops, err
 		}
 		if err := pause(s.ctx, askAgainEvery); err != nil {

@@ -119,6 +119,9 @@ func runAgent(c *cli.Context) (err error) {
 	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
 		return settings.Exit(settings.ExitFailed, "cannot make the data directory: %v", err)
 	}
+	if err := settings.CheckOwner(cfg.Dir); err != nil {
+		return err
+	}
 	return d.run(c, cfg)
 }
 
@@ -163,7 +166,7 @@ func (d *daemon) run(c *cli.Context, cfg agent.Config) error {
 		return err
 	}
 	if control == nil {
-		if control, err = agent.ListenControl(socketPath(c.String("socket"), cfg.Dir)); err != nil {
+		if control, err = api.ListenSocket(socketPath(c.String("socket"), cfg.Dir)); err != nil {
 			return err
 		}
 		d.later(func() error { _ = control.Close(); return nil })

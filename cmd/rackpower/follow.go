@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -132,7 +133,7 @@ func (f *following) follow() (interrupted bool) {
 		if err != nil {
 			if ctx.Err() == nil {
 				f.lost = err
-				if !lost(err) {
+				if !lost(err) || errors.Is(err, api.ErrSilent) {
 					return false
 				}
 				rev = 0 // it may come back as another

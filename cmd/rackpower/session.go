@@ -28,16 +28,17 @@ type door struct {
 	flag    string // that names the address
 	usage   string
 	initial string
+	unit    string // that systemd runs there
 	hint    string // what to do when nobody answers
 }
 
 var (
 	atCentral = door{
-		who: "central", command: "rackpower", flag: "central", initial: "unix:///run/rackpower/central.sock", usage: "`URL` of central: unix:///path or https://host:port",
+		who: "central", unit: "rackpower-central.service", command: "rackpower", flag: "central", initial: "unix:///run/rackpower/central.sock", usage: "`URL` of central: unix:///path or https://host:port",
 		hint: "is rackpower-central running there? name another address with --central or RACKPOWER_CENTRAL; on a rack, rackpower local asks its agent",
 	}
 	atAgent = door{
-		who: "the agent", command: "rackpower local", flag: "socket", initial: "/run/rackpower/agent.sock", usage: "`PATH` of the agent's own socket",
+		who: "the agent", unit: "rackpower-agent.service", command: "rackpower local", flag: "socket", initial: "/run/rackpower/agent.sock", usage: "`PATH` of the agent's own socket",
 		hint: "is rackpower agent running there? name another socket with --socket or RACKPOWER_SOCKET",
 	}
 )
@@ -87,7 +88,18 @@ func (d door) open(c *cli.Context) (*session, error) {
 	if err != nil {
 		return nil, settings.Usage("--%s: %v", d.flag, err)
 	}
-	return &session{c: c, ctx: c.Context, door: d, client: client, printer: p}, nil
+	s := &session{c: c, ctx: c.Context, door: d, client: client, printer: p}
+	p.patience(client, d.who, patience)
+	return s, nil
+}
+
+// patience is how long a command waits for a sign of life. Tests are more impatient.
+var patience = api.DefaultPatience()
+
+// patience has a client tell of silence.
+func (p printer) patience(client *api.Client, who string, in api.Patience) {
+	in.Silent = func() { p.warn("%s at %s has not answered for %s, still waiting", who, client.Target(), in.Say) }
+	client.SetPatience(in)
 }
 
 // socketURL is the address of a socket whose path may begin where the process stands.
@@ -126,6 +138,8 @@ func (s *session) explain(err error) error {
 	switch {
 	case err == nil:
 		return nil
+	case errors.Is(err, api.ErrSilent):
+		return settings.Exit(settings.ExitUnreachable, "%s at %v; see systemctl status %s, journalctl -u %s", s.door.who, err, s.door.unit, s.door.unit)
 	case errors.Is(err, api.ErrUnreachable):
 		return settings.Exit(settings.ExitUnreachable, "%s at %v; %s", s.door.who, err, s.door.wayOut(s.c.String(s.door.flag)))
 	case s.interrupted(err):

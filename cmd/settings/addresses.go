@@ -66,6 +66,22 @@ func Trusted(uid uint32) error {
 	return fmt.Errorf("user %d serves it, who is neither root nor %s nor the user of this process", uid, Account)
 }
 
+// CheckOwner refuses to have root run a daemon on another user's data directory: that
+// user could not read what is written there from then on.
+func CheckOwner(dir string) error {
+	info, err := os.Stat(dir)
+	if err != nil || os.Geteuid() != 0 {
+		return nil // what is wrong shows when it is used
+	}
+	st, ok := info.Sys().(*syscall.Stat_t)
+	if !ok || st.Uid == 0 {
+		return nil
+	}
+	owner := strconv.FormatUint(uint64(st.Uid), 10)
+	return Exit(ExitFailed, "%s belongs to user %s, who could not read what root writes there: use systemctl start, or setpriv --reuid=%s --regid=%d --init-groups before the command",
+		dir, owner, owner, st.Gid)
+}
+
 // CheckSocket says whether a path is too long for a unix socket.
 func CheckSocket(path string) error {
 	if len(path) > maxSocket {

@@ -1,0 +1,176 @@
+package api
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"net/http/httptrace"
+	"net/textproto"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// ErrSilent is what errors.Is finds when somebody took the connection and then gave no
+// sign of life: a process that is halted, or a socket whose service does not start. It
+// is an ErrUnreachable too.
+var ErrSilent = fmt.Errorf("%w: it takes connections and does not answer", ErrUnreachable)
+
+// A server that was asked to (header Prefer) says every beatEvery that it is at work on
+// a request, with an interim answer (102).
+const (
+	beatEvery  = time.Second
+	preferBeat = "processing"
+)
+
+// SignsOfLife has a handler say that it is at work, to the clients that ask for it,
+// until its answer begins.
+func SignsOfLife(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Prefer") != preferBeat {
+			h.ServeHTTP(w, r)
+			return
+		}
+		b := &beating{to: w, header: w.Header().Clone()}
+		b.mu.Lock()
+		b.timer = time.AfterFunc(beatEvery, b.beat)
+		b.mu.Unlock()
+		defer b.begin()
+		h.ServeHTTP(b, r)
+	})
+}
+
+// beating is the writer of an answer that has not begun. The headers of the answer are
+// kept apart until then: an interim answer would send them.
+type beating struct {
+	to     http.ResponseWriter
+	header http.Header
+
+	mu    sync.Mutex
+	begun bool
+	timer *time.Timer
+}
+
+func (b *beating) beat() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if !b.begun {
+		b.to.WriteHeader(http.StatusProcessing)
+		b.timer.Reset(beatEvery)
+	}
+}
+
+// begin ends the beats: the answer follows.
+func (b *beating) begin() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if !b.begun {
+		b.begun = true
+		b.timer.Stop()
+		clear(b.to.Header())
+		maps.Copy(b.to.Header(), b.header)
+	}
+}
+
+// Header is http.ResponseWriter's.
+func (b *beating) Header() http.Header { return b.header }
+
+// WriteHeader is http.ResponseWriter's.
+func (b *beating) WriteHeader(status int) { b.begin(); b.to.WriteHeader(status) }
+
+// Write is http.ResponseWriter's.
+func (b *beating) Write(p []byte) (int, error) { b.begin(); return b.to.Write(p) }
+
+// Unwrap is for http.ResponseController.
+func (b *beating) Unwrap() http.ResponseWriter { return b.to }
+
+// Patience is how long a client waits for a sign of life.
+type Patience struct {
+	Say    time.Duration // after which Silent is called, once until there is an answer
+	GiveUp time.Duration // after which a request ends with ErrSilent
+	// Work bounds the time that a server which is alive may take for an answer, beyond
+	// the time that the request itself says it may wait.
+	Work   time.Duration
+	Silent func() // nil: nobody is told. Any goroutine may call it
+}
+
+// DefaultPatience is a new client's.
+func DefaultPatience() Patience {
+	return Patience{Say: 3 * time.Second, GiveUp: 15 * time.Second, Work: time.Minute}
+}
+
+// SetPatience replaces a client's patience, before it is used.
+func (c *Client) SetPatience(p Patience) { c.patience = p }
+
+// watch is what a client does about the silence of the other side during one request.
+type watch struct {
+	p      Patience
+	wait   time.Duration // the request may take so long
+	life   atomic.Bool   // there was a sign of it since the last look
+	said   *atomic.Bool  // the client's
+	cancel context.CancelCauseFunc
+}
+
+// watch has the returned context end with ErrSilent when there is no sign of life, or
+// no answer long after it was due.
+func (c *Client) watch(ctx context.Context, wait time.Duration) (context.Context, *watch) {
+	w := &watch{p: c.patience, wait: max(wait, 0), said: &c.silent}
+	ctx, w.cancel = context.WithCancelCause(ctx)
+	trace := &httptrace.ClientTrace{Got1xxResponse: func(int, textproto.MIMEHeader) error { w.life.Store(true); return nil }}
+	go w.look(ctx)
+	return httptrace.WithClientTrace(ctx, trace), w
+}
+
+// look counts the time of this process only: while it is halted, or the machine sleeps,
+// nobody could have heard anything.
+func (w *watch) look(ctx context.Context) {
+	every := max(min(100*time.Millisecond, w.p.Say/10), time.Millisecond)
+	ticker := time.NewTicker(every)
+	defer ticker.Stop()
+	silence, age, last := time.Duration(0), time.Duration(0), time.Now()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		now := time.Now()
+		passed := min(now.Sub(last), 5*every)
+		silence, age, last = silence+passed, age+passed, now
+		late := age - w.wait
+		if w.life.Swap(false) {
+			silence = 0
+		}
+		if (silence >= w.p.Say || late >= w.p.Say) && !w.said.Swap(true) && w.p.Silent != nil {
+			w.p.Silent()
+		}
+		if silence >= w.p.GiveUp {
+			w.cancel(fmt.Errorf("%w (no sign of life for %s)", ErrSilent, w.p.GiveUp))
+			return
+		}
+		if late >= w.p.Work {
+			w.cancel(fmt.Errorf("%w (it is at work, but there is no answer after %s)", ErrSilent, w.wait+w.p.Work))
+			return
+		}
+	}
+}
+
+func (w *watch) stop() { w.cancel(nil) }
+
+// body is what is read of an answer: each part is a sign of life.
+func (w *watch) body(r io.Reader) io.Reader { return lively{r, w} }
+
+type lively struct {
+	r io.Reader
+	w *watch
+}
+
+func (l lively) Read(p []byte) (int, error) {
+	n, err := l.r.Read(p)
+	if n > 0 {
+		l.w.life.Store(true)
+	}
+	return n, err
+}

@@ -1,0 +1,179 @@
+package cmd_test
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// systemdHost is a systemd of its own, in namespaces.
+type systemdHost struct {
+	*site
+	boot *exec.Cmd
+}
+
+// newSystemdHost boots one, with what is to be installed at /src, or skips the test.
+func newSystemdHost(t *testing.T) *systemdHost {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("LEFT OUT: a real systemd: only root can make its namespaces")
+	}
+	for _, tool := range []string{"/lib/systemd/systemd", "unshare", "nsenter", "ip"} {
+		if _, err := exec.LookPath(tool); err != nil {
+			t.Skipf("LEFT OUT: a real systemd: %v", err)
+		}
+	}
+	m := &systemdHost{site: siteIn(t, t.TempDir())}
+	source := filepath.Join(m.dir, "src")
+	files, err := filepath.Abs("../systemd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	copied := fmt.Sprintf("mkdir -p %[1]s/bin && cp -r %[2]s %[1]s/systemd && cp %[3]s %[4]s %[1]s/bin/ && chmod -R a+rX %[1]s", source, files, m.cli, m.serve)
+	if out, err := exec.Command("sh", "-c", copied).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	var said bytes.Buffer
+	m.boot = exec.Command("unshare", "--mount", "--propagation", "private", "bash", "testdata/boot.sh", m.dir, source)
+	m.boot.Stdout, m.boot.Stderr = &said, &said
+	m.boot.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if err := m.boot.Start(); err != nil {
+		t.Skipf("LEFT OUT: a real systemd: %v", err)
+	}
+	t.Cleanup(m.off)
+	if !m.up("0", 30*time.Second) {
+		t.Skipf("LEFT OUT: a real systemd does not boot here: %s", said.String())
+	}
+	return m
+}
+
+// init is the process id of the machine's first process, "0" when there is none.
+func (m *systemdHost) init() string {
+	text, _ := os.ReadFile(filepath.Join(m.dir, "init"))
+	if id := strings.TrimSpace(string(text)); id != "" {
+		return id
+	}
+	return "0"
+}
+
+// up waits until another first process than before has booted.
+func (m *systemdHost) up(before string, bound time.Duration) bool {
+	for end := time.Now().Add(bound); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
+		if m.init() == before {
+			continue
+		}
+		out, _ := m.try("systemctl", "is-system-running")
+		if state := strings.TrimSpace(out); state == "running" || state == "degraded" {
+			return true
+		}
+	}
+	return false
+}
+
+func (m *systemdHost) off() {
+	_ = os.WriteFile(filepath.Join(m.dir, "stop"), nil, 0o600)
+	if m.t.Failed() {
+		out, _ := m.try("journalctl", "--no-pager", "-n", "40", "-o", "cat")
+		m.t.Logf("the machine's log:\n%s", out)
+	}
+	if id, err := strconv.Atoi(m.init()); err == nil && id > 1 {
+		_ = syscall.Kill(id, syscall.SIGKILL)
+	}
+	_ = m.boot.Wait()
+}
+
+// try runs a command on the machine and returns what it says and its exit status.
+func (m *systemdHost) try(args ...string) (string, int) {
+	m.t.Helper()
+	cmd := exec.Command("nsenter", append([]string{"-t", m.init(), "-m", "-p", "-u", "-i", "-n", "-C", "-r", "--wd=/", "--"}, args...)...)
+	out, err := cmd.CombinedOutput()
+	return string(out), exitOf(err)
+}
+
+func (m *systemdHost) run(args ...string) string {
+	m.t.Helper()
+	out, exit := m.try(args...)
+	if exit != 0 {
+		m.t.Fatalf("%v: status %d\n%s", args, exit, out)
+	}
+	return strings.TrimSpace(out)
+}
+
+// main is the process id of a service, within the machine.
+func (m *systemdHost) main(service string) string {
+	m.t.Helper()
+	return m.run("systemctl", "show", "-P", "MainPID", service)
+}
+
+// alive waits until both daemons are up and know each other.
+func (m *systemdHost) alive() {
+	m.t.Helper()
+	m.until(30*time.Second, "central has its agent", func() bool {
+		out, _ := m.try("rackpower", "agents", "-o", "json")
+		return strings.Contains(out, `"alive"`)
+	})
+}
+
+// TestLifeOnARealSystemd installs as the README says and goes through what a machine does
+// to its services.
+func TestLifeOnARealSystemd(t *testing.T) {
+	m := newSystemdHost(t)
+	const agent, central = "rackpower-agent.service", "rackpower-central.service"
+	m.run("/src/systemd/install.sh", "", "/usr/local", "/src/bin")
+	m.run("systemctl", "enable", "--now", central, agent)
+	m.alive()
+	m.run("rackpower", "node", "add", "n1", "--rack", "r1", "--bmc", "ipmi://admin@127.0.0.9")
+
+	if ports := m.run("cat", "/proc/net/tcp", "/proc/net/tcp6"); strings.Contains(ports, fmt.Sprintf(":%04X ", 7620)) {
+		t.Errorf("a port is open:\n%s", ports)
+	}
+	for _, service := range []string{agent, central} {
+		before := m.main(service)
+		m.run("systemctl", "kill", "--kill-whom=main", "-s", "HUP", service)
+		m.run("systemctl", "kill", "--kill-whom=main", "-s", "USR1", service)
+		m.alive()
+		if now := m.main(service); now != before {
+			t.Errorf("SIGHUP and SIGUSR1 ended %s", service)
+		}
+		for _, sig := range []string{"INT", "TERM", "KILL", "QUIT"} {
+			before := m.main(service)
+			m.run("kill", "-"+sig, before)
+			m.until(20*time.Second, service+" is started again after SIG"+sig, func() bool { now := m.main(service); return now != before && now != "0" })
+			m.alive()
+		}
+	}
+
+	before := m.init()
+	_, _ = m.try("systemctl", "reboot")
+	if !m.up(before, 30*time.Second) {
+		t.Fatal("the machine does not reboot")
+	}
+	m.alive()
+	if out := m.run("rackpower", "status"); !strings.Contains(out, "n1") {
+		t.Errorf("after a reboot: %s", out)
+	}
+
+	m.run("rackpower-central", "backup", "/root/central.db")
+	m.run("systemctl", "stop", "rackpower-central.socket", central)
+	m.run("rackpower-central", "restore", "/root/central.db")
+	m.run("systemctl", "start", central)
+	m.alive()
+	if out, exit := m.try("setpriv", "--reuid=65534", "--regid=rackpower-admin", "--clear-groups", "rackpower", "status"); exit != 0 {
+		t.Errorf("an administrator's status: %d, %s", exit, out)
+	}
+
+	m.run("sh", "-c", "echo 'nonsense: 1' >> /etc/rackpower/central.yaml")
+	_, _ = m.try("systemctl", "restart", central)
+	if out, exit := m.try("rackpower", "status"); exit != 3 || !strings.Contains(out, "has not answered for 3s") || !strings.Contains(out, "journalctl -u "+central) {
+		t.Errorf("a bad configuration: %d, %s", exit, out)
+	}
+	m.run("sed", "-i", "/nonsense/d", "/etc/rackpower/central.yaml")
+	m.alive() // by itself
+}
