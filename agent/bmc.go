@@ -110,10 +110,7 @@ func (b *bmc) with(ctx context.Context, ep power.Endpoint, force bool, fn func(c
 		return err
 	}
 	defer b.release()
-	if ep != b.endpoint {
-		b.drop()
-		b.endpoint = ep
-	}
+	b.turnTo(ep)
 	if n := b.refusals(ep); n >= authFailuresToOpen && !force {
 		return &power.Error{Kind: power.KindAuth, Op: "log in", Err: fmt.Errorf("not tried: %s", refusedText(n))}
 	}
@@ -132,6 +129,22 @@ func (b *bmc) with(ctx context.Context, ep power.Endpoint, force bool, fn func(c
 		b.drop()
 	}
 	return err
+}
+
+// turnTo has the connection be one to the endpoint: the one that is kept, where only the
+// part of the BMC differs and it serves all of them, else none yet.
+func (b *bmc) turnTo(ep power.Endpoint) {
+	was := b.endpoint
+	b.endpoint = ep
+	if was == ep {
+		return
+	}
+	was.Target, was.Channel = ep.Target, ep.Channel
+	if d, ok := b.driver.(power.Targeter); ok && was == ep {
+		d.SetTarget(ep.Target, ep.Channel)
+		return
+	}
+	b.drop()
 }
 
 // state reads the power, once more over a new connection when a kept one turns

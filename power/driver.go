@@ -87,6 +87,12 @@ type Driver interface {
 	Close() error
 }
 
+// Targeter is a Driver whose session serves all parts of its BMC.
+type Targeter interface {
+	// SetTarget has what follows go to another part, as in Endpoint.
+	SetTarget(target, channel uint8)
+}
+
 // ErrorKind is what callers act on.
 type ErrorKind string
 

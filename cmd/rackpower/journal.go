@@ -169,7 +169,7 @@ func payloadOf(data []byte) json.RawMessage {
 	var value any
 	if err := dec.Decode(&value); err != nil {
 		value = string(data)
-		if bytes.Contains(bytes.ToLower(data), []byte("password")) {
+		if low := bytes.ToLower(data); bytes.Contains(low, []byte("password")) || bytes.Contains(low, []byte(`"kg"`)) {
 			value = "redacted"
 		}
 	}
@@ -194,13 +194,13 @@ func toUTC(found []byte) []byte {
 	return []byte(t.UTC().Format(time.RFC3339Nano))
 }
 
-// redact takes the values of all fields named password away and reports whether
+// redact takes the values of all fields named password or kg away and reports whether
 // there were any.
 func redact(value any) (found bool) {
 	switch v := value.(type) {
 	case map[string]any:
 		for key, inner := range v {
-			if strings.EqualFold(key, "password") && inner != "" {
+			if (strings.EqualFold(key, "password") || strings.EqualFold(key, "kg")) && inner != "" {
 				v[key] = "redacted"
 				found = true
 			} else if redact(inner) {

@@ -424,7 +424,7 @@ func writeJournal(t *testing.T) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := j.Append(journal.Entry{Op: journal.Put, Kind: 1, Key: "op-1", Payload: []byte(`{"node":"r1n01","password":"hush"}`)}); err != nil {
+	if _, err := j.Append(journal.Entry{Op: journal.Put, Kind: 1, Key: "op-1", Payload: []byte(`{"node":"r1n01","password":"hush","kg":"hush"}`)}); err != nil {
 		t.Fatal(err)
 	}
 	if err := j.Close(); err != nil {

@@ -25,6 +25,9 @@ import (
 // trackRequest has the BMC remember who asked, and pass the answer on (table 22-10).
 const trackRequest = 0x40
 
+// SetTarget implements power.Targeter: the session is the BMC's, whatever part is meant.
+func (s *session) SetTarget(target, channel uint8) { s.ep.Target, s.ep.Channel = target, channel }
+
 // bridged reports whether the command goes to the target: sessions are the BMC's own.
 func (s *session) bridged(cmd types.Command) bool {
 	return s.ep.Target != 0 && (cmd.NetFn == types.NetFnChassisRequest || cmd.ID == types.CommandColdReset.ID && cmd.NetFn == types.NetFnAppRequest)

@@ -107,6 +107,27 @@ func TestATargetIsTheOnlyOneActedOn(t *testing.T) {
 	}
 }
 
+// TestOneSessionServesAllParts of a chassis: they take turns in it.
+func TestOneSessionServesAllParts(t *testing.T) {
+	t.Parallel()
+	c := startChassis(t, false, "")
+	d := mustDial(t, impatient, c.Endpoint())
+	c.farm.BMC(2).SetPower(power.On)
+	for range 3 {
+		wantState(t, d, power.Off)
+		d.SetTarget(nodeAddr+2, 0)
+		wantState(t, d, power.On)
+		d.SetTarget(nodeAddr, 0)
+	}
+	if err := d.Do(t.Context(), power.PowerOn); err != nil {
+		t.Error(err)
+	}
+	wantState(t, d, power.On)
+	if n := c.chassis.Logins(); n != 1 || c.farm.BMC(1).PowerOns() != 1 || c.farm.BMC(2).PowerOns() != 0 {
+		t.Errorf("%d log-ins, %d and %d power-ons", n, c.farm.BMC(1).PowerOns(), c.farm.BMC(2).PowerOns())
+	}
+}
+
 // TestATargetThatDoesNotAnswer is told from a BMC that does not, and costs only itself.
 func TestATargetThatDoesNotAnswer(t *testing.T) {
 	t.Parallel()
