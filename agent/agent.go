@@ -49,7 +49,7 @@ type Agent struct {
 	readings *readings
 	bmcs     *bmcs
 	stagger  *stagger
-	clock    *clock
+	clock    power.Clock
 	ids      *ids
 	monitor  *monitor
 	alarms   *alarms
@@ -94,7 +94,7 @@ func New(cfg Config) (*Agent, error) {
 		return nil, err
 	}
 	a := &Agent{
-		cfg: cfg, logger: cfg.Logger, outbox: newOutbox(cfg.Timing.KeepEnded), clock: &clock{}, ids: newIDs(),
+		cfg: cfg, logger: cfg.Logger, outbox: newOutbox(cfg.Timing.KeepEnded), ids: newIDs(),
 		bmcs:    &bmcs{all: map[string]*bmc{}, dial: cfg.Dial, t: cfg.Timing},
 		stagger: newStagger(), lanes: map[string]*lane{}, look: make(chan []string, 64), gossip: make(chan struct{}, 1), rack: make(chan struct{}, 1),
 		slots: make(chan struct{}, cfg.Workers),
@@ -149,7 +149,8 @@ func (a *Agent) open() (err error) {
 	if err := a.replay(a.log.Live()); err != nil {
 		return err
 	}
-	a.clock.merge(a.assigned.newest())
+	a.clock.Load(a.assigned.newest())
+	a.checkClock(time.Now())
 	a.monitor.load()
 	a.heeds()
 	a.bare = a.assigned.position() == syncRecord{} && a.assigned.trusts().CentralID == "" && len(a.assigned.all()) == 0 && len(a.allLanes()) == 0
@@ -288,8 +289,8 @@ func (a *Agent) allLanes() []*lane {
 // accepted and durable, joined, or refused (End is then set). It is harmless to
 // submit a request again. An error means that nothing was accepted.
 func (a *Agent) Submit(op power.Op) (api.OpReport, error) {
-	op = op.WithDefaults(time.Now())
-	a.clock.merge(op.Seq)
+	now := time.Now()
+	op = op.WithDefaults(now)
 	if err := op.Validate(); err != nil {
 		return api.OpReport{}, api.Problemf(api.CodeBadRequest, "%v", err)
 	}
@@ -303,9 +304,12 @@ func (a *Agent) Submit(op power.Op) (api.OpReport, error) {
 		}
 		return r, nil
 	}
+	if !a.follow(op.Seq, "a request", now) {
+		return refusal(op, power.ReasonSequence, aheadText(op.Seq, now)), nil
+	}
 	if r, refused := a.refuses(op); refused {
 		if r.Op.Seq == 0 {
-			r.Op.Seq = a.clock.next(time.Now())
+			r.Op.Seq = a.clock.Next(now)
 		}
 		return r, nil
 	}
@@ -456,31 +460,6 @@ func (a *Agent) gossipAddr() string {
 
 // JournalEpoch is how often this agent's journal was opened.
 func (a *Agent) JournalEpoch() uint64 { return a.log.Epoch() }
-
-// clock is the hybrid logical clock that orders requests.
-type clock struct {
-	mu  sync.Mutex
-	max power.Seq
-}
-
-func (c *clock) next(now time.Time) power.Seq {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.max = c.max.Next(now)
-	return c.max
-}
-
-func (c *clock) merge(s power.Seq) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.max = max(c.max, s)
-}
-
-func (c *clock) now() power.Seq {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.max
-}
 
 // newID is a fresh UUIDv7.
 func newID() string { return uuid.Must(uuid.NewV7()).String() }

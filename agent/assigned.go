@@ -273,6 +273,35 @@ func (s *assigned) setHolds(holds map[string]power.Hold) error {
 	return nil
 }
 
+// restamp gives holds that were set here a new sequence where theirs is too far ahead of
+// the clock, which was set back since. They stand where they stood.
+func (s *assigned) restamp(clock *power.Clock, now time.Time) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	holds := map[string]power.Hold{}
+	var entries []journal.Entry
+	for name, h := range s.holds {
+		if h.Seq.Ahead(now) {
+			h.Seq = max(clock.Next(now), s.nodes[name].Hold.Seq+1)
+			holds[name] = h
+			entries = append(entries, entry(journal.Put, kindHold, holdPrefix+name, h))
+		}
+	}
+	if len(entries) == 0 {
+		return nil
+	}
+	if _, err := s.log.Append(entries...); err != nil {
+		return fmt.Errorf("cannot keep holds: %w", err)
+	}
+	for name, h := range holds {
+		s.holds[name] = h
+		if n, ok := s.nodes[name]; ok {
+			s.put(n.AssignedNode, h)
+		}
+	}
+	return nil
+}
+
 // unconfirmed lists the holds that were set here and that central has not confirmed.
 func (s *assigned) unconfirmed() []api.NodeHold {
 	s.mu.Lock()

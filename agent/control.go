@@ -207,7 +207,7 @@ func (a *Agent) ask(req api.OpRequest, dry bool) (api.OpReport, error) {
 func (a *Agent) weigh(op power.Op, held bool) api.OpReport {
 	now := time.Now()
 	op = op.WithDefaults(now)
-	op.Seq = a.clock.now().Next(now)
+	op.Seq = a.clock.Now(now).Next(now)
 	r, refused := a.refuses(op)
 	if refused && !(held && r.Reason == power.ReasonDesired) {
 		r.Phase, r.End = phaseDryRun, nil

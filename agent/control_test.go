@@ -223,7 +223,7 @@ func TestControlDryRunChangesNothing(t *testing.T) {
 	ready := handsOff("n2")
 	ready.Status, ready.Desired = power.StatusReady, power.StatusReady.Desired()
 	r.assign(ready)
-	lsn, clock, revs := r.a.log.LSN(), r.a.clock.now(), r.a.outbox.waiting()
+	lsn, clock, revs := r.a.log.LSN(), r.a.clock.Now(time.Now()), r.a.outbox.waiting()
 	ops := ok[[]api.Op](t)(c.AskOps(t.Context(), api.AskOps{DryRun: true, Ops: []api.OpRequest{
 		{ID: id("a"), Node: "n1", Action: power.ActOff}, {ID: id("b"), Node: "n1", Action: power.ActOn}, {ID: id("c"), Node: "n1", Action: power.ActCycle},
 		{ID: id("d"), Node: "n2", Action: power.ActOn}, {ID: id("e"), Node: "n2", Action: power.ActOff}, {ID: id("f"), Node: "nowhere", Action: power.ActOff},
@@ -240,8 +240,8 @@ func TestControlDryRunChangesNothing(t *testing.T) {
 			t.Errorf("%s: %+v, want %+v", got.ID, got, want)
 		}
 	}
-	if r.a.log.LSN() != lsn || r.a.clock.now() != clock || r.a.outbox.waiting() != revs {
-		t.Errorf("a dry run wrote %d records, moved the clock by %d, left %d words", r.a.log.LSN()-lsn, r.a.clock.now()-clock, r.a.outbox.waiting()-revs)
+	if r.a.log.LSN() != lsn || r.a.clock.Now(time.Now()) != clock || r.a.outbox.waiting() != revs {
+		t.Errorf("a dry run wrote %d records, moved the clock by %d, left %d words", r.a.log.LSN()-lsn, r.a.clock.Now(time.Now())-clock, r.a.outbox.waiting()-revs)
 	}
 	if out := r.a.lane("n1").outstanding(); len(out) != 1 || out[0].Op.ID != id("on") {
 		t.Errorf("outstanding: %+v", out)

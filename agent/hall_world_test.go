@@ -37,7 +37,7 @@ type hall struct {
 	backup   map[string]api.AssignedNode // of central's nodes; nil: there is none
 	lacks    map[string]bool             // nodes that central does not have since it was restored
 	trying   map[string]bool             // nodes of an assignment that the agent may have
-	central  clock
+	central  power.Clock
 	asked    map[string]bool
 }
 
@@ -192,7 +192,7 @@ func (w *hall) tell() {
 		if full || w.lacks[h.Node] {
 			continue // it is told when central has it
 		}
-		w.central.merge(h.Hold.Seq)
+		w.central.Merge(h.Hold.Seq, time.Now())
 		if n := w.nodes[h.Node]; h.Hold.Over(n.Hold) {
 			n.Hold = h.Hold
 			w.nodes[h.Node] = n
@@ -210,7 +210,7 @@ func (w *hall) tell() {
 		return
 	}
 	w.rev++
-	got := api.Assignment{Rev: w.rev, Seq: w.central.now(), Full: full}
+	got := api.Assignment{Rev: w.rev, Seq: w.central.Now(time.Now()), Full: full}
 	kept := a.assigned.trusts().Kept
 	for _, name := range w.names {
 		if (w.untold[name] || full) && !w.lacks[name] {
@@ -364,7 +364,7 @@ func (w *hall) play(s proofStep) {
 			if want == "" && !n.Hold.Active(now) || schedule != "" && n.Hold.Schedule == "" && n.Hold.Active(now) {
 				return // nothing to release; a schedule lets people's holds be
 			}
-			n.Hold = power.Hold{Want: want, By: by, Schedule: schedule, Since: now, Seq: w.central.next(now), Confirmed: s.get("confirmed") != ""}
+			n.Hold = power.Hold{Want: want, By: by, Schedule: schedule, Since: now, Seq: w.central.Next(now), Confirmed: s.get("confirmed") != ""}
 			if d := s.duration("for"); d > 0 && want != "" {
 				n.Hold.Until = now.Add(d)
 			}
@@ -402,7 +402,7 @@ func (w *hall) play(s proofStep) {
 			w.m.retried(names)
 			return
 		}
-		w.change(names, func(n *api.AssignedNode) { n.Retry = w.central.next(now) })
+		w.change(names, func(n *api.AssignedNode) { n.Retry = w.central.Next(now) })
 	case "kill":
 		w.in.mu.Lock()
 		w.in.fired = armOf(s)
@@ -513,7 +513,7 @@ func (w *hall) ask(s proofStep) {
 		if n := w.nodes[name]; w.away.Load() || w.lacks[name] || power.Effective(n.Status, n.Hold, now).Conflicts(op.Action) {
 			return // central refuses it
 		}
-		op.Seq = w.central.next(now)
+		op.Seq = w.central.Next(now)
 	}
 	_, _ = w.in.a.Submit(op)
 }
@@ -554,7 +554,7 @@ func (w *hall) settle() {
 		}
 	}
 	w.m.tracef("-- people do what was left to them")
-	w.change(w.names, func(n *api.AssignedNode) { n.Retry = w.central.next(time.Now()) })
+	w.change(w.names, func(n *api.AssignedNode) { n.Retry = w.central.Next(time.Now()) })
 	w.set(func(s *api.RackSettings) { s.Pause, s.Monitor = nil, "" })
 	left := ""
 	for range 8 {

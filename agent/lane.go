@@ -21,13 +21,21 @@ type lane struct {
 
 	mu      sync.Mutex
 	tasks   []*task
-	lastSeq power.Seq
+	owed    []owedEnd
+	seqs    power.Clock  // the highest sequence accepted from anybody but the monitor
 	done    []doneRecord // the newest ended operations, for repeats; oldest first
 	working bool
 	wake    chan struct{} // tells the goroutine that tasks changed
 	ended   time.Time     // when an operation that may have changed the power ended
 	// unsettled is a command of an ended operation that may still take effect.
 	unsettled *power.Unsettled
+}
+
+// owedEnd is the end of a request that joined what has ended, while it is not in the
+// journal. A start finds it again by the end of the other.
+type owedEnd struct {
+	t   *task
+	end power.End
 }
 
 func newLane(a *Agent, node string) *lane {
@@ -46,7 +54,7 @@ func (l *lane) submit(op power.Op) (api.OpReport, error) {
 		return r, nil
 	}
 	if op.Seq == 0 { // drawn here, so that nobody overtakes it on the way to the lane
-		op.Seq = l.a.clock.next(time.Now())
+		op.Seq = l.a.clock.Next(time.Now())
 	}
 	view := l.view()
 	d := power.Decide(view, op)
@@ -75,6 +83,11 @@ func (l *lane) submit(op power.Op) (api.OpReport, error) {
 
 // known finds a request that was accepted before, by its id.
 func (l *lane) known(id string) (api.OpReport, bool) {
+	for _, o := range l.owed {
+		if o.t.op.ID == id {
+			return o.t.report(), true
+		}
+	}
 	for _, t := range l.tasks {
 		if t.op.ID == id {
 			return t.report(), true
@@ -99,7 +112,7 @@ func (l *lane) known(id string) (api.OpReport, bool) {
 }
 
 func (l *lane) view() power.Lane {
-	v := power.Lane{LastSeq: l.lastSeq}
+	v := power.Lane{LastSeq: l.seqs.Now(time.Now())}
 	for _, t := range l.tasks {
 		v.Outstanding = append(v.Outstanding, t.held())
 	}
@@ -116,10 +129,10 @@ func (l *lane) refuse(t *task, now time.Time) api.OpReport {
 // group: after a crash all of it is there or none.
 func (l *lane) acceptEntries(t *task, now time.Time) []journal.Entry {
 	var entries []journal.Entry
-	d := t.decision
+	d, room := t.decision, power.MaxJoined
 	for _, id := range d.Supersedes {
 		if f := l.find(id); f != nil {
-			entries = append(entries, endEntries(f, supersededBy(t, now, "it had not started"))...)
+			entries = append(entries, endEntries(f, supersededBy(t, now, "it had not started"), &room)...)
 		}
 	}
 	if d.Cancels != "" {
@@ -135,11 +148,11 @@ func (l *lane) acceptEntries(t *task, now time.Time) []journal.Entry {
 // too, so that both ways lead to the same lane.
 func (l *lane) accept(t *task, now time.Time) {
 	l.raise(t.op)
-	d := t.decision
+	d, room := t.decision, power.MaxJoined
 	for _, id := range d.Supersedes {
 		if f := l.find(id); f != nil {
 			l.remove(f)
-			l.conclude(f, supersededBy(t, now, "it had not started"), t.lsn)
+			l.conclude(f, supersededBy(t, now, "it had not started"), t.lsn, &room)
 		}
 	}
 	if a := l.find(d.Cancels); a != nil {
@@ -163,7 +176,7 @@ func (l *lane) accept(t *task, now time.Time) {
 // person's request that was on its way while the monitor acted is not stale.
 func (l *lane) raise(op power.Op) {
 	if op.Origin != power.FromMonitor {
-		l.lastSeq = max(l.lastSeq, op.Seq)
+		l.seqs.Load(op.Seq)
 	}
 }
 
@@ -225,14 +238,9 @@ func (l *lane) cancelTask(t *task, why cancelRecord) (api.OpReport, error) {
 	}
 	id := t.op.ID
 	if !t.running {
-		end := cancelled(why, time.Now(), "it had not started")
-		lsn, err := l.a.log.Append(endEntries(t, end)...)
-		if err != nil {
-			l.a.journalFailed()
+		if err := l.end(t, cancelled(why, time.Now(), "it had not started")); err != nil {
 			return t.report(), fmt.Errorf("cannot cancel %s: %w", id, err)
 		}
-		l.remove(t)
-		l.conclude(t, end, lsn)
 		l.kick()
 		return t.report(), nil
 	}
@@ -275,10 +283,26 @@ func expired(now time.Time, where string) power.End {
 	return power.End{Outcome: power.Expired, Reason: power.ReasonDeadline, Detail: "its deadline passed; " + where, At: now}
 }
 
-// endEntries ends a task and those that joined it.
-func endEntries(t *task, end power.End) []journal.Entry {
+// end makes the end of a task durable and takes it off the lane, whose lock is held.
+func (l *lane) end(t *task, end power.End) error {
+	room := power.MaxJoined
+	lsn, err := l.a.log.Append(endEntries(t, end, &room)...)
+	if err != nil {
+		l.a.journalFailed()
+		return err
+	}
+	l.remove(t)
+	room = power.MaxJoined
+	l.conclude(t, end, lsn, &room)
+	return nil
+}
+
+// endEntries ends a task and those that joined it, as far as there is room in the group;
+// the ends of the rest follow from that of the task and are written by payOwed.
+func endEntries(t *task, end power.End, room *int) []journal.Entry {
 	entries := []journal.Entry{entry(journal.Add, kindEnded, t.op.ID, end)}
-	for _, j := range t.joiners {
+	now, _ := t.share(room)
+	for _, j := range now {
 		entries = append(entries, entry(journal.Add, kindEnded, j.op.ID, end))
 	}
 	return entries
@@ -286,16 +310,74 @@ func endEntries(t *task, end power.End) []journal.Entry {
 
 // conclude takes the durable end of a task, which has left the lane, to those who
 // want to know.
-func (l *lane) conclude(t *task, end power.End, lsn uint64) {
-	for _, x := range append([]*task{t}, t.joiners...) {
-		x.end, x.lsn, x.running = &end, lsn, false
-		l.remember(x)
-		l.a.outbox.put(x.report())
-		l.a.monitor.ended(x.op, end, !x.started.IsZero())
-		l.a.logger.Info("ended", "node", l.node, "op", x.op.ID, "action", x.op.Action, "seq", x.op.Seq, "outcome", end.Outcome, "reason", end.Reason, "detail", end.Detail)
+func (l *lane) conclude(t *task, end power.End, lsn uint64, room *int) {
+	now, later := t.share(room)
+	t.joiners = nil
+	for _, x := range append([]*task{t}, now...) {
+		l.tell(x, end, lsn)
 	}
+	l.owe(later, end)
 	l.leaves(t.op, end)
 	l.a.changed()
+}
+
+func (l *lane) owe(joiners []*task, end power.End) {
+	for _, j := range joiners {
+		l.owed = append(l.owed, owedEnd{j, end})
+	}
+	if len(joiners) > 0 {
+		l.kick()
+	}
+}
+
+// owes reports whether the operation must stay in the journal, since the ends of some
+// that joined it are found by its own.
+func (l *lane) owes(id string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.ContainsFunc(l.owed, func(o owedEnd) bool { return o.t.joined == id })
+}
+
+// tell has everybody know the durable end of one request.
+func (l *lane) tell(t *task, end power.End, lsn uint64) {
+	t.end, t.lsn, t.running = &end, lsn, false
+	l.remember(t)
+	l.a.outbox.put(t.report())
+	l.a.monitor.ended(t.op, end, !t.started.IsZero())
+	l.a.logger.Info("ended", "node", l.node, "op", t.op.ID, "action", t.op.Action, "seq", t.op.Seq, "outcome", end.Outcome, "reason", end.Reason, "detail", end.Detail)
+}
+
+// payOwed writes the ends that did not go into the group of the operation that they
+// joined. Journals from before the number of joiners had a bound may hold many of them.
+// It reports false when the agent stops first: the next start goes on.
+func (l *lane) payOwed() bool {
+	for {
+		l.mu.Lock()
+		n := min(len(l.owed), power.MaxJoined)
+		if n == 0 {
+			l.mu.Unlock()
+			return true
+		}
+		entries := make([]journal.Entry, n)
+		for i, o := range l.owed[:n] {
+			entries[i] = entry(journal.Add, kindEnded, o.t.op.ID, o.end)
+		}
+		lsn, err := l.a.log.Append(entries...)
+		if err == nil {
+			for _, o := range l.owed[:n] {
+				l.tell(o.t, o.end, lsn)
+			}
+			l.owed = l.owed[n:]
+		}
+		l.mu.Unlock()
+		if err != nil {
+			l.a.logger.Error("cannot journal ends, trying again", "node", l.node, "ends", n, "err", err)
+			l.a.journalFailed()
+			if wait(l.a.ctx, time.Second) != nil {
+				return false
+			}
+		}
+	}
 }
 
 // leaves notes what an ended operation may still do to the node's power. A reset of
@@ -352,7 +434,7 @@ func (l *lane) kick() {
 		}
 		return
 	}
-	if len(l.tasks) == 0 || !l.a.begin() {
+	if len(l.tasks)+len(l.owed) == 0 || !l.a.begin() {
 		return
 	}
 	l.working = true
@@ -393,6 +475,10 @@ func (l *lane) idle() {
 func (l *lane) next() *task {
 	for {
 		l.expireWaiting(time.Now())
+		if !l.payOwed() {
+			l.idle()
+			return nil
+		}
 		l.mu.Lock()
 		if len(l.tasks) == 0 || l.a.stopping() {
 			l.working = false
@@ -467,6 +553,7 @@ func (l *lane) oversee(t *task) (power.End, error) {
 			timer.Stop()
 			return r.end, r.err
 		case <-l.wake:
+			l.payOwed()
 		case <-timer.C:
 			if !l.expireWaiting(time.Now()) {
 				again = time.Now().Add(time.Second)
@@ -515,15 +602,10 @@ func (l *lane) expireWaiting(now time.Time) bool {
 		if t.running || t.op.Deadline.After(now) {
 			continue
 		}
-		end := expired(now, "it had not started")
-		lsn, err := l.a.log.Append(endEntries(t, end)...)
-		if err != nil {
+		if err := l.end(t, expired(now, "it had not started")); err != nil {
 			l.a.logger.Error("cannot end an expired operation", "node", l.node, "op", t.op.ID, "err", err)
-			l.a.journalFailed()
 			return false
 		}
-		l.remove(t)
-		l.conclude(t, end, lsn)
 	}
 	return true
 }
@@ -533,16 +615,12 @@ func (l *lane) expireWaiting(now time.Time) bool {
 func (l *lane) finish(t *task, end power.End) bool {
 	for {
 		l.mu.Lock()
-		lsn, err := l.a.log.Append(endEntries(t, end)...)
+		err := l.end(t, end)
+		l.mu.Unlock()
 		if err == nil {
-			l.remove(t)
-			l.conclude(t, end, lsn)
-			l.mu.Unlock()
 			return true
 		}
-		l.mu.Unlock()
 		l.a.logger.Error("cannot journal an end, trying again", "node", l.node, "op", t.op.ID, "outcome", end.Outcome, "err", err)
-		l.a.journalFailed()
 		if wait(l.a.ctx, time.Second) != nil {
 			return false
 		}

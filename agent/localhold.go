@@ -48,7 +48,7 @@ func (a *Agent) holdsOf(in api.SetHold, now time.Time) (holds map[string]power.H
 			unchanged++
 			continue
 		}
-		h.Seq = a.clock.next(now)
+		h.Seq = max(a.clock.Next(now), n.hold.Seq+1) // central's clock may be ahead of this one
 		holds[name] = h
 	}
 	return holds, unchanged, nil

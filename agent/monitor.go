@@ -306,7 +306,7 @@ func (m *monitor) refresh(nodes []assignedNode, now time.Time) (changed []string
 			m.a.readings.setMonitor(n.Name, w.mem.view()) // what was told before was about another desire
 			changed = append(changed, n.Name)
 		}
-		if n.Retry > w.mem.Retry {
+		if n.Retry != w.mem.Retry {
 			m.retry(n.Name, w)
 			w.mem.Retry = n.Retry
 		}

@@ -30,6 +30,8 @@ func (a *Agent) replay(live []journal.Record) error {
 		switch {
 		case t.end != nil:
 			l.remember(t)
+		case t.joined != "" && tasks[t.joined] != nil && tasks[t.joined].end != nil:
+			l.owe([]*task{t}, *tasks[t.joined].end)
 		case t.joined == "" || tasks[t.joined] == nil:
 			l.tasks = append(l.tasks, t.alone())
 		}
@@ -46,7 +48,8 @@ func (a *Agent) replayRecord(r journal.Record, tasks map[string]*task, order *[]
 		var last lastRecord
 		err := json.Unmarshal(r.Payload, &last)
 		l := a.lane(strings.TrimPrefix(r.Key, lastSeqPrefix))
-		l.lastSeq, l.done = max(l.lastSeq, last.Seq), last.Done
+		l.seqs.Load(last.Seq)
+		l.done = last.Done
 		if last.Acked.Database == a.assigned.trusts().Database {
 			a.link.heardRev(last.Acked.Rev)
 		}
@@ -63,7 +66,7 @@ func (a *Agent) replayRecord(r journal.Record, tasks map[string]*task, order *[]
 			// too often.
 			l.unsettled = last.Unsettled
 		}
-		a.clock.merge(last.Seq)
+		a.clock.Load(last.Seq)
 		return err
 	}
 	if r.Kind == kindAccepted {
@@ -95,7 +98,7 @@ func (a *Agent) replayAccepted(r journal.Record, tasks map[string]*task) (*task,
 	t := newTask(rec.Op, rec.Decision, rec.Says)
 	t.lsn = r.LSN
 	a.lane(rec.Op.Node).raise(rec.Op)
-	a.clock.merge(rec.Op.Seq)
+	a.clock.Load(rec.Op.Seq)
 	if rec.Decision.Verdict.Joined() {
 		t.joined = rec.Decision.With
 		if target := tasks[t.joined]; target != nil {
@@ -156,27 +159,41 @@ func (t *task) replay(r journal.Record) error {
 	return nil
 }
 
+// maxDrop is about how many bytes one group holds that takes operations out.
+const maxDrop = 1 << 20
+
 // reported takes operations whose end central has out of the journal. What
 // remains of a node is its highest sequence, so that a late request stays stale, and
 // the ends that another central, or this one after a restore, may have to be told.
 func (a *Agent) reported(ids map[string][]string, by ack) error {
 	var entries []journal.Entry
+	size := 0
+	flush := func() error {
+		if len(entries) == 0 {
+			return nil
+		}
+		_, err := a.log.Append(entries...)
+		if err != nil {
+			a.journalFailed()
+		}
+		entries, size = nil, 0
+		return err
+	}
 	for node, gone := range ids {
 		l := a.lane(node)
 		l.mu.Lock()
-		last := lastRecord{Seq: l.lastSeq, Done: slices.Clone(l.done), Unsettled: l.unsettled, Acked: by}
+		last := lastRecord{Seq: l.seqs.Now(time.Now()), Done: slices.Clone(l.done), Unsettled: l.unsettled, Acked: by}
 		l.mu.Unlock()
 		entries = append(entries, entry(journal.Put, kindLastSeq, lastSeqPrefix+node, last))
+		size += len(entries[len(entries)-1].Payload)
 		for _, id := range gone {
 			entries = append(entries, entry(journal.Drop, kindReported, id, startedRecord{At: time.Now()}))
 		}
+		if size > maxDrop {
+			if err := flush(); err != nil {
+				return err
+			}
+		}
 	}
-	if len(entries) == 0 {
-		return nil
-	}
-	_, err := a.log.Append(entries...)
-	if err != nil {
-		a.journalFailed()
-	}
-	return err
+	return flush()
 }

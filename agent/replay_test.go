@@ -153,14 +153,14 @@ func TestRestartKeepsWhatIsNotReported(t *testing.T) {
 		if ids := r.a.outbox.unacknowledged(); len(ids) != 1 || ids[0] != id {
 			t.Fatalf("to report: %v", ids)
 		}
-		if err := r.a.acknowledged(r.a.outbox.take(10), ack{}); err != nil {
-			t.Fatal(err)
+		if !r.a.acknowledged(r.a.outbox.take(10), ack{}) {
+			t.Fatal("what ended stays in the journal")
 		}
 		r.restart()
 		if ids := r.a.outbox.unacknowledged(); len(ids) != 0 {
 			t.Fatalf("reported, and to report again: %v", ids)
 		}
-		if got := r.ask("n1", power.ActOff, func(o *power.Op) { o.ID = id; o.Seq = 1 }); got.End == nil || got.End.Outcome != power.Succeeded {
+		if got := r.ask("n1", power.ActOn, func(o *power.Op) { o.ID = id; o.Seq = 1 }); got.End == nil || got.End.Outcome != power.Succeeded {
 			t.Fatalf("the same id asked again: %+v", got)
 		}
 		if got := r.ask("n1", power.ActOff, func(o *power.Op) { o.Seq = 1 }); got.Verdict != power.RefuseIt || got.Reason != power.ReasonStale {

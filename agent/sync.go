@@ -137,7 +137,7 @@ func (a *Agent) hello(ctx context.Context) (api.Welcome, error) {
 	defer cancel()
 	in := api.Hello{
 		Version: a.cfg.Version, JournalID: a.log.ID(), Epoch: a.log.Epoch(), LSN: a.log.LSN(),
-		Outstanding: a.outbox.outstanding(), Seq: a.clock.now(), Gossip: a.gossipAddr(),
+		Outstanding: a.outbox.outstanding(), Seq: a.clock.Now(time.Now()), Gossip: a.gossipAddr(),
 	}
 	a.link.mu.Lock()
 	in.Again, a.link.again = a.link.again, false
@@ -157,6 +157,7 @@ func (a *Agent) hello(ctx context.Context) (api.Welcome, error) {
 func (a *Agent) session(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
+	a.checkClock(time.Now())
 	w, err := a.hello(ctx)
 	if err != nil {
 		return err
@@ -170,7 +171,7 @@ func (a *Agent) session(ctx context.Context) error {
 	}
 	a.link.begin(cancel, nil)
 	a.alarms.clear(api.AlarmCentralUnknown)
-	a.clock.merge(w.Seq)
+	a.followCentral(w.Seq)
 	a.link.mu.Lock()
 	a.link.ops = 0 // all not accepted comes again, which is harmless; the cursor may be another's
 	a.link.session, a.link.central = w.Session, w.CentralID
@@ -216,7 +217,7 @@ func (a *Agent) poll(ctx context.Context, w api.Welcome) error {
 		a.link.mu.Unlock()
 		one, cancel := context.WithTimeout(ctx, pollWait+10*time.Second)
 		got, err := a.cfg.Central.Poll(one, a.cfg.Name, api.Poll{
-			Session: w.Session, Database: at.Database, Rev: at.Rev, Ops: cursor, Seq: a.clock.now(), Wait: pollWait,
+			Session: w.Session, Database: at.Database, Rev: at.Rev, Ops: cursor, Seq: a.clock.Now(time.Now()), Wait: pollWait,
 		})
 		cancel()
 		if err != nil {
@@ -231,11 +232,12 @@ func (a *Agent) poll(ctx context.Context, w api.Welcome) error {
 // apply takes an assignment: nodes first, then requests in the order of their
 // sequences, then cancellations. The cursor moves only past what is durable.
 func (a *Agent) apply(got api.Assignment, db api.Database) error {
+	a.followCentral(got.Seq)
 	changed, gone, err := a.assigned.apply(got, db)
 	if err != nil {
 		return err
 	}
-	a.clock.merge(got.Seq)
+	a.followCentral(got.Seq)
 	a.noteKept()
 	if got.Rack != nil {
 		a.monitor.configure(a.assigned.settings())
@@ -272,7 +274,7 @@ func (a *Agent) assignmentChanged(changed, gone []string) {
 	if some {
 		a.toTell.holdsAgain(changed)
 		a.bmcsChanged(append(slices.Clone(changed), gone...))
-		a.clock.merge(a.assigned.newest())
+		a.follow(a.assigned.newest(), "a hold", time.Now())
 		a.desiresChanged(append(slices.Clone(changed), gone...))
 		a.domainsChanged(changed)
 	}
@@ -395,14 +397,17 @@ func (a *Agent) report(ctx context.Context, w api.Welcome, at syncRecord, ops []
 	}
 	answer, err := a.cfg.Central.Report(one, a.cfg.Name, api.Report{
 		Session: w.Session, JournalID: a.log.ID(), Epoch: a.log.Epoch(), LSN: a.log.LSN(),
-		Ops: ops, Readings: readings, Rev: at.Rev, Seq: a.clock.now(),
+		Ops: ops, Readings: readings, Rev: at.Rev, Seq: a.clock.Now(time.Now()),
 		Holds: rack.holds, Rack: rack.state, Explained: rack.explained,
 	})
 	if err != nil {
 		return fmt.Errorf("report: %w", err)
 	}
-	a.clock.merge(answer.Seq)
-	return a.acknowledged(ops, ack{w.Database, answer.Rev})
+	a.followCentral(answer.Seq)
+	if !a.acknowledged(ops, ack{w.Database, answer.Rev}) {
+		return wait(ctx, journalPause)
+	}
+	return nil
 }
 
 // ack is a database that has acknowledged something, and its revision then.
@@ -411,32 +416,42 @@ type ack struct {
 	Rev int64 `json:"rev,omitempty"`
 }
 
-// acknowledged takes the ends that central has out of the journal.
-func (a *Agent) acknowledged(ops []api.OpReport, by ack) error {
+// journalPause is how long is waited after the journal took nothing.
+const journalPause = time.Second
+
+// acknowledged takes the ends that central has out of the journal. It reports false
+// when some stay for now: they are reported once more.
+func (a *Agent) acknowledged(ops []api.OpReport, by ack) bool {
 	a.link.heardRev(by.Rev)
 	ids := map[string][]string{}
+	var stay []api.OpReport
 	ended := a.outbox.acked(ops, time.Now())
 	for _, r := range ended {
-		if r.Verdict != power.RefuseIt {
+		switch {
+		case r.Verdict == power.RefuseIt:
+		case a.lane(r.Op.Node).owes(r.Op.ID):
+			stay = append(stay, r)
+		default:
 			ids[r.Op.Node] = append(ids[r.Op.Node], r.Op.ID)
 		}
 	}
-	err := a.reported(ids, by)
-	if err != nil {
-		a.outbox.unack(ended)
+	if err := a.reported(ids, by); err != nil {
+		a.logger.Error("cannot take ended operations out of the journal", "err", err)
+		stay = ended
 	}
-	return err
+	a.outbox.unack(stay)
+	return len(stay) == 0
 }
 
 // reportToNobody stands in for central where none is configured: ends need no
 // acknowledgement then.
 func (a *Agent) reportToNobody(ctx context.Context) {
 	for {
-		news := a.outbox.changed()
-		if err := a.acknowledged(a.outbox.take(maxReportOps), ack{}); err != nil {
-			a.logger.Error("cannot take ended operations out of the journal", "err", err)
+		news, again := a.outbox.changed(), time.Minute
+		if !a.acknowledged(a.outbox.take(maxReportOps), ack{}) {
+			news, again = nil, journalPause
 		}
-		if waitOr(ctx, time.Minute, news, nil) != nil {
+		if waitOr(ctx, again, news, nil) != nil {
 			return
 		}
 	}

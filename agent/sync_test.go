@@ -839,9 +839,9 @@ func TestSyncRefusalsAreReportedWithTheirReason(t *testing.T) {
 // TestSyncClocksMerge: a sequence given at the rack after hearing of central's is
 // higher, and central hears of it.
 func TestSyncClocksMerge(t *testing.T) {
-	hour := power.Seq(time.Hour/time.Millisecond) << 16
+	step := power.Seq(10*time.Minute/time.Millisecond) << 16
 	r, c := withCentral(t, 2)
-	ahead := power.Seq(0).Next(time.Now()) + hour
+	ahead := power.Seq(0).Next(time.Now()) + step
 	c.do(func() { c.seq = ahead })
 	c.wantEnd(c.ask("n1", power.ActOff), power.Succeeded, power.ReasonAlready)
 	r.slow("n1")
@@ -855,18 +855,18 @@ func TestSyncClocksMerge(t *testing.T) {
 	}
 
 	c.do(func() { c.gate = make(chan struct{}) }) // from here on no answer of a report merges
-	c.do(func() { c.seq += hour; ahead = c.seq; c.rev++ })
-	eventually(t, "the answer of a poll is merged", func() bool { return r.a.clock.now() >= ahead })
+	c.do(func() { c.seq += step; ahead = c.seq; c.rev++ })
+	eventually(t, "the answer of a poll is merged", func() bool { return r.a.clock.Now(time.Now()) >= ahead })
 
 	// A welcome alone, and one over a restart of the agent, merge too.
 	c.goAway()
-	c.do(func() { c.seq += hour; ahead = c.seq })
+	c.do(func() { c.seq += step; ahead = c.seq })
 	r.restart()
-	if now := r.a.clock.now(); now < local.Op.Seq {
+	if now := r.a.clock.Now(time.Now()); now < local.Op.Seq {
 		t.Errorf("clock %d after a restart is behind the journal's %d", now, local.Op.Seq)
 	}
 	c.comeBack()
-	eventually(t, "the welcome is merged", func() bool { return r.a.clock.now() >= ahead })
+	eventually(t, "the welcome is merged", func() bool { return r.a.clock.Now(time.Now()) >= ahead })
 	h := get(c, func() api.Hello { return c.hellos[len(c.hellos)-1] })
 	if h.Seq < local.Op.Seq {
 		t.Errorf("hello with clock %d, want at least %d", h.Seq, local.Op.Seq)

@@ -72,8 +72,16 @@ func (t *task) persons() bool {
 	return t.op.Origin != power.FromMonitor || slices.ContainsFunc(t.joiners, func(j *task) bool { return j.op.Origin != power.FromMonitor })
 }
 
+// share divides the joiners: those for whose ends a group of records has room, which it
+// uses up, and the rest.
+func (t *task) share(room *int) (now, later []*task) {
+	n := min(len(t.joiners), *room)
+	*room -= n
+	return t.joiners[:n], t.joiners[n:]
+}
+
 func (t *task) held() power.Held {
-	return power.Held{Op: t.op, Running: t.running, Cancelling: t.stopped != nil || t.concluding, Hastened: t.hastened}
+	return power.Held{Op: t.op, Running: t.running, Cancelling: t.stopped != nil || t.concluding, Hastened: t.hastened, Joined: len(t.joiners)}
 }
 
 // report is the latest word on the task.

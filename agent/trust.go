@@ -421,7 +421,7 @@ func (a *Agent) tellKept(ctx context.Context, w api.Welcome) error {
 	for part := range slices.Chunk(all, maxTold) {
 		one, cancel := context.WithTimeout(ctx, 15*time.Second)
 		answer, err := a.cfg.Central.Report(one, a.cfg.Name, api.Report{
-			Session: w.Session, JournalID: a.log.ID(), Epoch: a.log.Epoch(), LSN: a.log.LSN(), Ops: part, Seq: a.clock.now(),
+			Session: w.Session, JournalID: a.log.ID(), Epoch: a.log.Epoch(), LSN: a.log.LSN(), Ops: part, Seq: a.clock.Now(time.Now()),
 		})
 		cancel()
 		if err != nil {

@@ -25,7 +25,9 @@ func (c *Central) hello(r *http.Request, in api.Hello) (api.Welcome, error) {
 	if in.JournalID == "" {
 		return api.Welcome{}, api.Problemf(api.CodeBadRequest, "agent %s names no journal", name)
 	}
-	c.store.MergeSeq(in.Seq)
+	if err := checkPosition(in.Epoch, in.LSN); err != nil {
+		return api.Welcome{}, err
+	}
 	now := c.cfg.Now()
 	if err := c.wentBack(r.Context(), name, in, now); err != nil {
 		return api.Welcome{}, err
@@ -41,6 +43,9 @@ func (c *Central) hello(r *http.Request, in api.Hello) (api.Welcome, error) {
 		if err := c.greet(tx, name, in, &w, now); err != nil {
 			return err
 		}
+		if err := c.follow(tx, name, in.Seq, now); err != nil {
+			return err
+		}
 		var err error
 		w.Alarms, err = tx.Alarms(name)
 		return err
@@ -48,7 +53,7 @@ func (c *Central) hello(r *http.Request, in api.Hello) (api.Welcome, error) {
 	if err != nil {
 		return api.Welcome{}, err
 	}
-	w.Seq = c.store.Seq()
+	w.Seq = c.store.Seq(now)
 	c.seed(name, in.Gossip)
 	c.log.Info("agent said hello", "agent", name, "version", in.Version, "journal", in.JournalID, "epoch", in.Epoch, "lsn", in.LSN,
 		"outstanding", len(in.Outstanding), "alarms", api.AlarmText(w.Alarms))
@@ -311,12 +316,15 @@ func (c *Central) poll(r *http.Request, in api.Poll) (api.Assignment, error) {
 	if g := d.look(c.cfg.Now()); in.Session == "" || g.session != in.Session {
 		return api.Assignment{}, errHello(name)
 	}
-	c.store.MergeSeq(in.Seq)
+	c.store.MergeSeq(in.Seq, c.cfg.Now()) // reports raise the alarm when it is too far ahead
 	if in.Database != c.store.Database() {
 		in.Rev, in.Ops = 0, 0
 	}
 	if rev, _ := c.board.look(); in.Ops > rev {
 		in.Ops = 0
+	}
+	if g := d.look(c.cfg.Now()); in.Rev > g.rev {
+		in.Rev = 0 // nobody has what there was never
 	}
 	defer d.arrive(c.cfg.Now, in.Rev)()
 	timer := time.NewTimer(min(max(in.Wait, 0), maxWait))
@@ -334,7 +342,7 @@ func (c *Central) poll(r *http.Request, in api.Poll) (api.Assignment, error) {
 		if g.again > 0 {
 			again = time.After(g.again)
 		}
-		nothing := api.Assignment{Rev: in.Rev, OpsCursor: in.Ops, Seq: c.store.Seq()}
+		nothing := api.Assignment{Rev: in.Rev, OpsCursor: in.Ops, Seq: c.store.Seq(c.cfg.Now())}
 		select {
 		case <-g.news:
 		case <-again:
@@ -369,8 +377,7 @@ func (c *Central) answerPoll(ctx context.Context, d *desk, in *api.Poll) (*api.A
 		if err := c.deliver(ctx, d, in, out); err != nil {
 			return nil, err
 		}
-		in.Ops = max(g.mark, out.OpsCursor)
-		out.OpsCursor = in.Ops
+		in.Ops = out.OpsCursor
 	}
 	full := in.Rev <= 0 || in.Rev > g.rev
 	if full || in.Rev < g.rev || len(out.Ops) > 0 {
@@ -382,9 +389,13 @@ func (c *Central) answerPoll(ctx context.Context, d *desk, in *api.Poll) (*api.A
 		return nil, nil
 	}
 	d.sentReads(out.Reads, out.Explain, now)
-	out.Seq = c.store.Seq()
+	out.Seq = c.store.Seq(now)
 	return out, nil
 }
+
+// deliverAtOnce bounds the requests, and the cancellations, in one answer: the agent asks
+// for more when these are in its journal, and is heard of meanwhile.
+const deliverAtOnce = 500
 
 // deliver fills in requests and cancellations. That they leave is durable before
 // they do. Their times are by the agent's clock, where that is far from central's: an
@@ -394,14 +405,13 @@ func (c *Central) deliver(ctx context.Context, d *desk, in *api.Poll, out *api.A
 		if _, err := checkSession(tx, d.name, in.Session); err != nil {
 			return err
 		}
-		ops, cancels, err := tx.Deliver(d.name, in.Ops)
-		out.Ops, out.Cancels = nil, cancels
+		ops, cancels, upTo, err := tx.Deliver(d.name, in.Ops, deliverAtOnce)
+		out.Ops, out.Cancels, out.OpsCursor = nil, cancels, max(upTo, in.Ops)
 		by := d.clock()
 		for i := range ops {
 			op := ops[i].Request()
 			op.AskedAt, op.Deadline = op.AskedAt.Add(by), op.Deadline.Add(by)
 			out.Ops = append(out.Ops, op)
-			out.OpsCursor = max(out.OpsCursor, ops[i].Cursor)
 		}
 		return err
 	})

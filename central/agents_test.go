@@ -321,7 +321,7 @@ func TestWhatEnteredAtTheRackIsKnown(t *testing.T) {
 	s := newSite(t)
 	s.nodes("a")
 	r := s.rack("r1")
-	op := power.Op{ID: newID(), Node: "a", Action: power.ActOff, Seq: s.c.store.Seq().Next(s.clock().Add(time.Hour)), AskedBy: "operator", Origin: power.FromLocal, AskedAt: s.clock()}
+	op := power.Op{ID: newID(), Node: "a", Action: power.ActOff, Seq: s.c.store.Seq(s.clock()).Next(s.clock().Add(time.Hour)), AskedBy: "operator", Origin: power.FromLocal, AskedAt: s.clock()}
 	op = op.WithDefaults(s.clock())
 	r.mustReport(r.ended(op, power.Succeeded))
 	if o := s.op(op.ID); o.Origin != power.FromLocal || o.AskedBy != "operator" || o.Outcome != power.Succeeded || o.Seq != op.Seq || o.Rack != "r1" {
@@ -336,7 +336,7 @@ func TestWhatEnteredAtTheRackIsKnown(t *testing.T) {
 		t.Errorf("audit trail %v", trail)
 	}
 	// Its agent starts anew, is asked again with the same id, and accepts.
-	refused.Seq = s.c.store.Seq().Next(s.clock())
+	refused.Seq = s.c.store.Seq(s.clock()).Next(s.clock())
 	r.mustReport(r.waiting(refused), r.ended(refused, power.Succeeded))
 	if o := s.op(refused.ID); o.Outcome != power.Succeeded || o.Seq != refused.Seq || o.Verdict == power.RefuseIt || s.c.Contradictions() != 0 {
 		t.Errorf("refused, then accepted: %+v", o)

@@ -34,7 +34,8 @@ type Central struct {
 	// Contradictions counts reports that said another end of an operation than
 	// the one that is known. The first one stays.
 	contradictions atomic.Int64
-	renewed        atomic.Bool // the database was made another incarnation since the start
+	renewed        atomic.Bool  // the database was made another incarnation since the start
+	skipped        atomic.Int64 // items of reports that could not be stored
 
 	explainWait time.Duration // for an agent's explanation; tests shorten it
 }

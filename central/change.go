@@ -23,10 +23,13 @@ type change struct {
 	domains map[string][]string
 	// shared are the agents of nodes that share their BMC in another way after this job.
 	shared map[string]bool
+	open   map[string]int // operations of agents that have not ended; see full
 }
 
 func (c *Central) change(tx *store.Tx, now time.Time, who string) *change {
-	return &change{c: c, tx: tx, now: now, who: who, revs: map[string]int64{}, domains: map[string][]string{}, shared: map[string]bool{}}
+	return &change{
+		c: c, tx: tx, now: now, who: who, revs: map[string]int64{}, domains: map[string][]string{}, shared: map[string]bool{}, open: map[string]int{},
+	}
 }
 
 // rev is the revision of the agent's assignment after this job.

@@ -139,7 +139,7 @@ func (c *Central) heedHolds(tx *store.Tx, agent string, all []api.NodeHold, now 
 	ch := c.change(tx, now, "agent "+agent)
 	for _, in := range all {
 		h := in.Hold
-		if _, err := power.ParseWant(string(h.Want)); h.Want != "" && err != nil || h.Seq == 0 || h.Seq > c.store.Seq() {
+		if _, err := power.ParseWant(string(h.Want)); h.Want != "" && err != nil || h.Seq == 0 || !c.store.MergeSeq(h.Seq, now) {
 			c.log.Warn("a hold that makes no sense was reported", "agent", agent, "node", in.Node, "want", h.Want, "seq", h.Seq)
 			continue
 		}
@@ -160,7 +160,7 @@ func (c *Central) heedHolds(tx *store.Tx, agent string, all []api.NodeHold, now 
 			// A schedule's makes way that was set meanwhile. The next above it, so that what
 			// the rack sets before it hears of this still stands over both.
 			h.Seq = n.Hold.Seq + 1
-			c.store.MergeSeq(h.Seq)
+			c.store.MergeSeq(h.Seq, now)
 		}
 		h.By, h.Reason, h.Since, h.Until = cut(h.By), cut(h.Reason), h.Since.UTC(), h.Until.UTC()
 		if err := ch.hold(n, h, "at the socket of agent "+agent); err != nil {

@@ -326,11 +326,11 @@ func TestALocalHoldIsAdoptedIfNewer(t *testing.T) {
 		}
 	}
 	two := s.rack("r2")
-	two.mustReportHolds(api.NodeHold{Node: "a", Hold: power.Hold{Want: power.WantOn, By: "x", Seq: s.c.store.Seq().Next(s.clock())}})
+	two.mustReportHolds(api.NodeHold{Node: "a", Hold: power.Hold{Want: power.WantOn, By: "x", Seq: s.c.store.Seq(s.clock()).Next(s.clock())}})
 	if n := s.node("a"); n.Hold.By != "bob" {
 		t.Errorf("another agent's word counted: %+v", n.Hold)
 	}
-	release := power.Hold{By: "eve", Seq: s.c.store.Seq().Next(s.clock())}
+	release := power.Hold{By: "eve", Seq: s.c.store.Seq(s.clock()).Next(s.clock())}
 	r.mustReportHolds(api.NodeHold{Node: "a", Hold: release})
 	if n := s.node("a"); n.Hold != nil {
 		t.Errorf("%+v", n.Hold)
@@ -345,8 +345,8 @@ func TestAScheduleMakesWayForAHoldItDidNotKnow(t *testing.T) {
 		s.nodes("a")
 		s.status(power.StatusReady, "a")
 		r := s.rack("r1")
-		local := power.Hold{Want: power.WantOn, By: "eve", Reason: "burn-in", Since: s.clock(), Seq: s.c.store.Seq().Next(s.clock())}
-		s.c.store.MergeSeq(local.Seq)
+		local := power.Hold{Want: power.WantOn, By: "eve", Reason: "burn-in", Since: s.clock(), Seq: s.c.store.Seq(s.clock()).Next(s.clock())}
+		s.c.store.MergeSeq(local.Seq, s.clock())
 		night := power.Hold{Want: power.WantOff, By: "bob", Reason: "night", Schedule: "night", Since: s.clock(), Until: s.clock().Add(time.Hour)}
 		if err := s.c.store.Write(t.Context(), func(tx *store.Tx) error {
 			n, _, err := tx.Node("a")
@@ -372,7 +372,7 @@ func TestAScheduleMakesWayForAHoldItDidNotKnow(t *testing.T) {
 		g := r.poll().Nodes[0]
 		want := local
 		want.Seq = scheduled.Seq + 1
-		if !sameHold(g.Hold, want) || g.Desired.Want != power.WantOn || s.c.store.Seq() < want.Seq {
+		if !sameHold(g.Hold, want) || g.Desired.Want != power.WantOn || s.c.store.Seq(s.clock()) < want.Seq {
 			t.Errorf("over: %t: %+v, want %+v", over, g.Hold, want)
 		}
 		next := power.Hold{By: "eve", Seq: want.Seq + 1} // the rack's next word, before it heard
@@ -390,7 +390,7 @@ func TestAReleasedHoldStaysReleased(t *testing.T) {
 	s.nodes("a")
 	s.status(power.StatusReady, "a")
 	r := s.rack("r1")
-	local := power.Hold{Want: power.WantOn, By: "eve", Reason: "burn-in", Since: s.clock(), Seq: s.c.store.Seq().Next(s.clock())}
+	local := power.Hold{Want: power.WantOn, By: "eve", Reason: "burn-in", Since: s.clock(), Seq: s.c.store.Seq(s.clock()).Next(s.clock())}
 	r.mustReportHolds(api.NodeHold{Node: "a", Hold: local})
 	s.hold("", 0, "a")
 	for range 2 { // schedules follow each other, and a restart forgets nothing
@@ -422,7 +422,7 @@ func TestHoldsFromTwoDoorsAgree(t *testing.T) {
 	s := newSite(t)
 	s.nodes("a")
 	rapid.Check(t, func(rt *rapid.T) {
-		base := s.c.store.Seq().Next(s.clock())
+		base := s.c.store.Seq(s.clock()).Next(s.clock())
 		var local []api.NodeHold
 		for i := range rapid.IntRange(1, 5).Draw(rt, "locals") {
 			h := power.Hold{
@@ -438,7 +438,7 @@ func TestHoldsFromTwoDoorsAgree(t *testing.T) {
 		err := s.c.store.Write(context.Background(), func(tx *store.Tx) error {
 			var best power.Hold
 			report := func(h api.NodeHold) error {
-				s.c.store.MergeSeq(h.Hold.Seq)
+				s.c.store.MergeSeq(h.Hold.Seq, s.clock())
 				if h.Hold.Over(best) {
 					best = h.Hold
 				}

@@ -15,8 +15,13 @@ import (
 	"rackpower/power"
 )
 
-// defaultFound is how many operations an answer has at most, unless they are named.
-const defaultFound = 10_000
+// Bounds of operations at central.
+const (
+	defaultFound = 10_000                                 // in an answer, unless they are named
+	maxOpenOf    = 20_000                                 // of an agent that have not ended
+	maxOpenOn    = power.MaxOutstanding + power.MaxJoined // of a node: what its agent takes
+	expireAtOnce = 1000
+)
 
 // asked is a request that makes sense, before it is held against anything.
 type asked struct {
@@ -147,6 +152,15 @@ func (c *Central) take(ch *change, a asked, marks marks) (store.Op, error) {
 		return o, nil
 	}
 	if o.Stage() == store.StageTaken {
+		says, err := ch.full(node)
+		if err != nil {
+			return o, err
+		}
+		if says != "" {
+			refuse(&o, power.ReasonQueueFull, says, now)
+		}
+	}
+	if o.Stage() == store.StageTaken {
 		o.Says = "taken by central"
 		if a.hold != nil {
 			if err := ch.hold(node, *a.hold, "together with operation "+o.ID); err != nil {
@@ -183,10 +197,7 @@ func judge(op power.Op, node store.Node, known bool, now time.Time) store.Op {
 		ID: op.ID, Node: op.Node, Rack: node.Agent, Action: op.Action, Seq: op.Seq, AskedBy: op.AskedBy, Origin: op.Origin, Reason: op.Reason,
 		AskedAt: op.AskedAt, Deadline: op.Deadline, IfBusy: op.IfBusy, Boot: op.Boot, Grace: op.Grace, Phase: api.PhaseTaken,
 	}, NoEscalate: op.NoEscalate, Confirmed: op.Confirmed}
-	refuse := func(why power.Reason, says string) {
-		finish(&o, power.End{Outcome: power.Refused, Reason: why, At: now})
-		o.Verdict, o.Says, o.Detail = power.RefuseIt, says, says
-	}
+	refuse := func(why power.Reason, says string) { refuse(&o, why, says, now) }
 	switch desired := power.Effective(node.Status, node.Hold, now); {
 	case !known:
 		refuse(power.ReasonNoNode, fmt.Sprintf("no node %s", op.Node))
@@ -198,6 +209,35 @@ func judge(op power.Op, node store.Node, known bool, now time.Time) store.Op {
 		refuse(power.ReasonDesired, power.RefusedBy(op.Action, node.Status, node.Hold, now))
 	}
 	return o
+}
+
+// refuse ends a request that is not taken.
+func refuse(o *store.Op, why power.Reason, says string, now time.Time) {
+	finish(o, power.End{Outcome: power.Refused, Reason: why, At: now})
+	o.Verdict, o.Says, o.Detail = power.RefuseIt, says, says
+}
+
+// full says why nothing more is taken for a node now, "" when it is; then one more counts
+// as taken. Every request that is taken has to be delivered and told of, so that an agent
+// which is away for long must not find more of them than it can take in.
+func (ch *change) full(n store.Node) (says string, err error) {
+	ofAgent, known := ch.open[n.Agent]
+	if !known {
+		if ofAgent, err = ch.tx.CountOpenOf(n.Agent); err != nil {
+			return "", err
+		}
+	}
+	ofNode, err := ch.tx.CountOpenOn(n.Name)
+	switch {
+	case err != nil:
+		return "", err
+	case ofNode >= maxOpenOn:
+		return fmt.Sprintf("%d operations of node %s have not ended, which is the limit for a node: ask again later, or cancel some (rackpower ops %s --outstanding)", ofNode, n.Name, n.Name), nil
+	case ofAgent >= maxOpenOf:
+		return fmt.Sprintf("%d operations of agent %s have not ended, which is the limit for an agent: ask again later (rackpower agents)", ofAgent, n.Agent), nil
+	}
+	ch.open[n.Agent] = ofAgent + 1
+	return "", nil
 }
 
 // wouldTake says what would become of the requests, as far as central knows.
@@ -222,7 +262,7 @@ func (c *Central) wouldTake(tx *store.Tx, all []asked, now time.Time) ([]api.Op,
 		if err != nil {
 			return nil, err
 		}
-		a.op.Seq = c.store.Seq().Next(now)
+		a.op.Seq = c.store.Seq(now).Next(now)
 		o := judge(a.op, a.held(node), known, now)
 		if o.Outcome == "" {
 			d := power.Decide(lanes[a.op.Node], a.op)
@@ -242,12 +282,15 @@ func (c *Central) wouldTake(tx *store.Tx, all []asked, now time.Time) ([]api.Op,
 
 // lanesOf is what Decide would see, as far as central knows.
 func lanesOf(open []store.Op) map[string]power.Lane {
-	lanes := map[string]power.Lane{}
+	lanes, joined := map[string]power.Lane{}, map[string]int{}
+	for i := range open {
+		joined[open[i].Joined]++
+	}
 	for i := range open {
 		o := &open[i]
 		lane := lanes[o.Node]
 		lane.LastSeq = max(lane.LastSeq, o.Seq)
-		held := power.Held{Op: o.Request(), Running: o.Stage() == store.StageRunning, Cancelling: o.CancelBy != ""}
+		held := power.Held{Op: o.Request(), Joined: joined[o.ID], Running: o.Stage() == store.StageRunning, Cancelling: o.CancelBy != ""}
 		switch {
 		case o.Joined != "":
 		case held.Running:
@@ -266,7 +309,7 @@ func (c *Central) expire(ctx context.Context) {
 	now := c.cfg.Now()
 	due := false
 	err := c.store.View(ctx, func(tx *store.Tx) error {
-		ops, err := tx.DueOps(now)
+		ops, err := tx.DueOps(now, 1)
 		due = len(ops) > 0
 		return err
 	})
@@ -279,7 +322,7 @@ func (c *Central) expire(ctx context.Context) {
 }
 
 func (c *Central) expireDue(tx *store.Tx, now time.Time) error {
-	due, err := tx.DueOps(now)
+	due, err := tx.DueOps(now, expireAtOnce)
 	if err != nil {
 		return err
 	}

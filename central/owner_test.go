@@ -114,7 +114,7 @@ func TestWhatAnAgentTellsOfOthers(t *testing.T) {
 	}
 	tell := func() {
 		t.Helper()
-		seq := s.c.store.Seq()
+		seq := s.c.store.Seq(s.clock())
 		_, err := s.Report(t.Context(), "r1", api.Report{
 			Session: r.w.Session, JournalID: r.journal, Epoch: r.epoch, LSN: r.lsn, SentAt: s.clock(),
 			Ops: []api.OpReport{r.ended(power.Op{ID: newID(), Node: "theirs", Action: power.ActOff, Seq: seq, Origin: power.FromLocal}, power.Succeeded),

@@ -2,6 +2,7 @@ package central
 
 import (
 	"errors"
+	"fmt"
 	"maps"
 	"net/http"
 	"slices"
@@ -20,12 +21,8 @@ func (c *Central) report(r *http.Request, in api.Report) (api.Reported, error) {
 	if d == nil {
 		return api.Reported{}, errHello(name)
 	}
-	c.store.MergeSeq(in.Seq)
-	for _, w := range in.Ops {
-		c.store.MergeSeq(w.Op.Seq)
-	}
-	for _, h := range in.Holds {
-		c.store.MergeSeq(h.Hold.Seq)
+	if err := checkReport(in); err != nil {
+		return api.Reported{}, err
 	}
 	now := c.cfg.Now()
 	var out api.Reported
@@ -42,6 +39,12 @@ func (c *Central) report(r *http.Request, in api.Report) (api.Reported, error) {
 			in.Readings, in.Rack = nil, nil // a later one has told how things stand
 		}
 		in.Readings = plausible(in.Readings, d.ahead(in.SentAt, now), now)
+		if err := c.follow(tx, name, in.Seq, now); err != nil {
+			return err
+		}
+		if in.Rev > a.Rev {
+			in.Rev = 0 // nobody goes by what there was never
+		}
 		if err := c.heedAll(tx, name, in, now); err != nil {
 			return err
 		}
@@ -55,18 +58,82 @@ func (c *Central) report(r *http.Request, in api.Report) (api.Reported, error) {
 	}
 	d.heard(now)
 	d.answer(in.Explained)
-	out.Seq = c.store.Seq()
+	out.Seq = c.store.Seq(now)
 	return out, nil
+}
+
+// Bounds of one report. Agents send less at once.
+const (
+	maxReportOps      = 5_000
+	maxReportReadings = 10_000
+	maxReportHolds    = 20_000
+	maxExplained      = 1_000
+)
+
+// checkReport refuses what no agent sends, before it holds up those that write.
+func checkReport(in api.Report) error {
+	for _, b := range []struct {
+		what    string
+		n, most int
+	}{
+		{"operations", len(in.Ops), maxReportOps}, {"readings", len(in.Readings), maxReportReadings},
+		{"holds", len(in.Holds), maxReportHolds}, {"explanations", len(in.Explained), maxExplained},
+	} {
+		if b.n > b.most {
+			return api.Problemf(api.CodeQueueFull, "a report of %d %s: at most %d at once", b.n, b.what, b.most)
+		}
+	}
+	return checkPosition(in.Epoch, in.LSN)
+}
+
+// checkPosition refuses positions in a journal that none comes to.
+func checkPosition(epoch, lsn uint64) error {
+	if max(epoch, lsn) >= 1<<62 {
+		return api.Problemf(api.CodeBadRequest, "record %d of epoch %d: no journal comes to that", lsn, epoch)
+	}
+	return nil
+}
+
+// follow takes the sequence of an agent whose request was accepted. One that is too far
+// ahead of central's clock is not followed: all that is asked for until that time would
+// be older than it.
+func (c *Central) follow(tx *store.Tx, agent string, seq power.Seq, now time.Time) error {
+	switch {
+	case seq == 0:
+		return nil
+	case c.store.MergeSeq(seq, now):
+		return c.clear(tx, agent, api.AlarmSequenceAhead, now)
+	}
+	return c.raiseAhead(tx, agent, "its sequence", now)
+}
+
+func (c *Central) raiseAhead(tx *store.Tx, agent, what string, now time.Time) error {
+	return c.raise(tx, agent, api.Alarm{
+		Kind: api.AlarmSequenceAhead, Remedy: "see to the clocks of both machines (timedatectl)",
+		Message: fmt.Sprintf("%s is more than %s ahead of central's clock and is not followed: one of the two clocks is wrong", what, power.MaxAhead),
+	}, now)
+}
+
+// each takes one item of a report. What cannot be stored is skipped and counted, so that
+// it keeps nobody else's word back; only a failing disk ends the report.
+func (c *Central) each(tx *store.Tx, agent, what string, take func() error) error {
+	err := tx.Try(take)
+	if err == nil || errors.Is(err, store.ErrDisk) || errors.Is(err, store.ErrCorrupt) {
+		return err
+	}
+	c.skipped.Add(1)
+	c.log.Error("skipped in a report", "agent", agent, "what", what, "err", err)
+	return nil
 }
 
 func (c *Central) heedAll(tx *store.Tx, name string, in api.Report, now time.Time) error {
 	marks := marks{}
 	for _, w := range in.Ops {
-		if err := c.heed(tx, name, w, in.JournalID, marks, now); err != nil {
+		if err := c.each(tx, name, "operation "+w.Op.ID, func() error { return c.heed(tx, name, w, in.JournalID, marks, now) }); err != nil {
 			return err
 		}
 	}
-	if err := c.heedHolds(tx, name, in.Holds, now); err != nil {
+	if err := c.each(tx, name, "holds", func() error { return c.heedHolds(tx, name, in.Holds, now) }); err != nil {
 		return err
 	}
 	if in.Rack != nil {
@@ -81,10 +148,10 @@ func (c *Central) heedAll(tx *store.Tx, name string, in api.Report, now time.Tim
 	}
 	ch := c.change(tx, now, "agent "+name)
 	for _, r := range in.Readings {
-		if err := c.located(tx, name, r, ch); err != nil {
-			return err
-		}
-		if err := c.observe(tx, name, r, rev, marks, now); err != nil {
+		err := c.each(tx, name, "reading of "+r.Node, func() error {
+			return errors.Join(c.located(tx, name, r, ch), c.observe(tx, name, r, rev, marks, now))
+		})
+		if err != nil {
 			return err
 		}
 	}
@@ -108,7 +175,7 @@ func plausible(all []api.NodeReading, ahead time.Duration, now time.Time) []api.
 		if r.State != power.On && r.State != power.Off {
 			r.State = power.Unknown
 		}
-		if r.Node != "" && r.Reach != "" && r.TriedAt.After(newest[r.Node].TriedAt) {
+		if r.Node != "" && r.Reach != "" && r.TriedAt.Unix() > 0 && r.TriedAt.After(newest[r.Node].TriedAt) {
 			newest[r.Node] = r
 		}
 	}
@@ -121,9 +188,17 @@ func plausible(all []api.NodeReading, ahead time.Duration, now time.Time) []api.
 		if !r.ObservedAt.IsZero() {
 			r.ObservedAt = r.ObservedAt.Add(by)
 		}
+		r.TriedAt, r.ObservedAt = notAfter(r.TriedAt, now), notAfter(r.ObservedAt, now)
 		newest[node] = r
 	}
 	return slices.Collect(maps.Values(newest))
+}
+
+func notAfter(t, now time.Time) time.Time {
+	if t.After(now) {
+		return now
+	}
+	return t
 }
 
 // heed takes one word on one operation.
@@ -143,6 +218,9 @@ func (c *Central) heed(tx *store.Tx, name string, w api.OpReport, journal string
 	}
 	if what, err := c.notIts(tx, name, w, o, found); err != nil || what != "" {
 		return errors.Join(err, c.disown(tx, name, tale{node: w.Op.Node, op: w.Op.ID, what: what, outcome: outcomeOf(w)}, now))
+	}
+	if !c.store.MergeSeq(w.Op.Seq, now) {
+		w.Op.Seq = tx.NextSeq(now) // it happened all the same, and stands where it was heard of
 	}
 	if !found {
 		o = entered(w.Op, name)

@@ -61,7 +61,11 @@ func (c *Central) listNodes(r *http.Request) ([]api.Node, error) {
 		for i, name := range names {
 			picked[i] = byName[name]
 		}
-		open, err := tx.AllOpenOps()
+		outstanding := tx.AllOpenOps
+		if len(names) < len(nodes) {
+			outstanding = func() ([]store.Op, error) { return tx.OpenOpsOn(names) }
+		}
+		open, err := outstanding()
 		out = c.showNodes(picked, open)
 		return err
 	})

@@ -30,6 +30,8 @@ type Held struct {
 	Cancelling bool
 	// Hastened is true for a soft-off whose grace was ended by an off.
 	Hastened bool
+	// Joined is how many requests joined it.
+	Joined int
 }
 
 // Lane is what Decide knows of a node.
@@ -56,8 +58,11 @@ type Decision struct {
 	Cancels string `json:"cancels,omitempty"`
 }
 
-// MaxOutstanding bounds a lane; a request beyond it is refused (queue-full).
-const MaxOutstanding = 64
+// Bounds of a lane; a request beyond one of them is refused (queue-full).
+const (
+	MaxOutstanding = 64  // operations
+	MaxJoined      = 256 // requests that joined any of them
+)
 
 // Decide says what becomes of a request, given what is outstanding on its node.
 // It is the whole of the serialisation rule; callers carry out what it says and
@@ -79,10 +84,21 @@ func Decide(lane Lane, req Op) Decision {
 		return Decision{Verdict: Start, Reason: ReasonIdle}
 	}
 	d := against(lane.Outstanding, req)
-	if waits(d) && len(lane.Outstanding)-len(d.Supersedes) >= MaxOutstanding {
+	switch {
+	case waits(d) && len(lane.Outstanding)-len(d.Supersedes) >= MaxOutstanding:
 		return Decision{Verdict: RefuseIt, Reason: ReasonQueueFull, With: newest(lane)}
+	case d.Verdict.Joined() && lane.joined() >= MaxJoined:
+		return Decision{Verdict: RefuseIt, Reason: ReasonQueueFull, With: d.With}
 	}
 	return d
+}
+
+// joined is how many requests joined what is outstanding.
+func (l Lane) joined() (n int) {
+	for _, h := range l.Outstanding {
+		n += h.Joined
+	}
+	return n
 }
 
 func against(held []Held, req Op) Decision {

@@ -18,6 +18,7 @@ const (
 	ReasonQueued     Reason = "queued"          // the asker chose to wait
 	ReasonBusy       Reason = "busy"            // the asker chose not to wait
 	ReasonStale      Reason = "stale"           // a newer request was accepted before
+	ReasonSequence   Reason = "sequence-ahead"  // its sequence is too far ahead of the clock
 	ReasonQueueFull  Reason = "queue-full"      // too many are waiting for the node
 	ReasonDesired    Reason = "desired"         // against the desired state, which would undo it
 	ReasonNoNode     Reason = "no-node"         // the agent does not know the node

@@ -39,6 +39,10 @@ func Describe(d Decision, lane Lane, req Op, now time.Time) string {
 	case ReasonStale:
 		return fmt.Sprintf("a newer request (of %s) was accepted for this node before; this older one is refused", At(lane.LastSeq.Time()))
 	case ReasonQueueFull:
+		if len(lane.Outstanding) < MaxOutstanding {
+			return fmt.Sprintf("%s; %d requests joined what is outstanding on this node, which is the limit: ask again when it has ended, or cancel it (rackpower op cancel %s)",
+				found, lane.joined(), d.With)
+		}
 		return fmt.Sprintf("%d operations are outstanding on this node, which is the limit; ask again later", len(lane.Outstanding))
 	case ReasonBusy:
 		return fmt.Sprintf("%s; refused because busy", found)

@@ -16,6 +16,7 @@ const (
 	CodeExists      Code = "exists"      // 409
 	CodeBusy        Code = "busy"        // 409: something is outstanding
 	CodeRefused     Code = "refused"     // 409: stale, against the desired state, not permitted
+	CodeQueueFull   Code = "queue-full"  // 429: a bound is reached, which the detail names
 	CodeHello       Code = "hello"       // 412: say hello first (agents)
 	CodeUnavailable Code = "unavailable" // 503: stopping, disk full
 	CodeInternal    Code = "internal"    // 500
@@ -35,7 +36,7 @@ func (p *Problem) Error() string { return p.Detail }
 var statusOf = map[Code]int{
 	CodeBadRequest: http.StatusBadRequest, CodeNotFound: http.StatusNotFound, CodeExists: http.StatusConflict,
 	CodeBusy: http.StatusConflict, CodeRefused: http.StatusConflict, CodeHello: http.StatusPreconditionFailed,
-	CodeUnavailable: http.StatusServiceUnavailable, CodeInternal: http.StatusInternalServerError,
+	CodeQueueFull: http.StatusTooManyRequests, CodeUnavailable: http.StatusServiceUnavailable, CodeInternal: http.StatusInternalServerError,
 }
 
 // Problemf makes a problem of the given code.

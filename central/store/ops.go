@@ -1,9 +1,11 @@
 package store
 
 import (
+	"cmp"
 	"database/sql"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -79,17 +81,21 @@ const (
 		detail = $9, already = $10, superseded_by = $11, joined = $12, attempts = $13, state = $14, journal_id = $15, lsn = $16,
 		cancel_by = $17, cancel_reason = $18, cancel_cursor = $19, rev = $20, stage = $21 WHERE id = $22`
 	sqlMoveOp  = `UPDATE ops SET seq = $1, asked_at = $2, deadline = $3 WHERE id = $4`
-	sqlDeliver = `SELECT ` + opColumns + ` FROM ops WHERE agent = $1 AND stage = 1 AND cursor > $2 ORDER BY seq`
-	sqlCancels = `SELECT id, node, action, cancel_by, cancel_reason FROM ops WHERE agent = $1 AND stage < 4 AND cancel_cursor > $2 ORDER BY cancel_cursor`
-	sqlLeave   = `UPDATE ops SET delivered = 1 WHERE agent = $1 AND stage = 1 AND delivered = 0 AND cursor > $2`
+	sqlDeliver = `SELECT ` + opColumns + ` FROM ops WHERE agent = $1 AND stage = 1 AND stage < 4 AND cursor > $2 ORDER BY cursor LIMIT $3`
+	sqlCancels = `SELECT id, node, action, cancel_by, cancel_reason, cancel_cursor FROM ops WHERE agent = $1 AND stage < 4 AND cancel_cursor > $2
+		ORDER BY cancel_cursor LIMIT $3`
+	sqlLeave   = `UPDATE ops SET delivered = 1 WHERE agent = $1 AND stage = 1 AND stage < 4 AND delivered = 0 AND cursor > $2 AND cursor <= $3`
+	sqlMark    = `SELECT coalesce(max(max(cursor, cancel_cursor)), 0) FROM ops WHERE agent = $1 AND stage < 4`
 	sqlOpenOf  = `SELECT ` + opColumns + ` FROM ops WHERE agent = $1 AND stage < 4 ORDER BY seq`
 	sqlOpen    = `SELECT ` + opColumns + ` FROM ops WHERE stage < 4 ORDER BY seq`
-	sqlOpenOn  = `SELECT ` + opColumns + ` FROM ops WHERE stage < 4 AND node IN (SELECT value FROM json_each($1)) ORDER BY seq`
-	sqlDueOps  = `SELECT ` + opColumns + ` FROM ops WHERE stage = 1 AND stage < 4 AND delivered = 0 AND deadline <= $1 ORDER BY seq`
+	sqlOpenOn  = `SELECT ` + opColumns + ` FROM ops INDEXED BY ops_open_node WHERE stage < 4 AND node IN (SELECT value FROM json_each($1)) ORDER BY seq`
+	sqlDueOps  = `SELECT ` + opColumns + ` FROM ops INDEXED BY ops_due WHERE stage = 1 AND delivered = 0 AND deadline <= $1 ORDER BY deadline LIMIT $2`
 	sqlJoiners = `SELECT ` + opColumns + ` FROM ops WHERE joined = $1 AND joined <> '' AND stage < 4 ORDER BY seq`
 	sqlShared  = `SELECT ` + opColumns + ` FROM ops WHERE node = $1 AND (id = $2 OR joined = $2) ORDER BY seq`
 	sqlMarks   = `SELECT agent, max(max(cursor, cancel_cursor)) FROM ops WHERE stage < 4 GROUP BY agent`
 	sqlRev     = `SELECT rev FROM meta`
+	sqlCountOf = `SELECT count(*) FROM ops WHERE agent = $1 AND stage < 4`
+	sqlCountOn = `SELECT count(*) FROM ops INDEXED BY ops_open_node WHERE node = $1 AND stage < 4`
 )
 
 func scanOp(scan func(...any) error) (o Op, err error) {
@@ -165,26 +171,55 @@ func (t *Tx) MoveOp(o *Op) error {
 }
 
 // Deliver returns what the agent has still to be told: requests taken and
-// cancellations asked for after the cursor. The requests are marked delivered.
-func (t *Tx) Deliver(agent string, cursor int64) (ops []Op, cancels []api.Cancel, err error) {
-	if ops, err = t.ops(sqlDeliver, agent, cursor); err != nil {
-		return nil, nil, err
+// cancellations asked for after the cursor, at most so many of each. The requests are
+// marked delivered. upTo is the cursor to go on behind.
+func (t *Tx) Deliver(agent string, cursor int64, most int) (ops []Op, cancels []api.Cancel, upTo int64, err error) {
+	if err = t.row(sqlMark, agent).Scan(&upTo); err != nil {
+		return nil, nil, 0, fmt.Errorf("cannot read cursors: %w", disk(err))
 	}
-	if len(ops) > 0 {
-		if _, err := t.exec(sqlLeave, agent, cursor); err != nil {
-			return nil, nil, fmt.Errorf("cannot mark operations delivered: %w", err)
-		}
+	if ops, err = t.ops(sqlDeliver, agent, cursor, most); err != nil {
+		return nil, nil, 0, err
 	}
+	if len(ops) == most {
+		upTo = ops[most-1].Cursor
+	}
+	var at []int64 // of the cancellations
 	err = t.each(func(r *sql.Rows) error {
 		var c api.Cancel
-		err := r.Scan(&c.ID, &c.Node, &c.Action, &c.By, &c.Reason)
-		cancels = append(cancels, c)
+		var cursor int64
+		err := r.Scan(&c.ID, &c.Node, &c.Action, &c.By, &c.Reason, &cursor)
+		cancels, at = append(cancels, c), append(at, cursor)
 		return err
-	}, sqlCancels, agent, cursor)
+	}, sqlCancels, agent, cursor, most)
 	if err != nil {
-		return nil, nil, fmt.Errorf("cannot read cancellations: %w", err)
+		return nil, nil, 0, fmt.Errorf("cannot read cancellations: %w", err)
 	}
-	return ops, cancels, nil
+	if len(cancels) == most {
+		upTo = min(upTo, at[most-1])
+	}
+	ops = slices.DeleteFunc(ops, func(o Op) bool { return o.Cursor > upTo })
+	n, _ := slices.BinarySearch(at, upTo+1)
+	cancels = cancels[:n]
+	if len(ops) > 0 {
+		if _, err := t.exec(sqlLeave, agent, cursor, upTo); err != nil {
+			return nil, nil, 0, fmt.Errorf("cannot mark operations delivered: %w", err)
+		}
+	}
+	slices.SortFunc(ops, func(a, b Op) int { return cmp.Compare(a.Seq, b.Seq) })
+	return ops, cancels, upTo, nil
+}
+
+// CountOpenOf returns how many operations of the agent have not ended.
+func (t *Tx) CountOpenOf(agent string) (int, error) { return t.count(sqlCountOf, agent) }
+
+// CountOpenOn returns how many operations on the node have not ended.
+func (t *Tx) CountOpenOn(node string) (int, error) { return t.count(sqlCountOn, node) }
+
+func (t *Tx) count(query, name string) (n int, err error) {
+	if err := t.row(query, name).Scan(&n); err != nil {
+		return 0, fmt.Errorf("cannot count operations: %w", disk(err))
+	}
+	return n, nil
 }
 
 // OpenOps returns the agent's operations that have not ended.
@@ -196,8 +231,10 @@ func (t *Tx) AllOpenOps() ([]Op, error) { return t.ops(sqlOpen) }
 // OpenOpsOn returns the operations on the nodes that have not ended.
 func (t *Tx) OpenOpsOn(nodes []string) ([]Op, error) { return t.ops(sqlOpenOn, list(nodes)) }
 
-// DueOps returns what never left central and whose deadline has passed.
-func (t *Tx) DueOps(now time.Time) ([]Op, error) { return t.ops(sqlDueOps, nanos(now)) }
+// DueOps returns what never left central and whose deadline has passed, at most so many.
+func (t *Tx) DueOps(now time.Time, most int) ([]Op, error) {
+	return t.ops(sqlDueOps, nanos(now), most)
+}
 
 // Joiners returns the operations that have not ended and share the outcome of id.
 func (t *Tx) Joiners(id string) ([]Op, error) { return t.ops(sqlJoiners, id) }

@@ -13,6 +13,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"syscall"
+	"time"
 
 	"rackpower/central/api"
 	"rackpower/power"
@@ -58,7 +59,7 @@ type Store struct {
 
 	database   atomic.Pointer[api.Database]
 	generation int64
-	seq        atomic.Uint64
+	clock      power.Clock
 	rev        int64  // owned by the writer goroutine
 	savedSeq   uint64 // likewise: what meta holds
 	savedRev   atomic.Int64
@@ -146,7 +147,7 @@ func (s *Store) openWriter() error {
 	if err != nil {
 		return fmt.Errorf("cannot read meta data of %s: %w", s.cfg.Path, disk(err))
 	}
-	s.seq.Store(uint64(seq))
+	s.clock.Load(power.Seq(seq))
 	s.savedSeq = uint64(seq)
 	s.savedRev.Store(s.rev)
 	s.database.Store(&db)
@@ -249,19 +250,16 @@ func (s *Store) Rev() int64 { return s.savedRev.Load() }
 // Generation is 1 more than the number of times the database was restored.
 func (s *Store) Generation() int64 { return s.generation }
 
-// Seq is the largest sequence given or seen so far.
-func (s *Store) Seq() power.Seq { return power.Seq(s.seq.Load()) }
+// Seq is the largest sequence given or followed so far.
+func (s *Store) Seq(now time.Time) power.Seq { return s.clock.Now(now) }
 
-// MergeSeq takes note of a sequence seen elsewhere. It becomes durable with the
-// next commit that changes something.
-func (s *Store) MergeSeq(seen power.Seq) {
-	for {
-		old := s.seq.Load()
-		if uint64(seen) <= old || uint64(seen) >= 1<<63-1<<32 || s.seq.CompareAndSwap(old, uint64(seen)) {
-			return
-		}
-	}
-}
+// SeqAside is a sequence that the database followed and that is too far ahead of the
+// clock now, 0 for none.
+func (s *Store) SeqAside(now time.Time) power.Seq { return s.clock.Aside(now) }
+
+// MergeSeq follows a sequence seen elsewhere, and reports false for one that is too far
+// ahead of the clock. It becomes durable with the next commit that changes something.
+func (s *Store) MergeSeq(seen power.Seq, now time.Time) bool { return s.clock.Merge(seen, now) }
 
 // View runs fn on a snapshot. fn may read for as long as it likes without
 // holding up writers; there are four places for views.

@@ -265,13 +265,16 @@ func TestSequencesAndRevisionsOnlyGrow(t *testing.T) {
 	path := newPath(t)
 	s := mustOpen(t, Config{Path: path})
 	withAgent(t, s, "r1")
-	ahead := power.Seq(0).Next(time.Now().Add(24 * time.Hour))
-	s.MergeSeq(ahead)
-	s.MergeSeq(1 << 63) // nonsense: not taken
+	ahead := power.Seq(0).Next(time.Now().Add(30 * time.Minute))
+	for seq, want := range map[power.Seq]bool{ahead: true, power.Seq(0).Next(time.Now().Add(2 * power.MaxAhead)): false, 1 << 63: false} {
+		if got := s.MergeSeq(seq, time.Now()); got != want {
+			t.Errorf("sequence %d followed: %v", seq, got)
+		}
+	}
 	if err := putOp(s, "a", "r1", "n"); err != nil {
 		t.Fatal(err)
 	}
-	first := s.Seq()
+	first := s.Seq(time.Now())
 	if first <= ahead || first > ahead+10 {
 		t.Errorf("sequence %d after one of %d was seen", first, ahead)
 	}

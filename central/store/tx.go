@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"regexp"
 	"strconv"
@@ -97,14 +98,26 @@ func (t *Tx) OnCommit(f func()) { t.hooks = append(t.hooks, f) }
 
 // NextSeq gives the sequence for a request that enters at now. Its high water
 // is written in the same transaction.
-func (t *Tx) NextSeq(now time.Time) power.Seq {
-	for {
-		old := t.s.seq.Load()
-		next := uint64(power.Seq(old).Next(now))
-		if t.s.seq.CompareAndSwap(old, next) {
-			return power.Seq(next)
-		}
+func (t *Tx) NextSeq(now time.Time) power.Seq { return t.s.clock.Next(now) }
+
+// Try runs f so that its error undoes what it did and nothing else of the job.
+func (t *Tx) Try(f func() error) error {
+	if _, err := t.c.exec("SAVEPOINT item"); err != nil {
+		return err
 	}
+	hooks := len(t.hooks)
+	err := f()
+	if err == nil {
+		_, err = t.c.exec("RELEASE item")
+		return err
+	}
+	t.hooks = t.hooks[:hooks]
+	if t.c.idle() {
+		return fmt.Errorf("%w: the transaction was given up: %w", ErrDisk, err)
+	}
+	_, undone := t.c.exec("ROLLBACK TO item")
+	_, released := t.c.exec("RELEASE item")
+	return errors.Join(err, undone, released)
 }
 
 // NextRev gives the next revision of operations. Revisions grow in the order of

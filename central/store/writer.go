@@ -121,7 +121,7 @@ func (s *Store) run(batch []*job) error {
 			return err
 		}
 	}
-	seq, rev := s.seq.Load(), s.rev
+	seq, rev := uint64(s.clock.Max()), s.rev
 	news := s.wrote && (seq != s.savedSeq || rev != s.savedRev.Load())
 	if news {
 		if _, err := s.writer.exec("UPDATE meta SET seq = $1, rev = $2", int64(seq), rev); err != nil {
