@@ -40,7 +40,8 @@ func restoreCommand() *cli.Command {
 	return &cli.Command{
 		Name: "restore", Usage: "puts a backup in the place of the database", ArgsUsage: "FILE",
 		Description: "Central must not run. The database that was there is kept beside the restored one. Agents notice\n" +
-			"that the database is another, take their assignment anew and carry out nothing twice. Run it as the user\n" +
+			"that it was restored, take their assignment anew, tell again how operations ended, and carry out nothing twice.\n" +
+			"They keep nodes and holds of after the backup, which rackpower agents shows. Run it as the user\n" +
 			"that central runs as, who has to own the database." +
 			examples("rackpower-central restore /backup/central-monday.db") + exitHelp,
 		Flags: []cli.Flag{databaseFlag()},
