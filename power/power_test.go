@@ -165,3 +165,25 @@ func TestReading(t *testing.T) {
 		t.Errorf("%+v", n)
 	}
 }
+
+func TestSeqInJSON(t *testing.T) {
+	for text, want := range map[string]Seq{`"116000000000000001"`: 116000000000000001, `116000000000000001`: 116000000000000001, `"0"`: 0, `0`: 0, `null`: 7, `18446744073709551615`: 1<<64 - 1} {
+		s := Seq(7)
+		if err := json.Unmarshal([]byte(text), &s); err != nil || s != want {
+			t.Errorf("%s: %d, %v", text, s, err)
+		}
+	}
+	for _, text := range []string{`"x"`, `-1`, `1.5`, `"1`, `""`, `"18446744073709551616"`, `{}`, `true`, `"`} {
+		s := Seq(7)
+		if err := json.Unmarshal([]byte(text), &s); err == nil || s != 7 {
+			t.Errorf("%s: %d", text, s)
+		}
+	}
+	type record struct {
+		Seq  Seq `json:"seq"`
+		More Seq `json:"more,omitempty"`
+	}
+	if got, err := json.Marshal(record{Seq: 1<<63 + 1}); err != nil || string(got) != `{"seq":"9223372036854775809"}` {
+		t.Errorf("%s, %v", got, err)
+	}
+}
