@@ -102,7 +102,11 @@ func (a *Agent) ctlNodes(r *http.Request) ([]api.Node, error) {
 	for _, n := range nodes {
 		known = append(known, noderange.Node{Name: n.Name, Rack: n.Rack, Status: string(n.Status), State: string(n.State)})
 	}
-	names, err := noderange.Select(expr, known)
+	parsed, err := noderange.Parse(expr)
+	if err != nil {
+		return nil, selectProblem(err)
+	}
+	names, err := parsed.Select(known) // none is no error, as at central
 	if err != nil {
 		return nil, selectProblem(err)
 	}

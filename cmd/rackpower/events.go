@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -53,7 +54,8 @@ func (s *session) watchEvents() error {
 		return settings.Usage("--limit: %d is not at least 0", limit)
 	}
 	if expr != "" {
-		if _, err := s.nodes([]string{expr}); err != nil {
+		var none nothing // now; events to come may match
+		if _, err := s.nodes([]string{expr}); err != nil && !errors.As(err, &none) {
 			return err
 		}
 	}

@@ -229,8 +229,11 @@ func (f *fake) getNodes(w http.ResponseWriter, r *http.Request) {
 	}
 	names := []string{}
 	if len(known) > 0 {
-		var err error
-		if names, err = noderange.Select(expr, known); err != nil {
+		parsed, err := noderange.Parse(expr)
+		if err == nil {
+			names, err = parsed.Select(known)
+		}
+		if err != nil {
 			api.Problemf(api.CodeNotFound, "%v", err).Write(w)
 			return
 		}

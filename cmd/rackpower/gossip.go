@@ -281,7 +281,7 @@ func ownerStatus(p api.PeerNode) string {
 
 func peerListing(peers []api.PeerNode) listing[api.PeerNode] {
 	return listing[api.PeerNode]{
-		rows: peers, name: func(p api.PeerNode) string { return p.Node }, fold: true,
+		rows: peers, name: func(p api.PeerNode) string { return p.Node },
 		head: []string{"NODE", "STATE", "AGE", "REACH", "OWNER", "OPERATION"},
 		cells: func(p api.PeerNode) []string {
 			age := "never"

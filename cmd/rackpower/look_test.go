@@ -88,7 +88,7 @@ func TestStatusForPrograms(t *testing.T) {
 	} else if _, err := time.Parse(time.RFC3339, at); err != nil {
 		t.Error(err)
 	}
-	expect(t, "name", f.run("status @state:on -o name"), 0, "r1n[01-02]\n", "")
+	expect(t, "name", f.run("status @state:on -o name"), 0, "r1n01\nr1n02\n", "")
 	empty := newFake(t)
 	for _, args := range []string{"status -o json", "ops -o json", "ops --outstanding -o json", "local ops -o json"} {
 		if got := empty.run(args); got.out != "[]\n" || got.exit != 0 {

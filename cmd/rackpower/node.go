@@ -70,7 +70,7 @@ func nodeCommand() *cli.Command {
 			},
 			retryCommand(atCentral),
 			{
-				Name: "show", Usage: "shows all that is known of nodes", ArgsUsage: "NODES...", Action: atCentral.with((*session).nodeShow),
+				Name: "show", Usage: "shows all that is known of nodes", ArgsUsage: "NODES...", Action: atCentral.looking((*session).nodeShow),
 				Description: examples("rackpower node show r1n01")[2:] + exitHelp,
 				Flags:       atCentral.flags(),
 			},
@@ -279,7 +279,7 @@ func exportNodes(c *cli.Context) error {
 		if p.format == "csv" {
 			return writeCSV(p.out, nodes)
 		}
-		return show(p, listing[api.NodeSpec]{rows: nodes, name: func(n api.NodeSpec) string { return n.Name }, fold: true})
+		return show(p, listing[api.NodeSpec]{rows: nodes, name: func(n api.NodeSpec) string { return n.Name }})
 	})(c)
 }
 
@@ -315,7 +315,10 @@ func (s *session) showChangedNodes(c api.Changed, nodes []api.Node, what string)
 		}
 		return nil
 	}
-	return show(s.printer, listing[api.Changed]{rows: []api.Changed{c}, name: func(api.Changed) string { return noderange.Fold(namesOf(nodes)) }})
+	if s.format == "name" {
+		return show(s.printer, listing[api.Node]{rows: nodes, name: func(n api.Node) string { return n.Name }})
+	}
+	return show(s.printer, listing[api.Changed]{rows: []api.Changed{c}})
 }
 
 // retryCommand is part of rackpower node, and of rackpower local.

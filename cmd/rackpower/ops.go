@@ -27,7 +27,7 @@ func opsCommand(d door) *cli.Command {
 			&cli.DurationFlag{Name: "since", Usage: "only those asked for within the last `LONG`"},
 			&cli.IntFlag{Name: "limit", Value: 1000, Usage: "show the newest `NUMBER` at most"},
 		),
-		Action: d.with((*session).ops),
+		Action: d.looking((*session).ops),
 	}
 }
 

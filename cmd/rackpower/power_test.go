@@ -270,7 +270,7 @@ func TestPowerResultsForPrograms(t *testing.T) {
 	if got := f.run("on all -o jsonl"); strings.Count(got.out, "\n") != 2 || !json.Valid([]byte(strings.Split(got.out, "\n")[0])) {
 		t.Errorf("%q", got.out)
 	}
-	expect(t, "name", f.run("on all -o name"), 0, "r1n[01-02]\n", "")
+	expect(t, "name", f.run("on all -o name"), 0, "r1n01\nr1n02\n", "")
 	expect(t, "yaml", f.run("on r1n01 -o yaml"), 0, "- node: r1n01\n  id: ", "")
 }
 
@@ -515,4 +515,38 @@ func TestNoPasswordGoesToAPortThatAnybodyMayTake(t *testing.T) {
 	f := newFake(t)
 	expect(t, "a person", f.run("node add n1 --rack r1 --central HTTP://127.0.0.1:7620"), 2, "", "is not encrypted, and any program may take its port: use unix:///run/")
 	expect(t, "the agent", f.run("agent --name r1 --data "+t.TempDir()+" --central http://localhost:7620"), 2, "", "use unix:///run/")
+}
+
+// TestNoNodeMatches: to look at nodes of which there are none is no failure; to act on
+// none is, and so is a name or a rack that nobody knows.
+func TestNoNodeMatches(t *testing.T) {
+	f := newFake(t, hall(2, power.On)...)
+	looks := []string{"status @state:off", "ops @state:off", "node show @state:off", "local status @state:off", "local ops @state:off"}
+	acts := []string{"on @state:off", "hold @state:off on --reason x", "release @state:off", "node set-status @state:off READY", "node rm @state:off --yes", "node retry @state:off", "local off @state:off"}
+	for _, args := range looks {
+		for format, want := range map[string]string{"table": "", "json": "[]\n", "jsonl": "", "yaml": "[]\n", "name": ""} {
+			if got := f.run(args + " -o " + format); got.exit != 0 || got.out != want || got.errs != "no node matches \"@state:off\"\n" {
+				t.Errorf("%s -o %s: %+v", args, format, got)
+			}
+		}
+		if got := f.run(args + " -q"); got.exit != 0 || got.out+got.errs != "" {
+			t.Errorf("%s -q: %+v", args, got)
+		}
+	}
+	for _, args := range acts {
+		if got := f.run(args); got.exit != 2 || !strings.Contains(got.errs, "no node matches") {
+			t.Errorf("%s: %+v", args, got)
+		}
+	}
+	for _, args := range append(looks, acts...) {
+		for _, wrong := range []string{"@r9", "r9n01"} {
+			line := strings.ReplaceAll(args, "@state:off", wrong)
+			if got := f.run(line); got.exit != 2 || got.out != "" {
+				t.Errorf("%s: %+v", line, got)
+			}
+		}
+	}
+	if len(f.asked)+len(f.status)+len(f.holds)+len(f.removed)+len(f.retries) > 0 {
+		t.Error("something was asked for")
+	}
 }

@@ -18,7 +18,6 @@ import (
 
 	"rackpower/cmd/settings"
 	"rackpower/power"
-	"rackpower/power/noderange"
 )
 
 var formats = []string{"table", "wide", "json", "jsonl", "yaml", "name"}
@@ -57,7 +56,6 @@ func (p printer) people() bool { return p.format == "table" || p.format == "wide
 type listing[T any] struct {
 	rows  []T
 	name  func(T) string // for -o name
-	fold  bool           // names are node names: one folded line
 	head  []string
 	cells func(T) []string
 	// wide columns follow the others under -o wide.
@@ -163,15 +161,8 @@ func blockStyle(n *yaml.Node) {
 }
 
 func writeNames[T any](w io.Writer, l listing[T]) error {
-	names := make([]string, len(l.rows))
-	for i, row := range l.rows {
-		names[i] = clean(l.name(row))
-	}
-	if l.fold && len(names) > 0 {
-		names = []string{noderange.Fold(names)}
-	}
-	for _, name := range names {
-		if _, err := fmt.Fprintln(w, name); err != nil {
+	for _, row := range l.rows {
+		if _, err := fmt.Fprintln(w, clean(l.name(row))); err != nil {
 			return err
 		}
 	}

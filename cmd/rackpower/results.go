@@ -60,7 +60,7 @@ func (f *following) print() error {
 		})
 		return nil
 	}
-	l := listing[result]{name: func(r result) string { return r.Node }, fold: true}
+	l := listing[result]{name: func(r result) string { return r.Node }}
 	for _, row := range f.rows {
 		l.rows = append(l.rows, f.result(row))
 	}

@@ -126,6 +126,28 @@ func (d door) with(do func(*session) error) cli.ActionFunc {
 	}
 }
 
+// looking is with for commands that only look: where no node is as the expression says,
+// programs get an empty list and people a line on stderr, and that is no failure. What
+// acts on nodes needs some.
+func (d door) looking(do func(*session) error) cli.ActionFunc {
+	return d.with(func(s *session) error {
+		var none nothing
+		err := do(s)
+		if !errors.As(err, &none) {
+			return err
+		}
+		if !s.quiet {
+			s.warn("%s", clean(none.Error()))
+		}
+		return s.showNone()
+	})
+}
+
+// showNone prints an empty list.
+func (s *session) showNone() error {
+	return show(s.printer, listing[api.Node]{name: func(n api.Node) string { return n.Name }, cells: func(api.Node) []string { return nil }})
+}
+
 // interrupted reports whether an error is the end of the command's context. With a
 // signal its cause names the signal and is no context.Canceled.
 func (s *session) interrupted(err error) bool {
@@ -142,6 +164,8 @@ func (s *session) explain(err error) error {
 		return settings.Exit(settings.ExitUnreachable, "%s at %v; see systemctl status %s, journalctl -u %s", s.door.who, err, s.door.unit, s.door.unit)
 	case errors.Is(err, api.ErrUnreachable):
 		return settings.Exit(settings.ExitUnreachable, "%s at %v; %s", s.door.who, err, s.door.wayOut(s.c.String(s.door.flag)))
+	case errors.As(err, new(nothing)):
+		return settings.Exit(settings.ExitUsage, "%v", err)
 	case s.interrupted(err):
 		return settings.Exit(settings.ExitFailed, "interrupted")
 	case !errors.As(err, &p):
@@ -169,6 +193,12 @@ func selection(operands []string) (string, error) {
 	return strings.Join(operands, ","), nil
 }
 
+// nothing is that no node is as an expression says: @state:unknown of a fleet all of
+// which is read.
+type nothing struct{ expr string }
+
+func (n nothing) Error() string { return fmt.Sprintf("no node matches %q", n.expr) }
+
 // nodes has the expression evaluated where the nodes are known.
 func (s *session) nodes(operands []string) ([]api.Node, error) {
 	expr, err := selection(operands)
@@ -180,7 +210,7 @@ func (s *session) nodes(operands []string) ([]api.Node, error) {
 		return nil, err
 	}
 	if len(nodes) == 0 && expr != "" {
-		return nil, settings.Exit(settings.ExitUsage, "no node matches %q", expr)
+		return nil, nothing{expr}
 	}
 	slices.SortFunc(nodes, func(a, b api.Node) int { return noderange.Compare(a.Name, b.Name) })
 	return nodes, nil

@@ -30,7 +30,7 @@ func statusCommand(d door) *cli.Command {
 			&cli.BoolFlag{Name: "watch", Aliases: []string{"w"}, Usage: "go on and show what changes, until interrupted"},
 			&cli.DurationFlag{Name: "interval", Value: 2 * time.Second, Usage: "with --watch: look every `LONG`"},
 		),
-		Action: d.with((*session).status),
+		Action: d.looking((*session).status),
 	}
 }
 
@@ -110,7 +110,7 @@ func (s *session) readNow(before []api.Node) (nodes []api.Node, unread map[strin
 
 func (s *session) nodeListing(nodes []api.Node) listing[api.Node] {
 	return listing[api.Node]{
-		rows: nodes, name: func(n api.Node) string { return n.Name }, fold: true,
+		rows: nodes, name: func(n api.Node) string { return n.Name },
 		head: []string{"NODE", "STATE", "AGE", "REACH", "STATUS", "DESIRED", "DRIFT", "OPERATION"},
 		cells: func(n api.Node) []string {
 			return []string{n.Name, stateCell(n), cmp.Or(s.age(n.ObservedAt), "never"), reachCell(n), string(n.Status), desiredCell(n), s.driftCell(n), s.opCell(n)}
