@@ -253,6 +253,21 @@ func TestAPipeThatNobodyReads(t *testing.T) {
 		t.Errorf("status %d, signal %v, %q", end.ExitStatus(), end.Signal(), errs.String())
 	}
 	write.Close()
+	// An answer that cannot be written is no success.
+	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer full.Close()
+	for _, args := range []string{"agents", "agents -o json", "--help", "status", "--version"} {
+		cmd := exec.Command(s.cli, strings.Fields(args)...)
+		cmd.Env = append(os.Environ(), "RACKPOWER_CENTRAL=unix://"+s.socket())
+		var errs bytes.Buffer
+		cmd.Stdout, cmd.Stderr = full, &errs
+		if err := cmd.Run(); exitOf(err) != 1 || !strings.Contains(errs.String(), "no space left") {
+			t.Errorf("%s: status %d, %q", args, exitOf(err), errs.String())
+		}
+	}
 	// A daemon whose log is closed on the other side, and one that was started without
 	// any of the three files: what it opens must not get their numbers.
 	daemon := exec.Command(s.cli, s.agentArgs("r1", "off")...)

@@ -144,7 +144,7 @@ func TestLifeOfTheDaemon(t *testing.T) {
 		t.Errorf("restore: %d, %q, %q", exit, out, errs)
 	}
 	d = start(t, dir)
-	if again, err := d.Info(t.Context()); err != nil || again.ID == info.ID {
+	if again, err := d.Info(t.Context()); err != nil || again.ID != info.ID {
 		t.Errorf("%+v, %v", again, err)
 	}
 }

@@ -34,10 +34,19 @@ func Logger(c *cli.Context) (*slog.Logger, error) {
 		return nil, Usage("--log-format: unknown format %q: want text, json or auto", c.String("log-format"))
 	}
 	options := &slog.HandlerOptions{Level: level, ReplaceAttr: readable}
-	if text {
-		return slog.New(slog.NewTextHandler(c.App.ErrWriter, options)), nil
+	handler := func(to io.Writer) slog.Handler {
+		if text {
+			return slog.NewTextHandler(to, options)
+		}
+		return slog.NewJSONHandler(to, options)
 	}
-	return slog.New(slog.NewJSONHandler(c.App.ErrWriter, options)), nil
+	direct := slog.New(handler(c.App.ErrWriter))
+	if _, file := c.App.ErrWriter.(*os.File); !file {
+		return direct, nil
+	}
+	return slog.New(handler(newLogWriter(c.App.ErrWriter, func(n int) {
+		direct.Warn("lines of the log are missing here: nobody took them", "lines", n)
+	}))), nil
 }
 
 // readable writes durations as people do, "1.5s", in both formats: JSON would have
@@ -51,6 +60,6 @@ func readable(_ []string, a slog.Attr) slog.Attr {
 
 // IsTerminal reports whether what is written there is seen on a terminal.
 func IsTerminal(w io.Writer) bool {
-	f, ok := w.(*os.File)
+	f, ok := w.(interface{ Fd() uintptr })
 	return ok && term.IsTerminal(int(f.Fd()))
 }

@@ -1,6 +1,7 @@
 package settings
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -37,14 +38,30 @@ func RunContext(ctx context.Context, app *cli.App, args []string) int {
 			err = app.RunContext(ctx, l.arguments())
 		}
 	}
+	if out, ok := app.Writer.(*output); ok && err == nil && out.failed != nil {
+		err = Exit(ExitFailed, "cannot write what there is to say: %v", out.failed)
+	}
 	tell(app.ErrWriter, l, err)
 	return CodeOf(err)
+}
+
+// output is stdout, which remembers that something could not be written: an answer that
+// was lost is no success, whoever printed it.
+type output struct {
+	*os.File
+	failed error
+}
+
+func (o *output) Write(p []byte) (int, error) {
+	n, err := o.File.Write(p)
+	o.failed = cmp.Or(o.failed, err)
+	return n, err
 }
 
 // prepare makes the library leave to this package what it does otherwise.
 func prepare(app *cli.App) {
 	if app.Writer == nil {
-		app.Writer = os.Stdout
+		app.Writer = &output{File: os.Stdout}
 	}
 	if app.ErrWriter == nil {
 		app.ErrWriter = os.Stderr
