@@ -458,6 +458,9 @@ func drawWatched(rt *rapid.T, i int, now time.Time) watched {
 		Released:  rapid.IntRange(0, 4).Draw(rt, "released") == 0,
 		LastOn:    rapid.Bool().Draw(rt, "last on"),
 	}
+	if rapid.IntRange(0, 9).Draw(rt, "shared") == 0 {
+		n.SharedWith = "another"
+	}
 	n.Elsewhere = n.Busy && rapid.Bool().Draw(rt, "elsewhere")
 	n.Cutting = n.Busy && rapid.Bool().Draw(rt, "cutting")
 	if rapid.IntRange(0, 4).Draw(rt, "fault") == 0 {

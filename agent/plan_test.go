@@ -64,6 +64,8 @@ func TestPlan(t *testing.T) {
 		{name: "the brake holds, wanted on", status: power.StatusDiskErasing, node: read(power.Off), round: func(r *planRound) { r.Brake = &api.Brake{Kind: brakeCut} }, reason: power.ReasonBrake},
 		{name: "the brake holds, confirmed", status: power.StatusReady, node: func(n *watched) { n.Memory.Confirmed = true }, round: func(r *planRound) { r.Brake = &api.Brake{Kind: brakeDrift} }, reason: power.ReasonBrake},
 		{name: "no monitor", status: power.StatusReady, round: func(r *planRound) { r.Off = true }, reason: power.ReasonRack},
+		{name: "another node has its BMC", status: power.StatusReady, node: func(n *watched) { n.SharedWith = "n2" }, reason: power.ReasonShared},
+		{name: "another node has its BMC, confirmed", status: power.StatusReady, node: func(n *watched) { n.SharedWith, n.Memory.Confirmed = "n2", true }, reason: power.ReasonShared},
 		{name: "its BMC is left alone", status: power.StatusReady, node: func(n *watched) { n.LeftAlone = "no answer" }, reason: power.ReasonBreaker},
 		{name: "too many were not read", status: power.StatusReady, round: func(r *planRound) { r.Tally.Blind = 21 }, reason: power.ReasonOthers, until: 30 * time.Second},
 		{name: "too many were not read, for too long", status: power.StatusReady, node: func(n *watched) { n.OthersSince = ago(30 * time.Second) }, round: func(r *planRound) { r.Tally.Blind = 21 }, action: power.ActOff, reason: power.ReasonDrift},
@@ -121,7 +123,7 @@ func TestPlanAgainstTwin(t *testing.T) {
 				want = power.ActOff
 			}
 			age := r.Now.Sub(n.Reading.ObservedAt)
-			forbidden := n.Busy || r.Off || r.Brake != nil || r.Pause != nil && r.Pause.Until.After(r.Now) ||
+			forbidden := n.Busy || r.Off || n.SharedWith != "" || r.Brake != nil || r.Pause != nil && r.Pause.Until.After(r.Now) ||
 				n.Reading.Reach != power.ReachOK || age > 15*time.Second || n.Reading.ObservedAt.Before(m.Since) ||
 				m.Desired.NoCut && want == power.ActOff || m.Fault != "" && m.NextTry.After(r.Now) ||
 				m.Desired.Debounced && n.Run.Last.Sub(n.Run.First) < 30*time.Second ||

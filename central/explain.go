@@ -148,6 +148,9 @@ func (c *Central) ownExplanation(k known, away string) api.Explanation {
 			open = append(open, &k.ops[i])
 		}
 	}
+	if n.Shared != "" {
+		e.BMC = &api.BMCState{Address: n.BMC, SharedWith: n.Shared}
+	}
 	e.Says = says(e, foremost(open), now)
 	return withLists(e)
 }
@@ -172,6 +175,9 @@ func says(e api.Explanation, op *store.Op, now time.Time) string {
 		want += ", expected " + string(e.Desired.Expected)
 	}
 	parts = append(parts, fmt.Sprintf("desired %s (%s)", want, e.From))
+	if b := e.BMC; b != nil && b.SharedWith != "" {
+		parts = append(parts, "nothing acts on it: "+power.SharedBMC(e.Node, b.SharedWith))
+	}
 	if op != nil {
 		parts = append(parts, fmt.Sprintf("%s (asked by %s, %s ago) is %s", op.Action, op.AskedBy, power.Ago(now.Sub(op.AskedAt)), op.Phase))
 	}

@@ -210,6 +210,8 @@ func (p *page) bmcWords(e api.Explanation, n api.Node) string {
 	}
 	words := []string{cmp.Or(b.Address, n.BMC, "none known")}
 	switch {
+	case b.SharedWith != "":
+		words = append(words, "that of "+b.SharedWith+" too")
 	case b.LeftAlone != "":
 		words = append(words, "left alone: "+b.LeftAlone)
 	case b.Failures == 0 && b.AuthFailures == 0:

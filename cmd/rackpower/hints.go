@@ -73,7 +73,7 @@ func (h hinting) shared() *hint {
 	}
 	return &hint{
 		"nothing acts on it, because " + h.e.BMC.SharedWith + " has the same BMC: see which of them it belongs to, and correct the other's address, name the parts of a chassis, or remove one",
-		[]string{h.change("--bmc ipmi://USER@HOST"), h.change("--bmc 'ipmi://USER@HOST?target=0x30'"), "rackpower node rm " + h.e.BMC.SharedWith},
+		[]string{h.change("--bmc ipmi://USER@HOST"), h.change("--bmc 'ipmi://USER@HOST?target=0x30'"), "rackpower node rm NODE"},
 	}
 }
 
