@@ -108,7 +108,7 @@ func TestControlAskAndFollow(t *testing.T) {
 	if end.Outcome != power.Succeeded || end.Why != power.ReasonVerified || end.Attempts != 1 || end.State != power.On || end.Already || end.StartedAt == nil {
 		t.Fatalf("end %+v", end)
 	}
-	if again := askAt(t, c, api.OpRequest{ID: id("a"), Node: "n1", Action: power.ActOn}); again.Outcome != power.Succeeded || again.AskedBy != "ann" {
+	if again := askAt(t, c, api.OpRequest{ID: id("a"), Node: "n1", Action: power.ActOn, Boot: power.BootPXE}); again.Outcome != power.Succeeded || again.AskedBy != "ann" {
 		t.Fatalf("asked again: %+v", again)
 	}
 	if local := askAt(t, c, api.OpRequest{ID: id("b"), Node: "n1", Action: power.ActOn}); local.AskedBy != "local" {
@@ -121,7 +121,7 @@ func TestControlAskAndFollow(t *testing.T) {
 	if err := r.a.apply(api.Assignment{Full: true, Rev: 2}, theCentral); err != nil {
 		t.Fatal(err)
 	}
-	if again := askAt(t, c, api.OpRequest{ID: id("a"), Node: "n1", Action: power.ActOn}); again.Outcome != power.Succeeded {
+	if again := askAt(t, c, api.OpRequest{ID: id("a"), Node: "n1", Action: power.ActOn, Boot: power.BootPXE}); again.Outcome != power.Succeeded {
 		t.Fatalf("asked again when the node is gone: %+v", again)
 	}
 }
