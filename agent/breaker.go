@@ -36,7 +36,8 @@ const authFailuresToOpen = 2
 //	   +---- anything answered, whoever asked -------- reading ---------+
 type breaker struct {
 	failures int           // readings in a row without an answer
-	since    time.Time     // of the first of them
+	since    time.Time     // the last answer; where none was heard yet, the first of them
+	heard    time.Time     // when it answered last
 	pause    time.Duration // between probes; 0: closed
 	next     time.Time     // the next probe
 	trial    bool          // a probe was answered: the rounds may read it once
@@ -51,6 +52,9 @@ func (b *breaker) open() bool { return b.pause > 0 && !b.trial }
 func (b *breaker) failed(began, now time.Time, says string, wait backoff) bool {
 	if b.failures == 0 {
 		b.since = now
+		if !b.heard.IsZero() {
+			b.since = b.heard
+		}
 	}
 	b.failures++
 	b.says, b.began = says, began
@@ -69,9 +73,9 @@ func (b *breaker) later(now time.Time, wait backoff) {
 }
 
 // answered closes it; false: it was closed.
-func (b *breaker) answered() bool {
+func (b *breaker) answered(now time.Time) bool {
 	was := b.pause > 0
-	*b = breaker{}
+	*b = breaker{heard: now}
 	return was
 }
 
@@ -211,7 +215,7 @@ func (b *bmc) learn(ep power.Endpoint, err error) {
 	}
 	b.mu.Lock()
 	failures, since := b.breaker.failures, b.breaker.since
-	closed := b.breaker.answered()
+	closed := b.breaker.answered(rec.At)
 	before := b.refused[rec.Print]
 	switch {
 	case auth:
@@ -377,7 +381,7 @@ func (b *bmc) probed(used, busy bool, err error) (alive, mute bool) {
 	case !b.breaker.open():
 		return false, false
 	case !used:
-		b.breaker.answered()
+		b.breaker.answered(b.breaker.heard)
 		return true, false
 	case busy:
 		b.breaker.next = now.Add(b.of.backoff.first / 4)
@@ -494,7 +498,7 @@ func (a *Agent) retryBMC(node string) {
 	b.mu.Lock()
 	known := b.refused[rec.Print] > 0
 	delete(b.refused, rec.Print)
-	b.breaker.answered()
+	b.breaker.answered(b.breaker.heard)
 	b.mu.Unlock()
 	a.bmcs.alive(b)
 	if known {

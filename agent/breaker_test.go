@@ -41,7 +41,7 @@ func TestBreakerBacksOff(t *testing.T) {
 	if now = b.next; b.failed(now, now, "no answer", wait) || !b.open() || b.next.Sub(now) != 8*time.Minute {
 		t.Fatalf("a failed trial: %+v", b)
 	}
-	if !b.answered() || b.open() || b.answered() {
+	if !b.answered(now) || b.open() || b.answered(now) {
 		t.Fatalf("answered: %+v", b)
 	}
 }

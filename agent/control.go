@@ -233,7 +233,7 @@ func opOf(r api.OpReport, rack string) api.Op {
 	op := api.Op{
 		ID: r.Op.ID, Node: r.Op.Node, Rack: rack, Action: r.Op.Action, Seq: r.Op.Seq, AskedBy: r.Op.AskedBy, Origin: r.Op.Origin,
 		Reason: r.Op.Reason, AskedAt: r.Op.AskedAt, Joined: r.Joined, Verdict: r.Verdict, Why: r.Reason, Says: r.Says, Phase: r.Phase,
-		Deadline: r.Op.Deadline, IfBusy: r.Op.IfBusy, Boot: r.Op.Boot, Grace: r.Op.Grace,
+		Deadline: r.Op.Deadline, IfBusy: r.Op.IfBusy, Boot: r.Op.Boot, Grace: r.Op.Grace, Attempts: r.Attempts,
 	}
 	if !r.StartedAt.IsZero() {
 		op.StartedAt = &r.StartedAt

@@ -214,6 +214,39 @@ func (x *execution) carryOut(ctx context.Context) (power.Reason, error) {
 	}
 }
 
+// locate finds the node's BMC as it is known now: somebody may correct its address or its
+// password meanwhile. Once a command went to one BMC nothing is asked of another: its
+// effect would not be seen there. A node that was taken away is brought to its end.
+func (x *execution) locate() error {
+	ep, err := x.a.endpoint(x.l.node)
+	if err != nil || ep == x.ep {
+		return nil
+	}
+	b := x.a.bmcs.get(ep)
+	if b != x.bmc && x.h.attempts > 0 {
+		return fail(power.ReasonMoved, "its BMC was changed from %s to %s after a command had been sent to the first; nothing is sent to the second", x.ep, ep)
+	}
+	x.ep, x.bmc = ep, b
+	return nil
+}
+
+// errOtherBMC says that the node was given another BMC, or other credentials, while a command
+// waited for its turn.
+var errOtherBMC = errors.New("the node's BMC was changed")
+
+// stateNow reads the power at the BMC that the node has when it answers.
+func (x *execution) stateNow(ctx context.Context) (power.State, error) {
+	for {
+		if err := x.locate(); err != nil {
+			return "", err
+		}
+		state, err := x.bmc.state(ctx, x.ep, x.force)
+		if now, gone := x.a.endpoint(x.l.node); gone != nil || now == x.ep || stops(ctx, err) {
+			return state, err
+		}
+	}
+}
+
 // interrupted ends an operation whose command may have left before a crash and
 // must not leave again.
 func (x *execution) interrupted() error {
@@ -538,7 +571,7 @@ func (x *execution) read(ctx context.Context) (power.State, error) {
 	}
 	var state power.State
 	err := x.persist(ctx, func() (err error) {
-		state, err = x.bmc.state(ctx, x.ep, x.force)
+		state, err = x.stateNow(ctx)
 		return err
 	})
 	if err != nil {
@@ -564,7 +597,8 @@ func (x *execution) persist(ctx context.Context, fn func() error) error {
 			return context.Cause(ctx)
 		}
 		err := fn()
-		if err == nil || stops(ctx, err) {
+		var ended endError
+		if err == nil || stops(ctx, err) || errors.As(err, &ended) {
 			return err
 		}
 		x.force = false
@@ -610,6 +644,9 @@ func (x *execution) send(ctx context.Context, cmd power.Command) error {
 		if err := x.unwanted(); err != nil {
 			return err
 		}
+		if err := x.locate(); err != nil {
+			return err
+		}
 		x.l.setPhase(x.t, "sending "+string(cmd))
 		var left bool
 		var ended endError
@@ -620,13 +657,16 @@ func (x *execution) send(ctx context.Context, cmd power.Command) error {
 			if err := errors.Join(x.unwanted(), x.alone()); err != nil { // it may have waited for its turn
 				return err
 			}
+			if now, gone := x.a.endpoint(x.l.node); gone == nil && now != x.ep {
+				return errOtherBMC
+			}
 			left, err = x.exchange(inner, d, cmd)
 			return err
 		})
 		switch {
 		case err == nil:
 			return nil
-		case errors.Is(err, errLate):
+		case errors.Is(err, errLate), errors.Is(err, errOtherBMC):
 			continue
 		case left:
 			return x.answered(cmd, err)

@@ -508,7 +508,7 @@ func (l *lane) next() *task {
 }
 
 func (l *lane) begin(t *task, at time.Time, lsn uint64) {
-	t.running, t.started, t.lsn = true, at, lsn
+	t.running, t.started, t.lsn, t.attempts = true, at, lsn, t.history.attempts
 	l.a.outbox.put(t.report())
 	for _, j := range t.joiners {
 		j.running, j.started = true, at
@@ -627,12 +627,13 @@ func (l *lane) finish(t *task, end power.End) bool {
 	}
 }
 
-// setPhase says what a running task is doing.
+// setPhase says what a running task is doing, and how many commands it has sent. It is for
+// the goroutine that carries the task out.
 func (l *lane) setPhase(t *task, phase string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if t.phase != phase {
-		t.phase = phase
+	if t.phase != phase || t.attempts != t.history.attempts {
+		t.phase, t.attempts = phase, t.history.attempts
 		l.a.outbox.put(t.report())
 	}
 }

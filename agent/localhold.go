@@ -27,7 +27,12 @@ func (a *Agent) hold(in api.SetHold, now time.Time) (api.Changed, error) {
 	a.desiresChanged(names)
 	a.lookAt(names)
 	a.tellRack()
-	return api.Changed{Changed: len(names), Unchanged: unchanged}, nil
+	out := api.Changed{Changed: len(names), Unchanged: unchanged}
+	state := a.monitor.state()
+	if why := api.Idle(a.cfg.Name, &state, a.assigned.settings(), now); why != "" && len(names) > 0 && in.Want != power.HandsOff {
+		out.Notes = append(out.Notes, "nothing is done about it for now: "+why)
+	}
+	return out, nil
 }
 
 func (a *Agent) holdsOf(in api.SetHold, now time.Time) (holds map[string]power.Hold, unchanged int, err error) {

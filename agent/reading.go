@@ -170,6 +170,9 @@ func (a *Agent) readNode(ctx context.Context, name string) (mute string) {
 	}
 	b, began := a.bmcs.get(ep), time.Now()
 	state, err := b.state(ctx, ep, false)
+	if now, gone := a.endpoint(name); gone != nil || now != ep {
+		return "" // it was given another BMC meanwhile: what this one says is not about it
+	}
 	switch {
 	case err == nil:
 		a.pulse.beat(time.Since(began))

@@ -20,6 +20,7 @@ type task struct {
 	started  time.Time
 	running  bool
 	phase    string // what a running one is doing: "waiting for off"
+	attempts int    // as history has it, for those who ask meanwhile
 	hastened bool
 	// stopped says that the operation ends at its next safe point, and why.
 	stopped *cancelRecord
@@ -88,7 +89,7 @@ func (t *task) held() power.Held {
 func (t *task) report() api.OpReport {
 	r := api.OpReport{
 		Op: t.op, LSN: t.lsn, Verdict: t.decision.Verdict, Reason: t.decision.Reason, Says: t.says,
-		Joined: t.joined, StartedAt: t.started, End: t.end,
+		Joined: t.joined, StartedAt: t.started, Attempts: t.attempts, End: t.end,
 	}
 	switch {
 	case t.end != nil:

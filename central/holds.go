@@ -4,12 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
+	"slices"
 	"time"
 
 	"rackpower/central/api"
 	"rackpower/central/store"
 	"rackpower/power"
+	"rackpower/power/noderange"
 )
 
 // What an audit entry says happened to a hold.
@@ -45,6 +48,7 @@ func (c *Central) setHold(r *http.Request, in api.SetHold) (api.Changed, error) 
 			return err
 		}
 		ch := c.change(tx, now, who)
+		var changed []store.Node
 		for _, n := range nodes {
 			if alike(n.Hold, h, now) {
 				out.Unchanged++
@@ -57,10 +61,47 @@ func (c *Central) setHold(r *http.Request, in api.SetHold) (api.Changed, error) 
 			if err := ch.hold(n, h, ""); err != nil {
 				return err
 			}
+			n.Hold = h
+			changed = append(changed, n)
+		}
+		if out.Notes, err = ch.idleNotes(out.Notes, changed); err != nil {
+			return err
 		}
 		return ch.finish()
 	})
 	return out, err
+}
+
+// idleNotes adds, for each rack of nodes whose desired power was changed, why nothing is
+// done about that for now.
+func (ch *change) idleNotes(notes []string, nodes []store.Node) ([]string, error) {
+	concerned := map[string][]string{}
+	for _, n := range nodes {
+		if power.Effective(n.Status, n.Hold, ch.now).Enforces() {
+			concerned[n.Agent] = append(concerned[n.Agent], n.Name)
+		}
+	}
+	for _, rack := range slices.Sorted(maps.Keys(concerned)) {
+		a, found, err := ch.tx.Agent(rack)
+		if err != nil {
+			return nil, err
+		}
+		if !found {
+			continue
+		}
+		state, err := a.State()
+		if err != nil {
+			return nil, err
+		}
+		set, err := settings(ch.tx, a)
+		if err != nil {
+			return nil, err
+		}
+		if why := api.Idle(rack, state, set, ch.now); why != "" {
+			notes = append(notes, fmt.Sprintf("nothing is done about %s for now: %s", noderange.Fold(concerned[rack]), why))
+		}
+	}
+	return notes, nil
 }
 
 // alike reports whether to hold a node as asked changes nothing: it is held just so

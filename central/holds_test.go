@@ -526,3 +526,65 @@ func TestTheEndOfAHoldIsConfirmedByTheHold(t *testing.T) {
 		t.Fatalf("%+v", h)
 	}
 }
+
+// TestWhatIsNotFollowedForNowSaysSo: a hold or a status that a brake, a pause or a monitor
+// that is off keeps from being followed is taken with a note.
+func TestWhatIsNotFollowedForNowSaysSo(t *testing.T) {
+	s := newSite(t)
+	s.nodes("a", "b")
+	r := s.rack("r1")
+	r.settled()
+	if out := s.hold(power.WantOff, 0, "a"); len(out.Notes) != 0 {
+		t.Errorf("%+v", out)
+	}
+	r.says(api.RackState{Monitor: "@every 60s", Brake: &api.Brake{ID: "b1", Since: s.clock(), Kind: "cut", Nodes: []string{"b"}, Of: 2, Says: "too many"}})
+	for _, want := range []power.Want{power.WantOn, power.WantOff} {
+		if out := s.hold(want, 0, "a"); len(out.Notes) != 1 || !strings.Contains(out.Notes[0], "nothing is done about a for now: the brake of rack r1 holds since ") {
+			t.Errorf("%+v", out)
+		}
+	}
+	if out := s.hold(power.HandsOff, 0, "a"); len(out.Notes) != 0 {
+		t.Errorf("hands-off is followed: %+v", out)
+	}
+	out, err := s.SetStatus(t.Context(), api.SetStatus{Names: []string{"b"}, Status: power.StatusReady})
+	if err != nil || len(out.Notes) != 1 {
+		t.Errorf("%+v, %v", out, err)
+	}
+	r.says(api.RackState{Monitor: "off"})
+	if out := s.hold(power.WantOn, 0, "a"); len(out.Notes) != 1 || !strings.Contains(out.Notes[0], "the monitor of rack r1 is off") {
+		t.Errorf("%+v", out)
+	}
+}
+
+// TestWhoeverChangesABMCIsToldOfOperations that are under way on its node.
+func TestWhoeverChangesABMCIsToldOfOperations(t *testing.T) {
+	s := newSite(t)
+	s.nodes("a")
+	r := s.rack("r1")
+	op := r.deliver("a", power.ActOn)
+	word := r.running(op)
+	word.Attempts = 2
+	r.mustReport(word)
+	if o := s.op(op.ID); o.Attempts != 2 {
+		t.Errorf("%+v", o)
+	}
+	update := func(spec api.NodeSpec) api.AddedNodes {
+		t.Helper()
+		out, err := s.AddNodes(t.Context(), api.AddNodes{Nodes: []api.NodeSpec{spec}, Update: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return out
+	}
+	if out := update(api.NodeSpec{Name: "a", BMC: "ipmi://admin@192.0.2.77"}); len(out.Notes) != 1 ||
+		!strings.HasPrefix(out.Notes[0], "node a has an operation under way: on (asked by ") || !strings.Contains(out.Notes[0], "192.0.2.77") {
+		t.Errorf("%+v", out)
+	}
+	if out := update(api.NodeSpec{Name: "a", Status: power.StatusReady}); len(out.Notes) != 0 {
+		t.Errorf("%+v", out)
+	}
+	r.mustReport(r.ended(op, power.Succeeded))
+	if out := update(api.NodeSpec{Name: "a", Password: "new"}); len(out.Notes) != 0 {
+		t.Errorf("%+v", out)
+	}
+}

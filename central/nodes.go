@@ -178,8 +178,43 @@ func (ch *change) addAll(specs []api.NodeSpec, update bool) (out api.AddedNodes,
 		if err := ch.put(old, next, exists); err != nil {
 			return out, err
 		}
+		if exists {
+			note, err := ch.underWay(old, next)
+			if err != nil {
+				return out, err
+			}
+			if note != "" {
+				out.Notes = append(out.Notes, note)
+			}
+		}
 	}
 	return out, bad.problem()
+}
+
+// underWay says what becomes of an operation whose node is given another BMC or other
+// credentials meanwhile; "" where there is none.
+func (ch *change) underWay(old, next store.Node) (string, error) {
+	if old.BMC == next.BMC && old.Password == next.Password && old.KG == next.KG && old.Domain == next.Domain {
+		return "", nil
+	}
+	open, err := ch.tx.OpenOpsOn([]string{next.Name})
+	if err != nil || len(open) == 0 {
+		return "", err
+	}
+	o := foremostOf(open)
+	note := fmt.Sprintf("node %s has an operation under way: %s (asked by %s, %s): it goes on with what was set now", next.Name, o.Action, o.AskedBy, o.Phase)
+	if old.BMC != next.BMC {
+		note += fmt.Sprintf("; if a command of it went to the old BMC %s, it ends as failed and sends nothing to %s", old.BMC, next.BMC)
+	}
+	return note, nil
+}
+
+func foremostOf(open []store.Op) *store.Op {
+	all := make([]*store.Op, len(open))
+	for i := range open {
+		all[i] = &open[i]
+	}
+	return foremost(all)
 }
 
 // merged is what a node becomes: what is given replaces what was.
@@ -354,6 +389,7 @@ func (c *Central) setStatus(r *http.Request, in api.SetStatus) (api.Changed, err
 			return err
 		}
 		ch := c.change(tx, now, who)
+		var changed []store.Node
 		for _, n := range nodes {
 			if n.Status == status && (n.Confirmed || !in.Confirmed) {
 				out.Unchanged++
@@ -363,6 +399,11 @@ func (c *Central) setStatus(r *http.Request, in api.SetStatus) (api.Changed, err
 			if err := ch.setStatus(n, status, in); err != nil {
 				return err
 			}
+			n.Status = status
+			changed = append(changed, n)
+		}
+		if out.Notes, err = ch.idleNotes(nil, changed); err != nil {
+			return err
 		}
 		return ch.finish()
 	})

@@ -3,6 +3,7 @@ package central
 import (
 	"context"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -73,16 +74,16 @@ func TestUpdates(t *testing.T) {
 	rev := s.agent("r1").Rev
 	same := api.AddNodes{Update: true, Nodes: []api.NodeSpec{{Name: "a", Rack: "r1", BMC: "ipmi://admin@192.0.2.1:623"}}}
 	got, err := s.AddNodes(t.Context(), same)
-	if err != nil || got != (api.AddedNodes{Unchanged: 1}) || s.agent("r1").Rev != rev {
+	if err != nil || !reflect.DeepEqual(got, api.AddedNodes{Unchanged: 1}) || s.agent("r1").Rev != rev {
 		t.Errorf("%+v, %v, revision %d was %d", got, err, s.agent("r1").Rev, rev)
 	}
 	change := api.AddNodes{Update: true, DryRun: true, Nodes: []api.NodeSpec{{Name: "a", BMC: "ipmi://root@192.0.2.2", Status: "deployed"}, {Name: "b", Rack: "r1"}}}
 	want := api.AddedNodes{Added: 1, Changed: 1}
-	if got, err := s.AddNodes(t.Context(), change); err != nil || got != want || s.node("a").Status != "" || s.agent("r1").Rev != rev {
+	if got, err := s.AddNodes(t.Context(), change); err != nil || !reflect.DeepEqual(got, want) || s.node("a").Status != "" || s.agent("r1").Rev != rev {
 		t.Errorf("a dry run: %+v, %v", got, err)
 	}
 	change.DryRun = false
-	if got, err := s.AddNodes(t.Context(), change); err != nil || got != want {
+	if got, err := s.AddNodes(t.Context(), change); err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("%+v, %v", got, err)
 	}
 	g := r.poll()

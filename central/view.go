@@ -110,6 +110,9 @@ func showNode(n store.Node, open []*store.Op, agent string, now time.Time) api.N
 	}
 	if o := foremost(open); o != nil {
 		out.Op = &api.OpBrief{ID: o.ID, Action: o.Action, Verdict: o.Verdict, AskedBy: o.AskedBy, AskedAt: o.AskedAt, Phase: o.Phase}
+		if agent != "alive" {
+			out.Op.AgentNote = agentIs(n.Agent, agent)
+		}
 		out.Waiting = len(open) - 1
 	}
 	return out

@@ -65,12 +65,12 @@ func advance(o *store.Op, w api.OpReport, journal string) (news []string, h heed
 		at := w.StartedAt.UTC()
 		o.StartedAt = &at
 	}
-	o.Phase = w.Phase
+	o.Phase, o.Attempts = w.Phase, w.Attempts
 	if w.End != nil {
 		finish(o, *w.End)
 	}
 	news = newsOf(before, *o)
-	if len(news) == 0 && before.Phase == o.Phase && before.Joined == o.Joined && before.Says == o.Says && before.JournalID == o.JournalID && before.LSN == o.LSN {
+	if len(news) == 0 && before.Phase == o.Phase && before.Attempts == o.Attempts && before.Joined == o.Joined && before.Says == o.Says && before.JournalID == o.JournalID && before.LSN == o.LSN {
 		return nil, ignored
 	}
 	return news, taken

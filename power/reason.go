@@ -47,6 +47,7 @@ const (
 	ReasonRefusedBMC   Reason = "bmc-refused"   // the BMC answered with an error
 	ReasonBMCBusy      Reason = "bmc-busy"      // the BMC had no session or no time
 	ReasonAcknowledged Reason = "acknowledged"  // the BMC confirmed; nothing can be read
+	ReasonMoved        Reason = "bmc-changed"   // the node was given another BMC meanwhile
 	ReasonAsked        Reason = "asked"         // cancelled because somebody asked
 	ReasonNewer        Reason = "newer"         // a newer request took its place
 	ReasonLost         Reason = "journal-lost"  // its agent came back without its journal

@@ -178,6 +178,7 @@ type OpReport struct {
 	// Phase is PhaseWaiting, PhaseRunning (with more behind a colon) or PhaseEnded.
 	Phase     string     `json:"phase"`
 	StartedAt time.Time  `json:"started_at,omitzero"`
+	Attempts  int        `json:"attempts,omitempty"` // commands that may have left so far
 	End       *power.End `json:"end,omitempty"`
 }
 

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"fmt"
 	"time"
 
 	"rackpower/power"
@@ -356,4 +357,24 @@ type ConfirmTrust struct {
 	Removes []string `json:"removes,omitempty"`
 	AskedBy string   `json:"asked_by,omitempty"`
 	Reason  string   `json:"reason,omitempty"`
+}
+
+// Idle says why the monitor of a rack corrects nothing for now, and how to end that; "":
+// nothing is known to keep it. state is as its agent said last, nil: it said nothing yet.
+func Idle(rack string, state *RackState, set RackSettings, now time.Time) string {
+	var brake *Brake
+	off := set.Monitor == "off"
+	if state != nil {
+		brake = state.Brake
+		off = off || set.Monitor == "" && state.Monitor == "off"
+	}
+	switch {
+	case brake != nil && brake.ID != set.ReleaseBrake:
+		return fmt.Sprintf("the brake of rack %s holds since %s (%s): rackpower brake show", rack, power.At(brake.Since), brake.Says)
+	case set.Pause.Active(now):
+		return fmt.Sprintf("the monitor of rack %s was paused by %s: rackpower resume %s", rack, set.Pause.By, rack)
+	case off:
+		return fmt.Sprintf("the monitor of rack %s is off: rackpower rack set %s --monitor \"\"", rack, rack)
+	}
+	return ""
 }

@@ -40,6 +40,8 @@ type AddedNodes struct {
 	Added     int `json:"added"`
 	Changed   int `json:"changed"`
 	Unchanged int `json:"unchanged"`
+	// Notes are as in Changed.
+	Notes []string `json:"notes,omitempty"`
 }
 
 // RemoveNodes is the body of POST /v1/nodes/remove. Nodes with an outstanding
@@ -134,7 +136,9 @@ type OpBrief struct {
 	Verdict power.Verdict `json:"verdict"`
 	AskedBy string        `json:"asked_by"`
 	AskedAt time.Time     `json:"asked_at"`
-	Phase   string        `json:"phase"`
+	Phase   string        `json:"phase"` // as its agent said last
+	// AgentNote says that the agent is away: the phase may be another by now. As in Op.
+	AgentNote string `json:"agent_note,omitempty"`
 }
 
 // OpRequest asks for one operation on one node.

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"rackpower/central/api"
@@ -121,7 +123,7 @@ func (f *following) follow() (interrupted bool) {
 		if len(ids) == 0 || ctx.Err() != nil {
 			return f.s.ctx.Err() != nil && len(ids) > 0
 		}
-		f.s.progress("%d of %d %s", len(f.rows)-len(ids), len(f.rows), f.order.wait)
+		f.s.progress("%s", f.standing())
 		wait := pollAtMost
 		if end, ok := ctx.Deadline(); ok {
 			wait = min(wait, max(time.Until(end), 0))
@@ -151,6 +153,24 @@ func (f *following) follow() (interrupted bool) {
 		rev = max(found.Rev, 1)
 		_ = pause(ctx, pollPause)
 	}
+}
+
+// standing says how many are as far as is waited for, and what became of the others.
+func (f *following) standing() string {
+	reached, ended := 0, map[power.Outcome]int{}
+	for _, row := range f.rows {
+		switch {
+		case row.op.Outcome != "" && row.op.Outcome != power.Succeeded:
+			ended[row.op.Outcome]++
+		case row.met:
+			reached++
+		}
+	}
+	text := fmt.Sprintf("%d of %d %s", reached, len(f.rows), f.order.wait)
+	for _, outcome := range slices.Sorted(maps.Keys(ended)) {
+		text += fmt.Sprintf(", %d %s", ended[outcome], outcome)
+	}
+	return text
 }
 
 // finish prints the results and says how it went.

@@ -285,7 +285,7 @@ func TestRacks(t *testing.T) {
 	expect(t, "none", f.run("rack list"), 0, "no racks are known yet\n", "")
 	now := time.Now()
 	f.racks = []api.Rack{
-		{Name: "r1", Agent: "r1", AgentAge: "alive", Nodes: 40, State: nightmare(now).Rack, Settings: api.RackSettings{BrakePercent: 50}},
+		{Name: "r1", Agent: "r1", AgentAge: "alive", Nodes: 40, State: nightmare(now).Rack, Settings: api.RackSettings{BrakePercent: 50, Pause: nightmare(now).Rack.Pause}},
 		{Name: "r2", Agent: "r2", AgentAge: "away since 12:00", Nodes: 8, Settings: api.RackSettings{Monitor: "off"}},
 		{Name: "r3", Agent: "r3", AgentAge: "alive", Nodes: 2, State: api.RackState{Monitor: "off"}},
 		{Name: "r4", Agent: "r4", AgentAge: "alive", Nodes: 2, State: api.RackState{Monitor: "@every 60s"}},
@@ -432,7 +432,8 @@ r1n06  on     5 s  READY   off                  pending
 	if got := f.run("status"); got.exit != 0 || got.errs != "" || !want.MatchString(got.out) {
 		t.Errorf("status %d %s\n%s", got.exit, got.errs, got.out)
 	}
-	f.racks = []api.Rack{{Name: "r1", State: nightmare(now).Rack}, {Name: "r2", State: nightmare(now).Rack}}
+	paused := api.RackSettings{Pause: nightmare(now).Rack.Pause}
+	f.racks = []api.Rack{{Name: "r1", State: nightmare(now).Rack, Settings: paused}, {Name: "r2", State: nightmare(now).Rack, Settings: paused}}
 	note := "rack r1: the brake holds 30 nodes (cut) since TIME: rackpower brake show\nrack r1: the monitor is paused by carol since TIME, until TIME: moving cables\n"
 	if got := f.run("status").timeless(); got.errs != note {
 		t.Errorf("%s", got.errs)

@@ -224,6 +224,9 @@ func (s *session) showAdded(a api.AddedNodes, specs []api.NodeSpec, dry bool) er
 			would = "would be "
 		}
 		s.say("%s %sadded, %d changed, %d unchanged", plural(a.Added, "node"), would, a.Changed, a.Unchanged)
+		for _, note := range a.Notes {
+			s.warn("%s", clean(note))
+		}
 		return nil
 	}
 	var names []string

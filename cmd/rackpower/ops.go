@@ -88,7 +88,7 @@ func (s *session) opListing(ops []api.Op) listing[api.Op] {
 func opResult(o api.Op) string {
 	switch {
 	case o.Outcome == "":
-		return cmp.Or(o.Phase, api.PhaseTaken)
+		return phaseOf(o.Phase, o.AgentNote)
 	case o.Already:
 		return string(o.Outcome) + " (already)"
 	default:
@@ -100,6 +100,8 @@ func opDetail(o api.Op) string {
 	switch {
 	case o.SupersededBy != "":
 		return "by " + o.SupersededBy
+	case o.Outcome == "" && o.Phase != api.PhaseTaken:
+		return "" // the result says it
 	case o.Outcome == "":
 		return o.AgentNote
 	case o.Outcome == power.Succeeded:
@@ -166,7 +168,7 @@ func (s *session) showOps(ops []api.Op) error {
 		s.details(
 			"id", o.ID, "node", o.Node, "action", string(o.Action), "asked by", o.AskedBy, "asked at", s.clock(o.AskedAt), "origin", string(o.Origin),
 			"reason", o.Reason, "boot", string(o.Boot), "grace", positive(o.Grace), "deadline", s.clockOr(&o.Deadline), "verdict", string(o.Verdict),
-			"found", o.Says, "joined", o.Joined, "phase", o.Phase, "note", o.AgentNote, "started at", s.clockOr(o.StartedAt), "ended at", s.clockOr(o.EndedAt), "took", took(o),
+			"found", o.Says, "joined", o.Joined, "phase", phaseOf(o.Phase, o.AgentNote), "note", o.AgentNote, "started at", s.clockOr(o.StartedAt), "ended at", s.clockOr(o.EndedAt), "took", took(o),
 			"outcome", opResultFull(o), "why", string(o.Why), "detail", o.Detail, "superseded by", o.SupersededBy, "cancelled by", o.CancelBy,
 			"state", string(o.State), "commands sent", fmt.Sprint(o.Attempts),
 		)

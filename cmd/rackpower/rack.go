@@ -137,7 +137,7 @@ func (s *session) rackListing(racks []api.Rack) listing[api.Rack] {
 		rows: racks, name: func(r api.Rack) string { return r.Name },
 		head: []string{"RACK", "AGENT", "NODES", "READS", "BRAKE AT", "MONITOR"},
 		cells: func(r api.Rack) []string {
-			return []string{r.Name, agentOf(r), fmt.Sprint(r.Nodes), readsCell(r), brakeBounds(r.Settings), cmp.Or(s.monitorCell(&r.State), s.pauseCell(r.Settings.Pause), wellCell(r))}
+			return []string{r.Name, agentOf(r), fmt.Sprint(r.Nodes), readsCell(r), brakeBounds(r.Settings), cmp.Or(s.rackCell(r), wellCell(r))}
 		},
 		wideHead: []string{"DOMAINS"},
 		wideCells: func(r api.Rack) []string {
@@ -155,11 +155,45 @@ func agentOf(r api.Rack) string {
 
 // readsCell is the schedule of the readings: the one in force, else the one set.
 func readsCell(r api.Rack) string {
-	return cmp.Or(r.State.Monitor, r.Settings.Monitor, "as the agent says")
+	set, told := r.Settings.Monitor, r.State.Monitor
+	if set != "" && told != "" && set != told && !strings.HasPrefix(told, set+" ") && !strings.Contains(told, "(central's is ignored") {
+		return set + " (not yet confirmed by its agent)"
+	}
+	return cmp.Or(told, set, "as the agent says")
 }
 
 func brakeBounds(r api.RackSettings) string {
 	return fmt.Sprintf("%d %%, %d nodes", cmp.Or(r.BrakePercent, power.DefaultBrakePercent), cmp.Or(r.BrakeAbove, power.DefaultBrakeAbove))
+}
+
+// rackCell is monitorCell of a rack: what central was told to set, and its agent has not
+// confirmed, is said to be so.
+func (s *session) rackCell(r api.Rack) string {
+	asked, told := r.Settings.Pause.Active(s.now()), r.State.Pause.Active(s.now())
+	if asked == told {
+		return s.monitorCell(&r.State)
+	}
+	state, words := r.State, "resuming, not yet confirmed by its agent"
+	state.Pause = nil
+	if asked {
+		words = s.pauseCell(r.Settings.Pause) + ", not yet confirmed by its agent"
+	}
+	if rest := s.monitorCell(&state); rest != "" {
+		words += ", " + rest
+	}
+	return words
+}
+
+// pauseOf is the pause of a rack in full, as rackCell.
+func (s *session) pauseOf(r api.Rack) string {
+	asked, told := s.pauseWords(r.Settings.Pause), s.pauseWords(r.State.Pause)
+	switch {
+	case asked == "" && told != "":
+		return told + "; resuming, not yet confirmed by its agent"
+	case asked != "" && told == "":
+		return asked + "; not yet confirmed by its agent"
+	}
+	return asked
 }
 
 // wellCell is about a monitor that nothing is known to keep from its work.
@@ -239,7 +273,7 @@ func (s *session) rackShow() error {
 	}
 	st := rack.State
 	s.details("rack", rack.Name, "agent", agentOf(rack), "nodes", fmt.Sprint(rack.Nodes), "reads", readsCell(rack), "brake at", brakeBounds(rack.Settings),
-		"brake", s.brakeWords(st.Brake), "pause", cmp.Or(s.pauseWords(st.Pause), s.pauseWords(rack.Settings.Pause)),
+		"brake", s.brakeWords(st.Brake), "pause", s.pauseOf(rack),
 		"in fault", plural(st.Faults, "node"), "left alone", plural(st.DeadBMC, "BMC"))
 	for _, words := range domainWords(st.Domains) {
 		s.details("domain", words)
@@ -337,7 +371,7 @@ func (s *session) noteRack(r api.Rack) {
 	if r.State.Brake != nil {
 		s.noteBrake(r.Name, *r.State.Brake)
 	}
-	if words := cmp.Or(s.pauseWords(r.State.Pause), s.pauseWords(r.Settings.Pause)); words != "" {
+	if words := s.pauseOf(r); words != "" {
 		s.warn("rack %s: the monitor is paused %s", clean(r.Name), clean(words))
 	}
 }

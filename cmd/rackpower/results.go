@@ -119,7 +119,7 @@ func (o order) words(op api.Op) string {
 
 // standing says where an operation without an outcome is.
 func (o order) standing(op api.Op) string {
-	phase := cmp.Or(op.Phase, api.PhaseTaken)
+	phase := phaseOf(op.Phase, op.AgentNote)
 	switch {
 	case !o.meets(op):
 		return "pending: " + phase

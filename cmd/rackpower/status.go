@@ -190,11 +190,22 @@ func (s *session) faultOf(n api.Node) string {
 	return fmt.Sprintf("%s, %s", n.Fault, s.age(&n.FaultSince))
 }
 
+// phaseOf is where an operation is, and of an agent that is away where it was when that
+// said so last.
+func phaseOf(phase, note string) string {
+	switch {
+	case note == "" || phase == "" || phase == api.PhaseTaken:
+		return cmp.Or(phase, api.PhaseTaken)
+	default:
+		return fmt.Sprintf("not known: %s; it said last: %s", note, phase)
+	}
+}
+
 func (s *session) opCell(n api.Node) string {
 	if n.Op == nil {
 		return ""
 	}
-	text := fmt.Sprintf("%s (asked by %s, %s ago) %s", n.Op.Action, n.Op.AskedBy, s.age(&n.Op.AskedAt), n.Op.Phase)
+	text := fmt.Sprintf("%s (asked by %s, %s ago) %s", n.Op.Action, n.Op.AskedBy, s.age(&n.Op.AskedAt), phaseOf(n.Op.Phase, n.Op.AgentNote))
 	if n.Waiting > 0 {
 		text += fmt.Sprintf(", %d more", n.Waiting)
 	}

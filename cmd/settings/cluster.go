@@ -71,6 +71,9 @@ func saysWho(w api.Who) string {
 	if len(w.Owners) > 0 {
 		o := w.Owners[0]
 		owner = fmt.Sprintf("%s is agent %s's (%s)", w.Node, o.Owner, o.OwnerStatus)
+		for _, other := range w.Owners[1:] {
+			owner += fmt.Sprintf(", and agent %s (%s) says it has it too", other.Owner, other.OwnerStatus)
+		}
 	}
 	var can []string
 	for _, r := range w.Reach {
@@ -79,6 +82,9 @@ func saysWho(w api.Who) string {
 	switch {
 	case len(can) > 0:
 		return fmt.Sprintf("%s; its BMC can be reached by %s", owner, noderange.Fold(can))
+	case w.Tried == "" && len(w.Owners) > 0:
+		return fmt.Sprintf("%s; none of the %d members that answered said that it reaches its BMC, and those that do not have the node do not know its address: ask central, or agent %s",
+			owner, w.Answered, w.Owners[0].Owner)
 	case w.Tried == "":
 		return owner + "; no agent that answered has it, and its BMC's address is not known here: ask central or its owner"
 	default:

@@ -139,6 +139,12 @@ func TestSaysWho(t *testing.T) {
 	for want, w := range map[string]api.Who{
 		"no agent is known to have node x; no agent that answered has it, and its BMC's address is not known here: ask central or its owner": {},
 		"no agent is known to have node x; none of the 3 members that answered can reach its BMC at h:623":                                   {Tried: "h:623", Answered: 3},
+		"x is agent r1's (failed); none of the 2 members that answered said that it reaches its BMC, and those that do not have the node do not know its address: ask central, or agent r1": {
+			Owners: []api.PeerNode{{Owner: "r1", OwnerStatus: "failed"}}, Answered: 2,
+		},
+		"x is agent r1's (alive), and agent r2 (failed) says it has it too; its BMC can be reached by r1": {
+			Owners: []api.PeerNode{{Owner: "r1", OwnerStatus: "alive"}, {Owner: "r2", OwnerStatus: "failed"}}, Reach: []api.WhoReach{{Agent: "r1"}},
+		},
 		"x is agent r1's (failed); its BMC can be reached by r[2-3]": {
 			Owners: []api.PeerNode{{Owner: "r1", OwnerStatus: "failed"}}, Reach: []api.WhoReach{{Agent: "r2"}, {Agent: "r3"}},
 		},
