@@ -53,6 +53,8 @@ type Agent struct {
 	ids      *ids
 	monitor  *monitor
 	alarms   *alarms
+	gate     gate
+	strays   map[string]bool // operations of which records are there, and not what was accepted; fixed by replay
 
 	addresses *addresses
 
@@ -75,7 +77,10 @@ type Agent struct {
 
 	heeded atomic.Pointer[syncRecord] // the assignment that the monitor goes by
 
-	bare   bool // it never had a central, a node or an operation when it started
+	bare     bool   // it never had a central, a node or an operation when it started
+	opening  string // names this opening of the journal
+	foundLSN uint64 // that of the last record that it found
+
 	link   linkState
 	toTell toTell
 }
@@ -100,6 +105,7 @@ func New(cfg Config) (*Agent, error) {
 		slots: make(chan struct{}, cfg.Workers),
 	}
 	a.alarms = newAlarms(cfg.Logger, a.tellRack)
+	a.strays = map[string]bool{}
 	a.monitor = newMonitor(a)
 	a.readings = newReadings(a.changed)
 	a.addresses = newAddresses(cfg.LookUp)
@@ -112,25 +118,26 @@ func New(cfg Config) (*Agent, error) {
 }
 
 func (a *Agent) open() (err error) {
-	open := func(sub string) (*journal.Journal, error) {
+	open := func(sub string, onOpen func(journal.Recovery, []journal.Record) []journal.Entry) (*journal.Journal, error) {
 		cfg := journal.Config{
 			Dir: filepath.Join(a.cfg.Dir, sub), Owner: a.cfg.Name, Logger: a.logger,
-			OnAlarm: func(al journal.Alarm) { a.heedJournal(sub, al) },
+			OnAlarm: func(al journal.Alarm) { a.heedJournal(sub, al) }, OnOpen: onOpen, Mark: true, Boot: bootID(),
 		}
 		if a.cfg.tuneLog != nil {
 			a.cfg.tuneLog(&cfg)
 		}
 		return openJournal(cfg)
 	}
-	operations, err := open(journalDir)
+	operations, err := open(journalDir, a.onOpenJournal)
 	if err != nil {
 		return fmt.Errorf("cannot open the journal: %w", err)
 	}
 	a.log = operations
+	a.opening, a.foundLSN = newID(), operations.Recovery().FoundLSN
 	if a.cfg.wrapLog != nil {
 		a.log = a.cfg.wrapLog(a, operations)
 	}
-	if a.assignLg, err = open(assignedDir); err != nil {
+	if a.assignLg, err = open(assignedDir, a.onOpenAssigned); err != nil {
 		return fmt.Errorf("cannot open the assignment: %w", err)
 	}
 	if a.assigned, err = loadAssigned(a.assignLg, a.assignLg.Live()); err != nil {
@@ -141,6 +148,9 @@ func (a *Agent) open() (err error) {
 		return err
 	}
 	if err := a.alarms.load(a.assignLg.Live()); err != nil {
+		return err
+	}
+	if err := a.loadDoubt(operations.Recovery()); err != nil {
 		return err
 	}
 	if err := a.alarms.save(a.assignLg); err != nil {
@@ -194,7 +204,11 @@ func (a *Agent) Run(ctx context.Context, control net.Listener) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	context.AfterFunc(ctx, func() { a.stop(errStopping) })
-	stopped := context.AfterFunc(a.ctx, func() { cancel(context.Cause(a.ctx)) })
+	stopped := context.AfterFunc(a.ctx, func() {
+		if a.removed() == nil { // else it stays to say so
+			cancel(context.Cause(a.ctx))
+		}
+	})
 	defer stopped()
 
 	for _, part := range []func(context.Context){a.monitor.run, a.bmcs.tend, a.probeDead, a.stagger.run, a.tellGossip, a.watchAddresses} {
@@ -213,6 +227,7 @@ func (a *Agent) Run(ctx context.Context, control net.Listener) error {
 		parts.Go(func() { a.serveControl(ctx, control) })
 	}
 	a.beginStagger(time.Now())
+	parts.Go(func() { a.readFirst(ctx) })
 	a.resume()
 	<-ctx.Done()
 	a.mu.Lock()
@@ -424,7 +439,8 @@ func (a *Agent) Alive() bool {
 	_ = a.allLanes()
 	_ = a.outbox.waiting()
 	_ = a.monitor.timetable()
-	return a.log.Err() == nil && a.assignLg.Err() == nil
+	// A restart would not bring removed files back.
+	return a.removed() != nil || a.log.Err() == nil && a.assignLg.Err() == nil
 }
 
 // SetGossip connects the agent with the gossip cluster that it is a member of. It may

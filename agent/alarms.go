@@ -197,17 +197,6 @@ func (a *Agent) heedAcks(acks []api.AlarmAck) {
 	}
 }
 
-// acknowledgedAlarm goes on with what waited for a person to see an alarm.
-func (a *Agent) acknowledgedAlarm(alarm api.Alarm) {
-	if alarm.Kind != api.AlarmAssignmentShrank {
-		return
-	}
-	if err := a.letGo(a.assigned.trusts().Kept, "who acknowledged the alarm", ""); err != nil {
-		a.logger.Error("cannot let go of nodes that central took away", "err", err)
-		a.noteKept()
-	}
-}
-
 // ackAlarms ends alarms as somebody at the rack asked: that of a kind, "" for all but
 // the one whose acknowledgement lets nodes go.
 func (a *Agent) ackAlarms(in api.AckAlarm) ([]api.Alarm, error) {
@@ -249,13 +238,13 @@ func (a *Agent) rackState() api.RackState {
 
 // heedJournal takes an alarm of one of the two logs. It is called from within them.
 func (a *Agent) heedJournal(sub string, al journal.Alarm) {
-	full, damaged := api.AlarmDiskFull, api.AlarmJournalDamaged
+	full := api.AlarmDiskFull
 	if sub == assignedDir {
-		full, damaged = api.AlarmAssignmentDiskFull, api.AlarmAssignmentDamaged
+		full = api.AlarmAssignmentDiskFull
 	}
 	switch al.Kind {
-	case journal.AlarmDamage:
-		a.alarms.raise(api.Alarm{Kind: damaged, Message: al.Text, NeedsAck: true})
+	case journal.AlarmRemoved:
+		a.filesRemoved(al.Err)
 	case journal.AlarmRoom:
 		a.alarms.clear(full)
 	case journal.AlarmFull:

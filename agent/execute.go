@@ -173,6 +173,9 @@ func (x *execution) where() string {
 }
 
 func (x *execution) carryOut(ctx context.Context) (power.Reason, error) {
+	if err := x.clearDoubt(ctx); err != nil {
+		return "", err
+	}
 	if err := x.interrupted(); err != nil {
 		return "", err
 	}
@@ -250,6 +253,9 @@ func (x *execution) stateNow(ctx context.Context) (power.State, error) {
 // interrupted ends an operation whose command may have left before a crash and
 // must not leave again.
 func (x *execution) interrupted() error {
+	if err := x.decided(); err != nil {
+		return err
+	}
 	if !x.op.Action.Once() || x.h.pending == "" && x.h.refused == nil {
 		return nil
 	}
@@ -368,6 +374,9 @@ func (x *execution) cycle(ctx context.Context) (power.Reason, error) {
 		}
 		if state == power.Off && x.h.sendings[power.PowerOff] == 0 {
 			return x.on(ctx)
+		}
+		if err := x.cutInDoubt(ctx, state); err != nil {
+			return "", err
 		}
 		if x.h.attempts == 0 {
 			if err := x.slotToCut(ctx); err != nil {

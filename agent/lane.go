@@ -64,11 +64,12 @@ func (l *lane) submit(op power.Op) (api.OpReport, error) {
 		return l.refuse(t, now), nil
 	}
 	if l.a.stopping() {
-		return api.OpReport{}, errStopping
+		return api.OpReport{}, l.a.refusesAll()
 	}
 	if err := l.a.ids.claim(op); err != nil {
 		return api.OpReport{}, err
 	}
+	t.doubt = l.a.strays[op.ID] || l.a.askedBefore(op)
 	lsn, err := l.a.log.Append(l.acceptEntries(t, now)...)
 	if err != nil {
 		l.a.ids.release(op.ID, l.node)
@@ -141,7 +142,11 @@ func (l *lane) acceptEntries(t *task, now time.Time) []journal.Entry {
 	if d.Verdict == power.Hasten {
 		entries = append(entries, entry(journal.Add, kindHastened, d.With, cancelRecord{By: t.op.AskedBy}))
 	}
-	return append(entries, entry(journal.Add, kindAccepted, t.op.ID, acceptedRecord{Op: t.op, Decision: d, Says: t.says}))
+	entries = append(entries, entry(journal.Add, kindAccepted, t.op.ID, acceptedRecord{Op: t.op, Decision: d, Says: t.says}))
+	if t.doubt {
+		entries = append(entries, entry(journal.Add, kindDoubt, t.op.ID, nil))
+	}
+	return entries
 }
 
 // accept carries out in memory what acceptEntries made durable. Replay uses it

@@ -386,6 +386,10 @@ func (m *monitor) pass(now time.Time) {
 		m.again(todo, now)
 		todo = nil
 	}
+	if m.a.holdsMonitor() {
+		m.again(todo, now)
+		todo = nil
+	}
 	m.publish(all, now)
 	retries := m.retries
 	m.retries = nil

@@ -56,6 +56,18 @@ func (o *outbox) key(r api.OpReport) string {
 	return r.Op.ID
 }
 
+// overrule replaces the end of an operation by the one that central has.
+func (o *outbox) overrule(r api.OpReport) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if it := o.items[r.Op.ID]; it != nil {
+		o.rev++
+		it.report, it.rev = r, o.rev
+		close(o.news)
+		o.news = make(chan struct{})
+	}
+}
+
 // again marks the word on an operation as unsent: central asks. It reports false
 // when there is no word on it here.
 func (o *outbox) again(id string) bool {

@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"path/filepath"
@@ -118,6 +119,7 @@ func (l *life) start() {
 		cfg.Name, cfg.Dir, cfg.Dial, cfg.Logger = "r1", "/agent", in.dial, slog.New(slog.DiscardHandler)
 		cfg.tuneLog = func(c *journal.Config) {
 			c.FS, c.SegmentSize, c.KeepSegments = l.disks[0], 16<<10, 1
+			c.Boot = fmt.Sprint(in.n) // a death may tear a write, as a loss of power does
 			if filepath.Base(c.Dir) == "assigned" {
 				c.FS = l.disks[1]
 			}

@@ -31,6 +31,7 @@ const (
 	kindBrake    journal.Kind = 24 // api.Brake while it holds, there too
 	kindHold     journal.Kind = 25 // power.Hold set at the rack's socket until central has it, there too
 	kindRefused  journal.Kind = 26 // refusedRecord, there too
+	kindDoubt    journal.Kind = 11 // doubt, under its own key in both logs; of an operation: records of it may be lost
 	kindAlarm    journal.Kind = 27 // api.Alarm until it is over or acknowledged, there too
 	kindTrust    journal.Kind = 28 // trustRecord, there too
 )
@@ -40,7 +41,7 @@ var kindNames = map[journal.Kind]string{
 	kindOffSeen: "off-seen", kindEnded: "ended", kindReported: "reported", kindCancel: "cancel",
 	kindHastened: "hastened", kindLastSeq: "last-seq", kindNode: "node", kindSync: "sync",
 	kindMemory: "monitor", kindRack: "rack", kindBrake: "brake", kindHold: "hold",
-	kindRefused: "refused", kindAlarm: "alarm", kindTrust: "trust",
+	kindRefused: "refused", kindAlarm: "alarm", kindTrust: "trust", kindDoubt: "doubt",
 }
 
 // KindName names a kind of journal record, for people.

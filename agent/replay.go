@@ -22,11 +22,13 @@ func (a *Agent) replay(live []journal.Record) error {
 			return fmt.Errorf("cannot replay journal record %d (%s of %s): %w", r.LSN, KindName(uint8(r.Kind)), r.Key, err)
 		}
 	}
+	a.mendReplay(tasks, order)
 	for _, t := range order {
 		l := a.lane(t.op.Node)
 		if err := a.ids.claim(t.op); err != nil {
 			a.logger.Warn("the journal has an id twice", "node", l.node, "err", err)
 		}
+		t.replayed = true
 		switch {
 		case t.end != nil:
 			l.remember(t)
@@ -69,18 +71,24 @@ func (a *Agent) replayRecord(r journal.Record, tasks map[string]*task, order *[]
 		a.clock.Load(last.Seq)
 		return err
 	}
+	if r.Kind == kindDoubt && r.Key == doubtKey {
+		return nil // see loadDoubt
+	}
 	if r.Kind == kindAccepted {
 		t, err := a.replayAccepted(r, tasks)
 		if err != nil {
 			return err
 		}
+		t.doubt = a.strays[t.op.ID]
 		tasks[t.op.ID] = t
 		*order = append(*order, t)
 		return nil
 	}
 	t := tasks[r.Key]
 	if t == nil {
-		return nil // the accepted record went with a damaged segment; nothing can be done for it
+		// The accepted record went with a damaged segment. Asked for once more, it is no news.
+		a.strays[r.Key] = true
+		return nil
 	}
 	t.lsn = r.LSN
 	err := t.replay(r)
@@ -112,11 +120,58 @@ func (a *Agent) replayAccepted(r journal.Record, tasks map[string]*task) (*task,
 // alone is the task on its own. One that had joined an operation whose records went
 // with a damaged segment is carried out itself, but for what may not happen twice.
 func (t *task) alone() *task {
-	if t.joined != "" && t.op.Action.Once() {
-		t.history.pending = power.Command(t.op.Action)
-	}
+	t.doubt = t.doubt || t.joined != ""
 	t.joined = ""
 	return t
+}
+
+// begun notes that the task had started, where the record that says so is lost.
+func (t *task) begun(at time.Time) {
+	if t.running {
+		return
+	}
+	for _, x := range append([]*task{t}, t.joiners...) {
+		x.running, x.started = true, at
+	}
+}
+
+// mendReplay puts together what belongs together and of which records were lost: what
+// was accepted says what became of others in the same write, and what comes later shows
+// that what was before it is over.
+func (a *Agent) mendReplay(tasks map[string]*task, order []*task) {
+	for _, t := range order {
+		for _, id := range t.decision.Supersedes {
+			if x := tasks[id]; x != nil && x.end == nil {
+				end := supersededBy(t, time.Now(), "it had not started")
+				x.end = &end
+			}
+		}
+		if x := tasks[t.decision.Cancels]; x != nil && x.stopped == nil {
+			x.stopped = &cancelRecord{By: t.op.AskedBy, SupersededBy: t.op.ID}
+		}
+	}
+	later := map[string]bool{} // nodes on which a later operation had begun
+	for _, t := range slices.Backward(order) {
+		if done := a.lane(t.op.Node).doneWith(t.op.ID); t.end == nil && done != nil {
+			t.end = done
+		}
+		if t.end == nil && t.joined == "" {
+			t.over = later[t.op.Node]
+		}
+		if t.joined == "" && !t.started.IsZero() {
+			later[t.op.Node] = true
+		}
+	}
+}
+
+// doneWith is the end of an operation that is kept for repeats.
+func (l *lane) doneWith(id string) *power.End {
+	for _, d := range l.done {
+		if d.ID == id {
+			return &d.End
+		}
+	}
+	return nil
 }
 
 // replay takes one record into the task.
@@ -135,6 +190,7 @@ func (t *task) replay(r journal.Record) error {
 		if err := json.Unmarshal(r.Payload, &rec); err != nil {
 			return err
 		}
+		t.begun(rec.At)
 		if r.Kind == kindSending {
 			t.history.sending(rec.Command, rec.At)
 		} else {
@@ -145,6 +201,7 @@ func (t *task) replay(r journal.Record) error {
 		if err := json.Unmarshal(r.Payload, &rec); err != nil {
 			return err
 		}
+		t.begun(rec.At)
 		t.history.offSeen = rec.At
 		t.history.saw(power.Off)
 	case kindCancel:
@@ -152,6 +209,8 @@ func (t *task) replay(r journal.Record) error {
 		return json.Unmarshal(r.Payload, t.stopped)
 	case kindHastened:
 		t.setHastened()
+	case kindDoubt:
+		t.doubt = true
 	case kindEnded:
 		t.end = new(power.End)
 		return json.Unmarshal(r.Payload, t.end)

@@ -137,6 +137,7 @@ func (a *Agent) hello(ctx context.Context) (api.Welcome, error) {
 	defer cancel()
 	in := api.Hello{
 		Version: a.cfg.Version, JournalID: a.log.ID(), Epoch: a.log.Epoch(), LSN: a.log.LSN(),
+		Opening: a.opening, FoundLSN: a.foundLSN, Doubt: a.gate.doubts().Tell,
 		Outstanding: a.outbox.outstanding(), Seq: a.clock.Now(time.Now()), Gossip: a.gossipAddr(),
 	}
 	a.link.mu.Lock()
@@ -180,6 +181,9 @@ func (a *Agent) session(ctx context.Context) error {
 	for _, al := range w.Alarms {
 		a.logger.Error("central has an alarm about this agent", "kind", al.Kind, "message", al.Message)
 	}
+	if err := a.compared(w); err != nil {
+		return err
+	}
 	if g := a.gossiping(); w.Gossip != "" && g != nil {
 		if err := g.Join(w.Gossip); err != nil {
 			a.logger.Warn("cannot gossip with central", "address", w.Gossip, "err", err)
@@ -208,6 +212,11 @@ func (a *Agent) session(ctx context.Context) error {
 // poll asks for what changed, again and again.
 func (a *Agent) poll(ctx context.Context, w api.Welcome) error {
 	for {
+		for a.removed() != nil { // nothing can be taken
+			if err := wait(ctx, pollWait); err != nil {
+				return err
+			}
+		}
 		at := a.assigned.position()
 		if at.Database != w.Database {
 			at.Rev = 0
@@ -244,6 +253,9 @@ func (a *Agent) apply(got api.Assignment, db api.Database) error {
 		a.heedAcks(a.assigned.settings().Acks)
 	}
 	a.assignmentChanged(changed, gone)
+	if got.Full {
+		a.settle(doubt{Assign: true})
+	}
 	if err := a.takeOps(got.Ops); err != nil {
 		return err
 	}
@@ -404,6 +416,9 @@ func (a *Agent) report(ctx context.Context, w api.Welcome, at syncRecord, ops []
 		return fmt.Errorf("report: %w", err)
 	}
 	a.followCentral(answer.Seq)
+	if err := a.heedEnds(answer.Ended); err != nil {
+		return err
+	}
 	if !a.acknowledged(ops, ack{w.Database, answer.Rev}) {
 		return wait(ctx, journalPause)
 	}

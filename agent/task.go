@@ -27,6 +27,11 @@ type task struct {
 	// concluding is true once its work is done and only its end is to be journaled:
 	// too late to join it.
 	concluding bool
+	// replayed: it was accepted before the present start. doubt: records of it may be lost,
+	// so that more may have been done than they say. over: it had ended for sure.
+	replayed, doubt, over bool
+	// central is the end that central has of it.
+	central *power.End
 	// joiners share the outcome.
 	joiners []*task
 	joined  string // id of the operation that this request joined
@@ -135,8 +140,17 @@ func (h *history) saw(s power.State) {
 	}
 }
 
-// sent notes its answer; a command that never left is taken back.
+// sent notes its answer; a command that never left is taken back. One whose sending is
+// not known was sent all the same.
 func (h *history) sent(r commandRecord) {
+	if h.pending != r.Command {
+		if r.NotLeft {
+			return
+		}
+		pending := h.pending
+		h.sending(r.Command, r.At)
+		defer func() { h.pending = pending }()
+	}
 	h.pending = ""
 	if !r.NotLeft {
 		if r.Error != "" {

@@ -101,10 +101,14 @@ func (c *Central) greet(tx *store.Tx, name string, in api.Hello, w *api.Welcome,
 	if in.Again {
 		fate = max(fate, d.untold()) // which the hello before replaced
 	}
+	w.WentBack = fate == journalBack
+	if w.Ended, err = endedOf(tx, name, open, in); err != nil {
+		return err
+	}
 	lost := 0
 	if in.Told != w.Database {
 		// What the agent ended, another state of the database may have acknowledged.
-		w.TellAll = slices.ContainsFunc(open, func(o store.Op) bool { return !slices.Contains(in.Outstanding, refOf(&o)) && gone(&o, fate) })
+		w.TellAll = slices.ContainsFunc(open, func(o store.Op) bool { return !slices.Contains(in.Outstanding, refOf(&o)) && gone(&o, fate, in) })
 	} else if lost, err = c.compare(tx, a, open, in, fate, marks, now); err != nil {
 		return err
 	}
@@ -114,7 +118,7 @@ func (c *Central) greet(tx *store.Tx, name string, in api.Hello, w *api.Welcome,
 		}
 	}
 	before := a.JournalID
-	a.JournalID, a.Epoch, a.LSN, a.Session = in.JournalID, in.Epoch, in.LSN, w.Session
+	a.JournalID, a.Epoch, a.LSN, a.Session, a.Opening = in.JournalID, in.Epoch, in.LSN, w.Session, in.Opening
 	a.SeenAt, a.Version, a.Address = now, in.Version, in.Gossip
 	if err := tx.SaveAgent(a); err != nil {
 		return err
@@ -134,11 +138,33 @@ func (c *Central) greet(tx *store.Tx, name string, in api.Hello, w *api.Welcome,
 	return nil
 }
 
+// endedOf lists those of an agent's outstanding operations that have ended here: it is
+// told, so that it does not carry them out. What it has ended itself is no news to it.
+func endedOf(tx *store.Tx, agent string, open []store.Op, in api.Hello) (ends []api.EndedOp, err error) {
+	isOpen := make(map[string]bool, len(open))
+	for i := range open {
+		isOpen[open[i].ID] = true
+	}
+	for _, ref := range in.Outstanding {
+		if isOpen[ref.ID] {
+			continue
+		}
+		o, found, err := tx.Op(ref.ID)
+		if err != nil {
+			return nil, err
+		}
+		if found && o.Rack == agent && refOf(&o) == ref && o.Stage() == store.StageEnded && o.Outcome != power.Refused {
+			ends = append(ends, api.EndedOp{OpRef: ref, End: endOf(&o)})
+		}
+	}
+	return ends, nil
+}
+
 // compare takes back what did not arrive and ends what is lost.
 func (c *Central) compare(tx *store.Tx, a store.Agent, open []store.Op, in api.Hello, f fate, marks marks, now time.Time) (lost int, err error) {
 	// Only a session that lasted until now vouches for what was delivered: a
 	// restored central does not know what its agents have ended since.
-	if f == journalSame && a.Session != "" && !in.Again {
+	if f == journalSame && a.Session != "" && !in.Again && !in.Doubt {
 		if open, err = c.takeBack(tx, open, in, marks, now); err != nil {
 			return 0, err
 		}
@@ -182,6 +208,12 @@ func compareJournals(a store.Agent, in api.Hello) fate {
 		return journalOther
 	case in.LSN < a.LSN || in.Epoch < a.Epoch:
 		return journalBack
+	case in.Opening == "": // an agent of before
+		return journalSame
+	case in.Epoch > a.Epoch && in.FoundLSN < a.LSN:
+		return journalBack // what it has written since stands where something else stood
+	case in.Epoch == a.Epoch && a.Opening != "" && in.Opening != a.Opening:
+		return journalBack // it was opened so often before, from a later state
 	default:
 		return journalSame
 	}
@@ -220,7 +252,7 @@ func (c *Central) settle(tx *store.Tx, open []store.Op, in api.Hello, f fate, ma
 		o := &open[i]
 		switch {
 		case knows[refOf(o)]:
-			if f == journalBack && o.LSN > 0 {
+			if (f == journalBack || in.Doubt) && o.LSN > 0 {
 				o.LSN = 0 // its records are counted anew
 				if err := tx.SaveOp(o); err != nil {
 					return lost, err
@@ -228,7 +260,7 @@ func (c *Central) settle(tx *store.Tx, open []store.Op, in api.Hello, f fate, ma
 				marks.note(o.Rev)
 			}
 			continue
-		case !gone(o, f):
+		case !gone(o, f, in):
 			continue
 		}
 		// Those that joined it stand for themselves: the agent may know them still.
@@ -243,8 +275,8 @@ func (c *Central) settle(tx *store.Tx, open []store.Op, in api.Hello, f fate, ma
 
 // gone reports whether an operation that the agent does not know is lost, given what
 // became of its journal.
-func gone(o *store.Op, f fate) bool {
-	replaced := f == journalBack || f == journalOther
+func gone(o *store.Op, f fate, in api.Hello) bool {
+	replaced := f == journalBack || f == journalOther || in.Doubt
 	return o.Stage() != store.StageTaken || o.Delivered && replaced && !harmlessTwice(o.Action)
 }
 

@@ -124,7 +124,10 @@ func BenchmarkReportsOf40Nodes(b *testing.B) {
 		for n := range 40 {
 			in.Readings = append(in.Readings, api.NodeReading{Node: fmt.Sprintf("r%dn%d", client, n), Reading: power.Seen(power.On, at), Monitor: matched})
 		}
-		return s.c.store.Write(context.Background(), func(tx *store.Tx) error { return s.c.heedAll(tx, racks[client].name, in, at) })
+		return s.c.store.Write(context.Background(), func(tx *store.Tx) error {
+			_, err := s.c.heedAll(tx, racks[client].name, in, at)
+			return err
+		})
 	})
 }
 

@@ -92,7 +92,7 @@ func TestReportsInAnyOrderLeadToTheSameEnd(t *testing.T) {
 func endsOf(t *rapid.T, s *site, r *rack, reports [][]api.OpReport, all []life) (lines []string) {
 	err := s.c.store.Write(context.Background(), func(tx *store.Tx) error {
 		for _, words := range reports {
-			if err := s.c.heedAll(tx, r.name, api.Report{JournalID: r.journal, Ops: words}, s.clock()); err != nil {
+			if _, err := s.c.heedAll(tx, r.name, api.Report{JournalID: r.journal, Ops: words}, s.clock()); err != nil {
 				return err
 			}
 		}

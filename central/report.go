@@ -45,7 +45,7 @@ func (c *Central) report(r *http.Request, in api.Report) (api.Reported, error) {
 		if in.Rev > a.Rev {
 			in.Rev = 0 // nobody goes by what there was never
 		}
-		if err := c.heedAll(tx, name, in, now); err != nil {
+		if out.Ended, err = c.heedAll(tx, name, in, now); err != nil {
 			return err
 		}
 		if in.LSN > a.LSN {
@@ -126,13 +126,49 @@ func (c *Central) each(tx *store.Tx, agent, what string, take func() error) erro
 	return nil
 }
 
-func (c *Central) heedAll(tx *store.Tx, name string, in api.Report, now time.Time) error {
+// heedAll takes a report. It returns the operations that had ended otherwise here, which
+// the agent is told.
+func (c *Central) heedAll(tx *store.Tx, name string, in api.Report, now time.Time) ([]api.EndedOp, error) {
+	var differ differing
 	marks := marks{}
 	for _, w := range in.Ops {
-		if err := c.each(tx, name, "operation "+w.Op.ID, func() error { return c.heed(tx, name, w, in.JournalID, marks, now) }); err != nil {
-			return err
+		if err := c.each(tx, name, "operation "+w.Op.ID, func() error { return c.heed(tx, name, w, in.JournalID, marks, &differ, now) }); err != nil {
+			return nil, err
 		}
 	}
+	if err := differ.tell(c, tx, name, now); err != nil {
+		return nil, err
+	}
+	return differ.ends, c.heedRest(tx, name, in, marks, now)
+}
+
+// differing are operations that an agent says have ended otherwise than they did here.
+type differing struct {
+	ends  []api.EndedOp
+	texts []string
+}
+
+func (d *differing) note(o *store.Op, there power.Outcome) {
+	d.ends = append(d.ends, api.EndedOp{OpRef: refOf(o), End: endOf(o)})
+	d.texts = append(d.texts, fmt.Sprintf("%s of node %s (%s at the agent, %s here)", o.Action, o.Node, there, o.Outcome))
+}
+
+// tell raises the alarm about them.
+func (d *differing) tell(c *Central, tx *store.Tx, agent string, now time.Time) error {
+	if len(d.texts) == 0 {
+		return nil
+	}
+	text := d.texts[0]
+	if more := len(d.texts) - 1; more > 0 {
+		text += fmt.Sprintf(", and %d more", more)
+	}
+	return c.raise(tx, agent, api.Alarm{
+		Kind: api.AlarmOutcomesDiffer, NeedsAck: true, Message: "the agent reported another end of what had ended, which stays as it was: " + text,
+	}, now)
+}
+
+// heedRest takes what a report says beside operations.
+func (c *Central) heedRest(tx *store.Tx, name string, in api.Report, marks marks, now time.Time) error {
 	if err := c.each(tx, name, "holds", func() error { return c.heedHolds(tx, name, in.Holds, now) }); err != nil {
 		return err
 	}
@@ -201,8 +237,9 @@ func notAfter(t, now time.Time) time.Time {
 	return t
 }
 
-// heed takes one word on one operation.
-func (c *Central) heed(tx *store.Tx, name string, w api.OpReport, journal string, marks marks, now time.Time) error {
+// heed takes one word on one operation. One that had ended otherwise here is added to
+// differ.
+func (c *Central) heed(tx *store.Tx, name string, w api.OpReport, journal string, marks marks, differ *differing, now time.Time) error {
 	if w.Op.ID == "" {
 		return nil
 	}
@@ -231,6 +268,7 @@ func (c *Central) heed(tx *store.Tx, name string, w api.OpReport, journal string
 	case contradicts:
 		c.contradictions.Add(1)
 		c.log.Warn("another end was reported for an operation that has ended", "agent", name, "op", o.ID, "outcome", o.Outcome, "reported", w.End.Outcome)
+		differ.note(&o, w.End.Outcome)
 		return nil
 	case malformed:
 		c.log.Warn("report makes no sense", "agent", name, "op", o.ID, "phase", w.Phase)

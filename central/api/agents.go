@@ -38,6 +38,15 @@ type Hello struct {
 	Rev    int64     `json:"rev,omitempty"`
 	Seq    power.Seq `json:"seq"`
 	Gossip string    `json:"gossip,omitempty"`
+	// Opening names the present opening of the journal, and FoundLSN is that of the last
+	// record that it found: central knows a later one of a journal that went back. An
+	// agent of before names none.
+	Opening  string `json:"opening,omitempty"`
+	FoundLSN uint64 `json:"found_lsn,omitempty"`
+	// Doubt says that records of the journal may be lost: it was damaged, or put back
+	// from a copy. What central handed out and the agent does not know may have been
+	// carried out.
+	Doubt bool `json:"doubt,omitempty"`
 	// SentAt is the agent's clock, so that central can tell its times. The client
 	// fills it in.
 	SentAt time.Time `json:"sent_at,omitzero"`
@@ -64,6 +73,16 @@ type Welcome struct {
 	Seq     power.Seq `json:"seq"`
 	Gossip  string    `json:"gossip,omitempty"` // central's own gossip address, to join
 	Alarms  []Alarm   `json:"alarms,omitempty"` // that central raised about the agent
+	// WentBack says that central knows newer records of the agent's journal.
+	WentBack bool `json:"went_back,omitempty"`
+	// Ended are those of the outstanding operations that have ended at central.
+	Ended []EndedOp `json:"ended,omitempty"`
+}
+
+// EndedOp is central's word on an operation that has ended. It stands over the agent's.
+type EndedOp struct {
+	OpRef
+	End power.End `json:"end"`
 }
 
 // Poll asks for what changed. Central answers at once when there is something,
@@ -196,4 +215,6 @@ type NodeReading struct {
 type Reported struct {
 	Seq power.Seq `json:"seq"`
 	Rev int64     `json:"rev,omitempty"` // of central's operations, with all that was reported; see Hello
+	// Ended are operations of the report that had ended otherwise at central.
+	Ended []EndedOp `json:"ended,omitempty"`
 }

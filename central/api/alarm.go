@@ -25,6 +25,7 @@ const (
 	AlarmJournalDamaged     = "journal-damaged"      // flushed records of operations cannot be read any more
 	AlarmAssignmentDamaged  = "assignment-damaged"   // the same of what central assigned
 	AlarmJournalWentBack    = "journal-went-back"    // files of an older state were put back
+	AlarmJournalCopied      = "journal-copied"       // files that may be of an older state
 	AlarmJournalLost        = "journal-lost"         // the agent does not know what it had accepted
 	AlarmOutcomesDiffer     = "outcomes-differ"      // agent and central have different ends of an operation
 	AlarmFilesRemoved       = "files-removed"        // files were removed or replaced under a running daemon

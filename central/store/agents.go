@@ -23,6 +23,7 @@ type Agent struct {
 	JournalID string
 	Epoch     uint64
 	LSN       uint64    // highest ever reported of this journal
+	Opening   string    // of the journal, as the agent named it in its latest hello
 	Session   string    // of its latest hello; "": it has to say hello
 	SeenAt    time.Time // zero: never
 	Version   string
@@ -55,14 +56,14 @@ func (a Agent) State() (*api.RackState, error) {
 // Said reports whether s is what the agent said last of its rack.
 func (a Agent) Said(s api.RackState) bool { return a.state == encode(s) }
 
-const agentColumns = `name, rev, floor, rev_seen, journal_id, epoch, lsn, session, seen_at, version, address, settings_rev, settings, rack`
+const agentColumns = `name, rev, floor, rev_seen, journal_id, epoch, lsn, session, seen_at, version, address, settings_rev, settings, rack, opening`
 
 const (
 	sqlAgent     = `SELECT ` + agentColumns + ` FROM agents WHERE name = $1`
 	sqlAgents    = `SELECT ` + agentColumns + ` FROM agents ORDER BY name`
 	sqlAddAgent  = `INSERT INTO agents (name) VALUES ($1) ON CONFLICT (name) DO NOTHING`
 	sqlSaveAgent = `UPDATE agents SET rev_seen = $1, journal_id = $2, epoch = $3, lsn = $4, session = $5,
-		seen_at = $6, version = $7, address = $8 WHERE name = $9`
+		seen_at = $6, version = $7, address = $8, opening = $9 WHERE name = $10`
 	sqlRaiseAgent = `UPDATE agents SET rev = rev + 1 WHERE name = $1 RETURNING rev`
 	sqlSeenAgent  = `UPDATE agents SET seen_at = max(seen_at, $1), rev_seen = $2 WHERE name = $3`
 	sqlLSNAgent   = `UPDATE agents SET lsn = max(lsn, $1), seen_at = max(seen_at, $2) WHERE name = $3`
@@ -78,7 +79,7 @@ const (
 func scanAgent(scan func(...any) error) (a Agent, err error) {
 	var epoch, lsn, seen int64
 	err = scan(&a.Name, &a.Rev, &a.Floor, &a.RevSeen, &a.JournalID, &epoch, &lsn, &a.Session, &seen, &a.Version, &a.Address,
-		&a.SettingsRev, &a.settings, &a.state)
+		&a.SettingsRev, &a.settings, &a.state, &a.Opening)
 	a.Epoch, a.LSN, a.SeenAt = uint64(epoch), uint64(lsn), timeAt(seen)
 	return a, err
 }
@@ -121,7 +122,7 @@ func (t *Tx) EnsureAgent(name string) error {
 
 // SaveAgent writes all but name, Rev and Floor.
 func (t *Tx) SaveAgent(a Agent) error {
-	_, err := t.exec(sqlSaveAgent, a.RevSeen, a.JournalID, int64(a.Epoch), int64(a.LSN), a.Session, nanos(a.SeenAt), a.Version, a.Address, a.Name)
+	_, err := t.exec(sqlSaveAgent, a.RevSeen, a.JournalID, int64(a.Epoch), int64(a.LSN), a.Session, nanos(a.SeenAt), a.Version, a.Address, a.Opening, a.Name)
 	if err != nil {
 		return fmt.Errorf("cannot save agent %s: %w", a.Name, err)
 	}
