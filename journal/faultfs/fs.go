@@ -7,8 +7,10 @@ import (
 	"io/fs"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 
@@ -72,9 +74,23 @@ type FS struct {
 
 // inode is a file, whatever its name.
 type inode struct {
+	id          int64  // a copy of a file has another
 	name        string // the newest one seen
 	cache, disk []byte
 	dirty       map[int64]bool // sectors that the next Sync carries to the disk
+}
+
+// inodes counts the files ever made.
+var inodes atomic.Int64
+
+// Identity tells a file from a copy of it.
+func (f *FS) Identity(name string) (string, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if node := f.cache[name]; node != nil {
+		return strconv.FormatInt(node.id, 10), nil
+	}
+	return "", &fs.PathError{Op: "stat", Path: name, Err: fs.ErrNotExist}
 }
 
 // change is a change of names that is not durable yet.
@@ -171,7 +187,7 @@ func (f *FS) Data(name string) ([]byte, bool) {
 func (f *FS) SetData(name string, data []byte) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	node := &inode{name: name, cache: slices.Clone(data), disk: slices.Clone(data)}
+	node := &inode{id: inodes.Add(1), name: name, cache: slices.Clone(data), disk: slices.Clone(data)}
 	f.cache[name], f.disk[name] = node, node
 }
 
@@ -247,7 +263,7 @@ func (f *FS) Create(name string) (journal.File, error) {
 		if fault.Err != nil && !fault.PowerOff {
 			return nil, fault.Err
 		}
-		node = &inode{dirty: map[int64]bool{}}
+		node = &inode{id: inodes.Add(1), dirty: map[int64]bool{}}
 		f.change(change{add: name, node: node})
 		if fault.Err != nil {
 			return nil, fault.Err

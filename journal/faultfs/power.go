@@ -33,7 +33,7 @@ func (f *FS) clone() *FS {
 	nodes := map[*inode]*inode{nil: nil}
 	copyOf := func(n *inode) *inode {
 		if nodes[n] == nil && n != nil {
-			nodes[n] = &inode{name: n.name, cache: slices.Clone(n.cache), disk: slices.Clone(n.disk), dirty: maps.Clone(n.dirty)}
+			nodes[n] = &inode{id: n.id, name: n.name, cache: slices.Clone(n.cache), disk: slices.Clone(n.disk), dirty: maps.Clone(n.dirty)}
 		}
 		return nodes[n]
 	}
@@ -69,7 +69,7 @@ func (f *FS) PowerLoss(unit int64, choose func(n int) int) *FS {
 	next.capacity = f.capacity
 	for _, name := range slices.Sorted(maps.Keys(names)) {
 		data := names[name].survive(unit, choose)
-		next.cache[name] = &inode{name: name, cache: data, disk: slices.Clone(data), dirty: map[int64]bool{}}
+		next.cache[name] = &inode{id: names[name].id, name: name, cache: data, disk: slices.Clone(data), dirty: map[int64]bool{}}
 		next.disk[name] = next.cache[name]
 	}
 	return next
