@@ -37,6 +37,7 @@ type life struct {
 	excused   func() bool // a disk failed: Close may say so
 	started   func()      // called when a process is under way; nil: nothing is
 
+	whole     bool   // no death tears a write: the machine stays up
 	startArms []*arm // crashes within the starts to come
 	races     sync.WaitGroup
 	fatal     []faultfs.Call // the calls within which it died
@@ -119,7 +120,10 @@ func (l *life) start() {
 		cfg.Name, cfg.Dir, cfg.Dial, cfg.Logger = "r1", "/agent", in.dial, slog.New(slog.DiscardHandler)
 		cfg.tuneLog = func(c *journal.Config) {
 			c.FS, c.SegmentSize, c.KeepSegments = l.disks[0], 16<<10, 1
-			c.Boot = fmt.Sprint(in.n) // a death may tear a write, as a loss of power does
+			c.Boot = "up"
+			if !l.whole {
+				c.Boot = fmt.Sprint(in.n) // a death may tear a write, as a loss of power does
+			}
 			if filepath.Base(c.Dir) == "assigned" {
 				c.FS = l.disks[1]
 			}

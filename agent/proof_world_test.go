@@ -100,6 +100,9 @@ func playProof(t *testing.T, s proofScript, trace bool) (p played) {
 	if len(s) > 0 && s[0].verb == "hall" {
 		return playHall(t, s, trace)
 	}
+	if len(s) > 0 && s[0].verb == "damage" {
+		return playDamage(t, s, trace)
+	}
 	synctest.Test(t, func(*testing.T) {
 		w := newWorld(trace)
 		w.run(s)
