@@ -165,6 +165,9 @@ func (a *Agent) open() (err error) {
 	a.heeds()
 	a.bare = a.assigned.position() == syncRecord{} && a.assigned.trusts().CentralID == "" && len(a.assigned.all()) == 0 && len(a.allLanes()) == 0
 	a.noteKept()
+	if a.bare {
+		a.logger.Warn("the journal is new; if there should be one, stop the agent and see whether its volume is mounted", "data", a.cfg.Dir)
+	}
 	a.logger.Info("journal replayed", "epoch", a.log.Epoch(), "lsn", a.log.LSN(), "outstanding", len(a.outbox.unacknowledged()), "nodes", len(a.assigned.all()))
 	return nil
 }

@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"os"
 	"strings"
 	"unicode/utf8"
 
@@ -102,8 +101,8 @@ func (p printer) widthOf() int { return min(p.terminal(), 120) }
 // terminal is how many columns the terminal has that the output goes to, 0 where that
 // is none.
 func (p printer) terminal() int {
-	f, ok := p.out.(*os.File)
-	if !ok || !settings.IsTerminal(f) {
+	f, ok := p.out.(interface{ Fd() uintptr })
+	if !ok || !settings.IsTerminal(p.out) {
 		return 0
 	}
 	width, _, err := term.GetSize(int(f.Fd()))
