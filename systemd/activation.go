@@ -24,7 +24,7 @@ var passed = sync.OnceValues(func() (map[string]net.Listener, error) {
 // process, by name (FileDescriptorName=), an empty map when there are none. It may
 // be called again and returns the same ones. Whoever uses one closes it; the path
 // of a unix socket then stays, as it belongs to the socket unit. A passed file that
-// is no listening socket, or a name that occurs twice, is an error, and nothing is
+// is no listening unix socket, or a name that occurs twice, is an error, and nothing is
 // left open then.
 func Listeners() (map[string]net.Listener, error) {
 	all, err := passed()
@@ -47,6 +47,9 @@ func named(files []*os.File) (map[string]net.Listener, error) {
 		switch {
 		case err != nil:
 			failed = fmt.Errorf("cannot use the socket %q that systemd passed: %w", name, err)
+		case l.Addr().Network() != "unix":
+			l.Close()
+			failed = fmt.Errorf("cannot use the socket %q that systemd passed: %s is no unix socket, and without TLS nobody who asks at a port is known", name, l.Addr())
 		case found[name] != nil:
 			l.Close()
 			failed = fmt.Errorf("cannot use the sockets that systemd passed: two are named %q", name)

@@ -98,6 +98,19 @@ func TestUnusableSocketsAreErrors(t *testing.T) {
 	if out := activate(t, "a:a", one, two)(); !strings.Contains(out, `two are named "a"`) {
 		t.Errorf("%q", out)
 	}
+	port, err := net.ListenTCP("tcp", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer port.Close()
+	open, err := port.File()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer open.Close()
+	if out := activate(t, Control, open)(); !strings.Contains(out, "is no unix socket") {
+		t.Errorf("%q", out)
+	}
 	file, err := os.Open(os.DevNull)
 	if err != nil {
 		t.Fatal(err)
