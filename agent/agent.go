@@ -282,15 +282,29 @@ func (a *Agent) journalFailed() {
 	}
 }
 
+// lane is that of a node. One that is not assigned, and has no lane yet, has an empty
+// one that is not kept: anybody may ask for any name.
 func (a *Agent) lane(node string) *lane {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	l := a.lanes[node]
-	if l == nil {
-		l = newLane(a, node)
+	if l := a.lanes[node]; l != nil {
+		return l
+	}
+	l := newLane(a, node)
+	if _, ok := a.assigned.get(node); ok || !a.running {
 		a.lanes[node] = l
 	}
 	return l
+}
+
+// keptLane is the lane of a node that is about to get work.
+func (a *Agent) keptLane(node string) *lane {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.lanes[node] == nil {
+		a.lanes[node] = newLane(a, node)
+	}
+	return a.lanes[node]
 }
 
 func (a *Agent) allLanes() []*lane {
@@ -312,11 +326,10 @@ func (a *Agent) Submit(op power.Op) (api.OpReport, error) {
 	if err := op.Validate(); err != nil {
 		return api.OpReport{}, api.Problemf(api.CodeBadRequest, "%v", err)
 	}
-	l := a.lane(op.Node)
 	if err := a.usedOtherwise(op); err != nil {
 		return api.OpReport{}, err
 	}
-	if r, known := l.isKnown(op.ID); known {
+	if r, known := a.lane(op.Node).isKnown(op.ID); known {
 		if !r.Op.Is(op) {
 			return api.OpReport{}, idUsed(op.ID, r.Op)
 		}
@@ -331,7 +344,7 @@ func (a *Agent) Submit(op power.Op) (api.OpReport, error) {
 		}
 		return r, nil
 	}
-	return l.submit(op)
+	return a.keptLane(op.Node).submit(op)
 }
 
 // refuses answers a request that does not come to its node's lane.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"io"
 	"net"
 	"net/http"
 	"slices"
@@ -18,7 +19,11 @@ import (
 // serveControl answers the rack's own socket until ctx ends. It speaks the same
 // paths as central, of this rack's nodes only.
 func (a *Agent) serveControl(ctx context.Context, l net.Listener) {
-	srv := &http.Server{Handler: a.Handler(), ReadHeaderTimeout: 10 * time.Second, BaseContext: func(net.Listener) context.Context { return ctx }}
+	srv := &http.Server{
+		Handler: a.Handler(), ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
+		BaseContext: func(net.Listener) context.Context { return ctx },
+	}
+	api.BoundConns(srv, maxControlConns)
 	down := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
 		defer close(down)
@@ -65,10 +70,19 @@ func (a *Agent) Handler() http.Handler {
 	return api.SignsOfLife(mux)
 }
 
+// Bounds of the control socket: connections at once, and how long an answer may take to
+// be taken.
+const (
+	maxControlConns = 256
+	answerTime      = 30 * time.Second
+)
+
 func handle[T any](mux *http.ServeMux, pattern string, fn func(*http.Request) (T, error)) {
 	mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
+		_ = http.NewResponseController(w).SetWriteDeadline(time.Time{}) // that of the answer before
 		r.Body = http.MaxBytesReader(w, r.Body, 16<<20)
 		out, err := fn(r)
+		_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(answerTime))
 		if err != nil {
 			var p *api.Problem
 			if !errors.As(err, &p) {
@@ -88,6 +102,9 @@ func body[T any](r *http.Request) (T, error) {
 	dec.DisallowUnknownFields()
 	if err := dec.Decode(&in); err != nil {
 		return in, api.Problemf(api.CodeBadRequest, "cannot read the request: %v", err)
+	}
+	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
+		return in, api.Problemf(api.CodeBadRequest, "cannot read the request: something follows the JSON")
 	}
 	return in, api.Valid(in)
 }

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"rackpower/central/api"
+	"rackpower/journal"
 	"rackpower/power"
 )
 
@@ -233,7 +234,15 @@ func (a *Agent) poll(ctx context.Context, w api.Welcome) error {
 			return fmt.Errorf("poll: %w", err)
 		}
 		if err := a.apply(got, w.Database); err != nil {
-			return err
+			if api.CodeOf(err) != "" || ctx.Err() != nil {
+				return err
+			}
+			// The journal took something not: central gives it again. What is told of meanwhile
+			// is told in this session.
+			a.logger.Error("cannot take what central gave", "err", err)
+			if err := wait(ctx, journalPause); err != nil {
+				return err
+			}
 		}
 	}
 }
@@ -241,7 +250,6 @@ func (a *Agent) poll(ctx context.Context, w api.Welcome) error {
 // apply takes an assignment: nodes first, then requests in the order of their
 // sequences, then cancellations. The cursor moves only past what is durable.
 func (a *Agent) apply(got api.Assignment, db api.Database) error {
-	a.followCentral(got.Seq)
 	changed, gone, err := a.assigned.apply(got, db)
 	if err != nil {
 		return err
@@ -332,8 +340,10 @@ func (a *Agent) takeNodeOps(ops []power.Op) error {
 				why = power.ReasonIDUsed
 			}
 			a.outbox.put(refusal(op, why, err.Error()))
+		case errors.Is(err, journal.ErrTooLarge):
+			a.outbox.put(refusal(op, power.ReasonUnsupported, err.Error())) // it will not get smaller
 		case err != nil:
-			return err // central keeps it and sends it again
+			return err // the journal takes nothing now: central keeps it and sends it again
 		case !a.outbox.again(op.ID):
 			a.outbox.put(r) // refused, or known from the journal only: central lost its end
 		}

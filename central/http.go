@@ -21,7 +21,7 @@ const (
 
 // Handler serves the API. It works from New until Close.
 func (c *Central) Handler() http.Handler {
-	return api.SignsOfLife(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	return api.TimelyBodies(api.SignsOfLife(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		// The answer to the request before may have left its deadline behind.
 		_ = http.NewResponseController(w).SetWriteDeadline(time.Time{})
 		if p := foreign(r); p != nil {
@@ -29,7 +29,7 @@ func (c *Central) Handler() http.Handler {
 			return
 		}
 		c.mux.ServeHTTP(w, r)
-	}))
+	})))
 }
 
 // foreign refuses a body that is not declared as JSON: a form of a web page, that came
@@ -116,9 +116,6 @@ func body[In, Out any](c *Central, limit int64, strict bool, f func(*http.Reques
 }
 
 func decode(w http.ResponseWriter, r *http.Request, limit int64, strict bool, into any) error {
-	rc := http.NewResponseController(w)
-	_ = rc.SetReadDeadline(time.Now().Add(bodyTime)) // not every writer has deadlines
-	defer func() { _ = rc.SetReadDeadline(time.Time{}) }()
 	dec := json.NewDecoder(http.MaxBytesReader(w, r.Body, limit))
 	if strict {
 		dec.DisallowUnknownFields()

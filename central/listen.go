@@ -43,13 +43,18 @@ func (c *Central) listen() (all []net.Listener, err error) {
 	return all, nil
 }
 
+// maxConns bounds the connections open at once. An agent has two, and more for a moment.
+const maxConns = 4096
+
 // server has bounds for slow clients, but none for the time that an answer takes
 // to come: long polls are legitimate. decode and answer set those of the bodies.
 func (c *Central) server() *http.Server {
-	return &http.Server{
+	srv := &http.Server{
 		Handler: c.Handler(), ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
 		ConnContext: withPeer, ErrorLog: slog.NewLogLogger(c.log.Handler(), slog.LevelWarn),
 	}
+	api.BoundConns(srv, maxConns)
+	return srv
 }
 
 type peerKey struct{}
