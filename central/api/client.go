@@ -136,8 +136,10 @@ func (c *Client) do(ctx context.Context, method, path string, in, out any, wait 
 }
 
 func (c *Client) unreachable(watched, ctx context.Context, err error) error {
-	if ctx.Err() != nil {
-		return context.Cause(ctx)
+	if cause := context.Cause(ctx); cause == context.DeadlineExceeded {
+		return fmt.Errorf("%s: %w", c.target, noAnswer{})
+	} else if cause != nil {
+		return cause
 	}
 	if watched.Err() != nil {
 		return fmt.Errorf("%s: %w", c.target, context.Cause(watched))
@@ -148,6 +150,15 @@ func (c *Client) unreachable(watched, ctx context.Context, err error) error {
 	}
 	return fmt.Errorf("%s: %w (%v)", c.target, ErrUnreachable, err)
 }
+
+// noAnswer is context.DeadlineExceeded in words for people.
+type noAnswer struct{}
+
+// Error says it.
+func (noAnswer) Error() string { return "no answer in the time that it had" }
+
+// Unwrap returns context.DeadlineExceeded.
+func (noAnswer) Unwrap() error { return context.DeadlineExceeded }
 
 func problemOf(resp *http.Response, w *watch) error {
 	data, _ := io.ReadAll(io.LimitReader(w.body(resp.Body), 1<<20))

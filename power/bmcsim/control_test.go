@@ -87,6 +87,7 @@ func TestEveryFaultFieldHasItsEffect(t *testing.T) {
 		`{"mute":true}`, `{"loss_rx":0.5}`, `{"loss_tx":0.5}`, `{"delay":"1s"}`, `{"duplicate":true}`, `{"stuck":true}`, `{"deaf":true}`,
 		`{"on_after":"1s"}`, `{"off_after":"1s"}`, `{"soft_off_takes":"1s"}`, `{"comes_back":"1s"}`, `{"fail_code":200}`, `{"fail_next":1}`,
 		`{"lose_answers":1}`, `{"session_limit":1}`, `{"session_idle":"1s"}`, `{"boot_time":"1s"}`,
+		`{"ignore_probes":true}`, `{"no_ipmi20":true}`, `{"bad_checksums":true}`, `{"rakp2_status":13}`, `{"rakp4_status":10}`,
 	} {
 		var f Fault
 		if err := json.Unmarshal([]byte(body), &f); err != nil {

@@ -44,11 +44,16 @@ type Fault struct {
 	SessionLimit *int         `json:"session_limit,omitempty"`
 	SessionIdle  *Duration    `json:"session_idle,omitempty"`
 	BootTime     *Duration    `json:"boot_time,omitempty"`
-	Suites       []int        `json:"suites,omitempty"`    // one-way: not shown
-	Privilege    *int         `json:"privilege,omitempty"` // one-way: not shown
-	Password     *string      `json:"password,omitempty"`  // one-way: not shown
-	Power        *power.State `json:"power,omitempty"`     // someone presses the button now
-	Restart      *Duration    `json:"restart,omitempty"`   // the BMC restarts now
+	IgnoreProbes *bool        `json:"ignore_probes,omitempty"`
+	NoIPMI20     *bool        `json:"no_ipmi20,omitempty"`
+	BadChecksums *bool        `json:"bad_checksums,omitempty"`
+	RAKP2Status  *byte        `json:"rakp2_status,omitempty"` // 0: none
+	RAKP4Status  *byte        `json:"rakp4_status,omitempty"` // 0: none
+	Suites       []int        `json:"suites,omitempty"`       // one-way: not shown
+	Privilege    *int         `json:"privilege,omitempty"`    // one-way: not shown
+	Password     *string      `json:"password,omitempty"`     // one-way: not shown
+	Power        *power.State `json:"power,omitempty"`        // someone presses the button now
+	Restart      *Duration    `json:"restart,omitempty"`      // the BMC restarts now
 }
 
 // Set applies faults in order, each as a whole.
@@ -98,6 +103,11 @@ func (f Fault) settings(b *BMC) {
 	put(&s.limit, f.SessionLimit)
 	put((*Duration)(&s.idle), f.SessionIdle)
 	put((*Duration)(&s.bootTime), f.BootTime)
+	put(&s.ignoreProbes, f.IgnoreProbes)
+	put(&s.noIPMI20, f.NoIPMI20)
+	put(&s.badChecksums, f.BadChecksums)
+	put(&s.rakp2Status, f.RAKP2Status)
+	put(&s.rakp4Status, f.RAKP4Status)
 }
 
 // Validate says what in f makes no sense.

@@ -21,6 +21,9 @@ type faults struct {
 	limit          int
 	idle           time.Duration
 	bootTime       time.Duration
+
+	ignoreProbes, noIPMI20, badChecksums bool
+	rakp2Status, rakp4Status             byte
 }
 
 func (b *BMC) set(change func()) {
@@ -82,6 +85,23 @@ func (b *BMC) SessionIdle(d time.Duration) { b.set(func() { b.faults.idle = max(
 
 // BootTime sets how long the BMC is silent after a Cold Reset.
 func (b *BMC) BootTime(d time.Duration) { b.set(func() { b.faults.bootTime = max(d, 0) }) }
+
+// IgnoreProbes makes the BMC answer nothing that is asked outside of a session.
+func (b *BMC) IgnoreProbes(on bool) { b.set(func() { b.faults.ignoreProbes = on }) }
+
+// NoIPMI20 makes the BMC ignore requests to open a session of IPMI v2.0, as one with
+// IPMI over LAN switched off does. Sessions that are open stay.
+func (b *BMC) NoIPMI20(on bool) { b.set(func() { b.faults.noIPMI20 = on }) }
+
+// BadChecksums gives the messages within its authentic packets a wrong checksum.
+func (b *BMC) BadChecksums(on bool) { b.set(func() { b.faults.badChecksums = on }) }
+
+// RAKPStatus makes the BMC refuse every log-in with a status (section 13.24): in RAKP
+// message 2, when it was told the user, or in message 4, when both sides have proved
+// that they know the password. 0: as it should.
+func (b *BMC) RAKPStatus(message2, message4 byte) {
+	b.set(func() { b.faults.rakp2Status, b.faults.rakp4Status = message2, message4 })
+}
 
 // Restart makes the BMC forget all sessions and be silent for downtime, as a Cold
 // Reset does. The node does not notice. Restart(0) only drops the sessions.

@@ -89,7 +89,7 @@ func (b *BMC) receivePlus(now time.Time, from peer, pkt []byte) {
 // sessionless answers a request outside of any session.
 func (b *BMC) sessionless(now time.Time, from peer, payload []byte, wrap func([]byte) []byte) {
 	req, ok := parseRequest(payload)
-	if !ok {
+	if !ok || b.faults.ignoreProbes {
 		return
 	}
 	data, code, _ := registry.Dispatch(context.Background(), &handlers.HandlerContext{BMC: b.lib}, req.netFn, req.cmd, bytes.Clone(req.data))
@@ -122,7 +122,11 @@ func (b *BMC) dispatch(now time.Time, from peer, s *session, req request) {
 		b.counts.Closed++
 		delete(b.sessions, binary.LittleEndian.Uint32(req.data))
 	}
-	pkt, err := s.seal(req.response(byte(code), data), req.encrypted)
+	res := req.response(byte(code), data)
+	if b.faults.badChecksums {
+		res[len(res)-1]++
+	}
+	pkt, err := s.seal(res, req.encrypted)
 	if err != nil || c.lose {
 		pkt = nil
 	}

@@ -140,6 +140,11 @@ func (b *BMC) rakp1(payload []byte) []byte {
 		b.drop(s)
 		return s.refusal(tag, statusNameLength)
 	}
+	if status := b.faults.rakp2Status; status != 0 {
+		b.counts.AuthFailures++
+		b.drop(s)
+		return s.refusal(tag, status)
+	}
 	if name := payload[28 : 28+payload[27]]; string(name) != b.user {
 		b.counts.AuthFailures++
 		b.drop(s)
@@ -191,6 +196,11 @@ func (b *BMC) rakp3(now time.Time, payload []byte) []byte {
 			resp[1] = statusBadIntegrity
 		}
 		return resp
+	}
+	if status := b.faults.rakp4Status; status != 0 {
+		b.counts.AuthFailures++
+		b.drop(s)
+		return s.refusal(tag, status)
 	}
 	s.active, s.used = true, now
 	s.lib.PrivilegeLevel = bmc.PrivilegeLevelUser
@@ -258,6 +268,9 @@ func (b *BMC) drop(s *session) {
 
 // openAndRAKP handles the payloads by which sessions are set up.
 func (b *BMC) openAndRAKP(now time.Time, from peer, kind types.PayloadType, payload []byte) {
+	if b.faults.noIPMI20 {
+		return
+	}
 	var resp []byte
 	switch kind {
 	case types.PayloadTypeRmcpOpenSessionRequest:

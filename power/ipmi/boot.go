@@ -40,6 +40,9 @@ func (s *session) SetBoot(ctx context.Context, dev power.BootDevice) error {
 		return &power.Error{Kind: power.KindUnsupported, Op: op, Err: fmt.Errorf("IPMI has no boot device %q", dev)}
 	}
 	defer s.link.watch(ctx)()
+	if err := s.stays(ctx, op, 0); err != nil {
+		return err
+	}
 	if err := s.raise(ctx, op, types.PrivilegeLevelOperator); err != nil {
 		return err
 	}

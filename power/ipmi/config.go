@@ -8,12 +8,13 @@ import (
 
 // The defaults of Config.
 const (
-	DefaultTimeout      = 10 * time.Second
-	DefaultReadTimeout  = 5 * time.Second
-	DefaultFirstAnswer  = 2 * time.Second
-	DefaultRAKPAnswer   = 3 * time.Second
-	DefaultCloseTimeout = time.Second
-	DefaultProbeTimeout = 2 * time.Second
+	DefaultTimeout       = 10 * time.Second
+	DefaultReadTimeout   = 5 * time.Second
+	DefaultFirstAnswer   = 2 * time.Second
+	DefaultRAKPAnswer    = 3 * time.Second
+	DefaultCloseTimeout  = time.Second
+	DefaultProbeTimeout  = 2 * time.Second
+	DefaultLookupTimeout = 3 * time.Second
 )
 
 // Config says how patient a Dialer and its sessions are. The zero Config has
@@ -35,6 +36,10 @@ type Config struct {
 	CloseTimeout time.Duration
 	// ProbeTimeout bounds a whole Probe. 0: 2 s.
 	ProbeTimeout time.Duration
+	// Lookup finds the addresses of BMCs that are known by name. nil: as the system does.
+	Lookup Lookup
+	// LookupTimeout bounds one Lookup. 0: 3 s.
+	LookupTimeout time.Duration
 	// Log is told at level debug of ignored packets and fallbacks. nil: nobody is.
 	Log *slog.Logger
 }
@@ -52,6 +57,10 @@ func (c Config) withDefaults() Config {
 	fill(&c.RAKPAnswer, DefaultRAKPAnswer)
 	fill(&c.CloseTimeout, DefaultCloseTimeout)
 	fill(&c.ProbeTimeout, DefaultProbeTimeout)
+	fill(&c.LookupTimeout, DefaultLookupTimeout)
+	if c.Lookup == nil {
+		c.Lookup = systemLookup
+	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
@@ -60,7 +69,7 @@ func (c Config) withDefaults() Config {
 
 // Validate says what is wrong with c, if anything is.
 func (c Config) Validate() error {
-	for _, d := range []time.Duration{c.Timeout, c.ReadTimeout, c.FirstAnswer, c.RAKPAnswer, c.CloseTimeout, c.ProbeTimeout} {
+	for _, d := range []time.Duration{c.Timeout, c.ReadTimeout, c.FirstAnswer, c.RAKPAnswer, c.CloseTimeout, c.ProbeTimeout, c.LookupTimeout} {
 		if d < 0 {
 			return errors.New("cannot use the IPMI settings: a time-out is negative")
 		}

@@ -19,23 +19,12 @@ type Dialer struct {
 	cfg Config
 
 	mu     sync.Mutex
-	suites map[string]types.CipherSuiteID  // by Endpoint.Key
-	roles  map[string]types.PrivilegeLevel // by roleKey
-}
-
-// agreement is what a BMC accepted before; zero values: not known.
-type agreement struct {
-	suite types.CipherSuiteID
-	role  types.PrivilegeLevel
+	learnt map[string]*learnt // by Endpoint.Key
 }
 
 // NewDialer returns a Dialer. cfg must be valid.
 func NewDialer(cfg Config) *Dialer {
-	return &Dialer{
-		cfg:    cfg.withDefaults(),
-		suites: map[string]types.CipherSuiteID{},
-		roles:  map[string]types.PrivilegeLevel{},
-	}
+	return &Dialer{cfg: cfg.withDefaults(), learnt: map[string]*learnt{}}
 }
 
 // Dial is NewDialer(Config{}).Dial: it remembers nothing.
@@ -48,7 +37,7 @@ func Dial(ctx context.Context, ep power.Endpoint) (power.Driver, error) {
 // It returns when the session stands, when the BMC has refused it, when ctx ends
 // (KindCanceled) or when Config.Timeout is over (KindUnreachable). Password and
 // user are tried once: a wrong one is KindAuth at once. KindBusy means that the
-// BMC is out of sessions, KindUnsupported that no cipher suite is common.
+// BMC is there and opens no session, KindUnsupported that no cipher suite is common.
 func (d *Dialer) Dial(ctx context.Context, ep power.Endpoint) (power.Driver, error) {
 	if err := checkEndpoint(ep); err != nil {
 		return nil, err
@@ -59,19 +48,44 @@ func (d *Dialer) Dial(ctx context.Context, ep power.Endpoint) (power.Driver, err
 	deadline := time.Now().Add(d.cfg.Timeout)
 	resolve, cancel := context.WithDeadline(ctx, deadline)
 	defer cancel()
-	l, err := openLink(resolve, ep)
+	l, err := d.open(resolve, ep)
 	if err != nil {
 		return nil, failed(ctx, opOpen, false, err)
 	}
-	h := &handshake{link: l, cfg: d.cfg, ep: ep, deadline: deadline, known: d.recall(ep)}
 	defer l.watch(ctx)()
-	s, bad := h.run(ctx)
-	d.remember(h, bad == nil)
+	s, bad := d.handshake(ctx, l, ep, deadline)
 	if bad != nil {
 		l.close()
 		return nil, bad
 	}
 	return s, nil
+}
+
+// open looks the endpoint's host up and connects a socket to it.
+func (d *Dialer) open(ctx context.Context, ep power.Endpoint) (*link, error) {
+	addrs, err := d.cfg.addresses(ctx, ep.Host)
+	if err != nil {
+		return nil, err
+	}
+	return openLink(ep.Port, addrs)
+}
+
+// handshake opens a session over the link, beginning with what is known of the BMC,
+// and notes what it finds out. A BMC that was silent is asked anew next time.
+func (d *Dialer) handshake(ctx context.Context, l *link, ep power.Endpoint, deadline time.Time) (*session, *power.Error) {
+	h := &handshake{link: l, cfg: d.cfg, ep: ep, deadline: deadline, known: d.recall(ep)}
+	s, bad := h.run(ctx)
+	switch {
+	case bad == nil:
+		s.dialer, s.opened, s.guessed = d, time.Now(), h.guessed
+		d.remember(h, true)
+		return s, nil
+	case bad.Kind == power.KindUnreachable:
+		d.Forget(ep)
+		return nil, h.unserved(bad)
+	}
+	d.remember(h, false)
+	return nil, bad
 }
 
 // opOpen names the opening of a session in errors.
@@ -99,28 +113,6 @@ func checkEndpoint(ep power.Endpoint) error {
 		return bad(power.KindAuth, "%w", err)
 	}
 	return nil
-}
-
-func (d *Dialer) recall(ep power.Endpoint) agreement {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return agreement{d.suites[ep.Key()], d.roles[roleKey(ep)]}
-}
-
-// roleKey is what the privilege of a session depends on.
-func roleKey(ep power.Endpoint) string { return ep.Key() + " " + ep.User + " " + string(ep.Level) }
-
-// remember notes what h found out: the suite even when the session was refused
-// after it, for the next try shall cost one wait less.
-func (d *Dialer) remember(h *handshake, opened bool) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if h.offer.suite != 0 {
-		d.suites[h.ep.Key()] = h.offer.suite
-	}
-	if opened {
-		d.roles[roleKey(h.ep)] = h.role
-	}
 }
 
 // suites lists the cipher suites to offer, the likeliest first. sure means that

@@ -17,11 +17,13 @@ import (
 func (s *session) State(ctx context.Context) (power.State, error) {
 	const op = "get chassis status"
 	defer s.link.watch(ctx)()
-	res, err := s.call(ctx, op, types.CommandGetChassisStatus, nil, s.reading())
-	if err != nil && err.Kind == power.KindPrivilege && s.level < s.limit {
-		// A session should begin with the right to read; some begin with none.
-		if err = s.raise(ctx, op, s.limit); err == nil {
-			res, err = s.call(ctx, op, types.CommandGetChassisStatus, nil, s.reading())
+	if err := s.stays(ctx, op, lookUpEvery); err != nil && (err.Lost || err.Kind == power.KindCanceled) {
+		return power.Unknown, err // where the name cannot be looked up, its last address is good enough to read
+	}
+	res, err := s.status(ctx, op)
+	if err != nil && err.Kind == power.KindPrivilege && s.oldRights() {
+		if err = s.reopen(ctx, op); err == nil {
+			res, err = s.status(ctx, op)
 		}
 	}
 	if err != nil {
@@ -35,6 +37,19 @@ func (s *session) State(ctx context.Context) (power.State, error) {
 		return power.On, nil
 	}
 	return power.Off, nil
+}
+
+// status asks for the chassis status, as the highest that the user may be where it needs
+// that: a session should begin with the right to read, and some begin with none.
+func (s *session) status(ctx context.Context, op string) (response, *power.Error) {
+	res, err := s.call(ctx, op, types.CommandGetChassisStatus, nil, s.reading())
+	if err == nil || err.Kind != power.KindPrivilege || s.level >= s.limit {
+		return res, err
+	}
+	if err := s.rise(ctx, op, s.limit); err != nil {
+		return response{}, err
+	}
+	return s.call(ctx, op, types.CommandGetChassisStatus, nil, s.reading())
 }
 
 // controls says how a command is spoken in Chassis Control (section 28.3).
@@ -78,10 +93,16 @@ func (s *session) resetBMC(ctx context.Context) error {
 // act raises the privilege and sends a command once.
 func (s *session) act(ctx context.Context, op string, level types.PrivilegeLevel, cmd types.Command, data []byte) error {
 	defer s.link.watch(ctx)()
+	if err := s.stays(ctx, op, 0); err != nil {
+		return err
+	}
 	if err := s.raise(ctx, op, level); err != nil {
 		return err
 	}
 	if _, err := s.call(ctx, op, cmd, data, s.acting()); err != nil {
+		if err.Kind == power.KindPrivilege { // nor will it next time, but in a new session
+			s.level, s.limit, s.guessed = 0, 0, true
+		}
 		return err
 	}
 	return nil

@@ -2,7 +2,9 @@ package ipmi
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"syscall"
 	"time"
 
 	"github.com/bougou/go-ipmi/pkg/types"
@@ -30,7 +32,29 @@ func (e *StatusError) Error() string {
 	return fmt.Sprintf("the BMC says %q (RMCP+ status %#02x)", e.Status.String(), uint8(e.Status))
 }
 
-// codeKind sorts the completion code of an answer to cmd.
+// leavesOpen reports whether an answer with the code leaves open that a command has
+// acted: all but those by which section 5.2 (table 5-2) says that it was not executed,
+// and, where it was to be passed on, those of section 22.7 by which it was not.
+func leavesOpen(cmd types.Command, code types.CompletionCode) bool {
+	if cmd == types.CommandSendMessage {
+		switch code {
+		case types.CodeSendMessageInvalidSessionHandle, types.CodeSendMessageLostArbitration, types.CodeSendMessageNAKOnWrite:
+			return false
+		}
+	}
+	switch code {
+	case types.CodeNodeBusy, types.CodeInvalidCommand, types.CodeInvalidCommandForLUN, types.CodeOutOfSpace,
+		types.CodeReservationCanceled, types.CodeRequestDataTruncated, types.CodeRequestDataLengthInvalid,
+		types.CodeRequestDataLengthLimitExceeded, types.CodeParameterOutOfRange, types.CodeRequestedDataNotPresent,
+		types.CodeRequestDataFieldInvalid, types.CodeIllegalCommand, types.CodeInsufficientPrivilege,
+		types.CodeNotSupported, types.CodeSubFnDisabled:
+		return false
+	}
+	return true
+}
+
+// codeKind sorts the completion code of an answer to cmd, of one that acts apart from
+// what leavesOpen has sorted out.
 func codeKind(cmd types.Command, code types.CompletionCode) power.ErrorKind {
 	switch code {
 	case types.CodeNodeBusy, types.CodeProcessTimeout, types.CodeOutOfSpace, types.CodeCannotExecuteDuplicatedRequest,
@@ -76,23 +100,56 @@ func statusKind(status types.RmcpStatusCode) power.ErrorKind {
 	return power.KindRefused
 }
 
+// silence says for how long an answer was waited for.
+type silence struct{ within time.Duration }
+
+// Error says it.
+func (s silence) Error() string { return "no answer within " + seconds(s.within) }
+
+// Is has a silence count as unanswered.
+func (s silence) Is(target error) bool { return target == errUnanswered }
+
+// late is context.DeadlineExceeded in words for people.
+type late struct{}
+
+// Error says it.
+func (late) Error() string { return "no answer in the time that it had" }
+
+// Unwrap returns context.DeadlineExceeded.
+func (late) Unwrap() error { return context.DeadlineExceeded }
+
 // failed makes the error of something that ended without an answer: cancelled
 // when ctx has ended, unreachable otherwise.
 func failed(ctx context.Context, op string, sent bool, err error) *power.Error {
 	if cause := ended(ctx); cause != nil {
 		return &power.Error{Kind: power.KindCanceled, Op: op, Sent: sent, Err: cause}
 	}
-	return &power.Error{Kind: power.KindUnreachable, Op: op, Sent: sent, Lost: true, Err: err}
+	return &power.Error{Kind: power.KindUnreachable, Op: op, Sent: sent, Lost: true, Err: plainly(err)}
+}
+
+// plainly says what an error of the network means, without the addresses and names of
+// system calls around it.
+func plainly(err error) error {
+	switch {
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return fmt.Errorf("nothing listens on its port (%w): is IPMI over LAN switched on?", syscall.ECONNREFUSED)
+	case errors.Is(err, syscall.EHOSTUNREACH):
+		return fmt.Errorf("there is no way to its address (%w)", syscall.EHOSTUNREACH)
+	case errors.Is(err, syscall.ENETUNREACH):
+		return fmt.Errorf("there is no way to its address (%w)", syscall.ENETUNREACH)
+	}
+	return err
 }
 
 // ended returns why ctx has ended, nil when it has not. A deadline that is over
 // counts even when the context has not noticed yet.
 func ended(ctx context.Context) error {
-	if ctx.Err() != nil {
-		return context.Cause(ctx)
+	cause := context.Cause(ctx)
+	if deadline, ok := ctx.Deadline(); cause == nil && ok && !time.Now().Before(deadline) {
+		cause = context.DeadlineExceeded
 	}
-	if deadline, ok := ctx.Deadline(); ok && !time.Now().Before(deadline) {
-		return context.DeadlineExceeded
+	if cause == context.DeadlineExceeded {
+		return late{}
 	}
-	return nil
+	return cause
 }

@@ -9,6 +9,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/bougou/go-ipmi/pkg/crypto"
@@ -35,6 +36,11 @@ type handshake struct {
 	auth   types.AuthAlg
 	rakp1  rmcpplus.RAKPMessage1
 	rakp2  rmcpplus.RAKPMessage2
+
+	guessed bool // the role is one that was given before, not the highest that may be given now
+	proved  bool // the BMC has proved that it knows the password
+	alive   bool // it has answered something
+	only15  bool // it says that it has no sessions of IPMI v2.0
 }
 
 // offer is a cipher suite that was proposed.
@@ -68,24 +74,35 @@ var levels = map[power.Level]types.PrivilegeLevel{
 }
 
 // run opens the session. It begins anew with a lower privilege when the BMC
-// refuses the higher one, and when the BMC forgot the session in between.
+// refuses the higher one, and when the BMC forgot the session in between. A privilege
+// that was given before and is refused now is asked for from the top. A level that the
+// endpoint names is asked for, and no other.
 func (h *handshake) run(ctx context.Context) (*session, *power.Error) {
-	h.role = levels[h.ep.Level]
-	if h.known.role != 0 {
-		h.role = min(h.role, h.known.role)
+	highest := levels[h.ep.Level]
+	h.role = highest
+	if h.ep.Level == "" && h.known.role != 0 {
+		h.role, h.guessed = h.known.role, h.known.role < highest
 	}
-	for reopened := 0; ; {
+	for reopened, doubted := 0, false; ; {
 		s, err := h.once(ctx)
-		switch {
-		case err == nil:
+		if err == nil {
 			return s, nil
+		}
+		may, sure := h.roleRefused(err)
+		switch {
 		case ended(ctx) != nil || !time.Now().Before(h.deadline):
 			return nil, err
 		case errors.Is(err, errGone) && reopened < reopenings:
 			reopened++
 			h.cfg.Log.Debug("session lost while it was opened, opening another", "bmc", h.ep.Key())
-		case err.Kind == power.KindPrivilege && h.role > lowestRole:
+		case !may || !sure && doubted || h.ep.Level != "":
+			return nil, err
+		case h.guessed:
+			h.role, h.guessed = highest, false
+			h.cfg.Log.Debug("privilege of before refused, asking from the top", "bmc", h.ep.Key())
+		case h.role > lowestRole:
 			h.role--
+			doubted = doubted || !sure
 			h.cfg.Log.Debug("privilege refused, asking for the next lower", "bmc", h.ep.Key(), "role", h.role)
 		default:
 			return nil, err
@@ -93,8 +110,47 @@ func (h *handshake) run(ctx context.Context) (*session, *power.Error) {
 	}
 }
 
+// roleRefused reports whether a refusal may be about the privilege asked for, and
+// whether it surely is. BMCs call a user unauthorized who has not the privilege; the
+// user alone is refused in RAKP message 2, before any password was shown.
+func (h *handshake) roleRefused(err *power.Error) (may, sure bool) {
+	var said *StatusError
+	if !errors.As(err, &said) {
+		return false, false
+	}
+	switch said.Status {
+	case types.RmcpStatusCodeInvalidRole, types.RmcpStatusCodeUnauthorizedRoleOfPriLevel:
+		return true, true
+	case types.RmcpStatusCodeUnauthorizedName, types.RmcpStatusCodeNoResToCreateSessAtRole:
+		return true, false
+	}
+	return h.proved && err.Kind == power.KindPrivilege, false
+}
+
+// unserved makes the error of a BMC that opened no session: one that answered anything
+// is there.
+func (h *handshake) unserved(bad *power.Error) *power.Error {
+	if !h.alive {
+		if errors.Is(bad, errUnanswered) {
+			bad.Err = silence{h.cfg.Timeout}
+		}
+		return bad
+	}
+	why := errors.New("it answers, and no request to open a session: is IPMI over LAN switched on, and are its sessions held by others?")
+	switch {
+	case h.ep.Suite != 0 && h.remote == 0:
+		why = fmt.Errorf("it answers, and no request to open a session with cipher suite %d: does it serve that, and is IPMI over LAN switched on?", h.ep.Suite)
+	case h.only15:
+		why = errors.New("it says that it opens sessions of IPMI 1.5 only: switch IPMI 2.0 (RMCP+) on")
+	case errors.Is(bad, errGone) || h.remote != 0:
+		why = errors.New("it begins to open a session and does not go on: is it starting, or are its sessions held by others?")
+	}
+	return &power.Error{Kind: power.KindBusy, Op: opOpen, Lost: true, Err: why}
+}
+
 // once goes once through the three exchanges. Whatever stops it, the BMC is told.
 func (h *handshake) once(ctx context.Context) (*session, *power.Error) {
+	h.proved = false
 	if err := h.openSession(ctx); err != nil {
 		return nil, err
 	}
@@ -125,6 +181,9 @@ func (h *handshake) openSession(ctx context.Context) *power.Error {
 		if err := h.link.send(setupPacket(types.PayloadTypeRmcpOpenSessionRequest, h.openRequest(o))); err != nil {
 			return failed(ctx, opOpen, false, err)
 		}
+		if attempt > 0 { // is it silent, or does it open no session?
+			h.link.send(probeRequest(h.offers[0].tag & 0x3F))
+		}
 		agreed, err := h.openAnswer(ctx, offers, turn)
 		switch {
 		case err == nil:
@@ -138,7 +197,7 @@ func (h *handshake) openSession(ctx context.Context) *power.Error {
 			return err
 		}
 	}
-	return failed(ctx, opOpen, false, errUnanswered)
+	return failed(ctx, opOpen, false, silence{h.cfg.Timeout})
 }
 
 // pick chooses what to offer at the nth attempt. As long as it is not known what
@@ -224,14 +283,14 @@ func (h *handshake) exchange12(ctx context.Context) *power.Error {
 			return false, nil
 		}
 		if res.RmcpStatusCode != types.RmcpStatusCodeNoErrors {
-			return false, h.refused(statusKind(res.RmcpStatusCode), res.RmcpStatusCode)
+			return false, h.refusedUser(res.RmcpStatusCode)
 		}
 		want, err := crypto.RAKP2AuthCode(h.auth, h.offer.local, h.remote, h.rakp1.RemoteConsoleRandomNumber[:],
 			res.ManagedSystemRandomNumber[:], res.ManagedSystemGUID[:], h.rakp1.Role(), h.ep.User, h.userKey())
 		if err != nil || !hmac.Equal(want, res.KeyExchangeAuthenticationCode) {
-			return false, &power.Error{Kind: power.KindAuth, Op: opOpen, Err: errors.New("wrong password")}
+			return false, &power.Error{Kind: power.KindAuth, Op: opOpen, Refused: true, Err: errors.New("wrong password")}
 		}
-		h.rakp2 = res
+		h.rakp2, h.proved = res, true
 		return true, nil
 	})
 }
@@ -252,10 +311,10 @@ func (h *handshake) exchange34(ctx context.Context) (*session, *power.Error) {
 			return false, nil
 		}
 		if res.RmcpStatusCode != types.RmcpStatusCodeNoErrors {
-			return false, h.refused(statusKind(res.RmcpStatusCode), res.RmcpStatusCode)
+			return false, h.refusedUser(res.RmcpStatusCode)
 		}
 		if !hmac.Equal(icv, res.IntegrityCheckValue) {
-			return false, &power.Error{Kind: power.KindAuth, Op: opOpen, Err: h.wrongKG()}
+			return false, &power.Error{Kind: power.KindAuth, Op: opOpen, Refused: true, Err: h.wrongKG()}
 		}
 		return true, nil
 	})
@@ -333,6 +392,10 @@ func (h *handshake) sendRefusal(remote uint32, status types.RmcpStatusCode) {
 // that was repeated means that the BMC has begun a second session, which nobody
 // is going to use.
 func (h *handshake) stray(p []byte) {
+	if res, is := probeAnswer(p, h.offers[0].tag&0x3F); is {
+		h.alive, h.only15 = true, !speaks20(res)
+		return
+	}
 	payload, err := setupPayload(p, types.PayloadTypeRmcpOpenSessionResponse)
 	if err != nil || h.remote == 0 {
 		return
@@ -390,6 +453,7 @@ func (h *handshake) await(ctx context.Context, kind types.PayloadType, wait time
 			continue
 		}
 		good, bad := answer(payload)
+		h.alive = h.alive || good || bad != nil
 		if good {
 			return nil
 		}
@@ -405,7 +469,19 @@ func (h *handshake) refused(kind power.ErrorKind, status types.RmcpStatusCode) *
 	if status == types.RmcpStatusCodeInvalidSessionID || status == types.RmcpStatusCodeInactiveSessionID {
 		return &power.Error{Kind: power.KindUnreachable, Op: opOpen, Lost: true, Err: errGone}
 	}
-	return &power.Error{Kind: kind, Op: opOpen, Err: &StatusError{status}}
+	return &power.Error{Kind: kind, Op: opOpen, Lost: kind == power.KindBusy, Err: &StatusError{status}}
+}
+
+// refusedUser makes the error of a status in an exchange that named the user. Once the
+// BMC has proved that it knows the password, what it refuses is something else.
+func (h *handshake) refusedUser(status types.RmcpStatusCode) *power.Error {
+	e := h.refused(statusKind(status), status)
+	e.Refused = e.Kind != power.KindBusy && e.Kind != power.KindUnreachable
+	if h.proved && (e.Kind == power.KindAuth || e.Kind == power.KindPrivilege) {
+		e.Kind = power.KindPrivilege
+		e.Err = fmt.Errorf("the password is right, and the BMC refuses the user: %w; is the account enabled, not locked, and allowed to use IPMI over LAN?", e.Err)
+	}
+	return e
 }
 
 // userKey is K_uid: the password, padded.

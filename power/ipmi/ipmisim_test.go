@@ -51,7 +51,7 @@ func TestChassisFaults(t *testing.T) {
 	sim.Unset(powertest.KnobDeaf)
 
 	set(powertest.KnobFail, "1")
-	wantKind(t, d.Do(t.Context(), power.PowerOff), power.KindRefused, true)
+	wantKind(t, d.Do(t.Context(), power.PowerOff), power.KindUncertain, true)
 	sim.Unset(powertest.KnobFail)
 	wantState(t, d, power.On)
 

@@ -1,11 +1,12 @@
 package ipmi
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net"
+	"net/netip"
 	"os"
-	"strconv"
 	"time"
 
 	"rackpower/power"
@@ -14,6 +15,8 @@ import (
 // link is a connected UDP socket whose reads end when a context does.
 type link struct {
 	conn net.Conn
+	peer netip.Addr
+	at   time.Time // when the peer's address was last known to be that of the BMC's name
 	in   []byte
 	ends chan struct{} // told by the function that a context's end has called
 }
@@ -24,17 +27,20 @@ var errUnanswered = errors.New("no answer")
 // past is a read deadline that is over.
 var past = time.Unix(1, 0)
 
-func openLink(ctx context.Context, ep power.Endpoint) (*link, error) {
-	port := ep.Port
+// openLink connects a socket to the first of the addresses that there is a way to.
+// Port 0 is that of RMCP.
+func openLink(port int, addrs []netip.Addr) (l *link, err error) {
 	if port == 0 {
 		port = power.DefaultIPMIPort
 	}
-	var d net.Dialer
-	conn, err := d.DialContext(ctx, "udp", net.JoinHostPort(ep.Host, strconv.Itoa(port)))
-	if err != nil {
-		return nil, err
+	for _, addr := range addrs {
+		conn, bad := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(netip.AddrPortFrom(addr, uint16(port))))
+		if bad == nil {
+			return &link{conn: conn, peer: addr, at: time.Now(), in: make([]byte, maxPacket), ends: make(chan struct{}, 1)}, nil
+		}
+		err = cmp.Or(err, error(bad))
 	}
-	return &link{conn: conn, in: make([]byte, maxPacket), ends: make(chan struct{}, 1)}, nil
+	return nil, err
 }
 
 // watch has reads end when ctx does, until the returned function is called.

@@ -3,10 +3,9 @@ package ipmi
 import (
 	"context"
 	"net"
+	"net/netip"
 	"testing"
 	"time"
-
-	"rackpower/power"
 )
 
 // TestALateLookFindsWhatCame: a process that was halted beyond its deadline reads what
@@ -17,7 +16,7 @@ func TestALateLookFindsWhatCame(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer server.Close()
-	l, err := openLink(context.Background(), power.Endpoint{Scheme: "ipmi", Host: "127.0.0.1", Port: server.LocalAddr().(*net.UDPAddr).Port})
+	l, err := openLink(server.LocalAddr().(*net.UDPAddr).Port, []netip.Addr{netip.MustParseAddr("127.0.0.1")})
 	if err != nil {
 		t.Fatal(err)
 	}

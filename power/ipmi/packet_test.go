@@ -151,8 +151,8 @@ func TestMessages(t *testing.T) {
 	for i := range answer {
 		bad := slices.Clone(answer)
 		bad[i]++
-		if _, err := parseResponse(bad); !errors.Is(err, errChecksum) {
-			t.Errorf("byte %d changed: %v, want %v", i, err, errChecksum)
+		if checksumsFit(bad) {
+			t.Errorf("byte %d changed: the checksums fit", i)
 		}
 	}
 	for n := range 8 {

@@ -46,7 +46,7 @@ func (d *Dialer) Probe(ctx context.Context, ep power.Endpoint) error {
 	until := now.Add(d.cfg.ProbeTimeout)
 	resolve, cancel := context.WithDeadline(ctx, until)
 	defer cancel()
-	l, err := openLink(resolve, ep)
+	l, err := d.open(resolve, ep)
 	if err != nil {
 		return failed(ctx, opProbe, false, err)
 	}
@@ -54,7 +54,7 @@ func (d *Dialer) Probe(ctx context.Context, ep power.Endpoint) error {
 	defer l.watch(ctx)()
 	var tag [1]byte
 	rand.Read(tag[:])
-	q := plainRequest(types.CommandGetChannelAuthCapabilities, tag[0]&0x3F, []byte{thisChannel | extended, byte(lowestRole)})
+	q := probeRequest(tag[0] & 0x3F)
 	if err = l.send(q); err != nil {
 		return failed(ctx, opProbe, false, err)
 	}
@@ -63,6 +63,9 @@ func (d *Dialer) Probe(ctx context.Context, ep power.Endpoint) error {
 		if err = l.send(q); err == nil {
 			err = awaitPlain(ctx, l, until, tag[0]&0x3F)
 		}
+	}
+	if err == errUnanswered {
+		err = silence{d.cfg.ProbeTimeout}
 	}
 	if err != nil {
 		return failed(ctx, opProbe, false, err)
@@ -76,6 +79,11 @@ const (
 	thisChannel = 0x0E
 	extended    = 0x80
 )
+
+// probeRequest is Get Channel Authentication Capabilities under the tag.
+func probeRequest(tag byte) []byte {
+	return plainRequest(types.CommandGetChannelAuthCapabilities, tag, []byte{thisChannel | extended, byte(lowestRole)})
+}
 
 // plainRequest is a command outside of any session.
 func plainRequest(cmd types.Command, tag byte, data []byte) []byte {
@@ -93,22 +101,30 @@ func awaitPlain(ctx context.Context, l *link, until time.Time, tag byte) error {
 		if err != nil {
 			return err
 		}
-		if answersProbe(p, tag) {
+		if _, is := probeAnswer(p, tag); is {
 			return nil
 		}
 	}
 }
 
-// answersProbe reports whether the packet is the answer to the probe of this tag.
-func answersProbe(p []byte, tag byte) bool {
+// probeAnswer reads the packet as the answer to the probe of this tag. Nothing but its
+// checksums protects it.
+func probeAnswer(p []byte, tag byte) (res response, is bool) {
 	if len(p) < offPlainPayload || p[0] != types.RmcpVersion || p[3] != types.MessageClassIPMI || p[offAuthType] != 0 {
-		return false
+		return response{}, false
 	}
 	end := offPlainPayload + int(p[offPlainLength])
-	if end > len(p) {
-		return false
+	if end > len(p) || !checksumsFit(p[offPlainPayload:end]) {
+		return response{}, false
 	}
 	cmd := types.CommandGetChannelAuthCapabilities
 	res, err := parseResponse(p[offPlainPayload:end])
-	return err == nil && res.netFn == cmd.NetFn+1 && res.id == cmd.ID && res.tag == tag
+	return res, err == nil && res.netFn == cmd.NetFn+1 && res.id == cmd.ID && res.tag == tag
+}
+
+// speaks20 reports whether the answer to a probe says that the BMC opens sessions of
+// IPMI v2.0 (table 22-15). One that says nothing about it may.
+func speaks20(res response) bool {
+	const v20 = 0x02
+	return res.code != types.CodeOK || len(res.data) < 4 || res.data[1]&extended != 0 && res.data[3]&v20 != 0
 }

@@ -111,12 +111,14 @@ func TestProbeOverALossyNetwork(t *testing.T) {
 	}
 }
 
-func FuzzAnswersProbe(f *testing.F) {
+func FuzzProbeAnswer(f *testing.F) {
 	q := plainRequest(types.CommandGetChannelAuthCapabilities, 5, []byte{thisChannel | extended, byte(lowestRole)})
 	f.Add(plainAnswer(q, 5))
 	f.Add(q)
 	f.Fuzz(func(t *testing.T, p []byte) {
-		if answersProbe(p, 5) && len(p) < offPlainPayload+8 {
+		res, is := probeAnswer(p, 5)
+		speaks20(res)
+		if is && len(p) < offPlainPayload+8 {
 			t.Errorf("taken for an answer: % x", p)
 		}
 	})

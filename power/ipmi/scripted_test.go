@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"slices"
 	"strings"
 	"testing"
@@ -32,7 +33,7 @@ func scripted(t *testing.T, play answerer) (s *session, asked func() []string) {
 		serveScript(peer, play, log)
 	}()
 	addr := peer.LocalAddr().(*net.UDPAddr)
-	l, err := openLink(t.Context(), power.Endpoint{Host: addr.IP.String(), Port: addr.Port})
+	l, err := openLink(addr.Port, []netip.Addr{addr.AddrPort().Addr().Unmap()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -87,10 +88,14 @@ func says(code types.CompletionCode) answerer {
 func TestCompletionCodes(t *testing.T) {
 	for code, want := range map[types.CompletionCode]power.ErrorKind{
 		0x00: "",
-		0xC0: power.KindBusy, 0xC3: power.KindBusy, 0xC4: power.KindBusy, 0xCF: power.KindBusy, 0xD1: power.KindBusy, 0xD2: power.KindBusy,
+		0xC0: power.KindBusy, 0xC4: power.KindBusy,
+		0xC3: power.KindUncertain, 0xCA: power.KindUncertain, 0xCE: power.KindUncertain, 0xCF: power.KindUncertain, 0xD0: power.KindUncertain,
+		0xD1: power.KindUncertain, 0xD2: power.KindUncertain, 0xD3: power.KindUncertain, 0xFF: power.KindUncertain,
+		0x01: power.KindUncertain, 0x7E: power.KindUncertain, 0x80: power.KindUncertain, 0xBE: power.KindUncertain, 0xD7: power.KindUncertain,
 		0xC1: power.KindUnsupported, 0xC2: power.KindUnsupported, 0xCC: power.KindUnsupported, 0xC9: power.KindUnsupported, 0xD6: power.KindUnsupported,
 		0xD4: power.KindPrivilege,
-		0xD5: power.KindRefused, 0xFF: power.KindRefused, 0xC7: power.KindRefused, 0xD3: power.KindRefused, 0x80: power.KindRefused, 0x01: power.KindRefused,
+		0xC5: power.KindRefused, 0xC6: power.KindRefused, 0xC7: power.KindRefused, 0xC8: power.KindRefused, 0xCB: power.KindRefused,
+		0xCD: power.KindRefused, 0xD5: power.KindRefused,
 	} {
 		s, asked := scripted(t, says(code))
 		err := s.Do(t.Context(), power.HardReset)

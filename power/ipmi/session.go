@@ -24,6 +24,10 @@ type session struct {
 	lost   error                // why it is of no more use
 	closed bool
 
+	dialer  *Dialer // that opened it; nil: it cannot be opened anew
+	opened  time.Time
+	guessed bool // the limit is what the user was given before, or something was refused for it
+
 	sequence uint32 // of the last packet sent; each packet has its own
 	tag      byte   // of the last message sent, 6 bits
 	seen     window
@@ -59,16 +63,21 @@ func (s *session) call(ctx context.Context, op string, cmd types.Command, data [
 	if err != nil {
 		return response{}, err
 	}
-	if res.code != types.CodeOK {
-		if s.bridged(cmd) && res.id == types.CommandSendMessage.ID {
-			cmd = types.CommandSendMessage
-			return response{}, &power.Error{Kind: codeKind(cmd, res.code), Op: op, Sent: true,
-				Err: s.targetError(&CodeError{res.code, types.StrCC(cmd, uint8(res.code))})}
-		}
-		return response{}, &power.Error{Kind: codeKind(cmd, res.code), Op: op, Sent: true,
-			Err: &CodeError{res.code, types.StrCC(cmd, uint8(res.code))}}
+	if res.code == types.CodeOK {
+		return res, nil
 	}
-	return res, nil
+	passedOn := s.bridged(cmd) && res.id == types.CommandSendMessage.ID
+	if passedOn {
+		cmd = types.CommandSendMessage
+	}
+	e := &power.Error{Kind: codeKind(cmd, res.code), Op: op, Sent: true, Err: &CodeError{res.code, types.StrCC(cmd, uint8(res.code))}}
+	if passedOn {
+		e.Err = s.targetError(e.Err)
+	}
+	if p.once && leavesOpen(cmd, res.code) {
+		e.Kind = power.KindUncertain
+	}
+	return response{}, e
 }
 
 // roundTrip sends a command, again and again if it may, each time under a new
@@ -101,6 +110,9 @@ func (s *session) roundTrip(ctx context.Context, op string, cmd types.Command, d
 		case passedOn && !p.once && errors.Is(err, errUnanswered):
 			return response{}, &power.Error{Kind: power.KindRefused, Op: op, Sent: true, Err: s.targetError(err)}
 		default:
+			if errors.Is(err, errUnanswered) {
+				err = silence{p.total}
+			}
 			return response{}, s.lose(failed(ctx, op, true, err))
 		}
 	}
@@ -110,6 +122,9 @@ func (s *session) roundTrip(ctx context.Context, op string, cmd types.Command, d
 func (s *session) lose(e *power.Error) *power.Error {
 	if e.Lost && s.lost == nil {
 		s.lost = e.Err
+		if s.dialer != nil {
+			s.dialer.Forget(s.ep) // the BMC may be another when it is back
+		}
 	}
 	return e
 }
@@ -160,8 +175,54 @@ func (s *session) open(p []byte) (response, error) {
 	return parseResponse(msg)
 }
 
-// raise brings the session to the privilege that a command needs (section 22.18).
+// raise brings the session to the privilege that a command needs. One that the BMC
+// refuses is asked for once more in a new session, unless this one was just opened and
+// refuses for the first time: the user may have been given it since.
 func (s *session) raise(ctx context.Context, op string, level types.PrivilegeLevel) *power.Error {
+	err := s.rise(ctx, op, level)
+	if err == nil || err.Kind != power.KindPrivilege || levels[s.ep.Level] < level {
+		return err
+	}
+	if s.oldRights() {
+		if err := s.reopen(ctx, op); err != nil {
+			return err
+		}
+		err = s.rise(ctx, op, level)
+	}
+	if err != nil && err.Kind == power.KindPrivilege {
+		s.guessed = true // it may be granted before the next command
+	}
+	return err
+}
+
+// justOpened is how old a session may be whose BMC need not be asked for the user's
+// rights once more.
+const justOpened = time.Second
+
+// oldRights reports whether the user may have other rights by now than the session
+// knows.
+func (s *session) oldRights() bool {
+	return s.dialer != nil && s.lost == nil && (s.guessed || time.Since(s.opened) >= justOpened)
+}
+
+// reopen ends the session and opens another one over the same link, asking for the
+// highest privilege again.
+func (s *session) reopen(ctx context.Context, op string) *power.Error {
+	s.cfg.Log.Debug("opening the session anew: the user may have other rights now", "bmc", s.ep.Key())
+	s.dialer.forgetRole(s.ep)
+	_ = s.goodbye()
+	fresh, err := s.dialer.handshake(ctx, s.link, s.ep, time.Now().Add(s.cfg.Timeout))
+	if err != nil {
+		err.Op, err.Lost = op, true
+		s.lost = err.Err
+		return err
+	}
+	*s = *fresh
+	return nil
+}
+
+// rise is raise within the session (section 22.18).
+func (s *session) rise(ctx context.Context, op string, level types.PrivilegeLevel) *power.Error {
 	if s.level >= level && s.lost == nil {
 		return nil
 	}
@@ -199,14 +260,21 @@ func (s *session) Close() error {
 	}
 	s.closed = true
 	defer s.link.close()
+	err := s.goodbye()
+	s.lost = errClosed
+	return err
+}
+
+// goodbye tells the BMC that the session is over and waits for its answer, unless it
+// was silent already.
+func (s *session) goodbye() error {
 	if s.lost != nil {
 		s.leave()
 		return nil
 	}
 	req := app.CloseSessionRequest{SessionID: s.codec.remote}
-	_, err := s.call(context.Background(), "close session", req.Command(), req.Pack(), patience{once: true, total: s.cfg.CloseTimeout})
-	s.lost = errClosed
-	if err != nil {
+	p := patience{first: s.cfg.CloseTimeout, total: s.cfg.CloseTimeout}
+	if _, err := s.call(context.Background(), "close session", req.Command(), req.Pack(), p); err != nil {
 		err.Sent = false
 		return err
 	}

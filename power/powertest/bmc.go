@@ -53,6 +53,7 @@ type BMC struct {
 	password      power.Secret
 	wrongPassword bool
 	noSession     bool
+	refuse        power.ErrorKind
 	maxSessions   int
 	sessions      int
 	boots         int // how often the BMC itself started anew: older sessions are dead
@@ -111,6 +112,9 @@ func (b *BMC) SetAccount(user string, password power.Secret) {
 
 // SetWrongPassword has every dial fail with KindAuth while it is true.
 func (b *BMC) SetWrongPassword(wrong bool) { b.set(func() { b.wrongPassword = wrong }) }
+
+// RefuseLogIns has every dial refused with kind after the user was named; "": none is.
+func (b *BMC) RefuseLogIns(kind power.ErrorKind) { b.set(func() { b.refuse = kind }) }
 
 // SetNoSession has every dial fail with KindBusy while it is true.
 func (b *BMC) SetNoSession(none bool) { b.set(func() { b.noSession = none }) }

@@ -123,7 +123,7 @@ func (f *Fake) Dial(ctx context.Context, ep power.Endpoint) (power.Driver, error
 	err := b.exchange(ctx, "dial", func() *power.Error {
 		b.counts.Dials++
 		if kind, failed := b.failDials.take(); failed {
-			return &power.Error{Kind: kind}
+			return &power.Error{Kind: kind, Lost: kind == power.KindBusy, Refused: kind == power.KindAuth || kind == power.KindPrivilege}
 		}
 		switch {
 		case b.deadLocked():
@@ -131,8 +131,11 @@ func (f *Fake) Dial(ctx context.Context, ep power.Endpoint) (power.Driver, error
 		case b.wrongPassword, b.password != "" && ep.Password != b.password, b.user != "" && ep.User != b.user:
 			b.counts.AuthFailures++
 			return &power.Error{Kind: power.KindAuth, Err: errors.New("wrong user or password")}
+		case b.refuse != "":
+			b.counts.AuthFailures++
+			return &power.Error{Kind: b.refuse, Refused: true, Err: errors.New("the user is refused")}
 		case b.noSession, b.maxSessions > 0 && b.sessions >= b.maxSessions:
-			return &power.Error{Kind: power.KindBusy, Err: errors.New("out of sessions")}
+			return &power.Error{Kind: power.KindBusy, Lost: true, Err: errors.New("out of sessions")}
 		}
 		b.sessions++
 		b.counts.MaxSessions = max(b.counts.MaxSessions, b.sessions)
