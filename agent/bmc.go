@@ -18,7 +18,8 @@ type bmc struct {
 	key      string
 	dial     power.Dialer
 	exchange time.Duration // bound on one exchange
-	keep     time.Duration
+	keep     time.Duration // that a session may be idle
+	age      time.Duration // that a session may have
 	turn     chan struct{} // holds one token: whoever has it talks to the BMC
 	beside   chan struct{} // the token that is held besides: the BMC is another one as well, by another name
 
@@ -26,23 +27,31 @@ type bmc struct {
 	endpoint power.Endpoint
 	driver   power.Driver
 	lastUsed time.Time
+	opened   time.Time // the session of the driver
 
 	reader chan struct{} // holds one token: whoever has it reads the BMC's nodes
 
 	mu      sync.Mutex // guards what is below
 	breaker breaker
 	probing bool
+	anew    bool            // the next exchange is to open a new session
 	nodes   map[string]bool // that were read by this BMC, gone ones too
-	// refused counts the log-ins refused in a row, by the credentials: nodes that share
-	// a BMC may not share these.
-	refused map[credentials]int
-	refusal string // the newest of them
+	// refused are the log-ins refused in a row, by the credentials: nodes that share a
+	// BMC may not share these.
+	refused map[credentials]refusals
+}
+
+// refusals is how often in a row, and why at last.
+type refusals struct {
+	times int
+	kind  power.ErrorKind
+	says  string // of the last, in this process
 }
 
 func newBMC(of *bmcs, key string) *bmc {
 	b := &bmc{
-		of: of, key: key, dial: of.dial, exchange: of.t.Exchange, keep: of.t.KeepSession, turn: make(chan struct{}, 1), reader: make(chan struct{}, 1),
-		nodes: map[string]bool{}, refused: map[credentials]int{},
+		of: of, key: key, dial: of.dial, exchange: of.t.Exchange, keep: of.t.KeepSession, age: of.t.SessionAge, turn: make(chan struct{}, 1), reader: make(chan struct{}, 1),
+		nodes: map[string]bool{}, refused: map[credentials]refusals{},
 	}
 	b.turn <- struct{}{}
 	b.reader <- struct{}{}
@@ -111,8 +120,8 @@ func (b *bmc) with(ctx context.Context, ep power.Endpoint, force bool, fn func(c
 	}
 	defer b.release()
 	b.turnTo(ep)
-	if n := b.refusals(ep); n >= authFailuresToOpen && !force {
-		return &power.Error{Kind: power.KindAuth, Op: "log in", Err: fmt.Errorf("not tried: %s", refusedText(n))}
+	if r := b.refusals(ep); r.times >= authFailuresToOpen && !force {
+		return &power.Error{Kind: r.kind, Op: "log in", Err: fmt.Errorf("not tried: %s", r.text())}
 	}
 	inner, cancel := context.WithTimeout(context.WithoutCancel(ctx), b.exchange)
 	defer cancel()
@@ -140,7 +149,7 @@ func (b *bmc) turnTo(ep power.Endpoint) {
 		return
 	}
 	was.Target, was.Channel = ep.Target, ep.Channel
-	if d, ok := b.driver.(power.Targeter); ok && was == ep {
+	if d, ok := targeter(b.driver); ok && was == ep {
 		d.SetTarget(ep.Target, ep.Channel)
 		return
 	}
@@ -166,7 +175,7 @@ func (b *bmc) state(ctx context.Context, ep power.Endpoint, force bool) (power.S
 }
 
 func (b *bmc) connect(ctx context.Context) error {
-	if b.driver != nil && b.keep > 0 && time.Since(b.lastUsed) > b.keep {
+	if b.driver != nil && (b.keep > 0 && time.Since(b.lastUsed) > b.keep || time.Since(b.opened) > b.age || b.wantsNew()) {
 		b.drop()
 	}
 	if b.driver != nil {
@@ -174,12 +183,22 @@ func (b *bmc) connect(ctx context.Context) error {
 	}
 	d, err := b.dial(ctx, b.endpoint)
 	if err != nil {
+		err = unanswered(err, b.exchange)
 		b.learn(b.endpoint, err)
 		return err
 	}
-	b.driver, b.lastUsed = d, time.Time{}
+	b.driver, b.lastUsed, b.opened = bounded{d, b.exchange}, time.Time{}, time.Now()
 	b.learn(b.endpoint, nil)
 	return nil
+}
+
+// wantsNew reports, once, whether somebody wants the session to be a new one.
+func (b *bmc) wantsNew() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	anew := b.anew
+	b.anew = false
+	return anew
 }
 
 // drop ends the connection. Only the holder of the token calls it.
@@ -204,6 +223,7 @@ func (b *bmc) closeIdle() {
 // bmcs holds the BMCs of a rack by their key.
 type bmcs struct {
 	dial    power.Dialer
+	forget  func(power.Endpoint) // what was learnt of the BMC; nil: nothing is
 	t       Timing
 	backoff backoff
 	logger  *slog.Logger

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"crypto/hmac"
 	"crypto/sha256"
@@ -30,34 +31,43 @@ const authFailuresToOpen = 2
 // breaker is what is known of how a BMC answers: values and times in, no clock.
 //
 //	closed --2 readings without an answer--> open --probe answered--> trial
-//	   ^                                      ^  |                      |
+//	   ^                                      ^  |   or 10 min since    |
+//	   |                                      |  |   the last reading   |
 //	   |                                      |  +--no answer: doubled  |
 //	   |                                      +---- reading failed -----+
 //	   +---- anything answered, whoever asked -------- reading ---------+
+//
+// That the BMC is there and opens no session is no answer.
 type breaker struct {
 	failures int           // readings in a row without an answer
-	since    time.Time     // the last answer; where none was heard yet, the first of them
+	since    time.Time     // the last answer; where none was heard yet or it failed in another way, the first of them
 	heard    time.Time     // when it answered last
 	pause    time.Duration // between probes; 0: closed
 	next     time.Time     // the next probe
 	trial    bool          // a probe was answered: the rounds may read it once
-	says     string        // the last failure
-	began    time.Time     // of the last reading that failed
+	last     failure
+	began    time.Time // of the last reading that failed
+}
+
+// failure is why a BMC could not be read.
+type failure struct {
+	reach power.Reach // unreachable, or busy
+	says  string      // "": it could
 }
 
 func (b *breaker) open() bool { return b.pause > 0 && !b.trial }
 
 // failed takes a reading without an answer. wait makes a pause of one that doubles;
 // the result says whether the breaker has opened just now.
-func (b *breaker) failed(began, now time.Time, says string, wait backoff) bool {
-	if b.failures == 0 {
+func (b *breaker) failed(began, now time.Time, why failure, wait backoff) bool {
+	if b.failures == 0 || why.reach != b.last.reach {
 		b.since = now
-		if !b.heard.IsZero() {
-			b.since = b.heard
-		}
+	}
+	if b.failures == 0 && !b.heard.IsZero() {
+		b.since = b.heard
 	}
 	b.failures++
-	b.says, b.began = says, began
+	b.last, b.began = why, began
 	if b.failures < failuresToOpen || b.open() { // open: somebody looked beside its schedule
 		return false
 	}
@@ -70,6 +80,15 @@ func (b *breaker) later(now time.Time, wait backoff) {
 	b.trial = false
 	b.pause = min(max(2*b.pause, wait.first), wait.longest)
 	b.next = now.Add(time.Duration(float64(b.pause) * (1 - wait.jitter()/4)))
+	if full := b.began.Add(wait.longest); full.After(now) && full.Before(b.next) {
+		b.next = full
+	}
+}
+
+// full reports whether it is time to read the BMC, whether it answers probes or not:
+// some ignore them.
+func (b *breaker) full(now time.Time, wait backoff) bool {
+	return !now.Before(b.began.Add(wait.longest))
 }
 
 // answered closes it; false: it was closed.
@@ -85,8 +104,9 @@ type backoff struct {
 	jitter         func() float64 // in [0, 1): up to a quarter of each pause is left out
 }
 
-// reached reports whether err shows that the BMC is there, and unreached that it
-// gave no answer. Neither: it tells nothing.
+// reached reports whether err shows that the BMC is there and lets itself be talked
+// to, and unreached that it gave no answer, or none but that it opens no session.
+// Neither: it tells nothing.
 func reached(err error) bool {
 	var de *power.Error
 	return err == nil || errors.As(err, &de) && !unreached(err) && de.Kind != power.KindCanceled
@@ -94,7 +114,7 @@ func reached(err error) bool {
 
 func unreached(err error) bool {
 	var de *power.Error
-	return errors.As(err, &de) && de.Kind == power.KindUnreachable
+	return errors.As(err, &de) && (de.Kind == power.KindUnreachable || de.Kind == power.KindBusy && de.Lost)
 }
 
 // credentials stands for user, password, K_g and suite in records: enough to tell whether
@@ -119,6 +139,8 @@ type refusedRecord struct {
 	Print credentials `json:"print"` // of what was refused
 	Times int         `json:"times"`
 	At    time.Time   `json:"at"`
+	// Kind is what the last of them was refused as; "": user or password.
+	Kind power.ErrorKind `json:"kind,omitempty"`
 }
 
 const refusedPrefix = "refused/"
@@ -151,7 +173,7 @@ func (a *Agent) loadRefused(live []journal.Record) error {
 			continue
 		}
 		b := a.bmcs.byKey(rec.BMC)
-		b.refused[rec.Print] = rec.Times
+		b.refused[rec.Print] = refusals{times: rec.Times, kind: cmp.Or(rec.Kind, power.KindAuth)}
 	}
 	return nil
 }
@@ -208,23 +230,21 @@ func (b *bmc) learn(ep power.Endpoint, err error) {
 	if !reached(err) {
 		return
 	}
-	auth := power.KindOf(err) == power.KindAuth
+	refused := refusedLogIn(err)
 	rec := refusedRecord{BMC: b.key, At: time.Now()}
-	if auth || b.hasRefused() {
+	if refused || b.hasRefused() {
 		rec.Print = b.of.print(ep)
 	}
 	b.mu.Lock()
 	failures, since := b.breaker.failures, b.breaker.since
 	closed := b.breaker.answered(rec.At)
-	before := b.refused[rec.Print]
+	before := b.refused[rec.Print].times
 	switch {
-	case auth:
-		rec.Times = before + 1
-		b.refused[rec.Print] = rec.Times
-		b.refusal = err.Error()
+	case refused:
+		rec.Times, rec.Kind = before+1, power.KindOf(err)
+		b.refused[rec.Print] = refusals{rec.Times, rec.Kind, err.Error()}
 	case err == nil:
 		delete(b.refused, rec.Print)
-		b.refusal = ""
 	}
 	b.mu.Unlock()
 	if rec.Times > 0 || err == nil && before > 0 {
@@ -236,10 +256,17 @@ func (b *bmc) learn(ep power.Endpoint, err error) {
 	}
 }
 
+// refusedLogIn reports whether the BMC has refused a user: with some words or others, it
+// may count towards a lock of the account.
+func refusedLogIn(err error) bool {
+	var de *power.Error
+	return errors.As(err, &de) && (de.Refused || de.Kind == power.KindAuth)
+}
+
 // refusals is how often the BMC refused these credentials in a row.
-func (b *bmc) refusals(ep power.Endpoint) int {
+func (b *bmc) refusals(ep power.Endpoint) refusals {
 	if !b.hasRefused() {
-		return 0
+		return refusals{}
 	}
 	print := b.of.print(ep)
 	b.mu.Lock()
@@ -256,14 +283,14 @@ func (b *bmc) hasRefused() bool {
 // unread takes a reading of the monitor that brought no answer.
 func (b *bmc) unread(began time.Time, err error) {
 	b.mu.Lock()
-	opened := b.breaker.failed(began, time.Now(), err.Error(), b.of.backoff)
+	opened := b.breaker.failed(began, time.Now(), failure{power.ReachOf(err), err.Error()}, b.of.backoff)
 	open, next := b.breaker.open(), b.breaker.next
 	b.mu.Unlock()
 	if open {
 		b.of.dead(b)
 	}
 	if opened {
-		b.of.logger.Warn("BMC does not answer, left alone", "bmc", b.key, "until", next, "err", err)
+		b.of.logger.Warn("BMC cannot be read, left alone", "bmc", b.key, "until", next, "err", err)
 	}
 }
 
@@ -346,7 +373,10 @@ func (a *Agent) probeDead(ctx context.Context) {
 func (a *Agent) probe(ctx context.Context, b *bmc) {
 	nodes := a.nodesAt(b)
 	busy, err := false, error(nil)
-	if len(nodes) > 0 {
+	b.mu.Lock()
+	full := b.breaker.full(time.Now(), b.of.backoff)
+	b.mu.Unlock()
+	if len(nodes) > 0 && !full {
 		if b.tryAcquire() {
 			err = a.knock(ctx, b)
 			b.release()
@@ -364,7 +394,7 @@ func (a *Agent) probe(ctx context.Context, b *bmc) {
 		a.lookAt(nodes)
 	case mute:
 		for _, name := range nodes {
-			a.readings.failed(name, power.ReachUnreachable, err.Error())
+			a.readings.failed(name, power.ReachOf(err), err.Error())
 		}
 	}
 	a.bmcs.wakeUp()
@@ -402,7 +432,7 @@ func (a *Agent) knock(ctx context.Context, b *bmc) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, a.cfg.Timing.ProbeAnswer)
 	defer cancel()
-	return a.cfg.Probe(ctx, b.endpoint)
+	return unanswered(a.cfg.Probe(ctx, b.endpoint), a.cfg.Timing.ProbeAnswer)
 }
 
 // nodesAt lists the nodes behind a BMC.
@@ -437,20 +467,37 @@ func (a *Agent) breakerOpen(node string) (until time.Time, says string, open boo
 	if b == nil {
 		return time.Time{}, "", false
 	}
-	n := b.refusals(ep)
+	r := b.refusals(ep)
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	since := power.At(b.breaker.since)
 	switch {
-	case n >= authFailuresToOpen:
-		return time.Time{}, fmt.Sprintf("its BMC refused user or password %d times, and one more could lock the account", n), true
+	case r.times >= authFailuresToOpen:
+		return time.Time{}, fmt.Sprintf("its BMC refused %s %d times, and one more could lock the account", r.what(), r.times), true
+	case b.breaker.open() && b.breaker.last.reach == power.ReachBusy:
+		return b.breaker.next, "its BMC answers and has opened no session since " + since, true
 	case b.breaker.open():
-		return b.breaker.next, "its BMC has not answered since " + power.At(b.breaker.since), true
+		return b.breaker.next, "its BMC has not answered since " + since, true
 	}
 	return time.Time{}, "", false
 }
 
-func refusedText(n int) string {
-	return fmt.Sprintf("the BMC refused user or password %d times; correct them (rackpower node add --update) or have them tried again (rackpower node retry)", n)
+// what names what was refused.
+func (r refusals) what() string {
+	switch r.kind {
+	case power.KindAuth:
+		return "user or password"
+	case power.KindPrivilege:
+		return "the user for want of rights"
+	}
+	return "the log-in"
+}
+
+func (r refusals) text() string {
+	if r.kind == power.KindPrivilege {
+		return fmt.Sprintf("the BMC refused %s %d times; give it more at the BMC, and have it tried again (rackpower node retry)", r.what(), r.times)
+	}
+	return fmt.Sprintf("the BMC refused %s %d times; correct them (rackpower node add --update) or have them tried again (rackpower node retry)", r.what(), r.times)
 }
 
 // bmcState is how the agent gets on with the node's BMC; nil: none is known.
@@ -459,14 +506,12 @@ func (a *Agent) bmcState(node string) *api.BMCState {
 	if b == nil {
 		return nil
 	}
-	st := &api.BMCState{Address: ep.String(), AuthFailures: b.refusals(ep), SharedWith: a.sharedWith(node)}
+	refused := b.refusals(ep)
+	st := &api.BMCState{Address: ep.String(), AuthFailures: refused.times, SharedWith: a.sharedWith(node)}
 	st.NextProbe, st.LeftAlone, _ = a.breakerOpen(node)
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	st.Failures, st.LastError = b.breaker.failures, b.breaker.says
-	if st.AuthFailures > 0 && st.LastError == "" {
-		st.LastError = b.refusal
-	}
+	st.Failures, st.LastError = b.breaker.failures, cmp.Or(b.breaker.last.says, refused.says)
 	return st
 }
 
@@ -476,8 +521,8 @@ func (a *Agent) deadBMCs() int {
 	for _, b := range a.bmcs.list() {
 		b.mu.Lock()
 		open := b.breaker.open()
-		for _, times := range b.refused {
-			open = open || times >= authFailuresToOpen
+		for _, r := range b.refused {
+			open = open || r.times >= authFailuresToOpen
 		}
 		b.mu.Unlock()
 		if open {
@@ -487,8 +532,8 @@ func (a *Agent) deadBMCs() int {
 	return n
 }
 
-// retryBMC forgets why the node's BMC is left alone and has its nodes read at once:
-// an administrator asked for it.
+// retryBMC forgets why the node's BMC is left alone, and what was learnt of it, and has
+// its nodes read at once over a new session: an administrator asked for it.
 func (a *Agent) retryBMC(node string) {
 	b, ep := a.bmcOf(node)
 	if b == nil {
@@ -496,10 +541,12 @@ func (a *Agent) retryBMC(node string) {
 	}
 	rec := refusedRecord{BMC: b.key, Print: a.bmcs.print(ep)}
 	b.mu.Lock()
-	known := b.refused[rec.Print] > 0
+	known := b.refused[rec.Print].times > 0
 	delete(b.refused, rec.Print)
 	b.breaker.answered(b.breaker.heard)
+	b.anew = true
 	b.mu.Unlock()
+	a.bmcs.forgetLearnt(ep)
 	a.bmcs.alive(b)
 	if known {
 		a.keepRefused(rec, false)
@@ -522,10 +569,17 @@ func (a *Agent) hurry(nodes []string) {
 	a.bmcs.wakeUp()
 }
 
+// forgetLearnt has what was learnt of the BMC asked for anew.
+func (s *bmcs) forgetLearnt(ep power.Endpoint) {
+	if s.forget != nil {
+		s.forget(ep)
+	}
+}
+
 func newBMCs(a *Agent, logger *slog.Logger, jitter func() float64) *bmcs {
 	t := a.cfg.Timing
 	return &bmcs{
-		all: map[string]*bmc{}, alone: map[*bmc]bool{}, dial: a.cfg.Dial, t: t, keep: a.keepRefused, logger: logger,
+		all: map[string]*bmc{}, alone: map[*bmc]bool{}, dial: a.cfg.Dial, forget: a.cfg.Forget, t: t, keep: a.keepRefused, logger: logger,
 		wake: make(chan struct{}, 1), beside: a.addresses.turn, backoff: backoff{first: t.Probe, longest: t.LongProbe, jitter: jitter},
 	}
 }

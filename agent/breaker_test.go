@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -18,17 +19,19 @@ func TestBreakerBacksOff(t *testing.T) {
 	jitter := 0.0
 	wait := backoff{first: 30 * time.Second, longest: 10 * time.Minute, jitter: func() float64 { return jitter }}
 	var b breaker
-	if b.failed(now, now, "no answer", wait) || b.open() {
+	mute := failure{power.ReachUnreachable, "no answer"}
+	if b.failed(now, now, mute, wait) || b.open() {
 		t.Fatal("opened by one reading")
 	}
-	if !b.failed(now, now, "no answer", wait) || !b.open() || !b.next.Equal(now.Add(30*time.Second)) {
+	if !b.failed(now, now, mute, wait) || !b.open() || !b.next.Equal(now.Add(30*time.Second)) {
 		t.Fatalf("after two: %+v", b)
 	}
-	if b.failed(now, now.Add(time.Second), "no answer", wait); !b.next.Equal(now.Add(30 * time.Second)) {
+	if b.failed(now, now.Add(time.Second), mute, wait); !b.next.Equal(now.Add(30 * time.Second)) {
 		t.Fatal("somebody who looked beside the schedule moved it")
 	}
 	for _, want := range []time.Duration{1, 2, 4, 8, 10, 10} {
 		now = b.next
+		b.began = now // or the next full reading comes first
 		if b.later(now, wait); !b.next.Equal(now.Add(want * time.Minute)) {
 			t.Fatalf("the next probe is after %s, want %s min", b.next.Sub(now), want)
 		}
@@ -38,7 +41,7 @@ func TestBreakerBacksOff(t *testing.T) {
 		t.Fatal("on trial and not read")
 	}
 	jitter = 0.8
-	if now = b.next; b.failed(now, now, "no answer", wait) || !b.open() || b.next.Sub(now) != 8*time.Minute {
+	if now = b.next; b.failed(now, now, mute, wait) || !b.open() || b.next.Sub(now) != 8*time.Minute {
 		t.Fatalf("a failed trial: %+v", b)
 	}
 	if !b.answered(now) || b.open() || b.answered(now) {
@@ -81,14 +84,14 @@ func TestDeadBMCHasItsOwnSchedule(t *testing.T) {
 		before := b.Counts()
 		time.Sleep(time.Hour)
 		after := b.Counts()
-		if tried := after.Dials - before.Dials; tried != 0 {
-			t.Fatalf("%d log-ins tried on a BMC that answers no probe", tried)
+		if tried := after.Dials - before.Dials; tried < 5 || tried > 7 {
+			t.Fatalf("%d log-ins tried in an hour on a BMC that answers no probe, want one in 10 min", tried)
 		}
-		if probes := after.Probes - before.Probes; probes < 6 || probes > 10 {
+		if probes := after.Probes - before.Probes; probes < 4 || probes > 10 {
 			t.Fatalf("%d probes in an hour", probes)
 		}
 		st := r.a.bmcState("n1")
-		if st.Failures != 2 || st.LeftAlone == "" || !st.NextProbe.After(time.Now()) || !strings.Contains(st.LastError, "no answer") || st.Address != "ipmi://admin@n1" {
+		if st.Failures < 7 || st.LeftAlone == "" || !st.NextProbe.After(time.Now()) || !strings.Contains(st.LastError, "no answer") || st.Address != "ipmi://admin@n1" {
 			t.Fatalf("state: %+v", st)
 		}
 		r.wantReach("n1", power.ReachUnreachable)
@@ -188,7 +191,7 @@ func TestAnErrorIsAnAnswer(t *testing.T) {
 	for kind, want := range map[power.ErrorKind]string{
 		power.KindBusy: "It cannot be read: state: busy", power.KindRefused: "It cannot be read: state: refused",
 		power.KindPrivilege: "It cannot be read: state: privilege", power.KindUnsupported: "It cannot be read: state: unsupported",
-		power.KindUnreachable: "Its BMC does not answer", power.KindAuth: "Its BMC refuses user or password",
+		power.KindUnreachable: "Its BMC does not answer", power.KindAuth: "Its BMC refuses the log-in",
 	} {
 		breakerRig(t, 1, func(r *rig) {
 			r.hall(power.StatusReady, power.Off)
@@ -487,6 +490,151 @@ func TestReachOfABMCOfOurOwn(t *testing.T) {
 		how, ok := r.a.CanReach("other n1:623")
 		if !ok || !strings.HasPrefix(how, "read ") || r.bmc("n1").Counts().Probes != before {
 			t.Fatalf("%q, %v, %d probes", how, ok, r.bmc("n1").Counts().Probes-before)
+		}
+	})
+}
+
+// TestBMCThatIgnoresProbes: only an answered probe led back into the rounds, and some BMCs
+// answer none.
+func TestBMCThatIgnoresProbes(t *testing.T) {
+	breakerRig(t, 1, func(r *rig) {
+		b := r.bmc("n1")
+		r.crash()
+		r.cfg.Probe = func(context.Context, power.Endpoint) error {
+			return &power.Error{Kind: power.KindUnreachable, Op: "probe", Err: errors.New("no answer")}
+		}
+		r.start()
+		b.SetMute(true)
+		time.Sleep(2 * time.Hour)
+		r.wantReach("n1", power.ReachUnreachable)
+		b.SetMute(false)
+		time.Sleep(10*time.Minute + time.Second)
+		r.wantReach("n1", power.ReachOK)
+		if r.a.deadBMCs() != 0 {
+			t.Error("it is left alone")
+		}
+	})
+}
+
+// TestBMCWithoutASession: it is there, so nobody is sent to its cable, and it is not
+// asked all the time.
+func TestBMCWithoutASession(t *testing.T) {
+	breakerRig(t, 2, func(r *rig) {
+		b := r.bmc("n1")
+		r.nodes[1].BMC = r.nodes[0].BMC + "?target=0x30"
+		r.hall(power.StatusReady, power.On)
+		time.Sleep(time.Second)
+		b.SetNoSession(true)
+		time.Sleep(30 * time.Minute)
+		for _, n := range []string{"n1", "n2"} {
+			r.wantReach(n, power.ReachBusy)
+			if e, _ := r.a.explain(n, time.Now()); !strings.Contains(e.Says, "Its BMC answers") || strings.Contains(e.Says, "does not answer") {
+				t.Errorf("%s", e.Says)
+			}
+		}
+		_, says, open := r.a.breakerOpen("n1")
+		if !open || !strings.Contains(says, "answers and has opened no session") {
+			t.Errorf("%v: %s", open, says)
+		}
+		before := b.Counts().Dials
+		time.Sleep(time.Hour)
+		if tried := b.Counts().Dials - before; tried < 5 || tried > 8 {
+			t.Errorf("%d log-ins tried in an hour", tried)
+		}
+		b.SetNoSession(false)
+		time.Sleep(10*time.Minute + time.Second)
+		r.wantReach("n1", power.ReachOK)
+		r.wantReach("n2", power.ReachOK)
+	})
+}
+
+// TestAnyRefusedLogInCounts: with whatever words a BMC refuses a user, after two it is
+// not asked to lock the account.
+func TestAnyRefusedLogInCounts(t *testing.T) {
+	for kind, says := range map[power.ErrorKind]string{
+		power.KindAuth: "user or password", power.KindPrivilege: "for want of rights", power.KindRefused: "the log-in", power.KindUnsupported: "the log-in",
+	} {
+		breakerRig(t, 1, func(r *rig) {
+			b := r.bmc("n1")
+			b.RefuseLogIns(kind)
+			for range 10 {
+				time.Sleep(2 * time.Minute)
+				r.restart()
+			}
+			time.Sleep(2 * time.Minute)
+			if got := b.Counts().AuthFailures; got != 2 {
+				t.Errorf("%s: %d log-ins refused, want 2", kind, got)
+			}
+			_, text, open := r.a.breakerOpen("n1")
+			if !open || !strings.Contains(text, says) || !strings.Contains(text, "could lock the account") {
+				t.Errorf("%s: %v %s", kind, open, text)
+			}
+			r.wantReach("n1", power.ReachOf(&power.Error{Kind: kind}))
+			r.wantEnd(r.ask("n1", power.ActOn).Op.ID, power.Failed, power.ReasonOf(kind))
+			if got := b.Counts().AuthFailures; got > 3 {
+				t.Errorf("%s: %d log-ins refused: a person's operation is good for one", kind, got)
+			}
+			b.RefuseLogIns("")
+			r.a.retryBMC("n1")
+			time.Sleep(time.Second)
+			r.wantReach("n1", power.ReachOK)
+		})
+	}
+}
+
+// TestNobodyReadsOfContexts: what a BMC that is silent is said to do is said in plain words.
+func TestNobodyReadsOfContexts(t *testing.T) {
+	breakerRig(t, 1, func(r *rig) {
+		b := r.bmc("n1")
+		b.SetTimeout(time.Hour) // the agent's own bounds come first
+		b.SetMute(true)
+		id := r.ask("n1", power.ActOn).Op.ID
+		var texts []string
+		for range 100 {
+			time.Sleep(10 * time.Second)
+			e, _ := r.a.explain("n1", time.Now())
+			texts = append(texts, e.Says, e.BMC.LastError)
+			for _, seen := range e.Seen {
+				texts = append(texts, seen.Says)
+			}
+			for _, op := range e.Ops {
+				texts = append(texts, op.Detail)
+			}
+		}
+		r.wantEnd(id, power.Failed, power.ReasonUnreachable)
+		slices.Sort(texts)
+		all := strings.Join(slices.Compact(texts), "\n")
+		if strings.Contains(all, "context") || strings.Contains(all, "canceled") || !strings.Contains(all, "no answer within 2 s") || !strings.Contains(all, "no answer within 30 s") {
+			t.Errorf("%s", all)
+		}
+		r.wantReach("n1", power.ReachUnreachable)
+	})
+}
+
+// TestSessionsDoNotGrowOld: what a BMC said when a session was opened is believed for a
+// minute, and not after a retry.
+func TestSessionsDoNotGrowOld(t *testing.T) {
+	breakerRig(t, 1, func(r *rig) {
+		b := r.bmc("n1")
+		var forgotten atomic.Int64
+		r.crash()
+		r.cfg.Monitor = "@every 10s" // never idle for as long as a session is kept
+		r.cfg.Forget = func(power.Endpoint) { forgotten.Add(1) }
+		r.start()
+		time.Sleep(time.Second)
+		before := b.Counts()
+		time.Sleep(10 * time.Minute)
+		after := b.Counts()
+		if dials, reads := after.Dials-before.Dials, after.Reads-before.Reads; dials < 8 || dials > 10 || reads < 55 {
+			t.Errorf("%d sessions for %d readings in 10 min", dials, reads)
+		}
+		r.a.retryBMC("n1")
+		time.Sleep(time.Second)
+		if dials := b.Counts().Dials - after.Dials; dials != 1 || forgotten.Load() != 1 {
+			t.Errorf("a retry opened %d sessions, and what was learnt was forgotten %d times", dials, forgotten.Load())
+		}
+		if n := b.Counts().MaxSessions; n != 1 {
+			t.Errorf("%d sessions at once", n)
 		}
 	})
 }

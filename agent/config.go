@@ -35,6 +35,9 @@ type Timing struct {
 	// KeepSession is how long an idle session to a BMC is kept. Default 20 s;
 	// negative: sessions are closed after each use.
 	KeepSession time.Duration
+	// SessionAge is how old a session may be that is used again: what the BMC said when
+	// it was opened may be so no longer. Default 1 min.
+	SessionAge time.Duration
 	// BMCReset is how long a BMC may take to come back. Default power.WaitForBMC.
 	BMCReset time.Duration
 	// Settle is how long the monitor leaves a node alone after it was changed.
@@ -94,7 +97,7 @@ func (t Timing) withDefaults() Timing {
 	}{
 		{&t.FirstLook, 250 * time.Millisecond}, {&t.LongLook, 5 * time.Second},
 		{&t.Unreachable, time.Minute}, {&t.Retry, 500 * time.Millisecond}, {&t.LongRetry, 10 * time.Second},
-		{&t.MinOff, 5 * time.Second}, {&t.Exchange, 30 * time.Second}, {&t.KeepSession, 20 * time.Second},
+		{&t.MinOff, 5 * time.Second}, {&t.Exchange, 30 * time.Second}, {&t.KeepSession, 20 * time.Second}, {&t.SessionAge, time.Minute},
 		{&t.BMCReset, power.WaitForBMC}, {&t.Settle, time.Minute}, {&t.KeepEnded, time.Hour},
 		{&t.Debounce, DefaultDebounce}, {&t.Gather, 5 * time.Second}, {&t.SecondLook, 30 * time.Second}, {&t.Lasting, 30 * time.Minute},
 		{&t.FaultPause, time.Minute}, {&t.FaultPauseMax, 30 * time.Minute}, {&t.BrakeWindow, time.Minute},
@@ -123,6 +126,9 @@ type Config struct {
 	// LookUp returns the addresses that the name of a BMC stands for. nil: names are not
 	// looked up, and two for one BMC are not found.
 	LookUp func(ctx context.Context, host string) ([]netip.Addr, error)
+	// Forget has what was learnt of a BMC, such as a user's privilege, asked for anew.
+	// nil: Dial remembers nothing.
+	Forget func(power.Endpoint)
 	// Central is nil for an agent that works without one.
 	Central *api.Client
 	// Monitor is the cron expression of the readings. Default "@every 60s"; "off"

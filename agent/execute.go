@@ -308,6 +308,16 @@ func (x *execution) boot(ctx context.Context) error {
 	return err
 }
 
+// bootFor is boot right before a command, and looks again when it took long.
+func (x *execution) bootFor(ctx context.Context, cmd power.Command) error {
+	began := time.Now()
+	err := x.boot(ctx)
+	if err == nil && time.Since(began) > freshFor {
+		err = x.stillNeeded(ctx, cmd)
+	}
+	return err
+}
+
 // reach brings the node to the target with cmd: nothing is sent when it is there,
 // and a command is sent again only after reads that show the old state.
 func (x *execution) reach(ctx context.Context, target power.State, cmd power.Command) (power.Reason, error) {
@@ -464,6 +474,9 @@ func (x *execution) askDown(ctx context.Context) (bool, error) {
 		if errors.As(err, &ended) && ended.end.Reason == power.ReasonUnsupported && !x.op.NoEscalate {
 			return false, nil // nothing will come of waiting
 		}
+		if errors.Is(err, errThere) {
+			return true, nil
+		}
 		if err != nil {
 			return false, err
 		}
@@ -520,7 +533,7 @@ func (x *execution) once(ctx context.Context, cmd power.Command) (power.Reason, 
 		if state == power.Off {
 			return "", fail(power.ReasonNodeOff, "node is off")
 		}
-		if err := x.boot(ctx); err != nil {
+		if err := x.bootFor(ctx, cmd); err != nil {
 			return "", err
 		}
 		if err := x.send(ctx, cmd); err != nil {
@@ -548,8 +561,8 @@ func (x *execution) bmcReset(ctx context.Context) (power.Reason, error) {
 			x.observe(state)
 		case stops(ctx, err):
 			return "", err
-		case power.KindOf(err) == power.KindAuth:
-			return "", fail(power.ReasonAuth, "%v", err)
+		case refusedLogIn(err):
+			return "", fail(power.ReasonOf(power.KindOf(err)), "%v", err)
 		}
 		if err := x.send(ctx, power.ResetBMC); err != nil {
 			return "", err
@@ -639,7 +652,7 @@ func (x *execution) send(ctx context.Context, cmd power.Command) error {
 		if way, err = x.queue(ctx); err != nil {
 			return err
 		}
-		if err := x.boot(ctx); err != nil {
+		if err := x.bootFor(ctx, cmd); err != nil {
 			return err
 		}
 	}
@@ -689,7 +702,29 @@ func (x *execution) send(ctx context.Context, cmd power.Command) error {
 		if err := wait(ctx, pause); err != nil {
 			return err
 		}
+		if err := x.stillNeeded(ctx, cmd); err != nil {
+			return err
+		}
 	}
+}
+
+// stillNeeded reads the power before a command that has not left is tried again: time has
+// passed, and the BMC's name may lead to another one than was read. It returns errThere
+// when the command is not needed any more.
+func (x *execution) stillNeeded(ctx context.Context, cmd power.Command) error {
+	if cmd == power.ResetBMC {
+		return nil
+	}
+	state, err := x.read(ctx)
+	switch {
+	case err != nil:
+		return err
+	case state == cmd.Target():
+		return errThere
+	case cmd.Target() == power.Unknown && state == power.Off:
+		return fail(power.ReasonNodeOff, "node is off")
+	}
+	return nil
 }
 
 // exchange journals and sends, while the BMC is ours. left says whether the
@@ -729,6 +764,14 @@ func (x *execution) answered(cmd power.Command, err error) error {
 			Outcome: power.Indeterminate, Reason: power.ReasonUnanswered,
 			Detail: fmt.Sprintf("%s was sent and the BMC did not answer; it may have acted and is not sent again (%v)", cmd, err),
 		}}
+	case kind == power.KindUncertain && !cmd.Repeatable():
+		return endError{power.End{
+			Outcome: power.Indeterminate, Reason: power.ReasonUncertain,
+			Detail: fmt.Sprintf("%s was sent and the answer leaves open whether the BMC acted; it is not sent again (%v)", cmd, err),
+		}}
+	case kind == power.KindUncertain:
+		x.note = "the BMC answered: " + err.Error()
+		return nil // the reads to come will tell
 	case cmd.Repeatable() && (kind == power.KindRefused || kind == power.KindBusy) && x.h.sendings[cmd] < len(x.time.Verify):
 		x.note = "the BMC answered: " + err.Error()
 		return nil

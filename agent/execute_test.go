@@ -4,10 +4,12 @@ import (
 	"context"
 	"fmt"
 	"reflect"
+	"strings"
 	"testing"
 	"time"
 
 	"rackpower/power"
+	"rackpower/power/powertest"
 )
 
 func TestOnSendsOnceAndIsVerified(t *testing.T) {
@@ -108,6 +110,72 @@ func TestUnansweredResetIsIndeterminate(t *testing.T) {
 					t.Fatalf("%d commands left", got)
 				}
 			})
+		})
+	}
+}
+
+// TestUncertainAnswers: an answer that leaves open whether a command acted is no failure
+// of one that must not be repeated, and of another the power tells.
+func TestUncertainAnswers(t *testing.T) {
+	for _, action := range []power.Action{power.ActReset, power.ActDiag, power.ActBMCReset} {
+		inBubble(t, 1, func(r *rig) {
+			r.bmc("n1").SetPower(power.On)
+			r.bmc("n1").FailNext(1, power.KindUncertain)
+			end := r.wantEnd(r.ask("n1", action).Op.ID, power.Indeterminate, power.ReasonUncertain)
+			if end.Attempts != 1 || !strings.Contains(end.Detail, "leaves open") {
+				t.Errorf("%s: %+v", action, end)
+			}
+			time.Sleep(10 * time.Minute)
+			if got := len(r.bmc("n1").Commands()); got != 1 {
+				t.Errorf("%s: %d commands left", action, got)
+			}
+		})
+	}
+	inBubble(t, 1, func(r *rig) {
+		r.bmc("n1").FailNext(1, power.KindUncertain)
+		r.wantEnd(r.ask("n1", power.ActOn).Op.ID, power.Succeeded, power.ReasonVerified)
+		r.wantCommands("n1", power.PowerOn, power.PowerOn)
+	})
+}
+
+// TestUncertainAnswerOverADeath: what the journal has of such an answer says the same.
+func TestUncertainAnswerOverADeath(t *testing.T) {
+	h := history{sendings: map[power.Command]int{}}
+	h.sending(power.HardReset, time.Now())
+	h.sent(commandRecord{Command: power.HardReset, Error: power.KindUncertain, Text: "hard-reset: uncertain"})
+	x := &execution{op: power.Op{Action: power.ActReset}, h: &h}
+	end, ok := x.interrupted().(endError)
+	if !ok || end.end.Outcome != power.Indeterminate || end.end.Reason != power.ReasonUncertain {
+		t.Errorf("%+v", end)
+	}
+}
+
+// TestLooksAgainBeforeATryLater: a command that could not leave is tried again, and not
+// by what was read before that.
+func TestLooksAgainBeforeATryLater(t *testing.T) {
+	for _, c := range []struct {
+		action power.Action
+		reason power.Reason
+		sent   int
+	}{{power.ActOff, power.ReasonAlready, 0}, {power.ActSoftOff, power.ReasonVerified, 0}, {power.ActReset, power.ReasonNodeOff, 0}, {power.ActDiag, power.ReasonNodeOff, 0}} {
+		inBubble(t, 1, func(r *rig) {
+			b := r.bmc("n1")
+			b.SetPower(power.On)
+			r.cfg.Timing.KeepSession = -1
+			r.restart()
+			time.Sleep(time.Second)
+			once := true
+			r.fake.Hook(func(e powertest.Event) {
+				if once && e.Phase == powertest.After && e.Op == "state" {
+					once = false
+					b.FailNextDials(1, power.KindUnreachable) // the command cannot leave
+					b.SetPower(power.Off)                     // and somebody presses the button
+				}
+			})
+			end := r.end(r.ask("n1", c.action).Op.ID)
+			if end.Reason != c.reason || len(b.Commands()) != c.sent {
+				t.Errorf("%s: %+v after %v, want %s", c.action, end, b.Commands(), c.reason)
+			}
 		})
 	}
 }

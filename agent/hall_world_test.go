@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"math"
@@ -63,7 +64,7 @@ func playHall(t *testing.T, s proofScript, trace bool) (p played) {
 
 func (w *hall) config(in *incarnation) Config {
 	return Config{
-		Monitor: "@every 60s", Timing: Timing{Verify: []time.Duration{15 * time.Second, 20 * time.Second, 25 * time.Second}},
+		Monitor: "@every 60s", Probe: w.probe(in), Timing: Timing{Verify: []time.Duration{15 * time.Second, 20 * time.Second, 25 * time.Second}},
 		wrapLog: func(_ *Agent, log opLog) opLog {
 			w.m.reopened(log.Live())
 			return &hallTap{opLog: log, m: w.m}
@@ -141,6 +142,19 @@ func (w *hall) run(s proofScript) {
 		w.settle()
 	}
 	w.stop()
+}
+
+// probe is the agent's: every second BMC ignores it.
+func (w *hall) probe(in *incarnation) func(context.Context, power.Endpoint) error {
+	return func(ctx context.Context, ep power.Endpoint) error {
+		if in.dead.Load() {
+			return &power.Error{Kind: power.KindCanceled, Op: "probe", Err: errGone}
+		}
+		if ep.Host[len(ep.Host)-1]%2 == 0 {
+			return &power.Error{Kind: power.KindUnreachable, Op: "probe", Err: errors.New("ignored")}
+		}
+		return w.fake.Probe(ctx, ep)
+	}
 }
 
 func (w *hall) named(s proofStep) []string { return hallNames(s.operand(0), len(w.names)) }

@@ -3,6 +3,7 @@ package agent
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -94,6 +95,7 @@ type modelOp struct {
 	triedIn, readIn, bootIn int // processes, from 1; 0: never
 	read                    power.State
 	readAt                  time.Time
+	blockedAt               time.Time // a dial failed
 	sawOff                  bool
 	deceived                bool // a reading was a lie
 	trouble                 bool // an exchange failed
@@ -514,6 +516,8 @@ func (m *model) takeSending(g *appended, o *modelOp, rec commandRecord) {
 		m.breach("resend at most twice", "%s sends %s a fourth time", id, c)
 	case c == power.ResetBMC && o.triedIn != g.in, c != power.ResetBMC && o.readIn != g.in:
 		m.breach("fresh read", "%s sends %s without having read the power in this process", id, c)
+	case c != power.ResetBMC && !o.readAt.After(o.blockedAt) && at.Sub(o.readAt) > 2*time.Second:
+		m.breach("fresh read", "%s sends %s after a dial that failed, and read the power %s ago, before that", id, c, at.Sub(o.readAt))
 	case c != power.ResetBMC && o.read == leadsTo(c):
 		m.breach("no command where none is needed", "%s sends %s to a node that it read %s", id, c, o.read)
 	case (c == power.HardReset || c == power.PulseDiag) && o.read != power.On:
@@ -695,6 +699,9 @@ func (m *model) endOfRunning(g *appended, o *modelOp, end power.End) {
 	if once := isOnce[o.op.Action]; o.pending != "" && once && end.Outcome != power.Indeterminate {
 		m.breach("indeterminate", "%s sent %s, nobody knows its answer, and it ended %s", id, o.pending, end.Outcome)
 	}
+	if isOnce[o.op.Action] && o.acked == "" && o.answer != nil && o.answer.Kind == power.KindUncertain && (end.Outcome == power.Failed || end.Outcome == power.Succeeded) {
+		m.breach("indeterminate", "%s had an answer that leaves open whether the BMC acted, and ended %s", id, end.Outcome)
+	}
 	stopped := o.cancel != nil && o.cancelIn != g.in
 	switch end.Outcome {
 	case power.Succeeded:
@@ -812,8 +819,9 @@ func (m *model) dialled(in int, node string, err error) {
 	if o == nil {
 		return
 	}
-	o.trouble, o.triedIn = true, in+1
-	if power.KindOf(err) == power.KindAuth {
+	o.trouble, o.triedIn, o.blockedAt = true, in+1, time.Now()
+	var de *power.Error
+	if errors.As(err, &de) && (de.Kind == power.KindAuth || de.Refused) {
 		n := o.node
 		n.refused++
 		n.kept++

@@ -322,9 +322,9 @@ func (d *drawer) knob(p time.Duration, verb, node string) proofStep {
 	case "lose":
 		args = append(args, fmt.Sprintf("n=%d", 1+d.IntN(2)))
 	case "refuse":
-		args = append(args, fmt.Sprintf("n=%d", 1+d.IntN(4)), "kind="+string(pick(d, power.KindRefused, power.KindBusy, power.KindUnreachable, power.KindUnsupported, power.KindPrivilege, power.KindAuth)))
+		args = append(args, fmt.Sprintf("n=%d", 1+d.IntN(4)), "kind="+string(pick(d, power.KindRefused, power.KindBusy, power.KindUnreachable, power.KindUnsupported, power.KindPrivilege, power.KindAuth, power.KindUncertain)))
 	case "refuse-reads", "refuse-dials":
-		args = append(args, fmt.Sprintf("n=%d", 1+d.IntN(4)), "kind="+string(pick(d, power.KindRefused, power.KindBusy, power.KindUnreachable, power.KindUnreachable, power.KindAuth)))
+		args = append(args, fmt.Sprintf("n=%d", 1+d.IntN(4)), "kind="+string(pick(d, power.KindRefused, power.KindBusy, power.KindUnreachable, power.KindUnreachable, power.KindAuth, power.KindPrivilege)))
 	case "restart-bmc":
 		args = append(args, "reboot="+d.span(0, 15*time.Second).String())
 	case "hand":

@@ -39,7 +39,7 @@ var proofMeets = []string{
 	"verdict follow no-final", "verdict supersede conflict", "verdict queue queued", "verdict refuse busy", "verdict refuse stale", "verdict refuse desired", "repeat",
 	"end succeeded verified", "end succeeded already", "end succeeded acknowledged", "end failed node-off", "end failed not-reached", "end failed not-escalated",
 	"end failed unreachable", "end failed auth-failed", "end failed bmc-refused", "end failed bmc-busy", "end failed unsupported", "end failed privilege",
-	"end superseded newer", "end cancelled asked", "end cancelled desired", "end expired deadline", "end indeterminate interrupted", "end indeterminate unanswered",
+	"end superseded newer", "end cancelled asked", "end cancelled desired", "end expired deadline", "end indeterminate interrupted", "end indeterminate unanswered", "end indeterminate uncertain",
 	"unsure and there", "unsure and gone", "resend", "resend after a death", "cycle goes on after a death",
 	"death in create", "death in write", "death in sync", "death in rename", "death in syncdir",
 	"denied accepted", "denied started", "denied sending", "denied sent", "denied off-seen", "denied ended", "denied cancel",

@@ -139,10 +139,10 @@ func (a *Agent) readGroup(ctx context.Context, g group, how reading) {
 		if ctx.Err() != nil {
 			return
 		}
-		if mute == "" {
+		if mute.says == "" {
 			mute = a.readNode(ctx, name)
 		} else {
-			a.readings.failed(name, power.ReachUnreachable, mute)
+			a.readings.failed(name, mute.reach, mute.says)
 		}
 		if how.then != nil {
 			how.then(name)
@@ -150,28 +150,28 @@ func (a *Agent) readGroup(ctx context.Context, g group, how reading) {
 	}
 }
 
-// failedSince says why a reading that began after the given time had no answer; "":
-// there was none.
-func (b *bmc) failedSince(t time.Time) string {
+// failedSince says why a reading that began after the given time had no answer, if there
+// was one.
+func (b *bmc) failedSince(t time.Time) failure {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.breaker.failures > 0 && b.breaker.began.After(t) {
-		return b.breaker.says
+		return b.breaker.last
 	}
-	return ""
+	return failure{}
 }
 
-// readNode reads one node. It returns the error of a BMC that gave no answer.
-func (a *Agent) readNode(ctx context.Context, name string) (mute string) {
+// readNode reads one node. It returns the failure of a BMC that gave no answer.
+func (a *Agent) readNode(ctx context.Context, name string) (mute failure) {
 	ep, err := a.endpoint(name)
 	if err != nil {
 		a.readings.failed(name, power.ReachUnconfigured, err.Error())
-		return ""
+		return failure{}
 	}
 	b, began := a.bmcs.get(ep), time.Now()
 	state, err := b.state(ctx, ep, false)
 	if now, gone := a.endpoint(name); gone != nil || now != ep {
-		return "" // it was given another BMC meanwhile: what this one says is not about it
+		return failure{} // it was given another BMC meanwhile: what this one says is not about it
 	}
 	switch {
 	case err == nil:
@@ -183,10 +183,10 @@ func (a *Agent) readNode(ctx context.Context, name string) (mute string) {
 		a.logger.Debug("cannot read", "node", name, "err", err)
 		if unreached(err) {
 			b.unread(began, err)
-			return err.Error()
+			return failure{power.ReachOf(err), err.Error()}
 		}
 	}
-	return ""
+	return failure{}
 }
 
 // pulse is how long a reading takes that is answered, about.

@@ -434,7 +434,7 @@ const promptness = time.Second
 
 // Why a power-on did not leave.
 var (
-	errThere = errors.New("the node is on already")
+	errThere = errors.New("the node is so already")
 	errLate  = errors.New("the time at which the power-on could leave is over")
 	errMoved = errors.New("the node is in another power domain by now")
 )

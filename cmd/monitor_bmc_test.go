@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -91,7 +92,7 @@ func TestWrongPasswordIsTriedTwice(t *testing.T) {
 	s.addAs(farm, "DEPLOYING")
 	s.until(20*time.Second, "the wrong password was refused", func() bool { return b.AuthFailures() == 2 && farm.BMC(1).AuthFailures() == 2 })
 	s.stays(2500*time.Millisecond, "there is no third log-in", func() bool { return b.AuthFailures() == 2 })
-	s.saysAll("explain n01", "refuses user or password", "rackpower node add n01 --rack r1 --password-file FILE --update", "rackpower node retry n01", "2 logins refused", "next reading none before somebody sees to its BMC")
+	s.saysAll("explain n01", "refuses the log-in", "rackpower node add n01 --rack r1 --password-file FILE --update", "rackpower node retry n01", "2 logins refused", "next reading none before somebody sees to its BMC")
 	s.saysAll("status n01", "auth-failed")
 	s.kill("r1")
 	s.startWatchful()
@@ -145,4 +146,42 @@ func TestFailedCorrectionsAreCounted(t *testing.T) {
 	refuses.FailCode(0, 0)
 	s.mustRun("node", "retry", "n01", "--reason", "mended")
 	s.until(30*time.Second, "n01 is on and well", func() bool { return refuses.Power() == power.On && s.node("n01").Fault == "" })
+}
+
+// TestBMCIsAskedAnew: what a BMC said once does not stand for ever, and whoever looks is
+// sent to where the fault is.
+func TestBMCIsAskedAnew(t *testing.T) {
+	s := watchful(t)
+	farm := startFarm(t, bmcsim.Config{Count: 4})
+	rights, full, off20, locked := farm.BMC(0), farm.BMC(1), farm.BMC(2), farm.BMC(3)
+	rights.Privilege(2)
+	full.SessionLimit(0)
+	off20.NoIPMI20(true)
+	locked.RAKPStatus(0, 0x0D) // after the password was proved
+	s.addAs(farm, "DEPLOYED")  // the monitor reads, and does nothing
+
+	s.until(30*time.Second, "all is known", func() bool {
+		return s.node("n02").Reach == power.ReachBusy && s.node("n03").Reach == power.ReachBusy && s.node("n04").Reach == power.ReachPrivilege
+	})
+	s.saysAll("explain n02", "Its BMC answers", "who holds its sessions")
+	s.saysAll("explain n03", "Its BMC answers", "IPMI over LAN")
+	s.saysAll("explain n04", "too little right", "rackpower node retry n04")
+	s.saysAll("status n02", "busy")
+	s.stays(2*time.Second, "no third log-in is tried", func() bool { return locked.AuthFailures() <= 4 }) // two, each as two roles
+
+	if out, errs, code := s.run("on", "n01"); code != 1 || !strings.Contains(out+errs, "right") {
+		t.Errorf("on without the right to it: %d %s%s", code, out, errs)
+	}
+	rights.Privilege(3)
+	s.mustRun("on", "n01")
+	if rights.Power() != power.On {
+		t.Error("n01 is not on")
+	}
+	full.SessionLimit(bmcsim.DefaultSessions)
+	off20.NoIPMI20(false)
+	locked.RAKPStatus(0, 0)
+	for _, name := range []string{"n02", "n03", "n04"} {
+		s.mustRun("node", "retry", name)
+		s.all(name, "can be read", func(n api.Node) bool { return n.Reach == power.ReachOK })
+	}
 }

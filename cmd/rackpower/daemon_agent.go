@@ -96,7 +96,7 @@ func runAgent(c *cli.Context) (err error) {
 	dialer := ipmi.NewDialer(ipmi.Config{Log: logger})
 	cfg := agent.Config{
 		Name: c.String("name"), Dir: c.String("data"), Version: version, Monitor: c.String("monitor"), Logger: logger,
-		Dial: dialer.Dial, Probe: dialer.Probe, LookUp: lookUp,
+		Dial: dialer.Dial, Probe: dialer.Probe, Forget: dialer.Forget, LookUp: lookUp,
 	}
 	if cfg.Timing.Debounce = c.Duration("debounce"); cfg.Timing.Debounce <= 0 {
 		return settings.Usage("--debounce: %s is not longer than 0", cfg.Timing.Debounce)

@@ -1,0 +1,55 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"rackpower/power"
+)
+
+// bounded is a driver whose calls end within a time. Their contexts may end for that
+// reason only, so that to people it is the BMC that gave no answer.
+type bounded struct {
+	power.Driver
+	within time.Duration
+}
+
+// State implements power.Driver.
+func (d bounded) State(ctx context.Context) (power.State, error) {
+	state, err := d.Driver.State(ctx)
+	return state, unanswered(err, d.within)
+}
+
+// Do implements power.Driver.
+func (d bounded) Do(ctx context.Context, cmd power.Command) error {
+	return unanswered(d.Driver.Do(ctx, cmd), d.within)
+}
+
+// SetBoot implements power.Driver.
+func (d bounded) SetBoot(ctx context.Context, dev power.BootDevice) error {
+	return unanswered(d.Driver.SetBoot(ctx, dev), d.within)
+}
+
+// targeter is what of the driver turns to another part of the BMC, if it can.
+func targeter(d power.Driver) (t power.Targeter, ok bool) {
+	if b, is := d.(bounded); is {
+		d = b.Driver
+	}
+	t, ok = d.(power.Targeter)
+	return t, ok
+}
+
+// unanswered makes "no answer" of an exchange that the bound on it has ended.
+func unanswered(err error, within time.Duration) error {
+	var e *power.Error
+	if !errors.As(err, &e) || e.Kind != power.KindCanceled || !errors.Is(err, context.DeadlineExceeded) {
+		return err
+	}
+	none := *e
+	none.Kind, none.Lost = power.KindUnreachable, true
+	none.Err = fmt.Errorf("no answer within %s s", strconv.FormatFloat(within.Seconds(), 'g', 3, 64))
+	return &none
+}
