@@ -52,7 +52,7 @@ func (ch *change) clashes(specs []api.NodeSpec) (map[string]error, error) {
 		if exists {
 			old[s.Name] = n
 		}
-		next[s.Name] = merged(n, s)
+		next[s.Name] = merged(n, s, false)
 	}
 	found, first := map[string]error{}, map[string]string{} // by part: who has it
 	for _, s := range specs {

@@ -107,7 +107,7 @@ func (c *Central) addNodes(r *http.Request, in api.AddNodes) (api.AddedNodes, er
 	err := c.store.Write(r.Context(), func(tx *store.Tx) error {
 		ch := c.change(tx, now, who)
 		var err error
-		if out, err = ch.addAll(specs, in.Update); err != nil {
+		if out, err = ch.addAll(specs, in.Update, in.Confirmed); err != nil {
 			return err
 		}
 		if in.DryRun {
@@ -121,7 +121,7 @@ func (c *Central) addNodes(r *http.Request, in api.AddNodes) (api.AddedNodes, er
 	return out, err
 }
 
-func (ch *change) addAll(specs []api.NodeSpec, update bool) (out api.AddedNodes, err error) {
+func (ch *change) addAll(specs []api.NodeSpec, update, confirmed bool) (out api.AddedNodes, err error) {
 	var bad rows
 	names := readNames(ch.tx)
 	clashes, err := ch.clashes(specs)
@@ -133,7 +133,7 @@ func (ch *change) addAll(specs []api.NodeSpec, update bool) (out api.AddedNodes,
 		if err != nil {
 			return out, err
 		}
-		next := merged(old, s)
+		next := merged(old, s, confirmed)
 		switch {
 		case exists && !update:
 			bad.exist = append(bad.exist, s.Name)
@@ -217,8 +217,9 @@ func foremostOf(open []store.Op) *store.Op {
 	return foremost(all)
 }
 
-// merged is what a node becomes: what is given replaces what was.
-func merged(old store.Node, s api.NodeSpec) store.Node {
+// merged is what a node becomes: what is given replaces what was. A person may have
+// confirmed what a status that is changed brings about.
+func merged(old store.Node, s api.NodeSpec, confirmed bool) store.Node {
 	n := old
 	n.Name = s.Name
 	n.Rack = cmp.Or(s.Rack, old.Rack)
@@ -233,7 +234,7 @@ func merged(old store.Node, s api.NodeSpec) store.Node {
 	}
 	identify(&n)
 	if s.Status != "" && s.Status != old.Status {
-		n.Status, n.Confirmed = s.Status, false
+		n.Status, n.Confirmed = s.Status, confirmed
 	}
 	return n
 }

@@ -30,9 +30,11 @@ type AddNodes struct {
 	Nodes []NodeSpec `json:"nodes"`
 	// Update allows nodes that exist: what is given replaces what was, an empty
 	// password keeps the old one. Without it an existing node is an error.
-	Update  bool   `json:"update,omitempty"`
-	DryRun  bool   `json:"dry_run,omitempty"`
-	AskedBy string `json:"asked_by,omitempty"`
+	Update bool `json:"update,omitempty"`
+	DryRun bool `json:"dry_run,omitempty"`
+	// Confirmed is as in SetStatus, for the statuses that are changed.
+	Confirmed bool   `json:"confirmed,omitempty"`
+	AskedBy   string `json:"asked_by,omitempty"`
 }
 
 // AddedNodes is the answer: how many were (or would be) added and changed.

@@ -590,3 +590,25 @@ func TestInterruptEndsReadingNodes(t *testing.T) {
 		t.Errorf("%d %q", exit, errs.String())
 	}
 }
+
+// TestImportedStatusesAskFirst: a file may give a whole rack a status that wants it off.
+func TestImportedStatusesAskFirst(t *testing.T) {
+	nodes := hall(3, power.On)
+	for i := range nodes {
+		nodes[i].Status = power.StatusDeployed
+	}
+	f := newFake(t, nodes...)
+	file := filepath.Join(t.TempDir(), "nodes.csv")
+	text := "name,rack,status\nr1n01,r1,READY\nr1n02,r1,READY\nr1n03,r1,READY\nr1n04,r1,READY\n"
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	expect(t, "update", f.run("node import "+file+" --update"), 2, "", "3 nodes will lose power, all of r1: r1n[01-03]; nothing was done: say --yes")
+	expect(t, "dry run", f.run("node import "+file+" --update --dry-run"), 0, "4 nodes would be added", "")
+	expect(t, "new nodes", f.run("node import "+file), 0, "4 nodes added", "")
+	expect(t, "--yes", f.run("node import "+file+" --update --yes"), 0, "4 nodes added", "")
+	expect(t, "one of them", f.run("node add r1n01 --rack r1 --status READY --update"), 0, "1 node added", "")
+	if n := len(f.added); n != 4 || f.added[1].Confirmed || !f.added[2].Confirmed || f.added[3].Confirmed {
+		t.Errorf("%+v", f.added)
+	}
+}

@@ -35,7 +35,7 @@ func nodeCommand() *cli.Command {
 					"boot devices are booted; kg-file=FILE, as --kg-file. A node has a BMC, or part of one, for itself." +
 					examples("rackpower node add r1n01 --rack r1 --bmc ipmi://admin@10.0.1.1 --password-file bmc.password", "rackpower node add r1n01 --rack r1 --status READY --update",
 						"rackpower node add r1n01a --rack r1 --bmc 'ipmi://admin@10.0.1.1?target=0x30' --password-file bmc.password") + exitHelp,
-				Flags: atCentral.flags(
+				Flags: atCentral.flags(append(confirmFlags(),
 					&cli.StringFlag{Name: "rack", Required: true, Usage: "`NAME` of the rack, whose agent controls the node"},
 					&cli.StringFlag{Name: "bmc", Usage: "`URL` of its BMC: ipmi://USER@HOST[:PORT][?OPTIONS]; \"\" with --update takes it away"},
 					&cli.StringFlag{Name: "password-file", Usage: "the first line of `FILE` is the BMC's password; - for stdin"},
@@ -43,7 +43,7 @@ func nodeCommand() *cli.Command {
 					&cli.StringFlag{Name: "domain", Usage: "`NAME` of the power domain (feed, PDU) that it hangs on"},
 					&cli.StringFlag{Name: "status", Usage: "its life-cycle `STATUS`"},
 					&cli.BoolFlag{Name: "update", Usage: "change the node if it exists; what is not given stays, what is given as \"\" is taken away"},
-				),
+				)...),
 			},
 			{
 				Name: "import", Usage: "adds nodes from a file, all or none", ArgsUsage: "FILE|-", Action: atCentral.with((*session).nodeImport),
@@ -51,10 +51,10 @@ func nodeCommand() *cli.Command {
 					"Fields: name, rack, bmc, password or password_file (relative to this file), kg or kg_file, domain, status.\n" +
 					"With --update, a field that YAML or JSON gives as \"\" is taken away." +
 					examples("rackpower node import racks.yaml --dry-run", "rackpower node export -o csv | rackpower node import - --update") + exitHelp,
-				Flags: atCentral.flags(
+				Flags: atCentral.flags(append(confirmFlags(),
 					&cli.BoolFlag{Name: "update", Usage: "change nodes that exist; what is not given stays"},
 					&cli.BoolFlag{Name: "dry-run", Usage: "check everything, change nothing"},
-				),
+				)...),
 			},
 			{
 				Name: "export", Usage: "prints all nodes as import reads them, without passwords", Action: exportNodes,
@@ -229,15 +229,20 @@ func (s *session) showAdded(a api.AddedNodes, specs []api.NodeSpec, dry bool) er
 		}
 		return nil
 	}
-	var names []string
-	for _, n := range specs {
-		names = append(names, n.Name)
+	if s.format == "name" {
+		return show(s.printer, listing[api.NodeSpec]{rows: specs, name: func(n api.NodeSpec) string { return n.Name }})
 	}
-	return show(s.printer, listing[added]{rows: []added{{a, dry}}, name: func(added) string { return noderange.Fold(names) }})
+	return show(s.printer, listing[added]{rows: []added{{a, dry}}})
 }
 
 // addNodes has nodes added; when some exist it names the flag that changes them.
 func (s *session) addNodes(in api.AddNodes) error {
+	var err error
+	if in.Update && !in.DryRun {
+		if in.Confirmed, err = s.confirmStatuses(in.Nodes); err != nil {
+			return err
+		}
+	}
 	a, err := s.client.AddNodes(s.ctx, in)
 	switch {
 	case api.CodeOf(err) == api.CodeExists:
@@ -247,6 +252,25 @@ func (s *session) addNodes(in api.AddNodes) error {
 		return err
 	}
 	return s.showAdded(a, in.Nodes, in.DryRun)
+}
+
+// confirmStatuses asks when statuses that nodes are given take power from many.
+func (s *session) confirmStatuses(specs []api.NodeSpec) (bool, error) {
+	off := map[string]power.Status{}
+	for _, n := range specs {
+		if n.Status.Desired().Want == power.WantOff {
+			off[n.Name] = n.Status
+		}
+	}
+	if len(off) == 0 {
+		return s.c.Bool("yes"), nil
+	}
+	nodes, err := s.client.Nodes(s.ctx, "all")
+	if err != nil {
+		return false, err
+	}
+	nodes = slices.DeleteFunc(nodes, func(n api.Node) bool { return off[n.Name] == "" || off[n.Name] == n.Status })
+	return s.confirm(cut(nodes))
 }
 
 func (s *session) nodeImport() error {
