@@ -50,6 +50,8 @@ const (
 	hallFresh      = 15 * time.Second
 	hallWindow     = 60 * time.Second
 	hallFollows    = 45 * time.Second // what is confirmed is done within this
+	hallLasting    = 30 * time.Minute // corrections of a node within this, one in vain after the other,
+	hallMost       = 9                // are no more: three, then with pauses of 1, 2, 4, 8 and 16 min
 )
 
 // sure is what is known of something: no, perhaps, yes.
@@ -153,9 +155,11 @@ type hallNode struct {
 	sending    *hallOp   // whose command leaves next
 	changed    time.Time // when an operation ended that had touched it
 	backAfter  time.Duration
-	cutAt      time.Time // when the monitor last sent it an unconfirmed off
-	fails      int       // corrections that failed in a row, at least
-	tries      int       // that ended under this wish
+	fallAfter  time.Duration
+	corrected  []time.Time // when the monitor asked for something, under this wish and since nobody else touched the node
+	cutAt      time.Time   // when the monitor last sent it an unconfirmed off
+	fails      int         // corrections that failed in a row, at least
+	tries      int         // that ended under this wish
 	lastFail   time.Time
 	failBefore time.Time // the one before that
 	failBorn   time.Time // the process in which
@@ -223,7 +227,7 @@ func (m *hallModel) died() {
 	changed, amid, waits := false, false, false
 	for _, n := range m.nodes {
 		m.advance(n, now)
-		n.due = time.Time{}
+		n.due, n.corrected = time.Time{}, nil // what was not noted yet goes with the process
 		recent := func(t time.Time) bool { return !t.IsZero() && now.Sub(t) < kept }
 		if recent(n.since) {
 			n.till = time.Time{}
@@ -298,7 +302,7 @@ func (m *hallModel) change(n *hallNode, to hallInput, now time.Time) {
 	if n.readAt.Before(at) { // at the same instant it counts
 		n.run = ""
 	}
-	n.fails, n.tries, n.due, n.bulk, n.outage = 0, 0, time.Time{}, nil, nil
+	n.fails, n.tries, n.due, n.bulk, n.outage, n.corrected = 0, 0, time.Time{}, nil, nil, nil
 }
 
 // What is assigned.
@@ -506,7 +510,7 @@ func (m *hallModel) resolve(a *Agent) {
 
 // retry takes an administrator's wish that the node is tried again.
 func (m *hallModel) retry(n *hallNode, as api.AssignedNode) {
-	n.fails, n.tries = 0, 0
+	n.fails, n.tries, n.corrected = 0, 0, nil
 }
 
 func (m *hallModel) retried(names []string) {
@@ -573,6 +577,23 @@ func (m *hallModel) comesBack(name string, after time.Duration) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.nodes[name].backAfter = after + 1
+}
+
+// fallsBack has a node go off by itself so long after it was turned on; less than 0: not
+// any more.
+func (m *hallModel) fallsBack(name string, after time.Duration) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.nodes[name].fallAfter = after + 1
+}
+
+// lasts holds a correction against those before it: what does not last is a failure, and a
+// node that fails is not corrected again and again.
+func (m *hallModel) lasts(n *hallNode, now time.Time) {
+	n.corrected = slices.DeleteFunc(n.corrected, func(at time.Time) bool { return now.Sub(at) > hallLasting })
+	if n.corrected = append(n.corrected, now); len(n.corrected) > hallMost {
+		m.breach("lasting", "%s is corrected %d times within %s, and nobody did anything about it", n.name, len(n.corrected), now.Sub(n.corrected[0]))
+	}
 }
 
 // disturbed says that something is done that may keep nodes from what they were to do.
@@ -778,7 +799,7 @@ func (m *hallModel) accepted(rec acceptedRecord, fresh bool) {
 	m.ops[rec.Op.ID] = o
 	m.note("accepted %s of %s by %s (%s)", rec.Op.Action, n.name, rec.Op.AskedBy, rec.Decision.Verdict)
 	if o.persons {
-		n.due, n.outage = time.Time{}, nil
+		n.due, n.outage, n.corrected = time.Time{}, nil, nil
 	}
 	if with := m.ops[rec.Decision.With]; rec.Decision.Verdict.Joined() && with != nil {
 		with.persons = with.persons || o.persons
@@ -794,6 +815,7 @@ func (m *hallModel) accepted(rec acceptedRecord, fresh bool) {
 		o.limit = m.bound()
 		if fresh {
 			m.correction(n, o, now)
+			m.lasts(n, now)
 		}
 	}
 	n.ops = append(n.ops, o)
@@ -1047,10 +1069,14 @@ func (m *hallModel) came(in int, node string, cmd power.Command, err error) {
 	if err != nil {
 		m.note("   answer of %s at %s: %v", cmd, node, err)
 	}
+	b := m.world.fake.BMC(node)
+	if cmd == power.PowerOn && n.fallAfter > 0 {
+		m.met["fell back"]++
+		time.AfterFunc(n.fallAfter-1, func() { b.SetPower(power.Off) })
+	}
 	if cmd != power.PowerOff || n.backAfter <= 0 {
 		return
 	}
-	b := m.world.fake.BMC(node)
 	time.AfterFunc(n.backAfter-1, func() {
 		if b.Power() == power.Off {
 			b.SetPower(power.On)

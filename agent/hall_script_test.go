@@ -187,7 +187,7 @@ func (d *drawer) blind() proofScript {
 func (d *drawer) faults() proofScript {
 	nodes := d.some(1 + d.IntN(3))
 	s := proofScript{
-		d.step(0, pick(d, "stuck", "comeback"), nodes, "after="+d.span(0, 20*time.Second).String()),
+		d.step(0, pick(d, "stuck", "comeback", "fallback"), nodes, "after="+d.span(0, 20*time.Second).String()),
 		d.step(0, "status", nodes, string(pick(d, append(hallOffs, power.StatusDiskErasing)...)), "confirmed"),
 	}
 	for range 1 + d.IntN(4) {
@@ -325,7 +325,7 @@ func (d *drawer) requests(p time.Duration) (s proofScript) {
 // hallKnob is a misbehaviour of BMCs, or the end of one.
 func (d *drawer) hallKnob(p time.Duration, verb string) proofStep {
 	if verb == "" {
-		verb = pick(d, "late", "latency", "stuck", "stuck", "unstuck", "mute", "mute", "wake", "wake", "password", "restart-bmc", "comeback", "comeback", "stay", "lose")
+		verb = pick(d, "late", "latency", "stuck", "stuck", "unstuck", "mute", "mute", "wake", "wake", "password", "restart-bmc", "comeback", "fallback", "fallback", "stay", "lose")
 	}
 	args := []string{d.some(pick(d, 1, 1, 1, 2, d.many()))}
 	switch verb {
@@ -341,6 +341,8 @@ func (d *drawer) hallKnob(p time.Duration, verb string) proofStep {
 		args = append(args, "reboot="+d.span(0, 40*time.Second).String())
 	case "comeback":
 		args = append(args, "after="+d.span(0, 25*time.Second).String())
+	case "fallback":
+		args = append(args, "after="+d.span(0, pick(d, 10*time.Second, 25*time.Second, 10*time.Minute)).String())
 	case "lose":
 		args = append(args, fmt.Sprintf("n=%d", 1+d.IntN(2)))
 	}

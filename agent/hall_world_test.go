@@ -470,8 +470,11 @@ func (w *hall) knob(s proofStep, name string) {
 		b.Restart()
 	case "comeback":
 		w.m.comesBack(name, s.duration("after"))
+	case "fallback":
+		w.m.fallsBack(name, s.duration("after"))
 	case "stay":
 		w.m.comesBack(name, -1)
+		w.m.fallsBack(name, -1)
 	case "lose":
 		b.LoseNextAnswers(s.number("n"))
 	}
@@ -549,6 +552,7 @@ func (w *hall) settle() {
 		b.SetOffAfter(0)
 		b.LoseNextAnswers(0)
 		w.m.comesBack(name, -1)
+		w.m.fallsBack(name, -1)
 	}
 	w.away.Store(false)
 	w.sleep(time.Second)
