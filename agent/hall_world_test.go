@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"maps"
 	"math"
-	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -37,6 +36,7 @@ type hall struct {
 	db       api.Database
 	backup   map[string]api.AssignedNode // of central's nodes; nil: there is none
 	lacks    map[string]bool             // nodes that central does not have since it was restored
+	returns  map[string]bool             // nodes that it has again, and has not assigned yet
 	trying   map[string]bool             // nodes of an assignment that the agent may have
 	central  power.Clock
 	asked    map[string]bool
@@ -46,7 +46,7 @@ type hall struct {
 func playHall(t *testing.T, s proofScript, trace bool) (p played) {
 	t.Helper()
 	synctest.Test(t, func(*testing.T) {
-		w := &hall{m: newHallModel(trace), db: theCentral, lacks: map[string]bool{}, nodes: map[string]api.AssignedNode{}, untold: map[string]bool{}, asked: map[string]bool{}}
+		w := &hall{m: newHallModel(trace), db: theCentral, lacks: map[string]bool{}, returns: map[string]bool{}, nodes: map[string]api.AssignedNode{}, untold: map[string]bool{}, asked: map[string]bool{}}
 		w.create(w.m)
 		w.m.world = w
 		w.configure, w.born, w.excused = w.config, func(in *incarnation) { w.m.resolve(in.a) }, func() bool { return false }
@@ -225,12 +225,11 @@ func (w *hall) tell() {
 	}
 	w.rev++
 	got := api.Assignment{Rev: w.rev, Seq: w.central.Now(time.Now()), Full: full}
-	kept := a.assigned.trusts().Kept
 	for _, name := range w.names {
 		if (w.untold[name] || full) && !w.lacks[name] {
 			got.Nodes = append(got.Nodes, w.nodes[name])
 			w.trying[name] = true
-			if full || slices.Contains(kept, name) {
+			if full || w.returns[name] {
 				w.m.keepsHold(name)
 			}
 		}
@@ -248,15 +247,19 @@ func (w *hall) tell() {
 	}
 	clear(w.untold)
 	clear(w.trying)
+	clear(w.returns)
 	w.unset = false
 	w.m.assigned(got)
+	if n := len(a.assigned.all()); n != len(w.names) {
+		w.m.fail("trust", "of %d nodes %d are left, and nobody removed one", len(w.names), n)
+	}
 	if len(a.assigned.unconfirmed()) > 0 && full {
 		w.tell() // it is told the holds that it lacks
 	}
 }
 
 // stranger is another central that answers once: one with nothing in it, or one with an
-// older state of the right one's database. It takes what it can get.
+// older state of the right one's database.
 func (w *hall) stranger(older bool) {
 	a, db := w.in.a, api.Database{CentralID: "stranger"}
 	if older {
@@ -266,12 +269,9 @@ func (w *hall) stranger(older bool) {
 	if err != nil {
 		return
 	}
-	full := api.Assignment{Full: true, Rev: 1}
-	if met.trusted() {
-		_ = a.apply(full, db)
-		_ = a.acknowledged(a.outbox.take(500), ack{db, 1})
-	} else if _, _, err := a.assigned.apply(full, db); err == nil && !w.in.dead.Load() {
-		w.m.fail("trust", "an assignment of another central was taken")
+	_, _, err = a.assigned.apply(api.Assignment{Full: true, Rev: 1}, db)
+	if (met.trusted() || err == nil) && !w.in.dead.Load() {
+		w.m.fail("trust", "another central is followed, or its assignment was taken")
 	}
 }
 
@@ -281,7 +281,7 @@ func (w *hall) restore(added []string) {
 	if w.backup == nil {
 		return
 	}
-	w.nodes, w.lacks = maps.Clone(w.backup), map[string]bool{}
+	w.nodes, w.lacks, w.returns = maps.Clone(w.backup), map[string]bool{}, map[string]bool{}
 	for name, n := range w.nodes {
 		n.Confirmed, n.Retry = false, 0
 		w.nodes[name], w.untold[name] = n, true
@@ -300,7 +300,10 @@ func (w *hall) change(names []string, fn func(n *api.AssignedNode)) {
 		fn(&n)
 		w.nodes[name] = n
 		w.untold[name] = true
-		delete(w.lacks, name) // somebody added it again
+		if w.lacks[name] { // somebody added it again
+			delete(w.lacks, name)
+			w.returns[name] = true
+		}
 		delete(w.trying, name)
 	}
 	w.tell()
@@ -557,7 +560,7 @@ func (w *hall) settle() {
 	w.away.Store(false)
 	w.sleep(time.Second)
 	for name := range w.lacks {
-		w.untold[name] = true
+		w.untold[name], w.returns[name] = true, true
 	}
 	clear(w.lacks)
 	w.tell()
