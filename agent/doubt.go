@@ -77,7 +77,7 @@ func (a *Agent) onOpenJournal(found journal.Recovery, live []journal.Record) []j
 		d.Read, d.Tell = true, true
 	}
 	if found.Copied != "" {
-		d.Compare = true
+		d.Compare, d.Tell = true, true
 	}
 	if d.none() {
 		return nil

@@ -137,7 +137,7 @@ func TestMutations(t *testing.T) {
 		t.Fatal(err)
 	}
 	caught, tried := 0, 0
-	for test, list := range map[string][]mutation{"TestProof": mutations, "TestHall": hallMutations} {
+	for test, list := range map[string][]mutation{"TestProof": mutations, "TestHall": hallMutations, "TestDamage": damageMutations} {
 		for _, m := range list {
 			if want != "all" && want != test && !strings.Contains(m.what, want) {
 				continue
@@ -157,7 +157,7 @@ func TestMutations(t *testing.T) {
 
 // TestMutationsApply: code that was changed must not leave a mutation without its place.
 func TestMutationsApply(t *testing.T) {
-	for _, m := range slices.Concat(mutations, hallMutations) {
+	for _, m := range slices.Concat(mutations, hallMutations, damageMutations) {
 		for _, e := range m.edits {
 			text, err := os.ReadFile(filepath.Join("..", e.file))
 			if err != nil {

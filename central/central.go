@@ -256,6 +256,8 @@ func (c *Central) problem(err error) *api.Problem {
 		said := *p
 		said.Detail = power.Redact(p.Detail)
 		return &said
+	case errors.Is(err, store.ErrRemoved):
+		return api.Problemf(api.CodeUnavailable, "central accepts nothing: %v", err)
 	case errors.Is(err, store.ErrDisk), errors.Is(err, store.ErrClosed), errors.Is(err, errStopping):
 		return api.Problemf(api.CodeUnavailable, "central cannot take this now, ask again later: %v", err)
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):

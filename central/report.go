@@ -118,7 +118,7 @@ func (c *Central) raiseAhead(tx *store.Tx, agent, what string, now time.Time) er
 // it keeps nobody else's word back; only a failing disk ends the report.
 func (c *Central) each(tx *store.Tx, agent, what string, take func() error) error {
 	err := tx.Try(take)
-	if err == nil || errors.Is(err, store.ErrDisk) || errors.Is(err, store.ErrCorrupt) {
+	if err == nil || errors.Is(err, store.ErrDisk) || errors.Is(err, store.ErrRemoved) || errors.Is(err, store.ErrCorrupt) {
 		return err
 	}
 	c.skipped.Add(1)

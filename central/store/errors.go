@@ -21,6 +21,9 @@ var (
 	// ErrDisk means that the disk is full or failing, or that somebody else holds
 	// the database: what was asked is not durable and may be asked again.
 	ErrDisk = errors.New("cannot write to the disk")
+	// ErrRemoved means that the database file was removed or replaced under this process:
+	// nothing that is written would be found again.
+	ErrRemoved = errors.New("the database was removed or replaced")
 	// ErrCorrupt means that a check found the database damaged.
 	ErrCorrupt = errors.New("the database is damaged")
 )

@@ -54,8 +54,11 @@ type Store struct {
 	db     *sql.DB // writer
 	ro     *sql.DB // readers
 	writer *conn   // owned by the writer goroutine
-	views  chan *conn
-	opened int // connections that views holds when nobody reads
+	files  files   // likewise
+	// toldGone: the log says that the files are gone; likewise.
+	toldGone bool
+	views    chan *conn
+	opened   int // connections that views holds when nobody reads
 
 	database   atomic.Pointer[api.Database]
 	generation int64
@@ -104,7 +107,10 @@ func (s *Store) open() (err error) {
 	if err = s.openWriter(); err != nil {
 		return err
 	}
-	return s.openReaders()
+	if err := s.openReaders(); err != nil {
+		return err
+	}
+	return s.files.stay()
 }
 
 func (s *Store) openWriter() error {
@@ -129,6 +135,7 @@ func (s *Store) openWriter() error {
 		return fmt.Errorf("cannot open database %s: %w", s.cfg.Path, disk(err))
 	}
 	s.writer = &conn{c: c, stmts: map[string]*sql.Stmt{}}
+	s.files.path = s.cfg.Path
 	if err := s.check(ctx, c); err != nil {
 		return err
 	}

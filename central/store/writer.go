@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"runtime/debug"
 	"sync/atomic"
@@ -57,7 +58,8 @@ func (s *Store) write() {
 	for j := range s.jobs {
 		batch = s.gather(append(batch[:0], j))
 		err := s.commit(batch)
-		if err != nil {
+		if err != nil && !(errors.Is(err, ErrRemoved) && s.toldGone) {
+			s.toldGone = errors.Is(err, ErrRemoved) // once is enough
 			s.log.Error("cannot commit", "jobs", len(batch), "err", err)
 		}
 		for _, j := range batch {
@@ -110,6 +112,9 @@ func (s *Store) commit(batch []*job) error {
 
 func (s *Store) run(batch []*job) error {
 	s.wrote, s.audited = false, false
+	if err := s.files.stay(); err != nil {
+		return err
+	}
 	if _, err := s.writer.exec("BEGIN IMMEDIATE"); err != nil {
 		return fmt.Errorf("cannot begin to write: %w", err)
 	}

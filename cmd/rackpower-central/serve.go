@@ -203,12 +203,16 @@ func (p *pulse) beat(ctx context.Context, c *central.Central, notify *systemd.No
 	ticker := time.NewTicker(3 * time.Second)
 	defer ticker.Stop()
 	for {
-		if err := c.Ping(ctx); err == nil {
+		err := c.Ping(ctx)
+		gone := errors.Is(err, store.ErrRemoved) // a restart would begin with an empty database
+		if err == nil || gone {
 			p.mu.Lock()
 			p.last = time.Now()
 			p.mu.Unlock()
 		}
-		if info, err := c.Info(ctx); err == nil {
+		if gone {
+			notify.Status("ALARM: %v", err)
+		} else if info, err := c.Info(ctx); err == nil {
 			notify.Status("%d nodes, %d agents", info.Nodes, info.Agents)
 		}
 		select {
