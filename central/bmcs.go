@@ -95,7 +95,7 @@ func (ch *change) reshare(old, next store.Node) error {
 	if old.Part == next.Part && old.At == next.At {
 		return nil
 	}
-	seen := map[string]bool{}
+	seen, alone := map[string]bool{}, false // alone: next is, as it comes last
 	for _, of := range []store.Node{old, next} {
 		if of.Part == "" {
 			continue
@@ -107,7 +107,8 @@ func (ch *change) reshare(old, next store.Node) error {
 		if err != nil {
 			return err
 		}
-		if len(there) == 1 && there[0].Shared == "" {
+		alone = len(there) == 1 && there[0].Shared == ""
+		if alone {
 			continue // as nearly always
 		}
 		for _, n := range there {
@@ -120,7 +121,7 @@ func (ch *change) reshare(old, next store.Node) error {
 			}
 		}
 	}
-	if next.Part == "" || seen[next.Name] {
+	if next.Part == "" || seen[next.Name] || alone {
 		return nil
 	}
 	n, found, err := ch.tx.Node(next.Name) // it may be none of the first

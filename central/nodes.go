@@ -233,6 +233,9 @@ func merged(old store.Node, s api.NodeSpec, confirmed bool) store.Node {
 		n.Addr = ""
 	}
 	identify(&n)
+	if n.Part != old.Part || n.At != old.At {
+		n.Shared = ""
+	}
 	if s.Status != "" && s.Status != old.Status {
 		n.Status, n.Confirmed = s.Status, confirmed
 	}
@@ -256,8 +259,10 @@ func (ch *change) put(old, next store.Node, exists bool) error {
 	if err := ch.save(old, next); err != nil {
 		return err
 	}
-	if err := ch.reshare(old, next); err != nil {
-		return err
+	if old.Shared != "" && next.Shared == "" { // with next nobody does: see clashes
+		if err := ch.reshare(old, store.Node{}); err != nil {
+			return err
+		}
 	}
 	if !exists {
 		return ch.audit("node-add", next.Name, "", describe(next))
