@@ -143,7 +143,7 @@ func TestUncertainAnswerOverADeath(t *testing.T) {
 	h := history{sendings: map[power.Command]int{}}
 	h.sending(power.HardReset, time.Now())
 	h.sent(commandRecord{Command: power.HardReset, Error: power.KindUncertain, Text: "hard-reset: uncertain"})
-	x := &execution{op: power.Op{Action: power.ActReset}, h: &h}
+	x := &execution{op: power.Op{Action: power.ActReset}, h: &h, l: &lane{}, t: &task{}}
 	end, ok := x.interrupted().(endError)
 	if !ok || end.end.Outcome != power.Indeterminate || end.end.Reason != power.ReasonUncertain {
 		t.Errorf("%+v", end)

@@ -132,7 +132,6 @@ func TestDecodeRefuses(t *testing.T) {
 		"a cell too many":     with(func(m *message) { m.cells = append(m.cells, cell{}) }),
 		"a part too far":      with(func(m *message) { m.part = 1 }),
 		"no such state":       with(func(m *message) { m.cells[1].code = 3 }),
-		"no such reach":       with(func(m *message) { m.cells[1].code = 7 << 2 }),
 		"an age out of bound": with(func(m *message) { m.cells[1].age = maxAge + 2 }),
 		"since after seq":     with(func(m *message) { m.since = 301 }),
 		"no names":            named(),
