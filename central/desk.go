@@ -373,6 +373,13 @@ func (s *desks) of(name string) *desk {
 	return s.m[name]
 }
 
+// forget ends the agent's session.
+func (s *desks) forget(name string) {
+	if d := s.known(name); d != nil {
+		d.change(func() { d.session = "" })
+	}
+}
+
 // known returns the agent's desk, nil if there is none.
 func (s *desks) known(name string) *desk {
 	s.mu.RLock()

@@ -69,6 +69,7 @@ func (c *Central) routes() *http.ServeMux {
 	mux.HandleFunc("POST /v1/schedules/remove", body(c, maxAdminBody, true, c.removeSchedule))
 	mux.HandleFunc("GET /v1/schedules/next", query(c, c.nextRuns))
 	mux.HandleFunc("GET /v1/agents", query(c, c.listAgents))
+	mux.HandleFunc("POST /v1/agents/{name}/forget", body(c, maxAdminBody, true, c.forgetAgent))
 	mux.HandleFunc("POST /v1/agents/{name}/ack", body(c, maxAdminBody, true, c.ackAlarm))
 	mux.HandleFunc("GET /v1/members", query(c, c.listMembers))
 	mux.HandleFunc("GET /v1/peers", query(c, c.listPeers))

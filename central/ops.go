@@ -201,6 +201,8 @@ func judge(op power.Op, node store.Node, known bool, now time.Time) store.Op {
 	switch desired := power.Effective(node.Status, node.Hold, now); {
 	case !known:
 		refuse(power.ReasonNoNode, fmt.Sprintf("no node %s", op.Node))
+	case node.Agent == "":
+		refuse(power.ReasonNoNode, fmt.Sprintf("node %s is assigned to no agent, since its own was forgotten: give it one (rackpower node add %s --update --rack RACK)", op.Node, op.Node))
 	case node.BMC == "":
 		refuse(power.ReasonConfigless, fmt.Sprintf("no BMC is known for node %s", op.Node))
 	case node.Shared != "":

@@ -57,6 +57,19 @@ type AckAlarm struct {
 	Reason  string `json:"reason,omitempty"`
 }
 
+// ForgetAgent is the body of POST /v1/agents/{name}/forget.
+type ForgetAgent struct {
+	AskedBy string `json:"asked_by,omitempty"`
+	Reason  string `json:"reason"`
+}
+
+// ForgottenAgent is the answer: what went with the agent.
+type ForgottenAgent struct {
+	Name  string   `json:"name"`
+	Ended int      `json:"ended"` // operations, as indeterminate or, if it never had them, cancelled
+	Nodes []string `json:"nodes"` // that are assigned to nobody now
+}
+
 // AlarmAck tells an agent that a person acknowledged an alarm: that of the kind which
 // was raised at Since, and none that was raised again later.
 type AlarmAck struct {

@@ -351,6 +351,11 @@ func (c *Client) AckAlarm(ctx context.Context, agent string, in AckAlarm) ([]Ala
 	return call[[]Alarm](ctx, c, http.MethodPost, "/v1/agents/"+url.PathEscape(agent)+"/ack", in)
 }
 
+// ForgetAgent ends what was with an agent that is gone, and frees its nodes.
+func (c *Client) ForgetAgent(ctx context.Context, agent string, in ForgetAgent) (ForgottenAgent, error) {
+	return call[ForgottenAgent](ctx, c, http.MethodPost, "/v1/agents/"+url.PathEscape(agent)+"/forget", in)
+}
+
 // AckOwnAlarm acknowledges alarms of the agent whose own socket is asked.
 func (c *Client) AckOwnAlarm(ctx context.Context, in AckAlarm) ([]Alarm, error) {
 	return call[[]Alarm](ctx, c, http.MethodPost, "/v1/alarms/ack", in)

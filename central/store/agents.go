@@ -59,10 +59,11 @@ func (a Agent) Said(s api.RackState) bool { return a.state == encode(s) }
 const agentColumns = `name, rev, floor, rev_seen, journal_id, epoch, lsn, session, seen_at, version, address, settings_rev, settings, rack, opening`
 
 const (
-	sqlAgent     = `SELECT ` + agentColumns + ` FROM agents WHERE name = $1`
-	sqlAgents    = `SELECT ` + agentColumns + ` FROM agents ORDER BY name`
-	sqlAddAgent  = `INSERT INTO agents (name) VALUES ($1) ON CONFLICT (name) DO NOTHING`
-	sqlSaveAgent = `UPDATE agents SET rev_seen = $1, journal_id = $2, epoch = $3, lsn = $4, session = $5,
+	sqlAgent       = `SELECT ` + agentColumns + ` FROM agents WHERE name = $1`
+	sqlAgents      = `SELECT ` + agentColumns + ` FROM agents WHERE forgotten = 0 ORDER BY name`
+	sqlAddAgent    = `INSERT INTO agents (name) VALUES ($1) ON CONFLICT (name) DO UPDATE SET forgotten = 0 WHERE forgotten = 1 AND name <> ''`
+	sqlForgetAgent = `UPDATE agents SET forgotten = 1 WHERE name = $1`
+	sqlSaveAgent   = `UPDATE agents SET rev_seen = $1, journal_id = $2, epoch = $3, lsn = $4, session = $5,
 		seen_at = $6, version = $7, address = $8, opening = $9 WHERE name = $10`
 	sqlRaiseAgent = `UPDATE agents SET rev = rev + 1 WHERE name = $1 RETURNING rev`
 	sqlSeenAgent  = `UPDATE agents SET seen_at = max(seen_at, $1), rev_seen = $2 WHERE name = $3`
@@ -116,6 +117,15 @@ func (t *Tx) agents(query string, args ...any) ([]Agent, error) {
 func (t *Tx) EnsureAgent(name string) error {
 	if _, err := t.exec(sqlAddAgent, name); err != nil {
 		return fmt.Errorf("cannot add agent %s: %w", name, err)
+	}
+	return nil
+}
+
+// ForgetAgent leaves an agent out of Agents until EnsureAgent. What refers to its row, the
+// history of operations among it, stays.
+func (t *Tx) ForgetAgent(name string) error {
+	if _, err := t.exec(sqlForgetAgent, name); err != nil {
+		return fmt.Errorf("cannot forget agent %s: %w", name, err)
 	}
 	return nil
 }

@@ -3,6 +3,8 @@ package main
 import (
 	"cmp"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -10,6 +12,7 @@ import (
 	"rackpower/central/api"
 	"rackpower/cmd/settings"
 	"rackpower/power"
+	"rackpower/power/noderange"
 )
 
 func agentsCommand() *cli.Command {
@@ -26,6 +29,12 @@ func agentsCommand() *cli.Command {
 			Description: "What waits for a person to have seen the alarm goes on then; the alarm says what that is. An alarm whose\n" +
 				"cause is still there comes back." + examples("rackpower agents ack r1 --kind journal-damaged --reason \"disk replaced, nodes looked at\"") + exitHelp,
 			Flags: atCentral.flags(kindFlag(), reasonFlag(true)),
+		}, {
+			Name: "forget", Usage: "forgets an agent that is gone for good, or was never there", ArgsUsage: "AGENT", Action: atCentral.with((*session).forgetAgent),
+			Description: "Operations that it had end as indeterminate, those that it never had as cancelled. Its nodes stay known and\n" +
+				"are assigned to nobody: give them another rack (node add --update), or remove them. An agent that is alive is\n" +
+				"refused; one that comes back is told that it has no node." + examples("rackpower agents forget r9 --reason \"a typing mistake\"") + exitHelp,
+			Flags: atCentral.flags(reasonFlag(true), yesFlag()),
 		}},
 	}
 }
@@ -54,12 +63,56 @@ func (s *session) agents() error {
 	if err := show(s.printer, s.agentListing(agents)); err != nil || s.quiet || !s.people() {
 		return err
 	}
+	byKind, words := map[string][]string{}, map[string]string{}
 	for _, a := range agents {
 		for _, alarm := range a.Alarms {
-			s.warn("agent %s, since %s: %s", clean(a.Name), s.since(alarm.Since), clean(alarmWords(alarm)))
+			byKind[alarm.Kind] = append(byKind[alarm.Kind], a.Name)
+			words[a.Name+" "+alarm.Kind] = fmt.Sprintf("since %s: %s", s.since(alarm.Since), alarmWords(alarm))
 		}
 	}
+	for _, kind := range slices.Sorted(maps.Keys(byKind)) {
+		s.warnEach(byKind[kind], "agents %s: ALARM "+clean(kind)+": rackpower agents -o json has each", func(name string) {
+			s.warn("agent %s, %s", clean(name), clean(words[name+" "+kind]))
+		})
+	}
 	return nil
+}
+
+// forgetAgent asks when nodes lose their agent.
+func (s *session) forgetAgent() error {
+	in, name := api.ForgetAgent{AskedBy: askedBy()}, s.c.Args().First()
+	var err error
+	if in.Reason, err = s.reason(); err != nil {
+		return err
+	}
+	agents, err := s.client.Agents(s.ctx)
+	if err != nil {
+		return err
+	}
+	for _, a := range agents {
+		if a.Name != name || a.Nodes == 0 || s.c.Bool("yes") {
+			continue
+		}
+		if _, err := s.question(fmt.Sprintf("%s will be assigned to no agent, and %s ended", plural(a.Nodes, "node"), plural(a.Outstanding, "operation"))); err != nil {
+			return err
+		}
+	}
+	gone, err := s.client.ForgetAgent(s.ctx, name, in)
+	if err != nil {
+		return err
+	}
+	if s.people() && !s.quiet {
+		s.say("agent %s forgotten: %s ended, %s assigned to nobody%s", clean(name), plural(gone.Ended, "operation"), plural(len(gone.Nodes), "node"), nodesBehind(gone.Nodes))
+		return nil
+	}
+	return show(s.printer, listing[api.ForgottenAgent]{rows: []api.ForgottenAgent{gone}, name: func(a api.ForgottenAgent) string { return a.Name }})
+}
+
+func nodesBehind(names []string) string {
+	if len(names) == 0 {
+		return ""
+	}
+	return " (" + noderange.Fold(names) + ")"
 }
 
 // alarmWords is an alarm with what to do about it.

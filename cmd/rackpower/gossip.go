@@ -262,9 +262,9 @@ func (s *session) tellGone(peers []api.PeerNode) {
 			status[p.Owner] = ownerStatus(p)
 		}
 	}
-	for _, owner := range slices.Sorted(maps.Keys(nodes)) {
+	s.warnEach(slices.Sorted(maps.Keys(nodes)), "rack agents %s are gone: their nodes are shown as they said last", func(owner string) {
 		s.warn("rack agent %s %s: %s is shown as it said last", clean(owner), clean(status[owner]), clean(noderange.Fold(nodes[owner])))
-	}
+	})
 }
 
 // ownerStatus is "failed 40 s ago".

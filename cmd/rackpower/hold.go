@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -104,13 +105,18 @@ func (s *session) setHold(in api.SetHold, nodes []api.Node, what string) error {
 
 // noteAway names the agents that do not learn of a change now.
 func (s *session) noteAway(nodes []api.Node) {
-	said := map[string]bool{"": true, "alive": true}
+	if s.quiet {
+		return
+	}
+	ages := map[string]string{}
 	for _, n := range nodes {
-		if words := n.AgentAge; !s.quiet && !said[words] && !said[n.Agent] {
-			said[n.Agent] = true
-			s.warn("agent %s %s: it learns of this when it is back", clean(n.Agent), clean(agentIs(words)))
+		if n.AgentAge != "" && n.AgentAge != "alive" {
+			ages[n.Agent] = n.AgentAge
 		}
 	}
+	s.warnEach(slices.Sorted(maps.Keys(ages)), "agents %s are away: they learn of this when they are back", func(name string) {
+		s.warn("agent %s %s: it learns of this when it is back", clean(name), clean(agentIs(ages[name])))
+	})
 }
 
 // agentIs makes the rest of a sentence of how an agent is that is not alive: "is away

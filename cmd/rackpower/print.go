@@ -18,6 +18,8 @@ import (
 
 	"rackpower/cmd/settings"
 	"rackpower/power"
+
+	"rackpower/power/noderange"
 )
 
 var formats = []string{"table", "wide", "json", "jsonl", "yaml", "name"}
@@ -307,4 +309,19 @@ func shorten(text string, most int) string {
 		return text
 	}
 	return strings.TrimSpace(string([]rune(text)[:most-4])) + " ..."
+}
+
+// fewLines is how many racks or agents have a line each on stderr; more share one.
+const fewLines = 3
+
+// warnEach warns of each of a few names, and of more in one line, of which %s in all is
+// their range.
+func (s *session) warnEach(names []string, all string, each func(name string)) {
+	if len(names) > fewLines {
+		s.warn(all, clean(noderange.Fold(names)))
+		return
+	}
+	for _, name := range names {
+		each(name)
+	}
 }

@@ -354,26 +354,38 @@ func (s *session) rackNotes(nodes []api.Node) {
 	if err != nil {
 		return
 	}
+	var away, alarmed, braked, paused []string
+	byName := map[string]api.Rack{}
 	for _, r := range racks {
-		if concerned[r.Name] || s.door == atAgent {
-			s.noteRack(r)
+		if !concerned[r.Name] && s.door != atAgent {
+			continue
+		}
+		byName[r.Name] = r
+		for _, note := range []struct {
+			list *[]string
+			is   bool
+		}{
+			{&away, r.AgentAge != "" && r.AgentAge != "alive"}, {&alarmed, len(r.State.Alarms) > 0},
+			{&braked, r.State.Brake != nil}, {&paused, s.pauseOf(r) != ""},
+		} {
+			if note.is {
+				*note.list = append(*note.list, r.Name)
+			}
 		}
 	}
-}
-
-func (s *session) noteRack(r api.Rack) {
-	if r.AgentAge != "" && r.AgentAge != "alive" {
+	s.warnEach(away, "racks %s: their agents are away: their nodes are shown as they were last read (rackpower agents)", func(name string) {
+		r := byName[name]
 		s.warn("rack %s: agent %s %s: its nodes are shown as they were last read", clean(r.Name), clean(r.Agent), clean(agentIs(r.AgentAge)))
-	}
-	for _, a := range r.State.Alarms {
-		s.warn("rack %s: %s", clean(r.Name), clean(alarmWords(a)))
-	}
-	if r.State.Brake != nil {
-		s.noteBrake(r.Name, *r.State.Brake)
-	}
-	if words := s.pauseOf(r); words != "" {
-		s.warn("rack %s: the monitor is paused %s", clean(r.Name), clean(words))
-	}
+	})
+	s.warnEach(alarmed, "racks %s: ALARM (rackpower agents)", func(name string) {
+		for _, a := range byName[name].State.Alarms {
+			s.warn("rack %s: %s", clean(name), clean(alarmWords(a)))
+		}
+	})
+	s.warnEach(braked, "racks %s: the brake holds: "+s.door.command+" brake show", func(name string) { s.noteBrake(name, *byName[name].State.Brake) })
+	s.warnEach(paused, "racks %s: the monitor is paused ("+s.door.command+" rack list)", func(name string) {
+		s.warn("rack %s: the monitor is paused %s", clean(name), clean(s.pauseOf(byName[name])))
+	})
 }
 
 func (s *session) noteBrake(rack string, b api.Brake) {

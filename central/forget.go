@@ -1,0 +1,101 @@
+package central
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+
+	"rackpower/central/api"
+	"rackpower/central/store"
+	"rackpower/power"
+)
+
+// forgetAgent ends what was with an agent that is gone for good, or was never there, and
+// lets its nodes go: they stay known and are assigned to nobody. An agent that comes back
+// all the same is told that it has none of them.
+func (c *Central) forgetAgent(r *http.Request, in api.ForgetAgent) (api.ForgottenAgent, error) {
+	name, who, now := r.PathValue("name"), askedBy(r, in.AskedBy), c.cfg.Now()
+	if strings.TrimSpace(in.Reason) == "" {
+		return api.ForgottenAgent{}, api.Problemf(api.CodeBadRequest, "an agent is forgotten with a reason: others will want to know why")
+	}
+	var out api.ForgottenAgent
+	err := c.store.Write(r.Context(), func(tx *store.Tx) error {
+		out = api.ForgottenAgent{Name: name}
+		a, found, err := tx.Agent(name)
+		switch {
+		case err != nil:
+			return err
+		case !found || name == "":
+			return api.Problemf(api.CodeNotFound, "no such agent: %s", name)
+		case c.desks.of(name).presence(now, c.cfg.Away).alive:
+			return api.Problemf(api.CodeRefused, "agent %s is alive: stop it on its machine first (systemctl disable --now rackpower)", name)
+		}
+		marks := marks{}
+		if out.Ended, err = c.endForgotten(tx, name, who, in.Reason, marks); err != nil {
+			return err
+		}
+		ch := c.change(tx, now, who)
+		if out.Nodes, err = ch.free(name, in.Reason); err != nil {
+			return err
+		}
+		a.Session = "" // what it still says counts only after another hello
+		if err := errors.Join(tx.SaveAgent(a), tx.ForgetAgent(name)); err != nil {
+			return err
+		}
+		detail := fmt.Sprintf("%d operations ended, %d nodes freed", out.Ended, len(out.Nodes))
+		if err := ch.audit("agent-forget", "", in.Reason, "agent "+name+": "+detail); err != nil {
+			return err
+		}
+		c.announce(tx, marks)
+		tx.OnCommit(func() { c.desks.forget(name) })
+		return ch.finish()
+	})
+	return out, err
+}
+
+// endForgotten ends what is outstanding with an agent that is forgotten. What never left
+// central cannot have happened; of the rest nobody knows.
+func (c *Central) endForgotten(tx *store.Tx, agent, who, why string, marks marks) (int, error) {
+	now := c.cfg.Now()
+	open, err := tx.OpenOps(agent)
+	if err != nil {
+		return 0, err
+	}
+	for i := range open {
+		o := &open[i]
+		end := power.End{
+			Outcome: power.Indeterminate, Reason: power.ReasonLost, At: now,
+			Detail: fmt.Sprintf("%s forgot agent %s, which had it (%s): what became of it is not known", who, agent, why),
+		}
+		if o.Stage() == store.StageTaken && !o.Delivered {
+			end.Outcome, end.Reason = power.Cancelled, power.ReasonAsked
+			end.Detail = fmt.Sprintf("%s forgot agent %s, which never had it (%s)", who, agent, why)
+		}
+		if err := endAlone(tx, o, end, who, marks, now); err != nil {
+			return 0, err
+		}
+	}
+	return len(open), nil
+}
+
+// free takes all nodes from an agent and assigns them to nobody.
+func (ch *change) free(agent, why string) ([]string, error) {
+	nodes, err := ch.tx.NodesSince(agent, 0)
+	if err != nil {
+		return nil, err
+	}
+	names := []string{}
+	for _, n := range nodes {
+		next := n
+		next.Agent = ""
+		if err := errors.Join(ch.joins(n.Domain), ch.forget(agent, n.Name, true), ch.save(n, next)); err != nil {
+			return nil, err
+		}
+		if err := ch.audit("node-free", n.Name, why, "agent "+agent+" was forgotten"); err != nil {
+			return nil, err
+		}
+		names = append(names, n.Name)
+	}
+	return names, nil
+}

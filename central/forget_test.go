@@ -1,0 +1,63 @@
+package central
+
+import (
+	"context"
+	"testing"
+
+	"rackpower/central/api"
+	"rackpower/power"
+)
+
+// TestAnAgentIsForgotten forgets one that was never there, and one that is gone: what they
+// had ends truthfully, their nodes are free, and one that comes back has none of them.
+func TestAnAgentIsForgotten(t *testing.T) {
+	s := newSite(t)
+	ctx := context.Background()
+	s.nodes("a", "b")
+	r := s.rack("r1")
+	if _, err := s.ForgetAgent(ctx, "r1", api.ForgetAgent{Reason: "x"}); api.CodeOf(err) != api.CodeRefused {
+		t.Fatalf("an agent that is alive: %v", err)
+	}
+	if _, err := s.AddNodes(ctx, api.AddNodes{Nodes: []api.NodeSpec{{Name: "c", Rack: "r9", BMC: "ipmi://h9"}}}); err != nil {
+		t.Fatal(err)
+	}
+	never := s.ask("c", power.ActOn)
+	had := s.ask("a", power.ActOff)
+	r.poll()
+	s.later(10 * 60e9)
+	later := s.ask("b", power.ActOff)
+	for name, want := range map[string]api.ForgottenAgent{"r9": {Ended: 1, Nodes: []string{"c"}}, "r1": {Ended: 2, Nodes: []string{"a", "b"}}} {
+		if _, err := s.ForgetAgent(ctx, name, api.ForgetAgent{}); api.CodeOf(err) != api.CodeBadRequest {
+			t.Errorf("without a reason: %v", err)
+		}
+		got, err := s.ForgetAgent(ctx, name, api.ForgetAgent{Reason: "gone", AskedBy: "ann"})
+		if err != nil || got.Ended != want.Ended || len(got.Nodes) != len(want.Nodes) {
+			t.Fatalf("forget %s: %+v, %v", name, got, err)
+		}
+	}
+	if all, err := s.Agents(ctx); err != nil || len(all) != 0 {
+		t.Errorf("agents left: %+v, %v", all, err)
+	}
+	for id, want := range map[string]power.Outcome{never.ID: power.Cancelled, had.ID: power.Indeterminate, later.ID: power.Cancelled} {
+		if got := s.op(id); got.Outcome != want {
+			t.Errorf("%s of %s ended %s (%s), want %s", got.Action, got.Node, got.Outcome, got.Detail, want)
+		}
+	}
+	if n := s.node("a"); n.Agent != "" || n.Rack != "r1" {
+		t.Errorf("node a: agent %q, rack %q", n.Agent, n.Rack)
+	}
+	if got := s.ask("a", power.ActOn); got.Outcome != power.Refused || got.Why != power.ReasonNoNode {
+		t.Errorf("asked of a node without an agent: %+v", got)
+	}
+	if err := r.report(); api.CodeOf(err) != api.CodeHello {
+		t.Errorf("a report of the session before: %v", err)
+	}
+	r.mustHello()
+	r.central, r.rev = r.w.Database, 1
+	if a := r.poll(); len(a.Nodes) > 0 || len(a.Ops) > 0 || !a.Full && len(a.Removed) != 2 {
+		t.Errorf("one that comes back is told %+v", a)
+	}
+	if _, err := s.ForgetAgent(ctx, "none", api.ForgetAgent{Reason: "x"}); api.CodeOf(err) != api.CodeNotFound {
+		t.Errorf("an agent that nobody knows: %v", err)
+	}
+}
