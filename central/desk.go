@@ -373,6 +373,21 @@ func (s *desks) of(name string) *desk {
 	return s.m[name]
 }
 
+// anySeen reports whether any agent was heard.
+func (s *desks) anySeen() bool {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	for _, d := range s.m {
+		d.mu.Lock()
+		seen := !d.seen.IsZero()
+		d.mu.Unlock()
+		if seen {
+			return true
+		}
+	}
+	return false
+}
+
 // forget ends the agent's session.
 func (s *desks) forget(name string) {
 	if d := s.known(name); d != nil {

@@ -2,6 +2,7 @@ package central
 
 import (
 	"context"
+	"strings"
 	"testing"
 
 	"rackpower/central/api"
@@ -18,8 +19,9 @@ func TestAnAgentIsForgotten(t *testing.T) {
 	if _, err := s.ForgetAgent(ctx, "r1", api.ForgetAgent{Reason: "x"}); api.CodeOf(err) != api.CodeRefused {
 		t.Fatalf("an agent that is alive: %v", err)
 	}
-	if _, err := s.AddNodes(ctx, api.AddNodes{Nodes: []api.NodeSpec{{Name: "c", Rack: "r9", BMC: "ipmi://h9"}}}); err != nil {
-		t.Fatal(err)
+	added, err := s.AddNodes(ctx, api.AddNodes{Nodes: []api.NodeSpec{{Name: "c", Rack: "r9", BMC: "ipmi://h9"}}})
+	if err != nil || len(added.Notes) != 1 || !strings.Contains(added.Notes[0], "no agent of rack r9 was ever seen") {
+		t.Fatalf("a rack whose agent nobody saw: %+v, %v", added, err)
 	}
 	never := s.ask("c", power.ActOn)
 	had := s.ask("a", power.ActOff)

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -188,7 +189,22 @@ func (ch *change) addAll(specs []api.NodeSpec, update, confirmed bool) (out api.
 			}
 		}
 	}
+	out.Notes = append(out.Notes, ch.strangers()...)
 	return out, bad.problem()
+}
+
+// strangers warns of agents that are given nodes in this job and were never heard of,
+// while others of the site were.
+func (ch *change) strangers() (notes []string) {
+	if !ch.c.desks.anySeen() {
+		return nil // the site is being set up
+	}
+	for _, agent := range slices.Sorted(maps.Keys(ch.revs)) {
+		if p := ch.c.desks.of(agent).presence(ch.now, ch.c.cfg.Away); p.seen.IsZero() {
+			notes = append(notes, fmt.Sprintf("no agent of rack %s was ever seen: is the name right? (rackpower agents; rackpower agents forget %s)", agent, agent))
+		}
+	}
+	return notes
 }
 
 // underWay says what becomes of an operation whose node is given another BMC or other

@@ -18,7 +18,6 @@ import (
 
 	"rackpower/cmd/settings"
 	"rackpower/power"
-
 	"rackpower/power/noderange"
 )
 
