@@ -38,7 +38,6 @@ var hallMutations = []mutation{
 	{"a fault is forgotten at a start", []edit{{"agent/monitor.go", "\t\tw.mem, w.kept = mem, mem\n", "\t\tw.mem, w.kept = mem, mem\n\t\tw.mem.mended()\n"}}},
 	{"who comes back is no failure", []edit{{"agent/memory.go", "\tif was.LeftMine {\n", "\tif was.LeftMine && was.Left == power.On {\n"}}},
 	{"who falls back is no failure", []edit{{"agent/memory.go", "\tif was.LeftMine {\n", "\tif was.LeftMine && was.Left == power.Off {\n"}}},
-	{"corrections that did not last are forgotten once the node is right", []edit{{"agent/memory.go", "\tif was.Lost > 0 && (", "\tif false && ("}}},
 	{"a retry is not followed", []edit{{"agent/monitor.go", "\t\tif n.Retry != w.mem.Retry {\n", "\t\tif false {\n"}}},
 	{"a BMC that ignores probes is never read again", []edit{{"agent/breaker.go", "\tfull := b.breaker.full(time.Now(), b.of.backoff)\n", "\tfull := false\n"}}},
 	{"the monitor does not look again at what it left alone", []edit{{"agent/monitor.go", "\t\tif !n.Reading.TriedAt.Equal(w.tried) {\n\t\t\tw.tried, w.due = n.Reading.TriedAt, true\n", "\t\tif !n.Reading.TriedAt.Equal(w.tried) {\n\t\t\tw.tried, w.due = n.Reading.TriedAt, w.due || w.tried.IsZero()\n"}}},
