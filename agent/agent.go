@@ -81,8 +81,10 @@ type Agent struct {
 	opening  string // names this opening of the journal
 	foundLSN uint64 // that of the last record that it found
 
-	link   linkState
-	toTell toTell
+	link    linkState
+	permit  permit
+	leaving leaving
+	toTell  toTell
 }
 
 // The two logs in the agent's directory.
@@ -168,6 +170,10 @@ func (a *Agent) open() (err error) {
 	if a.bare {
 		a.logger.Warn("the journal is new; if there should be one, stop the agent and see whether its volume is mounted", "data", a.cfg.Dir)
 	}
+	a.leaveReplayed()
+	if err := a.beginPermit(a.assignLg.Live()); err != nil {
+		return err
+	}
 	a.logger.Info("journal replayed", "epoch", a.log.Epoch(), "lsn", a.log.LSN(), "outstanding", len(a.outbox.unacknowledged()), "nodes", len(a.assigned.all()))
 	return nil
 }
@@ -223,6 +229,7 @@ func (a *Agent) Run(ctx context.Context, control net.Listener) error {
 		parts.Go(func() { a.cfg.asCentral(ctx, a) })
 	case a.cfg.Central != nil:
 		parts.Go(func() { a.syncCentral(ctx) })
+		parts.Go(func() { a.permit.beats(ctx) })
 	default:
 		parts.Go(func() { a.reportToNobody(ctx) })
 	}
@@ -239,6 +246,7 @@ func (a *Agent) Run(ctx context.Context, control net.Listener) error {
 	a.wg.Wait()
 	parts.Wait()
 	a.reads.Wait()
+	a.goodbye()
 	closing, done := context.WithTimeout(context.Background(), 2*time.Second)
 	defer done()
 	a.bmcs.closeAll(closing)

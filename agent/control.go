@@ -220,6 +220,8 @@ func (a *Agent) ask(req api.OpRequest, dry bool) (api.OpReport, error) {
 	r, err := submit(op)
 	if err == nil && r.Verdict == power.RefuseIt {
 		a.outbox.put(r) // for central's audit trail
+	} else if why := a.permit.why(time.Now()); err == nil && why != "" {
+		r.Says += "; carried out because it is asked for here, although this agent sends nothing of its own accord: " + why
 	}
 	return r, err
 }

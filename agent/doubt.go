@@ -476,6 +476,8 @@ func (a *Agent) askedBefore(op power.Op) bool {
 // acknowledgedAlarm goes on with what waited for a person to see an alarm.
 func (a *Agent) acknowledgedAlarm(alarm api.Alarm) {
 	switch alarm.Kind {
+	case api.AlarmTwoAgents:
+		a.permit.standDown("") // a person at the rack knows better
 	case api.AlarmJournalWentBack, api.AlarmJournalCopied:
 		if a.gate.doubts().Compare {
 			if err := a.doubtReplayed(); err != nil {

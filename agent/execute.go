@@ -47,6 +47,11 @@ func newExecution(l *lane, t *task) *execution {
 // is stopping and the operation goes on at its next start.
 func (x *execution) run(ctx context.Context) (power.End, error) {
 	reason, err := x.carryOut(ctx)
+	for errors.Is(err, errNotNow) {
+		if err = x.awaitPermit(ctx); err == nil {
+			reason, err = x.carryOut(ctx)
+		}
+	}
 	end, unfinished := x.conclude(reason, err)
 	if unfinished != nil {
 		return power.End{}, unfinished // with its slot: nobody takes its place while all stop
@@ -270,6 +275,9 @@ func (x *execution) interrupted() error {
 
 // unwanted ends what the monitor asked for when nobody desires it any more.
 func (x *execution) unwanted() error {
+	if err := x.permitted(); err != nil {
+		return err
+	}
 	x.l.mu.Lock()
 	persons := x.t.persons()
 	x.l.mu.Unlock()
@@ -297,6 +305,9 @@ func (x *execution) on(ctx context.Context) (power.Reason, error) {
 func (x *execution) boot(ctx context.Context) error {
 	if x.op.Boot == power.BootNone || x.h.sendings[power.PowerOn]+x.h.sendings[power.HardReset] > 0 {
 		return nil
+	}
+	if err := x.permitted(); err != nil {
+		return err
 	}
 	x.l.setPhase(x.t, "setting boot device "+string(x.op.Boot))
 	err := x.persist(ctx, func() error {
@@ -692,7 +703,7 @@ func (x *execution) send(ctx context.Context, cmd power.Command) error {
 			continue
 		case left:
 			return x.answered(cmd, err)
-		case stops(ctx, err), errors.As(err, &ended):
+		case stops(ctx, err), errors.As(err, &ended), errors.Is(err, errNotNow):
 			return err
 		}
 		kind := power.KindOf(err)

@@ -116,11 +116,12 @@ func TestARequestRefusedForItsIDIsReported(t *testing.T) {
 // TestABatchWithAnIDTwice: nothing of it is accepted at the rack's own socket.
 func TestABatchWithAnIDTwice(t *testing.T) {
 	inBubble(t, 2, func(r *rig) {
-		body := `{"ops":[{"id":"x","node":"n1","action":"on"},{"id":"x","node":"n2","action":"on"}]}`
+		body := `{"ops":[{"id":"ID","node":"n1","action":"on"},{"id":"ID","node":"n2","action":"on"}]}`
+		body = strings.ReplaceAll(body, "ID", newID())
 		req := httptest.NewRequest(http.MethodPost, "/v1/ops", strings.NewReader(body))
 		w := httptest.NewRecorder()
 		r.a.Handler().ServeHTTP(w, req)
-		if w.Code != http.StatusBadRequest || !strings.Contains(w.Body.String(), "twice") {
+		if w.Code != http.StatusBadRequest || !strings.Contains(w.Body.String(), "same id") {
 			t.Errorf("%d %s", w.Code, w.Body)
 		}
 		if len(r.a.outbox.unacknowledged()) != 0 {

@@ -53,6 +53,9 @@ func (l *lane) submit(op power.Op) (api.OpReport, error) {
 		}
 		return r, nil
 	}
+	if l.notAssigned(op) {
+		return refusal(op, power.ReasonNoNode, fmt.Sprintf("node %s is not assigned to agent %s any more", op.Node, l.a.cfg.Name)), nil
+	}
 	if op.Seq == 0 { // drawn here, so that nobody overtakes it on the way to the lane
 		op.Seq = l.a.clock.Next(time.Now())
 	}

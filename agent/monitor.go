@@ -386,7 +386,7 @@ func (m *monitor) pass(now time.Time) {
 		m.again(todo, now)
 		todo = nil
 	}
-	if m.a.holdsMonitor() {
+	if m.a.holdsMonitor() || m.a.permit.why(now) != "" {
 		m.again(todo, now)
 		todo = nil
 	}

@@ -34,6 +34,7 @@ const (
 	kindDoubt    journal.Kind = 11 // doubt, under its own key in both logs; of an operation: records of it may be lost
 	kindAlarm    journal.Kind = 27 // api.Alarm until it is over or acknowledged, there too
 	kindTrust    journal.Kind = 28 // trustRecord, there too
+	kindContact  journal.Kind = 29 // contactRecord, there too
 )
 
 var kindNames = map[journal.Kind]string{
@@ -41,7 +42,7 @@ var kindNames = map[journal.Kind]string{
 	kindOffSeen: "off-seen", kindEnded: "ended", kindReported: "reported", kindCancel: "cancel",
 	kindHastened: "hastened", kindLastSeq: "last-seq", kindNode: "node", kindSync: "sync",
 	kindMemory: "monitor", kindRack: "rack", kindBrake: "brake", kindHold: "hold",
-	kindRefused: "refused", kindAlarm: "alarm", kindTrust: "trust", kindDoubt: "doubt",
+	kindRefused: "refused", kindAlarm: "alarm", kindTrust: "trust", kindDoubt: "doubt", kindContact: "contact",
 }
 
 // KindName names a kind of journal record, for people.

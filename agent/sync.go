@@ -94,6 +94,7 @@ func (s *linkState) String() string {
 
 const (
 	pollWait      = 25 * time.Second
+	firstPause    = 200 * time.Millisecond // after a session that failed
 	maxReportOps  = 500
 	maxReportRead = 2000
 	reportEvery   = 20 * time.Millisecond  // words on operations gather this long
@@ -105,7 +106,8 @@ const (
 // after a pause that grows. All that is exchanged is state, so starting over
 // repeats nothing.
 func (a *Agent) syncCentral(ctx context.Context) {
-	pause := 200 * time.Millisecond
+	pause := firstPause
+	var logged time.Time // that the name is another's
 	for ctx.Err() == nil {
 		began := time.Now()
 		err := a.session(ctx)
@@ -119,13 +121,24 @@ func (a *Agent) syncCentral(ctx context.Context) {
 			a.link.set(false)
 		}
 		if time.Since(began) > 10*time.Second {
-			pause = 200 * time.Millisecond
+			pause = firstPause
 		}
-		a.logger.Warn("central is away", "central", a.cfg.Central.Target(), "err", err, "pause", pause)
+		most := 3 * time.Second
+		if api.CodeOf(err) == api.CodeTwoAgents {
+			most = 10 * time.Second
+			a.refusedName(err)
+			if time.Since(logged) >= time.Minute {
+				logged = time.Now()
+				a.logger.Error("central gives the name to another agent", "central", a.cfg.Central.Target(), "err", err)
+			}
+		} else {
+			a.permit.away()
+			a.logger.Warn("central is away", "central", a.cfg.Central.Target(), "err", err, "pause", pause)
+		}
 		if wait(ctx, pause/2+rand.N(pause)) != nil {
 			return
 		}
-		pause = min(pause*2, 3*time.Second)
+		pause = min(pause*2, most)
 	}
 }
 
@@ -139,7 +152,7 @@ func (a *Agent) hello(ctx context.Context) (api.Welcome, error) {
 	in := api.Hello{
 		Version: a.cfg.Version, JournalID: a.log.ID(), Epoch: a.log.Epoch(), LSN: a.log.LSN(),
 		Opening: a.opening, FoundLSN: a.foundLSN, Doubt: a.gate.doubts().Tell,
-		Outstanding: a.outbox.outstanding(), Seq: a.clock.Now(time.Now()), Gossip: a.gossipAddr(),
+		Outstanding: a.outbox.outstanding(), Seq: a.clock.Now(time.Now()), Gossip: a.gossipAddr(), Host: hostName(),
 	}
 	a.link.mu.Lock()
 	in.Again, a.link.again = a.link.again, false
@@ -171,6 +184,8 @@ func (a *Agent) session(ctx context.Context) error {
 	case !met.trusted():
 		return a.untrustedSession(ctx, cancel, w, met)
 	}
+	a.permit.back(time.Now())
+	a.alarms.clear(api.AlarmTwoAgents)
 	a.link.begin(cancel, nil)
 	a.alarms.clear(api.AlarmCentralUnknown)
 	a.followCentral(w.Seq)
@@ -185,7 +200,7 @@ func (a *Agent) session(ctx context.Context) error {
 	if err := a.compared(w); err != nil {
 		return err
 	}
-	if g := a.gossiping(); w.Gossip != "" && g != nil {
+	if g := a.gossiping(); w.Gossip != "" && g != nil { // a central that is trusted may say where
 		if err := g.Join(w.Gossip); err != nil {
 			a.logger.Warn("cannot gossip with central", "address", w.Gossip, "err", err)
 		}
@@ -212,7 +227,7 @@ func (a *Agent) session(ctx context.Context) error {
 
 // poll asks for what changed, again and again.
 func (a *Agent) poll(ctx context.Context, w api.Welcome) error {
-	for {
+	for first := true; ; first = false {
 		for a.removed() != nil { // nothing can be taken
 			if err := wait(ctx, pollWait); err != nil {
 				return err
@@ -225,9 +240,14 @@ func (a *Agent) poll(ctx context.Context, w api.Welcome) error {
 		a.link.mu.Lock()
 		cursor := a.link.ops
 		a.link.mu.Unlock()
+		waits := pollWait
+		if first {
+			waits = 0 // to know soon that nothing has changed
+		}
 		one, cancel := context.WithTimeout(ctx, pollWait+10*time.Second)
 		got, err := a.cfg.Central.Poll(one, a.cfg.Name, api.Poll{
-			Session: w.Session, Database: at.Database, Rev: at.Rev, Ops: cursor, Seq: a.clock.Now(time.Now()), Wait: pollWait,
+			Session: w.Session, Database: at.Database, Rev: at.Rev, Ops: cursor, Seq: a.clock.Now(time.Now()), Wait: waits,
+			Heeds: at.Rev, HoldsBack: a.holdsBack(),
 		})
 		cancel()
 		if err != nil {
@@ -244,6 +264,7 @@ func (a *Agent) poll(ctx context.Context, w api.Welcome) error {
 				return err
 			}
 		}
+		a.inTouch()
 	}
 }
 
@@ -263,6 +284,11 @@ func (a *Agent) apply(got api.Assignment, db api.Database) error {
 	a.assignmentChanged(changed, gone)
 	if got.Full {
 		a.settle(doubt{Assign: true})
+	}
+	for _, f := range got.Forced {
+		if slices.Contains(gone, f.Node) {
+			a.logger.Warn("the node was given to another agent while this one was taken for dead", "node", f.Node, "by", f.By)
+		}
 	}
 	if err := a.takeOps(got.Ops); err != nil {
 		return err
@@ -291,6 +317,7 @@ func (a *Agent) apply(got api.Assignment, db api.Database) error {
 // assignmentChanged has everything follow nodes that changed and nodes that are gone.
 func (a *Agent) assignmentChanged(changed, gone []string) {
 	some := len(changed)+len(gone) > 0
+	a.leave(gone)
 	if some {
 		a.toTell.holdsAgain(changed)
 		a.bmcsChanged(append(slices.Clone(changed), gone...))
@@ -419,7 +446,7 @@ func (a *Agent) report(ctx context.Context, w api.Welcome, at syncRecord, ops []
 	}
 	answer, err := a.cfg.Central.Report(one, a.cfg.Name, api.Report{
 		Session: w.Session, JournalID: a.log.ID(), Epoch: a.log.Epoch(), LSN: a.log.LSN(),
-		Ops: ops, Readings: readings, Rev: at.Rev, Seq: a.clock.Now(time.Now()),
+		Ops: ops, Readings: readings, Rev: at.Rev, Seq: a.clock.Now(time.Now()), HoldsBack: a.holdsBack(),
 		Holds: rack.holds, Rack: rack.state, Explained: rack.explained,
 	})
 	if err != nil {

@@ -157,7 +157,7 @@ func (c *scripted) poll(r *http.Request, in api.Poll) (api.Assignment, error) {
 			return out, refused
 		case !known:
 			return out, api.Problemf(api.CodeHello, "say hello first")
-		case some:
+		case some, in.Wait == 0:
 			return out, nil
 		}
 		select {
@@ -440,7 +440,7 @@ func TestSyncHelloPollReport(t *testing.T) {
 	if len(c.hellos) != 1 || h.JournalID != r.a.log.ID() || h.Epoch != 1 || h.Version != "test" || len(h.Outstanding) != 0 {
 		t.Errorf("hellos %+v", c.hellos)
 	}
-	if p := c.polls[0]; p.Rev != 0 || p.Ops != 0 || p.Wait != pollWait {
+	if p := c.polls[0]; p.Rev != 0 || p.Ops != 0 || p.Wait != 0 {
 		t.Errorf("first poll %+v", p)
 	}
 	lsn := uint64(0)

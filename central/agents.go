@@ -36,21 +36,31 @@ func (c *Central) hello(r *http.Request, in api.Hello) (api.Welcome, error) {
 	if c.gossip != nil {
 		w.Gossip = c.gossip.Addr()
 	}
-	err := c.store.Write(r.Context(), func(tx *store.Tx) error {
-		if c.desks.of(name).overtaken(in.Run, in.Nth) {
+	d, peer := c.desks.of(name), peerOf(r, in)
+	knocked, signs := c.admit(r.Context(), d, in)
+	now = c.cfg.Now()
+	var refusal error
+	err := c.store.Write(r.Context(), func(tx *store.Tx) (err error) {
+		d.mu.Lock()
+		admitted, _ := d.holder.admits(in, now, knocked, signs)
+		d.mu.Unlock()
+		if !admitted {
+			refusal, err = c.refuseTwin(tx, d, in, peer, now)
+			return err
+		}
+		if d.overtaken(in.Run, in.Nth) {
 			return errHello(name) // its answer is not waited for, and what it says is no longer so
 		}
-		if err := c.greet(tx, name, in, &w, now); err != nil {
+		if err := c.greet(tx, name, in, &w, peer, now); err != nil {
 			return err
 		}
 		if err := c.follow(tx, name, in.Seq, now); err != nil {
 			return err
 		}
-		var err error
 		w.Alarms, err = tx.Alarms(name)
 		return err
 	})
-	if err != nil {
+	if err = errors.Join(err, refusal); err != nil {
 		return api.Welcome{}, err
 	}
 	w.Seq = c.store.Seq(now)
@@ -83,7 +93,7 @@ func (c *Central) wentBack(ctx context.Context, agent string, in api.Hello, now 
 }
 
 // greet is hello's job.
-func (c *Central) greet(tx *store.Tx, name string, in api.Hello, w *api.Welcome, now time.Time) error {
+func (c *Central) greet(tx *store.Tx, name string, in api.Hello, w *api.Welcome, peer string, now time.Time) error {
 	if err := tx.EnsureAgent(name); err != nil {
 		return err
 	}
@@ -117,22 +127,27 @@ func (c *Central) greet(tx *store.Tx, name string, in api.Hello, w *api.Welcome,
 			return err
 		}
 	}
-	before := a.JournalID
+	another := a.Run != runOf(in)
+	if another {
+		a.Run, a.Peer, a.HelloAt = runOf(in), peer, now
+		if err := c.clear(tx, name, api.AlarmTwoAgents, now); err != nil {
+			return err
+		}
+	}
 	a.JournalID, a.Epoch, a.LSN, a.Session, a.Opening = in.JournalID, in.Epoch, in.LSN, w.Session, in.Opening
 	a.SeenAt, a.Version, a.Address = now, in.Version, in.Gossip
 	if err := tx.SaveAgent(a); err != nil {
 		return err
 	}
 	c.announce(tx, marks)
-	replaced := fate == journalOther && before != in.JournalID
 	if !w.TellAll {
 		fate = journalFirst
 	}
 	tx.OnCommit(func() {
 		d.greeted(w.Session, a.Rev, in.SentAt, now)
 		d.tells(fate)
-		if replaced {
-			d.replaced(before, now)
+		if another {
+			d.admitted(a, now)
 		}
 	})
 	return nil
@@ -177,14 +192,8 @@ func (c *Central) alarmed(tx *store.Tx, a store.Agent, in api.Hello, f fate, ope
 	if alarm := f.alarm(a, in, open, lost); alarm.Kind != "" {
 		return c.raise(tx, a.Name, alarm, now)
 	}
-	if f == journalOther && c.desks.of(a.Name).returns(in.JournalID, now) {
-		return c.raise(tx, a.Name, api.Alarm{
-			Kind:    api.AlarmTwoAgents,
-			Message: fmt.Sprintf("two agents call themselves %s, with the journals %s and %s: end one of them", a.Name, min(a.JournalID, in.JournalID), max(a.JournalID, in.JournalID)),
-		}, now)
-	}
-	if err := c.clear(tx, a.Name, api.AlarmTwoAgents, now); err != nil || f != journalOther {
-		return err
+	if f != journalOther {
+		return nil
 	}
 	detail := fmt.Sprintf("journal %s in place of %s, with nothing outstanding", in.JournalID, a.JournalID)
 	return tx.AddAudit(api.AuditEntry{At: now, Who: "agent " + a.Name, What: "journal", Detail: detail})
@@ -356,9 +365,13 @@ func (c *Central) poll(r *http.Request, in api.Poll) (api.Assignment, error) {
 		in.Ops = 0
 	}
 	if g := d.look(c.cfg.Now()); in.Rev > g.rev {
-		in.Rev = 0 // nobody has what there was never
+		in.Rev, in.Heeds = 0, 0 // nobody has what there was never
 	}
-	defer d.arrive(c.cfg.Now, in.Rev)()
+	if err := c.heedLettingGo(r, d, in); err != nil {
+		return api.Assignment{}, err
+	}
+	defer d.arrive(r.Context(), c.cfg.Now, in.Rev)()
+	knocks := d.look(c.cfg.Now()).knocks
 	timer := time.NewTimer(min(max(in.Wait, 0), maxWait))
 	defer timer.Stop()
 	for {
@@ -375,6 +388,9 @@ func (c *Central) poll(r *http.Request, in api.Poll) (api.Assignment, error) {
 			again = time.After(g.again)
 		}
 		nothing := api.Assignment{Rev: in.Rev, OpsCursor: in.Ops, Seq: c.store.Seq(c.cfg.Now())}
+		if g.knocks != knocks {
+			return nothing, nil // somebody wants to know whether there is another poll
+		}
 		select {
 		case <-g.news:
 		case <-again:
@@ -408,6 +424,9 @@ func (c *Central) answerPoll(ctx context.Context, d *desk, in *api.Poll) (*api.A
 	if g.mark > in.Ops {
 		if err := c.deliver(ctx, d, in, out); err != nil {
 			return nil, err
+		}
+		if len(out.Ops) < deliverAtOnce && len(out.Cancels) < deliverAtOnce {
+			out.OpsCursor = max(out.OpsCursor, g.mark) // what was the newest has ended meanwhile
 		}
 		in.Ops = out.OpsCursor
 	}
@@ -474,6 +493,9 @@ func (c *Central) assign(ctx context.Context, name string, rev int64, full bool,
 				return err
 			}
 			out.Rack = &s
+		}
+		if out.Forced, err = forcedAway(tx, name); err != nil {
+			return err
 		}
 		out.Removed, out.Confirmed, err = tx.RemovedSince(name, rev)
 		if out.Full {

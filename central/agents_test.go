@@ -92,6 +92,7 @@ func TestAMovedNodeLeavesItsOldAgent(t *testing.T) {
 	if g := one.poll(); !slices.Equal(g.Removed, []string{"a"}) {
 		t.Errorf("%+v", g)
 	}
+	one.pollAs()
 	if g := two.poll(); len(g.Nodes) != 1 || g.Nodes[0].Password != "pw-a" || g.Nodes[0].BMC == "" {
 		t.Errorf("%+v", g)
 	}

@@ -18,13 +18,14 @@ import (
 
 // Central is the coordinator. New opens its database; Run serves; Close lets go.
 type Central struct {
-	cfg   Config
-	log   *slog.Logger
-	store *store.Store
-	desks *desks
-	board *board
-	trail *board // of the audit trail
-	mux   *http.ServeMux
+	cfg    Config
+	log    *slog.Logger
+	store  *store.Store
+	desks  *desks
+	moving moving
+	board  *board
+	trail  *board // of the audit trail
+	mux    *http.ServeMux
 	// gossip is set before anything is served; nil: none.
 	gossip api.Cluster
 
@@ -38,6 +39,7 @@ type Central struct {
 	skipped        atomic.Int64 // items of reports that could not be stored
 
 	explainWait time.Duration // for an agent's explanation; tests shorten it
+	knockWait   time.Duration // for a sign of life of an agent; likewise
 }
 
 const (
@@ -57,7 +59,7 @@ func New(cfg Config) (*Central, error) {
 		return nil, err
 	}
 	c := &Central{
-		cfg: cfg, log: cfg.Log, desks: newDesks(), board: newBoard(), trail: newBoard(), stop: make(chan struct{}), explainWait: defaultExplainWait,
+		cfg: cfg, log: cfg.Log, desks: newDesks(), board: newBoard(), trail: newBoard(), stop: make(chan struct{}), explainWait: defaultExplainWait, knockWait: knockWait,
 	}
 	st, err := store.Open(store.Config{
 		Path: DatabasePath(cfg.Data), Log: cfg.Log, CheckBelow: cfg.CheckBelow, Audited: func() { c.trail.raise(0) },
@@ -95,11 +97,23 @@ func (c *Central) load() error {
 				a.SeenAt = now // the clock was set back since
 			}
 			d.change(func() {
+				d.holder = holderOf(a)
 				d.session, d.rev, d.revSeen, d.seen, d.polled, d.mark = a.Session, a.Rev, a.RevSeen, a.SeenAt, a.SeenAt, marks[a.Name]
 			})
 		}
 		c.board.raise(rev)
-		return nil
+		leaving, err := tx.AllLeaving()
+		if err != nil {
+			return err
+		}
+		for _, l := range leaving {
+			c.desks.of(l.Agent).letsGo(true)
+		}
+		waiting, err := tx.NodesWaiting()
+		for _, n := range waiting {
+			c.moving.set(n.Name, n.WaitsFor)
+		}
+		return err
 	})
 }
 
@@ -192,7 +206,7 @@ func (c *Central) background(ctx context.Context, parts *sync.WaitGroup) {
 			}
 		})
 	}
-	loop(expireEvery, func() { c.expire(ctx); c.sweep(ctx) })
+	loop(expireEvery, func() { c.expire(ctx); c.sweep(ctx); c.endTwins(ctx) })
 	loop(schedulesEvery, func() { c.runSchedules(ctx) })
 	loop(seenEvery, c.noteSeen)
 	if c.cfg.Keep > 0 {

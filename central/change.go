@@ -24,6 +24,7 @@ type change struct {
 	// shared are the agents of nodes that share their BMC in another way after this job.
 	shared map[string]bool
 	open   map[string]int // operations of agents that have not ended; see full
+	forced bool           // agents that nodes move away from are dead
 }
 
 func (c *Central) change(tx *store.Tx, now time.Time, who string) *change {
@@ -53,6 +54,9 @@ func (ch *change) save(old, next store.Node) error {
 		return err
 	}
 	next.Rev = rev
+	if err := ch.waits(&next); err != nil {
+		return err
+	}
 	if err := ch.desire(old, &next); err != nil {
 		return err
 	}

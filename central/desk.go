@@ -1,11 +1,14 @@
 package central
 
 import (
+	"context"
+	"maps"
 	"slices"
 	"sync"
 	"time"
 
 	"rackpower/central/api"
+	"rackpower/central/store"
 )
 
 // desk is what is kept in memory of an agent: enough to know, without the
@@ -30,15 +33,17 @@ type desk struct {
 	offset  time.Duration // what central's clock is ahead of the agent's
 	told    bool          // offset is known
 	fate    fate          // of the journal, to be judged when the agent has told all ends that it keeps
-	run     string        // of the client that said hello last
+	run     string        // of the client whose hello was taken last
 	nth     uint64        // which of its hellos that was
 	sender  string        // client of the latest report
 	sent    uint64        // which of its reports that was
-	journal string        // that the agent had before the one it has now
-	left    time.Time     // when that changed
 	news    chan struct{} // closed and replaced when something changes
 
 	disowned disowned
+	holder   holder        // the process that has the name
+	rival    *rival        // another one that wants it; nil: none
+	lets     bool          // it has to let go of something
+	came     chan struct{} // closed and replaced when a request of the holder comes
 }
 
 // read is a node of which somebody wants a fresh reading.
@@ -66,13 +71,14 @@ type glance struct {
 	asked     []string      // nodes to be explained
 	again     time.Duration // until a read or a question is due that was sent before; 0: none is
 	news      <-chan struct{}
+	knocks    uint64 // as in holder
 }
 
 // look returns how things stand and a channel that closes when they change.
 func (d *desk) look(now time.Time) glance {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	g := glance{session: d.session, rev: d.rev, mark: d.mark, news: d.news}
+	g := glance{session: d.session, rev: d.rev, mark: d.mark, news: d.news, knocks: d.holder.knocks}
 	for node, r := range d.reads {
 		switch {
 		case now.After(r.until):
@@ -242,6 +248,19 @@ func (d *desk) overtaken(run string, nth uint64) bool {
 	return false
 }
 
+// admitted begins the time of another process that has the agent's name.
+func (d *desk) admitted(a store.Agent, now time.Time) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	signs, knocks := d.holder.signs, d.holder.knocks
+	d.holder = holderOf(a)
+	d.holder.signs, d.holder.knocks = signs, knocks
+	if d.rival != nil && d.rival.run == a.Run {
+		d.rival = nil
+	}
+	d.signed(now)
+}
+
 // late reports whether a later report of the same client was taken already, and if
 // not counts this one.
 func (d *desk) late(run string, nth uint64) bool {
@@ -283,33 +302,20 @@ func (d *desk) untold() fate {
 	return d.fate
 }
 
-// A journal that is back within this time was not put back by people: another agent has it.
-const twinsWithin = time.Minute
-
-// replaced notes that the agent came with another journal than it had.
-func (d *desk) replaced(journal string, now time.Time) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.journal, d.left = journal, now
-}
-
-// returns reports whether the journal is the one that was replaced a moment ago.
-func (d *desk) returns(journal string, now time.Time) bool {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.journal == journal && now.Sub(d.left) < twinsWithin
-}
-
 // arrive notes a poll that begins; the returned function notes its end.
-func (d *desk) arrive(now func() time.Time, rev int64) (leave func()) {
+func (d *desk) arrive(ctx context.Context, now func() time.Time, rev int64) (leave func()) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	before := now()
+	d.signed(before)
 	d.polls, d.seen, d.polled, d.revSeen = d.polls+1, before, before, rev
 	return func() {
 		d.mu.Lock()
 		defer d.mu.Unlock()
 		at := now()
+		if ctx.Err() != nil && d.polls == 1 {
+			d.holder.closed = true // until the next request comes
+		}
 		if d.polls--; d.gone == "" || !before.Before(d.goneAt) {
 			d.seen, d.polled = at, at
 		} // else its end is no sign of life: gossip lost the agent while it waited
@@ -319,6 +325,7 @@ func (d *desk) arrive(now func() time.Time, rev int64) (leave func()) {
 func (d *desk) heard(now time.Time) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	d.signed(now)
 	d.seen = now
 }
 
@@ -368,7 +375,7 @@ func (s *desks) of(name string) *desk {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.m[name] == nil {
-		s.m[name] = &desk{name: name, rev: 1, reads: map[string]*read{}, asked: map[string]*question{}, news: make(chan struct{})}
+		s.m[name] = &desk{name: name, rev: 1, reads: map[string]*read{}, asked: map[string]*question{}, news: make(chan struct{}), came: make(chan struct{})}
 	}
 	return s.m[name]
 }
@@ -393,6 +400,13 @@ func (s *desks) forget(name string) {
 	if d := s.known(name); d != nil {
 		d.change(func() { d.session = "" })
 	}
+}
+
+// all returns the desks.
+func (s *desks) all() []*desk {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return slices.Collect(maps.Values(s.m))
 }
 
 // known returns the agent's desk, nil if there is none.
@@ -446,4 +460,27 @@ func (b *board) look() (rev int64, news <-chan struct{}) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.rev, b.news
+}
+
+// moving knows which nodes wait for other agents than their own.
+type moving struct {
+	mu sync.Mutex
+	m  map[string]string // by node: the agents
+}
+
+func (m *moving) set(node, waitsFor string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.m == nil {
+		m.m = map[string]string{}
+	}
+	if m.m[node] = waitsFor; waitsFor == "" {
+		delete(m.m, node)
+	}
+}
+
+func (m *moving) of(node string) string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.m[node]
 }

@@ -36,7 +36,7 @@ func TestAHelloThatWasOvertakenIsVoid(t *testing.T) {
 	s := newSite(t)
 	s.nodes("a")
 	r := s.rack("r1")
-	hello := api.Hello{JournalID: r.journal, Epoch: 1, LSN: r.lsn, Outstanding: []api.OpRef{}, SentAt: s.clock(), Run: "run", Nth: 2}
+	hello := api.Hello{JournalID: r.journal, Epoch: 1, LSN: r.lsn, Outstanding: []api.OpRef{}, SentAt: s.clock(), Run: r.run, Nth: 2}
 	late := hello
 	late.Nth = 1
 	w, err := s.Hello(t.Context(), "r1", hello)
@@ -129,7 +129,7 @@ func TestADeadlineIsByTheAgentsClock(t *testing.T) {
 		s := newSite(t)
 		s.nodes("a")
 		r := s.rack("r1")
-		w, err := s.Hello(t.Context(), "r1", api.Hello{JournalID: r.journal, Epoch: 1, LSN: r.lsn, SentAt: s.clock().Add(skew)})
+		w, err := s.Hello(t.Context(), "r1", api.Hello{JournalID: r.journal, Epoch: 1, Run: r.run, LSN: r.lsn, SentAt: s.clock().Add(skew)})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -174,7 +174,7 @@ func TestClocksNeedNotAgree(t *testing.T) {
 			}
 			sayHello := func(skew time.Duration) {
 				t.Helper()
-				w, err := s.Hello(t.Context(), "r1", api.Hello{JournalID: r.journal, Epoch: 1, LSN: r.lsn, SentAt: s.clock().Add(skew)})
+				w, err := s.Hello(t.Context(), "r1", api.Hello{JournalID: r.journal, Epoch: 1, Run: r.run, LSN: r.lsn, SentAt: s.clock().Add(skew)})
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -469,50 +469,5 @@ func TestNothingEndsInTheFuture(t *testing.T) {
 	r.mustReport(word)
 	if o := s.op(op.ID); o.EndedAt.After(s.clock()) || o.StartedAt.After(s.clock()) {
 		t.Errorf("started %s, ended %s (now %s)", o.StartedAt, o.EndedAt, s.clock())
-	}
-}
-
-// TestTwoAgentsOfOneNameAreNoticed has two with journals of their own take the session
-// from each other: each would act on all nodes of the rack.
-func TestTwoAgentsOfOneNameAreNoticed(t *testing.T) {
-	s := newSite(t)
-	s.nodes("a")
-	one, two := s.rack("r1"), &rack{s: s, name: "r1", journal: "journal-two", epoch: 1, lsn: 10}
-	flip := func(r *rack) {
-		t.Helper()
-		s.later(2 * time.Second)
-		r.mustHello()
-		r.poll()
-	}
-	flip(two)
-	if a := s.agent("r1"); a.Alarm != "" {
-		t.Errorf("its journal was replaced, no more: %q", a.Alarm)
-	}
-	s.later(time.Hour)
-	flip(one) // put back
-	if a := s.agent("r1"); a.Alarm != "" {
-		t.Errorf("%q", a.Alarm)
-	}
-	for range 5 {
-		flip(two)
-		flip(one)
-	}
-	if a := s.agent("r1"); !strings.Contains(a.Alarm, "two agents") || !strings.Contains(api.AlarmText(one.w.Alarms), "two agents") {
-		t.Errorf("%q, told %q", a.Alarm, api.AlarmText(one.w.Alarms))
-	}
-	noted := 0
-	entries, err := s.Audit(t.Context(), "", 100)
-	for _, e := range entries {
-		if e.Who == "agent r1" {
-			noted++
-		}
-	}
-	if err != nil || noted != 3 { // two other journals, and the alarm
-		t.Errorf("%d entries, %v", noted, err)
-	}
-	one.epoch++
-	flip(one)
-	if a := s.agent("r1"); a.Alarm != "" {
-		t.Errorf("the other one is gone: %q", a.Alarm)
 	}
 }

@@ -64,6 +64,9 @@ func (c *Central) explain(r *http.Request) (api.Explanation, error) {
 		return api.Explanation{}, err
 	}
 	agent := k.node.Agent
+	if note := c.waitsNote(k.node.WaitsFor, c.cfg.Now()); note != "" {
+		return c.ownExplanation(k, note), nil
+	}
 	if age := c.agentAge(agent); age != "alive" {
 		return c.ownExplanation(k, agentIs(agent, age)), nil
 	}

@@ -185,6 +185,7 @@ func wantCode(t testing.TB, err error, code api.Code) {
 type rack struct {
 	s       *site
 	name    string
+	run     string // of its process
 	journal string
 	epoch   uint64
 	lsn     uint64
@@ -198,7 +199,7 @@ type rack struct {
 
 func (s *site) rack(name string) *rack {
 	s.t.Helper()
-	r := &rack{s: s, name: name, journal: "journal-" + name, epoch: 1, lsn: 10}
+	r := &rack{s: s, name: name, run: "run-" + name, journal: "journal-" + name, epoch: 1, lsn: 10}
 	r.mustHello()
 	return r
 }
@@ -214,7 +215,7 @@ func (r *rack) hello(outstanding ...string) error {
 	}
 	w, err := r.s.Hello(context.Background(), r.name, api.Hello{
 		Version: "v1", JournalID: r.journal, Epoch: r.epoch, LSN: r.lsn, Outstanding: refs, Gossip: "192.0.2.9:7946", SentAt: r.s.clock(),
-		Told: r.told, Again: r.w.TellAll, Rev: r.acked,
+		Told: r.told, Again: r.w.TellAll, Rev: r.acked, Run: r.run, Host: r.run,
 	})
 	if err == nil {
 		r.w, r.told = w, w.Database

@@ -84,6 +84,7 @@ func (c *Central) routes() *http.ServeMux {
 	mux.HandleFunc("POST /v1/agents/{name}/hello", agentsOnly(body(c, maxAgentBody, false, c.hello)))
 	mux.HandleFunc("POST /v1/agents/{name}/poll", agentsOnly(body(c, maxAgentBody, false, c.poll)))
 	mux.HandleFunc("POST /v1/agents/{name}/report", agentsOnly(body(c, maxAgentBody, false, c.report)))
+	mux.HandleFunc("POST /v1/agents/{name}/goodbye", agentsOnly(body(c, maxAgentBody, false, c.goodbye)))
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		api.Problemf(api.CodeNotFound, "no such resource: %s %s", r.Method, r.URL.Path).Write(w)
 	})

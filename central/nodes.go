@@ -108,9 +108,15 @@ func (c *Central) addNodes(r *http.Request, in api.AddNodes) (api.AddedNodes, er
 	err := c.store.Write(r.Context(), func(tx *store.Tx) error {
 		ch := c.change(tx, now, who)
 		var err error
+		ch.forced = in.Force
 		if out, err = ch.addAll(specs, in.Update, in.Confirmed); err != nil {
 			return err
 		}
+		notes, err := ch.handOver(specs, &out)
+		if err != nil {
+			return err
+		}
+		out.Notes = append(out.Notes, notes...)
 		if in.DryRun {
 			return errDryRun
 		}
@@ -163,7 +169,11 @@ func (ch *change) addAll(specs []api.NodeSpec, update, confirmed bool) (out api.
 			if err != nil {
 				return out, err
 			}
-			if len(open) > 0 {
+			if len(open) > 0 && ch.forced {
+				if err := ch.moveOps(old, next.Agent); err != nil {
+					return out, err
+				}
+			} else if len(open) > 0 {
 				bad.add(i, s.Name, fmt.Errorf("cannot move from rack %s to %s while %s is outstanding (operation %s)", old.Rack, next.Rack, open[0].Action, open[0].ID))
 				continue
 			}
@@ -268,7 +278,11 @@ func (ch *change) put(old, next store.Node, exists bool) error {
 		}
 	}
 	if exists && old.Agent != next.Agent {
-		if err := ch.forget(old.Agent, old.Name, false); err != nil {
+		if err := errors.Join(ch.forget(old.Agent, old.Name, ch.forced), ch.leaves(old)); err != nil {
+			return err
+		}
+	} else if exists && old.Part != "" && (old.Part != next.Part || old.At != next.At) {
+		if err := ch.leaves(old); err != nil {
 			return err
 		}
 	}
@@ -361,7 +375,7 @@ func (c *Central) removeNodes(r *http.Request, in api.RemoveNodes) (api.Changed,
 		}
 		ch := c.change(tx, now, who)
 		for _, n := range nodes {
-			if err := errors.Join(ch.joins(n.Domain), ch.forget(n.Agent, n.Name, in.Confirmed)); err != nil {
+			if err := errors.Join(ch.joins(n.Domain), ch.forget(n.Agent, n.Name, in.Confirmed), ch.leaves(n)); err != nil {
 				return err
 			}
 			if err := tx.DeleteNode(n.Name); err != nil {
@@ -369,6 +383,10 @@ func (c *Central) removeNodes(r *http.Request, in api.RemoveNodes) (api.Changed,
 			}
 			if err := ch.reshare(n, store.Node{}); err != nil {
 				return err
+			}
+			tx.OnCommit(func() { c.moving.set(n.Name, "") })
+			if note := c.leaveNote(n.Name, n.Agent, now); note != "" {
+				out.Notes = append(out.Notes, note)
 			}
 			if err := ch.audit("node-remove", n.Name, in.Reason, describe(n)); err != nil {
 				return err

@@ -171,7 +171,7 @@ func (c *Central) take(ch *change, a asked, marks marks) (store.Op, error) {
 				o.Says += "; " + note
 			}
 		}
-		if note := c.awayNote(&o, now); note != "" {
+		if note := cmp.Or(c.waitsNote(node.WaitsFor, now), c.awayNote(&o, now)); note != "" {
 			o.Says += "; " + note
 		}
 		o.Cursor = tx.NextRev()
@@ -512,6 +512,9 @@ func (c *Central) show(o *store.Op, now time.Time) api.Op {
 
 // awayNote says that the operation's agent is away, "" when it is not.
 func (c *Central) awayNote(o *store.Op, now time.Time) string {
+	if note := c.waitsNote(c.moving.of(o.Node), now); note != "" && o.Stage() == store.StageTaken && !o.Delivered {
+		return note + "; kept until " + o.Deadline.UTC().Format("15:04:05Z")
+	}
 	p := c.desks.of(o.Rack).presence(now, c.cfg.Away)
 	if p.alive {
 		return ""

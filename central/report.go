@@ -48,6 +48,11 @@ func (c *Central) report(r *http.Request, in api.Report) (api.Reported, error) {
 		if out.Ended, err = c.heedAll(tx, name, in, now); err != nil {
 			return err
 		}
+		if d.leaving() && in.Rev > 0 {
+			if err := c.lettingGo(tx, name, in.Rev, in.HoldsBack, now); err != nil {
+				return err
+			}
+		}
 		if in.LSN > a.LSN {
 			return tx.ReportedLSN(name, in.LSN, now)
 		}

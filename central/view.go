@@ -86,6 +86,9 @@ func (c *Central) showNodes(nodes []store.Node, open []store.Op) []api.Node {
 			agents[n.Agent] = c.agentAge(n.Agent)
 		}
 		out[i] = showNode(n, ops[n.Name], agents[n.Agent], now)
+		if note := c.waitsNote(n.WaitsFor, now); note != "" {
+			out[i].Waits, out[i].WaitsSays = power.ReasonMoving, note
+		}
 	}
 	return out
 }

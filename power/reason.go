@@ -67,6 +67,7 @@ const (
 	ReasonFault    Reason = "fault"      // corrections failed: the next try is due later
 	ReasonBrake    Reason = "brake"      // too many nodes at once: an administrator is awaited
 	ReasonPaused   Reason = "paused"     // the rack's monitor rests
+	ReasonMoving   Reason = "moving"     // another agent has to let go of the node first
 	ReasonBreaker  Reason = "breaker"    // its BMC is left alone for now
 	ReasonRack     Reason = "no-monitor" // the agent runs without a monitor
 )

@@ -50,7 +50,9 @@ type Hello struct {
 	// SentAt is the agent's clock, so that central can tell its times. The client
 	// fills it in.
 	SentAt time.Time `json:"sent_at,omitzero"`
-	// Run names the client and Nth counts its hellos: one that arrives after a later
+	// Host names the machine and process, for people.
+	Host string `json:"host,omitempty"`
+	// Run names the client, and with it the process, and Nth counts its hellos: one that arrives after a later
 	// one is void. The client fills them in.
 	Run string `json:"run,omitempty"`
 	Nth uint64 `json:"nth,omitempty"`
@@ -85,6 +87,12 @@ type EndedOp struct {
 	End power.End `json:"end"`
 }
 
+// Goodbye is the body of POST /v1/agents/{name}/goodbye: the process ends that has the
+// session, and another one may have the agent's name at once.
+type Goodbye struct {
+	Session string `json:"session"`
+}
+
 // Poll asks for what changed. Central answers at once when there is something,
 // else after Wait with an empty answer.
 type Poll struct {
@@ -97,6 +105,11 @@ type Poll struct {
 	Ops  int64         `json:"ops"`
 	Seq  power.Seq     `json:"seq"`
 	Wait time.Duration `json:"wait"` // at most 60 s
+	// Heeds is the revision that the agent acts by; 0: it does not follow this central.
+	Heeds int64 `json:"heeds,omitempty"`
+	// HoldsBack names nodes that went, or whose BMC changed, up to that revision and that
+	// the agent has not let go of: something is still under way there.
+	HoldsBack []string `json:"holds_back,omitempty"`
 }
 
 // Assignment answers a poll. It is state, not difference: applying it twice
@@ -111,6 +124,9 @@ type Assignment struct {
 	// full assignment too.
 	Confirmed []string `json:"confirmed,omitempty"`
 	Rev       int64    `json:"rev"`
+	// Forced names nodes that were given to another agent before this one had let go,
+	// because a person said that it is dead.
+	Forced []ForcedMove `json:"forced,omitempty"`
 	// Ops holds requests in the order of their sequence.
 	Ops       []power.Op `json:"ops,omitempty"`
 	Cancels   []Cancel   `json:"cancels,omitempty"`
@@ -122,6 +138,12 @@ type Assignment struct {
 	// Rack holds the settings of the whole rack; nil: as they were.
 	Rack *RackSettings `json:"rack,omitempty"`
 	Seq  power.Seq     `json:"seq"`
+}
+
+// ForcedMove is a node that was given to another agent, and who said so when.
+type ForcedMove struct {
+	Node string `json:"node"`
+	By   string `json:"by"`
 }
 
 // AssignedNode is what an agent needs to know of a node. It holds the BMC's
@@ -168,7 +190,8 @@ type Report struct {
 	Readings  []NodeReading `json:"readings,omitempty"`
 	// Rev is the revision of the assignment that the monitor went by in the readings;
 	// 0: the one that the agent's polls name.
-	Rev int64 `json:"rev,omitempty"`
+	Rev       int64    `json:"rev,omitempty"`
+	HoldsBack []string `json:"holds_back,omitempty"` // as in Poll, up to Rev
 	// Holds are those set or released at the rack's own socket that central has not
 	// confirmed: it takes each that is newer than what it knows.
 	Holds     []NodeHold    `json:"holds,omitempty"`

@@ -377,6 +377,11 @@ func (c *Client) Hello(ctx context.Context, agent string, in Hello) (Welcome, er
 	return call[Welcome](ctx, c, http.MethodPost, "/v1/agents/"+url.PathEscape(agent)+"/hello", in)
 }
 
+// Goodbye ends the session of an agent that stops.
+func (c *Client) Goodbye(ctx context.Context, agent string, in Goodbye) error {
+	return c.Do(ctx, http.MethodPost, "/v1/agents/"+url.PathEscape(agent)+"/goodbye", in, nil)
+}
+
 // Poll waits for what changed for an agent.
 func (c *Client) Poll(ctx context.Context, agent string, in Poll) (Assignment, error) {
 	return waiting[Assignment](ctx, c, in.Wait, http.MethodPost, "/v1/agents/"+url.PathEscape(agent)+"/poll", in)

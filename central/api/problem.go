@@ -18,6 +18,7 @@ const (
 	CodeRefused     Code = "refused"     // 409: stale, against the desired state, not permitted
 	CodeQueueFull   Code = "queue-full"  // 429: a bound is reached, which the detail names
 	CodeHello       Code = "hello"       // 412: say hello first (agents)
+	CodeTwoAgents   Code = "two-agents"  // 409: another agent has the name
 	CodeUnavailable Code = "unavailable" // 503: stopping, disk full
 	CodeInternal    Code = "internal"    // 500
 )
@@ -36,7 +37,8 @@ func (p *Problem) Error() string { return p.Detail }
 var statusOf = map[Code]int{
 	CodeBadRequest: http.StatusBadRequest, CodeNotFound: http.StatusNotFound, CodeExists: http.StatusConflict,
 	CodeBusy: http.StatusConflict, CodeRefused: http.StatusConflict, CodeHello: http.StatusPreconditionFailed,
-	CodeQueueFull: http.StatusTooManyRequests, CodeUnavailable: http.StatusServiceUnavailable, CodeInternal: http.StatusInternalServerError,
+	CodeTwoAgents: http.StatusConflict, CodeQueueFull: http.StatusTooManyRequests,
+	CodeUnavailable: http.StatusServiceUnavailable, CodeInternal: http.StatusInternalServerError,
 }
 
 // Problemf makes a problem of the given code.

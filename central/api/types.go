@@ -31,6 +31,9 @@ type AddNodes struct {
 	// Update allows nodes that exist: what is given replaces what was, an empty
 	// password keeps the old one. Without it an existing node is an error.
 	Update bool `json:"update,omitempty"`
+	// Force says that the agents which the nodes are moved away from are dead: they are
+	// not waited for. What was under way there ends as indeterminate.
+	Force  bool `json:"force,omitempty"`
 	DryRun bool `json:"dry_run,omitempty"`
 	// Confirmed is as in SetStatus, for the statuses that are changed.
 	Confirmed bool   `json:"confirmed,omitempty"`

@@ -27,7 +27,10 @@ type Agent struct {
 	Session   string    // of its latest hello; "": it has to say hello
 	SeenAt    time.Time // zero: never
 	Version   string
-	Address   string // gossip
+	Address   string    // gossip
+	Run       string    // of the process that has the name; "": it has said goodbye, or is not known
+	Peer      string    // where that process is
+	HelloAt   time.Time // since when it has the name
 	// SettingsRev is Rev when the rack's settings, or the limits of its power domains,
 	// last changed.
 	SettingsRev int64
@@ -56,7 +59,7 @@ func (a Agent) State() (*api.RackState, error) {
 // Said reports whether s is what the agent said last of its rack.
 func (a Agent) Said(s api.RackState) bool { return a.state == encode(s) }
 
-const agentColumns = `name, rev, floor, rev_seen, journal_id, epoch, lsn, session, seen_at, version, address, settings_rev, settings, rack, opening`
+const agentColumns = `name, rev, floor, rev_seen, journal_id, epoch, lsn, session, seen_at, version, address, settings_rev, settings, rack, opening, run, peer, hello_at`
 
 const (
 	sqlAgent       = `SELECT ` + agentColumns + ` FROM agents WHERE name = $1`
@@ -64,7 +67,8 @@ const (
 	sqlAddAgent    = `INSERT INTO agents (name) VALUES ($1) ON CONFLICT (name) DO UPDATE SET forgotten = 0 WHERE forgotten = 1 AND name <> ''`
 	sqlForgetAgent = `UPDATE agents SET forgotten = 1 WHERE name = $1`
 	sqlSaveAgent   = `UPDATE agents SET rev_seen = $1, journal_id = $2, epoch = $3, lsn = $4, session = $5,
-		seen_at = $6, version = $7, address = $8, opening = $9 WHERE name = $10`
+		seen_at = $6, version = $7, address = $8, opening = $9, run = $10, peer = $11, hello_at = $12 WHERE name = $13`
+	sqlAgentLeft  = `UPDATE agents SET run = '' WHERE name = $1`
 	sqlRaiseAgent = `UPDATE agents SET rev = rev + 1 WHERE name = $1 RETURNING rev`
 	sqlSeenAgent  = `UPDATE agents SET seen_at = max(seen_at, $1), rev_seen = $2 WHERE name = $3`
 	sqlLSNAgent   = `UPDATE agents SET lsn = max(lsn, $1), seen_at = max(seen_at, $2) WHERE name = $3`
@@ -78,10 +82,10 @@ const (
 )
 
 func scanAgent(scan func(...any) error) (a Agent, err error) {
-	var epoch, lsn, seen int64
+	var epoch, lsn, seen, hello int64
 	err = scan(&a.Name, &a.Rev, &a.Floor, &a.RevSeen, &a.JournalID, &epoch, &lsn, &a.Session, &seen, &a.Version, &a.Address,
-		&a.SettingsRev, &a.settings, &a.state, &a.Opening)
-	a.Epoch, a.LSN, a.SeenAt = uint64(epoch), uint64(lsn), timeAt(seen)
+		&a.SettingsRev, &a.settings, &a.state, &a.Opening, &a.Run, &a.Peer, &hello)
+	a.Epoch, a.LSN, a.SeenAt, a.HelloAt = uint64(epoch), uint64(lsn), timeAt(seen), timeAt(hello)
 	return a, err
 }
 
@@ -132,9 +136,17 @@ func (t *Tx) ForgetAgent(name string) error {
 
 // SaveAgent writes all but name, Rev and Floor.
 func (t *Tx) SaveAgent(a Agent) error {
-	_, err := t.exec(sqlSaveAgent, a.RevSeen, a.JournalID, int64(a.Epoch), int64(a.LSN), a.Session, nanos(a.SeenAt), a.Version, a.Address, a.Opening, a.Name)
+	_, err := t.exec(sqlSaveAgent, a.RevSeen, a.JournalID, int64(a.Epoch), int64(a.LSN), a.Session, nanos(a.SeenAt), a.Version, a.Address, a.Opening, a.Run, a.Peer, nanos(a.HelloAt), a.Name)
 	if err != nil {
 		return fmt.Errorf("cannot save agent %s: %w", a.Name, err)
+	}
+	return nil
+}
+
+// AgentLeft notes that the process that had the agent's name has ended.
+func (t *Tx) AgentLeft(name string) error {
+	if _, err := t.exec(sqlAgentLeft, name); err != nil {
+		return fmt.Errorf("cannot note the end of agent %s: %w", name, err)
 	}
 	return nil
 }

@@ -33,17 +33,20 @@ type Node struct {
 	Drifting, LeftAlone bool
 	// Unsettled means that a report may be news although it says the same as before.
 	Unsettled bool
+	// WaitsFor names the agents that have to let go of the node, or of its BMC, before
+	// its own is told of it; "": none.
+	WaitsFor string
 	BMCIdentity
 }
 
 const nodeColumns = `name, rack, agent, bmc, password, domain, status, confirmed, rev,
 	hold_want, hold_by, hold_reason, hold_schedule, hold_since, hold_until, hold_seq, hold_heard, hold_confirmed, retry,
-	state, reach, observed_at, tried_at, monitor, matched, drifting, left_alone, unsettled, ` + bmcColumns
+	state, reach, observed_at, tried_at, monitor, matched, drifting, left_alone, unsettled, waits_for, ` + bmcColumns
 
 const (
 	sqlNode      = `SELECT ` + nodeColumns + ` FROM nodes WHERE name = $1`
 	sqlNodes     = `SELECT ` + nodeColumns + ` FROM nodes ORDER BY name`
-	sqlNodesOf   = `SELECT ` + nodeColumns + ` FROM nodes WHERE agent = $1 AND rev > $2 ORDER BY name`
+	sqlNodesOf   = `SELECT ` + nodeColumns + ` FROM nodes WHERE agent = $1 AND rev > $2 AND waits_for = '' ORDER BY name`
 	sqlNodesIn   = `SELECT ` + nodeColumns + ` FROM nodes WHERE name IN (SELECT value FROM json_each($1)) ORDER BY name`
 	sqlNodeCount = `SELECT count(*) FROM nodes`
 	sqlAddNode   = `INSERT INTO nodes (name, rack, agent, bmc, password, domain, status, confirmed, rev,
@@ -74,7 +77,7 @@ func scanNode(scan func(...any) error) (n Node, err error) {
 	var monitor string
 	fields := []any{&n.Name, &n.Rack, &n.Agent, &n.BMC, (*string)(&n.Password), &n.Domain, &n.Status, &n.Confirmed, &n.Rev,
 		&n.Hold.Want, &n.Hold.By, &n.Hold.Reason, &n.Hold.Schedule, &since, &until, &seq, &heard, &n.Hold.Confirmed, &retry,
-		&n.State, &n.Reach, &observed, &tried, &monitor, &n.Matched, &n.Drifting, &n.LeftAlone, &n.Unsettled}
+		&n.State, &n.Reach, &observed, &tried, &monitor, &n.Matched, &n.Drifting, &n.LeftAlone, &n.Unsettled, &n.WaitsFor}
 	err = scan(append(fields, n.bmcFields()...)...)
 	if err != nil {
 		return n, err
@@ -186,6 +189,9 @@ func (t *Tx) PutNode(n Node) error {
 	}
 	if err == nil {
 		err = t.putBMC(n)
+	}
+	if err == nil {
+		_, err = t.exec(sqlPutWaits, n.WaitsFor, n.Name)
 	}
 	if err != nil {
 		return fmt.Errorf("cannot save node %s: %w", n.Name, err)

@@ -81,10 +81,12 @@ const (
 		detail = $9, already = $10, superseded_by = $11, joined = $12, attempts = $13, state = $14, journal_id = $15, lsn = $16,
 		cancel_by = $17, cancel_reason = $18, cancel_cursor = $19, rev = $20, stage = $21 WHERE id = $22`
 	sqlMoveOp  = `UPDATE ops SET seq = $1, asked_at = $2, deadline = $3 WHERE id = $4`
-	sqlDeliver = `SELECT ` + opColumns + ` FROM ops WHERE agent = $1 AND stage = 1 AND stage < 4 AND cursor > $2 ORDER BY cursor LIMIT $3`
+	sqlDeliver = `SELECT ` + opColumns + ` FROM ops WHERE agent = $1 AND stage = 1 AND stage < 4 AND cursor > $2
+		AND node NOT IN (SELECT name FROM nodes WHERE waits_for <> '') ORDER BY cursor LIMIT $3`
 	sqlCancels = `SELECT id, node, action, cancel_by, cancel_reason, cancel_cursor FROM ops WHERE agent = $1 AND stage < 4 AND cancel_cursor > $2
 		ORDER BY cancel_cursor LIMIT $3`
-	sqlLeave   = `UPDATE ops SET delivered = 1 WHERE agent = $1 AND stage = 1 AND stage < 4 AND delivered = 0 AND cursor > $2 AND cursor <= $3`
+	sqlLeave = `UPDATE ops SET delivered = 1 WHERE agent = $1 AND stage = 1 AND stage < 4 AND delivered = 0 AND cursor > $2 AND cursor <= $3
+		AND node NOT IN (SELECT name FROM nodes WHERE waits_for <> '')`
 	sqlMark    = `SELECT coalesce(max(max(cursor, cancel_cursor)), 0) FROM ops WHERE agent = $1 AND stage < 4`
 	sqlOpenOf  = `SELECT ` + opColumns + ` FROM ops WHERE agent = $1 AND stage < 4 ORDER BY seq`
 	sqlOpen    = `SELECT ` + opColumns + ` FROM ops WHERE stage < 4 ORDER BY seq`

@@ -43,6 +43,7 @@ func nodeCommand() *cli.Command {
 					&cli.StringFlag{Name: "domain", Usage: "`NAME` of the power domain (feed, PDU) that it hangs on"},
 					&cli.StringFlag{Name: "status", Usage: "its life-cycle `STATUS`"},
 					&cli.BoolFlag{Name: "update", Usage: "change the node if it exists; what is not given stays, what is given as \"\" is taken away"},
+					forceFlag(),
 				)...),
 			},
 			{
@@ -53,6 +54,7 @@ func nodeCommand() *cli.Command {
 					examples("rackpower node import racks.yaml --dry-run", "rackpower node export -o csv | rackpower node import - --update") + exitHelp,
 				Flags: atCentral.flags(append(confirmFlags(),
 					&cli.BoolFlag{Name: "update", Usage: "change nodes that exist; what is not given stays"},
+					forceFlag(),
 					&cli.BoolFlag{Name: "dry-run", Usage: "check everything, change nothing"},
 				)...),
 			},
@@ -131,7 +133,7 @@ func (s *session) nodeAdd() error {
 	if err := checkSecrets(spec); err != nil {
 		return settings.Usage("%v", err)
 	}
-	return s.addNodes(api.AddNodes{Nodes: []api.NodeSpec{spec}, Update: c.Bool("update"), AskedBy: askedBy()})
+	return s.addNodes(api.AddNodes{Nodes: []api.NodeSpec{spec}, Update: c.Bool("update"), Force: c.Bool("force"), AskedBy: askedBy()})
 }
 
 // password reads a password from the first line of a file, of stdin, or from a
@@ -251,6 +253,9 @@ func (s *session) addNodes(in api.AddNodes) error {
 	case err != nil:
 		return err
 	}
+	for _, note := range a.Notes {
+		fmt.Fprintln(s.c.App.ErrWriter, note)
+	}
 	return s.showAdded(a, in.Nodes, in.DryRun)
 }
 
@@ -273,12 +278,17 @@ func (s *session) confirmStatuses(specs []api.NodeSpec) (bool, error) {
 	return s.confirm(cut(nodes))
 }
 
+// forceFlag moves nodes away from agents that do not confirm it.
+func forceFlag() cli.Flag {
+	return &cli.BoolFlag{Name: "force", Usage: "the agent that the node is moved away from is dead for certain: do not wait until it has let go (if it lives, two agents act on the node until it hears of this)"}
+}
+
 func (s *session) nodeImport() error {
 	specs, err := s.readSpecs(s.c.Args().First())
 	if err != nil {
 		return err
 	}
-	return s.addNodes(api.AddNodes{Nodes: specs, Update: s.c.Bool("update"), DryRun: s.c.Bool("dry-run"), AskedBy: askedBy()})
+	return s.addNodes(api.AddNodes{Nodes: specs, Update: s.c.Bool("update"), Force: s.c.Bool("force"), DryRun: s.c.Bool("dry-run"), AskedBy: askedBy()})
 }
 
 func exportNodes(c *cli.Context) error {

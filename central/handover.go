@@ -1,0 +1,271 @@
+package central
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"rackpower/central/api"
+	"rackpower/central/store"
+	"rackpower/power"
+)
+
+// A node goes from one agent to another in two steps: the one that has it is told, and
+// the next one when that has let go, which is when it acts by an assignment without the
+// node and nothing is under way there any more. The same holds for a BMC that a node had:
+// it may be given to another node. A person may say that an agent is dead and not to be
+// waited for; that is told to the agent when it comes back.
+//
+//	node add --update --rack r2      the node's agent is r2, and it waits for r1
+//	r1 heeds an assignment without   it is r2's: assigned, with the requests taken meanwhile
+//	the node, nothing is under way
+//	node add --update --force        likewise, without r1
+
+const (
+	auditLetGo = "let-go"
+	auditForce = "force"
+)
+
+// leaves notes that the node's agent has to let go of it, or of the BMC that it had.
+func (ch *change) leaves(n store.Node) error {
+	a, found, err := ch.tx.Agent(n.Agent)
+	if err != nil || !found || a.JournalID == "" {
+		return err // it was never there
+	}
+	rev, err := ch.rev(n.Agent)
+	if err != nil {
+		return err
+	}
+	ch.tx.OnCommit(func() { ch.c.desks.of(n.Agent).letsGo(true) })
+	return ch.tx.AddLeaving(store.Leaving{Agent: n.Agent, Node: n.Name, Part: n.Part, At: n.At, Rev: rev, Since: ch.now})
+}
+
+// waits fills in whom a node waits for. What its own agent was to let go of is its own again.
+func (ch *change) waits(n *store.Node) error {
+	if err := ch.tx.DropLeaving(n.Agent, n.Name, n.Part); err != nil {
+		return err
+	}
+	holders, err := ch.tx.Holders(*n)
+	if err != nil {
+		return err
+	}
+	n.WaitsFor = agentsOf(holders)
+	name, waits := n.Name, n.WaitsFor
+	ch.tx.OnCommit(func() { ch.c.moving.set(name, waits) })
+	return nil
+}
+
+func agentsOf(all []store.Leaving) string {
+	var names []string
+	for _, l := range all {
+		names = append(names, l.Agent)
+	}
+	slices.Sort(names)
+	return strings.Join(slices.Compact(names), ", ")
+}
+
+// hand gives nodes to their agents that nobody has to let go of any more, with the
+// requests that were taken meanwhile.
+func (ch *change) hand() error {
+	nodes, err := ch.tx.NodesWaiting()
+	if err != nil {
+		return err
+	}
+	marks := marks{}
+	for _, n := range nodes {
+		next := n
+		if err := ch.waits(&next); err != nil {
+			return err
+		}
+		if next.WaitsFor == n.WaitsFor {
+			continue
+		}
+		if err := ch.save(n, next); err != nil {
+			return err
+		}
+		if next.WaitsFor != "" {
+			continue
+		}
+		cursor := ch.tx.NextRev()
+		if err := ch.tx.RequeueOps(n.Name, n.Agent, cursor); err != nil {
+			return err
+		}
+		marks.raise(n.Agent, cursor)
+		marks.note(0)
+	}
+	ch.c.announce(ch.tx, marks)
+	return nil
+}
+
+// force has nobody wait for other agents that have to let go of the nodes.
+func (ch *change) force(names []string) (forced int, err error) {
+	nodes, err := ch.tx.NodesNamed(names)
+	if err != nil {
+		return 0, err
+	}
+	for _, n := range nodes {
+		holders, err := ch.tx.Holders(n)
+		if err != nil {
+			return forced, err
+		}
+		for _, l := range holders {
+			if err := ch.tx.ForceLeaving(l, fmt.Sprintf("%s at %s", ch.who, ch.now.UTC().Format(time.RFC3339))); err != nil {
+				return forced, err
+			}
+			detail := fmt.Sprintf("given to agent %s although agent %s has not let go: %s was declared dead", n.Agent, l.Agent, l.Agent)
+			if err := ch.audit(auditForce, n.Name, "", detail); err != nil {
+				return forced, err
+			}
+		}
+		if len(holders) > 0 {
+			forced++
+		}
+	}
+	return forced, ch.hand()
+}
+
+// lettingGo takes an agent's word on what it has let go of: it acts by the assignment of
+// rev, and nothing is under way but on the nodes that it holds back.
+func (c *Central) lettingGo(tx *store.Tx, agent string, rev int64, holdsBack []string, now time.Time) error {
+	all, err := tx.LeavingOf(agent)
+	if err != nil {
+		return err
+	}
+	ch := c.change(tx, now, "agent "+agent)
+	left := 0
+	for _, l := range all {
+		if l.Rev > rev || slices.Contains(holdsBack, l.Node) {
+			left++
+			continue
+		}
+		if err := tx.DropLeaving(l.Agent, l.Node, l.Part); err != nil {
+			return err
+		}
+		detail := ""
+		if l.Forced != "" {
+			detail = fmt.Sprintf("only now: it was declared dead by %s, and may have acted on the node since", l.Forced)
+		}
+		if err := ch.audit(auditLetGo, l.Node, "", detail); err != nil {
+			return err
+		}
+	}
+	if left < len(all) {
+		if err := ch.hand(); err != nil {
+			return err
+		}
+	}
+	tx.OnCommit(func() { c.desks.of(agent).letsGo(left > 0) })
+	return ch.finish()
+}
+
+// heedLettingGo is lettingGo for a poll.
+func (c *Central) heedLettingGo(r *http.Request, d *desk, in api.Poll) error {
+	if !d.leaving() || in.Heeds == 0 || in.Database != c.store.Database() {
+		return nil
+	}
+	return c.store.Write(r.Context(), func(tx *store.Tx) error {
+		if _, err := checkSession(tx, d.name, in.Session); err != nil {
+			return err
+		}
+		return c.lettingGo(tx, d.name, in.Heeds, in.HoldsBack, c.cfg.Now())
+	})
+}
+
+// letsGo notes whether the agent has to let go of something.
+func (d *desk) letsGo(some bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.lets = some
+}
+
+func (d *desk) leaving() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.lets
+}
+
+// waitsNote says whom a node waits for, "" for nobody.
+func (c *Central) waitsNote(waitsFor string, now time.Time) string {
+	if waitsFor == "" {
+		return ""
+	}
+	var parts []string
+	for agent := range strings.SplitSeq(waitsFor, ", ") {
+		text := "agent " + agent + " has to let go of it first"
+		if p := c.desks.of(agent).presence(now, c.cfg.Away); !p.alive {
+			text = agentIs(agent, awaySince(p, now)) + " and has to let go of it first"
+		}
+		parts = append(parts, text)
+	}
+	return "the node is being moved: " + strings.Join(parts, "; ") + " (if that one is dead for certain: rackpower node add --update --force)"
+}
+
+// forcedAway lists what the agent had to let go of and was not waited for.
+func forcedAway(tx *store.Tx, agent string) ([]api.ForcedMove, error) {
+	all, err := tx.LeavingOf(agent)
+	var out []api.ForcedMove
+	for _, l := range all {
+		if l.Forced != "" {
+			out = append(out, api.ForcedMove{Node: l.Node, By: l.Forced})
+		}
+	}
+	return out, err
+}
+
+// moveOps takes the outstanding requests of a node along that a person moves away from an
+// agent that is dead: what had not left goes to the next one, of the rest nobody knows.
+func (ch *change) moveOps(n store.Node, to string) error {
+	open, err := ch.tx.OpenOpsOn([]string{n.Name})
+	if err != nil {
+		return err
+	}
+	marks := marks{}
+	for i := range open {
+		o := &open[i]
+		if o.Stage() == store.StageTaken && !o.Delivered {
+			continue
+		}
+		detail := fmt.Sprintf("agent %s had it and was declared dead by %s", o.Rack, ch.who)
+		end := power.End{Outcome: power.Indeterminate, Reason: power.ReasonLost, Detail: detail, At: ch.now}
+		if err := ch.c.end(ch.tx, o, end, ch.who, marks, ch.now); err != nil {
+			return err
+		}
+	}
+	ch.c.announce(ch.tx, marks)
+	return errors.Join(ch.tx.MoveOps(n.Name, n.Agent, to))
+}
+
+// handOver says of nodes that were added or moved whom they wait for, and has nobody wait
+// where a person said so.
+func (ch *change) handOver(specs []api.NodeSpec, out *api.AddedNodes) (notes []string, err error) {
+	names := make([]string, len(specs))
+	for i, s := range specs {
+		names[i] = s.Name
+	}
+	if ch.forced {
+		forced, err := ch.force(names)
+		if by := forced - out.Changed - out.Added; by > 0 && by <= out.Unchanged {
+			out.Unchanged, out.Changed = out.Unchanged-by, out.Changed+by
+		}
+		return nil, err
+	}
+	nodes, err := ch.tx.NodesNamed(names)
+	for _, n := range nodes {
+		if note := ch.c.waitsNote(n.WaitsFor, ch.now); note != "" {
+			notes = append(notes, "node "+n.Name+": "+note)
+		}
+	}
+	return notes, err
+}
+
+// leaveNote says that a removed node's agent is away and does not know, "" if it is not.
+func (c *Central) leaveNote(node, agent string, now time.Time) string {
+	p := c.desks.of(agent).presence(now, c.cfg.Away)
+	if p.alive || p.polled.IsZero() {
+		return ""
+	}
+	return fmt.Sprintf("node %s: %s: it goes on with the node until it hears of this", node, agentIs(agent, awaySince(p, now)))
+}
