@@ -67,8 +67,7 @@ func nodeCommand() *cli.Command {
 				Name: "rm", Usage: "removes nodes", ArgsUsage: "NODES...", Action: atCentral.with((*session).nodeRemove),
 				Flags: atCentral.flags(reasonFlag(false), &cli.BoolFlag{Name: "yes", Aliases: []string{"y"}, Usage: "do not ask, however many nodes there are"}),
 				Description: "Their power stays as it is. Nodes with an outstanding operation are refused. It asks before it removes\n" +
-					"more than one; without a terminal it needs --yes then. An agent that loses all of its nodes, or most, keeps them\n" +
-					"until somebody confirms it there, unless this command was confirmed." + nodesHelp + examples("rackpower node rm r1n[01-04]") + exitHelp,
+					"more than one; without a terminal it needs --yes then." + nodesHelp + examples("rackpower node rm r1n[01-04]") + exitHelp,
 			},
 			retryCommand(atCentral),
 			{
@@ -325,13 +324,15 @@ func (s *session) nodeRemove() error {
 	if err != nil {
 		return err
 	}
-	confirmed := s.c.Bool("yes") || asks(s.c) // a person named a single one
 	if len(nodes) > 1 && !s.c.Bool("yes") {
-		if confirmed, err = s.question(fmt.Sprintf("%d nodes will be removed, with the passwords of their BMCs: %s", len(nodes), noderange.Fold(namesOf(nodes)))); err != nil {
+		if _, err = s.question(fmt.Sprintf("%d nodes will be removed, with the passwords of their BMCs: %s", len(nodes), noderange.Fold(namesOf(nodes)))); err != nil {
 			return err
 		}
 	}
-	changed, err := s.client.RemoveNodes(s.ctx, api.RemoveNodes{Names: namesOf(nodes), Confirmed: confirmed, AskedBy: askedBy(), Reason: s.c.String("reason")})
+	// Whoever asks was told how many nodes go, or named the one: the agent lets go of them,
+	// be they most that it has.
+	in := api.RemoveNodes{Names: namesOf(nodes), Confirmed: true, AskedBy: askedBy(), Reason: s.c.String("reason")}
+	changed, err := s.client.RemoveNodes(s.ctx, in)
 	if err != nil {
 		return err
 	}
