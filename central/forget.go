@@ -49,6 +49,9 @@ func (c *Central) forgetAgent(r *http.Request, in api.ForgetAgent) (api.Forgotte
 		}
 		c.announce(tx, marks)
 		tx.OnCommit(func() { c.desks.forget(name) })
+		if err := ch.forceAgent(name); err != nil {
+			return err
+		}
 		return ch.finish()
 	})
 	return out, err

@@ -127,6 +127,23 @@ func (ch *change) force(names []string) (forced int, err error) {
 	return forced, ch.hand()
 }
 
+// forceAgent has nobody wait for an agent that is gone for good.
+func (ch *change) forceAgent(name string) error {
+	all, err := ch.tx.LeavingOf(name)
+	if err != nil {
+		return err
+	}
+	for _, l := range all {
+		if l.Forced != "" {
+			continue
+		}
+		if err := ch.tx.ForceLeaving(l, fmt.Sprintf("%s at %s", ch.who, ch.now.UTC().Format(time.RFC3339))); err != nil {
+			return err
+		}
+	}
+	return ch.hand()
+}
+
 // lettingGo takes an agent's word on what it has let go of: it acts by the assignment of
 // rev, and nothing is under way but on the nodes that it holds back.
 func (c *Central) lettingGo(tx *store.Tx, agent string, rev int64, holdsBack []string, now time.Time) error {
