@@ -36,7 +36,7 @@ RACED := ./agent ./journal/... ./power ./power/bmcsim ./power/ipmi ./power/power
 test: deps build
 	PATH="$$PATH:/usr/sbin:/sbin" $(GO) test -race -timeout 9m $(RACED)
 	PATH="$$PATH:/usr/sbin:/sbin" RACKPOWER_TEST_BIN="$(CURDIR)/$(BIN)" $(GO) test -timeout 9m ./central/... ./cmd/... ./gossip ./power/noderange
-	GOGC=400 PROOF_HISTORIES=10000 PROOF_STRIDE=60 $(GO) test -timeout 9m -run '^TestProof' ./agent
+	GOGC=400 PROOF_HISTORIES=10000 PROOF_STRIDE=60 $(GO) test -timeout 9m -run '^Test(Proof|MutationsCompile)' ./agent
 	GOGC=400 $(GO) test -timeout 9m -run '^TestHall$$' ./agent
 
 race: deps build

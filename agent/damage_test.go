@@ -22,7 +22,7 @@ const damageDefault = 150
 
 // damageMeets is what two thousand of them must have met.
 var damageMeets = []string{
-	"harm flip", "harm cut", "harm zero", "harm remove", "harm old", "damage told", "journal told to be old", "end indeterminate journal-lost",
+	"harm flip", "harm cut", "harm zero", "harm remove", "harm old", "harm volume", "damage told", "journal told to be old", "end indeterminate journal-lost",
 	"read first", "central's word", "acknowledged",
 }
 
@@ -50,12 +50,22 @@ func drawDamageScript(seed, n uint64) proofScript {
 		}
 	}
 	asked := 0
+	ask := func() {
+		if asked < 3 {
+			asked++
+			add(soon(), "ask", fmt.Sprintf("a%d", asked), fmt.Sprintf("n%d", asked), actions[d.IntN(len(actions))])
+		}
+	}
 	for step := range 4 + d.IntN(8) {
-		switch d.IntN(10) {
+		switch d.IntN(11) {
 		case 0, 1, 2, 3:
+			ask()
+		case 10: // a copy is made while it waits for its BMC, and put back once it went on
 			if asked < 3 {
-				asked++
-				add(soon(), "ask", fmt.Sprintf("a%d", asked), fmt.Sprintf("n%d", asked), actions[d.IntN(len(actions))])
+				add(soon(), "mute", fmt.Sprintf("n%d", asked+1))
+				ask()
+				add(soon(), "copy")
+				add(soon(), "harm", "kind="+[]string{"old", "volume"}[d.IntN(2)], "log=0")
 			}
 		case 4:
 			add(soon(), "lose", fmt.Sprintf("n%d", 1+d.IntN(3)))
@@ -68,7 +78,7 @@ func drawDamageScript(seed, n uint64) proofScript {
 		case 8:
 			add(soon(), "mute", fmt.Sprintf("n%d", 1+d.IntN(3)))
 		default:
-			kind := []string{"flip", "flip", "flip", "cut", "zero", "remove", "old"}[d.IntN(7)]
+			kind := []string{"flip", "flip", "flip", "cut", "zero", "remove", "old", "volume"}[d.IntN(8)]
 			add(soon(), "harm", "kind="+kind, fmt.Sprintf("at=%d", d.IntN(1000)), fmt.Sprintf("log=%d", max(0, d.IntN(4)-2)))
 		}
 		if step%4 == 3 {
@@ -269,6 +279,7 @@ func (w *damageWorld) files(disk *faultfs.FS) map[string][]byte {
 			path := filepath.Join(w.dir(i), name)
 			all[path], _ = disk.Data(path)
 		}
+		all[w.dir(i)+journal.MarkSuffix], _ = disk.Data(w.dir(i) + journal.MarkSuffix)
 	}
 	return all
 }
@@ -302,7 +313,7 @@ func (w *damageWorld) harm(s proofStep) {
 	case "remove":
 		_ = disk.Remove(path)
 		_ = disk.SyncDir(dir)
-	case "old":
+	case "old", "volume": // the log alone, or all that is on its volume
 		if w.copy[log] == nil {
 			return
 		}
@@ -312,7 +323,7 @@ func (w *damageWorld) harm(s proofStep) {
 		}
 		_ = disk.SyncDir(dir)
 		for path, data := range w.copy[log] {
-			if strings.HasPrefix(path, dir+"/") {
+			if mark := dir + journal.MarkSuffix; strings.HasPrefix(path, dir+"/") || path == mark && len(data) > 0 && s.get("kind") == "volume" {
 				disk.SetData(path, data)
 			}
 		}

@@ -86,7 +86,7 @@ func (a *Agent) onOpenJournal(found journal.Recovery, live []journal.Record) []j
 		d = d.and(before)
 	}
 	entries := []journal.Entry{entry(journal.Put, kindDoubt, doubtKey, d)}
-	if found.WentBack != "" {
+	if found.WentBack != "" || found.Copied != "" { // central may have been away when more of it happened
 		return append(entries, doubtEntries(live, ^uint64(0))...)
 	}
 	return append(entries, doubtEntries(live, found.LostBelow)...)
@@ -480,10 +480,6 @@ func (a *Agent) acknowledgedAlarm(alarm api.Alarm) {
 		a.permit.standDown("") // a person at the rack knows better
 	case api.AlarmJournalWentBack, api.AlarmJournalCopied:
 		if a.gate.doubts().Compare {
-			if err := a.doubtReplayed(); err != nil {
-				a.logger.Error("what was outstanding goes on waiting", "err", err)
-				return
-			}
 			a.settle(doubt{Compare: true, Assign: true})
 		}
 	case api.AlarmAssignmentShrank:

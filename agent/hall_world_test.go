@@ -34,6 +34,7 @@ type hall struct {
 	rev      int64
 	away     atomic.Bool // central is
 	db       api.Database
+	met      api.Database                // the newest state of it that the agent has met
 	backup   map[string]api.AssignedNode // of central's nodes; nil: there is none
 	lacks    map[string]bool             // nodes that central does not have since it was restored
 	returns  map[string]bool             // nodes that it has again, and has not assigned yet
@@ -194,6 +195,7 @@ func (w *hall) tell() {
 		}
 		return
 	}
+	w.met = w.db
 	at := a.assigned.position()
 	full := at.Database != w.db
 	if !full && at.Rev == w.rev { // what it was told when it died is durable
@@ -259,11 +261,12 @@ func (w *hall) tell() {
 }
 
 // stranger is another central that answers once: one with nothing in it, or one with an
-// older state of the right one's database.
+// older state of the right one's database than the agent has met. Of a restore that it has
+// not met it cannot know.
 func (w *hall) stranger(older bool) {
 	a, db := w.in.a, api.Database{CentralID: "stranger"}
 	if older {
-		db = api.Database{CentralID: w.db.CentralID, Incarnation: w.db.Incarnation - 1}
+		db = api.Database{CentralID: w.met.CentralID, Incarnation: w.met.Incarnation - 1}
 	}
 	met, err := a.welcome(db)
 	if err != nil {

@@ -4,6 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"go/ast"
+	"go/build"
+	"go/importer"
+	"go/parser"
+	"go/token"
+	"go/types"
+	"io"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -61,7 +68,7 @@ var mutations = []mutation{
 	{"last in, first out", []edit{{"agent/lane.go", "\tl.tasks = append(l.tasks, t)\n\tl.a.outbox", "\tl.tasks = slices.Insert(l.tasks, min(1, len(l.tasks)), t)\n\tl.a.outbox"}}},
 	{"the follower is forgotten at a restart", []edit{{"agent/replay.go", "\t\tcase t.joined == \"\" || tasks[t.joined] == nil:\n", "\t\tcase len(l.tasks) > 0:\n\t\tcase t.joined == \"\" || tasks[t.joined] == nil:\n"}}},
 	{"what has ended runs again after a restart", []edit{{"agent/replay.go", "\t\tcase t.end != nil:\n\t\t\tl.remember(t)\n", ""}}},
-	{"a superseded follower ends in memory only", []edit{{"agent/lane.go", "entries = append(entries, endEntries(f, supersededBy(t, now, \"it had not started\"), &room)...)", "_ = f"}}},
+	{"a superseded follower ends in memory only", []edit{{"agent/lane.go", "entries = append(entries, endEntries(f, supersededBy(t, now, \"it had not started\"), &room)...)", "_, _ = f, room"}}},
 	{"accepted is answered before it is durable", []edit{{"agent/lane.go", "\tlsn, err := l.a.log.Append(l.acceptEntries(t, now)...)\n\tif err != nil {", "\tlsn, err := l.a.log.Append(l.acceptEntries(t, now)...)\n\tif err != nil && false {"}}},
 	{"acceptance and what it does to others are two writes", []edit{{"agent/lane.go", "\tlsn, err := l.a.log.Append(l.acceptEntries(t, now)...)\n", "\tall := l.acceptEntries(t, now)\n\tif len(all) > 1 {\n\t\tl.a.log.Append(all[:len(all)-1]...)\n\t}\n\tlsn, err := l.a.log.Append(all[len(all)-1:]...)\n"}}},
 	{"an operation runs before started is durable", []edit{{"agent/lane.go", "startedRecord{At: now}))\n\t\tif err == nil {", "startedRecord{At: now}))\n\t\tif err == nil || !l.a.stopping() {"}}},
@@ -155,19 +162,96 @@ func TestMutations(t *testing.T) {
 	fmt.Printf("%d of %d mutations caught\n", caught, tried)
 }
 
-// TestMutationsApply: code that was changed must not leave a mutation without its place.
-func TestMutationsApply(t *testing.T) {
-	for _, m := range slices.Concat(mutations, hallMutations, damageMutations) {
-		for _, e := range m.edits {
-			text, err := os.ReadFile(filepath.Join("..", e.file))
+// mutated returns the files that a mutation touches, with its edits.
+func (m mutation) mutated(t *testing.T) map[string]string {
+	files := map[string]string{}
+	for _, e := range m.edits {
+		file := filepath.Join("..", e.file)
+		if files[file] == "" {
+			text, err := os.ReadFile(file)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if n := strings.Count(string(text), e.old); n != 1 {
-				t.Errorf("%s: its place stands %d times in %s", m.what, n, e.file)
+			files[file] = string(text)
+		}
+		if n := strings.Count(files[file], e.old); n != 1 {
+			t.Errorf("%s: its place stands %d times in %s", m.what, n, e.file)
+		}
+		files[file] = strings.Replace(files[file], e.old, e.new, 1)
+	}
+	return files
+}
+
+// TestMutationsApply: code that was changed must not leave a mutation without its place.
+func TestMutationsApply(t *testing.T) {
+	for _, m := range slices.Concat(mutations, hallMutations, damageMutations) {
+		m.mutated(t)
+	}
+}
+
+// TestMutationsCompile: nor one that does not compile any more.
+func TestMutationsCompile(t *testing.T) {
+	if raceEnabled {
+		t.Skip("it says the same without the race detector, in less time")
+	}
+	check := newTypeChecker(t)
+	for _, m := range slices.Concat(mutations, hallMutations, damageMutations) {
+		files := m.mutated(t)
+		for file := range files {
+			if err := check.dir(filepath.Dir(file), files); err != nil {
+				t.Errorf("%s does not compile: %v", m.what, err)
 			}
 		}
 	}
+}
+
+// typeChecker checks packages some files of which are replaced.
+type typeChecker struct {
+	fset    *token.FileSet
+	imports types.Importer
+	parsed  map[string]*ast.File
+}
+
+// newTypeChecker has the compiler tell where the types of all that the packages import are.
+func newTypeChecker(t *testing.T) typeChecker {
+	out, err := exec.Command("go", "list", "-export", "-deps", "-f", "{{.ImportPath}} {{.Export}}", ".").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	files := map[string]string{}
+	for line := range strings.Lines(string(out)) {
+		path, file, _ := strings.Cut(strings.TrimSpace(line), " ")
+		files[path] = file
+	}
+	fset := token.NewFileSet()
+	open := func(path string) (io.ReadCloser, error) { return os.Open(files[path]) }
+	return typeChecker{fset, importer.ForCompiler(fset, "gc", open), map[string]*ast.File{}}
+}
+
+func (c typeChecker) dir(dir string, replaced map[string]string) error {
+	names, err := filepath.Glob(filepath.Join(dir, "*.go"))
+	if err != nil {
+		return err
+	}
+	var files []*ast.File
+	for _, name := range names {
+		if ok, err := build.Default.MatchFile(dir, filepath.Base(name)); err != nil || !ok || strings.HasSuffix(name, "_test.go") {
+			continue
+		}
+		file := c.parsed[name]
+		if text, ok := replaced[name]; ok {
+			file, err = parser.ParseFile(c.fset, name, text, parser.SkipObjectResolution)
+		} else if file == nil {
+			file, err = parser.ParseFile(c.fset, name, nil, parser.SkipObjectResolution)
+			c.parsed[name] = file
+		}
+		if err != nil {
+			return err
+		}
+		files = append(files, file)
+	}
+	_, err = (&types.Config{Importer: c.imports}).Check(dir, c.fset, files, nil)
+	return err
 }
 
 var foundIn = regexp.MustCompile(`history (\d+) of seed \d+ broke a rule:\s+at [0-9.]+s ([^:\n]+)`)
