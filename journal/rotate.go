@@ -73,5 +73,10 @@ func (j *Journal) image(salt uint32, b batch) ([]byte, error) {
 // large live set would be written again at every append.
 func targetSize(segment, live, batch int64) int64 {
 	size := max(segment, dataStart+2*live, dataStart+live+batch+2*markSize)
+	return pages(size)
+}
+
+// pages rounds a length up to whole pages.
+func pages(size int64) int64 {
 	return min((size+pageSize-1)/pageSize*pageSize, math.MaxUint32/pageSize*pageSize)
 }

@@ -55,13 +55,17 @@ func (s *shelf) kick() {
 	}
 }
 
-// install makes a durable segment of at least size bytes that begins with
-// content. It takes the spare, or a new file. On a full disk the history goes,
-// oldest first, before the append fails.
+// install makes a durable segment of size bytes that begins with content. It takes
+// the spare, or a new file. On a full disk the history goes, oldest first; then the
+// segment gets shorter, down to its content and two marks, before the append fails.
 func (s *shelf) install(name string, content []byte, size int64) (File, int64, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	defer s.kick()
+	least := shortest(content)
+	if s.full && s.spare == nil {
+		size = shorter(size, least) // a long one would leave no room for the next
+	}
 	for try := 1; ; try++ {
 		f, have, err := s.take()
 		if err == nil {
@@ -71,14 +75,23 @@ func (s *shelf) install(name string, content []byte, size int64) (File, int64, e
 			return s.publish(f, name, have)
 		}
 		s.discard(f)
-		if isFull(err) && s.dropOldest() {
+		switch {
+		case isFull(err) && s.dropOldest():
 			try = 0
-			continue
-		}
-		if isFull(err) || try >= installTries {
+		case isFull(err) && size > least:
+			try, size = 0, shorter(size, least)
+		case isFull(err) || try >= installTries:
 			return nil, 0, err
 		}
 	}
+}
+
+// shortest is how long a segment with this content must be.
+func shortest(content []byte) int64 { return pages(int64(len(content)) + 2*markSize) }
+
+// shorter takes three quarters of what is not needed off a length.
+func shorter(size, least int64) int64 {
+	return max(least, pages(least+(size-least)/4-pageSize))
 }
 
 // take returns the spare, or an open file of unknown content (have is 0).
@@ -116,27 +129,43 @@ func (s *shelf) discard(f File) {
 }
 
 // fill writes content and then zeros up to size, and flushes. Behind content
-// the first have bytes are zero already. It returns the file's length.
+// the first have bytes are zero already. A file that was long enough for content
+// before, and finds no room to grow, is taken as long as it is. fill returns the
+// file's length.
 func fill(f File, content []byte, have, size int64) (int64, error) {
 	length, err := f.Size()
 	if err != nil {
 		return 0, err
 	}
 	size = max(size, length)
+	reached, err := write(f, content, have, size)
+	if isFull(err) && len(content) > 0 && length >= shortest(content) && reached >= length {
+		size = reached
+		_, err = write(f, content, size, size)
+	}
+	if err != nil {
+		return 0, err
+	}
+	return size, f.Sync()
+}
+
+// write does what fill does, without the flush. It returns how far it came.
+func write(f File, content []byte, have, size int64) (int64, error) {
 	if len(content) > 0 {
 		stampSize(content, size)
 		if _, err := f.WriteAt(content, 0); err != nil {
 			return 0, err
 		}
 	}
-	for off := max(have, int64(len(content))); off < size; {
+	off := max(have, int64(len(content)))
+	for off < size {
 		n, err := f.WriteAt(zeros[:min(int64(len(zeros)), size-off)], off)
-		if err != nil {
-			return 0, err
-		}
 		off += int64(n)
+		if err != nil {
+			return off, err
+		}
 	}
-	return size, f.Sync()
+	return off, nil
 }
 
 // retire takes the segment that was current into the history.

@@ -165,6 +165,14 @@ func (f *FS) Used() int64 {
 	return f.used()
 }
 
+// Room is how many bytes more the files may have together; below 0 with less capacity
+// than is used.
+func (f *FS) Room() int64 {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.capacity - f.used()
+}
+
 func (f *FS) used() (n int64) {
 	for _, node := range f.cache {
 		n += int64(len(node.cache))
