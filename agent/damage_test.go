@@ -240,8 +240,12 @@ func (w *damageWorld) compare() {
 	delete(w.alarms, api.AlarmJournalCopied)
 	w.chronicle.mu.Unlock()
 	for id, op := range w.ops {
-		if _, over := w.ends[id]; !over && !slices.Contains(outstanding, id) && !doubt.Tell && !back {
-			w.submit(op) // it never arrived
+		switch _, over := w.ends[id]; {
+		case over, slices.Contains(outstanding, id):
+		case doubt.Tell, back: // it may have been carried out, and its records be lost
+			w.ends[id] = lostEnd(op.Action)
+		default: // it never arrived
+			w.submit(op)
 		}
 	}
 }

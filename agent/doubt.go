@@ -123,10 +123,7 @@ func (a *Agent) onOpenAssigned(found journal.Recovery, live []journal.Record) []
 	if before, err := doubtOf(live); err == nil {
 		d = d.and(before)
 	}
-	entries := []journal.Entry{entry(journal.Put, kindDoubt, doubtKey, d)}
-	if found.Damaged() || found.WentBack != "" {
-		entries = append(entries, alarmEntry(assignmentAlarm(found, now)))
-	}
+	entries := []journal.Entry{entry(journal.Put, kindDoubt, doubtKey, d), alarmEntry(assignmentAlarm(found, now))}
 	for _, r := range live {
 		var at syncRecord
 		if r.Kind == kindSync && json.Unmarshal(r.Payload, &at) == nil {
@@ -139,10 +136,14 @@ func (a *Agent) onOpenAssigned(found journal.Recovery, live []journal.Record) []
 
 func assignmentAlarm(found journal.Recovery, now time.Time) api.Alarm {
 	text := found.WentBack
-	if text == "" {
+	switch {
+	case text != "":
+	case found.Damaged():
 		text = fmt.Sprintf("the assignment is damaged (%v)", found.Damage[0])
+	default:
+		text = found.Copied + "; a hold that was set at the rack since it was made, or an alarm, may be lost"
 	}
-	if found.LostBelow > 0 || found.WentBack != "" {
+	if found.Damaged() && found.LostBelow > 0 || found.WentBack != "" {
 		text += "; a hold that was set at the rack may be lost, and the monitor corrects nothing until this is acknowledged"
 	}
 	return alarmAt(api.Alarm{Kind: api.AlarmAssignmentDamaged, Message: text, NeedsAck: true}, now)
