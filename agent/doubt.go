@@ -274,10 +274,21 @@ func (x *execution) clearDoubt(ctx context.Context) error {
 	}
 }
 
-// holdsMonitor reports whether the monitor is to correct nothing for now.
-func (a *Agent) holdsMonitor() bool {
-	d := a.gate.doubts()
-	return d.Read || d.Compare || d.Assign || d.Ack || a.stopping()
+// holdsMonitor is why the monitor corrects nothing for now, "" if nothing keeps it.
+func (a *Agent) holdsMonitor(now time.Time) string {
+	switch d := a.gate.doubts(); {
+	case d.Read:
+		return "the journal or the assignment is damaged: every BMC is read first"
+	case d.Compare:
+		return "the journal may be older than it was: central is to say what it knows, or somebody to acknowledge it (rackpower local ack)"
+	case d.Assign:
+		return "the assignment may be older than it was: central is to send all of it, or somebody to acknowledge it (rackpower local ack)"
+	case d.Ack:
+		return "the assignment is damaged, until somebody acknowledges it (rackpower local ack)"
+	case a.stopping():
+		return "the agent stops"
+	}
+	return a.permit.why(now)
 }
 
 // readFirst has every BMC read after damage, before anything is done. One that gives no

@@ -197,8 +197,8 @@ func (w *hall) tell() {
 	}
 	w.met = w.db
 	at := a.assigned.position()
-	full := at.Database != w.db
-	if !full && at.Rev == w.rev { // what it was told when it died is durable
+	full := at.Database != w.db || at.Rev == 0 // it may have lost something
+	if !full && at.Rev == w.rev {              // what it was told when it died is durable
 		for name := range w.trying {
 			delete(w.untold, name)
 		}

@@ -386,11 +386,12 @@ func (m *monitor) pass(now time.Time) {
 		m.again(todo, now)
 		todo = nil
 	}
-	if m.a.holdsMonitor() || m.a.permit.why(now) != "" {
+	held := m.a.holdsMonitor(now)
+	if held != "" {
 		m.again(todo, now)
 		todo = nil
 	}
-	m.publish(all, now)
+	m.publish(all, held, now)
 	retries := m.retries
 	m.retries = nil
 	began := !m.rested && m.rests(now)
@@ -727,13 +728,15 @@ func (m *monitor) save() error {
 	return nil
 }
 
-// publish tells what the monitor makes of the nodes.
-func (m *monitor) publish(all []watched, now time.Time) {
+// publish tells what the monitor makes of the nodes; held is why it corrects none.
+func (m *monitor) publish(all []watched, held string, now time.Time) {
 	for _, n := range all {
 		w := m.nodes[n.Node]
 		view := w.mem.view()
 		if n.differs(now) && !n.Busy && w.last.Action == "" && w.last.Reason != power.ReasonBusy && w.last.Reason != power.ReasonAlready {
 			view.Waits, view.WaitsSays, view.WaitsUntil = w.last.Reason, w.last.Says, w.last.Until
+		} else if n.differs(now) && !n.Busy && w.last.Action != "" && held != "" {
+			view.Waits, view.WaitsSays = power.ReasonUnsure, held
 		}
 		switch was := m.a.readings.made(n.Node).Fault; {
 		case was == "" && view.Fault != "":

@@ -68,6 +68,7 @@ const (
 	ReasonBrake    Reason = "brake"      // too many nodes at once: an administrator is awaited
 	ReasonPaused   Reason = "paused"     // the rack's monitor rests
 	ReasonMoving   Reason = "moving"     // another agent has to let go of the node first
+	ReasonUnsure   Reason = "unsure"     // the agent is not sure of what it knows, or of its part
 	ReasonBreaker  Reason = "breaker"    // its BMC is left alone for now
 	ReasonRack     Reason = "no-monitor" // the agent runs without a monitor
 )
