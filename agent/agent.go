@@ -85,6 +85,8 @@ type Agent struct {
 	permit  permit
 	leaving leaving
 	toTell  toTell
+	// undelivered is what central refused.
+	undelivered undelivered
 }
 
 // The two logs in the agent's directory.

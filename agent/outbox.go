@@ -83,6 +83,16 @@ func (o *outbox) again(id string) bool {
 	return true
 }
 
+// setAside counts a word as sent that central refuses. A newer one, or another session,
+// is sent all the same.
+func (o *outbox) setAside(r api.OpReport) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if it := o.items[o.key(r)]; it != nil && it.report.LSN == r.LSN && it.report.Phase == r.Phase {
+		it.dirty = false
+	}
+}
+
 // unack takes back what acked returned: the journal still holds those ends, so
 // they are reported, and taken out of it, once more.
 func (o *outbox) unack(ended []api.OpReport) {

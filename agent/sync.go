@@ -208,6 +208,7 @@ func (a *Agent) session(ctx context.Context) error {
 	a.outbox.allAgain()
 	a.readings.allUntold()
 	a.toTell.begin()
+	a.undelivered.begin()
 	a.logger.Info("central reached", "central", a.cfg.Central.Target(), "central_id", w.CentralID, "epoch", a.log.Epoch())
 
 	if !a.assigned.trusts().Told {
@@ -382,7 +383,7 @@ func (a *Agent) takeNodeOps(ops []power.Op) error {
 func (a *Agent) reportAll(ctx context.Context, w api.Welcome) error {
 	lastReadings := time.Time{}
 	for {
-		news := a.outbox.changed()
+		changed := a.outbox.changed()
 		ops, heeded := a.outbox.take(maxReportOps), *a.heeded.Load() // before the readings: they are of then, or later
 		var readings []api.NodeReading
 		if len(ops) > 0 || time.Since(lastReadings) >= readingsEvery {
@@ -392,15 +393,19 @@ func (a *Agent) reportAll(ctx context.Context, w api.Welcome) error {
 		}
 		rack := a.rackNews()
 		if len(ops) == 0 && len(readings) == 0 && rack.none() {
-			if err := a.awaitNews(ctx, news); err != nil {
+			if err := a.awaitNews(ctx, changed); err != nil {
 				return err
 			}
 			continue
 		}
-		if err := a.report(ctx, w, heeded, ops, readings, rack); err != nil {
+		err := a.deliver(news{ops, readings, rack}, func(n news) error { return a.report(ctx, w, heeded, n.ops, n.readings, n.rack) })
+		if err != nil {
 			a.readings.untold(readings)
 			a.toTell.untold(rack)
 			return err
+		}
+		if len(ops) < maxReportOps {
+			a.allDelivered()
 		}
 	}
 }

@@ -47,6 +47,7 @@ type scripted struct {
 	refuse   map[string]*api.Problem // next answer of "poll" or "report"
 	loseNext int                     // reports that are taken and whose answer is lost
 	gate     chan struct{}           // non-nil: reports wait here before they are taken
+	judge    func(api.Report) error  // non-nil: may refuse a report
 
 	hellos  []api.Hello
 	polls   []api.Poll
@@ -224,6 +225,11 @@ func (c *scripted) report(r *http.Request, in api.Report) (api.Reported, error) 
 	}
 	if in.Session != c.session() {
 		return api.Reported{}, api.Problemf(api.CodeHello, "say hello first")
+	}
+	if c.judge != nil {
+		if err := c.judge(in); err != nil {
+			return api.Reported{}, err
+		}
 	}
 	c.reports = append(c.reports, in)
 	c.seq = max(c.seq, in.Seq)

@@ -418,16 +418,22 @@ const maxTold = maxReportOps
 // central has acknowledged them.
 func (a *Agent) tellKept(ctx context.Context, w api.Welcome) error {
 	all := a.keptEnds()
-	for part := range slices.Chunk(all, maxTold) {
+	tell := func(n news) error {
 		one, cancel := context.WithTimeout(ctx, 15*time.Second)
 		answer, err := a.cfg.Central.Report(one, a.cfg.Name, api.Report{
-			Session: w.Session, JournalID: a.log.ID(), Epoch: a.log.Epoch(), LSN: a.log.LSN(), Ops: part, Seq: a.clock.Now(time.Now()),
+			Session: w.Session, JournalID: a.log.ID(), Epoch: a.log.Epoch(), LSN: a.log.LSN(), Ops: n.ops, Seq: a.clock.Now(time.Now()),
 		})
 		cancel()
 		if err != nil {
 			return fmt.Errorf("report of ends that are kept: %w", err)
 		}
 		a.link.heardRev(answer.Rev)
+		return nil
+	}
+	for part := range slices.Chunk(all, maxTold) {
+		if err := a.deliver(news{ops: part}, tell); err != nil {
+			return err
+		}
 	}
 	if len(all) > 0 {
 		a.logger.Info("central was told all ends that are kept", "ends", len(all), "central_id", w.CentralID)

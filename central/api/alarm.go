@@ -36,6 +36,7 @@ const (
 	AlarmAssignmentShrank   = "assignment-shrank"    // central takes most nodes away
 	AlarmSequenceAhead      = "sequence-ahead"       // a sequence too far ahead of the clock
 	AlarmTwoAgents          = "two-agents"           // two agents of one name
+	AlarmReportRefused      = "report-refused"       // central refuses something that the agent reports
 	AlarmBMCShared          = "bmc-shared"           // one BMC under two nodes
 )
 
