@@ -357,9 +357,18 @@ func (a *Agent) ctlMembers(*http.Request) ([]api.Member, error) {
 }
 
 func (a *Agent) ctlPeers(*http.Request) ([]api.PeerNode, error) {
-	peers, err := api.AnswerPeers(a.clusterOf())
+	peers, err := api.AnswerPeers(a.clusterOf(), a.owns)
 	slices.SortFunc(peers, func(a, b api.PeerNode) int { return compareNames(a.Node, b.Node) })
 	return peers, err
+}
+
+// owns is this agent's name for its own nodes, "" for others: whose those are is known by
+// gossip only.
+func (a *Agent) owns(node string) string {
+	if _, ok := a.assigned.get(node); ok {
+		return a.cfg.Name
+	}
+	return ""
 }
 
 func (a *Agent) ctlPing(r *http.Request) (api.Pong, error) {
@@ -375,7 +384,7 @@ func (a *Agent) ctlWho(r *http.Request) (api.Who, error) {
 	if ep, err := a.endpoint(node); err == nil {
 		bmc = net.JoinHostPort(ep.Host, strconv.Itoa(ep.Port))
 	}
-	return api.AnswerWho(r.Context(), a.clusterOf(), node, bmc)
+	return api.AnswerWho(r.Context(), a.clusterOf(), node, bmc, a.owns(node))
 }
 
 func (a *Agent) ctlKeys(r *http.Request) (api.GossipKeys, error) {

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"sync"
 
+	"rackpower/central/api"
 	"rackpower/power"
 )
 
@@ -25,6 +26,27 @@ func (a *Agent) leave(gone []string) {
 				a.logger.Error("cannot end an operation of a node that is gone", "node", node, "op", t.op.ID, "err", err)
 			}
 		}
+		l.mu.Unlock()
+	}
+}
+
+// otherBMC names the nodes that are about to have another BMC than now.
+func (a *Agent) otherBMC(nodes []api.AssignedNode) (names []string) {
+	for _, n := range nodes {
+		if old, ok := a.assigned.get(n.Name); ok && old.BMC != "" && old.BMC != n.BMC {
+			names = append(names, n.Name)
+		}
+	}
+	return names
+}
+
+// leaveBMCs holds back nodes that have another BMC now: their operations may be at work on
+// the one before, which central may give to another node once this agent has let go.
+func (a *Agent) leaveBMCs(nodes []string) {
+	for _, node := range nodes {
+		l := a.lane(node)
+		l.mu.Lock()
+		a.goes(node, l.tasks)
 		l.mu.Unlock()
 	}
 }

@@ -128,6 +128,41 @@ func TestANodeThatGoesIsLetGo(t *testing.T) {
 	})
 }
 
+// TestANodeIsHeldBackWhileItsOldBMCIsUsed: what runs when its address changes may be at
+// work on the old BMC until it has ended. Other changes of a node hold nothing back.
+func TestANodeIsHeldBackWhileItsOldBMCIsUsed(t *testing.T) {
+	inBubble(t, 2, func(r *rig) {
+		r.bmc("n1").SetLatency(2 * time.Second)
+		id := r.ask("n1", power.ActOn).Op.ID
+		for range 100 {
+			if got, _ := r.a.outbox.find(id); strings.Contains(got.Phase, "sending") {
+				break
+			}
+			time.Sleep(100 * time.Millisecond)
+		}
+		time.Sleep(time.Second) // the command is on its way
+		next := r.nodes[0]
+		change := func(rev int64, held ...string) {
+			t.Helper()
+			if err := r.a.apply(api.Assignment{Nodes: []api.AssignedNode{next}, Rev: rev}, api.Database{CentralID: "central"}); err != nil {
+				t.Fatal(err)
+			}
+			if got := r.a.holdsBack(); !slices.Equal(got, held) {
+				t.Errorf("revision %d: %v is held back, want %v", rev, got, held)
+			}
+		}
+		next.Password = "another"
+		change(2)
+		next.BMC = "ipmi://admin@192.0.2.99"
+		change(3, "n1")
+		change(4, "n1")
+		r.end(id)
+		change(5)
+		next.BMC = r.nodes[0].BMC
+		change(6) // nothing is under way
+	})
+}
+
 // TestANodeIsHeldBackWhileSomethingRunsThere, over a restart too.
 func TestANodeIsHeldBackWhileSomethingRunsThere(t *testing.T) {
 	inBubble(t, 2, func(r *rig) {

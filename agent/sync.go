@@ -24,10 +24,12 @@ type linkState struct {
 	ops     int64 // cursor of operations taken into the journal during this run
 	up      bool
 	since   time.Time
-	acked   int64                   // highest revision that an acknowledgement of the trusted central named
-	again   bool                    // the next hello follows all the ends that are kept
-	unknown *untrusted              // the central that answered last, if it is not trusted
-	end     context.CancelCauseFunc // ends the session
+	acked   int64 // highest revision that an acknowledgement of the trusted central named
+	again   bool  // the next hello follows all the ends that are kept
+	// gossipRefused is why central does not join this agent's gossip.
+	gossipRefused string
+	unknown       *untrusted              // the central that answered last, if it is not trusted
+	end           context.CancelCauseFunc // ends the session
 }
 
 // begin notes the session that is under way, and the central that it is with if that is
@@ -168,6 +170,34 @@ func (a *Agent) hello(ctx context.Context) (api.Welcome, error) {
 	return w, nil
 }
 
+// joinCentral has gossip join central where it says that it gossips. A central that is
+// trusted may say where, since it says where the BMCs are too; it names an IP, so that
+// nothing is looked up.
+func (a *Agent) joinCentral(w api.Welcome) {
+	g := a.gossiping()
+	if g == nil {
+		return
+	}
+	a.link.mu.Lock()
+	news := w.GossipRefused != "" && w.GossipRefused != a.link.gossipRefused
+	a.link.gossipRefused = w.GossipRefused
+	a.link.mu.Unlock()
+	if news {
+		a.logger.Warn("central does not join this agent's gossip: this one joins central's",
+			"reason", w.GossipRefused, "address", w.Gossip, "remedy", "where that cannot be reached: --join with an address of central that can")
+	}
+	if w.Gossip == "" {
+		return
+	}
+	_, err := api.GossipAddr(w.Gossip)
+	if err == nil {
+		err = g.Join(w.Gossip)
+	}
+	if err != nil {
+		a.logger.Warn("cannot gossip with central", "address", w.Gossip, "err", err)
+	}
+}
+
 // session lasts from one hello to the first error.
 func (a *Agent) session(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
@@ -200,11 +230,7 @@ func (a *Agent) session(ctx context.Context) error {
 	if err := a.compared(w); err != nil {
 		return err
 	}
-	if g := a.gossiping(); w.Gossip != "" && g != nil { // a central that is trusted may say where
-		if err := g.Join(w.Gossip); err != nil {
-			a.logger.Warn("cannot gossip with central", "address", w.Gossip, "err", err)
-		}
-	}
+	a.joinCentral(w)
 	a.outbox.allAgain()
 	a.readings.allUntold()
 	a.toTell.begin()
@@ -272,10 +298,12 @@ func (a *Agent) poll(ctx context.Context, w api.Welcome) error {
 // apply takes an assignment: nodes first, then requests in the order of their
 // sequences, then cancellations. The cursor moves only past what is durable.
 func (a *Agent) apply(got api.Assignment, db api.Database) error {
+	others := a.otherBMC(got.Nodes)
 	changed, gone, err := a.assigned.apply(got, db)
 	if err != nil {
 		return err
 	}
+	a.leaveBMCs(others)
 	a.followCentral(got.Seq)
 	a.noteKept()
 	if got.Rack != nil {

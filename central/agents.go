@@ -37,6 +37,10 @@ func (c *Central) hello(r *http.Request, in api.Hello) (api.Welcome, error) {
 		w.Gossip = c.gossip.Addr()
 	}
 	d, peer := c.desks.of(name), peerOf(r, in)
+	named, stray := in.Gossip, c.mayDial(r, name, in.Gossip)
+	if stray != nil {
+		in.Gossip, w.GossipRefused = "", fmt.Sprintf("central does not dial %.80q: %v", named, stray)
+	}
 	knocked, signs := c.admit(r.Context(), d, in)
 	now = c.cfg.Now()
 	var refusal error
@@ -54,7 +58,7 @@ func (c *Central) hello(r *http.Request, in api.Hello) (api.Welcome, error) {
 		if err := c.greet(tx, name, in, &w, peer, now); err != nil {
 			return err
 		}
-		if err := c.follow(tx, name, in.Seq, now); err != nil {
+		if err := errors.Join(c.follow(tx, name, in.Seq, now), c.notDialled(tx, d, named, stray)); err != nil {
 			return err
 		}
 		w.Alarms, err = tx.Alarms(name)

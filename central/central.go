@@ -40,6 +40,8 @@ type Central struct {
 
 	explainWait time.Duration // for an agent's explanation; tests shorten it
 	knockWait   time.Duration // for a sign of life of an agent; likewise
+
+	interfaceAddrs func() ([]net.Addr, error)
 }
 
 const (
@@ -60,6 +62,7 @@ func New(cfg Config) (*Central, error) {
 	}
 	c := &Central{
 		cfg: cfg, log: cfg.Log, desks: newDesks(), board: newBoard(), trail: newBoard(), stop: make(chan struct{}), explainWait: defaultExplainWait, knockWait: knockWait,
+		interfaceAddrs: net.InterfaceAddrs,
 	}
 	st, err := store.Open(store.Config{
 		Path: DatabasePath(cfg.Data), Log: cfg.Log, CheckBelow: cfg.CheckBelow, Audited: func() { c.trail.raise(0) },

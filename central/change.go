@@ -25,6 +25,7 @@ type change struct {
 	shared map[string]bool
 	open   map[string]int // operations of agents that have not ended; see full
 	forced bool           // agents that nodes move away from are dead
+	agreed bool           // a person saw which nodes move away from their agents
 }
 
 func (c *Central) change(tx *store.Tx, now time.Time, who string) *change {

@@ -40,10 +40,13 @@ type desk struct {
 	news    chan struct{} // closed and replaced when something changes
 
 	disowned disowned
-	holder   holder        // the process that has the name
-	rival    *rival        // another one that wants it; nil: none
-	lets     bool          // it has to let go of something
-	came     chan struct{} // closed and replaced when a request of the holder comes
+	// strayGossip is the gossip address that it named last and that central does not dial.
+	strayGossip string
+
+	holder holder        // the process that has the name
+	rival  *rival        // another one that wants it; nil: none
+	lets   bool          // it has to let go of something
+	came   chan struct{} // closed and replaced when a request of the holder comes
 }
 
 // read is a node of which somebody wants a fresh reading.

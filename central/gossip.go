@@ -65,7 +65,21 @@ func gossipAddress(agent string, members []api.Member) string {
 	return ""
 }
 
-func (c *Central) listPeers(*http.Request) ([]api.PeerNode, error) { return api.AnswerPeers(c.gossip) }
+// listPeers shows of each node what its own agent tells by gossip.
+func (c *Central) listPeers(r *http.Request) ([]api.PeerNode, error) {
+	owners := map[string]string{}
+	err := c.store.View(r.Context(), func(tx *store.Tx) error {
+		nodes, err := tx.Nodes()
+		for _, n := range nodes {
+			owners[n.Name] = n.Agent
+		}
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return api.AnswerPeers(c.gossip, func(node string) string { return owners[node] })
+}
 
 func (c *Central) ping(r *http.Request, in api.Ping) (api.Pong, error) {
 	return api.AnswerPing(r.Context(), c.gossip, in)
@@ -86,7 +100,7 @@ func (c *Central) who(r *http.Request) (api.Who, error) {
 	if ep, err := power.ParseEndpoint(node.BMC); err == nil {
 		bmc = net.JoinHostPort(ep.Host, strconv.Itoa(ep.Port))
 	}
-	return api.AnswerWho(r.Context(), c.gossip, name, bmc)
+	return api.AnswerWho(r.Context(), c.gossip, name, bmc, node.Agent)
 }
 
 func (c *Central) listKeys(r *http.Request) (api.GossipKeys, error) {

@@ -24,7 +24,7 @@ func (*keyedGossip) Members() []api.Member {
 
 func (*keyedGossip) Ring() []string { return []string{"bmV3", "b2xk"} }
 
-func (g *keyedGossip) Who(_ context.Context, node, bmc string) (api.Who, error) {
+func (g *keyedGossip) Who(_ context.Context, node, bmc, _ string) (api.Who, error) {
 	g.asked = append(g.asked, node+" "+bmc)
 	return api.Who{Node: node, Tried: bmc}, g.fails
 }

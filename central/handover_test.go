@@ -267,3 +267,30 @@ func TestOneThatDoesNotFollowLetsNothingGo(t *testing.T) {
 		t.Errorf("%+v", g)
 	}
 }
+
+// TestAConfirmedMoveIsToldToTheAgent as a confirmed removal is, be it most that the agent
+// has; one that no person confirmed is not.
+func TestAConfirmedMoveIsToldToTheAgent(t *testing.T) {
+	for what, c := range map[string]struct {
+		in   api.AddNodes
+		want bool
+	}{
+		"nobody":    {api.AddNodes{}, false},
+		"the moves": {api.AddNodes{MovesConfirmed: true}, true},
+		"all of it": {api.AddNodes{Confirmed: true}, true},
+		"force":     {api.AddNodes{Force: true}, true},
+	} {
+		s := newSite(t)
+		s.nodes("a", "b")
+		one := s.rack("r1")
+		one.poll()
+		c.in.Update, c.in.Nodes = true, []api.NodeSpec{{Name: "a", Rack: "r2"}, {Name: "b", Rack: "r2"}}
+		if _, err := s.AddNodes(context.Background(), c.in); err != nil {
+			t.Fatal(err)
+		}
+		g := one.poll()
+		if len(g.Removed) != 2 || slices.Equal(g.Confirmed, g.Removed) != c.want {
+			t.Errorf("%s: %v, of which %v are confirmed", what, g.Removed, g.Confirmed)
+		}
+	}
+}

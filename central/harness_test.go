@@ -1,6 +1,7 @@
 package central
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -195,6 +196,7 @@ type rack struct {
 	told    api.Database // that was told all ends
 	acked   int64        // revision of the latest acknowledgement
 	cursor  int64
+	gossip  string // address that it names; "": one of this machine
 }
 
 func (s *site) rack(name string) *rack {
@@ -214,7 +216,7 @@ func (r *rack) hello(outstanding ...string) error {
 		refs = append(refs, ref)
 	}
 	w, err := r.s.Hello(context.Background(), r.name, api.Hello{
-		Version: "v1", JournalID: r.journal, Epoch: r.epoch, LSN: r.lsn, Outstanding: refs, Gossip: "192.0.2.9:7946", SentAt: r.s.clock(),
+		Version: "v1", JournalID: r.journal, Epoch: r.epoch, LSN: r.lsn, Outstanding: refs, Gossip: cmp.Or(r.gossip, "127.0.0.1:7946"), SentAt: r.s.clock(),
 		Told: r.told, Again: r.w.TellAll, Rev: r.acked, Run: r.run, Host: r.run,
 	})
 	if err == nil {

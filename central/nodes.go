@@ -108,7 +108,7 @@ func (c *Central) addNodes(r *http.Request, in api.AddNodes) (api.AddedNodes, er
 	err := c.store.Write(r.Context(), func(tx *store.Tx) error {
 		ch := c.change(tx, now, who)
 		var err error
-		ch.forced = in.Force
+		ch.forced, ch.agreed = in.Force, in.Confirmed || in.MovesConfirmed
 		if out, err = ch.addAll(specs, in.Update, in.Confirmed); err != nil {
 			return err
 		}
@@ -278,7 +278,7 @@ func (ch *change) put(old, next store.Node, exists bool) error {
 		}
 	}
 	if exists && old.Agent != next.Agent {
-		if err := errors.Join(ch.forget(old.Agent, old.Name, ch.forced), ch.leaves(old)); err != nil {
+		if err := errors.Join(ch.forget(old.Agent, old.Name, ch.forced || ch.agreed), ch.leaves(old)); err != nil {
 			return err
 		}
 	} else if exists && old.Part != "" && (old.Part != next.Part || old.At != next.At) {

@@ -74,7 +74,10 @@ type Welcome struct {
 	TellAll bool      `json:"tell_all,omitempty"`
 	Seq     power.Seq `json:"seq"`
 	Gossip  string    `json:"gossip,omitempty"` // central's own gossip address, to join
-	Alarms  []Alarm   `json:"alarms,omitempty"` // that central raised about the agent
+	// GossipRefused says why central does not join the agent's gossip: the agent has to
+	// join central's.
+	GossipRefused string  `json:"gossip_refused,omitempty"`
+	Alarms        []Alarm `json:"alarms,omitempty"` // that central raised about the agent
 	// WentBack says that central knows newer records of the agent's journal.
 	WentBack bool `json:"went_back,omitempty"`
 	// Ended are those of the outstanding operations that have ended at central.

@@ -1,9 +1,14 @@
 package api
 
 import (
+	"cmp"
 	"context"
+	"errors"
+	"maps"
 	"net/http"
+	"net/netip"
 	"net/url"
+	"slices"
 	"time"
 
 	"rackpower/power"
@@ -24,7 +29,9 @@ type Cluster interface {
 	Ping(ctx context.Context, name string) (time.Duration, error)
 	// Who says who owns a node and who can reach its BMC. bmc is its address
 	// ("host:port") where it is known, so that agents that do not have the node can try.
-	Who(ctx context.Context, node, bmc string) (Who, error)
+	// owner is the agent that the node is assigned to, "" where that is not known: it
+	// comes first among the owners.
+	Who(ctx context.Context, node, bmc, owner string) (Who, error)
 	// Keys lists the gossip keys of all members.
 	Keys(ctx context.Context) (GossipKeys, error)
 	// ChangeKeys installs, uses or removes a key on all members.
@@ -45,6 +52,8 @@ type PeerNode struct {
 	AgeMS        int64        `json:"age_ms"` // since the state was read; -1: never
 	RecordMS     int64        `json:"record_age_ms"`
 	Op           power.Action `json:"op,omitempty"`
+	// AlsoToldBy are the other members that tell of the node as theirs.
+	AlsoToldBy []string `json:"also_told_by,omitempty"`
 }
 
 // Ping is the body of POST /v1/gossip/ping; Pong its answer.
@@ -149,6 +158,16 @@ func (c *Client) Enrol(ctx context.Context, agent string) (Enrolled, error) {
 	return call[Enrolled](ctx, c, http.MethodPost, "/v1/agents/"+url.PathEscape(agent)+"/enrol", struct{}{})
 }
 
+// GossipAddr reads an address at which a peer says that it gossips: an IP and a port.
+// Names are not looked up for a peer.
+func GossipAddr(addr string) (netip.AddrPort, error) {
+	at, err := netip.ParseAddrPort(addr)
+	if err != nil || at.Port() == 0 || at.Addr().IsUnspecified() || at.Addr().IsMulticast() {
+		return at, errors.New("it is no IP address of a host, with a port")
+	}
+	return netip.AddrPortFrom(at.Addr().Unmap(), at.Port()), nil
+}
+
 // noCluster is the answer of a process that gossips with nobody.
 func noCluster(c Cluster) error {
 	if c != nil {
@@ -165,12 +184,66 @@ func AnswerMembers(c Cluster) ([]Member, error) {
 	return c.Members(), nil
 }
 
-// AnswerPeers serves GET /v1/peers.
-func AnswerPeers(c Cluster) ([]PeerNode, error) {
+// AnswerPeers serves GET /v1/peers. owner says to which agent a node is assigned, ""
+// where that is not known.
+func AnswerPeers(c Cluster, owner func(node string) string) ([]PeerNode, error) {
 	if err := noCluster(c); err != nil {
 		return nil, err
 	}
-	return c.Peers(), nil
+	return OnePerNode(c.Peers(), owner), nil
+}
+
+// OnePerNode leaves one row for each node, and names the other members that tell of it.
+// Where the owner is known its word alone counts: without it nothing is known of the node.
+// Else an agent that is alive comes before one that is gone, then the record that came
+// last, then the name.
+func OnePerNode(rows []PeerNode, owner func(node string) string) []PeerNode {
+	of := map[string][]PeerNode{}
+	status := map[string]PeerNode{}
+	for _, p := range rows {
+		of[p.Node] = append(of[p.Node], p)
+		status[p.Owner] = PeerNode{OwnerStatus: p.OwnerStatus, OwnerSinceMS: p.OwnerSinceMS}
+	}
+	one := make([]PeerNode, 0, len(of))
+	for _, node := range slices.Sorted(maps.Keys(of)) {
+		all, known := of[node], owner(node)
+		slices.SortStableFunc(all, func(a, b PeerNode) int { return comparePeers(a, b, known) })
+		p := all[0]
+		if known != "" && p.Owner != known {
+			p = PeerNode{
+				Node: node, Owner: known, OwnerStatus: cmp.Or(status[known].OwnerStatus, memberUnknown), OwnerSinceMS: status[known].OwnerSinceMS,
+				State: power.Unknown, Reach: power.ReachNever, AgeMS: -1, RecordMS: -1,
+			}
+		}
+		for _, other := range all {
+			if other.Owner != p.Owner {
+				p.AlsoToldBy = append(p.AlsoToldBy, other.Owner)
+			}
+		}
+		one = append(one, p)
+	}
+	return one
+}
+
+// Statuses of members that count here.
+const (
+	memberAlive   = "alive"
+	memberUnknown = "unknown"
+)
+
+// comparePeers orders those who tell of one node, the best first.
+func comparePeers(a, b PeerNode, owner string) int {
+	last := func(yes bool) int {
+		if yes {
+			return 0
+		}
+		return 1
+	}
+	return cmp.Or(
+		cmp.Compare(last(a.Owner == owner), last(b.Owner == owner)),
+		cmp.Compare(last(a.OwnerStatus == memberAlive), last(b.OwnerStatus == memberAlive)),
+		cmp.Compare(a.RecordMS, b.RecordMS), cmp.Compare(a.Owner, b.Owner),
+	)
 }
 
 // AnswerPing serves POST /v1/gossip/ping.
@@ -189,15 +262,15 @@ func AnswerPing(ctx context.Context, c Cluster, in Ping) (Pong, error) {
 }
 
 // AnswerWho serves GET /v1/gossip/who. bmc is the address of the node's BMC, where
-// the one who answers knows it.
-func AnswerWho(ctx context.Context, c Cluster, node, bmc string) (Who, error) {
+// the one who answers knows it, owner as of Cluster.Who.
+func AnswerWho(ctx context.Context, c Cluster, node, bmc, owner string) (Who, error) {
 	if err := noCluster(c); err != nil {
 		return Who{}, err
 	}
 	if node == "" {
 		return Who{}, Problemf(CodeBadRequest, "no node is named")
 	}
-	w, err := c.Who(ctx, node, bmc)
+	w, err := c.Who(ctx, node, bmc, owner)
 	if err != nil {
 		return w, Problemf(CodeUnavailable, "%v", err)
 	}

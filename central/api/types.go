@@ -36,8 +36,11 @@ type AddNodes struct {
 	Force  bool `json:"force,omitempty"`
 	DryRun bool `json:"dry_run,omitempty"`
 	// Confirmed is as in SetStatus, for the statuses that are changed.
-	Confirmed bool   `json:"confirmed,omitempty"`
-	AskedBy   string `json:"asked_by,omitempty"`
+	Confirmed bool `json:"confirmed,omitempty"`
+	// MovesConfirmed is as Confirmed of RemoveNodes, for the nodes that go to other racks;
+	// Confirmed says so too.
+	MovesConfirmed bool   `json:"moves_confirmed,omitempty"`
+	AskedBy        string `json:"asked_by,omitempty"`
 }
 
 // AddedNodes is the answer: how many were (or would be) added and changed.

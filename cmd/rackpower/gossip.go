@@ -296,6 +296,9 @@ func peerListing(peers []api.PeerNode) listing[api.PeerNode] {
 			if p.OwnerStatus != gossip.StatusAlive {
 				owner += " (" + p.OwnerStatus + ")"
 			}
+			if len(p.AlsoToldBy) > 0 {
+				owner += ", also told by " + strings.Join(p.AlsoToldBy, ", ")
+			}
 			return []string{p.Node, string(p.State), age, reach, owner, string(p.Op)}
 		},
 	}

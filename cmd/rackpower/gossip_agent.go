@@ -209,6 +209,11 @@ func askKeys(ctx context.Context, name string, trusts trusting, central *api.Cli
 	if len(keys) == 0 {
 		return nil, "", errors.New("central gossips without a key, on its loopback only: give both a key (--gossip-key-file)")
 	}
+	if got.Join != "" {
+		if _, err := api.GossipAddr(got.Join); err != nil {
+			return nil, "", fmt.Errorf("central names %.80q to gossip at: %w", got.Join, err)
+		}
+	}
 	return keys, got.Join, nil
 }
 

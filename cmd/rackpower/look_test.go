@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -610,5 +611,31 @@ func TestImportedStatusesAskFirst(t *testing.T) {
 	expect(t, "one of them", f.run("node add r1n01 --rack r1 --status READY --update"), 0, "1 node added", "")
 	if n := len(f.added); n != 4 || f.added[1].Confirmed || !f.added[2].Confirmed || f.added[3].Confirmed {
 		t.Errorf("%+v", f.added)
+	}
+}
+
+// TestMovesAskFirst: more than one node that goes to another rack is a question; one that
+// is named is meant.
+func TestMovesAskFirst(t *testing.T) {
+	f := newFake(t, hall(3, power.On)...)
+	file := filepath.Join(t.TempDir(), "nodes.csv")
+	write := func(text string) {
+		if err := os.WriteFile(file, []byte("name,rack\n"+text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("r1n01,r2\nr1n02,r2\nr1n03,r1\nr2n01,r2\n")
+	expect(t, "two go", f.run("node import "+file+" --update"), 2, "", "2 nodes will be moved from racks r1: r1n[01-02]; nothing was done: say --yes")
+	expect(t, "--yes", f.run("node import "+file+" --update --yes"), 0, "4 nodes added", "")
+	expect(t, "one of them", f.run("node add r1n01 --rack r2 --update"), 0, "1 node added", "")
+	write("r1n01,r1\nr1n02,r1\n")
+	expect(t, "none goes", f.run("node import "+file+" --update"), 0, "2 nodes added", "")
+	expect(t, "new ones", f.run("node import "+file), 0, "2 nodes added", "")
+	var told []bool
+	for _, in := range f.added {
+		told = append(told, in.MovesConfirmed)
+	}
+	if !slices.Equal(told, []bool{true, true, true, false}) {
+		t.Errorf("%v", told)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -240,6 +241,9 @@ func (s *session) showAdded(a api.AddedNodes, specs []api.NodeSpec, dry bool) er
 func (s *session) addNodes(in api.AddNodes) error {
 	var err error
 	if in.Update && !in.DryRun {
+		if in.MovesConfirmed, err = s.confirmMoves(in.Nodes); err != nil {
+			return err
+		}
 		if in.Confirmed, err = s.confirmStatuses(in.Nodes); err != nil {
 			return err
 		}
@@ -256,6 +260,38 @@ func (s *session) addNodes(in api.AddNodes) error {
 		fmt.Fprintln(s.c.App.ErrWriter, note)
 	}
 	return s.showAdded(a, in.Nodes, in.DryRun)
+}
+
+// confirmMoves asks when more than one node goes to another rack: their agents let go of
+// them, be they most that an agent has. It reports whether a person knows of all that go.
+func (s *session) confirmMoves(specs []api.NodeSpec) (bool, error) {
+	to := map[string]string{}
+	for _, n := range specs {
+		if n.Rack != "" {
+			to[n.Name] = n.Rack
+		}
+	}
+	if len(to) == 0 || s.c.Bool("yes") {
+		return len(to) > 0, nil
+	}
+	nodes, err := s.client.Nodes(s.ctx, "all")
+	if err != nil {
+		return false, err
+	}
+	nodes = slices.DeleteFunc(nodes, func(n api.Node) bool { return to[n.Name] == "" || to[n.Name] == n.Rack })
+	if len(nodes) < 2 {
+		return true, nil
+	}
+	return s.question(fmt.Sprintf("%d nodes will be moved from racks %s: %s", len(nodes), noderange.Fold(racksOf(nodes)), noderange.Fold(namesOf(nodes))))
+}
+
+// racksOf names the racks of nodes, each once.
+func racksOf(nodes []api.Node) []string {
+	racks := map[string]bool{}
+	for _, n := range nodes {
+		racks[n.Rack] = true
+	}
+	return slices.Sorted(maps.Keys(racks))
 }
 
 // confirmStatuses asks when statuses that nodes are given take power from many.

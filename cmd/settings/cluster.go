@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"rackpower/central/api"
 	"rackpower/gossip"
+	"rackpower/power"
 	"rackpower/power/noderange"
 )
 
@@ -52,17 +54,32 @@ func peerNodes(p gossip.Peer) []api.PeerNode {
 func (g Cluster) Join(addrs ...string) error { return g.Seed(addrs...) }
 
 // Who says who owns a node and who can reach its BMC.
-func (g Cluster) Who(ctx context.Context, node, bmc string) (api.Who, error) {
+func (g Cluster) Who(ctx context.Context, node, bmc, owner string) (api.Who, error) {
 	w, err := g.Cluster.Who(ctx, node, bmc)
 	out := api.Who{Node: node, Owners: []api.PeerNode{}, Reach: []api.WhoReach{}, Tried: bmc, Asked: w.Asked, Answered: w.Answered}
 	for _, p := range w.Owners {
 		out.Owners = append(out.Owners, peerNodes(p)...)
 	}
+	out.Owners = ownerFirst(out.Owners, node, owner)
 	for _, r := range w.Reach {
 		out.Reach = append(out.Reach, api.WhoReach{Agent: r.Agent, How: r.Reach})
 	}
 	out.Says = saysWho(out)
 	return out, err
+}
+
+// ownerFirst has the agent that the node is assigned to, where that is known, come before
+// others that tell of the node.
+func ownerFirst(all []api.PeerNode, node, owner string) []api.PeerNode {
+	if owner == "" || len(all) == 0 {
+		return all
+	}
+	first := api.PeerNode{Node: node, Owner: owner, OwnerStatus: gossip.StatusUnknown, State: power.Unknown, Reach: power.ReachNever, AgeMS: -1, RecordMS: -1}
+	if i := slices.IndexFunc(all, func(p api.PeerNode) bool { return p.Owner == owner }); i >= 0 {
+		first = all[i]
+		all = slices.Delete(all, i, i+1)
+	}
+	return slices.Insert(all, 0, first)
 }
 
 // saysWho is the sum of the answers, for people.
