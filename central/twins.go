@@ -78,7 +78,8 @@ func (h *holder) admits(in api.Hello, now time.Time, knocked bool, signs uint64)
 	case h.run == "" || h.run == runOf(in) || silent >= silentFor:
 		return true, false
 	case in.JournalID == h.journal && in.Epoch > h.epoch: // its lock is held by one process at a time
-		return h.closed || knocked && h.signs == signs, !knocked
+		ok = h.closed || knocked && h.signs == signs
+		return ok, !ok && !knocked
 	default:
 		return h.closed && silent >= closedFor, false
 	}

@@ -181,3 +181,25 @@ func TestAGoodbyeOfAnotherSession(t *testing.T) {
 	wantCode(t, err, api.CodeHello)
 	wantCode(t, s.twin("journal-two", 1).hello(), api.CodeTwoAgents)
 }
+
+// TestARestartIsInAtOnce when the connection of the process before is closed, as that of
+// one that was killed is: there is nobody to ask for a sign of life.
+func TestARestartIsInAtOnce(t *testing.T) {
+	s := newSite(t)
+	s.c.knockWait = time.Hour
+	s.nodes("a")
+	one := s.rack("r1")
+	one.poll()
+	broke(t, s, one)
+	next := s.twin("journal-r1", 2)
+	ended := make(chan error, 1)
+	go func() { ended <- next.hello() }()
+	select {
+	case err := <-ended:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(5 * time.Second):
+		t.Fatal("it is still waiting for the one that is gone")
+	}
+}

@@ -51,7 +51,8 @@ func nodeCommand() *cli.Command {
 				Name: "import", Usage: "adds nodes from a file, all or none", ArgsUsage: "FILE|-", Action: atCentral.with((*session).nodeImport),
 				Description: "YAML or JSON: a list of nodes; CSV: a line each, the first names the columns.\n" +
 					"Fields: name, rack, bmc, password or password_file (relative to this file), kg or kg_file, domain, status.\n" +
-					"With --update, a field that YAML or JSON gives as \"\" is taken away." +
+					"With --update, a field that YAML or JSON gives as \"\" is taken away, and more than one node that goes to another rack\n" +
+					"has to be confirmed." +
 					examples("rackpower node import racks.yaml --dry-run", "rackpower node export -o csv | rackpower node import - --update") + exitHelp,
 				Flags: atCentral.flags(append(confirmFlags(),
 					&cli.BoolFlag{Name: "update", Usage: "change nodes that exist; what is not given stays"},
