@@ -144,9 +144,9 @@ func TestOps(t *testing.T) {
 	running := ended("id-2", "r1n02")
 	running.Outcome, running.EndedAt, running.Detail, running.Phase, running.AgentNote = "", nil, "", api.PhaseRunning, "agent r1 is away"
 	f.know(running)
-	want := `ID    NODE   ACTION  ASKED      BY   RESULT   DETAIL
-id-1  r1n01  off     5 min ago  bob  failed   BMC \x1b]0;x\a does not answer
-id-2  r1n02  off     5 min ago  bob  running  agent r1 is away
+	want := `ID    NODE   ACTION  ASKED      BY   RESULT     DETAIL
+id-1  r1n01  off     5 min ago  bob  failed     BMC \x1b]0;x\a does not answer
+id-2  r1n02  off     5 min ago  bob  not known  agent r1 is away; it said last: running
 `
 	if got := f.run("ops"); got.out != want || got.exit != 0 {
 		t.Errorf("got\n%s\nwant\n%s%s", got.out, want, got.errs)

@@ -88,7 +88,7 @@ func (s *session) opListing(ops []api.Op) listing[api.Op] {
 func opResult(o api.Op) string {
 	switch {
 	case o.Outcome == "":
-		return phaseOf(o.Phase, o.AgentNote)
+		return phaseWord(o)
 	case o.Already:
 		return string(o.Outcome) + " (already)"
 	default:
@@ -96,12 +96,20 @@ func opResult(o api.Op) string {
 	}
 }
 
+// phaseWord is where an operation is, as far as that is known.
+func phaseWord(o api.Op) string {
+	if o.AgentNote != "" && o.Phase != "" && o.Phase != api.PhaseTaken {
+		return "not known"
+	}
+	return cmp.Or(o.Phase, api.PhaseTaken)
+}
+
 func opDetail(o api.Op) string {
 	switch {
 	case o.SupersededBy != "":
 		return "by " + o.SupersededBy
-	case o.Outcome == "" && o.Phase != api.PhaseTaken:
-		return "" // the result says it
+	case o.Outcome == "" && o.Phase != api.PhaseTaken && o.AgentNote != "":
+		return fmt.Sprintf("%s; it said last: %s", o.AgentNote, o.Phase)
 	case o.Outcome == "":
 		return o.AgentNote
 	case o.Outcome == power.Succeeded:
