@@ -49,16 +49,16 @@ soak: deps build
 	  $(GO) test ./cmd -run '^TestSoak$$' -v -count=1 -timeout 0
 
 # Deaths within every write of a few lives, at every PROOF_STRIDE bytes; then random
-# histories of a whole agent against a model of the rules, and of one whose monitor has a
-# hall in hand, until so many were played or half the time has passed for each. See
-# agent/README.md.
+# histories of a whole agent against a model of the rules, of one whose monitor has a hall
+# in hand, and of one whose logs are damaged or put back, until so many were played or a
+# third of the time has passed for each. See agent/README.md.
 PROOF_HISTORIES ?= 1000000
 PROOF_TIME ?= 30m
 PROOF_SEED ?= $(shell date +%s)
 PROOF_STRIDE ?= 4
 proof:
 	GOGC=400 PROOF_STRIDE=$(PROOF_STRIDE) $(GO) test -count 1 -timeout 0 -v -run '^TestProof(CrashEverywhere|Transcripts)$$' ./agent | grep -v '^=== '; exit $${PIPESTATUS[0]}
-	GOGC=400 PROOF_HISTORIES=$(PROOF_HISTORIES) PROOF_TIME=$(PROOF_TIME) PROOF_SHARE=2 PROOF_SEED=$(PROOF_SEED) $(GO) test -count 1 -timeout 0 -v -run '^Test(Proof|Hall)$$' ./agent | grep -v '^=== '; exit $${PIPESTATUS[0]}
+	GOGC=400 PROOF_HISTORIES=$(PROOF_HISTORIES) PROOF_TIME=$(PROOF_TIME) PROOF_SHARE=3 PROOF_SEED=$(PROOF_SEED) $(GO) test -count 1 -timeout 0 -v -run '^Test(Proof|Hall|Damage)$$' ./agent | grep -v '^=== '; exit $${PIPESTATUS[0]}
 
 # Does the proof find each rule broken in the code? Takes about fifteen minutes.
 PROOF_MUTATIONS ?= all
