@@ -135,23 +135,23 @@ func (s *assigned) apply(a api.Assignment, db api.Database) (changed, gone []str
 	}
 	first := s.sync.Database != db
 	keep := map[string]bool{}
-	var entries []journal.Entry
+	var nodes, entries []journal.Entry
 	holds := maps.Clone(s.holds) // local ones that central does not have
 	for _, n := range a.Nodes {
 		keep[n.Name] = true
 		old := s.nodes[n.Name]
-		if !sameNode(old.AssignedNode, n) {
-			entries = append(entries, entry(journal.Put, kindNode, nodePrefix+n.Name, n))
-			changed = append(changed, n.Name)
-		}
 		local, ok := holds[n.Name]
 		switch {
 		case ok && !local.Over(n.Hold):
 			entries = append(entries, entry(journal.Drop, kindHold, holdPrefix+n.Name, nil))
 			delete(holds, n.Name)
 		case !ok && (first || slices.Contains(s.trust.Kept, n.Name)) && old.hold.Over(n.Hold): // another database had confirmed it
-			entries = append(entries, entry(journal.Put, kindHold, holdPrefix+n.Name, old.hold))
+			nodes = append(nodes, entry(journal.Put, kindHold, holdPrefix+n.Name, old.hold)) // before the node, which has what it would be made of
 			holds[n.Name] = old.hold
+		}
+		if !sameNode(old.AssignedNode, n) {
+			nodes = append(nodes, entry(journal.Put, kindNode, nodePrefix+n.Name, n))
+			changed = append(changed, n.Name)
 		}
 	}
 	trust, now := s.trust, time.Now().UTC().Round(0)
@@ -166,14 +166,14 @@ func (s *assigned) apply(a api.Assignment, db api.Database) (changed, gone []str
 		entries = append(entries, entry(journal.Put, kindRack, rackKey, *a.Rack))
 	}
 	at := syncRecord{Database: db, Rev: a.Rev}
-	if len(entries) == 0 && at == s.sync && reflect.DeepEqual(trust, s.trust) {
+	if len(nodes)+len(entries) == 0 && at == s.sync && reflect.DeepEqual(trust, s.trust) {
 		return nil, nil, nil
 	}
 	entries = append(entries, entry(journal.Put, kindSync, syncKey, at))
 	if !reflect.DeepEqual(trust, s.trust) || first {
 		entries = append(entries, entry(journal.Put, kindTrust, trustKey, trust))
 	}
-	if _, err := s.log.Append(entries...); err != nil {
+	if err := s.appendNodes(nodes, entries); err != nil {
 		return nil, nil, fmt.Errorf("cannot keep the assignment: %w", err)
 	}
 	s.holds, s.trust = holds, trust
@@ -186,6 +186,25 @@ func (s *assigned) apply(a api.Assignment, db api.Database) (changed, gone []str
 	}
 	s.sync = at
 	return changed, gone, nil
+}
+
+// maxAssigned is how many bytes of nodes are made durable together.
+const maxAssigned = 8 << 20
+
+// appendNodes makes nodes durable, in groups where they are many, and the rest together
+// with the last of them: central gives all anew that has come without its revision.
+func (s *assigned) appendNodes(nodes, rest []journal.Entry) error {
+	size, from := 0, 0
+	for i, e := range nodes {
+		if size += len(e.Key) + len(e.Payload); size > maxAssigned && i > from {
+			if _, err := s.log.Append(nodes[from:i]...); err != nil {
+				return err
+			}
+			size, from = len(e.Key)+len(e.Payload), i
+		}
+	}
+	_, err := s.log.Append(append(nodes[from:], rest...)...)
+	return err
 }
 
 // dropAll takes all that is kept of a node out of the log.

@@ -24,11 +24,15 @@ type notes struct {
 	live  map[string]journal.Record
 	lsn   uint64
 	err   error
+	fails int // at that append, once
 }
 
 func (n *notes) Append(entries ...journal.Entry) (uint64, error) {
 	if n.err != nil {
 		return 0, n.err
+	}
+	if n.fails--; n.fails == 0 {
+		return 0, errors.New("no space left")
 	}
 	if n.live == nil {
 		n.live = map[string]journal.Record{}
@@ -185,6 +189,64 @@ func TestEndpointOfANode(t *testing.T) {
 		var end endError
 		if _, err := a.endpoint(node); !errors.As(err, &end) || end.end.Reason != want || end.end.Outcome != power.Failed {
 			t.Errorf("%s: %v, want %s", node, err, want)
+		}
+	}
+}
+
+// TestALargeAssignmentIsWrittenInGroups takes nodes of 20 MB, with holds set here that
+// another database had confirmed. Whichever append fails, with a restart behind it or
+// without, no hold is lost, the revision is not passed, and the next time does it.
+func TestALargeAssignmentIsWrittenInGroups(t *testing.T) {
+	const nodes = 40
+	assignment := func(rev int64, holds bool) api.Assignment {
+		a := api.Assignment{Full: true, Rev: rev}
+		for i := range nodes {
+			n := handsOff(fmt.Sprintf("n%02d", i))
+			n.Password = strings.Repeat("x", 500_000)
+			if holds && i%2 == 0 {
+				n.Hold = power.Hold{Want: power.WantOff, By: "ann", Seq: 40}
+			}
+			a.Nodes = append(a.Nodes, n)
+		}
+		return a
+	}
+	for fails := range 5 {
+		for _, restart := range []bool{false, true} {
+			log := &notes{}
+			s := loaded(t, log)
+			s.must(t, assignment(3, true), c1)
+			log.lines = nil
+			s.sync.Database, s.sync.Rev = c2, 9 // of another database, which had confirmed the holds
+			log.fails = fails
+			next := assignment(4, false)
+			for i := range next.Nodes {
+				next.Nodes[i].Password = strings.Repeat("y", 500_000)
+			}
+			if _, _, err := s.apply(next, c1); (err != nil) != (fails > 0 && fails < 4) {
+				t.Fatalf("append %d fails: %v after %d groups", fails, err, len(log.lines))
+			} else if err == nil && len(log.lines) != 3 {
+				t.Fatalf("%d groups", len(log.lines))
+			} else if err != nil {
+				if s.position().Rev == next.Rev {
+					t.Fatal("the revision was passed")
+				}
+				if restart {
+					s = loaded(t, log)
+					s.sync.Database = c2
+				}
+				s.must(t, next, c1)
+			}
+			for _, s := range []*assigned{s, loaded(t, log)} {
+				for i, n := range s.all() {
+					want := map[bool]power.Want{true: power.WantOff}[i%2 == 0]
+					if n.hold.Want != want || n.Password != next.Nodes[i].Password {
+						t.Fatalf("append %d fails, restart %v: node %s is held %q, want %q", fails, restart, n.Name, n.hold.Want, want)
+					}
+				}
+				if s.position() != (syncRecord{Database: c1, Rev: 4}) || len(s.all()) != nodes {
+					t.Fatalf("%d nodes at %+v", len(s.all()), s.position())
+				}
+			}
 		}
 	}
 }

@@ -211,7 +211,8 @@ func TestSyncTellsHoldsRackAndExplanations(t *testing.T) {
 		t.Fatalf("told %+v", told)
 	}
 	c.goAway()
-	c.comeBack() // a new session: central may have lost it
+	c.do(func() { c.sessions++ }) // even where the agent was between two requests
+	c.comeBack()                  // a new session: central may have lost it
 	eventually(t, "central is told again", func() bool { return len(c.holds("n1")) > 1 })
 	n := r.nodes[0]
 	n.Hold = told

@@ -20,7 +20,14 @@ type outbox struct {
 	items map[string]*outboxItem
 	rev   int64
 	news  chan struct{} // closed and replaced at every change
+
+	refused []string // keys of requests that were refused, oldest first; some may be gone
+	dropped int      // of those, for want of room, before central had word of them
 }
+
+// maxRefused is how many refused requests are kept for central. They are in memory only,
+// and as many as somebody asks for while central is away.
+const maxRefused = 10_000
 
 type outboxItem struct {
 	report api.OpReport
@@ -43,8 +50,35 @@ func (o *outbox) put(r api.OpReport) {
 		return // an end is the last word
 	}
 	o.items[key] = &outboxItem{report: r, rev: o.rev, dirty: true}
+	if r.Verdict == power.RefuseIt {
+		o.keepRefused(key)
+	}
 	close(o.news)
 	o.news = make(chan struct{})
+}
+
+// keepRefused makes room for a refusal: the oldest goes.
+func (o *outbox) keepRefused(key string) {
+	o.refused = append(o.refused, key)
+	if len(o.refused) <= maxRefused {
+		return
+	}
+	oldest := o.refused[0]
+	o.refused = o.refused[1:]
+	if it := o.items[oldest]; it != nil && oldest != key && it.report.Verdict == power.RefuseIt {
+		if it.acked.IsZero() {
+			o.dropped++
+		}
+		delete(o.items, oldest)
+	}
+}
+
+// lost is how many refusals central was not told of since it was asked last.
+func (o *outbox) lost() (n int) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	n, o.dropped = o.dropped, 0
+	return n
 }
 
 // key is where the word on an operation is kept: at its id, and, where a request is

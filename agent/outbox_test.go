@@ -203,3 +203,26 @@ func TestSortReportsBySequence(t *testing.T) {
 		t.Fatalf("not sorted: %v", idsOf(list))
 	}
 }
+
+// TestRefusalsAreBounded has more requests refused than are kept while central is away,
+// beside operations: the oldest refusals go and are counted, nothing else does.
+func TestRefusalsAreBounded(t *testing.T) {
+	o := newOutbox(time.Minute)
+	o.put(ended("first", 1, 1))
+	for i := range maxRefused + 50 {
+		r := refusal(power.Op{ID: fmt.Sprint("r", i), Node: "n1", Action: power.ActOn, Seq: power.Seq(i + 2)}, power.ReasonQueueFull, "full")
+		o.put(r)
+		o.put(r) // asked for again
+	}
+	o.put(ended("last", 1<<40, 2))
+	if len(o.items) > maxRefused+2 || len(o.refused) > maxRefused {
+		t.Errorf("%d words and %d refusals are kept", len(o.items), len(o.refused))
+	}
+	all := idsOf(o.take(1 << 30))
+	if all[0] != "first" || all[len(all)-1] != "last" || !slices.Contains(all, fmt.Sprint("r", maxRefused+49)) {
+		t.Errorf("from %s to %s", all[0], all[len(all)-1])
+	}
+	if n := o.lost(); n != maxRefused+50-(len(all)-2) || o.lost() != 0 {
+		t.Errorf("%d counted as dropped, %d kept", n, len(all)-2)
+	}
+}

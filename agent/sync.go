@@ -232,6 +232,9 @@ func (a *Agent) session(ctx context.Context) error {
 	}
 	a.joinCentral(w)
 	a.outbox.allAgain()
+	if n := a.outbox.lost(); n > 0 {
+		a.logger.Error("more requests were refused while central was away than are kept: it is not told of the oldest", "dropped", n, "kept", maxRefused)
+	}
 	a.readings.allUntold()
 	a.toTell.begin()
 	a.undelivered.begin()

@@ -29,6 +29,11 @@ func (c *Central) hello(r *http.Request, in api.Hello) (api.Welcome, error) {
 		return api.Welcome{}, err
 	}
 	now := c.cfg.Now()
+	if c.desks.known(name) == nil { // nothing is kept of a name that is refused
+		if err := c.store.View(r.Context(), func(tx *store.Tx) error { return mayAdd(tx, name) }); err != nil {
+			return api.Welcome{}, err
+		}
+	}
 	if err := c.wentBack(r.Context(), name, in, now); err != nil {
 		return api.Welcome{}, err
 	}
@@ -74,6 +79,20 @@ func (c *Central) hello(r *http.Request, in api.Hello) (api.Welcome, error) {
 	return w, nil
 }
 
+// maxIdleAgents is how many agents there may be without nodes: anybody who reaches the
+// socket may say hello by any name.
+const maxIdleAgents = 1000
+
+// mayAdd refuses an agent that has no node and was never seen, beyond the bound.
+func mayAdd(tx *store.Tx, name string) error {
+	may, err := tx.MayAddAgent(name, maxIdleAgents)
+	if err != nil || may {
+		return err
+	}
+	return api.Problemf(api.CodeQueueFull, "agent %s is not known, and there are %d agents without nodes already: "+
+		"give it a node first (rackpower node add --rack %s), or have others forgotten (rackpower agents forget)", name, maxIdleAgents, name)
+}
+
 // wentBack looks whether the agent has word of a later state of this very database: then
 // an old copy was put in its place by other means than a restore, and it becomes another
 // incarnation, as after a restore. That happens while central is away: once is enough.
@@ -98,7 +117,7 @@ func (c *Central) wentBack(ctx context.Context, agent string, in api.Hello, now 
 
 // greet is hello's job.
 func (c *Central) greet(tx *store.Tx, name string, in api.Hello, w *api.Welcome, peer string, now time.Time) error {
-	if err := tx.EnsureAgent(name); err != nil {
+	if err := errors.Join(mayAdd(tx, name), tx.EnsureAgent(name)); err != nil {
 		return err
 	}
 	a, _, err := tx.Agent(name)

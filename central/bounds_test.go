@@ -273,3 +273,46 @@ func TestConnectionsAreBounded(t *testing.T) {
 		return err == nil && strings.HasPrefix(got, "404")
 	})
 }
+
+// TestAgentsNeverSeenAreBounded has more names say hello than there may be agents without
+// nodes: nothing is kept of those beyond, which are told why, and agents with nodes, and
+// those that are known, come in all the same.
+func TestAgentsNeverSeenAreBounded(t *testing.T) {
+	s := newSite(t)
+	s.nodes("a") // of r1, which was not seen yet
+	err := s.c.store.Write(context.Background(), func(tx *store.Tx) error {
+		for i := range maxIdleAgents {
+			if err := tx.EnsureAgent(fmt.Sprintf("x%d", i)); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	hello := func(name string) error {
+		_, err := s.Hello(context.Background(), name, api.Hello{JournalID: "j-" + name, Epoch: 1, SentAt: s.clock()})
+		return err
+	}
+	if err := hello("y"); api.CodeOf(err) != api.CodeQueueFull || !strings.Contains(err.Error(), "rackpower agents forget") {
+		t.Fatalf("one more: %v", err)
+	}
+	if s.c.desks.known("y") != nil {
+		t.Error("a desk is kept for a name that was refused")
+	}
+	for _, name := range []string{"r1", "x5"} {
+		if err := hello(name); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if _, err := s.ForgetAgent(context.Background(), "x7", api.ForgetAgent{Reason: "typing mistake"}); err != nil {
+		t.Fatal(err)
+	}
+	if err := hello("y"); err != nil {
+		t.Errorf("after another was forgotten: %v", err)
+	}
+	if err := hello("x7"); api.CodeOf(err) != api.CodeQueueFull {
+		t.Errorf("the forgotten one: %v", err)
+	}
+}

@@ -62,9 +62,11 @@ func (a Agent) Said(s api.RackState) bool { return a.state == encode(s) }
 const agentColumns = `name, rev, floor, rev_seen, journal_id, epoch, lsn, session, seen_at, version, address, settings_rev, settings, rack, opening, run, peer, hello_at`
 
 const (
-	sqlAgent       = `SELECT ` + agentColumns + ` FROM agents WHERE name = $1`
-	sqlAgents      = `SELECT ` + agentColumns + ` FROM agents WHERE forgotten = 0 ORDER BY name`
-	sqlAddAgent    = `INSERT INTO agents (name) VALUES ($1) ON CONFLICT (name) DO UPDATE SET forgotten = 0 WHERE forgotten = 1 AND name <> ''`
+	sqlAgent    = `SELECT ` + agentColumns + ` FROM agents WHERE name = $1`
+	sqlAgents   = `SELECT ` + agentColumns + ` FROM agents WHERE forgotten = 0 ORDER BY name`
+	sqlAddAgent = `INSERT INTO agents (name) VALUES ($1) ON CONFLICT (name) DO UPDATE SET forgotten = 0 WHERE forgotten = 1 AND name <> ''`
+	sqlMayAdd   = `SELECT EXISTS (SELECT 1 FROM agents WHERE name = $1 AND forgotten = 0) OR EXISTS (SELECT 1 FROM nodes WHERE agent = $1)
+		OR (SELECT count(*) FROM agents WHERE forgotten = 0 AND NOT EXISTS (SELECT 1 FROM nodes WHERE nodes.agent = agents.name)) < $2`
 	sqlForgetAgent = `UPDATE agents SET forgotten = 1 WHERE name = $1`
 	sqlSaveAgent   = `UPDATE agents SET rev_seen = $1, journal_id = $2, epoch = $3, lsn = $4, session = $5,
 		seen_at = $6, version = $7, address = $8, opening = $9, run = $10, peer = $11, hello_at = $12 WHERE name = $13`
@@ -123,6 +125,15 @@ func (t *Tx) EnsureAgent(name string) error {
 		return fmt.Errorf("cannot add agent %s: %w", name, err)
 	}
 	return nil
+}
+
+// MayAddAgent reports whether the agent is known already or has nodes, or there are fewer
+// than most agents without any.
+func (t *Tx) MayAddAgent(name string, most int) (may bool, err error) {
+	if err := t.row(sqlMayAdd, name, most).Scan(&may); err != nil {
+		return false, fmt.Errorf("cannot count agents: %w", disk(err))
+	}
+	return may, nil
 }
 
 // ForgetAgent leaves an agent out of Agents until EnsureAgent. What refers to its row, the
