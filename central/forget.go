@@ -92,7 +92,7 @@ func (ch *change) free(agent, why string) ([]string, error) {
 	for _, n := range nodes {
 		next := n
 		next.Agent = ""
-		if err := errors.Join(ch.joins(n.Domain), ch.forget(agent, n.Name, true), ch.save(n, next)); err != nil {
+		if err := errors.Join(ch.joins(n.Domain), ch.forget(agent, n.Name, true), ch.leaves(n), ch.save(n, next)); err != nil {
 			return nil, err
 		}
 		if err := ch.audit("node-free", n.Name, why, "agent "+agent+" was forgotten"); err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"strings"
 	"testing"
+	"time"
 
 	"rackpower/central/api"
 	"rackpower/power"
@@ -61,5 +62,47 @@ func TestAnAgentIsForgotten(t *testing.T) {
 	}
 	if _, err := s.ForgetAgent(ctx, "none", api.ForgetAgent{Reason: "x"}); api.CodeOf(err) != api.CodeNotFound {
 		t.Errorf("an agent that nobody knows: %v", err)
+	}
+}
+
+// TestForgettingWaitsForNobody: to forget an agent is to take it for dead. What it was to
+// let go of, and what it had, is the next agent's at once; when it comes back, it is told
+// so, and what it may have done meanwhile is in the audit trail.
+func TestForgettingWaitsForNobody(t *testing.T) {
+	s := newSite(t)
+	s.nodes("a", "b")
+	one, two := s.rack("r1"), s.rack("r2")
+	one.pollAs()
+	s.move("a", "r2", false)
+	if g := two.pollAs(); hasNode(g, "a") {
+		t.Fatalf("r1 has not let go of a: %+v", g)
+	}
+	s.later(10 * time.Minute)
+	two.mustHello()
+	if _, err := s.ForgetAgent(context.Background(), "r1", api.ForgetAgent{Reason: "burnt", AskedBy: "boss"}); err != nil {
+		t.Fatal(err)
+	}
+	if out := s.move("b", "r2", false); len(out.Notes) != 0 {
+		t.Errorf("%+v", out)
+	}
+	two.rev = 0
+	if g := two.pollAs(); !hasNode(g, "a") || !hasNode(g, "b") {
+		t.Fatalf("r2 has %+v", g)
+	}
+	s.restart()
+	one.mustHello()
+	g := one.pollAs()
+	forced := map[string]bool{}
+	for _, f := range g.Forced {
+		forced[f.Node] = strings.Contains(f.By, "boss at ")
+	}
+	if len(g.Nodes) > 0 || !forced["a"] || !forced["b"] {
+		t.Fatalf("the one that comes back is told %+v", g)
+	}
+	one.pollAs()
+	for _, node := range []string{"a", "b"} {
+		if lines := s.entries(node, auditLetGo); len(lines) != 1 || !strings.Contains(lines[0], "only now") {
+			t.Errorf("%s: %q", node, lines)
+		}
 	}
 }

@@ -210,6 +210,9 @@ func (ch *change) strangers() (notes []string) {
 		return nil // the site is being set up
 	}
 	for _, agent := range slices.Sorted(maps.Keys(ch.revs)) {
+		if agent == "" {
+			continue // nodes of an agent that was forgotten
+		}
 		if p := ch.c.desks.of(agent).presence(ch.now, ch.c.cfg.Away); p.seen.IsZero() {
 			notes = append(notes, fmt.Sprintf("no agent of rack %s was ever seen: is the name right? (rackpower agents; rackpower agents forget %s)", agent, agent))
 		}
