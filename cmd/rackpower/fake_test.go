@@ -60,6 +60,7 @@ type fake struct {
 	away      int            // polls of the audit trail to answer with "stopping"
 	polled    func(all bool) // called before such a poll is answered: who polls has seen all
 
+	forgets  []api.ForgetAgent
 	holds    []api.SetHold
 	retries  []api.RetryNodes
 	pauses   []api.SetPause
@@ -90,6 +91,9 @@ func newFake(t *testing.T, nodes ...api.Node) *fake {
 		}
 		seen := time.Now().Add(-3 * time.Second)
 		reply(w, []api.Agent{{Name: "r1", State: "alive", SeenAt: &seen, Nodes: 40, Version: "v1"}, {Name: "r2", State: "away", Taken: 2}})
+	})
+	taking(f, mux, "POST /v1/agents/{name}/forget", &f.forgets, func(api.ForgetAgent) any {
+		return api.ForgottenAgent{Name: "r1", Ended: 2, Nodes: []string{"r1n01", "r1n02", "r1n03"}}
 	})
 	mux.HandleFunc("GET /v1/members", func(w http.ResponseWriter, _ *http.Request) {
 		reply(w, []api.Member{{Name: "r1", Addr: "127.0.0.1", Port: 7946, Status: "alive", Tags: map[string]string{"role": "agent", "rack": "r1"}}})
