@@ -310,7 +310,10 @@ func (w *damageWorld) harm(s proofStep) {
 	case "flip":
 		disk.Flip(path, at*8+int64(s.number("at")%8))
 	case "cut":
-		disk.SetData(path, data[:at])
+		disk.Rewrite(path, data[:at])
+		if _, rep, err := journal.Read(dir, disk); err == nil && at%2 == 0 && rep.Segments[0].Used <= at { // whole records are missing
+			disk.Rewrite(path, data[:rep.Segments[0].Used])
+		}
 	case "zero":
 		clear(data[at:])
 		disk.SetData(path, data)

@@ -199,6 +199,16 @@ func (f *FS) SetData(name string, data []byte) {
 	f.cache[name], f.disk[name] = node, node
 }
 
+// Rewrite gives a file other content, durably: for damage done to the very same file.
+func (f *FS) Rewrite(name string, data []byte) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if node := f.cache[name]; node != nil {
+		node.cache, node.disk = slices.Clone(data), slices.Clone(data)
+		node.dirty = nil
+	}
+}
+
 // begin is the start of every changing call, under mu.
 func (f *FS) begin(op Op, name string, size int) Fault {
 	if f.off {
