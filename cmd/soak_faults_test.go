@@ -202,7 +202,7 @@ func breakDisk(p *tormentor, d *daemon, v *volume) {
 
 // stepClocks has a wall clock go wrong, by a little or by much, and then right again.
 func stepClocks(p *tormentor, clock string) {
-	steps := []int{-3600, -90, -15, -4, 4, 15, 90, 3600}
+	steps := []int{-1500, -90, -15, -4, 4, 15, 90, 1500} // two of them stay within power.MaxAhead
 	if p.pace < 1 {
 		steps = []int{-90, -4, 4}
 	}
