@@ -6,11 +6,13 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"pgregory.net/rapid"
 
 	"rackpower/central/api"
+	"rackpower/journal"
 	"rackpower/power"
 )
 
@@ -139,4 +141,43 @@ func namesOf(n news) (names []string) {
 		names = append(names, e.Node)
 	}
 	return names
+}
+
+// TestWhatTheJournalDoesNotTakeStopsOnlyItself: a request too large for the journal is
+// refused, one for which there is no room now is taken later, in the same session.
+func TestWhatTheJournalDoesNotTakeStopsOnlyItself(t *testing.T) {
+	r, c := withCentral(t, 3)
+	var room atomic.Bool
+	h := &hookLog{}
+	r.crash()
+	r.cfg.wrapLog = func(_ *Agent, l opLog) opLog { h.opLog = l; return h }
+	h.set(func(e []journal.Entry) error {
+		switch {
+		case strings.Contains(string(e[0].Payload), "too-large"):
+			return fmt.Errorf("cannot append: %w", journal.ErrTooLarge)
+		case strings.Contains(string(e[0].Payload), "no-room") && !room.Load():
+			return fmt.Errorf("cannot append: %w", journal.ErrFull)
+		}
+		return nil
+	})
+	r.start()
+	why := func(reason string) opOption { return func(op *power.Op) { op.Reason = reason } }
+	large := c.ask("n1", power.ActOn, why("too-large"))
+	later := c.ask("n2", power.ActOn, why("no-room"))
+	other := c.ask("n3", power.ActOn)
+	if end := c.wantEnd(large, power.Refused, power.ReasonUnsupported); !strings.Contains(end.Detail, journal.ErrTooLarge.Error()) {
+		t.Errorf("end %+v", end)
+	}
+	c.wantEnd(other, power.Succeeded, power.ReasonVerified)
+	if get(c, func() int { return len(c.words[later]) }) > 0 {
+		t.Error("central was told of a request that is not durable")
+	}
+	sessions := get(c, func() int { return c.sessions })
+	room.Store(true)
+	c.wantEnd(later, power.Succeeded, power.ReasonVerified)
+	if got := get(c, func() int { return c.sessions }); got != sessions || got != 2 {
+		t.Errorf("%d sessions, then %d; want the two starts", sessions, got)
+	}
+	r.wantCommands("n1")
+	r.wantCommands("n2", power.PowerOn)
 }

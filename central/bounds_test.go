@@ -3,6 +3,7 @@ package central
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -314,5 +315,103 @@ func TestAgentsNeverSeenAreBounded(t *testing.T) {
 	}
 	if err := hello("x7"); api.CodeOf(err) != api.CodeQueueFull {
 		t.Errorf("the forgotten one: %v", err)
+	}
+}
+
+// TestAStoredHoldFarAheadGetsANewSequence starts on a database whose hold has a sequence of
+// the year 6429: the hold stands, and one that is set at the rack later stands over it.
+func TestAStoredHoldFarAheadGetsANewSequence(t *testing.T) {
+	s := newSite(t)
+	s.nodes("a", "b")
+	set := func(node string, seq power.Seq) {
+		err := s.c.store.Write(context.Background(), func(tx *store.Tx) error {
+			n, _, err := tx.Node(node)
+			n.Hold = power.Hold{Want: power.WantOff, By: "eve", Since: s.clock(), Seq: seq}
+			return errors.Join(err, tx.PutNode(n))
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	near := s.c.store.Seq(s.clock()).Next(s.clock())
+	set("a", 1<<63-1<<40)
+	set("b", near)
+	s.restart()
+	seqs := map[string]power.Hold{}
+	r := s.rack("r1")
+	for _, n := range r.poll().Nodes {
+		seqs[n.Name] = n.Hold
+	}
+	if h := seqs["a"]; h.Seq.Ahead(s.clock()) || h.Seq == 0 || h.Want != power.WantOff || h.By != "eve" {
+		t.Errorf("hold of a: %+v", h)
+	}
+	if h := seqs["b"]; h.Seq != near {
+		t.Errorf("hold of b: %+v", h)
+	}
+	s.later(time.Minute)
+	local := power.Hold{Want: power.WantOn, By: "ann", Since: s.clock(), Seq: power.Seq(0).Next(s.clock())}
+	_, err := s.Report(context.Background(), "r1", api.Report{Session: r.w.Session, JournalID: r.journal, Epoch: r.epoch, LSN: r.next(), SentAt: s.clock(),
+		Holds: []api.NodeHold{{Node: "a", Hold: local}}})
+	if n := s.node("a"); err != nil || n.Hold == nil || n.Hold.By != "ann" {
+		t.Errorf("%v; the hold set at the rack: %+v", err, n.Hold)
+	}
+}
+
+// TestTimesCenturiesAwayAreNotBelieved sends reports whose clock is centuries off: the
+// reading counts as of now at the latest, and the next report is read as ever.
+func TestTimesCenturiesAwayAreNotBelieved(t *testing.T) {
+	for _, sent := range []time.Time{time.Date(1600, 1, 1, 0, 0, 0, 0, time.UTC), time.Date(1, 1, 2, 0, 0, 0, 0, time.UTC), time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC)} {
+		s := newSite(t)
+		s.nodes("a")
+		r := s.rack("r1")
+		send := func(sent, tried time.Time, state power.State) {
+			t.Helper()
+			_, err := s.Report(context.Background(), "r1", api.Report{Session: r.w.Session, JournalID: r.journal, Epoch: r.epoch, LSN: r.next(), SentAt: sent,
+				Readings: []api.NodeReading{{Node: "a", Reading: power.Reading{State: state, Reach: power.ReachOK, TriedAt: tried, ObservedAt: tried}}}})
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		send(sent, s.clock(), power.On)
+		n := s.node("a")
+		if n.State != power.On || n.ObservedAt == nil || s.clock().Sub(*n.ObservedAt).Abs() > time.Minute {
+			t.Errorf("sent in %d: %s at %v", sent.Year(), n.State, n.ObservedAt)
+		}
+		s.later(time.Second)
+		send(s.clock(), sent, power.Off) // dropped, or of now
+		s.later(time.Second)
+		send(s.clock(), s.clock(), power.On)
+		if n := s.node("a"); n.State != power.On || s.clock().Sub(*n.ObservedAt).Abs() > time.Minute {
+			t.Errorf("after %d: %s at %v", sent.Year(), n.State, n.ObservedAt)
+		}
+	}
+}
+
+// TestSchedulesAreBounded refuses one more by the bound's name, and changes one all the same.
+func TestSchedulesAreBounded(t *testing.T) {
+	s := newSite(t)
+	s.nodes("a")
+	in := api.PutSchedule{Schedule: api.Schedule{Name: "night", Cron: "0 19 * * *", Nodes: "a", Want: power.WantOff, For: time.Hour}}
+	if _, err := s.PutSchedule(context.Background(), in); err != nil {
+		t.Fatal(err)
+	}
+	err := s.c.store.Write(context.Background(), func(tx *store.Tx) error {
+		one, _, err := tx.Schedule("night")
+		for i := range maxSchedules - 1 {
+			one.Name = fmt.Sprintf("s%d", i)
+			err = errors.Join(err, tx.PutSchedule(one))
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	in.Update = true
+	if _, err := s.PutSchedule(context.Background(), in); err != nil {
+		t.Errorf("a change: %v", err)
+	}
+	in.Name, in.Update = "more", false
+	if _, err := s.PutSchedule(context.Background(), in); api.CodeOf(err) != api.CodeQueueFull || !strings.Contains(err.Error(), "1000 schedules") {
+		t.Errorf("one more: %v", err)
 	}
 }

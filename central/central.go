@@ -71,7 +71,7 @@ func New(cfg Config) (*Central, error) {
 		return nil, err
 	}
 	c.store = st
-	if err := errors.Join(c.nameBMCs(), c.load()); err != nil {
+	if err := errors.Join(c.nameBMCs(), c.load(), c.restampHolds()); err != nil {
 		st.Close()
 		return nil, err
 	}

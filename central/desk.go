@@ -214,6 +214,10 @@ const longestWay = 10 * time.Second
 // one: messages take time.
 const sameClock = 5 * time.Second
 
+// farthestClock is how far off a clock may be and be believed: one that lost its time
+// starts in 1970, and none says what lies outside of what can be stored.
+const farthestClock = 100 * 365 * 24 * time.Hour
+
 // clock is what the agent's clock is ahead of central's, nought where that is little.
 func (d *desk) clock() time.Duration {
 	d.mu.Lock()
@@ -230,10 +234,11 @@ func (d *desk) clock() time.Duration {
 func (d *desk) ahead(sent, now time.Time) time.Duration {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if sent.IsZero() {
+	seen := now.Sub(sent)
+	if sent.IsZero() || seen.Abs() > farthestClock {
 		return d.offset
 	}
-	if seen := now.Sub(sent); !d.told || seen < d.offset || seen > d.offset+longestWay {
+	if !d.told || seen < d.offset || seen > d.offset+longestWay {
 		d.offset, d.told = seen, true
 	}
 	return d.offset

@@ -299,3 +299,29 @@ func (c *Central) retryNodes(r *http.Request, in api.RetryNodes) (api.Changed, e
 	})
 	return out, err
 }
+
+// restampHolds gives holds a new sequence whose own is too far ahead of the clock: those
+// of a clock that was set back, or of a version that followed any. No hold that is set at
+// a rack would stand over them until that time.
+func (c *Central) restampHolds() error {
+	now := c.cfg.Now()
+	return c.store.Write(context.Background(), func(tx *store.Tx) error {
+		nodes, err := tx.Nodes()
+		if err != nil {
+			return err
+		}
+		ch := c.change(tx, now, "central")
+		for _, n := range nodes {
+			if !n.Hold.Seq.Ahead(now) {
+				continue
+			}
+			next := n
+			next.Hold.Seq = tx.NextSeq(now)
+			if err := ch.save(n, next); err != nil {
+				return err
+			}
+			c.log.Warn("the sequence of a hold was too far ahead of the clock: it has a new one", "node", n.Name, "was", n.Hold.Seq.Time())
+		}
+		return ch.finish()
+	})
+}

@@ -213,6 +213,9 @@ func plausible(all []api.NodeReading, ahead time.Duration, now time.Time) []api.
 		if r.TriedAt.IsZero() {
 			r.TriedAt = r.ObservedAt
 		}
+		if r.ObservedAt.Unix() <= 0 {
+			r.ObservedAt = time.Time{}
+		}
 		if r.State != power.On && r.State != power.Off {
 			r.State = power.Unknown
 		}

@@ -135,6 +135,9 @@ func readSchedule(in api.PutSchedule, who string, now time.Time) (store.Schedule
 	return s, err
 }
 
+// maxSchedules is how many there may be: each is looked at when any is due.
+const maxSchedules = 1000
+
 func (c *Central) putSchedule(r *http.Request, in api.PutSchedule) (api.Schedule, error) {
 	now, who := c.cfg.Now(), askedBy(r, cmp.Or(in.AskedBy, in.By))
 	s, err := readSchedule(in, who, now)
@@ -148,6 +151,11 @@ func (c *Central) putSchedule(r *http.Request, in api.PutSchedule) (api.Schedule
 		}
 		if exists && !in.Update {
 			return api.Problemf(api.CodeExists, "schedule %s exists already", s.Name)
+		}
+		if all, err := tx.Schedules(); err != nil {
+			return err
+		} else if !exists && len(all) >= maxSchedules {
+			return api.Problemf(api.CodeQueueFull, "there are %d schedules already: remove one first (rackpower schedule rm)", len(all))
 		}
 		nodes, err := tx.Nodes()
 		if err != nil {
