@@ -63,7 +63,7 @@ proof:
 # Does the proof find each rule broken in the code? Takes about fifteen minutes.
 PROOF_MUTATIONS ?= all
 mutations:
-	PROOF_MUTATIONS="$(PROOF_MUTATIONS)" PROOF_HISTORIES=20000 $(GO) test -count 1 -timeout 0 -v -run '^TestMutations$$' ./agent | grep -v '^=== '; exit $${PIPESTATUS[0]}
+	PROOF_MUTATIONS="$(PROOF_MUTATIONS)" PROOF_HISTORIES=20000 $(GO) test -count 1 -timeout 0 -v -run '^Test(Handover)?Mutations$$' ./agent ./central | grep -v '^=== '; exit $${PIPESTATUS[0]}
 
 lint:
 	@out=$$(gofmt -l $$(git ls-files '*.go')); if [ -n "$$out" ]; then echo "not formatted: $$out"; exit 1; fi

@@ -393,8 +393,8 @@ func (c *Central) poll(r *http.Request, in api.Poll) (api.Assignment, error) {
 	if err := c.heedLettingGo(r, d, in); err != nil {
 		return api.Assignment{}, err
 	}
-	defer d.arrive(r.Context(), c.cfg.Now, in.Rev)()
-	knocks := d.look(c.cfg.Now()).knocks
+	knocks, leave := d.arrive(r.Context(), c.cfg.Now, in.Rev)
+	defer leave()
 	timer := time.NewTimer(min(max(in.Wait, 0), maxWait))
 	defer timer.Stop()
 	for {

@@ -25,6 +25,7 @@ type desk struct {
 	seen    time.Time
 	noted   time.Time // seen, as it is stored
 	polls   int       // in flight
+	latest  uint64    // number of the poll that came last
 	reads   map[string]*read
 	asked   map[string]*question
 	polled  time.Time     // when a poll last began or ended, or a hello was said
@@ -310,18 +311,21 @@ func (d *desk) untold() fate {
 	return d.fate
 }
 
-// arrive notes a poll that begins; the returned function notes its end.
-func (d *desk) arrive(ctx context.Context, now func() time.Time, rev int64) (leave func()) {
+// arrive notes a poll that begins; the returned function notes its end. Whoever knocks
+// after the sign of life that the poll is finds another count of knocks than was returned.
+func (d *desk) arrive(ctx context.Context, now func() time.Time, rev int64) (knocks uint64, leave func()) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	before := now()
 	d.signed(before)
+	d.latest++
+	nth := d.latest
 	d.polls, d.seen, d.polled, d.revSeen = d.polls+1, before, before, rev
-	return func() {
+	return d.holder.knocks, func() {
 		d.mu.Lock()
 		defer d.mu.Unlock()
 		at := now()
-		if ctx.Err() != nil && d.polls == 1 {
+		if ctx.Err() != nil && d.latest == nth {
 			d.holder.closed = true // until the next request comes
 		}
 		if d.polls--; d.gone == "" || !before.Before(d.goneAt) {

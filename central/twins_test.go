@@ -1,6 +1,7 @@
 package central
 
 import (
+	"context"
 	"strings"
 	"testing"
 	"time"
@@ -201,5 +202,24 @@ func TestARestartIsInAtOnce(t *testing.T) {
 		}
 	case <-time.After(5 * time.Second):
 		t.Fatal("it is still waiting for the one that is gone")
+	}
+}
+
+// TestAnOldPollThatBreaksClosesNothing: the process came again since.
+func TestAnOldPollThatBreaksClosesNothing(t *testing.T) {
+	d := &desk{came: make(chan struct{}), news: make(chan struct{})}
+	closed := func() bool { d.mu.Lock(); defer d.mu.Unlock(); return d.holder.closed }
+	broken, breaks := context.WithCancel(t.Context())
+	_, leaveOld := d.arrive(broken, time.Now, 0)
+	_, leaveNew := d.arrive(t.Context(), time.Now, 0)
+	leaveNew()
+	breaks()
+	leaveOld()
+	if closed() {
+		t.Error("it is taken for closed")
+	}
+	_, leave := d.arrive(broken, time.Now, 0)
+	if leave(); !closed() {
+		t.Error("the latest one broke, and it is not taken for closed")
 	}
 }
