@@ -226,6 +226,7 @@ func (h *host) heed(a api.Assignment) {
 	}
 	for _, n := range a.Nodes {
 		h.nodes[n.Name] = n.BMC
+		delete(h.forced, n.BMC) // it is its own again
 	}
 	for _, op := range a.Ops {
 		if _, ok := h.nodes[op.Node]; ok {
