@@ -174,6 +174,8 @@ func (in *incarnation) onCall(disk int, c faultfs.Call) faultfs.Fault {
 			switch {
 			case c.Op == faultfs.OpWrite && a.byte >= 0:
 				return faultfs.Fault{Err: faultfs.ErrPower, Bytes: a.byte}
+			case c.Op == faultfs.OpWrite && strings.HasSuffix(c.Name, journal.MarkSuffix): // one sector
+				return faultfs.Fault{Err: faultfs.ErrPower, Bytes: c.Size * min(a.keep/500, 1)}
 			case c.Op == faultfs.OpWrite:
 				return faultfs.Fault{Err: faultfs.ErrPower, Bytes: c.Size * a.keep / 1000}
 			case a.keep >= 500:
