@@ -464,7 +464,7 @@ func (x *execution) softOff(ctx context.Context) (power.Reason, error) {
 	}
 	down, err := x.askDown(ctx)
 	if err != nil || down {
-		return power.ReasonVerified, err
+		return x.there(), err
 	}
 	if x.op.NoEscalate && !x.isHastened() {
 		return "", fail(power.ReasonNotEscal, "still on after the grace of %s, and no hard off was wanted", x.op.Grace)
