@@ -66,6 +66,7 @@ type fleet struct {
 	hosts []*host
 	bmcs  map[string]string // of the nodes, as a person gave them
 	asked map[string]power.Op
+	local map[string]power.Op // asked for at the rack's own socket
 	done  map[string][]string // by id: node that it was carried out on
 	log   []string
 }
@@ -265,6 +266,20 @@ func (f *fleet) work(h *host) {
 	}
 }
 
+// atRack has a person ask at the rack's own socket: central hears of it when it has ended.
+func (f *fleet) atRack(h *host, node string) {
+	bmc, its := h.nodes[node]
+	if !its || !h.alive || !h.has || h.excused || h.forced[bmc] {
+		return
+	}
+	op := power.Op{
+		ID: newID(), Node: node, Action: power.ActOn, AskedBy: "rack", Origin: power.FromLocal, AskedAt: f.clock(), Deadline: f.clock().Add(time.Hour),
+		Seq: f.c.store.Seq(f.clock()), IfBusy: power.Queue,
+	}
+	f.local[op.ID], h.open[op.ID], h.running[op.ID] = op, op, bmc
+	f.note("%s begins %.13s at the rack on %s at %s", h.id, op.ID, node, bmc)
+}
+
 // judge holds the rules against this moment.
 func (f *fleet) judge() {
 	by := map[string]string{}
@@ -278,7 +293,7 @@ func (f *fleet) judge() {
 	}
 	for id, nodes := range f.done {
 		for _, n := range nodes {
-			if n != f.asked[id].Node {
+			if n != f.asked[id].Node && n != f.local[id].Node {
 				f.broken("%s of node %s was carried out on %s", id, f.asked[id].Node, n)
 			}
 		}
@@ -364,8 +379,10 @@ func (f *fleet) step() {
 	switch what := rapid.IntRange(0, 24).Draw(f.rt, "what"); {
 	case what < 7:
 		f.contact(h)
-	case what < 11:
+	case what < 10:
 		f.work(h)
+	case what == 10:
+		f.atRack(h, node)
 	case what < 14:
 		f.request(node, ids[len(ids)-1])
 	case what < 16 && f.bmcs[node] != "":
@@ -451,7 +468,7 @@ func TestNoBMCIsCommandedByTwo(t *testing.T) {
 			return
 		}
 		played++
-		f := &fleet{site: newSite(t), rt: rt, bmcs: map[string]string{}, asked: map[string]power.Op{}, done: map[string][]string{}}
+		f := &fleet{site: newSite(t), rt: rt, bmcs: map[string]string{}, asked: map[string]power.Op{}, local: map[string]power.Op{}, done: map[string][]string{}}
 		for i, rack := range fleetRacks {
 			f.add(rack, fmt.Sprintf("journal-%d", i))
 		}
