@@ -176,16 +176,20 @@ func (s *assigned) apply(a api.Assignment, db api.Database) (changed, gone []str
 	if err := s.appendNodes(nodes, entries); err != nil {
 		return nil, nil, fmt.Errorf("cannot keep the assignment: %w", err)
 	}
-	s.holds, s.trust = holds, trust
+	s.holds, s.trust, s.sync = holds, trust, at
+	s.take(a, gone)
+	return changed, gone, nil
+}
+
+// take makes current what is durable.
+func (s *assigned) take(a api.Assignment, gone []string) {
 	for _, n := range a.Nodes {
-		s.put(n, holds[n.Name])
+		s.put(n, s.holds[n.Name])
 	}
 	s.forget(gone)
 	if a.Rack != nil {
 		s.rack = *a.Rack
 	}
-	s.sync = at
-	return changed, gone, nil
 }
 
 // maxAssigned is how many bytes of nodes are made durable together.

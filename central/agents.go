@@ -29,10 +29,8 @@ func (c *Central) hello(r *http.Request, in api.Hello) (api.Welcome, error) {
 		return api.Welcome{}, err
 	}
 	now := c.cfg.Now()
-	if c.desks.known(name) == nil { // nothing is kept of a name that is refused
-		if err := c.store.View(r.Context(), func(tx *store.Tx) error { return mayAdd(tx, name) }); err != nil {
-			return api.Welcome{}, err
-		}
+	if err := c.mayHello(r.Context(), name); err != nil {
+		return api.Welcome{}, err
 	}
 	if err := c.wentBack(r.Context(), name, in, now); err != nil {
 		return api.Welcome{}, err
@@ -82,6 +80,14 @@ func (c *Central) hello(r *http.Request, in api.Hello) (api.Welcome, error) {
 // maxIdleAgents is how many agents there may be without nodes: anybody who reaches the
 // socket may say hello by any name.
 const maxIdleAgents = 1000
+
+// mayHello is mayAdd before anything is kept of the name.
+func (c *Central) mayHello(ctx context.Context, name string) error {
+	if c.desks.known(name) != nil {
+		return nil
+	}
+	return c.store.View(ctx, func(tx *store.Tx) error { return mayAdd(tx, name) })
+}
 
 // mayAdd refuses an agent that has no node and was never seen, beyond the bound.
 func mayAdd(tx *store.Tx, name string) error {
