@@ -74,7 +74,7 @@ func TestWhereCentralDials(t *testing.T) {
 // TestAHelloMakesCentralDialNowhere: an address that is not the agent's is not joined, now
 // or after a restart; agent and audit trail are told why, once.
 func TestAHelloMakesCentralDialNowhere(t *testing.T) {
-	s, g := gossiping(t)
+	s, _ := gossiping(t)
 	s.nodes("a")
 	r := &rack{s: s, name: "r9", run: "run-r9", journal: "journal-r9", epoch: 1, lsn: 10, gossip: "198.51.100.7:22"}
 	for range 3 {
@@ -84,7 +84,7 @@ func TestAHelloMakesCentralDialNowhere(t *testing.T) {
 		}
 	}
 	s.restart()
-	g = new(keyedGossip)
+	g := new(keyedGossip)
 	if err := s.c.UseGossip(g); err != nil || len(g.seeded) > 0 {
 		t.Fatalf("%v, joined %v", err, g.seeded)
 	}

@@ -118,14 +118,7 @@ func (c *Central) admit(ctx context.Context, d *desk, in api.Hello) (knocked boo
 	}
 }
 
-// sign notes a request that came from the process that has the name.
-func (d *desk) sign(now time.Time) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.signed(now)
-}
-
-// signed is sign with the lock held.
+// signed notes a request that came from the process that has the name. The lock is held.
 func (d *desk) signed(now time.Time) {
 	d.holder.heard, d.holder.closed = now, false
 	d.holder.signs++

@@ -424,9 +424,9 @@ func ParseKG(kg Secret) ([]byte, error) {
 	key, err := hex.DecodeString(digits)
 	switch {
 	case err != nil:
-		return nil, errors.New("K_g begins with 0x and is no even number of hexadecimal digits")
+		return nil, errors.New("the key K_g begins with 0x and is no even number of hexadecimal digits")
 	case len(key) > MaxPassword:
-		return nil, fmt.Errorf("K_g is %d bytes long, and IPMI v2.0 takes %d at most", len(key), MaxPassword)
+		return nil, fmt.Errorf("the key K_g is %d bytes long, and IPMI v2.0 takes %d at most", len(key), MaxPassword)
 	case strings.Trim(string(key), "\x00") == "":
 		return nil, errors.New("a K_g of zeros is none: leave it out")
 	}

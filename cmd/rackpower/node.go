@@ -106,7 +106,7 @@ func (s *session) nodeAdd() error {
 	spec := api.NodeSpec{Name: c.Args().First(), Rack: c.String("rack"), BMC: c.String("bmc"), Domain: c.String("domain"), Status: power.Status(c.String("status"))}
 	bmc, kgFile, err := power.CutKGFile(spec.BMC)
 	if err == nil && kgFile != "" && c.IsSet("kg-file") {
-		err = errors.New("K_g is given by --kg-file and within --bmc")
+		err = errors.New("the key K_g is given by --kg-file and within --bmc")
 	}
 	spec.BMC, kgFile = bmc, cmp.Or(kgFile, c.String("kg-file"))
 	if err == nil {

@@ -290,7 +290,7 @@ func TestThereAndOpensNoSession(t *testing.T) {
 			data := p[offPlainPayload+7:]
 			data[1], data[3] = 0x15, 0
 			data[len(data)-1] = 0
-			data[len(data)-1] = checksum(p[offPlainPayload+3 : len(p)])
+			data[len(data)-1] = checksum(p[offPlainPayload+3:])
 			return [][]byte{p}
 		}, "IPMI 1.5 only"},
 	} {
