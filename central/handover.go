@@ -31,6 +31,9 @@ const (
 
 // leaves notes that the node's agent has to let go of it, or of the BMC that it had.
 func (ch *change) leaves(n store.Node) error {
+	if n.WaitsFor != "" {
+		return nil // the agent was not given it yet
+	}
 	a, found, err := ch.tx.Agent(n.Agent)
 	if err != nil || !found || a.JournalID == "" {
 		return err // it was never there
@@ -43,16 +46,18 @@ func (ch *change) leaves(n store.Node) error {
 	return ch.tx.AddLeaving(store.Leaving{Agent: n.Agent, Node: n.Name, Part: n.Part, At: n.At, Rev: rev, Since: ch.now})
 }
 
-// waits fills in whom a node waits for. What its own agent was to let go of is its own again.
+// waits fills in whom a node waits for. What its own agent was to let go of is its own again
+// once it waits for nobody.
 func (ch *change) waits(n *store.Node) error {
-	if err := ch.tx.DropLeaving(n.Agent, n.Name, n.Part); err != nil {
-		return err
-	}
 	holders, err := ch.tx.Holders(*n)
 	if err != nil {
 		return err
 	}
-	n.WaitsFor = agentsOf(holders)
+	if n.WaitsFor = agentsOf(holders); n.WaitsFor == "" {
+		if err := ch.tx.DropLeaving(n.Agent, n.Name, n.Part); err != nil {
+			return err
+		}
+	}
 	name, waits := n.Name, n.WaitsFor
 	ch.tx.OnCommit(func() { ch.c.moving.set(name, waits) })
 	return nil

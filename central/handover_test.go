@@ -294,3 +294,42 @@ func TestAConfirmedMoveIsToldToTheAgent(t *testing.T) {
 		}
 	}
 }
+
+// TestAForcedNodeThatComesBackIsLetGoFirst: the agent that it was taken from, and to which
+// it is moved back, goes on with it until it hears of the force. It is told to let go while
+// the other one has the node.
+func TestAForcedNodeThatComesBackIsLetGoFirst(t *testing.T) {
+	s := newSite(t)
+	s.nodes("a", "b")
+	one, two := s.rack("r1"), s.rack("r2")
+	one.pollAs()
+	two.pollAs()
+	s.move("a", "r2", true)
+	if g := two.pollAs(); !hasNode(g, "a") {
+		t.Fatalf("%+v", g)
+	}
+	s.move("a", "r1", false) // r2 is cut off by now
+	if g := one.pollAs(); hasNode(g, "a") || !slices.Contains(g.Removed, "a") || !slices.Contains(g.Confirmed, "a") {
+		t.Errorf("while r2 has it: %+v", g)
+	}
+	two.pollAs()
+	two.pollAs()
+	if g := one.pollAs(); !hasNode(g, "a") || len(g.Removed) != 0 {
+		t.Errorf("once r2 has let go: %+v", g)
+	}
+}
+
+// TestANodeThatNeverWentStays: the agent that has it keeps it when the move is taken back,
+// although the other one, which never had it, is cut off.
+func TestANodeThatNeverWentStays(t *testing.T) {
+	s := newSite(t)
+	s.nodes("a", "b")
+	one, two := s.rack("r1"), s.rack("r2")
+	one.pollAs()
+	two.pollAs()
+	s.move("a", "r2", false)
+	s.move("a", "r1", false)
+	if g := one.pollAs(); !hasNode(g, "a") || len(g.Removed) != 0 {
+		t.Errorf("%+v", g)
+	}
+}

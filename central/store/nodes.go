@@ -63,7 +63,8 @@ const (
 	sqlEntomb  = `INSERT INTO removed (agent, name, rev, at, confirmed) VALUES ($1, $2, $3, $4, $5)
 		ON CONFLICT (agent, name) DO UPDATE SET rev = excluded.rev, at = excluded.at, confirmed = excluded.confirmed`
 	sqlExhume    = `DELETE FROM removed WHERE agent = $1 AND name = $2`
-	sqlRemovedOf = `SELECT name, confirmed FROM removed WHERE agent = $1 AND rev > $2 ORDER BY name`
+	sqlRemovedOf = `SELECT name, MAX(confirmed) FROM (SELECT name, confirmed FROM removed WHERE agent = $1 AND rev > $2
+		UNION ALL SELECT name, 1 FROM nodes WHERE agent = $3 AND rev > $4 AND waits_for <> '') GROUP BY name ORDER BY name`
 	sqlHad       = `SELECT EXISTS (SELECT 1 FROM removed WHERE agent = $1 AND name = $2)`
 	sqlRefresh   = `UPDATE nodes SET observed_at = $1, tried_at = $2
 		WHERE name = $3 AND agent = $4 AND tried_at < $2 AND state = $5 AND reach = $6 AND monitor = $7 AND unsettled = 0`
@@ -152,7 +153,8 @@ func (t *Tx) NodesSince(agent string, rev int64) ([]Node, error) {
 }
 
 // RemovedSince returns the names of nodes that ceased to be the agent's after rev, and
-// of those among them whose removal a person confirmed.
+// of those among them whose removal a person confirmed. A node that waits until another
+// agent lets go of it is not the agent's yet: one that has it from before lets go too.
 func (t *Tx) RemovedSince(agent string, rev int64) (names, confirmed []string, err error) {
 	err = t.each(func(r *sql.Rows) error {
 		var name string
@@ -163,7 +165,7 @@ func (t *Tx) RemovedSince(agent string, rev int64) (names, confirmed []string, e
 			confirmed = append(confirmed, name)
 		}
 		return err
-	}, sqlRemovedOf, agent, rev)
+	}, sqlRemovedOf, agent, rev, agent, rev)
 	if err != nil {
 		return nil, nil, fmt.Errorf("cannot read removed nodes: %w", err)
 	}
