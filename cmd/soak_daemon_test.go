@@ -2,7 +2,9 @@ package cmd_test
 
 import (
 	"fmt"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"sync"
 	"syscall"
@@ -178,6 +180,32 @@ func (d *daemon) signal(sig syscall.Signal) {
 		_ = d.cmd.Process.Signal(sig)
 		d.life = append(d.life, lifeEvent{time.Now(), sig.String()})
 	}
+}
+
+// halt stops all threads of the process, if there is one, wherever they are but within the
+// kernel; resume has it go on.
+func (d *daemon) halt() (resume func()) {
+	d.signal(syscall.SIGSTOP)
+	d.mu.Lock()
+	cmd := d.cmd
+	d.mu.Unlock()
+	for end := time.Now().Add(10 * time.Second); cmd != nil && d.runs(cmd) && !halted(cmd.Process.Pid) && time.Now().Before(end); {
+		time.Sleep(time.Millisecond)
+	}
+	return func() { d.signal(syscall.SIGCONT) }
+}
+
+// halted reports whether all threads of a process are stopped.
+func halted(pid int) bool {
+	threads, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
+	for _, path := range threads {
+		stat, err := os.ReadFile(path)
+		_, state, _ := strings.Cut(string(stat), ") ")
+		if err == nil && !strings.HasPrefix(state, "T") {
+			return false
+		}
+	}
+	return true
 }
 
 // stop ends it for good.
