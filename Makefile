@@ -32,15 +32,20 @@ deps:
 
 # The packages where goroutines meet run with the race detector here, but for the agent's
 # long models, which are one goroutine's at a time; make race runs everything with it, which
-# takes several minutes longer.
+# takes several minutes longer. The tests of whole processes, which mostly wait, run beside.
 RACED := ./agent ./journal/... ./power ./power/bmcsim ./power/ipmi ./power/powertest ./systemd
-DEATHS := TestNothingIsSentTwiceAfterDamage|TestCrashAtEveryRecord
+DEATHS := TestNothingIsSentTwiceAfterDamage|TestCrashAtEveryRecord|TestHallComesBack
 MODELS := TestHall$$|TestProof|TestDamage$$|TestMutationsCompile|$(DEATHS)
 test: deps build
-	PATH="$$PATH:/usr/sbin:/sbin" $(GO) test -race -timeout 9m -skip '^($(MODELS))' $(RACED)
-	PATH="$$PATH:/usr/sbin:/sbin" RACKPOWER_TEST_BIN="$(CURDIR)/$(BIN)" $(GO) test -timeout 9m ./central/... ./cmd/... ./gossip ./power/cronexpr ./power/noderange
+	@$(MAKE) --no-print-directory -j2 test-raced test-processes
 	GOGC=400 PROOF_HISTORIES=5000 PROOF_STRIDE=60 $(GO) test -timeout 9m -run '^(TestProof|TestMutationsCompile|$(DEATHS))' ./agent
 	GOGC=400 $(GO) test -timeout 9m -run '^(TestHall|TestDamage)$$' ./agent
+
+.PHONY: test-raced test-processes
+test-raced:
+	PATH="$$PATH:/usr/sbin:/sbin" $(GO) test -race -timeout 20m -skip '^($(MODELS))' $(RACED)
+test-processes:
+	PATH="$$PATH:/usr/sbin:/sbin" RACKPOWER_TEST_BIN="$(CURDIR)/$(BIN)" $(GO) test -p 1 -timeout 20m ./cmd/... ./central/... ./gossip ./power/cronexpr ./power/noderange
 
 race: deps build
 	PATH="$$PATH:/usr/sbin:/sbin" $(GO) test -race -timeout 20m ./...
