@@ -325,7 +325,7 @@ func (d *demo) crash(ctx context.Context) error {
 		before[i] = d.farms[r].BMC(i).Cuts()
 	}
 	wasOn := d.count(r, power.On) == d.nodes
-	if err := d.cli(ctx, 0, "cycle", nodes, "--wait", "accepted", "--reason", "new firmware"); err != nil {
+	if err := d.cli(ctx, 0, "cycle", nodes, "--wait", "accepted", "--reason", "new firmware", "--yes"); err != nil {
 		return err
 	}
 	if err := d.until(ctx, 20*time.Second, "some nodes are off", func() bool { return d.count(r, power.Off) > 0 }); err != nil {
@@ -522,7 +522,8 @@ func (d *demo) cli(ctx context.Context, wantExit int, args ...string) error {
 	}
 	fmt.Fprintf(d.out, "   $ rackpower %s\n", strings.Join(shown, " "))
 	cmd := exec.CommandContext(ctx, d.self, args...)
-	cmd.Env = append(os.Environ(), "RACKPOWER_CENTRAL="+d.client.Target(), "RACKPOWER_ASKED_BY=admin")
+	cmd.Env = append(os.Environ(), "RACKPOWER_CENTRAL="+d.client.Target(), "RACKPOWER_ASKED_BY=admin",
+		"RACKPOWER_CONFIRM_SHARE=100") // its racks are small
 	text, err := cmd.CombinedOutput()
 	for line := range strings.Lines(string(text)) {
 		fmt.Fprintf(d.out, "     %s\n", strings.TrimRight(line, "\n"))
