@@ -194,10 +194,11 @@ func (h *hall) changesKeys() {
 	list := func() []api.GossipKey {
 		return decodeJSON[[]api.GossipKey](t, h.mustLocal("r2", "gossip", "keys", "list", "-o", "json"))
 	}
-	before := list()
-	if len(before) != 1 || before[0].Members != len(h.racks)+1 {
-		t.Fatalf("%+v", before)
-	}
+	var before []api.GossipKey
+	h.within(20*time.Second, func() string { return fmt.Sprintf("all tell of one key: %+v", before) }, func() bool {
+		before = list()
+		return len(before) == 1 && before[0].Members == len(h.racks)+1
+	})
 	file := filepath.Join(h.dir, "new.key")
 	if err := os.WriteFile(file, []byte(h.mustRun("gossip", "keygen")), 0o600); err != nil {
 		t.Fatal(err)
@@ -234,12 +235,14 @@ func (h *hall) changesKeys() {
 	step("use", id)
 	step("remove", before[0].ID)
 	h.figure("a new key installed, used, the old one removed, with a change each", time.Since(began))
-	if now := list(); len(now) != 1 || now[0].ID != id || now[0].Primary != len(h.racks) {
-		t.Errorf("%+v", now)
-	}
-	if !whole(alive, len(h.racks)) {
-		t.Error("a member was lost")
-	}
+	// A member that was slow to answer is suspected for a while: what counts is that all
+	// end with the new key, and that nobody stays away.
+	var now []api.GossipKey
+	h.within(30*time.Second, func() string { return fmt.Sprintf("all have only the new key: %+v", now) }, func() bool {
+		now = list()
+		return len(now) == 1 && now[0].ID == id && now[0].Primary == len(h.racks)
+	})
+	h.within(30*time.Second, func() string { return "all who have the new key are members" }, func() bool { return whole(alive, len(h.racks)) })
 	for _, rack := range []string{"r5", "r6"} {
 		h.kill(rack)
 		h.startRack(rack)

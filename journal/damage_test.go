@@ -64,7 +64,9 @@ func TestTornTailAtEveryByte(t *testing.T) {
 			if err := sameRecords(j.Live(), want[:len(want)-2]); err != nil {
 				t.Fatalf("%s from %d: %v", what, cut, err)
 			}
-			if torn := rec.TornBytes > 0; torn != (cut > start || fill != 0) {
+			// A frame begins with its checksum, of which the first bytes may be zeros.
+			left := slices.ContainsFunc(torn[start:ends[len(ends)-1]], func(b byte) bool { return b != 0 })
+			if torn := rec.TornBytes > 0; torn != left {
 				t.Fatalf("%s from %d: %d torn bytes", what, cut, rec.TornBytes)
 			}
 			if got := appendAll(t, j, add("next", "")); got != j.LSN() || got != want[len(want)-1].LSN-1 {
