@@ -66,7 +66,8 @@ func TestNothingActsOnABMCWithTwoNames(t *testing.T) {
 				t.Errorf("%s is explained: %s", node, e.Says)
 			}
 		}
-		if alarms := r.a.alarms.list(); len(alarms) != 1 || alarms[0].Kind != api.AlarmBMCShared || !strings.Contains(alarms[0].Message, "nothing acts on n[1-2]") {
+		if alarms := r.a.alarms.list(); len(alarms) != 1 || alarms[0].Kind != api.AlarmBMCShared ||
+			!strings.Contains(alarms[0].Message, "nothing acts on n[1-2]") {
 			t.Errorf("alarms %+v", alarms)
 		}
 		r.wantEnd(r.ask("n3", power.ActOn).Op.ID, power.Succeeded, power.ReasonVerified)
@@ -139,7 +140,8 @@ func TestOneTurnForAllNamesOfABMC(t *testing.T) {
 		nodes := map[string]placed{}
 		for i := range rapid.IntRange(1, 6).Draw(t, "nodes") {
 			host := rapid.SampledFrom([]string{"a", "b", "c", "d", "192.0.2.1", "192.0.2.2"}).Draw(t, "host")
-			ep := power.Endpoint{Scheme: "ipmi", Host: host, Port: power.DefaultIPMIPort, Target: rapid.SampledFrom([]uint8{0, 0x30}).Draw(t, "target")}
+			ep := power.Endpoint{Scheme: "ipmi", Host: host, Port: power.DefaultIPMIPort, Target: rapid.SampledFrom([]uint8{0, 0x30}).Draw(t,
+				"target")}
 			nodes[fmt.Sprintf("n%d", i)] = placed{Endpoint: ep}
 			if !ep.IsAddr() && s.hosts[host].addrs == nil {
 				for _, a := range rapid.SliceOfN(rapid.IntRange(1, 4), 0, 2).Draw(t, "addrs") {

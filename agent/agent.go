@@ -105,7 +105,8 @@ func New(cfg Config) (*Agent, error) {
 	a := &Agent{
 		cfg: cfg, logger: cfg.Logger, outbox: newOutbox(cfg.Timing.KeepEnded), ids: newIDs(),
 		bmcs:    &bmcs{all: map[string]*bmc{}, dial: cfg.Dial, t: cfg.Timing},
-		stagger: newStagger(), lanes: map[string]*lane{}, look: make(chan []string, 64), gossip: make(chan struct{}, 1), rack: make(chan struct{}, 1),
+		stagger: newStagger(), lanes: map[string]*lane{}, look: make(chan []string, 64), gossip: make(chan struct{}, 1), rack: make(chan struct{},
+			1),
 		slots: make(chan struct{}, cfg.Workers),
 	}
 	a.alarms = newAlarms(cfg.Logger, a.tellRack)
@@ -167,7 +168,8 @@ func (a *Agent) open() (err error) {
 	a.checkClock(time.Now())
 	a.monitor.load()
 	a.heeds()
-	a.bare = a.assigned.position() == syncRecord{} && a.assigned.trusts().CentralID == "" && len(a.assigned.all()) == 0 && len(a.allLanes()) == 0
+	a.bare = a.assigned.position() == syncRecord{} && a.assigned.trusts().CentralID == "" && len(a.assigned.all()) == 0 &&
+		len(a.allLanes()) == 0
 	a.noteKept()
 	if a.bare {
 		a.logger.Warn("the journal is new; if there should be one, stop the agent and see whether its volume is mounted", "data", a.cfg.Dir)
@@ -176,7 +178,8 @@ func (a *Agent) open() (err error) {
 	if err := a.beginPermit(a.assignLg.Live()); err != nil {
 		return err
 	}
-	a.logger.Info("journal replayed", "epoch", a.log.Epoch(), "lsn", a.log.LSN(), "outstanding", len(a.outbox.unacknowledged()), "nodes", len(a.assigned.all()))
+	a.logger.Info("journal replayed", "epoch", a.log.Epoch(), "lsn", a.log.LSN(), "outstanding", len(a.outbox.unacknowledged()), "nodes",
+		len(a.assigned.all()))
 	return nil
 }
 
@@ -392,7 +395,8 @@ func (a *Agent) Cancel(c api.Cancel) (api.OpReport, error) {
 		return r, api.Problemf(api.CodeNotFound, "no operation %s is known here", c.ID)
 	}
 	if c.Node != "" && (r.Op.Node != c.Node || r.Op.Action != c.Action) {
-		return r, api.Problemf(api.CodeNotFound, "no operation %s (%s of node %s) is known here: here it is %s of node %s", c.ID, c.Action, c.Node, r.Op.Action, r.Op.Node)
+		return r, api.Problemf(api.CodeNotFound, "no operation %s (%s of node %s) is known here: here it is %s of node %s", c.ID, c.Action,
+			c.Node, r.Op.Action, r.Op.Node)
 	}
 	return a.lane(r.Op.Node).cancelOp(c)
 }
@@ -449,7 +453,8 @@ func (a *Agent) Summary() string {
 	for _, l := range a.allLanes() {
 		outstanding += len(l.outstanding())
 	}
-	text := fmt.Sprintf("%d nodes, %d operations outstanding, %d to report, central %s", len(a.assigned.all()), outstanding, a.outbox.waiting(), a.link.String())
+	text := fmt.Sprintf("%d nodes, %d operations outstanding, %d to report, central %s", len(a.assigned.all()), outstanding,
+		a.outbox.waiting(), a.link.String())
 	if b := a.monitor.state().Brake; b != nil {
 		text = "THE FLEET BRAKE HOLDS since " + power.At(b.Since) + "; " + text
 	}

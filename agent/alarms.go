@@ -250,7 +250,8 @@ func (a *Agent) heedJournal(sub string, al journal.Alarm) {
 	case journal.AlarmFull:
 		a.alarms.raise(api.Alarm{Kind: full, Message: al.Text, Remedy: "make room in " + a.cfg.Dir})
 	case journal.AlarmWrite:
-		a.alarms.raise(api.Alarm{Kind: api.AlarmWriteFailed, Message: fmt.Sprintf("%s: %v", al.Text, al.Err), Remedy: "see to the disk of " + a.cfg.Dir, NeedsAck: true})
+		a.alarms.raise(api.Alarm{Kind: api.AlarmWriteFailed, Message: fmt.Sprintf("%s: %v", al.Text, al.Err), Remedy: "see to the disk of " +
+			a.cfg.Dir, NeedsAck: true})
 	case journal.AlarmStopped:
 		a.stop(fmt.Errorf("%w: %s", errStopping, al.Text))
 	}

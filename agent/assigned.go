@@ -131,7 +131,8 @@ func (s *assigned) apply(a api.Assignment, db api.Database) (changed, gone []str
 		s.trust.Database = db
 	}
 	if s.trust.Database != db {
-		return nil, nil, api.Problemf(api.CodeRefused, "the assignment is from central %s, and %s is the one that is trusted now", db.CentralID, s.trust.CentralID)
+		return nil, nil, api.Problemf(api.CodeRefused, "the assignment is from central %s, and %s is the one that is trusted now", db.CentralID,
+			s.trust.CentralID)
 	}
 	first := s.sync.Database != db
 	keep := map[string]bool{}

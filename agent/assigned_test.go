@@ -108,7 +108,8 @@ func TestAssignmentInPartsAndInFull(t *testing.T) {
 
 	n1 := handsOff("n1")
 	n1.Password = "other"
-	changed, gone = s.must(t, api.Assignment{Nodes: []api.AssignedNode{n1, handsOff("n2"), handsOff("n3")}, Removed: []string{"n9"}, Rev: 4}, c1)
+	changed, gone = s.must(t, api.Assignment{Nodes: []api.AssignedNode{n1, handsOff("n2"), handsOff("n3")}, Removed: []string{"n9"}, Rev: 4},
+		c1)
 	wantIDs(t, "changed", changed, "n1", "n3")
 	wantIDs(t, "gone", gone)
 	log.want(t, "put node/n1, put node/n3, put sync")
@@ -185,7 +186,8 @@ func TestEndpointOfANode(t *testing.T) {
 	if err != nil || ep.Host != "n1" || ep.User != "admin" || string(ep.Password) != "secret" {
 		t.Fatalf("endpoint %v of %q, %v", ep, ep.Host, err)
 	}
-	for node, want := range map[string]power.Reason{"bare": power.ReasonConfigless, "bad": power.ReasonConfigless, "gone": power.ReasonNoNode} {
+	for node, want := range map[string]power.Reason{"bare": power.ReasonConfigless, "bad": power.ReasonConfigless,
+		"gone": power.ReasonNoNode} {
 		var end endError
 		if _, err := a.endpoint(node); !errors.As(err, &end) || end.end.Reason != want || end.end.Outcome != power.Failed {
 			t.Errorf("%s: %v, want %s", node, err, want)

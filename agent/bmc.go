@@ -50,7 +50,8 @@ type refusals struct {
 
 func newBMC(of *bmcs, key string) *bmc {
 	b := &bmc{
-		of: of, key: key, dial: of.dial, exchange: of.t.Exchange, keep: of.t.KeepSession, age: of.t.SessionAge, turn: make(chan struct{}, 1), reader: make(chan struct{}, 1),
+		of: of, key: key, dial: of.dial, exchange: of.t.Exchange, keep: of.t.KeepSession, age: of.t.SessionAge, turn: make(chan struct{},
+			1), reader: make(chan struct{}, 1),
 		nodes: map[string]bool{}, refused: map[credentials]refusals{},
 	}
 	b.turn <- struct{}{}

@@ -51,11 +51,13 @@ func (r *rig) crowd(op power.Op, n int) {
 	r.t.Helper()
 	now := time.Now()
 	op = op.WithDefaults(now)
-	entries := []journal.Entry{entry(journal.Add, kindAccepted, op.ID, acceptedRecord{Op: op, Decision: power.Decision{Verdict: power.QueueIt}})}
+	entries := []journal.Entry{entry(journal.Add, kindAccepted, op.ID,
+		acceptedRecord{Op: op, Decision: power.Decision{Verdict: power.QueueIt}})}
 	first := op.ID
 	for i := range n {
 		op.ID = fmt.Sprintf("%s-%05d", first, i)
-		entries = append(entries, entry(journal.Add, kindAccepted, op.ID, acceptedRecord{Op: op, Decision: power.Decision{Verdict: power.Join, With: first}}))
+		entries = append(entries, entry(journal.Add, kindAccepted, op.ID,
+			acceptedRecord{Op: op, Decision: power.Decision{Verdict: power.Join, With: first}}))
 	}
 	for len(entries) > 0 {
 		k := min(len(entries), 1000)

@@ -451,7 +451,9 @@ func drawWatched(rt *rapid.T, i int, now time.Time) watched {
 	}
 	n := watched{Node: fmt.Sprintf("n%02d", i), From: "status", Busy: rapid.Bool().Draw(rt, "busy") && rapid.Bool().Draw(rt, "busy2")}
 	n.Memory = memory{
-		Desired:   rapid.SampledFrom([]power.Desired{{Want: power.WantOff}, {Want: power.WantOn}, {Want: power.HandsOff}, {Want: power.HandsOff, Expected: power.On}, {Want: power.WantOff, NoCut: true}, {Want: power.WantOff, Debounced: true}}).Draw(rt, "desired"),
+		Desired: rapid.SampledFrom([]power.Desired{{Want: power.WantOff}, {Want: power.WantOn}, {Want: power.HandsOff},
+			{Want: power.HandsOff, Expected: power.On}, {Want: power.WantOff, NoCut: true}, {Want: power.WantOff, Debounced: true}}).Draw(rt,
+			"desired"),
 		Since:     ago("since"),
 		Matched:   rapid.Bool().Draw(rt, "matched"),
 		Confirmed: rapid.IntRange(0, 4).Draw(rt, "confirmed") == 0,
@@ -493,7 +495,8 @@ func drawWatched(rt *rapid.T, i int, now time.Time) watched {
 func TestBrakeAgainstTwin(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		now := time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
-		b := brakeBounds{Percent: rapid.SampledFrom([]int{1, 20, 50}).Draw(rt, "percent"), Above: rapid.IntRange(0, 6).Draw(rt, "above"), Window: time.Minute}
+		b := brakeBounds{Percent: rapid.SampledFrom([]int{1, 20, 50}).Draw(rt, "percent"), Above: rapid.IntRange(0, 6).Draw(rt, "above"),
+			Window: time.Minute}
 		var nodes []watched
 		for i := range rapid.IntRange(1, 25).Draw(rt, "nodes") {
 			nodes = append(nodes, drawWatched(rt, i, now))
@@ -595,10 +598,13 @@ func TestBrakeSaysOnlyWhatIsSo(t *testing.T) {
 		says          string
 	}{
 		{brakeCut, 9, 0, "9 of 40 nodes would be powered off at once, and nobody confirmed it (more than 20 % and more than 5): n[01-09]. "},
-		{brakeCut, 6, 3, "6 of 40 nodes would be powered off at once, and nobody confirmed it (with 3 that were a moment ago more than 20 % and more than 5): "},
-		{brakeCut, 5, 0, "5 of 40 nodes would be powered off at once, and nobody confirmed it (fewer than there were: it began to hold at more than 20 % and more than 5): "},
+		{brakeCut, 6, 3, "6 of 40 nodes would be powered off at once, and nobody confirmed it (with 3 that were a moment ago more than 20 % " +
+			"and more than 5): "},
+		{brakeCut, 5, 0, "5 of 40 nodes would be powered off at once, and nobody confirmed it (fewer than there were: it began to hold at more " +
+			"than 20 % and more than 5): "},
 		{brakeDrift, 9, 0, "9 of 40 nodes are at once not as they were wanted and had been (more than 20 % and more than 5): "},
-		{brakeDrift, 2, 30, "2 of 40 nodes are at once not as they were wanted and had been (fewer than there were: it began to hold at more than 20 % and more than 5): n[01-02]. "},
+		{brakeDrift, 2, 30, "2 of 40 nodes are at once not as they were wanted and had been (fewer than there were: it began to hold at more " +
+			"than 20 % and more than 5): n[01-02]. "},
 	} {
 		t8.Recent = c.recent
 		if b := t8.brake(api.Brake{Kind: c.kind}, names(c.nodes)); !strings.HasPrefix(b.Says, c.says) {

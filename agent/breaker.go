@@ -495,9 +495,11 @@ func (r refusals) what() string {
 
 func (r refusals) text() string {
 	if r.kind == power.KindPrivilege {
-		return fmt.Sprintf("the BMC refused %s %d times; give it more at the BMC, and have it tried again (rackpower node retry)", r.what(), r.times)
+		return fmt.Sprintf("the BMC refused %s %d times; give it more at the BMC, and have it tried again (rackpower node retry)", r.what(),
+			r.times)
 	}
-	return fmt.Sprintf("the BMC refused %s %d times; correct them (rackpower node add --update) or have them tried again (rackpower node retry)", r.what(), r.times)
+	return fmt.Sprintf("the BMC refused %s %d times; correct them (rackpower node add --update) or have them tried again (rackpower node "+
+		"retry)", r.what(), r.times)
 }
 
 // bmcState is how the agent gets on with the node's BMC; nil: none is known.

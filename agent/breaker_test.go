@@ -91,7 +91,8 @@ func TestDeadBMCHasItsOwnSchedule(t *testing.T) {
 			t.Fatalf("%d probes in an hour", probes)
 		}
 		st := r.a.bmcState("n1")
-		if st.Failures < 7 || st.LeftAlone == "" || !st.NextProbe.After(time.Now()) || !strings.Contains(st.LastError, "no answer") || st.Address != "ipmi://admin@n1" {
+		if st.Failures < 7 || st.LeftAlone == "" || !st.NextProbe.After(time.Now()) || !strings.Contains(st.LastError, "no answer") ||
+			st.Address != "ipmi://admin@n1" {
 			t.Fatalf("state: %+v", st)
 		}
 		r.wantReach("n1", power.ReachUnreachable)
@@ -552,7 +553,8 @@ func TestBMCWithoutASession(t *testing.T) {
 // not asked to lock the account.
 func TestAnyRefusedLogInCounts(t *testing.T) {
 	for kind, says := range map[power.ErrorKind]string{
-		power.KindAuth: "user or password", power.KindPrivilege: "for want of rights", power.KindRefused: "the log-in", power.KindUnsupported: "the log-in",
+		power.KindAuth: "user or password", power.KindPrivilege: "for want of rights", power.KindRefused: "the log-in",
+		power.KindUnsupported: "the log-in",
 	} {
 		breakerRig(t, 1, func(r *rig) {
 			b := r.bmc("n1")
@@ -604,7 +606,8 @@ func TestNobodyReadsOfContexts(t *testing.T) {
 		r.wantEnd(id, power.Failed, power.ReasonUnreachable)
 		slices.Sort(texts)
 		all := strings.Join(slices.Compact(texts), "\n")
-		if strings.Contains(all, "context") || strings.Contains(all, "canceled") || !strings.Contains(all, "no answer within 2 s") || !strings.Contains(all, "no answer within 30 s") {
+		if strings.Contains(all, "context") || strings.Contains(all, "canceled") || !strings.Contains(all, "no answer within 2 s") ||
+			!strings.Contains(all, "no answer within 30 s") {
 			t.Errorf("%s", all)
 		}
 		r.wantReach("n1", power.ReachUnreachable)

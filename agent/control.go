@@ -148,7 +148,8 @@ func (a *Agent) nodes(now time.Time) []api.Node {
 		out := a.lane(n.Name).outstanding()
 		row := api.Node{
 			Name: n.Name, Rack: a.cfg.Name, State: reading.State, Reach: reading.Reach, Stale: reading.Stale(now, power.DefaultStale),
-			Status: n.Status, Desired: desired.Want, From: n.from(now), Hold: api.ShowHold(n.hold, now), Agent: a.cfg.Name, BMC: n.BMC, Domain: n.Domain,
+			Status: n.Status, Desired: desired.Want, From: n.from(now), Hold: api.ShowHold(n.hold, now), Agent: a.cfg.Name, BMC: n.BMC,
+			Domain: n.Domain,
 		}
 		if !reading.ObservedAt.IsZero() {
 			row.ObservedAt = &reading.ObservedAt
@@ -158,7 +159,8 @@ func (a *Agent) nodes(now time.Time) []api.Node {
 		}
 		if len(out) > 0 {
 			op := out[0]
-			row.Op = &api.OpBrief{ID: op.Op.ID, Action: op.Op.Action, Verdict: op.Verdict, AskedBy: op.Op.AskedBy, AskedAt: op.Op.AskedAt, Phase: op.Phase}
+			row.Op = &api.OpBrief{ID: op.Op.ID, Action: op.Op.Action, Verdict: op.Verdict, AskedBy: op.Op.AskedBy, AskedAt: op.Op.AskedAt,
+				Phase: op.Phase}
 			row.Waiting = len(out) - 1
 		}
 		row.Waits, row.WaitsSays, row.WaitsUntil = made.Waits, made.WaitsSays, made.WaitsUntil

@@ -25,7 +25,8 @@ import (
 func withControl(t *testing.T, nodes int, opts ...func(*Config)) (*rig, *api.Client) {
 	t.Helper()
 	r := &rig{t: t, fake: powertest.NewFake()}
-	r.cfg = Config{Name: "r1", Dir: t.TempDir(), Version: "test", Dial: r.fake.Dial, Monitor: MonitorOff, Timing: quick(), Logger: slog.New(slog.DiscardHandler)}
+	r.cfg = Config{Name: "r1", Dir: t.TempDir(), Version: "test", Dial: r.fake.Dial, Monitor: MonitorOff, Timing: quick(),
+		Logger: slog.New(slog.DiscardHandler)}
 	for _, o := range opts {
 		o(&r.cfg)
 	}
@@ -99,16 +100,20 @@ func endAt(t *testing.T, c *api.Client, id string) api.Op {
 func TestControlAskAndFollow(t *testing.T) {
 	r, c := withControl(t, 1)
 	before := time.Now()
-	op := askAt(t, c, api.OpRequest{ID: id("a"), Node: "n1", Action: power.ActOn, Boot: power.BootPXE, AskedBy: "ann", Reason: "repair", Deadline: time.Hour})
-	if op.Verdict != power.Start || op.Rack != "r1" || op.Origin != power.FromLocal || op.AskedBy != "ann" || op.Reason != "repair" || op.Seq == 0 ||
+	op := askAt(t, c, api.OpRequest{ID: id("a"), Node: "n1", Action: power.ActOn, Boot: power.BootPXE, AskedBy: "ann", Reason: "repair",
+		Deadline: time.Hour})
+	if op.Verdict != power.Start || op.Rack != "r1" || op.Origin != power.FromLocal || op.AskedBy != "ann" || op.Reason != "repair" ||
+		op.Seq == 0 ||
 		op.Says == "" || op.Boot != power.BootPXE || op.Deadline.Before(before.Add(time.Hour)) || op.AskedAt.Before(before) {
 		t.Fatalf("answer %+v", op)
 	}
 	end := endAt(t, c, id("a"))
-	if end.Outcome != power.Succeeded || end.Why != power.ReasonVerified || end.Attempts != 1 || end.State != power.On || end.Already || end.StartedAt == nil {
+	if end.Outcome != power.Succeeded || end.Why != power.ReasonVerified || end.Attempts != 1 || end.State != power.On || end.Already ||
+		end.StartedAt == nil {
 		t.Fatalf("end %+v", end)
 	}
-	if again := askAt(t, c, api.OpRequest{ID: id("a"), Node: "n1", Action: power.ActOn, Boot: power.BootPXE}); again.Outcome != power.Succeeded || again.AskedBy != "ann" {
+	if again := askAt(t, c, api.OpRequest{ID: id("a"), Node: "n1", Action: power.ActOn,
+		Boot: power.BootPXE}); again.Outcome != power.Succeeded || again.AskedBy != "ann" {
 		t.Fatalf("asked again: %+v", again)
 	}
 	if local := askAt(t, c, api.OpRequest{ID: id("b"), Node: "n1", Action: power.ActOn}); local.AskedBy != "local" {
@@ -121,7 +126,8 @@ func TestControlAskAndFollow(t *testing.T) {
 	if err := r.a.apply(api.Assignment{Full: true, Rev: 2}, theCentral); err != nil {
 		t.Fatal(err)
 	}
-	if again := askAt(t, c, api.OpRequest{ID: id("a"), Node: "n1", Action: power.ActOn, Boot: power.BootPXE}); again.Outcome != power.Succeeded {
+	if again := askAt(t, c, api.OpRequest{ID: id("a"), Node: "n1", Action: power.ActOn,
+		Boot: power.BootPXE}); again.Outcome != power.Succeeded {
 		t.Fatalf("asked again when the node is gone: %+v", again)
 	}
 }
@@ -133,13 +139,15 @@ func TestControlTellsRefusalsOneByOne(t *testing.T) {
 	deploying.Status, deploying.Desired = power.StatusDeploying, power.StatusDeploying.Desired()
 	r.assign(deploying)
 	ops := ok[[]api.Op](t)(c.AskOps(t.Context(), api.AskOps{Ops: []api.OpRequest{
-		{ID: id("a"), Node: "nowhere", Action: power.ActOff}, {ID: id("b"), Node: "n2", Action: power.ActOff}, {ID: id("c"), Node: "n1", Action: power.ActOff},
+		{ID: id("a"), Node: "nowhere", Action: power.ActOff}, {ID: id("b"), Node: "n2", Action: power.ActOff}, {ID: id("c"), Node: "n1",
+			Action: power.ActOff},
 	}}))
 	for i, want := range []struct {
 		verdict power.Verdict
 		why     power.Reason
 		outcome power.Outcome
-	}{{power.RefuseIt, power.ReasonNoNode, power.Refused}, {power.RefuseIt, power.ReasonDesired, power.Refused}, {power.Start, power.ReasonIdle, ""}} {
+	}{{power.RefuseIt, power.ReasonNoNode, power.Refused}, {power.RefuseIt, power.ReasonDesired, power.Refused},
+		{power.Start, power.ReasonIdle, ""}} {
 		got := ops[i]
 		if got.Verdict != want.verdict || got.Why != want.why || got.Outcome != want.outcome {
 			t.Errorf("%s: %+v, want %+v", got.ID, got, want)
@@ -160,8 +168,11 @@ func TestControlTellsRefusalsOneByOne(t *testing.T) {
 func TestControlBadRequestAcceptsNothing(t *testing.T) {
 	r, c := withControl(t, 1)
 	for _, bad := range []api.OpRequest{
-		{ID: id("b"), Node: "n1", Action: "explode"}, {Node: "n1", Action: power.ActOn}, {ID: id("b"), Action: power.ActOn},
-		{ID: id("b"), Node: "n1", Action: power.ActOff, Boot: power.BootPXE}, {ID: id("b"), Node: "n1", Action: power.ActOn, Grace: time.Second},
+		{ID: id("b"), Node: "n1", Action: "explode"},
+		{Node: "n1", Action: power.ActOn},
+		{ID: id("b"), Action: power.ActOn},
+		{ID: id("b"), Node: "n1", Action: power.ActOff, Boot: power.BootPXE},
+		{ID: id("b"), Node: "n1", Action: power.ActOn, Grace: time.Second},
 		{ID: id("b"), Node: "n1", Action: power.ActOn, IfBusy: "perhaps"},
 	} {
 		for _, dry := range []bool{false, true} {
@@ -225,15 +236,23 @@ func TestControlDryRunChangesNothing(t *testing.T) {
 	r.assign(ready)
 	lsn, clock, revs := r.a.log.LSN(), r.a.clock.Now(time.Now()), r.a.outbox.waiting()
 	ops := ok[[]api.Op](t)(c.AskOps(t.Context(), api.AskOps{DryRun: true, Ops: []api.OpRequest{
-		{ID: id("a"), Node: "n1", Action: power.ActOff}, {ID: id("b"), Node: "n1", Action: power.ActOn}, {ID: id("c"), Node: "n1", Action: power.ActCycle},
-		{ID: id("d"), Node: "n2", Action: power.ActOn}, {ID: id("e"), Node: "n2", Action: power.ActOff}, {ID: id("f"), Node: "nowhere", Action: power.ActOff},
+		{ID: id("a"), Node: "n1", Action: power.ActOff},
+		{ID: id("b"), Node: "n1", Action: power.ActOn},
+		{ID: id("c"), Node: "n1", Action: power.ActCycle},
+		{ID: id("d"), Node: "n2", Action: power.ActOn},
+		{ID: id("e"), Node: "n2", Action: power.ActOff},
+		{ID: id("f"), Node: "nowhere", Action: power.ActOff},
 	}}))
 	for i, want := range []struct {
 		verdict power.Verdict
 		why     power.Reason
 	}{
-		{power.SupersedeIt, power.ReasonConflict}, {power.Join, power.ReasonEqual}, {power.Follow, power.ReasonMore},
-		{power.RefuseIt, power.ReasonDesired}, {power.Start, power.ReasonIdle}, {power.RefuseIt, power.ReasonNoNode},
+		{power.SupersedeIt, power.ReasonConflict},
+		{power.Join, power.ReasonEqual},
+		{power.Follow, power.ReasonMore},
+		{power.RefuseIt, power.ReasonDesired},
+		{power.Start, power.ReasonIdle},
+		{power.RefuseIt, power.ReasonNoNode},
 	} {
 		got := ops[i]
 		if got.Verdict != want.verdict || got.Why != want.why || got.Phase != phaseDryRun || got.Says == "" || got.EndedAt != nil {
@@ -241,7 +260,8 @@ func TestControlDryRunChangesNothing(t *testing.T) {
 		}
 	}
 	if r.a.log.LSN() != lsn || r.a.clock.Now(time.Now()) != clock || r.a.outbox.waiting() != revs {
-		t.Errorf("a dry run wrote %d records, moved the clock by %d, left %d words", r.a.log.LSN()-lsn, r.a.clock.Now(time.Now())-clock, r.a.outbox.waiting()-revs)
+		t.Errorf("a dry run wrote %d records, moved the clock by %d, left %d words", r.a.log.LSN()-lsn, r.a.clock.Now(time.Now())-clock,
+			r.a.outbox.waiting()-revs)
 	}
 	if out := r.a.lane("n1").outstanding(); len(out) != 1 || out[0].Op.ID != id("on") {
 		t.Errorf("outstanding: %+v", out)
@@ -380,13 +400,15 @@ func TestControlNodes(t *testing.T) {
 	if n1.Name != "n1" || n1.Rack != "r1" || n1.Op == nil || n1.Op.ID != id("a") || n1.Op.AskedBy != "ann" || n1.Waiting != 1 || n1.Drift {
 		t.Errorf("n1 %+v", n1)
 	}
-	if n2.State != power.On || n2.Reach != power.ReachOK || n2.Stale || !n2.Drift || n2.Desired != power.WantOff || n2.ObservedAt == nil || n2.Op != nil {
+	if n2.State != power.On || n2.Reach != power.ReachOK || n2.Stale || !n2.Drift || n2.Desired != power.WantOff || n2.ObservedAt == nil ||
+		n2.Op != nil {
 		t.Errorf("n2 %+v", n2)
 	}
 	if n3.State != power.Unknown || n3.Reach != power.ReachUnconfigured || n3.ObservedAt != nil || n3.TriedAt == nil {
 		t.Errorf("n3 %+v", n3)
 	}
-	for expr, want := range map[string][]string{"all": {"n1", "n2", "n3"}, "n[2-3]": {"n2", "n3"}, "@status:READY": {"n2"}, "all,!n2": {"n1", "n3"}, "@r1&n1": {"n1"}} {
+	for expr, want := range map[string][]string{"all": {"n1", "n2", "n3"}, "n[2-3]": {"n2", "n3"}, "@status:READY": {"n2"},
+		"all,!n2": {"n1", "n3"}, "@r1&n1": {"n1"}} {
 		var got []string
 		for _, n := range ok[[]api.Node](t)(c.Nodes(t.Context(), expr)) {
 			got = append(got, n.Name)
@@ -458,7 +480,8 @@ func TestControlInfoAndGossip(t *testing.T) {
 		t.Errorf("members %+v", members)
 	}
 	var peers []api.PeerNode
-	if err := c.Do(t.Context(), "GET", "/v1/peers", nil, &peers); err != nil || len(peers) != 2 || peers[0].Node != "a1" || peers[1].Node != "b1" {
+	if err := c.Do(t.Context(), "GET", "/v1/peers", nil, &peers); err != nil || len(peers) != 2 || peers[0].Node != "a1" ||
+		peers[1].Node != "b1" {
 		t.Errorf("peers %+v, %v", peers, err)
 	}
 }

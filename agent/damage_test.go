@@ -22,7 +22,8 @@ const damageDefault = 150
 
 // damageMeets is what two thousand of them must have met.
 var damageMeets = []string{
-	"harm flip", "harm cut", "harm zero", "harm remove", "harm old", "harm volume", "damage told", "journal told to be old", "end indeterminate journal-lost",
+	"harm flip", "harm cut", "harm zero", "harm remove", "harm old", "harm volume", "damage told", "journal told to be old",
+	"end indeterminate journal-lost",
 	"read first", "central's word", "acknowledged",
 }
 
@@ -110,7 +111,8 @@ type damageWorld struct {
 func playDamage(t *testing.T, s proofScript, trace bool) (p played) {
 	t.Helper()
 	synctest.Test(t, func(*testing.T) {
-		w := &damageWorld{chronicle: newChronicle(trace), ops: map[string]power.Op{}, ends: map[string]power.End{}, sent: map[string][]power.Command{}, alarms: map[string]string{}}
+		w := &damageWorld{chronicle: newChronicle(trace), ops: map[string]power.Op{}, ends: map[string]power.End{},
+			sent: map[string][]power.Command{}, alarms: map[string]string{}}
 		w.create(w)
 		w.whole = true
 		w.configure, w.born, w.excused = w.config, w.wasBorn, func() bool { return false }
@@ -130,7 +132,8 @@ func (w *damageWorld) run(s proofScript) {
 	for i := range s[0].number2() {
 		name := fmt.Sprintf("n%d", i+1)
 		w.fake.BMC(name).SetPower(power.On)
-		w.nodes = append(w.nodes, api.AssignedNode{Name: name, BMC: "ipmi://admin@" + name, Password: "secret", Desired: power.Desired{Want: power.HandsOff}})
+		w.nodes = append(w.nodes, api.AssignedNode{Name: name, BMC: "ipmi://admin@" + name, Password: "secret",
+			Desired: power.Desired{Want: power.HandsOff}})
 	}
 	w.start()
 	for _, step := range s[1:] {

@@ -427,7 +427,8 @@ func (a *Agent) heedEnds(ends []api.EndedOp) error {
 	if more := len(differ) - 1; more > 0 {
 		text += fmt.Sprintf(", and %d more", more)
 	}
-	a.alarms.raise(api.Alarm{Kind: api.AlarmOutcomesDiffer, NeedsAck: true, Message: "agent and central differ, and central's word stands: " + text})
+	a.alarms.raise(api.Alarm{Kind: api.AlarmOutcomesDiffer, NeedsAck: true, Message: "agent and central differ, and central's word stands: " +
+		text})
 	return nil
 }
 
@@ -528,7 +529,8 @@ func (a *Agent) removed() error {
 // refusesAll is the answer to a request while the agent stops.
 func (a *Agent) refusesAll() error {
 	if cause := a.removed(); cause != nil {
-		return api.Problemf(api.CodeUnavailable, "agent %s accepts nothing: %v; see who removed files in %s, then systemctl restart rackpower-agent",
+		return api.Problemf(api.CodeUnavailable,
+			"agent %s accepts nothing: %v; see who removed files in %s, then systemctl restart rackpower-agent",
 			a.cfg.Name, cause, a.cfg.Dir)
 	}
 	return errStopping

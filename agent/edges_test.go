@@ -47,6 +47,7 @@ func (h *hookLog) Append(e ...journal.Entry) (uint64, error) {
 	}
 	return h.opLog.Append(e...)
 }
+
 func (h *hookLog) Err() error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -295,7 +296,8 @@ func TestCursorIsNotNamedToAnotherCentral(t *testing.T) {
 	defer srv.Close()
 	c, _ := api.NewClient(srv.URL)
 	fake := powertest.NewFake()
-	a, err := New(Config{Name: "r1", Dir: t.TempDir(), Dial: fake.Dial, Monitor: MonitorOff, Central: c, Logger: slog.New(slog.DiscardHandler)})
+	a, err := New(Config{Name: "r1", Dir: t.TempDir(), Dial: fake.Dial, Monitor: MonitorOff, Central: c,
+		Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -354,7 +356,8 @@ func TestAShortDeadlineIsNoReasonToTrustAReading(t *testing.T) {
 		r.ask("n1", power.ActSoftOff, func(op *power.Op) { op.Grace = time.Minute })
 		time.Sleep(2 * time.Second)
 		short := r.ask("n1", power.ActOn, func(op *power.Op) { op.Deadline = time.Now().Add(8 * time.Second) })
-		if end := r.wantEnd(short.Op.ID, power.Expired, power.ReasonDeadline); !strings.Contains(end.Detail, "an earlier soft-off may still take effect") {
+		if end := r.wantEnd(short.Op.ID, power.Expired, power.ReasonDeadline); !strings.Contains(end.Detail,
+			"an earlier soft-off may still take effect") {
 			t.Errorf("detail %q", end.Detail)
 		}
 		r.wantEnd(r.ask("n1", power.ActOn).Op.ID, power.Succeeded, power.ReasonVerified)

@@ -40,7 +40,8 @@ func fail(reason power.Reason, format string, args ...any) error {
 }
 
 func newExecution(l *lane, t *task) *execution {
-	return &execution{l: l, a: l.a, t: t, op: t.op, h: &t.history, time: l.a.cfg.Timing, force: t.op.Origin != power.FromMonitor, seen: power.Unknown}
+	return &execution{l: l, a: l.a, t: t, op: t.op, h: &t.history, time: l.a.cfg.Timing, force: t.op.Origin != power.FromMonitor,
+		seen: power.Unknown}
 }
 
 // run carries the operation out and returns its end. An error means that the agent
@@ -232,7 +233,8 @@ func (x *execution) locate() error {
 	}
 	b := x.a.bmcs.get(ep)
 	if b != x.bmc && x.h.attempts > 0 {
-		return fail(power.ReasonMoved, "its BMC was changed from %s to %s after a command had been sent to the first; nothing is sent to the second", x.ep, ep)
+		return fail(power.ReasonMoved, "its BMC was changed from %s to %s after a command had been sent to the first; nothing is sent to the "+
+			"second", x.ep, ep)
 	}
 	x.ep, x.bmc = ep, b
 	return nil
@@ -269,7 +271,8 @@ func (x *execution) interrupted() error {
 	}
 	return endError{power.End{
 		Outcome: power.Indeterminate, Reason: power.ReasonInterrupted,
-		Detail: fmt.Sprintf("the agent was interrupted between sending %s and its answer; it may have reached the BMC and is not sent again", x.h.pending),
+		Detail: fmt.Sprintf("the agent was interrupted between sending %s and its answer; it may have reached the BMC and is not sent again",
+			x.h.pending),
 	}}
 }
 

@@ -157,7 +157,8 @@ func TestLooksAgainBeforeATryLater(t *testing.T) {
 		action power.Action
 		reason power.Reason
 		sent   int
-	}{{power.ActOff, power.ReasonAlready, 0}, {power.ActSoftOff, power.ReasonAlready, 0}, {power.ActReset, power.ReasonNodeOff, 0}, {power.ActDiag, power.ReasonNodeOff, 0}} {
+	}{{power.ActOff, power.ReasonAlready, 0}, {power.ActSoftOff, power.ReasonAlready, 0}, {power.ActReset, power.ReasonNodeOff, 0},
+		{power.ActDiag, power.ReasonNodeOff, 0}} {
 		inBubble(t, 1, func(r *rig) {
 			b := r.bmc("n1")
 			b.SetPower(power.On)

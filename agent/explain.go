@@ -187,7 +187,8 @@ func (e explained) operation(op *api.Op) string {
 			more++
 		}
 	}
-	text := fmt.Sprintf("%s (asked by %s, %s ago%s) is %s", op.Action, op.AskedBy, power.Ago(e.At.Sub(op.AskedAt)), andWhy(op.Reason), op.Phase)
+	text := fmt.Sprintf("%s (asked by %s, %s ago%s) is %s", op.Action, op.AskedBy, power.Ago(e.At.Sub(op.AskedAt)), andWhy(op.Reason),
+		op.Phase)
 	if more > 0 {
 		text += fmt.Sprintf(", and %d more behind it", more)
 	}
@@ -211,11 +212,14 @@ func (e explained) unread() []string {
 	case says != "":
 		parts = append(parts, "It cannot be read: "+says)
 	case r == power.ReachAuthFailed && e.BMC != nil && e.BMC.LastError != "":
-		parts = append(parts, "Its BMC refuses the log-in ("+e.BMC.LastError+"): correct user, password or K_g (rackpower node add --update), or have it tried again (rackpower node retry "+e.Node+")")
+		parts = append(parts, "Its BMC refuses the log-in ("+e.BMC.LastError+
+			"): correct user, password or K_g (rackpower node add --update), or have it tried again (rackpower node retry "+e.Node+")")
 	case r == power.ReachAuthFailed:
-		parts = append(parts, "Its BMC refuses user or password: correct them (rackpower node add --update), or have it tried again (rackpower node retry "+e.Node+")")
+		parts = append(parts, "Its BMC refuses user or password: correct them (rackpower node add --update), or have it tried again (rackpower "+
+			"node retry "+e.Node+")")
 	case r == power.ReachPrivilege:
-		parts = append(parts, "Its BMC knows the user and gives it too little right: raise the user's privilege at the BMC, then have it tried again (rackpower node retry "+e.Node+")")
+		parts = append(parts, "Its BMC knows the user and gives it too little right: raise the user's privilege at the BMC, then have it tried "+
+			"again (rackpower node retry "+e.Node+")")
 	case r == power.ReachBusy:
 		parts = append(parts, "Its BMC answers, but opens no session or says that it is busy")
 	case r == power.ReachUnreachable:
@@ -254,7 +258,8 @@ func (e explained) why() string {
 	case power.ReasonNoCut:
 		return "The monitor does nothing: " + w.WaitsSays
 	case power.ReasonFault:
-		return fmt.Sprintf("It is in fault since %s: %s; tried again at %s, or now by rackpower node retry %s", power.At(w.FaultSince), w.WaitsSays, power.At(w.WaitsUntil), e.Node)
+		return fmt.Sprintf("It is in fault since %s: %s; tried again at %s, or now by rackpower node retry %s", power.At(w.FaultSince),
+			w.WaitsSays, power.At(w.WaitsUntil), e.Node)
 	case power.ReasonBrake:
 		return fmt.Sprintf("Nothing is done: %s. See rackpower brake show; rackpower brake release lets it go", w.WaitsSays)
 	case power.ReasonPaused:

@@ -74,7 +74,8 @@ type wish struct {
 // wishes is section 5 of the rules. What is not in it is hands-off.
 var wishes = map[power.Status]wish{
 	"NEW": {want: power.Off, debounced: true}, "READY": {want: power.Off}, "BROKEN": {want: power.Off}, "FAILED_DEPLOYMENT": {want: power.Off},
-	"DEPLOYING": {want: power.On, debounced: true}, "TESTING": {want: power.On, debounced: true}, "DISK_ERASING": {want: power.On, noCut: true},
+	"DEPLOYING": {want: power.On, debounced: true}, "TESTING": {want: power.On, debounced: true}, "DISK_ERASING": {want: power.On,
+		noCut: true},
 	"DEPLOYED": {expectsOn: true},
 }
 
@@ -550,7 +551,8 @@ func (m *hallModel) hand(names []string, to power.State) {
 	for _, name := range names {
 		n := m.nodes[name]
 		m.advance(n, now)
-		known := n.matched && !m.dead && now.Sub(n.usedAt) >= kept && n.readWell && now.Sub(n.readAt) < 70*time.Second && n.offAt.IsZero() && n.fails == 0
+		known := n.matched && !m.dead && now.Sub(n.usedAt) >= kept && n.readWell && now.Sub(n.readAt) < 70*time.Second && n.offAt.IsZero() &&
+			n.fails == 0
 		wants := n.wish.want
 		if n.wish.expectsOn {
 			wants = power.On
@@ -592,7 +594,8 @@ func (m *hallModel) fallsBack(name string, after time.Duration) {
 func (m *hallModel) lasts(n *hallNode, now time.Time) {
 	n.corrected = slices.DeleteFunc(n.corrected, func(at time.Time) bool { return now.Sub(at) > hallLasting })
 	if n.corrected = append(n.corrected, now); len(n.corrected) > hallMost {
-		m.breach("lasting", "%s is corrected %d times within %s, and nobody did anything about it", n.name, len(n.corrected), now.Sub(n.corrected[0]))
+		m.breach("lasting", "%s is corrected %d times within %s, and nobody did anything about it", n.name, len(n.corrected),
+			now.Sub(n.corrected[0]))
 	}
 }
 
@@ -749,7 +752,8 @@ func (m *hallModel) brakeOver(now time.Time) {
 	for _, name := range m.brake.Nodes {
 		n := m.nodes[name]
 		m.advance(n, now)
-		if m.brake.Kind == brakeCut && n.wish.want == power.Off && n.since.Before(m.brakeAt) && n.read == power.On && n.offSeen.Before(m.brakeAt.Add(-kept)) {
+		if m.brake.Kind == brakeCut && n.wish.want == power.Off && n.since.Before(m.brakeAt) && n.read == power.On &&
+			n.offSeen.Before(m.brakeAt.Add(-kept)) {
 			m.breach("brake", "it is over, and %s is on as before", name)
 		}
 	}
@@ -899,7 +903,8 @@ func (m *hallModel) ended(o *hallOp, end power.End, fresh bool) {
 		}
 	case end.Outcome == power.Succeeded && final == n.wish.want && n.offAt.IsZero():
 		n.fails = 0
-	case mine && fresh && (end.Outcome == power.Failed || end.Outcome == power.Indeterminate || end.Outcome == power.Expired && end.Attempts > 0):
+	case mine && fresh && (end.Outcome == power.Failed || end.Outcome == power.Indeterminate || end.Outcome == power.Expired &&
+		end.Attempts > 0):
 		m.failed(n, end.At)
 	}
 	n.mends()
@@ -1028,7 +1033,8 @@ func (m *hallModel) monitorSends(n *hallNode, o *hallOp, cmd power.Command, b *a
 			}
 		}
 		if left > n.outage.bound {
-			m.breach("outage", "the monitor sends %s to %s, one of %d nodes that went otherwise at once %s ago", cmd, n.name, left, now.Sub(n.outage.at))
+			m.breach("outage", "the monitor sends %s to %s, one of %d nodes that went otherwise at once %s ago", cmd, n.name, left,
+				now.Sub(n.outage.at))
 		}
 	}
 	if cmd != power.PowerOff {

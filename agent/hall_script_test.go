@@ -106,7 +106,8 @@ func drawHallScript(seed, n uint64) proofScript {
 		status, state := d.status(), pick(d, "on", "off")
 		s = append(s, d.step(0, "give", nodes, status, state))
 	}
-	s = append(s, d.step(0, "give", fmt.Sprintf("1-%d", d.nodes), string(pick(d, power.StatusDeployed, power.StatusDeployed, power.StatusDiskErasing, power.StatusReady, power.StatusTesting)), "fits"))
+	s = append(s, d.step(0, "give", fmt.Sprintf("1-%d", d.nodes),
+		string(pick(d, power.StatusDeployed, power.StatusDeployed, power.StatusDiskErasing, power.StatusReady, power.StatusTesting)), "fits"))
 	for range d.IntN(3) {
 		give(d.some(1 + d.IntN(4)))
 	}
@@ -211,7 +212,8 @@ func (d *drawer) hallSteps() proofScript {
 	case n < 30:
 		return d.underFire(d.step(p, "status", d.bulkArgs()...))
 	case n < 34:
-		return proofScript{d.step(p, "status", append(d.bulkArgs(), "every="+d.span(100*time.Millisecond, 12*time.Second).Truncate(100*time.Millisecond).String())...)}
+		return proofScript{d.step(p, "status",
+			append(d.bulkArgs(), "every="+d.span(100*time.Millisecond, 12*time.Second).Truncate(100*time.Millisecond).String())...)}
 	case n < 43:
 		return d.underFire(d.step(p, "hold", d.holdArgs()...))
 	case n < 47:
@@ -286,7 +288,8 @@ func (d *drawer) death(p time.Duration) proofStep {
 	if d.IntN(2) == 0 {
 		return d.step(p, "kill", args...)
 	}
-	return d.step(p, "crash", append(args, "any", fmt.Sprintf("n=%d", 1+d.IntN(12)), fmt.Sprintf("keep=%d", pick(d, 0, 1000, d.IntN(1001))))...)
+	return d.step(p, "crash", append(args, "any", fmt.Sprintf("n=%d", 1+d.IntN(12)),
+		fmt.Sprintf("keep=%d", pick(d, 0, 1000, d.IntN(1001))))...)
 }
 
 // underFire lets the process die around something, now and then: within what it writes
@@ -325,7 +328,8 @@ func (d *drawer) requests(p time.Duration) (s proofScript) {
 // hallKnob is a misbehaviour of BMCs, or the end of one.
 func (d *drawer) hallKnob(p time.Duration, verb string) proofStep {
 	if verb == "" {
-		verb = pick(d, "late", "latency", "stuck", "stuck", "unstuck", "mute", "mute", "wake", "wake", "password", "restart-bmc", "comeback", "fallback", "fallback", "stay", "lose")
+		verb = pick(d, "late", "latency", "stuck", "stuck", "unstuck", "mute", "mute", "wake", "wake", "password", "restart-bmc", "comeback",
+			"fallback", "fallback", "stay", "lose")
 	}
 	args := []string{d.some(pick(d, 1, 1, 1, 2, d.many()))}
 	switch verb {

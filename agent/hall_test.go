@@ -8,10 +8,13 @@ const hallDefault = 250
 
 // hallMeets is what the default number of histories must have met.
 var hallMeets = []string{
-	"step status", "step trickle", "step hold", "step release", "step ask", "step pause", "step resume", "step monitor", "step bounds", "step let-go",
-	"step retry", "step kill", "step crash", "step stop", "step away", "step back", "step hand", "step late", "step latency", "step stuck", "step unstuck",
+	"step status", "step trickle", "step hold", "step release", "step ask", "step pause", "step resume", "step monitor", "step bounds",
+	"step let-go",
+	"step retry", "step kill", "step crash", "step stop", "step away", "step back", "step hand", "step late", "step latency", "step stuck",
+	"step unstuck",
 	"step mute", "step wake", "step password", "step restart-bmc", "step comeback", "step fallback", "fell back", "step stay", "step lose",
-	"bulk unconfirmed", "bulk out of sight", "bulk confirmed", "confirmed followed", "as many cut as may be", "outage", "hold expired", "person's operation",
+	"bulk unconfirmed", "bulk out of sight", "bulk confirmed", "confirmed followed", "as many cut as may be", "outage", "hold expired",
+	"person's operation",
 	"monitor's on", "monitor's off", "debounced", "settled", "came back", "refused log-in", "fault", "try in fault", "fault over a death",
 	"brake cut", "brake drift", "brake released", "brake over", "brake over a death",
 	"death", "death with a brake", "death with a fault", "death among readings", "death after a change", "death within a change",

@@ -47,7 +47,8 @@ func (s *ids) release(id, node string) {
 
 // idUsed refuses a request whose id stands for another operation.
 func idUsed(id string, known power.Op) error {
-	return api.Problemf(api.CodeBadRequest, "operation %s is %s of node %s here, which is something else: ask again with an id of its own", id, known.Action, known.Node)
+	return api.Problemf(api.CodeBadRequest, "operation %s is %s of node %s here, which is something else: ask again with an id of its own", id,
+		known.Action, known.Node)
 }
 
 // usedOtherwise refuses a request whose id stands for another operation anywhere on this agent.

@@ -81,7 +81,8 @@ func (l *lane) submit(op power.Op) (api.OpReport, error) {
 	}
 	t.lsn = lsn
 	l.accept(t, now)
-	l.a.logger.Info("accepted", "node", l.node, "op", op.ID, "action", op.Action, "seq", op.Seq, "verdict", d.Verdict, "reason", d.Reason, "asked_by", op.AskedBy)
+	l.a.logger.Info("accepted", "node", l.node, "op", op.ID, "action", op.Action, "seq", op.Seq, "verdict", d.Verdict, "reason", d.Reason,
+		"asked_by", op.AskedBy)
 	return t.report(), nil
 }
 
@@ -352,7 +353,8 @@ func (l *lane) tell(t *task, end power.End, lsn uint64) {
 	l.remember(t)
 	l.a.outbox.put(t.report())
 	l.a.monitor.ended(t.op, end, !t.started.IsZero())
-	l.a.logger.Info("ended", "node", l.node, "op", t.op.ID, "action", t.op.Action, "seq", t.op.Seq, "outcome", end.Outcome, "reason", end.Reason, "detail", end.Detail)
+	l.a.logger.Info("ended", "node", l.node, "op", t.op.ID, "action", t.op.Action, "seq", t.op.Seq, "outcome", end.Outcome, "reason",
+		end.Reason, "detail", end.Detail)
 }
 
 // payOwed writes the ends that did not go into the group of the operation that they

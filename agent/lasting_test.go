@@ -44,7 +44,8 @@ func TestCorrectionsThatDoNotLastAreFailures(t *testing.T) {
 		says   string
 	}{
 		{power.StatusDiskErasing, power.PowerOn, 4 * time.Second, "it went off again within 5 s after it had been turned on, 3 times in a row"},
-		{power.StatusDiskErasing, power.PowerOn, 20 * time.Second, "it went off again between 5 s and 30 s after it had been turned on, 3 times in a row"},
+		{power.StatusDiskErasing, power.PowerOn, 20 * time.Second,
+			"it went off again between 5 s and 30 s after it had been turned on, 3 times in a row"},
 		{power.StatusDiskErasing, power.PowerOn, 2 * time.Minute, "after it had been turned on, 3 times in a row"},
 		{power.StatusTesting, power.PowerOn, 20 * time.Minute, "after it had been turned on, 3 times in a row"},
 		{power.StatusReady, power.PowerOff, 10 * time.Minute, "after it had been turned off, 3 times in a row"},
@@ -121,7 +122,8 @@ func TestWhatIsAskedForIsNoFall(t *testing.T) {
 			time.Sleep(12 * time.Second)
 			b.SetPower(power.Off) // nobody asked
 			r.waitFor("it is noticed", 30*time.Second, func() bool { return r.made("n1").FellOp == id })
-			if m := r.made("n1"); !strings.HasPrefix(m.Fell, "it went off again between ") || !strings.HasSuffix(m.Fell, " and 30 s after it had been turned on") || m.Failures != 0 {
+			if m := r.made("n1"); !strings.HasPrefix(m.Fell, "it went off again between ") ||
+				!strings.HasSuffix(m.Fell, " and 30 s after it had been turned on") || m.Failures != 0 {
 				t.Errorf("%s: %+v", action, m)
 			}
 			if e, _ := r.a.explain("n1", time.Now()); !strings.Contains(e.Says, "did not last: it went off again") {
@@ -144,7 +146,8 @@ func TestFallsMatchATwin(t *testing.T) {
 			now = now.Add(time.Duration(rapid.SampledFrom([]int{1, 5, 20, 29, 30, 60, 600, 1800}).Draw(rt, "pause")) * time.Second)
 			switch rapid.IntRange(0, 4).Draw(rt, "what") {
 			case 0:
-				m.ended(power.Op{ID: fmt.Sprint(i), Action: power.ActOn, Origin: power.FromMonitor}, power.End{Outcome: power.Succeeded, Attempts: 1, At: now}, true, tm)
+				m.ended(power.Op{ID: fmt.Sprint(i), Action: power.ActOn, Origin: power.FromMonitor}, power.End{Outcome: power.Succeeded, Attempts: 1,
+					At: now}, true, tm)
 				at, gone = now, time.Time{}
 			case 1:
 				m.ended(power.Op{ID: fmt.Sprint(i), Action: power.ActOff}, power.End{Outcome: power.Succeeded, Already: true, At: now}, true, tm)

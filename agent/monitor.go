@@ -210,7 +210,10 @@ func (m *monitor) run(ctx context.Context) {
 	runner := cron.New()
 	runner.Start()
 	defer func() { <-runner.Stop().Done() }()
-	job := cron.NewChain(cron.SkipIfStillRunning(cron.DiscardLogger)).Then(cron.FuncJob(func() { m.a.round(ctx, m.a.nodeNames(), m.spread()) }))
+	job := cron.NewChain(cron.SkipIfStillRunning(cron.DiscardLogger)).Then(cron.FuncJob(func() {
+		m.a.round(ctx, m.a.nodeNames(),
+			m.spread())
+	}))
 	var entry cron.EntryID
 	for {
 		select {
@@ -377,7 +380,8 @@ func (m *monitor) pass(now time.Time) {
 	looks := append(m.fire(now), m.refresh(nodes, now)...)
 	m.forgetGone(nodes)
 	all := m.observe(nodes, now)
-	round := planRound{Now: now, Fresh: actFresh, Timing: m.t, Off: m.schedule == nil, Pause: m.settings.Pause, Tally: judge(now, m.bounds(), all)}
+	round := planRound{Now: now, Fresh: actFresh, Timing: m.t, Off: m.schedule == nil, Pause: m.settings.Pause,
+		Tally: judge(now, m.bounds(), all)}
 	looks = append(looks, m.applyBrake(&round, all)...)
 	todo, more := m.decide(round, all)
 	looks = append(looks, more...)
@@ -566,7 +570,8 @@ func (m *monitor) applyBrake(r *planRound, all []watched) []string {
 	m.setBrake(after)
 	switch {
 	case before == nil:
-		m.a.logger.Error("THE FLEET BRAKE HOLDS", "rack", m.a.cfg.Name, "reason", power.ReasonBrake, "kind", after.Kind, "nodes", after.Nodes, "of", after.Of, "says", after.Says)
+		m.a.logger.Error("THE FLEET BRAKE HOLDS", "rack", m.a.cfg.Name, "reason", power.ReasonBrake, "kind", after.Kind, "nodes", after.Nodes,
+			"of", after.Of, "says", after.Says)
 		m.redecide()
 	case after == nil:
 		m.a.logger.Warn("the fleet brake is over: its nodes are as they are wanted", "rack", m.a.cfg.Name)
@@ -787,7 +792,8 @@ func (m *monitor) submit(d decision) {
 
 // note keeps a decision for those who ask why.
 func (w *nodeWatch) note(d decision, now time.Time) {
-	if last := len(w.decided) - 1; last >= 0 && w.decided[last].Action == d.Action && w.decided[last].Reason == d.Reason && w.decided[last].Says == d.Says {
+	if last := len(w.decided) - 1; last >= 0 && w.decided[last].Action == d.Action && w.decided[last].Reason == d.Reason &&
+		w.decided[last].Says == d.Says {
 		w.decided[last].Last = now
 		w.decided[last].Times++
 		return

@@ -98,7 +98,8 @@ func TestReadingKeepsTheLastStateWhenItFails(t *testing.T) {
 		r.bmc("n1").SetMute(true)
 		r.a.readNodes(r.a.ctx, []string{"n1"}, 0, nil)
 		got := r.a.readings.get("n1")
-		if got.State != power.On || got.Reach != power.ReachUnreachable || !got.ObservedAt.Equal(seen.ObservedAt) || !got.TriedAt.After(seen.TriedAt) {
+		if got.State != power.On || got.Reach != power.ReachUnreachable || !got.ObservedAt.Equal(seen.ObservedAt) ||
+			!got.TriedAt.After(seen.TriedAt) {
 			t.Fatalf("reading: %+v", got)
 		}
 		n := r.nodes[1]
@@ -309,7 +310,8 @@ func TestFaultPausesGrowAndSurviveARestart(t *testing.T) {
 			t.Fatalf("state %+v", s)
 		}
 		last := time.Now()
-		for i, want := range []time.Duration{time.Minute, 2 * time.Minute, 4 * time.Minute, 8 * time.Minute, 16 * time.Minute, 30 * time.Minute, 30 * time.Minute} {
+		for i, want := range []time.Duration{time.Minute, 2 * time.Minute, 4 * time.Minute, 8 * time.Minute, 16 * time.Minute, 30 * time.Minute,
+			30 * time.Minute} {
 			if i == 3 {
 				r.restart()
 				time.Sleep(5 * time.Second)
@@ -430,14 +432,16 @@ func TestHoldOverridesAndEndsByItself(t *testing.T) {
 func TestPauseReadsAndCorrectsNothing(t *testing.T) {
 	monitored(t, 1, func(r *rig) {
 		b := r.bmc("n1")
-		r.settings(api.RackSettings{Pause: &api.Pause{By: "ann", Reason: "cabling", Since: time.Now(), Until: time.Now().Add(20*time.Minute + 7*time.Second)}})
+		r.settings(api.RackSettings{Pause: &api.Pause{By: "ann", Reason: "cabling", Since: time.Now(),
+			Until: time.Now().Add(20*time.Minute + 7*time.Second)}})
 		b.SetPower(power.On)
 		r.assign(withStatus(r.nodes[0], power.StatusReady))
 		time.Sleep(10 * time.Minute)
 		r.restart()
 		time.Sleep(5 * time.Minute)
 		r.wantCommands("n1")
-		if m, s := r.made("n1"), r.a.monitor.state(); m.Waits != power.ReasonPaused || !strings.Contains(m.WaitsSays, "ann") || s.Pause == nil || m.WaitsUntil.IsZero() {
+		if m, s := r.made("n1"), r.a.monitor.state(); m.Waits != power.ReasonPaused || !strings.Contains(m.WaitsSays, "ann") || s.Pause == nil ||
+			m.WaitsUntil.IsZero() {
 			t.Fatalf("%+v, %+v", m, s)
 		}
 		if age := time.Since(r.a.readings.get("n1").ObservedAt); age > 2*time.Minute {
@@ -586,7 +590,8 @@ func TestFailedCorrectionsAreNotRepeatedAtOnce(t *testing.T) {
 		r.assign(withStatus(r.nodes[0], power.StatusReady))
 		time.Sleep(90 * time.Second)
 		r.bmc("n1").SetPower(power.On)
-		r.a.monitor.ended(power.Op{Node: "n1", Action: power.ActOff, Origin: power.FromMonitor}, power.End{Outcome: power.Failed, At: time.Now()}, true)
+		r.a.monitor.ended(power.Op{Node: "n1", Action: power.ActOff, Origin: power.FromMonitor}, power.End{Outcome: power.Failed, At: time.Now()},
+			true)
 		r.a.lookAt([]string{"n1"})
 		time.Sleep(55 * time.Second)
 		if m := r.made("n1"); m.Failures != 1 || m.Waits != power.ReasonSettling {
@@ -684,7 +689,8 @@ func TestAStartTakesNothingBack(t *testing.T) {
 			t.Fatalf("not in fault: %+v", before)
 		}
 		r.restart()
-		if now := r.a.readings.made("n1"); now.Fault != before.Fault || now.Failures != before.Failures || !now.FaultSince.Equal(before.FaultSince) {
+		if now := r.a.readings.made("n1"); now.Fault != before.Fault || now.Failures != before.Failures ||
+			!now.FaultSince.Equal(before.FaultSince) {
 			t.Errorf("%+v after a start, %+v before", now, before)
 		}
 	})

@@ -33,9 +33,12 @@ func TestPermit(t *testing.T) {
 		{"central away for long", at(-time.Second), func(p *permit) { p.synced(at(0)); p.away(); p.beat = at(time.Hour) }, time.Hour, true},
 		{"it was asleep", at(-time.Second), func(p *permit) { p.synced(at(0)) }, time.Hour, false},
 		{"it was asleep, central away", at(-time.Second), func(p *permit) { p.synced(at(0)); p.why(at(time.Hour)); p.away() }, time.Hour, false},
-		{"it was asleep, in touch", at(-time.Second), func(p *permit) { p.synced(at(0)); p.why(at(time.Hour)); p.synced(at(time.Hour)) }, time.Hour, true},
-		{"the link is back", at(-time.Second), func(p *permit) { p.synced(at(0)); p.beat = at(time.Hour); p.back(at(time.Hour)) }, time.Hour, false},
-		{"the link is back and gone", at(-time.Second), func(p *permit) { p.synced(at(0)); p.beat = at(time.Hour); p.back(at(time.Hour)); p.away() }, time.Hour, true},
+		{"it was asleep, in touch", at(-time.Second), func(p *permit) { p.synced(at(0)); p.why(at(time.Hour)); p.synced(at(time.Hour)) },
+			time.Hour, true},
+		{"the link is back", at(-time.Second), func(p *permit) { p.synced(at(0)); p.beat = at(time.Hour); p.back(at(time.Hour)) }, time.Hour,
+			false},
+		{"the link is back and gone", at(-time.Second),
+			func(p *permit) { p.synced(at(0)); p.beat = at(time.Hour); p.back(at(time.Hour)); p.away() }, time.Hour, true},
 		{"the link was away for a moment", at(-time.Second), func(p *permit) { p.synced(at(0)); p.back(at(time.Second)) }, time.Second, true},
 		{"the name is another's", at(-time.Second), func(p *permit) { p.standDown("x"); p.away(); p.beat = at(time.Hour) }, time.Hour, false},
 		{"the name is its own again", at(-time.Second), func(p *permit) { p.standDown("x"); p.synced(at(0)) }, 0, true},
@@ -112,7 +115,8 @@ func TestANodeThatGoesIsLetGo(t *testing.T) {
 		running := r.ask("n1", power.ActCycle)
 		waiting := r.ask("n1", power.ActBMCReset)
 		time.Sleep(10 * time.Millisecond)
-		if err := r.a.apply(api.Assignment{Full: true, Nodes: r.nodes[1:], Confirmed: []string{"n1"}, Rev: 2}, api.Database{CentralID: "central"}); err != nil {
+		if err := r.a.apply(api.Assignment{Full: true, Nodes: r.nodes[1:], Confirmed: []string{"n1"}, Rev: 2},
+			api.Database{CentralID: "central"}); err != nil {
 			t.Fatal(err)
 		}
 		for _, id := range []string{running.Op.ID, waiting.Op.ID} {
@@ -176,7 +180,8 @@ func TestANodeIsHeldBackWhileSomethingRunsThere(t *testing.T) {
 			time.Sleep(100 * time.Millisecond)
 		}
 		time.Sleep(time.Second) // the command is on its way
-		if err := r.a.apply(api.Assignment{Full: true, Nodes: r.nodes[1:], Confirmed: []string{"n1"}, Rev: 2}, api.Database{CentralID: "central"}); err != nil {
+		if err := r.a.apply(api.Assignment{Full: true, Nodes: r.nodes[1:], Confirmed: []string{"n1"}, Rev: 2},
+			api.Database{CentralID: "central"}); err != nil {
 			t.Fatal(err)
 		}
 		if held := r.a.holdsBack(); !slices.Equal(held, []string{"n1"}) {

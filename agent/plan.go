@@ -132,9 +132,11 @@ func (r planRound) postpone(n watched, not func(power.Reason, time.Time, string,
 	case r.Now.Before(settled) && m.Since.Before(n.Changed) && !n.CameBack:
 		return not(power.ReasonSettling, settled, "it was changed a moment ago")
 	case m.Desired.Debounced && n.Run.lasts() < r.Debounce:
-		return not(power.ReasonDebounce, n.Run.First.Add(r.Debounce), "%s is enforced only when two readings %s apart are equal", n.From, r.Debounce)
+		return not(power.ReasonDebounce, n.Run.First.Add(r.Debounce), "%s is enforced only when two readings %s apart are equal", n.From,
+			r.Debounce)
 	case cut && r.Now.Before(r.gathered(n)):
-		return not(power.ReasonGather, r.gathered(n), "its desired power was changed a moment ago without a confirmation: more such changes may follow")
+		return not(power.ReasonGather, r.gathered(n),
+			"its desired power was changed a moment ago without a confirmation: more such changes may follow")
 	case !r.Tally.sure(r.Now, n) && (n.OthersSince.IsZero() || r.Now.Before(n.OthersSince.Add(r.Others))):
 		since := n.OthersSince
 		if since.IsZero() {

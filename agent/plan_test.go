@@ -39,37 +39,77 @@ func TestPlan(t *testing.T) {
 		{name: "expected on, is off", status: power.StatusDeployed, node: read(power.Off), reason: power.ReasonHandsOff},
 		{name: "no status", reason: power.ReasonHandsOff},
 		{name: "busy", status: power.StatusReady, node: func(n *watched) { n.Busy = true }, reason: power.ReasonBusy},
-		{name: "unreachable", status: power.StatusReady, node: func(n *watched) { n.Reading = n.Reading.Failed(power.ReachUnreachable, r.Now) }, reason: power.ReasonUnread},
-		{name: "never read", status: power.StatusReady, node: func(n *watched) { n.Reading = power.Reading{State: power.Unknown, Reach: power.ReachNever} }, reason: power.ReasonUnread},
-		{name: "read before the desire changed", status: power.StatusReady, node: func(n *watched) { n.Memory.Since = ago(time.Millisecond) }, reason: power.ReasonUnread},
-		{name: "read too long ago", status: power.StatusReady, node: func(n *watched) { n.Reading = power.Seen(power.On, ago(16*time.Second)) }, reason: power.ReasonUnread},
-		{name: "just changed", status: power.StatusReady, node: func(n *watched) { n.Changed = ago(59 * time.Second) }, reason: power.ReasonSettling, until: time.Second},
-		{name: "settled", status: power.StatusReady, node: func(n *watched) { n.Changed = ago(61 * time.Second) }, action: power.ActOff, reason: power.ReasonDrift},
-		{name: "just changed, but wanted otherwise since", status: power.StatusReady, node: func(n *watched) { n.Changed = ago(9 * time.Second); n.Memory.Since = ago(8 * time.Second) }, action: power.ActOff, reason: power.ReasonDrift},
-		{name: "just changed, but came back", status: power.StatusReady, node: func(n *watched) { n.Changed = ago(30 * time.Second); n.CameBack = true }, action: power.ActOff, reason: power.ReasonCameBack},
-		{name: "held off while erasing", status: power.StatusDiskErasing, node: func(n *watched) { n.Memory.Desired.Want = power.WantOff }, reason: power.ReasonNoCut},
-		{name: "debounced, first reading", status: power.StatusNew, node: func(n *watched) { n.Run = run{power.On, ago(20 * time.Second), ago(time.Second)} }, reason: power.ReasonDebounce, until: 10 * time.Second},
-		{name: "debounced, second reading", status: power.StatusNew, node: func(n *watched) { n.Run = run{power.On, ago(31 * time.Second), ago(time.Second)} }, action: power.ActOff, reason: power.ReasonDrift},
-		{name: "changed a moment ago", status: power.StatusReady, node: func(n *watched) { n.Memory.Since = ago(2 * time.Second) }, reason: power.ReasonGather, until: 3 * time.Second},
-		{name: "another changed a moment ago", status: power.StatusReady, node: func(n *watched) { n.Memory.Since = ago(7 * time.Second) }, round: func(r *planRound) { r.Tally.Changed = ago(time.Second) }, reason: power.ReasonGather, until: 4 * time.Second},
-		{name: "others change for ever", status: power.StatusReady, node: func(n *watched) { n.Memory.Since = ago(29 * time.Second) }, round: func(r *planRound) { r.Tally.Changed = ago(time.Second) }, reason: power.ReasonGather, until: time.Second},
-		{name: "others changed for ever", status: power.StatusReady, node: func(n *watched) { n.Memory.Since = ago(31 * time.Second) }, round: func(r *planRound) { r.Tally.Changed = ago(time.Second) }, action: power.ActOff, reason: power.ReasonDrift},
-		{name: "changed a moment ago and confirmed", status: power.StatusReady, node: func(n *watched) { n.Memory.Since, n.Memory.Confirmed = ago(2*time.Second), true }, action: power.ActOff, reason: power.ReasonDrift},
-		{name: "wanted on a moment ago", status: power.StatusDiskErasing, node: func(n *watched) { read(power.Off)(n); n.Memory.Since = ago(2 * time.Second) }, action: power.ActOn, reason: power.ReasonDrift},
-		{name: "in fault", status: power.StatusReady, node: func(n *watched) { n.Memory.Fault, n.Memory.NextTry = "3 failed", r.Now.Add(time.Minute) }, reason: power.ReasonFault, until: time.Minute},
-		{name: "in fault, its try is due", status: power.StatusReady, node: func(n *watched) { n.Memory.Fault, n.Memory.NextTry = "3 failed", r.Now }, action: power.ActOff, reason: power.ReasonDrift},
-		{name: "paused", status: power.StatusReady, round: func(r *planRound) { r.Pause = &api.Pause{By: "ann", Until: r.Now.Add(time.Hour)} }, reason: power.ReasonPaused, until: time.Hour},
-		{name: "the pause is over", status: power.StatusReady, round: func(r *planRound) { r.Pause = &api.Pause{By: "ann", Until: r.Now} }, action: power.ActOff, reason: power.ReasonDrift},
-		{name: "the brake holds", status: power.StatusReady, round: func(r *planRound) { r.Brake = &api.Brake{Kind: brakeCut} }, reason: power.ReasonBrake},
-		{name: "the brake holds, wanted on", status: power.StatusDiskErasing, node: read(power.Off), round: func(r *planRound) { r.Brake = &api.Brake{Kind: brakeCut} }, reason: power.ReasonBrake},
-		{name: "the brake holds, confirmed", status: power.StatusReady, node: func(n *watched) { n.Memory.Confirmed = true }, round: func(r *planRound) { r.Brake = &api.Brake{Kind: brakeDrift} }, reason: power.ReasonBrake},
+		{name: "unreachable", status: power.StatusReady, node: func(n *watched) { n.Reading = n.Reading.Failed(power.ReachUnreachable, r.Now) },
+			reason: power.ReasonUnread},
+		{name: "never read", status: power.StatusReady,
+			node: func(n *watched) { n.Reading = power.Reading{State: power.Unknown, Reach: power.ReachNever} }, reason: power.ReasonUnread},
+		{name: "read before the desire changed", status: power.StatusReady, node: func(n *watched) { n.Memory.Since = ago(time.Millisecond) },
+			reason: power.ReasonUnread},
+		{name: "read too long ago", status: power.StatusReady, node: func(n *watched) { n.Reading = power.Seen(power.On, ago(16*time.Second)) },
+			reason: power.ReasonUnread},
+		{name: "just changed", status: power.StatusReady, node: func(n *watched) { n.Changed = ago(59 * time.Second) },
+			reason: power.ReasonSettling, until: time.Second},
+		{name: "settled", status: power.StatusReady, node: func(n *watched) { n.Changed = ago(61 * time.Second) }, action: power.ActOff,
+			reason: power.ReasonDrift},
+		{name: "just changed, but wanted otherwise since", status: power.StatusReady,
+			node: func(n *watched) { n.Changed = ago(9 * time.Second); n.Memory.Since = ago(8 * time.Second) }, action: power.ActOff,
+			reason: power.ReasonDrift},
+		{name: "just changed, but came back", status: power.StatusReady,
+			node: func(n *watched) { n.Changed = ago(30 * time.Second); n.CameBack = true }, action: power.ActOff, reason: power.ReasonCameBack},
+		{name: "held off while erasing", status: power.StatusDiskErasing, node: func(n *watched) { n.Memory.Desired.Want = power.WantOff },
+			reason: power.ReasonNoCut},
+		{name: "debounced, first reading", status: power.StatusNew,
+			node: func(n *watched) { n.Run = run{power.On, ago(20 * time.Second), ago(time.Second)} }, reason: power.ReasonDebounce,
+			until: 10 * time.Second},
+		{name: "debounced, second reading", status: power.StatusNew,
+			node: func(n *watched) { n.Run = run{power.On, ago(31 * time.Second), ago(time.Second)} }, action: power.ActOff,
+			reason: power.ReasonDrift},
+		{name: "changed a moment ago", status: power.StatusReady, node: func(n *watched) { n.Memory.Since = ago(2 * time.Second) },
+			reason: power.ReasonGather, until: 3 * time.Second},
+		{name: "another changed a moment ago", status: power.StatusReady, node: func(n *watched) { n.Memory.Since = ago(7 * time.Second) },
+			round: func(r *planRound) { r.Tally.Changed = ago(time.Second) }, reason: power.ReasonGather, until: 4 * time.Second},
+		{name: "others change for ever", status: power.StatusReady, node: func(n *watched) { n.Memory.Since = ago(29 * time.Second) },
+			round: func(r *planRound) { r.Tally.Changed = ago(time.Second) }, reason: power.ReasonGather, until: time.Second},
+		{name: "others changed for ever", status: power.StatusReady, node: func(n *watched) { n.Memory.Since = ago(31 * time.Second) },
+			round: func(r *planRound) { r.Tally.Changed = ago(time.Second) }, action: power.ActOff, reason: power.ReasonDrift},
+		{name: "changed a moment ago and confirmed", status: power.StatusReady,
+			node: func(n *watched) { n.Memory.Since, n.Memory.Confirmed = ago(2*time.Second), true }, action: power.ActOff,
+			reason: power.ReasonDrift},
+		{name: "wanted on a moment ago", status: power.StatusDiskErasing,
+			node: func(n *watched) { read(power.Off)(n); n.Memory.Since = ago(2 * time.Second) }, action: power.ActOn, reason: power.ReasonDrift},
+		{name: "in fault", status: power.StatusReady, node: func(n *watched) {
+			n.Memory.Fault, n.Memory.NextTry = "3 failed",
+				r.Now.Add(time.Minute)
+		}, reason: power.ReasonFault, until: time.Minute},
+		{name: "in fault, its try is due", status: power.StatusReady, node: func(n *watched) {
+			n.Memory.Fault, n.Memory.NextTry = "3 failed",
+				r.Now
+		}, action: power.ActOff, reason: power.ReasonDrift},
+		{name: "paused", status: power.StatusReady, round: func(r *planRound) { r.Pause = &api.Pause{By: "ann", Until: r.Now.Add(time.Hour)} },
+			reason: power.ReasonPaused, until: time.Hour},
+		{name: "the pause is over", status: power.StatusReady, round: func(r *planRound) { r.Pause = &api.Pause{By: "ann", Until: r.Now} },
+			action: power.ActOff, reason: power.ReasonDrift},
+		{name: "the brake holds", status: power.StatusReady, round: func(r *planRound) { r.Brake = &api.Brake{Kind: brakeCut} },
+			reason: power.ReasonBrake},
+		{name: "the brake holds, wanted on", status: power.StatusDiskErasing, node: read(power.Off),
+			round: func(r *planRound) { r.Brake = &api.Brake{Kind: brakeCut} }, reason: power.ReasonBrake},
+		{name: "the brake holds, confirmed", status: power.StatusReady, node: func(n *watched) { n.Memory.Confirmed = true },
+			round: func(r *planRound) { r.Brake = &api.Brake{Kind: brakeDrift} }, reason: power.ReasonBrake},
 		{name: "no monitor", status: power.StatusReady, round: func(r *planRound) { r.Off = true }, reason: power.ReasonRack},
 		{name: "another node has its BMC", status: power.StatusReady, node: func(n *watched) { n.SharedWith = "n2" }, reason: power.ReasonShared},
-		{name: "another node has its BMC, confirmed", status: power.StatusReady, node: func(n *watched) { n.SharedWith, n.Memory.Confirmed = "n2", true }, reason: power.ReasonShared},
-		{name: "its BMC is left alone", status: power.StatusReady, node: func(n *watched) { n.LeftAlone = "no answer" }, reason: power.ReasonBreaker},
-		{name: "too many were not read", status: power.StatusReady, round: func(r *planRound) { r.Tally.Blind = 21 }, reason: power.ReasonOthers, until: 30 * time.Second},
-		{name: "too many were not read, for too long", status: power.StatusReady, node: func(n *watched) { n.OthersSince = ago(30 * time.Second) }, round: func(r *planRound) { r.Tally.Blind = 21 }, action: power.ActOff, reason: power.ReasonDrift},
-		{name: "too many were not read, but confirmed", status: power.StatusReady, node: func(n *watched) { n.Memory.Confirmed = true }, round: func(r *planRound) { r.Tally.Blind = 21 }, action: power.ActOff, reason: power.ReasonDrift},
+		{name: "another node has its BMC, confirmed", status: power.StatusReady, node: func(n *watched) {
+			n.SharedWith, n.Memory.Confirmed = "n2",
+				true
+		}, reason: power.ReasonShared},
+		{name: "its BMC is left alone", status: power.StatusReady, node: func(n *watched) { n.LeftAlone = "no answer" },
+			reason: power.ReasonBreaker},
+		{name: "too many were not read", status: power.StatusReady, round: func(r *planRound) { r.Tally.Blind = 21 }, reason: power.ReasonOthers,
+			until: 30 * time.Second},
+		{name: "too many were not read, for too long", status: power.StatusReady,
+			node: func(n *watched) { n.OthersSince = ago(30 * time.Second) }, round: func(r *planRound) { r.Tally.Blind = 21 }, action: power.ActOff,
+			reason: power.ReasonDrift},
+		{name: "too many were not read, but confirmed", status: power.StatusReady, node: func(n *watched) { n.Memory.Confirmed = true },
+			round: func(r *planRound) { r.Tally.Blind = 21 }, action: power.ActOff, reason: power.ReasonDrift},
 	} {
 		round := atNoon()
 		if c.round != nil {
@@ -152,7 +192,8 @@ func TestAgendaAgainstAList(t *testing.T) {
 		twin := map[agendaKey]time.Time{}
 		now := begin
 		for range rapid.IntRange(1, 60).Draw(rt, "steps") {
-			key := agendaKey{rapid.SampledFrom([]string{"n1", "n2", "n3"}).Draw(rt, "node"), rapid.SampledFrom([]power.Reason{"a", "b"}).Draw(rt, "why")}
+			key := agendaKey{rapid.SampledFrom([]string{"n1", "n2", "n3"}).Draw(rt, "node"), rapid.SampledFrom([]power.Reason{"a", "b"}).Draw(rt,
+				"why")}
 			switch rapid.IntRange(0, 3).Draw(rt, "do") {
 			case 0, 1:
 				at := now.Add(time.Duration(rapid.IntRange(0, 20).Draw(rt, "at")) * time.Second)
@@ -199,7 +240,8 @@ func TestMemoryOfADesire(t *testing.T) {
 	}
 	m.failed("x", now, tm)
 	m.failed("x", now, tm)
-	if m.want(power.Desired{Want: power.WantOff}, "status BROKEN true", true, now.Add(time.Minute)) || !m.Confirmed || m.Failures != 2 || !m.Since.Equal(now) {
+	if m.want(power.Desired{Want: power.WantOff}, "status BROKEN true", true, now.Add(time.Minute)) || !m.Confirmed || m.Failures != 2 ||
+		!m.Since.Equal(now) {
 		t.Fatalf("the same desire from another status: %+v", m)
 	}
 	m.failed("x", now, tm)
@@ -219,7 +261,8 @@ func TestMemoryOfADesire(t *testing.T) {
 	if !m.Differs.Equal(now.Add(2 * time.Second)) {
 		t.Fatalf("it differs since %s", m.Differs)
 	}
-	if !m.want(power.Desired{Want: power.WantOn}, "hold 7", true, now.Add(time.Hour)) || m.Matched || !m.Differs.IsZero() || !m.Confirmed || m.Faults != 1 {
+	if !m.want(power.Desired{Want: power.WantOn}, "hold 7", true, now.Add(time.Hour)) || m.Matched || !m.Differs.IsZero() || !m.Confirmed ||
+		m.Faults != 1 {
 		t.Fatalf("another desire: %+v", m)
 	}
 	for _, c := range []struct {
@@ -227,10 +270,15 @@ func TestMemoryOfADesire(t *testing.T) {
 		started bool
 		want    int
 	}{
-		{power.End{Outcome: power.Failed}, true, 1}, {power.End{Outcome: power.Indeterminate}, true, 1},
-		{power.End{Outcome: power.Expired, Attempts: 1}, true, 1}, {power.End{Outcome: power.Expired}, false, 0}, {power.End{Outcome: power.Expired}, true, 0},
-		{power.End{Outcome: power.Superseded, Attempts: 1}, true, 0}, {power.End{Outcome: power.Cancelled, Attempts: 1}, true, 0},
-		{power.End{Outcome: power.Refused}, false, 0}, {power.End{Outcome: power.Succeeded, Attempts: 1}, true, 0},
+		{power.End{Outcome: power.Failed}, true, 1},
+		{power.End{Outcome: power.Indeterminate}, true, 1},
+		{power.End{Outcome: power.Expired, Attempts: 1}, true, 1},
+		{power.End{Outcome: power.Expired}, false, 0},
+		{power.End{Outcome: power.Expired}, true, 0},
+		{power.End{Outcome: power.Superseded, Attempts: 1}, true, 0},
+		{power.End{Outcome: power.Cancelled, Attempts: 1}, true, 0},
+		{power.End{Outcome: power.Refused}, false, 0},
+		{power.End{Outcome: power.Succeeded, Attempts: 1}, true, 0},
 	} {
 		for origin, want := range map[power.Origin]int{power.FromMonitor: c.want, power.FromCentral: 0} {
 			m := memory{Desired: power.Desired{Want: power.WantOn}}

@@ -39,7 +39,8 @@ func (c *chronicle) fail(rule, format string, args ...any) {
 
 func (c *chronicle) note(format string, args ...any) {
 	if c.trace {
-		c.story = append(c.story, fmt.Sprintf("| %9.3fs  %s", time.Since(c.began).Seconds(), strings.ReplaceAll(fmt.Sprintf(format, args...), "\n", "; ")))
+		c.story = append(c.story, fmt.Sprintf("| %9.3fs  %s", time.Since(c.began).Seconds(), strings.ReplaceAll(fmt.Sprintf(format, args...),
+			"\n", "; ")))
 	}
 }
 

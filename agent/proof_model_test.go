@@ -266,7 +266,8 @@ func (m *model) reopened(live []journal.Record) {
 
 func (m *model) compareLive(live []journal.Record) {
 	if len(live) != len(m.live) {
-		m.breach("nothing durable is lost", "the journal holds %d records, %d were durable: %s; want %s", len(live), len(m.live), recordsText(live), recordsText(m.live))
+		m.breach("nothing durable is lost", "the journal holds %d records, %d were durable: %s; want %s", len(live), len(m.live),
+			recordsText(live), recordsText(m.live))
 		return
 	}
 	for _, want := range m.live {
@@ -523,7 +524,8 @@ func (m *model) takeSending(g *appended, o *modelOp, rec commandRecord) {
 	case (c == power.HardReset || c == power.PulseDiag) && o.read != power.On:
 		m.breach("node is off", "%s sends %s to a node that it read %s", id, c, o.read)
 	case n > 0 && (!o.readAt.After(o.lastSend) || at.Before(o.lastSend.Add(window))):
-		m.breach("resend only after reads", "%s sends %s again %s after it was sent, the last read being %s later", id, c, at.Sub(o.lastSend), o.readAt.Sub(o.lastSend))
+		m.breach("resend only after reads", "%s sends %s again %s after it was sent, the last read being %s later", id, c, at.Sub(o.lastSend),
+			o.readAt.Sub(o.lastSend))
 	case o.op.Boot != power.BootNone && (c == power.PowerOn || c == power.HardReset) && n == 0 && o.bootIn != g.in:
 		m.breach("boot device", "%s sends %s before boot device %s was set", id, c, o.op.Boot)
 	}
@@ -699,7 +701,8 @@ func (m *model) endOfRunning(g *appended, o *modelOp, end power.End) {
 	if once := isOnce[o.op.Action]; o.pending != "" && once && end.Outcome != power.Indeterminate {
 		m.breach("indeterminate", "%s sent %s, nobody knows its answer, and it ended %s", id, o.pending, end.Outcome)
 	}
-	if isOnce[o.op.Action] && o.acked == "" && o.answer != nil && o.answer.Kind == power.KindUncertain && (end.Outcome == power.Failed || end.Outcome == power.Succeeded) {
+	if isOnce[o.op.Action] && o.acked == "" && o.answer != nil && o.answer.Kind == power.KindUncertain &&
+		(end.Outcome == power.Failed || end.Outcome == power.Succeeded) {
 		m.breach("indeterminate", "%s had an answer that leaves open whether the BMC acted, and ended %s", id, end.Outcome)
 	}
 	stopped := o.cancel != nil && o.cancelIn != g.in
@@ -749,7 +752,8 @@ func (m *model) success(g *appended, o *modelOp, end power.End) {
 	}
 	if f := twoStates[o.op.Action]; f != "" {
 		if o.readIn != g.in || o.read != f || o.readAt.Before(o.lastSend) {
-			m.breach("outcome", "%s succeeded, and the last read (in process %d of %d, %s after its last command) showed %q", id, o.readIn, g.in, o.readAt.Sub(o.lastSend), o.read)
+			m.breach("outcome", "%s succeeded, and the last read (in process %d of %d, %s after its last command) showed %q", id, o.readIn, g.in,
+				o.readAt.Sub(o.lastSend), o.read)
 		}
 	}
 	switch a := o.op.Action; {
@@ -827,7 +831,8 @@ func (m *model) dialled(in int, node string, err error) {
 		n.kept++
 		o.refused++
 		if n.refused > 2 && (o.op.Origin == power.FromMonitor || o.refused > 1) || o.refused > 2 {
-			m.breach("log-ins", "%s (%s) tries a log-in at %s after %d that were refused, %d of them its own", o.op.ID, o.op.Origin, node, n.refused-1, o.refused-1)
+			m.breach("log-ins", "%s (%s) tries a log-in at %s after %d that were refused, %d of them its own", o.op.ID, o.op.Origin, node,
+				n.refused-1, o.refused-1)
 		}
 	}
 }

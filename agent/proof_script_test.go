@@ -300,7 +300,8 @@ func (d *drawer) lossArgs() []string {
 // knob is a misbehaviour of a BMC, or the end of one.
 func (d *drawer) knob(p time.Duration, verb, node string) proofStep {
 	if verb == "" {
-		verb = pick(d, "late", "late", "late", "prompt", "latency", "timeout", "soft", "soft", "deaf", "stuck", "mute", "mute", "wake", "wake", "lie", "lose", "lose", "lose",
+		verb = pick(d, "late", "late", "late", "prompt", "latency", "timeout", "soft", "soft", "deaf", "stuck", "mute", "mute", "wake", "wake",
+			"lie", "lose", "lose", "lose",
 			"refuse", "refuse", "refuse-reads", "refuse-dials", "restart-bmc", "restart-bmc", "password", "hand")
 	}
 	args := []string{node}
@@ -322,9 +323,12 @@ func (d *drawer) knob(p time.Duration, verb, node string) proofStep {
 	case "lose":
 		args = append(args, fmt.Sprintf("n=%d", 1+d.IntN(2)))
 	case "refuse":
-		args = append(args, fmt.Sprintf("n=%d", 1+d.IntN(4)), "kind="+string(pick(d, power.KindRefused, power.KindBusy, power.KindUnreachable, power.KindUnsupported, power.KindPrivilege, power.KindAuth, power.KindUncertain)))
+		args = append(args, fmt.Sprintf("n=%d", 1+d.IntN(4)), "kind="+
+			string(pick(d, power.KindRefused, power.KindBusy, power.KindUnreachable, power.KindUnsupported, power.KindPrivilege, power.KindAuth,
+				power.KindUncertain)))
 	case "refuse-reads", "refuse-dials":
-		args = append(args, fmt.Sprintf("n=%d", 1+d.IntN(4)), "kind="+string(pick(d, power.KindRefused, power.KindBusy, power.KindUnreachable, power.KindUnreachable, power.KindAuth, power.KindPrivilege)))
+		args = append(args, fmt.Sprintf("n=%d", 1+d.IntN(4)), "kind="+
+			string(pick(d, power.KindRefused, power.KindBusy, power.KindUnreachable, power.KindUnreachable, power.KindAuth, power.KindPrivilege)))
 	case "restart-bmc":
 		args = append(args, "reboot="+d.span(0, 15*time.Second).String())
 	case "hand":

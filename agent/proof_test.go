@@ -35,11 +35,16 @@ func envNumber(t *testing.T, name string, otherwise uint64) uint64 {
 // proofMeets is what ten thousand histories must have met, or they prove less than
 // they seem to.
 var proofMeets = []string{
-	"verdict start idle", "verdict join equal", "verdict join satisfied", "verdict hasten grace-over", "verdict follow asks-more", "verdict follow cancelling",
-	"verdict follow no-final", "verdict supersede conflict", "verdict queue queued", "verdict refuse busy", "verdict refuse stale", "verdict refuse desired", "repeat",
-	"end succeeded verified", "end succeeded already", "end succeeded acknowledged", "end failed node-off", "end failed not-reached", "end failed not-escalated",
-	"end failed unreachable", "end failed auth-failed", "end failed bmc-refused", "end failed bmc-busy", "end failed unsupported", "end failed privilege",
-	"end superseded newer", "end cancelled asked", "end cancelled desired", "end expired deadline", "end indeterminate interrupted", "end indeterminate unanswered", "end indeterminate uncertain",
+	"verdict start idle", "verdict join equal", "verdict join satisfied", "verdict hasten grace-over", "verdict follow asks-more",
+	"verdict follow cancelling",
+	"verdict follow no-final", "verdict supersede conflict", "verdict queue queued", "verdict refuse busy", "verdict refuse stale",
+	"verdict refuse desired", "repeat",
+	"end succeeded verified", "end succeeded already", "end succeeded acknowledged", "end failed node-off", "end failed not-reached",
+	"end failed not-escalated",
+	"end failed unreachable", "end failed auth-failed", "end failed bmc-refused", "end failed bmc-busy", "end failed unsupported",
+	"end failed privilege",
+	"end superseded newer", "end cancelled asked", "end cancelled desired", "end expired deadline", "end indeterminate interrupted",
+	"end indeterminate unanswered", "end indeterminate uncertain",
 	"unsure and there", "unsure and gone", "resend", "resend after a death", "cycle goes on after a death",
 	"death in create", "death in write", "death in sync", "death in rename", "death in syncdir",
 	"denied accepted", "denied started", "denied sending", "denied sent", "denied off-seen", "denied ended", "denied cancel",
@@ -100,7 +105,8 @@ func (r proofRun) play(t *testing.T) {
 						return
 					}
 					if p := played.Add(1); p%10000 == 0 {
-						fmt.Printf("%s: %d histories in %s, %.0f/s\n", r.name, p, time.Since(began).Round(time.Second), float64(p)/time.Since(began).Seconds())
+						fmt.Printf("%s: %d histories in %s, %.0f/s\n", r.name, p, time.Since(began).Round(time.Second),
+							float64(p)/time.Since(began).Seconds())
 					}
 				}
 			})
@@ -115,7 +121,8 @@ func (r proofRun) play(t *testing.T) {
 			t.Errorf("no history met %q", what)
 		}
 	}
-	fmt.Printf("%s: seed %d, %d histories in %s, %.0f/s\n", r.name, seed, played.Load(), took.Round(10*time.Millisecond), float64(played.Load())/took.Seconds())
+	fmt.Printf("%s: seed %d, %d histories in %s, %.0f/s\n", r.name, seed, played.Load(), took.Round(10*time.Millisecond),
+		float64(played.Load())/took.Seconds())
 }
 
 // explainProof shrinks a script that broke a rule and tells its story. The smaller
@@ -143,7 +150,8 @@ func explainProof(t *testing.T, what string, s proofScript, broken string) strin
 	if file := os.Getenv("PROOF_OUT"); file != "" {
 		_ = os.WriteFile(file, []byte(fmt.Sprintf("# %s\n%s%s\n", strings.ReplaceAll(broken, "\n", "\n# "), small, story)), 0o644)
 	}
-	return fmt.Sprintf("%s broke a rule:\n%s\n\nReplay: put these lines into a file of testdata/proof.\n# %s\n%s%s", what, broken, strings.ReplaceAll(broken, "\n", "\n# "), small, story)
+	return fmt.Sprintf("%s broke a rule:\n%s\n\nReplay: put these lines into a file of testdata/proof.\n# %s\n%s%s", what, broken,
+		strings.ReplaceAll(broken, "\n", "\n# "), small, story)
 }
 
 func ruleOf(broken string) string {
@@ -259,7 +267,8 @@ func TestProofCrashEverywhere(t *testing.T) {
 			}
 			everywhere(t, stride*4, func(args ...string) proofScript {
 				mid := len(life) / 2
-				return slices.Concat(proofScript{{verb: "start-crash", args: args}}, life[:mid+1], proofScript{{after: 100 * time.Millisecond, verb: "kill"}}, life[mid+1:])
+				return slices.Concat(proofScript{{verb: "start-crash", args: args}}, life[:mid+1],
+					proofScript{{after: 100 * time.Millisecond, verb: "kill"}}, life[mid+1:])
 			})
 		})
 	}

@@ -101,7 +101,8 @@ func foretell(lane []*modelOp, lastSeq power.Seq, req power.Op, cancelling bool)
 }
 
 func sameDecision(got, want power.Decision) bool {
-	return got.Verdict == want.Verdict && (got.With == want.With || want.Verdict == power.Start) && got.Cancels == want.Cancels && slices.Equal(got.Supersedes, want.Supersedes)
+	return got.Verdict == want.Verdict && (got.With == want.With || want.Verdict == power.Start) && got.Cancels == want.Cancels &&
+		slices.Equal(got.Supersedes, want.Supersedes)
 }
 
 // judge holds an acceptance that has become durable, and what stands in its group,
@@ -117,7 +118,8 @@ func (m *model) judge(g *appended) {
 		// The work of the running one may be done, and only its end to come.
 		late := foretell(lane, o.node.lastSeq, o.op, true)
 		if len(lane) == 0 || lane[0].started.IsZero() || !sameDecision(o.says, late) {
-			m.breach("verdict", "%s (%s, %s) got %+v while %s is outstanding, want %+v", o.op.ID, o.op.Action, o.op.IfBusy, o.says, laneText(lane), want)
+			m.breach("verdict", "%s (%s, %s) got %+v while %s is outstanding, want %+v", o.op.ID, o.op.Action, o.op.IfBusy, o.says, laneText(lane),
+				want)
 			return
 		}
 		lane[0].concludedAt, lane[0].concludedIn = time.Now(), g.in
@@ -153,7 +155,8 @@ func (m *model) asks(op power.Op) int {
 	if _, again := m.asked[op.ID]; !again {
 		m.asked[op.ID] = op
 	}
-	m.note("   ask %s: %s of %s (%s, %s, seq %d, until %.3fs)", op.ID, op.Action, op.Node, op.IfBusy, op.Origin, op.Seq, op.Deadline.Sub(m.began).Seconds())
+	m.note("   ask %s: %s of %s (%s, %s, seq %d, until %.3fs)", op.ID, op.Action, op.Node, op.IfBusy, op.Origin, op.Seq,
+		op.Deadline.Sub(m.began).Seconds())
 	return m.version
 }
 
@@ -216,7 +219,8 @@ func (m *model) retold(list []api.OpReport) {
 				continue
 			}
 			m.met["told again"]++
-			if r, ok := told[o.op.ID]; !ok || r.End == nil || r.End.Outcome != o.end.Outcome || r.Op.Node != o.op.Node || r.Op.AskedBy != o.op.AskedBy {
+			if r, ok := told[o.op.ID]; !ok || r.End == nil || r.End.Outcome != o.end.Outcome || r.Op.Node != o.op.Node ||
+				r.Op.AskedBy != o.op.AskedBy {
 				m.breach("restored", "%s ended %s, and a restored central is told %+v", o.op.ID, o.end.Outcome, r)
 			}
 		}
@@ -243,7 +247,8 @@ func (m *model) refused(op power.Op, r api.OpReport, still bool) {
 		}
 	}
 	if r.Reason != want && still {
-		m.breach("verdict", "%s (%s, %s) is refused (%s) while %s is outstanding, want %q", op.ID, op.Action, op.IfBusy, r.Reason, laneText(n.lane), want)
+		m.breach("verdict", "%s (%s, %s) is refused (%s) while %s is outstanding, want %q", op.ID, op.Action, op.IfBusy, r.Reason,
+			laneText(n.lane), want)
 	}
 }
 

@@ -306,7 +306,8 @@ func (w *world) ask(s proofStep) {
 	}
 	op := power.Op{
 		ID: label, Node: s.operand(1), Action: power.Action(s.operand(2)), AskedBy: "admin", Origin: power.FromCentral,
-		IfBusy: power.IfBusy(s.get("if_busy")), Boot: power.BootDevice(s.get("boot")), Grace: s.duration("grace"), NoEscalate: s.get("no-escalate") != "",
+		IfBusy: power.IfBusy(s.get("if_busy")), Boot: power.BootDevice(s.get("boot")), Grace: s.duration("grace"),
+		NoEscalate: s.get("no-escalate") != "",
 	}
 	now := time.Now()
 	if d := s.duration("deadline"); d != 0 {

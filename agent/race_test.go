@@ -110,7 +110,8 @@ func drawScript(rt *rapid.T) script {
 	var s script
 	for range rapid.IntRange(1, 12).Draw(rt, "steps") {
 		s = append(s, step{
-			do:     rapid.SampledFrom([]string{"ask", "ask", "ask", "ask", "crash", "lose", "late", "prompt", "mute", "wake", "restart-bmc"}).Draw(rt, "do"),
+			do: rapid.SampledFrom([]string{"ask", "ask", "ask", "ask", "crash", "lose", "late", "prompt", "mute", "wake",
+				"restart-bmc"}).Draw(rt, "do"),
 			action: rapid.SampledFrom(power.Actions).Draw(rt, "action"),
 			ifBusy: rapid.SampledFrom([]power.IfBusy{power.Supersede, power.Supersede, power.Queue, power.Refuse}).Draw(rt, "if_busy"),
 			pause:  time.Duration(rapid.IntRange(0, 9000).Draw(rt, "pause")) * time.Millisecond,
@@ -178,7 +179,8 @@ func (r *rig) judge(accepted []api.OpReport) {
 	if final != power.Unknown && r.bmc("n1").Power() != final {
 		r.t.Errorf("the node is %s; the newest request that succeeded wanted %s", r.bmc("n1").Power(), final)
 	}
-	if c.Resets > once[power.ActReset] || c.Pulses > once[power.ActDiag] || c.BMCResets > once[power.ActBMCReset] || c.Cuts > cycles || c.MaxInFlight > 1 {
+	if c.Resets > once[power.ActReset] || c.Pulses > once[power.ActDiag] || c.BMCResets > once[power.ActBMCReset] || c.Cuts > cycles ||
+		c.MaxInFlight > 1 {
 		r.t.Errorf("more reached the BMC than was asked: %+v for %v and %d that cut", c, once, cycles)
 	}
 }

@@ -45,7 +45,8 @@ func (a *Agent) checkClock(now time.Time) {
 	if aside != 0 {
 		a.alarms.raise(api.Alarm{
 			Kind: api.AlarmSequenceAhead, NeedsAck: true,
-			Message: fmt.Sprintf("the journal holds a sequence of %s, more than %s ahead of this machine's clock: is the clock right now? Until then it does not count, and requests are ordered by the clock",
+			Message: fmt.Sprintf("the journal holds a sequence of %s, more than %s ahead of this machine's clock: is the clock right now? Until "+
+				"then it does not count, and requests are ordered by the clock",
 				aside.Time().UTC().Format(time.RFC3339), power.MaxAhead),
 		})
 	}

@@ -233,7 +233,8 @@ func (a *Agent) session(ctx context.Context) error {
 	a.joinCentral(w)
 	a.outbox.allAgain()
 	if n := a.outbox.lost(); n > 0 {
-		a.logger.Error("more requests were refused while central was away than are kept: it is not told of the oldest", "dropped", n, "kept", maxRefused)
+		a.logger.Error("more requests were refused while central was away than are kept: it is not told of the oldest", "dropped", n, "kept",
+			maxRefused)
 	}
 	a.readings.allUntold()
 	a.toTell.begin()
@@ -474,7 +475,8 @@ func waitOr(ctx context.Context, d time.Duration, news, more <-chan struct{}) er
 	return nil
 }
 
-func (a *Agent) report(ctx context.Context, w api.Welcome, at syncRecord, ops []api.OpReport, readings []api.NodeReading, rack rackWord) error {
+func (a *Agent) report(ctx context.Context, w api.Welcome, at syncRecord, ops []api.OpReport, readings []api.NodeReading,
+	rack rackWord) error {
 	one, cancel := context.WithTimeout(ctx, 15*time.Second)
 	defer cancel()
 	if at.Database != w.Database {

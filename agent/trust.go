@@ -195,7 +195,8 @@ func (a *Agent) welcome(db api.Database) (meeting, error) {
 	case !m.trusted() || m == meetTrusted:
 		return m, nil
 	case m == meetRestored:
-		a.logger.Warn("central's database was restored: all ends that are kept here are told again", "central_id", db.CentralID, "incarnation", db.Incarnation)
+		a.logger.Warn("central's database was restored: all ends that are kept here are told again", "central_id", db.CentralID, "incarnation",
+			db.Incarnation)
 	}
 	return m, a.assigned.setTrust(trustRecord{Database: db, At: time.Now().UTC().Round(0)})
 }
@@ -235,11 +236,14 @@ func (u *untrusted) take(got api.Assignment) {
 func (u *untrusted) says(trust trustRecord) string {
 	switch {
 	case u.why == meetOlder:
-		return fmt.Sprintf("central %s answers with an older database than the one that this agent has followed since %s: a restore had replaced it", u.CentralID, power.At(trust.At))
+		return fmt.Sprintf("central %s answers with an older database than the one that this agent has followed since %s: a restore had "+
+			"replaced it", u.CentralID, power.At(trust.At))
 	case trust.CentralID == "":
-		return fmt.Sprintf("central %s answers, which this agent has never met, and it does not know any more which central it followed", u.CentralID)
+		return fmt.Sprintf("central %s answers, which this agent has never met, and it does not know any more which central it followed",
+			u.CentralID)
 	default:
-		return fmt.Sprintf("central %s answers, which this agent has never followed: it has followed %s since %s", u.CentralID, trust.CentralID, power.At(trust.At))
+		return fmt.Sprintf("central %s answers, which this agent has never followed: it has followed %s since %s", u.CentralID, trust.CentralID,
+			power.At(trust.At))
 	}
 }
 
@@ -281,16 +285,19 @@ func (a *Agent) confirmTrust(in api.ConfirmTrust) (api.Trust, error) {
 	if in.Database != (api.Database{}) {
 		u := state.Untrusted
 		if u == nil || u.Database != in.Database {
-			return state, api.Problemf(api.CodeRefused, "central %s does not answer this agent now: nothing was changed; see rackpower local trust", in.CentralID)
+			return state, api.Problemf(api.CodeRefused, "central %s does not answer this agent now: nothing was changed; see rackpower local trust",
+				in.CentralID)
 		}
 		if more := without(u.Removes, in.Removes); len(more) > 0 {
-			return state, api.Problemf(api.CodeRefused, "nothing was changed: by now it would take more nodes away: %s; look again with rackpower local trust", noderange.Fold(more))
+			return state, api.Problemf(api.CodeRefused,
+				"nothing was changed: by now it would take more nodes away: %s; look again with rackpower local trust", noderange.Fold(more))
 		}
 		t := trustRecord{Database: in.Database, At: time.Now().UTC().Round(0), By: in.AskedBy, Reason: in.Reason, MayGo: in.Removes}
 		if err := a.assigned.setTrust(t); err != nil {
 			return state, err
 		}
-		a.logger.Warn("another central is trusted", "central_id", in.CentralID, "was", state.Trusted.CentralID, "by", in.AskedBy, "reason", in.Reason,
+		a.logger.Warn("another central is trusted", "central_id", in.CentralID, "was", state.Trusted.CentralID, "by", in.AskedBy, "reason",
+			in.Reason,
 			"removes", len(in.Removes))
 		a.alarms.clear(api.AlarmCentralUnknown)
 		a.link.over(errHelloAgain)
@@ -300,7 +307,8 @@ func (a *Agent) confirmTrust(in api.ConfirmTrust) (api.Trust, error) {
 		return state, api.Problemf(api.CodeBadRequest, "neither a central nor a node is named")
 	}
 	if unknown := without(in.Removes, state.Kept); len(unknown) > 0 {
-		return state, api.Problemf(api.CodeRefused, "nothing was changed: these nodes do not wait to be removed: %s; look again with rackpower local trust", noderange.Fold(unknown))
+		return state, api.Problemf(api.CodeRefused,
+			"nothing was changed: these nodes do not wait to be removed: %s; look again with rackpower local trust", noderange.Fold(unknown))
 	}
 	if err := a.letGo(in.Removes, in.AskedBy, in.Reason); err != nil {
 		return state, err
@@ -406,7 +414,8 @@ func (a *Agent) noteKept() {
 	}
 	a.alarms.raise(api.Alarm{
 		Kind: api.AlarmAssignmentShrank, NeedsAck: true, Remedy: "rackpower local trust",
-		Message: fmt.Sprintf("central took %d of %d nodes away, and nobody confirmed it: %s. The agent keeps them as they are: assign them again, or acknowledge this to let them go",
+		Message: fmt.Sprintf("central took %d of %d nodes away, and nobody confirmed it: %s. The agent keeps them as they are: assign them "+
+			"again, or acknowledge this to let them go",
 			len(trust.Kept), len(a.assigned.all()), noderange.Fold(trust.Kept)),
 	})
 }

@@ -205,7 +205,8 @@ func endedOf(tx *store.Tx, agent string, open []store.Op, in api.Hello) (ends []
 }
 
 // compare takes back what did not arrive and ends what is lost.
-func (c *Central) compare(tx *store.Tx, a store.Agent, open []store.Op, in api.Hello, f fate, marks marks, now time.Time) (lost int, err error) {
+func (c *Central) compare(tx *store.Tx, a store.Agent, open []store.Op, in api.Hello, f fate, marks marks, now time.Time) (lost int,
+	err error) {
 	// Only a session that lasted until now vouches for what was delivered: a
 	// restored central does not know what its agents have ended since.
 	if f == journalSame && a.Session != "" && !in.Again && !in.Doubt {
@@ -263,7 +264,8 @@ func (f fate) alarm(a store.Agent, in api.Hello, open, lost int) api.Alarm {
 	case f == journalBack:
 		return api.Alarm{
 			Kind: api.AlarmJournalWentBack, NeedsAck: true,
-			Message: fmt.Sprintf("the journal of agent %s went back (record %d of epoch %d, was %d of %d): restored from a copy? %d operations are indeterminate",
+			Message: fmt.Sprintf("the journal of agent %s went back (record %d of epoch %d, was %d of %d): restored from a copy? %d operations "+
+				"are indeterminate",
 				a.Name, in.LSN, in.Epoch, a.LSN, a.Epoch, lost),
 		}
 	case f == journalOther && open > 0:
@@ -304,7 +306,8 @@ func (c *Central) settle(tx *store.Tx, open []store.Op, in api.Hello, f fate, ma
 		// Those that joined it stand for themselves: the agent may know them still.
 		lost++
 		detail := "its agent came back and does not know it any more: its journal, or central's database, was replaced"
-		if err := endAlone(tx, o, power.End{Outcome: power.Indeterminate, Reason: power.ReasonLost, Detail: detail, At: now}, "central", marks, now); err != nil {
+		if err := endAlone(tx, o, power.End{Outcome: power.Indeterminate, Reason: power.ReasonLost, Detail: detail, At: now}, "central", marks,
+			now); err != nil {
 			return lost, err
 		}
 	}
@@ -543,8 +546,9 @@ func missing(found bool, name string) error {
 
 func assigned(n store.Node, now time.Time) api.AssignedNode {
 	return api.AssignedNode{
-		Name: n.Name, BMC: n.BMC, Password: string(n.Password), KG: string(n.KG), SharedWith: n.Shared, Domain: n.Domain, Status: n.Status, Confirmed: n.Confirmed,
-		Desired: power.Effective(n.Status, n.Hold, now), Hold: n.Hold, Retry: n.Retry,
+		Name: n.Name, BMC: n.BMC, Password: string(n.Password), KG: string(n.KG), SharedWith: n.Shared, Domain: n.Domain, Status: n.Status,
+		Confirmed: n.Confirmed,
+		Desired:   power.Effective(n.Status, n.Hold, now), Hold: n.Hold, Retry: n.Retry,
 	}
 }
 
@@ -570,7 +574,8 @@ func (c *Central) listAgents(r *http.Request) ([]api.Agent, error) {
 			p := c.desks.of(a.Name).presence(now, c.cfg.Away)
 			view := api.Agent{
 				Name: a.Name, State: agentState(p), Version: a.Version, Nodes: n.Nodes, Outstanding: n.Outstanding, Taken: n.Taken,
-				Rev: a.Rev, RevSeen: p.revSeen, JournalID: a.JournalID, Epoch: a.Epoch, LSN: a.LSN, Address: cmp.Or(gossipAddress(a.Name, members), a.Address),
+				Rev: a.Rev, RevSeen: p.revSeen, JournalID: a.JournalID, Epoch: a.Epoch, LSN: a.LSN, Address: cmp.Or(gossipAddress(a.Name, members),
+					a.Address),
 			}
 			if view.Rack, err = a.State(); err != nil {
 				return fmt.Errorf("cannot read state of rack %s: %w", a.Name, err)

@@ -15,7 +15,8 @@ func TestPollTellsWhatChanged(t *testing.T) {
 	s.nodes("a", "b")
 	r := s.rack("r1")
 	first := r.poll()
-	if !first.Full || len(first.Nodes) != 2 || first.Nodes[0].Password != "pw-a" || first.Nodes[0].Desired.Want != power.HandsOff || first.Rev == 0 {
+	if !first.Full || len(first.Nodes) != 2 || first.Nodes[0].Password != "pw-a" || first.Nodes[0].Desired.Want != power.HandsOff ||
+		first.Rev == 0 {
 		t.Fatalf("%+v", first)
 	}
 	if none := r.poll(); none.Full || len(none.Nodes) != 0 || none.Rev != first.Rev {
@@ -305,7 +306,8 @@ func TestReportsAreAppliedOnce(t *testing.T) {
 	r.mustReport(ended)
 	r.mustReport(running, waiting, ended)
 	o = s.op(op.ID)
-	if o.Outcome != power.Succeeded || o.Phase != api.PhaseEnded || o.Attempts != 1 || o.State != power.On || o.Why != power.ReasonVerified || o.EndedAt == nil {
+	if o.Outcome != power.Succeeded || o.Phase != api.PhaseEnded || o.Attempts != 1 || o.State != power.On || o.Why != power.ReasonVerified ||
+		o.EndedAt == nil {
 		t.Errorf("%+v", o)
 	}
 	if trail := s.trail(op.ID); !slices.Equal(trail, []string{"asked", "accepted", "started", "ended"}) {
@@ -322,24 +324,28 @@ func TestWhatEnteredAtTheRackIsKnown(t *testing.T) {
 	s := newSite(t)
 	s.nodes("a")
 	r := s.rack("r1")
-	op := power.Op{ID: newID(), Node: "a", Action: power.ActOff, Seq: s.c.store.Seq(s.clock()).Next(s.clock().Add(time.Hour)), AskedBy: "operator", Origin: power.FromLocal, AskedAt: s.clock()}
+	op := power.Op{ID: newID(), Node: "a", Action: power.ActOff, Seq: s.c.store.Seq(s.clock()).Next(s.clock().Add(time.Hour)),
+		AskedBy: "operator", Origin: power.FromLocal, AskedAt: s.clock()}
 	op = op.WithDefaults(s.clock())
 	r.mustReport(r.ended(op, power.Succeeded))
-	if o := s.op(op.ID); o.Origin != power.FromLocal || o.AskedBy != "operator" || o.Outcome != power.Succeeded || o.Seq != op.Seq || o.Rack != "r1" {
+	if o := s.op(op.ID); o.Origin != power.FromLocal || o.AskedBy != "operator" || o.Outcome != power.Succeeded || o.Seq != op.Seq ||
+		o.Rack != "r1" {
 		t.Errorf("%+v", o)
 	}
 	if next := s.ask("a", power.ActOn); next.Seq <= op.Seq {
 		t.Errorf("what is asked later is numbered %d, before %d", next.Seq, op.Seq)
 	}
 	refused := power.Op{ID: newID(), Node: "a", Action: power.ActOn, AskedBy: "operator", Origin: power.FromLocal, AskedAt: s.clock()}
-	r.mustReport(api.OpReport{Op: refused, LSN: 0, Verdict: power.RefuseIt, Reason: power.ReasonBusy, Says: "busy", Phase: api.PhaseEnded, End: &power.End{Outcome: power.Refused, Reason: power.ReasonBusy, At: s.clock()}})
+	r.mustReport(api.OpReport{Op: refused, LSN: 0, Verdict: power.RefuseIt, Reason: power.ReasonBusy, Says: "busy", Phase: api.PhaseEnded,
+		End: &power.End{Outcome: power.Refused, Reason: power.ReasonBusy, At: s.clock()}})
 	if trail := s.trail(refused.ID); !slices.Equal(trail, []string{"asked", "refused"}) {
 		t.Errorf("audit trail %v", trail)
 	}
 	// Its agent starts anew, is asked again with the same id, and accepts.
 	refused.Seq = s.c.store.Seq(s.clock()).Next(s.clock())
 	r.mustReport(r.waiting(refused), r.ended(refused, power.Succeeded))
-	if o := s.op(refused.ID); o.Outcome != power.Succeeded || o.Seq != refused.Seq || o.Verdict == power.RefuseIt || s.c.Contradictions() != 0 {
+	if o := s.op(refused.ID); o.Outcome != power.Succeeded || o.Seq != refused.Seq || o.Verdict == power.RefuseIt ||
+		s.c.Contradictions() != 0 {
 		t.Errorf("refused, then accepted: %+v", o)
 	}
 	if trail := s.trail(refused.ID); !slices.Equal(trail, []string{"asked", "refused", "accepted", "started", "ended"}) {
@@ -438,7 +444,8 @@ func TestARestoreOfCentralRepeatsNothing(t *testing.T) {
 		t.Errorf("%+v", g)
 	}
 	// The agent has carried it out, and says so.
-	r.mustReport(api.OpReport{Op: op, Verdict: power.RefuseIt, Reason: power.ReasonStale, Phase: api.PhaseEnded, End: &power.End{Outcome: power.Refused, Reason: power.ReasonStale, At: s.clock()}})
+	r.mustReport(api.OpReport{Op: op, Verdict: power.RefuseIt, Reason: power.ReasonStale, Phase: api.PhaseEnded,
+		End: &power.End{Outcome: power.Refused, Reason: power.ReasonStale, At: s.clock()}})
 	if o := s.op(op.ID); o.Outcome != power.Refused {
 		t.Errorf("%+v", o)
 	}

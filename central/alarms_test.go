@@ -56,5 +56,6 @@ func TestAlarmsOfAnAgentUntilAPersonSawThem(t *testing.T) {
 	if got := s.agent("r1"); got.Alarm != "" || len(s.rackOf("r1").Settings.Acks) != 0 {
 		t.Errorf("it is over: %q, %+v", got.Alarm, s.rackOf("r1").Settings.Acks)
 	}
-	wantLines(t, s.entries("", auditAlarm, auditAlarmOver, auditAlarmAck), "alarm: one", "alarm: two", "alarm-ack: agent r1: x: one", "alarm-ack: agent r1: y: two", "alarm-over: two")
+	wantLines(t, s.entries("", auditAlarm, auditAlarmOver, auditAlarmAck), "alarm: one", "alarm: two", "alarm-ack: agent r1: x: one",
+		"alarm-ack: agent r1: y: two", "alarm-over: two")
 }

@@ -86,7 +86,8 @@ func (ch *change) clashes(specs []api.NodeSpec) (map[string]error, error) {
 
 func errShared(n store.Node, other string) error {
 	return fmt.Errorf("its BMC, %s, is that of node %s: what cuts the power of one would cut the other's. "+
-		"If they are parts of one chassis, say which (?target=0x30); if %s is gone, remove it first (rackpower node rm %s)", n.BMC, other, other, other)
+		"If they are parts of one chassis, say which (?target=0x30); if %s is gone, remove it first (rackpower node rm %s)", n.BMC, other, other,
+		other)
 }
 
 // reshare notes, after the BMC of a node was changed from old to next, who shares one
@@ -179,7 +180,8 @@ func (ch *change) bmcAlarm(agent string) error {
 		names[i] = n.Name
 	}
 	message := power.SharedBMC(nodes[0].Name, nodes[0].Shared) + ". Until then nothing acts on " + brief(names)
-	return ch.c.raise(ch.tx, agent, api.Alarm{Kind: api.AlarmBMCShared, Message: message, Remedy: "rackpower explain " + nodes[0].Name}, ch.now)
+	return ch.c.raise(ch.tx, agent, api.Alarm{Kind: api.AlarmBMCShared, Message: message, Remedy: "rackpower explain " + nodes[0].Name},
+		ch.now)
 }
 
 // located takes an agent's word on the address that the name of a node's BMC stands

@@ -44,7 +44,8 @@ func (s *site) sharedOf() map[string]string {
 func TestASecondNodeAtOneBMCIsRefused(t *testing.T) {
 	s := newSite(t)
 	for _, n := range []api.NodeSpec{
-		bmcNode("n1", "r1", "ipmi://admin@192.0.2.1"), bmcNode("n3", "r1", "ipmi://admin@bmc3.example"), bmcNode("n4", "r1", "ipmi://admin@192.0.2.4?target=0x30"),
+		bmcNode("n1", "r1", "ipmi://admin@192.0.2.1"), bmcNode("n3", "r1", "ipmi://admin@bmc3.example"), bmcNode("n4", "r1",
+			"ipmi://admin@192.0.2.4?target=0x30"),
 		bmcNode("n5", "r1", "ipmi://admin@[fe80::5%25eth0]"),
 	} {
 		if err := s.tryAdd(false, n); err != nil {
@@ -52,8 +53,9 @@ func TestASecondNodeAtOneBMCIsRefused(t *testing.T) {
 		}
 	}
 	for bmc, other := range map[string]string{
-		"ipmi://root@192.0.2.1:623": "n1", "ipmi://[::ffff:192.0.2.1]": "n1", "ipmi://192.0.2.1.?suite=3": "n1", "ipmi://192.0.2.1?target=0x20": "n1",
-		"ipmi://BMC3.example.": "n3", "ipmi://192.0.2.4?target=48": "n4", "ipmi://[FE80::5%25eth0]": "n5",
+		"ipmi://root@192.0.2.1:623": "n1", "ipmi://[::ffff:192.0.2.1]": "n1", "ipmi://192.0.2.1.?suite=3": "n1",
+		"ipmi://192.0.2.1?target=0x20": "n1",
+		"ipmi://BMC3.example.":         "n3", "ipmi://192.0.2.4?target=48": "n4", "ipmi://[FE80::5%25eth0]": "n5",
 	} {
 		for _, rack := range []string{"r1", "r2"} {
 			if rack == "r2" && other == "n5" {
@@ -67,8 +69,11 @@ func TestASecondNodeAtOneBMCIsRefused(t *testing.T) {
 		}
 	}
 	for _, good := range []api.NodeSpec{
-		bmcNode("p1", "r1", "ipmi://192.0.2.1:6230"), bmcNode("p2", "r2", "ipmi://192.0.2.1?target=0x32"), bmcNode("p3", "r1", "ipmi://192.0.2.4?target=0x30&channel=1"),
-		bmcNode("p4", "r2", "ipmi://[fe80::5%25eth0]"), {Name: "p5", Rack: "r1"}, {Name: "p6", Rack: "r1"},
+		bmcNode("p1", "r1", "ipmi://192.0.2.1:6230"), bmcNode("p2", "r2", "ipmi://192.0.2.1?target=0x32"), bmcNode("p3", "r1",
+			"ipmi://192.0.2.4?target=0x30&channel=1"),
+		bmcNode("p4", "r2", "ipmi://[fe80::5%25eth0]"),
+		{Name: "p5", Rack: "r1"},
+		{Name: "p6", Rack: "r1"},
 	} {
 		if err := s.tryAdd(false, good); err != nil {
 			t.Errorf("%+v: %v", good, err)
@@ -108,7 +113,8 @@ func TestADatabaseWithOneBMCTwiceOpens(t *testing.T) {
 	r := s.rack("r1")
 	r.poll()
 	err := s.c.store.Write(t.Context(), func(tx *store.Tx) error { // as an earlier version left it
-		for name, bmc := range map[string]string{"a": "ipmi://admin@192.0.2.9", "b": "ipmi://admin@[::ffff:192.0.2.9]:623", "c": "ipmi://admin@10.0.0.999"} {
+		for name, bmc := range map[string]string{"a": "ipmi://admin@192.0.2.9", "b": "ipmi://admin@[::ffff:192.0.2.9]:623",
+			"c": "ipmi://admin@10.0.0.999"} {
 			n, _, err := tx.Node(name)
 			n.BMC, n.BMCIdentity = bmc, store.BMCIdentity{}
 			if err != nil || tx.PutNode(n) != nil {
@@ -124,7 +130,8 @@ func TestADatabaseWithOneBMCTwiceOpens(t *testing.T) {
 	if got := fmt.Sprint(s.sharedOf()); got != "map[a:b b:a]" {
 		t.Fatalf("shared: %s", got)
 	}
-	if op := s.ask("a", power.ActOff); op.Outcome != power.Refused || op.Why != power.ReasonShared || !strings.Contains(op.Says, "same BMC as b") {
+	if op := s.ask("a", power.ActOff); op.Outcome != power.Refused || op.Why != power.ReasonShared ||
+		!strings.Contains(op.Says, "same BMC as b") {
 		t.Errorf("%+v", op)
 	}
 	if a := s.agent("r1").Alarms; len(a) != 1 || a[0].Kind != api.AlarmBMCShared || !strings.Contains(a[0].Message, "nothing acts on a, b") {
@@ -156,7 +163,8 @@ func TestADatabaseWithOneBMCTwiceOpens(t *testing.T) {
 func TestNamesOfOneAddressAreFound(t *testing.T) {
 	s := newSite(t)
 	for _, n := range []api.NodeSpec{
-		bmcNode("a", "r1", "ipmi://bmc-a.example"), bmcNode("b", "r2", "ipmi://bmc-b.example"), bmcNode("c", "r2", "ipmi://192.0.2.3"), bmcNode("d", "r2", "ipmi://192.0.2.1:6230"),
+		bmcNode("a", "r1", "ipmi://bmc-a.example"), bmcNode("b", "r2", "ipmi://bmc-b.example"), bmcNode("c", "r2", "ipmi://192.0.2.3"),
+		bmcNode("d", "r2", "ipmi://192.0.2.1:6230"),
 	} {
 		if err := s.tryAdd(false, n); err != nil {
 			t.Fatal(err)
@@ -198,7 +206,8 @@ func TestNamesOfOneAddressAreFound(t *testing.T) {
 // TestSharingIsAsCounted draws changes of BMCs and addresses, and holds what is noted
 // against a count over all pairs.
 func TestSharingIsAsCounted(t *testing.T) {
-	bmcs := []string{"", "ipmi://192.0.2.1", "ipmi://a@[::ffff:192.0.2.1]", "ipmi://192.0.2.2", "ipmi://h1", "ipmi://H2.", "ipmi://192.0.2.1?target=0x30", "ipmi://h1?target=48"}
+	bmcs := []string{"", "ipmi://192.0.2.1", "ipmi://a@[::ffff:192.0.2.1]", "ipmi://192.0.2.2", "ipmi://h1", "ipmi://H2.",
+		"ipmi://192.0.2.1?target=0x30", "ipmi://h1?target=48"}
 	addrs := []string{"192.0.2.1", "192.0.2.2", "192.0.2.3"}
 	rapid.Check(t, func(rt *rapid.T) {
 		s := newSite(t)
@@ -312,9 +321,14 @@ func TestAnUpdateTakesFieldsAway(t *testing.T) {
 		t.Errorf("exported %+v, %v", specs, err)
 	}
 	for _, bad := range []api.NodeSpec{
-		{Name: "a", Rack: "r1", Clear: []string{"name"}}, {Name: "a", Rack: "r1", Domain: "d2", Clear: []string{"domain"}}, {Name: "a", Rack: "r1", KG: "0xz"},
-		{Name: "a", Rack: "r1", Password: strings.Repeat("x", 21)}, {Name: "a", Rack: "r1", Password: "pw\n"}, {Name: "a", Rack: "r1", BMC: "ipmi:admin:S3cret@h"},
-		{Name: "a", Rack: "r1", BMC: "ipmi://10.0.0.999"}, {Name: "a", Rack: "r1", BMC: "ipmi://h?kg-file=/etc/passwd"},
+		{Name: "a", Rack: "r1", Clear: []string{"name"}},
+		{Name: "a", Rack: "r1", Domain: "d2", Clear: []string{"domain"}},
+		{Name: "a", Rack: "r1", KG: "0xz"},
+		{Name: "a", Rack: "r1", Password: strings.Repeat("x", 21)},
+		{Name: "a", Rack: "r1", Password: "pw\n"},
+		{Name: "a", Rack: "r1", BMC: "ipmi:admin:S3cret@h"},
+		{Name: "a", Rack: "r1", BMC: "ipmi://10.0.0.999"},
+		{Name: "a", Rack: "r1", BMC: "ipmi://h?kg-file=/etc/passwd"},
 	} {
 		err := s.tryAdd(true, bad)
 		wantCode(t, err, api.CodeBadRequest)

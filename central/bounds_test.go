@@ -38,7 +38,8 @@ func TestASequenceFarAheadIsNotFollowed(t *testing.T) {
 		_, err := s.Report(ctx, "r1", rep)
 		return err
 	}
-	op := power.Op{ID: newID(), Node: "a", Action: power.ActOn, Seq: far, AskedBy: "eve", Origin: power.FromLocal, AskedAt: s.clock(), Deadline: s.clock().Add(time.Minute)}
+	op := power.Op{ID: newID(), Node: "a", Action: power.ActOn, Seq: far, AskedBy: "eve", Origin: power.FromLocal, AskedAt: s.clock(),
+		Deadline: s.clock().Add(time.Minute)}
 	near := s.c.store.Seq(s.clock()).Next(s.clock()) + power.Seq(30*time.Minute/time.Millisecond)<<16
 	for what, rep := range map[string]api.Report{
 		"a session that is over": {Session: "none", Seq: near},
@@ -53,9 +54,10 @@ func TestASequenceFarAheadIsNotFollowed(t *testing.T) {
 		t.Fatalf("the sequence of a report that was refused is followed: %d", got)
 	}
 	for what, rep := range map[string]api.Report{
-		"a report":     {Seq: far},
-		"an operation": {Ops: []api.OpReport{{Op: op, LSN: 5, Verdict: power.Start, Phase: api.PhaseEnded, End: &power.End{Outcome: power.Succeeded, At: s.clock()}}}},
-		"a hold":       {Holds: []api.NodeHold{{Node: "a", Hold: power.Hold{Want: power.WantOn, By: "eve", Seq: far}}}},
+		"a report": {Seq: far},
+		"an operation": {Ops: []api.OpReport{{Op: op, LSN: 5, Verdict: power.Start, Phase: api.PhaseEnded,
+			End: &power.End{Outcome: power.Succeeded, At: s.clock()}}}},
+		"a hold": {Holds: []api.NodeHold{{Node: "a", Hold: power.Hold{Want: power.WantOn, By: "eve", Seq: far}}}},
 	} {
 		rep.Session = r.w.Session
 		if err := send(rep); err != nil {
@@ -174,13 +176,15 @@ func TestAReportIsBoundedAndTakenItemByItem(t *testing.T) {
 		many[i] = api.NodeReading{Node: fmt.Sprintf("x%d", i), Reading: power.Seen(power.On, s.clock())}
 	}
 	send := func(readings []api.NodeReading) error {
-		_, err := s.Report(context.Background(), "r1", api.Report{Session: r.w.Session, JournalID: r.journal, Epoch: r.epoch, LSN: r.lsn, Readings: readings, SentAt: s.clock()})
+		_, err := s.Report(context.Background(), "r1", api.Report{Session: r.w.Session, JournalID: r.journal, Epoch: r.epoch, LSN: r.lsn,
+			Readings: readings, SentAt: s.clock()})
 		return err
 	}
 	if err := send(many); api.CodeOf(err) != api.CodeQueueFull || !strings.Contains(err.Error(), "at most") {
 		t.Errorf("%d readings: %v", len(many), err)
 	}
-	if err := send(append(many[:100:100], api.NodeReading{Node: "a", Reading: power.Seen(power.On, s.clock())})); err != nil || s.node("a").State != power.On {
+	if err := send(append(many[:100:100], api.NodeReading{Node: "a", Reading: power.Seen(power.On, s.clock())})); err != nil ||
+		s.node("a").State != power.On {
 		t.Errorf("a reading among unknown ones: %v, %s", err, s.node("a").State)
 	}
 	for what, in := range map[string]api.Report{"epoch": {Epoch: 1 << 63}, "lsn": {LSN: 1<<63 - 1}} {
@@ -259,7 +263,8 @@ func TestConnectionsAreBounded(t *testing.T) {
 		defer c.Close()
 		conns = append(conns, c)
 		got, err := ask(c)
-		if i < 2 && !strings.HasPrefix(got, "404") || i == 2 && err == nil && (!strings.HasPrefix(got, "429") || !strings.Contains(got, "2 connections")) {
+		if i < 2 && !strings.HasPrefix(got, "404") || i == 2 && err == nil &&
+			(!strings.HasPrefix(got, "429") || !strings.Contains(got, "2 connections")) {
 			t.Errorf("connection %d: %q, %v", i, got, err)
 		}
 	}
@@ -350,8 +355,10 @@ func TestAStoredHoldFarAheadGetsANewSequence(t *testing.T) {
 	}
 	s.later(time.Minute)
 	local := power.Hold{Want: power.WantOn, By: "ann", Since: s.clock(), Seq: power.Seq(0).Next(s.clock())}
-	_, err := s.Report(context.Background(), "r1", api.Report{Session: r.w.Session, JournalID: r.journal, Epoch: r.epoch, LSN: r.next(), SentAt: s.clock(),
-		Holds: []api.NodeHold{{Node: "a", Hold: local}}})
+	_, err := s.Report(context.Background(), "r1", api.Report{
+		Session: r.w.Session, JournalID: r.journal, Epoch: r.epoch, LSN: r.next(), SentAt: s.clock(),
+		Holds: []api.NodeHold{{Node: "a", Hold: local}},
+	})
 	if n := s.node("a"); err != nil || n.Hold == nil || n.Hold.By != "ann" {
 		t.Errorf("%v; the hold set at the rack: %+v", err, n.Hold)
 	}
@@ -360,14 +367,17 @@ func TestAStoredHoldFarAheadGetsANewSequence(t *testing.T) {
 // TestTimesCenturiesAwayAreNotBelieved sends reports whose clock is centuries off: the
 // reading counts as of now at the latest, and the next report is read as ever.
 func TestTimesCenturiesAwayAreNotBelieved(t *testing.T) {
-	for _, sent := range []time.Time{time.Date(1600, 1, 1, 0, 0, 0, 0, time.UTC), time.Date(1, 1, 2, 0, 0, 0, 0, time.UTC), time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC)} {
+	for _, sent := range []time.Time{time.Date(1600, 1, 1, 0, 0, 0, 0, time.UTC), time.Date(1, 1, 2, 0, 0, 0, 0, time.UTC),
+		time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC)} {
 		s := newSite(t)
 		s.nodes("a")
 		r := s.rack("r1")
 		send := func(sent, tried time.Time, state power.State) {
 			t.Helper()
-			_, err := s.Report(context.Background(), "r1", api.Report{Session: r.w.Session, JournalID: r.journal, Epoch: r.epoch, LSN: r.next(), SentAt: sent,
-				Readings: []api.NodeReading{{Node: "a", Reading: power.Reading{State: state, Reach: power.ReachOK, TriedAt: tried, ObservedAt: tried}}}})
+			_, err := s.Report(context.Background(), "r1", api.Report{
+				Session: r.w.Session, JournalID: r.journal, Epoch: r.epoch, LSN: r.next(), SentAt: sent,
+				Readings: []api.NodeReading{{Node: "a", Reading: power.Reading{State: state, Reach: power.ReachOK, TriedAt: tried, ObservedAt: tried}}},
+			})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -411,7 +421,8 @@ func TestSchedulesAreBounded(t *testing.T) {
 		t.Errorf("a change: %v", err)
 	}
 	in.Name, in.Update = "more", false
-	if _, err := s.PutSchedule(context.Background(), in); api.CodeOf(err) != api.CodeQueueFull || !strings.Contains(err.Error(), "1000 schedules") {
+	if _, err := s.PutSchedule(context.Background(), in); api.CodeOf(err) != api.CodeQueueFull ||
+		!strings.Contains(err.Error(), "1000 schedules") {
 		t.Errorf("one more: %v", err)
 	}
 }

@@ -61,7 +61,8 @@ func New(cfg Config) (*Central, error) {
 		return nil, err
 	}
 	c := &Central{
-		cfg: cfg, log: cfg.Log, desks: newDesks(), board: newBoard(), trail: newBoard(), stop: make(chan struct{}), explainWait: defaultExplainWait, knockWait: knockWait,
+		cfg: cfg, log: cfg.Log, desks: newDesks(), board: newBoard(), trail: newBoard(), stop: make(chan struct{}),
+		explainWait: defaultExplainWait, knockWait: knockWait,
 		interfaceAddrs: net.InterfaceAddrs,
 	}
 	st, err := store.Open(store.Config{

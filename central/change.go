@@ -30,7 +30,8 @@ type change struct {
 
 func (c *Central) change(tx *store.Tx, now time.Time, who string) *change {
 	return &change{
-		c: c, tx: tx, now: now, who: who, revs: map[string]int64{}, domains: map[string][]string{}, shared: map[string]bool{}, open: map[string]int{},
+		c: c, tx: tx, now: now, who: who, revs: map[string]int64{}, domains: map[string][]string{}, shared: map[string]bool{},
+		open: map[string]int{},
 	}
 }
 

@@ -131,7 +131,8 @@ func (c *Central) ownExplanation(k known, away string) api.Explanation {
 	now, n := c.cfg.Now(), k.node
 	e := api.Explanation{
 		Node: n.Name, Agent: n.Agent, Away: away, At: now.UTC(), Status: n.Status, Desired: power.Effective(n.Status, n.Hold, now),
-		From: power.DesiredFrom(n.Status, n.Hold, now), Hold: api.ShowHold(n.Hold, now), Reading: n.Reading, Monitor: n.Monitor, Rack: deref(k.state),
+		From: power.DesiredFrom(n.Status, n.Hold, now), Hold: api.ShowHold(n.Hold, now), Reading: n.Reading, Monitor: n.Monitor,
+		Rack: deref(k.state),
 	}
 	if n.BMC == "" {
 		e.Reading.Reach = power.ReachUnconfigured

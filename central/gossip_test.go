@@ -71,7 +71,8 @@ func TestWhatGossipLostIsStale(t *testing.T) {
 		t.Errorf("%+v", a)
 	}
 	op := s.ask("a", power.ActOff)
-	if want := "agent r1 failed 41 s ago, as gossip says, and no other agent has the node; kept until "; !strings.HasPrefix(op.AgentNote, want) || !strings.HasSuffix(op.AgentNote, "Z") {
+	if want := "agent r1 failed 41 s ago, as gossip says, and no other agent has the node; kept until "; !strings.HasPrefix(op.AgentNote,
+		want) || !strings.HasSuffix(op.AgentNote, "Z") {
 		t.Errorf("%q", op.AgentNote)
 	}
 	e, err := s.Explain(t.Context(), "a")
@@ -171,7 +172,8 @@ func TestWhoIsAskedWithTheAddress(t *testing.T) {
 
 func TestAChangeOfKeysIsOnTheTrail(t *testing.T) {
 	s, g := gossiping(t)
-	if keys, err := s.ChangeKeys(t.Context(), api.ChangeKeys{Do: api.KeyUse, ID: "0badcafe"}); err != nil || len(keys.Keys) != 1 || g.asked[0] != "use 0badcafe" {
+	if keys, err := s.ChangeKeys(t.Context(), api.ChangeKeys{Do: api.KeyUse, ID: "0badcafe"}); err != nil || len(keys.Keys) != 1 ||
+		g.asked[0] != "use 0badcafe" {
 		t.Errorf("%+v, %v, %v", keys, err, g.asked)
 	}
 	_, err := s.ChangeKeys(t.Context(), api.ChangeKeys{Do: "eat", ID: "0badcafe"})

@@ -80,7 +80,8 @@ func (f *fleet) broken(format string, args ...any) {
 }
 
 func (f *fleet) add(name, journal string) *host {
-	h := &host{rack: &rack{s: f.site, name: name, journal: journal, epoch: 1, lsn: 10}, id: fmt.Sprintf("%s#%d", name, len(f.hosts)), alive: true}
+	h := &host{rack: &rack{s: f.site, name: name, journal: journal, epoch: 1, lsn: 10}, id: fmt.Sprintf("%s#%d", name, len(f.hosts)),
+		alive: true}
 	h.run = "run-" + h.id
 	h.wipe()
 	f.hosts = append(f.hosts, h)
@@ -154,7 +155,8 @@ func (f *fleet) greet(h *host) error {
 		outstanding = append(outstanding, api.OpRef{ID: id, Node: h.open[id].Node, Action: h.open[id].Action})
 	}
 	w, err := f.Hello(context.Background(), h.name, api.Hello{
-		Version: "v1", JournalID: h.journal, Epoch: h.epoch, LSN: h.lsn, Outstanding: outstanding, SentAt: f.clock(), Told: h.told, Again: h.w.TellAll, Rev: h.acked, Run: h.run, Host: h.run,
+		Version: "v1", JournalID: h.journal, Epoch: h.epoch, LSN: h.lsn, Outstanding: outstanding, SentAt: f.clock(), Told: h.told,
+		Again: h.w.TellAll, Rev: h.acked, Run: h.run, Host: h.run,
 	})
 	cancel()
 	<-ended
@@ -273,8 +275,9 @@ func (f *fleet) atRack(h *host, node string) {
 		return
 	}
 	op := power.Op{
-		ID: newID(), Node: node, Action: power.ActOn, AskedBy: "rack", Origin: power.FromLocal, AskedAt: f.clock(), Deadline: f.clock().Add(time.Hour),
-		Seq: f.c.store.Seq(f.clock()), IfBusy: power.Queue,
+		ID: newID(), Node: node, Action: power.ActOn, AskedBy: "rack", Origin: power.FromLocal, AskedAt: f.clock(),
+		Deadline: f.clock().Add(time.Hour),
+		Seq:      f.c.store.Seq(f.clock()), IfBusy: power.Queue,
 	}
 	f.local[op.ID], h.open[op.ID], h.running[op.ID] = op, op, bmc
 	f.note("%s begins %.13s at the rack on %s at %s", h.id, op.ID, node, bmc)
@@ -313,7 +316,8 @@ func (f *fleet) put(node, rack, bmc string, force bool) {
 			}
 		}
 	}
-	_, err := f.AddNodes(context.Background(), api.AddNodes{Nodes: []api.NodeSpec{{Name: node, Rack: rack, BMC: bmc}}, Update: true, Force: force, Confirmed: true, AskedBy: "boss"})
+	_, err := f.AddNodes(context.Background(), api.AddNodes{Nodes: []api.NodeSpec{{Name: node, Rack: rack, BMC: bmc}}, Update: true,
+		Force: force, Confirmed: true, AskedBy: "boss"})
 	f.note("%s to %s at %s, force %t: %v", node, rack, bmc, force, err)
 	if err == nil {
 		f.bmcs[node] = bmc
@@ -330,7 +334,8 @@ func (f *fleet) remove(node string) {
 
 func (f *fleet) request(node, id string) {
 	before, known := f.asked[id]
-	ops, err := f.AskOps(context.Background(), api.AskOps{Ops: []api.OpRequest{{ID: id, Node: node, Action: power.ActOn, AskedBy: "ann", Deadline: time.Hour, IfBusy: power.Queue}}})
+	ops, err := f.AskOps(context.Background(),
+		api.AskOps{Ops: []api.OpRequest{{ID: id, Node: node, Action: power.ActOn, AskedBy: "ann", Deadline: time.Hour, IfBusy: power.Queue}}})
 	f.note("asked %s for %s: %v", node, id, err)
 	switch {
 	case err != nil:
@@ -346,7 +351,8 @@ func (f *fleet) forge(h *host, id, node string) {
 	if !h.alive || h.cut || h.w.Session == "" || f.asked[id].Node == "" || f.asked[id].Node == node {
 		return
 	}
-	word := h.ended(power.Op{ID: id, Node: node, Action: power.ActOn, AskedBy: "x", Origin: power.FromLocal, AskedAt: f.clock(), Deadline: f.clock().Add(time.Hour), Seq: 5, IfBusy: power.Queue}, power.Failed)
+	word := h.ended(power.Op{ID: id, Node: node, Action: power.ActOn, AskedBy: "x", Origin: power.FromLocal, AskedAt: f.clock(),
+		Deadline: f.clock().Add(time.Hour), Seq: 5, IfBusy: power.Queue}, power.Failed)
 	before := f.op(id)
 	if err := h.report(word); err != nil && api.CodeOf(err) != api.CodeHello {
 		f.broken("%v", err)
@@ -468,7 +474,8 @@ func TestNoBMCIsCommandedByTwo(t *testing.T) {
 			return
 		}
 		played++
-		f := &fleet{site: newSite(t), rt: rt, bmcs: map[string]string{}, asked: map[string]power.Op{}, local: map[string]power.Op{}, done: map[string][]string{}}
+		f := &fleet{site: newSite(t), rt: rt, bmcs: map[string]string{}, asked: map[string]power.Op{}, local: map[string]power.Op{},
+			done: map[string][]string{}}
 		for i, rack := range fleetRacks {
 			f.add(rack, fmt.Sprintf("journal-%d", i))
 		}

@@ -216,8 +216,9 @@ func (r *rack) hello(outstanding ...string) error {
 		refs = append(refs, ref)
 	}
 	w, err := r.s.Hello(context.Background(), r.name, api.Hello{
-		Version: "v1", JournalID: r.journal, Epoch: r.epoch, LSN: r.lsn, Outstanding: refs, Gossip: cmp.Or(r.gossip, "127.0.0.1:7946"), SentAt: r.s.clock(),
-		Told: r.told, Again: r.w.TellAll, Rev: r.acked, Run: r.run, Host: r.run,
+		Version: "v1", JournalID: r.journal, Epoch: r.epoch, LSN: r.lsn, Outstanding: refs, Gossip: cmp.Or(r.gossip, "127.0.0.1:7946"),
+		SentAt: r.s.clock(),
+		Told:   r.told, Again: r.w.TellAll, Rev: r.acked, Run: r.run, Host: r.run,
 	})
 	if err == nil {
 		r.w, r.told = w, w.Database
@@ -285,7 +286,8 @@ func until(t testing.TB, what string, ok func() bool) {
 }
 
 func (r *rack) report(words ...api.OpReport) error {
-	out, err := r.s.Report(context.Background(), r.name, api.Report{Session: r.w.Session, JournalID: r.journal, Epoch: r.epoch, LSN: r.lsn, Ops: words, SentAt: r.s.clock()})
+	out, err := r.s.Report(context.Background(), r.name, api.Report{Session: r.w.Session, JournalID: r.journal, Epoch: r.epoch, LSN: r.lsn,
+		Ops: words, SentAt: r.s.clock()})
 	if err == nil {
 		r.acked = out.Rev
 	}
@@ -301,7 +303,8 @@ func (r *rack) mustReport(words ...api.OpReport) {
 
 func (r *rack) read(readings ...api.NodeReading) {
 	r.s.t.Helper()
-	_, err := r.s.Report(context.Background(), r.name, api.Report{Session: r.w.Session, JournalID: r.journal, Epoch: r.epoch, LSN: r.lsn, Readings: readings, SentAt: r.s.clock()})
+	_, err := r.s.Report(context.Background(), r.name, api.Report{Session: r.w.Session, JournalID: r.journal, Epoch: r.epoch, LSN: r.lsn,
+		Readings: readings, SentAt: r.s.clock()})
 	if err != nil {
 		r.s.t.Fatal(err)
 	}
@@ -318,7 +321,8 @@ func (r *rack) waiting(op power.Op) api.OpReport {
 }
 
 func (r *rack) running(op power.Op) api.OpReport {
-	return api.OpReport{Op: op, LSN: r.next(), Verdict: power.Start, Reason: power.ReasonIdle, Says: "starts", Phase: api.PhaseRunning + ": reading", StartedAt: r.s.clock()}
+	return api.OpReport{Op: op, LSN: r.next(), Verdict: power.Start, Reason: power.ReasonIdle, Says: "starts", Phase: api.PhaseRunning +
+		": reading", StartedAt: r.s.clock()}
 }
 
 func (r *rack) ended(op power.Op, outcome power.Outcome) api.OpReport {
@@ -329,7 +333,8 @@ func (r *rack) ended(op power.Op, outcome power.Outcome) api.OpReport {
 }
 
 func (r *rack) joined(op power.Op, to string) api.OpReport {
-	return api.OpReport{Op: op, LSN: r.next(), Verdict: power.Join, Reason: power.ReasonEqual, Says: "joined", Joined: to, Phase: api.PhaseWaiting}
+	return api.OpReport{Op: op, LSN: r.next(), Verdict: power.Join, Reason: power.ReasonEqual, Says: "joined", Joined: to,
+		Phase: api.PhaseWaiting}
 }
 
 // deliver asks for an operation and returns it as the agent gets it.

@@ -68,7 +68,8 @@ func TestAHoldReachesTheAgent(t *testing.T) {
 		t.Fatalf("%+v", g)
 	}
 	h := g.Nodes[0].Hold
-	if h.Want != power.WantOn || h.By != "bob" || h.Reason != "mend" || !h.Until.Equal(s.clock().Add(2*time.Hour)) || h.Seq == 0 || h.Confirmed {
+	if h.Want != power.WantOn || h.By != "bob" || h.Reason != "mend" || !h.Until.Equal(s.clock().Add(2*time.Hour)) || h.Seq == 0 ||
+		h.Confirmed {
 		t.Errorf("%+v", h)
 	}
 	if d := g.Nodes[0].Desired; d.Want != power.WantOn {
@@ -166,7 +167,8 @@ func TestAHoldEndsByItself(t *testing.T) {
 		s.c.sweep(context.Background())
 	}
 	g := r.poll()
-	if len(g.Nodes) != 1 || g.Rev != held.Rev+1 || g.Nodes[0].Hold.Want != "" || g.Nodes[0].Desired.Want != power.WantOff || g.Nodes[0].Hold.Seq == 0 {
+	if len(g.Nodes) != 1 || g.Rev != held.Rev+1 || g.Nodes[0].Hold.Want != "" || g.Nodes[0].Desired.Want != power.WantOff ||
+		g.Nodes[0].Hold.Seq == 0 {
 		t.Errorf("%+v", g)
 	}
 	wantLines(t, s.entries("a", "hold", "hold-over", "release"), "hold: on", "hold-over: on (hold of bob)")
@@ -180,7 +182,8 @@ func TestAHoldEndsByItself(t *testing.T) {
 
 func (r *rack) mustReportHolds(holds ...api.NodeHold) {
 	r.s.t.Helper()
-	_, err := r.s.Report(context.Background(), r.name, api.Report{Session: r.w.Session, JournalID: r.journal, LSN: r.lsn, Holds: holds, SentAt: r.s.clock()})
+	_, err := r.s.Report(context.Background(), r.name, api.Report{Session: r.w.Session, JournalID: r.journal, LSN: r.lsn, Holds: holds,
+		SentAt: r.s.clock()})
 	if err != nil {
 		r.s.t.Fatal(err)
 	}
@@ -190,7 +193,8 @@ func TestARequestGoesByTheHold(t *testing.T) {
 	s := newSite(t)
 	s.nodes("a", "b")
 	s.status(power.StatusReady, "a", "b")
-	if o := s.ask("b", power.ActOn); o.Outcome != power.Refused || !strings.Contains(o.Says, "status READY wants") || !strings.Contains(o.Says, "set-status") || !strings.Contains(o.Says, "--hold") {
+	if o := s.ask("b", power.ActOn); o.Outcome != power.Refused || !strings.Contains(o.Says, "status READY wants") ||
+		!strings.Contains(o.Says, "set-status") || !strings.Contains(o.Says, "--hold") {
 		t.Errorf("%q", o.Says)
 	}
 	s.hold(power.WantOn, time.Hour, "a")
@@ -198,7 +202,8 @@ func TestARequestGoesByTheHold(t *testing.T) {
 		t.Errorf("as held: %+v", o)
 	}
 	o := s.ask("a", power.ActOff)
-	if o.Why != power.ReasonDesired || !strings.Contains(o.Says, "hold of bob (mend) wants the node on") || !strings.Contains(o.Says, "rackpower release") || !strings.Contains(o.Says, "--hold") {
+	if o.Why != power.ReasonDesired || !strings.Contains(o.Says, "hold of bob (mend) wants the node on") ||
+		!strings.Contains(o.Says, "rackpower release") || !strings.Contains(o.Says, "--hold") {
 		t.Errorf("against the hold: %+v", o)
 	}
 	s.later(time.Hour)
@@ -223,7 +228,8 @@ func TestARequestWithAHoldIsOneStep(t *testing.T) {
 		t.Fatalf("%+v", o)
 	}
 	g := r.poll()
-	if len(g.Ops) != 1 || len(g.Nodes) != 1 || g.Nodes[0].Hold.Want != power.WantOn || !g.Nodes[0].Hold.Confirmed || !g.Nodes[0].Hold.Until.Equal(s.clock().Add(time.Hour)) {
+	if len(g.Ops) != 1 || len(g.Nodes) != 1 || g.Nodes[0].Hold.Want != power.WantOn || !g.Nodes[0].Hold.Confirmed ||
+		!g.Nodes[0].Hold.Until.Equal(s.clock().Add(time.Hour)) {
 		t.Errorf("%+v", g)
 	}
 	if o := s.ask("b", power.ActSoftOff, withHold(0)); o.Outcome != "" || !strings.Contains(o.Says, "never takes power away") {
@@ -434,7 +440,8 @@ func TestHoldsFromTwoDoorsAgree(t *testing.T) {
 			}
 		}
 		sets := rapid.IntRange(0, 3).Draw(rt, "sets")
-		steps := rapid.Permutation(append(slices.Repeat([]int{-1}, sets), rapid.SliceOfN(rapid.IntRange(0, len(local)-1), 0, 12).Draw(rt, "reports")...)).Draw(rt, "order")
+		steps := rapid.Permutation(append(slices.Repeat([]int{-1}, sets), rapid.SliceOfN(rapid.IntRange(0, len(local)-1), 0, 12).Draw(rt,
+			"reports")...)).Draw(rt, "order")
 		err := s.c.store.Write(context.Background(), func(tx *store.Tx) error {
 			var best power.Hold
 			report := func(h api.NodeHold) error {
@@ -482,7 +489,8 @@ func TestRetryIsAState(t *testing.T) {
 	before := r.poll()
 	retry := func() power.Seq {
 		t.Helper()
-		if out, err := s.RetryNodes(t.Context(), api.RetryNodes{Names: []string{"a"}, AskedBy: "bob", Reason: "new cable"}); err != nil || out.Changed != 1 {
+		if out, err := s.RetryNodes(t.Context(), api.RetryNodes{Names: []string{"a"}, AskedBy: "bob", Reason: "new cable"}); err != nil ||
+			out.Changed != 1 {
 			t.Fatalf("%+v, %v", out, err)
 		}
 		g := r.poll()
@@ -516,7 +524,8 @@ func TestTheEndOfAHoldIsConfirmedByTheHold(t *testing.T) {
 	s.nodes("a")
 	s.status(power.StatusReady, "a")
 	r := s.rack("r1")
-	if _, err := s.SetHold(t.Context(), api.SetHold{Names: []string{"a"}, Want: power.WantOn, For: time.Hour, Reason: "tests", Confirmed: true}); err != nil {
+	if _, err := s.SetHold(t.Context(), api.SetHold{Names: []string{"a"}, Want: power.WantOn, For: time.Hour, Reason: "tests",
+		Confirmed: true}); err != nil {
 		t.Fatal(err)
 	}
 	r.poll()
@@ -537,9 +546,11 @@ func TestWhatIsNotFollowedForNowSaysSo(t *testing.T) {
 	if out := s.hold(power.WantOff, 0, "a"); len(out.Notes) != 0 {
 		t.Errorf("%+v", out)
 	}
-	r.says(api.RackState{Monitor: "@every 60s", Brake: &api.Brake{ID: "b1", Since: s.clock(), Kind: "cut", Nodes: []string{"b"}, Of: 2, Says: "too many"}})
+	r.says(api.RackState{Monitor: "@every 60s", Brake: &api.Brake{ID: "b1", Since: s.clock(), Kind: "cut", Nodes: []string{"b"}, Of: 2,
+		Says: "too many"}})
 	for _, want := range []power.Want{power.WantOn, power.WantOff} {
-		if out := s.hold(want, 0, "a"); len(out.Notes) != 1 || !strings.Contains(out.Notes[0], "nothing is done about a for now: the brake of rack r1 holds since ") {
+		if out := s.hold(want, 0, "a"); len(out.Notes) != 1 ||
+			!strings.Contains(out.Notes[0], "nothing is done about a for now: the brake of rack r1 holds since ") {
 			t.Errorf("%+v", out)
 		}
 	}

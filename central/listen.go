@@ -27,7 +27,8 @@ func (c *Central) listen() (all []net.Listener, err error) {
 	all = append(all, c.cfg.Listeners...)
 	for _, l := range all {
 		if l.Addr().Network() != "unix" {
-			return all, fmt.Errorf("%s, that systemd passed, is no unix socket: without TLS nobody who asks there is known, remove it from rackpower-central.socket", l.Addr())
+			return all, fmt.Errorf("%s, that systemd passed, is no unix socket: without TLS nobody who asks there is known, remove it from "+
+				"rackpower-central.socket", l.Addr())
 		}
 	}
 	if c.cfg.Socket != "" {

@@ -19,7 +19,8 @@ type namebook struct {
 type names struct{ nodes, racks, domains namebook }
 
 func readNames(tx *store.Tx) *names {
-	return &names{namebook{kind: "node", read: tx.NodeNames}, namebook{kind: "rack", read: tx.AgentNames}, namebook{kind: "power domain", read: tx.DomainNames}}
+	return &names{namebook{kind: "node", read: tx.NodeNames}, namebook{kind: "rack", read: tx.AgentNames},
+		namebook{kind: "power domain", read: tx.DomainNames}}
 }
 
 // take notes the names of a node that was old, if there was one, and is next.
@@ -53,7 +54,8 @@ func (b *namebook) take(name string) (wrong, err error) {
 	}
 	low := strings.ToLower(name)
 	if other, ok := b.all[low]; ok && other != name {
-		return fmt.Errorf("there is a %s %s already, which differs from %s by case alone: give that name, or another one", b.kind, other, name), nil
+		return fmt.Errorf("there is a %s %s already, which differs from %s by case alone: give that name, or another one", b.kind, other,
+			name), nil
 	}
 	b.all[low] = name
 	return nil, nil

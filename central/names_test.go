@@ -14,7 +14,8 @@ func TestNamesThatDifferByCaseAloneAreRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	for says, spec := range map[string]api.NodeSpec{
-		"a node n1 already": {Name: "N1", Rack: "r1"}, "a rack r1 already": {Name: "n2", Rack: "R1"}, "a power domain feedA already": {Name: "n2", Rack: "r1", Domain: "FEEDa"},
+		"a node n1 already": {Name: "N1", Rack: "r1"}, "a rack r1 already": {Name: "n2", Rack: "R1"}, "a power domain feedA already": {Name: "n2",
+			Rack: "r1", Domain: "FEEDa"},
 	} {
 		for _, update := range []bool{false, true} {
 			err := s.tryAdd(update, spec)
@@ -25,7 +26,8 @@ func TestNamesThatDifferByCaseAloneAreRefused(t *testing.T) {
 		}
 	}
 	wantCode(t, s.tryAdd(false, api.NodeSpec{Name: "a", Rack: "r1"}, api.NodeSpec{Name: "A", Rack: "r1"}), api.CodeBadRequest)
-	if err := s.tryAdd(true, api.NodeSpec{Name: "n1", Rack: "r1", Domain: "feedB"}, api.NodeSpec{Name: "n2", Rack: "r1", Domain: "feedA"}); err != nil {
+	if err := s.tryAdd(true, api.NodeSpec{Name: "n1", Rack: "r1", Domain: "feedB"},
+		api.NodeSpec{Name: "n2", Rack: "r1", Domain: "feedA"}); err != nil {
 		t.Error(err)
 	}
 }

@@ -174,7 +174,8 @@ func (ch *change) addAll(specs []api.NodeSpec, update, confirmed bool) (out api.
 					return out, err
 				}
 			} else if len(open) > 0 {
-				bad.add(i, s.Name, fmt.Errorf("cannot move from rack %s to %s while %s is outstanding (operation %s)", old.Rack, next.Rack, open[0].Action, open[0].ID))
+				bad.add(i, s.Name, fmt.Errorf("cannot move from rack %s to %s while %s is outstanding (operation %s)", old.Rack, next.Rack,
+					open[0].Action, open[0].ID))
 				continue
 			}
 		}
@@ -214,7 +215,8 @@ func (ch *change) strangers() (notes []string) {
 			continue // nodes of an agent that was forgotten
 		}
 		if p := ch.c.desks.of(agent).presence(ch.now, ch.c.cfg.Away); p.seen.IsZero() {
-			notes = append(notes, fmt.Sprintf("no agent of rack %s was ever seen: is the name right? (rackpower agents; rackpower agents forget %s)", agent, agent))
+			notes = append(notes, fmt.Sprintf("no agent of rack %s was ever seen: is the name right? (rackpower agents; rackpower agents forget %s)",
+				agent, agent))
 		}
 	}
 	return notes
@@ -231,7 +233,8 @@ func (ch *change) underWay(old, next store.Node) (string, error) {
 		return "", err
 	}
 	o := foremostOf(open)
-	note := fmt.Sprintf("node %s has an operation under way: %s (asked by %s, %s): it goes on with what was set now", next.Name, o.Action, o.AskedBy, o.Phase)
+	note := fmt.Sprintf("node %s has an operation under way: %s (asked by %s, %s): it goes on with what was set now", next.Name, o.Action,
+		o.AskedBy, o.Phase)
 	if old.BMC != next.BMC {
 		note += fmt.Sprintf("; if a command of it went to the old BMC %s, it ends as failed and sends nothing to %s", old.BMC, next.BMC)
 	}

@@ -135,7 +135,8 @@ func (c *Central) takeAll(tx *store.Tx, all []asked, now time.Time) ([]api.Op, e
 }
 
 func usedBefore(i int, o *store.Op) error {
-	return api.Problemf(api.CodeBadRequest, "request %d: id %s was used before, for something else (%s of node %s): ask again with an id of its own", i+1, o.ID, o.Action, o.Node)
+	return api.Problemf(api.CodeBadRequest,
+		"request %d: id %s was used before, for something else (%s of node %s): ask again with an id of its own", i+1, o.ID, o.Action, o.Node)
 }
 
 // take stores one request, taken or refused, with the hold that it asks for. That of
@@ -202,7 +203,8 @@ func judge(op power.Op, node store.Node, known bool, now time.Time) store.Op {
 	case !known:
 		refuse(power.ReasonNoNode, fmt.Sprintf("no node %s", op.Node))
 	case node.Agent == "":
-		refuse(power.ReasonNoNode, fmt.Sprintf("node %s is assigned to no agent, since its own was forgotten: give it one (rackpower node add %s --update --rack RACK)", op.Node, op.Node))
+		refuse(power.ReasonNoNode, fmt.Sprintf("node %s is assigned to no agent, since its own was forgotten: give it one (rackpower node add "+
+			"%s --update --rack RACK)", op.Node, op.Node))
 	case node.BMC == "":
 		refuse(power.ReasonConfigless, fmt.Sprintf("no BMC is known for node %s", op.Node))
 	case node.Shared != "":
@@ -234,9 +236,11 @@ func (ch *change) full(n store.Node) (says string, err error) {
 	case err != nil:
 		return "", err
 	case ofNode >= maxOpenOn:
-		return fmt.Sprintf("%d operations of node %s have not ended, which is the limit for a node: ask again later, or cancel some (rackpower ops %s --outstanding)", ofNode, n.Name, n.Name), nil
+		return fmt.Sprintf("%d operations of node %s have not ended, which is the limit for a node: ask again later, or cancel some (rackpower "+
+			"ops %s --outstanding)", ofNode, n.Name, n.Name), nil
 	case ofAgent >= maxOpenOf:
-		return fmt.Sprintf("%d operations of agent %s have not ended, which is the limit for an agent: ask again later (rackpower agents)", ofAgent, n.Agent), nil
+		return fmt.Sprintf("%d operations of agent %s have not ended, which is the limit for an agent: ask again later (rackpower agents)",
+			ofAgent, n.Agent), nil
 	}
 	ch.open[n.Agent] = ofAgent + 1
 	return "", nil
@@ -332,7 +336,8 @@ func (c *Central) expireDue(tx *store.Tx, now time.Time) error {
 	for i := range due {
 		o := &due[i]
 		detail := fmt.Sprintf("its time was over before agent %s asked for it", o.Rack)
-		if err := c.end(tx, o, power.End{Outcome: power.Expired, Reason: power.ReasonDeadline, Detail: detail, At: now}, "central", marks, now); err != nil {
+		if err := c.end(tx, o, power.End{Outcome: power.Expired, Reason: power.ReasonDeadline, Detail: detail, At: now}, "central", marks,
+			now); err != nil {
 			return err
 		}
 	}
@@ -391,7 +396,8 @@ func (c *Central) cancel(tx *store.Tx, o *store.Op, who, why string, marks marks
 		return nil // once is enough
 	}
 	o.CancelBy, o.CancelReason = who, why
-	if err := tx.AddAudit(api.AuditEntry{At: now, Who: who, What: auditCancel, Node: o.Node, Op: o.ID, Why: why, Detail: string(o.Action)}); err != nil {
+	if err := tx.AddAudit(api.AuditEntry{At: now, Who: who, What: auditCancel, Node: o.Node, Op: o.ID, Why: why,
+		Detail: string(o.Action)}); err != nil {
 		return err
 	}
 	if o.Stage() == store.StageTaken && !o.Delivered {

@@ -75,7 +75,9 @@ func TestEachRequestIsAnsweredForItself(t *testing.T) {
 			why     power.Reason
 			says    string
 		}{
-			{"", "", "taken by central"}, {power.Refused, power.ReasonNoNode, "ghost"}, {power.Refused, power.ReasonConfigless, "nobmc"},
+			{"", "", "taken by central"},
+			{power.Refused, power.ReasonNoNode, "ghost"},
+			{power.Refused, power.ReasonConfigless, "nobmc"},
 			{power.Refused, power.ReasonDesired, "DEPLOYING"},
 		}
 		for i, w := range want {
@@ -125,12 +127,14 @@ func TestADryRunStoresNothing(t *testing.T) {
 	cycle := r.deliver("a", power.ActCycle)
 	r.mustReport(r.running(cycle))
 	ops, err := s.AskOps(t.Context(), api.AskOps{DryRun: true, Ops: []api.OpRequest{
-		{ID: newID(), Node: "a", Action: power.ActOff}, {ID: newID(), Node: "a", Action: power.ActOn}, {ID: newID(), Node: "x", Action: power.ActOn},
+		{ID: newID(), Node: "a", Action: power.ActOff}, {ID: newID(), Node: "a", Action: power.ActOn}, {ID: newID(), Node: "x",
+			Action: power.ActOn},
 	}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if ops[0].Verdict != power.SupersedeIt || ops[1].Verdict != power.Join || ops[2].Outcome != power.Refused || !strings.Contains(ops[0].Says, "cycle (asked by admin") {
+	if ops[0].Verdict != power.SupersedeIt || ops[1].Verdict != power.Join || ops[2].Outcome != power.Refused ||
+		!strings.Contains(ops[0].Says, "cycle (asked by admin") {
 		t.Errorf("%+v", ops)
 	}
 	if found, _ := s.QueryOps(t.Context(), api.QueryOps{}); len(found.Ops) != 1 {
@@ -294,7 +298,8 @@ func TestQueryWaitsForNews(t *testing.T) {
 		t.Fatalf("%+v, %v", all, err)
 	}
 	began := time.Now()
-	if none, err := s.QueryOps(t.Context(), api.QueryOps{AfterRev: all.Rev, Wait: 50 * time.Millisecond}); err != nil || len(none.Ops) != 0 || time.Since(began) < 50*time.Millisecond {
+	if none, err := s.QueryOps(t.Context(), api.QueryOps{AfterRev: all.Rev, Wait: 50 * time.Millisecond}); err != nil || len(none.Ops) != 0 ||
+		time.Since(began) < 50*time.Millisecond {
 		t.Errorf("%+v, %v", none, err)
 	}
 	got := make(chan api.FoundOps, 1)

@@ -117,11 +117,14 @@ func TestWhatAnAgentTellsOfOthers(t *testing.T) {
 		seq := s.c.store.Seq(s.clock())
 		_, err := s.Report(t.Context(), "r1", api.Report{
 			Session: r.w.Session, JournalID: r.journal, Epoch: r.epoch, LSN: r.lsn, SentAt: s.clock(),
-			Ops: []api.OpReport{r.ended(power.Op{ID: newID(), Node: "theirs", Action: power.ActOff, Seq: seq, Origin: power.FromLocal}, power.Succeeded),
-				r.ended(power.Op{ID: newID(), Node: "ghost", Action: power.ActOff, Seq: seq, Origin: power.FromLocal}, power.Succeeded)},
-			Readings: []api.NodeReading{{Node: "theirs", Reading: power.Reading{State: power.On, Reach: power.ReachOK, ObservedAt: s.clock(), TriedAt: s.clock()}}},
-			Holds:    []api.NodeHold{{Node: "theirs", Hold: power.Hold{Want: power.WantOff, By: "x", Reason: "x", Seq: seq}}},
-			Rack:     &api.RackState{Brake: &api.Brake{ID: newID(), Nodes: []string{"mine", "theirs"}, Of: 2}},
+			Ops: []api.OpReport{
+				r.ended(power.Op{ID: newID(), Node: "theirs", Action: power.ActOff, Seq: seq, Origin: power.FromLocal}, power.Succeeded),
+				r.ended(power.Op{ID: newID(), Node: "ghost", Action: power.ActOff, Seq: seq, Origin: power.FromLocal}, power.Succeeded),
+			},
+			Readings: []api.NodeReading{{Node: "theirs", Reading: power.Reading{State: power.On, Reach: power.ReachOK, ObservedAt: s.clock(),
+				TriedAt: s.clock()}}},
+			Holds: []api.NodeHold{{Node: "theirs", Hold: power.Hold{Want: power.WantOff, By: "x", Reason: "x", Seq: seq}}},
+			Rack:  &api.RackState{Brake: &api.Brake{ID: newID(), Nodes: []string{"mine", "theirs"}, Of: 2}},
 		})
 		if err != nil {
 			t.Fatal(err)

@@ -266,7 +266,8 @@ func newsOfBrake(rack string, old, next *api.Brake, set api.RackSettings) (news 
 	}
 	if next != nil {
 		news = append(news, api.AuditEntry{
-			What: auditBrake, HappenedAt: next.Since, Why: next.Kind, Detail: fmt.Sprintf("rack %s: %s (nodes %s, of %d)", rack, next.Says, noderange.Fold(next.Nodes), next.Of),
+			What: auditBrake, HappenedAt: next.Since, Why: next.Kind, Detail: fmt.Sprintf("rack %s: %s (nodes %s, of %d)", rack, next.Says,
+				noderange.Fold(next.Nodes), next.Of),
 		})
 	}
 	return news

@@ -29,7 +29,8 @@ func (s *site) rackOf(name string) api.Rack {
 // says reports how a rack's monitor stands.
 func (r *rack) says(state api.RackState) {
 	r.s.t.Helper()
-	_, err := r.s.Report(context.Background(), r.name, api.Report{Session: r.w.Session, JournalID: r.journal, LSN: r.lsn, Rack: &state, SentAt: r.s.clock()})
+	_, err := r.s.Report(context.Background(), r.name, api.Report{Session: r.w.Session, JournalID: r.journal, LSN: r.lsn, Rack: &state,
+		SentAt: r.s.clock()})
 	if err != nil {
 		r.s.t.Fatal(err)
 	}
@@ -75,7 +76,8 @@ func TestSettingsOfARackReachItsAgent(t *testing.T) {
 	if g := r.poll(); g.Rack == nil || g.Rack.Monitor != "" || g.Rack.BrakePercent != 10 {
 		t.Errorf("%+v", g.Rack)
 	}
-	wantLines(t, s.entries("", auditRack), "rack: rack r1: monitor @every 30s, was the agent's own; brake percent 10, was 20", "rack: brake above 2, was 5", "rack: monitor the agent's own, was @every 30s")
+	wantLines(t, s.entries("", auditRack), "rack: rack r1: monitor @every 30s, was the agent's own; brake percent 10, was 20",
+		"rack: brake above 2, was 5", "rack: monitor the agent's own, was @every 30s")
 }
 
 func TestSettingsThatMakeNoSense(t *testing.T) {
@@ -136,7 +138,8 @@ func TestAPauseEndsByItself(t *testing.T) {
 	if g := r.poll(); g.Rack == nil || g.Rack.Pause != nil {
 		t.Errorf("%+v", g)
 	}
-	wantLines(t, s.entries("", auditPause, auditPauseOver, auditResume), "pause: rack r1: its monitor corrects nothing until", "pause-over: rack r1: it was paused by bob")
+	wantLines(t, s.entries("", auditPause, auditPauseOver, auditResume), "pause: rack r1: its monitor corrects nothing until",
+		"pause-over: rack r1: it was paused by bob")
 	for range 2 {
 		if _, err := s.SetPause(t.Context(), "r1", api.SetPause{Resume: true}); err != nil {
 			t.Fatal(err)
@@ -151,7 +154,8 @@ func TestAPauseEndsByItself(t *testing.T) {
 		t.Errorf("%+v", g)
 	}
 	for range 2 {
-		if out, err := s.SetPause(t.Context(), "r1", api.SetPause{Resume: true, Reason: "done", AskedBy: "eve"}); err != nil || out.Settings.Pause != nil {
+		if out, err := s.SetPause(t.Context(), "r1", api.SetPause{Resume: true, Reason: "done", AskedBy: "eve"}); err != nil ||
+			out.Settings.Pause != nil {
 			t.Fatalf("%+v, %v", out, err)
 		}
 	}
@@ -230,7 +234,8 @@ func TestABrakeIsShownAndReleased(t *testing.T) {
 		t.Errorf("a new brake counts as released: %+v", all)
 	}
 	r.says(api.RackState{Brake: brakeOf("b3", "n9")})
-	wantLines(t, s.entries("", auditBrake, auditBrakeOver, auditBrakeRelease), "brake: n[1-3]", "brake-release: rack r1: too many", "brake-over: released by bob",
+	wantLines(t, s.entries("", auditBrake, auditBrakeOver, auditBrakeRelease), "brake: n[1-3]", "brake-release: rack r1: too many",
+		"brake-over: released by bob",
 		"brake: n9", "brake-over: its nodes are as they are wanted", "brake: n9")
 }
 
@@ -255,7 +260,8 @@ func TestAnAlarmOfTheJournalStaysBesideTheBrake(t *testing.T) {
 // inDomain adds a node to a rack and a power domain.
 func (s *site) inDomain(node, rack, domain string) {
 	s.t.Helper()
-	if _, err := s.AddNodes(context.Background(), api.AddNodes{Update: true, Nodes: []api.NodeSpec{{Name: node, Rack: rack, Domain: domain, BMC: "ipmi://x@bmc-" + node}}}); err != nil {
+	if _, err := s.AddNodes(context.Background(),
+		api.AddNodes{Update: true, Nodes: []api.NodeSpec{{Name: node, Rack: rack, Domain: domain, BMC: "ipmi://x@bmc-" + node}}}); err != nil {
 		s.t.Fatal(err)
 	}
 }
@@ -319,19 +325,22 @@ func TestADomainIsSharedByItsAgents(t *testing.T) {
 	if a, b := one.limits(), two.limits(); len(a) != 1 || a["other"] != usual || b["pdu"] != whole {
 		t.Errorf("%+v, %+v", a, b)
 	}
-	if out, err := s.SetDomain(t.Context(), api.SetDomain{DomainLimit: api.DomainLimit{Name: "pdu"}}); err != nil || out.Rate != 0 || out.Default {
+	if out, err := s.SetDomain(t.Context(), api.SetDomain{DomainLimit: api.DomainLimit{Name: "pdu"}}); err != nil || out.Rate != 0 ||
+		out.Default {
 		t.Errorf("no bound: %+v, %v", out, err)
 	}
 	if l := two.limits(); l["pdu"] != (api.DomainLimit{}) || len(l) != 1 {
 		t.Errorf("%+v", l)
 	}
-	if out, err := s.SetDomain(t.Context(), api.SetDomain{DomainLimit: api.DomainLimit{Name: "pdu"}, Remove: true}); err != nil || !out.Default || out.Rate != power.DefaultDomainRate {
+	if out, err := s.SetDomain(t.Context(), api.SetDomain{DomainLimit: api.DomainLimit{Name: "pdu"}, Remove: true}); err != nil ||
+		!out.Default || out.Rate != power.DefaultDomainRate {
 		t.Errorf("%+v, %v", out, err)
 	}
 	if a, b := one.limits(), two.limits(); a != nil || b["pdu"] != usual {
 		t.Errorf("%+v, %+v", a, b)
 	}
-	wantLines(t, s.entries("", auditDomain), "domain: power domain pdu: 3 power-ons a second, 1 at once, was 10 power-ons a second, 50 at once (default)",
+	wantLines(t, s.entries("", auditDomain),
+		"domain: power domain pdu: 3 power-ons a second, 1 at once, was 10 power-ons a second, 50 at once (default)",
 		"domain: any number of power-ons a second, any number at once, was 3", "domain: (default), was any number")
 }
 
@@ -350,7 +359,8 @@ func TestDomainsAreListedWithTheirQueues(t *testing.T) {
 	if err != nil || len(all) != 2 || all[0].Name != "empty" || all[0].Nodes != 0 || all[0].Default {
 		t.Fatalf("%+v, %v", all, err)
 	}
-	if d := all[1]; d.Name != "pdu" || d.InFlight != 4 || d.Waiting != 6 || d.Rate != power.DefaultDomainRate || !d.Default || d.Agents != 2 || d.Nodes != 2 {
+	if d := all[1]; d.Name != "pdu" || d.InFlight != 4 || d.Waiting != 6 || d.Rate != power.DefaultDomainRate || !d.Default || d.Agents != 2 ||
+		d.Nodes != 2 {
 		t.Errorf("%+v", d)
 	}
 	for what, in := range map[string]api.SetDomain{
@@ -379,7 +389,8 @@ func TestABrakeThatGrewIsNotReleased(t *testing.T) {
 	r.says(brake("a", "b"))
 	seen := api.ReleaseBrake{Racks: []string{"r1"}, Most: map[string]int{"r1": 2}, AskedBy: "bob"}
 	r.says(brake("a", "b", "c"))
-	if _, err := s.ReleaseBrake(t.Context(), seen); api.CodeOf(err) != api.CodeRefused || !strings.Contains(err.Error(), "3 nodes by now, not 2") {
+	if _, err := s.ReleaseBrake(t.Context(), seen); api.CodeOf(err) != api.CodeRefused ||
+		!strings.Contains(err.Error(), "3 nodes by now, not 2") {
 		t.Fatalf("%v", err)
 	}
 	r.says(brake("a", "b"))

@@ -81,8 +81,10 @@ func checkReport(in api.Report) error {
 		what    string
 		n, most int
 	}{
-		{"operations", len(in.Ops), maxReportOps}, {"readings", len(in.Readings), maxReportReadings},
-		{"holds", len(in.Holds), maxReportHolds}, {"explanations", len(in.Explained), maxExplained},
+		{"operations", len(in.Ops), maxReportOps},
+		{"readings", len(in.Readings), maxReportReadings},
+		{"holds", len(in.Holds), maxReportHolds},
+		{"explanations", len(in.Explained), maxExplained},
 	} {
 		if b.n > b.most {
 			return api.Problemf(api.CodeQueueFull, "a report of %d %s: at most %d at once", b.n, b.what, b.most)
@@ -115,7 +117,8 @@ func (c *Central) follow(tx *store.Tx, agent string, seq power.Seq, now time.Tim
 func (c *Central) raiseAhead(tx *store.Tx, agent, what string, now time.Time) error {
 	return c.raise(tx, agent, api.Alarm{
 		Kind: api.AlarmSequenceAhead, Remedy: "see to the clocks of both machines (timedatectl)",
-		Message: fmt.Sprintf("%s is more than %s ahead of central's clock and is not followed: one of the two clocks is wrong", what, power.MaxAhead),
+		Message: fmt.Sprintf("%s is more than %s ahead of central's clock and is not followed: one of the two clocks is wrong", what,
+			power.MaxAhead),
 	}, now)
 }
 
@@ -137,7 +140,8 @@ func (c *Central) heedAll(tx *store.Tx, name string, in api.Report, now time.Tim
 	var differ differing
 	marks := marks{}
 	for _, w := range in.Ops {
-		if err := c.each(tx, name, "operation "+w.Op.ID, func() error { return c.heed(tx, name, w, in.JournalID, marks, &differ, now) }); err != nil {
+		if err := c.each(tx, name, "operation "+w.Op.ID,
+			func() error { return c.heed(tx, name, w, in.JournalID, marks, &differ, now) }); err != nil {
 			return nil, err
 		}
 	}
@@ -168,7 +172,8 @@ func (d *differing) tell(c *Central, tx *store.Tx, agent string, now time.Time) 
 		text += fmt.Sprintf(", and %d more", more)
 	}
 	return c.raise(tx, agent, api.Alarm{
-		Kind: api.AlarmOutcomesDiffer, NeedsAck: true, Message: "the agent reported another end of what had ended, which stays as it was: " + text,
+		Kind: api.AlarmOutcomesDiffer, NeedsAck: true, Message: "the agent reported another end of what had ended, which stays as it was: " +
+			text,
 	}, now)
 }
 
@@ -275,7 +280,8 @@ func (c *Central) heed(tx *store.Tx, name string, w api.OpReport, journal string
 	switch how {
 	case contradicts:
 		c.contradictions.Add(1)
-		c.log.Warn("another end was reported for an operation that has ended", "agent", name, "op", o.ID, "outcome", o.Outcome, "reported", w.End.Outcome)
+		c.log.Warn("another end was reported for an operation that has ended", "agent", name, "op", o.ID, "outcome", o.Outcome, "reported",
+			w.End.Outcome)
 		differ.note(&o, w.End.Outcome)
 		return nil
 	case malformed:

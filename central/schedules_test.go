@@ -29,7 +29,8 @@ func (s *site) at(clock string) {
 }
 
 // night is a schedule that turns READY nodes off at 19:00 UTC for 12 hours.
-var night = api.Schedule{Name: "night", Cron: "CRON_TZ=UTC 0 19 * * *", Nodes: "@status:READY", Want: power.WantOff, For: 12 * time.Hour, Reason: "power bill"}
+var night = api.Schedule{Name: "night", Cron: "CRON_TZ=UTC 0 19 * * *", Nodes: "@status:READY", Want: power.WantOff, For: 12 * time.Hour,
+	Reason: "power bill"}
 
 func (s *site) schedule(sched api.Schedule) api.Schedule {
 	s.t.Helper()
@@ -86,7 +87,8 @@ func TestAScheduleHoldsNodes(t *testing.T) {
 	if len(g.Nodes) != 1 || g.Nodes[0].Name != "a" || g.Rev != before.Rev+1 {
 		t.Fatalf("%+v", g)
 	}
-	if h := g.Nodes[0].Hold; h.Want != power.WantOff || h.Schedule != "night" || h.By != "bob" || h.Reason != "power bill" || !h.Confirmed || !h.Until.Equal(fired.Add(12*time.Hour)) {
+	if h := g.Nodes[0].Hold; h.Want != power.WantOff || h.Schedule != "night" || h.By != "bob" || h.Reason != "power bill" || !h.Confirmed ||
+		!h.Until.Equal(fired.Add(12*time.Hour)) {
 		t.Errorf("%+v", h)
 	}
 	if n := s.node("a"); n.From != "schedule night" || n.Hold.Schedule != "night" {
@@ -96,7 +98,8 @@ func TestAScheduleHoldsNodes(t *testing.T) {
 		t.Errorf("a person's hold was replaced: %+v", n.Hold)
 	}
 	got := s.scheduled("night")
-	if !got.LastAt.Equal(fired) || !strings.Contains(got.LastSays, "1 held off (a); 1 held by people, left alone (b)") || !got.NextAt.Equal(fired.Add(24*time.Hour)) {
+	if !got.LastAt.Equal(fired) || !strings.Contains(got.LastSays, "1 held off (a); 1 held by people, left alone (b)") ||
+		!got.NextAt.Equal(fired.Add(24*time.Hour)) {
 		t.Errorf("%+v", got)
 	}
 	wantLines(t, s.entries("", auditSchedule), "schedule: schedule night of "+fired.Format(time.RFC3339)+": 1 held off (a); 1 held by people")
@@ -128,7 +131,8 @@ func TestAScheduleReleasesWhatSchedulesHold(t *testing.T) {
 	if got := s.scheduled("morning").LastSays; got != "1 released (a); 2 held by people, left alone (b,c)" {
 		t.Errorf("%q", got)
 	}
-	wantLines(t, s.entries("a", auditHold, auditRelease), "hold: off until released, schedule off", "release: desired hands-off, was off (schedule off)")
+	wantLines(t, s.entries("a", auditHold, auditRelease), "hold: off until released, schedule off",
+		"release: desired hands-off, was off (schedule off)")
 	// Held until released, night after night: that is no news to anybody.
 	if _, err := s.RemoveSchedule(t.Context(), api.RemoveSchedule{Name: "morning"}); err != nil {
 		t.Fatal(err)
@@ -255,7 +259,8 @@ func TestAScheduleThatIsNewOrChangedDoesNotRunForThePast(t *testing.T) {
 	if got := s.scheduled("night"); !got.LastAt.IsZero() {
 		t.Errorf("%+v", got)
 	}
-	wantLines(t, s.entries("", auditScheduleAdd, auditScheduleChange), "schedule-add: schedule night: CRON_TZ=UTC 0 19 * * *: @status:READY off for 12h0m0s",
+	wantLines(t, s.entries("", auditScheduleAdd, auditScheduleChange),
+		"schedule-add: schedule night: CRON_TZ=UTC 0 19 * * *: @status:READY off for 12h0m0s",
 		"schedule-change: 0 11 * * *: a off for 12h0m0s, was CRON_TZ=UTC 0 19")
 }
 
@@ -358,7 +363,8 @@ func TestRunsToCome(t *testing.T) {
 		t.Errorf("%+v", runs[2])
 	}
 	both, err := s.NextRuns(t.Context(), "", 2)
-	if err != nil || len(both) != 4 || both[0].Schedule != "night" || both[1].Schedule != "morning" || !both[1].Until.IsZero() || len(both[1].Loses) != 0 {
+	if err != nil || len(both) != 4 || both[0].Schedule != "night" || both[1].Schedule != "morning" || !both[1].Until.IsZero() ||
+		len(both[1].Loses) != 0 {
 		t.Errorf("%+v, %v", both, err)
 	}
 	_, err = s.NextRuns(t.Context(), "ghost", 1)

@@ -145,16 +145,21 @@ func (c *Central) refuseTwin(tx *store.Tx, d *desk, in api.Hello, peer string, n
 	d.mu.Unlock()
 	which := fmt.Sprintf("journal %s, epoch %d, at %s", h.journal, h.epoch, cmp.Or(h.peer, "an unknown address"))
 	if log {
-		c.log.Error("another agent of this name was refused", "agent", d.name, "holder", which, "since", h.since, "refused", in.JournalID, "epoch", in.Epoch, "address", peer)
+		c.log.Error("another agent of this name was refused", "agent", d.name, "holder", which, "since", h.since, "refused", in.JournalID,
+			"epoch", in.Epoch, "address", peer)
 	}
-	refusal := api.Problemf(api.CodeTwoAgents, "the name %s is taken: an agent (%s) has it since %s and was heard %s ago. Stop that one (systemctl stop rackpower-agent), or give this one another name and an empty data directory; it is let in when the other has been silent for %s",
+	refusal := api.Problemf(api.CodeTwoAgents,
+		"the name %s is taken: an agent (%s) has it since %s and was heard %s ago. Stop that one (systemctl stop rackpower-agent), or give "+
+			"this one another name and an empty data directory; it is let in when the other has been silent for %s",
 		d.name, which, h.since.UTC().Format(time.RFC3339), power.Ago(now.Sub(h.heard)), silentFor)
 	if !both {
 		return refusal, nil
 	}
-	cause := fmt.Sprintf("two agents call themselves %s: one with journal %s at %s, which keeps the name, and one with journal %s at %s, which is refused", d.name, h.journal, h.peer, in.JournalID, peer)
+	cause := fmt.Sprintf("two agents call themselves %s: one with journal %s at %s, which keeps the name, and one with journal %s at %s, "+
+		"which is refused", d.name, h.journal, h.peer, in.JournalID, peer)
 	if in.JournalID == h.journal {
-		cause = fmt.Sprintf("two agents run as %s with copies of one journal (%s), of a cloned machine or a copied directory: the one at %s keeps the name, the one at %s is refused", d.name, h.journal, h.peer, peer)
+		cause = fmt.Sprintf("two agents run as %s with copies of one journal (%s), of a cloned machine or a copied directory: the one at %s "+
+			"keeps the name, the one at %s is refused", d.name, h.journal, h.peer, peer)
 	}
 	return refusal, c.raise(tx, d.name, api.Alarm{
 		Kind: api.AlarmTwoAgents, Message: cause, Remedy: "systemctl stop rackpower-agent (on the machine that is not rack " + d.name + "'s)",

@@ -75,7 +75,8 @@ func TestTheAgentThatLivesKeepsItsName(t *testing.T) {
 			for range 20 {
 				err := two.hello()
 				wantCode(t, err, api.CodeTwoAgents)
-				if !strings.Contains(err.Error(), "journal-r1") || !strings.Contains(err.Error(), "run-r1 (") || !strings.Contains(err.Error(), "since ") {
+				if !strings.Contains(err.Error(), "journal-r1") || !strings.Contains(err.Error(), "run-r1 (") ||
+					!strings.Contains(err.Error(), "since ") {
 					t.Fatal(err)
 				}
 				until(t, "the first one polls again", func() bool { d := s.c.desks.of("r1"); d.mu.Lock(); defer d.mu.Unlock(); return d.polls > 0 })

@@ -97,9 +97,11 @@ func showNode(n store.Node, open []*store.Op, agent string, now time.Time) api.N
 	desired := power.Effective(n.Status, n.Hold, now)
 	m := n.Monitor
 	out := api.Node{
-		Name: n.Name, Rack: n.Rack, State: n.State, Reach: n.Reach, Stale: agent != "alive" || stale(n.Reading, now), Status: n.Status, Desired: desired.Want,
-		From: power.DesiredFrom(n.Status, n.Hold, now), Hold: api.ShowHold(n.Hold, now), Agent: n.Agent, BMC: n.BMC, Domain: n.Domain, AgentAge: agent,
-		Drift: drifts(n.Reading, desired, len(open), now), Pending: pends(n, desired, foremost(open)),
+		Name: n.Name, Rack: n.Rack, State: n.State, Reach: n.Reach, Stale: agent != "alive" ||
+			stale(n.Reading, now), Status: n.Status, Desired: desired.Want,
+		From: power.DesiredFrom(n.Status, n.Hold, now), Hold: api.ShowHold(n.Hold, now), Agent: n.Agent, BMC: n.BMC, Domain: n.Domain,
+		AgentAge: agent,
+		Drift:    drifts(n.Reading, desired, len(open), now), Pending: pends(n, desired, foremost(open)),
 		Waits: m.Waits, WaitsSays: m.WaitsSays, WaitsUntil: m.WaitsUntil, Fault: m.Fault, FaultSince: m.FaultSince,
 	}
 	if n.BMC == "" {

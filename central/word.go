@@ -70,7 +70,8 @@ func advance(o *store.Op, w api.OpReport, journal string) (news []string, h heed
 		finish(o, *w.End)
 	}
 	news = newsOf(before, *o)
-	if len(news) == 0 && before.Phase == o.Phase && before.Attempts == o.Attempts && before.Joined == o.Joined && before.Says == o.Says && before.JournalID == o.JournalID && before.LSN == o.LSN {
+	if len(news) == 0 && before.Phase == o.Phase && before.Attempts == o.Attempts && before.Joined == o.Joined && before.Says == o.Says &&
+		before.JournalID == o.JournalID && before.LSN == o.LSN {
 		return nil, ignored
 	}
 	return news, taken
@@ -107,7 +108,8 @@ func finish(o *store.Op, end power.End) {
 
 // endOf is the end that finish was given.
 func endOf(o *store.Op) power.End {
-	end := power.End{Outcome: o.Outcome, Reason: o.Why, Detail: o.Detail, Already: o.Already, SupersededBy: o.SupersededBy, State: o.State, Attempts: o.Attempts}
+	end := power.End{Outcome: o.Outcome, Reason: o.Why, Detail: o.Detail, Already: o.Already, SupersededBy: o.SupersededBy, State: o.State,
+		Attempts: o.Attempts}
 	if o.EndedAt != nil {
 		end.At = *o.EndedAt
 	}

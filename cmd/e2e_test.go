@@ -221,7 +221,8 @@ func judge(t *testing.T, taken map[string]power.Action, ops []api.Op, farm *bmcs
 	for i := range farm.Len() {
 		b := farm.BMC(i)
 		if b.Resets() > resets[b.Name()] || b.Diags() > diags[b.Name()] || b.Cuts() > cuts[b.Name()] {
-			t.Errorf("%s: %d resets for %d asked, %d diags for %d, %d cuts for %d", b.Name(), b.Resets(), resets[b.Name()], b.Diags(), diags[b.Name()], b.Cuts(), cuts[b.Name()])
+			t.Errorf("%s: %d resets for %d asked, %d diags for %d, %d cuts for %d", b.Name(), b.Resets(), resets[b.Name()], b.Diags(),
+				diags[b.Name()], b.Cuts(), cuts[b.Name()])
 		}
 		if op := last[b.Name()]; op.Outcome == power.Succeeded && b.Power() != op.Action.Final() {
 			t.Errorf("%s is %s, the newest request was %s", b.Name(), b.Power(), op.Action)
@@ -251,7 +252,8 @@ func killAtRandom(t *testing.T, victim string, kills int, start func(*site)) {
 		farm.BMC(i).SessionLimit(1000)           // the dead leave theirs open
 		nodes = append(nodes, farm.BMC(i).Name())
 	}
-	c := s.crowd(nodes, []power.Action{power.ActOn, power.ActOff, power.ActCycle, power.ActCycle, power.ActSoftOff, power.ActReset, power.ActReset, power.ActDiag}, 600*time.Millisecond)
+	c := s.crowd(nodes, []power.Action{power.ActOn, power.ActOff, power.ActCycle, power.ActCycle, power.ActSoftOff, power.ActReset,
+		power.ActReset, power.ActDiag}, 600*time.Millisecond)
 	rng := rand.New(rand.NewPCG(3, 5))
 	for range kills {
 		time.Sleep(time.Duration(50+rng.IntN(700)) * time.Millisecond)

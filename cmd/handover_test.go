@@ -70,12 +70,15 @@ func TestAClonedAgentStandsDown(t *testing.T) {
 		}
 	}
 	s.spawn("clone", s.cli, args...)
-	s.until(40*time.Second, "the alarm names the cause", func() bool { return strings.Contains(s.alarmOf("r1", api.AlarmTwoAgents), "cloned") })
+	s.until(40*time.Second, "the alarm names the cause",
+		func() bool { return strings.Contains(s.alarmOf("r1", api.AlarmTwoAgents), "cloned") })
 	s.mustRun("off", "n01")
-	if out, errs, exit := s.run("local", "status", "--socket", s.agentSocket("clone")); exit != 0 || !strings.Contains(errs, "gives the name r1 to another agent") {
+	if out, errs, exit := s.run("local", "status", "--socket", s.agentSocket("clone")); exit != 0 ||
+		!strings.Contains(errs, "gives the name r1 to another agent") {
 		t.Errorf("the clone does not say so: %d\n%s%s", exit, out, errs)
 	}
-	if at, own := s.logLines("central", "another agent of this name was refused"), s.logLines("clone", "central gives the name to another agent"); at < 1 || at > 2 || own < 1 || own > 2 {
+	if at, own := s.logLines("central", "another agent of this name was refused"), s.logLines("clone",
+		"central gives the name to another agent"); at < 1 || at > 2 || own < 1 || own > 2 {
 		t.Errorf("logged %d times at central, %d times at the clone", at, own)
 	}
 	s.kill("r1")

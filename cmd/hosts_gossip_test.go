@@ -39,7 +39,8 @@ func TestGossipAcrossHosts(t *testing.T) {
 }
 
 func (h *hall) comesUp() {
-	took := h.within(40*time.Second, func() string { return "all are members of one cluster" }, func() bool { return whole(h.everybody(), len(h.racks)+1) })
+	took := h.within(40*time.Second, func() string { return "all are members of one cluster" },
+		func() bool { return whole(h.everybody(), len(h.racks)+1) })
 	h.figure("all started at once, with the key from central: members whole", took)
 	h.figure("then: all nodes on all members", h.agree(30*time.Second, h.truth(), h.everybody()))
 	for _, rack := range h.racks {
@@ -156,7 +157,8 @@ func (h *hall) answersQuestions() {
 	if out, errs, exit := h.local("r2", "ping", "r99"); exit != 1 || !strings.Contains(errs, "r99") {
 		t.Errorf("ping of nobody: %d %s%s", exit, out, errs)
 	}
-	if pong := decodeJSON[[]api.Pong](t, h.mustRun("ping", "central", "--central", "unix://"+h.socket(), "-o", "json")); len(pong) != 1 || pong[0].RTTMS <= 0 {
+	if pong := decodeJSON[[]api.Pong](t, h.mustRun("ping", "central", "--central", "unix://"+h.socket(), "-o", "json")); len(pong) != 1 ||
+		pong[0].RTTMS <= 0 {
 		t.Errorf("%+v", pong)
 	}
 	// Central and the owner know the address of a BMC; the others find the owner.
@@ -242,7 +244,8 @@ func (h *hall) changesKeys() {
 		now = list()
 		return len(now) == 1 && now[0].ID == id && now[0].Primary == len(h.racks)
 	})
-	h.within(30*time.Second, func() string { return "all who have the new key are members" }, func() bool { return whole(alive, len(h.racks)) })
+	h.within(30*time.Second, func() string { return "all who have the new key are members" },
+		func() bool { return whole(alive, len(h.racks)) })
 	for _, rack := range []string{"r5", "r6"} {
 		h.kill(rack)
 		h.startRack(rack)
@@ -251,7 +254,8 @@ func (h *hall) changesKeys() {
 	came := time.Now()
 	h.agree(20*time.Second, h.truth(), h.only("r6"))
 	h.figure("an agent that was away during all three steps: has the new key from central", time.Since(came))
-	h.within(20*time.Second, func() string { return "all are back with the new key" }, func() bool { return whole(h.everybody(), len(h.racks)+1) })
+	h.within(20*time.Second, func() string { return "all are back with the new key" },
+		func() bool { return whole(h.everybody(), len(h.racks)+1) })
 }
 
 // refusesStrangers has agents come with a wrong key and with none.
@@ -263,10 +267,12 @@ func (h *hall) refusesStrangers() {
 	if err := os.WriteFile(file, []byte(h.mustRun("gossip", "keygen")), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	args := []string{"agent", "--name", "stranger", "--central", "none", "--gossip", addr + gossipPort, "--join", h.addr("r2") + gossipPort, "--data"}
+	args := []string{"agent", "--name", "stranger", "--central", "none", "--gossip", addr + gossipPort, "--join", h.addr("r2") + gossipPort,
+		"--data"}
 	h.launchOn("stranger", "stranger", h.cli, append(args, filepath.Join(h.dir, "stranger"), "--gossip-key-file", file)...)
 	h.within(15*time.Second, func() string { return "both sides say that the key is another" }, func() bool {
-		return h.logged("stranger", "refused", h.addr("r2"), "uses another gossip key") && h.logged("r2", "refused", addr, "uses another gossip key")
+		return h.logged("stranger", "refused", h.addr("r2"), "uses another gossip key") &&
+			h.logged("r2", "refused", addr, "uses another gossip key")
 	})
 	if sees(h.agents["r2"], "stranger", "alive") {
 		t.Error("it came in")
@@ -301,10 +307,12 @@ func (h *hall) losesAnAgent() {
 	h.figure("and all agents know it", time.Since(killed))
 	h.agree(5*time.Second, states, left)
 	out, errs, exit := h.local("r2", "peers", "@r7")
-	if exit != 0 || !strings.Contains(errs+out, "rack agent r7 failed") || !strings.Contains(errs+out, "ago") || !strings.Contains(out, "(failed)") {
+	if exit != 0 || !strings.Contains(errs+out, "rack agent r7 failed") || !strings.Contains(errs+out, "ago") ||
+		!strings.Contains(out, "(failed)") {
 		t.Errorf("peers: %d\n%s%s", exit, out, errs)
 	}
-	if out := h.mustLocal("r2", "members", "--status", "failed"); !strings.Contains(out, "failed") || !strings.Contains(out, " ago") || strings.Contains(out, "r2 ") {
+	if out := h.mustLocal("r2", "members", "--status", "failed"); !strings.Contains(out, "failed") || !strings.Contains(out, " ago") ||
+		strings.Contains(out, "r2 ") {
 		t.Errorf("%s", out)
 	}
 	nodes, err := h.client.Nodes(t.Context(), "@r7")
@@ -393,7 +401,8 @@ func (h *hall) losesCentralAndHalf() {
 	h.kill(last)
 	killed := time.Now()
 	for name, c := range left {
-		h.within(30*time.Second, func() string { return name + " knows that " + last + " failed" }, func() bool { return sees(c, last, "failed") })
+		h.within(30*time.Second, func() string { return name + " knows that " + last + " failed" },
+			func() bool { return sees(c, last, "failed") })
 	}
 	h.figure("an agent killed meanwhile: all know it", time.Since(killed))
 	h.agree(time.Second, truth, left)
@@ -418,7 +427,8 @@ func (h *hall) speaksSerf() {
 		out, _ := exec.Command("ip", h.in("r8", append([]string{serf, "members", "-rpc-addr=127.0.0.1:7373"}, args...)...)...).CombinedOutput()
 		return string(out)
 	}
-	h.within(20*time.Second, func() string { return "serf lists all members:\n" + list() }, func() bool { return strings.Count(list(), "alive") == len(h.racks)+1 })
+	h.within(20*time.Second, func() string { return "serf lists all members:\n" + list() },
+		func() bool { return strings.Count(list(), "alive") == len(h.racks)+1 })
 	if out := list("-tag", "role=central"); strings.Count(out, "\n") != 1 || !strings.Contains(out, h.addr("central")) {
 		t.Errorf("%s", out)
 	}
@@ -428,18 +438,21 @@ func (h *hall) speaksSerf() {
 	}
 	key := strings.Split(string(raw), `"`)[1]
 	agent := func(name string, more ...string) {
-		args := append([]string{serf, "agent", "-node=" + name, "-bind=" + hostsNet + ".99:7946", "-rpc-addr=127.0.0.1:0", "-join=" + h.addr("r8")}, more...)
+		args := append([]string{serf, "agent", "-node=" + name, "-bind=" + hostsNet + ".99:7946", "-rpc-addr=127.0.0.1:0", "-join=" +
+			h.addr("r8")}, more...)
 		h.launchOn("stranger", name, args[0], args[1:]...)
 	}
 	agent("plain-serf")
-	h.within(15*time.Second, func() string { return "a stock agent without the key is refused" }, func() bool { return h.logged("r8", "refused", hostsNet+".99") })
+	h.within(15*time.Second, func() string { return "a stock agent without the key is refused" },
+		func() bool { return h.logged("r8", "refused", hostsNet+".99") })
 	if sees(h.agents["r8"], "plain-serf", "alive") {
 		t.Error("it came in")
 	}
 	h.kill("plain-serf")
 	agent("stock-serf", "-encrypt="+key)
 	for _, rack := range []string{"r8", "r2"} {
-		h.within(15*time.Second, func() string { return rack + " sees the stock agent" }, func() bool { return sees(h.agents[rack], "stock-serf", "alive") })
+		h.within(15*time.Second, func() string { return rack + " sees the stock agent" },
+			func() bool { return sees(h.agents[rack], "stock-serf", "alive") })
 	}
 	h.mustLocal("r2", "ping", "stock-serf")
 	h.kill("stock-serf")

@@ -125,7 +125,8 @@ func (h *hosts) part(name string, from []string) {
 
 func (h *hosts) rule(name, rule string) {
 	h.t.Helper()
-	if err := filter(h.prefix+name, "add table inet rp", "add chain inet rp in { type filter hook input priority 0; }", "add rule inet rp in "+rule); err != nil {
+	if err := filter(h.prefix+name, "add table inet rp", "add chain inet rp in { type filter hook input priority 0; }", "add rule inet rp in "+
+		rule); err != nil {
 		h.t.Fatal(err)
 	}
 }

@@ -66,14 +66,17 @@ func TestHungBMCsDelayNobody(t *testing.T) {
 	})
 	found := time.Since(began)
 	readAfter, onAfter := fresh(), switchAll()
-	t.Logf("%d of %d BMCs hung: a reading of the healthy took %s without and %s with (ratio %.2f), %s while they were found out; turning the healthy on %s and %s (ratio %.2f); all were found out after %s",
-		hung, count, readBefore.Round(time.Millisecond), readAfter.Round(time.Millisecond), float64(readAfter)/float64(readBefore), readFirst.Round(time.Millisecond),
+	t.Logf("%d of %d BMCs hung: a reading of the healthy took %s without and %s with (ratio %.2f), %s while they were found out; turning "+
+		"the healthy on %s and %s (ratio %.2f); all were found out after %s",
+		hung, count, readBefore.Round(time.Millisecond), readAfter.Round(time.Millisecond), float64(readAfter)/float64(readBefore),
+		readFirst.Round(time.Millisecond),
 		onBefore.Round(time.Millisecond), onAfter.Round(time.Millisecond), float64(onAfter)/float64(onBefore), found.Round(100*time.Millisecond))
 	if bound := 4*readBefore + 3*time.Second; readFirst > bound || readAfter > bound {
 		t.Errorf("a reading of the healthy took %s and %s beside the hung ones, %s without", readFirst, readAfter, readBefore)
 	}
 	s.saysAll("status "+sick, "unreachable")
-	s.saysAll("explain n0001", "Its BMC does not answer", "left alone", "next probe", "next reading when its BMC answers a probe", "rackpower node retry n0001")
+	s.saysAll("explain n0001", "Its BMC does not answer", "left alone", "next probe", "next reading when its BMC answers a probe",
+		"rackpower node retry n0001")
 	s.saysAll("agents -o wide", fmt.Sprintf("%d", hung))
 	for i := range hung {
 		farm.BMC(i).Mute(false)
@@ -92,7 +95,8 @@ func TestWrongPasswordIsTriedTwice(t *testing.T) {
 	s.addAs(farm, "DEPLOYING")
 	s.until(20*time.Second, "the wrong password was refused", func() bool { return b.AuthFailures() == 2 && farm.BMC(1).AuthFailures() == 2 })
 	s.stays(2500*time.Millisecond, "there is no third log-in", func() bool { return b.AuthFailures() == 2 })
-	s.saysAll("explain n01", "refuses the log-in", "rackpower node add n01 --rack r1 --password-file FILE --update", "rackpower node retry n01", "2 logins refused", "next reading none before somebody sees to its BMC")
+	s.saysAll("explain n01", "refuses the log-in", "rackpower node add n01 --rack r1 --password-file FILE --update",
+		"rackpower node retry n01", "2 logins refused", "next reading none before somebody sees to its BMC")
 	s.saysAll("status n01", "auth-failed")
 	s.kill("r1")
 	s.startWatchful()
@@ -142,7 +146,10 @@ func TestFailedCorrectionsAreCounted(t *testing.T) {
 	}
 	s.kill("r1")
 	s.startWatchful()
-	s.stays(5*time.Second, "the fault is kept over a death", func() bool { return s.node("n01").Fault != "" && !s.audited("fault-over", "n01") })
+	s.stays(5*time.Second, "the fault is kept over a death", func() bool {
+		return s.node("n01").Fault != "" &&
+			!s.audited("fault-over", "n01")
+	})
 	refuses.FailCode(0, 0)
 	s.mustRun("node", "retry", "n01", "--reason", "mended")
 	s.until(30*time.Second, "n01 is on and well", func() bool { return refuses.Power() == power.On && s.node("n01").Fault == "" })

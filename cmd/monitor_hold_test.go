@@ -23,7 +23,8 @@ func TestHolds(t *testing.T) {
 	}
 
 	out, errs, exit := s.run("off", "n01")
-	if text := out + errs; exit != 5 || !strings.Contains(text, "DEPLOYING") || !strings.Contains(text, "--hold") || !strings.Contains(text, "status") {
+	if text := out + errs; exit != 5 || !strings.Contains(text, "DEPLOYING") || !strings.Contains(text, "--hold") ||
+		!strings.Contains(text, "status") {
 		t.Errorf("off against the desired state: exit status %d:\n%s", exit, text)
 	}
 	s.saysAll("explain n01", "n01 is on, as status DEPLOYING wants it")

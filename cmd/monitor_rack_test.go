@@ -91,14 +91,17 @@ func TestSchedules(t *testing.T) {
 	if list, err := s.client.Schedules(t.Context()); err != nil || len(list) != 0 {
 		t.Errorf("a dry run left %+v, %v", list, err)
 	}
-	s.mustRun("schedule", "add", "night", "--cron", "0 2 * * *", "--nodes", "all", "--want", "off", "--for", "8h", "--reason", "night", "--yes")
+	s.mustRun("schedule", "add", "night", "--cron", "0 2 * * *", "--nodes", "all", "--want", "off", "--for", "8h", "--reason", "night",
+		"--yes")
 	runs := decodeJSON[[]api.ScheduledRun](t, s.mustRun("schedule", "next", "night", "--count", "3", "-o", "json"))
-	if len(runs) != 3 || fmt.Sprint(runs[0].Loses) != "[n01 n02]" || fmt.Sprint(runs[0].Held) != "[n03]" || runs[0].At.Local().Hour() != 2 || runs[1].At.Sub(runs[0].At) < 23*time.Hour {
+	if len(runs) != 3 || fmt.Sprint(runs[0].Loses) != "[n01 n02]" || fmt.Sprint(runs[0].Held) != "[n03]" || runs[0].At.Local().Hour() != 2 ||
+		runs[1].At.Sub(runs[0].At) < 23*time.Hour {
 		t.Errorf("%+v", runs)
 	}
 	s.saysAll("schedule next", "night", "n[01-02]", "n03")
 	s.saysAll("schedule list", "night", "0 2 * * *")
-	if out, errs, exit := s.run("schedule", "add", "x", "--cron", "61 * * * *", "--nodes", "all", "--want", "off", "--reason", "x"); exit != 2 {
+	if out, errs, exit := s.run("schedule", "add", "x", "--cron", "61 * * * *", "--nodes", "all", "--want", "off", "--reason",
+		"x"); exit != 2 {
 		t.Errorf("exit status %d: %s%s", exit, out, errs)
 	}
 	if n := commanded(bmcs(farm), power.PowerOff); n != 0 {

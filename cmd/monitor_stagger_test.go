@@ -37,7 +37,8 @@ func ramp(t *testing.T, ask func(*site)) {
 		count = 400
 	}
 	s := watchful(t)
-	farm := startFarm(t, bmcsim.Config{Count: count, OnAfter: 200 * time.Millisecond, Names: func(i int) string { return fmt.Sprintf("n%03d", i+1) }})
+	farm := startFarm(t, bmcsim.Config{Count: count, OnAfter: 200 * time.Millisecond,
+		Names: func(i int) string { return fmt.Sprintf("n%03d", i+1) }})
 	var specs []api.NodeSpec
 	for i, b := range bmcs(farm) {
 		spec := specOf(b.Name(), b.Endpoint())
@@ -81,7 +82,8 @@ func ramp(t *testing.T, ask func(*site)) {
 			}
 			most = append(most, fmt.Sprintf("%d within %s", n, window))
 		}
-		t.Logf("%s: %d power-ons in %s, at most %s", feed, len(times), times[len(times)-1].Sub(times[0]).Round(time.Millisecond), strings.Join(most, " and "))
+		t.Logf("%s: %d power-ons in %s, at most %s", feed, len(times), times[len(times)-1].Sub(times[0]).Round(time.Millisecond),
+			strings.Join(most, " and "))
 	}
 	t.Logf("the agent died after %d of %d", before, count)
 }

@@ -44,17 +44,20 @@ func TestOneBMCServesOneNode(t *testing.T) {
 	}
 	for i, bmc := range spellings {
 		for _, more := range [][]string{nil, {"--update"}} {
-			_, errs, exit := s.run(append([]string{"node", "add", "n2", "--rack", []string{"r1", "r2"}[i%2], "--bmc", bmc, "--password-file", pw}, more...)...)
+			_, errs, exit := s.run(append([]string{"node", "add", "n2", "--rack", []string{"r1", "r2"}[i%2], "--bmc", bmc, "--password-file", pw},
+				more...)...)
 			if exit != 5 || !strings.Contains(errs, "that of node n1") || !strings.Contains(errs, "?target=0x30") {
 				t.Errorf("%s: exit status %d, %s", bmc, exit, errs)
 			}
 		}
 		path := file("nodes.csv", fmt.Sprintf("name,rack,bmc,password_file\nn2,r2,%s,pw\nn3,r1,%s,pw\n", bmc, spellings[0]))
-		if _, errs, exit := s.run("node", "import", path); exit != 2 || !strings.Contains(errs, "row 2 (line 3): node n3 has the BMC of node n2 in row 1 (line 2)") {
+		if _, errs, exit := s.run("node", "import", path); exit != 2 ||
+			!strings.Contains(errs, "row 2 (line 3): node n3 has the BMC of node n2 in row 1 (line 2)") {
 			t.Errorf("import of %s: exit status %d, %s", bmc, exit, errs)
 		}
 	}
-	for _, bmc := range []string{"ipmi:admin:S3cret@h", "admin:S3cret@h", "ipmi://admin%3AS3cret@h", "ipmi://h?password=S3cret", "ipmi://admin@10.0.0.999"} {
+	for _, bmc := range []string{"ipmi:admin:S3cret@h", "admin:S3cret@h", "ipmi://admin%3AS3cret@h", "ipmi://h?password=S3cret",
+		"ipmi://admin@10.0.0.999"} {
 		_, errs, exit := s.run("node", "add", "n2", "--rack", "r1", "--bmc", bmc, "-o", "json")
 		if exit != 2 || strings.Contains(errs, "S3cret") {
 			t.Errorf("%s: exit status %d, %s", bmc, exit, errs)
@@ -79,7 +82,8 @@ func TestOneBMCServesOneNode(t *testing.T) {
 // its address.
 func (s *site) hiddenByAName(farm *bmcsim.Farm, pw string, port uint16) {
 	t := s.t
-	local, err := bmcsim.Start(context.Background(), bmcsim.Config{Count: 1, Listen: netip.MustParseAddr("127.0.0.1"), Port: int(port), Initial: power.On})
+	local, err := bmcsim.Start(context.Background(), bmcsim.Config{Count: 1, Listen: netip.MustParseAddr("127.0.0.1"), Port: int(port),
+		Initial: power.On})
 	if err != nil {
 		t.Fatal(err)
 	}

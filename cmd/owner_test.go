@@ -79,7 +79,8 @@ func TestWhatRootDoesIsTheDaemons(t *testing.T) {
 	}
 	backup := filepath.Join(s.dir, "backup.db")
 	cmd, client := central()
-	if _, err := client.AddNodes(t.Context(), api.AddNodes{Nodes: []api.NodeSpec{{Name: "n1", Rack: "r1", BMC: "ipmi://a@192.0.2.1"}}}); err != nil {
+	if _, err := client.AddNodes(t.Context(),
+		api.AddNodes{Nodes: []api.NodeSpec{{Name: "n1", Rack: "r1", BMC: "ipmi://a@192.0.2.1"}}}); err != nil {
 		t.Fatal(err)
 	}
 	root(0, "1 nodes", serve, "check", "--data", data)

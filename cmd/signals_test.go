@@ -81,13 +81,15 @@ func TestDaemonsPassOverWhatDoesNotEndThem(t *testing.T) {
 	for _, name := range []string{"r1", "central"} {
 		up(name)
 		for sig, says := range map[syscall.Signal]string{
-			syscall.SIGHUP: "hangup", syscall.SIGUSR1: "user defined signal 1", syscall.SIGUSR2: "user defined signal 2", syscall.SIGALRM: "alarm clock",
+			syscall.SIGHUP: "hangup", syscall.SIGUSR1: "user defined signal 1", syscall.SIGUSR2: "user defined signal 2",
+			syscall.SIGALRM:   "alarm clock",
 			syscall.SIGVTALRM: "virtual timer expired", syscall.SIGIO: "I/O possible", syscall.SIGPWR: "power failure",
 		} {
 			s.signal(name, sig)
 			s.logged(name, "ignored", says)
 		}
-		for _, sig := range []syscall.Signal{syscall.SIGPIPE, syscall.SIGXFSZ, syscall.SIGCHLD, syscall.SIGWINCH, syscall.SIGURG, syscall.SIGCONT} {
+		for _, sig := range []syscall.Signal{syscall.SIGPIPE, syscall.SIGXFSZ, syscall.SIGCHLD, syscall.SIGWINCH, syscall.SIGURG,
+			syscall.SIGCONT} {
 			s.signal(name, sig)
 		}
 		s.signal(name, syscall.SIGSTOP)
@@ -202,7 +204,8 @@ func TestCtrlCEndsTheLoopOfAShell(t *testing.T) {
 		t.Skip("LEFT OUT: bash is not installed")
 	}
 	s := newSite(t)
-	s.addNodes(api.NodeSpec{Name: "n1", Rack: "r1", BMC: "ipmi://admin@192.0.2.1"}, api.NodeSpec{Name: "n2", Rack: "r1", BMC: "ipmi://admin@192.0.2.2"})
+	s.addNodes(api.NodeSpec{Name: "n1", Rack: "r1", BMC: "ipmi://admin@192.0.2.1"},
+		api.NodeSpec{Name: "n2", Rack: "r1", BMC: "ipmi://admin@192.0.2.2"})
 	cmd, output := s.begin("bash", "-c", `for n in n1 n2; do "$RACKPOWER" on $n; echo "after $n: $?"; done`)
 	s.until(20*time.Second, "the request is there", func() bool {
 		found, err := s.client.QueryOps(t.Context(), api.QueryOps{})

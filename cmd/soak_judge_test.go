@@ -111,7 +111,8 @@ func (v *verdict) judgeTold(id string, x *told, known map[string]api.Op) {
 	case op.Why == power.ReasonLost:
 		v.lost = append(v.lost, fmt.Sprintf("%s of %s (%s): %s", x.req.Action, x.req.Node, id, op.Detail))
 	case op.Action != x.req.Action || op.Node != x.req.Node || op.Seq != x.seq:
-		v.lost = append(v.lost, fmt.Sprintf("%s of %s (%s, sequence %d) became %s of %s (sequence %d)", x.req.Action, x.req.Node, id, x.seq, op.Action, op.Node, op.Seq))
+		v.lost = append(v.lost, fmt.Sprintf("%s of %s (%s, sequence %d) became %s of %s (sequence %d)", x.req.Action, x.req.Node, id, x.seq,
+			op.Action, op.Node, op.Seq))
 	default:
 		v.ended++
 	}
@@ -124,7 +125,8 @@ func (v *verdict) judgeEnds(op api.Op, e evidence) {
 		delete(shown, power.Refused) // it was not accepted, was asked for again, and then was
 	}
 	if len(shown) > 1 || len(shown) == 1 && op.Outcome != "" && shown[op.Outcome] == "" {
-		v.doubled = append(v.doubled, fmt.Sprintf("%s of %s (%s) has ended %s, and was shown as %v", op.Action, op.Node, op.ID, op.Outcome, shown))
+		v.doubled = append(v.doubled, fmt.Sprintf("%s of %s (%s) has ended %s, and was shown as %v", op.Action, op.Node, op.ID, op.Outcome,
+			shown))
 	}
 	if n := e.ends[op.ID]; n > 1 {
 		v.doubled = append(v.doubled, fmt.Sprintf("%s of %s (%s) ended %d times in the audit trail", op.Action, op.Node, op.ID, n))
@@ -152,7 +154,8 @@ func (v *verdict) judgeDoors(all map[string]*told) {
 				}
 			}
 			if highest != nil && x.seq <= highest.seq {
-				v.reordered = append(v.reordered, fmt.Sprintf("at %s %s was asked after %s was answered, and comes before it", where, x.req.ID, highest.req.ID))
+				v.reordered = append(v.reordered, fmt.Sprintf("at %s %s was asked after %s was answered, and comes before it", where, x.req.ID,
+					highest.req.ID))
 			}
 		}
 	}
@@ -168,7 +171,8 @@ func (v *verdict) judgeServer(s server, ops []api.Op, known map[string]api.Op) {
 	v.judgeEffects(s, ops)
 	v.judgeFinal(s, ops, known)
 	if n := len(s.overlaps); n > 0 {
-		v.overlapping = append(v.overlapping, fmt.Sprintf("%d times two exchanges at once at the BMC of %s: %s", n, s.name, strings.Join(s.overlaps[:min(n, 3)], "; ")))
+		v.overlapping = append(v.overlapping, fmt.Sprintf("%d times two exchanges at once at the BMC of %s: %s", n, s.name,
+			strings.Join(s.overlaps[:min(n, 3)], "; ")))
 	}
 	if s.seen != s.power {
 		v.disagreeing = append(v.disagreeing, fmt.Sprintf("%s is %s, central shows %s", s.name, s.power, s.seen))
@@ -230,7 +234,8 @@ func (v *verdict) judgeEffects(s server, ops []api.Op) {
 		}
 	}
 	if s.cuts > cuts || s.resets > resets || s.diags > diags {
-		v.doubled = append(v.doubled, fmt.Sprintf("%s: %d cuts for %d operations, %d resets for %d, %d diags for %d", s.name, s.cuts, cuts, s.resets, resets, s.diags, diags))
+		v.doubled = append(v.doubled, fmt.Sprintf("%s: %d cuts for %d operations, %d resets for %d, %d diags for %d", s.name, s.cuts, cuts,
+			s.resets, resets, s.diags, diags))
 	}
 }
 
@@ -246,7 +251,8 @@ func (v *verdict) judgeFinal(s server, ops []api.Op, known map[string]api.Op) {
 		}
 		v.judgedFinals++
 		if s.power != op.Action.Final() {
-			v.reordered = append(v.reordered, fmt.Sprintf("%s is %s, and its newest operation, %s (%s), has succeeded", s.name, s.power, op.Action, op.ID))
+			v.reordered = append(v.reordered, fmt.Sprintf("%s is %s, and its newest operation, %s (%s), has succeeded", s.name, s.power, op.Action,
+				op.ID))
 		}
 		return
 	}
@@ -285,7 +291,8 @@ func wordOf(a power.Action) []power.Command {
 
 // isCommand reports whether a word of a simulator's log is a command of an action.
 func isCommand(c power.Command) bool {
-	return slices.Contains([]power.Command{power.PowerOn, power.PowerOff, power.PressSoftOff, power.HardReset, power.PulseDiag, power.ResetBMC}, c)
+	return slices.Contains([]power.Command{power.PowerOn, power.PowerOff, power.PressSoftOff, power.HardReset, power.PulseDiag,
+		power.ResetBMC}, c)
 }
 
 // explain reports how many commands, from the first on, can be told to be those of
@@ -348,8 +355,15 @@ func (v *verdict) bad() []string {
 		name string
 		list []string
 	}{
-		{"lost", v.lost}, {"doubled", v.doubled}, {"reordered", v.reordered}, {"two in flight", v.overlapping}, {"central's view", v.disagreeing},
-		{"disobedient", v.disobedient}, {"answer", v.unexpected}, {"crash", v.crashed}, {"data", v.unsound},
+		{"lost", v.lost},
+		{"doubled", v.doubled},
+		{"reordered", v.reordered},
+		{"two in flight", v.overlapping},
+		{"central's view", v.disagreeing},
+		{"disobedient", v.disobedient},
+		{"answer", v.unexpected},
+		{"crash", v.crashed},
+		{"data", v.unsound},
 	} {
 		for _, text := range list.list {
 			all = append(all, list.name+": "+text)
@@ -424,15 +438,18 @@ func TestSoakJudge(t *testing.T) {
 	honest := func() evidence {
 		e := evidence{
 			told: map[string]*told{}, outcomes: map[string]map[power.Outcome]string{}, ends: map[string]int{},
-			ops: []api.Op{op("a", 1, power.ActOn, 1), op("b", 2, power.ActReset, 1), op("c", 3, power.ActCycle, 3), op("d", 4, power.ActOn, 0), op("e", 5, power.ActSoftOff, 2)},
+			ops: []api.Op{op("a", 1, power.ActOn, 1), op("b", 2, power.ActReset, 1), op("c", 3, power.ActCycle, 3), op("d", 4, power.ActOn, 0),
+				op("e", 5, power.ActSoftOff, 2)},
 			servers: []server{{
 				name: "n1", cuts: 2, resets: 1, power: power.Off, seen: power.Off,
-				commands: []power.Command{power.PowerOn, power.HardReset, power.PowerOff, power.PowerOff, power.PowerOn, power.PressSoftOff, power.PowerOff},
+				commands: []power.Command{power.PowerOn, power.HardReset, power.PowerOff, power.PowerOff, power.PowerOn, power.PressSoftOff,
+					power.PowerOff},
 			}},
 		}
 		for i, op := range e.ops {
 			asked := at.Add(time.Duration(i) * time.Second)
-			e.told[op.ID] = &told{req: api.OpRequest{ID: op.ID, Node: "n1", Action: op.Action}, door: "central", asked: asked, answered: asked.Add(time.Millisecond), seq: op.Seq}
+			e.told[op.ID] = &told{req: api.OpRequest{ID: op.ID, Node: "n1", Action: op.Action}, door: "central", asked: asked,
+				answered: asked.Add(time.Millisecond), seq: op.Seq}
 			e.outcomes[op.ID] = map[power.Outcome]string{power.Succeeded: "central"}
 			e.ends[op.ID] = 1
 		}

@@ -36,7 +36,8 @@ func newSystemdHost(t *testing.T) *systemdHost {
 	if err != nil {
 		t.Fatal(err)
 	}
-	copied := fmt.Sprintf("mkdir -p %[1]s/bin && cp -r %[2]s %[1]s/systemd && cp %[3]s %[4]s %[1]s/bin/ && chmod -R a+rX %[1]s", source, files, m.cli, m.serve)
+	copied := fmt.Sprintf("mkdir -p %[1]s/bin && cp -r %[2]s %[1]s/systemd && cp %[3]s %[4]s %[1]s/bin/ && chmod -R a+rX %[1]s", source, files,
+		m.cli, m.serve)
 	if out, err := exec.Command("sh", "-c", copied).CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
@@ -145,7 +146,11 @@ func TestLifeOnARealSystemd(t *testing.T) {
 		for _, sig := range []string{"INT", "TERM", "KILL", "QUIT"} {
 			before := m.main(service)
 			m.run("kill", "-"+sig, before)
-			m.until(20*time.Second, service+" is started again after SIG"+sig, func() bool { now := m.main(service); return now != before && now != "0" })
+			m.until(20*time.Second, service+" is started again after SIG"+sig, func() bool {
+				now := m.main(service)
+				return now != before &&
+					now != "0"
+			})
 			m.alive()
 		}
 	}
@@ -171,7 +176,8 @@ func TestLifeOnARealSystemd(t *testing.T) {
 
 	m.run("sh", "-c", "echo 'nonsense: 1' >> /etc/rackpower/central.yaml")
 	_, _ = m.try("systemctl", "restart", central)
-	if out, exit := m.try("rackpower", "status"); exit != 3 || !strings.Contains(out, "has not answered for 3s") || !strings.Contains(out, "journalctl -u "+central) {
+	if out, exit := m.try("rackpower", "status"); exit != 3 || !strings.Contains(out, "has not answered for 3s") ||
+		!strings.Contains(out, "journalctl -u "+central) {
 		t.Errorf("a bad configuration: %d, %s", exit, out)
 	}
 	m.run("sed", "-i", "/nonsense/d", "/etc/rackpower/central.yaml")

@@ -66,7 +66,8 @@ func TestAnEmptyCentralTakesNothingFromARack(t *testing.T) {
 	}
 	keepsPower := func() bool { return farm.BMC(0).Power() == power.On && farm.BMC(0).Cuts() == 0 }
 	s.stays(3*time.Second, "the held node keeps its power", keepsPower)
-	if out, errs, exit := s.run(append([]string{"local", "trust"}, socket...)...); exit != 2 || !strings.Contains(out, "n[01-02]") || !strings.Contains(errs, "2 go") {
+	if out, errs, exit := s.run(append([]string{"local", "trust"}, socket...)...); exit != 2 || !strings.Contains(out, "n[01-02]") ||
+		!strings.Contains(errs, "2 go") {
 		t.Errorf("local trust: exit status %d\n%s%s", exit, out, errs)
 	}
 	s.kill("central")
@@ -147,7 +148,11 @@ func TestARestoreOfCentralLosesNothingOfARack(t *testing.T) {
 		return n.Hold != nil && n.Hold.Want == power.WantOff
 	})
 	s.addNodes(specs[2:]...)
-	s.until(20*time.Second, "so is that of the node that was missing", func() bool { n := s.node("n03"); return n.Hold != nil && n.Hold.Want == power.WantOn })
+	s.until(20*time.Second, "so is that of the node that was missing", func() bool {
+		n := s.node("n03")
+		return n.Hold != nil &&
+			n.Hold.Want == power.WantOn
+	})
 	s.alarmed("r1", api.AlarmAssignmentShrank, false)
 	if r := farm.BMC(0).Resets(); r != 1 || farm.BMC(1).Cuts() != 1 || farm.BMC(2).Cuts() != 0 {
 		t.Errorf("%d resets of n01, %d cuts of n02, %d of n03", r, farm.BMC(1).Cuts(), farm.BMC(2).Cuts())

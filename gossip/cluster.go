@@ -203,7 +203,8 @@ func (c *Cluster) useKeys(keys []Key) error {
 		return nil
 	}
 	if len(c.cfg.Key) > 0 && !slices.ContainsFunc(keys, func(k Key) bool { return bytes.Equal(k, c.cfg.Key) }) {
-		c.log.Warn("the gossip keys are those of the keyring file, the configured key is not among them: should the others use that one, remove the file and its copy",
+		c.log.Warn("the gossip keys are those of the keyring file, the configured key is not among them: should the others use that one, "+
+			"remove the file and its copy",
 			"file", c.cfg.KeyringFile, "key", c.cfg.Key.ID(), "primary", keys[0].ID())
 	}
 	raw := make([][]byte, len(keys))

@@ -100,9 +100,14 @@ func (t tuning) withDefaults() tuning {
 		field *time.Duration
 		value time.Duration
 	}{
-		{&t.probe, time.Second}, {&t.pushPull, 30 * time.Second}, {&t.reconnect, 5 * time.Second},
-		{&t.leave, 600 * time.Millisecond}, {&t.retry, 500 * time.Millisecond},
-		{&t.tombstone, 24 * time.Hour}, {&t.reap, 15 * time.Second}, {&t.gossip, 100 * time.Millisecond},
+		{&t.probe, time.Second},
+		{&t.pushPull, 30 * time.Second},
+		{&t.reconnect, 5 * time.Second},
+		{&t.leave, 600 * time.Millisecond},
+		{&t.retry, 500 * time.Millisecond},
+		{&t.tombstone, 24 * time.Hour},
+		{&t.reap, 15 * time.Second},
+		{&t.gossip, 100 * time.Millisecond},
 	} {
 		if *f.field == 0 {
 			*f.field = f.value

@@ -98,7 +98,8 @@ func (f *fleet) figuresAll(t *testing.T, most, all time.Duration, what string) {
 			f.flip(i, state)
 		}
 		s := f.spread(f.all(), state, 20*time.Second)
-		t.Logf("%sall racks flip: 50 / 99 / 100 %% of pairs %s / %s / %s; %d missing", what, sec(s.at(50)), sec(s.at(99)), sec(s.at(100)), s.missing())
+		t.Logf("%sall racks flip: 50 / 99 / 100 %% of pairs %s / %s / %s; %d missing", what, sec(s.at(50)), sec(s.at(99)), sec(s.at(100)),
+			s.missing())
 		if s.at(99) > most || s.at(100) > all {
 			t.Errorf("want 99 %% in %v, all in %v", most, all)
 		}
@@ -119,7 +120,8 @@ func (f *fleet) figuresRest(t *testing.T) {
 	perAgent := func(x float64) float64 { return x / float64(len(f.agents)) / span.Seconds() }
 	rate := perAgent(float64(f.wire.out.Load() - bytes))
 	share := perAgent((cpuTime() - cpu).Seconds()) * 100
-	t.Logf("at rest: %.0f bytes/s sent an agent (of these exchanges %.0f), %.3f %% of a core", rate, perAgent(float64(f.exchangeBytes()-exchanges))/2, share)
+	t.Logf("at rest: %.0f bytes/s sent an agent (of these exchanges %.0f), %.3f %% of a core", rate,
+		perAgent(float64(f.exchangeBytes()-exchanges))/2, share)
 	if rate > 4096 || share > 0.5 {
 		t.Error("want under 4,096 bytes/s and 0.5 %")
 	}

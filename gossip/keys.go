@@ -371,7 +371,8 @@ const keyTries = 3
 // keyRelay is how many other members pass an answer on beside its sender.
 const keyRelay = 2
 
-func (c *Cluster) keyQuery(ctx context.Context, ask func(*serf.KeyManager, *serf.KeyRequestOptions) (*serf.KeyResponse, error)) (KeyReport, error) {
+func (c *Cluster) keyQuery(ctx context.Context, ask func(*serf.KeyManager, *serf.KeyRequestOptions) (*serf.KeyResponse, error)) (KeyReport,
+	error) {
 	if c.ring == nil {
 		return KeyReport{}, ErrNotEncrypted
 	}

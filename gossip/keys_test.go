@@ -46,10 +46,12 @@ func primaries(all []*Cluster) []string {
 
 func TestMembersThatDoNotAnswerAboutKeysAreCounted(t *testing.T) {
 	lost := errors.New("2/3 nodes reported success")
-	if err := (KeyReport{Members: 3, Answered: 2}).why(lost); err == nil || err.Error() != "1 of 3 members did not answer; it may be repeated" {
+	if err := (KeyReport{Members: 3, Answered: 2}).why(lost); err == nil ||
+		err.Error() != "1 of 3 members did not answer; it may be repeated" {
 		t.Errorf("%v", err)
 	}
-	if err := (KeyReport{Members: 3, Answered: 3, Problems: map[string]string{"r2": "no such key"}}).why(lost); !errors.Is(err, lost) || !strings.HasSuffix(err.Error(), "; r2: no such key") {
+	if err := (KeyReport{Members: 3, Answered: 3, Problems: map[string]string{"r2": "no such key"}}).why(lost); !errors.Is(err, lost) ||
+		!strings.HasSuffix(err.Error(), "; r2: no such key") {
 		t.Errorf("%v", err)
 	}
 	if err := (KeyReport{Members: 3, Answered: 3}).why(nil); err != nil {
@@ -175,7 +177,8 @@ func TestAForeignKeyIsRefusedAndSaid(t *testing.T) {
 		want error
 	}{"other": {NewKey(), ErrForeignKey}, "plain": {nil, ErrPlain}} {
 		c1 := start(t, name, withKey(c.key))
-		if err := c1.Join(a.Addr()); !errors.Is(err, c.want) || !strings.Contains(err.Error(), "refused") || !strings.Contains(err.Error(), a.Addr()) {
+		if err := c1.Join(a.Addr()); !errors.Is(err, c.want) || !strings.Contains(err.Error(), "refused") ||
+			!strings.Contains(err.Error(), a.Addr()) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

@@ -285,7 +285,8 @@ var (
 	cellStates  = []power.State{power.Unknown, power.Off, power.On}
 	cellReaches = []power.Reach{
 		power.ReachNever, power.ReachOK, power.ReachUnreachable, power.ReachAuthFailed, power.ReachUnsupported, power.ReachUnconfigured,
-		power.ReachBusy, power.ReachPrivilege}
+		power.ReachBusy, power.ReachPrivilege,
+	}
 	cellOps = []power.Action{"", power.ActOn, power.ActOff, power.ActSoftOff, power.ActCycle, power.ActReset, power.ActDiag, power.ActBMCReset}
 )
 

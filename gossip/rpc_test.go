@@ -102,8 +102,13 @@ func TestStockSerfListsTheMembers(t *testing.T) {
 		}
 	}
 	for _, args := range [][]string{
-		{"leave", to}, {"event", to, "rp", "x"}, {"tags", to, "-set", "role=x"}, {"keys", to, "-list"},
-		{"force-leave", to, "r2"}, {"join", to, "127.0.0.1:1"}, {"query", to, "_serf_list-keys"},
+		{"leave", to},
+		{"event", to, "rp", "x"},
+		{"tags", to, "-set", "role=x"},
+		{"keys", to, "-list"},
+		{"force-leave", to, "r2"},
+		{"join", to, "127.0.0.1:1"},
+		{"query", to, "_serf_list-keys"},
 	} {
 		if out, err := runSerf(t, args...); err == nil || !strings.Contains(out, "refused") {
 			t.Errorf("serf %v: %v\n%s", args, err, out)
@@ -134,7 +139,8 @@ func TestStockSerfWithTheTokenMayChangeKeys(t *testing.T) {
 			t.Errorf("keys %s: %v\n%s", args[0], err, out)
 		}
 	}
-	if out, err := runSerf(t, "keys", to, auth, "-list"); err != nil || !strings.Contains(out, after.Reveal()) || strings.Contains(out, before.Reveal()) {
+	if out, err := runSerf(t, "keys", to, auth, "-list"); err != nil || !strings.Contains(out, after.Reveal()) ||
+		strings.Contains(out, before.Reveal()) {
 		t.Errorf("%v\n%s", err, out)
 	}
 }

@@ -173,7 +173,8 @@ func flipped(t *testing.T, disk *faultfs.FS, want []journal.Record, name string,
 		}
 		j := open(t, cfg)
 		rec := j.Recovery()
-		if _, kept := disk.Data(name + ".damaged"); !kept || alarms != 1 || !rec.Damaged() || rec.Clean || len(rec.Kept) != 1 || rec.Salvaged == 0 {
+		if _, kept := disk.Data(name + ".damaged"); !kept || alarms != 1 || !rec.Damaged() || rec.Clean || len(rec.Kept) != 1 ||
+			rec.Salvaged == 0 {
 			t.Fatalf("bit %d: kept %v, %d alarms, %+v", bit, kept, alarms, rec)
 		}
 	}

@@ -18,7 +18,8 @@ func TestFrameRoundTrip(t *testing.T) {
 			payload := bytes.Repeat([]byte{'p'}, n)
 			b := appendFrame([]byte("before"), 9, f, key, payload)[len("before"):]
 			got, k, p, size, err := decodeFrame(append(b, "behind"...), 9)
-			if err != nil || got != f || string(k) != key || !bytes.Equal(p, payload) || size != len(b) || size%frameAlign != 0 || size != frameSize(len(key), n) {
+			if err != nil || got != f || string(k) != key || !bytes.Equal(p, payload) || size != len(b) || size%frameAlign != 0 ||
+				size != frameSize(len(key), n) {
 				t.Fatalf("%d bytes: %+v %v, want %+v", n, got, err, f)
 			}
 		}
@@ -100,7 +101,8 @@ func TestFormatOnDisk(t *testing.T) {
 		t.Errorf("header:\n got %s\nwant %s", got, wantHeader)
 	}
 	h, err := decodeHeader(buf[headerCopy : headerCopy+headerSize])
-	if err != nil || h.owner != "r1" || h.epoch != 5 || h.number != 6 || h.firstLSN != 7 || h.salt != 9 || h.snapshotCount != 10 || h.durable != 8192+12 {
+	if err != nil || h.owner != "r1" || h.epoch != 5 || h.number != 6 || h.firstLSN != 7 || h.salt != 9 || h.snapshotCount != 10 ||
+		h.durable != 8192+12 {
 		t.Errorf("%+v %v", h, err)
 	}
 }

@@ -137,7 +137,8 @@ func (m highWater) against(j *Journal, st *state, rec *Recovery) {
 			j.cfg.Dir, st.lsn, st.epoch, m.LSN, m.Epoch)
 	case st.lsn < m.LSN:
 		rec.add(Damage{
-			File: segmentName(st.number), Reason: fmt.Sprintf("records up to %d were written, and the last that is there is %d", m.LSN, st.lsn), below: allLost,
+			File: segmentName(st.number), Reason: fmt.Sprintf("records up to %d were written, and the last that is there is %d", m.LSN,
+				st.lsn), below: allLost,
 		})
 	case rec.TornBytes > 0 && m.Boot != "" && m.Boot == j.cfg.Boot && !rec.cutAtPage:
 		// Without a loss of power what was written is all there.

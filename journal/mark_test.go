@@ -244,7 +244,8 @@ func TestRemovedFilesStopTheJournal(t *testing.T) {
 						_, err = j.Append(put("a", strings.Repeat("x", 200)))
 					}
 				}
-				if !errors.Is(err, journal.ErrRemoved) || !errors.Is(j.Err(), journal.ErrRemoved) || len(alarms) != 1 || alarms[0] != journal.AlarmRemoved {
+				if !errors.Is(err, journal.ErrRemoved) || !errors.Is(j.Err(), journal.ErrRemoved) || len(alarms) != 1 ||
+					alarms[0] != journal.AlarmRemoved {
 					t.Errorf("%v, %v, %v", err, j.Err(), alarms)
 				}
 				if name == "the lock" {

@@ -89,7 +89,8 @@ func (e Endpoint) IsAddr() bool {
 // SharedBMC says why nothing acts on a node whose BMC others have as well.
 func SharedBMC(node, others string) string {
 	return fmt.Sprintf("node %s has the same BMC as %s: what cuts the power of one would cut the other's. "+
-		"Correct an address (rackpower node add --update --bmc), say which parts of the BMC they are (?target=0x30), or remove one (rackpower node rm)", node, others)
+		"Correct an address (rackpower node add --update --bmc), say which parts of the BMC they are (?target=0x30), or remove one (rackpower "+
+		"node rm)", node, others)
 }
 
 // LinkLocal reports whether the host is an address that means another machine on each
@@ -120,7 +121,8 @@ func badEndpoint(format string, args ...any) error {
 func ParseEndpoint(s string) (Endpoint, error) {
 	switch {
 	case strings.Contains(s, "kg-file="):
-		return Endpoint{}, badEndpoint("kg-file is read by rackpower node add and import, from the machine that they run on: give K_g itself as the node's kg")
+		return Endpoint{}, badEndpoint("kg-file is read by rackpower node add and import, from the machine that they run on: give K_g itself " +
+			"as the node's kg")
 	case holdsPassword(s):
 		return Endpoint{}, errPassword
 	}
@@ -263,7 +265,8 @@ func canonicalIPv6(host string) (string, error) {
 	case addr.Zone() == "":
 	case !addr.IsLinkLocalUnicast():
 		return "", errors.New("only a link-local address (fe80::) has a zone")
-	case numeric(addr.Zone()) || len(addr.Zone()) > 15 || strings.Trim(strings.ToLower(addr.Zone()), "abcdefghijklmnopqrstuvwxyz0123456789-_.") != "":
+	case numeric(addr.Zone()) || len(addr.Zone()) > 15 ||
+		strings.Trim(strings.ToLower(addr.Zone()), "abcdefghijklmnopqrstuvwxyz0123456789-_.") != "":
 		return "", errors.New("the zone is no name of an interface")
 	}
 	addr = addr.Unmap()

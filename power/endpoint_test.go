@@ -14,10 +14,13 @@ import (
 // spellings is how one and the same BMC may be written.
 var spellings = map[string][]string{
 	"ipmi://bmc1.example:623": {
-		"ipmi://bmc1.example", "ipmi://BMC1.Example", "IPMI://bmc1.example.", "ipmi://bmc1.example:623", "ipmi://bmc1.example:0623", "ipmi://bmc1.example:",
-		"ipmi://root@bmc1.example/", "ipmi://admin@bmc1.EXAMPLE.:623?suite=3", "ipmi://bmc1.example?level=User&boot=efi", "ipmi://bmc1.example?target=0x20",
+		"ipmi://bmc1.example", "ipmi://BMC1.Example", "IPMI://bmc1.example.", "ipmi://bmc1.example:623", "ipmi://bmc1.example:0623",
+		"ipmi://bmc1.example:",
+		"ipmi://root@bmc1.example/", "ipmi://admin@bmc1.EXAMPLE.:623?suite=3", "ipmi://bmc1.example?level=User&boot=efi",
+		"ipmi://bmc1.example?target=0x20",
 	},
-	"ipmi://10.0.0.1:623": {"ipmi://10.0.0.1", "ipmi://10.0.0.1.", "ipmi://[::ffff:10.0.0.1]", "ipmi://[::FFFF:a00:1]:623", "ipmi://[0:0:0:0:0:ffff:10.0.0.1]"},
+	"ipmi://10.0.0.1:623": {"ipmi://10.0.0.1", "ipmi://10.0.0.1.", "ipmi://[::ffff:10.0.0.1]", "ipmi://[::FFFF:a00:1]:623",
+		"ipmi://[0:0:0:0:0:ffff:10.0.0.1]"},
 	"ipmi://[2001:db8::1]:623": {
 		"ipmi://[2001:db8::1]", "ipmi://[2001:DB8:0:0:0:0:0:1]", "ipmi://a@[2001:0db8::0001]:623/", "ipmi://[2001:db8::0.0.0.1]",
 	},
@@ -58,14 +61,17 @@ func TestSpellingIsNotIdentity(t *testing.T) {
 		addr := netip.AddrFrom4([4]byte{byte(rapid.IntRange(1, 223).Draw(t, "a")), 0, byte(rapid.IntRange(0, 255).Draw(t, "b")), 9})
 		forms := [][]string{
 			{name, strings.ToUpper(name), name + ".", scatter(name, rapid.Uint64().Draw(t, "case"))},
-			{addr.String(), addr.String() + ".", "[" + netip.AddrFrom16(addr.As16()).String() + "]", "[" + netip.AddrFrom16(addr.As16()).StringExpanded() + "]"},
+			{addr.String(), addr.String() + ".", "[" + netip.AddrFrom16(addr.As16()).String() + "]", "[" +
+				netip.AddrFrom16(addr.As16()).StringExpanded() + "]"},
 		}
 		hosts := rapid.SampledFrom(forms).Draw(t, "host")
 		ports := rapid.SampledFrom([][]string{{"", ":623", ":0623", ":", "/"}, {":6230", ":06230", ":6230/"}}).Draw(t, "port")
-		parts := rapid.SampledFrom([][]string{{"", "?target=0x20", "?target=32&level=user", "?suite=3", "?boot=legacy"}, {"?target=0x30", "?target=48", "?channel=0&target=0X30"}}).Draw(t, "part")
+		parts := rapid.SampledFrom([][]string{{"", "?target=0x20", "?target=32&level=user", "?suite=3", "?boot=legacy"},
+			{"?target=0x30", "?target=48", "?channel=0&target=0X30"}}).Draw(t, "part")
 		write := func(n string) string {
 			user := rapid.SampledFrom([]string{"", "admin@", "%61dmin@", "root@"}).Draw(t, "user"+n)
-			return "ipmi://" + user + rapid.SampledFrom(hosts).Draw(t, "host"+n) + rapid.SampledFrom(ports).Draw(t, "port"+n) + rapid.SampledFrom(parts).Draw(t, "part"+n)
+			return "ipmi://" + user + rapid.SampledFrom(hosts).Draw(t, "host"+n) + rapid.SampledFrom(ports).Draw(t, "port"+n) +
+				rapid.SampledFrom(parts).Draw(t, "part"+n)
 		}
 		one, other := write("1"), write("2")
 		a, err := ParseEndpoint(one)
@@ -90,14 +96,20 @@ func scatter(s string, seed uint64) string {
 
 func TestParseEndpointRefuses(t *testing.T) {
 	for _, s := range []string{
-		"", "h", "10.0.0.1", "admin@h", "http://h", "ipmi:h", "ipmi:/h", "ipmi://", "ipmi://admin@", "ipmi:///h", "ipmi://h/x", "ipmi://h#x", "ipmi://h:0", "ipmi://h:65536", "ipmi://h:x",
-		"ipmi://10.0.0.999", "ipmi://10.0.0", "ipmi://10.0.0.1.2", "ipmi://010.0.0.1", "ipmi://10.0.0.01", "ipmi://0x7f.0.0.1", "ipmi://2130706433", "ipmi://0x7f000001", "ipmi://127.1",
-		"ipmi://10.0.0.0x1", "ipmi://0.0.0.0", "ipmi://[::]", "ipmi://224.0.0.1", "ipmi://[ff02::1]", "ipmi://255.255.255.255", "ipmi://10.0.0.1..", "ipmi://a..b", "ipmi://.", "ipmi://-a",
-		"ipmi://a b", "ipmi://bücher.example", "ipmi://１０.0.0.1", "ipmi://10。0。0。1", "ipmi://10.0.0.%31", "ipmi://h%00", "ipmi://fe80::1", "ipmi://::1", "ipmi://[10.0.0.1]", "ipmi://[h]",
-		"ipmi://[fe80::1%252]", "ipmi://[2001:db8::1%25eth0]", "ipmi://[::ffff:10.0.0.1%25eth0]", "ipmi://[fe80::1%25a/b]", "ipmi://" + strings.Repeat("a", 64), "ipmi://" + strings.Repeat("a.", 130) + "b",
+		"", "h", "10.0.0.1", "admin@h", "http://h", "ipmi:h", "ipmi:/h", "ipmi://", "ipmi://admin@", "ipmi:///h", "ipmi://h/x", "ipmi://h#x",
+		"ipmi://h:0", "ipmi://h:65536", "ipmi://h:x",
+		"ipmi://10.0.0.999", "ipmi://10.0.0", "ipmi://10.0.0.1.2", "ipmi://010.0.0.1", "ipmi://10.0.0.01", "ipmi://0x7f.0.0.1",
+		"ipmi://2130706433", "ipmi://0x7f000001", "ipmi://127.1",
+		"ipmi://10.0.0.0x1", "ipmi://0.0.0.0", "ipmi://[::]", "ipmi://224.0.0.1", "ipmi://[ff02::1]", "ipmi://255.255.255.255",
+		"ipmi://10.0.0.1..", "ipmi://a..b", "ipmi://.", "ipmi://-a",
+		"ipmi://a b", "ipmi://bücher.example", "ipmi://１０.0.0.1", "ipmi://10。0。0。1", "ipmi://10.0.0.%31", "ipmi://h%00", "ipmi://fe80::1",
+		"ipmi://::1", "ipmi://[10.0.0.1]", "ipmi://[h]",
+		"ipmi://[fe80::1%252]", "ipmi://[2001:db8::1%25eth0]", "ipmi://[::ffff:10.0.0.1%25eth0]", "ipmi://[fe80::1%25a/b]", "ipmi://" +
+			strings.Repeat("a", 64), "ipmi://" + strings.Repeat("a.", 130) + "b",
 		"ipmi://seventeen-letters@h", "ipmi://a%00b@h", "ipmi://%C3%BC@h", "ipmi://a%20b@h",
 		"ipmi://h?suite=4", "ipmi://h?suite=", "ipmi://h?x=1", "ipmi://h?suite=3&suite=3", "ipmi://h?suite=3;target=0x30", "ipmi://h?%zz",
-		"ipmi://h?target=0x31", "ipmi://h?target=0", "ipmi://h?target=0x100", "ipmi://h?target=x", "ipmi://h?channel=1", "ipmi://h?target=0x30&channel=12", "ipmi://h?target=0x20&channel=1",
+		"ipmi://h?target=0x31", "ipmi://h?target=0", "ipmi://h?target=0x100", "ipmi://h?target=x", "ipmi://h?channel=1",
+		"ipmi://h?target=0x30&channel=12", "ipmi://h?target=0x20&channel=1",
 		"ipmi://h?level=root", "ipmi://h?boot=uefi", "ipmi://h?kg-file=kg",
 	} {
 		if ep, err := ParseEndpoint(s); err == nil {
@@ -108,12 +120,18 @@ func TestParseEndpointRefuses(t *testing.T) {
 
 func TestParseEndpointNeverRepeatsASecret(t *testing.T) {
 	for _, s := range []string{
-		"ipmi://admin:S3cret@h", "ipmi:admin:S3cret@h", "ipmi:/admin:S3cret@h", "admin:S3cret@h", "admin/S3cret@h", "ipmi://admin%3AS3cret@h", "ipmi://admin%253AS3cret@h",
-		"ipmi://admin%25253aS3cret@h", "ipmi://admin@S3cret@h", "ipmi://admin%40S3cret@h", "ipmi://:S3cret@h", "ipmi://admin:@h/S3cret", "ipmi://admin;S3cret@h", "ipmi://admin/S3cret@h",
-		"ipmi://admin|S3cret@h", "ipmi://admin:S3cret@[::1]:623?suite=3", "http://admin:S3cret@h", "://admin:S3cret@h", "//admin:S3cret@h", "ipmi://admin:S3cret@h:x", "ipmi://admin:S3cret",
-		"ipmi://h?password=S3cret", "ipmi://h?Passwd=S3cret", "ipmi://admin@h?suite=3&pw=S3cret", "ipmi://h?pass%77ord=S3cret", "ipmi://h?suite=3;password=S3cret", "ipmi://h?kg=S3cret",
-		"ipmi://h?token=S3cret", "ipmi://h?suite=S3cret", "ipmi://h?S3cret", "ipmi://h?S3cret=1", "ipmi://h?level=S3cret", "ipmi://h?target=S3cret", "ipmi://h#S3cret", "ipmi://h/S3cret",
-		"ipmi://h:S3cret", "ipmi://h:623:S3cret", "ipmi://h S3cret", "ipmi://admin S3cret@h", "S3cret://h", "ipmi://admin:%ZZS3cret@h", "ipmi://admin：S3cret@h", "ipmi://admin\nS3cret@h",
+		"ipmi://admin:S3cret@h", "ipmi:admin:S3cret@h", "ipmi:/admin:S3cret@h", "admin:S3cret@h", "admin/S3cret@h", "ipmi://admin%3AS3cret@h",
+		"ipmi://admin%253AS3cret@h",
+		"ipmi://admin%25253aS3cret@h", "ipmi://admin@S3cret@h", "ipmi://admin%40S3cret@h", "ipmi://:S3cret@h", "ipmi://admin:@h/S3cret",
+		"ipmi://admin;S3cret@h", "ipmi://admin/S3cret@h",
+		"ipmi://admin|S3cret@h", "ipmi://admin:S3cret@[::1]:623?suite=3", "http://admin:S3cret@h", "://admin:S3cret@h", "//admin:S3cret@h",
+		"ipmi://admin:S3cret@h:x", "ipmi://admin:S3cret",
+		"ipmi://h?password=S3cret", "ipmi://h?Passwd=S3cret", "ipmi://admin@h?suite=3&pw=S3cret", "ipmi://h?pass%77ord=S3cret",
+		"ipmi://h?suite=3;password=S3cret", "ipmi://h?kg=S3cret",
+		"ipmi://h?token=S3cret", "ipmi://h?suite=S3cret", "ipmi://h?S3cret", "ipmi://h?S3cret=1", "ipmi://h?level=S3cret",
+		"ipmi://h?target=S3cret", "ipmi://h#S3cret", "ipmi://h/S3cret",
+		"ipmi://h:S3cret", "ipmi://h:623:S3cret", "ipmi://h S3cret", "ipmi://admin S3cret@h", "S3cret://h", "ipmi://admin:%ZZS3cret@h",
+		"ipmi://admin：S3cret@h", "ipmi://admin\nS3cret@h",
 		"ipmi://admin%00S3cret@h", "ipmi://h?kg-file=S3cret",
 	} {
 		ep, err := ParseEndpoint(s)
@@ -165,17 +183,20 @@ func TestSecretsFitTheProtocol(t *testing.T) {
 			t.Errorf("%q: %v", p, err)
 		}
 	}
-	for _, p := range []string{strings.Repeat("x", 21), strings.Repeat("ü", 11), "\uFEFFpw", "pw\n", "pw\r\n", "p\x00w", "\xff\xfep\x00w\x00", "p\ufffdw", "p\tw", "pw\x7f"} {
+	for _, p := range []string{strings.Repeat("x", 21), strings.Repeat("ü", 11), "\uFEFFpw", "pw\n", "pw\r\n", "p\x00w", "\xff\xfep\x00w\x00",
+		"p\ufffdw", "p\tw", "pw\x7f"} {
 		if err := CheckPassword(Secret(p)); err == nil || strings.Contains(err.Error(), p) {
 			t.Errorf("%q: %v", p, err)
 		}
 	}
-	for kg, want := range map[string]string{"": "", "text": "74657874", "0x0102": "0102", "0xFF" + strings.Repeat("00", 19): "ff" + strings.Repeat("00", 19)} {
+	for kg, want := range map[string]string{"": "", "text": "74657874", "0x0102": "0102", "0xFF" + strings.Repeat("00", 19): "ff" +
+		strings.Repeat("00", 19)} {
 		if key, err := ParseKG(Secret(kg)); hex.EncodeToString(key) != want || err != nil {
 			t.Errorf("%q: %x, %v", kg, key, err)
 		}
 	}
-	for _, kg := range []string{"0x", "0x1", "0xzz", "0x0000", "0x" + strings.Repeat("11", 21), strings.Repeat("x", 21), "kg\n", "\uFEFF0x11"} {
+	for _, kg := range []string{"0x", "0x1", "0xzz", "0x0000", "0x" + strings.Repeat("11", 21), strings.Repeat("x", 21), "kg\n",
+		"\uFEFF0x11"} {
 		if key, err := ParseKG(Secret(kg)); err == nil {
 			t.Errorf("%q read as %x", kg, key)
 		}
@@ -206,7 +227,8 @@ func FuzzParseEndpoint(f *testing.F) {
 		if err != nil || again != ep || again.String() != ep.String() {
 			t.Errorf("%q: %#v, written %q, read %#v, %v", s, ep, ep.String(), again, err)
 		}
-		if !strings.Contains(ep.Host, "%") && (strings.ToLower(ep.Host) != ep.Host || strings.HasSuffix(ep.Host, ".")) || strings.ContainsAny(ep.User, ":@/") {
+		if !strings.Contains(ep.Host, "%") && (strings.ToLower(ep.Host) != ep.Host || strings.HasSuffix(ep.Host, ".")) ||
+			strings.ContainsAny(ep.User, ":@/") {
 			t.Errorf("%q is not canonical: %#v", s, ep)
 		}
 	})

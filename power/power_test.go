@@ -53,9 +53,15 @@ func TestConflicts(t *testing.T) {
 		action Action
 		want   bool
 	}{
-		{"DEPLOYING", ActOff, true}, {"DEPLOYING", ActSoftOff, true}, {"DEPLOYING", ActCycle, false},
-		{"READY", ActOn, true}, {"READY", ActReset, true}, {"READY", ActOff, false}, {"READY", ActDiag, false},
-		{"DEPLOYED", ActOff, false}, {"MISSING", ActOn, false},
+		{"DEPLOYING", ActOff, true},
+		{"DEPLOYING", ActSoftOff, true},
+		{"DEPLOYING", ActCycle, false},
+		{"READY", ActOn, true},
+		{"READY", ActReset, true},
+		{"READY", ActOff, false},
+		{"READY", ActDiag, false},
+		{"DEPLOYED", ActOff, false},
+		{"MISSING", ActOn, false},
 	} {
 		if got := c.status.Desired().Conflicts(c.action); got != c.want {
 			t.Errorf("%s on %s: %v", c.action, c.status, got)
@@ -82,10 +88,15 @@ func TestOpValidate(t *testing.T) {
 		t.Error(err)
 	}
 	for _, bad := range []Op{
-		{Node: "n", Action: ActOn}, {ID: "i", Action: ActOn}, {ID: "i", Node: "n", Action: "explode"},
-		{ID: "i", Node: "n", Action: ActOn, IfBusy: "x"}, {ID: "i", Node: "n", Action: ActOn, Boot: "x"},
-		{ID: "i", Node: "n", Action: ActOff, Boot: BootPXE}, {ID: "i", Node: "n", Action: ActOff, Grace: 1},
-		{ID: "i", Node: "n", Action: ActOff, NoEscalate: true}, {ID: "i", Node: "n", Action: ActSoftOff, Grace: -1},
+		{Node: "n", Action: ActOn},
+		{ID: "i", Action: ActOn},
+		{ID: "i", Node: "n", Action: "explode"},
+		{ID: "i", Node: "n", Action: ActOn, IfBusy: "x"},
+		{ID: "i", Node: "n", Action: ActOn, Boot: "x"},
+		{ID: "i", Node: "n", Action: ActOff, Boot: BootPXE},
+		{ID: "i", Node: "n", Action: ActOff, Grace: 1},
+		{ID: "i", Node: "n", Action: ActOff, NoEscalate: true},
+		{ID: "i", Node: "n", Action: ActSoftOff, Grace: -1},
 		{ID: "i", Node: "n", Action: ActSoftOff, Grace: MaxGrace + 1},
 	} {
 		if bad.Validate() == nil {
@@ -167,7 +178,8 @@ func TestReading(t *testing.T) {
 }
 
 func TestSeqInJSON(t *testing.T) {
-	for text, want := range map[string]Seq{`"116000000000000001"`: 116000000000000001, `116000000000000001`: 116000000000000001, `"0"`: 0, `0`: 0, `null`: 7, `18446744073709551615`: 1<<64 - 1} {
+	for text, want := range map[string]Seq{`"116000000000000001"`: 116000000000000001, `116000000000000001`: 116000000000000001, `"0"`: 0,
+		`0`: 0, `null`: 7, `18446744073709551615`: 1<<64 - 1} {
 		s := Seq(7)
 		if err := json.Unmarshal([]byte(text), &s); err != nil || s != want {
 			t.Errorf("%s: %d, %v", text, s, err)

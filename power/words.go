@@ -40,7 +40,8 @@ func Describe(d Decision, lane Lane, req Op, now time.Time) string {
 		return fmt.Sprintf("a newer request (of %s) was accepted for this node before; this older one is refused", At(lane.LastSeq.Time()))
 	case ReasonQueueFull:
 		if len(lane.Outstanding) < MaxOutstanding {
-			return fmt.Sprintf("%s; %d requests joined what is outstanding on this node, which is the limit: ask again when it has ended, or cancel it (rackpower op cancel %s)",
+			return fmt.Sprintf("%s; %d requests joined what is outstanding on this node, which is the limit: ask again when it has ended, or "+
+				"cancel it (rackpower op cancel %s)",
 				found, lane.joined(), d.With)
 		}
 		return fmt.Sprintf("%d operations are outstanding on this node, which is the limit; ask again later", len(lane.Outstanding))
@@ -88,7 +89,8 @@ func Ago(d time.Duration) string {
 // RefusedAgainstDesired words the refusal of a request that the monitor would
 // undo, with the two ways out. from is what DesiredFrom says.
 func RefusedAgainstDesired(a Action, from string, want Want) string {
-	return fmt.Sprintf("%s is against the desired state: %s wants the node %s and the monitor would undo it; change the status first (rackpower node set-status NODE STATUS), or hold the node in the new state together with the request (--hold)", a, from, want)
+	return fmt.Sprintf("%s is against the desired state: %s wants the node %s and the monitor would undo it; change the status first "+
+		"(rackpower node set-status NODE STATUS), or hold the node in the new state together with the request (--hold)", a, from, want)
 }
 
 // RefusedBy is RefusedAgainstDesired for a node with the status and the hold: what
@@ -101,7 +103,8 @@ func RefusedBy(a Action, s Status, h Hold, now time.Time) string {
 	if h.Reason != "" {
 		from += fmt.Sprintf(" (%s)", h.Reason)
 	}
-	return fmt.Sprintf("%s is against the desired state: %s wants the node %s and the monitor would undo it; release the hold first (rackpower release NODE), or hold the node in the new state together with the request (--hold)", a, from, want)
+	return fmt.Sprintf("%s is against the desired state: %s wants the node %s and the monitor would undo it; release the hold first "+
+		"(rackpower release NODE), or hold the node in the new state together with the request (--hold)", a, from, want)
 }
 
 // At writes a time within a sentence: RFC 3339 in UTC, to the second. The command line

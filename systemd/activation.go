@@ -49,7 +49,8 @@ func named(files []*os.File) (map[string]net.Listener, error) {
 			failed = fmt.Errorf("cannot use the socket %q that systemd passed: %w", name, err)
 		case l.Addr().Network() != "unix":
 			l.Close()
-			failed = fmt.Errorf("cannot use the socket %q that systemd passed: %s is no unix socket, and without TLS nobody who asks at a port is known", name, l.Addr())
+			failed = fmt.Errorf("cannot use the socket %q that systemd passed: %s is no unix socket, and without TLS nobody who asks at a port is "+
+				"known", name, l.Addr())
 		case found[name] != nil:
 			l.Close()
 			failed = fmt.Errorf("cannot use the sockets that systemd passed: two are named %q", name)

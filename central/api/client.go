@@ -165,7 +165,8 @@ func problemOf(resp *http.Response, w *watch) error {
 	p := new(Problem)
 	if json.Unmarshal(data, p) != nil || p.Detail == "" {
 		line, _, _ := bytes.Cut(bytes.TrimSpace(data), []byte("\n"))
-		return Problemf(CodeInternal, "unexpected answer %s (%s): what answers there is another program, or a part of rackpower that does not do this; is the address right?",
+		return Problemf(CodeInternal, "unexpected answer %s (%s): what answers there is another program, or a part of rackpower that does not "+
+			"do this; is the address right?",
 			resp.Status, line[:min(len(line), 100)])
 	}
 	return p
@@ -263,7 +264,8 @@ func (c *Client) Audit(ctx context.Context, expr string, limit int) ([]AuditEntr
 // AuditAfter returns the entries of the audit trail behind an id, of the nodes that
 // the expression selects, oldest first; it waits for one for at most wait.
 func (c *Client) AuditAfter(ctx context.Context, expr string, after int64, wait time.Duration) ([]AuditEntry, error) {
-	return waiting[[]AuditEntry](ctx, c, wait, http.MethodGet, fmt.Sprintf("/v1/audit?select=%s&after=%d&wait=%s", url.QueryEscape(expr), after, wait), nil)
+	return waiting[[]AuditEntry](ctx, c, wait, http.MethodGet, fmt.Sprintf("/v1/audit?select=%s&after=%d&wait=%s", url.QueryEscape(expr),
+		after, wait), nil)
 }
 
 // SetHold sets or releases holds, on all nodes or none.

@@ -14,7 +14,8 @@ import (
 )
 
 func TestNewClientWantsAnAddress(t *testing.T) {
-	for _, bad := range []string{"", "central", "127.0.0.1:7620", "ftp://x", "unix://", "unix://run/x.sock", "http://", "http://h/path", "://"} {
+	for _, bad := range []string{"", "central", "127.0.0.1:7620", "ftp://x", "unix://", "unix://run/x.sock", "http://", "http://h/path",
+		"://"} {
 		if _, err := NewClient(bad); err == nil || !strings.Contains(err.Error(), "want unix:///path or https://host:port") {
 			t.Errorf("%q: %v", bad, err)
 		}
@@ -58,7 +59,8 @@ func TestAnAnswerThatIsNoProblemIsShown(t *testing.T) {
 	c := serve(t, func(w http.ResponseWriter, _ *http.Request) {
 		http.Error(w, "proxy says no\n<html>", http.StatusBadGateway)
 	})
-	if _, err := c.Agents(t.Context()); CodeOf(err) != CodeInternal || !strings.Contains(err.Error(), "502 Bad Gateway (proxy says no): what answers there is another program") {
+	if _, err := c.Agents(t.Context()); CodeOf(err) != CodeInternal ||
+		!strings.Contains(err.Error(), "502 Bad Gateway (proxy says no): what answers there is another program") {
 		t.Errorf("%v", err)
 	}
 }
@@ -84,7 +86,8 @@ func TestTheCallersEndIsNotUnreachable(t *testing.T) {
 	c := serve(t, func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
-	if _, err := c.Agents(ctx); !errors.Is(err, context.DeadlineExceeded) || errors.Is(err, ErrUnreachable) || !strings.Contains(err.Error(), c.Target()+": no answer") {
+	if _, err := c.Agents(ctx); !errors.Is(err, context.DeadlineExceeded) || errors.Is(err, ErrUnreachable) ||
+		!strings.Contains(err.Error(), c.Target()+": no answer") {
 		t.Errorf("%v", err)
 	}
 }
@@ -111,7 +114,8 @@ func TestStatusFieldsAreThePromisedOnes(t *testing.T) {
 			t.Errorf("status has no %s", f)
 		}
 	}
-	for _, f := range strings.Fields("id node action seq asked_by origin reason asked_at started_at ended_at outcome detail already superseded_by joined attempts") {
+	for _, f := range strings.Fields("id node action seq asked_by origin reason asked_at started_at ended_at outcome detail already " +
+		"superseded_by joined attempts") {
 		if !op[f] {
 			t.Errorf("ops has no %s", f)
 		}

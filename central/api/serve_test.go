@@ -69,7 +69,8 @@ func TestABodyThatDoesNotComeHoldsNoConnection(t *testing.T) {
 				l.conns <- server
 				began := time.Now()
 				go func() {
-					_, _ = fmt.Fprintf(client, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s", len("half and half"), c.sent)
+					_, _ = fmt.Fprintf(client, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s", len("half and half"),
+						c.sent)
 				}()
 				resp, err := http.ReadResponse(bufio.NewReader(client), nil)
 				if err != nil || resp.StatusCode != c.answer {

@@ -43,7 +43,8 @@ var nameForm = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])
 // CheckName checks the name of a node, a rack or a schedule.
 func CheckName(name string) error {
 	if !nameForm.MatchString(name) {
-		return fmt.Errorf("name %q: want 1 to 63 letters, digits, dots, underscores and hyphens, with a letter or digit at both ends", shortened(name))
+		return fmt.Errorf("name %q: want 1 to 63 letters, digits, dots, underscores and hyphens, with a letter or digit at both ends",
+			shortened(name))
 	}
 	if slices.Contains([]string{"all", CentralName}, name) { // "all" means every node
 		return fmt.Errorf("name %q has a meaning of its own", name)
@@ -91,7 +92,8 @@ func CheckMonitor(text string) error {
 // op is the operation that is asked for, as far as it can be checked.
 func (r OpRequest) op() power.Op {
 	return power.Op{
-		ID: r.ID, Node: r.Node, Action: r.Action, IfBusy: r.IfBusy, Boot: r.Boot, Grace: r.Grace, NoEscalate: r.NoEscalate, Origin: power.FromCentral,
+		ID: r.ID, Node: r.Node, Action: r.Action, IfBusy: r.IfBusy, Boot: r.Boot, Grace: r.Grace, NoEscalate: r.NoEscalate,
+		Origin: power.FromCentral,
 	}
 }
 

@@ -147,7 +147,8 @@ func (t *Tx) ForgetAgent(name string) error {
 
 // SaveAgent writes all but name, Rev and Floor.
 func (t *Tx) SaveAgent(a Agent) error {
-	_, err := t.exec(sqlSaveAgent, a.RevSeen, a.JournalID, int64(a.Epoch), int64(a.LSN), a.Session, nanos(a.SeenAt), a.Version, a.Address, a.Opening, a.Run, a.Peer, nanos(a.HelloAt), a.Name)
+	_, err := t.exec(sqlSaveAgent, a.RevSeen, a.JournalID, int64(a.Epoch), int64(a.LSN), a.Session, nanos(a.SeenAt), a.Version, a.Address,
+		a.Opening, a.Run, a.Peer, nanos(a.HelloAt), a.Name)
 	if err != nil {
 		return fmt.Errorf("cannot save agent %s: %w", a.Name, err)
 	}

@@ -256,16 +256,19 @@ type statement struct {
 // renewal is what makes another incarnation of a database.
 func renewal(now time.Time) []statement {
 	return []statement{
-		{`UPDATE meta SET incarnation = max(incarnation + 1, $1), generation = generation + 1, rev = rev + $2`, []any{now.UnixMilli(), restoredRevs}},
+		{`UPDATE meta SET incarnation = max(incarnation + 1, $1), generation = generation + 1, rev = rev + $2`,
+			[]any{now.UnixMilli(), restoredRevs}},
 		{`UPDATE agents SET session = ''`, nil},
 		// What a person confirmed was about the changes of then.
 		{`UPDATE nodes SET confirmed = 0`, nil},
 		{`UPDATE ops SET delivered = 1, rev = rev + $1, cursor = CASE cursor WHEN 0 THEN 0 ELSE cursor + $1 END,
 			cancel_cursor = CASE cancel_cursor WHEN 0 THEN 0 ELSE cancel_cursor + $1 END WHERE stage < 4`, []any{restoredRevs}},
 		// Whoever follows the audit trail has seen ids that the backup does not know.
-		{`INSERT INTO audit (id, at, who, what, node, op, why, outcome, detail)
+		{
+			`INSERT INTO audit (id, at, who, what, node, op, why, outcome, detail)
 			VALUES ((SELECT coalesce(max(id), 0) FROM audit) + $1, $2, 'central', 'restore', '', '', '', '', 'the database was restored from a backup')`,
-			[]any{restoredRevs, now.UnixNano()}},
+			[]any{restoredRevs, now.UnixNano()},
+		},
 	}
 }
 

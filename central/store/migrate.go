@@ -66,7 +66,8 @@ func peek(path string) (version int64, err error) {
 	case app != applicationID:
 		return 0, fmt.Errorf("%s: %w", path, ErrForeign)
 	case version > Schema:
-		return version, fmt.Errorf("%w: %s has schema %d, this program knows %d: run the newer rackpower-central, or restore a backup that this one made", ErrNewer, path, version, Schema)
+		return version, fmt.Errorf("%w: %s has schema %d, this program knows %d: run the newer rackpower-central, or restore a backup that "+
+			"this one made", ErrNewer, path, version, Schema)
 	}
 	return version, nil
 }

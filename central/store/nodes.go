@@ -76,14 +76,17 @@ const (
 func scanNode(scan func(...any) error) (n Node, err error) {
 	var observed, tried, since, until, seq, heard, retry int64
 	var monitor string
-	fields := []any{&n.Name, &n.Rack, &n.Agent, &n.BMC, (*string)(&n.Password), &n.Domain, &n.Status, &n.Confirmed, &n.Rev,
+	fields := []any{
+		&n.Name, &n.Rack, &n.Agent, &n.BMC, (*string)(&n.Password), &n.Domain, &n.Status, &n.Confirmed, &n.Rev,
 		&n.Hold.Want, &n.Hold.By, &n.Hold.Reason, &n.Hold.Schedule, &since, &until, &seq, &heard, &n.Hold.Confirmed, &retry,
-		&n.State, &n.Reach, &observed, &tried, &monitor, &n.Matched, &n.Drifting, &n.LeftAlone, &n.Unsettled, &n.WaitsFor}
+		&n.State, &n.Reach, &observed, &tried, &monitor, &n.Matched, &n.Drifting, &n.LeftAlone, &n.Unsettled, &n.WaitsFor,
+	}
 	err = scan(append(fields, n.bmcFields()...)...)
 	if err != nil {
 		return n, err
 	}
-	n.Hold.Since, n.Hold.Until, n.Hold.Seq, n.Hold.Heard, n.Retry = timeAt(since), timeAt(until), power.Seq(seq), power.Seq(heard), power.Seq(retry)
+	n.Hold.Since, n.Hold.Until, n.Hold.Seq, n.Hold.Heard, n.Retry = timeAt(since), timeAt(until), power.Seq(seq), power.Seq(heard),
+		power.Seq(retry)
 	n.ObservedAt, n.TriedAt = timeAt(observed), timeAt(tried)
 	n.Monitor, err = monitorOf(monitor)
 	return n, err
@@ -184,7 +187,8 @@ func (t *Tx) CountNodes() (n int, err error) {
 // reading stays.
 func (t *Tx) PutNode(n Node) error {
 	_, err := t.exec(sqlAddNode, n.Name, n.Rack, n.Agent, n.BMC, string(n.Password), n.Domain, string(n.Status), n.Confirmed, n.Rev,
-		string(n.Hold.Want), n.Hold.By, n.Hold.Reason, n.Hold.Schedule, nanos(n.Hold.Since), nanos(n.Hold.Until), int64(n.Hold.Seq), int64(n.Hold.Heard),
+		string(n.Hold.Want), n.Hold.By, n.Hold.Reason, n.Hold.Schedule, nanos(n.Hold.Since), nanos(n.Hold.Until), int64(n.Hold.Seq),
+		int64(n.Hold.Heard),
 		n.Hold.Confirmed, int64(n.Retry), textOf(n.Monitor), n.Monitor.Fault, n.Matched, n.Drifting, n.LeftAlone)
 	if err == nil {
 		_, err = t.exec(sqlExhume, n.Agent, n.Name)

@@ -87,11 +87,13 @@ const (
 		ORDER BY cancel_cursor LIMIT $3`
 	sqlLeave = `UPDATE ops SET delivered = 1 WHERE agent = $1 AND stage = 1 AND stage < 4 AND delivered = 0 AND cursor > $2 AND cursor <= $3
 		AND node NOT IN (SELECT name FROM nodes WHERE waits_for <> '')`
-	sqlMark    = `SELECT coalesce(max(max(cursor, cancel_cursor)), 0) FROM ops WHERE agent = $1 AND stage < 4`
-	sqlOpenOf  = `SELECT ` + opColumns + ` FROM ops WHERE agent = $1 AND stage < 4 ORDER BY seq`
-	sqlOpen    = `SELECT ` + opColumns + ` FROM ops WHERE stage < 4 ORDER BY seq`
-	sqlOpenOn  = `SELECT ` + opColumns + ` FROM ops INDEXED BY ops_open_node WHERE stage < 4 AND node IN (SELECT value FROM json_each($1)) ORDER BY seq`
-	sqlDueOps  = `SELECT ` + opColumns + ` FROM ops INDEXED BY ops_due WHERE stage = 1 AND delivered = 0 AND deadline <= $1 ORDER BY deadline LIMIT $2`
+	sqlMark   = `SELECT coalesce(max(max(cursor, cancel_cursor)), 0) FROM ops WHERE agent = $1 AND stage < 4`
+	sqlOpenOf = `SELECT ` + opColumns + ` FROM ops WHERE agent = $1 AND stage < 4 ORDER BY seq`
+	sqlOpen   = `SELECT ` + opColumns + ` FROM ops WHERE stage < 4 ORDER BY seq`
+	sqlOpenOn = `SELECT ` + opColumns +
+		` FROM ops INDEXED BY ops_open_node WHERE stage < 4 AND node IN (SELECT value FROM json_each($1)) ORDER BY seq`
+	sqlDueOps = `SELECT ` + opColumns +
+		` FROM ops INDEXED BY ops_due WHERE stage = 1 AND delivered = 0 AND deadline <= $1 ORDER BY deadline LIMIT $2`
 	sqlJoiners = `SELECT ` + opColumns + ` FROM ops WHERE joined = $1 AND joined <> '' AND stage < 4 ORDER BY seq`
 	sqlShared  = `SELECT ` + opColumns + ` FROM ops WHERE node = $1 AND (id = $2 OR joined = $2) ORDER BY seq`
 	sqlMarks   = `SELECT agent, max(max(cursor, cancel_cursor)) FROM ops WHERE stage < 4 GROUP BY agent`

@@ -26,7 +26,8 @@ func (f *files) stay() error {
 		now, err := os.Stat(path)
 		switch {
 		case errors.Is(err, fs.ErrNotExist) && f.was[i] != nil:
-			f.gone = fmt.Errorf("%w: %s is gone: stop central, see who removed it, and put it or a backup back (rackpower-central restore)", ErrRemoved, path)
+			f.gone = fmt.Errorf("%w: %s is gone: stop central, see who removed it, and put it or a backup back (rackpower-central restore)",
+				ErrRemoved, path)
 			return f.gone
 		case err != nil:
 		case f.was[i] == nil:

@@ -74,8 +74,10 @@ func TestADatabaseOfTheFirstVersionLosesNothing(t *testing.T) {
 			}
 			n, _, err := tx.Node("n1")
 			want := Node{
-				Name: "n1", Rack: "r1", Agent: "r1", BMC: "ipmi://u@192.0.2.2", Password: "secret", Domain: "d1", Status: power.StatusReady, Confirmed: true,
-				Rev: 41, Unsettled: true, Reading: power.Reading{State: power.Off, Reach: power.ReachOK, ObservedAt: timeAt(1000), TriedAt: timeAt(2000)},
+				Name: "n1", Rack: "r1", Agent: "r1", BMC: "ipmi://u@192.0.2.2", Password: "secret", Domain: "d1", Status: power.StatusReady,
+				Confirmed: true,
+				Rev:       41, Unsettled: true, Reading: power.Reading{State: power.Off, Reach: power.ReachOK, ObservedAt: timeAt(1000),
+					TriedAt: timeAt(2000)},
 			}
 			want.Confirmed = what == "migrated" // a restore takes it back
 			if err != nil || n != want {
@@ -121,10 +123,12 @@ func TestWhatPeopleSetComesBack(t *testing.T) {
 		Monitor: "@every 30s", Pause: &api.Pause{By: "bob", Reason: "why", Since: at, Until: at.Add(time.Hour)}, BrakePercent: 10, BrakeAbove: 3,
 		ReleaseBrake: "b", ReleasedBy: "bob",
 	}
-	state := api.RackState{Monitor: "@every 60s", Brake: &api.Brake{ID: "b", Since: at, Kind: "cut", Nodes: []string{"n"}, Of: 1, Says: "s"}, Faults: 2}
+	state := api.RackState{Monitor: "@every 60s", Brake: &api.Brake{ID: "b", Since: at, Kind: "cut", Nodes: []string{"n"}, Of: 1, Says: "s"},
+		Faults: 2}
 	sched := Schedule{Schedule: api.Schedule{
-		Name: "night", Cron: "0 19 * * *", Nodes: "all", Want: power.WantOff, For: time.Hour, Reason: "why", By: "bob", Confirmed: true, CreatedAt: at,
-		LastAt: at, LastSays: "did",
+		Name: "night", Cron: "0 19 * * *", Nodes: "all", Want: power.WantOff, For: time.Hour, Reason: "why", By: "bob", Confirmed: true,
+		CreatedAt: at,
+		LastAt:    at, LastSays: "did",
 	}, Done: at.Add(time.Minute)}
 	mustWrite(t, s, func(tx *Tx) error {
 		return errors.Join(tx.PutNode(node), tx.SaveSettings("r1", set, 5), tx.SaveRackState("r1", state), tx.PutSchedule(sched),
@@ -141,7 +145,8 @@ func TestWhatPeopleSetComesBack(t *testing.T) {
 			a, _, _ := tx.Agent("r1")
 			gotSet, err := a.Settings()
 			gotState, err2 := a.State()
-			if encode(gotSet) != encode(set) || encode(gotState) != encode(state) || a.SettingsRev != 5 || !a.Said(state) || errors.Join(err, err2) != nil {
+			if encode(gotSet) != encode(set) || encode(gotState) != encode(state) || a.SettingsRev != 5 || !a.Said(state) ||
+				errors.Join(err, err2) != nil {
 				t.Errorf("%s: %+v, %+v, %v, %v", what, gotSet, gotState, err, err2)
 			}
 			got, _, err := tx.Schedule("night")
@@ -149,7 +154,8 @@ func TestWhatPeopleSetComesBack(t *testing.T) {
 				t.Errorf("%s: schedule %+v, %v", what, got, err)
 			}
 			d, err := tx.Domain("d")
-			if err != nil || d.Limits == nil || *d.Limits != (api.DomainLimit{Name: "d", Rate: 2.5, Concurrent: 7}) || d.Nodes != 1 || d.Agents != 1 {
+			if err != nil || d.Limits == nil || *d.Limits != (api.DomainLimit{Name: "d", Rate: 2.5, Concurrent: 7}) || d.Nodes != 1 ||
+				d.Agents != 1 {
 				t.Errorf("%s: domain %+v, %v", what, d, err)
 			}
 			over, err := tx.PausesOver(at.Add(time.Hour))

@@ -298,7 +298,8 @@ func TestOpsComeBackAsTheyWent(t *testing.T) {
 	withAgent(t, s, "r1")
 	at := time.Now().UTC().Truncate(time.Nanosecond)
 	want := Op{Op: api.Op{
-		ID: "id", Node: "n", Rack: "r1", Action: power.ActSoftOff, Seq: 77, AskedBy: "me", Origin: power.FromLocal, Reason: "because", AskedAt: at,
+		ID: "id", Node: "n", Rack: "r1", Action: power.ActSoftOff, Seq: 77, AskedBy: "me", Origin: power.FromLocal, Reason: "because",
+		AskedAt:   at,
 		StartedAt: &at, EndedAt: &at, Outcome: power.Failed, Detail: "detail", Already: true, SupersededBy: "s", Joined: "j", Attempts: 3,
 		Verdict: power.Start, Why: power.ReasonAuth, Says: "says", Phase: api.PhaseEnded, State: power.Off, Deadline: at.Add(time.Second),
 		IfBusy: power.Queue, Boot: power.BootPXE, Grace: time.Minute, CancelBy: "c",
@@ -318,7 +319,8 @@ func TestOpsComeBackAsTheyWent(t *testing.T) {
 	later := at.Add(time.Hour)
 	want.StartedAt, want.EndedAt, want.Outcome, want.Detail, want.Already, want.SupersededBy = &later, nil, power.Expired, "d2", false, "s2"
 	want.Joined, want.Attempts, want.Verdict, want.Why, want.Says, want.Phase = "j2", 4, power.Join, power.ReasonBusy, "says2", "running: x"
-	want.State, want.CancelBy, want.Delivered, want.JournalID, want.LSN, want.CancelReason, want.CancelCursor = power.On, "c2", false, "k", 2, "cr2", 9
+	want.State, want.CancelBy, want.Delivered, want.JournalID, want.LSN, want.CancelReason, want.CancelCursor = power.On, "c2", false, "k", 2,
+		"cr2", 9
 	mustWrite(t, s, func(tx *Tx) error { return tx.SaveOp(&want) })
 	compare()
 }
@@ -340,7 +342,8 @@ func TestNewestReadingCounts(t *testing.T) {
 	withAgent(t, s, "r1")
 	withAgent(t, s, "r2")
 	mustWrite(t, s, func(tx *Tx) error {
-		return errors.Join(tx.PutNode(Node{Name: "a", Rack: "r1", Agent: "r1", Rev: 2}), tx.PutNode(Node{Name: "b", Rack: "r2", Agent: "r2", Rev: 2}))
+		return errors.Join(tx.PutNode(Node{Name: "a", Rack: "r1", Agent: "r1", Rev: 2}),
+			tx.PutNode(Node{Name: "b", Rack: "r2", Agent: "r2", Rev: 2}))
 	})
 	at := time.Now().UTC()
 	mustWrite(t, s, func(tx *Tx) error {
@@ -606,7 +609,8 @@ func TestPruneGoesInChunks(t *testing.T) {
 				return err
 			}
 		}
-		return errors.Join(tx.PutNode(Node{Name: "m", Rack: "r1", Agent: "r1", Rev: 7}), tx.Entomb("r1", "gone", 9, now.Add(-80*time.Hour), false), tx.Entomb("r1", "late", 12, now, true))
+		return errors.Join(tx.PutNode(Node{Name: "m", Rack: "r1", Agent: "r1", Rev: 7}), tx.Entomb("r1", "gone", 9, now.Add(-80*time.Hour),
+			false), tx.Entomb("r1", "late", 12, now, true))
 	})
 	rounds := 0
 	for from, done := int64(0), false; !done; rounds++ {

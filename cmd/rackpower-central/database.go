@@ -23,7 +23,8 @@ func backupCommand() *cli.Command {
 		Name: "backup", Usage: "copies the database, whether central runs or not", ArgsUsage: "FILE",
 		Description: "The copy shows one moment and is checked before it gets its name. It holds the passwords of the\n" +
 			"BMCs, and is readable by its owner only. An existing file is not overwritten." +
-			examples("rackpower-central backup /backup/central-monday.db", "rackpower-central backup --data DIR /backup/central-monday.db") + exitHelp,
+			examples("rackpower-central backup /backup/central-monday.db", "rackpower-central backup --data DIR /backup/central-monday.db") +
+			exitHelp,
 		Flags: []cli.Flag{databaseFlag()},
 		Action: func(c *cli.Context) error {
 			sum, err := store.Backup(c.Context, central.DatabasePath(c.String("data")), c.Args().First())

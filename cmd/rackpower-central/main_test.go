@@ -117,7 +117,8 @@ func TestLifeOfTheDaemon(t *testing.T) {
 	if err != nil || len(members) != 1 || members[0].Name != "central" || members[0].Tags["role"] != "central" {
 		t.Errorf("%+v, %v", members, err)
 	}
-	if _, errs, exit := command("serve", "--data", dir, "--gossip", "off"); exit != settings.ExitFailed || !strings.Contains(errs, "in use") || strings.Count(errs, "\n") != 1 {
+	if _, errs, exit := command("serve", "--data", dir, "--gossip", "off"); exit != settings.ExitFailed || !strings.Contains(errs, "in use") ||
+		strings.Count(errs, "\n") != 1 {
 		t.Errorf("a second one: %d, %q", exit, errs)
 	}
 	backup := filepath.Join(t.TempDir(), "b")
@@ -140,7 +141,8 @@ func TestLifeOfTheDaemon(t *testing.T) {
 	if state, err := d.cmd.Process.Wait(); err != nil || state.ExitCode() != 0 || time.Since(began) > 8*time.Second {
 		t.Errorf("ended with %v, %v after %s", state, err, time.Since(began))
 	}
-	if out, errs, exit := command("restore", "--data", dir, backup); exit != 0 || !strings.Contains(out, "generation 2") || !strings.Contains(out, "kept") {
+	if out, errs, exit := command("restore", "--data", dir, backup); exit != 0 || !strings.Contains(out, "generation 2") ||
+		!strings.Contains(out, "kept") {
 		t.Errorf("restore: %d, %q, %q", exit, out, errs)
 	}
 	d = start(t, dir)
@@ -211,7 +213,8 @@ func TestANewerDatabaseIsRefusedInOneLine(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, errs, exit := command("serve", "--data", dir)
-	if exit != settings.ExitFailed || strings.Count(errs, "\n") != 1 || !strings.Contains(errs, "schema 99") || !strings.Contains(errs, "run the newer") {
+	if exit != settings.ExitFailed || strings.Count(errs, "\n") != 1 || !strings.Contains(errs, "schema 99") ||
+		!strings.Contains(errs, "run the newer") {
 		t.Errorf("%d, %q", exit, errs)
 	}
 	if after, _ := os.ReadFile(path); !bytes.Equal(raw, after) {
@@ -227,7 +230,8 @@ func TestNothingTakenIsLostByAKill(t *testing.T) {
 	for round := range 3 {
 		d := start(t, dir, "--gossip", "off")
 		if round == 0 {
-			if _, err := d.AddNodes(t.Context(), api.AddNodes{Nodes: []api.NodeSpec{{Name: "a", Rack: "r1", BMC: "ipmi://x@192.0.2.1"}}}); err != nil {
+			if _, err := d.AddNodes(t.Context(),
+				api.AddNodes{Nodes: []api.NodeSpec{{Name: "a", Rack: "r1", BMC: "ipmi://x@192.0.2.1"}}}); err != nil {
 				t.Fatal(err)
 			}
 		}

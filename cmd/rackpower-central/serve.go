@@ -23,7 +23,8 @@ func serveCommand() *cli.Command {
 	return &cli.Command{
 		Name: "serve", Usage: "runs central",
 		Description: "Serves people and agents on a unix socket, until SIGTERM. There is no TCP port until there is TLS." +
-			examples("rackpower-central serve --data /var/lib/rackpower/central", "rackpower-central serve --config /etc/rackpower/central.yaml") + exitHelp,
+			examples("rackpower-central serve --data /var/lib/rackpower/central", "rackpower-central serve --config /etc/rackpower/central.yaml") +
+			exitHelp,
 		Flags: append([]cli.Flag{
 			&cli.StringFlag{Name: "data", Required: true, Usage: "`DIR` of the database"},
 			&cli.StringFlag{Name: "listen", Usage: "TCP `ADDRESS`; refused until there is TLS"},
@@ -31,8 +32,10 @@ func serveCommand() *cli.Command {
 			&cli.StringFlag{Name: "gossip", Value: "127.0.0.1:0", Usage: "`ADDRESS` to gossip with the agents at, or off"},
 			&cli.StringFlag{Name: "advertise", Usage: "`ADDRESS` that the others reach central's gossip at"},
 			&cli.StringSliceFlag{Name: "join", Usage: "gossip `ADDRESS` of a member to join; may be repeated"},
-			&cli.DurationFlag{Name: "keep", Value: central.DefaultKeep, Usage: "how long ended operations and the audit trail are kept; 0: for ever"},
-			&cli.Int64Flag{Name: "check-below", Value: store.DefaultCheckBelow, Usage: "check the database at the start if it is smaller than so many `BYTES`; -1: never"},
+			&cli.DurationFlag{Name: "keep", Value: central.DefaultKeep,
+				Usage: "how long ended operations and the audit trail are kept; 0: for ever"},
+			&cli.Int64Flag{Name: "check-below", Value: store.DefaultCheckBelow,
+				Usage: "check the database at the start if it is smaller than so many `BYTES`; -1: never"},
 		}, append(settings.GossipFlags(), settings.LogFlags()...)...),
 		Action: serve,
 	}
@@ -45,7 +48,8 @@ func serve(c *cli.Context) error {
 	}
 	settings.Daemon(c.Context, log)
 	if addr := c.String("listen"); addr != "" {
-		return settings.Usage("--listen: %s is not opened: without TLS nobody who asks there is known. Leave it out: people and agents use the socket, "+
+		return settings.Usage("--listen: %s is not opened: without TLS nobody who asks there is known. Leave it out: people and agents use the "+
+			"socket, "+
 			"those of other machines through ssh -L (systemd/README.md)", addr)
 	}
 	cfg := central.Config{
@@ -172,7 +176,8 @@ func run(ctx context.Context, cfg central.Config, gc *gossip.Config) error {
 
 // explain turns the errors of a start into a line that says what to do.
 func explain(err error) error {
-	if errors.Is(err, store.ErrInUse) || errors.Is(err, store.ErrNewer) || errors.Is(err, store.ErrForeign) || errors.Is(err, store.ErrCorrupt) {
+	if errors.Is(err, store.ErrInUse) || errors.Is(err, store.ErrNewer) || errors.Is(err, store.ErrForeign) ||
+		errors.Is(err, store.ErrCorrupt) {
 		return settings.Exit(settings.ExitFailed, "cannot start: %s", oneLine(err))
 	}
 	return err

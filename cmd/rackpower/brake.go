@@ -31,11 +31,13 @@ func brakeCommand(d door) *cli.Command {
 			examples(shown[0], released[0]) + exitHelp,
 		Subcommands: []*cli.Command{
 			{
-				Name: "show", Usage: "shows the brakes that hold, and what they hold", ArgsUsage: operands, Flags: d.flags(), Action: d.with((*session).brakeShow),
+				Name: "show", Usage: "shows the brakes that hold, and what they hold", ArgsUsage: operands, Flags: d.flags(),
+				Action:      d.with((*session).brakeShow),
 				Description: "The status is 0 whether one holds or not." + examples(shown...) + exitHelp,
 			},
 			{
-				Name: "release", Usage: "lets monitors do what their brakes hold", ArgsUsage: operands, Flags: d.flags(append(confirmFlags(), why)...), Action: d.with((*session).brakeRelease),
+				Name: "release", Usage: "lets monitors do what their brakes hold", ArgsUsage: operands, Flags: d.flags(append(confirmFlags(), why)...),
+				Action: d.with((*session).brakeRelease),
 				Description: which + "Where that is not meant, undo the change that led\nto it instead: a brake lets go when nothing differs any more." +
 					asksFirst + examples(released...) + exitHelp,
 			},

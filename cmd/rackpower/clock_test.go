@@ -14,7 +14,8 @@ import (
 
 func TestTimesSayTheirDayAndZone(t *testing.T) {
 	at := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
-	p := &page{printer: printer{wallClock: wallClock{now: func() time.Time { return at.Add(3 * time.Minute) }, zone: time.FixedZone("", 2*3600)}}}
+	p := &page{printer: printer{wallClock: wallClock{now: func() time.Time { return at.Add(3 * time.Minute) },
+		zone: time.FixedZone("", 2*3600)}}}
 	for want, got := range map[string]string{
 		"2026-03-01 14:00:00+02:00 (3 min ago)":           p.since(at),
 		"2026-03-01 14:05:00+02:00 (in 2 min)":            p.until(at.Add(5 * time.Minute)),
@@ -35,7 +36,8 @@ func TestTimesSayTheirDayAndZone(t *testing.T) {
 // whole hours, clocks that are changed.
 func zones(t *testing.T) []*time.Location {
 	var list []*time.Location
-	for _, name := range []string{"UTC", "Europe/Berlin", "America/St_Johns", "Asia/Kathmandu", "Pacific/Kiritimati", "Pacific/Pago_Pago", "Australia/Lord_Howe"} {
+	for _, name := range []string{"UTC", "Europe/Berlin", "America/St_Johns", "Asia/Kathmandu", "Pacific/Kiritimati", "Pacific/Pago_Pago",
+		"Australia/Lord_Howe"} {
 		zone, err := time.LoadLocation(name)
 		if err != nil {
 			t.Fatal(err)
@@ -54,7 +56,8 @@ func moments() []time.Time {
 	}
 	for _, text := range []string{
 		"2026-12-31T23:59:59Z", "2027-01-01T00:00:00Z", "2028-02-28T23:30:00Z", "2028-02-29T12:00:00Z",
-		"2026-03-29T00:59:59Z", "2026-03-29T01:00:00Z", "2026-10-25T00:30:00Z", "2026-10-25T01:30:00Z", "2026-04-04T15:15:00Z", "2026-10-03T15:45:00Z",
+		"2026-03-29T00:59:59Z", "2026-03-29T01:00:00Z", "2026-10-25T00:30:00Z", "2026-10-25T01:30:00Z", "2026-04-04T15:15:00Z",
+		"2026-10-03T15:45:00Z",
 	} {
 		at, err := time.Parse(time.RFC3339, text)
 		if err != nil {
@@ -69,7 +72,8 @@ func moments() []time.Time {
 // zones: each time that people are shown is in their zone and in one form, and is the one
 // meant; each that programs are given is RFC 3339 in UTC.
 func TestEveryScreenHasOneTimeFormat(t *testing.T) {
-	screens := []string{"explain r1n07", "agents", "rack list", "rack show r1", "brake show", "status", "node show r1n01", "ops", "op show op1", "audit", "schedule list", "schedule show night"}
+	screens := []string{"explain r1n07", "agents", "rack list", "rack show r1", "brake show", "status", "node show r1n01", "ops",
+		"op show op1", "audit", "schedule list", "schedule show night"}
 	var out []string // with the times replaced, of the first moment
 	for _, zone := range zones(t) {
 		for i, at := range moments() {
@@ -117,11 +121,13 @@ func (f *fake) fill(now time.Time) {
 	f.racks = []api.Rack{{Name: "r1", Agent: "r1", AgentAge: "away since " + said, State: e.Rack}}
 	f.brakes = []api.RackBrake{{Rack: "r1", Brake: *e.Rack.Brake}}
 	f.know(api.Op{
-		ID: "op1", Node: "r1n01", Action: power.ActOn, AskedAt: earlier, Deadline: local, StartedAt: &earlier, Phase: "running: waiting until " + said,
+		ID: "op1", Node: "r1n01", Action: power.ActOn, AskedAt: earlier, Deadline: local, StartedAt: &earlier, Phase: "running: waiting until " +
+			said,
 		AgentNote: "agent r1 is away since " + said,
 	})
 	f.trail = []api.AuditEntry{{ID: 1, At: earlier, Who: "bob", What: "hold", Node: "r1n01", Detail: "on until " + said}}
-	f.schedules = []api.Schedule{{Name: "night", Cron: "0 2 * * *", Nodes: "all", Want: power.WantOff, CreatedAt: earlier, LastAt: earlier, NextAt: local.Add(9 * time.Hour), LastSays: "missed until " + said}}
+	f.schedules = []api.Schedule{{Name: "night", Cron: "0 2 * * *", Nodes: "all", Want: power.WantOff, CreatedAt: earlier, LastAt: earlier,
+		NextAt: local.Add(9 * time.Hour), LastSays: "missed until " + said}}
 }
 
 func checkTimes(t *testing.T, screen, out string, zone *time.Location, now time.Time) {

@@ -31,7 +31,8 @@ func agentCommand() *cli.Command {
 		Name: "agent", Category: "daemons and tools", Usage: "runs the agent of a rack", Action: runAgent,
 		Description: "It controls the nodes that central assigns to the rack of its name, keeps a journal of their operations in its data\n" +
 			"directory, and answers on its own socket when central is away. Until SIGTERM." +
-			examples("rackpower agent --name r1 --data /var/lib/rackpower/agent --central unix:///run/rackpower/central.sock", "rackpower agent --config /etc/rackpower/agent.yaml") + exitHelp,
+			examples("rackpower agent --name r1 --data /var/lib/rackpower/agent --central unix:///run/rackpower/central.sock",
+				"rackpower agent --config /etc/rackpower/agent.yaml") + exitHelp,
 		Flags: append([]cli.Flag{
 			&cli.StringFlag{Name: "name", Required: true, Usage: "`NAME` of the agent and of its rack"},
 			&cli.StringFlag{Name: "data", Required: true, Usage: "keep journal and assignment in `DIR`"},
@@ -40,8 +41,10 @@ func agentCommand() *cli.Command {
 			&cli.StringFlag{Name: "advertise", Usage: "`ADDRESS` that the others reach this agent's gossip at"},
 			&cli.StringSliceFlag{Name: "join", Usage: "`ADDRESS` of an agent to gossip with; may be repeated"},
 			&cli.StringFlag{Name: "socket", Usage: "`PATH` of the agent's own socket", DefaultText: "agent.sock in the data directory"},
-			&cli.StringFlag{Name: "monitor", Value: agent.DefaultMonitor, Usage: "read and compare the nodes at this `SCHEDULE` (cron), or off; central's setting for the rack goes before it"},
-			&cli.DurationFlag{Name: "debounce", Value: agent.DefaultDebounce, Usage: "follow statuses that pass quickly (NEW, DEPLOYING, ...) after two equal readings so `LONG` apart"},
+			&cli.StringFlag{Name: "monitor", Value: agent.DefaultMonitor,
+				Usage: "read and compare the nodes at this `SCHEDULE` (cron), or off; central's setting for the rack goes before it"},
+			&cli.DurationFlag{Name: "debounce", Value: agent.DefaultDebounce,
+				Usage: "follow statuses that pass quickly (NEW, DEPLOYING, ...) after two equal readings so `LONG` apart"},
 		}, append(settings.GossipFlags(), settings.LogFlags()...)...),
 	}
 }
@@ -171,7 +174,8 @@ func (d *daemon) run(c *cli.Context, cfg agent.Config) error {
 		}
 		d.later(func() error { _ = control.Close(); return nil })
 	}
-	d.logger.Info("agent starts", "name", cfg.Name, "version", version, "data", cfg.Dir, "central", c.String("central"), "socket", control.Addr().String())
+	d.logger.Info("agent starts", "name", cfg.Name, "version", version, "data", cfg.Dir, "central", c.String("central"), "socket",
+		control.Addr().String())
 	return d.serve(c.Context, a, control)
 }
 

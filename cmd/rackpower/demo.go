@@ -125,7 +125,8 @@ func (d *demo) comeUp(ctx context.Context) error {
 	}
 	d.say("%d BMCs speak IPMI on 127.0.20.1 and up; every server is off", d.racks*d.nodes)
 	socket := filepath.Join(d.dir, "central.sock")
-	if err := d.spawn(ctx, "central", d.central, "serve", "--data", filepath.Join(d.dir, "central"), "--socket", socket, "--gossip", "127.0.0.1:0"); err != nil {
+	if err := d.spawn(ctx, "central", d.central, "serve", "--data", filepath.Join(d.dir, "central"), "--socket", socket, "--gossip",
+		"127.0.0.1:0"); err != nil {
 		return err
 	}
 	client, err := api.NewClient("unix://" + socket)
@@ -215,7 +216,8 @@ func (d *demo) statuses(ctx context.Context) error {
 	d.say("DEPLOYING wants a node on. Nobody asks for power now; the rack's monitor does, once two")
 	d.say("readings agree (%s apart here, 30 s unless you say otherwise):", demoDebounce)
 	err := d.until(ctx, 30*time.Second, first+" on", func() bool { return d.count(0, power.On) == d.nodes })
-	d.claim("a status alone brought "+first+" on, with one power-on each", errors.Join(err, d.each(0, func(b *bmcsim.BMC) error { return want("power-ons", b.PowerOns(), 1) })))
+	d.claim("a status alone brought "+first+" on, with one power-on each",
+		errors.Join(err, d.each(0, func(b *bmcsim.BMC) error { return want("power-ons", b.PowerOns(), 1) })))
 	if err := d.untilAll(ctx, "central has the outcomes", func(n api.Node) bool { return n.Op == nil }); err != nil {
 		return err
 	}
@@ -390,7 +392,8 @@ func (d *demo) goodbye(ctx context.Context) error {
 func (d *demo) verdict() error {
 	ctx := context.Background()
 	d.chapter("The claims, held against what the BMCs recorded")
-	d.claim("never were two commands in flight at one BMC", d.everyBMC(func(b *bmcsim.BMC) error { return atMost("in flight", b.MaxInFlight(), 1) }))
+	d.claim("never were two commands in flight at one BMC",
+		d.everyBMC(func(b *bmcsim.BMC) error { return atMost("in flight", b.MaxInFlight(), 1) }))
 	ops, err := d.client.QueryOps(ctx, api.QueryOps{})
 	d.claim(fmt.Sprintf("all %d requests have exactly one outcome", len(ops.Ops)), errors.Join(err, everyEnded(ops.Ops)))
 	nodes, err := d.client.Nodes(ctx, "all")

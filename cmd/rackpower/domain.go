@@ -13,12 +13,15 @@ import (
 func domainCommand() *cli.Command {
 	return &cli.Command{
 		Name: "domain", Category: "monitor", Usage: "shows and sets how fast the nodes of a power domain are turned on",
-		Description: fmt.Sprintf("A power domain is what nodes hang on together: a feed, a PDU (rackpower node add --domain). So that its breakers\n"+
-			"hold, power-ons start %g a second and %d at once at most unless something else is set, whoever asks for them.", power.DefaultDomainRate, power.DefaultDomainConcurrent) +
+		Description: fmt.Sprintf("A power domain is what nodes hang on together: a feed, a PDU (rackpower node add --domain). So that its "+
+			"breakers\n"+
+			"hold, power-ons start %g a second and %d at once at most unless something else is set, whoever asks for them.", power.DefaultDomainRate,
+			power.DefaultDomainConcurrent) +
 			examples("rackpower domain list", "rackpower domain set feedA --rate 5 --concurrent 20") + exitHelp,
 		Subcommands: []*cli.Command{
 			{
-				Name: "list", Usage: "lists the power domains with their queues", Action: atCentral.with((*session).domainList), Flags: atCentral.flags(),
+				Name: "list", Usage: "lists the power domains with their queues", Action: atCentral.with((*session).domainList),
+				Flags:       atCentral.flags(),
 				Description: examples("rackpower domain list", "rackpower domain list -o json")[2:] + exitHelp,
 			},
 			{
@@ -27,12 +30,14 @@ func domainCommand() *cli.Command {
 					examples("rackpower domain set feedA --rate 5 --concurrent 20", "rackpower domain set feedA --rate 0.5") + exitHelp,
 				Flags: atCentral.flags(
 					&cli.Float64Flag{Name: "rate", Usage: "start at most this `NUMBER` of power-ons a second; 0 for no bound", DefaultText: "as it is"},
-					&cli.IntFlag{Name: "concurrent", Usage: "have at most this `NUMBER` of nodes on their way to on at once; 0 for no bound", DefaultText: "as it is"},
+					&cli.IntFlag{Name: "concurrent", Usage: "have at most this `NUMBER` of nodes on their way to on at once; 0 for no bound",
+						DefaultText: "as it is"},
 					reasonFlag(false),
 				),
 			},
 			{
-				Name: "rm", Usage: "takes the limits of a domain back to the default", ArgsUsage: "NAME", Action: atCentral.with((*session).domainRemove),
+				Name: "rm", Usage: "takes the limits of a domain back to the default", ArgsUsage: "NAME",
+				Action:      atCentral.with((*session).domainRemove),
 				Description: "The nodes stay in the domain." + examples("rackpower domain rm feedA") + exitHelp,
 				Flags:       atCentral.flags(reasonFlag(false)),
 			},
@@ -60,7 +65,8 @@ func domainListing(domains []api.Domain) listing[api.Domain] {
 			if d.Default {
 				from = "default"
 			}
-			return []string{d.Name, bound("%g/s", d.Rate), bound("%g", float64(d.Concurrent)), fmt.Sprint(d.Nodes), fmt.Sprint(d.Agents), fmt.Sprint(d.InFlight), fmt.Sprint(d.Waiting), from}
+			return []string{d.Name, bound("%g/s", d.Rate), bound("%g", float64(d.Concurrent)), fmt.Sprint(d.Nodes), fmt.Sprint(d.Agents),
+				fmt.Sprint(d.InFlight), fmt.Sprint(d.Waiting), from}
 		},
 	}
 }

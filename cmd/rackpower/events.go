@@ -17,7 +17,8 @@ import (
 
 func watchCommand() *cli.Command {
 	return &cli.Command{
-		Name: "watch", Category: "look", Usage: "shows events as they happen, until interrupted", ArgsUsage: "[NODES...]", Action: atCentral.with((*session).watchEvents),
+		Name: "watch", Category: "look", Usage: "shows events as they happen, until interrupted", ArgsUsage: "[NODES...]",
+		Action: atCentral.with((*session).watchEvents),
 		Description: "Requests and how they end, statuses, holds, faults, drift, brakes: the audit trail as it grows, from now on; --since\n" +
 			"and --limit show some of what was before. When central is away it says so and goes on when central is back." + nodesHelp +
 			examples("rackpower watch", "rackpower watch @rack1 --since 1h", "rackpower watch -o jsonl") + exitHelp,
@@ -232,7 +233,8 @@ func (e *events) line(ev *event) string {
 		}
 	}
 	what += strings.Repeat(" ", max(e.what-utf8.RuneCountInString(what), 0))
-	return strings.TrimRight(fmt.Sprintf("%s  %-*s  %s  %-8s  %s", e.s.clock(happened(ev.AuditEntry)), e.node, node, e.s.paint(what), clean(ev.Who), strings.Join(said, ": ")), " ")
+	return strings.TrimRight(fmt.Sprintf("%s  %-*s  %s  %-8s  %s", e.s.clock(happened(ev.AuditEntry)), e.node, node, e.s.paint(what),
+		clean(ev.Who), strings.Join(said, ": ")), " ")
 }
 
 // widest is how wide the columns of events grow at most.

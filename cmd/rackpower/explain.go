@@ -18,7 +18,8 @@ import (
 func explainCommand(d door) *cli.Command {
 	name := d.command + " explain"
 	return &cli.Command{
-		Name: "explain", Category: "look", Usage: "says why a node is as it is, and what to do where something is in the way", ArgsUsage: "NODE", Flags: d.flags(),
+		Name: "explain", Category: "look", Usage: "says why a node is as it is, and what to do where something is in the way", ArgsUsage: "NODE",
+		Flags: d.flags(),
 		Description: "What is wanted of the node and who says so, what its monitor has seen, decided and waits for, how its BMC\n" +
 			"answers, and its operations. Times say their zone." +
 			examples(name+" r1n07", name+" r1n07 -o json") + exitHelp,

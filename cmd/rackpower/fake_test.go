@@ -96,7 +96,8 @@ func newFake(t *testing.T, nodes ...api.Node) *fake {
 		return api.ForgottenAgent{Name: "r1", Ended: 2, Nodes: []string{"r1n01", "r1n02", "r1n03"}}
 	})
 	mux.HandleFunc("GET /v1/members", func(w http.ResponseWriter, _ *http.Request) {
-		reply(w, []api.Member{{Name: "r1", Addr: "127.0.0.1", Port: 7946, Status: "alive", Tags: map[string]string{"role": "agent", "rack": "r1"}}})
+		reply(w, []api.Member{{Name: "r1", Addr: "127.0.0.1", Port: 7946, Status: "alive",
+			Tags: map[string]string{"role": "agent", "rack": "r1"}}})
 	})
 	mux.HandleFunc("GET /v1/peers", func(w http.ResponseWriter, _ *http.Request) {
 		reply(w, []api.PeerNode{
@@ -270,7 +271,8 @@ func (f *fake) ask(w http.ResponseWriter, r *http.Request) {
 		op := f.ops[req.ID]
 		if op == nil {
 			f.rev++
-			op = &api.Op{ID: req.ID, Node: req.Node, Action: req.Action, AskedBy: req.AskedBy, AskedAt: time.Now(), Verdict: power.Start, Phase: api.PhaseTaken, Rev: f.rev}
+			op = &api.Op{ID: req.ID, Node: req.Node, Action: req.Action, AskedBy: req.AskedBy, AskedAt: time.Now(), Verdict: power.Start,
+				Phase: api.PhaseTaken, Rev: f.rev}
 			if f.becomes != nil {
 				f.becomes(op, 0)
 			}
@@ -298,7 +300,8 @@ func (f *fake) query(w http.ResponseWriter, r *http.Request) {
 	f.looks++
 	found := api.FoundOps{Ops: []api.Op{}}
 	for _, op := range f.ops {
-		if len(in.IDs) > 0 && !slices.Contains(in.IDs, op.ID) || len(in.Nodes) > 0 && !slices.Contains(in.Nodes, op.Node) || in.Outstanding && op.Outcome != "" {
+		if len(in.IDs) > 0 && !slices.Contains(in.IDs, op.ID) || len(in.Nodes) > 0 && !slices.Contains(in.Nodes, op.Node) || in.Outstanding &&
+			op.Outcome != "" {
 			continue
 		}
 		if before := *op; f.becomes != nil {

@@ -23,17 +23,21 @@ func agentsCommand() *cli.Command {
 	}
 	return &cli.Command{
 		Name: "agents", Category: "look", Usage: "lists the agents, and acknowledges their alarms", Action: list.Action,
-		Description: "Without a further word it is list." + examples("rackpower agents", "rackpower agents ack r1 --reason \"disk replaced\"") + exitHelp,
+		Description: "Without a further word it is list." + examples("rackpower agents", "rackpower agents ack r1 --reason \"disk replaced\"") +
+			exitHelp,
 		Subcommands: []*cli.Command{list, {
 			Name: "ack", Usage: "acknowledges alarms of an agent", ArgsUsage: "AGENT", Action: atCentral.with((*session).ackAlarm),
 			Description: "What waits for a person to have seen the alarm goes on then; the alarm says what that is. An alarm whose\n" +
-				"cause is still there comes back." + examples("rackpower agents ack r1 --kind journal-damaged --reason \"disk replaced, nodes looked at\"") + exitHelp,
+				"cause is still there comes back." +
+				examples("rackpower agents ack r1 --kind journal-damaged --reason \"disk replaced, nodes looked at\"") + exitHelp,
 			Flags: atCentral.flags(kindFlag(), reasonFlag(true)),
 		}, {
-			Name: "forget", Usage: "forgets an agent that is gone for good, or was never there", ArgsUsage: "AGENT", Action: atCentral.with((*session).forgetAgent),
+			Name: "forget", Usage: "forgets an agent that is gone for good, or was never there", ArgsUsage: "AGENT",
+			Action: atCentral.with((*session).forgetAgent),
 			Description: "Operations that it had end as indeterminate, those that it never had as cancelled. Its nodes stay known and\n" +
 				"are assigned to nobody: give them another rack (node add --update), or remove them. An agent that is alive is\n" +
-				"refused; one that comes back is told that it has no node." + examples("rackpower agents forget r9 --reason \"a typing mistake\"") + exitHelp,
+				"refused; one that comes back is told that it has no node." + examples("rackpower agents forget r9 --reason \"a typing mistake\"") +
+				exitHelp,
 			Flags: atCentral.flags(reasonFlag(true), yesFlag()),
 		}},
 	}
@@ -45,7 +49,8 @@ func kindFlag() cli.Flag {
 
 func localAckCommand() *cli.Command {
 	return &cli.Command{
-		Name: "ack", Category: "monitor", Usage: "acknowledges alarms of this rack's agent", ArgsUsage: "[KIND]", Action: atAgent.with((*session).ackOwnAlarm),
+		Name: "ack", Category: "monitor", Usage: "acknowledges alarms of this rack's agent", ArgsUsage: "[KIND]",
+		Action: atAgent.with((*session).ackOwnAlarm),
 		Description: "All of them, or that of one KIND. What waits for a person to have seen the alarm goes on then." +
 			examples("rackpower local status", "rackpower local ack journal-damaged") + exitHelp,
 		Flags: atAgent.flags(reasonFlag(false)),
@@ -93,7 +98,8 @@ func (s *session) forgetAgent() error {
 		if a.Name != name || a.Nodes == 0 || s.c.Bool("yes") {
 			continue
 		}
-		if _, err := s.question(fmt.Sprintf("%s will be assigned to no agent, and %s ended", plural(a.Nodes, "node"), plural(a.Outstanding, "operation"))); err != nil {
+		if _, err := s.question(fmt.Sprintf("%s will be assigned to no agent, and %s ended", plural(a.Nodes, "node"),
+			plural(a.Outstanding, "operation"))); err != nil {
 			return err
 		}
 	}
@@ -102,10 +108,12 @@ func (s *session) forgetAgent() error {
 		return err
 	}
 	if s.people() && !s.quiet {
-		s.say("agent %s forgotten: %s ended, %s assigned to nobody%s", clean(name), plural(gone.Ended, "operation"), plural(len(gone.Nodes), "node"), nodesBehind(gone.Nodes))
+		s.say("agent %s forgotten: %s ended, %s assigned to nobody%s", clean(name), plural(gone.Ended, "operation"),
+			plural(len(gone.Nodes), "node"), nodesBehind(gone.Nodes))
 		return nil
 	}
-	return show(s.printer, listing[api.ForgottenAgent]{rows: []api.ForgottenAgent{gone}, name: func(a api.ForgottenAgent) string { return a.Name }})
+	return show(s.printer, listing[api.ForgottenAgent]{rows: []api.ForgottenAgent{gone},
+		name: func(a api.ForgottenAgent) string { return a.Name }})
 }
 
 func nodesBehind(names []string) string {
@@ -164,7 +172,8 @@ func (s *session) agentListing(agents []api.Agent) listing[api.Agent] {
 			if s.format == "table" {
 				alarm = shorten(alarm, 60)
 			}
-			return []string{a.Name, a.State, seen, fmt.Sprint(a.Nodes), fmt.Sprint(a.Outstanding), fmt.Sprint(a.Taken), s.monitorCell(a.Rack), a.Version, a.Address, alarm}
+			return []string{a.Name, a.State, seen, fmt.Sprint(a.Nodes), fmt.Sprint(a.Outstanding), fmt.Sprint(a.Taken), s.monitorCell(a.Rack),
+				a.Version, a.Address, alarm}
 		},
 		wideHead: []string{"REV", "HAS", "JOURNAL", "EPOCH", "LSN"},
 		wideCells: func(a api.Agent) []string {

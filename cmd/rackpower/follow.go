@@ -181,7 +181,8 @@ func (f *following) finish(interrupted bool) error {
 	switch pending := f.nodesWhere(func(r *followed) bool { return !r.met }); {
 	case f.lost != nil && len(pending) > 0:
 		err := f.s.explain(f.lost)
-		return settings.Exit(settings.CodeOf(err), "%v\nthe operations on %s go on; %s ops --outstanding shows them", err, noderange.Fold(pending), f.s.door.command)
+		return settings.Exit(settings.CodeOf(err), "%v\nthe operations on %s go on; %s ops --outstanding shows them", err,
+			noderange.Fold(pending), f.s.door.command)
 	case interrupted:
 		f.s.warn("interrupted: the operations on %s go on; %s ops %s --outstanding shows them, %s op cancel ID ends one",
 			noderange.Fold(pending), f.s.door.command, noderange.Fold(pending), f.s.door.command)
@@ -215,7 +216,8 @@ func (f *following) verdict() error {
 				break
 			}
 		}
-		return tell(settings.ExitPending, pending, "still pending, the operations go on: %s (%s op show %s)", noderange.Fold(pending), f.s.door.command, id)
+		return tell(settings.ExitPending, pending, "still pending, the operations go on: %s (%s op show %s)", noderange.Fold(pending),
+			f.s.door.command, id)
 	}
 	return nil
 }

@@ -33,7 +33,8 @@ func eitherDoor(do func(*session) error) cli.ActionFunc {
 }
 
 func eitherFlags(more ...cli.Flag) []cli.Flag {
-	return append(atAgent.flags(more...), &cli.StringFlag{Name: atCentral.flag, Usage: "ask central at `URL` instead, unless --socket is given too"})
+	return append(atAgent.flags(more...),
+		&cli.StringFlag{Name: atCentral.flag, Usage: "ask central at `URL` instead, unless --socket is given too"})
 }
 
 const eitherHelp = "As this rack's agent sees it; as central sees it when --central is given and --socket is not."
@@ -41,7 +42,8 @@ const eitherHelp = "As this rack's agent sees it; as central sees it when --cent
 func membersCommand() *cli.Command {
 	return &cli.Command{
 		Name: "members", Category: "on a rack", Usage: "lists the gossip cluster", Action: eitherDoor((*session).members),
-		Description: eitherHelp + examples("rackpower members", "rackpower members --status failed", "rackpower members --watch", "rackpower members -o json") + exitHelp,
+		Description: eitherHelp + examples("rackpower members", "rackpower members --status failed", "rackpower members --watch",
+			"rackpower members -o json") + exitHelp,
 		Flags: eitherFlags(
 			&cli.StringFlag{Name: "status", Usage: "only those with this `STATUS`: alive, leaving, left, failed"},
 			&cli.StringFlag{Name: "role", Usage: "only those with this `ROLE`: agent, central"},
@@ -68,7 +70,8 @@ func (s *session) memberFilter() (tagged func(api.Member) bool, status string, e
 		want[key] = value
 	}
 	status = s.c.String("status")
-	if known := []string{"", gossip.StatusAlive, gossip.StatusLeaving, gossip.StatusLeft, gossip.StatusFailed}; !slices.Contains(known, status) {
+	if known := []string{"", gossip.StatusAlive, gossip.StatusLeaving, gossip.StatusLeft, gossip.StatusFailed}; !slices.Contains(known,
+		status) {
 		return nil, "", settings.Usage("--status: unknown %q: want %s", status, strings.Join(known[1:], ", "))
 	}
 	return func(m api.Member) bool {
@@ -197,7 +200,8 @@ func at(m api.Member) string {
 
 func peersCommand() *cli.Command {
 	return &cli.Command{
-		Name: "peers", Category: "on a rack", Usage: "shows the power of the whole fleet as gossip knows it", ArgsUsage: "[NODES...]", Action: eitherDoor((*session).peers),
+		Name: "peers", Category: "on a rack", Usage: "shows the power of the whole fleet as gossip knows it", ArgsUsage: "[NODES...]",
+		Action: eitherDoor((*session).peers),
 		Description: eitherHelp + "\nCentral need not be there. In NODES, @NAME stands for the nodes of that agent.\n\n" +
 			"With --who it says which agent has a node and who can reach its BMC: agents that do not have the node ask the\n" +
 			"BMC for a sign of life, for which its address must be known to whom you ask. It ends with 1 when none can, with 2\n" +
@@ -348,7 +352,8 @@ func exitOfWho(w api.Who) error {
 
 func pingCommand() *cli.Command {
 	return &cli.Command{
-		Name: "ping", Category: "on a rack", Usage: "asks a member of the gossip cluster for a sign of life", ArgsUsage: "AGENT", Action: eitherDoor((*session).ping),
+		Name: "ping", Category: "on a rack", Usage: "asks a member of the gossip cluster for a sign of life", ArgsUsage: "AGENT",
+		Action: eitherDoor((*session).ping),
 		Description: "The question travels by gossip, so the time is that of some rounds of gossip, not of a packet." +
 			examples("rackpower ping r2", "rackpower ping central --count 3") + exitHelp,
 		Flags: eitherFlags(&cli.IntFlag{Name: "count", Value: 1, Usage: "ask so many `TIMES`"}),
@@ -391,17 +396,21 @@ func gossipCommand() *cli.Command {
 		Name: "gossip", Category: "on a rack", Usage: "shows and changes the keys that encrypt gossip",
 		Description: "A key is changed without a gap in three steps, each on all members at once: install the new one, use it, remove\n" +
 			"the old one." +
-			examples("rackpower gossip keygen > new.key", "rackpower gossip keys install --key-file new.key", "rackpower gossip keys list", "rackpower gossip keys use ID", "rackpower gossip keys remove OLD_ID") + exitHelp,
+			examples("rackpower gossip keygen > new.key", "rackpower gossip keys install --key-file new.key", "rackpower gossip keys list",
+				"rackpower gossip keys use ID", "rackpower gossip keys remove OLD_ID") + exitHelp,
 		Subcommands: []*cli.Command{
 			{
 				Name: "keygen", Usage: "prints a new key", Action: func(c *cli.Context) error {
 					_, err := fmt.Fprintln(c.App.Writer, gossip.NewKey().Reveal())
 					return err
 				},
-				Description: "32 random bytes in base64: for --gossip-key-file, the systemd credential gossip-key, and gossip keys install." + examples("umask 077; rackpower gossip keygen > gossip.key") + exitHelp,
+				Description: "32 random bytes in base64: for --gossip-key-file, the systemd credential gossip-key, and gossip keys install." +
+					examples("umask 077; rackpower gossip keygen > gossip.key") + exitHelp,
 			},
 			{
-				Name: "keys", Usage: "lists, installs, uses and removes keys on all members", Description: "Keys are named by the first digits of their SHA-256; they are never shown." + examples("rackpower gossip keys list", "rackpower gossip keys install --key-file new.key") + exitHelp,
+				Name: "keys", Usage: "lists, installs, uses and removes keys on all members",
+				Description: "Keys are named by the first digits of their SHA-256; they are never shown." +
+					examples("rackpower gossip keys list", "rackpower gossip keys install --key-file new.key") + exitHelp,
 				Subcommands: []*cli.Command{
 					{
 						Name: "list", Usage: "says which keys the members have", Flags: eitherFlags(), Action: eitherDoor((*session).keysList),
@@ -423,8 +432,9 @@ func keyChange(do, operand, usage string, file cli.Flag) *cli.Command {
 	}
 	return &cli.Command{
 		Name: do, Usage: usage, ArgsUsage: args, Flags: eitherFlags(file),
-		Description: "All members must answer; with those that did not it fails, and may be repeated." + examples("rackpower gossip keys "+do+" "+cmp.Or(operand, "--key-file new.key")) + exitHelp,
-		Action:      eitherDoor(func(s *session) error { return s.changeKeys(do) }),
+		Description: "All members must answer; with those that did not it fails, and may be repeated." +
+			examples("rackpower gossip keys "+do+" "+cmp.Or(operand, "--key-file new.key")) + exitHelp,
+		Action: eitherDoor(func(s *session) error { return s.changeKeys(do) }),
 	}
 }
 
@@ -483,7 +493,8 @@ func (s *session) tellUnasked() {
 	}
 	for _, m := range members {
 		if m.Status == gossip.StatusFailed {
-			s.warn("%s failed %s and was not asked: if it comes back after the old key was removed, it needs the new one (central hands it out)", clean(m.Name), ago(m.SinceMS))
+			s.warn("%s failed %s and was not asked: if it comes back after the old key was removed, it needs the new one (central hands it out)",
+				clean(m.Name), ago(m.SinceMS))
 		}
 	}
 }

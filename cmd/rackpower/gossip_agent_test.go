@@ -50,7 +50,8 @@ func TestAgentsThatWereAwayTogetherGetTheKey(t *testing.T) {
 	d := &daemon{logger: slog.New(slog.DiscardHandler)}
 	parts.Go(func() { d.freshKeys(ctx, "r1", r1, everyCentral, client) })
 	parts.Go(func() { d.freshKeys(ctx, "r2", r2, everyCentral, client) })
-	for end := time.Now().Add(60 * time.Second); len(others(r1)) != 2 || len(others(r2)) != 2 || len(others(central)) != 2; time.Sleep(50 * time.Millisecond) {
+	for end := time.Now().Add(60 * time.Second); len(others(r1)) != 2 || len(others(r2)) != 2 ||
+		len(others(central)) != 2; time.Sleep(50 * time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatalf("r1 sees %v, r2 %v, central %v", others(r1), others(r2), others(central))
 		}

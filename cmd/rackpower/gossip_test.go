@@ -74,7 +74,8 @@ func three() []api.Member {
 		return map[string]string{"role": "agent", "rack": rack, "version": "v1"}
 	}
 	return []api.Member{
-		{Name: "central", Addr: "10.0.0.1", Port: 7946, Status: "alive", SinceMS: 5000, Tags: map[string]string{"role": "central", "version": "v1"}},
+		{Name: "central", Addr: "10.0.0.1", Port: 7946, Status: "alive", SinceMS: 5000,
+			Tags: map[string]string{"role": "central", "version": "v1"}},
 		{Name: "r10", Addr: "10.0.0.20", Port: 7946, Status: "failed", SinceMS: 40_000, Tags: agent("r10", "r10")},
 		{Name: "r2", Addr: "10.0.0.12", Port: 7946, Status: "alive", SinceMS: 5000, Tags: agent("r2", "r2")},
 		{Name: "r3", Status: "left", SinceMS: 7_200_000, Tags: map[string]string{"role": "agent"}},
@@ -175,7 +176,8 @@ func TestPeersSaysWhichAgentsAreGone(t *testing.T) {
 		{Node: "r3n01", State: power.On, Reach: power.ReachUnreachable, AgeMS: 5000, Owner: "r3", OwnerStatus: "unknown", Op: power.ActCycle},
 	}
 	got := m.run("peers")
-	for _, want := range []string{"rack agent r2 failed 40 s ago: r2n[01-02] is shown as it said last", "rack agent r3 is not known here: r3n01"} {
+	for _, want := range []string{"rack agent r2 failed 40 s ago: r2n[01-02] is shown as it said last",
+		"rack agent r3 is not known here: r3n01"} {
 		if !strings.Contains(got.errs, want) {
 			t.Errorf("no %q in %s", want, got.errs)
 		}
@@ -211,7 +213,8 @@ func TestWho(t *testing.T) {
 	m.who.Owners, m.who.Says = nil, "no agent is known to have node nope"
 	expect(t, "unknown", m.run("peers --who nope"), settings.ExitUsage, "no agent is known to have node nope\n", "")
 	expect(t, "two", m.run("peers --who r1n01 r1n02"), settings.ExitUsage, "", "no NODES")
-	expect(t, "none", m.runContext(t.Context(), []string{"peers", "--who", "", "--config", ""}), settings.ExitUsage, "", "--who takes the name")
+	expect(t, "none", m.runContext(t.Context(), []string{"peers", "--who", "", "--config", ""}), settings.ExitUsage, "",
+		"--who takes the name")
 }
 
 func TestPing(t *testing.T) {
@@ -233,7 +236,8 @@ func TestGossipKeys(t *testing.T) {
 		Keys: []api.GossipKey{{ID: "0badcafe", Members: 2, Primary: 2}}, Members: 3, Answered: 2, Problems: map[string]string{"r2": "no room"},
 	}
 	got := m.run("gossip keys list")
-	if got.exit != 0 || !strings.Contains(got.out, "2 of 3") || !strings.Contains(got.errs, "r2: no room") || !strings.Contains(got.errs, "1 of 3 members did not answer") {
+	if got.exit != 0 || !strings.Contains(got.out, "2 of 3") || !strings.Contains(got.errs, "r2: no room") ||
+		!strings.Contains(got.errs, "1 of 3 members did not answer") {
 		t.Errorf("%+v", got)
 	}
 	key := m.run("gossip keygen")
@@ -251,7 +255,8 @@ func TestGossipKeys(t *testing.T) {
 	if got := m.run("gossip keys install --key-file - ", text); got.exit != 0 {
 		t.Errorf("%+v", got)
 	}
-	if got := m.run("gossip keys use 0badcafe"); !strings.Contains(got.errs, "r10 failed 40 s ago and was not asked") || strings.Contains(got.errs, "r3 ") {
+	if got := m.run("gossip keys use 0badcafe"); !strings.Contains(got.errs, "r10 failed 40 s ago and was not asked") ||
+		strings.Contains(got.errs, "r3 ") {
 		t.Errorf("%+v", got)
 	}
 	m.run("gossip keys remove --key-file " + file)

@@ -21,7 +21,8 @@ func (s *session) hints(e api.Explanation, n api.Node) []hint {
 	}
 	var hints []hint
 	for _, one := range []*hint{
-		h.away(), h.unconfigured(), h.shared(), h.credentials(), h.rights(), h.busy(), h.silent(), h.brake(), h.paused(s), h.fault(), h.monitorOff(),
+		h.away(), h.unconfigured(), h.shared(), h.credentials(), h.rights(), h.busy(), h.silent(), h.brake(), h.paused(s), h.fault(),
+		h.monitorOff(),
 		h.flagged(), h.held(), h.noStatus(),
 	} {
 		if one != nil {
@@ -56,7 +57,8 @@ func (h hinting) away() *hint {
 	if h.e.Away == "" || h.door == atAgent {
 		return nil
 	}
-	return &hint{fmt.Sprintf("the part of agent %s is missing here; on its own machine it may still answer:", h.e.Agent), []string{"rackpower local explain " + h.e.Node}}
+	return &hint{fmt.Sprintf("the part of agent %s is missing here; on its own machine it may still answer:", h.e.Agent),
+		[]string{"rackpower local explain " + h.e.Node}}
 }
 
 func (h hinting) unconfigured() *hint {
@@ -72,7 +74,8 @@ func (h hinting) shared() *hint {
 		return nil
 	}
 	return &hint{
-		"nothing acts on it, because " + h.e.BMC.SharedWith + " has the same BMC: see which of them it belongs to, and correct the other's address, name the parts of a chassis, or remove one",
+		"nothing acts on it, because " + h.e.BMC.SharedWith +
+			" has the same BMC: see which of them it belongs to, and correct the other's address, name the parts of a chassis, or remove one",
 		[]string{h.change("--bmc ipmi://USER@HOST"), h.change("--bmc 'ipmi://USER@HOST?target=0x30'"), "rackpower node rm NODE"},
 	}
 }
@@ -82,7 +85,8 @@ func (h hinting) credentials() *hint {
 		return nil
 	}
 	return &hint{
-		"the BMC refuses its user or password, and is left alone so that it does not lock the account: correct them here or at the BMC, then have it tried again",
+		"the BMC refuses its user or password, and is left alone so that it does not lock the account: correct them here or at the BMC, then " +
+			"have it tried again",
 		[]string{h.change("--password-file FILE"), h.retry()},
 	}
 }
@@ -108,7 +112,8 @@ func (h hinting) busy() *hint {
 		return nil
 	}
 	return &hint{
-		"the BMC answers, but not as it should: see who holds its sessions, whether IPMI over LAN (2.0) is switched on, and whether it is starting; it is read again by itself, or at once:",
+		"the BMC answers, but not as it should: see who holds its sessions, whether IPMI over LAN (2.0) is switched on, and whether it is " +
+			"starting; it is read again by itself, or at once:",
 		[]string{h.retry()},
 	}
 }
@@ -118,7 +123,8 @@ func (h hinting) silent() *hint {
 	case h.refusesLogIn() || reach == power.ReachUnconfigured || reach == power.ReachBusy || reach == power.ReachPrivilege:
 		return nil
 	case reach == power.ReachUnreachable || h.e.BMC != nil && h.e.BMC.LeftAlone != "":
-		return &hint{"the BMC does not answer: see to its cable, address and power, and that IPMI over LAN is switched on; it is probed by itself, or at once:", []string{h.retry()}}
+		return &hint{"the BMC does not answer: see to its cable, address and power, and that IPMI over LAN is switched on; it is probed by " +
+			"itself, or at once:", []string{h.retry()}}
 	}
 	return nil
 }
@@ -128,7 +134,8 @@ func (h hinting) brake() *hint {
 	if b == nil {
 		return nil
 	}
-	says := fmt.Sprintf("the fleet brake holds %s: undo the change that led to it, or, if all of it is meant, release it", plural(len(b.Nodes), "node"))
+	says := fmt.Sprintf("the fleet brake holds %s: undo the change that led to it, or, if all of it is meant, release it",
+		plural(len(b.Nodes), "node"))
 	return &hint{says, []string{h.door.command + " brake show", releaseBrakeBy(h.door, h.rack)}}
 }
 
@@ -136,7 +143,8 @@ func (h hinting) paused(s *session) *hint {
 	if !h.e.Rack.Pause.Active(s.now()) {
 		return nil
 	}
-	return &hint{fmt.Sprintf("the monitor rests because %s said so; to have it go on:", h.e.Rack.Pause.By), []string{"rackpower resume " + h.rack}}
+	return &hint{fmt.Sprintf("the monitor rests because %s said so; to have it go on:", h.e.Rack.Pause.By),
+		[]string{"rackpower resume " + h.rack}}
 }
 
 func (h hinting) fault() *hint {
@@ -150,7 +158,8 @@ func (h hinting) monitorOff() *hint {
 	if h.e.Monitor.Waits != power.ReasonRack && h.e.Rack.Monitor != "off" {
 		return nil
 	}
-	return &hint{"the rack runs without a monitor; to give it one:", []string{fmt.Sprintf("rackpower rack set %s --monitor '@every 60s'", h.rack)}}
+	return &hint{"the rack runs without a monitor; to give it one:",
+		[]string{fmt.Sprintf("rackpower rack set %s --monitor '@every 60s'", h.rack)}}
 }
 
 // flagged is what to do about a node that differs and that nothing may touch.
@@ -159,7 +168,8 @@ func (h hinting) flagged() *hint {
 	if d.Want != power.HandsOff || d.Expected == "" || state == power.Unknown || state == "" || state == d.Expected {
 		return nil
 	}
-	return &hint{fmt.Sprintf("it is expected %s, and nothing is enforced; if it should be:", d.Expected), []string{fmt.Sprintf("%s %s %s", h.door.command, d.Expected, h.e.Node)}}
+	return &hint{fmt.Sprintf("it is expected %s, and nothing is enforced; if it should be:", d.Expected),
+		[]string{fmt.Sprintf("%s %s %s", h.door.command, d.Expected, h.e.Node)}}
 }
 
 // held reminds of a hold that is not what the status says.
@@ -174,5 +184,6 @@ func (h hinting) noStatus() *hint {
 	if h.e.Status != power.StatusNone || h.e.Hold != nil {
 		return nil
 	}
-	return &hint{"nobody gave the node a status, so it is left alone; to give it one:", []string{fmt.Sprintf("rackpower node set-status %s STATUS", h.e.Node)}}
+	return &hint{"nobody gave the node a status, so it is left alone; to give it one:",
+		[]string{fmt.Sprintf("rackpower node set-status %s STATUS", h.e.Node)}}
 }

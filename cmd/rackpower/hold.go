@@ -17,10 +17,12 @@ import (
 func holdCommand(d door) *cli.Command {
 	name := d.command + " hold"
 	return &cli.Command{
-		Name: "hold", Category: "monitor", Usage: "says what the power of nodes should be, whatever their status says", ArgsUsage: "NODES... on|off|hands-off",
+		Name: "hold", Category: "monitor", Usage: "says what the power of nodes should be, whatever their status says",
+		ArgsUsage: "NODES... on|off|hands-off",
 		Description: "The monitor turns the nodes on or off and keeps them so, or leaves them alone (hands-off), until the hold is\n" +
 			"released or its time is over; then their statuses count again. A hold replaces the one before." + asksFirst + nodesHelp +
-			examples(name+" r1n07 hands-off --reason \"swapping a DIMM\"", name+" @rack1 off --for 2h --reason \"feed B is being serviced\" --yes") + exitHelp,
+			examples(name+" r1n07 hands-off --reason \"swapping a DIMM\"", name+" @rack1 off --for 2h --reason \"feed B is being serviced\" --yes") +
+			exitHelp,
 		Flags:  d.flags(append(confirmFlags(), lastingFlag("for", "until released"), reasonFlag(true))...),
 		Action: d.with((*session).hold),
 	}

@@ -28,7 +28,8 @@ func journalCommand() *cli.Command {
 		Subcommands: []*cli.Command{
 			{
 				Name: "dump", Usage: "prints the records", ArgsUsage: "DIR", Action: dumpJournal, Flags: outputFlags(),
-				Description: about + " Passwords are not shown." + examples("rackpower journal dump /var/lib/rackpower/agent", "rackpower journal dump DIR -o jsonl") + exitHelp,
+				Description: about + " Passwords are not shown." + examples("rackpower journal dump /var/lib/rackpower/agent",
+					"rackpower journal dump DIR -o jsonl") + exitHelp,
 			},
 			{
 				Name: "verify", Usage: "reads everything and reports damage", ArgsUsage: "DIR", Action: verifyJournal, Flags: outputFlags(),

@@ -23,7 +23,8 @@ import (
 func corner() []api.Node {
 	nodes := hall(3, power.On)
 	nodes[0].Status, nodes[0].Desired = power.StatusDeploying, power.WantOn
-	nodes[0].Op = &api.OpBrief{ID: "op1", Action: power.ActCycle, AskedBy: "bob", AskedAt: time.Now().Add(-4 * time.Second), Phase: "running: waiting for off"}
+	nodes[0].Op = &api.OpBrief{ID: "op1", Action: power.ActCycle, AskedBy: "bob", AskedAt: time.Now().Add(-4 * time.Second),
+		Phase: "running: waiting for off"}
 	nodes[0].Waiting = 2
 	nodes[1].Drift, nodes[1].Stale, nodes[1].Reach = true, true, power.ReachUnreachable
 	nodes[2].State, nodes[2].ObservedAt, nodes[2].Reach, nodes[2].Fault = power.Unknown, nil, power.ReachNever, "3 corrections failed"
@@ -54,8 +55,9 @@ func TestTablesStayAlignedInANarrowTerminal(t *testing.T) {
 		}
 	}
 	for columns, want := range map[int]string{
-		0:  "NODE   STATE  OPERATION\nr1n01  on     cycle (asked by admin, 4 s ago) running: waiting for off\nr1n02  off\n",
-		40: "NODE   STATE  OPERATION\nr1n01  on     cycle (asked by admin, 4 s\n              ago) running: waiting for\n              off\nr1n02  off\n",
+		0: "NODE   STATE  OPERATION\nr1n01  on     cycle (asked by admin, 4 s ago) running: waiting for off\nr1n02  off\n",
+		40: "NODE   STATE  OPERATION\nr1n01  on     cycle (asked by admin, 4 s\n              ago) running: waiting for\n              " +
+			"off\nr1n02  off\n",
 		30: "NODE   STATE  OPERATION\nr1n01  on     cycle (asked by admin, 4 s ago) running: waiting for off\nr1n02  off\n",
 	} {
 		if got := string((printer{}).tableIn(columns, rows())); got != want {
@@ -70,7 +72,8 @@ func TestStatusForPrograms(t *testing.T) {
 	if err := json.Unmarshal([]byte(f.run("status -o json").out), &rows); err != nil || len(rows) != 3 {
 		t.Fatalf("%v", err)
 	}
-	for _, field := range []string{"name", "rack", "state", "reach", "observed_at", "stale", "status", "desired", "hold", "drift", "fault", "op"} {
+	for _, field := range []string{"name", "rack", "state", "reach", "observed_at", "stale", "status", "desired", "hold", "drift", "fault",
+		"op"} {
 		if _, ok := rows[2][field]; !ok {
 			t.Errorf("no field %s", field)
 		}
@@ -133,8 +136,10 @@ func ended(id, node string) api.Op {
 	asked := time.Now().Add(-5 * time.Minute)
 	started, end := asked.Add(time.Second), asked.Add(4*time.Second)
 	return api.Op{
-		ID: id, Node: node, Rack: "r1", Action: power.ActOff, AskedBy: "bob", Origin: power.FromCentral, Reason: "feed\tB", AskedAt: asked, StartedAt: &started,
-		EndedAt: &end, Outcome: power.Failed, Detail: "BMC \x1b]0;x\a does not answer", Verdict: power.Start, Phase: api.PhaseEnded, Deadline: asked.Add(5 * time.Minute), Attempts: 2,
+		ID: id, Node: node, Rack: "r1", Action: power.ActOff, AskedBy: "bob", Origin: power.FromCentral, Reason: "feed\tB", AskedAt: asked,
+		StartedAt: &started,
+		EndedAt:   &end, Outcome: power.Failed, Detail: "BMC \x1b]0;x\a does not answer", Verdict: power.Start, Phase: api.PhaseEnded,
+		Deadline: asked.Add(5 * time.Minute), Attempts: 2,
 	}
 }
 
@@ -163,7 +168,8 @@ id-2  r1n02  off     5 min ago  bob  not known  agent r1 is away; it said last: 
 	if err := json.Unmarshal([]byte(f.run("ops -o json").out), &rows); err != nil {
 		t.Fatal(err)
 	}
-	for _, field := range strings.Fields("id node action seq asked_by origin reason asked_at started_at ended_at outcome detail already superseded_by joined attempts") {
+	for _, field := range strings.Fields("id node action seq asked_by origin reason asked_at started_at ended_at outcome detail already " +
+		"superseded_by joined attempts") {
 		if _, ok := rows[0][field]; !ok {
 			t.Errorf("no field %s", field)
 		}
@@ -178,7 +184,8 @@ func TestOpShowAndCancel(t *testing.T) {
 	f := newFake(t)
 	f.know(ended("id-1", "r1n01"))
 	got := f.run("op show id-1")
-	for _, line := range []string{"outcome:       failed\n", "took:          3s\n", "commands sent: 2\n", "reason:        feed\\tB\n", "detail:        BMC \\x1b]0;x\\a does not answer\n"} {
+	for _, line := range []string{"outcome:       failed\n", "took:          3s\n", "commands sent: 2\n", "reason:        feed\\tB\n",
+		"detail:        BMC \\x1b]0;x\\a does not answer\n"} {
 		if !strings.Contains(got.out, line) {
 			t.Errorf("no %q in\n%s", line, got.out)
 		}
@@ -200,7 +207,8 @@ func TestOpShowAndCancel(t *testing.T) {
 	}
 	// One that is not known keeps no other from being cancelled, nor from being told of.
 	got = f.run("op cancel id-9 id-3")
-	expect(t, "cancel several", got, 1, "r1n02 off ends at its next safe point (running)\n", "no operation id-9\nrackpower op cancel: 1 of 2 operations not cancelled\n")
+	expect(t, "cancel several", got, 1, "r1n02 off ends at its next safe point (running)\n",
+		"no operation id-9\nrackpower op cancel: 1 of 2 operations not cancelled\n")
 	expect(t, "cancel none", f.run("op cancel id-8 id-9"), 2, "", "no operation id-8\nno operation id-9\n")
 	if len(f.cancels) != 3 {
 		t.Errorf("%v", f.cancels)
@@ -238,8 +246,10 @@ func TestNodeAdd(t *testing.T) {
 	if err := os.WriteFile(file, []byte("s3cret\nmore\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	expect(t, "add", f.run("node add r1n01 --rack r1 --bmc ipmi://admin@10.0.0.1:6230?suite=3 --password-file "+file+" --status ready --domain feedA"), 0, "1 node added, 0 changed, 0 unchanged\n", "")
-	want := api.NodeSpec{Name: "r1n01", Rack: "r1", BMC: "ipmi://admin@10.0.0.1:6230?suite=3", Password: "s3cret", Domain: "feedA", Status: power.StatusReady}
+	expect(t, "add", f.run("node add r1n01 --rack r1 --bmc ipmi://admin@10.0.0.1:6230?suite=3 --password-file "+file+
+		" --status ready --domain feedA"), 0, "1 node added, 0 changed, 0 unchanged\n", "")
+	want := api.NodeSpec{Name: "r1n01", Rack: "r1", BMC: "ipmi://admin@10.0.0.1:6230?suite=3", Password: "s3cret", Domain: "feedA",
+		Status: power.StatusReady}
 	if len(f.added) != 1 || !reflect.DeepEqual(f.added[0].Nodes[0], want) || f.added[0].Update || f.added[0].AskedBy != "tester" {
 		t.Fatalf("%+v", f.added)
 	}
@@ -282,11 +292,15 @@ func TestNodeImportReadsThreeForms(t *testing.T) {
 		{Name: "r1n02", Rack: "r1", Domain: "feedA"},
 	}
 	for name, text := range map[string]string{
-		"yaml":       "- name: r1n01\n  rack: r1\n  bmc: ipmi://admin@10.0.0.1\n  password: p,w\n  status: ready\n- {name: r1n02, rack: r1, domain: feedA}\n",
-		"yaml nodes": "nodes:\n- {name: r1n01, rack: r1, bmc: \"ipmi://admin@10.0.0.1\", password: \"p,w\", status: READY}\n- {name: r1n02, rack: r1, domain: feedA}\n",
-		"json":       `[{"name":"r1n01","rack":"r1","bmc":"ipmi://admin@10.0.0.1","password":"p,w","status":"READY"},{"name":"r1n02","rack":"r1","domain":"feedA"}]`,
-		"jsonl":      `{"name":"r1n01","rack":"r1","bmc":"ipmi://admin@10.0.0.1","password":"p,w","status":"READY"}` + "\n" + `{"name":"r1n02","rack":"r1","domain":"feedA"}`,
-		"csv":        "\xef\xbb\xbfname, rack, bmc, password, status, domain\n# hall 1\nr1n01, r1, ipmi://admin@10.0.0.1, \"p,w\", ready,\nr1n02, r1, , , , feedA\n",
+		"yaml": "- name: r1n01\n  rack: r1\n  bmc: ipmi://admin@10.0.0.1\n  password: p,w\n  status: ready\n- {name: r1n02, rack: r1, " +
+			"domain: feedA}\n",
+		"yaml nodes": "nodes:\n- {name: r1n01, rack: r1, bmc: \"ipmi://admin@10.0.0.1\", password: \"p,w\", status: READY}\n- {name: r1n02, " +
+			"rack: r1, domain: feedA}\n",
+		"json": `[{"name":"r1n01","rack":"r1","bmc":"ipmi://admin@10.0.0.1","password":"p,w","status":"READY"},{"name":"r1n02","rack":"r1","domain":"feedA"}]`,
+		"jsonl": `{"name":"r1n01","rack":"r1","bmc":"ipmi://admin@10.0.0.1","password":"p,w","status":"READY"}` + "\n" +
+			`{"name":"r1n02","rack":"r1","domain":"feedA"}`,
+		"csv": "\xef\xbb\xbfname, rack, bmc, password, status, domain\n# hall 1\nr1n01, r1, ipmi://admin@10.0.0.1, \"p,w\", ready,\nr1n02, r1, " +
+			", , , feedA\n",
 	} {
 		f := newFake(t)
 		got := f.run("node import - --update", text)
@@ -322,7 +336,8 @@ func TestNodeImportReadsPasswordFiles(t *testing.T) {
 		t.Errorf("%+v", n)
 	}
 	got := f.run("node import " + dir + "/bad.csv")
-	for _, says := range []string{"(line 2): node a: cannot read the password: open " + dir + "/nowhere", "(line 3): node b: password and password_file exclude", "(line 4): node c: the password in", "(line 5): node d: password_file: want"} {
+	for _, says := range []string{"(line 2): node a: cannot read the password: open " + dir + "/nowhere",
+		"(line 3): node b: password and password_file exclude", "(line 4): node c: the password in", "(line 5): node d: password_file: want"} {
 		if got.exit != 2 || !strings.Contains(got.errs, says) {
 			t.Errorf("no %q in %s", says, got.errs)
 		}
@@ -342,8 +357,10 @@ func TestNodeImportNamesEveryBadRowAndTakesNone(t *testing.T) {
 	}
 	got := f.run("node import " + file)
 	for _, says := range []string{
-		"row 2 (line 3): name \"\": want 1 to 63", "row 3 (line 4): node r1n02: the rack is missing", "row 4 (line 5): node r1n03:", "row 5 (line 6): node r1n04: unknown status \"SLEEPY\"",
-		"row 6 (line 7): node r1n01 stands in row 1 (line 2) already", "row 7 (line 8): node r1n05: a BMC address must not hold a password", "nothing was imported",
+		"row 2 (line 3): name \"\": want 1 to 63", "row 3 (line 4): node r1n02: the rack is missing", "row 4 (line 5): node r1n03:",
+		"row 5 (line 6): node r1n04: unknown status \"SLEEPY\"",
+		"row 6 (line 7): node r1n01 stands in row 1 (line 2) already", "row 7 (line 8): node r1n05: a BMC address must not hold a password",
+		"nothing was imported",
 	} {
 		if got.exit != 2 || !strings.Contains(got.errs, says) {
 			t.Errorf("status %d, no %q in\n%s", got.exit, says, got.errs)
@@ -384,7 +401,8 @@ func TestNodeExportComesBackThroughImport(t *testing.T) {
 			t.Errorf("%s: %+v", form, got)
 		}
 		f.added = nil
-		if again := f.run("node import -", got.out); again.exit != 0 || len(f.added[0].Nodes) != 2 || !reflect.DeepEqual(f.added[0].Nodes[1], f.export[0]) || f.added[0].Nodes[0].Domain != "feed, A" {
+		if again := f.run("node import -", got.out); again.exit != 0 || len(f.added[0].Nodes) != 2 ||
+			!reflect.DeepEqual(f.added[0].Nodes[1], f.export[0]) || f.added[0].Nodes[0].Domain != "feed, A" {
 			t.Errorf("%s: %+v, %+v from\n%s", form, again, f.added, got.out)
 		}
 	}
@@ -403,7 +421,8 @@ func TestNodeChanges(t *testing.T) {
 		t.Errorf("%+v", f.status)
 	}
 	expect(t, "rm", f.run("node rm r1n01"), 0, "r1n01 removed\n", "")
-	expect(t, "rm", f.run("node rm r1n[01-02]"), 2, "", "2 nodes will be removed, with the passwords of their BMCs: r1n[01-02]; nothing was done: say --yes if that is meant")
+	expect(t, "rm", f.run("node rm r1n[01-02]"), 2, "",
+		"2 nodes will be removed, with the passwords of their BMCs: r1n[01-02]; nothing was done: say --yes if that is meant")
 	expect(t, "rm", f.run("node rm r1n[01-02] --yes"), 0, "r1n[01-02] removed\n", "")
 	old := asks
 	asks = func(*cli.Context) bool { return true }
@@ -425,7 +444,8 @@ func writeJournal(t *testing.T) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := j.Append(journal.Entry{Op: journal.Put, Kind: 1, Key: "op-1", Payload: []byte(`{"node":"r1n01","password":"hush","kg":"hush"}`)}); err != nil {
+	if _, err := j.Append(journal.Entry{Op: journal.Put, Kind: 1, Key: "op-1",
+		Payload: []byte(`{"node":"r1n01","password":"hush","kg":"hush"}`)}); err != nil {
 		t.Fatal(err)
 	}
 	if err := j.Close(); err != nil {
@@ -439,14 +459,16 @@ func TestJournalDumpAndVerify(t *testing.T) {
 	dir := writeJournal(t)
 	for _, path := range []string{dir, filepath.Join(dir, "journal")} {
 		got := f.run("journal dump " + path)
-		if got.exit != 0 || !strings.Contains(got.out, "op-1") || !strings.Contains(got.out, `"node":"r1n01"`) || strings.Contains(got.out, "hush") {
+		if got.exit != 0 || !strings.Contains(got.out, "op-1") || !strings.Contains(got.out, `"node":"r1n01"`) ||
+			strings.Contains(got.out, "hush") {
 			t.Errorf("%+v", got)
 		}
 		expect(t, "verify", f.run("journal verify "+path), 0, "no damage\n", "")
 		expect(t, "verify", f.run("journal verify "+path), 0, "opened 1 time, ", "")
 	}
 	var row map[string]any
-	if err := json.Unmarshal([]byte(strings.Split(f.run("journal dump -o jsonl "+dir).out, "\n")[0]), &row); err != nil || row["key"] != "op-1" {
+	if err := json.Unmarshal([]byte(strings.Split(f.run("journal dump -o jsonl "+dir).out, "\n")[0]), &row); err != nil ||
+		row["key"] != "op-1" {
 		t.Errorf("%v %v", row, err)
 	}
 	empty := t.TempDir()
@@ -501,7 +523,8 @@ func TestHelpTellsTheStatuses(t *testing.T) {
 	}
 	for _, title := range titles {
 		got := f.runContext(t.Context(), append(strings.Fields(title), "--help"))
-		if got.exit != 0 || !strings.Contains(got.out, "EXIT STATUS") || !strings.Contains(got.out, "EXAMPLES") || !strings.Contains(got.out, "rackpower "+title) {
+		if got.exit != 0 || !strings.Contains(got.out, "EXIT STATUS") || !strings.Contains(got.out, "EXAMPLES") ||
+			!strings.Contains(got.out, "rackpower "+title) {
 			t.Errorf("%s --help: status %d\n%s%s", title, got.exit, got.out, got.errs)
 		}
 	}
@@ -549,7 +572,8 @@ func TestNodeImportTakesNothingTwice(t *testing.T) {
 func TestNodeImportWarnsOfPasswordsOnly(t *testing.T) {
 	f := newFake(t)
 	dir := t.TempDir()
-	for name, text := range map[string]string{"pw": "s3cret\n", "names": "- {name: a, rack: r, password_file: pw}\n", "secrets": "- {name: a, rack: r, password: s3cret}\n"} {
+	for name, text := range map[string]string{"pw": "s3cret\n", "names": "- {name: a, rack: r, password_file: pw}\n",
+		"secrets": "- {name: a, rack: r, password: s3cret}\n"} {
 		mode := os.FileMode(0o644)
 		if name == "pw" {
 			mode = 0o600
@@ -587,7 +611,8 @@ func TestInterruptEndsReadingNodes(t *testing.T) {
 	var out, errs strings.Builder
 	app := newApp()
 	app.Writer, app.ErrWriter, app.Reader = &out, &errs, stdin
-	if exit := settings.RunContext(ctx, app, strings.Fields("rackpower node import -")); exit != 1 || !strings.Contains(errs.String(), "interrupted") {
+	if exit := settings.RunContext(ctx, app, strings.Fields("rackpower node import -")); exit != 1 ||
+		!strings.Contains(errs.String(), "interrupted") {
 		t.Errorf("%d %q", exit, errs.String())
 	}
 }
@@ -604,7 +629,8 @@ func TestImportedStatusesAskFirst(t *testing.T) {
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	expect(t, "update", f.run("node import "+file+" --update"), 2, "", "3 nodes will lose power, all of r1: r1n[01-03]; nothing was done: say --yes")
+	expect(t, "update", f.run("node import "+file+" --update"), 2, "",
+		"3 nodes will lose power, all of r1: r1n[01-03]; nothing was done: say --yes")
 	expect(t, "dry run", f.run("node import "+file+" --update --dry-run"), 0, "4 nodes would be added", "")
 	expect(t, "new nodes", f.run("node import "+file), 0, "4 nodes added", "")
 	expect(t, "--yes", f.run("node import "+file+" --update --yes"), 0, "4 nodes added", "")
@@ -625,7 +651,8 @@ func TestMovesAskFirst(t *testing.T) {
 		}
 	}
 	write("r1n01,r2\nr1n02,r2\nr1n03,r1\nr2n01,r2\n")
-	expect(t, "two go", f.run("node import "+file+" --update"), 2, "", "2 nodes will be moved from racks r1: r1n[01-02]; nothing was done: say --yes")
+	expect(t, "two go", f.run("node import "+file+" --update"), 2, "",
+		"2 nodes will be moved from racks r1: r1n[01-02]; nothing was done: say --yes")
 	expect(t, "--yes", f.run("node import "+file+" --update --yes"), 0, "4 nodes added", "")
 	expect(t, "one of them", f.run("node add r1n01 --rack r2 --update"), 0, "1 node added", "")
 	write("r1n01,r1\nr1n02,r1\n")

@@ -28,7 +28,8 @@ func newApp() *cli.App {
 	}
 	app.Commands = append(app.Commands,
 		statusCommand(atCentral), opsCommand(atCentral), opCommand(atCentral), nodeCommand(),
-		explainCommand(atCentral), watchCommand(), agentsCommand(), membersCommand(), peersCommand(), pingCommand(), gossipCommand(), auditCommand(), localCommand(),
+		explainCommand(atCentral), watchCommand(), agentsCommand(), membersCommand(), peersCommand(), pingCommand(), gossipCommand(),
+		auditCommand(), localCommand(),
 		holdCommand(atCentral), releaseCommand(atCentral), brakeCommand(atCentral), pauseCommand(), resumeCommand(),
 		rackCommand(), domainCommand(), scheduleCommand(), journalCommand(), agentCommand(), simCommand(), demoCommand(),
 	)

@@ -25,23 +25,31 @@ func nightmare(now time.Time) api.Explanation {
 		Says:    "r1n07 is off and should be on (hold of bob): nothing is done, because the fleet brake holds 30 of 40 nodes.",
 		Hold:    &api.Hold{Want: power.WantOn, By: "bob", Reason: "burn-in", Since: ago(13 * time.Minute), Expires: &end},
 		Reading: power.Reading{State: power.Off, Reach: power.ReachAuthFailed, ObservedAt: ago(11 * time.Minute), TriedAt: ago(40 * time.Second)},
-		Monitor: api.NodeMonitor{Fault: "3 corrections failed, the last: BMC refused the password", FaultSince: ago(32 * time.Minute), Failures: 4, Faults: 2,
-			Waits: power.ReasonBrake, WaitsSays: "30 of 40 nodes would be powered off at once"},
+		Monitor: api.NodeMonitor{
+			Fault: "3 corrections failed, the last: BMC refused the password", FaultSince: ago(32 * time.Minute), Failures: 4, Faults: 2,
+			Waits: power.ReasonBrake, WaitsSays: "30 of 40 nodes would be powered off at once",
+		},
 		Ops: []api.Op{
-			{ID: "1", Action: power.ActOn, AskedBy: "monitor", AskedAt: ago(34 * time.Minute), Outcome: power.Failed, Detail: "BMC refused the password", Reason: "drift"},
-			{ID: "2", Action: power.ActOn, AskedBy: "alice", AskedAt: ago(52 * time.Second), StartedAt: &started, Phase: "running: waiting for power domain feedA: 3 ahead, about 2 s"},
+			{ID: "1", Action: power.ActOn, AskedBy: "monitor", AskedAt: ago(34 * time.Minute), Outcome: power.Failed,
+				Detail: "BMC refused the password", Reason: "drift"},
+			{ID: "2", Action: power.ActOn, AskedBy: "alice", AskedAt: ago(52 * time.Second), StartedAt: &started,
+				Phase: "running: waiting for power domain feedA: 3 ahead, about 2 s"},
 			{ID: "3", Action: power.ActOff, AskedBy: "bob", AskedAt: ago(20 * time.Minute), Outcome: power.Succeeded, Already: true},
 		},
 		Seen: []api.Seen{
 			{State: power.On, Reach: power.ReachOK, First: ago(3 * time.Hour), Last: ago(31 * time.Minute), Times: 148},
 			{State: power.Off, Reach: power.ReachOK, First: ago(30 * time.Minute), Last: ago(11 * time.Minute), Times: 19},
-			{State: power.Off, Reach: power.ReachAuthFailed, First: ago(40 * time.Second), Last: ago(40 * time.Second), Times: 1, Says: "RAKP 2: unauthorized name"},
+			{State: power.Off, Reach: power.ReachAuthFailed, First: ago(40 * time.Second), Last: ago(40 * time.Second), Times: 1,
+				Says: "RAKP 2: unauthorized name"},
 		},
 		Decided: []api.Decision{
-			{Action: power.ActOn, Reason: power.ReasonDrift, Says: "off, wanted on: power-on asked for", First: ago(34 * time.Minute), Last: ago(34 * time.Minute), Times: 1},
-			{Reason: power.ReasonBrake, Says: "30 of 40 nodes would be powered off at once: nothing is corrected", First: ago(20 * time.Minute), Last: ago(40 * time.Second), Times: 20},
+			{Action: power.ActOn, Reason: power.ReasonDrift, Says: "off, wanted on: power-on asked for", First: ago(34 * time.Minute),
+				Last: ago(34 * time.Minute), Times: 1},
+			{Reason: power.ReasonBrake, Says: "30 of 40 nodes would be powered off at once: nothing is corrected", First: ago(20 * time.Minute),
+				Last: ago(40 * time.Second), Times: 20},
 		},
-		BMC:    &api.BMCState{Address: "ipmi://admin@10.0.1.7", Failures: 2, AuthFailures: 2, LeftAlone: "its password was refused twice", LastError: "RAKP 2: unauthorized name"},
+		BMC: &api.BMCState{Address: "ipmi://admin@10.0.1.7", Failures: 2, AuthFailures: 2, LeftAlone: "its password was refused twice",
+			LastError: "RAKP 2: unauthorized name"},
 		Domain: &api.DomainState{DomainLimit: api.DomainLimit{Name: "feedA", Rate: 10, Concurrent: 50}, InFlight: 3, Waiting: 7},
 		Rack: api.RackState{
 			Monitor: "@every 60s", Faults: 1, DeadBMC: 1, Brake: cutBrake(now),
@@ -93,7 +101,8 @@ func TestHold(t *testing.T) {
 		h[1].Want != power.WantOn || h[1].For != 2*time.Hour || len(h[1].Names) != 2 {
 		t.Fatalf("%+v", h)
 	}
-	expect(t, "many", f.run("hold all off --reason x"), 2, "", "25 nodes will lose power, all of r1: r1n[01-25]; nothing was done: say --yes if that is meant")
+	expect(t, "many", f.run("hold all off --reason x"), 2, "",
+		"25 nodes will lose power, all of r1: r1n[01-25]; nothing was done: say --yes if that is meant")
 	expect(t, "many on", f.run("hold all on --reason x"), 0, "r1n[01-25] held on until released\n", "")
 	expect(t, "many --yes", f.run("hold all off --reason x --yes"), 0, "r1n[01-25] held off until released\n", "")
 	if len(f.holds) != 4 || f.holds[2].Confirmed || !f.holds[3].Confirmed {
@@ -106,7 +115,8 @@ func TestHold(t *testing.T) {
 func TestNotesOfAChangeAreShown(t *testing.T) {
 	f := newFake(t, hall(2, power.On)...)
 	f.notes = []string{"node r1n01: DISK_ERASING is never \x1b[2Jcut"}
-	expect(t, "hold", f.run("hold r1n01 off --reason x"), 0, "r1n01 held off until released\n", "node r1n01: DISK_ERASING is never \\x1b[2Jcut\n")
+	expect(t, "hold", f.run("hold r1n01 off --reason x"), 0, "r1n01 held off until released\n",
+		"node r1n01: DISK_ERASING is never \\x1b[2Jcut\n")
 	expect(t, "hold -q", f.run("hold r1n01 off --reason x -q"), 0, "", "")
 }
 
@@ -177,12 +187,14 @@ func TestHoldRefusesWhatMakesNoSense(t *testing.T) {
 			t.Errorf("%s: %d lines for one error:\n%s", args, lines, got.errs)
 		}
 	}
-	for _, args := range [][]string{{"hold", "", "off", "--reason", "x"}, {"release", ""}, {"node", "retry", ""}, {"explain", ""}, {"watch", ""}, {"schedule", "add", "n", "--cron", "@daily", "--want", "on", "--nodes", ""}} {
+	for _, args := range [][]string{{"hold", "", "off", "--reason", "x"}, {"release", ""}, {"node", "retry", ""}, {"explain", ""},
+		{"watch", ""}, {"schedule", "add", "n", "--cron", "@daily", "--want", "on", "--nodes", ""}} {
 		if got := f.runContext(t.Context(), args); got.exit != 2 || !strings.Contains(got.errs, "NODES is empty") {
 			t.Errorf("%q: %+v", args, got)
 		}
 	}
-	for _, args := range [][]string{{"hold", "r1n01", "off", "--reason", " "}, {"pause", "r1", "--reason", ""}, {"brake", "release", "--reason", ""}} {
+	for _, args := range [][]string{{"hold", "r1n01", "off", "--reason", " "}, {"pause", "r1", "--reason", ""},
+		{"brake", "release", "--reason", ""}} {
 		if got := f.runContext(t.Context(), args); got.exit != 2 || !strings.Contains(got.errs, "--reason is empty") {
 			t.Errorf("%q: %+v", args, got)
 		}
@@ -207,7 +219,8 @@ func TestReleaseAsksWhenTheStatusesWantManyOff(t *testing.T) {
 	for i := range nodes {
 		f.nodes[i].Hold, f.nodes[i].AgentAge = nil, "away since 12:00"
 	}
-	expect(t, "held by nobody", f.run("local release all"), 0, "r1n[01-25] released\n", "agent r1 is away since 12:00: it learns of this when it is back\n")
+	expect(t, "held by nobody", f.run("local release all"), 0, "r1n[01-25] released\n",
+		"agent r1 is away since 12:00: it learns of this when it is back\n")
 }
 
 func TestHoldTogetherWithARequest(t *testing.T) {
@@ -224,7 +237,8 @@ func TestHoldTogetherWithARequest(t *testing.T) {
 		t.Errorf("%s", got.out)
 	}
 	f.becomes = func(op *api.Op, _ int) { op.Says, op.Phase = "nothing outstanding; off starts", "dry-run" }
-	expect(t, "dry run", f.run("local off r1n01 --hold --dry-run"), 0, "r1n01 would off: nothing outstanding; off starts; held off until released\n", "")
+	expect(t, "dry run", f.run("local off r1n01 --hold --dry-run"), 0,
+		"r1n01 would off: nothing outstanding; off starts; held off until released\n", "")
 	f.becomes = ends(1, power.Refused, func(op *api.Op) { op.Detail = "busy" })
 	expect(t, "refused", f.run("off r1n01 --hold"), 5, "r1n01 refused: busy\n", "refused")
 }
@@ -247,14 +261,16 @@ to let it:     `
 	expectExactly(t, "show", f.run("local brake show"), 0, want+"rackpower local brake release\n")
 	expect(t, "other rack", f.run("brake show r2"), 0, "no brake holds\n", "")
 	var rows []map[string]any
-	if err := json.Unmarshal([]byte(f.run("brake show -o json").out), &rows); err != nil || rows[0]["rack"] != "r1" || rows[0]["kind"] != "cut" {
+	if err := json.Unmarshal([]byte(f.run("brake show -o json").out), &rows); err != nil || rows[0]["rack"] != "r1" ||
+		rows[0]["kind"] != "cut" {
 		t.Errorf("%v %v", err, rows)
 	}
 	expect(t, "many", f.run("brake release r1 --reason x"), 2, "", "30 nodes will lose power: r1n[01-30]; nothing was done: say --yes")
 	expect(t, "many", f.run("local brake release"), 2, "", "30 nodes will lose power: r1n[01-30]; nothing was done: say --yes")
 	expect(t, "--yes", f.run("brake release --reason x --yes"), 0, "rack r1: released; the monitor corrects r1n[01-30]\n", "")
 	expect(t, "local", f.run("local brake release --yes"), 0, "rack r1: released; the monitor corrects r1n[01-30]\n", "")
-	if r := f.releases; len(r) != 2 || len(r[0].Racks) != 1 || r[0].Racks[0] != "r1" || r[0].Reason != "x" || len(r[1].Racks) != 0 || r[1].AskedBy != "tester" {
+	if r := f.releases; len(r) != 2 || len(r[0].Racks) != 1 || r[0].Racks[0] != "r1" || r[0].Reason != "x" || len(r[1].Racks) != 0 ||
+		r[1].AskedBy != "tester" {
 		t.Errorf("%+v", r)
 	}
 	f.brakes[0].Kind = "drift"
@@ -268,7 +284,8 @@ func TestPauseAndResume(t *testing.T) {
 	f := newFake(t, hall(1, power.On)...)
 	f.racks = []api.Rack{{Name: "r1", AgentAge: "away since 12:00"}}
 	got := f.run("pause r1 --for 2h --reason cables").timeless()
-	expect(t, "pause", got, 0, "rack r1: the monitor rests until TIME; requests are carried out as ever\n", "its agent is away since 12:00: it learns of it when it is back\n")
+	expect(t, "pause", got, 0, "rack r1: the monitor rests until TIME; requests are carried out as ever\n",
+		"its agent is away since 12:00: it learns of it when it is back\n")
 	expect(t, "resume", f.run("resume r1 -q"), 0, "", "")
 	expect(t, "resume", f.run("resume r1 -o name"), 0, "r1\n", "")
 	p := f.pauses
@@ -277,7 +294,8 @@ func TestPauseAndResume(t *testing.T) {
 	}
 	expect(t, "resume", f.run("resume r1"), 0, "rack r1: the monitor does not rest\n", "its agent is away")
 	f.racks[0].AgentAge = "failed 40 s ago, as gossip says"
-	expect(t, "failed", f.run("resume r1"), 0, "the monitor does not rest\n", "its agent failed 40 s ago, as gossip says: it learns of it when it is back\n")
+	expect(t, "failed", f.run("resume r1"), 0, "the monitor does not rest\n",
+		"its agent failed 40 s ago, as gossip says: it learns of it when it is back\n")
 }
 
 func TestRacks(t *testing.T) {
@@ -285,7 +303,8 @@ func TestRacks(t *testing.T) {
 	expect(t, "none", f.run("rack list"), 0, "no racks are known yet\n", "")
 	now := time.Now()
 	f.racks = []api.Rack{
-		{Name: "r1", Agent: "r1", AgentAge: "alive", Nodes: 40, State: nightmare(now).Rack, Settings: api.RackSettings{BrakePercent: 50, Pause: nightmare(now).Rack.Pause}},
+		{Name: "r1", Agent: "r1", AgentAge: "alive", Nodes: 40, State: nightmare(now).Rack,
+			Settings: api.RackSettings{BrakePercent: 50, Pause: nightmare(now).Rack.Pause}},
 		{Name: "r2", Agent: "r2", AgentAge: "away since 12:00", Nodes: 8, Settings: api.RackSettings{Monitor: "off"}},
 		{Name: "r3", Agent: "r3", AgentAge: "alive", Nodes: 2, State: api.RackState{Monitor: "off"}},
 		{Name: "r4", Agent: "r4", AgentAge: "alive", Nodes: 2, State: api.RackState{Monitor: "@every 60s"}},
@@ -308,11 +327,13 @@ in fault:      1 node
 left alone:    1 BMC
 `)
 	expect(t, "set", f.run("rack set r1 --brake-percent 0 --brake-above 9 --reason x"), 0, "rack r1: brake at 20 %, 5 nodes\n", "")
-	if got := f.runContext(t.Context(), []string{"rack", "set", "r1", "--monitor", ""}); got.exit != 0 || got.out != "rack r1: reads as the agent says\n" {
+	if got := f.runContext(t.Context(), []string{"rack", "set", "r1", "--monitor", ""}); got.exit != 0 ||
+		got.out != "rack r1: reads as the agent says\n" {
 		t.Errorf("%+v", got)
 	}
 	s := f.rackSets
-	if len(s) != 2 || s[0].Monitor != nil || *s[0].BrakePercent != 0 || *s[0].BrakeAbove != 9 || *s[1].Monitor != "" || s[1].BrakeAbove != nil {
+	if len(s) != 2 || s[0].Monitor != nil || *s[0].BrakePercent != 0 || *s[0].BrakeAbove != 9 || *s[1].Monitor != "" ||
+		s[1].BrakeAbove != nil {
 		t.Errorf("%+v", s)
 	}
 }
@@ -321,7 +342,8 @@ func TestDomains(t *testing.T) {
 	f := newFake(t)
 	expect(t, "none", f.run("domain list"), 0, "no node is in a power domain", "")
 	f.domains = []api.Domain{
-		{DomainState: api.DomainState{DomainLimit: api.DomainLimit{Name: "feedA", Rate: 10, Concurrent: 50}, InFlight: 3, Waiting: 7}, Default: true, Nodes: 40, Agents: 2},
+		{DomainState: api.DomainState{DomainLimit: api.DomainLimit{Name: "feedA", Rate: 10, Concurrent: 50}, InFlight: 3, Waiting: 7},
+			Default: true, Nodes: 40, Agents: 2},
 		{DomainState: api.DomainState{DomainLimit: api.DomainLimit{Name: "feedB", Rate: 0.5}}, Nodes: 8, Agents: 1},
 	}
 	expectExactly(t, "list", f.run("domain list"), 0, `DOMAIN  RATE   CONCURRENT  NODES  AGENTS  ON THE WAY  WAITING  LIMITS
@@ -329,7 +351,8 @@ feedA   10/s   50          40     2       3           7        default
 feedB   0.5/s  no bound    8      1       0           0
 `)
 	expect(t, "set", f.run("domain set feedB --rate 5"), 0, "domain feedB: 5 a second, any number at once\n", "")
-	expect(t, "set", f.run("domain set feedC --concurrent 20"), 0, "domain feedC: 10 a second, 20 at once\n", "no node is in a domain feedC yet\n")
+	expect(t, "set", f.run("domain set feedC --concurrent 20"), 0, "domain feedC: 10 a second, 20 at once\n",
+		"no node is in a domain feedC yet\n")
 	expect(t, "rm", f.run("domain rm feedB --reason x"), 0, "domain feedB: ", "")
 	l := f.limits
 	if len(l) != 3 || l[0].Rate != 5 || l[0].Concurrent != 0 || l[1].Rate != power.DefaultDomainRate || !l[2].Remove || l[2].Name != "feedB" {
@@ -346,7 +369,8 @@ func TestScheduleAdd(t *testing.T) {
 	got := add("--nodes", "@r1,!r1n[05-25]", "--want", "off", "--for", "11h", "--reason", "idle")
 	expect(t, "add", got, 0, "schedule night set: off for 11h r1n[01-04] (4 nodes as things stand), next TIME\n", "")
 	p := f.puts[0]
-	if p.Name != "night" || p.Cron != "0 20 * * 1-5" || p.Nodes != "@r1,!r1n[05-25]" || p.Want != power.WantOff || p.For != 11*time.Hour || p.Reason != "idle" || p.By != "tester" || p.Confirmed {
+	if p.Name != "night" || p.Cron != "0 20 * * 1-5" || p.Nodes != "@r1,!r1n[05-25]" || p.Want != power.WantOff || p.For != 11*time.Hour ||
+		p.Reason != "idle" || p.By != "tester" || p.Confirmed {
 		t.Errorf("%+v", p)
 	}
 	// The nodes are off now; at eight in the evening they may not be.
@@ -356,8 +380,10 @@ func TestScheduleAdd(t *testing.T) {
 	expect(t, "dry run", add("--nodes", "all", "--want", "off", "--dry-run", "--update"), 0, "schedule night would be set: off r1n[01-25]", "")
 	expect(t, "on", add("--nodes", "all", "--want", "ON"), 0, "schedule night set: on r1n[01-25]", "")
 	expect(t, "--yes", add("--nodes", "all", "--want", "release", "--yes"), 0, "schedule night set: release r1n[01-25]", "")
-	expect(t, "nothing now", add("--nodes", "@status:DEPLOYED", "--want", "off"), 0, "off no node as things stand", "--nodes selects no node now\n")
-	expect(t, "no such rack", add("--nodes", "@rack9", "--want", "off"), 2, "", "rackpower schedule add: --nodes: no node matches \"@rack9\"\n")
+	expect(t, "nothing now", add("--nodes", "@status:DEPLOYED", "--want", "off"), 0, "off no node as things stand",
+		"--nodes selects no node now\n")
+	expect(t, "no such rack", add("--nodes", "@rack9", "--want", "off"), 2, "",
+		"rackpower schedule add: --nodes: no node matches \"@rack9\"\n")
 	if p := f.puts; len(p) != 5 || !p[1].DryRun || !p[1].Update || !p[3].Confirmed || p[3].Want != "" {
 		t.Errorf("%+v", p)
 	}
@@ -376,7 +402,8 @@ func TestSchedules(t *testing.T) {
 		Name: "night", Cron: "0 20 * * 1-5", Nodes: "@rack1,!r1n07", Want: power.WantOff, For: 11 * time.Hour, By: "bob", Reason: "idle",
 		CreatedAt: now.Add(-50 * time.Hour), LastAt: now.Add(-20 * time.Hour), LastSays: "12 nodes held off", NextAt: now.Add(5 * time.Hour),
 	}, {Name: "day", Cron: "@daily", Nodes: "all", By: "bob", CreatedAt: now}}
-	for _, want := range []string{"night     0 20 * * 1-5  @rack1,!r1n07  off for 11h  TIME", "TIME: 12 nodes held off\n", "day       @daily        all            release      never"} {
+	for _, want := range []string{"night     0 20 * * 1-5  @rack1,!r1n07  off for 11h  TIME", "TIME: 12 nodes held off\n",
+		"day       @daily        all            release      never"} {
 		if got := f.run("schedule list").timeless(); !strings.Contains(got.out, want) {
 			t.Errorf("no %q in\n%s", want, got.out)
 		}
@@ -392,7 +419,8 @@ confirmed:     no: the fleet brake watches over each run
 last run:      TIME: 12 nodes held off
 next run:      TIME
 `)
-	f.runs = []api.ScheduledRun{{Schedule: "night", At: now.Add(5 * time.Hour), Want: power.WantOff, Nodes: namesOf(hall(12, power.On)), Loses: []string{"r1n01"}, Held: []string{"r1n12"}}}
+	f.runs = []api.ScheduledRun{{Schedule: "night", At: now.Add(5 * time.Hour), Want: power.WantOff, Nodes: namesOf(hall(12, power.On)),
+		Loses: []string{"r1n01"}, Held: []string{"r1n12"}}}
 	expect(t, "next", f.run("schedule next night --count 1").timeless(), 0, "TIME  night     off   r1n[01-12]  r1n01  r1n12\n", "")
 	expect(t, "next", f.run("schedule next day"), 0, "no runs to come\n", "")
 	expect(t, "rm", f.run("schedule rm night --reason x"), 0, "schedule night removed; the holds that it has set stay until they end\n", "")
@@ -433,24 +461,30 @@ r1n06  on     5 s  READY   off                  pending
 		t.Errorf("status %d %s\n%s", got.exit, got.errs, got.out)
 	}
 	paused := api.RackSettings{Pause: nightmare(now).Rack.Pause}
-	f.racks = []api.Rack{{Name: "r1", State: nightmare(now).Rack, Settings: paused}, {Name: "r2", State: nightmare(now).Rack, Settings: paused}}
-	note := "rack r1: the brake holds 30 nodes (cut) since TIME: rackpower brake show\nrack r1: the monitor is paused by carol since TIME, until TIME: moving cables\n"
+	f.racks = []api.Rack{{Name: "r1", State: nightmare(now).Rack, Settings: paused},
+		{Name: "r2", State: nightmare(now).Rack, Settings: paused}}
+	note := "rack r1: the brake holds 30 nodes (cut) since TIME: rackpower brake show\nrack r1: the monitor is paused by carol since TIME, " +
+		"until TIME: moving cables\n"
 	if got := f.run("status").timeless(); got.errs != note {
 		t.Errorf("%s", got.errs)
 	}
-	f.racks = []api.Rack{{Name: "r1", Agent: "r1", AgentAge: "failed 40 s ago, as gossip says"}, {Name: "r2", Agent: "r2", AgentAge: "away since 12:00"}}
-	expect(t, "agent away", f.run("status"), 0, "r1n01", "rack r1: agent r1 failed 40 s ago, as gossip says: its nodes are shown as they were last read\n")
+	f.racks = []api.Rack{{Name: "r1", Agent: "r1", AgentAge: "failed 40 s ago, as gossip says"},
+		{Name: "r2", Agent: "r2", AgentAge: "away since 12:00"}}
+	expect(t, "agent away", f.run("status"), 0, "r1n01",
+		"rack r1: agent r1 failed 40 s ago, as gossip says: its nodes are shown as they were last read\n")
 	for _, quiet := range []string{"status -o json", "status -q"} {
 		if got := f.run(quiet); got.errs != "" {
 			t.Errorf("%s: %s", quiet, got.errs)
 		}
 	}
 	var rows []map[string]any
-	if err := json.Unmarshal([]byte(f.run("status -o json").out), &rows); err != nil || rows[0]["waits"] != "debounce" || rows[0]["pending"] != true || rows[2]["fault_since"] == nil || rows[1]["waits"] != nil {
+	if err := json.Unmarshal([]byte(f.run("status -o json").out), &rows); err != nil || rows[0]["waits"] != "debounce" ||
+		rows[0]["pending"] != true || rows[2]["fault_since"] == nil || rows[1]["waits"] != nil {
 		t.Errorf("%v %v", err, rows)
 	}
 	got := f.run("node show r1n02 r1n03").timeless()
-	for _, line := range []string{"hold:          off, by bob at an unknown time, until released\n", "fault:         3 corrections failed, 33 min\n"} {
+	for _, line := range []string{"hold:          off, by bob at an unknown time, until released\n",
+		"fault:         3 corrections failed, 33 min\n"} {
 		if !strings.Contains(got.out, line) {
 			t.Errorf("no %q in\n%s", line, got.out)
 		}
@@ -513,7 +547,8 @@ what to do
       rackpower release r1n07
 `)
 	var rows []api.Explanation
-	if err := json.Unmarshal([]byte(f.run("explain r1n07 -o json").out), &rows); err != nil || len(rows) != 1 || rows[0].Monitor.Waits != power.ReasonBrake {
+	if err := json.Unmarshal([]byte(f.run("explain r1n07 -o json").out), &rows); err != nil || len(rows) != 1 ||
+		rows[0].Monitor.Waits != power.ReasonBrake {
 		t.Errorf("%v %+v", err, rows)
 	}
 	local := f.run("local explain r1n07").out
@@ -528,8 +563,10 @@ what to do
 func TestExplainIsCalmWhenNothingIsWrong(t *testing.T) {
 	f := newFake(t, hall(1, power.Off)...)
 	f.explained = api.Explanation{
-		Agent: "r1", Status: power.StatusReady, Desired: power.StatusReady.Desired(), From: "status READY", Reading: power.Seen(power.Off, time.Now().Add(-5*time.Second)),
-		Says: "r1n01 is off, as status READY wants it\x1b[2J.", Monitor: api.NodeMonitor{Matched: true}, BMC: &api.BMCState{Address: "ipmi://admin@10.0.1.1"}, Rack: api.RackState{Monitor: "@every 60s"},
+		Agent: "r1", Status: power.StatusReady, Desired: power.StatusReady.Desired(), From: "status READY", Reading: power.Seen(power.Off,
+			time.Now().Add(-5*time.Second)),
+		Says: "r1n01 is off, as status READY wants it\x1b[2J.", Monitor: api.NodeMonitor{Matched: true},
+		BMC: &api.BMCState{Address: "ipmi://admin@10.0.1.1"}, Rack: api.RackState{Monitor: "@every 60s"},
 	}
 	expectExactly(t, "explain", f.run("explain r1n01"), 0, `r1n01 is off, as status READY wants it\x1b[2J.
 
@@ -548,7 +585,8 @@ func TestExplainSaysWhatIsMissingOfAnAgentThatIsAway(t *testing.T) {
 		Reading: power.Reading{Reach: power.ReachNever}, Says: "r1n01 was never read; agent r1 is away: it never said hello.",
 	}
 	got := f.run("explain r1n01")
-	for _, line := range []string{"\nmissing       what only its agent knows: agent r1 is away: it never said hello\n", "\npower         unknown, never read\n"} {
+	for _, line := range []string{"\nmissing       what only its agent knows: agent r1 is away: it never said hello\n",
+		"\npower         unknown, never read\n"} {
 		expect(t, "explain", got, 0, line, "")
 	}
 }
@@ -572,18 +610,25 @@ func TestHintsFitWhatIsInTheWay(t *testing.T) {
 		e    api.Explanation
 		want string
 	}{
-		"nothing":       {api.Explanation{Status: power.StatusReady}, ""},
-		"no status":     {api.Explanation{}, "rackpower node set-status n1 STATUS"},
-		"away":          {api.Explanation{Status: power.StatusReady, Agent: "r1", Away: "agent r1 is away"}, "rackpower local explain n1"},
-		"no BMC":        {api.Explanation{Status: power.StatusReady, Reading: power.Reading{Reach: power.ReachUnconfigured}}, "rackpower node add n1 --rack r1 --bmc ipmi://USER@HOST --password-file FILE --update"},
-		"mute":          {api.Explanation{Status: power.StatusReady, Reading: power.Reading{Reach: power.ReachUnreachable}}, "rackpower node retry n1"},
-		"left alone":    {api.Explanation{Status: power.StatusReady, BMC: &api.BMCState{LeftAlone: "mute"}}, "rackpower node retry n1"},
-		"credentials":   {api.Explanation{Status: power.StatusReady, BMC: &api.BMCState{LeftAlone: "refused", AuthFailures: 2}}, "rackpower node add n1 --rack r1 --password-file FILE --update|rackpower node retry n1"},
-		"no monitor":    {api.Explanation{Status: power.StatusReady, Rack: api.RackState{Monitor: "off"}}, "rackpower rack set r1 --monitor '@every 60s'"},
-		"flagged":       {api.Explanation{Status: power.StatusDeployed, Desired: power.StatusDeployed.Desired(), Reading: power.Reading{State: power.Off}}, "rackpower on n1"},
-		"as expected":   {api.Explanation{Status: power.StatusDeployed, Desired: power.StatusDeployed.Desired(), Reading: power.Reading{State: power.On}}, ""},
-		"hold fits":     {api.Explanation{Status: power.StatusReady, Hold: &api.Hold{Want: power.WantOff}}, ""},
-		"pause is over": {api.Explanation{Status: power.StatusReady, Rack: api.RackState{Pause: &api.Pause{By: "bob", Until: time.Now().Add(-time.Second)}}}, ""},
+		"nothing":   {api.Explanation{Status: power.StatusReady}, ""},
+		"no status": {api.Explanation{}, "rackpower node set-status n1 STATUS"},
+		"away":      {api.Explanation{Status: power.StatusReady, Agent: "r1", Away: "agent r1 is away"}, "rackpower local explain n1"},
+		"no BMC": {api.Explanation{Status: power.StatusReady, Reading: power.Reading{Reach: power.ReachUnconfigured}},
+			"rackpower node add n1 --rack r1 --bmc ipmi://USER@HOST --password-file FILE --update"},
+		"mute": {api.Explanation{Status: power.StatusReady, Reading: power.Reading{Reach: power.ReachUnreachable}},
+			"rackpower node retry n1"},
+		"left alone": {api.Explanation{Status: power.StatusReady, BMC: &api.BMCState{LeftAlone: "mute"}}, "rackpower node retry n1"},
+		"credentials": {api.Explanation{Status: power.StatusReady, BMC: &api.BMCState{LeftAlone: "refused", AuthFailures: 2}},
+			"rackpower node add n1 --rack r1 --password-file FILE --update|rackpower node retry n1"},
+		"no monitor": {api.Explanation{Status: power.StatusReady, Rack: api.RackState{Monitor: "off"}},
+			"rackpower rack set r1 --monitor '@every 60s'"},
+		"flagged": {api.Explanation{Status: power.StatusDeployed, Desired: power.StatusDeployed.Desired(),
+			Reading: power.Reading{State: power.Off}}, "rackpower on n1"},
+		"as expected": {api.Explanation{Status: power.StatusDeployed, Desired: power.StatusDeployed.Desired(),
+			Reading: power.Reading{State: power.On}}, ""},
+		"hold fits": {api.Explanation{Status: power.StatusReady, Hold: &api.Hold{Want: power.WantOff}}, ""},
+		"pause is over": {api.Explanation{Status: power.StatusReady,
+			Rack: api.RackState{Pause: &api.Pause{By: "bob", Until: time.Now().Add(-time.Second)}}}, ""},
 	} {
 		c.e.Node = "n1"
 		s := &session{door: atCentral, printer: printer{wallClock: wallClock{now: time.Now, zone: time.UTC}}}
@@ -601,13 +646,15 @@ func TestHintsFitWhatIsInTheWay(t *testing.T) {
 // rights and for the holders of sessions.
 func TestHintsTellSilenceFromRefusal(t *testing.T) {
 	for reach, want := range map[power.Reach]string{
-		power.ReachUnreachable: "cable", power.ReachAuthFailed: "user or password", power.ReachPrivilege: "too little right", power.ReachBusy: "who holds its sessions",
+		power.ReachUnreachable: "cable", power.ReachAuthFailed: "user or password", power.ReachPrivilege: "too little right",
+		power.ReachBusy: "who holds its sessions",
 	} {
 		for _, refused := range []int{0, 2} {
 			if refused > 0 && (reach == power.ReachUnreachable || reach == power.ReachBusy) {
 				continue // what was refused comes first
 			}
-			e := api.Explanation{Node: "n1", Status: power.StatusReady, Reading: power.Reading{Reach: reach}, BMC: &api.BMCState{LeftAlone: "so", AuthFailures: refused}}
+			e := api.Explanation{Node: "n1", Status: power.StatusReady, Reading: power.Reading{Reach: reach},
+				BMC: &api.BMCState{LeftAlone: "so", AuthFailures: refused}}
 			s := &session{door: atCentral, printer: printer{wallClock: wallClock{now: time.Now, zone: time.UTC}}}
 			hints := s.hints(e, api.Node{Rack: "r1"})
 			if len(hints) != 1 || !strings.Contains(hints[0].says, want) {
@@ -650,15 +697,18 @@ func (f *fake) watching(t *testing.T, args string, meanwhile func()) ran {
 func TestWatchShowsEventsAsTheyHappen(t *testing.T) {
 	f := newFake(t, hall(1, power.On)...)
 	now := time.Now()
-	f.happen(api.AuditEntry{At: now.Add(-2 * time.Hour), Who: "bob", What: "asked", Node: "r1n01"}, api.AuditEntry{At: now.Add(-time.Minute), Who: "bob", What: "hold", Node: "r1n01", Why: "DIMM"})
+	f.happen(api.AuditEntry{At: now.Add(-2 * time.Hour), Who: "bob", What: "asked", Node: "r1n01"},
+		api.AuditEntry{At: now.Add(-time.Minute), Who: "bob", What: "hold", Node: "r1n01", Why: "DIMM"})
 	fault := func() {
-		f.happen(api.AuditEntry{At: now, Who: "monitor", What: "fault", Node: "r1n01", Detail: "3 corrections failed\x1b[2J"}, api.AuditEntry{At: now, Who: "agent r1", What: "brake", Detail: "rack r1"})
+		f.happen(api.AuditEntry{At: now, Who: "monitor", What: "fault", Node: "r1n01", Detail: "3 corrections failed\x1b[2J"},
+			api.AuditEntry{At: now, Who: "agent r1", What: "brake", Detail: "rack r1"})
 	}
 	expectExactly(t, "watch", f.watching(t, "watch", fault), 0, `TIME  r1n01   fault      monitor   3 corrections failed\x1b[2J
 TIME  -       brake      agent r1  rack r1
 `)
 	got := f.watching(t, "watch --since 1h -o json", fault)
-	if lines := strings.Split(strings.TrimSpace(got.out), "\n"); got.exit != 0 || len(lines) != 5 || !strings.Contains(lines[0], `"what":"hold"`) || !strings.Contains(lines[4], `"id":6`) {
+	if lines := strings.Split(strings.TrimSpace(got.out), "\n"); got.exit != 0 || len(lines) != 5 ||
+		!strings.Contains(lines[0], `"what":"hold"`) || !strings.Contains(lines[4], `"id":6`) {
 		t.Errorf("%+v", got)
 	}
 	if got := f.watching(t, "watch --limit 2 -o name", func() {}); got.out != "5\n6\n" || got.exit != 0 || got.errs != "" {
@@ -675,7 +725,8 @@ func TestWatchTellsOfManyNodesInOneLine(t *testing.T) {
 	later.At = at.Add(time.Second)
 	var got []string
 	for _, ev := range together([]api.AuditEntry{
-		entry("n1", "asked"), entry("n2", "asked"), entry("n1", "ended"), entry("n1", "asked"), entry("", "brake"), entry("", "brake"), entry("n3", "asked"), entry("n2", "ended"), later,
+		entry("n1", "asked"), entry("n2", "asked"), entry("n1", "ended"), entry("n1", "asked"), entry("", "brake"), entry("",
+			"brake"), entry("n3", "asked"), entry("n2", "ended"), later,
 	}) {
 		got = append(got, strings.Join(ev.nodes, ",")+" "+ev.What)
 	}

@@ -34,13 +34,15 @@ func nodeCommand() *cli.Command {
 					"Options of the BMC's address, joined by &: suite=3|17; target=0x30, the IPMB address of this node in a chassis whose BMC\n" +
 					"serves several (channel=0); level=user|operator|administrator, the privilege that sessions ask for; boot=legacy|efi, how\n" +
 					"boot devices are booted; kg-file=FILE, as --kg-file. A node has a BMC, or part of one, for itself." +
-					examples("rackpower node add r1n01 --rack r1 --bmc ipmi://admin@10.0.1.1 --password-file bmc.password", "rackpower node add r1n01 --rack r1 --status READY --update",
+					examples("rackpower node add r1n01 --rack r1 --bmc ipmi://admin@10.0.1.1 --password-file bmc.password",
+						"rackpower node add r1n01 --rack r1 --status READY --update",
 						"rackpower node add r1n01a --rack r1 --bmc 'ipmi://admin@10.0.1.1?target=0x30' --password-file bmc.password") + exitHelp,
 				Flags: atCentral.flags(append(confirmFlags(),
 					&cli.StringFlag{Name: "rack", Required: true, Usage: "`NAME` of the rack, whose agent controls the node"},
 					&cli.StringFlag{Name: "bmc", Usage: "`URL` of its BMC: ipmi://USER@HOST[:PORT][?OPTIONS]; \"\" with --update takes it away"},
 					&cli.StringFlag{Name: "password-file", Usage: "the first line of `FILE` is the BMC's password; - for stdin"},
-					&cli.StringFlag{Name: "kg-file", Usage: "the first line of `FILE` is the BMC's key K_g, text or 0x and hexadecimal digits; where log-ins take two keys"},
+					&cli.StringFlag{Name: "kg-file", Usage: "the first line of `FILE` is the BMC's key K_g, text or 0x and hexadecimal digits; where " +
+						"log-ins take two keys"},
 					&cli.StringFlag{Name: "domain", Usage: "`NAME` of the power domain (feed, PDU) that it hangs on"},
 					&cli.StringFlag{Name: "status", Usage: "its life-cycle `STATUS`"},
 					&cli.BoolFlag{Name: "update", Usage: "change the node if it exists; what is not given stays, what is given as \"\" is taken away"},
@@ -62,12 +64,14 @@ func nodeCommand() *cli.Command {
 			},
 			{
 				Name: "export", Usage: "prints all nodes as import reads them, without passwords", Action: exportNodes,
-				Description: "YAML unless -o says json, jsonl or csv." + examples("rackpower node export > racks.yaml", "rackpower node export -o csv") + exitHelp,
-				Flags:       atCentral.flags(),
+				Description: "YAML unless -o says json, jsonl or csv." + examples("rackpower node export > racks.yaml",
+					"rackpower node export -o csv") + exitHelp,
+				Flags: atCentral.flags(),
 			},
 			{
 				Name: "rm", Usage: "removes nodes", ArgsUsage: "NODES...", Action: atCentral.with((*session).nodeRemove),
-				Flags: atCentral.flags(reasonFlag(false), &cli.BoolFlag{Name: "yes", Aliases: []string{"y"}, Usage: "do not ask, however many nodes there are"}),
+				Flags: atCentral.flags(reasonFlag(false), &cli.BoolFlag{Name: "yes", Aliases: []string{"y"},
+					Usage: "do not ask, however many nodes there are"}),
 				Description: "Their power stays as it is. Nodes with an outstanding operation are refused. It asks before it removes\n" +
 					"more than one; without a terminal it needs --yes then." + nodesHelp + examples("rackpower node rm r1n[01-04]") + exitHelp,
 			},
@@ -78,7 +82,8 @@ func nodeCommand() *cli.Command {
 				Flags:       atCentral.flags(),
 			},
 			{
-				Name: "set-status", Usage: "gives nodes a life-cycle status, which says what their power should be", ArgsUsage: "NODES... STATUS", Action: atCentral.with((*session).setStatus),
+				Name: "set-status", Usage: "gives nodes a life-cycle status, which says what their power should be", ArgsUsage: "NODES... STATUS",
+				Action: atCentral.with((*session).setStatus),
 				Description: asksFirst[1:] + "\n\nSTATUS\n" + statusHelp() + nodesHelp +
 					examples("rackpower node set-status r1n[01-40] DEPLOYING --reason \"order 4711\"") + exitHelp,
 				Flags: atCentral.flags(append(confirmFlags(), reasonFlag(false))...),
@@ -103,7 +108,8 @@ func statusHelp() string {
 
 func (s *session) nodeAdd() error {
 	c := s.c
-	spec := api.NodeSpec{Name: c.Args().First(), Rack: c.String("rack"), BMC: c.String("bmc"), Domain: c.String("domain"), Status: power.Status(c.String("status"))}
+	spec := api.NodeSpec{Name: c.Args().First(), Rack: c.String("rack"), BMC: c.String("bmc"), Domain: c.String("domain"),
+		Status: power.Status(c.String("status"))}
 	bmc, kgFile, err := power.CutKGFile(spec.BMC)
 	if err == nil && kgFile != "" && c.IsSet("kg-file") {
 		err = errors.New("the key K_g is given by --kg-file and within --bmc")
@@ -115,7 +121,8 @@ func (s *session) nodeAdd() error {
 	if err != nil {
 		return settings.Usage("%v", err)
 	}
-	for flag, field := range map[string]string{"bmc": "bmc", "password-file": "password", "kg-file": "kg", "domain": "domain", "status": "status"} {
+	for flag, field := range map[string]string{"bmc": "bmc", "password-file": "password", "kg-file": "kg", "domain": "domain",
+		"status": "status"} {
 		if c.Bool("update") && c.IsSet(flag) && c.String(flag) == "" && !(field == "kg" && kgFile != "") {
 			spec.Clear = append(spec.Clear, field)
 		}
@@ -283,7 +290,8 @@ func (s *session) confirmMoves(specs []api.NodeSpec) (bool, error) {
 	if len(nodes) < 2 {
 		return true, nil
 	}
-	return s.question(fmt.Sprintf("%d nodes will be moved from racks %s: %s", len(nodes), noderange.Fold(racksOf(nodes)), noderange.Fold(namesOf(nodes))))
+	return s.question(fmt.Sprintf("%d nodes will be moved from racks %s: %s", len(nodes), noderange.Fold(racksOf(nodes)),
+		noderange.Fold(namesOf(nodes))))
 }
 
 // racksOf names the racks of nodes, each once.
@@ -316,7 +324,9 @@ func (s *session) confirmStatuses(specs []api.NodeSpec) (bool, error) {
 
 // forceFlag moves nodes away from agents that do not confirm it.
 func forceFlag() cli.Flag {
-	return &cli.BoolFlag{Name: "force", Usage: "the agent that the node is moved away from is dead for certain: do not wait until it has let go (if it lives, two agents act on the node until it hears of this)"}
+	return &cli.BoolFlag{Name: "force",
+		Usage: "the agent that the node is moved away from is dead for certain: do not wait until it has let go (if it lives, two agents act " +
+			"on the node until it hears of this)"}
 }
 
 func (s *session) nodeImport() error {
@@ -324,7 +334,8 @@ func (s *session) nodeImport() error {
 	if err != nil {
 		return err
 	}
-	return s.addNodes(api.AddNodes{Nodes: specs, Update: s.c.Bool("update"), Force: s.c.Bool("force"), DryRun: s.c.Bool("dry-run"), AskedBy: askedBy()})
+	return s.addNodes(api.AddNodes{Nodes: specs, Update: s.c.Bool("update"), Force: s.c.Bool("force"), DryRun: s.c.Bool("dry-run"),
+		AskedBy: askedBy()})
 }
 
 func exportNodes(c *cli.Context) error {
@@ -362,7 +373,8 @@ func (s *session) nodeRemove() error {
 		return err
 	}
 	if len(nodes) > 1 && !s.c.Bool("yes") {
-		if _, err = s.question(fmt.Sprintf("%d nodes will be removed, with the passwords of their BMCs: %s", len(nodes), noderange.Fold(namesOf(nodes)))); err != nil {
+		if _, err = s.question(fmt.Sprintf("%d nodes will be removed, with the passwords of their BMCs: %s", len(nodes),
+			noderange.Fold(namesOf(nodes)))); err != nil {
 			return err
 		}
 	}
@@ -403,7 +415,8 @@ func retryCommand(d door) *cli.Command {
 		name, category = d.command+" retry", "monitor"
 	}
 	return &cli.Command{
-		Name: "retry", Category: category, Usage: "has nodes tried again that are left alone", ArgsUsage: "NODES...", Flags: d.flags(reasonFlag(false)),
+		Name: "retry", Category: category, Usage: "has nodes tried again that are left alone", ArgsUsage: "NODES...",
+		Flags: d.flags(reasonFlag(false)),
 		Description: "The monitor forgets that its corrections failed, and BMCs that did not answer, or refused their password, are\n" +
 			"logged in to again at once." + nodesHelp + examples(name+" r1n07", name+" @rack1 --reason \"switch replaced\"") + exitHelp,
 		Action: d.with((*session).retry),
@@ -438,7 +451,8 @@ func (s *session) nodeShow() error {
 		s.details(
 			"node", n.Name, "rack", n.Rack, "agent", strings.TrimSpace(n.Agent+" "+cmp.Or(n.AgentAge)), "bmc", n.BMC, "domain", n.Domain,
 			"state", stateCell(n), "observed at", s.clockOr(n.ObservedAt), "reach", string(n.Reach), "tried at", s.clockOr(n.TriedAt),
-			"status", string(n.Status), "desired", strings.TrimSuffix(fmt.Sprintf("%s, from %s", n.Desired, n.From), ", from "), "hold", s.held(n.Hold), "differs", s.differs(n), "fault", s.faultOf(n), "operation", s.opCell(n),
+			"status", string(n.Status), "desired", strings.TrimSuffix(fmt.Sprintf("%s, from %s", n.Desired, n.From), ", from "), "hold",
+			s.held(n.Hold), "differs", s.differs(n), "fault", s.faultOf(n), "operation", s.opCell(n),
 		)
 	}
 	return nil

@@ -162,7 +162,8 @@ func jsonRows(data []byte) ([]specRow, error) {
 			return rows, nil
 		}
 		if err != nil {
-			return nil, fmt.Errorf("cannot read JSON near line %d: %w", 1+bytes.Count(data[:min(int(dec.InputOffset()), len(data))], []byte("\n")), err)
+			return nil, fmt.Errorf("cannot read JSON near line %d: %w", 1+bytes.Count(data[:min(int(dec.InputOffset()), len(data))], []byte("\n")),
+				err)
 		}
 		list := []json.RawMessage{value}
 		if value[0] == '[' {
@@ -336,7 +337,8 @@ func (r specRow) spec() (spec api.NodeSpec, kgFile string, err error) {
 		}
 	}
 	f := r.fields
-	spec = api.NodeSpec{Name: f["name"], Rack: f["rack"], BMC: f["bmc"], Password: f["password"], KG: f["kg"], Domain: f["domain"], Status: power.Status(f["status"])}
+	spec = api.NodeSpec{Name: f["name"], Rack: f["rack"], BMC: f["bmc"], Password: f["password"], KG: f["kg"], Domain: f["domain"],
+		Status: power.Status(f["status"])}
 	if spec.BMC, kgFile, err = power.CutKGFile(spec.BMC); err != nil {
 		return spec, "", fmt.Errorf("node %s: %w", spec.Name, err)
 	}

@@ -134,7 +134,8 @@ func opCommand(d door) *cli.Command {
 		Subcommands: []*cli.Command{
 			{
 				Name: "show", Usage: "shows all that is known of operations", ArgsUsage: "ID...", Flags: d.flags(), Action: d.with((*session).opShow),
-				Description: "An operation that has ended is shown with its outcome, however long ago its asker stopped waiting." + examples(name+" show 0198c2a1-…", name+" show ID -o json") + exitHelp,
+				Description: "An operation that has ended is shown with its outcome, however long ago its asker stopped waiting." +
+					examples(name+" show 0198c2a1-…", name+" show ID -o json") + exitHelp,
 			},
 			{
 				Name: "cancel", Usage: "ends operations at their next safe point", ArgsUsage: "ID...", Action: d.with((*session).opCancel),
@@ -174,9 +175,11 @@ func (s *session) showOps(ops []api.Op) error {
 			s.say("")
 		}
 		s.details(
-			"id", o.ID, "node", o.Node, "action", string(o.Action), "asked by", o.AskedBy, "asked at", s.clock(o.AskedAt), "origin", string(o.Origin),
+			"id", o.ID, "node", o.Node, "action", string(o.Action), "asked by", o.AskedBy, "asked at", s.clock(o.AskedAt), "origin",
+			string(o.Origin),
 			"reason", o.Reason, "boot", string(o.Boot), "grace", positive(o.Grace), "deadline", s.clockOr(&o.Deadline), "verdict", string(o.Verdict),
-			"found", o.Says, "joined", o.Joined, "phase", phaseOf(o.Phase, o.AgentNote), "note", o.AgentNote, "started at", s.clockOr(o.StartedAt), "ended at", s.clockOr(o.EndedAt), "took", took(o),
+			"found", o.Says, "joined", o.Joined, "phase", phaseOf(o.Phase, o.AgentNote), "note", o.AgentNote, "started at", s.clockOr(o.StartedAt),
+			"ended at", s.clockOr(o.EndedAt), "took", took(o),
 			"outcome", opResultFull(o), "why", string(o.Why), "detail", o.Detail, "superseded by", o.SupersededBy, "cancelled by", o.CancelBy,
 			"state", string(o.State), "commands sent", fmt.Sprint(o.Attempts),
 		)

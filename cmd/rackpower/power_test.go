@@ -151,7 +151,8 @@ func TestTimeoutLeavesTheOperationGoing(t *testing.T) {
 	}
 	got := f.run("on r1n[01-02] --timeout 150ms")
 	id := f.requests()[1].ID
-	expect(t, "pending", got, 4, "r1n02 pending: taken\n", "1 of 2 nodes still pending, the operations go on: r1n02 (rackpower op show "+id+")")
+	expect(t, "pending", got, 4, "r1n02 pending: taken\n", "1 of 2 nodes still pending, the operations go on: r1n02 (rackpower op show "+id+
+		")")
 	if !strings.Contains(got.out, "r1n02: agent r1 is away since 12:00\n") {
 		t.Errorf("%q", got.out)
 	}
@@ -169,7 +170,8 @@ func TestInterruptLeavesTheOperationGoingAndSaysHowToEndIt(t *testing.T) {
 		}
 	}
 	got := f.runContext(ctx, []string{"on", "r1n01"})
-	expect(t, "interrupt", got, 4, "r1n01 pending: taken\n", "interrupted: the operations on r1n01 go on; rackpower ops r1n01 --outstanding shows them, rackpower op cancel ID ends one\n")
+	expect(t, "interrupt", got, 4, "r1n01 pending: taken\n",
+		"interrupted: the operations on r1n01 go on; rackpower ops r1n01 --outstanding shows them, rackpower op cancel ID ends one\n")
 }
 
 func TestLostAnswersAreAskedForAgainWithTheSameIDs(t *testing.T) {
@@ -225,7 +227,8 @@ func TestInterruptAtTheQuestionIsNoYes(t *testing.T) {
 	errs := questioned{asked: cancel}
 	app := newApp()
 	app.Reader, app.Writer, app.ErrWriter = in, io.Discard, &errs
-	if exit := settings.RunContext(ctx, app, []string{"rackpower", "off", "all"}); exit != 2 || !strings.HasSuffix(errs.String(), "not confirmed; nothing was done\n") {
+	if exit := settings.RunContext(ctx, app, []string{"rackpower", "off", "all"}); exit != 2 ||
+		!strings.HasSuffix(errs.String(), "not confirmed; nothing was done\n") {
 		t.Errorf("status %d, %q", exit, errs.String())
 	}
 	if len(f.asked) != 0 {
@@ -348,26 +351,39 @@ func TestWhatAsksFirst(t *testing.T) {
 	}{
 		{"one node", rack("r1", 20, power.On), "off r1n01", ""},
 		{"a rack of one", append(rack("r1", 1, power.On), rack("r2", 9, power.On)...), "off r1n01", ""},
-		{"a rack of two", append(rack("r1", 2, power.On), rack("r2", 9, power.On)...), "off @r1", "2 nodes will lose power, all of r1: r1n[01-02]"},
+		{"a rack of two", append(rack("r1", 2, power.On), rack("r2", 9, power.On)...), "off @r1",
+			"2 nodes will lose power, all of r1: r1n[01-02]"},
 		{"a rack but for one", append(rack("r1", 4, power.On), rack("r2", 9, power.On)...), "off r1n[01-03]", ""},
-		{"a rack of twenty", append(rack("r1", 20, power.On), rack("r2", 40, power.On)...), "cycle @r1", "20 nodes will lose power, all of r1: r1n[01-20]"},
-		{"what is left of a rack", append(append(rack("r1", 3, power.On), rack("r1", 9, power.Off)[3:]...), rack("r2", 40, power.On)...),
-			"off r1n[01-03]", "3 nodes will lose power, all of r1: r1n[01-03]"},
+		{"a rack of twenty", append(rack("r1", 20, power.On), rack("r2", 40, power.On)...), "cycle @r1",
+			"20 nodes will lose power, all of r1: r1n[01-20]"},
+		{
+			"what is left of a rack", append(append(rack("r1", 3, power.On), rack("r1", 9, power.Off)[3:]...), rack("r2", 40, power.On)...),
+			"off r1n[01-03]", "3 nodes will lose power, all of r1: r1n[01-03]",
+		},
 		{"what is off loses nothing", append(rack("r1", 3, power.Off), rack("r2", 40, power.On)...), "off @r1", ""},
-		{"two racks", append(append(rack("r1", 2, power.On), rack("r2", 2, power.On)...), rack("r3", 9, power.On)...), "off @r1,@r2",
-			"4 nodes will lose power, all of r[1-2]: r1n[01-02],r2n[01-02]"},
-		{"a share", append(rack("r1", 10, power.On), rack("r2", 2, power.On)...), "off r1n[01-07]", "7 nodes will lose power, 58 % of all 12: r1n[01-07]"},
+		{
+			"two racks", append(append(rack("r1", 2, power.On), rack("r2", 2, power.On)...), rack("r3", 9, power.On)...), "off @r1,@r2",
+			"4 nodes will lose power, all of r[1-2]: r1n[01-02],r2n[01-02]",
+		},
+		{"a share", append(rack("r1", 10, power.On), rack("r2", 2, power.On)...), "off r1n[01-07]",
+			"7 nodes will lose power, 58 % of all 12: r1n[01-07]"},
 		{"a share of few", append(rack("r1", 5, power.On), rack("r2", 2, power.On)...), "off r1n[01-04]", ""},
-		{"another share", append(rack("r1", 20, power.On), rack("r2", 40, power.On)...), "off r1n[01-07] --confirm-share 10", "7 nodes will lose power, 11 % of all 60: r1n[01-07]"},
+		{"another share", append(rack("r1", 20, power.On), rack("r2", 40, power.On)...), "off r1n[01-07] --confirm-share 10",
+			"7 nodes will lose power, 11 % of all 60: r1n[01-07]"},
 		{"a share that is not reached", append(rack("r1", 20, power.On), rack("r2", 40, power.On)...), "off r1n[01-07]", ""},
 		{"no share", append(rack("r1", 10, power.On), rack("r2", 2, power.On)...), "off r1n[01-07] --confirm-share 100", ""},
-		{"an NMI for a rack", append(rack("r1", 4, power.On), rack("r2", 9, power.On)...), "diag @r1", "4 nodes will get an NMI, which stops most systems, all of r1"},
-		{"BMCs of a rack that is off", append(rack("r1", 4, power.Off), rack("r2", 9, power.On)...), "bmc-reset @r1", "4 BMCs will restart, all of r1"},
+		{"an NMI for a rack", append(rack("r1", 4, power.On), rack("r2", 9, power.On)...), "diag @r1",
+			"4 nodes will get an NMI, which stops most systems, all of r1"},
+		{"BMCs of a rack that is off", append(rack("r1", 4, power.Off), rack("r2", 9, power.On)...), "bmc-reset @r1",
+			"4 BMCs will restart, all of r1"},
 		{"turning on", rack("r1", 40, power.Off), "on all", ""},
 		{"a hold", append(rack("r1", 2, power.On), rack("r2", 9, power.On)...), "hold @r1 off --reason x", "2 nodes will lose power, all of r1"},
-		{"a status", append(rack("r1", 2, power.On), rack("r2", 9, power.On)...), "node set-status @r1 READY", "2 nodes will lose power, all of r1"},
-		{"a schedule", append(rack("r1", 2, power.On), rack("r2", 9, power.On)...), "schedule add x --cron @daily --nodes @r1 --want off",
-			"2 nodes will lose power in each run, if they are on then, all of r1"},
+		{"a status", append(rack("r1", 2, power.On), rack("r2", 9, power.On)...), "node set-status @r1 READY",
+			"2 nodes will lose power, all of r1"},
+		{
+			"a schedule", append(rack("r1", 2, power.On), rack("r2", 9, power.On)...), "schedule add x --cron @daily --nodes @r1 --want off",
+			"2 nodes will lose power in each run, if they are on then, all of r1",
+		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			f := newFake(t, c.fleet...)
@@ -450,7 +466,9 @@ func TestBadPowerRequestsAreRefusedBeforeAnythingIsAsked(t *testing.T) {
 func TestUnreachableNamesTheAddressAndAWayOut(t *testing.T) {
 	f := newFake(t)
 	for args, want := range map[string]string{
-		"status --central unix:///nonexistent/c.sock":    "central at unix:///nonexistent/c.sock: not reachable (connect: no such file or directory); is rackpower-central running there? name another address with --central or RACKPOWER_CENTRAL; on a rack, rackpower local asks its agent\n",
+		"status --central unix:///nonexistent/c.sock": "central at unix:///nonexistent/c.sock: not reachable (connect: no such file or " +
+			"directory); is rackpower-central running there? name another address with --central or RACKPOWER_CENTRAL; on a rack, rackpower local " +
+			"asks its agent\n",
 		"on x --central unix:///nonexistent/c.sock":      "central at unix:///nonexistent/c.sock",
 		"local status --socket /nonexistent/a.sock":      "the agent at unix:///nonexistent/a.sock: not reachable",
 		"peers --socket /nonexistent/a.sock":             "rackpower agent running there?",
@@ -495,7 +513,8 @@ func TestSocketMayBeginWhereOneStands(t *testing.T) {
 	go func() { _ = server.Serve(l) }()
 	t.Cleanup(func() { _ = server.Close() })
 	f := newFake(t)
-	for _, path := range []string{"r1/agent.sock", "./r1/agent.sock", "unix://r1/agent.sock", dir + "/r1/agent.sock", "unix://" + dir + "/r1/agent.sock"} {
+	for _, path := range []string{"r1/agent.sock", "./r1/agent.sock", "unix://r1/agent.sock", dir + "/r1/agent.sock", "unix://" + dir +
+		"/r1/agent.sock"} {
 		expect(t, path, f.run("local status -o name --socket "+path), 0, "r1n01\n", "")
 	}
 	expect(t, "central", f.run("status --central unix://r1/agent.sock"), 2, "", "want unix:///path")
@@ -507,13 +526,15 @@ func TestSocketsThatOneMayNotUseSaySo(t *testing.T) {
 	t.Cleanup(func() { access = old })
 	access = func(string, uint32) error { return syscall.EACCES }
 	f := newFake(t)
-	expect(t, "not permitted", f.run("status --central unix:///nonexistent/c.sock"), 3, "", "you may not use that socket: its group (rackpower-admin) may")
+	expect(t, "not permitted", f.run("status --central unix:///nonexistent/c.sock"), 3, "",
+		"you may not use that socket: its group (rackpower-admin) may")
 }
 
 // TestNoPasswordGoesToAPortThatAnybodyMayTake: neither those of a person nor the agent's.
 func TestNoPasswordGoesToAPortThatAnybodyMayTake(t *testing.T) {
 	f := newFake(t)
-	expect(t, "a person", f.run("node add n1 --rack r1 --central HTTP://127.0.0.1:7620"), 2, "", "is not encrypted, and any program may take its port: use unix:///run/")
+	expect(t, "a person", f.run("node add n1 --rack r1 --central HTTP://127.0.0.1:7620"), 2, "",
+		"is not encrypted, and any program may take its port: use unix:///run/")
 	expect(t, "the agent", f.run("agent --name r1 --data "+t.TempDir()+" --central http://localhost:7620"), 2, "", "use unix:///run/")
 }
 
@@ -522,7 +543,8 @@ func TestNoPasswordGoesToAPortThatAnybodyMayTake(t *testing.T) {
 func TestNoNodeMatches(t *testing.T) {
 	f := newFake(t, hall(2, power.On)...)
 	looks := []string{"status @state:off", "ops @state:off", "node show @state:off", "local status @state:off", "local ops @state:off"}
-	acts := []string{"on @state:off", "hold @state:off on --reason x", "release @state:off", "node set-status @state:off READY", "node rm @state:off --yes", "node retry @state:off", "local off @state:off"}
+	acts := []string{"on @state:off", "hold @state:off on --reason x", "release @state:off", "node set-status @state:off READY",
+		"node rm @state:off --yes", "node retry @state:off", "local off @state:off"}
 	for _, args := range looks {
 		for format, want := range map[string]string{"table": "", "json": "[]\n", "jsonl": "", "yaml": "[]\n", "name": ""} {
 			if got := f.run(args + " -o " + format); got.exit != 0 || got.out != want || got.errs != "no node matches \"@state:off\"\n" {

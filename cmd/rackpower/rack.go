@@ -16,7 +16,8 @@ import (
 
 func pauseCommand() *cli.Command {
 	return &cli.Command{
-		Name: "pause", Category: "monitor", Usage: "has the monitor of a rack rest", ArgsUsage: "RACK", Action: atCentral.with((*session).pauseRack),
+		Name: "pause", Category: "monitor", Usage: "has the monitor of a rack rest", ArgsUsage: "RACK",
+		Action: atCentral.with((*session).pauseRack),
 		Description: "For maintenance: the nodes are read as ever and requests are carried out, but nothing is corrected." +
 			examples("rackpower pause r1 --for 2h --reason \"moving cables\"", "rackpower resume r1") + exitHelp,
 		Flags: atCentral.flags(lastingFlag("for", "until resumed"), reasonFlag(true)),
@@ -25,9 +26,11 @@ func pauseCommand() *cli.Command {
 
 func resumeCommand() *cli.Command {
 	return &cli.Command{
-		Name: "resume", Category: "monitor", Usage: "ends the pause of a rack's monitor", ArgsUsage: "RACK", Action: atCentral.with((*session).resumeRack),
-		Description: "What differs from the desired state is corrected from now on; the fleet brake watches over it." + examples("rackpower resume r1") + exitHelp,
-		Flags:       atCentral.flags(reasonFlag(false)),
+		Name: "resume", Category: "monitor", Usage: "ends the pause of a rack's monitor", ArgsUsage: "RACK",
+		Action: atCentral.with((*session).resumeRack),
+		Description: "What differs from the desired state is corrected from now on; the fleet brake watches over it." +
+			examples("rackpower resume r1") + exitHelp,
+		Flags: atCentral.flags(reasonFlag(false)),
 	}
 }
 
@@ -68,22 +71,27 @@ func rackCommand() *cli.Command {
 			examples("rackpower rack list", "rackpower rack set r1 --monitor '@every 30s'") + exitHelp,
 		Subcommands: []*cli.Command{
 			{
-				Name: "list", Usage: "lists the racks with how their monitors stand", Action: atCentral.with((*session).rackList), Flags: atCentral.flags(),
+				Name: "list", Usage: "lists the racks with how their monitors stand", Action: atCentral.with((*session).rackList),
+				Flags:       atCentral.flags(),
 				Description: examples("rackpower rack list", "rackpower rack list -o json")[2:] + exitHelp,
 			},
 			{
-				Name: "show", Usage: "shows all that is known of a rack's monitor", ArgsUsage: "RACK", Action: atCentral.with((*session).rackShow), Flags: atCentral.flags(),
+				Name: "show", Usage: "shows all that is known of a rack's monitor", ArgsUsage: "RACK", Action: atCentral.with((*session).rackShow),
+				Flags:       atCentral.flags(),
 				Description: examples("rackpower rack show r1")[2:] + exitHelp,
 			},
 			{
 				Name: "set", Usage: "sets how a rack's monitor works", ArgsUsage: "RACK", Action: atCentral.with((*session).rackSet),
 				Description: "What is not given stays. The fleet brake holds when more than the percentage of the rack's nodes, and more\n" +
 					"than the number, would lose power at once or differ at once." +
-					examples("rackpower rack set r1 --monitor '*/5 * * * *'", "rackpower rack set r1 --monitor \"\"", "rackpower rack set r1 --brake-percent 50 --brake-above 10") + exitHelp,
+					examples("rackpower rack set r1 --monitor '*/5 * * * *'", "rackpower rack set r1 --monitor \"\"",
+						"rackpower rack set r1 --brake-percent 50 --brake-above 10") + exitHelp,
 				Flags: atCentral.flags(
 					&cli.StringFlag{Name: "monitor", Usage: "read and compare at the times of the `CRON` expression, or off; \"\" for the agent's own"},
-					&cli.IntFlag{Name: "brake-percent", Usage: "the fleet brake holds above `PERCENT` of the nodes", DefaultText: fmt.Sprintf("0 stands for %d", power.DefaultBrakePercent)},
-					&cli.IntFlag{Name: "brake-above", Usage: "and above this `NUMBER` of nodes", DefaultText: fmt.Sprintf("0 stands for %d", power.DefaultBrakeAbove)},
+					&cli.IntFlag{Name: "brake-percent", Usage: "the fleet brake holds above `PERCENT` of the nodes",
+						DefaultText: fmt.Sprintf("0 stands for %d", power.DefaultBrakePercent)},
+					&cli.IntFlag{Name: "brake-above", Usage: "and above this `NUMBER` of nodes",
+						DefaultText: fmt.Sprintf("0 stands for %d", power.DefaultBrakeAbove)},
 					reasonFlag(false),
 				),
 			},
@@ -272,7 +280,8 @@ func (s *session) rackShow() error {
 		return show(s.printer, s.rackListing([]api.Rack{rack}))
 	}
 	st := rack.State
-	s.details("rack", rack.Name, "agent", agentOf(rack), "nodes", fmt.Sprint(rack.Nodes), "reads", readsCell(rack), "brake at", brakeBounds(rack.Settings),
+	s.details("rack", rack.Name, "agent", agentOf(rack), "nodes", fmt.Sprint(rack.Nodes), "reads", readsCell(rack), "brake at",
+		brakeBounds(rack.Settings),
 		"brake", s.brakeWords(st.Brake), "pause", s.pauseOf(rack),
 		"in fault", plural(st.Faults, "node"), "left alone", plural(st.DeadBMC, "BMC"))
 	for _, words := range domainWords(st.Domains) {
@@ -285,7 +294,8 @@ func (p printer) brakeWords(b *api.Brake) string {
 	if b == nil {
 		return ""
 	}
-	return fmt.Sprintf("holds %d of %s (%s) since %s: %s", len(b.Nodes), plural(b.Of, "node"), b.Kind, p.since(b.Since), noderange.Fold(b.Nodes))
+	return fmt.Sprintf("holds %d of %s (%s) since %s: %s", len(b.Nodes), plural(b.Of, "node"), b.Kind, p.since(b.Since),
+		noderange.Fold(b.Nodes))
 }
 
 func (p printer) pauseWords(pause *api.Pause) string {
@@ -365,8 +375,10 @@ func (s *session) rackNotes(nodes []api.Node) {
 			list *[]string
 			is   bool
 		}{
-			{&away, r.AgentAge != "" && r.AgentAge != "alive"}, {&alarmed, len(r.State.Alarms) > 0},
-			{&braked, r.State.Brake != nil}, {&paused, s.pauseOf(r) != ""},
+			{&away, r.AgentAge != "" && r.AgentAge != "alive"},
+			{&alarmed, len(r.State.Alarms) > 0},
+			{&braked, r.State.Brake != nil},
+			{&paused, s.pauseOf(r) != ""},
 		} {
 			if note.is {
 				*note.list = append(*note.list, r.Name)
@@ -382,12 +394,14 @@ func (s *session) rackNotes(nodes []api.Node) {
 			s.warn("rack %s: %s", clean(name), clean(alarmWords(a)))
 		}
 	})
-	s.warnEach(braked, "racks %s: the brake holds: "+s.door.command+" brake show", func(name string) { s.noteBrake(name, *byName[name].State.Brake) })
+	s.warnEach(braked, "racks %s: the brake holds: "+s.door.command+" brake show",
+		func(name string) { s.noteBrake(name, *byName[name].State.Brake) })
 	s.warnEach(paused, "racks %s: the monitor is paused ("+s.door.command+" rack list)", func(name string) {
 		s.warn("rack %s: the monitor is paused %s", clean(name), clean(s.pauseOf(byName[name])))
 	})
 }
 
 func (s *session) noteBrake(rack string, b api.Brake) {
-	s.warn("rack %s: the brake holds %s (%s) since %s: %s brake show", clean(rack), plural(len(b.Nodes), "node"), clean(b.Kind), s.since(b.Since), s.door.command)
+	s.warn("rack %s: the brake holds %s (%s) since %s: %s brake show", clean(rack), plural(len(b.Nodes), "node"), clean(b.Kind),
+		s.since(b.Since), s.door.command)
 }

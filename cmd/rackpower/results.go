@@ -42,7 +42,8 @@ func (f *following) result(row *followed) result {
 		hold = power.Want(op.Action.Final())
 	}
 	return result{
-		Hold: hold, Node: op.Node, ID: cmp.Or(op.Joined, op.ID), Verdict: op.Verdict, Outcome: op.Outcome, State: cmp.Or(op.State, power.Unknown), Detail: op.Detail,
+		Hold: hold, Node: op.Node, ID: cmp.Or(op.Joined, op.ID), Verdict: op.Verdict, Outcome: op.Outcome, State: cmp.Or(op.State, power.Unknown),
+		Detail:   op.Detail,
 		WaitedMS: max(waited, 0).Round(time.Millisecond).Milliseconds(), Request: op.ID, Phase: op.Phase, Why: op.Why, Says: op.Says,
 		Already: op.Already, AgentNote: op.AgentNote,
 	}

@@ -21,7 +21,8 @@ func scheduleCommand() *cli.Command {
 	return &cli.Command{
 		Name: "schedule", Category: "monitor", Usage: "sets holds again and again, at the times of a cron expression",
 		Description: "Such as: what nobody uses is off at night, the test racks are on at 7. What a person holds is left alone." +
-			examples("rackpower schedule add night --cron '0 20 * * *' --nodes '@status:DEPLOYED&@rack1' --want off --for 11h", "rackpower schedule next") + exitHelp,
+			examples("rackpower schedule add night --cron '0 20 * * *' --nodes '@status:DEPLOYED&@rack1' --want off --for 11h",
+				"rackpower schedule next") + exitHelp,
 		Subcommands: []*cli.Command{
 			scheduleAddCommand(),
 			{
@@ -29,15 +30,19 @@ func scheduleCommand() *cli.Command {
 				Description: examples("rackpower schedule list", "rackpower schedule list -o json")[2:] + exitHelp,
 			},
 			{
-				Name: "show", Usage: "shows all that is known of a schedule", ArgsUsage: "NAME", Action: atCentral.with((*session).scheduleShow), Flags: atCentral.flags(),
+				Name: "show", Usage: "shows all that is known of a schedule", ArgsUsage: "NAME", Action: atCentral.with((*session).scheduleShow),
+				Flags:       atCentral.flags(),
 				Description: examples("rackpower schedule show night")[2:] + exitHelp,
 			},
 			{
-				Name: "rm", Usage: "removes a schedule", ArgsUsage: "NAME", Action: atCentral.with((*session).scheduleRemove), Flags: atCentral.flags(reasonFlag(false)),
-				Description: "Holds that it has set stay until they end; rackpower release ends them now." + examples("rackpower schedule rm night") + exitHelp,
+				Name: "rm", Usage: "removes a schedule", ArgsUsage: "NAME", Action: atCentral.with((*session).scheduleRemove),
+				Flags: atCentral.flags(reasonFlag(false)),
+				Description: "Holds that it has set stay until they end; rackpower release ends them now." + examples("rackpower schedule rm night") +
+					exitHelp,
 			},
 			{
-				Name: "next", Usage: "shows the runs to come, and what they would do as things stand", ArgsUsage: "[NAME]", Action: atCentral.with((*session).scheduleNext),
+				Name: "next", Usage: "shows the runs to come, and what they would do as things stand", ArgsUsage: "[NAME]",
+				Action: atCentral.with((*session).scheduleNext),
 				Description: "Nothing is done. LOSES are the nodes that are on now and would lose power, HELD those that a person holds, which\n" +
 					"are left alone." + examples("rackpower schedule next", "rackpower schedule next night --count 14 -o json") + exitHelp,
 				Flags: atCentral.flags(&cli.IntFlag{Name: "count", Value: 5, Usage: "show the next `NUMBER` of runs of each schedule"}),
@@ -52,8 +57,10 @@ func scheduleAddCommand() *cli.Command {
 		Description: "CRON is minute, hour, day of the month, month and day of the week, or @daily, @every 6h and the like, in central's\n" +
 			"local time; CRON_TZ=Europe/Oslo before it names another zone. The nodes are selected anew at each run.\n" +
 			asksFirst[1:] + nodesHelp +
-			examples("rackpower schedule add night --cron '0 20 * * 1-5' --nodes '@rack1,!r1n07' --want off --for 11h --reason \"nobody tests at night\"",
-				"rackpower schedule add morning --cron '0 7 * * 1-5' --nodes @rack1 --want release", "rackpower schedule add night --cron @daily --nodes @rack1 --want off --update --dry-run") + exitHelp,
+			examples("rackpower schedule add night --cron '0 20 * * 1-5' --nodes '@rack1,!r1n07' --want off --for 11h --reason \"nobody tests at "+
+				"night\"",
+				"rackpower schedule add morning --cron '0 7 * * 1-5' --nodes @rack1 --want release",
+				"rackpower schedule add night --cron @daily --nodes @rack1 --want off --update --dry-run") + exitHelp,
 		Flags: atCentral.flags(append(confirmFlags(),
 			&cli.StringFlag{Name: "cron", Required: true, Usage: "run at the times of the `CRON` expression"},
 			&cli.StringFlag{Name: "nodes", Required: true, Usage: "of the `NODES` that this selects then"},
@@ -69,7 +76,8 @@ func scheduleAddCommand() *cli.Command {
 func (s *session) schedule() (in api.PutSchedule, err error) {
 	c := s.c
 	in = api.PutSchedule{Update: c.Bool("update"), DryRun: c.Bool("dry-run"), AskedBy: askedBy()}
-	in.Name, in.Cron, in.Nodes, in.Reason, in.By = strings.TrimSpace(c.Args().First()), strings.TrimSpace(c.String("cron")), strings.TrimSpace(c.String("nodes")), c.String("reason"), in.AskedBy
+	in.Name, in.Cron, in.Nodes, in.Reason, in.By = strings.TrimSpace(c.Args().First()), strings.TrimSpace(c.String("cron")),
+		strings.TrimSpace(c.String("nodes")), c.String("reason"), in.AskedBy
 	switch {
 	case in.Name == "":
 		return in, settings.Usage("NAME is empty")
@@ -239,7 +247,8 @@ func (s *session) scheduleShow() error {
 	if c.Confirmed {
 		confirmed = "yes, for every run"
 	}
-	s.details("schedule", c.Name, "cron", c.Cron, "nodes", c.Nodes, "want", wantOf(c), "reason", c.Reason, "by", c.By, "since", s.since(c.CreatedAt),
+	s.details("schedule", c.Name, "cron", c.Cron, "nodes", c.Nodes, "want", wantOf(c), "reason", c.Reason, "by", c.By, "since",
+		s.since(c.CreatedAt),
 		"confirmed", confirmed, "last run", s.lastRun(c), "next run", s.nextRun(c))
 	return nil
 }
@@ -305,7 +314,8 @@ func (s *session) runListing(runs []api.ScheduledRun) listing[api.ScheduledRun] 
 			if !r.Until.IsZero() {
 				end = s.clock(r.Until)
 			}
-			return []string{s.until(r.At), r.Schedule, cmp.Or(string(r.Want), wantRelease), end, cmp.Or(noderange.Fold(r.Nodes), "none"), noderange.Fold(r.Loses), noderange.Fold(r.Held)}
+			return []string{s.until(r.At), r.Schedule, cmp.Or(string(r.Want), wantRelease), end, cmp.Or(noderange.Fold(r.Nodes), "none"),
+				noderange.Fold(r.Loses), noderange.Fold(r.Held)}
 		},
 	}
 }

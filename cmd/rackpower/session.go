@@ -34,12 +34,15 @@ type door struct {
 
 var (
 	atCentral = door{
-		who: "central", unit: "rackpower-central.service", command: "rackpower", flag: "central", initial: "unix:///run/rackpower/central.sock", usage: "`URL` of central: unix:///path or https://host:port",
-		hint: "is rackpower-central running there? name another address with --central or RACKPOWER_CENTRAL; on a rack, rackpower local asks its agent",
+		who: "central", unit: "rackpower-central.service", command: "rackpower", flag: "central", initial: "unix:///run/rackpower/central.sock",
+		usage: "`URL` of central: unix:///path or https://host:port",
+		hint: "is rackpower-central running there? name another address with --central or RACKPOWER_CENTRAL; on a rack, rackpower local asks " +
+			"its agent",
 	}
 	atAgent = door{
-		who: "the agent", unit: "rackpower-agent.service", command: "rackpower local", flag: "socket", initial: "/run/rackpower/agent.sock", usage: "`PATH` of the agent's own socket",
-		hint: "is rackpower agent running there? name another socket with --socket or RACKPOWER_SOCKET",
+		who: "the agent", unit: "rackpower-agent.service", command: "rackpower local", flag: "socket", initial: "/run/rackpower/agent.sock",
+		usage: "`PATH` of the agent's own socket",
+		hint:  "is rackpower agent running there? name another socket with --socket or RACKPOWER_SOCKET",
 	}
 )
 
@@ -161,7 +164,8 @@ func (s *session) explain(err error) error {
 	case err == nil:
 		return nil
 	case errors.Is(err, api.ErrSilent):
-		return settings.Exit(settings.ExitUnreachable, "%s at %v; see systemctl status %s, journalctl -u %s", s.door.who, err, s.door.unit, s.door.unit)
+		return settings.Exit(settings.ExitUnreachable, "%s at %v; see systemctl status %s, journalctl -u %s", s.door.who, err, s.door.unit,
+			s.door.unit)
 	case errors.Is(err, api.ErrUnreachable):
 		return settings.Exit(settings.ExitUnreachable, "%s at %v; %s", s.door.who, err, s.door.wayOut(s.c.String(s.door.flag)))
 	case errors.As(err, new(nothing)):

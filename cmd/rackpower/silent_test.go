@@ -30,7 +30,8 @@ func TestEveryCommandKnowsSilence(t *testing.T) {
 	f := newFake(t)
 	f.url = "unix://" + path
 	operands := map[string]string{
-		"NODES": "n1", "NODES...": "n1", "NODE": "n1", "ID": "x", "ID...": "x", "NAME": "x", "NAME...": "x", "STATUS": "READY", "RACK": "r1", "RACK...": "r1", "RACKS...": "r1", "on|off|hands-off": "on",
+		"NODES": "n1", "NODES...": "n1", "NODE": "n1", "ID": "x", "ID...": "x", "NAME": "x", "NAME...": "x", "STATUS": "READY", "RACK": "r1",
+		"RACK...": "r1", "RACKS...": "r1", "on|off|hands-off": "on",
 		"AGENT": "r1", "KIND": "k", "DOMAIN": "d", "KEY": "MDEyMzQ1Njc4OWFiY2RlZg==",
 	}
 	key := filepath.Join(t.TempDir(), "key")
@@ -79,7 +80,8 @@ func TestEveryCommandKnowsSilence(t *testing.T) {
 			}
 			got := f.run(strings.Join(args, " "))
 			asked++
-			if got.exit != 3 || !strings.Contains(got.errs, " has not answered for 20ms, still waiting\n") || !strings.Contains(got.errs, "journalctl -u rackpower-") {
+			if got.exit != 3 || !strings.Contains(got.errs, " has not answered for 20ms, still waiting\n") ||
+				!strings.Contains(got.errs, "journalctl -u rackpower-") {
 				t.Errorf("%v: %+v", args, got)
 			}
 		}
@@ -92,5 +94,8 @@ func TestEveryCommandKnowsSilence(t *testing.T) {
 
 // asksSomebody reports whether a command asks central or an agent.
 func asksSomebody(c *cli.Command) bool {
-	return c.Name != "agent" && slices.ContainsFunc(c.Flags, func(f cli.Flag) bool { return f.Names()[0] == "central" || f.Names()[0] == "socket" })
+	return c.Name != "agent" && slices.ContainsFunc(c.Flags, func(f cli.Flag) bool {
+		return f.Names()[0] == "central" ||
+			f.Names()[0] == "socket"
+	})
 }

@@ -16,7 +16,8 @@ func simCommand() *cli.Command {
 	return &cli.Command{
 		Name: "sim", Category: "daemons and tools", Usage: "simulates BMCs that speak IPMI v2.0", Action: runSim,
 		Description: "BMC i listens on the i-th address from --listen on. Until interrupted." +
-			examples("rackpower sim --count 40", "rackpower sim --count 4 --listen 127.0.20.1 --names r1n[01-04] --control 127.0.0.1:8623") + exitHelp,
+			examples("rackpower sim --count 40", "rackpower sim --count 4 --listen 127.0.20.1 --names r1n[01-04] --control 127.0.0.1:8623") +
+			exitHelp,
 		Flags: append([]cli.Flag{
 			&cli.IntFlag{Name: "count", Value: 40, Usage: "`NUMBER` of BMCs"},
 			&cli.StringFlag{Name: "listen", Value: "127.0.20.1", Usage: "`ADDRESS` of the first"},

@@ -14,7 +14,8 @@ import (
 // localTrustCommand has a person decide what an agent does not take at a central's word.
 func localTrustCommand() *cli.Command {
 	return &cli.Command{
-		Name: "trust", Category: "on a rack", Usage: "shows which central the agent follows, and confirms another one", Action: atAgent.with((*session).trust),
+		Name: "trust", Category: "on a rack", Usage: "shows which central the agent follows, and confirms another one",
+		Action: atAgent.with((*session).trust),
 		Description: "An agent follows the first central that it meets, and no other one until somebody confirms it here: a central that\n" +
 			"starts with an empty directory would take all nodes and holds away. Nor does it let all of its nodes go, or most of\n" +
 			"them, because central lost them. This shows what waits, and what it would mean, and asks. When a rack is to go\n" +
@@ -36,7 +37,8 @@ func (s *session) trust() error {
 		return settings.Exit(settings.ExitFailed, "%s; it has not said yet what it would assign: ask again in a moment", u.Message)
 	case u != nil:
 		in.Database, in.Removes = u.Database, u.Removes
-		statement = fmt.Sprintf("the agent will follow central %s: %d nodes come, %d go, %d get another BMC or status", u.CentralID, len(u.Adds), len(u.Removes), len(u.Changes))
+		statement = fmt.Sprintf("the agent will follow central %s: %d nodes come, %d go, %d get another BMC or status", u.CentralID, len(u.Adds),
+			len(u.Removes), len(u.Changes))
 	case len(state.Kept) > 0:
 		in.Removes = state.Kept
 		statement = fmt.Sprintf("%d nodes will be let go, with their holds: %s", len(state.Kept), noderange.Fold(state.Kept))
@@ -72,12 +74,14 @@ func (s *session) showTrust(t api.Trust) error {
 	if !t.Since.IsZero() { // an agent of before did not note it
 		since = s.since(t.Since)
 	}
-	s.details("follows", cmp.Or(t.Trusted.CentralID, "no central yet"), "since", since, "confirmed by", t.By, "not acknowledged", fmt.Sprint(t.Outstanding, " operations"))
+	s.details("follows", cmp.Or(t.Trusted.CentralID, "no central yet"), "since", since, "confirmed by", t.By, "not acknowledged",
+		fmt.Sprint(t.Outstanding, " operations"))
 	if len(t.Kept) > 0 {
 		s.details("central took away", noderange.Fold(t.Kept))
 	}
 	if u := t.Untrusted; u != nil {
-		s.details("answers", u.CentralID, "why not", u.Message, "nodes that come", noderange.Fold(u.Adds), "nodes that go", noderange.Fold(u.Removes),
+		s.details("answers", u.CentralID, "why not", u.Message, "nodes that come", noderange.Fold(u.Adds), "nodes that go",
+			noderange.Fold(u.Removes),
 			"other BMC or status", noderange.Fold(u.Changes))
 	}
 	return nil

@@ -45,7 +45,8 @@ func CheckFree(flag, addr string) error {
 // machine, may put himself behind: passwords of BMCs go there.
 func CheckCentral(target string) error {
 	if strings.HasPrefix(strings.ToLower(target), "http://") {
-		return Usage("--central: %s is not encrypted, and any program may take its port: use unix:///run/rackpower/central.sock, from another machine "+
+		return Usage("--central: %s is not encrypted, and any program may take its port: use unix:///run/rackpower/central.sock, from another "+
+			"machine "+
 			"through ssh -L (systemd/README.md)", target)
 	}
 	return nil
@@ -78,7 +79,8 @@ func CheckOwner(dir string) error {
 		return nil
 	}
 	owner := strconv.FormatUint(uint64(st.Uid), 10)
-	return Exit(ExitFailed, "%s belongs to user %s, who could not read what root writes there: use systemctl start, or setpriv --reuid=%s --regid=%d --init-groups before the command",
+	return Exit(ExitFailed, "%s belongs to user %s, who could not read what root writes there: use systemctl start, or setpriv --reuid=%s "+
+		"--regid=%d --init-groups before the command",
 		dir, owner, owner, st.Gid)
 }
 

@@ -22,7 +22,8 @@ var _ api.Cluster = Cluster{}
 func (g Cluster) Members() []api.Member {
 	list := []api.Member{}
 	for _, m := range g.Cluster.Members() {
-		list = append(list, api.Member{Name: m.Name, Addr: m.Addr, Port: m.Port, Status: m.Status, SinceMS: m.StatusAge.Milliseconds(), Tags: m.Tags})
+		list = append(list, api.Member{Name: m.Name, Addr: m.Addr, Port: m.Port, Status: m.Status, SinceMS: m.StatusAge.Milliseconds(),
+			Tags: m.Tags})
 	}
 	return list
 }
@@ -74,7 +75,8 @@ func ownerFirst(all []api.PeerNode, node, owner string) []api.PeerNode {
 	if owner == "" || len(all) == 0 {
 		return all
 	}
-	first := api.PeerNode{Node: node, Owner: owner, OwnerStatus: gossip.StatusUnknown, State: power.Unknown, Reach: power.ReachNever, AgeMS: -1, RecordMS: -1}
+	first := api.PeerNode{Node: node, Owner: owner, OwnerStatus: gossip.StatusUnknown, State: power.Unknown, Reach: power.ReachNever,
+		AgeMS: -1, RecordMS: -1}
 	if i := slices.IndexFunc(all, func(p api.PeerNode) bool { return p.Owner == owner }); i >= 0 {
 		first = all[i]
 		all = slices.Delete(all, i, i+1)
@@ -100,7 +102,8 @@ func saysWho(w api.Who) string {
 	case len(can) > 0:
 		return fmt.Sprintf("%s; its BMC can be reached by %s", owner, noderange.Fold(can))
 	case w.Tried == "" && len(w.Owners) > 0:
-		return fmt.Sprintf("%s; none of the %d members that answered said that it reaches its BMC, and those that do not have the node do not know its address: ask central, or agent %s",
+		return fmt.Sprintf("%s; none of the %d members that answered said that it reaches its BMC, and those that do not have the node do not "+
+			"know its address: ask central, or agent %s",
 			owner, w.Answered, w.Owners[0].Owner)
 	case w.Tried == "":
 		return owner + "; no agent that answered has it, and its BMC's address is not known here: ask central or its owner"

@@ -14,8 +14,12 @@ func TestTheOwnerComesFirst(t *testing.T) {
 		told  []string
 		want  string
 	}{
-		{"", nil, "[]"}, {"r1", nil, "[]"}, {"", []string{"r2", "r1"}, "[r2 r1]"},
-		{"r1", []string{"r1"}, "[r1]"}, {"r1", []string{"r2", "r1", "r3"}, "[r1 r2 r3]"}, {"r1", []string{"r2"}, "[r1 r2]"},
+		{"", nil, "[]"},
+		{"r1", nil, "[]"},
+		{"", []string{"r2", "r1"}, "[r2 r1]"},
+		{"r1", []string{"r1"}, "[r1]"},
+		{"r1", []string{"r2", "r1", "r3"}, "[r1 r2 r3]"},
+		{"r1", []string{"r2"}, "[r1 r2]"},
 	} {
 		var all []api.PeerNode
 		for _, name := range c.told {

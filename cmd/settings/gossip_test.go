@@ -91,7 +91,8 @@ func pair(t *testing.T) (a, b Cluster) {
 	t.Helper()
 	key := gossip.NewKey()
 	member := func(name string, join ...string) Cluster {
-		c, err := gossip.New(gossip.Config{Name: name, Rack: name, Bind: "127.0.0.1:0", Key: key, Join: join, CanReach: func(q string) (string, bool) { return "asked " + q, name == "b" }})
+		c, err := gossip.New(gossip.Config{Name: name, Rack: name, Bind: "127.0.0.1:0", Key: key, Join: join,
+			CanReach: func(q string) (string, bool) { return "asked " + q, name == "b" }})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -100,7 +101,8 @@ func pair(t *testing.T) (a, b Cluster) {
 	}
 	a = member("a")
 	b = member("b", a.Addr())
-	a.SetNodes([]gossip.NodePower{{Name: "n1", State: power.On, Reach: power.ReachOK, Age: 3 * time.Second}, {Name: "n2", Age: -1, Op: power.ActCycle}})
+	a.SetNodes([]gossip.NodePower{{Name: "n1", State: power.On, Reach: power.ReachOK, Age: 3 * time.Second},
+		{Name: "n2", Age: -1, Op: power.ActCycle}})
 	soon(t, "b knows a's nodes", func() bool { return len(b.Peers()) == 2 && len(a.Members()) == 2 })
 	return a, b
 }
@@ -130,7 +132,8 @@ func TestClusterIsShown(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
 	w, err := b.Who(ctx, "n1", "10.0.0.1:623", "")
-	if err != nil || len(w.Owners) != 1 || len(w.Reach) != 1 || w.Reach[0].How != "asked n1 10.0.0.1:623" || w.Answered != 2 || w.Says != "n1 is agent a's (alive); its BMC can be reached by b" {
+	if err != nil || len(w.Owners) != 1 || len(w.Reach) != 1 || w.Reach[0].How != "asked n1 10.0.0.1:623" || w.Answered != 2 ||
+		w.Says != "n1 is agent a's (alive); its BMC can be reached by b" {
 		t.Errorf("%+v, %v", w, err)
 	}
 }
@@ -139,7 +142,8 @@ func TestSaysWho(t *testing.T) {
 	for want, w := range map[string]api.Who{
 		"no agent is known to have node x; no agent that answered has it, and its BMC's address is not known here: ask central or its owner": {},
 		"no agent is known to have node x; none of the 3 members that answered can reach its BMC at h:623":                                   {Tried: "h:623", Answered: 3},
-		"x is agent r1's (failed); none of the 2 members that answered said that it reaches its BMC, and those that do not have the node do not know its address: ask central, or agent r1": {
+		"x is agent r1's (failed); none of the 2 members that answered said that it reaches its BMC, and those that do not have the node do " +
+			"not know its address: ask central, or agent r1": {
 			Owners: []api.PeerNode{{Owner: "r1", OwnerStatus: "failed"}}, Answered: 2,
 		},
 		"x is agent r1's (alive), and agent r2 (failed) says it has it too; its BMC can be reached by r1": {

@@ -157,7 +157,8 @@ func (c *console) rakp3(rakp2 []byte) []byte {
 
 // rakp2OK says whether message 2 proves that the BMC knows the password.
 func (c *console) rakp2OK(rakp2 []byte) bool {
-	want, err := crypto.RAKP2AuthCode(c.auth, c.id, c.bmcID, c.random[:], rakp2[8:24], rakp2[24:40], 4, c.user, crypto.PadPassword20([]byte(c.password)))
+	want, err := crypto.RAKP2AuthCode(c.auth, c.id, c.bmcID, c.random[:], rakp2[8:24], rakp2[24:40], 4, c.user,
+		crypto.PadPassword20([]byte(c.password)))
 	return err == nil && crypto.Equal(want, rakp2[40:])
 }
 

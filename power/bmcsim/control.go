@@ -48,7 +48,8 @@ func (b *BMC) view(withLog bool) View {
 			SoftOffTakes: (*Duration)(&n.softAfter), ComesBack: (*Duration)(&n.backAfter),
 			FailCode: &s.failCode, FailNext: &s.failNext, LoseAnswers: &s.loseNext,
 			SessionLimit: &s.limit, SessionIdle: (*Duration)(&s.idle), BootTime: (*Duration)(&s.bootTime),
-			IgnoreProbes: &s.ignoreProbes, NoIPMI20: &s.noIPMI20, BadChecksums: &s.badChecksums, RAKP2Status: &s.rakp2Status, RAKP4Status: &s.rakp4Status,
+			IgnoreProbes: &s.ignoreProbes, NoIPMI20: &s.noIPMI20, BadChecksums: &s.badChecksums, RAKP2Status: &s.rakp2Status,
+			RAKP4Status: &s.rakp4Status,
 		},
 	}
 	if n.target != n.on {

@@ -61,7 +61,8 @@ func TestControl(t *testing.T) {
 	}
 	text = ask(t, web, "POST", base+"/bmc/bmc2", `{"mute":true,"delay":"1m30s","fail_code":195,"fail_next":2,"loss_rx":0.25,"session_limit":4,
 		"off_after":"2s","power":"off","password":"rotated"}`, 200, &v)
-	if v.Power != power.Off || !*v.Fault.Mute || time.Duration(*v.Fault.Delay) != 90*time.Second || *v.Fault.FailNext != 2 || *v.Fault.LossRx != 0.25 {
+	if v.Power != power.Off || !*v.Fault.Mute || time.Duration(*v.Fault.Delay) != 90*time.Second || *v.Fault.FailNext != 2 ||
+		*v.Fault.LossRx != 0.25 {
 		t.Errorf("after the change: %s", text)
 	}
 	if strings.Contains(text, "rotated") || string(b.Endpoint().Password) != "rotated" {
@@ -73,7 +74,8 @@ func TestControl(t *testing.T) {
 			t.Errorf("BMC %d: %+v", i, v)
 		}
 	}
-	for _, body := range []string{`{"mut":true}`, `{"loss_tx":2}`, `{"delay":"-1s"}`, `{"power":"sideways"}`, `{"suites":[5]}`, `{"session_limit":-1}`, `{"privilege":7}`, `{"fail_next":-1}`, `nonsense`} {
+	for _, body := range []string{`{"mut":true}`, `{"loss_tx":2}`, `{"delay":"-1s"}`, `{"power":"sideways"}`, `{"suites":[5]}`,
+		`{"session_limit":-1}`, `{"privilege":7}`, `{"fail_next":-1}`, `nonsense`} {
 		ask(t, web, "POST", base+"/bmc/bmc1", body, 400, nil)
 	}
 	ask(t, web, "GET", base+"/bmc/nobody", "", 404, nil)

@@ -102,11 +102,19 @@ func TestAddresses(t *testing.T) {
 func TestConfigIsChecked(t *testing.T) {
 	t.Parallel()
 	for _, cfg := range []Config{
-		{}, {Count: -1}, {Count: 1, Port: 70000}, {Count: 9, Port: 65530, SameAddress: true},
-		{Count: 1, User: "a-name-of-20-letters"}, {Count: 1, Password: "more than twenty bytes of it"},
-		{Count: 1, OnAfter: -1}, {Count: 1, Initial: power.Unknown},
-		{Count: 2, Names: func(int) string { return "same" }}, {Count: 1, Names: func(int) string { return "a/b" }},
-		{Count: 1, LogFile: "/nowhere/at/all"}, {Count: 1, StateFile: "/nowhere/at/all"}, {Count: 1, Control: "192.0.2.1:0"},
+		{},
+		{Count: -1},
+		{Count: 1, Port: 70000},
+		{Count: 9, Port: 65530, SameAddress: true},
+		{Count: 1, User: "a-name-of-20-letters"},
+		{Count: 1, Password: "more than twenty bytes of it"},
+		{Count: 1, OnAfter: -1},
+		{Count: 1, Initial: power.Unknown},
+		{Count: 2, Names: func(int) string { return "same" }},
+		{Count: 1, Names: func(int) string { return "a/b" }},
+		{Count: 1, LogFile: "/nowhere/at/all"},
+		{Count: 1, StateFile: "/nowhere/at/all"},
+		{Count: 1, Control: "192.0.2.1:0"},
 		{Count: 2, Listen: netip.MustParseAddr("255.255.255.255")},
 	} {
 		if f, err := Start(t.Context(), cfg); err == nil {

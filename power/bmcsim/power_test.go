@@ -46,10 +46,20 @@ func TestEveryCommand(t *testing.T) {
 		action, code byte
 		after        power.State
 	}{
-		{reset, codeWrongState, power.Off}, {diag, codeWrongState, power.Off}, {cycle, codeWrongState, power.Off},
-		{down, 0, power.Off}, {soft, 0, power.Off},
-		{up, 0, power.On}, {up, 0, power.On}, {reset, 0, power.On}, {diag, 0, power.On}, {cycle, 0, power.On},
-		{soft, 0, power.Off}, {up, 0, power.On}, {down, 0, power.Off}, {9, codeRange, power.Off},
+		{reset, codeWrongState, power.Off},
+		{diag, codeWrongState, power.Off},
+		{cycle, codeWrongState, power.Off},
+		{down, 0, power.Off},
+		{soft, 0, power.Off},
+		{up, 0, power.On},
+		{up, 0, power.On},
+		{reset, 0, power.On},
+		{diag, 0, power.On},
+		{cycle, 0, power.On},
+		{soft, 0, power.Off},
+		{up, 0, power.On},
+		{down, 0, power.Off},
+		{9, codeRange, power.Off},
 	} {
 		if code := c.control(step.action); code != step.code {
 			t.Fatalf("chassis control %d: code %#02x, want %#02x", step.action, code, step.code)
@@ -60,7 +70,8 @@ func TestEveryCommand(t *testing.T) {
 	}
 	wantCounts(t, b, 3, 3, 1, 1)
 	last := b.Commands()
-	if e := last[len(last)-2]; e.Command != "power-off" || e.Before != power.On || e.After != power.Off || e.Code != 0 || e.Source == "" || e.Time.IsZero() {
+	if e := last[len(last)-2]; e.Command != "power-off" || e.Before != power.On || e.After != power.Off || e.Code != 0 || e.Source == "" ||
+		e.Time.IsZero() {
 		t.Errorf("entry %+v", e)
 	}
 	if e := last[len(last)-1]; e.Command != "chassis-control-unknown" || e.Code != codeRange {
@@ -253,7 +264,8 @@ func TestBootDevice(t *testing.T) {
 	t.Parallel()
 	b := one(t, Config{})
 	c := login(t, b)
-	for device, want := range map[byte]power.BootDevice{1: power.BootPXE, 2: power.BootDisk, 5: power.BootCDROM, 6: power.BootBIOS, 0: power.BootNone} {
+	for device, want := range map[byte]power.BootDevice{1: power.BootPXE, 2: power.BootDisk, 5: power.BootCDROM, 6: power.BootBIOS,
+		0: power.BootNone} {
 		if setBoot(c, 0x80, device) != 0 || b.Boot() != want {
 			t.Fatalf("device %d is %q, want %q", device, b.Boot(), want)
 		}

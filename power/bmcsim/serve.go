@@ -173,7 +173,8 @@ func (b *BMC) overlap(now time.Time, came string) Overlap {
 	o := Overlap{At: now, Came: came}
 	for key, x := range b.pending {
 		if key != came || x.repeats > 0 {
-			o.InHand = append(o.InHand, fmt.Sprintf("%s (%s and %s ago, %d of %d unanswered)", key, now.Sub(x.first), now.Sub(x.last), x.unanswered, x.repeats+1))
+			o.InHand = append(o.InHand, fmt.Sprintf("%s (%s and %s ago, %d of %d unanswered)", key, now.Sub(x.first), now.Sub(x.last), x.unanswered,
+				x.repeats+1))
 		}
 	}
 	return o

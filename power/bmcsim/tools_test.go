@@ -152,7 +152,8 @@ func TestToolsWithTwoKeys(t *testing.T) {
 	const key = "0x0102030405060708090a0b0c0d0e0f1011121314"
 	b := one(t, Config{KG: key})
 	for _, suite := range []int{3, 17} {
-		if out, err := ipmitool(t, b, suite, "-y", key[2:], "chassis", "power", "status"); err != nil || !strings.Contains(out, "Chassis Power is off") {
+		if out, err := ipmitool(t, b, suite, "-y", key[2:], "chassis", "power", "status"); err != nil ||
+			!strings.Contains(out, "Chassis Power is off") {
 			t.Errorf("ipmitool: %v\n%s", err, out)
 		}
 		if out, err := ipmitool(t, b, suite, "chassis", "power", "status"); err == nil {
@@ -175,7 +176,8 @@ func TestIpmitoolByABridge(t *testing.T) {
 	chassis.Behind(0x30, node)
 	for _, embed := range []bool{false, true} {
 		chassis.EmbedAnswers(embed)
-		for _, args := range [][]string{{"on", "Up/On"}, {"status", "Chassis Power is on"}, {"off", "Down/Off"}, {"status", "Chassis Power is off"}} {
+		for _, args := range [][]string{{"on", "Up/On"}, {"status", "Chassis Power is on"}, {"off", "Down/Off"},
+			{"status", "Chassis Power is off"}} {
 			out, err := ipmitool(t, chassis, 3, "-t", "0x30", "chassis", "power", args[0])
 			if err != nil || !strings.Contains(out, args[1]) {
 				t.Errorf("embedded %v, ipmitool -t 0x30 chassis power %s: %v\n%s", embed, args[0], err, out)

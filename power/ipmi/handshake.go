@@ -139,7 +139,8 @@ func (h *handshake) unserved(bad *power.Error) *power.Error {
 	why := errors.New("it answers, and no request to open a session: is IPMI over LAN switched on, and are its sessions held by others?")
 	switch {
 	case h.ep.Suite != 0 && h.remote == 0:
-		why = fmt.Errorf("it answers, and no request to open a session with cipher suite %d: does it serve that, and is IPMI over LAN switched on?", h.ep.Suite)
+		why = fmt.Errorf("it answers, and no request to open a session with cipher suite %d: does it serve that, and is IPMI over LAN switched "+
+			"on?", h.ep.Suite)
 	case h.only15:
 		why = errors.New("it says that it opens sessions of IPMI 1.5 only: switch IPMI 2.0 (RMCP+) on")
 	case errors.Is(bad, errGone) || h.remote != 0:
@@ -479,7 +480,8 @@ func (h *handshake) refusedUser(status types.RmcpStatusCode) *power.Error {
 	e.Refused = e.Kind != power.KindBusy && e.Kind != power.KindUnreachable
 	if h.proved && (e.Kind == power.KindAuth || e.Kind == power.KindPrivilege) {
 		e.Kind = power.KindPrivilege
-		e.Err = fmt.Errorf("the password is right, and the BMC refuses the user: %w; is the account enabled, not locked, and allowed to use IPMI over LAN?", e.Err)
+		e.Err = fmt.Errorf("the password is right, and the BMC refuses the user: %w; is the account enabled, not locked, and allowed to use "+
+			"IPMI over LAN?", e.Err)
 	}
 	return e
 }

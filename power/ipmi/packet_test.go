@@ -168,11 +168,29 @@ func TestWindow(t *testing.T) {
 		n    uint32
 		want bool
 	}{
-		{0, false}, {1, true}, {1, false}, {3, true}, {2, true}, {2, false}, {3, false},
-		{67, true}, {3, false}, {4, true}, {4, false}, {66, true},
-		{1000, true}, {67, false}, {1000, false}, {999, true},
-		{0xFFFFFFFF, false}, {0x7FFFFFFF, true}, {0xFFFFFFFE, true}, {0xFFFFFFFF, true},
-		{0, false}, {1, true}, {0xFFFFFFFE, false},
+		{0, false},
+		{1, true},
+		{1, false},
+		{3, true},
+		{2, true},
+		{2, false},
+		{3, false},
+		{67, true},
+		{3, false},
+		{4, true},
+		{4, false},
+		{66, true},
+		{1000, true},
+		{67, false},
+		{1000, false},
+		{999, true},
+		{0xFFFFFFFF, false},
+		{0x7FFFFFFF, true},
+		{0xFFFFFFFE, true},
+		{0xFFFFFFFF, true},
+		{0, false},
+		{1, true},
+		{0xFFFFFFFE, false},
 	} {
 		if got := w.take(step.n); got != step.want {
 			t.Errorf("take(%#x) = %v, want %v", step.n, got, step.want)

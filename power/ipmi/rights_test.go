@@ -160,7 +160,8 @@ func refusing(k types.PayloadType, status types.RmcpStatusCode) powertest.Filter
 // answers, whether it counts as a refused log-in, and how often the user is named.
 func TestEveryStatus(t *testing.T) {
 	t.Parallel()
-	const busy, auth, privilege, unsupported, refused = power.KindBusy, power.KindAuth, power.KindPrivilege, power.KindUnsupported, power.KindRefused
+	const busy, auth, privilege, unsupported, refused = power.KindBusy, power.KindAuth, power.KindPrivilege, power.KindUnsupported,
+		power.KindRefused
 	type row struct {
 		open, rakp2, rakp4 power.ErrorKind
 		named2, named4     int32 // RAKP messages 1, in all

@@ -37,8 +37,10 @@ func scripted(t *testing.T, play answerer) (s *session, asked func() []string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s = &session{link: l, cfg: impatient.withDefaults(), codec: *testCodec(12),
-		limit: types.PrivilegeLevelAdministrator, level: types.PrivilegeLevelUser}
+	s = &session{
+		link: l, cfg: impatient.withDefaults(), codec: *testCodec(12),
+		limit: types.PrivilegeLevelAdministrator, level: types.PrivilegeLevelUser,
+	}
 	t.Cleanup(func() {
 		s.Close()
 		peer.Close()
@@ -92,7 +94,8 @@ func TestCompletionCodes(t *testing.T) {
 		0xC3: power.KindUncertain, 0xCA: power.KindUncertain, 0xCE: power.KindUncertain, 0xCF: power.KindUncertain, 0xD0: power.KindUncertain,
 		0xD1: power.KindUncertain, 0xD2: power.KindUncertain, 0xD3: power.KindUncertain, 0xFF: power.KindUncertain,
 		0x01: power.KindUncertain, 0x7E: power.KindUncertain, 0x80: power.KindUncertain, 0xBE: power.KindUncertain, 0xD7: power.KindUncertain,
-		0xC1: power.KindUnsupported, 0xC2: power.KindUnsupported, 0xCC: power.KindUnsupported, 0xC9: power.KindUnsupported, 0xD6: power.KindUnsupported,
+		0xC1: power.KindUnsupported, 0xC2: power.KindUnsupported, 0xCC: power.KindUnsupported, 0xC9: power.KindUnsupported,
+		0xD6: power.KindUnsupported,
 		0xD4: power.KindPrivilege,
 		0xC5: power.KindRefused, 0xC6: power.KindRefused, 0xC7: power.KindRefused, 0xC8: power.KindRefused, 0xCB: power.KindRefused,
 		0xCD: power.KindRefused, 0xD5: power.KindRefused,

@@ -185,7 +185,8 @@ func (s *IPMISim) start() error {
 		return err
 	}
 	defer out.Close()
-	cmd := exec.Command("ipmi_sim", "-n", "-c", filepath.Join(s.dir, "lan"), "-f", filepath.Join(s.dir, "emu"), "-s", filepath.Join(s.dir, "sim"))
+	cmd := exec.Command("ipmi_sim", "-n", "-c", filepath.Join(s.dir, "lan"), "-f", filepath.Join(s.dir, "emu"), "-s",
+		filepath.Join(s.dir, "sim"))
 	cmd.Stdout, cmd.Stderr = out, out
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := cmd.Start(); err != nil {
