@@ -491,7 +491,7 @@ func drawWatched(rt *rapid.T, i int, now time.Time) watched {
 	return n
 }
 
-// TestBrakeAgainstTwin holds the judge against the words of the rules, counted plainly.
+// TestBrakeAgainstTwin holds the judge against rules 6, counted plainly.
 func TestBrakeAgainstTwin(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		now := time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)

@@ -71,7 +71,7 @@ type wish struct {
 	expectsOn bool // shown and never enforced
 }
 
-// wishes is section 5 of the rules. What is not in it is hands-off.
+// wishes is the table of rules 5. What is not in it is hands-off.
 var wishes = map[power.Status]wish{
 	"NEW": {want: power.Off, debounced: true}, "READY": {want: power.Off}, "BROKEN": {want: power.Off}, "FAILED_DEPLOYMENT": {want: power.Off},
 	"DEPLOYING": {want: power.On, debounced: true}, "TESTING": {want: power.On, debounced: true}, "DISK_ERASING": {want: power.On,

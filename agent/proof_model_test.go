@@ -492,7 +492,7 @@ func leadsTo(c power.Command) power.State {
 
 func onlyOnce(c power.Command) bool { return leadsTo(c) == "" }
 
-// takeSending is where most rules of section 3 are: a command is about to leave.
+// takeSending checks most of rules 3: a command is about to leave.
 func (m *model) takeSending(g *appended, o *modelOp, rec commandRecord) {
 	id, c, at := o.op.ID, rec.Command, rec.At
 	n := o.sends[c]

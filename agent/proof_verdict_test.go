@@ -9,8 +9,7 @@ import (
 	"rackpower/power"
 )
 
-// relations is the table of section 2 of the rules for plain parameters, "what is
-// outstanding > what is asked". Pairs that are not in it differ in their final
+// relations is rules 2 for plain parameters, "what is outstanding > what is asked". Pairs that are not in it differ in their final
 // state; diag and bmc-reset stand apart from all.
 var relations = map[string]string{
 	"on > on": "satisfied", "on > cycle": "more", "on > reset": "more",
