@@ -15,6 +15,7 @@ var floors = map[string]int{
 	"rackpower/cmd":                   5, // this test and those of whole processes
 	"rackpower/cmd/rackpower":         4,
 	"rackpower/cmd/rackpower-central": 4,
+	"rackpower/cmd/docscheck":         4,
 	"rackpower/cmd/settings":          3,
 	"rackpower/central":               3,
 	"rackpower/central/store":         2,

@@ -1,26 +1,27 @@
-// Package api holds what central, the agents and the command line say to each
-// other: the bodies of requests and answers, the errors, and the client. It knows
-// nothing of how central stores things, so agent and command line link it freely.
+// Package api holds what central, the agents and the command line exchange: the bodies
+// of requests and answers, the errors, and the client. It does not know how central
+// stores things, so agent and command line may import it.
 //
 // All bodies are JSON. Errors are problem details (RFC 9457) with a Code that
 // programs may act on. Every request that changes something may be sent again
 // after a lost answer: operations carry ids chosen by their asker, statuses and
 // reports are states and not differences.
 //
-//	people                                 agents
-//	GET    /v1/nodes?select=EXPR           POST /v1/agents/{name}/hello   at start and after each reconnect
-//	POST   /v1/nodes                       POST /v1/agents/{name}/poll    long poll: what changed since
-//	POST   /v1/nodes/remove                POST /v1/agents/{name}/report  outcomes and readings
+// # Routes of central, for people
+//
+//	GET    /v1/nodes                       ?select=EXPR
+//	POST   /v1/nodes                       adds or updates
+//	POST   /v1/nodes/remove
 //	POST   /v1/nodes/status
+//	POST   /v1/nodes/hold                  sets or releases holds
+//	POST   /v1/nodes/retry                 nodes that are left alone are tried again
+//	GET    /v1/nodes/{name}/explain        why a node is as it is
 //	GET    /v1/nodes/export
 //	POST   /v1/ops
 //	POST   /v1/ops/query                   long poll
 //	POST   /v1/ops/{id}/cancel
 //	POST   /v1/reads                       waits for fresh readings
-//	POST   /v1/nodes/hold                  sets or releases holds
-//	POST   /v1/nodes/retry
-//	GET    /v1/nodes/{name}/explain        why a node is as it is
-//	GET    /v1/racks                       monitors of racks: schedule, pause, bounds of the brake
+//	GET    /v1/racks                       schedule, pause and brake bounds of each monitor
 //	POST   /v1/racks/{name}
 //	POST   /v1/racks/{name}/pause          pauses or resumes
 //	GET    /v1/brakes                      those that hold
@@ -30,8 +31,55 @@
 //	GET    /v1/schedules
 //	POST   /v1/schedules                   adds or replaces one
 //	POST   /v1/schedules/remove
-//	GET    /v1/schedules/next?name=N&count=K
-//	GET    /v1/audit?select=EXPR&limit=N   the newest entries
-//	GET    /v1/audit?after=ID&wait=D       long poll: those behind an entry
-//	GET    /v1/agents  /v1/members  /v1/info
+//	GET    /v1/schedules/next              ?name=N&count=K
+//	GET    /v1/audit                       ?select=EXPR&limit=N: the newest entries
+//	                                       ?after=ID&wait=D: long poll, those behind an entry
+//	GET    /v1/agents
+//	POST   /v1/agents/{name}/ack           acknowledges alarms
+//	POST   /v1/agents/{name}/forget
+//	GET    /v1/members                     the gossip cluster
+//	GET    /v1/peers                       the fleet's power as gossip knows it
+//	POST   /v1/gossip/ping
+//	GET    /v1/gossip/who                  ?node=N: who reaches its BMC
+//	GET    /v1/gossip/keys
+//	POST   /v1/gossip/keys
+//	GET    /v1/info
+//
+// # Routes of central, for agents
+//
+// Only root and central's own user may use them: the answers hold passwords and keys.
+//
+//	POST   /v1/agents/{name}/enrol         what an agent needs to gossip
+//	POST   /v1/agents/{name}/hello         at the start and after each reconnect
+//	POST   /v1/agents/{name}/poll          long poll: what changed for the agent
+//	POST   /v1/agents/{name}/report        ends, phases and readings
+//	POST   /v1/agents/{name}/goodbye
+//
+// # Routes of an agent's socket
+//
+// The same bodies, for the agent's own nodes, and a few routes of its own.
+//
+//	GET    /v1/nodes
+//	POST   /v1/nodes/hold
+//	POST   /v1/nodes/retry
+//	GET    /v1/nodes/{name}/explain
+//	POST   /v1/ops
+//	POST   /v1/ops/query
+//	POST   /v1/ops/{id}/cancel
+//	POST   /v1/reads
+//	GET    /v1/racks
+//	GET    /v1/brakes
+//	POST   /v1/brakes/release
+//	GET    /v1/domains
+//	GET    /v1/members
+//	GET    /v1/peers
+//	POST   /v1/gossip/ping
+//	GET    /v1/gossip/who
+//	GET    /v1/gossip/keys
+//	POST   /v1/gossip/keys
+//	GET    /v1/info
+//	GET    /v1/alarms                      those of this agent
+//	POST   /v1/alarms/ack
+//	GET    /v1/trust                       which central the agent follows
+//	POST   /v1/trust                       follows another one
 package api

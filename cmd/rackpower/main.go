@@ -1,3 +1,6 @@
+// Command rackpower is the command line for people and scripts, and the programs of a
+// rack: the agent, the simulator of BMCs and the demonstration. It is free of cgo and
+// linked statically.
 package main
 
 import (
