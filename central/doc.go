@@ -6,18 +6,18 @@
 //	                      │      ▲
 //	                 wake │      │ hello, report
 //	                      ▼      │
-//	agents ──long poll─▶ desk of the agent
+//	agents ──long poll─▶ session of the agent
 //
 // Every rule that decides by what is stored runs inside a job of the store's one
-// writer, so that two requests are never weighed against the same past. What is
-// in memory (who polls, who waits for what) is a hint for waking; it follows the
-// commits in their order and is built again at a start.
+// writer, so that no two requests are decided on the same state. What is in memory
+// (who polls, who waits for what) only serves to wake pollers; it follows the commits
+// in their order and is built again at a start.
 //
 // # The way of an operation
 //
 //	asked ─▶ taken ──poll──▶ (delivered) ──report──▶ waiting ─▶ running ─▶ ended
 //	           │                  │
-//	           │ deadline,        │ from here on only the agent's word ends it,
+//	           │ deadline,        │ from here on only the agent's report ends it,
 //	           │ cancel           │ or the loss of its journal (indeterminate)
 //	           ▼                  ▼
 //	         ended              ended
@@ -30,17 +30,17 @@
 //
 // # Reports
 //
-// A report says how things stand, so it may come again or out of order: an end is
-// the last word; before it, the word that stands on the later record of the
-// same journal counts. The answer 200 comes after the commit.
+// A report is a state, so it may come again or out of order: an end is final; before
+// it, the report that is based on the later record of the same journal counts. The
+// answer 200 comes after the commit.
 //
 // # What is desired of a node
 //
-// Its status says, or a hold that overrides it (power.Effective). Holds come in at
-// three doors: people's requests, schedules, and the sockets of racks. Their sequences
-// order them, so whichever way and however often they are told, the newest stands. A
-// hold that has an end is over at that time for everybody; the sweep then takes it out
-// of the assignment. What people hold no schedule touches.
+// Its status decides, or a hold that overrides it (power.Effective). Holds come from
+// people's requests, from schedules and from the sockets of racks. Their sequences
+// order them, so the newest one counts, whichever way and however often it is reported.
+// A hold that has an end is over at that time for everybody; a sweep then removes it
+// from the assignment. A schedule does not replace a person's hold.
 //
 // A schedule's run, what it did to the nodes and that it is over are one transaction.
 // Of runs that were missed the latest is carried out late, if what it sets would still
@@ -49,21 +49,21 @@
 //
 // # What is assigned
 //
-// Everything that an agent is told is state with a revision of that agent's: nodes
-// with hold and retry, and the settings of the rack with its share of each power
-// domain's limits. A job that changes some of it (type change) raises the revision of
-// each agent once and wakes it after the commit. When a power domain gets its nodes
-// from other agents than before, the shares of all of them change.
+// Everything that an agent is sent is state with a revision of that agent: nodes with
+// hold and retry, and the settings of the rack with its share of each power domain's
+// limits. A job that changes some of it raises the revision of each agent once and
+// wakes it after the commit. When a power domain gets its nodes from other agents than
+// before, the shares of all of them change.
 //
 // # What agents notice
 //
-// With each reading comes what the monitor makes of the node, and with reports how the
-// rack stands. Both are state too. Central keeps the newest, and writes into the audit
-// trail what began or ended between two of them: drift, faults, BMCs left alone, fleet
-// brakes. Whether something was written stands in the node's row, so that it is written
-// once, however often reports come; a report that was overtaken by a later one does not
-// count. A reading that says nothing new costs a single statement.
+// With each reading comes what the monitor decided about the node, and with reports the
+// state of the rack. Central keeps the newest, and writes to the audit log what began or
+// ended between two of them: drift, faults, BMCs left alone, fleet brakes. The node's
+// row records what was written, so that it is written once, however often reports come;
+// a report that a later one has overtaken does not count. A reading that brings nothing
+// new costs a single statement.
 //
 // An agent is asked to explain a node through its poll, and answers in a report. When
-// it is away or silent, central says what it knows.
+// it is away or silent, central explains what it knows itself.
 package central

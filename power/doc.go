@@ -1,15 +1,16 @@
-// Package power holds the words and the rules of power control, and nothing that
-// moves: no clock, no goroutine, no I/O. Values go in, values come out.
+// Package power has the types and the rules of power control as pure functions: no
+// clock, no goroutine, no I/O. docs/rules.md states the rules; docs/glossary.md defines
+// the words.
 //
-//   - State, Reach and Reading say what is known of a node's power, and how well.
-//   - Action, Op, Outcome say what was asked and what became of it.
-//   - Status says where a node is in its life; Status.Desired what its power should be.
-//   - Decide says what happens to a request while others are outstanding.
+//   - State, Reach and Reading are what is known of a node's power, and how well.
+//   - Action, Op and Outcome are what was asked and what became of it.
+//   - Status is where a node is in its life cycle; Status.Desired what its power should be.
+//   - Decide determines what happens to a request while others are outstanding.
 //   - Seq orders requests wherever they entered (a hybrid logical clock).
 //   - Driver, Command and Error are what a power driver must offer.
 //
-// Everything above (agent, central, the drivers, the command line) speaks in
-// these words; the strings are the ones that journal, API and terminal show.
+// Agent, central, the drivers and the command line use these words; the strings are the
+// ones that journal, API and terminal show.
 //
 // # Power operations in one page
 //

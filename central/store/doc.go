@@ -1,6 +1,6 @@
 // Package store keeps what central knows in one SQLite database: nodes and
-// agents, operations, the audit trail. It holds the SQL and the durability, and
-// none of the rules: those are central's.
+// agents, operations, the audit log. It has the SQL and the durability, and none of the
+// rules: those are in package central.
 //
 // # Writing
 //
@@ -11,9 +11,9 @@
 //	              └─────┘     COMMIT ─────────────────────────▶ one fsync
 //	      ◀── nil or error ── only now
 //
-// One goroutine owns the only writing connection. What waits is put into one
-// transaction, so that a flush is shared; each job has a savepoint, so that one
-// that fails takes nothing else along. A caller has its answer after COMMIT. An
+// One goroutine owns the only writing connection. Jobs that wait are put into one
+// transaction, so that they share a flush; each job has a savepoint, so that one
+// that fails leaves the others alone. A caller has its answer after COMMIT. An
 // error of the commit itself is an error of every job in it, and then it is not
 // known whether the transaction will be seen after a crash: callers must be
 // able to repeat what they asked.

@@ -1,12 +1,12 @@
-// Package settings is what the command lines of both binaries have in common:
-// where a flag's value comes from, what is said when it makes no sense, exit
-// statuses and the log.
+// Package settings is what the command lines of both programs have in common: where a
+// flag's value comes from, the errors for values that make no sense, exit statuses and
+// the log.
 //
-// Flags that say whom to ask and how to print have an environment variable,
+// Flags that name central and choose the output have an environment variable,
 // RACKPOWER_ and the name in capitals (--no-color is RACKPOWER_NO_COLOR), and a key of
 // their own name in the YAML file that --config names. So has every flag of a daemon;
 // its variables carry the daemon's name (RACKPOWER_AGENT_NAME, RACKPOWER_CENTRAL_DATA).
-// All other flags are given on the command line only. The command line wins over the
+// All other flags can only be given on the command line. The command line wins over the
 // environment, the environment over the file, the file over the default.
 //
 //	# /etc/rackpower/agent.yaml

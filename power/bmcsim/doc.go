@@ -2,11 +2,10 @@
 // with one BMC that speaks IPMI v2.0 over UDP (RMCP+, cipher suites 3 and 17) and
 // controls the power of one imagined node.
 //
-// It is the other end for tests, for the demonstration and for trying things out:
-// ipmitool and ipmipower talk to it as to a real machine. Unlike a real machine it
-// keeps the truth: every command that arrived, when, from which session, and what
-// it did to the node ([BMC.Log], and a file that survives a killed process). And
-// it can be told to misbehave: see [Fault].
+// It serves tests and the demonstration; ipmitool and ipmipower talk to it as to a real
+// machine. Unlike a real machine it records every command that arrived, when, from which
+// session, and what it did to the node ([BMC.Log], and a file that survives a killed
+// process). It misbehaves on demand: see [Fault].
 //
 // Messages, RAKP, keys and most commands come from go-ipmi's server side; the
 // socket loop, the session window, the power model and the faults are this

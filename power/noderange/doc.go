@@ -12,6 +12,6 @@
 //
 // An exclusion that nothing stands before takes from all: "!r1n01" is every node
 // but one. & binds before the comma; "!" takes from everything to its left within
-// its parentheses. Whoever names a node that does not exist gets an error, for a
-// typing mistake must not silently do less than was meant.
+// its parentheses. A node that does not exist is an error: a typing
+// mistake must not silently do less than was meant.
 package noderange

@@ -1,4 +1,4 @@
-// Package powertest holds what tests of power control stand on:
+// Package powertest has what tests of power control need:
 //
 //   - Fake, a set of BMCs in memory with the driver to them. It uses no socket
 //     and only the time package, so it runs under testing/synctest.
