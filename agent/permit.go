@@ -18,7 +18,7 @@ import (
 
 // Nodes are moved to another agent when this one has let go of them, or when a person
 // says that it is dead. An agent that was out of touch may have been declared dead, or
-// replaced by another process of its name, and does not know. So it asks first:
+// replaced by another process of its name, and does not know. So it asks first (rules 9):
 //
 //	it starts, or was asleep,    it sends no command before it has synchronised with
 //	after more than lease        central, or for rejoinFor

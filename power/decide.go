@@ -65,8 +65,8 @@ const (
 )
 
 // Decide says what becomes of a request, given what is outstanding on its node.
-// It is the whole of the serialisation rule; callers carry out what it says and
-// decide nothing themselves.
+// It is rules 2 as a whole; callers carry out what it says and decide nothing
+// themselves.
 //
 // The request is held against the newest outstanding operation. Waiting ones
 // that do not satisfy it, and have another idea of the power, end superseded,

@@ -59,7 +59,7 @@ type Desired struct {
 	NoCut bool `json:"no_cut,omitempty"`
 }
 
-// desired has one row for each status.
+// desired is the table of rules 5, one row for each status.
 var desired = []struct {
 	Status Status
 	Desired
