@@ -7,10 +7,12 @@ package docscheck
 import (
 	"fmt"
 	"io/fs"
+	"maps"
 	"path"
 	"regexp"
 	"slices"
 	"strings"
+	"unicode/utf8"
 )
 
 // A Doc is one document: a Markdown file, or the text of a package comment.
@@ -329,4 +331,48 @@ func ReadHelp(text string) (h Help) {
 		}
 	}
 	return h
+}
+
+var (
+	floorEntry = regexp.MustCompile(`"rackpower/([\w/-]+)":\s*(\d)`)
+	floorRow   = regexp.MustCompile(`(?m)^\| (\d) \|(.*)\|$`)
+)
+
+// Floors reports packages whose floor in the document differs from that in the test of
+// the layers: one lists "rackpower/PACKAGE": N, the other has a row for each N.
+func Floors(layers string, d Doc) (wrong []string) {
+	floors, rows := map[string]string{}, map[string]string{}
+	for _, m := range floorEntry.FindAllStringSubmatch(layers, -1) {
+		floors[m[1]] = m[2]
+	}
+	for _, row := range floorRow.FindAllStringSubmatch(d.Text, -1) {
+		for _, m := range span.FindAllStringSubmatch(row[2], -1) {
+			rows[m[1]] = row[1]
+		}
+	}
+	for _, pkg := range slices.Sorted(maps.Keys(floors)) {
+		if rows[pkg] != floors[pkg] {
+			wrong = append(wrong, fmt.Sprintf("%s: package %s is on floor %s and listed at %q", d.Path, pkg, floors[pkg], rows[pkg]))
+		}
+	}
+	for _, pkg := range slices.Sorted(maps.Keys(rows)) {
+		if floors[pkg] == "" {
+			wrong = append(wrong, fmt.Sprintf("%s lists package %s, which has no floor", d.Path, pkg))
+		}
+	}
+	return wrong
+}
+
+// Wide reports lines of fenced blocks that do not fit a terminal.
+func Wide(columns int, d Doc) (wrong []string) {
+	inFence := false
+	for line := range strings.Lines(d.Text) {
+		line = strings.TrimRight(line, "\n")
+		if fence.MatchString(line) {
+			inFence = !inFence
+		} else if n := utf8.RuneCountInString(line); inFence && n > columns {
+			wrong = append(wrong, fmt.Sprintf("%s: %d columns: %s", d.Path, n, line))
+		}
+	}
+	return wrong
 }

@@ -170,3 +170,24 @@ OPTIONS:
 		t.Errorf("flags %q, want %q", h.Flags, want)
 	}
 }
+
+func TestFloorsAreCompared(t *testing.T) {
+	layers := `var floors = map[string]int{"rackpower/agent": 2, "rackpower/power/ipmi":  1,}`
+	for _, c := range []struct {
+		text string
+		want []string
+	}{
+		{"| 2 | `agent` |\n| 1 | `power/ipmi` (a driver) |\n", nil},
+		{"| 2 | `agent`, `power/ipmi` |\n", []string{"power/ipmi is on floor 1"}},
+		{"| 2 | `agent` |\n", []string{"power/ipmi is on floor 1"}},
+		{"| 2 | `agent`, `gone` |\n| 1 | `power/ipmi` |\n", []string{"lists package gone"}},
+	} {
+		expect(t, Floors(layers, Doc{"a.md", c.text}), c.want...)
+	}
+}
+
+func TestWideFindsLongLines(t *testing.T) {
+	text := "a line of prose that is long\n```\n12345678\n\u00e4\u00e4\u00e4\u00e4\u00e4\u00e4\u00e4\u00e4\n```\n"
+	expect(t, Wide(8, Doc{"a.md", text}))
+	expect(t, Wide(7, Doc{"a.md", text}), "8 columns: 12345678", "8 columns")
+}

@@ -80,11 +80,8 @@ func TestNamedFilesExist(t *testing.T) {
 }
 
 func TestNamedVerbsExist(t *testing.T) {
-	makefile, err := fs.ReadFile(repo, "Makefile")
-	if err != nil {
-		t.Fatal(err)
-	}
-	check(t, func(d Doc) []string { return Verbs(string(makefile), d) })
+	makefile := read(t, "Makefile").Text
+	check(t, func(d Doc) []string { return Verbs(makefile, d) })
 }
 
 var testFunc = regexp.MustCompile(`(?m)^func ((?:Test|Fuzz|Benchmark)\w+)\(`)
@@ -101,28 +98,20 @@ func TestNamedTestsExist(t *testing.T) {
 			names[path.Dir(name)] = append(names[path.Dir(name)], m[1])
 		}
 	})
-	makefile, err := fs.ReadFile(repo, "Makefile")
-	if err != nil {
-		t.Fatal(err)
-	}
-	source.Write(makefile)
+	source.WriteString(read(t, "Makefile").Text)
 	check(t, func(d Doc) []string {
 		return Tests(repo, func(dir string) []string { return names[dir] }, source.String(), d)
 	})
 }
 
 func TestCitedRulesExist(t *testing.T) {
-	rules, err := fs.ReadFile(repo, "docs/rules.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	cited := 0
+	rules, cited := read(t, "docs/rules.md").Text, 0
 	each := func(name, text string) {
 		if strings.HasPrefix(name, "cmd/docscheck/") {
 			return // it has examples of wrong ones
 		}
 		cited += len(rulesCited.FindAllString(text, -1))
-		for _, wrong := range Rules(string(rules), Doc{name, text}) {
+		for _, wrong := range Rules(rules, Doc{name, text}) {
 			t.Error(wrong)
 		}
 	}
@@ -165,11 +154,7 @@ func TestRoutes(t *testing.T) {
 		}
 		return files
 	}
-	text, err := fs.ReadFile(repo, "central/api/doc.go")
-	if err != nil {
-		t.Fatal(err)
-	}
-	ofCentral, ofAgent, ok := strings.Cut(string(text), "# Routes of an agent's socket")
+	ofCentral, ofAgent, ok := strings.Cut(read(t, "central/api/doc.go").Text, "# Routes of an agent's socket")
 	if !ok {
 		t.Fatal("central/api/doc.go has no section of the routes of an agent's socket")
 	}
@@ -236,4 +221,25 @@ func TestCommandLinesParse(t *testing.T) {
 		t.Fatalf("rackpower off --help names only %v, %v", h.Flags, err)
 	}
 	check(t, func(d Doc) []string { return Commands(help, d) })
+}
+
+func read(t *testing.T, name string) Doc {
+	t.Helper()
+	text, err := fs.ReadFile(repo, name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return Doc{name, string(text)}
+}
+
+func TestFloorsAreDocumented(t *testing.T) {
+	for _, wrong := range Floors(read(t, "cmd/layers_test.go").Text, read(t, "docs/architecture.md")) {
+		t.Error(wrong)
+	}
+}
+
+func TestExamplesFitATerminal(t *testing.T) {
+	for _, wrong := range Wide(80, read(t, "README.md")) {
+		t.Error(wrong)
+	}
 }
