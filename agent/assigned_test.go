@@ -186,8 +186,10 @@ func TestEndpointOfANode(t *testing.T) {
 	if err != nil || ep.Host != "n1" || ep.User != "admin" || string(ep.Password) != "secret" {
 		t.Fatalf("endpoint %v of %q, %v", ep, ep.Host, err)
 	}
-	for node, want := range map[string]power.Reason{"bare": power.ReasonConfigless, "bad": power.ReasonConfigless,
-		"gone": power.ReasonNoNode} {
+	for node, want := range map[string]power.Reason{
+		"bare": power.ReasonConfigless, "bad": power.ReasonConfigless,
+		"gone": power.ReasonNoNode,
+	} {
 		var end endError
 		if _, err := a.endpoint(node); !errors.As(err, &end) || end.end.Reason != want || end.end.Outcome != power.Failed {
 			t.Errorf("%s: %v, want %s", node, err, want)

@@ -28,8 +28,10 @@ func benchAgentOver(b *testing.B, dir string, nodes int, fake *powertest.Fake) *
 	}
 	var list []api.AssignedNode
 	for i := range nodes {
-		list = append(list, api.AssignedNode{Name: fmt.Sprintf("n%05d", i), BMC: fmt.Sprintf("ipmi://admin@bmc%d", i), Password: "x",
-			Desired: power.Desired{Want: power.HandsOff}})
+		list = append(list, api.AssignedNode{
+			Name: fmt.Sprintf("n%05d", i), BMC: fmt.Sprintf("ipmi://admin@bmc%d", i), Password: "x",
+			Desired: power.Desired{Want: power.HandsOff},
+		})
 	}
 	if err := a.apply(api.Assignment{Nodes: list, Rev: 1}, theCentral); err != nil {
 		b.Fatal(err)
@@ -79,8 +81,10 @@ func BenchmarkAccept(b *testing.B) {
 				if bare {
 					_, err = a.log.Append(entry(1, kindAccepted, fmt.Sprint(n), payload))
 				} else {
-					_, err = a.Submit(power.Op{ID: fmt.Sprint(n), Node: fmt.Sprintf("n%05d", n%1000), Action: power.ActOn, AskedBy: "b",
-						IfBusy: power.Supersede})
+					_, err = a.Submit(power.Op{
+						ID: fmt.Sprint(n), Node: fmt.Sprintf("n%05d", n%1000), Action: power.ActOn, AskedBy: "b",
+						IfBusy: power.Supersede,
+					})
 				}
 				if err != nil {
 					b.Fatal(err)

@@ -451,8 +451,14 @@ func drawWatched(rt *rapid.T, i int, now time.Time) watched {
 	}
 	n := watched{Node: fmt.Sprintf("n%02d", i), From: "status", Busy: rapid.Bool().Draw(rt, "busy") && rapid.Bool().Draw(rt, "busy2")}
 	n.Memory = memory{
-		Desired: rapid.SampledFrom([]power.Desired{{Want: power.WantOff}, {Want: power.WantOn}, {Want: power.HandsOff},
-			{Want: power.HandsOff, Expected: power.On}, {Want: power.WantOff, NoCut: true}, {Want: power.WantOff, Debounced: true}}).Draw(rt,
+		Desired: rapid.SampledFrom([]power.Desired{
+			{Want: power.WantOff},
+			{Want: power.WantOn},
+			{Want: power.HandsOff},
+			{Want: power.HandsOff, Expected: power.On},
+			{Want: power.WantOff, NoCut: true},
+			{Want: power.WantOff, Debounced: true},
+		}).Draw(rt,
 			"desired"),
 		Since:     ago("since"),
 		Matched:   rapid.Bool().Draw(rt, "matched"),
@@ -495,8 +501,10 @@ func drawWatched(rt *rapid.T, i int, now time.Time) watched {
 func TestBrakeAgainstTwin(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		now := time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
-		b := brakeBounds{Percent: rapid.SampledFrom([]int{1, 20, 50}).Draw(rt, "percent"), Above: rapid.IntRange(0, 6).Draw(rt, "above"),
-			Window: time.Minute}
+		b := brakeBounds{
+			Percent: rapid.SampledFrom([]int{1, 20, 50}).Draw(rt, "percent"), Above: rapid.IntRange(0, 6).Draw(rt, "above"),
+			Window: time.Minute,
+		}
 		var nodes []watched
 		for i := range rapid.IntRange(1, 25).Draw(rt, "nodes") {
 			nodes = append(nodes, drawWatched(rt, i, now))

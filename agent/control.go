@@ -159,8 +159,10 @@ func (a *Agent) nodes(now time.Time) []api.Node {
 		}
 		if len(out) > 0 {
 			op := out[0]
-			row.Op = &api.OpBrief{ID: op.Op.ID, Action: op.Op.Action, Verdict: op.Verdict, AskedBy: op.Op.AskedBy, AskedAt: op.Op.AskedAt,
-				Phase: op.Phase}
+			row.Op = &api.OpBrief{
+				ID: op.Op.ID, Action: op.Op.Action, Verdict: op.Verdict, AskedBy: op.Op.AskedBy, AskedAt: op.Op.AskedAt,
+				Phase: op.Phase,
+			}
 			row.Waiting = len(out) - 1
 		}
 		row.Waits, row.WaitsSays, row.WaitsUntil = made.Waits, made.WaitsSays, made.WaitsUntil

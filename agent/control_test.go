@@ -25,8 +25,10 @@ import (
 func withControl(t *testing.T, nodes int, opts ...func(*Config)) (*rig, *api.Client) {
 	t.Helper()
 	r := &rig{t: t, fake: powertest.NewFake()}
-	r.cfg = Config{Name: "r1", Dir: t.TempDir(), Version: "test", Dial: r.fake.Dial, Monitor: MonitorOff, Timing: quick(),
-		Logger: slog.New(slog.DiscardHandler)}
+	r.cfg = Config{
+		Name: "r1", Dir: t.TempDir(), Version: "test", Dial: r.fake.Dial, Monitor: MonitorOff, Timing: quick(),
+		Logger: slog.New(slog.DiscardHandler),
+	}
 	for _, o := range opts {
 		o(&r.cfg)
 	}
@@ -100,8 +102,10 @@ func endAt(t *testing.T, c *api.Client, id string) api.Op {
 func TestControlAskAndFollow(t *testing.T) {
 	r, c := withControl(t, 1)
 	before := time.Now()
-	op := askAt(t, c, api.OpRequest{ID: id("a"), Node: "n1", Action: power.ActOn, Boot: power.BootPXE, AskedBy: "ann", Reason: "repair",
-		Deadline: time.Hour})
+	op := askAt(t, c, api.OpRequest{
+		ID: id("a"), Node: "n1", Action: power.ActOn, Boot: power.BootPXE, AskedBy: "ann", Reason: "repair",
+		Deadline: time.Hour,
+	})
 	if op.Verdict != power.Start || op.Rack != "r1" || op.Origin != power.FromLocal || op.AskedBy != "ann" || op.Reason != "repair" ||
 		op.Seq == 0 ||
 		op.Says == "" || op.Boot != power.BootPXE || op.Deadline.Before(before.Add(time.Hour)) || op.AskedAt.Before(before) {
@@ -112,8 +116,10 @@ func TestControlAskAndFollow(t *testing.T) {
 		end.StartedAt == nil {
 		t.Fatalf("end %+v", end)
 	}
-	if again := askAt(t, c, api.OpRequest{ID: id("a"), Node: "n1", Action: power.ActOn,
-		Boot: power.BootPXE}); again.Outcome != power.Succeeded || again.AskedBy != "ann" {
+	if again := askAt(t, c, api.OpRequest{
+		ID: id("a"), Node: "n1", Action: power.ActOn,
+		Boot: power.BootPXE,
+	}); again.Outcome != power.Succeeded || again.AskedBy != "ann" {
 		t.Fatalf("asked again: %+v", again)
 	}
 	if local := askAt(t, c, api.OpRequest{ID: id("b"), Node: "n1", Action: power.ActOn}); local.AskedBy != "local" {
@@ -126,8 +132,10 @@ func TestControlAskAndFollow(t *testing.T) {
 	if err := r.a.apply(api.Assignment{Full: true, Rev: 2}, theCentral); err != nil {
 		t.Fatal(err)
 	}
-	if again := askAt(t, c, api.OpRequest{ID: id("a"), Node: "n1", Action: power.ActOn,
-		Boot: power.BootPXE}); again.Outcome != power.Succeeded {
+	if again := askAt(t, c, api.OpRequest{
+		ID: id("a"), Node: "n1", Action: power.ActOn,
+		Boot: power.BootPXE,
+	}); again.Outcome != power.Succeeded {
 		t.Fatalf("asked again when the node is gone: %+v", again)
 	}
 }
@@ -139,15 +147,20 @@ func TestControlTellsRefusalsOneByOne(t *testing.T) {
 	deploying.Status, deploying.Desired = power.StatusDeploying, power.StatusDeploying.Desired()
 	r.assign(deploying)
 	ops := ok[[]api.Op](t)(c.AskOps(t.Context(), api.AskOps{Ops: []api.OpRequest{
-		{ID: id("a"), Node: "nowhere", Action: power.ActOff}, {ID: id("b"), Node: "n2", Action: power.ActOff}, {ID: id("c"), Node: "n1",
-			Action: power.ActOff},
+		{ID: id("a"), Node: "nowhere", Action: power.ActOff}, {ID: id("b"), Node: "n2", Action: power.ActOff}, {
+			ID: id("c"), Node: "n1",
+			Action: power.ActOff,
+		},
 	}}))
 	for i, want := range []struct {
 		verdict power.Verdict
 		why     power.Reason
 		outcome power.Outcome
-	}{{power.RefuseIt, power.ReasonNoNode, power.Refused}, {power.RefuseIt, power.ReasonDesired, power.Refused},
-		{power.Start, power.ReasonIdle, ""}} {
+	}{
+		{power.RefuseIt, power.ReasonNoNode, power.Refused},
+		{power.RefuseIt, power.ReasonDesired, power.Refused},
+		{power.Start, power.ReasonIdle, ""},
+	} {
 		got := ops[i]
 		if got.Verdict != want.verdict || got.Why != want.why || got.Outcome != want.outcome {
 			t.Errorf("%s: %+v, want %+v", got.ID, got, want)
@@ -407,8 +420,10 @@ func TestControlNodes(t *testing.T) {
 	if n3.State != power.Unknown || n3.Reach != power.ReachUnconfigured || n3.ObservedAt != nil || n3.TriedAt == nil {
 		t.Errorf("n3 %+v", n3)
 	}
-	for expr, want := range map[string][]string{"all": {"n1", "n2", "n3"}, "n[2-3]": {"n2", "n3"}, "@status:READY": {"n2"},
-		"all,!n2": {"n1", "n3"}, "@r1&n1": {"n1"}} {
+	for expr, want := range map[string][]string{
+		"all": {"n1", "n2", "n3"}, "n[2-3]": {"n2", "n3"}, "@status:READY": {"n2"},
+		"all,!n2": {"n1", "n3"}, "@r1&n1": {"n1"},
+	} {
 		var got []string
 		for _, n := range ok[[]api.Node](t)(c.Nodes(t.Context(), expr)) {
 			got = append(got, n.Name)

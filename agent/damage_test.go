@@ -111,8 +111,10 @@ type damageWorld struct {
 func playDamage(t *testing.T, s proofScript, trace bool) (p played) {
 	t.Helper()
 	synctest.Test(t, func(*testing.T) {
-		w := &damageWorld{chronicle: newChronicle(trace), ops: map[string]power.Op{}, ends: map[string]power.End{},
-			sent: map[string][]power.Command{}, alarms: map[string]string{}}
+		w := &damageWorld{
+			chronicle: newChronicle(trace), ops: map[string]power.Op{}, ends: map[string]power.End{},
+			sent: map[string][]power.Command{}, alarms: map[string]string{},
+		}
 		w.create(w)
 		w.whole = true
 		w.configure, w.born, w.excused = w.config, w.wasBorn, func() bool { return false }
@@ -132,8 +134,10 @@ func (w *damageWorld) run(s proofScript) {
 	for i := range s[0].number2() {
 		name := fmt.Sprintf("n%d", i+1)
 		w.fake.BMC(name).SetPower(power.On)
-		w.nodes = append(w.nodes, api.AssignedNode{Name: name, BMC: "ipmi://admin@" + name, Password: "secret",
-			Desired: power.Desired{Want: power.HandsOff}})
+		w.nodes = append(w.nodes, api.AssignedNode{
+			Name: name, BMC: "ipmi://admin@" + name, Password: "secret",
+			Desired: power.Desired{Want: power.HandsOff},
+		})
 	}
 	w.start()
 	for _, step := range s[1:] {

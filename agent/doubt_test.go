@@ -211,8 +211,10 @@ func TestAJournalPutBackWaitsForCentralOrAPerson(t *testing.T) {
 		}, power.Indeterminate, 1},
 		"central knows the end": {[]string{"journal", "journal.mark"}, func(r *rig, id string) {
 			end := power.End{Outcome: power.Succeeded, Reason: power.ReasonVerified}
-			must(r.t, r.a.compared(api.Welcome{WentBack: true,
-				Ended: []api.EndedOp{{OpRef: api.OpRef{ID: id, Node: "n1", Action: power.ActReset}, End: end}}}))
+			must(r.t, r.a.compared(api.Welcome{
+				WentBack: true,
+				Ended:    []api.EndedOp{{OpRef: api.OpRef{ID: id, Node: "n1", Action: power.ActReset}, End: end}},
+			}))
 		}, power.Succeeded, 1},
 		"central knows that it went back": {[]string{"journal", "journal.mark"}, func(r *rig, _ string) {
 			must(r.t, r.a.compared(api.Welcome{WentBack: true}))

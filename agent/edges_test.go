@@ -296,8 +296,10 @@ func TestCursorIsNotNamedToAnotherCentral(t *testing.T) {
 	defer srv.Close()
 	c, _ := api.NewClient(srv.URL)
 	fake := powertest.NewFake()
-	a, err := New(Config{Name: "r1", Dir: t.TempDir(), Dial: fake.Dial, Monitor: MonitorOff, Central: c,
-		Logger: slog.New(slog.DiscardHandler)})
+	a, err := New(Config{
+		Name: "r1", Dir: t.TempDir(), Dial: fake.Dial, Monitor: MonitorOff, Central: c,
+		Logger: slog.New(slog.DiscardHandler),
+	})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -40,8 +40,10 @@ func fail(reason power.Reason, format string, args ...any) error {
 }
 
 func newExecution(l *lane, t *task) *execution {
-	return &execution{l: l, a: l.a, t: t, op: t.op, h: &t.history, time: l.a.cfg.Timing, force: t.op.Origin != power.FromMonitor,
-		seen: power.Unknown}
+	return &execution{
+		l: l, a: l.a, t: t, op: t.op, h: &t.history, time: l.a.cfg.Timing, force: t.op.Origin != power.FromMonitor,
+		seen: power.Unknown,
+	}
 }
 
 // run carries the operation out and returns its end. An error means that the agent

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"reflect"
 	"strings"
@@ -144,8 +145,8 @@ func TestUncertainAnswerOverADeath(t *testing.T) {
 	h.sending(power.HardReset, time.Now())
 	h.sent(commandRecord{Command: power.HardReset, Error: power.KindUncertain, Text: "hard-reset: uncertain"})
 	x := &execution{op: power.Op{Action: power.ActReset}, h: &h, l: &lane{}, t: &task{}}
-	end, ok := x.interrupted().(endError)
-	if !ok || end.end.Outcome != power.Indeterminate || end.end.Reason != power.ReasonUncertain {
+	var end endError
+	if !errors.As(x.interrupted(), &end) || end.end.Outcome != power.Indeterminate || end.end.Reason != power.ReasonUncertain {
 		t.Errorf("%+v", end)
 	}
 }
@@ -157,8 +158,12 @@ func TestLooksAgainBeforeATryLater(t *testing.T) {
 		action power.Action
 		reason power.Reason
 		sent   int
-	}{{power.ActOff, power.ReasonAlready, 0}, {power.ActSoftOff, power.ReasonAlready, 0}, {power.ActReset, power.ReasonNodeOff, 0},
-		{power.ActDiag, power.ReasonNodeOff, 0}} {
+	}{
+		{power.ActOff, power.ReasonAlready, 0},
+		{power.ActSoftOff, power.ReasonAlready, 0},
+		{power.ActReset, power.ReasonNodeOff, 0},
+		{power.ActDiag, power.ReasonNodeOff, 0},
+	} {
 		inBubble(t, 1, func(r *rig) {
 			b := r.bmc("n1")
 			b.SetPower(power.On)

@@ -74,8 +74,10 @@ type wish struct {
 // wishes is the table of rules 5. What is not in it is hands-off.
 var wishes = map[power.Status]wish{
 	"NEW": {want: power.Off, debounced: true}, "READY": {want: power.Off}, "BROKEN": {want: power.Off}, "FAILED_DEPLOYMENT": {want: power.Off},
-	"DEPLOYING": {want: power.On, debounced: true}, "TESTING": {want: power.On, debounced: true}, "DISK_ERASING": {want: power.On,
-		noCut: true},
+	"DEPLOYING": {want: power.On, debounced: true}, "TESTING": {want: power.On, debounced: true}, "DISK_ERASING": {
+		want:  power.On,
+		noCut: true,
+	},
 	"DEPLOYED": {expectsOn: true},
 }
 

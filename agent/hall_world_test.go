@@ -47,8 +47,10 @@ type hall struct {
 func playHall(t *testing.T, s proofScript, trace bool) (p played) {
 	t.Helper()
 	synctest.Test(t, func(*testing.T) {
-		w := &hall{m: newHallModel(trace), db: theCentral, lacks: map[string]bool{}, returns: map[string]bool{},
-			nodes: map[string]api.AssignedNode{}, untold: map[string]bool{}, asked: map[string]bool{}}
+		w := &hall{
+			m: newHallModel(trace), db: theCentral, lacks: map[string]bool{}, returns: map[string]bool{},
+			nodes: map[string]api.AssignedNode{}, untold: map[string]bool{}, asked: map[string]bool{},
+		}
 		w.create(w.m)
 		w.m.world = w
 		w.configure, w.born, w.excused = w.config, func(in *incarnation) { w.m.resolve(in.a) }, func() bool { return false }
@@ -521,8 +523,10 @@ func (w *hall) ask(s proofStep) {
 	if names := hallNames(s.operand(1), len(w.names)); len(names) > 0 {
 		name = names[0]
 	}
-	op := power.Op{ID: label, Node: name, Action: power.Action(s.operand(2)), AskedBy: "carl", Origin: power.FromCentral,
-		Grace: s.duration("grace")}
+	op := power.Op{
+		ID: label, Node: name, Action: power.Action(s.operand(2)), AskedBy: "carl", Origin: power.FromCentral,
+		Grace: s.duration("grace"),
+	}
 	now := time.Now()
 	if d := s.duration("deadline"); d > 0 {
 		op.Deadline = now.Add(d)

@@ -36,12 +36,16 @@ func inBubble(t *testing.T, nodes int, fn func(*rig)) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
 		r := &rig{t: t, fake: powertest.NewFake()}
-		r.cfg = Config{Name: "r1", Dir: dir, Dial: r.fake.Dial, Monitor: MonitorOff, Central: unreachable(t),
-			Logger: slog.New(slog.DiscardHandler)}
+		r.cfg = Config{
+			Name: "r1", Dir: dir, Dial: r.fake.Dial, Monitor: MonitorOff, Central: unreachable(t),
+			Logger: slog.New(slog.DiscardHandler),
+		}
 		for i := range nodes {
 			name := fmt.Sprintf("n%d", i+1)
-			r.nodes = append(r.nodes, api.AssignedNode{Name: name, BMC: "ipmi://admin@" + name, Password: "secret",
-				Desired: power.Desired{Want: power.HandsOff}})
+			r.nodes = append(r.nodes, api.AssignedNode{
+				Name: name, BMC: "ipmi://admin@" + name, Password: "secret",
+				Desired: power.Desired{Want: power.HandsOff},
+			})
 		}
 		r.start()
 		defer r.crash()

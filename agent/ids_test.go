@@ -90,8 +90,10 @@ func TestARequestRefusedForItsIDIsReported(t *testing.T) {
 			t.Fatal(err)
 		}
 		r.wantEnd("x", power.Succeeded, power.ReasonVerified)
-		theirs := power.Op{ID: "x", Node: "n2", Action: power.ActOff, AskedBy: "admin", Origin: power.FromCentral,
-			Seq: r.a.clock.Next(time.Now())}
+		theirs := power.Op{
+			ID: "x", Node: "n2", Action: power.ActOff, AskedBy: "admin", Origin: power.FromCentral,
+			Seq: r.a.clock.Next(time.Now()),
+		}
 		for range 2 { // it may come again
 			if err := r.a.takeOps([]power.Op{theirs}); err != nil {
 				t.Fatal(err)

@@ -44,8 +44,10 @@ func TestCorrectionsThatDoNotLastAreFailures(t *testing.T) {
 		says   string
 	}{
 		{power.StatusDiskErasing, power.PowerOn, 4 * time.Second, "it went off again within 5 s after it had been turned on, 3 times in a row"},
-		{power.StatusDiskErasing, power.PowerOn, 20 * time.Second,
-			"it went off again between 5 s and 30 s after it had been turned on, 3 times in a row"},
+		{
+			power.StatusDiskErasing, power.PowerOn, 20 * time.Second,
+			"it went off again between 5 s and 30 s after it had been turned on, 3 times in a row",
+		},
 		{power.StatusDiskErasing, power.PowerOn, 2 * time.Minute, "after it had been turned on, 3 times in a row"},
 		{power.StatusTesting, power.PowerOn, 20 * time.Minute, "after it had been turned on, 3 times in a row"},
 		{power.StatusReady, power.PowerOff, 10 * time.Minute, "after it had been turned off, 3 times in a row"},
@@ -146,8 +148,10 @@ func TestFallsMatchATwin(t *testing.T) {
 			now = now.Add(time.Duration(rapid.SampledFrom([]int{1, 5, 20, 29, 30, 60, 600, 1800}).Draw(rt, "pause")) * time.Second)
 			switch rapid.IntRange(0, 4).Draw(rt, "what") {
 			case 0:
-				m.ended(power.Op{ID: fmt.Sprint(i), Action: power.ActOn, Origin: power.FromMonitor}, power.End{Outcome: power.Succeeded, Attempts: 1,
-					At: now}, true, tm)
+				m.ended(power.Op{ID: fmt.Sprint(i), Action: power.ActOn, Origin: power.FromMonitor}, power.End{
+					Outcome: power.Succeeded, Attempts: 1,
+					At: now,
+				}, true, tm)
 				at, gone = now, time.Time{}
 			case 1:
 				m.ended(power.Op{ID: fmt.Sprint(i), Action: power.ActOff}, power.End{Outcome: power.Succeeded, Already: true, At: now}, true, tm)

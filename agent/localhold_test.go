@@ -36,8 +36,10 @@ func TestHoldAtTheSocket(t *testing.T) {
 	r, c := withControl(t, 2, withMonitor)
 	n1 := withStatus(r.nodes[0], power.StatusReady)
 	r.assign(n1)
-	if got := ok[api.Changed](t)(c.SetHold(t.Context(), api.SetHold{Names: []string{"n1"}, Want: power.WantOn, For: time.Hour, Reason: "bench",
-		AskedBy: "ann"})); got.Changed != 1 {
+	if got := ok[api.Changed](t)(c.SetHold(t.Context(), api.SetHold{
+		Names: []string{"n1"}, Want: power.WantOn, For: time.Hour, Reason: "bench",
+		AskedBy: "ann",
+	})); got.Changed != 1 {
 		t.Fatalf("%+v", got)
 	}
 	eventually(t, "n1 is on", func() bool { return r.bmc("n1").Power() == power.On })
@@ -85,8 +87,10 @@ func TestRequestWithAHold(t *testing.T) {
 	if dry.Verdict != power.Start || dry.Phase != phaseDryRun || len(r.a.assigned.unconfirmed()) != 0 {
 		t.Fatalf("dry run: %+v", dry)
 	}
-	if op := askAt(t, c, api.OpRequest{ID: id("a"), Node: "n1", Action: power.ActOff, Hold: true, HoldFor: time.Hour, AskedBy: "ann",
-		Reason: "swap"}); op.Verdict != power.Start {
+	if op := askAt(t, c, api.OpRequest{
+		ID: id("a"), Node: "n1", Action: power.ActOff, Hold: true, HoldFor: time.Hour, AskedBy: "ann",
+		Reason: "swap",
+	}); op.Verdict != power.Start {
 		t.Fatalf("%+v", op)
 	}
 	if end := endAt(t, c, id("a")); end.Outcome != power.Succeeded {
@@ -109,8 +113,10 @@ func TestRequestWithAHold(t *testing.T) {
 	r.slow("n2")
 	askAt(t, c, api.OpRequest{ID: id("b"), Node: "n2", Action: power.ActOn})
 	r.waitsForOn(id("b"))
-	if op := askAt(t, c, api.OpRequest{ID: id("c"), Node: "n2", Action: power.ActOff, IfBusy: power.Refuse,
-		Hold: true}); op.Outcome != power.Refused || op.Why != power.ReasonBusy {
+	if op := askAt(t, c, api.OpRequest{
+		ID: id("c"), Node: "n2", Action: power.ActOff, IfBusy: power.Refuse,
+		Hold: true,
+	}); op.Outcome != power.Refused || op.Why != power.ReasonBusy {
 		t.Fatalf("%+v", op)
 	}
 	if n, _ := r.a.assigned.get("n2"); n.hold != (power.Hold{}) {
@@ -309,7 +315,7 @@ func TestExplainAndRetryAtTheSocket(t *testing.T) {
 // TestExplanationSaysIt: the first sentence, which a person reads at night.
 func TestExplanationSaysIt(t *testing.T) {
 	now := time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
-	clock := func(d time.Duration) time.Time { return now.Add(d) }
+	clock := now.Add
 	seen := func(s power.State) power.Reading { return power.Seen(s, clock(-3*time.Second)) }
 	waits := func(r power.Reason, says string, d time.Duration) api.NodeMonitor {
 		m := api.NodeMonitor{Waits: r, WaitsSays: says}
@@ -321,8 +327,10 @@ func TestExplanationSaysIt(t *testing.T) {
 	fault := waits(power.ReasonFault, "3 corrections in a row failed; the last: off: still on", time.Minute)
 	fault.Fault, fault.FaultSince = fault.WaitsSays, clock(-time.Hour)
 	over := api.NodeMonitor{Fault: "3 corrections in a row failed", FaultSince: clock(-time.Hour)}
-	op := api.Op{ID: "a", Action: power.ActCycle, AskedBy: "ann", AskedAt: clock(-4 * time.Second), Phase: "running: waiting for off",
-		Reason: "repair"}
+	op := api.Op{
+		ID: "a", Action: power.ActCycle, AskedBy: "ann", AskedAt: clock(-4 * time.Second), Phase: "running: waiting for off",
+		Reason: "repair",
+	}
 	running := op
 	running.StartedAt = &now
 	for _, c := range []struct {
@@ -335,15 +343,29 @@ func TestExplanationSaysIt(t *testing.T) {
 		{power.StatusDeployed, seen(power.On), api.Explanation{}, "n1 is on, as status DEPLOYED expects it."},
 		{power.StatusMissing, seen(power.On), api.Explanation{}, "n1 is on; status MISSING leaves it alone."},
 		{power.StatusNone, seen(power.Off), api.Explanation{}, "n1 is off; without a status or a hold it is left alone."},
-		{power.StatusDeployed, seen(power.Off), api.Explanation{Monitor: waits(power.ReasonHandsOff, "x", 0)},
-			"n1 is off; status DEPLOYED expects it on since 2026-01-01T11:59:00Z. That is shown, and the monitor never acts on it."},
-		{power.StatusReady, power.Reading{State: power.Unknown, Reach: power.ReachNever}, api.Explanation{},
-			"n1 has not been read since this agent started; status READY wants it off since 2026-01-01T11:59:00Z."},
-		{power.StatusReady, power.Reading{State: power.Unknown, Reach: power.ReachUnconfigured}, api.Explanation{},
-			"No BMC is known for n1, so nothing can be read or done."},
-		{power.StatusReady, power.Reading{}.Failed(power.ReachUnreachable, now), api.Explanation{},
+		{
+			power.StatusDeployed, seen(power.Off),
+			api.Explanation{Monitor: waits(power.ReasonHandsOff, "x", 0)},
+			"n1 is off; status DEPLOYED expects it on since 2026-01-01T11:59:00Z. That is shown, and the monitor never acts on it.",
+		},
+		{
+			power.StatusReady,
+			power.Reading{State: power.Unknown, Reach: power.ReachNever},
+			api.Explanation{},
+			"n1 has not been read since this agent started; status READY wants it off since 2026-01-01T11:59:00Z.",
+		},
+		{
+			power.StatusReady,
+			power.Reading{State: power.Unknown, Reach: power.ReachUnconfigured},
+			api.Explanation{},
+			"No BMC is known for n1, so nothing can be read or done.",
+		},
+		{
+			power.StatusReady, power.Reading{}.Failed(power.ReachUnreachable, now),
+			api.Explanation{},
 			"n1 could not be read since this agent started; status READY wants it off since 2026-01-01T11:59:00Z. Its BMC does not answer. " +
-				"Nothing is done about its power until it is read."},
+				"Nothing is done about its power until it is read.",
+		},
 		{
 			power.StatusReady, power.Seen(power.On, clock(-3*time.Minute)).Failed(power.ReachUnreachable, now),
 			api.Explanation{BMC: &api.BMCState{LeftAlone: "5 attempts brought no answer", NextProbe: clock(time.Minute)}},
@@ -356,42 +378,83 @@ func TestExplanationSaysIt(t *testing.T) {
 			"n1 was last read on, 3 min ago; status DEPLOYED expects it on since 2026-01-01T11:59:00Z. Its BMC refuses user or password: correct " +
 				"them (rackpower node add --update), or have it tried again (rackpower node retry n1).",
 		},
-		{power.StatusDeployed, power.Seen(power.On, clock(-3*time.Hour)), api.Explanation{},
-			"n1 was last read on, 3 h ago; status DEPLOYED expects it on since 2026-01-01T11:59:00Z."},
-		{power.StatusMissing, power.Seen(power.On, clock(-3*time.Hour)), api.Explanation{},
-			"n1 was last read on, 3 h ago; status MISSING leaves it alone."},
-		{power.StatusReady, power.Seen(power.On, clock(-3*time.Hour)), api.Explanation{Next: clock(time.Hour)},
+		{
+			power.StatusDeployed, power.Seen(power.On, clock(-3*time.Hour)),
+			api.Explanation{},
+			"n1 was last read on, 3 h ago; status DEPLOYED expects it on since 2026-01-01T11:59:00Z.",
+		},
+		{
+			power.StatusMissing, power.Seen(power.On, clock(-3*time.Hour)),
+			api.Explanation{},
+			"n1 was last read on, 3 h ago; status MISSING leaves it alone.",
+		},
+		{
+			power.StatusReady, power.Seen(power.On, clock(-3*time.Hour)),
+			api.Explanation{Next: clock(time.Hour)},
 			"n1 was last read on, 3 h ago; status READY wants it off since 2026-01-01T11:59:00Z. The monitor looks at it next at " +
-				"2026-01-01T13:00:00Z."},
-		{power.StatusReady, seen(power.On), api.Explanation{Next: clock(30 * time.Second)},
-			"n1 is on; status READY wants it off since 2026-01-01T11:59:00Z. The monitor looks at it next at 2026-01-01T12:00:30Z."},
-		{power.StatusReady, seen(power.On), api.Explanation{Monitor: waits(power.ReasonGather, "more such changes may follow", 3*time.Second)},
+				"2026-01-01T13:00:00Z.",
+		},
+		{
+			power.StatusReady, seen(power.On),
+			api.Explanation{Next: clock(30 * time.Second)},
+			"n1 is on; status READY wants it off since 2026-01-01T11:59:00Z. The monitor looks at it next at 2026-01-01T12:00:30Z.",
+		},
+		{
+			power.StatusReady, seen(power.On),
+			api.Explanation{Monitor: waits(power.ReasonGather, "more such changes may follow", 3*time.Second)},
 			"n1 is on; status READY wants it off since 2026-01-01T11:59:00Z. The monitor waits: more such changes may follow, until " +
-				"2026-01-01T12:00:03Z."},
-		{power.StatusReady, seen(power.On),
+				"2026-01-01T12:00:03Z.",
+		},
+		{
+			power.StatusReady, seen(power.On),
 			api.Explanation{Monitor: waits(power.ReasonBrake, "the fleet brake holds since 2026-01-01T11:59:30Z: too many", 0)},
 			"n1 is on; status READY wants it off since 2026-01-01T11:59:00Z. Nothing is done: the fleet brake holds since 2026-01-01T11:59:30Z: " +
-				"too many. See rackpower brake show; rackpower brake release lets it go."},
+				"too many. See rackpower brake show; rackpower brake release lets it go.",
+		},
 		{power.StatusReady, seen(power.On), api.Explanation{Monitor: waits(power.ReasonPaused, "the monitor was paused by ann (cabling)",
 			time.Hour)}, "n1 is on; status READY wants it off since 2026-01-01T11:59:00Z. Nothing is done: the monitor was paused by ann " +
 			"(cabling), until 2026-01-01T13:00:00Z."},
-		{power.StatusReady, seen(power.On), api.Explanation{Monitor: waits(power.ReasonRack, "this agent's monitor is off", 0)},
-			"n1 is on; status READY wants it off since 2026-01-01T11:59:00Z. Nothing is done: this agent's monitor is off."},
-		{power.StatusReady, seen(power.On), api.Explanation{Monitor: waits(power.ReasonNoCut, "its status forbids it", 0)},
-			"n1 is on; status READY wants it off since 2026-01-01T11:59:00Z. The monitor does nothing: its status forbids it."},
-		{power.StatusReady, seen(power.On), api.Explanation{Monitor: fault},
+		{
+			power.StatusReady, seen(power.On),
+			api.Explanation{Monitor: waits(power.ReasonRack, "this agent's monitor is off", 0)},
+			"n1 is on; status READY wants it off since 2026-01-01T11:59:00Z. Nothing is done: this agent's monitor is off.",
+		},
+		{
+			power.StatusReady, seen(power.On),
+			api.Explanation{Monitor: waits(power.ReasonNoCut, "its status forbids it", 0)},
+			"n1 is on; status READY wants it off since 2026-01-01T11:59:00Z. The monitor does nothing: its status forbids it.",
+		},
+		{
+			power.StatusReady, seen(power.On),
+			api.Explanation{Monitor: fault},
 			"n1 is on; status READY wants it off since 2026-01-01T11:59:00Z. It is in fault since 2026-01-01T11:00:00Z: 3 corrections in a row " +
-				"failed; the last: off: still on; tried again at 2026-01-01T12:01:00Z, or now by rackpower node retry n1."},
-		{power.StatusReady, seen(power.Off), api.Explanation{Monitor: over},
-			"n1 is off, as status READY wants it. It is in fault since 2026-01-01T11:00:00Z: 3 corrections in a row failed."},
-		{power.StatusDeployed, seen(power.On), api.Explanation{Ops: []api.Op{{ID: "z", EndedAt: &now}, op, {ID: "b"}}},
-			"n1 is on, as status DEPLOYED expects it. cycle (asked by ann, 4 s ago: repair) is running: waiting for off, and 1 more behind it."},
-		{power.StatusDeployed, seen(power.On), api.Explanation{Ops: []api.Op{op, {ID: "b", Joined: "a"}}},
-			"n1 is on, as status DEPLOYED expects it. cycle (asked by ann, 4 s ago: repair) is running: waiting for off."},
-		{power.StatusDeployed, seen(power.On), api.Explanation{Ops: []api.Op{{ID: "b"}, running}},
-			"n1 is on, as status DEPLOYED expects it. cycle (asked by ann, 4 s ago: repair) is running: waiting for off, and 1 more behind it."},
-		{power.StatusReady, seen(power.On), api.Explanation{Ops: []api.Op{op}, Monitor: waits(power.ReasonGather, "x", 0)},
-			"n1 is on; status READY wants it off since 2026-01-01T11:59:00Z. cycle (asked by ann, 4 s ago: repair) is running: waiting for off."},
+				"failed; the last: off: still on; tried again at 2026-01-01T12:01:00Z, or now by rackpower node retry n1.",
+		},
+		{
+			power.StatusReady, seen(power.Off),
+			api.Explanation{Monitor: over},
+			"n1 is off, as status READY wants it. It is in fault since 2026-01-01T11:00:00Z: 3 corrections in a row failed.",
+		},
+		{
+			power.StatusDeployed, seen(power.On),
+			api.Explanation{Ops: []api.Op{{ID: "z", EndedAt: &now}, op, {ID: "b"}}},
+			"n1 is on, as status DEPLOYED expects it. cycle (asked by ann, 4 s ago: repair) is running: waiting for off, and 1 more behind it.",
+		},
+		{
+			power.StatusDeployed, seen(power.On),
+			api.Explanation{Ops: []api.Op{op, {ID: "b", Joined: "a"}}},
+			"n1 is on, as status DEPLOYED expects it. cycle (asked by ann, 4 s ago: repair) is running: waiting for off.",
+		},
+		{
+			power.StatusDeployed, seen(power.On),
+			api.Explanation{Ops: []api.Op{{ID: "b"}, running}},
+			"n1 is on, as status DEPLOYED expects it. cycle (asked by ann, 4 s ago: repair) is running: waiting for off, and 1 more behind it.",
+		},
+		{
+			power.StatusReady, seen(power.On),
+			api.Explanation{Ops: []api.Op{op}, Monitor: waits(power.ReasonGather, "x", 0)},
+			"n1 is on; status READY wants it off since 2026-01-01T11:59:00Z. cycle (asked by ann, 4 s ago: repair) is running: waiting for off.",
+		},
 	} {
 		c.e.Node, c.e.At, c.e.Reading, c.e.Desired, c.e.From = "n1", now, c.reading, c.status.Desired(), power.DesiredFrom(c.status, power.Hold{},
 			now)

@@ -380,8 +380,10 @@ func (m *monitor) pass(now time.Time) {
 	looks := append(m.fire(now), m.refresh(nodes, now)...)
 	m.forgetGone(nodes)
 	all := m.observe(nodes, now)
-	round := planRound{Now: now, Fresh: actFresh, Timing: m.t, Off: m.schedule == nil, Pause: m.settings.Pause,
-		Tally: judge(now, m.bounds(), all)}
+	round := planRound{
+		Now: now, Fresh: actFresh, Timing: m.t, Off: m.schedule == nil, Pause: m.settings.Pause,
+		Tally: judge(now, m.bounds(), all),
+	}
 	looks = append(looks, m.applyBrake(&round, all)...)
 	todo, more := m.decide(round, all)
 	looks = append(looks, more...)

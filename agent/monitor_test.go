@@ -310,8 +310,10 @@ func TestFaultPausesGrowAndSurviveARestart(t *testing.T) {
 			t.Fatalf("state %+v", s)
 		}
 		last := time.Now()
-		for i, want := range []time.Duration{time.Minute, 2 * time.Minute, 4 * time.Minute, 8 * time.Minute, 16 * time.Minute, 30 * time.Minute,
-			30 * time.Minute} {
+		for i, want := range []time.Duration{
+			time.Minute, 2 * time.Minute, 4 * time.Minute, 8 * time.Minute, 16 * time.Minute, 30 * time.Minute,
+			30 * time.Minute,
+		} {
 			if i == 3 {
 				r.restart()
 				time.Sleep(5 * time.Second)
@@ -432,8 +434,10 @@ func TestHoldOverridesAndEndsByItself(t *testing.T) {
 func TestPauseReadsAndCorrectsNothing(t *testing.T) {
 	monitored(t, 1, func(r *rig) {
 		b := r.bmc("n1")
-		r.settings(api.RackSettings{Pause: &api.Pause{By: "ann", Reason: "cabling", Since: time.Now(),
-			Until: time.Now().Add(20*time.Minute + 7*time.Second)}})
+		r.settings(api.RackSettings{Pause: &api.Pause{
+			By: "ann", Reason: "cabling", Since: time.Now(),
+			Until: time.Now().Add(20*time.Minute + 7*time.Second),
+		}})
 		b.SetPower(power.On)
 		r.assign(withStatus(r.nodes[0], power.StatusReady))
 		time.Sleep(10 * time.Minute)

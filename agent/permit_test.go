@@ -14,7 +14,7 @@ import (
 // goes on.
 func TestPermit(t *testing.T) {
 	t0 := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
-	at := func(d time.Duration) time.Time { return t0.Add(d) }
+	at := t0.Add
 	for _, c := range []struct {
 		what    string
 		contact time.Time
@@ -33,12 +33,18 @@ func TestPermit(t *testing.T) {
 		{"central away for long", at(-time.Second), func(p *permit) { p.synced(at(0)); p.away(); p.beat = at(time.Hour) }, time.Hour, true},
 		{"it was asleep", at(-time.Second), func(p *permit) { p.synced(at(0)) }, time.Hour, false},
 		{"it was asleep, central away", at(-time.Second), func(p *permit) { p.synced(at(0)); p.why(at(time.Hour)); p.away() }, time.Hour, false},
-		{"it was asleep, in touch", at(-time.Second), func(p *permit) { p.synced(at(0)); p.why(at(time.Hour)); p.synced(at(time.Hour)) },
-			time.Hour, true},
-		{"the link is back", at(-time.Second), func(p *permit) { p.synced(at(0)); p.beat = at(time.Hour); p.back(at(time.Hour)) }, time.Hour,
-			false},
-		{"the link is back and gone", at(-time.Second),
-			func(p *permit) { p.synced(at(0)); p.beat = at(time.Hour); p.back(at(time.Hour)); p.away() }, time.Hour, true},
+		{
+			"it was asleep, in touch", at(-time.Second), func(p *permit) { p.synced(at(0)); p.why(at(time.Hour)); p.synced(at(time.Hour)) },
+			time.Hour, true,
+		},
+		{
+			"the link is back", at(-time.Second), func(p *permit) { p.synced(at(0)); p.beat = at(time.Hour); p.back(at(time.Hour)) }, time.Hour,
+			false,
+		},
+		{
+			"the link is back and gone", at(-time.Second),
+			func(p *permit) { p.synced(at(0)); p.beat = at(time.Hour); p.back(at(time.Hour)); p.away() }, time.Hour, true,
+		},
 		{"the link was away for a moment", at(-time.Second), func(p *permit) { p.synced(at(0)); p.back(at(time.Second)) }, time.Second, true},
 		{"the name is another's", at(-time.Second), func(p *permit) { p.standDown("x"); p.away(); p.beat = at(time.Hour) }, time.Hour, false},
 		{"the name is its own again", at(-time.Second), func(p *permit) { p.standDown("x"); p.synced(at(0)) }, 0, true},

@@ -39,44 +39,78 @@ func TestPlan(t *testing.T) {
 		{name: "expected on, is off", status: power.StatusDeployed, node: read(power.Off), reason: power.ReasonHandsOff},
 		{name: "no status", reason: power.ReasonHandsOff},
 		{name: "busy", status: power.StatusReady, node: func(n *watched) { n.Busy = true }, reason: power.ReasonBusy},
-		{name: "unreachable", status: power.StatusReady, node: func(n *watched) { n.Reading = n.Reading.Failed(power.ReachUnreachable, r.Now) },
-			reason: power.ReasonUnread},
-		{name: "never read", status: power.StatusReady,
-			node: func(n *watched) { n.Reading = power.Reading{State: power.Unknown, Reach: power.ReachNever} }, reason: power.ReasonUnread},
-		{name: "read before the desire changed", status: power.StatusReady, node: func(n *watched) { n.Memory.Since = ago(time.Millisecond) },
-			reason: power.ReasonUnread},
-		{name: "read too long ago", status: power.StatusReady, node: func(n *watched) { n.Reading = power.Seen(power.On, ago(16*time.Second)) },
-			reason: power.ReasonUnread},
-		{name: "just changed", status: power.StatusReady, node: func(n *watched) { n.Changed = ago(59 * time.Second) },
-			reason: power.ReasonSettling, until: time.Second},
-		{name: "settled", status: power.StatusReady, node: func(n *watched) { n.Changed = ago(61 * time.Second) }, action: power.ActOff,
-			reason: power.ReasonDrift},
-		{name: "just changed, but wanted otherwise since", status: power.StatusReady,
+		{
+			name: "unreachable", status: power.StatusReady, node: func(n *watched) { n.Reading = n.Reading.Failed(power.ReachUnreachable, r.Now) },
+			reason: power.ReasonUnread,
+		},
+		{
+			name: "never read", status: power.StatusReady,
+			node: func(n *watched) { n.Reading = power.Reading{State: power.Unknown, Reach: power.ReachNever} }, reason: power.ReasonUnread,
+		},
+		{
+			name: "read before the desire changed", status: power.StatusReady, node: func(n *watched) { n.Memory.Since = ago(time.Millisecond) },
+			reason: power.ReasonUnread,
+		},
+		{
+			name: "read too long ago", status: power.StatusReady, node: func(n *watched) { n.Reading = power.Seen(power.On, ago(16*time.Second)) },
+			reason: power.ReasonUnread,
+		},
+		{
+			name: "just changed", status: power.StatusReady, node: func(n *watched) { n.Changed = ago(59 * time.Second) },
+			reason: power.ReasonSettling, until: time.Second,
+		},
+		{
+			name: "settled", status: power.StatusReady, node: func(n *watched) { n.Changed = ago(61 * time.Second) }, action: power.ActOff,
+			reason: power.ReasonDrift,
+		},
+		{
+			name: "just changed, but wanted otherwise since", status: power.StatusReady,
 			node: func(n *watched) { n.Changed = ago(9 * time.Second); n.Memory.Since = ago(8 * time.Second) }, action: power.ActOff,
-			reason: power.ReasonDrift},
-		{name: "just changed, but came back", status: power.StatusReady,
-			node: func(n *watched) { n.Changed = ago(30 * time.Second); n.CameBack = true }, action: power.ActOff, reason: power.ReasonCameBack},
-		{name: "held off while erasing", status: power.StatusDiskErasing, node: func(n *watched) { n.Memory.Desired.Want = power.WantOff },
-			reason: power.ReasonNoCut},
-		{name: "debounced, first reading", status: power.StatusNew,
+			reason: power.ReasonDrift,
+		},
+		{
+			name: "just changed, but came back", status: power.StatusReady,
+			node: func(n *watched) { n.Changed = ago(30 * time.Second); n.CameBack = true }, action: power.ActOff, reason: power.ReasonCameBack,
+		},
+		{
+			name: "held off while erasing", status: power.StatusDiskErasing, node: func(n *watched) { n.Memory.Desired.Want = power.WantOff },
+			reason: power.ReasonNoCut,
+		},
+		{
+			name: "debounced, first reading", status: power.StatusNew,
 			node: func(n *watched) { n.Run = run{power.On, ago(20 * time.Second), ago(time.Second)} }, reason: power.ReasonDebounce,
-			until: 10 * time.Second},
-		{name: "debounced, second reading", status: power.StatusNew,
+			until: 10 * time.Second,
+		},
+		{
+			name: "debounced, second reading", status: power.StatusNew,
 			node: func(n *watched) { n.Run = run{power.On, ago(31 * time.Second), ago(time.Second)} }, action: power.ActOff,
-			reason: power.ReasonDrift},
-		{name: "changed a moment ago", status: power.StatusReady, node: func(n *watched) { n.Memory.Since = ago(2 * time.Second) },
-			reason: power.ReasonGather, until: 3 * time.Second},
-		{name: "another changed a moment ago", status: power.StatusReady, node: func(n *watched) { n.Memory.Since = ago(7 * time.Second) },
-			round: func(r *planRound) { r.Tally.Changed = ago(time.Second) }, reason: power.ReasonGather, until: 4 * time.Second},
-		{name: "others change for ever", status: power.StatusReady, node: func(n *watched) { n.Memory.Since = ago(29 * time.Second) },
-			round: func(r *planRound) { r.Tally.Changed = ago(time.Second) }, reason: power.ReasonGather, until: time.Second},
-		{name: "others changed for ever", status: power.StatusReady, node: func(n *watched) { n.Memory.Since = ago(31 * time.Second) },
-			round: func(r *planRound) { r.Tally.Changed = ago(time.Second) }, action: power.ActOff, reason: power.ReasonDrift},
-		{name: "changed a moment ago and confirmed", status: power.StatusReady,
+			reason: power.ReasonDrift,
+		},
+		{
+			name: "changed a moment ago", status: power.StatusReady, node: func(n *watched) { n.Memory.Since = ago(2 * time.Second) },
+			reason: power.ReasonGather, until: 3 * time.Second,
+		},
+		{
+			name: "another changed a moment ago", status: power.StatusReady, node: func(n *watched) { n.Memory.Since = ago(7 * time.Second) },
+			round: func(r *planRound) { r.Tally.Changed = ago(time.Second) }, reason: power.ReasonGather, until: 4 * time.Second,
+		},
+		{
+			name: "others change for ever", status: power.StatusReady, node: func(n *watched) { n.Memory.Since = ago(29 * time.Second) },
+			round: func(r *planRound) { r.Tally.Changed = ago(time.Second) }, reason: power.ReasonGather, until: time.Second,
+		},
+		{
+			name: "others changed for ever", status: power.StatusReady, node: func(n *watched) { n.Memory.Since = ago(31 * time.Second) },
+			round: func(r *planRound) { r.Tally.Changed = ago(time.Second) }, action: power.ActOff, reason: power.ReasonDrift,
+		},
+		{
+			name: "changed a moment ago and confirmed", status: power.StatusReady,
 			node: func(n *watched) { n.Memory.Since, n.Memory.Confirmed = ago(2*time.Second), true }, action: power.ActOff,
-			reason: power.ReasonDrift},
-		{name: "wanted on a moment ago", status: power.StatusDiskErasing,
-			node: func(n *watched) { read(power.Off)(n); n.Memory.Since = ago(2 * time.Second) }, action: power.ActOn, reason: power.ReasonDrift},
+			reason: power.ReasonDrift,
+		},
+		{
+			name: "wanted on a moment ago", status: power.StatusDiskErasing,
+			node: func(n *watched) { read(power.Off)(n); n.Memory.Since = ago(2 * time.Second) }, action: power.ActOn, reason: power.ReasonDrift,
+		},
 		{name: "in fault", status: power.StatusReady, node: func(n *watched) {
 			n.Memory.Fault, n.Memory.NextTry = "3 failed",
 				r.Now.Add(time.Minute)
@@ -85,31 +119,49 @@ func TestPlan(t *testing.T) {
 			n.Memory.Fault, n.Memory.NextTry = "3 failed",
 				r.Now
 		}, action: power.ActOff, reason: power.ReasonDrift},
-		{name: "paused", status: power.StatusReady, round: func(r *planRound) { r.Pause = &api.Pause{By: "ann", Until: r.Now.Add(time.Hour)} },
-			reason: power.ReasonPaused, until: time.Hour},
-		{name: "the pause is over", status: power.StatusReady, round: func(r *planRound) { r.Pause = &api.Pause{By: "ann", Until: r.Now} },
-			action: power.ActOff, reason: power.ReasonDrift},
-		{name: "the brake holds", status: power.StatusReady, round: func(r *planRound) { r.Brake = &api.Brake{Kind: brakeCut} },
-			reason: power.ReasonBrake},
-		{name: "the brake holds, wanted on", status: power.StatusDiskErasing, node: read(power.Off),
-			round: func(r *planRound) { r.Brake = &api.Brake{Kind: brakeCut} }, reason: power.ReasonBrake},
-		{name: "the brake holds, confirmed", status: power.StatusReady, node: func(n *watched) { n.Memory.Confirmed = true },
-			round: func(r *planRound) { r.Brake = &api.Brake{Kind: brakeDrift} }, reason: power.ReasonBrake},
+		{
+			name: "paused", status: power.StatusReady, round: func(r *planRound) { r.Pause = &api.Pause{By: "ann", Until: r.Now.Add(time.Hour)} },
+			reason: power.ReasonPaused, until: time.Hour,
+		},
+		{
+			name: "the pause is over", status: power.StatusReady, round: func(r *planRound) { r.Pause = &api.Pause{By: "ann", Until: r.Now} },
+			action: power.ActOff, reason: power.ReasonDrift,
+		},
+		{
+			name: "the brake holds", status: power.StatusReady, round: func(r *planRound) { r.Brake = &api.Brake{Kind: brakeCut} },
+			reason: power.ReasonBrake,
+		},
+		{
+			name: "the brake holds, wanted on", status: power.StatusDiskErasing, node: read(power.Off),
+			round: func(r *planRound) { r.Brake = &api.Brake{Kind: brakeCut} }, reason: power.ReasonBrake,
+		},
+		{
+			name: "the brake holds, confirmed", status: power.StatusReady, node: func(n *watched) { n.Memory.Confirmed = true },
+			round: func(r *planRound) { r.Brake = &api.Brake{Kind: brakeDrift} }, reason: power.ReasonBrake,
+		},
 		{name: "no monitor", status: power.StatusReady, round: func(r *planRound) { r.Off = true }, reason: power.ReasonRack},
 		{name: "another node has its BMC", status: power.StatusReady, node: func(n *watched) { n.SharedWith = "n2" }, reason: power.ReasonShared},
 		{name: "another node has its BMC, confirmed", status: power.StatusReady, node: func(n *watched) {
 			n.SharedWith, n.Memory.Confirmed = "n2",
 				true
 		}, reason: power.ReasonShared},
-		{name: "its BMC is left alone", status: power.StatusReady, node: func(n *watched) { n.LeftAlone = "no answer" },
-			reason: power.ReasonBreaker},
-		{name: "too many were not read", status: power.StatusReady, round: func(r *planRound) { r.Tally.Blind = 21 }, reason: power.ReasonOthers,
-			until: 30 * time.Second},
-		{name: "too many were not read, for too long", status: power.StatusReady,
+		{
+			name: "its BMC is left alone", status: power.StatusReady, node: func(n *watched) { n.LeftAlone = "no answer" },
+			reason: power.ReasonBreaker,
+		},
+		{
+			name: "too many were not read", status: power.StatusReady, round: func(r *planRound) { r.Tally.Blind = 21 }, reason: power.ReasonOthers,
+			until: 30 * time.Second,
+		},
+		{
+			name: "too many were not read, for too long", status: power.StatusReady,
 			node: func(n *watched) { n.OthersSince = ago(30 * time.Second) }, round: func(r *planRound) { r.Tally.Blind = 21 }, action: power.ActOff,
-			reason: power.ReasonDrift},
-		{name: "too many were not read, but confirmed", status: power.StatusReady, node: func(n *watched) { n.Memory.Confirmed = true },
-			round: func(r *planRound) { r.Tally.Blind = 21 }, action: power.ActOff, reason: power.ReasonDrift},
+			reason: power.ReasonDrift,
+		},
+		{
+			name: "too many were not read, but confirmed", status: power.StatusReady, node: func(n *watched) { n.Memory.Confirmed = true },
+			round: func(r *planRound) { r.Tally.Blind = 21 }, action: power.ActOff, reason: power.ReasonDrift,
+		},
 	} {
 		round := atNoon()
 		if c.round != nil {

@@ -79,8 +79,10 @@ func armOf(s proofStep) *arm {
 	if s.get("byte") != "" {
 		at = s.number("byte")
 	}
-	return &arm{n: max(1, s.number("n")), byte: at, keep: s.number("keep"), any: s.get("any") != "", down: s.duration("down"),
-		loss: uint64(s.number("power"))}
+	return &arm{
+		n: max(1, s.number("n")), byte: at, keep: s.number("keep"), any: s.get("any") != "", down: s.duration("down"),
+		loss: uint64(s.number("power")),
+	}
 }
 
 // incarnation is one process of the agent.

@@ -91,7 +91,7 @@ func parseProofScript(text string) (proofScript, error) {
 		}
 		words := strings.Fields(line)
 		if len(words) < 2 {
-			return nil, fmt.Errorf("cannot read line %q: want PAUSE VERB ...", line)
+			return nil, fmt.Errorf("cannot read line %q: want PAUSE VERB and its words", line)
 		}
 		after, err := time.ParseDuration(words[0])
 		if err != nil {

@@ -110,8 +110,10 @@ func drawScript(rt *rapid.T) script {
 	var s script
 	for range rapid.IntRange(1, 12).Draw(rt, "steps") {
 		s = append(s, step{
-			do: rapid.SampledFrom([]string{"ask", "ask", "ask", "ask", "crash", "lose", "late", "prompt", "mute", "wake",
-				"restart-bmc"}).Draw(rt, "do"),
+			do: rapid.SampledFrom([]string{
+				"ask", "ask", "ask", "ask", "crash", "lose", "late", "prompt", "mute", "wake",
+				"restart-bmc",
+			}).Draw(rt, "do"),
 			action: rapid.SampledFrom(power.Actions).Draw(rt, "action"),
 			ifBusy: rapid.SampledFrom([]power.IfBusy{power.Supersede, power.Supersede, power.Queue, power.Refuse}).Draw(rt, "if_busy"),
 			pause:  time.Duration(rapid.IntRange(0, 9000).Draw(rt, "pause")) * time.Millisecond,

@@ -57,6 +57,7 @@ func (a *Agent) checkClock(now time.Time) {
 
 // aheadText says what is wrong with a sequence that is too far ahead.
 func aheadText(seq power.Seq, now time.Time) string {
-	return fmt.Sprintf("it is of %s, %s ahead of this machine's clock (%s), which is more than %s: set the clock that is wrong, then ask again",
+	return fmt.Sprintf("it is of %s, %s ahead of this machine's clock (%s), which is more than %s: "+
+		"set the clock that is wrong, then ask again",
 		seq.Time().UTC().Format(time.RFC3339), power.Ago(seq.Time().Sub(now)), now.UTC().Format(time.RFC3339), power.MaxAhead)
 }

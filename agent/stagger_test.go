@@ -81,8 +81,10 @@ func TestDomainAgainstItsTwin(t *testing.T) {
 			Concurrent: rapid.SampledFrom([]int{0, 1, 3, 10}).Draw(t, "concurrent"),
 		}
 		d := newDomain(limit, start)
-		n := &naiveDomain{limit: limit, grants: []time.Time{start}, leaves: []time.Time{start}, waiting: map[string]power.Seq{},
-			arrived: map[string]int{}, flying: map[string]bool{}}
+		n := &naiveDomain{
+			limit: limit, grants: []time.Time{start}, leaves: []time.Time{start}, waiting: map[string]power.Seq{},
+			arrived: map[string]int{}, flying: map[string]bool{},
+		}
 		places := map[string]*place{}
 		now, ops := start, 0
 		var granted, left []time.Time

@@ -476,7 +476,8 @@ func waitOr(ctx context.Context, d time.Duration, news, more <-chan struct{}) er
 }
 
 func (a *Agent) report(ctx context.Context, w api.Welcome, at syncRecord, ops []api.OpReport, readings []api.NodeReading,
-	rack rackWord) error {
+	rack rackWord,
+) error {
 	one, cancel := context.WithTimeout(ctx, 15*time.Second)
 	defer cancel()
 	if at.Database != w.Database {

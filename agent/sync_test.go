@@ -394,8 +394,10 @@ func withCentral(t *testing.T, nodes int) (*rig, *scripted) {
 	}
 	t.Cleanup(client.Close)
 	r := &rig{t: t, fake: powertest.NewFake()}
-	r.cfg = Config{Name: "r1", Dir: t.TempDir(), Version: "test", Dial: r.fake.Dial, Monitor: MonitorOff, Central: client, Timing: quick(),
-		Logger: slog.New(slog.DiscardHandler)}
+	r.cfg = Config{
+		Name: "r1", Dir: t.TempDir(), Version: "test", Dial: r.fake.Dial, Monitor: MonitorOff, Central: client, Timing: quick(),
+		Logger: slog.New(slog.DiscardHandler),
+	}
 	for i := range nodes {
 		r.nodes = append(r.nodes, handsOff(fmt.Sprintf("n%d", i+1)))
 	}

@@ -120,8 +120,10 @@ func TestNoOrderOfRemovalsTakesMostNodes(t *testing.T) {
 			there[name] = handsOff(name)
 		}
 		full := func(rev int64) api.Assignment {
-			return api.Assignment{Full: true, Rev: rev,
-				Nodes: slices.SortedFunc(maps.Values(there), func(a, b api.AssignedNode) int { return compareNames(a.Name, b.Name) })}
+			return api.Assignment{
+				Full: true, Rev: rev,
+				Nodes: slices.SortedFunc(maps.Values(there), func(a, b api.AssignedNode) int { return compareNames(a.Name, b.Name) }),
+			}
 		}
 		if _, _, err := s.apply(full(1), c1); err != nil {
 			t.Fatal(err)
@@ -175,8 +177,10 @@ func TestFirstAssignmentOfARestoredDatabase(t *testing.T) {
 		t.Fatal(err)
 	}
 	old := power.Hold{Want: power.WantOff, By: "bob", Seq: 10}
-	s.must(t, api.Assignment{Full: true, Rev: 4, Nodes: []api.AssignedNode{n("n1", power.StatusReady, true, old),
-		n("n2", power.StatusReady, true, power.Hold{})}}, restored)
+	s.must(t, api.Assignment{Full: true, Rev: 4, Nodes: []api.AssignedNode{
+		n("n1", power.StatusReady, true, old),
+		n("n2", power.StatusReady, true, power.Hold{}),
+	}}, restored)
 	for _, s := range []*assigned{s, loaded(t, log)} {
 		wantIDs(t, "nodes", s.names(), "n1", "n2", "n3")
 		wantIDs(t, "kept", s.trusts().Kept, "n3")
@@ -212,8 +216,10 @@ func (r *rig) trust(removes ...string) {
 		return state.Untrusted != nil && state.Untrusted.Known
 	})
 	wantIDs(r.t, "nodes that would go", state.Untrusted.Removes, removes...)
-	if _, err := r.a.confirmTrust(api.ConfirmTrust{Database: state.Untrusted.Database, Removes: state.Untrusted.Removes,
-		AskedBy: "ann"}); err != nil {
+	if _, err := r.a.confirmTrust(api.ConfirmTrust{
+		Database: state.Untrusted.Database, Removes: state.Untrusted.Removes,
+		AskedBy: "ann",
+	}); err != nil {
 		r.t.Fatal(err)
 	}
 }

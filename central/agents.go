@@ -206,7 +206,8 @@ func endedOf(tx *store.Tx, agent string, open []store.Op, in api.Hello) (ends []
 
 // compare takes back what did not arrive and ends what is lost.
 func (c *Central) compare(tx *store.Tx, a store.Agent, open []store.Op, in api.Hello, f fate, marks marks, now time.Time) (lost int,
-	err error) {
+	err error,
+) {
 	// Only a session that lasted until now vouches for what was delivered: a
 	// restored central does not know what its agents have ended since.
 	if f == journalSame && a.Session != "" && !in.Again && !in.Doubt {
@@ -271,7 +272,8 @@ func (f fate) alarm(a store.Agent, in api.Hello, open, lost int) api.Alarm {
 	case f == journalOther && open > 0:
 		return api.Alarm{
 			Kind: api.AlarmJournalLost, NeedsAck: true,
-			Message: fmt.Sprintf("agent %s came with another journal (%s, was %s) while %d operations were outstanding; %d of them are indeterminate",
+			Message: fmt.Sprintf("agent %s came with another journal (%s, was %s) while %d operations were outstanding; "+
+				"%d of them are indeterminate",
 				a.Name, in.JournalID, a.JournalID, open, lost),
 		}
 	case lost > 0:

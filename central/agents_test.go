@@ -324,8 +324,10 @@ func TestWhatEnteredAtTheRackIsKnown(t *testing.T) {
 	s := newSite(t)
 	s.nodes("a")
 	r := s.rack("r1")
-	op := power.Op{ID: newID(), Node: "a", Action: power.ActOff, Seq: s.c.store.Seq(s.clock()).Next(s.clock().Add(time.Hour)),
-		AskedBy: "operator", Origin: power.FromLocal, AskedAt: s.clock()}
+	op := power.Op{
+		ID: newID(), Node: "a", Action: power.ActOff, Seq: s.c.store.Seq(s.clock()).Next(s.clock().Add(time.Hour)),
+		AskedBy: "operator", Origin: power.FromLocal, AskedAt: s.clock(),
+	}
 	op = op.WithDefaults(s.clock())
 	r.mustReport(r.ended(op, power.Succeeded))
 	if o := s.op(op.ID); o.Origin != power.FromLocal || o.AskedBy != "operator" || o.Outcome != power.Succeeded || o.Seq != op.Seq ||
@@ -336,8 +338,10 @@ func TestWhatEnteredAtTheRackIsKnown(t *testing.T) {
 		t.Errorf("what is asked later is numbered %d, before %d", next.Seq, op.Seq)
 	}
 	refused := power.Op{ID: newID(), Node: "a", Action: power.ActOn, AskedBy: "operator", Origin: power.FromLocal, AskedAt: s.clock()}
-	r.mustReport(api.OpReport{Op: refused, LSN: 0, Verdict: power.RefuseIt, Reason: power.ReasonBusy, Says: "busy", Phase: api.PhaseEnded,
-		End: &power.End{Outcome: power.Refused, Reason: power.ReasonBusy, At: s.clock()}})
+	r.mustReport(api.OpReport{
+		Op: refused, LSN: 0, Verdict: power.RefuseIt, Reason: power.ReasonBusy, Says: "busy", Phase: api.PhaseEnded,
+		End: &power.End{Outcome: power.Refused, Reason: power.ReasonBusy, At: s.clock()},
+	})
 	if trail := s.trail(refused.ID); !slices.Equal(trail, []string{"asked", "refused"}) {
 		t.Errorf("audit trail %v", trail)
 	}
@@ -444,8 +448,10 @@ func TestARestoreOfCentralRepeatsNothing(t *testing.T) {
 		t.Errorf("%+v", g)
 	}
 	// The agent has carried it out, and says so.
-	r.mustReport(api.OpReport{Op: op, Verdict: power.RefuseIt, Reason: power.ReasonStale, Phase: api.PhaseEnded,
-		End: &power.End{Outcome: power.Refused, Reason: power.ReasonStale, At: s.clock()}})
+	r.mustReport(api.OpReport{
+		Op: op, Verdict: power.RefuseIt, Reason: power.ReasonStale, Phase: api.PhaseEnded,
+		End: &power.End{Outcome: power.Refused, Reason: power.ReasonStale, At: s.clock()},
+	})
 	if o := s.op(op.ID); o.Outcome != power.Refused {
 		t.Errorf("%+v", o)
 	}

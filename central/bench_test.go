@@ -82,8 +82,10 @@ func benchRacks(b *testing.B, s *site, nodesEach int) []*rack {
 	for i := range racks {
 		var specs []api.NodeSpec
 		for n := range nodesEach {
-			specs = append(specs, api.NodeSpec{Name: fmt.Sprintf("r%dn%d", i, n), Rack: fmt.Sprintf("r%d", i),
-				BMC: fmt.Sprintf("ipmi://x@bmc-%d-%d", i, n)})
+			specs = append(specs, api.NodeSpec{
+				Name: fmt.Sprintf("r%dn%d", i, n), Rack: fmt.Sprintf("r%d", i),
+				BMC: fmt.Sprintf("ipmi://x@bmc-%d-%d", i, n),
+			})
 		}
 		if _, err := s.AddNodes(context.Background(), api.AddNodes{Nodes: specs}); err != nil {
 			b.Fatal(err)
@@ -124,8 +126,10 @@ func BenchmarkReportsOf40Nodes(b *testing.B) {
 		at := s.clock().Add(time.Duration(tick.Add(1)))
 		in := api.Report{JournalID: racks[client].journal}
 		for n := range 40 {
-			in.Readings = append(in.Readings, api.NodeReading{Node: fmt.Sprintf("r%dn%d", client, n), Reading: power.Seen(power.On, at),
-				Monitor: matched})
+			in.Readings = append(in.Readings, api.NodeReading{
+				Node: fmt.Sprintf("r%dn%d", client, n), Reading: power.Seen(power.On, at),
+				Monitor: matched,
+			})
 		}
 		return s.c.store.Write(context.Background(), func(tx *store.Tx) error {
 			_, err := s.c.heedAll(tx, racks[client].name, in, at)

@@ -113,8 +113,10 @@ func TestADatabaseWithOneBMCTwiceOpens(t *testing.T) {
 	r := s.rack("r1")
 	r.poll()
 	err := s.c.store.Write(t.Context(), func(tx *store.Tx) error { // as an earlier version left it
-		for name, bmc := range map[string]string{"a": "ipmi://admin@192.0.2.9", "b": "ipmi://admin@[::ffff:192.0.2.9]:623",
-			"c": "ipmi://admin@10.0.0.999"} {
+		for name, bmc := range map[string]string{
+			"a": "ipmi://admin@192.0.2.9", "b": "ipmi://admin@[::ffff:192.0.2.9]:623",
+			"c": "ipmi://admin@10.0.0.999",
+		} {
 			n, _, err := tx.Node(name)
 			n.BMC, n.BMCIdentity = bmc, store.BMCIdentity{}
 			if err != nil || tx.PutNode(n) != nil {
@@ -206,8 +208,10 @@ func TestNamesOfOneAddressAreFound(t *testing.T) {
 // TestSharingIsAsCounted draws changes of BMCs and addresses, and holds what is noted
 // against a count over all pairs.
 func TestSharingIsAsCounted(t *testing.T) {
-	bmcs := []string{"", "ipmi://192.0.2.1", "ipmi://a@[::ffff:192.0.2.1]", "ipmi://192.0.2.2", "ipmi://h1", "ipmi://H2.",
-		"ipmi://192.0.2.1?target=0x30", "ipmi://h1?target=48"}
+	bmcs := []string{
+		"", "ipmi://192.0.2.1", "ipmi://a@[::ffff:192.0.2.1]", "ipmi://192.0.2.2", "ipmi://h1", "ipmi://H2.",
+		"ipmi://192.0.2.1?target=0x30", "ipmi://h1?target=48",
+	}
 	addrs := []string{"192.0.2.1", "192.0.2.2", "192.0.2.3"}
 	rapid.Check(t, func(rt *rapid.T) {
 		s := newSite(t)

@@ -38,8 +38,10 @@ func TestASequenceFarAheadIsNotFollowed(t *testing.T) {
 		_, err := s.Report(ctx, "r1", rep)
 		return err
 	}
-	op := power.Op{ID: newID(), Node: "a", Action: power.ActOn, Seq: far, AskedBy: "eve", Origin: power.FromLocal, AskedAt: s.clock(),
-		Deadline: s.clock().Add(time.Minute)}
+	op := power.Op{
+		ID: newID(), Node: "a", Action: power.ActOn, Seq: far, AskedBy: "eve", Origin: power.FromLocal, AskedAt: s.clock(),
+		Deadline: s.clock().Add(time.Minute),
+	}
 	near := s.c.store.Seq(s.clock()).Next(s.clock()) + power.Seq(30*time.Minute/time.Millisecond)<<16
 	for what, rep := range map[string]api.Report{
 		"a session that is over": {Session: "none", Seq: near},
@@ -55,8 +57,10 @@ func TestASequenceFarAheadIsNotFollowed(t *testing.T) {
 	}
 	for what, rep := range map[string]api.Report{
 		"a report": {Seq: far},
-		"an operation": {Ops: []api.OpReport{{Op: op, LSN: 5, Verdict: power.Start, Phase: api.PhaseEnded,
-			End: &power.End{Outcome: power.Succeeded, At: s.clock()}}}},
+		"an operation": {Ops: []api.OpReport{{
+			Op: op, LSN: 5, Verdict: power.Start, Phase: api.PhaseEnded,
+			End: &power.End{Outcome: power.Succeeded, At: s.clock()},
+		}}},
 		"a hold": {Holds: []api.NodeHold{{Node: "a", Hold: power.Hold{Want: power.WantOn, By: "eve", Seq: far}}}},
 	} {
 		rep.Session = r.w.Session
@@ -176,8 +180,10 @@ func TestAReportIsBoundedAndTakenItemByItem(t *testing.T) {
 		many[i] = api.NodeReading{Node: fmt.Sprintf("x%d", i), Reading: power.Seen(power.On, s.clock())}
 	}
 	send := func(readings []api.NodeReading) error {
-		_, err := s.Report(context.Background(), "r1", api.Report{Session: r.w.Session, JournalID: r.journal, Epoch: r.epoch, LSN: r.lsn,
-			Readings: readings, SentAt: s.clock()})
+		_, err := s.Report(context.Background(), "r1", api.Report{
+			Session: r.w.Session, JournalID: r.journal, Epoch: r.epoch, LSN: r.lsn,
+			Readings: readings, SentAt: s.clock(),
+		})
 		return err
 	}
 	if err := send(many); api.CodeOf(err) != api.CodeQueueFull || !strings.Contains(err.Error(), "at most") {
@@ -367,8 +373,10 @@ func TestAStoredHoldFarAheadGetsANewSequence(t *testing.T) {
 // TestTimesCenturiesAwayAreNotBelieved sends reports whose clock is centuries off: the
 // reading counts as of now at the latest, and the next report is read as ever.
 func TestTimesCenturiesAwayAreNotBelieved(t *testing.T) {
-	for _, sent := range []time.Time{time.Date(1600, 1, 1, 0, 0, 0, 0, time.UTC), time.Date(1, 1, 2, 0, 0, 0, 0, time.UTC),
-		time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC)} {
+	for _, sent := range []time.Time{
+		time.Date(1600, 1, 1, 0, 0, 0, 0, time.UTC), time.Date(1, 1, 2, 0, 0, 0, 0, time.UTC),
+		time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC),
+	} {
 		s := newSite(t)
 		s.nodes("a")
 		r := s.rack("r1")

@@ -387,8 +387,10 @@ func (s *desks) of(name string) *desk {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.m[name] == nil {
-		s.m[name] = &desk{name: name, rev: 1, reads: map[string]*read{}, asked: map[string]*question{}, news: make(chan struct{}),
-			came: make(chan struct{})}
+		s.m[name] = &desk{
+			name: name, rev: 1, reads: map[string]*read{}, asked: map[string]*question{}, news: make(chan struct{}),
+			came: make(chan struct{}),
+		}
 	}
 	return s.m[name]
 }

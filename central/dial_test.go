@@ -16,8 +16,10 @@ import (
 func TestWhereCentralDials(t *testing.T) {
 	s, _ := gossiping(t) // r1 is a member at 192.0.2.7:7946
 	s.c.interfaceAddrs = func() ([]net.Addr, error) {
-		return []net.Addr{&net.IPNet{IP: net.IPv4(10, 1, 1, 1), Mask: net.CIDRMask(24, 32)},
-			&net.IPNet{IP: net.ParseIP("fd00::1"), Mask: net.CIDRMask(64, 128)}}, nil
+		return []net.Addr{
+			&net.IPNet{IP: net.IPv4(10, 1, 1, 1), Mask: net.CIDRMask(24, 32)},
+			&net.IPNet{IP: net.ParseIP("fd00::1"), Mask: net.CIDRMask(64, 128)},
+		}, nil
 	}
 	const unix = ""
 	for _, c := range []struct {
@@ -128,8 +130,11 @@ func TestPeersAreOfTheirOwnAgents(t *testing.T) {
 	if err != nil || len(got) != 3 {
 		t.Fatalf("%+v, %v", got, err)
 	}
-	for i, want := range []struct{ node, owner, state, told string }{{"a", "r1", "on", "r2"}, {"b", "r1", "unknown", "r2"},
-		{"c", "r2", "off", ""}} {
+	for i, want := range []struct{ node, owner, state, told string }{
+		{"a", "r1", "on", "r2"},
+		{"b", "r1", "unknown", "r2"},
+		{"c", "r2", "off", ""},
+	} {
 		p := got[i]
 		if p.Node != want.node || p.Owner != want.owner || string(p.State) != want.state || strings.Join(p.AlsoToldBy, ",") != want.told {
 			t.Errorf("%+v, want %+v", p, want)

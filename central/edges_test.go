@@ -17,8 +17,10 @@ func TestAGapInTheRevisionsIsNoOtherDatabase(t *testing.T) {
 	s := newSite(t)
 	s.nodes("a", "b")
 	known := s.ask("a", power.ActOn)
-	_, err := s.AskOps(t.Context(), api.AskOps{Ops: []api.OpRequest{{ID: newID(), Node: "a", Action: power.ActOn},
-		{ID: known.ID, Node: "b", Action: power.ActOff}}})
+	_, err := s.AskOps(t.Context(), api.AskOps{Ops: []api.OpRequest{
+		{ID: newID(), Node: "a", Action: power.ActOn},
+		{ID: known.ID, Node: "b", Action: power.ActOff},
+	}})
 	wantCode(t, err, api.CodeBadRequest)
 	s.nodes("c") // makes the gap durable
 	all, err := s.QueryOps(t.Context(), api.QueryOps{})
@@ -110,8 +112,10 @@ func TestARackOfTheFutureIsNotedNow(t *testing.T) {
 	s := newSite(t)
 	s.nodes("a")
 	r := s.rack("r1")
-	op := power.Op{ID: newID(), Node: "a", Action: power.ActOn, AskedBy: "x", Origin: power.FromLocal,
-		AskedAt: s.clock().Add(time.Hour)}.WithDefaults(s.clock())
+	op := power.Op{
+		ID: newID(), Node: "a", Action: power.ActOn, AskedBy: "x", Origin: power.FromLocal,
+		AskedAt: s.clock().Add(time.Hour),
+	}.WithDefaults(s.clock())
 	r.mustReport(r.ended(op, power.Succeeded))
 	entries, err := s.Audit(t.Context(), "a", 100)
 	for _, e := range entries {

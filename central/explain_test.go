@@ -25,8 +25,10 @@ func (s *site) askWhy(node string) <-chan api.Explanation {
 
 func (r *rack) explains(all ...api.Explanation) {
 	r.s.t.Helper()
-	_, err := r.s.Report(context.Background(), r.name, api.Report{Session: r.w.Session, JournalID: r.journal, LSN: r.lsn, Explained: all,
-		SentAt: r.s.clock()})
+	_, err := r.s.Report(context.Background(), r.name, api.Report{
+		Session: r.w.Session, JournalID: r.journal, LSN: r.lsn, Explained: all,
+		SentAt: r.s.clock(),
+	})
 	if err != nil {
 		r.s.t.Fatal(err)
 	}
@@ -58,8 +60,10 @@ func TestTheAgentExplains(t *testing.T) {
 		t.Errorf("not asked again: %+v", again)
 	}
 	op := s.ask("a", power.ActOn)
-	r.explains(api.Explanation{Node: "b", Says: "another"}, api.Explanation{Node: "a", Says: "it waits", At: s.clock(),
-		Reading: power.Seen(power.Off, s.clock())})
+	r.explains(api.Explanation{Node: "b", Says: "another"}, api.Explanation{
+		Node: "a", Says: "it waits", At: s.clock(),
+		Reading: power.Seen(power.Off, s.clock()),
+	})
 	for _, ch := range []<-chan api.Explanation{got, too} {
 		e := <-ch
 		if e.Away != "" || !strings.HasPrefix(e.Says, "it waits; 1 more requested at central") || len(e.Ops) != 1 || e.Ops[0].ID != op.ID ||
@@ -100,8 +104,10 @@ func TestCentralExplainsWhatItCan(t *testing.T) {
 		e.Rack.Pause == nil || e.Domain == nil || e.Domain.Waiting != 3 {
 		t.Errorf("%+v", e)
 	}
-	for _, part := range []string{"a was last read on 61 s ago", "desired off (hold of bob)", "off (asked by admin",
-		"in fault: off failed 3 times", "fault next try in 4 min", "paused by eve", "the fleet brake holds: too many", "agent r1 is away"} {
+	for _, part := range []string{
+		"a was last read on 61 s ago", "desired off (hold of bob)", "off (asked by admin",
+		"in fault: off failed 3 times", "fault next try in 4 min", "paused by eve", "the fleet brake holds: too many", "agent r1 is away",
+	} {
 		if !strings.Contains(e.Says, part) {
 			t.Errorf("%q is not in %q", part, e.Says)
 		}

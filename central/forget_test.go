@@ -29,8 +29,10 @@ func TestAnAgentIsForgotten(t *testing.T) {
 	r.poll()
 	s.later(10 * 60e9)
 	later := s.ask("b", power.ActOff)
-	for name, want := range map[string]api.ForgottenAgent{"r9": {Ended: 1, Nodes: []string{"c"}},
-		"r1": {Ended: 2, Nodes: []string{"a", "b"}}} {
+	for name, want := range map[string]api.ForgottenAgent{
+		"r9": {Ended: 1, Nodes: []string{"c"}},
+		"r1": {Ended: 2, Nodes: []string{"a", "b"}},
+	} {
 		if _, err := s.ForgetAgent(ctx, name, api.ForgetAgent{}); api.CodeOf(err) != api.CodeBadRequest {
 			t.Errorf("without a reason: %v", err)
 		}

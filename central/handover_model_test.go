@@ -80,8 +80,10 @@ func (f *fleet) broken(format string, args ...any) {
 }
 
 func (f *fleet) add(name, journal string) *host {
-	h := &host{rack: &rack{s: f.site, name: name, journal: journal, epoch: 1, lsn: 10}, id: fmt.Sprintf("%s#%d", name, len(f.hosts)),
-		alive: true}
+	h := &host{
+		rack: &rack{s: f.site, name: name, journal: journal, epoch: 1, lsn: 10}, id: fmt.Sprintf("%s#%d", name, len(f.hosts)),
+		alive: true,
+	}
 	h.run = "run-" + h.id
 	h.wipe()
 	f.hosts = append(f.hosts, h)
@@ -316,8 +318,10 @@ func (f *fleet) put(node, rack, bmc string, force bool) {
 			}
 		}
 	}
-	_, err := f.AddNodes(context.Background(), api.AddNodes{Nodes: []api.NodeSpec{{Name: node, Rack: rack, BMC: bmc}}, Update: true,
-		Force: force, Confirmed: true, AskedBy: "boss"})
+	_, err := f.AddNodes(context.Background(), api.AddNodes{
+		Nodes: []api.NodeSpec{{Name: node, Rack: rack, BMC: bmc}}, Update: true,
+		Force: force, Confirmed: true, AskedBy: "boss",
+	})
 	f.note("%s to %s at %s, force %t: %v", node, rack, bmc, force, err)
 	if err == nil {
 		f.bmcs[node] = bmc
@@ -351,8 +355,10 @@ func (f *fleet) forge(h *host, id, node string) {
 	if !h.alive || h.cut || h.w.Session == "" || f.asked[id].Node == "" || f.asked[id].Node == node {
 		return
 	}
-	word := h.ended(power.Op{ID: id, Node: node, Action: power.ActOn, AskedBy: "x", Origin: power.FromLocal, AskedAt: f.clock(),
-		Deadline: f.clock().Add(time.Hour), Seq: 5, IfBusy: power.Queue}, power.Failed)
+	word := h.ended(power.Op{
+		ID: id, Node: node, Action: power.ActOn, AskedBy: "x", Origin: power.FromLocal, AskedAt: f.clock(),
+		Deadline: f.clock().Add(time.Hour), Seq: 5, IfBusy: power.Queue,
+	}, power.Failed)
 	before := f.op(id)
 	if err := h.report(word); err != nil && api.CodeOf(err) != api.CodeHello {
 		f.broken("%v", err)
@@ -474,8 +480,10 @@ func TestNoBMCIsCommandedByTwo(t *testing.T) {
 			return
 		}
 		played++
-		f := &fleet{site: newSite(t), rt: rt, bmcs: map[string]string{}, asked: map[string]power.Op{}, local: map[string]power.Op{},
-			done: map[string][]string{}}
+		f := &fleet{
+			site: newSite(t), rt: rt, bmcs: map[string]string{}, asked: map[string]power.Op{}, local: map[string]power.Op{},
+			done: map[string][]string{},
+		}
 		for i, rack := range fleetRacks {
 			f.add(rack, fmt.Sprintf("journal-%d", i))
 		}

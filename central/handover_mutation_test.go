@@ -15,18 +15,28 @@ import (
 // place stands once in its file; where the code has moved on, the mutation follows it.
 var handoverMutations = []struct{ what, file, old, new string }{
 	{"an agent has let go though something is under way", "handover.go", "l.Rev > rev || slices.Contains(holdsBack, l.Node)", "l.Rev > rev"},
-	{"an agent has let go before it acts by the assignment", "handover.go", "l.Rev > rev || slices.Contains(holdsBack, l.Node)",
-		"slices.Contains(holdsBack, l.Node)"},
+	{
+		"an agent has let go before it acts by the assignment", "handover.go", "l.Rev > rev || slices.Contains(holdsBack, l.Node)",
+		"slices.Contains(holdsBack, l.Node)",
+	},
 	{"nobody is waited for", "handover.go", "n.WaitsFor = agentsOf(holders)", "n.WaitsFor = agentsOf(holders[:0])"},
-	{"a BMC that a node had is given away at once", "nodes.go", "} else if exists && old.Part != \"\" && (old.Part",
-		"} else if exists && old.Part == \"\" && (old.Part"},
-	{"a removed node is nobody's at once", "nodes.go", "ch.forget(n.Agent, n.Name, in.Confirmed), ch.leaves(n))",
-		"ch.forget(n.Agent, n.Name, in.Confirmed))"},
-	{"requests that waited are not delivered", "handover.go", "ch.tx.RequeueOps(n.Name, n.Agent, cursor)",
-		"ch.tx.RequeueOps(\"\", n.Agent, cursor)"},
+	{
+		"a BMC that a node had is given away at once", "nodes.go", "} else if exists && old.Part != \"\" && (old.Part",
+		"} else if exists && old.Part == \"\" && (old.Part",
+	},
+	{
+		"a removed node is nobody's at once", "nodes.go", "ch.forget(n.Agent, n.Name, in.Confirmed), ch.leaves(n))",
+		"ch.forget(n.Agent, n.Name, in.Confirmed))",
+	},
+	{
+		"requests that waited are not delivered", "handover.go", "ch.tx.RequeueOps(n.Name, n.Agent, cursor)",
+		"ch.tx.RequeueOps(\"\", n.Agent, cursor)",
+	},
 	{"any process of the name is let in", "twins.go", "return h.closed && silent >= closedFor, false", "return true, false"},
-	{"a clone is let in without a look at who has the name", "twins.go", "ok = h.closed || knocked && h.signs == signs",
-		"ok = h.closed || knocked"},
+	{
+		"a clone is let in without a look at who has the name", "twins.go", "ok = h.closed || knocked && h.signs == signs",
+		"ok = h.closed || knocked",
+	},
 	{"a word counts by its id alone", "owner.go", "case !o.Request().Is(w.Op):", "case o.ID != w.Op.ID:"},
 }
 

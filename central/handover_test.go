@@ -14,8 +14,10 @@ import (
 // move moves a node, and returns what is said about it.
 func (s *site) move(node, to string, force bool) api.AddedNodes {
 	s.t.Helper()
-	out, err := s.AddNodes(context.Background(), api.AddNodes{Nodes: []api.NodeSpec{{Name: node, Rack: to}}, Update: true, Force: force,
-		AskedBy: "boss"})
+	out, err := s.AddNodes(context.Background(), api.AddNodes{
+		Nodes: []api.NodeSpec{{Name: node, Rack: to}}, Update: true, Force: force,
+		AskedBy: "boss",
+	})
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -108,8 +110,10 @@ func TestAReportTellsThatANodeWasLetGo(t *testing.T) {
 			t.Fatalf("%+v let it go", in)
 		}
 	}
-	if _, err := s.Report(t.Context(), "r1", api.Report{Session: one.w.Session, JournalID: one.journal, Rev: one.rev,
-		SentAt: s.clock()}); err != nil {
+	if _, err := s.Report(t.Context(), "r1", api.Report{
+		Session: one.w.Session, JournalID: one.journal, Rev: one.rev,
+		SentAt: s.clock(),
+	}); err != nil {
 		t.Fatal(err)
 	}
 	if g := two.pollAs(); !hasNode(g, "a") {

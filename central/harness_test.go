@@ -286,8 +286,10 @@ func until(t testing.TB, what string, ok func() bool) {
 }
 
 func (r *rack) report(words ...api.OpReport) error {
-	out, err := r.s.Report(context.Background(), r.name, api.Report{Session: r.w.Session, JournalID: r.journal, Epoch: r.epoch, LSN: r.lsn,
-		Ops: words, SentAt: r.s.clock()})
+	out, err := r.s.Report(context.Background(), r.name, api.Report{
+		Session: r.w.Session, JournalID: r.journal, Epoch: r.epoch, LSN: r.lsn,
+		Ops: words, SentAt: r.s.clock(),
+	})
 	if err == nil {
 		r.acked = out.Rev
 	}
@@ -303,8 +305,10 @@ func (r *rack) mustReport(words ...api.OpReport) {
 
 func (r *rack) read(readings ...api.NodeReading) {
 	r.s.t.Helper()
-	_, err := r.s.Report(context.Background(), r.name, api.Report{Session: r.w.Session, JournalID: r.journal, Epoch: r.epoch, LSN: r.lsn,
-		Readings: readings, SentAt: r.s.clock()})
+	_, err := r.s.Report(context.Background(), r.name, api.Report{
+		Session: r.w.Session, JournalID: r.journal, Epoch: r.epoch, LSN: r.lsn,
+		Readings: readings, SentAt: r.s.clock(),
+	})
 	if err != nil {
 		r.s.t.Fatal(err)
 	}
@@ -333,8 +337,10 @@ func (r *rack) ended(op power.Op, outcome power.Outcome) api.OpReport {
 }
 
 func (r *rack) joined(op power.Op, to string) api.OpReport {
-	return api.OpReport{Op: op, LSN: r.next(), Verdict: power.Join, Reason: power.ReasonEqual, Says: "joined", Joined: to,
-		Phase: api.PhaseWaiting}
+	return api.OpReport{
+		Op: op, LSN: r.next(), Verdict: power.Join, Reason: power.ReasonEqual, Says: "joined", Joined: to,
+		Phase: api.PhaseWaiting,
+	}
 }
 
 // deliver asks for an operation and returns it as the agent gets it.

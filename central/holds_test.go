@@ -2,6 +2,7 @@ package central
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -182,8 +183,10 @@ func TestAHoldEndsByItself(t *testing.T) {
 
 func (r *rack) mustReportHolds(holds ...api.NodeHold) {
 	r.s.t.Helper()
-	_, err := r.s.Report(context.Background(), r.name, api.Report{Session: r.w.Session, JournalID: r.journal, LSN: r.lsn, Holds: holds,
-		SentAt: r.s.clock()})
+	_, err := r.s.Report(context.Background(), r.name, api.Report{
+		Session: r.w.Session, JournalID: r.journal, LSN: r.lsn, Holds: holds,
+		SentAt: r.s.clock(),
+	})
 	if err != nil {
 		r.s.t.Fatal(err)
 	}
@@ -476,7 +479,7 @@ func TestHoldsFromTwoDoorsAgree(t *testing.T) {
 			}
 			return errDryRun
 		})
-		if err != errDryRun {
+		if !errors.Is(err, errDryRun) {
 			rt.Fatal(err)
 		}
 	})
@@ -524,8 +527,10 @@ func TestTheEndOfAHoldIsConfirmedByTheHold(t *testing.T) {
 	s.nodes("a")
 	s.status(power.StatusReady, "a")
 	r := s.rack("r1")
-	if _, err := s.SetHold(t.Context(), api.SetHold{Names: []string{"a"}, Want: power.WantOn, For: time.Hour, Reason: "tests",
-		Confirmed: true}); err != nil {
+	if _, err := s.SetHold(t.Context(), api.SetHold{
+		Names: []string{"a"}, Want: power.WantOn, For: time.Hour, Reason: "tests",
+		Confirmed: true,
+	}); err != nil {
 		t.Fatal(err)
 	}
 	r.poll()
@@ -546,8 +551,10 @@ func TestWhatIsNotFollowedForNowSaysSo(t *testing.T) {
 	if out := s.hold(power.WantOff, 0, "a"); len(out.Notes) != 0 {
 		t.Errorf("%+v", out)
 	}
-	r.says(api.RackState{Monitor: "@every 60s", Brake: &api.Brake{ID: "b1", Since: s.clock(), Kind: "cut", Nodes: []string{"b"}, Of: 2,
-		Says: "too many"}})
+	r.says(api.RackState{Monitor: "@every 60s", Brake: &api.Brake{
+		ID: "b1", Since: s.clock(), Kind: "cut", Nodes: []string{"b"}, Of: 2,
+		Says: "too many",
+	}})
 	for _, want := range []power.Want{power.WantOn, power.WantOff} {
 		if out := s.hold(want, 0, "a"); len(out.Notes) != 1 ||
 			!strings.Contains(out.Notes[0], "nothing is done about a for now: the brake of rack r1 holds since ") {

@@ -148,8 +148,10 @@ func TestAnAdministratorIsNoAgent(t *testing.T) {
 	}()
 	conn := <-other
 	defer conn.Close()
-	for path, want := range map[string]string{"GET /v1/info": "200 OK", "POST /v1/agents/r1/hello": "409 Conflict",
-		"POST /v1/agents/r1/enrol": "409 Conflict"} {
+	for path, want := range map[string]string{
+		"GET /v1/info": "200 OK", "POST /v1/agents/r1/hello": "409 Conflict",
+		"POST /v1/agents/r1/enrol": "409 Conflict",
+	} {
 		fmt.Fprintf(conn, "%s HTTP/1.1\r\nHost: unix\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}", path)
 		resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
 		if err != nil {
@@ -189,8 +191,10 @@ func TestTheUserOfTheSocketIsKnown(t *testing.T) {
 	if _, err := r.AddNodes(t.Context(), api.AddNodes{Nodes: []api.NodeSpec{{Name: "a", Rack: "r1", BMC: "ipmi://x@192.0.2.1"}}}); err != nil {
 		t.Fatal(err)
 	}
-	ops, err := r.AskOps(t.Context(), api.AskOps{Ops: []api.OpRequest{{ID: newID(), Node: "a", Action: power.ActOn},
-		{ID: newID(), Node: "a", Action: power.ActOff, AskedBy: "somebody"}}})
+	ops, err := r.AskOps(t.Context(), api.AskOps{Ops: []api.OpRequest{
+		{ID: newID(), Node: "a", Action: power.ActOn},
+		{ID: newID(), Node: "a", Action: power.ActOff, AskedBy: "somebody"},
+	}})
 	if err != nil || ops[0].AskedBy != me.Username || ops[1].AskedBy != "somebody" {
 		t.Errorf("%+v, %v", ops, err)
 	}
@@ -277,8 +281,10 @@ func TestExpiryRunsByItself(t *testing.T) {
 	if _, err := r.AddNodes(t.Context(), api.AddNodes{Nodes: []api.NodeSpec{{Name: "a", Rack: "r1", BMC: "ipmi://x@192.0.2.1"}}}); err != nil {
 		t.Fatal(err)
 	}
-	ops, err := r.AskOps(t.Context(), api.AskOps{Ops: []api.OpRequest{{ID: newID(), Node: "a", Action: power.ActOn,
-		Deadline: 50 * time.Millisecond}}})
+	ops, err := r.AskOps(t.Context(), api.AskOps{Ops: []api.OpRequest{{
+		ID: newID(), Node: "a", Action: power.ActOn,
+		Deadline: 50 * time.Millisecond,
+	}}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -300,8 +306,10 @@ func TestHoldsAndSchedulesRunByThemselves(t *testing.T) {
 		api.PutSchedule{Schedule: api.Schedule{Name: "x", Cron: "* * * * *", Nodes: "a", Want: power.WantOff}}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := r.SetHold(t.Context(), api.SetHold{Names: []string{"b"}, Want: power.WantOn, For: 50 * time.Millisecond,
-		Reason: "x"}); err != nil {
+	if _, err := r.SetHold(t.Context(), api.SetHold{
+		Names: []string{"b"}, Want: power.WantOn, For: 50 * time.Millisecond,
+		Reason: "x",
+	}); err != nil {
 		t.Fatal(err)
 	}
 	found := map[string]bool{}

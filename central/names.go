@@ -19,8 +19,11 @@ type namebook struct {
 type names struct{ nodes, racks, domains namebook }
 
 func readNames(tx *store.Tx) *names {
-	return &names{namebook{kind: "node", read: tx.NodeNames}, namebook{kind: "rack", read: tx.AgentNames},
-		namebook{kind: "power domain", read: tx.DomainNames}}
+	return &names{
+		namebook{kind: "node", read: tx.NodeNames},
+		namebook{kind: "rack", read: tx.AgentNames},
+		namebook{kind: "power domain", read: tx.DomainNames},
+	}
 }
 
 // take notes the names of a node that was old, if there was one, and is next.

@@ -14,8 +14,10 @@ func TestNamesThatDifferByCaseAloneAreRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	for says, spec := range map[string]api.NodeSpec{
-		"a node n1 already": {Name: "N1", Rack: "r1"}, "a rack r1 already": {Name: "n2", Rack: "R1"}, "a power domain feedA already": {Name: "n2",
-			Rack: "r1", Domain: "FEEDa"},
+		"a node n1 already": {Name: "N1", Rack: "r1"}, "a rack r1 already": {Name: "n2", Rack: "R1"}, "a power domain feedA already": {
+			Name: "n2",
+			Rack: "r1", Domain: "FEEDa",
+		},
 	} {
 		for _, update := range []bool{false, true} {
 			err := s.tryAdd(update, spec)

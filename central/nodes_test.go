@@ -45,8 +45,11 @@ func TestAnImportIsAllOrNothing(t *testing.T) {
 			t.Errorf("%q is not in %v", want, err)
 		}
 	}
-	_, err = s.AddNodes(t.Context(), api.AddNodes{Nodes: []api.NodeSpec{{Name: "good", Rack: "r1"}, {Name: "old", Rack: "r1"},
-		{Name: "norack"}}})
+	_, err = s.AddNodes(t.Context(), api.AddNodes{Nodes: []api.NodeSpec{
+		{Name: "good", Rack: "r1"},
+		{Name: "old", Rack: "r1"},
+		{Name: "norack"},
+	}})
 	wantCode(t, err, api.CodeBadRequest)
 	if !strings.Contains(err.Error(), "node 2 (old)") || !strings.Contains(err.Error(), "node 3 (norack)") {
 		t.Errorf("%v", err)
@@ -64,8 +67,11 @@ func TestAnImportIsAllOrNothing(t *testing.T) {
 func TestNodesThatExistAreFolded(t *testing.T) {
 	s := newSite(t)
 	s.nodes("n1", "n2", "n3")
-	_, err := s.AddNodes(t.Context(), api.AddNodes{Nodes: []api.NodeSpec{{Name: "n1", Rack: "r1"}, {Name: "n2", Rack: "r1"},
-		{Name: "n3", Rack: "r1"}}})
+	_, err := s.AddNodes(t.Context(), api.AddNodes{Nodes: []api.NodeSpec{
+		{Name: "n1", Rack: "r1"},
+		{Name: "n2", Rack: "r1"},
+		{Name: "n3", Rack: "r1"},
+	}})
 	wantCode(t, err, api.CodeExists)
 	if !strings.HasSuffix(err.Error(), "nothing was changed: 3 nodes exist already: n[1-3]") {
 		t.Errorf("%v", err)
@@ -83,8 +89,10 @@ func TestUpdates(t *testing.T) {
 	if err != nil || !reflect.DeepEqual(got, api.AddedNodes{Unchanged: 1}) || s.agent("r1").Rev != rev {
 		t.Errorf("%+v, %v, revision %d was %d", got, err, s.agent("r1").Rev, rev)
 	}
-	change := api.AddNodes{Update: true, DryRun: true, Nodes: []api.NodeSpec{{Name: "a", BMC: "ipmi://root@192.0.2.2", Status: "deployed"},
-		{Name: "b", Rack: "r1"}}}
+	change := api.AddNodes{Update: true, DryRun: true, Nodes: []api.NodeSpec{
+		{Name: "a", BMC: "ipmi://root@192.0.2.2", Status: "deployed"},
+		{Name: "b", Rack: "r1"},
+	}}
 	want := api.AddedNodes{Added: 1, Changed: 1}
 	if got, err := s.AddNodes(t.Context(), change); err != nil || !reflect.DeepEqual(got, want) || s.node("a").Status != "" ||
 		s.agent("r1").Rev != rev {
@@ -126,8 +134,10 @@ func TestRemovalAndStatusNameWhatIsWrong(t *testing.T) {
 	wantCode(t, err, api.CodeNotFound)
 	_, err = s.SetStatus(t.Context(), api.SetStatus{Names: []string{"a"}, Status: "WHAT"})
 	wantCode(t, err, api.CodeBadRequest)
-	got, err := s.SetStatus(t.Context(), api.SetStatus{Names: []string{"a", "b", "a"}, Status: "ready", AskedBy: "admin", Reason: "clean-up",
-		Confirmed: true})
+	got, err := s.SetStatus(t.Context(), api.SetStatus{
+		Names: []string{"a", "b", "a"}, Status: "ready", AskedBy: "admin", Reason: "clean-up",
+		Confirmed: true,
+	})
 	if err != nil || got.Changed != 2 {
 		t.Fatalf("%+v, %v", got, err)
 	}
@@ -165,8 +175,10 @@ func TestNodesAreSelected(t *testing.T) {
 	s := newSite(t)
 	s.nodes("r1n01", "r1n02", "r1n10")
 	s.status(power.StatusReady, "r1n02")
-	for expr, want := range map[string]string{"": "r1n01 r1n02 r1n10", "all": "r1n01 r1n02 r1n10", "r1n[01-02]": "r1n01 r1n02",
-		"@status:READY": "r1n02", "@r1,!r1n10": "r1n01 r1n02"} {
+	for expr, want := range map[string]string{
+		"": "r1n01 r1n02 r1n10", "all": "r1n01 r1n02 r1n10", "r1n[01-02]": "r1n01 r1n02",
+		"@status:READY": "r1n02", "@r1,!r1n10": "r1n01 r1n02",
+	} {
 		var names []string
 		for _, n := range mustNodes(t, s, expr) {
 			names = append(names, n.Name)
@@ -214,8 +226,10 @@ func TestDriftAndStaleness(t *testing.T) {
 	if n := s.node("b"); n.Drift || !n.Stale || !strings.Contains(n.AgentAge, "away since") || n.State != power.Off {
 		t.Errorf("later: %+v", n)
 	}
-	failed := api.NodeReading{Node: "b", Reading: power.Reading{State: power.Off, Reach: power.ReachUnreachable,
-		ObservedAt: s.clock().Add(-11 * time.Minute), TriedAt: s.clock()}}
+	failed := api.NodeReading{Node: "b", Reading: power.Reading{
+		State: power.Off, Reach: power.ReachUnreachable,
+		ObservedAt: s.clock().Add(-11 * time.Minute), TriedAt: s.clock(),
+	}}
 	r.read(failed, seen("b", power.On, s.clock().Add(-time.Minute)))
 	if n := s.node("b"); n.Reach != power.ReachUnreachable || n.State != power.Off || !n.Stale {
 		t.Errorf("the newest attempt counts: %+v", n)

@@ -168,8 +168,10 @@ func TestFaultsAreEventsOnce(t *testing.T) {
 	s.status(power.StatusReady, "a")
 	r := s.rack("r1")
 	r.settled()
-	fault := api.NodeMonitor{Fault: "off failed 3 times", FaultSince: s.clock(), Failures: 3, Faults: 1, Waits: power.ReasonFault,
-		WaitsSays: "tries again", WaitsUntil: s.clock().Add(time.Minute)}
+	fault := api.NodeMonitor{
+		Fault: "off failed 3 times", FaultSince: s.clock(), Failures: 3, Faults: 1, Waits: power.ReasonFault,
+		WaitsSays: "tries again", WaitsUntil: s.clock().Add(time.Minute),
+	}
 	r.tick(s.seen("a", power.On, api.NodeMonitor{Failures: 2}))
 	r.tick(s.seen("a", power.On, fault))
 	n := s.node("a")
@@ -219,8 +221,10 @@ func TestAReportThatWasOvertakenIsOld(t *testing.T) {
 	r.settled()
 	send := func(nth uint64, m api.NodeMonitor, rack *api.RackState) {
 		t.Helper()
-		in := api.Report{Session: r.w.Session, JournalID: r.journal, LSN: r.lsn, SentAt: s.clock(), Run: "run", Nth: nth, Rack: rack,
-			Readings: []api.NodeReading{s.seen("a", power.On, m)}}
+		in := api.Report{
+			Session: r.w.Session, JournalID: r.journal, LSN: r.lsn, SentAt: s.clock(), Run: "run", Nth: nth, Rack: rack,
+			Readings: []api.NodeReading{s.seen("a", power.On, m)},
+		}
 		if _, err := s.Report(t.Context(), "r1", in); err != nil {
 			t.Fatal(err)
 		}
@@ -296,8 +300,10 @@ func TestReportThatWasOnItsWay(t *testing.T) {
 		if rev == r.rev {
 			said = api.NodeMonitor{}
 		}
-		_, err := s.Report(t.Context(), "r1", api.Report{Session: r.w.Session, JournalID: r.journal, Epoch: r.epoch, LSN: r.lsn, Rev: rev,
-			Readings: []api.NodeReading{s.seen("a", power.On, said)}})
+		_, err := s.Report(t.Context(), "r1", api.Report{
+			Session: r.w.Session, JournalID: r.journal, Epoch: r.epoch, LSN: r.lsn, Rev: rev,
+			Readings: []api.NodeReading{s.seen("a", power.On, said)},
+		})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -333,8 +339,10 @@ func TestASuccessThatDoesNotLastIsTold(t *testing.T) {
 	op, joiner := r.deliver("a", power.ActOn), r.deliver("a", power.ActOn)
 	r.mustReport(r.running(op), r.joined(joiner, op.ID), r.ended(op, power.Succeeded))
 	s.later(40 * time.Second)
-	fell := api.NodeMonitor{Fell: "it went off again within 5 s after it had been turned on", FellOp: op.ID,
-		FellAt: s.clock().Add(-10 * time.Second)}
+	fell := api.NodeMonitor{
+		Fell: "it went off again within 5 s after it had been turned on", FellOp: op.ID,
+		FellAt: s.clock().Add(-10 * time.Second),
+	}
 	before := s.op(op.ID)
 	for range 3 {
 		r.tick(s.seen("a", power.Off, fell))
@@ -370,8 +378,10 @@ func TestTheTrailSaysWhenThingsHappened(t *testing.T) {
 	r := s.rack("r1")
 	r.settled()
 	asked := s.clock()
-	op := power.Op{ID: "01900000-0000-7000-8000-000000000001", Node: "a", Action: power.ActOn, AskedBy: "bob", AskedAt: asked,
-		Origin: power.FromLocal, Seq: 5, Deadline: asked.Add(time.Minute)}
+	op := power.Op{
+		ID: "01900000-0000-7000-8000-000000000001", Node: "a", Action: power.ActOn, AskedBy: "bob", AskedAt: asked,
+		Origin: power.FromLocal, Seq: 5, Deadline: asked.Add(time.Minute),
+	}
 	word := r.ended(op, power.Succeeded)
 	word.StartedAt, word.End.At = asked.Add(time.Second), asked.Add(3*time.Second)
 	s.later(2 * time.Hour)
@@ -383,8 +393,10 @@ func TestTheTrailSaysWhenThingsHappened(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := map[string]time.Duration{auditAsked: 0, auditAccepted: 0, auditStarted: time.Second, auditEnded: 3 * time.Second,
-		auditFault: time.Minute}
+	want := map[string]time.Duration{
+		auditAsked: 0, auditAccepted: 0, auditStarted: time.Second, auditEnded: 3 * time.Second,
+		auditFault: time.Minute,
+	}
 	for _, e := range all {
 		after, told := want[e.What]
 		if !told {

@@ -396,8 +396,10 @@ func (c *Central) cancel(tx *store.Tx, o *store.Op, who, why string, marks marks
 		return nil // once is enough
 	}
 	o.CancelBy, o.CancelReason = who, why
-	if err := tx.AddAudit(api.AuditEntry{At: now, Who: who, What: auditCancel, Node: o.Node, Op: o.ID, Why: why,
-		Detail: string(o.Action)}); err != nil {
+	if err := tx.AddAudit(api.AuditEntry{
+		At: now, Who: who, What: auditCancel, Node: o.Node, Op: o.ID, Why: why,
+		Detail: string(o.Action),
+	}); err != nil {
 		return err
 	}
 	if o.Stage() == store.StageTaken && !o.Delivered {

@@ -127,8 +127,10 @@ func TestADryRunStoresNothing(t *testing.T) {
 	cycle := r.deliver("a", power.ActCycle)
 	r.mustReport(r.running(cycle))
 	ops, err := s.AskOps(t.Context(), api.AskOps{DryRun: true, Ops: []api.OpRequest{
-		{ID: newID(), Node: "a", Action: power.ActOff}, {ID: newID(), Node: "a", Action: power.ActOn}, {ID: newID(), Node: "x",
-			Action: power.ActOn},
+		{ID: newID(), Node: "a", Action: power.ActOff}, {ID: newID(), Node: "a", Action: power.ActOn}, {
+			ID: newID(), Node: "x",
+			Action: power.ActOn,
+		},
 	}})
 	if err != nil {
 		t.Fatal(err)

@@ -57,8 +57,10 @@ func (c *Central) disown(tx *store.Tx, agent string, t tale, now time.Time) erro
 		t.what += fmt.Sprintf("; more of this agent within %s is only counted", disownedEvery)
 	}
 	c.log.Warn("an agent told of what is not its own", "agent", agent, "node", t.node, "op", t.op, "reason", t.what)
-	return tx.AddAudit(api.AuditEntry{At: now, Who: "agent " + agent, What: auditDisowned, Node: t.node, Op: t.op, Outcome: t.outcome,
-		Detail: t.what})
+	return tx.AddAudit(api.AuditEntry{
+		At: now, Who: "agent " + agent, What: auditDisowned, Node: t.node, Op: t.op, Outcome: t.outcome,
+		Detail: t.what,
+	})
 }
 
 // has reports whether the agent has the node, or had it until it was moved or removed.

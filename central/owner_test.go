@@ -121,8 +121,10 @@ func TestWhatAnAgentTellsOfOthers(t *testing.T) {
 				r.ended(power.Op{ID: newID(), Node: "theirs", Action: power.ActOff, Seq: seq, Origin: power.FromLocal}, power.Succeeded),
 				r.ended(power.Op{ID: newID(), Node: "ghost", Action: power.ActOff, Seq: seq, Origin: power.FromLocal}, power.Succeeded),
 			},
-			Readings: []api.NodeReading{{Node: "theirs", Reading: power.Reading{State: power.On, Reach: power.ReachOK, ObservedAt: s.clock(),
-				TriedAt: s.clock()}}},
+			Readings: []api.NodeReading{{Node: "theirs", Reading: power.Reading{
+				State: power.On, Reach: power.ReachOK, ObservedAt: s.clock(),
+				TriedAt: s.clock(),
+			}}},
 			Holds: []api.NodeHold{{Node: "theirs", Hold: power.Hold{Want: power.WantOff, By: "x", Reason: "x", Seq: seq}}},
 			Rack:  &api.RackState{Brake: &api.Brake{ID: newID(), Nodes: []string{"mine", "theirs"}, Of: 2}},
 		})

@@ -165,8 +165,10 @@ func (ch *change) carryOut(s store.Schedule, at time.Time) (says, outcome string
 
 // holdOf is the hold that a run at a time sets, or the release.
 func holdOf(s store.Schedule, at, now time.Time) power.Hold {
-	h := power.Hold{Want: s.Want, By: s.By, Reason: cmp.Or(s.Reason, "schedule "+s.Name), Schedule: s.Name, Since: now.UTC(),
-		Confirmed: s.Confirmed}
+	h := power.Hold{
+		Want: s.Want, By: s.By, Reason: cmp.Or(s.Reason, "schedule "+s.Name), Schedule: s.Name, Since: now.UTC(),
+		Confirmed: s.Confirmed,
+	}
 	if s.For > 0 {
 		h.Until = at.Add(s.For).UTC()
 	}

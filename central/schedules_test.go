@@ -29,8 +29,10 @@ func (s *site) at(clock string) {
 }
 
 // night is a schedule that turns READY nodes off at 19:00 UTC for 12 hours.
-var night = api.Schedule{Name: "night", Cron: "CRON_TZ=UTC 0 19 * * *", Nodes: "@status:READY", Want: power.WantOff, For: 12 * time.Hour,
-	Reason: "power bill"}
+var night = api.Schedule{
+	Name: "night", Cron: "CRON_TZ=UTC 0 19 * * *", Nodes: "@status:READY", Want: power.WantOff, For: 12 * time.Hour,
+	Reason: "power bill",
+}
 
 func (s *site) schedule(sched api.Schedule) api.Schedule {
 	s.t.Helper()

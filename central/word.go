@@ -108,8 +108,10 @@ func finish(o *store.Op, end power.End) {
 
 // endOf is the end that finish was given.
 func endOf(o *store.Op) power.End {
-	end := power.End{Outcome: o.Outcome, Reason: o.Why, Detail: o.Detail, Already: o.Already, SupersededBy: o.SupersededBy, State: o.State,
-		Attempts: o.Attempts}
+	end := power.End{
+		Outcome: o.Outcome, Reason: o.Why, Detail: o.Detail, Already: o.Already, SupersededBy: o.SupersededBy, State: o.State,
+		Attempts: o.Attempts,
+	}
 	if o.EndedAt != nil {
 		end.At = *o.EndedAt
 	}

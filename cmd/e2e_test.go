@@ -252,8 +252,10 @@ func killAtRandom(t *testing.T, victim string, kills int, start func(*site)) {
 		farm.BMC(i).SessionLimit(1000)           // the dead leave theirs open
 		nodes = append(nodes, farm.BMC(i).Name())
 	}
-	c := s.crowd(nodes, []power.Action{power.ActOn, power.ActOff, power.ActCycle, power.ActCycle, power.ActSoftOff, power.ActReset,
-		power.ActReset, power.ActDiag}, 600*time.Millisecond)
+	c := s.crowd(nodes, []power.Action{
+		power.ActOn, power.ActOff, power.ActCycle, power.ActCycle, power.ActSoftOff, power.ActReset,
+		power.ActReset, power.ActDiag,
+	}, 600*time.Millisecond)
 	rng := rand.New(rand.NewPCG(3, 5))
 	for range kills {
 		time.Sleep(time.Duration(50+rng.IntN(700)) * time.Millisecond)

@@ -62,8 +62,10 @@ func newHall(t *testing.T, racks int) *hall {
 	for i, rack := range h.racks {
 		h.startSim(i)
 		for n := range bmcsEach {
-			ep := power.Endpoint{Scheme: "ipmi", User: bmcsim.DefaultUser, Password: bmcsim.DefaultPassword,
-				Host: fmt.Sprintf("127.0.%d.%d", 20+i, n+1), Port: power.DefaultIPMIPort}
+			ep := power.Endpoint{
+				Scheme: "ipmi", User: bmcsim.DefaultUser, Password: bmcsim.DefaultPassword,
+				Host: fmt.Sprintf("127.0.%d.%d", 20+i, n+1), Port: power.DefaultIPMIPort,
+			}
 			if i == nearRack {
 				ep.Host, ep.Port = h.addr(rack), power.DefaultIPMIPort+n
 			}
@@ -118,8 +120,10 @@ func (h *hall) simSocket(rack string) string { return filepath.Join(h.dir, rack+
 func (h *hall) startSim(i int) {
 	h.site.t.Helper()
 	rack := h.racks[i]
-	args := []string{"sim", "--listen", fmt.Sprintf("127.0.%d.1", 20+i), "--count", fmt.Sprint(bmcsEach), "--names",
-		fmt.Sprintf("%sn[1-%d]", rack, bmcsEach), "--on-after", "200ms", "--off-after", "200ms", "--control", h.simSocket(rack)}
+	args := []string{
+		"sim", "--listen", fmt.Sprintf("127.0.%d.1", 20+i), "--count", fmt.Sprint(bmcsEach), "--names",
+		fmt.Sprintf("%sn[1-%d]", rack, bmcsEach), "--on-after", "200ms", "--off-after", "200ms", "--control", h.simSocket(rack),
+	}
 	if i == nearRack {
 		args[2] = h.addr(rack)
 		args = append(args, "--same-address")
@@ -177,10 +181,12 @@ func (h *hall) truth() map[string]power.State {
 
 func (h *hall) simmed(rack string) map[string]power.State {
 	h.site.t.Helper()
-	client := http.Client{Timeout: 5 * time.Second,
+	client := http.Client{
+		Timeout: 5 * time.Second,
 		Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return new(net.Dialer).DialContext(ctx, "unix", h.simSocket(rack))
-		}}}
+		}},
+	}
 	defer client.CloseIdleConnections()
 	resp, err := client.Get("http://sim/")
 	if err != nil {

@@ -267,8 +267,10 @@ func (h *hall) refusesStrangers() {
 	if err := os.WriteFile(file, []byte(h.mustRun("gossip", "keygen")), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	args := []string{"agent", "--name", "stranger", "--central", "none", "--gossip", addr + gossipPort, "--join", h.addr("r2") + gossipPort,
-		"--data"}
+	args := []string{
+		"agent", "--name", "stranger", "--central", "none", "--gossip", addr + gossipPort, "--join", h.addr("r2") + gossipPort,
+		"--data",
+	}
 	h.launchOn("stranger", "stranger", h.cli, append(args, filepath.Join(h.dir, "stranger"), "--gossip-key-file", file)...)
 	h.within(15*time.Second, func() string { return "both sides say that the key is another" }, func() bool {
 		return h.logged("stranger", "refused", h.addr("r2"), "uses another gossip key") &&

@@ -37,8 +37,10 @@ func ramp(t *testing.T, ask func(*site)) {
 		count = 400
 	}
 	s := watchful(t)
-	farm := startFarm(t, bmcsim.Config{Count: count, OnAfter: 200 * time.Millisecond,
-		Names: func(i int) string { return fmt.Sprintf("n%03d", i+1) }})
+	farm := startFarm(t, bmcsim.Config{
+		Count: count, OnAfter: 200 * time.Millisecond,
+		Names: func(i int) string { return fmt.Sprintf("n%03d", i+1) },
+	})
 	var specs []api.NodeSpec
 	for i, b := range bmcs(farm) {
 		spec := specOf(b.Name(), b.Endpoint())

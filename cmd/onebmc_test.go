@@ -56,8 +56,10 @@ func TestOneBMCServesOneNode(t *testing.T) {
 			t.Errorf("import of %s: exit status %d, %s", bmc, exit, errs)
 		}
 	}
-	for _, bmc := range []string{"ipmi:admin:S3cret@h", "admin:S3cret@h", "ipmi://admin%3AS3cret@h", "ipmi://h?password=S3cret",
-		"ipmi://admin@10.0.0.999"} {
+	for _, bmc := range []string{
+		"ipmi:admin:S3cret@h", "admin:S3cret@h", "ipmi://admin%3AS3cret@h", "ipmi://h?password=S3cret",
+		"ipmi://admin@10.0.0.999",
+	} {
 		_, errs, exit := s.run("node", "add", "n2", "--rack", "r1", "--bmc", bmc, "-o", "json")
 		if exit != 2 || strings.Contains(errs, "S3cret") {
 			t.Errorf("%s: exit status %d, %s", bmc, exit, errs)
@@ -82,8 +84,10 @@ func TestOneBMCServesOneNode(t *testing.T) {
 // its address.
 func (s *site) hiddenByAName(farm *bmcsim.Farm, pw string, port uint16) {
 	t := s.t
-	local, err := bmcsim.Start(context.Background(), bmcsim.Config{Count: 1, Listen: netip.MustParseAddr("127.0.0.1"), Port: int(port),
-		Initial: power.On})
+	local, err := bmcsim.Start(context.Background(), bmcsim.Config{
+		Count: 1, Listen: netip.MustParseAddr("127.0.0.1"), Port: int(port),
+		Initial: power.On,
+	})
 	if err != nil {
 		t.Fatal(err)
 	}

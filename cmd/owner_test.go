@@ -1,6 +1,7 @@
 package cmd_test
 
 import (
+	"errors"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -146,7 +147,7 @@ func (s *site) owned(dir string) {
 }
 
 func exitOf(err error) int {
-	if exit, ok := err.(*exec.ExitError); ok {
+	if exit := (*exec.ExitError)(nil); errors.As(err, &exit) {
 		return exit.ExitCode()
 	}
 	if err != nil {

@@ -17,8 +17,10 @@ import (
 // and agent as processes to a chassis of simulated BMCs.
 func TestSettingsReachTheBMC(t *testing.T) {
 	const key = "0x000102030405060708090a0b0c0d0e0f10111213"
-	farm, err := bmcsim.Start(context.Background(), bmcsim.Config{Count: 3, Listen: netip.MustParseAddr("127.0.45.1"), KG: key,
-		Initial: power.On})
+	farm, err := bmcsim.Start(context.Background(), bmcsim.Config{
+		Count: 3, Listen: netip.MustParseAddr("127.0.45.1"), KG: key,
+		Initial: power.On,
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -27,8 +29,10 @@ func TestSettingsReachTheBMC(t *testing.T) {
 	farm.BMC(0).Behind(0x32, farm.BMC(2))
 	s := newSite(t)
 	s.startAgent("r1")
-	for name, text := range map[string]string{"pw": string(bmcsim.DefaultPassword), "kg": key + "\n", "wrong": "another key",
-		"long": strings.Repeat("x", 21)} {
+	for name, text := range map[string]string{
+		"pw": string(bmcsim.DefaultPassword), "kg": key + "\n", "wrong": "another key",
+		"long": strings.Repeat("x", 21),
+	} {
 		if err := os.WriteFile(filepath.Join(s.dir, name), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}

@@ -88,8 +88,10 @@ func TestDaemonsPassOverWhatDoesNotEndThem(t *testing.T) {
 			s.signal(name, sig)
 			s.logged(name, "ignored", says)
 		}
-		for _, sig := range []syscall.Signal{syscall.SIGPIPE, syscall.SIGXFSZ, syscall.SIGCHLD, syscall.SIGWINCH, syscall.SIGURG,
-			syscall.SIGCONT} {
+		for _, sig := range []syscall.Signal{
+			syscall.SIGPIPE, syscall.SIGXFSZ, syscall.SIGCHLD, syscall.SIGWINCH, syscall.SIGURG,
+			syscall.SIGCONT,
+		} {
 			s.signal(name, sig)
 		}
 		s.signal(name, syscall.SIGSTOP)

@@ -291,8 +291,10 @@ func wordOf(a power.Action) []power.Command {
 
 // isCommand reports whether a word of a simulator's log is a command of an action.
 func isCommand(c power.Command) bool {
-	return slices.Contains([]power.Command{power.PowerOn, power.PowerOff, power.PressSoftOff, power.HardReset, power.PulseDiag,
-		power.ResetBMC}, c)
+	return slices.Contains([]power.Command{
+		power.PowerOn, power.PowerOff, power.PressSoftOff, power.HardReset, power.PulseDiag,
+		power.ResetBMC,
+	}, c)
 }
 
 // explain reports how many commands, from the first on, can be told to be those of
@@ -438,18 +440,24 @@ func TestSoakJudge(t *testing.T) {
 	honest := func() evidence {
 		e := evidence{
 			told: map[string]*told{}, outcomes: map[string]map[power.Outcome]string{}, ends: map[string]int{},
-			ops: []api.Op{op("a", 1, power.ActOn, 1), op("b", 2, power.ActReset, 1), op("c", 3, power.ActCycle, 3), op("d", 4, power.ActOn, 0),
-				op("e", 5, power.ActSoftOff, 2)},
+			ops: []api.Op{
+				op("a", 1, power.ActOn, 1), op("b", 2, power.ActReset, 1), op("c", 3, power.ActCycle, 3), op("d", 4, power.ActOn, 0),
+				op("e", 5, power.ActSoftOff, 2),
+			},
 			servers: []server{{
 				name: "n1", cuts: 2, resets: 1, power: power.Off, seen: power.Off,
-				commands: []power.Command{power.PowerOn, power.HardReset, power.PowerOff, power.PowerOff, power.PowerOn, power.PressSoftOff,
-					power.PowerOff},
+				commands: []power.Command{
+					power.PowerOn, power.HardReset, power.PowerOff, power.PowerOff, power.PowerOn, power.PressSoftOff,
+					power.PowerOff,
+				},
 			}},
 		}
 		for i, op := range e.ops {
 			asked := at.Add(time.Duration(i) * time.Second)
-			e.told[op.ID] = &told{req: api.OpRequest{ID: op.ID, Node: "n1", Action: op.Action}, door: "central", asked: asked,
-				answered: asked.Add(time.Millisecond), seq: op.Seq}
+			e.told[op.ID] = &told{
+				req: api.OpRequest{ID: op.ID, Node: "n1", Action: op.Action}, door: "central", asked: asked,
+				answered: asked.Add(time.Millisecond), seq: op.Seq,
+			}
 			e.outcomes[op.ID] = map[power.Outcome]string{power.Succeeded: "central"}
 			e.ends[op.ID] = 1
 		}

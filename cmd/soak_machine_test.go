@@ -58,8 +58,10 @@ func farmMachines(farm *bmcsim.Farm, racks []string) []*machine {
 		m.lift = func() { settle(b) }
 		if i >= farm.Len()-len(racks) {
 			m.overlaps = nil
-			m.faults = append(m.faults, bmcFault{"BMC slow to answer", func(rng *rand.Rand) { b.Delay(time.Duration(1+rng.IntN(3)) * time.Second) },
-				m.lift})
+			m.faults = append(m.faults, bmcFault{
+				"BMC slow to answer", func(rng *rand.Rand) { b.Delay(time.Duration(1+rng.IntN(3)) * time.Second) },
+				m.lift,
+			})
 		}
 		m.lift()
 		all = append(all, m)

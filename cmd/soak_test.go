@@ -67,8 +67,10 @@ type soakPlan struct {
 
 func planSoak(t *testing.T) soakPlan {
 	t.Helper()
-	p := soakPlan{length: 9 * time.Second, seed: uint64(time.Now().UnixNano()), pace: 0.15, racks: []string{"r1", "r2"}, farm: 4,
-		deadline: 8 * time.Second, quiet: 90 * time.Second}
+	p := soakPlan{
+		length: 9 * time.Second, seed: uint64(time.Now().UnixNano()), pace: 0.15, racks: []string{"r1", "r2"}, farm: 4,
+		deadline: 8 * time.Second, quiet: 90 * time.Second,
+	}
 	if text := os.Getenv("SOAK_SEED"); text != "" {
 		seed, err := strconv.ParseUint(text, 10, 64)
 		if err != nil {
@@ -237,8 +239,10 @@ func (s *soak) makeDaemons() {
 }
 
 func (s *soak) makeMachines() {
-	farm := startFarm(s.t, bmcsim.Config{Count: s.plan.farm * len(s.plan.racks), Seed: int64(s.plan.seed), BootTime: 500 * time.Millisecond,
-		LogFile: filepath.Join(s.dir, "farm.log")})
+	farm := startFarm(s.t, bmcsim.Config{
+		Count: s.plan.farm * len(s.plan.racks), Seed: int64(s.plan.seed), BootTime: 500 * time.Millisecond,
+		LogFile: filepath.Join(s.dir, "farm.log"),
+	})
 	s.machines = farmMachines(farm, s.plan.racks)
 	real, err := ipmiSimMachines(s.t, s.dir, s.plan.racks)
 	switch {

@@ -65,8 +65,10 @@ func TestLogsAreBridged(t *testing.T) {
 	logger.Printf("[INFO] serf: EventMemberJoin: r1")
 	logger.Printf("[ERR] memberlist: failed")
 	logger.Printf("no level")
-	for _, want := range []string{"level=DEBUG msg=\"serf: EventMemberJoin: r1\"", "level=WARN msg=\"memberlist: failed\"",
-		"level=DEBUG msg=\"no level\""} {
+	for _, want := range []string{
+		"level=DEBUG msg=\"serf: EventMemberJoin: r1\"", "level=WARN msg=\"memberlist: failed\"",
+		"level=DEBUG msg=\"no level\"",
+	} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("%q is not in\n%s", want, out.String())
 		}

@@ -372,7 +372,8 @@ const keyTries = 3
 const keyRelay = 2
 
 func (c *Cluster) keyQuery(ctx context.Context, ask func(*serf.KeyManager, *serf.KeyRequestOptions) (*serf.KeyResponse, error)) (KeyReport,
-	error) {
+	error,
+) {
 	if c.ring == nil {
 		return KeyReport{}, ErrNotEncrypted
 	}

@@ -111,7 +111,7 @@ func TestWatch(t *testing.T) {
 	if err := <-ended; !errors.Is(err, context.Canceled) {
 		t.Error(err)
 	}
-	if err := all[0].Watch(context.Background(), func(Member) error { return errors.ErrUnsupported }); err != errors.ErrUnsupported {
+	if err := all[0].Watch(context.Background(), func(Member) error { return errors.ErrUnsupported }); !errors.Is(err, errors.ErrUnsupported) {
 		t.Error(err)
 	}
 	if len(all[0].watchers) != 0 {

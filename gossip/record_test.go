@@ -21,8 +21,10 @@ func powerOf(agent string, epoch, since, seq uint64, nodes ...NodePower) message
 	for i, n := range nodes {
 		names[i], cells[i] = n.Name, seal(n)
 	}
-	return message{kind: kindPower, agent: agent, total: len(nodes), digest: digestOf(names), epoch: epoch, since: since, seq: seq,
-		cells: cells}
+	return message{
+		kind: kindPower, agent: agent, total: len(nodes), digest: digestOf(names), epoch: epoch, since: since, seq: seq,
+		cells: cells,
+	}
 }
 
 // TestFormatIsForEver holds the bytes of both kinds of message: other versions
@@ -101,8 +103,10 @@ func TestMessagesStayWithinAPacket(t *testing.T) {
 	if !slices.Equal(found, names) {
 		t.Error("names were lost on the way")
 	}
-	full := message{kind: kindPower, agent: agent, total: maxNodes, epoch: 1<<63 - 1, since: 1, seq: maxSeq, part: 24,
-		cells: make([]cell, partSize)}
+	full := message{
+		kind: kindPower, agent: agent, total: maxNodes, epoch: 1<<63 - 1, since: 1, seq: maxSeq, part: 24,
+		cells: make([]cell, partSize),
+	}
 	for i := range full.cells {
 		full.cells[i].age = maxAge + 1
 	}

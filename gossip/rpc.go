@@ -393,7 +393,7 @@ func (f rpcFilter) matcher() (func(serf.Member) bool, error) {
 	add := func(expr string, value func(serf.Member) string) error {
 		re, err := regexp.Compile("^(?:" + expr + ")$")
 		if err != nil {
-			return fmt.Errorf("Failed to compile regex: %w", err) //lint:ignore ST1005 as Serf says it
+			return fmt.Errorf("Failed to compile regex: %w", err) //nolint:staticcheck // as Serf says it
 		}
 		tests = append(tests, func(m serf.Member) bool { return re.MatchString(value(m)) })
 		return nil

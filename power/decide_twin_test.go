@@ -150,7 +150,7 @@ func drawRequest(t *rapid.T, n int, lane Lane) Op {
 func TestDecideAgainstTwin(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		var lane Lane
-		wanted, pure := "", true // final state last asked for; no queue so far
+		wanted, pure := "", true //nolint:ineffassign // final state last asked for; no queue so far
 		for n := range rapid.IntRange(1, 120).Draw(t, "steps") {
 			step := rapid.IntRange(0, 9).Draw(t, "step")
 			switch {

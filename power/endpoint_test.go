@@ -19,8 +19,10 @@ var spellings = map[string][]string{
 		"ipmi://root@bmc1.example/", "ipmi://admin@bmc1.EXAMPLE.:623?suite=3", "ipmi://bmc1.example?level=User&boot=efi",
 		"ipmi://bmc1.example?target=0x20",
 	},
-	"ipmi://10.0.0.1:623": {"ipmi://10.0.0.1", "ipmi://10.0.0.1.", "ipmi://[::ffff:10.0.0.1]", "ipmi://[::FFFF:a00:1]:623",
-		"ipmi://[0:0:0:0:0:ffff:10.0.0.1]"},
+	"ipmi://10.0.0.1:623": {
+		"ipmi://10.0.0.1", "ipmi://10.0.0.1.", "ipmi://[::ffff:10.0.0.1]", "ipmi://[::FFFF:a00:1]:623",
+		"ipmi://[0:0:0:0:0:ffff:10.0.0.1]",
+	},
 	"ipmi://[2001:db8::1]:623": {
 		"ipmi://[2001:db8::1]", "ipmi://[2001:DB8:0:0:0:0:0:1]", "ipmi://a@[2001:0db8::0001]:623/", "ipmi://[2001:db8::0.0.0.1]",
 	},
@@ -66,8 +68,10 @@ func TestSpellingIsNotIdentity(t *testing.T) {
 		}
 		hosts := rapid.SampledFrom(forms).Draw(t, "host")
 		ports := rapid.SampledFrom([][]string{{"", ":623", ":0623", ":", "/"}, {":6230", ":06230", ":6230/"}}).Draw(t, "port")
-		parts := rapid.SampledFrom([][]string{{"", "?target=0x20", "?target=32&level=user", "?suite=3", "?boot=legacy"},
-			{"?target=0x30", "?target=48", "?channel=0&target=0X30"}}).Draw(t, "part")
+		parts := rapid.SampledFrom([][]string{
+			{"", "?target=0x20", "?target=32&level=user", "?suite=3", "?boot=legacy"},
+			{"?target=0x30", "?target=48", "?channel=0&target=0X30"},
+		}).Draw(t, "part")
 		write := func(n string) string {
 			user := rapid.SampledFrom([]string{"", "admin@", "%61dmin@", "root@"}).Draw(t, "user"+n)
 			return "ipmi://" + user + rapid.SampledFrom(hosts).Draw(t, "host"+n) + rapid.SampledFrom(ports).Draw(t, "port"+n) +
@@ -183,8 +187,10 @@ func TestSecretsFitTheProtocol(t *testing.T) {
 			t.Errorf("%q: %v", p, err)
 		}
 	}
-	for _, p := range []string{strings.Repeat("x", 21), strings.Repeat("ü", 11), "\uFEFFpw", "pw\n", "pw\r\n", "p\x00w", "\xff\xfep\x00w\x00",
-		"p\ufffdw", "p\tw", "pw\x7f"} {
+	for _, p := range []string{
+		strings.Repeat("x", 21), strings.Repeat("ü", 11), "\uFEFFpw", "pw\n", "pw\r\n", "p\x00w", "\xff\xfep\x00w\x00",
+		"p\ufffdw", "p\tw", "pw\x7f",
+	} {
 		if err := CheckPassword(Secret(p)); err == nil || strings.Contains(err.Error(), p) {
 			t.Errorf("%q: %v", p, err)
 		}
@@ -195,8 +201,10 @@ func TestSecretsFitTheProtocol(t *testing.T) {
 			t.Errorf("%q: %x, %v", kg, key, err)
 		}
 	}
-	for _, kg := range []string{"0x", "0x1", "0xzz", "0x0000", "0x" + strings.Repeat("11", 21), strings.Repeat("x", 21), "kg\n",
-		"\uFEFF0x11"} {
+	for _, kg := range []string{
+		"0x", "0x1", "0xzz", "0x0000", "0x" + strings.Repeat("11", 21), strings.Repeat("x", 21), "kg\n",
+		"\uFEFF0x11",
+	} {
 		if key, err := ParseKG(Secret(kg)); err == nil {
 			t.Errorf("%q read as %x", kg, key)
 		}

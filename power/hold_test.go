@@ -53,8 +53,11 @@ func TestNewerHoldStands(t *testing.T) {
 		{"a release after the schedule's", Hold{Seq: 8}, night},
 		{"a schedule's after a person's that had ended", night, Hold{Want: WantOn, Until: at, Seq: 5}},
 		{"a schedule's after a release", night, Hold{Seq: 5}},
-		{"a schedule's that knew that the person's was released", Hold{Want: WantOff, Schedule: "night", Since: at, Seq: 7, Heard: 6},
-			Hold{Want: WantOn, Seq: 5}},
+		{
+			"a schedule's that knew that the person's was released",
+			Hold{Want: WantOff, Schedule: "night", Since: at, Seq: 7, Heard: 6},
+			Hold{Want: WantOn, Seq: 5},
+		},
 		{"a schedule's after another's", night, Hold{Want: WantOn, Schedule: "day", Seq: 5}},
 	} {
 		if !c.over.Over(c.hold) || c.hold.Over(c.over) {

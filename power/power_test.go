@@ -178,8 +178,10 @@ func TestReading(t *testing.T) {
 }
 
 func TestSeqInJSON(t *testing.T) {
-	for text, want := range map[string]Seq{`"116000000000000001"`: 116000000000000001, `116000000000000001`: 116000000000000001, `"0"`: 0,
-		`0`: 0, `null`: 7, `18446744073709551615`: 1<<64 - 1} {
+	for text, want := range map[string]Seq{
+		`"116000000000000001"`: 116000000000000001, `116000000000000001`: 116000000000000001, `"0"`: 0,
+		`0`: 0, `null`: 7, `18446744073709551615`: 1<<64 - 1,
+	} {
 		s := Seq(7)
 		if err := json.Unmarshal([]byte(text), &s); err != nil || s != want {
 			t.Errorf("%s: %d, %v", text, s, err)

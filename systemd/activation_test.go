@@ -31,7 +31,7 @@ func daemonForTest() error {
 	}
 	one, err := Listener(Control)
 	if err != nil || one == nil || one != all[Control] {
-		return fmt.Errorf("%v, %v", one, err)
+		return fmt.Errorf("%v, %w", one, err)
 	}
 	conn, err := one.Accept()
 	if err != nil {

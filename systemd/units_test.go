@@ -78,8 +78,10 @@ func TestServicesGetTheirSockets(t *testing.T) {
 			t.Fatal(err)
 		}
 		socket := strings.TrimSuffix(unit, ".service") + ".socket"
-		for _, line := range []string{"Requires=" + socket, "After=" + socket, "Type=notify", "StartLimitIntervalSec=0", "Restart=always",
-			"LimitCORE=0", "WantedBy=multi-user.target rackpower.target", "WatchdogSec=30"} {
+		for _, line := range []string{
+			"Requires=" + socket, "After=" + socket, "Type=notify", "StartLimitIntervalSec=0", "Restart=always",
+			"LimitCORE=0", "WantedBy=multi-user.target rackpower.target", "WatchdogSec=30",
+		} {
 			if !strings.Contains(string(text), "\n"+line+"\n") {
 				t.Errorf("%s lacks %s", unit, line)
 			}

@@ -136,7 +136,7 @@ func (c *Client) do(ctx context.Context, method, path string, in, out any, wait 
 }
 
 func (c *Client) unreachable(watched, ctx context.Context, err error) error {
-	if cause := context.Cause(ctx); cause == context.DeadlineExceeded {
+	if cause := context.Cause(ctx); errors.Is(cause, context.DeadlineExceeded) {
 		return fmt.Errorf("%s: %w", c.target, noAnswer{})
 	} else if cause != nil {
 		return cause
@@ -148,7 +148,7 @@ func (c *Client) unreachable(watched, ctx context.Context, err error) error {
 	if errors.As(err, &op) {
 		err = op.Err
 	}
-	return fmt.Errorf("%s: %w (%v)", c.target, ErrUnreachable, err)
+	return fmt.Errorf("%s: %w (%v)", c.target, ErrUnreachable, err) //nolint:errorlint // the cause is for people
 }
 
 // noAnswer is context.DeadlineExceeded in words for people.

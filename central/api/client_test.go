@@ -14,8 +14,10 @@ import (
 )
 
 func TestNewClientWantsAnAddress(t *testing.T) {
-	for _, bad := range []string{"", "central", "127.0.0.1:7620", "ftp://x", "unix://", "unix://run/x.sock", "http://", "http://h/path",
-		"://"} {
+	for _, bad := range []string{
+		"", "central", "127.0.0.1:7620", "ftp://x", "unix://", "unix://run/x.sock", "http://", "http://h/path",
+		"://",
+	} {
 		if _, err := NewClient(bad); err == nil || !strings.Contains(err.Error(), "want unix:///path or https://host:port") {
 			t.Errorf("%q: %v", bad, err)
 		}

@@ -24,12 +24,18 @@ func TestOneOwnerPerNode(t *testing.T) {
 		"the owner, another one is newer": {"r1", []PeerNode{row("r2", "alive", 1), row("r1", "alive", 5)}, "r1 alive on [r2]"},
 		"the owner is gone":               {"r1", []PeerNode{row("r2", "alive", 1), row("r1", "failed", 90_000)}, "r1 failed on [r2]"},
 		"the owner says nothing of it":    {"r1", []PeerNode{row("r2", "alive", 1)}, "r1 unknown unknown [r2]"},
-		"it tells of others only": {"r1", []PeerNode{row("r2", "alive", 1), {Node: "m", Owner: "r1", OwnerStatus: "left"}},
-			"r1 left unknown [r2]"},
+		"it tells of others only": {
+			"r1",
+			[]PeerNode{row("r2", "alive", 1), {Node: "m", Owner: "r1", OwnerStatus: "left"}},
+			"r1 left unknown [r2]",
+		},
 		"not known: the newer one":     {"", []PeerNode{row("r1", "alive", 5), row("r2", "alive", 1)}, "r2 alive on [r1]"},
 		"not known: one that is alive": {"", []PeerNode{row("r1", "failed", 1), row("r2", "alive", 9)}, "r2 alive on [r1]"},
-		"not known: three of one age": {"", []PeerNode{row("r3", "alive", 1), row("r2", "alive", 1), row("r1", "alive", 1)},
-			"r1 alive on [r2 r3]"},
+		"not known: three of one age": {
+			"",
+			[]PeerNode{row("r3", "alive", 1), row("r2", "alive", 1), row("r1", "alive", 1)},
+			"r1 alive on [r2 r3]",
+		},
 	} {
 		slices.Reverse(c.rows) // the order in which they come does not matter
 		for range 2 {

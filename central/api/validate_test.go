@@ -68,10 +68,14 @@ func TestValid(t *testing.T) {
 		{ask(func(r *OpRequest) { r.Hold, r.Action = true, power.ActDiag }), "no state to hold the node in"},
 		{ask(func(r *OpRequest) { r.IfBusy = "perhaps" }), "unknown if-busy"},
 		{AskOps{Ops: []OpRequest{{ID: someID, Node: "n1", Action: power.ActOn}, {ID: someID, Node: "n1", Action: power.ActOn}}}, ""},
-		{AskOps{Ops: []OpRequest{{ID: someID, Node: "n1", Action: power.ActOn}, {ID: someID, Node: "n2", Action: power.ActOn}}},
-			"requests 1 and 2 have the same id"},
-		{AskOps{Ops: []OpRequest{{ID: someID, Node: "n1", Action: power.ActOn}, {ID: someID, Node: "n1", Action: power.ActOff}}},
-			"have the same id"},
+		{
+			AskOps{Ops: []OpRequest{{ID: someID, Node: "n1", Action: power.ActOn}, {ID: someID, Node: "n2", Action: power.ActOn}}},
+			"requests 1 and 2 have the same id",
+		},
+		{
+			AskOps{Ops: []OpRequest{{ID: someID, Node: "n1", Action: power.ActOn}, {ID: someID, Node: "n1", Action: power.ActOff}}},
+			"have the same id",
+		},
 		{AskOps{}, "0 operations asked for"},
 		{AskOps{Ops: make([]OpRequest, maxAtOnce+1)}, "want 1 to 20000 at once"},
 		{CancelOp{Reason: long}, "longer than"},

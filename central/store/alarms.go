@@ -10,7 +10,8 @@ import (
 const (
 	sqlAlarms     = `SELECT agent, kind, message, since, remedy, needs_ack FROM alarms WHERE agent = $1 OR $1 = '' ORDER BY agent, kind`
 	sqlRaiseAlarm = `INSERT INTO alarms (agent, kind, message, since, remedy, needs_ack) VALUES ($1, $2, $3, $4, $5, $6)
-		ON CONFLICT (agent, kind) DO UPDATE SET message = excluded.message, since = excluded.since, remedy = excluded.remedy, needs_ack = excluded.needs_ack
+		ON CONFLICT (agent, kind) DO UPDATE SET message = excluded.message, since = excluded.since,
+			remedy = excluded.remedy, needs_ack = excluded.needs_ack
 		WHERE message <> excluded.message`
 	sqlClearAlarm = `DELETE FROM alarms WHERE agent = $1 AND kind = $2`
 )

@@ -256,8 +256,10 @@ type statement struct {
 // renewal is what makes another incarnation of a database.
 func renewal(now time.Time) []statement {
 	return []statement{
-		{`UPDATE meta SET incarnation = max(incarnation + 1, $1), generation = generation + 1, rev = rev + $2`,
-			[]any{now.UnixMilli(), restoredRevs}},
+		{
+			`UPDATE meta SET incarnation = max(incarnation + 1, $1), generation = generation + 1, rev = rev + $2`,
+			[]any{now.UnixMilli(), restoredRevs},
+		},
 		{`UPDATE agents SET session = ''`, nil},
 		// What a person confirmed was about the changes of then.
 		{`UPDATE nodes SET confirmed = 0`, nil},

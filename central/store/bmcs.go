@@ -2,6 +2,7 @@ package store
 
 import (
 	"database/sql"
+	"errors"
 	"fmt"
 
 	"rackpower/power"
@@ -85,7 +86,7 @@ func (t *Tx) names(query string) (names []string, err error) {
 // KnowsAddr reports whether the BMC of the node is known to be at the address.
 func (t *Tx) KnowsAddr(node, addr string) (bool, error) {
 	var n int
-	if err := t.row(sqlAddrIs, node, addr).Scan(&n); err != nil && err != sql.ErrNoRows {
+	if err := t.row(sqlAddrIs, node, addr).Scan(&n); err != nil && !errors.Is(err, sql.ErrNoRows) {
 		return false, fmt.Errorf("cannot read address of node %s: %w", node, disk(err))
 	}
 	return n > 0, nil

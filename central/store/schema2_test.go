@@ -76,8 +76,10 @@ func TestADatabaseOfTheFirstVersionLosesNothing(t *testing.T) {
 			want := Node{
 				Name: "n1", Rack: "r1", Agent: "r1", BMC: "ipmi://u@192.0.2.2", Password: "secret", Domain: "d1", Status: power.StatusReady,
 				Confirmed: true,
-				Rev:       41, Unsettled: true, Reading: power.Reading{State: power.Off, Reach: power.ReachOK, ObservedAt: timeAt(1000),
-					TriedAt: timeAt(2000)},
+				Rev:       41, Unsettled: true, Reading: power.Reading{
+					State: power.Off, Reach: power.ReachOK, ObservedAt: timeAt(1000),
+					TriedAt: timeAt(2000),
+				},
 			}
 			want.Confirmed = what == "migrated" // a restore takes it back
 			if err != nil || n != want {
@@ -123,8 +125,10 @@ func TestWhatPeopleSetComesBack(t *testing.T) {
 		Monitor: "@every 30s", Pause: &api.Pause{By: "bob", Reason: "why", Since: at, Until: at.Add(time.Hour)}, BrakePercent: 10, BrakeAbove: 3,
 		ReleaseBrake: "b", ReleasedBy: "bob",
 	}
-	state := api.RackState{Monitor: "@every 60s", Brake: &api.Brake{ID: "b", Since: at, Kind: "cut", Nodes: []string{"n"}, Of: 1, Says: "s"},
-		Faults: 2}
+	state := api.RackState{
+		Monitor: "@every 60s", Brake: &api.Brake{ID: "b", Since: at, Kind: "cut", Nodes: []string{"n"}, Of: 1, Says: "s"},
+		Faults: 2,
+	}
 	sched := Schedule{Schedule: api.Schedule{
 		Name: "night", Cron: "0 19 * * *", Nodes: "all", Want: power.WantOff, For: time.Hour, Reason: "why", By: "bob", Confirmed: true,
 		CreatedAt: at,

@@ -32,10 +32,14 @@ func serveCommand() *cli.Command {
 			&cli.StringFlag{Name: "gossip", Value: "127.0.0.1:0", Usage: "`ADDRESS` to gossip with the agents at, or off"},
 			&cli.StringFlag{Name: "advertise", Usage: "`ADDRESS` that the others reach central's gossip at"},
 			&cli.StringSliceFlag{Name: "join", Usage: "gossip `ADDRESS` of a member to join; may be repeated"},
-			&cli.DurationFlag{Name: "keep", Value: central.DefaultKeep,
-				Usage: "how long ended operations and the audit trail are kept; 0: for ever"},
-			&cli.Int64Flag{Name: "check-below", Value: store.DefaultCheckBelow,
-				Usage: "check the database at the start if it is smaller than so many `BYTES`; -1: never"},
+			&cli.DurationFlag{
+				Name: "keep", Value: central.DefaultKeep,
+				Usage: "how long ended operations and the audit trail are kept; 0: for ever",
+			},
+			&cli.Int64Flag{
+				Name: "check-below", Value: store.DefaultCheckBelow,
+				Usage: "check the database at the start if it is smaller than so many `BYTES`; -1: never",
+			},
 		}, append(settings.GossipFlags(), settings.LogFlags()...)...),
 		Action: serve,
 	}

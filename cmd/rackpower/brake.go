@@ -38,7 +38,8 @@ func brakeCommand(d door) *cli.Command {
 			{
 				Name: "release", Usage: "lets monitors do what their brakes hold", ArgsUsage: operands, Flags: d.flags(append(confirmFlags(), why)...),
 				Action: d.with((*session).brakeRelease),
-				Description: which + "Where that is not meant, undo the change that led\nto it instead: a brake lets go when nothing differs any more." +
+				Description: which + "Where that is not meant, undo the change that led\nto it instead: " +
+					"a brake lets go when nothing differs any more." +
 					asksFirst + examples(released...) + exitHelp,
 			},
 		},

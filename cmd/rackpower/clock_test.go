@@ -14,8 +14,10 @@ import (
 
 func TestTimesSayTheirDayAndZone(t *testing.T) {
 	at := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
-	p := &page{printer: printer{wallClock: wallClock{now: func() time.Time { return at.Add(3 * time.Minute) },
-		zone: time.FixedZone("", 2*3600)}}}
+	p := &page{printer: printer{wallClock: wallClock{
+		now:  func() time.Time { return at.Add(3 * time.Minute) },
+		zone: time.FixedZone("", 2*3600),
+	}}}
 	for want, got := range map[string]string{
 		"2026-03-01 14:00:00+02:00 (3 min ago)":           p.since(at),
 		"2026-03-01 14:05:00+02:00 (in 2 min)":            p.until(at.Add(5 * time.Minute)),
@@ -36,8 +38,10 @@ func TestTimesSayTheirDayAndZone(t *testing.T) {
 // whole hours, clocks that are changed.
 func zones(t *testing.T) []*time.Location {
 	var list []*time.Location
-	for _, name := range []string{"UTC", "Europe/Berlin", "America/St_Johns", "Asia/Kathmandu", "Pacific/Kiritimati", "Pacific/Pago_Pago",
-		"Australia/Lord_Howe"} {
+	for _, name := range []string{
+		"UTC", "Europe/Berlin", "America/St_Johns", "Asia/Kathmandu", "Pacific/Kiritimati", "Pacific/Pago_Pago",
+		"Australia/Lord_Howe",
+	} {
 		zone, err := time.LoadLocation(name)
 		if err != nil {
 			t.Fatal(err)
@@ -72,8 +76,10 @@ func moments() []time.Time {
 // zones: each time that people are shown is in their zone and in one form, and is the one
 // meant; each that programs are given is RFC 3339 in UTC.
 func TestEveryScreenHasOneTimeFormat(t *testing.T) {
-	screens := []string{"explain r1n07", "agents", "rack list", "rack show r1", "brake show", "status", "node show r1n01", "ops",
-		"op show op1", "audit", "schedule list", "schedule show night"}
+	screens := []string{
+		"explain r1n07", "agents", "rack list", "rack show r1", "brake show", "status", "node show r1n01", "ops",
+		"op show op1", "audit", "schedule list", "schedule show night",
+	}
 	var out []string // with the times replaced, of the first moment
 	for _, zone := range zones(t) {
 		for i, at := range moments() {
@@ -126,8 +132,10 @@ func (f *fake) fill(now time.Time) {
 		AgentNote: "agent r1 is away since " + said,
 	})
 	f.trail = []api.AuditEntry{{ID: 1, At: earlier, Who: "bob", What: "hold", Node: "r1n01", Detail: "on until " + said}}
-	f.schedules = []api.Schedule{{Name: "night", Cron: "0 2 * * *", Nodes: "all", Want: power.WantOff, CreatedAt: earlier, LastAt: earlier,
-		NextAt: local.Add(9 * time.Hour), LastSays: "missed until " + said}}
+	f.schedules = []api.Schedule{{
+		Name: "night", Cron: "0 2 * * *", Nodes: "all", Want: power.WantOff, CreatedAt: earlier, LastAt: earlier,
+		NextAt: local.Add(9 * time.Hour), LastSays: "missed until " + said,
+	}}
 }
 
 func checkTimes(t *testing.T, screen, out string, zone *time.Location, now time.Time) {

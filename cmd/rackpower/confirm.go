@@ -34,8 +34,10 @@ var asksFirst = fmt.Sprintf("\nIt asks first if more than %d nodes would lose po
 func confirmFlags() []cli.Flag {
 	return []cli.Flag{
 		yesFlag(),
-		&cli.IntFlag{Name: "confirm-share", Value: defaultShare,
-			Usage: "ask if more than this `PERCENT` of all nodes would lose power; 100: never for that"},
+		&cli.IntFlag{
+			Name: "confirm-share", Value: defaultShare,
+			Usage: "ask if more than this `PERCENT` of all nodes would lose power; 100: never for that",
+		},
 	}
 }
 

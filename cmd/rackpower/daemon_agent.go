@@ -41,10 +41,14 @@ func agentCommand() *cli.Command {
 			&cli.StringFlag{Name: "advertise", Usage: "`ADDRESS` that the others reach this agent's gossip at"},
 			&cli.StringSliceFlag{Name: "join", Usage: "`ADDRESS` of an agent to gossip with; may be repeated"},
 			&cli.StringFlag{Name: "socket", Usage: "`PATH` of the agent's own socket", DefaultText: "agent.sock in the data directory"},
-			&cli.StringFlag{Name: "monitor", Value: agent.DefaultMonitor,
-				Usage: "read and compare the nodes at this `SCHEDULE` (cron), or off; central's setting for the rack goes before it"},
-			&cli.DurationFlag{Name: "debounce", Value: agent.DefaultDebounce,
-				Usage: "follow statuses that pass quickly (NEW, DEPLOYING, ...) after two equal readings so `LONG` apart"},
+			&cli.StringFlag{
+				Name: "monitor", Value: agent.DefaultMonitor,
+				Usage: "read and compare the nodes at this `SCHEDULE` (cron), or off; central's setting for the rack goes before it",
+			},
+			&cli.DurationFlag{
+				Name: "debounce", Value: agent.DefaultDebounce,
+				Usage: "follow statuses that pass quickly (NEW, DEPLOYING, ...) after two equal readings so `LONG` apart",
+			},
 		}, append(settings.GossipFlags(), settings.LogFlags()...)...),
 	}
 }

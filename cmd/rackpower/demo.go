@@ -532,7 +532,7 @@ func (d *demo) cli(ctx context.Context, wantExit int, args ...string) error {
 		fmt.Fprintf(d.out, "     %s\n", strings.TrimRight(line, "\n"))
 	}
 	if exit := cmd.ProcessState.ExitCode(); exit != wantExit {
-		return fmt.Errorf("rackpower %s ended with exit status %d, not %d (%v)", strings.Join(args, " "), exit, wantExit, err)
+		return fmt.Errorf("rackpower %s ended with exit status %d, not %d (%w)", strings.Join(args, " "), exit, wantExit, err)
 	}
 	return nil
 }

@@ -30,8 +30,10 @@ func domainCommand() *cli.Command {
 					examples("rackpower domain set feedA --rate 5 --concurrent 20", "rackpower domain set feedA --rate 0.5") + exitHelp,
 				Flags: atCentral.flags(
 					&cli.Float64Flag{Name: "rate", Usage: "start at most this `NUMBER` of power-ons a second; 0 for no bound", DefaultText: "as it is"},
-					&cli.IntFlag{Name: "concurrent", Usage: "have at most this `NUMBER` of nodes on their way to on at once; 0 for no bound",
-						DefaultText: "as it is"},
+					&cli.IntFlag{
+						Name: "concurrent", Usage: "have at most this `NUMBER` of nodes on their way to on at once; 0 for no bound",
+						DefaultText: "as it is",
+					},
 					reasonFlag(false),
 				),
 			},
@@ -65,8 +67,10 @@ func domainListing(domains []api.Domain) listing[api.Domain] {
 			if d.Default {
 				from = "default"
 			}
-			return []string{d.Name, bound("%g/s", d.Rate), bound("%g", float64(d.Concurrent)), fmt.Sprint(d.Nodes), fmt.Sprint(d.Agents),
-				fmt.Sprint(d.InFlight), fmt.Sprint(d.Waiting), from}
+			return []string{
+				d.Name, bound("%g/s", d.Rate), bound("%g", float64(d.Concurrent)), fmt.Sprint(d.Nodes), fmt.Sprint(d.Agents),
+				fmt.Sprint(d.InFlight), fmt.Sprint(d.Waiting), from,
+			}
 		},
 	}
 }

@@ -96,8 +96,10 @@ func newFake(t *testing.T, nodes ...api.Node) *fake {
 		return api.ForgottenAgent{Name: "r1", Ended: 2, Nodes: []string{"r1n01", "r1n02", "r1n03"}}
 	})
 	mux.HandleFunc("GET /v1/members", func(w http.ResponseWriter, _ *http.Request) {
-		reply(w, []api.Member{{Name: "r1", Addr: "127.0.0.1", Port: 7946, Status: "alive",
-			Tags: map[string]string{"role": "agent", "rack": "r1"}}})
+		reply(w, []api.Member{{
+			Name: "r1", Addr: "127.0.0.1", Port: 7946, Status: "alive",
+			Tags: map[string]string{"role": "agent", "rack": "r1"},
+		}})
 	})
 	mux.HandleFunc("GET /v1/peers", func(w http.ResponseWriter, _ *http.Request) {
 		reply(w, []api.PeerNode{
@@ -271,8 +273,10 @@ func (f *fake) ask(w http.ResponseWriter, r *http.Request) {
 		op := f.ops[req.ID]
 		if op == nil {
 			f.rev++
-			op = &api.Op{ID: req.ID, Node: req.Node, Action: req.Action, AskedBy: req.AskedBy, AskedAt: time.Now(), Verdict: power.Start,
-				Phase: api.PhaseTaken, Rev: f.rev}
+			op = &api.Op{
+				ID: req.ID, Node: req.Node, Action: req.Action, AskedBy: req.AskedBy, AskedAt: time.Now(), Verdict: power.Start,
+				Phase: api.PhaseTaken, Rev: f.rev,
+			}
 			if f.becomes != nil {
 				f.becomes(op, 0)
 			}

@@ -112,8 +112,10 @@ func (s *session) forgetAgent() error {
 			plural(len(gone.Nodes), "node"), nodesBehind(gone.Nodes))
 		return nil
 	}
-	return show(s.printer, listing[api.ForgottenAgent]{rows: []api.ForgottenAgent{gone},
-		name: func(a api.ForgottenAgent) string { return a.Name }})
+	return show(s.printer, listing[api.ForgottenAgent]{
+		rows: []api.ForgottenAgent{gone},
+		name: func(a api.ForgottenAgent) string { return a.Name },
+	})
 }
 
 func nodesBehind(names []string) string {
@@ -172,8 +174,10 @@ func (s *session) agentListing(agents []api.Agent) listing[api.Agent] {
 			if s.format == "table" {
 				alarm = shorten(alarm, 60)
 			}
-			return []string{a.Name, a.State, seen, fmt.Sprint(a.Nodes), fmt.Sprint(a.Outstanding), fmt.Sprint(a.Taken), s.monitorCell(a.Rack),
-				a.Version, a.Address, alarm}
+			return []string{
+				a.Name, a.State, seen, fmt.Sprint(a.Nodes), fmt.Sprint(a.Outstanding), fmt.Sprint(a.Taken), s.monitorCell(a.Rack),
+				a.Version, a.Address, alarm,
+			}
 		},
 		wideHead: []string{"REV", "HAS", "JOURNAL", "EPOCH", "LSN"},
 		wideCells: func(a api.Agent) []string {

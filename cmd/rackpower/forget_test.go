@@ -33,10 +33,14 @@ func TestAgentsForget(t *testing.T) {
 		{args: "agents forget r1 --yes", exit: 2, errs: "reason"},
 		{args: "agents forget --reason burnt --yes", exit: 2},
 		{args: "agents forget r2 --reason typo", out: "forgotten", sent: true}, // it has no node
-		{args: "agents forget r9 --reason x", problem: api.Problemf(api.CodeNotFound, "no such agent: r9"), exit: 2, errs: "no such agent: r9",
-			sent: true},
-		{args: "agents forget r1 --reason x --yes", problem: api.Problemf(api.CodeRefused, "agent r1 is alive"), exit: 5,
-			errs: "agent r1 is alive", sent: true},
+		{
+			args: "agents forget r9 --reason x", problem: api.Problemf(api.CodeNotFound, "no such agent: r9"), exit: 2, errs: "no such agent: r9",
+			sent: true,
+		},
+		{
+			args: "agents forget r1 --reason x --yes", problem: api.Problemf(api.CodeRefused, "agent r1 is alive"), exit: 5,
+			errs: "agent r1 is alive", sent: true,
+		},
 	} {
 		old := asks
 		asks = func(*cli.Context) bool { return len(c.typed) > 0 }
@@ -76,8 +80,10 @@ func TestNotesOfManyAgentsShareALine(t *testing.T) {
 	} {
 		f := newFake(t)
 		for i := range n {
-			f.agents = append(f.agents, api.Agent{Name: fmt.Sprintf("r%02d", i+1), State: "alive",
-				Alarms: []api.Alarm{{Kind: api.AlarmDiskFull, Message: "no room"}}})
+			f.agents = append(f.agents, api.Agent{
+				Name: fmt.Sprintf("r%02d", i+1), State: "alive",
+				Alarms: []api.Alarm{{Kind: api.AlarmDiskFull, Message: "no room"}},
+			})
 		}
 		got := f.run("agents")
 		if lines := strings.Count(got.errs, "\n"); got.exit != 0 || lines > 3 || !strings.Contains(got.errs, want) {

@@ -74,8 +74,10 @@ func three() []api.Member {
 		return map[string]string{"role": "agent", "rack": rack, "version": "v1"}
 	}
 	return []api.Member{
-		{Name: "central", Addr: "10.0.0.1", Port: 7946, Status: "alive", SinceMS: 5000,
-			Tags: map[string]string{"role": "central", "version": "v1"}},
+		{
+			Name: "central", Addr: "10.0.0.1", Port: 7946, Status: "alive", SinceMS: 5000,
+			Tags: map[string]string{"role": "central", "version": "v1"},
+		},
 		{Name: "r10", Addr: "10.0.0.20", Port: 7946, Status: "failed", SinceMS: 40_000, Tags: agent("r10", "r10")},
 		{Name: "r2", Addr: "10.0.0.12", Port: 7946, Status: "alive", SinceMS: 5000, Tags: agent("r2", "r2")},
 		{Name: "r3", Status: "left", SinceMS: 7_200_000, Tags: map[string]string{"role": "agent"}},
@@ -176,8 +178,10 @@ func TestPeersSaysWhichAgentsAreGone(t *testing.T) {
 		{Node: "r3n01", State: power.On, Reach: power.ReachUnreachable, AgeMS: 5000, Owner: "r3", OwnerStatus: "unknown", Op: power.ActCycle},
 	}
 	got := m.run("peers")
-	for _, want := range []string{"rack agent r2 failed 40 s ago: r2n[01-02] is shown as it said last",
-		"rack agent r3 is not known here: r3n01"} {
+	for _, want := range []string{
+		"rack agent r2 failed 40 s ago: r2n[01-02] is shown as it said last",
+		"rack agent r3 is not known here: r3n01",
+	} {
 		if !strings.Contains(got.errs, want) {
 			t.Errorf("no %q in %s", want, got.errs)
 		}

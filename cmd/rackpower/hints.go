@@ -57,8 +57,10 @@ func (h hinting) away() *hint {
 	if h.e.Away == "" || h.door == atAgent {
 		return nil
 	}
-	return &hint{fmt.Sprintf("the part of agent %s is missing here; on its own machine it may still answer:", h.e.Agent),
-		[]string{"rackpower local explain " + h.e.Node}}
+	return &hint{
+		fmt.Sprintf("the part of agent %s is missing here; on its own machine it may still answer:", h.e.Agent),
+		[]string{"rackpower local explain " + h.e.Node},
+	}
 }
 
 func (h hinting) unconfigured() *hint {
@@ -102,7 +104,8 @@ func (h hinting) rights() *hint {
 		return nil
 	}
 	return &hint{
-		"the BMC knows the user and gives it too little right: at the BMC, let it use IPMI over LAN as operator or more, then have it tried again",
+		"the BMC knows the user and gives it too little right: at the BMC, let it use IPMI over LAN as operator or more, " +
+			"then have it tried again",
 		[]string{h.retry()},
 	}
 }
@@ -143,8 +146,10 @@ func (h hinting) paused(s *session) *hint {
 	if !h.e.Rack.Pause.Active(s.now()) {
 		return nil
 	}
-	return &hint{fmt.Sprintf("the monitor rests because %s said so; to have it go on:", h.e.Rack.Pause.By),
-		[]string{"rackpower resume " + h.rack}}
+	return &hint{
+		fmt.Sprintf("the monitor rests because %s said so; to have it go on:", h.e.Rack.Pause.By),
+		[]string{"rackpower resume " + h.rack},
+	}
 }
 
 func (h hinting) fault() *hint {
@@ -158,8 +163,10 @@ func (h hinting) monitorOff() *hint {
 	if h.e.Monitor.Waits != power.ReasonRack && h.e.Rack.Monitor != "off" {
 		return nil
 	}
-	return &hint{"the rack runs without a monitor; to give it one:",
-		[]string{fmt.Sprintf("rackpower rack set %s --monitor '@every 60s'", h.rack)}}
+	return &hint{
+		"the rack runs without a monitor; to give it one:",
+		[]string{fmt.Sprintf("rackpower rack set %s --monitor '@every 60s'", h.rack)},
+	}
 }
 
 // flagged is what to do about a node that differs and that nothing may touch.
@@ -168,8 +175,10 @@ func (h hinting) flagged() *hint {
 	if d.Want != power.HandsOff || d.Expected == "" || state == power.Unknown || state == "" || state == d.Expected {
 		return nil
 	}
-	return &hint{fmt.Sprintf("it is expected %s, and nothing is enforced; if it should be:", d.Expected),
-		[]string{fmt.Sprintf("%s %s %s", h.door.command, d.Expected, h.e.Node)}}
+	return &hint{
+		fmt.Sprintf("it is expected %s, and nothing is enforced; if it should be:", d.Expected),
+		[]string{fmt.Sprintf("%s %s %s", h.door.command, d.Expected, h.e.Node)},
+	}
 }
 
 // held reminds of a hold that is not what the status says.
@@ -184,6 +193,8 @@ func (h hinting) noStatus() *hint {
 	if h.e.Status != power.StatusNone || h.e.Hold != nil {
 		return nil
 	}
-	return &hint{"nobody gave the node a status, so it is left alone; to give it one:",
-		[]string{fmt.Sprintf("rackpower node set-status %s STATUS", h.e.Node)}}
+	return &hint{
+		"nobody gave the node a status, so it is left alone; to give it one:",
+		[]string{fmt.Sprintf("rackpower node set-status %s STATUS", h.e.Node)},
+	}
 }

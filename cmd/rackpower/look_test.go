@@ -23,8 +23,10 @@ import (
 func corner() []api.Node {
 	nodes := hall(3, power.On)
 	nodes[0].Status, nodes[0].Desired = power.StatusDeploying, power.WantOn
-	nodes[0].Op = &api.OpBrief{ID: "op1", Action: power.ActCycle, AskedBy: "bob", AskedAt: time.Now().Add(-4 * time.Second),
-		Phase: "running: waiting for off"}
+	nodes[0].Op = &api.OpBrief{
+		ID: "op1", Action: power.ActCycle, AskedBy: "bob", AskedAt: time.Now().Add(-4 * time.Second),
+		Phase: "running: waiting for off",
+	}
 	nodes[0].Waiting = 2
 	nodes[1].Drift, nodes[1].Stale, nodes[1].Reach = true, true, power.ReachUnreachable
 	nodes[2].State, nodes[2].ObservedAt, nodes[2].Reach, nodes[2].Fault = power.Unknown, nil, power.ReachNever, "3 corrections failed"
@@ -72,8 +74,10 @@ func TestStatusForPrograms(t *testing.T) {
 	if err := json.Unmarshal([]byte(f.run("status -o json").out), &rows); err != nil || len(rows) != 3 {
 		t.Fatalf("%v", err)
 	}
-	for _, field := range []string{"name", "rack", "state", "reach", "observed_at", "stale", "status", "desired", "hold", "drift", "fault",
-		"op"} {
+	for _, field := range []string{
+		"name", "rack", "state", "reach", "observed_at", "stale", "status", "desired", "hold", "drift", "fault",
+		"op",
+	} {
 		if _, ok := rows[2][field]; !ok {
 			t.Errorf("no field %s", field)
 		}
@@ -184,8 +188,10 @@ func TestOpShowAndCancel(t *testing.T) {
 	f := newFake(t)
 	f.know(ended("id-1", "r1n01"))
 	got := f.run("op show id-1")
-	for _, line := range []string{"outcome:       failed\n", "took:          3s\n", "commands sent: 2\n", "reason:        feed\\tB\n",
-		"detail:        BMC \\x1b]0;x\\a does not answer\n"} {
+	for _, line := range []string{
+		"outcome:       failed\n", "took:          3s\n", "commands sent: 2\n", "reason:        feed\\tB\n",
+		"detail:        BMC \\x1b]0;x\\a does not answer\n",
+	} {
 		if !strings.Contains(got.out, line) {
 			t.Errorf("no %q in\n%s", line, got.out)
 		}
@@ -248,8 +254,10 @@ func TestNodeAdd(t *testing.T) {
 	}
 	expect(t, "add", f.run("node add r1n01 --rack r1 --bmc ipmi://admin@10.0.0.1:6230?suite=3 --password-file "+file+
 		" --status ready --domain feedA"), 0, "1 node added, 0 changed, 0 unchanged\n", "")
-	want := api.NodeSpec{Name: "r1n01", Rack: "r1", BMC: "ipmi://admin@10.0.0.1:6230?suite=3", Password: "s3cret", Domain: "feedA",
-		Status: power.StatusReady}
+	want := api.NodeSpec{
+		Name: "r1n01", Rack: "r1", BMC: "ipmi://admin@10.0.0.1:6230?suite=3", Password: "s3cret", Domain: "feedA",
+		Status: power.StatusReady,
+	}
 	if len(f.added) != 1 || !reflect.DeepEqual(f.added[0].Nodes[0], want) || f.added[0].Update || f.added[0].AskedBy != "tester" {
 		t.Fatalf("%+v", f.added)
 	}
@@ -336,8 +344,10 @@ func TestNodeImportReadsPasswordFiles(t *testing.T) {
 		t.Errorf("%+v", n)
 	}
 	got := f.run("node import " + dir + "/bad.csv")
-	for _, says := range []string{"(line 2): node a: cannot read the password: open " + dir + "/nowhere",
-		"(line 3): node b: password and password_file exclude", "(line 4): node c: the password in", "(line 5): node d: password_file: want"} {
+	for _, says := range []string{
+		"(line 2): node a: cannot read the password: open " + dir + "/nowhere",
+		"(line 3): node b: password and password_file exclude", "(line 4): node c: the password in", "(line 5): node d: password_file: want",
+	} {
 		if got.exit != 2 || !strings.Contains(got.errs, says) {
 			t.Errorf("no %q in %s", says, got.errs)
 		}
@@ -444,8 +454,10 @@ func writeJournal(t *testing.T) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := j.Append(journal.Entry{Op: journal.Put, Kind: 1, Key: "op-1",
-		Payload: []byte(`{"node":"r1n01","password":"hush","kg":"hush"}`)}); err != nil {
+	if _, err := j.Append(journal.Entry{
+		Op: journal.Put, Kind: 1, Key: "op-1",
+		Payload: []byte(`{"node":"r1n01","password":"hush","kg":"hush"}`),
+	}); err != nil {
 		t.Fatal(err)
 	}
 	if err := j.Close(); err != nil {
@@ -572,8 +584,10 @@ func TestNodeImportTakesNothingTwice(t *testing.T) {
 func TestNodeImportWarnsOfPasswordsOnly(t *testing.T) {
 	f := newFake(t)
 	dir := t.TempDir()
-	for name, text := range map[string]string{"pw": "s3cret\n", "names": "- {name: a, rack: r, password_file: pw}\n",
-		"secrets": "- {name: a, rack: r, password: s3cret}\n"} {
+	for name, text := range map[string]string{
+		"pw": "s3cret\n", "names": "- {name: a, rack: r, password_file: pw}\n",
+		"secrets": "- {name: a, rack: r, password: s3cret}\n",
+	} {
 		mode := os.FileMode(0o644)
 		if name == "pw" {
 			mode = 0o600

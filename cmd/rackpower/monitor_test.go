@@ -30,26 +30,38 @@ func nightmare(now time.Time) api.Explanation {
 			Waits: power.ReasonBrake, WaitsSays: "30 of 40 nodes would be powered off at once",
 		},
 		Ops: []api.Op{
-			{ID: "1", Action: power.ActOn, AskedBy: "monitor", AskedAt: ago(34 * time.Minute), Outcome: power.Failed,
-				Detail: "BMC refused the password", Reason: "drift"},
-			{ID: "2", Action: power.ActOn, AskedBy: "alice", AskedAt: ago(52 * time.Second), StartedAt: &started,
-				Phase: "running: waiting for power domain feedA: 3 ahead, about 2 s"},
+			{
+				ID: "1", Action: power.ActOn, AskedBy: "monitor", AskedAt: ago(34 * time.Minute), Outcome: power.Failed,
+				Detail: "BMC refused the password", Reason: "drift",
+			},
+			{
+				ID: "2", Action: power.ActOn, AskedBy: "alice", AskedAt: ago(52 * time.Second), StartedAt: &started,
+				Phase: "running: waiting for power domain feedA: 3 ahead, about 2 s",
+			},
 			{ID: "3", Action: power.ActOff, AskedBy: "bob", AskedAt: ago(20 * time.Minute), Outcome: power.Succeeded, Already: true},
 		},
 		Seen: []api.Seen{
 			{State: power.On, Reach: power.ReachOK, First: ago(3 * time.Hour), Last: ago(31 * time.Minute), Times: 148},
 			{State: power.Off, Reach: power.ReachOK, First: ago(30 * time.Minute), Last: ago(11 * time.Minute), Times: 19},
-			{State: power.Off, Reach: power.ReachAuthFailed, First: ago(40 * time.Second), Last: ago(40 * time.Second), Times: 1,
-				Says: "RAKP 2: unauthorized name"},
+			{
+				State: power.Off, Reach: power.ReachAuthFailed, First: ago(40 * time.Second), Last: ago(40 * time.Second), Times: 1,
+				Says: "RAKP 2: unauthorized name",
+			},
 		},
 		Decided: []api.Decision{
-			{Action: power.ActOn, Reason: power.ReasonDrift, Says: "off, wanted on: power-on asked for", First: ago(34 * time.Minute),
-				Last: ago(34 * time.Minute), Times: 1},
-			{Reason: power.ReasonBrake, Says: "30 of 40 nodes would be powered off at once: nothing is corrected", First: ago(20 * time.Minute),
-				Last: ago(40 * time.Second), Times: 20},
+			{
+				Action: power.ActOn, Reason: power.ReasonDrift, Says: "off, wanted on: power-on asked for", First: ago(34 * time.Minute),
+				Last: ago(34 * time.Minute), Times: 1,
+			},
+			{
+				Reason: power.ReasonBrake, Says: "30 of 40 nodes would be powered off at once: nothing is corrected", First: ago(20 * time.Minute),
+				Last: ago(40 * time.Second), Times: 20,
+			},
 		},
-		BMC: &api.BMCState{Address: "ipmi://admin@10.0.1.7", Failures: 2, AuthFailures: 2, LeftAlone: "its password was refused twice",
-			LastError: "RAKP 2: unauthorized name"},
+		BMC: &api.BMCState{
+			Address: "ipmi://admin@10.0.1.7", Failures: 2, AuthFailures: 2, LeftAlone: "its password was refused twice",
+			LastError: "RAKP 2: unauthorized name",
+		},
 		Domain: &api.DomainState{DomainLimit: api.DomainLimit{Name: "feedA", Rate: 10, Concurrent: 50}, InFlight: 3, Waiting: 7},
 		Rack: api.RackState{
 			Monitor: "@every 60s", Faults: 1, DeadBMC: 1, Brake: cutBrake(now),
@@ -187,14 +199,23 @@ func TestHoldRefusesWhatMakesNoSense(t *testing.T) {
 			t.Errorf("%s: %d lines for one error:\n%s", args, lines, got.errs)
 		}
 	}
-	for _, args := range [][]string{{"hold", "", "off", "--reason", "x"}, {"release", ""}, {"node", "retry", ""}, {"explain", ""},
-		{"watch", ""}, {"schedule", "add", "n", "--cron", "@daily", "--want", "on", "--nodes", ""}} {
+	for _, args := range [][]string{
+		{"hold", "", "off", "--reason", "x"},
+		{"release", ""},
+		{"node", "retry", ""},
+		{"explain", ""},
+		{"watch", ""},
+		{"schedule", "add", "n", "--cron", "@daily", "--want", "on", "--nodes", ""},
+	} {
 		if got := f.runContext(t.Context(), args); got.exit != 2 || !strings.Contains(got.errs, "NODES is empty") {
 			t.Errorf("%q: %+v", args, got)
 		}
 	}
-	for _, args := range [][]string{{"hold", "r1n01", "off", "--reason", " "}, {"pause", "r1", "--reason", ""},
-		{"brake", "release", "--reason", ""}} {
+	for _, args := range [][]string{
+		{"hold", "r1n01", "off", "--reason", " "},
+		{"pause", "r1", "--reason", ""},
+		{"brake", "release", "--reason", ""},
+	} {
 		if got := f.runContext(t.Context(), args); got.exit != 2 || !strings.Contains(got.errs, "--reason is empty") {
 			t.Errorf("%q: %+v", args, got)
 		}
@@ -303,8 +324,10 @@ func TestRacks(t *testing.T) {
 	expect(t, "none", f.run("rack list"), 0, "no racks are known yet\n", "")
 	now := time.Now()
 	f.racks = []api.Rack{
-		{Name: "r1", Agent: "r1", AgentAge: "alive", Nodes: 40, State: nightmare(now).Rack,
-			Settings: api.RackSettings{BrakePercent: 50, Pause: nightmare(now).Rack.Pause}},
+		{
+			Name: "r1", Agent: "r1", AgentAge: "alive", Nodes: 40, State: nightmare(now).Rack,
+			Settings: api.RackSettings{BrakePercent: 50, Pause: nightmare(now).Rack.Pause},
+		},
 		{Name: "r2", Agent: "r2", AgentAge: "away since 12:00", Nodes: 8, Settings: api.RackSettings{Monitor: "off"}},
 		{Name: "r3", Agent: "r3", AgentAge: "alive", Nodes: 2, State: api.RackState{Monitor: "off"}},
 		{Name: "r4", Agent: "r4", AgentAge: "alive", Nodes: 2, State: api.RackState{Monitor: "@every 60s"}},
@@ -342,8 +365,10 @@ func TestDomains(t *testing.T) {
 	f := newFake(t)
 	expect(t, "none", f.run("domain list"), 0, "no node is in a power domain", "")
 	f.domains = []api.Domain{
-		{DomainState: api.DomainState{DomainLimit: api.DomainLimit{Name: "feedA", Rate: 10, Concurrent: 50}, InFlight: 3, Waiting: 7},
-			Default: true, Nodes: 40, Agents: 2},
+		{
+			DomainState: api.DomainState{DomainLimit: api.DomainLimit{Name: "feedA", Rate: 10, Concurrent: 50}, InFlight: 3, Waiting: 7},
+			Default:     true, Nodes: 40, Agents: 2,
+		},
 		{DomainState: api.DomainState{DomainLimit: api.DomainLimit{Name: "feedB", Rate: 0.5}}, Nodes: 8, Agents: 1},
 	}
 	expectExactly(t, "list", f.run("domain list"), 0, `DOMAIN  RATE   CONCURRENT  NODES  AGENTS  ON THE WAY  WAITING  LIMITS
@@ -402,8 +427,10 @@ func TestSchedules(t *testing.T) {
 		Name: "night", Cron: "0 20 * * 1-5", Nodes: "@rack1,!r1n07", Want: power.WantOff, For: 11 * time.Hour, By: "bob", Reason: "idle",
 		CreatedAt: now.Add(-50 * time.Hour), LastAt: now.Add(-20 * time.Hour), LastSays: "12 nodes held off", NextAt: now.Add(5 * time.Hour),
 	}, {Name: "day", Cron: "@daily", Nodes: "all", By: "bob", CreatedAt: now}}
-	for _, want := range []string{"night     0 20 * * 1-5  @rack1,!r1n07  off for 11h  TIME", "TIME: 12 nodes held off\n",
-		"day       @daily        all            release      never"} {
+	for _, want := range []string{
+		"night     0 20 * * 1-5  @rack1,!r1n07  off for 11h  TIME", "TIME: 12 nodes held off\n",
+		"day       @daily        all            release      never",
+	} {
 		if got := f.run("schedule list").timeless(); !strings.Contains(got.out, want) {
 			t.Errorf("no %q in\n%s", want, got.out)
 		}
@@ -419,8 +446,10 @@ confirmed:     no: the fleet brake watches over each run
 last run:      TIME: 12 nodes held off
 next run:      TIME
 `)
-	f.runs = []api.ScheduledRun{{Schedule: "night", At: now.Add(5 * time.Hour), Want: power.WantOff, Nodes: namesOf(hall(12, power.On)),
-		Loses: []string{"r1n01"}, Held: []string{"r1n12"}}}
+	f.runs = []api.ScheduledRun{{
+		Schedule: "night", At: now.Add(5 * time.Hour), Want: power.WantOff, Nodes: namesOf(hall(12, power.On)),
+		Loses: []string{"r1n01"}, Held: []string{"r1n12"},
+	}}
 	expect(t, "next", f.run("schedule next night --count 1").timeless(), 0, "TIME  night     off   r1n[01-12]  r1n01  r1n12\n", "")
 	expect(t, "next", f.run("schedule next day"), 0, "no runs to come\n", "")
 	expect(t, "rm", f.run("schedule rm night --reason x"), 0, "schedule night removed; the holds that it has set stay until they end\n", "")
@@ -461,15 +490,19 @@ r1n06  on     5 s  READY   off                  pending
 		t.Errorf("status %d %s\n%s", got.exit, got.errs, got.out)
 	}
 	paused := api.RackSettings{Pause: nightmare(now).Rack.Pause}
-	f.racks = []api.Rack{{Name: "r1", State: nightmare(now).Rack, Settings: paused},
-		{Name: "r2", State: nightmare(now).Rack, Settings: paused}}
+	f.racks = []api.Rack{
+		{Name: "r1", State: nightmare(now).Rack, Settings: paused},
+		{Name: "r2", State: nightmare(now).Rack, Settings: paused},
+	}
 	note := "rack r1: the brake holds 30 nodes (cut) since TIME: rackpower brake show\nrack r1: the monitor is paused by carol since TIME, " +
 		"until TIME: moving cables\n"
 	if got := f.run("status").timeless(); got.errs != note {
 		t.Errorf("%s", got.errs)
 	}
-	f.racks = []api.Rack{{Name: "r1", Agent: "r1", AgentAge: "failed 40 s ago, as gossip says"},
-		{Name: "r2", Agent: "r2", AgentAge: "away since 12:00"}}
+	f.racks = []api.Rack{
+		{Name: "r1", Agent: "r1", AgentAge: "failed 40 s ago, as gossip says"},
+		{Name: "r2", Agent: "r2", AgentAge: "away since 12:00"},
+	}
 	expect(t, "agent away", f.run("status"), 0, "r1n01",
 		"rack r1: agent r1 failed 40 s ago, as gossip says: its nodes are shown as they were last read\n")
 	for _, quiet := range []string{"status -o json", "status -q"} {
@@ -483,8 +516,10 @@ r1n06  on     5 s  READY   off                  pending
 		t.Errorf("%v %v", err, rows)
 	}
 	got := f.run("node show r1n02 r1n03").timeless()
-	for _, line := range []string{"hold:          off, by bob at an unknown time, until released\n",
-		"fault:         3 corrections failed, 33 min\n"} {
+	for _, line := range []string{
+		"hold:          off, by bob at an unknown time, until released\n",
+		"fault:         3 corrections failed, 33 min\n",
+	} {
 		if !strings.Contains(got.out, line) {
 			t.Errorf("no %q in\n%s", line, got.out)
 		}
@@ -585,8 +620,10 @@ func TestExplainSaysWhatIsMissingOfAnAgentThatIsAway(t *testing.T) {
 		Reading: power.Reading{Reach: power.ReachNever}, Says: "r1n01 was never read; agent r1 is away: it never said hello.",
 	}
 	got := f.run("explain r1n01")
-	for _, line := range []string{"\nmissing       what only its agent knows: agent r1 is away: it never said hello\n",
-		"\npower         unknown, never read\n"} {
+	for _, line := range []string{
+		"\nmissing       what only its agent knows: agent r1 is away: it never said hello\n",
+		"\npower         unknown, never read\n",
+	} {
 		expect(t, "explain", got, 0, line, "")
 	}
 }
@@ -613,22 +650,36 @@ func TestHintsFitWhatIsInTheWay(t *testing.T) {
 		"nothing":   {api.Explanation{Status: power.StatusReady}, ""},
 		"no status": {api.Explanation{}, "rackpower node set-status n1 STATUS"},
 		"away":      {api.Explanation{Status: power.StatusReady, Agent: "r1", Away: "agent r1 is away"}, "rackpower local explain n1"},
-		"no BMC": {api.Explanation{Status: power.StatusReady, Reading: power.Reading{Reach: power.ReachUnconfigured}},
-			"rackpower node add n1 --rack r1 --bmc ipmi://USER@HOST --password-file FILE --update"},
-		"mute": {api.Explanation{Status: power.StatusReady, Reading: power.Reading{Reach: power.ReachUnreachable}},
-			"rackpower node retry n1"},
+		"no BMC": {
+			api.Explanation{Status: power.StatusReady, Reading: power.Reading{Reach: power.ReachUnconfigured}},
+			"rackpower node add n1 --rack r1 --bmc ipmi://USER@HOST --password-file FILE --update",
+		},
+		"mute": {
+			api.Explanation{Status: power.StatusReady, Reading: power.Reading{Reach: power.ReachUnreachable}},
+			"rackpower node retry n1",
+		},
 		"left alone": {api.Explanation{Status: power.StatusReady, BMC: &api.BMCState{LeftAlone: "mute"}}, "rackpower node retry n1"},
-		"credentials": {api.Explanation{Status: power.StatusReady, BMC: &api.BMCState{LeftAlone: "refused", AuthFailures: 2}},
-			"rackpower node add n1 --rack r1 --password-file FILE --update|rackpower node retry n1"},
-		"no monitor": {api.Explanation{Status: power.StatusReady, Rack: api.RackState{Monitor: "off"}},
-			"rackpower rack set r1 --monitor '@every 60s'"},
-		"flagged": {api.Explanation{Status: power.StatusDeployed, Desired: power.StatusDeployed.Desired(),
-			Reading: power.Reading{State: power.Off}}, "rackpower on n1"},
-		"as expected": {api.Explanation{Status: power.StatusDeployed, Desired: power.StatusDeployed.Desired(),
-			Reading: power.Reading{State: power.On}}, ""},
+		"credentials": {
+			api.Explanation{Status: power.StatusReady, BMC: &api.BMCState{LeftAlone: "refused", AuthFailures: 2}},
+			"rackpower node add n1 --rack r1 --password-file FILE --update|rackpower node retry n1",
+		},
+		"no monitor": {
+			api.Explanation{Status: power.StatusReady, Rack: api.RackState{Monitor: "off"}},
+			"rackpower rack set r1 --monitor '@every 60s'",
+		},
+		"flagged": {api.Explanation{
+			Status: power.StatusDeployed, Desired: power.StatusDeployed.Desired(),
+			Reading: power.Reading{State: power.Off},
+		}, "rackpower on n1"},
+		"as expected": {api.Explanation{
+			Status: power.StatusDeployed, Desired: power.StatusDeployed.Desired(),
+			Reading: power.Reading{State: power.On},
+		}, ""},
 		"hold fits": {api.Explanation{Status: power.StatusReady, Hold: &api.Hold{Want: power.WantOff}}, ""},
-		"pause is over": {api.Explanation{Status: power.StatusReady,
-			Rack: api.RackState{Pause: &api.Pause{By: "bob", Until: time.Now().Add(-time.Second)}}}, ""},
+		"pause is over": {api.Explanation{
+			Status: power.StatusReady,
+			Rack:   api.RackState{Pause: &api.Pause{By: "bob", Until: time.Now().Add(-time.Second)}},
+		}, ""},
 	} {
 		c.e.Node = "n1"
 		s := &session{door: atCentral, printer: printer{wallClock: wallClock{now: time.Now, zone: time.UTC}}}
@@ -653,8 +704,10 @@ func TestHintsTellSilenceFromRefusal(t *testing.T) {
 			if refused > 0 && (reach == power.ReachUnreachable || reach == power.ReachBusy) {
 				continue // what was refused comes first
 			}
-			e := api.Explanation{Node: "n1", Status: power.StatusReady, Reading: power.Reading{Reach: reach},
-				BMC: &api.BMCState{LeftAlone: "so", AuthFailures: refused}}
+			e := api.Explanation{
+				Node: "n1", Status: power.StatusReady, Reading: power.Reading{Reach: reach},
+				BMC: &api.BMCState{LeftAlone: "so", AuthFailures: refused},
+			}
 			s := &session{door: atCentral, printer: printer{wallClock: wallClock{now: time.Now, zone: time.UTC}}}
 			hints := s.hints(e, api.Node{Rack: "r1"})
 			if len(hints) != 1 || !strings.Contains(hints[0].says, want) {

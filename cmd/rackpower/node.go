@@ -70,8 +70,10 @@ func nodeCommand() *cli.Command {
 			},
 			{
 				Name: "rm", Usage: "removes nodes", ArgsUsage: "NODES...", Action: atCentral.with((*session).nodeRemove),
-				Flags: atCentral.flags(reasonFlag(false), &cli.BoolFlag{Name: "yes", Aliases: []string{"y"},
-					Usage: "do not ask, however many nodes there are"}),
+				Flags: atCentral.flags(reasonFlag(false), &cli.BoolFlag{
+					Name: "yes", Aliases: []string{"y"},
+					Usage: "do not ask, however many nodes there are",
+				}),
 				Description: "Their power stays as it is. Nodes with an outstanding operation are refused. It asks before it removes\n" +
 					"more than one; without a terminal it needs --yes then." + nodesHelp + examples("rackpower node rm r1n[01-04]") + exitHelp,
 			},
@@ -108,8 +110,10 @@ func statusHelp() string {
 
 func (s *session) nodeAdd() error {
 	c := s.c
-	spec := api.NodeSpec{Name: c.Args().First(), Rack: c.String("rack"), BMC: c.String("bmc"), Domain: c.String("domain"),
-		Status: power.Status(c.String("status"))}
+	spec := api.NodeSpec{
+		Name: c.Args().First(), Rack: c.String("rack"), BMC: c.String("bmc"), Domain: c.String("domain"),
+		Status: power.Status(c.String("status")),
+	}
 	bmc, kgFile, err := power.CutKGFile(spec.BMC)
 	if err == nil && kgFile != "" && c.IsSet("kg-file") {
 		err = errors.New("the key K_g is given by --kg-file and within --bmc")
@@ -121,8 +125,10 @@ func (s *session) nodeAdd() error {
 	if err != nil {
 		return settings.Usage("%v", err)
 	}
-	for flag, field := range map[string]string{"bmc": "bmc", "password-file": "password", "kg-file": "kg", "domain": "domain",
-		"status": "status"} {
+	for flag, field := range map[string]string{
+		"bmc": "bmc", "password-file": "password", "kg-file": "kg", "domain": "domain",
+		"status": "status",
+	} {
 		if c.Bool("update") && c.IsSet(flag) && c.String(flag) == "" && !(field == "kg" && kgFile != "") {
 			spec.Clear = append(spec.Clear, field)
 		}
@@ -324,9 +330,11 @@ func (s *session) confirmStatuses(specs []api.NodeSpec) (bool, error) {
 
 // forceFlag moves nodes away from agents that do not confirm it.
 func forceFlag() cli.Flag {
-	return &cli.BoolFlag{Name: "force",
+	return &cli.BoolFlag{
+		Name: "force",
 		Usage: "the agent that the node is moved away from is dead for certain: do not wait until it has let go (if it lives, two agents act " +
-			"on the node until it hears of this)"}
+			"on the node until it hears of this)",
+	}
 }
 
 func (s *session) nodeImport() error {
@@ -334,8 +342,10 @@ func (s *session) nodeImport() error {
 	if err != nil {
 		return err
 	}
-	return s.addNodes(api.AddNodes{Nodes: specs, Update: s.c.Bool("update"), Force: s.c.Bool("force"), DryRun: s.c.Bool("dry-run"),
-		AskedBy: askedBy()})
+	return s.addNodes(api.AddNodes{
+		Nodes: specs, Update: s.c.Bool("update"), Force: s.c.Bool("force"), DryRun: s.c.Bool("dry-run"),
+		AskedBy: askedBy(),
+	})
 }
 
 func exportNodes(c *cli.Context) error {

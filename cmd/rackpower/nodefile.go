@@ -337,8 +337,10 @@ func (r specRow) spec() (spec api.NodeSpec, kgFile string, err error) {
 		}
 	}
 	f := r.fields
-	spec = api.NodeSpec{Name: f["name"], Rack: f["rack"], BMC: f["bmc"], Password: f["password"], KG: f["kg"], Domain: f["domain"],
-		Status: power.Status(f["status"])}
+	spec = api.NodeSpec{
+		Name: f["name"], Rack: f["rack"], BMC: f["bmc"], Password: f["password"], KG: f["kg"], Domain: f["domain"],
+		Status: power.Status(f["status"]),
+	}
 	if spec.BMC, kgFile, err = power.CutKGFile(spec.BMC); err != nil {
 		return spec, "", fmt.Errorf("node %s: %w", spec.Name, err)
 	}

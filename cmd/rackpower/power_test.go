@@ -212,7 +212,8 @@ func TestInterruptWhileAskingSaysThatItMayHaveBeenTaken(t *testing.T) {
 	signal := errors.New("interrupt signal received") // as signal.NotifyContext says it
 	f.becomes = func(*api.Op, int) { time.AfterFunc(50*time.Millisecond, func() { cancel(signal) }) }
 	got := f.runContext(ctx, []string{"on", "all"})
-	expect(t, "interrupt", got, 1, "", "interrupted\nwhat was asked for may have been taken: rackpower ops r1n[01-02] --outstanding shows it\n")
+	expect(t, "interrupt", got, 1, "", "interrupted\n"+
+		"what was asked for may have been taken: rackpower ops r1n[01-02] --outstanding shows it\n")
 }
 
 func TestInterruptAtTheQuestionIsNoYes(t *testing.T) {
@@ -351,11 +352,15 @@ func TestWhatAsksFirst(t *testing.T) {
 	}{
 		{"one node", rack("r1", 20, power.On), "off r1n01", ""},
 		{"a rack of one", append(rack("r1", 1, power.On), rack("r2", 9, power.On)...), "off r1n01", ""},
-		{"a rack of two", append(rack("r1", 2, power.On), rack("r2", 9, power.On)...), "off @r1",
-			"2 nodes will lose power, all of r1: r1n[01-02]"},
+		{
+			"a rack of two", append(rack("r1", 2, power.On), rack("r2", 9, power.On)...), "off @r1",
+			"2 nodes will lose power, all of r1: r1n[01-02]",
+		},
 		{"a rack but for one", append(rack("r1", 4, power.On), rack("r2", 9, power.On)...), "off r1n[01-03]", ""},
-		{"a rack of twenty", append(rack("r1", 20, power.On), rack("r2", 40, power.On)...), "cycle @r1",
-			"20 nodes will lose power, all of r1: r1n[01-20]"},
+		{
+			"a rack of twenty", append(rack("r1", 20, power.On), rack("r2", 40, power.On)...), "cycle @r1",
+			"20 nodes will lose power, all of r1: r1n[01-20]",
+		},
 		{
 			"what is left of a rack", append(append(rack("r1", 3, power.On), rack("r1", 9, power.Off)[3:]...), rack("r2", 40, power.On)...),
 			"off r1n[01-03]", "3 nodes will lose power, all of r1: r1n[01-03]",
@@ -365,21 +370,31 @@ func TestWhatAsksFirst(t *testing.T) {
 			"two racks", append(append(rack("r1", 2, power.On), rack("r2", 2, power.On)...), rack("r3", 9, power.On)...), "off @r1,@r2",
 			"4 nodes will lose power, all of r[1-2]: r1n[01-02],r2n[01-02]",
 		},
-		{"a share", append(rack("r1", 10, power.On), rack("r2", 2, power.On)...), "off r1n[01-07]",
-			"7 nodes will lose power, 58 % of all 12: r1n[01-07]"},
+		{
+			"a share", append(rack("r1", 10, power.On), rack("r2", 2, power.On)...), "off r1n[01-07]",
+			"7 nodes will lose power, 58 % of all 12: r1n[01-07]",
+		},
 		{"a share of few", append(rack("r1", 5, power.On), rack("r2", 2, power.On)...), "off r1n[01-04]", ""},
-		{"another share", append(rack("r1", 20, power.On), rack("r2", 40, power.On)...), "off r1n[01-07] --confirm-share 10",
-			"7 nodes will lose power, 11 % of all 60: r1n[01-07]"},
+		{
+			"another share", append(rack("r1", 20, power.On), rack("r2", 40, power.On)...), "off r1n[01-07] --confirm-share 10",
+			"7 nodes will lose power, 11 % of all 60: r1n[01-07]",
+		},
 		{"a share that is not reached", append(rack("r1", 20, power.On), rack("r2", 40, power.On)...), "off r1n[01-07]", ""},
 		{"no share", append(rack("r1", 10, power.On), rack("r2", 2, power.On)...), "off r1n[01-07] --confirm-share 100", ""},
-		{"an NMI for a rack", append(rack("r1", 4, power.On), rack("r2", 9, power.On)...), "diag @r1",
-			"4 nodes will get an NMI, which stops most systems, all of r1"},
-		{"BMCs of a rack that is off", append(rack("r1", 4, power.Off), rack("r2", 9, power.On)...), "bmc-reset @r1",
-			"4 BMCs will restart, all of r1"},
+		{
+			"an NMI for a rack", append(rack("r1", 4, power.On), rack("r2", 9, power.On)...), "diag @r1",
+			"4 nodes will get an NMI, which stops most systems, all of r1",
+		},
+		{
+			"BMCs of a rack that is off", append(rack("r1", 4, power.Off), rack("r2", 9, power.On)...), "bmc-reset @r1",
+			"4 BMCs will restart, all of r1",
+		},
 		{"turning on", rack("r1", 40, power.Off), "on all", ""},
 		{"a hold", append(rack("r1", 2, power.On), rack("r2", 9, power.On)...), "hold @r1 off --reason x", "2 nodes will lose power, all of r1"},
-		{"a status", append(rack("r1", 2, power.On), rack("r2", 9, power.On)...), "node set-status @r1 READY",
-			"2 nodes will lose power, all of r1"},
+		{
+			"a status", append(rack("r1", 2, power.On), rack("r2", 9, power.On)...), "node set-status @r1 READY",
+			"2 nodes will lose power, all of r1",
+		},
 		{
 			"a schedule", append(rack("r1", 2, power.On), rack("r2", 9, power.On)...), "schedule add x --cron @daily --nodes @r1 --want off",
 			"2 nodes will lose power in each run, if they are on then, all of r1",
@@ -543,8 +558,10 @@ func TestNoPasswordGoesToAPortThatAnybodyMayTake(t *testing.T) {
 func TestNoNodeMatches(t *testing.T) {
 	f := newFake(t, hall(2, power.On)...)
 	looks := []string{"status @state:off", "ops @state:off", "node show @state:off", "local status @state:off", "local ops @state:off"}
-	acts := []string{"on @state:off", "hold @state:off on --reason x", "release @state:off", "node set-status @state:off READY",
-		"node rm @state:off --yes", "node retry @state:off", "local off @state:off"}
+	acts := []string{
+		"on @state:off", "hold @state:off on --reason x", "release @state:off", "node set-status @state:off READY",
+		"node rm @state:off --yes", "node retry @state:off", "local off @state:off",
+	}
 	for _, args := range looks {
 		for format, want := range map[string]string{"table": "", "json": "[]\n", "jsonl": "", "yaml": "[]\n", "name": ""} {
 			if got := f.run(args + " -o " + format); got.exit != 0 || got.out != want || got.errs != "no node matches \"@state:off\"\n" {

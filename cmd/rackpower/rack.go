@@ -88,10 +88,14 @@ func rackCommand() *cli.Command {
 						"rackpower rack set r1 --brake-percent 50 --brake-above 10") + exitHelp,
 				Flags: atCentral.flags(
 					&cli.StringFlag{Name: "monitor", Usage: "read and compare at the times of the `CRON` expression, or off; \"\" for the agent's own"},
-					&cli.IntFlag{Name: "brake-percent", Usage: "the fleet brake holds above `PERCENT` of the nodes",
-						DefaultText: fmt.Sprintf("0 stands for %d", power.DefaultBrakePercent)},
-					&cli.IntFlag{Name: "brake-above", Usage: "and above this `NUMBER` of nodes",
-						DefaultText: fmt.Sprintf("0 stands for %d", power.DefaultBrakeAbove)},
+					&cli.IntFlag{
+						Name: "brake-percent", Usage: "the fleet brake holds above `PERCENT` of the nodes",
+						DefaultText: fmt.Sprintf("0 stands for %d", power.DefaultBrakePercent),
+					},
+					&cli.IntFlag{
+						Name: "brake-above", Usage: "and above this `NUMBER` of nodes",
+						DefaultText: fmt.Sprintf("0 stands for %d", power.DefaultBrakeAbove),
+					},
 					reasonFlag(false),
 				),
 			},

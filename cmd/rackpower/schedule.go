@@ -314,8 +314,10 @@ func (s *session) runListing(runs []api.ScheduledRun) listing[api.ScheduledRun] 
 			if !r.Until.IsZero() {
 				end = s.clock(r.Until)
 			}
-			return []string{s.until(r.At), r.Schedule, cmp.Or(string(r.Want), wantRelease), end, cmp.Or(noderange.Fold(r.Nodes), "none"),
-				noderange.Fold(r.Loses), noderange.Fold(r.Held)}
+			return []string{
+				s.until(r.At), r.Schedule, cmp.Or(string(r.Want), wantRelease), end, cmp.Or(noderange.Fold(r.Nodes), "none"),
+				noderange.Fold(r.Loses), noderange.Fold(r.Held),
+			}
 		},
 	}
 }

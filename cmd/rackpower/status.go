@@ -113,8 +113,10 @@ func (s *session) nodeListing(nodes []api.Node) listing[api.Node] {
 		rows: nodes, name: func(n api.Node) string { return n.Name },
 		head: []string{"NODE", "STATE", "AGE", "REACH", "STATUS", "DESIRED", "DRIFT", "OPERATION"},
 		cells: func(n api.Node) []string {
-			return []string{n.Name, stateCell(n), cmp.Or(s.age(n.ObservedAt), "never"), reachCell(n), string(n.Status), desiredCell(n),
-				s.driftCell(n), s.opCell(n)}
+			return []string{
+				n.Name, stateCell(n), cmp.Or(s.age(n.ObservedAt), "never"), reachCell(n), string(n.Status), desiredCell(n),
+				s.driftCell(n), s.opCell(n),
+			}
 		},
 		wideHead: []string{"RACK", "AGENT", "DOMAIN", "BMC"},
 		wideCells: func(n api.Node) []string {

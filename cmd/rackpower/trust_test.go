@@ -17,8 +17,10 @@ import (
 
 func TestTrust(t *testing.T) {
 	other := api.Database{CentralID: "c2", Incarnation: 4}
-	untrusted := &api.UntrustedCentral{Database: other, Message: "central c2 answers", Known: true, Adds: []string{"n9"},
-		Removes: []string{"n1", "n2"}, Changes: []string{"n3"}}
+	untrusted := &api.UntrustedCentral{
+		Database: other, Message: "central c2 answers", Known: true, Adds: []string{"n9"},
+		Removes: []string{"n1", "n2"}, Changes: []string{"n3"},
+	}
 	unknown := &api.UntrustedCentral{Database: other, Message: "central c2 answers"}
 	mine := api.Database{CentralID: "c1"}
 	for _, c := range []struct {
@@ -32,8 +34,10 @@ func TestTrust(t *testing.T) {
 		sent   *api.ConfirmTrust
 	}{
 		{name: "nothing waits", state: api.Trust{Trusted: mine}, out: "nothing waits", args: "--yes"},
-		{name: "another central", state: api.Trust{Trusted: mine, Untrusted: untrusted}, exit: settings.ExitUsage, out: "n[1-2]",
-			errs: "1 nodes come, 2 go, 1 get another BMC or status; nothing was done: say --yes"},
+		{
+			name: "another central", state: api.Trust{Trusted: mine, Untrusted: untrusted}, exit: settings.ExitUsage, out: "n[1-2]",
+			errs: "1 nodes come, 2 go, 1 get another BMC or status; nothing was done: say --yes",
+		},
 		{
 			name: "another central, yes", state: api.Trust{Trusted: mine, Untrusted: untrusted}, args: "--yes --reason moved", out: "done",
 			sent: &api.ConfirmTrust{Database: other, Removes: []string{"n1", "n2"}, AskedBy: "tester", Reason: "moved"},
@@ -42,10 +46,14 @@ func TestTrust(t *testing.T) {
 			name: "typed yes", state: api.Trust{Trusted: mine, Untrusted: untrusted}, answer: "y", out: "done", errs: "Continue? [y/N]",
 			sent: &api.ConfirmTrust{Database: other, Removes: []string{"n1", "n2"}, AskedBy: "tester"},
 		},
-		{name: "typed no", state: api.Trust{Trusted: mine, Untrusted: untrusted}, answer: "n", exit: settings.ExitUsage, out: "c1",
-			errs: "not confirmed"},
-		{name: "not known yet", state: api.Trust{Trusted: mine, Untrusted: unknown}, args: "--yes", exit: settings.ExitFailed,
-			errs: "ask again in a moment"},
+		{
+			name: "typed no", state: api.Trust{Trusted: mine, Untrusted: untrusted}, answer: "n", exit: settings.ExitUsage, out: "c1",
+			errs: "not confirmed",
+		},
+		{
+			name: "not known yet", state: api.Trust{Trusted: mine, Untrusted: unknown}, args: "--yes", exit: settings.ExitFailed,
+			errs: "ask again in a moment",
+		},
 		{
 			name: "kept nodes", state: api.Trust{Trusted: mine, Kept: []string{"n1", "n2"}}, args: "--yes", out: "took away",
 			sent: &api.ConfirmTrust{Removes: []string{"n1", "n2"}, AskedBy: "tester"},

@@ -34,13 +34,19 @@ var actionUsage = map[power.Action]string{
 // powerCommand makes the command of an action.
 func powerCommand(action power.Action, d door) *cli.Command {
 	flags := []cli.Flag{
-		&cli.StringFlag{Name: "wait", Value: waitVerified,
-			Usage: "wait until `WHAT`: verified (the power was read), accepted (by the agent), none (taken)"},
+		&cli.StringFlag{
+			Name: "wait", Value: waitVerified,
+			Usage: "wait until `WHAT`: verified (the power was read), accepted (by the agent), none (taken)",
+		},
 		&cli.DurationFlag{Name: "timeout", Usage: "wait at most this `LONG`; the operations go on", DefaultText: waitDefault(action)},
-		&cli.DurationFlag{Name: "deadline", Usage: "let operations expire that have not ended after this `LONG`",
-			DefaultText: waitDefault(action)},
-		&cli.StringFlag{Name: "if-busy", Value: string(power.Supersede),
-			Usage: "if something else is outstanding, `DO`: supersede, queue or refuse"},
+		&cli.DurationFlag{
+			Name: "deadline", Usage: "let operations expire that have not ended after this `LONG`",
+			DefaultText: waitDefault(action),
+		},
+		&cli.StringFlag{
+			Name: "if-busy", Value: string(power.Supersede),
+			Usage: "if something else is outstanding, `DO`: supersede, queue or refuse",
+		},
 		reasonFlag(false),
 		&cli.BoolFlag{Name: "dry-run", Usage: "say what would happen, do nothing"},
 	}
@@ -129,8 +135,10 @@ func (s *session) order(action power.Action) (order, error) {
 	if err := s.orderHold(&o); err != nil {
 		return o, err
 	}
-	op := power.Op{ID: "-", Node: "-", Action: action, IfBusy: o.request.IfBusy, Boot: o.request.Boot, Grace: o.request.Grace,
-		NoEscalate: o.request.NoEscalate}
+	op := power.Op{
+		ID: "-", Node: "-", Action: action, IfBusy: o.request.IfBusy, Boot: o.request.Boot, Grace: o.request.Grace,
+		NoEscalate: o.request.NoEscalate,
+	}
 	if err := op.Validate(); err != nil {
 		return o, settings.Usage("%v", err)
 	}

@@ -14,11 +14,15 @@ func TestAnOperationOfAnAgentThatIsAwayIsNotSaidToRun(t *testing.T) {
 	const away = "agent r1 is away since 2026-03-01T12:00:00Z (last seen 4 min ago)"
 	want := "not known: agent r1 is away since 2026-03-01 12:00:00Z (last seen 4 min ago); it said last: running: waiting for on"
 	nodes := hall(1, power.Off)
-	nodes[0].Op = &api.OpBrief{ID: "op1", Action: power.ActOn, AskedBy: "bob", AskedAt: time.Now(), Phase: "running: waiting for on",
-		AgentNote: away}
+	nodes[0].Op = &api.OpBrief{
+		ID: "op1", Action: power.ActOn, AskedBy: "bob", AskedAt: time.Now(), Phase: "running: waiting for on",
+		AgentNote: away,
+	}
 	f := newFake(t, nodes...)
-	f.know(api.Op{ID: "op1", Node: "r1n01", Action: power.ActOn, AskedBy: "bob", AskedAt: time.Now(), Phase: "running: waiting for on",
-		AgentNote: away, Attempts: 2})
+	f.know(api.Op{
+		ID: "op1", Node: "r1n01", Action: power.ActOn, AskedBy: "bob", AskedAt: time.Now(), Phase: "running: waiting for on",
+		AgentNote: away, Attempts: 2,
+	})
 	for _, command := range []string{"status", "ops", "op show op1"} {
 		got := f.run(command)
 		if flat := strings.Join(strings.Fields(got.out), " "); !strings.Contains(strings.Replace(flat, "not known agent", "not known: agent", 1),
@@ -64,8 +68,10 @@ func TestWhatTheAgentHasNotConfirmedIsSaidToBeSo(t *testing.T) {
 		{nil, nil, "@every 30s", "@every 30s (not yet confirmed by its agent)"},
 	} {
 		f := newFake(t)
-		f.racks = []api.Rack{{Name: "r1", Agent: "r1", AgentAge: "alive", Settings: api.RackSettings{Pause: c.set, Monitor: c.monitor},
-			State: api.RackState{Monitor: "@every 60s", Pause: c.told}}}
+		f.racks = []api.Rack{{
+			Name: "r1", Agent: "r1", AgentAge: "alive", Settings: api.RackSettings{Pause: c.set, Monitor: c.monitor},
+			State: api.RackState{Monitor: "@every 60s", Pause: c.told},
+		}}
 		got := f.run("rack list").out
 		if !strings.Contains(got, c.says) || strings.Contains(got, "not yet") != strings.Contains(c.says, "not yet") {
 			t.Errorf("no %q in\n%s", c.says, got)

@@ -22,8 +22,10 @@ var _ api.Cluster = Cluster{}
 func (g Cluster) Members() []api.Member {
 	list := []api.Member{}
 	for _, m := range g.Cluster.Members() {
-		list = append(list, api.Member{Name: m.Name, Addr: m.Addr, Port: m.Port, Status: m.Status, SinceMS: m.StatusAge.Milliseconds(),
-			Tags: m.Tags})
+		list = append(list, api.Member{
+			Name: m.Name, Addr: m.Addr, Port: m.Port, Status: m.Status, SinceMS: m.StatusAge.Milliseconds(),
+			Tags: m.Tags,
+		})
 	}
 	return list
 }
@@ -75,8 +77,10 @@ func ownerFirst(all []api.PeerNode, node, owner string) []api.PeerNode {
 	if owner == "" || len(all) == 0 {
 		return all
 	}
-	first := api.PeerNode{Node: node, Owner: owner, OwnerStatus: gossip.StatusUnknown, State: power.Unknown, Reach: power.ReachNever,
-		AgeMS: -1, RecordMS: -1}
+	first := api.PeerNode{
+		Node: node, Owner: owner, OwnerStatus: gossip.StatusUnknown, State: power.Unknown, Reach: power.ReachNever,
+		AgeMS: -1, RecordMS: -1,
+	}
 	if i := slices.IndexFunc(all, func(p api.PeerNode) bool { return p.Owner == owner }); i >= 0 {
 		first = all[i]
 		all = slices.Delete(all, i, i+1)

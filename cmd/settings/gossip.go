@@ -23,12 +23,16 @@ const keyCredential = "gossip-key"
 // GossipFlags are those of the gossip key and of the endpoint for Serf's own tools.
 func GossipFlags() []cli.Flag {
 	return []cli.Flag{
-		&cli.StringFlag{Name: "gossip-key-file",
+		&cli.StringFlag{
+			Name: "gossip-key-file",
 			Usage: "`FILE` with the cluster's key in base64 (rackpower gossip keygen); the systemd credential " + keyCredential +
-				" will do as well"},
+				" will do as well",
+		},
 		&cli.StringFlag{Name: "serf-rpc", Usage: "serve Serf's RPC at this loopback `ADDRESS`, for serf members -rpc-addr"},
-		&cli.StringFlag{Name: "serf-rpc-token-file",
-			Usage: "`FILE` with the token that RPC clients have to give; without one they cannot see or change keys"},
+		&cli.StringFlag{
+			Name:  "serf-rpc-token-file",
+			Usage: "`FILE` with the token that RPC clients have to give; without one they cannot see or change keys",
+		},
 	}
 }
 

@@ -91,8 +91,10 @@ func pair(t *testing.T) (a, b Cluster) {
 	t.Helper()
 	key := gossip.NewKey()
 	member := func(name string, join ...string) Cluster {
-		c, err := gossip.New(gossip.Config{Name: name, Rack: name, Bind: "127.0.0.1:0", Key: key, Join: join,
-			CanReach: func(q string) (string, bool) { return "asked " + q, name == "b" }})
+		c, err := gossip.New(gossip.Config{
+			Name: name, Rack: name, Bind: "127.0.0.1:0", Key: key, Join: join,
+			CanReach: func(q string) (string, bool) { return "asked " + q, name == "b" },
+		})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -101,8 +103,10 @@ func pair(t *testing.T) (a, b Cluster) {
 	}
 	a = member("a")
 	b = member("b", a.Addr())
-	a.SetNodes([]gossip.NodePower{{Name: "n1", State: power.On, Reach: power.ReachOK, Age: 3 * time.Second},
-		{Name: "n2", Age: -1, Op: power.ActCycle}})
+	a.SetNodes([]gossip.NodePower{
+		{Name: "n1", State: power.On, Reach: power.ReachOK, Age: 3 * time.Second},
+		{Name: "n2", Age: -1, Op: power.ActCycle},
+	})
 	soon(t, "b knows a's nodes", func() bool { return len(b.Peers()) == 2 && len(a.Members()) == 2 })
 	return a, b
 }
@@ -141,7 +145,8 @@ func TestClusterIsShown(t *testing.T) {
 func TestSaysWho(t *testing.T) {
 	for want, w := range map[string]api.Who{
 		"no agent is known to have node x; no agent that answered has it, and its BMC's address is not known here: ask central or its owner": {},
-		"no agent is known to have node x; none of the 3 members that answered can reach its BMC at h:623":                                   {Tried: "h:623", Answered: 3},
+		"no agent is known to have node x; none of the 3 members that answered " +
+			"can reach its BMC at h:623": {Tried: "h:623", Answered: 3},
 		"x is agent r1's (failed); none of the 2 members that answered said that it reaches its BMC, and those that do not have the node do " +
 			"not know its address: ask central, or agent r1": {
 			Owners: []api.PeerNode{{Owner: "r1", OwnerStatus: "failed"}}, Answered: 2,

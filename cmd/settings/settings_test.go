@@ -45,13 +45,17 @@ func newBench() *bench {
 			{Name: "do", ArgsUsage: "NODES...", Flags: flags(), Action: look},
 			{Name: "look", ArgsUsage: "[NODES]", Flags: append(flags(), &cli.BoolFlag{Name: "fresh"}), Action: look},
 			{Name: "run", ArgsUsage: "[NODES]", Flags: append(flags(), &cli.BoolFlag{Name: "yes"}), Action: look},
-			{Name: "print", ArgsUsage: "NODES...", Flags: append(flags(), &cli.StringFlag{Name: "output", Aliases: []string{"o"}}),
+			{
+				Name: "print", ArgsUsage: "NODES...", Flags: append(flags(), &cli.StringFlag{Name: "output", Aliases: []string{"o"}}),
 				Action: func(c *cli.Context) error {
 					b.seen = c.String("output") + " on=" + fmt.Sprint(c.Bool("on"))
 					return nil
-				}},
-			{Name: "node", Subcommands: []*cli.Command{{Name: "add", ArgsUsage: "NAME",
-				Flags: []cli.Flag{&cli.StringFlag{Name: "rack", Required: true}}, Action: look}}},
+				},
+			},
+			{Name: "node", Subcommands: []*cli.Command{{
+				Name: "add", ArgsUsage: "NAME",
+				Flags: []cli.Flag{&cli.StringFlag{Name: "rack", Required: true}}, Action: look,
+			}}},
 			{Name: "fail", Action: func(*cli.Context) error { return Exit(ExitRefused, "refused: %s", "busy") }},
 			{Name: "quiet", Action: func(*cli.Context) error { return Exit(ExitFailed, "") }},
 			{Name: "serve", Flags: LogFlags(), Action: func(c *cli.Context) error {
@@ -285,8 +289,10 @@ func TestFlagsOfOneNameMayDiffer(t *testing.T) {
 	} {
 		b := newBench()
 		b.app.Metadata[DaemonsKey] = Daemons{"run": "PROG", "when": "PROG"}
-		b.app.Commands = append(b.app.Commands, &cli.Command{Name: "when", Flags: []cli.Flag{&cli.DurationFlag{Name: "wait"}},
-			Action: func(*cli.Context) error { return nil }})
+		b.app.Commands = append(b.app.Commands, &cli.Command{
+			Name: "when", Flags: []cli.Flag{&cli.DurationFlag{Name: "wait"}},
+			Action: func(*cli.Context) error { return nil },
+		})
 		file := settingsFile(t, text)
 		if exit := b.run("when --config " + file); exit != c.exit || !strings.HasPrefix(b.errs.String(), c.errs) {
 			t.Errorf("%q: %d %s", text, exit, b.errs.String())
@@ -328,8 +334,10 @@ func TestRunContextEndsTheCommandsContext(t *testing.T) {
 
 func TestNearest(t *testing.T) {
 	words := []string{"central", "config", "count", "on", "off"}
-	for word, want := range map[string]string{"centrall": "central", "cnetral": "central", "conut": "count", "offf": "off", "conf": "config",
-		"of": "off", "zebra": "", "": ""} {
+	for word, want := range map[string]string{
+		"centrall": "central", "cnetral": "central", "conut": "count", "offf": "off", "conf": "config",
+		"of": "off", "zebra": "", "": "",
+	} {
 		if got := Nearest(word, words); got != want {
 			t.Errorf("%q: %q, want %q", word, got, want)
 		}
@@ -355,8 +363,10 @@ func FuzzTakeApart(f *testing.F) {
 }
 
 func TestCheckAddress(t *testing.T) {
-	for addr, good := range map[string]bool{"127.0.0.1:0": true, "[::1]:7620": true, "central.example:65535": true, ":7620": true,
-		"nope": false, "a:b": false, "a:65536": false, "a:-1": false, "": false} {
+	for addr, good := range map[string]bool{
+		"127.0.0.1:0": true, "[::1]:7620": true, "central.example:65535": true, ":7620": true,
+		"nope": false, "a:b": false, "a:65536": false, "a:-1": false, "": false,
+	} {
 		if err := CheckAddress("join", addr); (err == nil) != good || !good &&
 			(CodeOf(err) != ExitUsage || !strings.Contains(err.Error(), "--join")) {
 			t.Errorf("%q: %v", addr, err)
@@ -385,8 +395,10 @@ func TestCheckFree(t *testing.T) {
 // TestAFileHasOneDocument has the settings of two files put together: those behind the
 // mark must not be passed over.
 func TestAFileHasOneDocument(t *testing.T) {
-	app := &cli.App{Name: "x", Metadata: map[string]any{DaemonsKey: Daemons{"go": "GO"}},
-		Commands: []*cli.Command{{Name: "go", Flags: []cli.Flag{&cli.StringFlag{Name: "a"}, &cli.StringFlag{Name: "b"}}}}}
+	app := &cli.App{
+		Name: "x", Metadata: map[string]any{DaemonsKey: Daemons{"go": "GO"}},
+		Commands: []*cli.Command{{Name: "go", Flags: []cli.Flag{&cli.StringFlag{Name: "a"}, &cli.StringFlag{Name: "b"}}}},
+	}
 	for text, want := range map[string]string{
 		"a: 1\n---\nb: 2\n": ":2: ", "---\na: 1\n...\n---\n---\n": ":4: ", "a: 1\n---\nb: [\n": ":", "---\na: 1\n...\n# the end\n": "",
 	} {

@@ -1,6 +1,7 @@
 package faultfs
 
 import (
+	"errors"
 	"io"
 	"io/fs"
 
@@ -102,7 +103,7 @@ func (h *file) Sync() error {
 		}
 		h.node.resize()
 	}
-	if fault.Err != ErrPower {
+	if !errors.Is(fault.Err, ErrPower) {
 		clear(h.node.dirty)
 	}
 	return fault.Err

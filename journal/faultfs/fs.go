@@ -228,7 +228,7 @@ func (f *FS) begin(op Op, name string, size int) Fault {
 		f.off = true
 		fault.Err, fault.Bytes = ErrPower, size
 	}
-	if fault.Err != nil && fault.Err != ErrPower {
+	if fault.Err != nil && !errors.Is(fault.Err, ErrPower) {
 		fault.Err = &fs.PathError{Op: string(op), Path: name, Err: fault.Err}
 	}
 	return fault

@@ -74,8 +74,10 @@ func TestControl(t *testing.T) {
 			t.Errorf("BMC %d: %+v", i, v)
 		}
 	}
-	for _, body := range []string{`{"mut":true}`, `{"loss_tx":2}`, `{"delay":"-1s"}`, `{"power":"sideways"}`, `{"suites":[5]}`,
-		`{"session_limit":-1}`, `{"privilege":7}`, `{"fail_next":-1}`, `nonsense`} {
+	for _, body := range []string{
+		`{"mut":true}`, `{"loss_tx":2}`, `{"delay":"-1s"}`, `{"power":"sideways"}`, `{"suites":[5]}`,
+		`{"session_limit":-1}`, `{"privilege":7}`, `{"fail_next":-1}`, `nonsense`,
+	} {
 		ask(t, web, "POST", base+"/bmc/bmc1", body, 400, nil)
 	}
 	ask(t, web, "GET", base+"/bmc/nobody", "", 404, nil)

@@ -36,8 +36,10 @@ func FuzzDatagram(f *testing.F) {
 		f.Add(pkt, uint8(20))
 		f.Add(pkt, uint8(6))
 	}
-	f.Add([]byte{6, 0, 0xff, 7, 6, 0x12, 0, 0, 0, 0, 0, 0, 0, 0, 28, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
-		0, 0, 0, 240}, uint8(20))
+	f.Add([]byte{
+		6, 0, 0xff, 7, 6, 0x12, 0, 0, 0, 0, 0, 0, 0, 0, 28, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+		0, 0, 0, 240,
+	}, uint8(20))
 	c := dial(f, b)
 	f.Fuzz(func(t *testing.T, pkt []byte, at uint8) {
 		c.t = t

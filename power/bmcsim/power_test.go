@@ -264,8 +264,10 @@ func TestBootDevice(t *testing.T) {
 	t.Parallel()
 	b := one(t, Config{})
 	c := login(t, b)
-	for device, want := range map[byte]power.BootDevice{1: power.BootPXE, 2: power.BootDisk, 5: power.BootCDROM, 6: power.BootBIOS,
-		0: power.BootNone} {
+	for device, want := range map[byte]power.BootDevice{
+		1: power.BootPXE, 2: power.BootDisk, 5: power.BootCDROM, 6: power.BootBIOS,
+		0: power.BootNone,
+	} {
 		if setBoot(c, 0x80, device) != 0 || b.Boot() != want {
 			t.Fatalf("device %d is %q, want %q", device, b.Boot(), want)
 		}

@@ -176,8 +176,12 @@ func TestIpmitoolByABridge(t *testing.T) {
 	chassis.Behind(0x30, node)
 	for _, embed := range []bool{false, true} {
 		chassis.EmbedAnswers(embed)
-		for _, args := range [][]string{{"on", "Up/On"}, {"status", "Chassis Power is on"}, {"off", "Down/Off"},
-			{"status", "Chassis Power is off"}} {
+		for _, args := range [][]string{
+			{"on", "Up/On"},
+			{"status", "Chassis Power is on"},
+			{"off", "Down/Off"},
+			{"status", "Chassis Power is off"},
+		} {
 			out, err := ipmitool(t, chassis, 3, "-t", "0x30", "chassis", "power", args[0])
 			if err != nil || !strings.Contains(out, args[1]) {
 				t.Errorf("embedded %v, ipmitool -t 0x30 chassis power %s: %v\n%s", embed, args[0], err, out)

@@ -148,7 +148,7 @@ func ended(ctx context.Context) error {
 	if deadline, ok := ctx.Deadline(); cause == nil && ok && !time.Now().Before(deadline) {
 		cause = context.DeadlineExceeded
 	}
-	if cause == context.DeadlineExceeded {
+	if errors.Is(cause, context.DeadlineExceeded) {
 		return late{}
 	}
 	return cause

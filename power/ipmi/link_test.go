@@ -2,6 +2,7 @@ package ipmi
 
 import (
 	"context"
+	"errors"
 	"net"
 	"net/netip"
 	"testing"
@@ -35,7 +36,7 @@ func TestALateLookFindsWhatCame(t *testing.T) {
 	if p, err := l.receive(context.Background(), time.Now().Add(-time.Second)); err != nil || len(p) != 1 || p[0] != 2 {
 		t.Fatalf("%v, %v", p, err)
 	}
-	if _, err := l.receive(context.Background(), time.Now().Add(-time.Second)); err != errUnanswered {
+	if _, err := l.receive(context.Background(), time.Now().Add(-time.Second)); !errors.Is(err, errUnanswered) {
 		t.Fatalf("nothing came: %v", err)
 	}
 }

@@ -2,6 +2,7 @@ package ipmi
 
 import (
 	"context"
+	"errors"
 	"net"
 	"net/netip"
 	"strings"
@@ -83,7 +84,7 @@ func TestNameThatMoves(t *testing.T) {
 		n.set(func(n *names) { n.addrs = []netip.Addr{now.Addr().Addr()} })
 		err := act(d)
 		wantKind(t, err, power.KindUnreachable, false)
-		if e, ok := err.(*power.Error); !ok || !e.Lost || !strings.Contains(err.Error(), "another address") {
+		if e := (*power.Error)(nil); !errors.As(err, &e) || !e.Lost || !strings.Contains(err.Error(), "another address") {
 			t.Errorf("%s: %v", name, err)
 		}
 		d.Close()

@@ -3,6 +3,7 @@ package ipmi
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"time"
 
 	"github.com/bougou/go-ipmi/pkg/types"
@@ -59,12 +60,12 @@ func (d *Dialer) Probe(ctx context.Context, ep power.Endpoint) error {
 		return failed(ctx, opProbe, false, err)
 	}
 	err = awaitPlain(ctx, l, now.Add(d.cfg.ProbeTimeout/2), tag[0]&0x3F)
-	if err == errUnanswered {
+	if errors.Is(err, errUnanswered) {
 		if err = l.send(q); err == nil {
 			err = awaitPlain(ctx, l, until, tag[0]&0x3F)
 		}
 	}
-	if err == errUnanswered {
+	if errors.Is(err, errUnanswered) {
 		err = silence{d.cfg.ProbeTimeout}
 	}
 	if err != nil {

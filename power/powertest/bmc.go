@@ -2,6 +2,7 @@ package powertest
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"time"
 
@@ -313,7 +314,7 @@ func (b *BMC) exchange(ctx context.Context, op string, act func() *power.Error) 
 	b.set(func() {
 		e = act()
 		wait = b.latency
-		if e != nil && e.Err == errNoAnswer {
+		if e != nil && errors.Is(e.Err, errNoAnswer) {
 			wait = b.timeout
 		}
 	})
