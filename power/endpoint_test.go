@@ -165,9 +165,10 @@ func TestRedact(t *testing.T) {
 
 func TestCutKGFile(t *testing.T) {
 	for in, want := range map[string][2]string{
-		"ipmi://h":                                {"ipmi://h", ""},
-		"ipmi://h?suite=3":                        {"ipmi://h?suite=3", ""},
-		"ipmi://h?kg-file=/etc/kg":                {"ipmi://h", "/etc/kg"},
+		"ipmi://h":                 {"ipmi://h", ""},
+		"ipmi://h?suite=3":         {"ipmi://h?suite=3", ""},
+		"ipmi://h?kg-file=/etc/kg": {"ipmi://h", "/etc/kg"},
+
 		"ipmi://h?suite=3&kg-file=a%20b&boot=efi": {"ipmi://h?suite=3&boot=efi", "a b"},
 	} {
 		if rest, file, err := CutKGFile(in); rest != want[0] || file != want[1] || err != nil {
