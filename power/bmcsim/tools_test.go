@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -68,6 +69,8 @@ func TestIpmitool(t *testing.T) {
 			b.BootTime(0)
 			do("Sent cold reset command", "mc", "reset", "cold")
 
+			// ipmitool awaits no answer to that one.
+			soon(t, "the cold reset arrived", func() bool { return slices.Contains(words(b), "reset-bmc") })
 			wantWords(t, b, "power-on", "set-boot pxe", "hard-reset", "power-cycle", "pulse-diag", "soft-off", "reset-bmc")
 			if b.LastBoot() != power.BootNone || b.Cuts() != 2 || b.PowerOns() != 2 || b.Resets() != 1 || b.Diags() != 1 {
 				t.Errorf("cuts %d, power-ons %d, resets %d, diags %d", b.Cuts(), b.PowerOns(), b.Resets(), b.Diags())
