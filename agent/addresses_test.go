@@ -62,8 +62,8 @@ func TestNothingActsOnABMCWithTwoNames(t *testing.T) {
 				t.Errorf("%s: %+v", node, end)
 			}
 			r.wantCommands(node)
-			if e, _ := r.a.explain(node, time.Now()); !strings.Contains(e.Says, "same BMC as") || e.BMC.SharedWith == "" {
-				t.Errorf("%s is explained: %s", node, e.Says)
+			if e, _ := r.a.explain(node, time.Now()); !strings.Contains(e.Message, "same BMC as") || e.BMC.SharedWith == "" {
+				t.Errorf("%s is explained: %s", node, e.Message)
 			}
 		}
 		if alarms := r.a.alarms.list(); len(alarms) != 1 || alarms[0].Kind != api.AlarmBMCShared ||

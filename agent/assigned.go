@@ -103,7 +103,7 @@ func loadAssigned(log appender, live []journal.Record) (*assigned, error) {
 			err = json.Unmarshal(r.Payload, &s.rack)
 		case kindBrake:
 			s.brake = new(api.Brake)
-			err = json.Unmarshal(r.Payload, s.brake)
+			err = json.Unmarshal(r.Payload, (*brakeRecord)(s.brake))
 		case kindHold:
 			var h power.Hold
 			err = json.Unmarshal(r.Payload, &h)

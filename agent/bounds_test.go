@@ -28,8 +28,8 @@ func TestJoinersAreBounded(t *testing.T) {
 				joined = append(joined, got.Op.ID)
 			case i < power.MaxJoined:
 				t.Fatalf("request %d: %+v, want it to join %s", i, got, behind.Op.ID)
-			case got.Verdict != power.RefuseIt || got.Reason != power.ReasonQueueFull || !strings.Contains(got.Says, "256 requests joined"):
-				t.Fatalf("request %d: %s (%s) %q, want queue-full", i, got.Verdict, got.Reason, got.Says)
+			case got.Verdict != power.RefuseIt || got.Reason != power.ReasonQueueFull || !strings.Contains(got.Message, "256 requests joined"):
+				t.Fatalf("request %d: %s (%s) %q, want queue-full", i, got.Verdict, got.Reason, got.Message)
 			}
 		}
 		if other := r.ask("n2", power.ActOn); !other.Verdict.Accepted() {

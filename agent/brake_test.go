@@ -67,7 +67,7 @@ func (r *rig) wantBrake(kind string, nodes int) api.Brake {
 	if b == nil {
 		r.t.Fatalf("no brake holds, want one for %d nodes", nodes)
 	}
-	if b.Kind != kind || len(b.Nodes) != nodes || b.Of != len(r.nodes) || b.ID == "" || !strings.Contains(b.Says, noderange.Fold(b.Nodes)) {
+	if b.Kind != kind || len(b.Nodes) != nodes || b.Of != len(r.nodes) || b.ID == "" || !strings.Contains(b.Message, noderange.Fold(b.Nodes)) {
 		r.t.Fatalf("brake %+v, want %s of %d nodes", b, kind, nodes)
 	}
 	return *b
@@ -76,7 +76,7 @@ func (r *rig) wantBrake(kind string, nodes int) api.Brake {
 func (r *rig) wantNoBrake() {
 	r.t.Helper()
 	if b := r.a.monitor.state().Brake; b != nil {
-		r.t.Fatalf("a brake holds: %s", b.Says)
+		r.t.Fatalf("a brake holds: %s", b.Message)
 	}
 }
 
@@ -615,8 +615,8 @@ func TestBrakeSaysOnlyWhatIsSo(t *testing.T) {
 			"than 20 % and more than 5): n[01-02]. "},
 	} {
 		t8.Recent = c.recent
-		if b := t8.brake(api.Brake{Kind: c.kind}, names(c.nodes)); !strings.HasPrefix(b.Says, c.says) {
-			t.Errorf("%d nodes and %d a moment ago: %s", c.nodes, c.recent, b.Says)
+		if b := t8.brake(api.Brake{Kind: c.kind}, names(c.nodes)); !strings.HasPrefix(b.Message, c.says) {
+			t.Errorf("%d nodes and %d a moment ago: %s", c.nodes, c.recent, b.Message)
 		}
 	}
 }

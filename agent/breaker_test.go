@@ -198,8 +198,8 @@ func TestAnErrorIsAnAnswer(t *testing.T) {
 			r.hall(power.StatusReady, power.Off)
 			r.bmc("n1").FailNextReads(1000, kind)
 			time.Sleep(3 * time.Minute)
-			if e, _ := r.a.explain("n1", time.Now()); !strings.Contains(e.Says, want) {
-				t.Errorf("%s: %q does not say %q", kind, e.Says, want)
+			if e, _ := r.a.explain("n1", time.Now()); !strings.Contains(e.Message, want) {
+				t.Errorf("%s: %q does not say %q", kind, e.Message, want)
 			}
 		})
 	}
@@ -444,7 +444,7 @@ func TestBMCThatIsBackBeforeItsProbe(t *testing.T) {
 				}
 				r.wantReach("n1", power.ReachOK)
 				for _, seen := range r.a.readings.history("n1") {
-					if seen.Reach == power.ReachUnreachable && strings.Contains(seen.Says, "probe") {
+					if seen.Reach == power.ReachUnreachable && strings.Contains(seen.Message, "probe") {
 						t.Fatalf("called unreachable after it had answered: %+v", seen)
 					}
 				}
@@ -529,8 +529,8 @@ func TestBMCWithoutASession(t *testing.T) {
 		time.Sleep(30 * time.Minute)
 		for _, n := range []string{"n1", "n2"} {
 			r.wantReach(n, power.ReachBusy)
-			if e, _ := r.a.explain(n, time.Now()); !strings.Contains(e.Says, "Its BMC answers") || strings.Contains(e.Says, "does not answer") {
-				t.Errorf("%s", e.Says)
+			if e, _ := r.a.explain(n, time.Now()); !strings.Contains(e.Message, "Its BMC answers") || strings.Contains(e.Message, "does not answer") {
+				t.Errorf("%s", e.Message)
 			}
 		}
 		_, says, open := r.a.breakerOpen("n1")
@@ -595,9 +595,9 @@ func TestNobodyReadsOfContexts(t *testing.T) {
 		for range 100 {
 			time.Sleep(10 * time.Second)
 			e, _ := r.a.explain("n1", time.Now())
-			texts = append(texts, e.Says, e.BMC.LastError)
+			texts = append(texts, e.Message, e.BMC.LastError)
 			for _, seen := range e.Seen {
-				texts = append(texts, seen.Says)
+				texts = append(texts, seen.Message)
 			}
 			for _, op := range e.Ops {
 				texts = append(texts, op.Detail)

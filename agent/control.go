@@ -165,7 +165,7 @@ func (a *Agent) nodes(now time.Time) []api.Node {
 			}
 			row.Waiting = len(out) - 1
 		}
-		row.Waits, row.WaitsSays, row.WaitsUntil = made.Waits, made.WaitsSays, made.WaitsUntil
+		row.Waits, row.WaitsMessage, row.WaitsUntil = made.Waits, made.WaitsMessage, made.WaitsUntil
 		row.Fault, row.FaultSince = made.Fault, made.FaultSince
 		want := desired.State()
 		if want != power.Unknown && !row.Stale && reading.State != want && reading.State != power.Unknown {
@@ -225,7 +225,7 @@ func (a *Agent) ask(req api.OpRequest, dry bool) (api.OpReport, error) {
 	if err == nil && r.Verdict == power.RefuseIt {
 		a.outbox.put(r) // for central's audit trail
 	} else if why := a.permit.why(time.Now()); err == nil && why != "" {
-		r.Says += "; carried out because it is asked for here, although this agent sends nothing of its own accord: " + why
+		r.Message += "; carried out because it is asked for here, although this agent sends nothing of its own accord: " + why
 	}
 	return r, err
 }
@@ -245,7 +245,7 @@ func (a *Agent) weigh(op power.Op, held bool) api.OpReport {
 	defer l.mu.Unlock()
 	view := l.view()
 	d := power.Decide(view, op)
-	return api.OpReport{Op: op, Verdict: d.Verdict, Reason: d.Reason, Says: power.Describe(d, view, op, now), Phase: phaseDryRun}
+	return api.OpReport{Op: op, Verdict: d.Verdict, Reason: d.Reason, Message: power.Describe(d, view, op, now), Phase: phaseDryRun}
 }
 
 // phaseDryRun is the phase of a request that was only weighed.
@@ -255,7 +255,7 @@ const phaseDryRun = "dry-run"
 func opOf(r api.OpReport, rack string) api.Op {
 	op := api.Op{
 		ID: r.Op.ID, Node: r.Op.Node, Rack: rack, Action: r.Op.Action, Seq: r.Op.Seq, AskedBy: r.Op.AskedBy, Origin: r.Op.Origin,
-		Reason: r.Op.Reason, AskedAt: r.Op.AskedAt, Joined: r.Joined, Verdict: r.Verdict, Why: r.Reason, Says: r.Says, Phase: r.Phase,
+		Reason: r.Op.Reason, AskedAt: r.Op.AskedAt, Joined: r.Joined, Verdict: r.Verdict, Why: r.Reason, Message: r.Message, Phase: r.Phase,
 		Deadline: r.Op.Deadline, IfBusy: r.Op.IfBusy, Boot: r.Op.Boot, Grace: r.Op.Grace, Attempts: r.Attempts,
 	}
 	if !r.StartedAt.IsZero() {

@@ -108,7 +108,7 @@ func TestControlAskAndFollow(t *testing.T) {
 	})
 	if op.Verdict != power.Start || op.Rack != "r1" || op.Origin != power.FromLocal || op.AskedBy != "ann" || op.Reason != "repair" ||
 		op.Seq == 0 ||
-		op.Says == "" || op.Boot != power.BootPXE || op.Deadline.Before(before.Add(time.Hour)) || op.AskedAt.Before(before) {
+		op.Message == "" || op.Boot != power.BootPXE || op.Deadline.Before(before.Add(time.Hour)) || op.AskedAt.Before(before) {
 		t.Fatalf("answer %+v", op)
 	}
 	end := endAt(t, c, id("a"))
@@ -166,8 +166,8 @@ func TestControlTellsRefusalsOneByOne(t *testing.T) {
 			t.Errorf("%s: %+v, want %+v", got.ID, got, want)
 		}
 	}
-	if !strings.Contains(ops[1].Says, "set-status") {
-		t.Errorf("refused without a way out: %q", ops[1].Says)
+	if !strings.Contains(ops[1].Message, "set-status") {
+		t.Errorf("refused without a way out: %q", ops[1].Message)
 	}
 	for _, id := range []string{id("a"), id("b")} {
 		if got, known := r.a.outbox.find(id); !known || got.End == nil || got.End.Outcome != power.Refused {
@@ -268,7 +268,7 @@ func TestControlDryRunChangesNothing(t *testing.T) {
 		{power.RefuseIt, power.ReasonNoNode},
 	} {
 		got := ops[i]
-		if got.Verdict != want.verdict || got.Why != want.why || got.Phase != phaseDryRun || got.Says == "" || got.EndedAt != nil {
+		if got.Verdict != want.verdict || got.Why != want.why || got.Phase != phaseDryRun || got.Message == "" || got.EndedAt != nil {
 			t.Errorf("%s: %+v, want %+v", got.ID, got, want)
 		}
 	}

@@ -495,7 +495,7 @@ func TestMonitorDoesNotMakeAPersonStale(t *testing.T) {
 		got := r.ask("n1", power.ActCycle, func(o *power.Op) { o.Seq = seq })
 		t.Logf("monitor %s, admin %s %s", m.Verdict, got.Verdict, got.Reason)
 		if got.Verdict == power.RefuseIt {
-			t.Errorf("refused: %s", got.Says)
+			t.Errorf("refused: %s", got.Message)
 		}
 	})
 }

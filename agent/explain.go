@@ -31,7 +31,7 @@ func (a *Agent) explain(name string, now time.Time) (api.Explanation, bool) {
 	if e.BMC != nil && e.BMC.LeftAlone != "" {
 		e.Next = e.BMC.NextProbe // it is not in the rounds
 	}
-	e.Says = explained{Explanation: e, Since: since}.sum()
+	e.Message = explained{Explanation: e, Since: since}.sum()
 	return e, true
 }
 
@@ -246,7 +246,7 @@ func (e explained) answer() string {
 	if b := e.BMC; b == nil || b.Failures+b.AuthFailures > 0 || b.LeftAlone != "" || len(e.Seen) == 0 {
 		return ""
 	}
-	return e.Seen[len(e.Seen)-1].Says
+	return e.Seen[len(e.Seen)-1].Message
 }
 
 // why says why nothing is done about a node that is not as it should be.
@@ -256,20 +256,20 @@ func (e explained) why() string {
 	case power.ReasonHandsOff:
 		return "That is shown, and the monitor never acts on it"
 	case power.ReasonNoCut:
-		return "The monitor does nothing: " + w.WaitsSays
+		return "The monitor does nothing: " + w.WaitsMessage
 	case power.ReasonFault:
 		return fmt.Sprintf("It is in fault since %s: %s; tried again at %s, or now by rackpower node retry %s", power.At(w.FaultSince),
-			w.WaitsSays, power.At(w.WaitsUntil), e.Node)
+			w.WaitsMessage, power.At(w.WaitsUntil), e.Node)
 	case power.ReasonBrake:
-		return fmt.Sprintf("Nothing is done: %s. See rackpower brake show; rackpower brake release lets it go", w.WaitsSays)
+		return fmt.Sprintf("Nothing is done: %s. See rackpower brake show; rackpower brake release lets it go", w.WaitsMessage)
 	case power.ReasonPaused:
-		return "Nothing is done: " + w.WaitsSays + until(w.WaitsUntil)
+		return "Nothing is done: " + w.WaitsMessage + until(w.WaitsUntil)
 	case power.ReasonRack:
-		return "Nothing is done: " + w.WaitsSays
+		return "Nothing is done: " + w.WaitsMessage
 	case "":
 		return "The monitor looks at it next" + at(e.Next)
 	default:
-		return "The monitor waits: " + w.WaitsSays + until(w.WaitsUntil)
+		return "The monitor waits: " + w.WaitsMessage + until(w.WaitsUntil)
 	}
 }
 

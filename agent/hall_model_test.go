@@ -731,7 +731,7 @@ func (m *hallModel) takeBrake(b *api.Brake, now time.Time) {
 		old = m.brake.Nodes
 	} else {
 		m.met["brake "+b.Kind]++
-		m.note("the brake holds: %s", b.Says)
+		m.note("the brake holds: %s", b.Message)
 		if m.brakeDied {
 			m.brakeOver(now)
 		}

@@ -598,7 +598,7 @@ func (w *hall) settle() {
 		for _, name := range w.names {
 			if want, pending := w.m.pending(name, w.fake.BMC(name).Power()); pending && !w.m.forbidden(name) {
 				e, _ := w.in.a.explain(name, time.Now())
-				left += fmt.Sprintf("%s is to be %s: %s\n", name, want, e.Says)
+				left += fmt.Sprintf("%s is to be %s: %s\n", name, want, e.Message)
 			}
 		}
 		if left == "" {
@@ -628,7 +628,7 @@ func (w *hall) explained(name string, want power.State) {
 	now := time.Now()
 	e, ok := w.in.a.explain(name, now)
 	reason := e.Monitor.Waits
-	if reason == "" && strings.Contains(e.Says, "monitor is off") {
+	if reason == "" && strings.Contains(e.Message, "monitor is off") {
 		reason = power.ReasonRack
 	}
 	if reason != power.ReasonRack && e.Reading.Reach == power.ReachAuthFailed {
@@ -647,11 +647,11 @@ func (w *hall) explained(name string, want power.State) {
 	case power.ReasonNoCut:
 		so = w.m.forbidden(name)
 	case power.ReasonAuth: // a log-in that was refused is not tried again
-		so = e.BMC != nil && e.BMC.LeftAlone != "" && strings.Contains(e.Says, e.BMC.LeftAlone) && w.m.wasRefused(name)
+		so = e.BMC != nil && e.BMC.LeftAlone != "" && strings.Contains(e.Message, e.BMC.LeftAlone) && w.m.wasRefused(name)
 	}
 	w.m.saw("left for " + string(reason))
 	if !ok || !so {
-		w.m.fail("progress", "%s is to be %s for long, and for no good reason is not (%s): %s", name, want, reason, e.Says)
+		w.m.fail("progress", "%s is to be %s for long, and for no good reason is not (%s): %s", name, want, reason, e.Message)
 	}
 }
 

@@ -146,7 +146,7 @@ func (l *lane) acceptEntries(t *task, now time.Time) []journal.Entry {
 	if d.Verdict == power.Hasten {
 		entries = append(entries, entry(journal.Add, kindHastened, d.With, cancelRecord{By: t.op.AskedBy}))
 	}
-	entries = append(entries, entry(journal.Add, kindAccepted, t.op.ID, acceptedRecord{Op: t.op, Decision: d, Says: t.says}))
+	entries = append(entries, entry(journal.Add, kindAccepted, t.op.ID, acceptedRecord{Op: t.op, Decision: d, Message: t.says}))
 	if t.doubt {
 		entries = append(entries, entry(journal.Add, kindDoubt, t.op.ID, nil))
 	}

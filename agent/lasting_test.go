@@ -67,8 +67,8 @@ func TestCorrectionsThatDoNotLastAreFailures(t *testing.T) {
 				if m := r.made("n1"); tries() != 3 || m.Failures != 3 || m.FellTimes != 3 || !strings.Contains(m.Fault, c.says) || m.Fell == "" {
 					t.Fatalf("after %d tries: %+v", tries(), m)
 				}
-				if e, _ := r.a.explain("n1", time.Now()); !strings.Contains(e.Says, r.made("n1").Fault) {
-					t.Errorf("explained as %q", e.Says)
+				if e, _ := r.a.explain("n1", time.Now()); !strings.Contains(e.Message, r.made("n1").Fault) {
+					t.Errorf("explained as %q", e.Message)
 				}
 				for i, pause := range []time.Duration{time.Minute, 2 * time.Minute, 4 * time.Minute} {
 					at := time.Now()
@@ -128,8 +128,8 @@ func TestWhatIsAskedForIsNoFall(t *testing.T) {
 				!strings.HasSuffix(m.Fell, " and 30 s after it had been turned on") || m.Failures != 0 {
 				t.Errorf("%s: %+v", action, m)
 			}
-			if e, _ := r.a.explain("n1", time.Now()); !strings.Contains(e.Says, "did not last: it went off again") {
-				t.Errorf("%s: explained as %q", action, e.Says)
+			if e, _ := r.a.explain("n1", time.Now()); !strings.Contains(e.Message, "did not last: it went off again") {
+				t.Errorf("%s: explained as %q", action, e.Message)
 			}
 		}
 	})

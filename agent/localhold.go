@@ -76,7 +76,7 @@ func (a *Agent) askHeld(req api.OpRequest, op power.Op) (api.OpReport, error) {
 	}
 	if r := a.weigh(op, true); r.Verdict == power.RefuseIt {
 		r.Phase = api.PhaseEnded
-		r.End = &power.End{Outcome: power.Refused, Reason: r.Reason, Detail: r.Says, At: time.Now()}
+		r.End = &power.End{Outcome: power.Refused, Reason: r.Reason, Detail: r.Message, At: time.Now()}
 		return r, nil
 	}
 	_, err := a.hold(api.SetHold{

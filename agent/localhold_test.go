@@ -49,7 +49,7 @@ func TestHoldAtTheSocket(t *testing.T) {
 		t.Fatalf("row %+v", row)
 	}
 	op := askAt(t, c, api.OpRequest{ID: id("a"), Node: "n1", Action: power.ActOff})
-	if op.Why != power.ReasonDesired || !strings.Contains(op.Says, "hold of ann") {
+	if op.Why != power.ReasonDesired || !strings.Contains(op.Message, "hold of ann") {
 		t.Fatalf("off against a hold: %+v", op)
 	}
 	r.restart() // the client's agent is gone; the hold is not
@@ -236,7 +236,7 @@ func TestSyncTellsHoldsRackAndExplanations(t *testing.T) {
 	eventually(t, "n2 is explained", func() bool {
 		return get(c, func() bool {
 			return slices.ContainsFunc(c.reports, func(r api.Report) bool {
-				return len(r.Explained) == 1 && r.Explained[0].Node == "n2" && r.Explained[0].Says != ""
+				return len(r.Explained) == 1 && r.Explained[0].Node == "n2" && r.Explained[0].Message != ""
 			})
 		})
 	})
@@ -291,7 +291,7 @@ func TestExplainAndRetryAtTheSocket(t *testing.T) {
 	eventually(t, "n1 is off", func() bool { return r.bmc("n1").Power() == power.Off })
 	eventually(t, "that is noticed", func() bool {
 		e := ok[api.Explanation](t)(c.Explain(t.Context(), "n1"))
-		return e.Says == "n1 is off, as status READY wants it." && e.Monitor.Matched && len(e.Decided) > 1 && len(e.Seen) > 1
+		return e.Message == "n1 is off, as status READY wants it." && e.Monitor.Matched && len(e.Decided) > 1 && len(e.Seen) > 1
 	})
 	e := ok[api.Explanation](t)(c.Explain(t.Context(), "n1"))
 	if e.Node != "n1" || e.Agent != "r1" || e.From != "status READY" || e.Desired.Want != power.WantOff || !e.Monitor.Matched ||
@@ -318,14 +318,14 @@ func TestExplanationSaysIt(t *testing.T) {
 	clock := now.Add
 	seen := func(s power.State) power.Reading { return power.Seen(s, clock(-3*time.Second)) }
 	waits := func(r power.Reason, says string, d time.Duration) api.NodeMonitor {
-		m := api.NodeMonitor{Waits: r, WaitsSays: says}
+		m := api.NodeMonitor{Waits: r, WaitsMessage: says}
 		if d != 0 {
 			m.WaitsUntil = clock(d)
 		}
 		return m
 	}
 	fault := waits(power.ReasonFault, "3 corrections in a row failed; the last: off: still on", time.Minute)
-	fault.Fault, fault.FaultSince = fault.WaitsSays, clock(-time.Hour)
+	fault.Fault, fault.FaultSince = fault.WaitsMessage, clock(-time.Hour)
 	over := api.NodeMonitor{Fault: "3 corrections in a row failed", FaultSince: clock(-time.Hour)}
 	op := api.Op{
 		ID: "a", Action: power.ActCycle, AskedBy: "ann", AskedAt: clock(-4 * time.Second), Phase: "running: waiting for off",
@@ -468,7 +468,7 @@ func TestRingsAreBounded(t *testing.T) {
 	var w nodeWatch
 	now := time.Now()
 	for i := range 3 * keepRuns {
-		w.note(decision{Reason: power.ReasonAlready, Says: fmt.Sprint(i / 2)}, now)
+		w.note(decision{Reason: power.ReasonAlready, Message: fmt.Sprint(i / 2)}, now)
 	}
 	if len(w.decided) != keepRuns || w.decided[0].Times != 2 {
 		t.Fatalf("%d decisions: %+v", len(w.decided), w.decided[0])
@@ -515,7 +515,7 @@ func TestCentralDoesNotKnowTheHoldYet(t *testing.T) {
 		set(power.WantOn)
 		for _, action := range []power.Action{power.ActOff, power.ActSoftOff} {
 			if got := r.ask("n1", action); got.Verdict != power.RefuseIt || got.Reason != power.ReasonDesired ||
-				!strings.Contains(got.Says, "hold of ann") {
+				!strings.Contains(got.Message, "hold of ann") {
 				t.Fatalf("%+v", got)
 			}
 		}

@@ -304,7 +304,7 @@ func (m *monitor) refresh(nodes []assignedNode, now time.Time) (changed []string
 		w.mem.notAfter(now, m.t)
 		source, confirmed := n.source(now, w.mem.Source)
 		if w.mem.want(n.desired(now), source, confirmed, now) {
-			w.last = decision{Node: n.Name, Reason: power.ReasonUnread, Says: "it is read first"}
+			w.last = decision{Node: n.Name, Reason: power.ReasonUnread, Message: "it is read first"}
 			w.run, w.othersSince, w.cameBack = run{}, time.Time{}, false
 			m.a.readings.setMonitor(n.Name, w.mem.view()) // what was told before was about another desire
 			changed = append(changed, n.Name)
@@ -504,7 +504,7 @@ func (m *monitor) observe(nodes []assignedNode, now time.Time) []watched {
 				w.cameBack = true
 			}
 			if !w.mem.FellAt.Equal(fell) {
-				m.a.logger.Warn("a success did not last", "node", n.Node, "op", w.mem.FellOp, "says", w.mem.Fell)
+				m.a.logger.Warn("a success did not last", "node", n.Node, "op", w.mem.FellOp, "message", w.mem.Fell)
 			}
 			if n.Reading.State == w.mem.Desired.State() {
 				w.cameBack = false
@@ -573,7 +573,7 @@ func (m *monitor) applyBrake(r *planRound, all []watched) []string {
 	switch {
 	case before == nil:
 		m.a.logger.Error("THE FLEET BRAKE HOLDS", "rack", m.a.cfg.Name, "reason", power.ReasonBrake, "kind", after.Kind, "nodes", after.Nodes,
-			"of", after.Of, "says", after.Says)
+			"of", after.Of, "message", after.Message)
 		m.redecide()
 	case after == nil:
 		m.a.logger.Warn("the fleet brake is over: its nodes are as they are wanted", "rack", m.a.cfg.Name)
@@ -741,13 +741,13 @@ func (m *monitor) publish(all []watched, held string, now time.Time) {
 		w := m.nodes[n.Node]
 		view := w.mem.view()
 		if n.differs(now) && !n.Busy && w.last.Action == "" && w.last.Reason != power.ReasonBusy && w.last.Reason != power.ReasonAlready {
-			view.Waits, view.WaitsSays, view.WaitsUntil = w.last.Reason, w.last.Says, w.last.Until
+			view.Waits, view.WaitsMessage, view.WaitsUntil = w.last.Reason, w.last.Message, w.last.Until
 		} else if n.differs(now) && !n.Busy && w.last.Action != "" && held != "" {
-			view.Waits, view.WaitsSays = power.ReasonUnsure, held
+			view.Waits, view.WaitsMessage = power.ReasonUnsure, held
 		}
 		switch was := m.a.readings.made(n.Node).Fault; {
 		case was == "" && view.Fault != "":
-			m.a.logger.Error("node in fault", "node", n.Node, "reason", power.ReasonFault, "says", view.Fault)
+			m.a.logger.Error("node in fault", "node", n.Node, "reason", power.ReasonFault, "message", view.Fault)
 		case was != "" && view.Fault == "":
 			m.a.logger.Info("node no longer in fault", "node", n.Node)
 		}
@@ -786,20 +786,20 @@ func (m *monitor) stateLocked() api.RackState {
 func (m *monitor) submit(d decision) {
 	op := power.Op{
 		ID: newID(), Node: d.Node, Action: d.Action, AskedBy: "monitor", Origin: power.FromMonitor,
-		Reason: d.Says, IfBusy: power.Refuse,
+		Reason: d.Message, IfBusy: power.Refuse,
 	}
 	r, err := m.a.Submit(op)
-	m.a.logger.Info("monitor", "node", d.Node, "action", d.Action, "reason", d.Reason, "says", d.Says, "verdict", r.Verdict, "err", err)
+	m.a.logger.Info("monitor", "node", d.Node, "action", d.Action, "reason", d.Reason, "message", d.Message, "verdict", r.Verdict, "err", err)
 }
 
 // note keeps a decision for those who ask why.
 func (w *nodeWatch) note(d decision, now time.Time) {
 	if last := len(w.decided) - 1; last >= 0 && w.decided[last].Action == d.Action && w.decided[last].Reason == d.Reason &&
-		w.decided[last].Says == d.Says {
+		w.decided[last].Message == d.Message {
 		w.decided[last].Last = now
 		w.decided[last].Times++
 		return
 	}
-	w.decided = append(w.decided, api.Decision{Action: d.Action, Reason: d.Reason, Says: d.Says, First: now, Last: now, Times: 1})
+	w.decided = append(w.decided, api.Decision{Action: d.Action, Reason: d.Reason, Message: d.Message, First: now, Last: now, Times: 1})
 	w.decided = w.decided[max(0, len(w.decided)-keepRuns):]
 }

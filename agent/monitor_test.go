@@ -444,7 +444,7 @@ func TestPauseReadsAndCorrectsNothing(t *testing.T) {
 		r.restart()
 		time.Sleep(5 * time.Minute)
 		r.wantCommands("n1")
-		if m, s := r.made("n1"), r.a.monitor.state(); m.Waits != power.ReasonPaused || !strings.Contains(m.WaitsSays, "ann") || s.Pause == nil ||
+		if m, s := r.made("n1"), r.a.monitor.state(); m.Waits != power.ReasonPaused || !strings.Contains(m.WaitsMessage, "ann") || s.Pause == nil ||
 			m.WaitsUntil.IsZero() {
 			t.Fatalf("%+v, %+v", m, s)
 		}
@@ -483,7 +483,7 @@ func TestAnotherPauseIsSaidAtOnce(t *testing.T) {
 		pause("ann", time.Hour)
 		until := time.Now().Add(3 * time.Hour)
 		pause("bob", 3*time.Hour)
-		if m := r.made("n1"); m.Waits != power.ReasonPaused || !strings.Contains(m.WaitsSays, "bob") || !m.WaitsUntil.Equal(until) {
+		if m := r.made("n1"); m.Waits != power.ReasonPaused || !strings.Contains(m.WaitsMessage, "bob") || !m.WaitsUntil.Equal(until) {
 			t.Fatalf("waits for %+v", m)
 		}
 	})
@@ -730,11 +730,11 @@ func TestAMonitorThatIsOffIsSaid(t *testing.T) {
 		r.bmc("n1").SetPower(power.Off)
 		for _, what := range []string{"read a while ago", "read long ago", "not read since the start"} {
 			e, _ := r.a.explain("n1", time.Now())
-			if !strings.Contains(e.Says, "this agent's monitor is off") || strings.Contains(e.Says, "looks at it next") {
-				t.Errorf("%s: %s", what, e.Says)
+			if !strings.Contains(e.Message, "this agent's monitor is off") || strings.Contains(e.Message, "looks at it next") {
+				t.Errorf("%s: %s", what, e.Message)
 			}
-			if e, _ := r.a.explain("n2", time.Now()); strings.Contains(e.Says, "monitor is off") {
-				t.Errorf("nothing is wanted of n2: %s", e.Says)
+			if e, _ := r.a.explain("n2", time.Now()); strings.Contains(e.Message, "monitor is off") {
+				t.Errorf("nothing is wanted of n2: %s", e.Message)
 			}
 			if what == "read a while ago" {
 				time.Sleep(20 * time.Minute)

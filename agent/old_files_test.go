@@ -26,7 +26,11 @@ func oldFiles(t *testing.T) string {
 }
 
 // renamed holds, by kind of record, the fields that have another name now.
-var renamed = map[journal.Kind]map[string]string{}
+var renamed = map[journal.Kind]map[string]string{
+	kindAccepted: {"says": "message"},
+	kindLastSeq:  {"says": "message"},
+	kindBrake:    {"says": "message"},
+}
 
 // rename gives the fields of a value their present names.
 func rename(v any, names map[string]string) any {
@@ -72,7 +76,7 @@ func recordOf(kind journal.Kind) any {
 	case kindRack:
 		return new(api.RackSettings)
 	case kindBrake:
-		return new(api.Brake)
+		return new(brakeRecord)
 	case kindHold:
 		return new(power.Hold)
 	case kindRefused:
@@ -136,15 +140,15 @@ func TestOldFilesStartAnAgent(t *testing.T) {
 	for id, want := range map[string]string{
 		"op-soft": "starts now", "op-joined": "joins what runs", "op-boot": "boots from the network", "op-over": "was on",
 	} {
-		if got, ok := a.outbox.find(id); !ok || got.Says != want {
+		if got, ok := a.outbox.find(id); !ok || got.Message != want {
 			t.Errorf("operation %s: %+v, %t", id, got, ok)
 		}
 	}
 	done := a.lane("n1").done
-	if i := slices.IndexFunc(done, func(d doneRecord) bool { return d.ID == "op-done" }); i < 0 || done[i].Says != "joined and over" {
+	if i := slices.IndexFunc(done, func(d doneRecord) bool { return d.ID == "op-done" }); i < 0 || done[i].Message != "joined and over" {
 		t.Errorf("ended operations of n1: %+v", done)
 	}
-	if b := a.assigned.brake; b == nil || b.ID != "brake-1" || b.Says != "2 of 4 nodes would lose power" {
+	if b := a.assigned.brake; b == nil || b.ID != "brake-1" || b.Message != "2 of 4 nodes would lose power" {
 		t.Errorf("brake %+v", b)
 	}
 	m := a.assigned.memories["n1"]

@@ -48,11 +48,11 @@ type planRound struct {
 
 // decision is what the monitor makes of a node.
 type decision struct {
-	Node   string
-	Action power.Action // on or off; empty: nothing is done
-	Reason power.Reason
-	Says   string
-	Until  time.Time // when it is looked at again; zero: with the next round
+	Node    string
+	Action  power.Action // on or off; empty: nothing is done
+	Reason  power.Reason
+	Message string
+	Until   time.Time // when it is looked at again; zero: with the next round
 }
 
 // plan compares what is desired with what was seen and says what to do about each
@@ -78,7 +78,7 @@ func (r planRound) correct(n watched) decision {
 	if n.CameBack {
 		d.Reason = power.ReasonCameBack
 	}
-	d.Says = fmt.Sprintf("%s wants it %s, it was read %s", n.From, n.Memory.Desired.Want, n.Reading.State)
+	d.Message = fmt.Sprintf("%s wants it %s, it was read %s", n.From, n.Memory.Desired.Want, n.Reading.State)
 	return d
 }
 
@@ -88,7 +88,7 @@ func (r planRound) correct(n watched) decision {
 func (r planRound) leaveAlone(n watched) decision {
 	d, m := n.Memory.Desired, n.Memory
 	not := func(reason power.Reason, until time.Time, says string, args ...any) decision {
-		return decision{Reason: reason, Until: until, Says: fmt.Sprintf(says, args...)}
+		return decision{Reason: reason, Until: until, Message: fmt.Sprintf(says, args...)}
 	}
 	switch {
 	case !d.Enforces() && d.Expected != "" && n.differs(r.Now):

@@ -175,7 +175,7 @@ func TestPlan(t *testing.T) {
 			c.node(&n)
 		}
 		d := plan(round, []watched{n})[0]
-		if d.Action != c.action || d.Reason != c.reason || d.Says == "" || d.Node != "n1" {
+		if d.Action != c.action || d.Reason != c.reason || d.Message == "" || d.Node != "n1" {
 			t.Errorf("%s: %+v, want %q for %s", c.name, d, c.action, c.reason)
 		}
 		if c.until != 0 && !d.Until.Equal(round.Now.Add(c.until)) {
@@ -222,12 +222,12 @@ func TestPlanAgainstTwin(t *testing.T) {
 				r.Now.Sub(n.Changed) < time.Minute && n.Changed.After(m.Since) && !n.CameBack ||
 				want == power.ActOff && !m.Matched && !m.Confirmed && !m.Released && m.Fault == "" && r.Now.Sub(m.Since) < 5*time.Second
 			switch {
-			case d.Node != n.Node || d.Reason == "" || d.Says == "":
+			case d.Node != n.Node || d.Reason == "" || d.Message == "":
 				rt.Fatalf("decision %+v on %s", d, n.Node)
 			case d.Action != "" && (d.Action != want || forbidden):
 				rt.Fatalf("planned %s (%s) for %+v, want %q, forbidden %t", d.Action, d.Reason, n, want, forbidden)
 			case d.Action == "" && want != "" && !forbidden && d.Reason != power.ReasonOthers && d.Reason != power.ReasonGather:
-				rt.Fatalf("nothing planned (%s: %s) for %+v, want %s", d.Reason, d.Says, n, want)
+				rt.Fatalf("nothing planned (%s: %s) for %+v, want %s", d.Reason, d.Message, n, want)
 			}
 			if d.Reason == power.ReasonOthers && r.Tally.sure(r.Now, n) {
 				rt.Fatalf("waits for others although it is sure: %+v", n)

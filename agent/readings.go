@@ -47,7 +47,7 @@ func (r *readings) set(node string, at time.Time, says string, change func(power
 	old := r.nodes[node]
 	now := change(old)
 	r.nodes[node] = now
-	r.runs[node] = extend(r.runs[node], api.Seen{State: now.State, Reach: now.Reach, First: at, Last: at, Times: 1, Says: says})
+	r.runs[node] = extend(r.runs[node], api.Seen{State: now.State, Reach: now.Reach, First: at, Last: at, Times: 1, Message: says})
 	r.dirty[node] = true
 	r.mu.Unlock()
 	r.tell()
@@ -60,7 +60,7 @@ func (r *readings) set(node string, at time.Time, says string, change func(power
 func extend(runs []api.Seen, seen api.Seen) []api.Seen {
 	if n := len(runs); n > 0 && runs[n-1].State == seen.State && runs[n-1].Reach == seen.Reach {
 		last := &runs[n-1]
-		last.Last, last.Says = seen.Last, seen.Says
+		last.Last, last.Message = seen.Last, seen.Message
 		last.Times++
 		return runs
 	}

@@ -28,7 +28,7 @@ func TestRunsOfEqualReadings(t *testing.T) {
 			t.Fatalf("run %+v, want %+v", got, want)
 		}
 		r.failed("n1", power.ReachUnreachable, "no answer")
-		if got := r.run("n1"); got.State != power.On || got.Reach != power.ReachUnreachable || got.Times != 1 || got.Says != "no answer" {
+		if got := r.run("n1"); got.State != power.On || got.Reach != power.ReachUnreachable || got.Times != 1 || got.Message != "no answer" {
 			t.Fatalf("failed: %+v", got)
 		}
 		saw(power.On)

@@ -56,7 +56,7 @@ func KindName(k uint8) string {
 type acceptedRecord struct {
 	Op       power.Op       `json:"op"`
 	Decision power.Decision `json:"decision"`
-	Says     string         `json:"says,omitempty"`
+	Message  string         `json:"message,omitempty"`
 }
 
 type startedRecord struct {
@@ -103,7 +103,7 @@ type doneRecord struct {
 	Op        power.Op      `json:"op,omitzero"`
 	Verdict   power.Verdict `json:"verdict,omitempty"`
 	Reason    power.Reason  `json:"reason,omitempty"` // of the verdict
-	Says      string        `json:"says,omitempty"`
+	Message   string        `json:"message,omitempty"`
 	Joined    string        `json:"joined,omitempty"`
 	StartedAt time.Time     `json:"started_at,omitzero"`
 	End       power.End     `json:"end"`
@@ -111,7 +111,7 @@ type doneRecord struct {
 
 func doneOf(r api.OpReport) doneRecord {
 	return doneRecord{
-		ID: r.Op.ID, Action: r.Op.Action, Seq: r.Op.Seq, Op: r.Op, Verdict: r.Verdict, Reason: r.Reason, Says: r.Says, Joined: r.Joined,
+		ID: r.Op.ID, Action: r.Op.Action, Seq: r.Op.Seq, Op: r.Op, Verdict: r.Verdict, Reason: r.Reason, Message: r.Message, Joined: r.Joined,
 		StartedAt: r.StartedAt, End: *r.End,
 	}
 }
@@ -123,7 +123,7 @@ func (d doneRecord) report(node string) api.OpReport {
 		op = power.Op{ID: d.ID, Node: node, Action: d.Action, Seq: d.Seq}
 	}
 	return api.OpReport{
-		Op: op, Verdict: d.Verdict, Reason: d.Reason, Says: d.Says, Joined: d.Joined, Phase: api.PhaseEnded, StartedAt: d.StartedAt, End: &d.End,
+		Op: op, Verdict: d.Verdict, Reason: d.Reason, Message: d.Message, Joined: d.Joined, Phase: api.PhaseEnded, StartedAt: d.StartedAt, End: &d.End,
 	}
 }
 

@@ -103,7 +103,7 @@ func (a *Agent) replayAccepted(r journal.Record, tasks map[string]*task) (*task,
 	if err := json.Unmarshal(r.Payload, &rec); err != nil {
 		return nil, err
 	}
-	t := newTask(rec.Op, rec.Decision, rec.Says)
+	t := newTask(rec.Op, rec.Decision, rec.Message)
 	t.lsn = r.LSN
 	a.lane(rec.Op.Node).raise(rec.Op)
 	a.clock.Load(rec.Op.Seq)

@@ -93,7 +93,7 @@ func (t *task) held() power.Held {
 // report is the latest word on the task.
 func (t *task) report() api.OpReport {
 	r := api.OpReport{
-		Op: t.op, LSN: t.lsn, Verdict: t.decision.Verdict, Reason: t.decision.Reason, Says: t.says,
+		Op: t.op, LSN: t.lsn, Verdict: t.decision.Verdict, Reason: t.decision.Reason, Message: t.says,
 		Joined: t.joined, StartedAt: t.started, Attempts: t.attempts, End: t.end,
 	}
 	switch {

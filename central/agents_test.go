@@ -290,7 +290,7 @@ func TestReportsAreAppliedOnce(t *testing.T) {
 	waiting, running, ended := r.waiting(op), r.running(op), r.ended(op, power.Succeeded)
 	r.mustReport(waiting)
 	o := s.op(op.ID)
-	if o.Phase != api.PhaseWaiting || o.Verdict != power.Follow || o.Why != power.ReasonMore || o.Says != "waits" {
+	if o.Phase != api.PhaseWaiting || o.Verdict != power.Follow || o.Why != power.ReasonMore || o.Message != "waits" {
 		t.Errorf("%+v", o)
 	}
 	rev := o.Rev
@@ -339,7 +339,7 @@ func TestWhatEnteredAtTheRackIsKnown(t *testing.T) {
 	}
 	refused := power.Op{ID: newID(), Node: "a", Action: power.ActOn, AskedBy: "operator", Origin: power.FromLocal, AskedAt: s.clock()}
 	r.mustReport(api.OpReport{
-		Op: refused, LSN: 0, Verdict: power.RefuseIt, Reason: power.ReasonBusy, Says: "busy", Phase: api.PhaseEnded,
+		Op: refused, LSN: 0, Verdict: power.RefuseIt, Reason: power.ReasonBusy, Message: "busy", Phase: api.PhaseEnded,
 		End: &power.End{Outcome: power.Refused, Reason: power.ReasonBusy, At: s.clock()},
 	})
 	if trail := s.trail(refused.ID); !slices.Equal(trail, []string{"asked", "refused"}) {

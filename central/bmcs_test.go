@@ -133,7 +133,7 @@ func TestADatabaseWithOneBMCTwiceOpens(t *testing.T) {
 		t.Fatalf("shared: %s", got)
 	}
 	if op := s.ask("a", power.ActOff); op.Outcome != power.Refused || op.Why != power.ReasonShared ||
-		!strings.Contains(op.Says, "same BMC as b") {
+		!strings.Contains(op.Message, "same BMC as b") {
 		t.Errorf("%+v", op)
 	}
 	if a := s.agent("r1").Alarms; len(a) != 1 || a[0].Kind != api.AlarmBMCShared || !strings.Contains(a[0].Message, "nothing acts on a, b") {

@@ -146,8 +146,8 @@ func TestOutstandingIsBounded(t *testing.T) {
 		t.Fatalf("%d taken above the bound", again)
 	}
 	for _, o := range refused {
-		if o.Why != power.ReasonQueueFull || !strings.Contains(o.Says, "limit") {
-			t.Fatalf("refused as %s: %s", o.Why, o.Says)
+		if o.Why != power.ReasonQueueFull || !strings.Contains(o.Message, "limit") {
+			t.Fatalf("refused as %s: %s", o.Why, o.Message)
 		}
 	}
 	var last power.Seq

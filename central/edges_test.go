@@ -318,8 +318,8 @@ func TestReportsAloneDoNotMakeAnAgentAlive(t *testing.T) {
 	if a.State != "away" || a.SeenAt == nil || !a.SeenAt.Equal(s.clock()) {
 		t.Errorf("%+v", a)
 	}
-	if o := s.ask("a", power.ActOn); !strings.Contains(o.Says, "15 s ago") {
-		t.Errorf("%q", o.Says)
+	if o := s.ask("a", power.ActOn); !strings.Contains(o.Message, "15 s ago") {
+		t.Errorf("%q", o.Message)
 	}
 	r.poll()
 	if a := s.agent("r1"); a.State != "alive" {
@@ -438,8 +438,8 @@ func TestAReadingOfAnotherTimeIsNotFresh(t *testing.T) {
 		t.Errorf("it was read in the future, and is fresh: %+v", n)
 	}
 	s.c.explainWait = 50 * time.Millisecond
-	if e, err := s.Explain(t.Context(), "a"); err != nil || strings.Contains(e.Says, "0 s ago;") {
-		t.Errorf("%s, %v", e.Says, err)
+	if e, err := s.Explain(t.Context(), "a"); err != nil || strings.Contains(e.Message, "0 s ago;") {
+		t.Errorf("%s, %v", e.Message, err)
 	}
 	began := time.Now()
 	if _, err := s.ReadNodes(t.Context(), api.ReadNodes{Names: []string{"a"}, Wait: 300 * time.Millisecond}); err != nil {

@@ -106,7 +106,7 @@ func (c *Central) enrich(e api.Explanation, k known) api.Explanation {
 		}
 	}
 	if taken > 0 {
-		e.Says += fmt.Sprintf("; %d more requested at central, not at the agent yet", taken)
+		e.Message += fmt.Sprintf("; %d more requested at central, not at the agent yet", taken)
 	}
 	return withLists(e)
 }
@@ -155,7 +155,7 @@ func (c *Central) ownExplanation(k known, away string) api.Explanation {
 	if n.Shared != "" {
 		e.BMC = &api.BMCState{Address: n.BMC, SharedWith: n.Shared}
 	}
-	e.Says = says(e, foremost(open), now)
+	e.Message = says(e, foremost(open), now)
 	return withLists(e)
 }
 
@@ -190,13 +190,13 @@ func says(e api.Explanation, op *store.Op, now time.Time) string {
 		parts = append(parts, "in fault: "+m.Fault)
 	}
 	if m.Waits != "" {
-		parts = append(parts, fmt.Sprintf("the monitor waited: %s", strings.TrimSpace(string(m.Waits)+" "+m.WaitsSays)))
+		parts = append(parts, fmt.Sprintf("the monitor waited: %s", strings.TrimSpace(string(m.Waits)+" "+m.WaitsMessage)))
 	}
 	if p := e.Rack.Pause; p.Active(now) {
 		parts = append(parts, "the rack's monitor is paused by "+p.By)
 	}
 	if b := e.Rack.Brake; b != nil {
-		parts = append(parts, "the fleet brake holds: "+b.Says)
+		parts = append(parts, "the fleet brake holds: "+b.Message)
 	}
 	return strings.Join(parts, "; ") + "; " + e.Away + "."
 }

@@ -60,13 +60,13 @@ func TestTheAgentExplains(t *testing.T) {
 		t.Errorf("not asked again: %+v", again)
 	}
 	op := s.ask("a", power.ActOn)
-	r.explains(api.Explanation{Node: "b", Says: "another"}, api.Explanation{
-		Node: "a", Says: "it waits", At: s.clock(),
+	r.explains(api.Explanation{Node: "b", Message: "another"}, api.Explanation{
+		Node: "a", Message: "it waits", At: s.clock(),
 		Reading: power.Seen(power.Off, s.clock()),
 	})
 	for _, ch := range []<-chan api.Explanation{got, too} {
 		e := <-ch
-		if e.Away != "" || !strings.HasPrefix(e.Says, "it waits; 1 more requested at central") || len(e.Ops) != 1 || e.Ops[0].ID != op.ID ||
+		if e.Away != "" || !strings.HasPrefix(e.Message, "it waits; 1 more requested at central") || len(e.Ops) != 1 || e.Ops[0].ID != op.ID ||
 			e.Agent != "r1" || e.Reading.State != power.Off || e.Seen == nil {
 			t.Errorf("%+v", e)
 		}
@@ -84,7 +84,7 @@ func TestCentralExplainsWhatItCan(t *testing.T) {
 	r.settled()
 	op := r.deliver("a", power.ActOff)
 	r.mustReport(r.ended(op, power.Failed))
-	r.tick(s.seen("a", power.On, api.NodeMonitor{Fault: "off failed 3 times", Waits: power.ReasonFault, WaitsSays: "next try in 4 min"}))
+	r.tick(s.seen("a", power.On, api.NodeMonitor{Fault: "off failed 3 times", Waits: power.ReasonFault, WaitsMessage: "next try in 4 min"}))
 	r.says(api.RackState{Brake: brakeOf("b1", "a"), Domains: []api.DomainState{{DomainLimit: api.DomainLimit{Name: "pdu"}, Waiting: 3}}})
 	s.inDomain("a", "r1", "pdu")
 	s.hold(power.WantOff, time.Hour, "a")
@@ -108,8 +108,8 @@ func TestCentralExplainsWhatItCan(t *testing.T) {
 		"a was last read on 61 s ago", "desired off (hold of bob)", "off (asked by admin",
 		"in fault: off failed 3 times", "fault next try in 4 min", "paused by eve", "the fleet brake holds: too many", "agent r1 is away",
 	} {
-		if !strings.Contains(e.Says, part) {
-			t.Errorf("%q is not in %q", part, e.Says)
+		if !strings.Contains(e.Message, part) {
+			t.Errorf("%q is not in %q", part, e.Message)
 		}
 	}
 	_, err = s.Explain(t.Context(), "ghost")

@@ -76,7 +76,7 @@ func TestWhatGossipLostIsStale(t *testing.T) {
 		t.Errorf("%q", op.AgentNote)
 	}
 	e, err := s.Explain(t.Context(), "a")
-	if err != nil || !strings.Contains(e.Says, "agent r1 failed 41 s ago") {
+	if err != nil || !strings.Contains(e.Message, "agent r1 failed 41 s ago") {
 		t.Errorf("%+v, %v", e, err)
 	}
 	s.c.MemberChanged("r1", "left", 0)

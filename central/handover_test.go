@@ -55,10 +55,10 @@ func TestAMovedNodeWaitsForItsOldAgent(t *testing.T) {
 		t.Errorf("%+v", out)
 	}
 	op := s.ask("a", power.ActOn)
-	if !strings.Contains(op.Says, "r1") || !strings.Contains(op.AgentNote, "r1") {
+	if !strings.Contains(op.Message, "r1") || !strings.Contains(op.AgentNote, "r1") {
 		t.Errorf("%+v", op)
 	}
-	if n := s.node("a"); n.Rack != "r2" || n.Waits != power.ReasonMoving || !strings.Contains(n.WaitsSays, "agent r1 is away since") {
+	if n := s.node("a"); n.Rack != "r2" || n.Waits != power.ReasonMoving || !strings.Contains(n.WaitsMessage, "agent r1 is away since") {
 		t.Errorf("%+v", n)
 	}
 	for range 2 {

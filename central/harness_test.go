@@ -321,24 +321,24 @@ func (r *rack) next() uint64 {
 
 // waiting, running and ended are an agent's words on an operation.
 func (r *rack) waiting(op power.Op) api.OpReport {
-	return api.OpReport{Op: op, LSN: r.next(), Verdict: power.Follow, Reason: power.ReasonMore, Says: "waits", Phase: api.PhaseWaiting}
+	return api.OpReport{Op: op, LSN: r.next(), Verdict: power.Follow, Reason: power.ReasonMore, Message: "waits", Phase: api.PhaseWaiting}
 }
 
 func (r *rack) running(op power.Op) api.OpReport {
-	return api.OpReport{Op: op, LSN: r.next(), Verdict: power.Start, Reason: power.ReasonIdle, Says: "starts", Phase: api.PhaseRunning +
+	return api.OpReport{Op: op, LSN: r.next(), Verdict: power.Start, Reason: power.ReasonIdle, Message: "starts", Phase: api.PhaseRunning +
 		": reading", StartedAt: r.s.clock()}
 }
 
 func (r *rack) ended(op power.Op, outcome power.Outcome) api.OpReport {
 	return api.OpReport{
-		Op: op, LSN: r.next(), Verdict: power.Start, Reason: power.ReasonIdle, Says: "starts", Phase: api.PhaseEnded, StartedAt: r.s.clock(),
+		Op: op, LSN: r.next(), Verdict: power.Start, Reason: power.ReasonIdle, Message: "starts", Phase: api.PhaseEnded, StartedAt: r.s.clock(),
 		End: &power.End{Outcome: outcome, Reason: power.ReasonVerified, Detail: "as it was", At: r.s.clock(), State: power.On, Attempts: 1},
 	}
 }
 
 func (r *rack) joined(op power.Op, to string) api.OpReport {
 	return api.OpReport{
-		Op: op, LSN: r.next(), Verdict: power.Join, Reason: power.ReasonEqual, Says: "joined", Joined: to,
+		Op: op, LSN: r.next(), Verdict: power.Join, Reason: power.ReasonEqual, Message: "joined", Joined: to,
 		Phase: api.PhaseWaiting,
 	}
 }

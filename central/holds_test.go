@@ -196,17 +196,17 @@ func TestARequestGoesByTheHold(t *testing.T) {
 	s := newSite(t)
 	s.nodes("a", "b")
 	s.status(power.StatusReady, "a", "b")
-	if o := s.ask("b", power.ActOn); o.Outcome != power.Refused || !strings.Contains(o.Says, "status READY wants") ||
-		!strings.Contains(o.Says, "set-status") || !strings.Contains(o.Says, "--hold") {
-		t.Errorf("%q", o.Says)
+	if o := s.ask("b", power.ActOn); o.Outcome != power.Refused || !strings.Contains(o.Message, "status READY wants") ||
+		!strings.Contains(o.Message, "set-status") || !strings.Contains(o.Message, "--hold") {
+		t.Errorf("%q", o.Message)
 	}
 	s.hold(power.WantOn, time.Hour, "a")
 	if o := s.ask("a", power.ActOn); o.Outcome != "" {
 		t.Errorf("as held: %+v", o)
 	}
 	o := s.ask("a", power.ActOff)
-	if o.Why != power.ReasonDesired || !strings.Contains(o.Says, "hold of bob (mend) wants the node on") ||
-		!strings.Contains(o.Says, "rackpower release") || !strings.Contains(o.Says, "--hold") {
+	if o.Why != power.ReasonDesired || !strings.Contains(o.Message, "hold of bob (mend) wants the node on") ||
+		!strings.Contains(o.Message, "rackpower release") || !strings.Contains(o.Message, "--hold") {
 		t.Errorf("against the hold: %+v", o)
 	}
 	s.later(time.Hour)
@@ -227,7 +227,7 @@ func TestARequestWithAHoldIsOneStep(t *testing.T) {
 	r := s.rack("r1")
 	r.poll()
 	o := s.ask("a", power.ActCycle, withHold(time.Hour), func(r *api.OpRequest) { r.Confirmed = true })
-	if o.Outcome != "" || !strings.Contains(o.Says, "held on until") {
+	if o.Outcome != "" || !strings.Contains(o.Message, "held on until") {
 		t.Fatalf("%+v", o)
 	}
 	g := r.poll()
@@ -235,7 +235,7 @@ func TestARequestWithAHoldIsOneStep(t *testing.T) {
 		!g.Nodes[0].Hold.Until.Equal(s.clock().Add(time.Hour)) {
 		t.Errorf("%+v", g)
 	}
-	if o := s.ask("b", power.ActSoftOff, withHold(0)); o.Outcome != "" || !strings.Contains(o.Says, "never takes power away") {
+	if o := s.ask("b", power.ActSoftOff, withHold(0)); o.Outcome != "" || !strings.Contains(o.Message, "never takes power away") {
 		t.Errorf("%+v", o)
 	}
 	wantLines(t, s.entries("a", "hold", "asked", "refused"), "hold: on until", "asked: cycle")
@@ -276,7 +276,7 @@ func TestAHoldNeedsAStateAndARequest(t *testing.T) {
 	s.status(power.StatusReady, "a")
 	dry := api.AskOps{DryRun: true, Ops: []api.OpRequest{{ID: newID(), Node: "a", Action: power.ActOn, Hold: true}}}
 	ops, err := s.AskOps(t.Context(), dry)
-	if err != nil || ops[0].Outcome != "" || !strings.Contains(ops[0].Says, "would be held on until released") {
+	if err != nil || ops[0].Outcome != "" || !strings.Contains(ops[0].Message, "would be held on until released") {
 		t.Errorf("%+v, %v", ops, err)
 	}
 	if n := s.node("a"); n.Hold != nil {
@@ -553,7 +553,7 @@ func TestWhatIsNotFollowedForNowSaysSo(t *testing.T) {
 	}
 	r.says(api.RackState{Monitor: "@every 60s", Brake: &api.Brake{
 		ID: "b1", Since: s.clock(), Kind: "cut", Nodes: []string{"b"}, Of: 2,
-		Says: "too many",
+		Message: "too many",
 	}})
 	for _, want := range []power.Want{power.WantOn, power.WantOff} {
 		if out := s.hold(want, 0, "a"); len(out.Notes) != 1 ||

@@ -170,12 +170,12 @@ func TestFaultsAreEventsOnce(t *testing.T) {
 	r.settled()
 	fault := api.NodeMonitor{
 		Fault: "off failed 3 times", FaultSince: s.clock(), Failures: 3, Faults: 1, Waits: power.ReasonFault,
-		WaitsSays: "tries again", WaitsUntil: s.clock().Add(time.Minute),
+		WaitsMessage: "tries again", WaitsUntil: s.clock().Add(time.Minute),
 	}
 	r.tick(s.seen("a", power.On, api.NodeMonitor{Failures: 2}))
 	r.tick(s.seen("a", power.On, fault))
 	n := s.node("a")
-	if n.Fault != fault.Fault || n.Waits != power.ReasonFault || n.WaitsSays != "tries again" || !n.FaultSince.Equal(fault.FaultSince) ||
+	if n.Fault != fault.Fault || n.Waits != power.ReasonFault || n.WaitsMessage != "tries again" || !n.FaultSince.Equal(fault.FaultSince) ||
 		!n.WaitsUntil.Equal(fault.WaitsUntil) || !n.Pending {
 		t.Errorf("%+v", n)
 	}
@@ -199,7 +199,7 @@ func TestTheMonitorsWordNeedsNoNewReading(t *testing.T) {
 	r.settled()
 	reading := s.seen("a", power.On, api.NodeMonitor{})
 	r.read(reading)
-	reading.Monitor = api.NodeMonitor{Waits: power.ReasonGather, WaitsSays: "5 s"}
+	reading.Monitor = api.NodeMonitor{Waits: power.ReasonGather, WaitsMessage: "5 s"}
 	r.read(reading)
 	if n := s.node("a"); n.Waits != power.ReasonGather {
 		t.Errorf("%+v", n)
@@ -229,7 +229,7 @@ func TestAReportThatWasOvertakenIsOld(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	brake := &api.RackState{Brake: &api.Brake{ID: "b", Kind: "cut", Says: "too many", Nodes: []string{"a"}, Of: 1}}
+	brake := &api.RackState{Brake: &api.Brake{ID: "b", Kind: "cut", Message: "too many", Nodes: []string{"a"}, Of: 1}}
 	send(2, api.NodeMonitor{Fault: "f"}, brake)
 	send(1, api.NodeMonitor{}, &api.RackState{})
 	send(3, api.NodeMonitor{Fault: "f"}, brake)

@@ -162,18 +162,18 @@ func (c *Central) take(ch *change, a asked, marks marks) (store.Op, error) {
 		}
 	}
 	if o.Stage() == store.StageTaken {
-		o.Says = "taken by central"
+		o.Message = "taken by central"
 		if a.hold != nil {
 			if err := ch.hold(node, *a.hold, "together with operation "+o.ID); err != nil {
 				return o, err
 			}
-			o.Says += "; the node is held " + describeHold(*a.hold)
+			o.Message += "; the node is held " + describeHold(*a.hold)
 			if note := neverCut(node, *a.hold); note != "" {
-				o.Says += "; " + note
+				o.Message += "; " + note
 			}
 		}
 		if note := cmp.Or(c.waitsNote(node.WaitsFor, now), c.awayNote(&o, now)); note != "" {
-			o.Says += "; " + note
+			o.Message += "; " + note
 		}
 		o.Cursor = tx.NextRev()
 		marks.raise(o.Rack, o.Cursor)
@@ -218,7 +218,7 @@ func judge(op power.Op, node store.Node, known bool, now time.Time) store.Op {
 // refuse ends a request that is not taken.
 func refuse(o *store.Op, why power.Reason, says string, now time.Time) {
 	finish(o, power.End{Outcome: power.Refused, Reason: why, At: now})
-	o.Verdict, o.Says, o.Detail = power.RefuseIt, says, says
+	o.Verdict, o.Message, o.Detail = power.RefuseIt, says, says
 }
 
 // full says why nothing more is taken for a node now, "" when it is; then one more counts
@@ -273,12 +273,12 @@ func (c *Central) wouldTake(tx *store.Tx, all []asked, now time.Time) ([]api.Op,
 		if o.Outcome == "" {
 			d := power.Decide(lanes[a.op.Node], a.op)
 			o.Verdict, o.Why, o.Phase = d.Verdict, d.Reason, ""
-			o.Says = "dry run: " + power.Describe(d, lanes[a.op.Node], a.op, now)
+			o.Message = "dry run: " + power.Describe(d, lanes[a.op.Node], a.op, now)
 			if a.hold != nil {
-				o.Says += "; the node would be held " + describeHold(*a.hold)
+				o.Message += "; the node would be held " + describeHold(*a.hold)
 			}
 			if note := c.awayNote(&o, now); note != "" {
-				o.Says += "; " + note
+				o.Message += "; " + note
 			}
 		}
 		out = append(out, o.Op)

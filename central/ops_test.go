@@ -81,7 +81,7 @@ func TestEachRequestIsAnsweredForItself(t *testing.T) {
 			{power.Refused, power.ReasonDesired, "DEPLOYING"},
 		}
 		for i, w := range want {
-			if o := ops[i]; o.Node != ask.Ops[i].Node || o.Outcome != w.outcome || o.Why != w.why || !strings.Contains(o.Says, w.says) {
+			if o := ops[i]; o.Node != ask.Ops[i].Node || o.Outcome != w.outcome || o.Why != w.why || !strings.Contains(o.Message, w.says) {
 				t.Errorf("%s: %+v", ask.Ops[i].Node, o)
 			}
 		}
@@ -136,7 +136,7 @@ func TestADryRunStoresNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	if ops[0].Verdict != power.SupersedeIt || ops[1].Verdict != power.Join || ops[2].Outcome != power.Refused ||
-		!strings.Contains(ops[0].Says, "cycle (asked by admin") {
+		!strings.Contains(ops[0].Message, "cycle (asked by admin") {
 		t.Errorf("%+v", ops)
 	}
 	if found, _ := s.QueryOps(t.Context(), api.QueryOps{}); len(found.Ops) != 1 {
@@ -147,18 +147,18 @@ func TestADryRunStoresNothing(t *testing.T) {
 func TestTheAskerIsToldThatTheAgentIsAway(t *testing.T) {
 	s := newSite(t)
 	s.nodes("a")
-	if o := s.ask("a", power.ActOn); !strings.Contains(o.AgentNote, "never said hello") || !strings.Contains(o.Says, "kept until") {
-		t.Errorf("%q, %q", o.Says, o.AgentNote)
+	if o := s.ask("a", power.ActOn); !strings.Contains(o.AgentNote, "never said hello") || !strings.Contains(o.Message, "kept until") {
+		t.Errorf("%q, %q", o.Message, o.AgentNote)
 	}
 	r := s.rack("r1")
 	r.poll()
-	if o := s.ask("a", power.ActOn); o.AgentNote != "" || o.Says != "taken by central" {
-		t.Errorf("%q, %q", o.Says, o.AgentNote)
+	if o := s.ask("a", power.ActOn); o.AgentNote != "" || o.Message != "taken by central" {
+		t.Errorf("%q, %q", o.Message, o.AgentNote)
 	}
 	s.later(40 * time.Second)
 	o := s.ask("a", power.ActOn)
-	if !strings.Contains(o.Says, "agent r1 is away since") || !strings.Contains(o.Says, "Z (last seen 40 s ago)") {
-		t.Errorf("%q", o.Says)
+	if !strings.Contains(o.Message, "agent r1 is away since") || !strings.Contains(o.Message, "Z (last seen 40 s ago)") {
+		t.Errorf("%q", o.Message)
 	}
 	if a := s.agent("r1"); a.State != "away" || a.Taken != 3 || a.SeenAt == nil {
 		t.Errorf("%+v", a)

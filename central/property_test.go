@@ -32,7 +32,7 @@ func lives(t *rapid.T, now time.Time) []life {
 			ID: fmt.Sprintf("00000000-0000-7000-8000-%012d", i), Node: "n", Action: power.ActOn, Seq: power.Seq(1000 + i), AskedBy: "x",
 			Origin: power.FromLocal, AskedAt: now, Deadline: now.Add(time.Minute), IfBusy: power.Supersede,
 		}
-		word := api.OpReport{Op: op, Verdict: power.Start, Reason: power.ReasonIdle, Says: "says"}
+		word := api.OpReport{Op: op, Verdict: power.Start, Reason: power.ReasonIdle, Message: "says"}
 		add := func(l *life, phase string) {
 			word.LSN, word.Phase = next(), phase
 			l.words = append(l.words, word)
@@ -113,7 +113,7 @@ func endsOf(t *rapid.T, s *site, r *rack, reports [][]api.OpReport, all []life) 
 			if o.StartedAt != nil {
 				started = o.StartedAt.String()
 			}
-			lines = append(lines, fmt.Sprint(o.ID, o.Phase, o.Outcome, o.Detail, o.EndedAt, started, o.Joined, o.Verdict, o.Why, o.Says))
+			lines = append(lines, fmt.Sprint(o.ID, o.Phase, o.Outcome, o.Detail, o.EndedAt, started, o.Joined, o.Verdict, o.Why, o.Message))
 			for _, e := range trail {
 				if e.Op == o.ID {
 					lines = append(lines, e.Op+" "+e.What)

@@ -266,7 +266,7 @@ func newsOfBrake(rack string, old, next *api.Brake, set api.RackSettings) (news 
 	}
 	if next != nil {
 		news = append(news, api.AuditEntry{
-			What: auditBrake, HappenedAt: next.Since, Why: next.Kind, Detail: fmt.Sprintf("rack %s: %s (nodes %s, of %d)", rack, next.Says,
+			What: auditBrake, HappenedAt: next.Since, Why: next.Kind, Detail: fmt.Sprintf("rack %s: %s (nodes %s, of %d)", rack, next.Message,
 				noderange.Fold(next.Nodes), next.Of),
 		})
 	}
@@ -278,7 +278,7 @@ func alarmOf(journal string, s *api.RackState) string {
 	if s == nil || s.Brake == nil {
 		return journal
 	}
-	brake := "fleet brake: " + s.Brake.Says
+	brake := "fleet brake: " + s.Brake.Message
 	if journal == "" {
 		return brake
 	}
@@ -365,7 +365,7 @@ func (ch *change) releaseBrake(b *api.RackBrake, set api.RackSettings, why strin
 	if err := ch.saveSettings(b.Rack, set); err != nil {
 		return err
 	}
-	return ch.audit(auditBrakeRelease, "", why, fmt.Sprintf("rack %s: %s (nodes %s)", b.Rack, b.Says, noderange.Fold(b.Nodes)))
+	return ch.audit(auditBrakeRelease, "", why, fmt.Sprintf("rack %s: %s (nodes %s)", b.Rack, b.Message, noderange.Fold(b.Nodes)))
 }
 
 // racksNamed finds racks, all if none is named.

@@ -165,7 +165,7 @@ func TestAPauseEndsByItself(t *testing.T) {
 }
 
 func brakeOf(id string, nodes ...string) *api.Brake {
-	return &api.Brake{ID: id, Kind: "cut", Nodes: nodes, Of: 10, Says: "too many would lose power"}
+	return &api.Brake{ID: id, Kind: "cut", Nodes: nodes, Of: 10, Message: "too many would lose power"}
 }
 
 func TestABrakeIsShownAndReleased(t *testing.T) {
@@ -386,7 +386,7 @@ func TestABrakeThatGrewIsNotReleased(t *testing.T) {
 	s.nodes("a", "b", "c")
 	r := s.rack("r1")
 	brake := func(nodes ...string) api.RackState {
-		return api.RackState{Brake: &api.Brake{ID: "b1", Kind: "cut", Nodes: nodes, Of: 3, Says: "too many"}}
+		return api.RackState{Brake: &api.Brake{ID: "b1", Kind: "cut", Nodes: nodes, Of: 3, Message: "too many"}}
 	}
 	r.says(brake("a", "b"))
 	seen := api.ReleaseBrake{Racks: []string{"r1"}, Most: map[string]int{"r1": 2}, AskedBy: "bob"}

@@ -137,7 +137,7 @@ func (ch *change) run(d due) error {
 		}
 		s.LastAt = d.at
 	}
-	s.LastSays = says
+	s.LastMessage = says
 	if err := ch.tx.PutSchedule(s); err != nil {
 		return err
 	}

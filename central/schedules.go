@@ -121,7 +121,7 @@ func nextOf(s store.Schedule, now time.Time) time.Time {
 // readSchedule checks what can be checked without the database.
 func readSchedule(in api.PutSchedule, who string, now time.Time) (store.Schedule, error) {
 	s := store.Schedule{Schedule: in.Schedule, Done: now.UTC()}
-	s.By, s.CreatedAt, s.LastAt, s.LastSays = who, now.UTC(), time.Time{}, ""
+	s.By, s.CreatedAt, s.LastAt, s.LastMessage = who, now.UTC(), time.Time{}, ""
 	times, err := readTimes(s.Cron)
 	if err != nil {
 		return s, err
@@ -167,7 +167,7 @@ func (c *Central) putSchedule(r *http.Request, in api.PutSchedule) (api.Schedule
 		what := auditScheduleAdd
 		if exists {
 			what = auditScheduleChange
-			s.CreatedAt, s.LastAt, s.LastSays = old.CreatedAt, old.LastAt, old.LastSays
+			s.CreatedAt, s.LastAt, s.LastMessage = old.CreatedAt, old.LastAt, old.LastMessage
 		}
 		if in.DryRun {
 			return errDryRun

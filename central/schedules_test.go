@@ -100,7 +100,7 @@ func TestAScheduleHoldsNodes(t *testing.T) {
 		t.Errorf("a person's hold was replaced: %+v", n.Hold)
 	}
 	got := s.scheduled("night")
-	if !got.LastAt.Equal(fired) || !strings.Contains(got.LastSays, "1 held off (a); 1 held by people, left alone (b)") ||
+	if !got.LastAt.Equal(fired) || !strings.Contains(got.LastMessage, "1 held off (a); 1 held by people, left alone (b)") ||
 		!got.NextAt.Equal(fired.Add(24*time.Hour)) {
 		t.Errorf("%+v", got)
 	}
@@ -130,7 +130,7 @@ func TestAScheduleReleasesWhatSchedulesHold(t *testing.T) {
 			t.Errorf("%s: %+v", name, n.Hold)
 		}
 	}
-	if got := s.scheduled("morning").LastSays; got != "1 released (a); 2 held by people, left alone (b,c)" {
+	if got := s.scheduled("morning").LastMessage; got != "1 released (a); 2 held by people, left alone (b,c)" {
 		t.Errorf("%q", got)
 	}
 	wantLines(t, s.entries("a", auditHold, auditRelease), "hold: off until released, schedule off",
@@ -144,7 +144,7 @@ func TestAScheduleReleasesWhatSchedulesHold(t *testing.T) {
 	rev := s.agent("r1").Rev
 	s.later(24 * time.Hour)
 	s.runAll()
-	if s.agent("r1").Rev != rev || s.scheduled("off").LastSays != "1 were so already; 1 held by people, left alone (b)" {
+	if s.agent("r1").Rev != rev || s.scheduled("off").LastMessage != "1 were so already; 1 held by people, left alone (b)" {
 		t.Errorf("%+v", s.scheduled("off"))
 	}
 }
@@ -188,7 +188,7 @@ func TestWhatWasMissedIsCaughtUpOnce(t *testing.T) {
 			if c.held && c.sched.For > 0 && !n.Hold.Expires.Equal(got.LastAt.Add(c.sched.For)) {
 				t.Errorf("it ends %s", n.Hold.Expires)
 			}
-			if c.missed != strings.Contains(got.LastSays, "missed") || c.missed && !got.LastAt.IsZero() {
+			if c.missed != strings.Contains(got.LastMessage, "missed") || c.missed && !got.LastAt.IsZero() {
 				t.Errorf("%+v", got)
 			}
 			if runs := s.entries("", auditSchedule); len(runs) != len(s.entries("a", auditHold))+map[bool]int{true: 1}[c.missed] {
@@ -277,7 +277,7 @@ func TestANodeThatIsGoneKeepsNoScheduleFromTheOthers(t *testing.T) {
 	}
 	s.at("19:00:00")
 	s.runAll()
-	if got := s.scheduled("x").LastSays; got != "1 held off (n1); 2 no longer there (n[2-3])" {
+	if got := s.scheduled("x").LastMessage; got != "1 held off (n1); 2 no longer there (n[2-3])" {
 		t.Errorf("%q", got)
 	}
 	if _, err := s.RemoveNodes(t.Context(), api.RemoveNodes{Names: []string{"n1"}}); err != nil {
@@ -285,7 +285,7 @@ func TestANodeThatIsGoneKeepsNoScheduleFromTheOthers(t *testing.T) {
 	}
 	s.later(time.Minute)
 	s.runAll()
-	if got := s.scheduled("y").LastSays; !strings.Contains(got, "@r1") {
+	if got := s.scheduled("y").LastMessage; !strings.Contains(got, "@r1") {
 		t.Errorf("%q", got)
 	}
 	s.later(time.Second)

@@ -87,7 +87,7 @@ func (c *Central) showNodes(nodes []store.Node, open []store.Op) []api.Node {
 		}
 		out[i] = showNode(n, ops[n.Name], agents[n.Agent], now)
 		if note := c.waitsNote(n.WaitsFor, now); note != "" {
-			out[i].Waits, out[i].WaitsSays = power.ReasonMoving, note
+			out[i].Waits, out[i].WaitsMessage = power.ReasonMoving, note
 		}
 	}
 	return out
@@ -102,7 +102,7 @@ func showNode(n store.Node, open []*store.Op, agent string, now time.Time) api.N
 		From: power.DesiredFrom(n.Status, n.Hold, now), Hold: api.ShowHold(n.Hold, now), Agent: n.Agent, BMC: n.BMC, Domain: n.Domain,
 		AgentAge: agent,
 		Drift:    drifts(n.Reading, desired, len(open), now), Pending: pends(n, desired, foremost(open)),
-		Waits: m.Waits, WaitsSays: m.WaitsSays, WaitsUntil: m.WaitsUntil, Fault: m.Fault, FaultSince: m.FaultSince,
+		Waits: m.Waits, WaitsMessage: m.WaitsMessage, WaitsUntil: m.WaitsUntil, Fault: m.Fault, FaultSince: m.FaultSince,
 	}
 	if n.BMC == "" {
 		out.Reach = power.ReachUnconfigured

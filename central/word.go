@@ -60,7 +60,7 @@ func advance(o *store.Op, w api.OpReport, journal string) (news []string, h heed
 	}
 	before := *o
 	o.JournalID, o.LSN = journal, w.LSN
-	o.Verdict, o.Why, o.Says, o.Joined = w.Verdict, w.Reason, w.Says, w.Joined
+	o.Verdict, o.Why, o.Message, o.Joined = w.Verdict, w.Reason, w.Message, w.Joined
 	if !w.StartedAt.IsZero() {
 		at := w.StartedAt.UTC()
 		o.StartedAt = &at
@@ -70,7 +70,7 @@ func advance(o *store.Op, w api.OpReport, journal string) (news []string, h heed
 		finish(o, *w.End)
 	}
 	news = newsOf(before, *o)
-	if len(news) == 0 && before.Phase == o.Phase && before.Attempts == o.Attempts && before.Joined == o.Joined && before.Says == o.Says &&
+	if len(news) == 0 && before.Phase == o.Phase && before.Attempts == o.Attempts && before.Joined == o.Joined && before.Message == o.Message &&
 		before.JournalID == o.JournalID && before.LSN == o.LSN {
 		return nil, ignored
 	}
@@ -144,12 +144,12 @@ func entry(o *store.Op, what, who string, at time.Time) api.AuditEntry {
 	case auditAsked:
 		e.Why, e.Detail = o.Reason, string(o.Action)
 	case auditAccepted:
-		e.Outcome, e.Detail = string(o.Verdict), o.Says
+		e.Outcome, e.Detail = string(o.Verdict), o.Message
 	case auditStarted:
 		e.Why, e.Detail = "", string(o.Action)
 		e.HappenedAt = timeOf(o.StartedAt)
 	case auditRefused:
-		e.Outcome, e.Detail = string(o.Outcome), o.Says
+		e.Outcome, e.Detail = string(o.Outcome), o.Message
 		if o.Detail != "" {
 			e.Detail = o.Detail
 		}

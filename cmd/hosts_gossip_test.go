@@ -335,7 +335,7 @@ func (h *hall) losesAnAgent() {
 		t.Errorf("off: %d\n%s%s", exit, out, errs)
 	}
 	w, err := h.client.Who(t.Context(), "r7n1")
-	if err != nil || !strings.Contains(w.Says, "failed") {
+	if err != nil || !strings.Contains(w.Message, "failed") {
 		t.Errorf("%+v, %v", w, err)
 	}
 	h.startRack("r7")

@@ -346,7 +346,7 @@ func (s *soak) unquiet() string {
 		}
 		if n := len(found.Ops); n > 0 {
 			op := found.Ops[0]
-			return fmt.Sprintf("%d operations at %s, the first is %s of %s (%s): %s, %s", n, door, op.Action, op.Node, op.ID, op.Phase, op.Says)
+			return fmt.Sprintf("%d operations at %s, the first is %s of %s (%s): %s, %s", n, door, op.Action, op.Node, op.ID, op.Phase, op.Message)
 		}
 	}
 	ids := s.memory.promised()

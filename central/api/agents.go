@@ -218,7 +218,7 @@ type OpReport struct {
 	LSN     uint64        `json:"lsn"` // of the record that this word stands on
 	Verdict power.Verdict `json:"verdict"`
 	Reason  power.Reason  `json:"reason,omitempty"` // of the verdict
-	Says    string        `json:"says,omitempty"`
+	Message string        `json:"message,omitempty"`
 	Joined  string        `json:"joined,omitempty"`
 	// Phase is PhaseWaiting, PhaseRunning (with more behind a colon) or PhaseEnded.
 	Phase     string     `json:"phase"`

@@ -79,7 +79,7 @@ type Who struct {
 	Tried    string `json:"tried,omitempty"`
 	Asked    int    `json:"asked"`
 	Answered int    `json:"answered"`
-	Says     string `json:"says"` // the sum of it, for people
+	Message  string `json:"message"` // the sum of it, for people
 }
 
 // WhoReach is an agent that can reach a BMC.

@@ -92,9 +92,9 @@ type Brake struct {
 	// Kind is "cut" (too many would lose power) or "drift" (too many differ at once).
 	Kind string `json:"kind"`
 	// Nodes are those that wait; Of is how many nodes the agent has.
-	Nodes []string `json:"nodes"`
-	Of    int      `json:"of"`
-	Says  string   `json:"says"` // for people
+	Nodes   []string `json:"nodes"`
+	Of      int      `json:"of"`
+	Message string   `json:"message"` // for people
 }
 
 // DomainState is how a power domain's queue stands at an agent.
@@ -137,9 +137,9 @@ type NodeMonitor struct {
 	Matched bool `json:"matched,omitempty"`
 	// Waits is why nothing is done about a difference now, WaitsUntil when that is
 	// looked at again; empty: nothing differs, or an operation is outstanding.
-	Waits      power.Reason `json:"waits,omitempty"`
-	WaitsSays  string       `json:"waits_says,omitempty"`
-	WaitsUntil time.Time    `json:"waits_until,omitzero"`
+	Waits        power.Reason `json:"waits,omitempty"`
+	WaitsMessage string       `json:"waits_message,omitempty"`
+	WaitsUntil   time.Time    `json:"waits_until,omitzero"`
 }
 
 // NodeHold is a hold that was set or released at a rack's own socket.
@@ -150,22 +150,22 @@ type NodeHold struct {
 
 // Seen is a run of equal readings of a node.
 type Seen struct {
-	State power.State `json:"state"`
-	Reach power.Reach `json:"reach"`
-	First time.Time   `json:"first"`
-	Last  time.Time   `json:"last"`
-	Times int         `json:"times"`
-	Says  string      `json:"says,omitempty"` // the error, when it was none
+	State   power.State `json:"state"`
+	Reach   power.Reach `json:"reach"`
+	First   time.Time   `json:"first"`
+	Last    time.Time   `json:"last"`
+	Times   int         `json:"times"`
+	Message string      `json:"message,omitempty"` // the error, when it was none
 }
 
 // Decision is what the monitor decided about a node, with how often in a row.
 type Decision struct {
-	Action power.Action `json:"action,omitempty"` // empty: nothing was done
-	Reason power.Reason `json:"reason"`
-	Says   string       `json:"says"`
-	First  time.Time    `json:"first"`
-	Last   time.Time    `json:"last"`
-	Times  int          `json:"times"`
+	Action  power.Action `json:"action,omitempty"` // empty: nothing was done
+	Reason  power.Reason `json:"reason"`
+	Message string       `json:"message"`
+	First   time.Time    `json:"first"`
+	Last    time.Time    `json:"last"`
+	Times   int          `json:"times"`
 }
 
 // BMCState is how the agent gets on with a node's BMC.
@@ -197,9 +197,9 @@ type Explanation struct {
 	Hold    *Hold         `json:"hold,omitempty"`
 	Reading power.Reading `json:"reading"`
 	Monitor NodeMonitor   `json:"monitor"`
-	Says    string        `json:"says"` // the sum of it, for people
-	Ops     []Op          `json:"ops"`  // outstanding, and the newest that ended
-	Seen    []Seen        `json:"seen"` // newest last
+	Message string        `json:"message"` // the sum of it, for people
+	Ops     []Op          `json:"ops"`     // outstanding, and the newest that ended
+	Seen    []Seen        `json:"seen"`    // newest last
 	Decided []Decision    `json:"decided"`
 	BMC     *BMCState     `json:"bmc,omitempty"`
 	Domain  *DomainState  `json:"domain,omitempty"`
@@ -285,14 +285,14 @@ type Schedule struct {
 	// schedules hold.
 	Want power.Want `json:"want,omitempty"`
 	// For is how long each hold lasts; 0: until released.
-	For       time.Duration `json:"for,omitempty"`
-	Reason    string        `json:"reason,omitempty"`
-	By        string        `json:"by"`
-	Confirmed bool          `json:"confirmed,omitempty"` // as in SetStatus, for every run
-	CreatedAt time.Time     `json:"created_at"`
-	LastAt    time.Time     `json:"last_at,omitzero"` // the latest time that was carried out
-	LastSays  string        `json:"last_says,omitempty"`
-	NextAt    time.Time     `json:"next_at,omitzero"`
+	For         time.Duration `json:"for,omitempty"`
+	Reason      string        `json:"reason,omitempty"`
+	By          string        `json:"by"`
+	Confirmed   bool          `json:"confirmed,omitempty"` // as in SetStatus, for every run
+	CreatedAt   time.Time     `json:"created_at"`
+	LastAt      time.Time     `json:"last_at,omitzero"` // the latest time that was carried out
+	LastMessage string        `json:"last_message,omitempty"`
+	NextAt      time.Time     `json:"next_at,omitzero"`
 }
 
 // PutSchedule is the body of POST /v1/schedules.
@@ -371,7 +371,7 @@ func Idle(rack string, state *RackState, set RackSettings, now time.Time) string
 	}
 	switch {
 	case brake != nil && brake.ID != set.ReleaseBrake:
-		return fmt.Sprintf("the brake of rack %s holds since %s (%s): rackpower brake show", rack, power.At(brake.Since), brake.Says)
+		return fmt.Sprintf("the brake of rack %s holds since %s (%s): rackpower brake show", rack, power.At(brake.Since), brake.Message)
 	case set.Pause.Active(now):
 		return fmt.Sprintf("the monitor of rack %s was paused by %s: rackpower resume %s", rack, set.Pause.By, rack)
 	case off:

@@ -98,13 +98,13 @@ type Node struct {
 	// Pending is true when the state differs and something is under way: an operation,
 	// or the monitor, which waits for what Waits says.
 	Pending bool `json:"pending"`
-	// Waits, WaitsSays, WaitsUntil and FaultSince are as in NodeMonitor.
-	Waits      power.Reason `json:"waits,omitempty"`
-	WaitsSays  string       `json:"waits_says,omitempty"`
-	WaitsUntil time.Time    `json:"waits_until,omitzero"`
-	Fault      string       `json:"fault"`
-	FaultSince time.Time    `json:"fault_since,omitzero"`
-	Op         *OpBrief     `json:"op"` // what is outstanding: the running one, else the first that waits
+	// Waits, WaitsMessage, WaitsUntil and FaultSince are as in NodeMonitor.
+	Waits        power.Reason `json:"waits,omitempty"`
+	WaitsMessage string       `json:"waits_message,omitempty"`
+	WaitsUntil   time.Time    `json:"waits_until,omitzero"`
+	Fault        string       `json:"fault"`
+	FaultSince   time.Time    `json:"fault_since,omitzero"`
+	Op           *OpBrief     `json:"op"` // what is outstanding: the running one, else the first that waits
 
 	Agent    string     `json:"agent,omitempty"`
 	BMC      string     `json:"bmc,omitempty"`
@@ -208,8 +208,8 @@ type Op struct {
 	Attempts int    `json:"attempts"`
 
 	Verdict   power.Verdict    `json:"verdict"`
-	Why       power.Reason     `json:"why,omitempty"`  // reason of the end, else of the verdict
-	Says      string           `json:"says,omitempty"` // what was found and what will happen, in words
+	Why       power.Reason     `json:"why,omitempty"`     // reason of the end, else of the verdict
+	Message   string           `json:"message,omitempty"` // what was found and what will happen, in words
 	Phase     string           `json:"phase"`
 	State     power.State      `json:"state,omitempty"` // what the node was last read as, at the end
 	Deadline  time.Time        `json:"deadline"`

@@ -70,14 +70,14 @@ func (o *Op) Request() power.Op {
 }
 
 const opColumns = `id, seq, node, agent, action, asked_by, origin, reason, asked_at, deadline, if_busy, boot, grace, no_escalate, confirmed, cursor,
-	phase, delivered, verdict, why, says, started_at, ended_at, outcome, detail, already, superseded_by, joined, attempts, state,
+	phase, delivered, verdict, why, message, started_at, ended_at, outcome, detail, already, superseded_by, joined, attempts, state,
 	journal_id, lsn, cancel_by, cancel_reason, cancel_cursor, rev`
 
 const (
 	sqlOp    = `SELECT ` + opColumns + ` FROM ops WHERE id = $1`
 	sqlAddOp = `INSERT INTO ops (` + opColumns + `, stage) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16,
 		$17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29, $30, $31, $32, $33, $34, $35, $36, $37)`
-	sqlSaveOp = `UPDATE ops SET phase = $1, delivered = $2, verdict = $3, why = $4, says = $5, started_at = $6, ended_at = $7, outcome = $8,
+	sqlSaveOp = `UPDATE ops SET phase = $1, delivered = $2, verdict = $3, why = $4, message = $5, started_at = $6, ended_at = $7, outcome = $8,
 		detail = $9, already = $10, superseded_by = $11, joined = $12, attempts = $13, state = $14, journal_id = $15, lsn = $16,
 		cancel_by = $17, cancel_reason = $18, cancel_cursor = $19, rev = $20, stage = $21 WHERE id = $22`
 	sqlMoveOp  = `UPDATE ops SET seq = $1, asked_at = $2, deadline = $3 WHERE id = $4`
@@ -105,7 +105,7 @@ const (
 func scanOp(scan func(...any) error) (o Op, err error) {
 	var seq, asked, deadline, started, ended, lsn int64
 	err = scan(&o.ID, &seq, &o.Node, &o.Rack, &o.Action, &o.AskedBy, &o.Origin, &o.Reason, &asked, &deadline, &o.IfBusy, &o.Boot,
-		(*int64)(&o.Grace), &o.NoEscalate, &o.Confirmed, &o.Cursor, &o.Phase, &o.Delivered, &o.Verdict, &o.Why, &o.Says, &started, &ended,
+		(*int64)(&o.Grace), &o.NoEscalate, &o.Confirmed, &o.Cursor, &o.Phase, &o.Delivered, &o.Verdict, &o.Why, &o.Message, &started, &ended,
 		&o.Outcome, &o.Detail, &o.Already, &o.SupersededBy, &o.Joined, &o.Attempts, &o.State,
 		&o.JournalID, &lsn, &o.CancelBy, &o.CancelReason, &o.CancelCursor, &o.Rev)
 	o.Seq, o.LSN, o.AskedAt, o.Deadline = power.Seq(seq), uint64(lsn), timeAt(asked), timeAt(deadline)
@@ -143,7 +143,7 @@ func (t *Tx) AddOp(o *Op) error {
 	o.Rev = t.NextRev()
 	_, err := t.exec(sqlAddOp, o.ID, int64(o.Seq), o.Node, o.Rack, string(o.Action), o.AskedBy, string(o.Origin), o.Reason, nanos(o.AskedAt),
 		nanos(o.Deadline), string(o.IfBusy), string(o.Boot), int64(o.Grace), o.NoEscalate, o.Confirmed, o.Cursor, o.Phase, o.Delivered,
-		string(o.Verdict), string(o.Why), o.Says, nanosOf(o.StartedAt), nanosOf(o.EndedAt), string(o.Outcome), o.Detail, o.Already,
+		string(o.Verdict), string(o.Why), o.Message, nanosOf(o.StartedAt), nanosOf(o.EndedAt), string(o.Outcome), o.Detail, o.Already,
 		o.SupersededBy, o.Joined, o.Attempts, string(o.State), o.JournalID, int64(o.LSN), o.CancelBy, o.CancelReason, o.CancelCursor, o.Rev,
 		int(o.Stage()))
 	if err != nil {
@@ -156,7 +156,7 @@ func (t *Tx) AddOp(o *Op) error {
 // was asked never changes.
 func (t *Tx) SaveOp(o *Op) error {
 	o.Rev = t.NextRev()
-	_, err := t.exec(sqlSaveOp, o.Phase, o.Delivered, string(o.Verdict), string(o.Why), o.Says, nanosOf(o.StartedAt), nanosOf(o.EndedAt),
+	_, err := t.exec(sqlSaveOp, o.Phase, o.Delivered, string(o.Verdict), string(o.Why), o.Message, nanosOf(o.StartedAt), nanosOf(o.EndedAt),
 		string(o.Outcome), o.Detail, o.Already, o.SupersededBy, o.Joined, o.Attempts, string(o.State), o.JournalID, int64(o.LSN),
 		o.CancelBy, o.CancelReason, o.CancelCursor, o.Rev, int(o.Stage()), o.ID)
 	if err != nil {

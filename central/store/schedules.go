@@ -18,7 +18,7 @@ type Schedule struct {
 	Done time.Time
 }
 
-const scheduleColumns = `name, cron, nodes, want, lasts, reason, by, confirmed, created_at, done, last_at, last_says`
+const scheduleColumns = `name, cron, nodes, want, lasts, reason, by, confirmed, created_at, done, last_at, last_message`
 
 const (
 	sqlSchedules   = `SELECT ` + scheduleColumns + ` FROM schedules ORDER BY name`
@@ -26,13 +26,13 @@ const (
 	sqlPutSchedule = `INSERT INTO schedules (` + scheduleColumns + `) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
 		ON CONFLICT (name) DO UPDATE SET cron = excluded.cron, nodes = excluded.nodes, want = excluded.want, lasts = excluded.lasts,
 		reason = excluded.reason, by = excluded.by, confirmed = excluded.confirmed, created_at = excluded.created_at,
-		done = max(done, excluded.done), last_at = excluded.last_at, last_says = excluded.last_says`
+		done = max(done, excluded.done), last_at = excluded.last_at, last_message = excluded.last_message`
 	sqlDelSchedule = `DELETE FROM schedules WHERE name = $1`
 )
 
 func scanSchedule(scan func(...any) error) (s Schedule, err error) {
 	var created, done, last int64
-	err = scan(&s.Name, &s.Cron, &s.Nodes, &s.Want, (*int64)(&s.For), &s.Reason, &s.By, &s.Confirmed, &created, &done, &last, &s.LastSays)
+	err = scan(&s.Name, &s.Cron, &s.Nodes, &s.Want, (*int64)(&s.For), &s.Reason, &s.By, &s.Confirmed, &created, &done, &last, &s.LastMessage)
 	s.CreatedAt, s.Done, s.LastAt = timeAt(created), timeAt(done), timeAt(last)
 	return s, err
 }
@@ -66,7 +66,7 @@ func (t *Tx) Schedule(name string) (s Schedule, ok bool, err error) {
 // PutSchedule adds a schedule or replaces one; Done never goes back.
 func (t *Tx) PutSchedule(s Schedule) error {
 	_, err := t.exec(sqlPutSchedule, s.Name, s.Cron, s.Nodes, string(s.Want), int64(s.For), s.Reason, s.By, s.Confirmed,
-		nanos(s.CreatedAt), nanos(s.Done), nanos(s.LastAt), s.LastSays)
+		nanos(s.CreatedAt), nanos(s.Done), nanos(s.LastAt), s.LastMessage)
 	if err != nil {
 		return fmt.Errorf("cannot save schedule %s: %w", s.Name, err)
 	}

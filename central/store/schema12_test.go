@@ -44,7 +44,7 @@ func TestADatabaseOfSchema12LosesNothing(t *testing.T) {
 		same("operation", o, Op{Op: api.Op{
 			ID: "id", Node: "n", Rack: "r1", Action: power.ActSoftOff, Seq: 77, AskedBy: "me", Origin: power.FromLocal, Reason: "because",
 			AskedAt: at, StartedAt: &at, EndedAt: &at, Outcome: power.Failed, Detail: "detail", Already: true, SupersededBy: "s", Joined: "j",
-			Attempts: 3, Verdict: power.Start, Why: power.ReasonAuth, Says: "it was on", Phase: api.PhaseEnded, State: power.Off,
+			Attempts: 3, Verdict: power.Start, Why: power.ReasonAuth, Message: "it was on", Phase: api.PhaseEnded, State: power.Off,
 			Deadline: at.Add(time.Second), IfBusy: power.Queue, Boot: power.BootPXE, Grace: time.Minute, CancelBy: "c", Rev: 1,
 		}, NoEscalate: true, Confirmed: true, Cursor: 5, Delivered: true, JournalID: "jj", LSN: 1 << 62, CancelReason: "cr", CancelCursor: 6}, err)
 		n, _, err := tx.Node("n")
@@ -58,7 +58,7 @@ func TestADatabaseOfSchema12LosesNothing(t *testing.T) {
 			Reading: power.Reading{State: power.Off, Reach: power.ReachOK, ObservedAt: timeAt(1000), TriedAt: timeAt(2000)},
 			Monitor: api.NodeMonitor{
 				Fault: "3 corrections failed", FaultSince: at, Failures: 3, Faults: 1, Fell: "it went off again", FellOp: "op", FellAt: at,
-				FellTimes: 2, Matched: true, Waits: power.ReasonFault, WaitsSays: "it is in fault", WaitsUntil: at.Add(time.Minute),
+				FellTimes: 2, Matched: true, Waits: power.ReasonFault, WaitsMessage: "it is in fault", WaitsUntil: at.Add(time.Minute),
 			},
 			BMCIdentity: BMCIdentity{KG: "k", Part: "p", Addr: "x", At: "y", Shared: "z"},
 		}, err)
@@ -73,7 +73,7 @@ func TestADatabaseOfSchema12LosesNothing(t *testing.T) {
 		same("rack", state, &api.RackState{
 			Monitor: "@every 60s",
 			Brake: &api.Brake{
-				ID: "b", Since: at, Kind: "cut", Nodes: []string{"n"}, Of: 1, Says: "1 of 1 nodes would lose power",
+				ID: "b", Since: at, Kind: "cut", Nodes: []string{"n"}, Of: 1, Message: "1 of 1 nodes would lose power",
 			},
 			Pause: &api.Pause{By: "bob", Reason: "why", Since: at, Until: at.Add(time.Hour)}, Faults: 2, DeadBMC: 3,
 			Domains: []api.DomainState{{DomainLimit: api.DomainLimit{Name: "d", Rate: 2.5, Concurrent: 7}, InFlight: 1, Waiting: 2}},
@@ -84,7 +84,7 @@ func TestADatabaseOfSchema12LosesNothing(t *testing.T) {
 		sched, _, err := tx.Schedule("night")
 		same("schedule", sched, Schedule{Schedule: api.Schedule{
 			Name: "night", Cron: "0 19 * * *", Nodes: "all", Want: power.WantOff, For: time.Hour, Reason: "why", By: "bob", Confirmed: true,
-			CreatedAt: at, LastAt: at, LastSays: "held 40 nodes",
+			CreatedAt: at, LastAt: at, LastMessage: "held 40 nodes",
 		}, Done: at.Add(time.Minute)}, err)
 		audit, err := tx.Audit([]string{"n"}, 10)
 		same("audit", audit, []api.AuditEntry{{

@@ -118,7 +118,7 @@ func TestWhatPeopleSetComesBack(t *testing.T) {
 		},
 		Reading: power.Reading{State: power.Unknown, Reach: power.ReachNever},
 		Monitor: api.NodeMonitor{
-			Fault: "f", FaultSince: at, Failures: 3, Faults: 1, Matched: true, Waits: power.ReasonFault, WaitsSays: "w", WaitsUntil: at,
+			Fault: "f", FaultSince: at, Failures: 3, Faults: 1, Matched: true, Waits: power.ReasonFault, WaitsMessage: "w", WaitsUntil: at,
 		},
 	}
 	set := api.RackSettings{
@@ -126,13 +126,13 @@ func TestWhatPeopleSetComesBack(t *testing.T) {
 		ReleaseBrake: "b", ReleasedBy: "bob",
 	}
 	state := api.RackState{
-		Monitor: "@every 60s", Brake: &api.Brake{ID: "b", Since: at, Kind: "cut", Nodes: []string{"n"}, Of: 1, Says: "s"},
+		Monitor: "@every 60s", Brake: &api.Brake{ID: "b", Since: at, Kind: "cut", Nodes: []string{"n"}, Of: 1, Message: "s"},
 		Faults: 2,
 	}
 	sched := Schedule{Schedule: api.Schedule{
 		Name: "night", Cron: "0 19 * * *", Nodes: "all", Want: power.WantOff, For: time.Hour, Reason: "why", By: "bob", Confirmed: true,
 		CreatedAt: at,
-		LastAt:    at, LastSays: "did",
+		LastAt:    at, LastMessage: "did",
 	}, Done: at.Add(time.Minute)}
 	mustWrite(t, s, func(tx *Tx) error {
 		return errors.Join(tx.PutNode(node), tx.SaveSettings("r1", set, 5), tx.SaveRackState("r1", state), tx.PutSchedule(sched),

@@ -84,7 +84,7 @@ func (s *session) showBrakes(brakes []api.RackBrake) error {
 		if i > 0 {
 			s.say("")
 		}
-		s.details("rack", b.Rack, "says", b.Says, "kind", brakeKinds[b.Kind], "since", s.since(b.Since),
+		s.details("rack", b.Rack, "message", b.Message, "kind", brakeKinds[b.Kind], "since", s.since(b.Since),
 			"nodes", fmt.Sprintf("%s (%d of %d)", noderange.Fold(b.Nodes), len(b.Nodes), b.Of))
 		if b.Released {
 			s.details("released", "yes; the agent has not said yet that it lets go")

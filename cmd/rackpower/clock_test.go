@@ -120,8 +120,8 @@ func (f *fake) fill(now time.Time) {
 	f.nodes[0].Hold = &api.Hold{Want: power.WantOn, By: "bob", Since: earlier, Expires: &local}
 	f.nodes[0].Fault, f.nodes[0].FaultSince = "3 corrections failed, the last at "+said, earlier
 	e := nightmare(local)
-	e.Says = "r1n07 is off; hold of bob wants it on since " + said
-	e.Decided[0].Says = "the fleet brake holds since " + said
+	e.Message = "r1n07 is off; hold of bob wants it on since " + said
+	e.Decided[0].Message = "the fleet brake holds since " + said
 	f.explained = e
 	f.agents = []api.Agent{{Name: "r1", State: "away", SeenAt: &earlier, Rack: &e.Rack}}
 	f.racks = []api.Rack{{Name: "r1", Agent: "r1", AgentAge: "away since " + said, State: e.Rack}}
@@ -134,7 +134,7 @@ func (f *fake) fill(now time.Time) {
 	f.trail = []api.AuditEntry{{ID: 1, At: earlier, Who: "bob", What: "hold", Node: "r1n01", Detail: "on until " + said}}
 	f.schedules = []api.Schedule{{
 		Name: "night", Cron: "0 2 * * *", Nodes: "all", Want: power.WantOff, CreatedAt: earlier, LastAt: earlier,
-		NextAt: local.Add(9 * time.Hour), LastSays: "missed until " + said,
+		NextAt: local.Add(9 * time.Hour), LastMessage: "missed until " + said,
 	}}
 }
 

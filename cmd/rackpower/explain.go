@@ -50,7 +50,7 @@ func (s *session) explainNode() error {
 
 // explain fills the page about a node; n is its row in status.
 func (p *page) explain(s *session, e api.Explanation, n api.Node) {
-	p.block("", p.readable(cmp.Or(e.Says, fmt.Sprintf("%s is %s and should be %s.", e.Node, e.Reading.State, e.Desired.Want))))
+	p.block("", p.readable(cmp.Or(e.Message, fmt.Sprintf("%s is %s and should be %s.", e.Node, e.Reading.State, e.Desired.Want))))
 	p.text.WriteString("\n")
 	p.facts(e, n)
 	p.section("operations", p.opRows(e.Ops))
@@ -179,7 +179,7 @@ func (p *page) waitsWords(m api.NodeMonitor) string {
 	if !m.WaitsUntil.IsZero() {
 		text += " until " + p.until(m.WaitsUntil)
 	}
-	return text + because(m.WaitsSays)
+	return text + because(m.WaitsMessage)
 }
 
 func (p *page) faultWords(m api.NodeMonitor) string {
@@ -258,7 +258,7 @@ func over(o api.Op) int {
 func (p *page) seenRows(seen []api.Seen) [][]string {
 	var rows [][]string
 	for _, r := range slices.Backward(seen) {
-		rows = append(rows, []string{fmt.Sprintf("%s, %s", r.State, r.Reach), p.run(r.First, r.Last, r.Times), r.Says})
+		rows = append(rows, []string{fmt.Sprintf("%s, %s", r.State, r.Reach), p.run(r.First, r.Last, r.Times), r.Message})
 	}
 	return rows
 }
@@ -275,7 +275,7 @@ func (p *page) run(first, last time.Time, times int) string {
 func (p *page) decidedRows(decided []api.Decision) [][]string {
 	var rows [][]string
 	for _, d := range slices.Backward(decided) {
-		rows = append(rows, []string{cmp.Or(string(d.Action), "nothing"), string(d.Reason), p.run(d.First, d.Last, d.Times), d.Says})
+		rows = append(rows, []string{cmp.Or(string(d.Action), "nothing"), string(d.Reason), p.run(d.First, d.Last, d.Times), d.Message})
 	}
 	return rows
 }

@@ -90,10 +90,10 @@ func (f *following) look() {
 func remark(op api.Op) string {
 	plain := op.Verdict == "" || op.Verdict == power.Start || op.Outcome == power.Refused
 	switch {
-	case !plain && op.Says != "" && op.AgentNote != "" && op.Outcome == "":
-		return op.Says + "; " + op.AgentNote
-	case !plain && op.Says != "":
-		return op.Says
+	case !plain && op.Message != "" && op.AgentNote != "" && op.Outcome == "":
+		return op.Message + "; " + op.AgentNote
+	case !plain && op.Message != "":
+		return op.Message
 	case op.Outcome == "":
 		return op.AgentNote
 	default:

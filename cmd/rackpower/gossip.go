@@ -320,7 +320,7 @@ func (s *session) whose(node string) error {
 		}
 		return exitOfWho(w)
 	}
-	s.say("%s", clean(w.Says))
+	s.say("%s", clean(w.Message))
 	for _, o := range w.Owners {
 		age := "never read"
 		if o.AgeMS >= 0 {

@@ -201,7 +201,7 @@ func TestWho(t *testing.T) {
 	m := newTalk(t)
 	m.who = api.Who{
 		Owners: []api.PeerNode{{Node: "r1n01", Owner: "r1", OwnerStatus: "failed", OwnerSinceMS: 40_000, State: power.On, AgeMS: -1}},
-		Reach:  []api.WhoReach{{Agent: "r2", How: "it answered a probe in 1ms"}}, Asked: 3, Answered: 2, Says: "r1n01 is agent r1's (failed)",
+		Reach:  []api.WhoReach{{Agent: "r2", How: "it answered a probe in 1ms"}}, Asked: 3, Answered: 2, Message: "r1n01 is agent r1's (failed)",
 	}
 	want := `r1n01 is agent r1's (failed)
   agent r1 (failed 40 s ago) has it: on, never read
@@ -214,7 +214,7 @@ func TestWho(t *testing.T) {
 	}
 	m.who.Reach, m.who.Answered = nil, 3
 	expect(t, "out of reach", m.run("peers --who r1n01"), settings.ExitFailed, "has it", "")
-	m.who.Owners, m.who.Says = nil, "no agent is known to have node nope"
+	m.who.Owners, m.who.Message = nil, "no agent is known to have node nope"
 	expect(t, "unknown", m.run("peers --who nope"), settings.ExitUsage, "no agent is known to have node nope\n", "")
 	expect(t, "two", m.run("peers --who r1n01 r1n02"), settings.ExitUsage, "", "no NODES")
 	expect(t, "none", m.runContext(t.Context(), []string{"peers", "--who", "", "--config", ""}), settings.ExitUsage, "",
@@ -324,7 +324,7 @@ func TestNamesOfStrangersAreNotObeyed(t *testing.T) {
 	m := newTalk(t)
 	m.members = []api.Member{{Name: evil, Status: "failed", SinceMS: 1000}}
 	m.peers = []api.PeerNode{{Node: evil, Owner: evil, OwnerStatus: "failed", State: power.On}}
-	m.who = api.Who{Owners: m.peers, Reach: []api.WhoReach{{Agent: evil, How: evil}}, Says: evil}
+	m.who = api.Who{Owners: m.peers, Reach: []api.WhoReach{{Agent: evil, How: evil}}, Message: evil}
 	m.keys = api.GossipKeys{Keys: []api.GossipKey{{ID: evil}}, Problems: map[string]string{evil: evil}}
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()

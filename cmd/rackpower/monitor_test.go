@@ -22,12 +22,12 @@ func nightmare(now time.Time) api.Explanation {
 	started := ago(50 * time.Second)
 	return api.Explanation{
 		Node: "r1n07", Agent: "r1", At: now, Status: power.StatusReady, Desired: power.Desired{Want: power.WantOn}, From: "hold of bob",
-		Says:    "r1n07 is off and should be on (hold of bob): nothing is done, because the fleet brake holds 30 of 40 nodes.",
+		Message: "r1n07 is off and should be on (hold of bob): nothing is done, because the fleet brake holds 30 of 40 nodes.",
 		Hold:    &api.Hold{Want: power.WantOn, By: "bob", Reason: "burn-in", Since: ago(13 * time.Minute), Expires: &end},
 		Reading: power.Reading{State: power.Off, Reach: power.ReachAuthFailed, ObservedAt: ago(11 * time.Minute), TriedAt: ago(40 * time.Second)},
 		Monitor: api.NodeMonitor{
 			Fault: "3 corrections failed, the last: BMC refused the password", FaultSince: ago(32 * time.Minute), Failures: 4, Faults: 2,
-			Waits: power.ReasonBrake, WaitsSays: "30 of 40 nodes would be powered off at once",
+			Waits: power.ReasonBrake, WaitsMessage: "30 of 40 nodes would be powered off at once",
 		},
 		Ops: []api.Op{
 			{
@@ -45,16 +45,16 @@ func nightmare(now time.Time) api.Explanation {
 			{State: power.Off, Reach: power.ReachOK, First: ago(30 * time.Minute), Last: ago(11 * time.Minute), Times: 19},
 			{
 				State: power.Off, Reach: power.ReachAuthFailed, First: ago(40 * time.Second), Last: ago(40 * time.Second), Times: 1,
-				Says: "RAKP 2: unauthorized name",
+				Message: "RAKP 2: unauthorized name",
 			},
 		},
 		Decided: []api.Decision{
 			{
-				Action: power.ActOn, Reason: power.ReasonDrift, Says: "off, wanted on: power-on asked for", First: ago(34 * time.Minute),
+				Action: power.ActOn, Reason: power.ReasonDrift, Message: "off, wanted on: power-on asked for", First: ago(34 * time.Minute),
 				Last: ago(34 * time.Minute), Times: 1,
 			},
 			{
-				Reason: power.ReasonBrake, Says: "30 of 40 nodes would be powered off at once: nothing is corrected", First: ago(20 * time.Minute),
+				Reason: power.ReasonBrake, Message: "30 of 40 nodes would be powered off at once: nothing is corrected", First: ago(20 * time.Minute),
 				Last: ago(40 * time.Second), Times: 20,
 			},
 		},
@@ -75,7 +75,7 @@ func nightmare(now time.Time) api.Explanation {
 func cutBrake(now time.Time) *api.Brake {
 	return &api.Brake{
 		ID: "b1", Since: now.Add(-20 * time.Minute), Kind: "cut", Nodes: namesOf(hall(30, power.On)), Of: 40,
-		Says: "30 of 40 nodes would be powered off at once",
+		Message: "30 of 40 nodes would be powered off at once",
 	}
 }
 
@@ -257,7 +257,7 @@ func TestHoldTogetherWithARequest(t *testing.T) {
 	if got := f.run("off r1n01 -o jsonl"); strings.Contains(got.out, "hold") {
 		t.Errorf("%s", got.out)
 	}
-	f.becomes = func(op *api.Op, _ int) { op.Says, op.Phase = "nothing outstanding; off starts", "dry-run" }
+	f.becomes = func(op *api.Op, _ int) { op.Message, op.Phase = "nothing outstanding; off starts", "dry-run" }
 	expect(t, "dry run", f.run("local off r1n01 --hold --dry-run"), 0,
 		"r1n01 would off: nothing outstanding; off starts; held off until released\n", "")
 	f.becomes = ends(1, power.Refused, func(op *api.Op) { op.Detail = "busy" })
@@ -273,7 +273,7 @@ func TestBrake(t *testing.T) {
 	expect(t, "none", f.run("brake release --reason x"), 0, "no brake holds: there is nothing to release\n", "")
 	f.brakes = []api.RackBrake{{Rack: "r1", Brake: *cutBrake(time.Now())}}
 	want := `rack:          r1
-says:          30 of 40 nodes would be powered off at once
+message:       30 of 40 nodes would be powered off at once
 kind:          cut: so many would lose power at once
 since:         TIME
 nodes:         r1n[01-30] (30 of 40)
@@ -425,7 +425,7 @@ func TestSchedules(t *testing.T) {
 	now := time.Now()
 	f.schedules = []api.Schedule{{
 		Name: "night", Cron: "0 20 * * 1-5", Nodes: "@rack1,!r1n07", Want: power.WantOff, For: 11 * time.Hour, By: "bob", Reason: "idle",
-		CreatedAt: now.Add(-50 * time.Hour), LastAt: now.Add(-20 * time.Hour), LastSays: "12 nodes held off", NextAt: now.Add(5 * time.Hour),
+		CreatedAt: now.Add(-50 * time.Hour), LastAt: now.Add(-20 * time.Hour), LastMessage: "12 nodes held off", NextAt: now.Add(5 * time.Hour),
 	}, {Name: "day", Cron: "@daily", Nodes: "all", By: "bob", CreatedAt: now}}
 	for _, want := range []string{
 		"night     0 20 * * 1-5  @rack1,!r1n07  off for 11h  TIME", "TIME: 12 nodes held off\n",
@@ -600,7 +600,7 @@ func TestExplainIsCalmWhenNothingIsWrong(t *testing.T) {
 	f.explained = api.Explanation{
 		Agent: "r1", Status: power.StatusReady, Desired: power.StatusReady.Desired(), From: "status READY", Reading: power.Seen(power.Off,
 			time.Now().Add(-5*time.Second)),
-		Says: "r1n01 is off, as status READY wants it\x1b[2J.", Monitor: api.NodeMonitor{Matched: true},
+		Message: "r1n01 is off, as status READY wants it\x1b[2J.", Monitor: api.NodeMonitor{Matched: true},
 		BMC: &api.BMCState{Address: "ipmi://admin@10.0.1.1"}, Rack: api.RackState{Monitor: "@every 60s"},
 	}
 	expectExactly(t, "explain", f.run("explain r1n01"), 0, `r1n01 is off, as status READY wants it\x1b[2J.
@@ -617,7 +617,7 @@ func TestExplainSaysWhatIsMissingOfAnAgentThatIsAway(t *testing.T) {
 	f := newFake(t, hall(1, power.Unknown)...)
 	f.explained = api.Explanation{
 		Agent: "r1", Away: "agent r1 is away: it never said hello", Desired: power.StatusNone.Desired(), From: "no status",
-		Reading: power.Reading{Reach: power.ReachNever}, Says: "r1n01 was never read; agent r1 is away: it never said hello.",
+		Reading: power.Reading{Reach: power.ReachNever}, Message: "r1n01 was never read; agent r1 is away: it never said hello.",
 	}
 	got := f.run("explain r1n01")
 	for _, line := range []string{

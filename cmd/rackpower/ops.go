@@ -178,7 +178,7 @@ func (s *session) showOps(ops []api.Op) error {
 			"id", o.ID, "node", o.Node, "action", string(o.Action), "asked by", o.AskedBy, "asked at", s.clock(o.AskedAt), "origin",
 			string(o.Origin),
 			"reason", o.Reason, "boot", string(o.Boot), "grace", positive(o.Grace), "deadline", s.clockOr(&o.Deadline), "verdict", string(o.Verdict),
-			"found", o.Says, "joined", o.Joined, "phase", phaseOf(o.Phase, o.AgentNote), "note", o.AgentNote, "started at", s.clockOr(o.StartedAt),
+			"found", o.Message, "joined", o.Joined, "phase", phaseOf(o.Phase, o.AgentNote), "note", o.AgentNote, "started at", s.clockOr(o.StartedAt),
 			"ended at", s.clockOr(o.EndedAt), "took", took(o),
 			"outcome", opResultFull(o), "why", string(o.Why), "detail", o.Detail, "superseded by", o.SupersededBy, "cancelled by", o.CancelBy,
 			"state", string(o.State), "commands sent", fmt.Sprint(o.Attempts),

@@ -128,7 +128,7 @@ func TestWaitAcceptedAndNone(t *testing.T) {
 	f := newFake(t, hall(1, power.Off)...)
 	f.becomes = func(op *api.Op, look int) {
 		if look == 2 {
-			op.Phase, op.Verdict, op.Says = api.PhaseWaiting, power.Follow, "on (asked by bob, 4 s ago) in progress; cycle next"
+			op.Phase, op.Verdict, op.Message = api.PhaseWaiting, power.Follow, "on (asked by bob, 4 s ago) in progress; cycle next"
 		}
 	}
 	got := f.run("cycle r1n01 --wait accepted")
@@ -431,7 +431,7 @@ func TestWhatAsksFirst(t *testing.T) {
 
 func TestDryRunSaysWhatWouldHappen(t *testing.T) {
 	f := newFake(t, hall(30, power.On)...)
-	f.becomes = func(op *api.Op, _ int) { op.Says, op.Phase = "nothing outstanding; off starts", "dry-run" }
+	f.becomes = func(op *api.Op, _ int) { op.Message, op.Phase = "nothing outstanding; off starts", "dry-run" }
 	expect(t, "dry run", f.run("off all --dry-run"), 0, "r1n[01-30] would off: nothing outstanding; off starts\n", "")
 	if len(f.ops) != 0 || !f.asked[0].DryRun {
 		t.Error("it was more than a dry run")

@@ -25,7 +25,7 @@ type result struct {
 	Request   string       `json:"request"` // this request's own id
 	Phase     string       `json:"phase"`
 	Why       power.Reason `json:"why,omitempty"`
-	Says      string       `json:"says,omitempty"`
+	Message   string       `json:"message,omitempty"`
 	Already   bool         `json:"already,omitempty"`
 	AgentNote string       `json:"agent_note,omitempty"`
 	Hold      power.Want   `json:"hold,omitempty"` // that was set with the request
@@ -44,7 +44,7 @@ func (f *following) result(row *followed) result {
 	return result{
 		Hold: hold, Node: op.Node, ID: cmp.Or(op.Joined, op.ID), Verdict: op.Verdict, Outcome: op.Outcome, State: cmp.Or(op.State, power.Unknown),
 		Detail:   op.Detail,
-		WaitedMS: max(waited, 0).Round(time.Millisecond).Milliseconds(), Request: op.ID, Phase: op.Phase, Why: op.Why, Says: op.Says,
+		WaitedMS: max(waited, 0).Round(time.Millisecond).Milliseconds(), Request: op.ID, Phase: op.Phase, Why: op.Why, Message: op.Message,
 		Already: op.Already, AgentNote: op.AgentNote,
 	}
 }
@@ -68,7 +68,7 @@ func (f *following) print() error {
 	l.head = []string{"NODE", "ID", "VERDICT", "OUTCOME", "STATE", "WAITED", "DETAIL"}
 	l.cells = func(r result) []string {
 		waited := shortly((time.Duration(r.WaitedMS) * time.Millisecond).Round(100 * time.Millisecond))
-		return []string{r.Node, r.ID, string(r.Verdict), cmp.Or(string(r.Outcome), "pending"), string(r.State), waited, cmp.Or(r.Detail, r.Says)}
+		return []string{r.Node, r.ID, string(r.Verdict), cmp.Or(string(r.Outcome), "pending"), string(r.State), waited, cmp.Or(r.Detail, r.Message)}
 	}
 	return show(f.s.printer, l)
 }
@@ -115,7 +115,7 @@ func (o order) words(op api.Op) string {
 	if op.SupersededBy != "" {
 		text += " by " + op.SupersededBy
 	}
-	return text + ": " + cmp.Or(op.Detail, op.Says, string(op.Why), "no reason given")
+	return text + ": " + cmp.Or(op.Detail, op.Message, string(op.Why), "no reason given")
 }
 
 // standing says where an operation without an outcome is.
@@ -137,7 +137,7 @@ func (f *following) tellDryRun() error {
 		groups := map[string][]string{}
 		var order []string
 		for _, row := range f.rows {
-			text := strings.TrimPrefix(cmp.Or(row.op.Says, row.op.Detail, string(row.op.Verdict)), "dry run: ")
+			text := strings.TrimPrefix(cmp.Or(row.op.Message, row.op.Detail, string(row.op.Verdict)), "dry run: ")
 			if f.s.door == atAgent && f.order.holds(row.op) {
 				text += "; " + f.order.held // central says so itself
 			}

@@ -232,7 +232,7 @@ func (s *session) lastRun(c api.Schedule) string {
 	if c.LastAt.IsZero() {
 		return ""
 	}
-	return s.since(c.LastAt) + because(c.LastSays)
+	return s.since(c.LastAt) + because(c.LastMessage)
 }
 
 func (s *session) scheduleShow() error {

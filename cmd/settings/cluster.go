@@ -67,7 +67,7 @@ func (g Cluster) Who(ctx context.Context, node, bmc, owner string) (api.Who, err
 	for _, r := range w.Reach {
 		out.Reach = append(out.Reach, api.WhoReach{Agent: r.Agent, How: r.Reach})
 	}
-	out.Says = saysWho(out)
+	out.Message = saysWho(out)
 	return out, err
 }
 

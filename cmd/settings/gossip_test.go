@@ -137,7 +137,7 @@ func TestClusterIsShown(t *testing.T) {
 	defer cancel()
 	w, err := b.Who(ctx, "n1", "10.0.0.1:623", "")
 	if err != nil || len(w.Owners) != 1 || len(w.Reach) != 1 || w.Reach[0].How != "asked n1 10.0.0.1:623" || w.Answered != 2 ||
-		w.Says != "n1 is agent a's (alive); its BMC can be reached by b" {
+		w.Message != "n1 is agent a's (alive); its BMC can be reached by b" {
 		t.Errorf("%+v, %v", w, err)
 	}
 }
