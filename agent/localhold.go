@@ -145,7 +145,7 @@ func (a *Agent) ctlReleaseBrake(r *http.Request) ([]api.RackBrake, error) {
 
 func (a *Agent) ctlRacks(*http.Request) ([]api.Rack, error) {
 	return []api.Rack{{
-		Name: a.cfg.Name, Agent: a.cfg.Name, AgentAge: "alive", Nodes: len(a.assigned.all()),
+		Name: a.cfg.Name, Agent: a.cfg.Name, AgentState: api.AgentPresence{State: api.AgentAlive}, Nodes: len(a.assigned.all()),
 		Settings: a.assigned.settings(), State: a.rackState(),
 	}}, nil
 }

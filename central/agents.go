@@ -575,7 +575,7 @@ func (c *Central) listAgents(r *http.Request) ([]api.Agent, error) {
 			n := counts[a.Name]
 			p := c.desks.of(a.Name).presence(now, c.cfg.Away)
 			view := api.Agent{
-				Name: a.Name, State: agentState(p), Version: a.Version, Nodes: n.Nodes, Outstanding: n.Outstanding, Taken: n.Taken,
+				Name: a.Name, State: p.State, Version: a.Version, Nodes: n.Nodes, Outstanding: n.Outstanding, Taken: n.Taken,
 				Rev: a.Rev, RevSeen: p.revSeen, JournalID: a.JournalID, Epoch: a.Epoch, LSN: a.LSN, Address: cmp.Or(gossipAddress(a.Name, members),
 					a.Address),
 			}
@@ -585,27 +585,12 @@ func (c *Central) listAgents(r *http.Request) ([]api.Agent, error) {
 			view.Alarms = alarmsOf(raised[a.Name], view.Rack)
 			view.Alarm = alarmOf(api.AlarmText(view.Alarms), view.Rack)
 			view.NotIts = p.notIts
-			if !p.seen.IsZero() {
-				at := p.seen.UTC()
-				view.SeenAt = &at
+			if !p.LastSeen.IsZero() {
+				view.SeenAt = &p.LastSeen
 			}
 			out = append(out, view)
 		}
 		return nil
 	})
 	return out, err
-}
-
-// agentState is alive while the agent can be counted on, else what is known of why.
-func agentState(p presence) string {
-	switch {
-	case p.alive:
-		return "alive"
-	case p.gone != "":
-		return p.gone
-	case p.seen.IsZero():
-		return "never"
-	default:
-		return "away"
-	}
 }

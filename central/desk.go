@@ -28,17 +28,17 @@ type desk struct {
 	latest  uint64    // number of the poll that came last
 	reads   map[string]*read
 	asked   map[string]*question
-	polled  time.Time     // when a poll last began or ended, or a hello was said
-	gone    string        // what gossip says of an agent that is gone: failed or left
-	goneAt  time.Time     // when it said so
-	offset  time.Duration // what central's clock is ahead of the agent's
-	told    bool          // offset is known
-	fate    fate          // of the journal, to be judged when the agent has told all ends that it keeps
-	run     string        // of the client whose hello was taken last
-	nth     uint64        // which of its hellos that was
-	sender  string        // client of the latest report
-	sent    uint64        // which of its reports that was
-	news    chan struct{} // closed and replaced when something changes
+	polled  time.Time      // when a poll last began or ended, or a hello was said
+	gone    api.AgentState // what gossip says of an agent that is gone: failed or left; "": nothing
+	goneAt  time.Time      // when it said so
+	offset  time.Duration  // what central's clock is ahead of the agent's
+	told    bool           // offset is known
+	fate    fate           // of the journal, to be judged when the agent has told all ends that it keeps
+	run     string         // of the client whose hello was taken last
+	nth     uint64         // which of its hellos that was
+	sender  string         // client of the latest report
+	sent    uint64         // which of its reports that was
+	news    chan struct{}  // closed and replaced when something changes
 
 	disowned disowned
 	// strayGossip is the gossip address that it named last and that central does not dial.
@@ -344,11 +344,7 @@ func (d *desk) heard(now time.Time) {
 // presence says whether an agent can be counted on: whether it polls. Reports
 // alone do not bring it a request.
 type presence struct {
-	alive   bool
-	gone    string    // failed or left, by gossip, with nothing heard since goneAt
-	goneAt  time.Time // when gossip said so
-	polled  time.Time
-	seen    time.Time // zero: never
+	api.AgentPresence
 	revSeen int64
 	notIts  int64
 }
@@ -356,15 +352,24 @@ type presence struct {
 func (d *desk) presence(now time.Time, away time.Duration) presence {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	p := presence{seen: d.seen, polled: d.polled, revSeen: d.revSeen, notIts: d.disowned.count}
+	p := presence{revSeen: d.revSeen, notIts: d.disowned.count}
+	p.LastSeen = d.seen.UTC()
 	if d.gone != "" && d.polled.Before(d.goneAt) && d.seen.Before(d.goneAt) {
-		p.gone, p.goneAt = d.gone, d.goneAt // a poll that waits is no sign of life
+		p.State, p.Since = d.gone, d.goneAt.UTC() // a poll that waits is no sign of life
 		return p
 	}
+	polled := d.polled
 	if d.polls > 0 {
-		p.seen, p.polled = now, now
+		p.LastSeen, polled = now.UTC(), now
 	}
-	p.alive = !p.polled.IsZero() && now.Sub(p.polled) < away
+	switch {
+	case !polled.IsZero() && now.Sub(polled) < away:
+		p.State = api.AgentAlive
+	case p.LastSeen.IsZero() && polled.IsZero():
+		p.State = api.AgentNever
+	default:
+		p.State, p.Since = api.AgentAway, polled.UTC()
+	}
 	return p
 }
 

@@ -318,7 +318,7 @@ func TestReportsAloneDoNotMakeAnAgentAlive(t *testing.T) {
 	if a.State != "away" || a.SeenAt == nil || !a.SeenAt.Equal(s.clock()) {
 		t.Errorf("%+v", a)
 	}
-	if o := s.ask("a", power.ActOn); !strings.Contains(o.Message, "15 s ago") {
+	if o := s.ask("a", power.ActOn); !strings.Contains(o.Message, "away since") {
 		t.Errorf("%q", o.Message)
 	}
 	r.poll()

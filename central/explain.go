@@ -67,8 +67,8 @@ func (c *Central) explain(r *http.Request) (api.Explanation, error) {
 	if note := c.waitsNote(k.node.WaitsFor, c.cfg.Now()); note != "" {
 		return c.ownExplanation(k, note), nil
 	}
-	if age := c.agentAge(agent); age != "alive" {
-		return c.ownExplanation(k, agentIs(agent, age)), nil
+	if p := c.presence(agent); p.Absent() {
+		return c.ownExplanation(k, agentIs(agent, p, c.cfg.Now())), nil
 	}
 	answer, done := c.desks.of(agent).explain(name)
 	defer done()

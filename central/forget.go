@@ -28,7 +28,7 @@ func (c *Central) forgetAgent(r *http.Request, in api.ForgetAgent) (api.Forgotte
 			return err
 		case !found || name == "":
 			return api.Problemf(api.CodeNotFound, "no such agent: %s", name)
-		case c.desks.of(name).presence(now, c.cfg.Away).alive:
+		case !c.desks.of(name).presence(now, c.cfg.Away).Absent():
 			return api.Problemf(api.CodeRefused, "agent %s is alive: stop it on its machine first (systemctl disable --now rackpower)", name)
 		}
 		marks := marks{}

@@ -11,13 +11,6 @@ import (
 	"rackpower/power"
 )
 
-// What gossip calls a member that is gone.
-const (
-	memberFailed = "failed" // it stopped answering
-	memberLeft   = "left"   // it ended on purpose
-	memberAlive  = "alive"
-)
-
 // MemberChanged takes a change of a member of the gossip cluster: an agent that
 // failed is known to be gone long before its silence towards central would tell. It
 // may be called at any time, in the order of the changes; since is how long ago it was.
@@ -36,9 +29,10 @@ func (c *Central) MemberChanged(name, status string, since time.Duration) {
 func (d *desk) member(status string, at time.Time) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	gone := ""
-	if status == memberFailed || status == memberLeft {
-		gone = status
+	var gone api.AgentState
+	switch state := api.AgentState(status); state {
+	case api.AgentFailed, api.AgentLeft:
+		gone = state
 	}
 	if gone == d.gone {
 		return false

@@ -58,13 +58,13 @@ func TestWhatGossipLostIsStale(t *testing.T) {
 	r := s.rack("r1")
 	r.poll()
 	r.read(api.NodeReading{Node: "a", Reading: power.Seen(power.On, s.clock())})
-	if n := s.node("a"); n.Stale || n.AgentAge != "alive" {
+	if n := s.node("a"); n.Stale || n.AgentState.Absent() {
 		t.Fatalf("%+v", n)
 	}
 	s.later(2 * time.Second)
 	s.c.MemberChanged("r1", "failed", time.Second)
 	s.later(40 * time.Second)
-	if n := s.node("a"); !n.Stale || n.State != power.On || n.AgentAge != "failed 41 s ago, as gossip says" {
+	if n := s.node("a"); !n.Stale || n.State != power.On || n.AgentState.Text(s.clock()) != "failed 41 s ago, as gossip says" {
 		t.Errorf("%+v", n)
 	}
 	if a := s.agent("r1"); a.State != "failed" || a.Address != "192.0.2.7:7946" {
@@ -80,12 +80,12 @@ func TestWhatGossipLostIsStale(t *testing.T) {
 		t.Errorf("%+v, %v", e, err)
 	}
 	s.c.MemberChanged("r1", "left", 0)
-	if n := s.node("a"); !strings.HasPrefix(n.AgentAge, "left ") {
+	if n := s.node("a"); n.AgentState.State != api.AgentLeft {
 		t.Errorf("%+v", n)
 	}
 	s.later(time.Second)
 	r.poll() // before gossip has seen it again
-	if n := s.node("a"); n.AgentAge != "alive" || n.Stale {
+	if n := s.node("a"); n.AgentState.Absent() || n.Stale {
 		t.Errorf("it polls: %+v", n)
 	}
 	s.c.MemberChanged("r1", "alive", 0)

@@ -217,8 +217,8 @@ func (c *Central) waitsNote(waitsFor string, now time.Time) string {
 	var parts []string
 	for agent := range strings.SplitSeq(waitsFor, ", ") {
 		text := "agent " + agent + " has to let go of it first"
-		if p := c.desks.of(agent).presence(now, c.cfg.Away); !p.alive {
-			text = agentIs(agent, awaySince(p, now)) + " and has to let go of it first"
+		if p := c.desks.of(agent).presence(now, c.cfg.Away); p.Absent() {
+			text = agentIs(agent, p.AgentPresence, now) + " and has to let go of it first"
 		}
 		parts = append(parts, text)
 	}
@@ -286,8 +286,8 @@ func (ch *change) handOver(specs []api.NodeSpec, out *api.AddedNodes) (notes []s
 // leaveNote says that a removed node's agent is away and does not know, "" if it is not.
 func (c *Central) leaveNote(node, agent string, now time.Time) string {
 	p := c.desks.of(agent).presence(now, c.cfg.Away)
-	if p.alive || p.polled.IsZero() {
+	if !p.Absent() || p.State == api.AgentNever {
 		return ""
 	}
-	return fmt.Sprintf("node %s: %s: it goes on with the node until it hears of this", node, agentIs(agent, awaySince(p, now)))
+	return fmt.Sprintf("node %s: %s: it goes on with the node until it hears of this", node, agentIs(agent, p.AgentPresence, now))
 }

@@ -214,7 +214,7 @@ func (ch *change) strangers() (notes []string) {
 		if agent == "" {
 			continue // nodes of an agent that was forgotten
 		}
-		if p := ch.c.desks.of(agent).presence(ch.now, ch.c.cfg.Away); p.seen.IsZero() {
+		if p := ch.c.desks.of(agent).presence(ch.now, ch.c.cfg.Away); p.State == api.AgentNever {
 			notes = append(notes, fmt.Sprintf("no agent of rack %s was ever seen: is the name right? (rackpower agents; rackpower agents forget %s)",
 				agent, agent))
 		}

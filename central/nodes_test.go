@@ -208,7 +208,7 @@ func TestDriftAndStaleness(t *testing.T) {
 	}
 	r.read(seen("a", power.On, s.clock()), seen("b", power.Off, s.clock()), seen("c", power.On, s.clock()), seen("d", power.Off, s.clock()))
 	for name, want := range map[string]bool{"a": true, "b": true, "c": false, "d": false} {
-		if n := s.node(name); n.Drift != want || n.Stale || n.ObservedAt == nil || n.AgentAge != "alive" {
+		if n := s.node(name); n.Drift != want || n.Stale || n.ObservedAt == nil || n.AgentState.Absent() {
 			t.Errorf("%s: %+v, want drift %v", name, n, want)
 		}
 	}
@@ -223,7 +223,7 @@ func TestDriftAndStaleness(t *testing.T) {
 		t.Errorf("%+v (second %s)", n.Op, two.ID)
 	}
 	s.later(11 * time.Minute)
-	if n := s.node("b"); n.Drift || !n.Stale || !strings.Contains(n.AgentAge, "away since") || n.State != power.Off {
+	if n := s.node("b"); n.Drift || !n.Stale || n.AgentState.State != api.AgentAway || n.AgentState.Since.IsZero() || n.State != power.Off {
 		t.Errorf("later: %+v", n)
 	}
 	failed := api.NodeReading{Node: "b", Reading: power.Reading{

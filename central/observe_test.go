@@ -277,7 +277,7 @@ func TestAMovedNodeLeavesItsFaultBehind(t *testing.T) {
 	if n := s.node("a"); n.Fault != "" || n.State != power.On {
 		t.Errorf("%+v", n)
 	}
-	if !strings.Contains(s.node("a").AgentAge, "never") {
+	if s.node("a").AgentState.State != api.AgentNever {
 		t.Error("r2 was never there")
 	}
 }

@@ -524,11 +524,11 @@ func (c *Central) awayNote(o *store.Op, now time.Time) string {
 		return note + "; kept until " + o.Deadline.UTC().Format("15:04:05Z")
 	}
 	p := c.desks.of(o.Rack).presence(now, c.cfg.Away)
-	if p.alive {
+	if !p.Absent() {
 		return ""
 	}
-	note := agentIs(o.Rack, awaySince(p, now))
-	if p.gone != "" {
+	note := agentIs(o.Rack, p.AgentPresence, now)
+	if p.State == api.AgentFailed || p.State == api.AgentLeft {
 		note += ", and no other agent has the node"
 	}
 	if o.Stage() == store.StageTaken && !o.Delivered {
@@ -537,25 +537,9 @@ func (c *Central) awayNote(o *store.Op, now time.Time) string {
 	return note
 }
 
-// awaySince is "away since 2026-03-01T12:01:07Z (last seen 40 s ago)", "away: it never said hello"
-// or "failed 40 s ago, as gossip says".
-func awaySince(p presence, now time.Time) string {
-	if p.gone != "" {
-		return fmt.Sprintf("%s %s ago, as gossip says", p.gone, power.Ago(now.Sub(p.goneAt)))
-	}
-	if p.polled.IsZero() {
-		return "away: it never said hello"
-	}
-	return fmt.Sprintf("away since %s (last seen %s ago)", power.At(p.polled), power.Ago(now.Sub(p.polled)))
-}
-
-// agentIs is a sentence of an agent that is not alive: "agent r1 is away since ...", or
-// "agent r1 failed 40 s ago, ...".
-func agentIs(agent, age string) string {
-	if strings.HasPrefix(age, "away") {
-		age = "is " + age
-	}
-	return "agent " + agent + " " + age
+// agentIs is a sentence about an agent: "agent r1 is away since ...".
+func agentIs(agent string, p api.AgentPresence, now time.Time) string {
+	return "agent " + agent + " " + p.Predicate(now)
 }
 
 // marks collects what a job changed, for those who wait. The key "" holds the

@@ -81,7 +81,7 @@ func (c *Central) listRacks(r *http.Request) ([]api.Rack, error) {
 }
 
 func (c *Central) showRack(tx *store.Tx, a store.Agent, nodes int) (api.Rack, error) {
-	out := api.Rack{Name: a.Name, Agent: a.Name, AgentAge: c.agentAge(a.Name), Nodes: nodes}
+	out := api.Rack{Name: a.Name, Agent: a.Name, AgentState: c.presence(a.Name), Nodes: nodes}
 	var err error
 	if out.Settings, err = settings(tx, a); err != nil {
 		return out, err
@@ -93,13 +93,9 @@ func (c *Central) showRack(tx *store.Tx, a store.Agent, nodes int) (api.Rack, er
 	return out, err
 }
 
-// agentAge is "alive" or "away since ...".
-func (c *Central) agentAge(agent string) string {
-	now := c.cfg.Now()
-	if p := c.desks.of(agent).presence(now, c.cfg.Away); !p.alive {
-		return awaySince(p, now)
-	}
-	return "alive"
+// presence says whether an agent can be counted on now.
+func (c *Central) presence(agent string) api.AgentPresence {
+	return c.desks.of(agent).presence(c.cfg.Now(), c.cfg.Away).AgentPresence
 }
 
 // changeRack has f change the settings of a rack, and answers with how it stands.

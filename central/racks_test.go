@@ -52,7 +52,7 @@ func TestSettingsOfARackReachItsAgent(t *testing.T) {
 		t.Errorf("settings that did not change were sent: %+v", g.Rack)
 	}
 	out, err := s.SetRack(t.Context(), "r1", api.SetRack{Monitor: ptr("@every 30s"), BrakePercent: ptr(10), AskedBy: "bob", Reason: "faster"})
-	if err != nil || out.Settings.Monitor != "@every 30s" || out.Settings.BrakePercent != 10 || out.Nodes != 1 || out.AgentAge != "alive" {
+	if err != nil || out.Settings.Monitor != "@every 30s" || out.Settings.BrakePercent != 10 || out.Nodes != 1 || out.AgentState.Absent() {
 		t.Errorf("%+v, %v", out, err)
 	}
 	g := r.poll()

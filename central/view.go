@@ -79,11 +79,11 @@ func (c *Central) showNodes(nodes []store.Node, open []store.Op) []api.Node {
 	for i := range open {
 		ops[open[i].Node] = append(ops[open[i].Node], &open[i])
 	}
-	agents := map[string]string{}
+	agents := map[string]api.AgentPresence{}
 	out := make([]api.Node, len(nodes))
 	for i, n := range nodes {
 		if _, ok := agents[n.Agent]; !ok {
-			agents[n.Agent] = c.agentAge(n.Agent)
+			agents[n.Agent] = c.presence(n.Agent)
 		}
 		out[i] = showNode(n, ops[n.Name], agents[n.Agent], now)
 		if note := c.waitsNote(n.WaitsFor, now); note != "" {
@@ -93,15 +93,15 @@ func (c *Central) showNodes(nodes []store.Node, open []store.Op) []api.Node {
 	return out
 }
 
-func showNode(n store.Node, open []*store.Op, agent string, now time.Time) api.Node {
+func showNode(n store.Node, open []*store.Op, agent api.AgentPresence, now time.Time) api.Node {
 	desired := power.Effective(n.Status, n.Hold, now)
 	m := n.Monitor
 	out := api.Node{
-		Name: n.Name, Rack: n.Rack, State: n.State, Reach: n.Reach, Stale: agent != "alive" ||
+		Name: n.Name, Rack: n.Rack, State: n.State, Reach: n.Reach, Stale: agent.Absent() ||
 			stale(n.Reading, now), Status: n.Status, Desired: desired.Want,
 		From: power.DesiredFrom(n.Status, n.Hold, now), Hold: api.ShowHold(n.Hold, now), Agent: n.Agent, BMC: n.BMC, Domain: n.Domain,
-		AgentAge: agent,
-		Drift:    drifts(n.Reading, desired, len(open), now), Pending: pends(n, desired, foremost(open)),
+		AgentState: agent,
+		Drift:      drifts(n.Reading, desired, len(open), now), Pending: pends(n, desired, foremost(open)),
 		Waits: m.Waits, WaitsMessage: m.WaitsMessage, WaitsUntil: m.WaitsUntil, Fault: m.Fault, FaultSince: m.FaultSince,
 	}
 	if n.BMC == "" {
@@ -115,8 +115,8 @@ func showNode(n store.Node, open []*store.Op, agent string, now time.Time) api.N
 	}
 	if o := foremost(open); o != nil {
 		out.Op = &api.OpBrief{ID: o.ID, Action: o.Action, Verdict: o.Verdict, AskedBy: o.AskedBy, AskedAt: o.AskedAt, Phase: o.Phase}
-		if agent != "alive" {
-			out.Op.AgentNote = agentIs(n.Agent, agent)
+		if agent.Absent() {
+			out.Op.AgentNote = agentIs(n.Agent, agent, now)
 		}
 		out.Waiting = len(open) - 1
 	}

@@ -322,7 +322,7 @@ func (h *hall) losesAnAgent() {
 		t.Fatalf("%+v, %v", nodes, err)
 	}
 	for _, n := range nodes {
-		if !n.Stale || !strings.Contains(n.AgentAge, "failed") || n.State != power.On {
+		if !n.Stale || n.AgentState.State != api.AgentFailed || n.State != power.On {
 			t.Errorf("central shows %+v", n)
 		}
 	}
@@ -351,7 +351,7 @@ func (h *hall) losesAnAgent() {
 	h.figure("it is back: has done what it was asked for, and all agree", time.Since(started))
 	h.within(20*time.Second, func() string { return "central counts on it" }, func() bool {
 		nodes, err := h.client.Nodes(context.Background(), "r7n3")
-		return err == nil && len(nodes) == 1 && !nodes[0].Stale && nodes[0].AgentAge == "alive"
+		return err == nil && len(nodes) == 1 && !nodes[0].Stale && !nodes[0].AgentState.Absent()
 	})
 	h.within(5*time.Second, watch, func() bool { return strings.Contains(watch(), "r7 failed") && strings.Contains(watch(), "r7 alive") })
 }
@@ -411,7 +411,7 @@ func (h *hall) losesCentralAndHalf() {
 	h.startCentral()
 	h.within(20*time.Second, func() string { return "central is back and knows" }, func() bool { return sees(h.client, last, "failed") })
 	nodes, err := h.client.Nodes(h.site.t.Context(), last+"n1")
-	if err != nil || len(nodes) != 1 || !nodes[0].Stale || !strings.Contains(nodes[0].AgentAge, "failed") {
+	if err != nil || len(nodes) != 1 || !nodes[0].Stale || nodes[0].AgentState.State != api.AgentFailed {
 		h.site.t.Errorf("%+v, %v", nodes, err)
 	}
 }

@@ -209,12 +209,12 @@ type Explanation struct {
 
 // Rack is a rack's monitor as central knows it: the answer of GET /v1/racks.
 type Rack struct {
-	Name     string       `json:"name"`
-	Agent    string       `json:"agent"`       // its agent's name
-	AgentAge string       `json:"agent_state"` // "alive", "away since ..."
-	Nodes    int          `json:"nodes"`
-	Settings RackSettings `json:"settings"`
-	State    RackState    `json:"state"`
+	Name       string        `json:"name"`
+	Agent      string        `json:"agent"` // its agent's name
+	AgentState AgentPresence `json:"agent_state"`
+	Nodes      int           `json:"nodes"`
+	Settings   RackSettings  `json:"settings"`
+	State      RackState     `json:"state"`
 }
 
 // SetRack is the body of POST /v1/racks/{name}. Fields that are nil stay.

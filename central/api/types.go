@@ -106,13 +106,13 @@ type Node struct {
 	FaultSince   time.Time    `json:"fault_since,omitzero"`
 	Op           *OpBrief     `json:"op"` // what is outstanding: the running one, else the first that waits
 
-	Agent    string     `json:"agent,omitempty"`
-	BMC      string     `json:"bmc,omitempty"`
-	Domain   string     `json:"domain,omitempty"`
-	TriedAt  *time.Time `json:"tried_at,omitempty"`    // when reach was determined
-	Waiting  int        `json:"waiting,omitempty"`     // outstanding operations beside Op
-	AgentAge string     `json:"agent_state,omitempty"` // "alive", "away since ..."; why a state may be stale
-	From     string     `json:"from,omitempty"`        // where Desired comes from: "status READY", "hold of bob"
+	Agent      string        `json:"agent,omitempty"`
+	BMC        string        `json:"bmc,omitempty"`
+	Domain     string        `json:"domain,omitempty"`
+	TriedAt    *time.Time    `json:"tried_at,omitempty"`   // when reach was determined
+	Waiting    int           `json:"waiting,omitempty"`    // outstanding operations beside Op
+	AgentState AgentPresence `json:"agent_state,omitzero"` // why a state may be stale
+	From       string        `json:"from,omitempty"`       // where Desired comes from: "status READY", "hold of bob"
 }
 
 // Hold overrides the desired state of a status.
@@ -257,7 +257,7 @@ type ReadNodes struct {
 // Agent is an agent as `rackpower agents` shows it.
 type Agent struct {
 	Name        string     `json:"name"`
-	State       string     `json:"state"` // alive, away, never, failed (gossip)
+	State       AgentState `json:"state"`
 	SeenAt      *time.Time `json:"seen_at"`
 	Version     string     `json:"version"`
 	Nodes       int        `json:"nodes"`

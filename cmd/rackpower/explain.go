@@ -80,7 +80,7 @@ func (p *page) section(title string, rows [][]string) {
 
 // facts is the middle of the page: how things stand.
 func (p *page) facts(e api.Explanation, n api.Node) {
-	p.fact("node", nodeWords(e, n))
+	p.fact("node", p.nodeWords(e, n))
 	if e.Away != "" {
 		p.fact("missing", "what only its agent knows: "+e.Away)
 	}
@@ -121,10 +121,10 @@ func note(text string) string {
 	return " (" + text + ")"
 }
 
-func nodeWords(e api.Explanation, n api.Node) string {
+func (p printer) nodeWords(e api.Explanation, n api.Node) string {
 	agent := "agent " + cmp.Or(e.Agent, n.Agent, "none")
-	if n.AgentAge != "" {
-		agent += " " + n.AgentAge
+	if text := n.AgentState.Text(p.now()); text != "" {
+		agent += " " + text
 	}
 	words := []string{e.Node, agent}
 	if n.Rack != "" && n.Rack != e.Agent {

@@ -175,7 +175,7 @@ func (s *session) agentListing(agents []api.Agent) listing[api.Agent] {
 				alarm = shorten(alarm, 60)
 			}
 			return []string{
-				a.Name, a.State, seen, fmt.Sprint(a.Nodes), fmt.Sprint(a.Outstanding), fmt.Sprint(a.Taken), s.monitorCell(a.Rack),
+				a.Name, string(a.State), seen, fmt.Sprint(a.Nodes), fmt.Sprint(a.Outstanding), fmt.Sprint(a.Taken), s.monitorCell(a.Rack),
 				a.Version, a.Address, alarm,
 			}
 		},

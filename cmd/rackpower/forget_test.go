@@ -98,8 +98,8 @@ func TestNotesOfManyAgentsShareALine(t *testing.T) {
 	f := newFake(t)
 	for i := range 125 {
 		name := fmt.Sprintf("r%03d", i)
-		f.nodes = append(f.nodes, api.Node{Name: name + "n1", Rack: name, Agent: name, AgentAge: "away 3 min"})
-		f.racks = append(f.racks, api.Rack{Name: name, Agent: name, AgentAge: "away 3 min"})
+		f.nodes = append(f.nodes, api.Node{Name: name + "n1", Rack: name, Agent: name, AgentState: hoursAway()})
+		f.racks = append(f.racks, api.Rack{Name: name, Agent: name, AgentState: hoursAway()})
 	}
 	for _, args := range []string{"status all", "hold all off --reason x --yes"} {
 		if got := f.run(args); strings.Count(got.errs, "\n") > 2 || !strings.Contains(got.errs, "r[000-124]") {

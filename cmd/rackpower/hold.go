@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -110,24 +109,15 @@ func (s *session) noteAway(nodes []api.Node) {
 	if s.quiet {
 		return
 	}
-	ages := map[string]string{}
+	away := map[string]api.AgentPresence{}
 	for _, n := range nodes {
-		if n.AgentAge != "" && n.AgentAge != "alive" {
-			ages[n.Agent] = n.AgentAge
+		if n.AgentState.Absent() {
+			away[n.Agent] = n.AgentState
 		}
 	}
-	s.warnEach(slices.Sorted(maps.Keys(ages)), "agents %s are away: they learn of this when they are back", func(name string) {
-		s.warn("agent %s %s: it learns of this when it is back", clean(name), clean(agentIs(ages[name])))
+	s.warnEach(slices.Sorted(maps.Keys(away)), "agents %s are away: they learn of this when they are back", func(name string) {
+		s.warn("agent %s %s: it learns of this when it is back", clean(name), clean(away[name].Predicate(s.now())))
 	})
-}
-
-// agentIs makes the rest of a sentence of how an agent is that is not alive: "is away
-// since ...", "failed 40 s ago, ...".
-func agentIs(words string) string {
-	if strings.HasPrefix(words, "away") {
-		return "is " + words
-	}
-	return words
 }
 
 // held says who holds a node and how long, "" when nobody does.

@@ -238,10 +238,10 @@ func TestReleaseAsksWhenTheStatusesWantManyOff(t *testing.T) {
 		t.Errorf("%+v", f.holds)
 	}
 	for i := range nodes {
-		f.nodes[i].Hold, f.nodes[i].AgentAge = nil, "away since 12:00"
+		f.nodes[i].Hold, f.nodes[i].AgentState = nil, hoursAway()
 	}
-	expect(t, "held by nobody", f.run("local release all"), 0, "r1n[01-25] released\n",
-		"agent r1 is away since 12:00: it learns of this when it is back\n")
+	expect(t, "held by nobody", f.run("local release all").timeless(), 0, "r1n[01-25] released\n",
+		"agent r1 is away since TIME (last seen 2 h ago): it learns of this when it is back\n")
 }
 
 func TestHoldTogetherWithARequest(t *testing.T) {
@@ -301,12 +301,25 @@ to let it:     `
 	expect(t, "drift", f.run("brake release r1 --reason x"), 0, "rack r1: released", "") // all of them are turned on
 }
 
+// hoursAway is an agent that polled last two and a half hours ago, hoursFailed one that
+// failed then.
+func hoursAway() api.AgentPresence {
+	at := time.Now().Add(-150 * time.Minute)
+	return api.AgentPresence{State: api.AgentAway, Since: at, LastSeen: at}
+}
+
+func hoursFailed() api.AgentPresence {
+	p := hoursAway()
+	p.State = api.AgentFailed
+	return p
+}
+
 func TestPauseAndResume(t *testing.T) {
 	f := newFake(t, hall(1, power.On)...)
-	f.racks = []api.Rack{{Name: "r1", AgentAge: "away since 12:00"}}
+	f.racks = []api.Rack{{Name: "r1", AgentState: hoursAway()}}
 	got := f.run("pause r1 --for 2h --reason cables").timeless()
 	expect(t, "pause", got, 0, "rack r1: the monitor rests until TIME; requests are carried out as ever\n",
-		"its agent is away since 12:00: it learns of it when it is back\n")
+		"its agent is away since TIME (last seen 2 h ago): it learns of it when it is back\n")
 	expect(t, "resume", f.run("resume r1 -q"), 0, "", "")
 	expect(t, "resume", f.run("resume r1 -o name"), 0, "r1\n", "")
 	p := f.pauses
@@ -314,9 +327,9 @@ func TestPauseAndResume(t *testing.T) {
 		t.Errorf("%+v", p)
 	}
 	expect(t, "resume", f.run("resume r1"), 0, "rack r1: the monitor does not rest\n", "its agent is away")
-	f.racks[0].AgentAge = "failed 40 s ago, as gossip says"
+	f.racks[0].AgentState = hoursFailed()
 	expect(t, "failed", f.run("resume r1"), 0, "the monitor does not rest\n",
-		"its agent failed 40 s ago, as gossip says: it learns of it when it is back\n")
+		"its agent failed 2 h ago, as gossip says: it learns of it when it is back\n")
 }
 
 func TestRacks(t *testing.T) {
@@ -325,18 +338,18 @@ func TestRacks(t *testing.T) {
 	now := time.Now()
 	f.racks = []api.Rack{
 		{
-			Name: "r1", Agent: "r1", AgentAge: "alive", Nodes: 40, State: nightmare(now).Rack,
+			Name: "r1", Agent: "r1", AgentState: api.AgentPresence{State: api.AgentAlive}, Nodes: 40, State: nightmare(now).Rack,
 			Settings: api.RackSettings{BrakePercent: 50, Pause: nightmare(now).Rack.Pause},
 		},
-		{Name: "r2", Agent: "r2", AgentAge: "away since 12:00", Nodes: 8, Settings: api.RackSettings{Monitor: "off"}},
-		{Name: "r3", Agent: "r3", AgentAge: "alive", Nodes: 2, State: api.RackState{Monitor: "off"}},
-		{Name: "r4", Agent: "r4", AgentAge: "alive", Nodes: 2, State: api.RackState{Monitor: "@every 60s"}},
+		{Name: "r2", Agent: "r2", AgentState: hoursAway(), Nodes: 8, Settings: api.RackSettings{Monitor: "off"}},
+		{Name: "r3", Agent: "r3", AgentState: api.AgentPresence{State: api.AgentAlive}, Nodes: 2, State: api.RackState{Monitor: "off"}},
+		{Name: "r4", Agent: "r4", AgentState: api.AgentPresence{State: api.AgentAlive}, Nodes: 2, State: api.RackState{Monitor: "@every 60s"}},
 	}
-	expectExactly(t, "list", f.run("rack list"), 0, `RACK  AGENT                  NODES  READS       BRAKE AT       MONITOR
-r1    r1                     40     @every 60s  50 %, 5 nodes  brake holds 30 nodes (cut), paused by carol until TIME, 1 node in fault, 1 BMC left alone
-r2    r2 (away since 12:00)  8      off         20 %, 5 nodes  not known
-r3    r3                     2      off         20 %, 5 nodes  off
-r4    r4                     2      @every 60s  20 %, 5 nodes  ok
+	expectExactly(t, "list", f.run("rack list"), 0, `RACK  AGENT                                                     NODES  READS       BRAKE AT       MONITOR
+r1    r1                                                        40     @every 60s  50 %, 5 nodes  brake holds 30 nodes (cut), paused by carol until TIME, 1 node in fault, 1 BMC left alone
+r2    r2 (away since TIME (last seen 2 h ago))  8      off         20 %, 5 nodes  not known
+r3    r3                                                        2      off         20 %, 5 nodes  off
+r4    r4                                                        2      @every 60s  20 %, 5 nodes  ok
 `)
 	f.racks = f.racks[:2]
 	expectExactly(t, "show", f.run("rack show r1"), 0, `rack:          r1
@@ -500,11 +513,11 @@ r1n06  on     5 s  READY   off                  pending
 		t.Errorf("%s", got.errs)
 	}
 	f.racks = []api.Rack{
-		{Name: "r1", Agent: "r1", AgentAge: "failed 40 s ago, as gossip says"},
-		{Name: "r2", Agent: "r2", AgentAge: "away since 12:00"},
+		{Name: "r1", Agent: "r1", AgentState: hoursFailed()},
+		{Name: "r2", Agent: "r2", AgentState: hoursAway()},
 	}
 	expect(t, "agent away", f.run("status"), 0, "r1n01",
-		"rack r1: agent r1 failed 40 s ago, as gossip says: its nodes are shown as they were last read\n")
+		"rack r1: agent r1 failed 2 h ago, as gossip says: its nodes are shown as they were last read\n")
 	for _, quiet := range []string{"status -o json", "status -q"} {
 		if got := f.run(quiet); got.errs != "" {
 			t.Errorf("%s: %s", quiet, got.errs)

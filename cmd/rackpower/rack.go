@@ -149,7 +149,7 @@ func (s *session) rackListing(racks []api.Rack) listing[api.Rack] {
 		rows: racks, name: func(r api.Rack) string { return r.Name },
 		head: []string{"RACK", "AGENT", "NODES", "READS", "BRAKE AT", "MONITOR"},
 		cells: func(r api.Rack) []string {
-			return []string{r.Name, agentOf(r), fmt.Sprint(r.Nodes), readsCell(r), brakeBounds(r.Settings), cmp.Or(s.rackCell(r), wellCell(r))}
+			return []string{r.Name, s.agentOf(r), fmt.Sprint(r.Nodes), readsCell(r), brakeBounds(r.Settings), cmp.Or(s.rackCell(r), wellCell(r))}
 		},
 		wideHead: []string{"DOMAINS"},
 		wideCells: func(r api.Rack) []string {
@@ -158,11 +158,11 @@ func (s *session) rackListing(racks []api.Rack) listing[api.Rack] {
 	}
 }
 
-func agentOf(r api.Rack) string {
-	if r.AgentAge == "" || r.AgentAge == "alive" {
+func (p printer) agentOf(r api.Rack) string {
+	if !r.AgentState.Absent() {
 		return r.Agent
 	}
-	return fmt.Sprintf("%s (%s)", r.Agent, r.AgentAge)
+	return fmt.Sprintf("%s (%s)", r.Agent, r.AgentState.Text(p.now()))
 }
 
 // readsCell is the schedule of the readings: the one in force, else the one set.
@@ -210,7 +210,7 @@ func (s *session) pauseOf(r api.Rack) string {
 
 // wellCell is about a monitor that nothing is known to keep from its work.
 func wellCell(r api.Rack) string {
-	if r.AgentAge == "" || r.AgentAge == "alive" {
+	if !r.AgentState.Absent() {
 		return "ok"
 	}
 	return "not known"
@@ -284,7 +284,7 @@ func (s *session) rackShow() error {
 		return show(s.printer, s.rackListing([]api.Rack{rack}))
 	}
 	st := rack.State
-	s.details("rack", rack.Name, "agent", agentOf(rack), "nodes", fmt.Sprint(rack.Nodes), "reads", readsCell(rack), "brake at",
+	s.details("rack", rack.Name, "agent", s.agentOf(rack), "nodes", fmt.Sprint(rack.Nodes), "reads", readsCell(rack), "brake at",
 		brakeBounds(rack.Settings),
 		"brake", s.brakeWords(st.Brake), "pause", s.pauseOf(rack),
 		"in fault", plural(st.Faults, "node"), "left alone", plural(st.DeadBMC, "BMC"))
@@ -346,8 +346,8 @@ func (s *session) rackSet() error {
 func (s *session) showRack(rack api.Rack, what string) error {
 	if s.people() {
 		s.say("rack %s: %s", clean(rack.Name), clean(what))
-		if rack.AgentAge != "" && rack.AgentAge != "alive" && !s.quiet {
-			s.warn("its agent %s: it learns of it when it is back", clean(agentIs(rack.AgentAge)))
+		if rack.AgentState.Absent() && !s.quiet {
+			s.warn("its agent %s: it learns of it when it is back", clean(rack.AgentState.Predicate(s.now())))
 		}
 		return nil
 	}
@@ -379,7 +379,7 @@ func (s *session) rackNotes(nodes []api.Node) {
 			list *[]string
 			is   bool
 		}{
-			{&away, r.AgentAge != "" && r.AgentAge != "alive"},
+			{&away, r.AgentState.Absent()},
 			{&alarmed, len(r.State.Alarms) > 0},
 			{&braked, r.State.Brake != nil},
 			{&paused, s.pauseOf(r) != ""},
@@ -391,7 +391,7 @@ func (s *session) rackNotes(nodes []api.Node) {
 	}
 	s.warnEach(away, "racks %s: their agents are away: their nodes are shown as they were last read (rackpower agents)", func(name string) {
 		r := byName[name]
-		s.warn("rack %s: agent %s %s: its nodes are shown as they were last read", clean(r.Name), clean(r.Agent), clean(agentIs(r.AgentAge)))
+		s.warn("rack %s: agent %s %s: its nodes are shown as they were last read", clean(r.Name), clean(r.Agent), clean(r.AgentState.Predicate(s.now())))
 	})
 	s.warnEach(alarmed, "racks %s: ALARM (rackpower agents)", func(name string) {
 		for _, a := range byName[name].State.Alarms {

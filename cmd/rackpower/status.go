@@ -97,8 +97,8 @@ func (s *session) readNow(before []api.Node) (nodes []api.Node, unread map[strin
 		case n.Reach != power.ReachOK:
 		case n.ObservedAt == nil || n.ObservedAt.Equal(seen[n.Name]):
 			reason = "no answer in time"
-			if n.AgentAge != "" && n.AgentAge != "alive" {
-				reason = "agent " + n.Agent + " " + n.AgentAge
+			if n.AgentState.Absent() {
+				reason = "agent " + n.Agent + " " + n.AgentState.Text(s.now())
 			}
 		default:
 			continue
@@ -121,8 +121,8 @@ func (s *session) nodeListing(nodes []api.Node) listing[api.Node] {
 		wideHead: []string{"RACK", "AGENT", "DOMAIN", "BMC"},
 		wideCells: func(n api.Node) []string {
 			agent := n.Agent
-			if n.AgentAge != "" && n.AgentAge != "alive" {
-				agent += " (" + n.AgentAge + ")"
+			if n.AgentState.Absent() {
+				agent += " (" + n.AgentState.Text(s.now()) + ")"
 			}
 			return []string{n.Rack, agent, n.Domain, n.BMC}
 		},
@@ -259,7 +259,7 @@ func (s *session) showChanged(nodes []api.Node, shown map[string]string) error {
 		if n.Op != nil {
 			op = n.Op.ID + n.Op.Phase
 		}
-		now := fmt.Sprint(n.State, n.Reach, n.Stale, n.Status, n.Desired, n.Drift, n.Pending, n.Waits, n.Fault, n.Hold != nil, op, n.AgentAge)
+		now := fmt.Sprint(n.State, n.Reach, n.Stale, n.Status, n.Desired, n.Drift, n.Pending, n.Waits, n.Fault, n.Hold != nil, op, n.AgentState.State)
 		if shown[n.Name] != now {
 			shown[n.Name] = now
 			changed = append(changed, n)
