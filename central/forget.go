@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"strings"
 
 	"rackpower/central/api"
 	"rackpower/central/store"
@@ -16,9 +15,6 @@ import (
 // all the same is told that it has none of them.
 func (c *Central) forgetAgent(r *http.Request, in api.ForgetAgent) (api.ForgottenAgent, error) {
 	name, who, now := r.PathValue("name"), askedBy(r, in.AskedBy), c.cfg.Now()
-	if strings.TrimSpace(in.Reason) == "" {
-		return api.ForgottenAgent{}, api.Problemf(api.CodeBadRequest, "an agent is forgotten with a reason: others will want to know why")
-	}
 	var out api.ForgottenAgent
 	err := c.store.Write(r.Context(), func(tx *store.Tx) error {
 		out = api.ForgottenAgent{Name: name}

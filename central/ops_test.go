@@ -3,6 +3,7 @@ package central
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -365,5 +366,45 @@ func TestAFullDiskIsToldAsSuch(t *testing.T) {
 		if got := s.c.problem(err); got.Code != want {
 			t.Errorf("%v is told as %s", err, got.Code)
 		}
+	}
+}
+
+// TestBodiesAreCheckedAtTheDoor sends each body that people send with a text that is too long:
+// it is refused for that, whether or not what it names is there.
+func TestBodiesAreCheckedAtTheDoor(t *testing.T) {
+	s := newSite(t)
+	s.nodes("n1")
+	for path, more := range map[string]map[string]any{
+		"nodes/remove":      {"names": []string{"n1"}},
+		"nodes/status":      {"names": []string{"n1"}, "status": "READY"},
+		"nodes/hold":        {"names": []string{"n1"}, "want": "on"},
+		"nodes/retry":       {"names": []string{"n1"}},
+		"ops/x/cancel":      {},
+		"racks/r1":          {},
+		"racks/r1/pause":    {},
+		"brakes/release":    {"racks": []string{"r1"}},
+		"domains":           {"name": "d", "rate": 1},
+		"schedules":         {"name": "x", "cron": "0 2 * * *", "nodes": "n1", "want": "on"},
+		"schedules/remove":  {"name": "x"},
+		"agents/r1/ack":     {},
+		"agents/r1/forget":  {},
+		"nodes":             {"nodes": []map[string]any{{"name": "n2", "rack": "r1", "bmc": "ipmi://u@10.0.0.9"}}},
+		"agents/none/ack":   {},
+		"racks/none/pause":  {},
+		"ops/none/cancel":   {},
+		"schedules/remove?": {"name": "none"},
+	} {
+		in := map[string]any{"asked_by": strings.Repeat("x", api.MaxText+1)}
+		if path != "nodes" {
+			in["reason"] = "test"
+		}
+		maps.Copy(in, more)
+		err := s.Do(t.Context(), "POST", "/v1/"+path, in, nil)
+		if api.CodeOf(err) != api.CodeBadRequest || !strings.Contains(err.Error(), "longer than") {
+			t.Errorf("%s: %v", path, err)
+		}
+	}
+	if n := s.node("n1"); n.Hold != nil || n.Status != "" {
+		t.Errorf("%+v", n)
 	}
 }

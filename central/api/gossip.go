@@ -251,9 +251,6 @@ func AnswerPing(ctx context.Context, c Cluster, in Ping) (Pong, error) {
 	if err := noCluster(c); err != nil {
 		return Pong{}, err
 	}
-	if in.Name == "" {
-		return Pong{}, Problemf(CodeBadRequest, "no member is named")
-	}
 	took, err := c.Ping(ctx, in.Name)
 	if err != nil {
 		return Pong{}, Problemf(CodeRefused, "%v", err)
@@ -293,11 +290,6 @@ func AnswerKeys(ctx context.Context, c Cluster) (GossipKeys, error) {
 func AnswerChangeKeys(ctx context.Context, c Cluster, in ChangeKeys) (GossipKeys, error) {
 	if err := noCluster(c); err != nil {
 		return GossipKeys{}, err
-	}
-	switch in.Do {
-	case KeyInstall, KeyUse, KeyRemove:
-	default:
-		return GossipKeys{}, Problemf(CodeBadRequest, "cannot %q a key: want %s, %s or %s", in.Do, KeyInstall, KeyUse, KeyRemove)
 	}
 	if err := c.ChangeKeys(ctx, in); err != nil {
 		return GossipKeys{}, Problemf(CodeRefused, "%v", err)

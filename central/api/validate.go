@@ -296,6 +296,36 @@ func (in RemoveSchedule) Validate() error { return CheckTexts(in.Name, in.AskedB
 // Validate checks who confirms and why.
 func (in ConfirmTrust) Validate() error { return CheckTexts(in.CentralID, in.AskedBy, in.Reason) }
 
+// Validate checks who adds; each node is checked on its own, so that all errors of a file
+// are told at once.
+func (in AddNodes) Validate() error { return CheckTexts(in.AskedBy) }
+
+// Validate checks that it is said why: others will want to know.
+func (in ForgetAgent) Validate() error {
+	if strings.TrimSpace(in.Reason) == "" {
+		return errors.New("an agent is forgotten with a reason: others will want to know why")
+	}
+	return CheckTexts(in.AskedBy, in.Reason)
+}
+
+// Validate checks that a member is named.
+func (in Ping) Validate() error {
+	if in.Name == "" {
+		return errors.New("no member is named")
+	}
+	return CheckTexts(in.Name)
+}
+
+// Validate checks what is to be done; the key itself is read by gossip.
+func (in ChangeKeys) Validate() error {
+	switch in.Do {
+	case KeyInstall, KeyUse, KeyRemove:
+		return CheckTexts(in.Key, in.ID)
+	default:
+		return fmt.Errorf("cannot %q a key: want %s, %s or %s", shortened(in.Do), KeyInstall, KeyUse, KeyRemove)
+	}
+}
+
 // Validate checks who acknowledges: others will want to know why.
 func (in AckAlarm) Validate() error {
 	if strings.TrimSpace(in.Reason) == "" {

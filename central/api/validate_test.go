@@ -12,6 +12,7 @@ import (
 // checked are the bodies by which people set something. A new one belongs here: a server
 // asks each body that it reads for its Validate method.
 var _ = []interface{ Validate() error }{
+	AddNodes{},
 	AskOps{},
 	CancelOp{},
 	SetStatus{},
@@ -28,6 +29,9 @@ var _ = []interface{ Validate() error }{
 	ReleaseBrake{},
 	AckAlarm{},
 	ConfirmTrust{},
+	ForgetAgent{},
+	Ping{},
+	ChangeKeys{},
 }
 
 const someID = "0191d0a5-5b7e-7c3e-8e2f-0242ac120002"
