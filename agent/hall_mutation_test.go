@@ -7,10 +7,10 @@ var hallMutations = []mutation{
 		"a database that a restore had replaced is followed",
 		[]edit{{"agent/trust.go", "case answers.Incarnation < trusted.Incarnation:", "case false:"}},
 	},
-	{"an assignment of another central is taken", []edit{{"agent/assigned.go", "\tif s.trust.Database != db {", "\tif false {"}}},
+	{"an assignment of another central is taken", []edit{{"agent/assignment.go", "\tif s.trust.Database != db {", "\tif false {"}}},
 	{
 		"holds go with the database that confirmed them",
-		[]edit{{"agent/assigned.go", "case !ok && (first || slices.Contains(s.trust.Kept, n.Name)) &&", "case false &&"}},
+		[]edit{{"agent/assignment.go", "case !ok && (first || slices.Contains(s.trust.Kept, n.Name)) &&", "case false &&"}},
 	},
 	{
 		"a restored central takes nodes away",
@@ -53,11 +53,11 @@ var hallMutations = []mutation{
 	},
 	{"no brake for drift", []edit{{"agent/brake.go", "\tcase t.over(len(t.Drift)):\n", "\tcase false:\n"}}},
 	{"the brake counts what was confirmed", []edit{{"agent/brake.go", "return m.Confirmed || m.Released ||", "return m.Released ||"}}},
-	{"a confirmation is used up by a cycle", []edit{{"agent/memory.go", "\tif elsewhere || r.Reach", "\tif r.Reach"}}},
+	{"a confirmation is used up by a cycle", []edit{{"agent/node_state.go", "\tif elsewhere || r.Reach", "\tif r.Reach"}}},
 	{
 		"a confirmation is never used up",
 		[]edit{{
-			"agent/memory.go", "m.Matched, m.Confirmed, m.Released, m.Differs = true, false, false, time.Time{}",
+			"agent/node_state.go", "m.Matched, m.Confirmed, m.Released, m.Differs = true, false, false, time.Time{}",
 			"m.Matched, m.Released, m.Differs = true, false, time.Time{}",
 		}},
 	},
@@ -66,25 +66,25 @@ var hallMutations = []mutation{
 		[]edit{{"agent/monitor.go", "\tm.letGoAs(nil) // at once: it was decided for what is desired now\n", ""}},
 	},
 	{"a release is never used up", []edit{{
-		"agent/memory.go",
+		"agent/node_state.go",
 		"m.Matched, m.Confirmed, m.Released, m.Differs = true, false, false, time.Time{}",
 		"m.Matched, m.Confirmed, m.Differs = true, false, time.Time{}",
 	}}},
 	{"disks that are erased are cut", []edit{
 		{"agent/plan.go", "case d.NoCut && d.Want == power.WantOff:", "case false:"},
-		{"agent/assigned.go", " && !(d.NoCut && op.Action.CutsPower())", ""},
+		{"agent/assignment.go", " && !(d.NoCut && op.Action.CutsPower())", ""},
 	}},
 	{"what is expected is enforced", []edit{
 		{"agent/plan.go", "case !d.Enforces() && d.Expected != \"\" && n.differs(r.Now):", "case false:"},
 		{"agent/plan.go", "\tcase !d.Enforces():", "\tcase !d.Enforces() && d.Expected == \"\":"},
 		{
-			"agent/assigned.go",
+			"agent/assignment.go",
 			"return d.Enforces() && d.State()", "return d.State()",
 		},
 	}},
 	{
 		"a hold that is over is followed",
-		[]edit{{"agent/assigned.go", "return power.Effective(n.Status, n.hold, now)", "return power.Effective(n.Status, n.hold, n.hold.Since)"}},
+		[]edit{{"agent/assignment.go", "return power.Effective(n.Status, n.hold, now)", "return power.Effective(n.Status, n.hold, n.hold.Since)"}},
 	},
 	{"holds are not looked at", []edit{{
 		"power/hold.go", "\tif !h.Active(now) {\n\t\treturn d\n\t}\n\treturn Desired{",
@@ -107,17 +107,17 @@ var hallMutations = []mutation{
 	},
 	{"no settle time", []edit{{"agent/plan.go", "case r.Now.Before(settled) && m.Since.Before(n.Changed) && !n.CameBack:", "case false:"}}},
 	{"the settle time is forgotten at a start", []edit{{"agent/replay.go", "\t\t\t\tl.ended = later(l.ended, d.End.At)\n", ""}}},
-	{"a fault after four", []edit{{"agent/memory.go", "if m.Failures < t.FaultAfter {", "if m.Failures <= t.FaultAfter {"}}},
+	{"a fault after four", []edit{{"agent/node_state.go", "if m.Failures < t.FaultAfter {", "if m.Failures <= t.FaultAfter {"}}},
 	{
 		"the pauses of a fault do not grow",
-		[]edit{{"agent/memory.go", "pause = min(pause*2, t.FaultPauseMax)", "pause = min(pause, t.FaultPauseMax)"}},
+		[]edit{{"agent/node_state.go", "pause = min(pause*2, t.FaultPauseMax)", "pause = min(pause, t.FaultPauseMax)"}},
 	},
 	{
 		"a fault is forgotten at a start",
 		[]edit{{"agent/monitor.go", "\t\tw.mem, w.kept = mem, mem\n", "\t\tw.mem, w.kept = mem, mem\n\t\tw.mem.mended()\n"}},
 	},
-	{"who comes back is no failure", []edit{{"agent/memory.go", "\tif was.LeftMine {\n", "\tif was.LeftMine && was.Left == power.On {\n"}}},
-	{"who falls back is no failure", []edit{{"agent/memory.go", "\tif was.LeftMine {\n", "\tif was.LeftMine && was.Left == power.Off {\n"}}},
+	{"who comes back is no failure", []edit{{"agent/node_state.go", "\tif was.LeftMine {\n", "\tif was.LeftMine && was.Left == power.On {\n"}}},
+	{"who falls back is no failure", []edit{{"agent/node_state.go", "\tif was.LeftMine {\n", "\tif was.LeftMine && was.Left == power.Off {\n"}}},
 	{"a retry is not followed", []edit{{"agent/monitor.go", "\t\tif n.Retry != w.mem.Retry {\n", "\t\tif false {\n"}}},
 	{
 		"a BMC that ignores probes is never read again",
