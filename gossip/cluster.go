@@ -89,7 +89,7 @@ type Cluster struct {
 	mu       sync.Mutex
 	table    *table
 	own      own
-	seeds    map[string]bool     // address to join: has answered
+	seeds    map[string]seed     // by address to join
 	standing map[string]standing // of members
 	live     live                // of standing
 	hearsay  map[string]standing // of agents that are no members here
@@ -135,7 +135,7 @@ func New(cfg Config) (*Cluster, error) {
 	}
 	c := &Cluster{
 		cfg: cfg, log: cfg.Logger, table: newTable(), own: own{epoch: cfg.Epoch}, fresh: true,
-		seeds: map[string]bool{}, standing: map[string]standing{}, hearsay: map[string]standing{},
+		seeds: map[string]seed{}, standing: map[string]standing{}, hearsay: map[string]standing{},
 		watchers: map[*watcher]bool{}, told: newWatcher(), warned: map[string]time.Time{},
 		events: make(chan serf.Event, 4096), questions: make(chan *serf.Query, maxQuestions),
 		room: make(chan struct{}, maxExchanges), kick: make(chan struct{}, 1), wake: make(chan struct{}, 1),
@@ -148,7 +148,7 @@ func New(cfg Config) (*Cluster, error) {
 		if err := c.joinable(addr); err != nil {
 			return nil, err
 		}
-		c.seeds[addr] = false
+		c.seeds[addr] = seed{}
 	}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	if err := c.begin(); err != nil {

@@ -15,6 +15,16 @@ const (
 	lookupWithin = 5 * time.Second
 )
 
+// maxSeeds bounds the addresses to join that are remembered beside those of the
+// configuration: of more, the one that was named longest ago is forgotten.
+const maxSeeds = 512
+
+// seed is an address to join.
+type seed struct {
+	answered bool
+	named    time.Time // zero: by the configuration
+}
+
 // Join asks the members at the addresses ("host:port") for their cluster, now, and
 // returns nil when at least one answered. The addresses are remembered: those that
 // did not answer are tried again in the background, all of them whenever no other
@@ -36,11 +46,35 @@ func (c *Cluster) Seed(addrs ...string) error {
 	}
 	c.mu.Lock()
 	for _, addr := range addrs {
-		c.seeds[addr] = c.seeds[addr] && c.memberAt(addr)
+		c.remember(addr)
 	}
 	c.mu.Unlock()
 	signal(c.wake)
 	return nil
+}
+
+// remember takes an address up, or as one that has to be tried anew. The caller holds
+// Cluster.mu.
+func (c *Cluster) remember(addr string) {
+	s, known := c.seeds[addr]
+	s.answered = s.answered && c.memberAt(addr)
+	if !known || !s.named.IsZero() {
+		s.named = time.Now()
+	}
+	c.seeds[addr] = s
+	oldest, named := "", 0
+	for a, s := range c.seeds {
+		if s.named.IsZero() {
+			continue
+		}
+		named++
+		if oldest == "" || s.named.Before(c.seeds[oldest].named) {
+			oldest = a
+		}
+	}
+	if named > maxSeeds {
+		delete(c.seeds, oldest)
+	}
 }
 
 // try joins at each address and notes which answered.
@@ -61,7 +95,10 @@ func (c *Cluster) try(addrs []string) error {
 		}
 		joined++
 		c.mu.Lock()
-		c.seeds[addr] = true
+		if s, ok := c.seeds[addr]; ok {
+			s.answered = true
+			c.seeds[addr] = s
+		}
 		c.mu.Unlock()
 	}
 	if joined == 0 && failed != nil {
@@ -88,8 +125,8 @@ func (c *Cluster) due() []string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	var addrs []string
-	for addr, answered := range c.seeds {
-		if addr != c.addr && (alone || !answered && !c.memberAt(addr)) {
+	for addr, s := range c.seeds {
+		if addr != c.addr && (alone || !s.answered && !c.memberAt(addr)) {
 			addrs = append(addrs, addr)
 		}
 	}

@@ -317,6 +317,64 @@ func TestStreamsAreBounded(t *testing.T) {
 	})
 }
 
+// TestStreamsOfSerfAreBounded has a stranger open more streams of Serf's than are read at
+// once, each of which promises a state of 16 MiB: the rest is closed, none may send as much,
+// and when they are gone, members join as ever.
+func TestStreamsOfSerfAreBounded(t *testing.T) {
+	t.Parallel()
+	a := start(t, "a", withKey(NewKey()))
+	const encrypted = 10 // encryptMsg of memberlist, then the length
+	promise := []byte{encrypted, 1, 0, 0, 0}
+	var conns []net.Conn
+	for range maxSerfStreams + 10 {
+		conn, err := net.Dial("tcp", a.Addr())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		if _, err := conn.Write(promise); err != nil {
+			t.Fatal(err)
+		}
+		conns = append(conns, conn)
+	}
+	eventually(t, "the rest is closed", func() bool { return a.Stats().Dropped >= 10 })
+	sent, chunk := 0, make([]byte, 1<<20)
+	for sent < 16<<20 {
+		conns[0].SetWriteDeadline(time.Now().Add(5 * time.Second))
+		n, err := conns[0].Write(chunk)
+		if sent += n; err != nil {
+			break
+		}
+	}
+	if sent >= 16<<20 {
+		t.Errorf("all of %d bytes were taken from a stranger", sent)
+	}
+	for _, conn := range conns {
+		conn.Close()
+	}
+	b := start(t, "b", withKey(a.cfg.Key))
+	eventually(t, "a member joins", func() bool { return b.Join(a.Addr()) == nil })
+}
+
+// TestAddressesToJoinAreBounded names more addresses than are remembered: those of the
+// configuration stay.
+func TestAddressesToJoinAreBounded(t *testing.T) {
+	t.Parallel()
+	a := start(t, "a", func(c *Config) { c.Join = []string{"127.0.0.1:1"} })
+	for i := range maxSeeds + 50 {
+		if err := a.Seed(fmt.Sprintf("127.0.0.1:%d", i+2)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	_, first := a.seeds["127.0.0.1:1"]
+	_, last := a.seeds[fmt.Sprintf("127.0.0.1:%d", maxSeeds+51)]
+	if len(a.seeds) != maxSeeds+1 || !first || !last {
+		t.Errorf("%d addresses, the configuration's %t, the newest %t", len(a.seeds), first, last)
+	}
+}
+
 // TestASecondaryKeyIsTaken: an exchange sealed with a secondary key is
 // taken, as while a cluster changes its key.
 func TestASecondaryKeyIsTaken(t *testing.T) {

@@ -1,6 +1,7 @@
 package gossip
 
 import (
+	"errors"
 	"io"
 	"net"
 	"slices"
@@ -17,7 +18,14 @@ const (
 	maxStreams = 256
 	// firstByteWithin is how long a stream may be silent at its begin.
 	firstByteWithin = 5 * time.Second
+	// maxSerfStreams bounds the streams that memberlist reads at once, maxSerfStream the
+	// bytes of one: it takes up to 20 MiB from whoever connects before it looks at the key.
+	// The state of 4,096 members has some 2 MiB.
+	maxSerfStreams = 32
+	maxSerfStream  = 8 << 20
 )
+
+var errStreamTooLong = errors.New("the stream is longer than any member's state")
 
 // transport is memberlist's own network transport whose streams are shared: one
 // that begins with exchangeMagic goes to serve, all others to memberlist. So that
@@ -33,6 +41,7 @@ type transport struct {
 	streams chan net.Conn
 	serve   func(net.Conn) // returns when the stream is done with
 	full    *atomic.Uint64 // counts streams that were closed unread
+	serf    chan struct{}  // taken while memberlist reads a stream
 	done    chan struct{}
 	once    sync.Once
 	parts   sync.WaitGroup
@@ -62,7 +71,7 @@ func listen(conf *memberlist.NetTransportConfig) (*memberlist.NetTransport, int,
 func share(inner memberlist.NodeAwareTransport, whole <-chan struct{}, serve func(net.Conn), full *atomic.Uint64) *transport {
 	t := &transport{
 		NodeAwareTransport: inner, whole: whole, streams: make(chan net.Conn), serve: serve, full: full,
-		done: make(chan struct{}), waiting: map[net.Conn]bool{},
+		serf: make(chan struct{}, maxSerfStreams), done: make(chan struct{}), waiting: map[net.Conn]bool{},
 	}
 	t.parts.Go(t.accept)
 	return t
@@ -137,12 +146,46 @@ func (t *transport) sort(conn net.Conn) {
 	case first[0] == exchangeMagic[0]:
 		t.serve(&begun{Conn: conn, first: first})
 	default:
-		select {
-		case t.streams <- &begun{Conn: conn, first: first}:
-		case <-t.done:
-			conn.Close()
-		}
+		t.toSerf(&begun{Conn: conn, first: first})
 	}
+}
+
+// toSerf hands a stream to memberlist, which closes it.
+func (t *transport) toSerf(conn net.Conn) {
+	select {
+	case t.serf <- struct{}{}:
+	default:
+		t.full.Add(1)
+		conn.Close()
+		return
+	}
+	stream := &serfStream{Conn: conn, left: maxSerfStream, closed: sync.OnceFunc(func() { <-t.serf })}
+	select {
+	case t.streams <- stream:
+	case <-t.done:
+		stream.Close()
+	}
+}
+
+// serfStream is a stream that memberlist reads, up to a bound.
+type serfStream struct {
+	net.Conn
+	left   int
+	closed func()
+}
+
+func (s *serfStream) Read(into []byte) (int, error) {
+	if s.left <= 0 {
+		return 0, errStreamTooLong
+	}
+	n, err := s.Conn.Read(into[:min(len(into), s.left)])
+	s.left -= n
+	return n, err
+}
+
+func (s *serfStream) Close() error {
+	defer s.closed()
+	return s.Conn.Close()
 }
 
 func (t *transport) hold(conn net.Conn) bool {
