@@ -229,7 +229,8 @@ func (t tally) brake(b api.Brake, names []string) *api.Brake {
 	default:
 		bounds = "fewer than there were: it began to hold at " + bounds
 	}
-	b.Message = fmt.Sprintf("%d of %d nodes %s (%s): %s. The monitor corrects nothing until the brake is released (rackpower brake release) or "+
+	b.Message = fmt.Sprintf("%d of %d nodes %s (%s): %s. The monitor corrects nothing until the brake is released (rackpower brake release) "+
+		"or "+
 		"the nodes are as they are wanted",
 		len(names), t.Of, what, bounds, some(names, 8))
 	return &b

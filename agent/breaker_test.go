@@ -529,7 +529,8 @@ func TestBMCWithoutASession(t *testing.T) {
 		time.Sleep(30 * time.Minute)
 		for _, n := range []string{"n1", "n2"} {
 			r.wantReach(n, power.ReachBusy)
-			if e, _ := r.a.explain(n, time.Now()); !strings.Contains(e.Message, "Its BMC answers") || strings.Contains(e.Message, "does not answer") {
+			if e, _ := r.a.explain(n, time.Now()); !strings.Contains(e.Message, "Its BMC answers") ||
+				strings.Contains(e.Message, "does not answer") {
 				t.Errorf("%s", e.Message)
 			}
 		}

@@ -444,7 +444,8 @@ func TestPauseReadsAndCorrectsNothing(t *testing.T) {
 		r.restart()
 		time.Sleep(5 * time.Minute)
 		r.wantCommands("n1")
-		if m, s := r.made("n1"), r.a.monitor.state(); m.Waits != power.ReasonPaused || !strings.Contains(m.WaitsMessage, "ann") || s.Pause == nil ||
+		if m, s := r.made("n1"), r.a.monitor.state(); m.Waits != power.ReasonPaused || !strings.Contains(m.WaitsMessage, "ann") ||
+			s.Pause == nil ||
 			m.WaitsUntil.IsZero() {
 			t.Fatalf("%+v, %+v", m, s)
 		}

@@ -123,7 +123,8 @@ func (d doneRecord) report(node string) api.OpReport {
 		op = power.Op{ID: d.ID, Node: node, Action: d.Action, Seq: d.Seq}
 	}
 	return api.OpReport{
-		Op: op, Verdict: d.Verdict, Reason: d.Reason, Message: d.Message, Joined: d.Joined, Phase: api.PhaseEnded, StartedAt: d.StartedAt, End: &d.End,
+		Op: op, Verdict: d.Verdict, Reason: d.Reason, Message: d.Message, Joined: d.Joined, Phase: api.PhaseEnded, StartedAt: d.StartedAt,
+		End: &d.End,
 	}
 }
 

@@ -70,7 +70,8 @@ func advance(o *store.Op, w api.OpReport, journal string) (news []string, h heed
 		finish(o, *w.End)
 	}
 	news = newsOf(before, *o)
-	if len(news) == 0 && before.Phase == o.Phase && before.Attempts == o.Attempts && before.Joined == o.Joined && before.Message == o.Message &&
+	if len(news) == 0 && before.Phase == o.Phase && before.Attempts == o.Attempts && before.Joined == o.Joined &&
+		before.Message == o.Message &&
 		before.JournalID == o.JournalID && before.LSN == o.LSN {
 		return nil, ignored
 	}

@@ -46,7 +46,8 @@ func TestADatabaseOfSchema12LosesNothing(t *testing.T) {
 			AskedAt: at, StartedAt: &at, EndedAt: &at, Outcome: power.Failed, Detail: "detail", Already: true, SupersededBy: "s", Joined: "j",
 			Attempts: 3, Verdict: power.Start, Why: power.ReasonAuth, Message: "it was on", Phase: api.PhaseEnded, State: power.Off,
 			Deadline: at.Add(time.Second), IfBusy: power.Queue, Boot: power.BootPXE, Grace: time.Minute, CancelBy: "c", Rev: 1,
-		}, NoEscalate: true, Confirmed: true, Cursor: 5, Delivered: true, JournalID: "jj", LSN: 1 << 62, CancelReason: "cr", CancelCursor: 6}, err)
+		}, NoEscalate: true, Confirmed: true, Cursor: 5, Delivered: true, JournalID: "jj", LSN: 1 << 62, CancelReason: "cr", CancelCursor: 6},
+			err)
 		n, _, err := tx.Node("n")
 		same("node", n, Node{
 			Name: "n", Rack: "r1", Agent: "r1", BMC: "ipmi://u@192.0.2.2", Password: "secret", Status: power.StatusReady, Confirmed: true,

@@ -393,7 +393,8 @@ func hall(n int, state power.State) []api.Node {
 	for _, name := range names[:n] {
 		nodes = append(nodes, api.Node{
 			Name: name, Rack: "r1", State: state, Reach: power.ReachOK, ObservedAt: &seen, TriedAt: &seen,
-			Status: power.StatusReady, Desired: power.WantOff, Agent: "r1", AgentState: api.AgentPresence{State: api.AgentAlive}, BMC: "ipmi://admin@10.0.1.1",
+			Status: power.StatusReady, Desired: power.WantOff, Agent: "r1", AgentState: api.AgentPresence{State: api.AgentAlive},
+			BMC: "ipmi://admin@10.0.1.1",
 		})
 	}
 	return nodes

@@ -391,7 +391,8 @@ func (s *session) rackNotes(nodes []api.Node) {
 	}
 	s.warnEach(away, "racks %s: their agents are away: their nodes are shown as they were last read (rackpower agents)", func(name string) {
 		r := byName[name]
-		s.warn("rack %s: agent %s %s: its nodes are shown as they were last read", clean(r.Name), clean(r.Agent), clean(r.AgentState.Predicate(s.now())))
+		s.warn("rack %s: agent %s %s: its nodes are shown as they were last read", clean(r.Name), clean(r.Agent),
+			clean(r.AgentState.Predicate(s.now())))
 	})
 	s.warnEach(alarmed, "racks %s: ALARM (rackpower agents)", func(name string) {
 		for _, a := range byName[name].State.Alarms {

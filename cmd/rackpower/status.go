@@ -259,7 +259,8 @@ func (s *session) showChanged(nodes []api.Node, shown map[string]string) error {
 		if n.Op != nil {
 			op = n.Op.ID + n.Op.Phase
 		}
-		now := fmt.Sprint(n.State, n.Reach, n.Stale, n.Status, n.Desired, n.Drift, n.Pending, n.Waits, n.Fault, n.Hold != nil, op, n.AgentState.State)
+		now := fmt.Sprint(n.State, n.Reach, n.Stale, n.Status, n.Desired, n.Drift, n.Pending, n.Waits, n.Fault, n.Hold != nil, op,
+			n.AgentState.State)
 		if shown[n.Name] != now {
 			shown[n.Name] = now
 			changed = append(changed, n)
