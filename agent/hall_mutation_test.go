@@ -84,8 +84,10 @@ var hallMutations = []mutation{
 	}},
 	{
 		"a hold that is over is followed",
-		[]edit{{"agent/assignment.go", "return power.Effective(n.Status, n.hold, now)",
-			"return power.Effective(n.Status, n.hold, n.hold.Since)"}},
+		[]edit{{
+			"agent/assignment.go", "return power.Effective(n.Status, n.hold, now)",
+			"return power.Effective(n.Status, n.hold, n.hold.Since)",
+		}},
 	},
 	{"holds are not looked at", []edit{{
 		"power/hold.go", "\tif !h.Active(now) {\n\t\treturn d\n\t}\n\treturn Desired{",
@@ -117,10 +119,14 @@ var hallMutations = []mutation{
 		"a fault is forgotten at a start",
 		[]edit{{"agent/monitor.go", "\t\tw.mem, w.kept = mem, mem\n", "\t\tw.mem, w.kept = mem, mem\n\t\tw.mem.mended()\n"}},
 	},
-	{"who comes back is no failure", []edit{{"agent/node_state.go", "\tif was.LeftMine {\n",
-		"\tif was.LeftMine && was.Left == power.On {\n"}}},
-	{"who falls back is no failure", []edit{{"agent/node_state.go", "\tif was.LeftMine {\n",
-		"\tif was.LeftMine && was.Left == power.Off {\n"}}},
+	{"who comes back is no failure", []edit{{
+		"agent/node_state.go", "\tif was.LeftMine {\n",
+		"\tif was.LeftMine && was.Left == power.On {\n",
+	}}},
+	{"who falls back is no failure", []edit{{
+		"agent/node_state.go", "\tif was.LeftMine {\n",
+		"\tif was.LeftMine && was.Left == power.Off {\n",
+	}}},
 	{"a retry is not followed", []edit{{"agent/monitor.go", "\t\tif n.Retry != w.mem.Retry {\n", "\t\tif false {\n"}}},
 	{
 		"a BMC that ignores probes is never read again",

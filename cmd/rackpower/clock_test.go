@@ -124,8 +124,10 @@ func (f *fake) fill(now time.Time) {
 	e.Decided[0].Message = "the fleet brake holds since " + said
 	f.explained = e
 	f.agents = []api.Agent{{Name: "r1", State: "away", SeenAt: &earlier, Rack: &e.Rack}}
-	f.racks = []api.Rack{{Name: "r1", Agent: "r1", AgentState: api.AgentPresence{State: api.AgentAway, Since: earlier, LastSeen: earlier},
-		State: e.Rack}}
+	f.racks = []api.Rack{{
+		Name: "r1", Agent: "r1", AgentState: api.AgentPresence{State: api.AgentAway, Since: earlier, LastSeen: earlier},
+		State: e.Rack,
+	}}
 	f.brakes = []api.RackBrake{{Rack: "r1", Brake: *e.Rack.Brake}}
 	f.know(api.Op{
 		ID: "op1", Node: "r1n01", Action: power.ActOn, AskedAt: earlier, Deadline: local, StartedAt: &earlier, Phase: "running: waiting until " +

@@ -68,8 +68,10 @@ func (f *following) print() error {
 	l.head = []string{"NODE", "ID", "VERDICT", "OUTCOME", "STATE", "WAITED", "DETAIL"}
 	l.cells = func(r result) []string {
 		waited := shortly((time.Duration(r.WaitedMS) * time.Millisecond).Round(100 * time.Millisecond))
-		return []string{r.Node, r.ID, string(r.Verdict), cmp.Or(string(r.Outcome), "pending"), string(r.State), waited,
-			cmp.Or(r.Detail, r.Message)}
+		return []string{
+			r.Node, r.ID, string(r.Verdict), cmp.Or(string(r.Outcome), "pending"), string(r.State), waited,
+			cmp.Or(r.Detail, r.Message),
+		}
 	}
 	return show(f.s.printer, l)
 }

@@ -69,8 +69,10 @@ func TestWhatTheAgentHasNotConfirmedIsSaidToBeSo(t *testing.T) {
 	} {
 		f := newFake(t)
 		f.racks = []api.Rack{{
-			Name: "r1", Agent: "r1", AgentState: api.AgentPresence{State: api.AgentAlive}, Settings: api.RackSettings{Pause: c.set,
-				Monitor: c.monitor},
+			Name: "r1", Agent: "r1", AgentState: api.AgentPresence{State: api.AgentAlive}, Settings: api.RackSettings{
+				Pause:   c.set,
+				Monitor: c.monitor,
+			},
 			State: api.RackState{Monitor: "@every 60s", Pause: c.told},
 		}}
 		got := f.run("rack list").out
