@@ -12,7 +12,7 @@ import (
 
 // databaseFlag names the directory; where central is installed it need not be given.
 func databaseFlag() cli.Flag {
-	return &cli.StringFlag{Name: "data", Value: installedData, Usage: "`DIR` of the database"}
+	return &cli.StringFlag{Name: "data", Value: installedData, Usage: "data directory `DIR` of central"}
 }
 
 // installedData is the data directory of the systemd unit.
@@ -20,7 +20,7 @@ const installedData = "/var/lib/rackpower/central"
 
 func backupCommand() *cli.Command {
 	return &cli.Command{
-		Name: "backup", Usage: "copies the database, whether central runs or not", ArgsUsage: "FILE",
+		Name: "backup", Usage: "back up the database; central may be running", ArgsUsage: "FILE",
 		Description: "The copy shows one moment and is checked before it gets its name. It holds the passwords of the\n" +
 			"BMCs, and is readable by its owner only. An existing file is not overwritten." +
 			examples("rackpower-central backup /backup/central-monday.db", "rackpower-central backup --data DIR /backup/central-monday.db") +
@@ -39,7 +39,7 @@ func backupCommand() *cli.Command {
 
 func restoreCommand() *cli.Command {
 	return &cli.Command{
-		Name: "restore", Usage: "puts a backup in the place of the database", ArgsUsage: "FILE",
+		Name: "restore", Usage: "replace the database with a backup", ArgsUsage: "FILE",
 		Description: "Central must not run. The database that was there is kept beside the restored one. Agents notice\n" +
 			"that it was restored, take their assignment anew, tell again how operations ended, and carry out nothing twice.\n" +
 			"They keep nodes and holds of after the backup, which rackpower agents shows. Run it as the user\n" +
@@ -65,7 +65,7 @@ func restoreCommand() *cli.Command {
 
 func checkCommand() *cli.Command {
 	return &cli.Command{
-		Name: "check", Usage: "reads the whole database and says whether it is sound",
+		Name: "check", Usage: "check the database for damage",
 		Description: "Central may run meanwhile." + examples("rackpower-central check") + exitHelp,
 		Flags:       []cli.Flag{databaseFlag()},
 		Action: func(c *cli.Context) error {

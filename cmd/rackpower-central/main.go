@@ -30,7 +30,7 @@ func main() { os.Exit(settings.Run(newApp(), os.Args)) }
 
 func newApp() *cli.App {
 	return &cli.App{
-		Name: "rackpower-central", Version: version, Usage: "central daemon of rackpower",
+		Name: "rackpower-central", Version: version, Usage: "run central, the coordinator of rackpower, and maintain its database",
 		Metadata: map[string]any{settings.DaemonsKey: settings.Daemons{
 			"serve": "CENTRAL", "backup": "CENTRAL", "restore": "CENTRAL", "check": "CENTRAL", // whose database it is
 		}},

@@ -21,24 +21,24 @@ import (
 
 func serveCommand() *cli.Command {
 	return &cli.Command{
-		Name: "serve", Usage: "runs central",
+		Name: "serve", Usage: "run central",
 		Description: "Serves people and agents on a unix socket, until SIGTERM. There is no TCP port until there is TLS." +
 			examples("rackpower-central serve --data /var/lib/rackpower/central", "rackpower-central serve --config /etc/rackpower/central.yaml") +
 			exitHelp,
 		Flags: append([]cli.Flag{
 			&cli.StringFlag{Name: "data", Required: true, Usage: "`DIR` of the database"},
-			&cli.StringFlag{Name: "listen", Usage: "TCP `ADDRESS`; refused until there is TLS"},
-			&cli.StringFlag{Name: "socket", Usage: "`PATH` of the unix socket (default: DIR/central.sock)"},
-			&cli.StringFlag{Name: "gossip", Value: "127.0.0.1:0", Usage: "`ADDRESS` to gossip with the agents at, or off"},
-			&cli.StringFlag{Name: "advertise", Usage: "`ADDRESS` that the others reach central's gossip at"},
-			&cli.StringSliceFlag{Name: "join", Usage: "gossip `ADDRESS` of a member to join; may be repeated"},
+			&cli.StringFlag{Name: "listen", Usage: "not available yet: TCP `ADDRESS`, which needs TLS"},
+			&cli.StringFlag{Name: "socket", Usage: "`PATH` of the unix socket", DefaultText: "central.sock in the data directory"},
+			&cli.StringFlag{Name: "gossip", Value: "127.0.0.1:0", Usage: "`HOST:PORT` for gossip with the agents, or \"off\""},
+			&cli.StringFlag{Name: "advertise", Usage: "`HOST:PORT` at which other members reach central's gossip"},
+			&cli.StringSliceFlag{Name: "join", Usage: "`HOST:PORT` of a gossip member to join; may be repeated"},
 			&cli.DurationFlag{
 				Name: "keep", Value: central.DefaultKeep,
-				Usage: "how long ended operations and the audit trail are kept; 0: for ever",
+				Usage: "keep ended operations and the audit trail for `DURATION`; 0: forever",
 			},
 			&cli.Int64Flag{
 				Name: "check-below", Value: store.DefaultCheckBelow,
-				Usage: "check the database at the start if it is smaller than so many `BYTES`; -1: never",
+				Usage: "check the database at the start if it is smaller than `BYTES`; -1: never",
 			},
 		}, append(settings.GossipFlags(), settings.LogFlags()...)...),
 		Action: serve,

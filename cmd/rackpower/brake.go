@@ -25,18 +25,19 @@ func brakeCommand(d door) *cli.Command {
 		shown, released = []string{name + " show"}, []string{name + " release --yes"}
 	}
 	return &cli.Command{
-		Name: "brake", Category: "monitor", Usage: "shows and releases the fleet brake, which keeps a mistake from darkening a rack",
+		Name: "brake", Category: "monitor", Usage: "show or release the fleet brake, which stops mass power-offs",
 		Description: "When very many nodes would lose power at once, or differ at once from what is wanted, the monitor of their rack\n" +
 			"corrects nothing and waits for an administrator. Requests are carried out as ever." +
 			examples(shown[0], released[0]) + exitHelp,
 		Subcommands: []*cli.Command{
 			{
-				Name: "show", Usage: "shows the brakes that hold, and what they hold", ArgsUsage: operands, Flags: d.flags(),
+				Name: "show", Usage: "show the brakes that hold, and the nodes they hold", ArgsUsage: operands, Flags: d.flags(),
 				Action:      d.with((*session).brakeShow),
 				Description: "The status is 0 whether one holds or not." + examples(shown...) + exitHelp,
 			},
 			{
-				Name: "release", Usage: "lets monitors do what their brakes hold", ArgsUsage: operands, Flags: d.flags(append(confirmFlags(), why)...),
+				Name: "release", Usage: "release brakes: let the monitors correct the nodes they hold", ArgsUsage: operands,
+				Flags:  d.flags(append(confirmFlags(), why)...),
 				Action: d.with((*session).brakeRelease),
 				Description: which + "Where that is not meant, undo the change that led\nto it instead: " +
 					"a brake lets go when nothing differs any more." +

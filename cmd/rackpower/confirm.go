@@ -36,7 +36,7 @@ func confirmFlags() []cli.Flag {
 		yesFlag(),
 		&cli.IntFlag{
 			Name: "confirm-share", Value: defaultShare,
-			Usage: "ask if more than this `PERCENT` of all nodes would lose power; 100: never for that",
+			Usage: "ask for confirmation if more than `PERCENT` of all nodes would lose power; 100: never for this reason",
 		},
 	}
 }

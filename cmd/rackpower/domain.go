@@ -12,7 +12,7 @@ import (
 
 func domainCommand() *cli.Command {
 	return &cli.Command{
-		Name: "domain", Category: "monitor", Usage: "shows and sets how fast the nodes of a power domain are turned on",
+		Name: "domain", Category: "monitor", Usage: "show or set how fast the nodes of a power domain are turned on",
 		Description: fmt.Sprintf("A power domain is what nodes hang on together: a feed, a PDU (rackpower node add --domain). So that its "+
 			"breakers\n"+
 			"hold, power-ons start %g a second and %d at once at most unless something else is set, whoever asks for them.", power.DefaultDomainRate,
@@ -20,25 +20,25 @@ func domainCommand() *cli.Command {
 			examples("rackpower domain list", "rackpower domain set feedA --rate 5 --concurrent 20") + exitHelp,
 		Subcommands: []*cli.Command{
 			{
-				Name: "list", Usage: "lists the power domains with their queues", Action: atCentral.with((*session).domainList),
+				Name: "list", Usage: "list the power domains and their queues", Action: atCentral.with((*session).domainList),
 				Flags:       atCentral.flags(),
 				Description: examples("rackpower domain list", "rackpower domain list -o json")[2:] + exitHelp,
 			},
 			{
-				Name: "set", Usage: "limits the power-ons of a domain", ArgsUsage: "NAME", Action: atCentral.with((*session).domainSet),
+				Name: "set", Usage: "limit the power-ons of a domain", ArgsUsage: "NAME", Action: atCentral.with((*session).domainSet),
 				Description: "The limits are of the domain as a whole, whichever racks its nodes are in. What is not given stays." +
 					examples("rackpower domain set feedA --rate 5 --concurrent 20", "rackpower domain set feedA --rate 0.5") + exitHelp,
 				Flags: atCentral.flags(
-					&cli.Float64Flag{Name: "rate", Usage: "start at most this `NUMBER` of power-ons a second; 0 for no bound", DefaultText: "as it is"},
+					&cli.Float64Flag{Name: "rate", Usage: "start at most `N` power-ons per second; 0: no limit", DefaultText: "unchanged"},
 					&cli.IntFlag{
-						Name: "concurrent", Usage: "have at most this `NUMBER` of nodes on their way to on at once; 0 for no bound",
-						DefaultText: "as it is",
+						Name: "concurrent", Usage: "have at most `N` nodes powering on at the same time; 0: no limit",
+						DefaultText: "unchanged",
 					},
 					reasonFlag(false),
 				),
 			},
 			{
-				Name: "rm", Usage: "takes the limits of a domain back to the default", ArgsUsage: "NAME",
+				Name: "rm", Usage: "reset the limits of a domain to the default", ArgsUsage: "NAME",
 				Action:      atCentral.with((*session).domainRemove),
 				Description: "The nodes stay in the domain." + examples("rackpower domain rm feedA") + exitHelp,
 				Flags:       atCentral.flags(reasonFlag(false)),

@@ -17,14 +17,14 @@ import (
 
 func watchCommand() *cli.Command {
 	return &cli.Command{
-		Name: "watch", Category: "look", Usage: "shows events as they happen, until interrupted", ArgsUsage: "[NODES...]",
+		Name: "watch", Category: "look", Usage: "show events as they happen, until interrupted", ArgsUsage: "[NODES...]",
 		Action: atCentral.with((*session).watchEvents),
 		Description: "Requests and how they end, statuses, holds, faults, drift, brakes: the audit trail as it grows, from now on; --since\n" +
 			"and --limit show some of what was before. When central is away it says so and goes on when central is back." + nodesHelp +
 			examples("rackpower watch", "rackpower watch @rack1 --since 1h", "rackpower watch -o jsonl") + exitHelp,
 		Flags: atCentral.flags(
-			&cli.DurationFlag{Name: "since", Usage: "begin with what happened within the last `LONG`"},
-			&cli.IntFlag{Name: "limit", Usage: "begin with at most this `NUMBER` of the newest events", DefaultText: "none, 1000 with --since"},
+			&cli.DurationFlag{Name: "since", Usage: "begin with the events of the last `DURATION`"},
+			&cli.IntFlag{Name: "limit", Usage: "begin with the newest `N` events", DefaultText: "none, 1000 with --since"},
 		),
 	}
 }

@@ -18,7 +18,7 @@ import (
 func explainCommand(d door) *cli.Command {
 	name := d.command + " explain"
 	return &cli.Command{
-		Name: "explain", Category: "look", Usage: "says why a node is as it is, and what to do where something is in the way", ArgsUsage: "NODE",
+		Name: "explain", Category: "look", Usage: "explain the state of a node and what to do about it", ArgsUsage: "NODE",
 		Flags: d.flags(),
 		Description: "What is wanted of the node and who says so, what its monitor has seen, decided and waits for, how its BMC\n" +
 			"answers, and its operations. Times say their zone." +

@@ -17,22 +17,22 @@ import (
 
 func agentsCommand() *cli.Command {
 	list := &cli.Command{
-		Name: "list", Usage: "lists the agents", Flags: atCentral.flags(), Action: atCentral.with((*session).agents),
+		Name: "list", Usage: "list the agents", Flags: atCentral.flags(), Action: atCentral.with((*session).agents),
 		Description: "With when central heard of each last, what it has not taken yet, and what keeps its monitor from its work.\n" +
 			"Alarms are shown with what to do about them." + examples("rackpower agents", "rackpower agents list -o json") + exitHelp,
 	}
 	return &cli.Command{
-		Name: "agents", Category: "look", Usage: "lists the agents, and acknowledges their alarms", Action: list.Action,
+		Name: "agents", Category: "look", Usage: "list the agents, acknowledge their alarms, remove agents", Action: list.Action,
 		Description: "Without a further word it is list." + examples("rackpower agents", "rackpower agents ack r1 --reason \"disk replaced\"") +
 			exitHelp,
 		Subcommands: []*cli.Command{list, {
-			Name: "ack", Usage: "acknowledges alarms of an agent", ArgsUsage: "AGENT", Action: atCentral.with((*session).ackAlarm),
+			Name: "ack", Usage: "acknowledge alarms of an agent", ArgsUsage: "AGENT", Action: atCentral.with((*session).ackAlarm),
 			Description: "What waits for a person to have seen the alarm goes on then; the alarm says what that is. An alarm whose\n" +
 				"cause is still there comes back." +
 				examples("rackpower agents ack r1 --kind journal-damaged --reason \"disk replaced, nodes looked at\"") + exitHelp,
 			Flags: atCentral.flags(kindFlag(), reasonFlag(true)),
 		}, {
-			Name: "forget", Usage: "forgets an agent that is gone for good, or was never there", ArgsUsage: "AGENT",
+			Name: "forget", Usage: "remove an agent that does not come back", ArgsUsage: "AGENT",
 			Action: atCentral.with((*session).forgetAgent),
 			Description: "Operations that it had end as indeterminate, those that it never had as cancelled. Its nodes stay known and\n" +
 				"are assigned to nobody: give them another rack (node add --update), or remove them. An agent that is alive is\n" +
@@ -44,12 +44,12 @@ func agentsCommand() *cli.Command {
 }
 
 func kindFlag() cli.Flag {
-	return &cli.StringFlag{Name: "kind", Usage: "only the alarm of this `KIND`, as rackpower agents shows it"}
+	return &cli.StringFlag{Name: "kind", Usage: "only the alarm of this `KIND`, as listed by rackpower agents"}
 }
 
 func localAckCommand() *cli.Command {
 	return &cli.Command{
-		Name: "ack", Category: "monitor", Usage: "acknowledges alarms of this rack's agent", ArgsUsage: "[KIND]",
+		Name: "ack", Category: "monitor", Usage: "acknowledge alarms of this rack's agent", ArgsUsage: "[KIND]",
 		Action: atAgent.with((*session).ackOwnAlarm),
 		Description: "All of them, or that of one KIND. What waits for a person to have seen the alarm goes on then." +
 			examples("rackpower local status", "rackpower local ack journal-damaged") + exitHelp,
@@ -188,9 +188,9 @@ func (s *session) agentListing(agents []api.Agent) listing[api.Agent] {
 
 func auditCommand() *cli.Command {
 	return &cli.Command{
-		Name: "audit", Category: "look", Usage: "shows who did what to which node, when and why", ArgsUsage: "[NODES...]",
+		Name: "audit", Category: "look", Usage: "show the audit trail: who did what to which node, when and why", ArgsUsage: "[NODES...]",
 		Description: "Oldest first." + nodesHelp + examples("rackpower audit r1n01", "rackpower audit --limit 20") + exitHelp,
-		Flags:       atCentral.flags(&cli.IntFlag{Name: "limit", Value: 1000, Usage: "show the newest `NUMBER` at most"}),
+		Flags:       atCentral.flags(&cli.IntFlag{Name: "limit", Value: 1000, Usage: "show at most the newest `N` entries"}),
 		Action: atCentral.with(func(s *session) error {
 			expr, err := selection(s.c.Args().Slice())
 			if err != nil {

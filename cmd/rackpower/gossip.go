@@ -34,22 +34,22 @@ func eitherDoor(do func(*session) error) cli.ActionFunc {
 
 func eitherFlags(more ...cli.Flag) []cli.Flag {
 	return append(atAgent.flags(more...),
-		&cli.StringFlag{Name: atCentral.flag, Usage: "ask central at `URL` instead, unless --socket is given too"})
+		&cli.StringFlag{Name: atCentral.flag, Usage: "ask central at `URL`; --socket takes precedence"})
 }
 
 const eitherHelp = "As this rack's agent sees it; as central sees it when --central is given and --socket is not."
 
 func membersCommand() *cli.Command {
 	return &cli.Command{
-		Name: "members", Category: "on a rack", Usage: "lists the gossip cluster", Action: eitherDoor((*session).members),
+		Name: "members", Category: "on a rack", Usage: "list the members of the gossip cluster", Action: eitherDoor((*session).members),
 		Description: eitherHelp + examples("rackpower members", "rackpower members --status failed", "rackpower members --watch",
 			"rackpower members -o json") + exitHelp,
 		Flags: eitherFlags(
-			&cli.StringFlag{Name: "status", Usage: "only those with this `STATUS`: alive, leaving, left, failed"},
-			&cli.StringFlag{Name: "role", Usage: "only those with this `ROLE`: agent, central"},
-			&cli.StringFlag{Name: "rack", Usage: "only that of this `RACK`"},
-			&cli.StringSliceFlag{Name: "tag", Usage: "only those with the tag `KEY=VALUE`; may be repeated"},
-			&cli.BoolFlag{Name: "watch", Aliases: []string{"w"}, Usage: "go on and show what changes, until interrupted"},
+			&cli.StringFlag{Name: "status", Usage: "only members with this `STATUS`: alive, leaving, left, failed"},
+			&cli.StringFlag{Name: "role", Usage: "only members with this `ROLE`: agent, central"},
+			&cli.StringFlag{Name: "rack", Usage: "only the members of this `RACK`"},
+			&cli.StringSliceFlag{Name: "tag", Usage: "only members with the tag `KEY=VALUE`; may be repeated"},
+			&cli.BoolFlag{Name: "watch", Aliases: []string{"w"}, Usage: "continue and show changes, until interrupted"},
 		),
 	}
 }
@@ -200,14 +200,14 @@ func at(m api.Member) string {
 
 func peersCommand() *cli.Command {
 	return &cli.Command{
-		Name: "peers", Category: "on a rack", Usage: "shows the power of the whole fleet as gossip knows it", ArgsUsage: "[NODES...]",
+		Name: "peers", Category: "on a rack", Usage: "show the power of all nodes as gossip reports it", ArgsUsage: "[NODES...]",
 		Action: eitherDoor((*session).peers),
 		Description: eitherHelp + "\nCentral need not be there. In NODES, @NAME stands for the nodes of that agent.\n\n" +
 			"With --who it says which agent has a node and who can reach its BMC: agents that do not have the node ask the\n" +
 			"BMC for a sign of life, for which its address must be known to whom you ask. It ends with 1 when none can, with 2\n" +
 			"when nobody knows the node." + nodesHelp +
 			examples("rackpower peers", "rackpower peers @state:off -o name", "rackpower peers --who r1n01") + exitHelp,
-		Flags: eitherFlags(&cli.StringFlag{Name: "who", Usage: "say who has this `NODE`, and who can reach its BMC"}),
+		Flags: eitherFlags(&cli.StringFlag{Name: "who", Usage: "show which agent has `NODE`, and which agents reach its BMC"}),
 	}
 }
 
@@ -352,11 +352,11 @@ func exitOfWho(w api.Who) error {
 
 func pingCommand() *cli.Command {
 	return &cli.Command{
-		Name: "ping", Category: "on a rack", Usage: "asks a member of the gossip cluster for a sign of life", ArgsUsage: "AGENT",
+		Name: "ping", Category: "on a rack", Usage: "check that a member of the gossip cluster answers", ArgsUsage: "AGENT",
 		Action: eitherDoor((*session).ping),
 		Description: "The question travels by gossip, so the time is that of some rounds of gossip, not of a packet." +
 			examples("rackpower ping r2", "rackpower ping central --count 3") + exitHelp,
-		Flags: eitherFlags(&cli.IntFlag{Name: "count", Value: 1, Usage: "ask so many `TIMES`"}),
+		Flags: eitherFlags(&cli.IntFlag{Name: "count", Value: 1, Usage: "send `N` requests"}),
 	}
 }
 
@@ -390,17 +390,17 @@ func (s *session) ping() error {
 func gossipCommand() *cli.Command {
 	keyArg := "ID, or --key-file"
 	file := func() cli.Flag {
-		return &cli.StringFlag{Name: "key-file", Usage: "`FILE` with the key in base64; - for stdin"}
+		return &cli.StringFlag{Name: "key-file", Usage: "read the key, in base64, from `FILE`; -: from stdin"}
 	}
 	return &cli.Command{
-		Name: "gossip", Category: "on a rack", Usage: "shows and changes the keys that encrypt gossip",
+		Name: "gossip", Category: "on a rack", Usage: "show or change the keys that encrypt gossip",
 		Description: "A key is changed without a gap in three steps, each on all members at once: install the new one, use it, remove\n" +
 			"the old one." +
 			examples("rackpower gossip keygen > new.key", "rackpower gossip keys install --key-file new.key", "rackpower gossip keys list",
 				"rackpower gossip keys use ID", "rackpower gossip keys remove OLD_ID") + exitHelp,
 		Subcommands: []*cli.Command{
 			{
-				Name: "keygen", Usage: "prints a new key", Action: func(c *cli.Context) error {
+				Name: "keygen", Usage: "print a new key", Action: func(c *cli.Context) error {
 					_, err := fmt.Fprintln(c.App.Writer, gossip.NewKey().Reveal())
 					return err
 				},
@@ -408,17 +408,17 @@ func gossipCommand() *cli.Command {
 					examples("umask 077; rackpower gossip keygen > gossip.key") + exitHelp,
 			},
 			{
-				Name: "keys", Usage: "lists, installs, uses and removes keys on all members",
+				Name: "keys", Usage: "list, install, use or remove keys on all members",
 				Description: "Keys are named by the first digits of their SHA-256; they are never shown." +
 					examples("rackpower gossip keys list", "rackpower gossip keys install --key-file new.key") + exitHelp,
 				Subcommands: []*cli.Command{
 					{
-						Name: "list", Usage: "says which keys the members have", Flags: eitherFlags(), Action: eitherDoor((*session).keysList),
+						Name: "list", Usage: "list the keys of the members", Flags: eitherFlags(), Action: eitherDoor((*session).keysList),
 						Description: "PRIMARY counts the members that send with the key." + examples("rackpower gossip keys list") + exitHelp,
 					},
-					keyChange(api.KeyInstall, "", "has all members accept a key beside those that they have", file()),
-					keyChange(api.KeyUse, keyArg, "has all members send with a key that all have", file()),
-					keyChange(api.KeyRemove, keyArg, "has all members forget a key that none sends with", file()),
+					keyChange(api.KeyInstall, "", "add a key on all members", file()),
+					keyChange(api.KeyUse, keyArg, "make a key that all members have the one they send with", file()),
+					keyChange(api.KeyRemove, keyArg, "remove a key that no member sends with", file()),
 				},
 			},
 		},

@@ -16,7 +16,7 @@ import (
 func holdCommand(d door) *cli.Command {
 	name := d.command + " hold"
 	return &cli.Command{
-		Name: "hold", Category: "monitor", Usage: "says what the power of nodes should be, whatever their status says",
+		Name: "hold", Category: "monitor", Usage: "set the desired power of nodes, overriding their status",
 		ArgsUsage: "NODES... on|off|hands-off",
 		Description: "The monitor turns the nodes on or off and keeps them so, or leaves them alone (hands-off), until the hold is\n" +
 			"released or its time is over; then their statuses count again. A hold replaces the one before." + asksFirst + nodesHelp +
@@ -30,7 +30,7 @@ func holdCommand(d door) *cli.Command {
 func releaseCommand(d door) *cli.Command {
 	name := d.command + " release"
 	return &cli.Command{
-		Name: "release", Category: "monitor", Usage: "ends the holds of nodes: their statuses count again", ArgsUsage: "NODES...",
+		Name: "release", Category: "monitor", Usage: "end the holds of nodes, so that their statuses apply again", ArgsUsage: "NODES...",
 		Description: "A node whose status wants it off, and that a hold kept on, is turned off." + asksFirst + nodesHelp +
 			examples(name+" r1n07", name+" @rack1 --reason \"feed B is back\"") + exitHelp,
 		Flags:  d.flags(append(confirmFlags(), reasonFlag(false))...),

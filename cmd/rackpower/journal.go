@@ -23,16 +23,16 @@ func journalCommand() *cli.Command {
 	about := "DIR is an agent's data directory or a journal's own. Nothing is locked and nothing is written,\n" +
 		"so it may belong to a running agent, be a copy, or stand on a read-only disk."
 	return &cli.Command{
-		Name: "journal", Category: "on a rack", Usage: "reads an agent's journal",
+		Name: "journal", Category: "on a rack", Usage: "read an agent's journal",
 		Description: about + examples("rackpower journal verify /var/lib/rackpower/agent") + exitHelp,
 		Subcommands: []*cli.Command{
 			{
-				Name: "dump", Usage: "prints the records", ArgsUsage: "DIR", Action: dumpJournal, Flags: outputFlags(),
+				Name: "dump", Usage: "print the records", ArgsUsage: "DIR", Action: dumpJournal, Flags: outputFlags(),
 				Description: about + " Passwords are not shown." + examples("rackpower journal dump /var/lib/rackpower/agent",
 					"rackpower journal dump DIR -o jsonl") + exitHelp,
 			},
 			{
-				Name: "verify", Usage: "reads everything and reports damage", ArgsUsage: "DIR", Action: verifyJournal, Flags: outputFlags(),
+				Name: "verify", Usage: "check the journal for damage", ArgsUsage: "DIR", Action: verifyJournal, Flags: outputFlags(),
 				Description: about + examples("rackpower journal verify /var/lib/rackpower/agent") + exitHelp,
 			},
 		},

@@ -20,7 +20,7 @@ func main() { os.Exit(settings.Run(newApp(), os.Args)) }
 // newApp makes the whole command line. It reads nothing yet.
 func newApp() *cli.App {
 	app := &cli.App{
-		Name: "rackpower", Version: version, Usage: "controls the power of bare-metal servers",
+		Name: "rackpower", Version: version, Usage: "control the power of bare-metal servers",
 		Metadata: map[string]any{settings.DaemonsKey: settings.Daemons{"agent": "AGENT", "sim": "SIM"}},
 		Description: "Power operations are asked of central, which hands them to the agent of the node's rack.\n" +
 			"Each is carried out once, verified by reading the power, and has one outcome." + nodesHelp +
@@ -42,7 +42,7 @@ func newApp() *cli.App {
 // localCommand holds the commands that an agent answers by itself.
 func localCommand() *cli.Command {
 	local := &cli.Command{
-		Name: "local", Category: "on a rack", Usage: "asks this rack's agent directly, central or not",
+		Name: "local", Category: "on a rack", Usage: "ask this rack's agent directly, without central",
 		Description: "For emergencies on the rack: the same rules, the same journal, the agent's own nodes only.\n" +
 			"Central learns of it when it is back." +
 			examples("rackpower local status", "rackpower local off r1n01 --socket /run/rackpower/agent.sock") + exitHelp,
@@ -60,12 +60,12 @@ func localCommand() *cli.Command {
 // demoCommand plays the demonstration.
 func demoCommand() *cli.Command {
 	return &cli.Command{
-		Name: "demo", Category: "daemons and tools", Usage: "shows it all on this machine: simulated BMCs, agents, central",
+		Name: "demo", Category: "daemons and tools", Usage: "run a demonstration on this machine: simulated BMCs, agents, central",
 		Description: "Everything runs on loopback and ends with the demo; nothing outside is touched." +
 			examples("rackpower demo", "rackpower demo --racks 2 --nodes 4 --keep") + exitHelp,
 		Flags: []cli.Flag{
-			&cli.IntFlag{Name: "racks", Value: 3, Usage: "`NUMBER` of racks"},
-			&cli.IntFlag{Name: "nodes", Value: 8, Usage: "`NUMBER` of nodes in each rack"},
+			&cli.IntFlag{Name: "racks", Value: 3, Usage: "simulate `N` racks"},
+			&cli.IntFlag{Name: "nodes", Value: 8, Usage: "simulate `N` nodes in each rack"},
 			&cli.BoolFlag{Name: "keep", Usage: "keep state and logs"},
 		},
 		Action: func(c *cli.Context) error {

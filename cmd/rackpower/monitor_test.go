@@ -141,7 +141,7 @@ func TestHoldRefusesWhatMakesNoSense(t *testing.T) {
 		"hold off r1n01 --reason x":                             "unknown want \"r1n01\"",
 		"hold r1n01 off --reason x --for soon":                  "--for: \"soon\" is not a duration such as",
 		"hold r1n01 off --reason x --for -1h":                   "--for: \"-1h\" is negative",
-		"hold r1n01 off --reason x --for 0s":                    "--for: 0s is no time",
+		"hold r1n01 off --reason x --for 0s":                    "--for: 0s is not longer than 0",
 		"hold r1n77 off --reason x":                             "no such node: r1n77",
 		"hold @state:off off --reason x":                        "no node matches \"@state:off\"",
 		"hold r1n01 off --reason x --hold":                      "unknown flag --hold: it belongs to",

@@ -24,12 +24,12 @@ func isTerminal(fd uintptr) bool { return term.IsTerminal(int(fd)) }
 
 func nodeCommand() *cli.Command {
 	return &cli.Command{
-		Name: "node", Category: "nodes", Usage: "adds, changes and removes nodes",
+		Name: "node", Category: "nodes", Usage: "add, change, show or remove nodes",
 		Description: "What central knows of nodes: where their BMCs are, and where they are in their life." +
 			examples("rackpower node import racks.yaml", "rackpower node show r1n01") + exitHelp,
 		Subcommands: []*cli.Command{
 			{
-				Name: "add", Usage: "adds a node", ArgsUsage: "NAME", Action: atCentral.with((*session).nodeAdd),
+				Name: "add", Usage: "add a node, or change one", ArgsUsage: "NAME", Action: atCentral.with((*session).nodeAdd),
 				Description: "The password is read from a file, or from stdin with \"-\" (on a terminal without echo), never from the command line.\n" +
 					"Options of the BMC's address, joined by &: suite=3|17; target=0x30, the IPMB address of this node in a chassis whose BMC\n" +
 					"serves several (channel=0); level=user|operator|administrator, the privilege that sessions ask for; boot=legacy|efi, how\n" +
@@ -38,53 +38,53 @@ func nodeCommand() *cli.Command {
 						"rackpower node add r1n01 --rack r1 --status READY --update",
 						"rackpower node add r1n01a --rack r1 --bmc 'ipmi://admin@10.0.1.1?target=0x30' --password-file bmc.password") + exitHelp,
 				Flags: atCentral.flags(append(confirmFlags(),
-					&cli.StringFlag{Name: "rack", Required: true, Usage: "`NAME` of the rack, whose agent controls the node"},
-					&cli.StringFlag{Name: "bmc", Usage: "`URL` of its BMC: ipmi://USER@HOST[:PORT][?OPTIONS]; \"\" with --update takes it away"},
-					&cli.StringFlag{Name: "password-file", Usage: "the first line of `FILE` is the BMC's password; - for stdin"},
-					&cli.StringFlag{Name: "kg-file", Usage: "the first line of `FILE` is the BMC's key K_g, text or 0x and hexadecimal digits; where " +
-						"log-ins take two keys"},
-					&cli.StringFlag{Name: "domain", Usage: "`NAME` of the power domain (feed, PDU) that it hangs on"},
-					&cli.StringFlag{Name: "status", Usage: "its life-cycle `STATUS`"},
-					&cli.BoolFlag{Name: "update", Usage: "change the node if it exists; what is not given stays, what is given as \"\" is taken away"},
+					&cli.StringFlag{Name: "rack", Required: true, Usage: "`NAME` of the rack; the rack's agent controls the node"},
+					&cli.StringFlag{Name: "bmc", Usage: "`URL` of the BMC: ipmi://USER@HOST[:PORT][?OPTIONS]"},
+					&cli.StringFlag{Name: "password-file", Usage: "read the BMC's password from the first line of `FILE`; -: from stdin"},
+					&cli.StringFlag{Name: "kg-file", Usage: "read the BMC's key K_g from the first line of `FILE`: text, or 0x and " +
+						"hexadecimal digits; only for BMCs with two-key logins"},
+					&cli.StringFlag{Name: "domain", Usage: "`NAME` of the power domain, such as a feed or PDU"},
+					&cli.StringFlag{Name: "status", Usage: "life-cycle `STATUS` of the node; rackpower node set-status --help lists them"},
+					&cli.BoolFlag{Name: "update", Usage: "change the node if it exists; flags that are not given keep their value, \"\" removes one"},
 					forceFlag(),
 				)...),
 			},
 			{
-				Name: "import", Usage: "adds nodes from a file, all or none", ArgsUsage: "FILE|-", Action: atCentral.with((*session).nodeImport),
+				Name: "import", Usage: "add nodes from a file, all or none", ArgsUsage: "FILE|-", Action: atCentral.with((*session).nodeImport),
 				Description: "YAML or JSON: a list of nodes; CSV: a line each, the first names the columns.\n" +
 					"Fields: name, rack, bmc, password or password_file (relative to this file), kg or kg_file, domain, status.\n" +
 					"With --update, a field that YAML or JSON gives as \"\" is taken away, and more than one node that goes to another rack\n" +
 					"has to be confirmed." +
 					examples("rackpower node import racks.yaml --dry-run", "rackpower node export -o csv | rackpower node import - --update") + exitHelp,
 				Flags: atCentral.flags(append(confirmFlags(),
-					&cli.BoolFlag{Name: "update", Usage: "change nodes that exist; what is not given stays"},
+					&cli.BoolFlag{Name: "update", Usage: "change nodes that exist; fields that are not given keep their value"},
 					forceFlag(),
 					&cli.BoolFlag{Name: "dry-run", Usage: "check everything, change nothing"},
 				)...),
 			},
 			{
-				Name: "export", Usage: "prints all nodes as import reads them, without passwords", Action: exportNodes,
+				Name: "export", Usage: "print all nodes in the format of import, without passwords", Action: exportNodes,
 				Description: "YAML unless -o says json, jsonl or csv." + examples("rackpower node export > racks.yaml",
 					"rackpower node export -o csv") + exitHelp,
 				Flags: atCentral.flags(),
 			},
 			{
-				Name: "rm", Usage: "removes nodes", ArgsUsage: "NODES...", Action: atCentral.with((*session).nodeRemove),
+				Name: "rm", Usage: "remove nodes", ArgsUsage: "NODES...", Action: atCentral.with((*session).nodeRemove),
 				Flags: atCentral.flags(reasonFlag(false), &cli.BoolFlag{
 					Name: "yes", Aliases: []string{"y"},
-					Usage: "do not ask, however many nodes there are",
+					Usage: "do not ask for confirmation",
 				}),
 				Description: "Their power stays as it is. Nodes with an outstanding operation are refused. It asks before it removes\n" +
 					"more than one; without a terminal it needs --yes then." + nodesHelp + examples("rackpower node rm r1n[01-04]") + exitHelp,
 			},
 			retryCommand(atCentral),
 			{
-				Name: "show", Usage: "shows all that is known of nodes", ArgsUsage: "NODES...", Action: atCentral.looking((*session).nodeShow),
+				Name: "show", Usage: "show the details of nodes", ArgsUsage: "NODES...", Action: atCentral.looking((*session).nodeShow),
 				Description: examples("rackpower node show r1n01")[2:] + exitHelp,
 				Flags:       atCentral.flags(),
 			},
 			{
-				Name: "set-status", Usage: "gives nodes a life-cycle status, which says what their power should be", ArgsUsage: "NODES... STATUS",
+				Name: "set-status", Usage: "set the life-cycle status of nodes, which determines their desired power", ArgsUsage: "NODES... STATUS",
 				Action: atCentral.with((*session).setStatus),
 				Description: asksFirst[1:] + "\n\nSTATUS\n" + statusHelp() + nodesHelp +
 					examples("rackpower node set-status r1n[01-40] DEPLOYING --reason \"order 4711\"") + exitHelp,
@@ -332,8 +332,8 @@ func (s *session) confirmStatuses(specs []api.NodeSpec) (bool, error) {
 func forceFlag() cli.Flag {
 	return &cli.BoolFlag{
 		Name: "force",
-		Usage: "the agent that the node is moved away from is dead for certain: do not wait until it has let go (if it lives, two agents act " +
-			"on the node until it hears of this)",
+		Usage: "move the node without waiting for its former agent to release it; use this only if that agent is dead, otherwise two agents " +
+			"act on the node until it learns of the move",
 	}
 }
 
@@ -425,7 +425,7 @@ func retryCommand(d door) *cli.Command {
 		name, category = d.command+" retry", "monitor"
 	}
 	return &cli.Command{
-		Name: "retry", Category: category, Usage: "has nodes tried again that are left alone", ArgsUsage: "NODES...",
+		Name: "retry", Category: category, Usage: "try nodes again that are in fault or whose BMC is left alone", ArgsUsage: "NODES...",
 		Flags: d.flags(reasonFlag(false)),
 		Description: "The monitor forgets that its corrections failed, and BMCs that did not answer, or refused their password, are\n" +
 			"logged in to again at once." + nodesHelp + examples(name+" r1n07", name+" @rack1 --reason \"switch replaced\"") + exitHelp,

@@ -19,13 +19,13 @@ import (
 func opsCommand(d door) *cli.Command {
 	name := d.command + " ops"
 	return &cli.Command{
-		Name: "ops", Category: "look", Usage: "lists operations", ArgsUsage: "[NODES...]",
+		Name: "ops", Category: "look", Usage: "list operations", ArgsUsage: "[NODES...]",
 		Description: "The newest operations of the nodes (none named: of all), oldest first." + nodesHelp +
 			examples(name+" r1n01", name+" --outstanding", name+" @rack1 --since 1h -o json") + exitHelp,
 		Flags: d.flags(
-			&cli.BoolFlag{Name: "outstanding", Usage: "only those that have not ended"},
-			&cli.DurationFlag{Name: "since", Usage: "only those asked for within the last `LONG`"},
-			&cli.IntFlag{Name: "limit", Value: 1000, Usage: "show the newest `NUMBER` at most"},
+			&cli.BoolFlag{Name: "outstanding", Usage: "only operations that have not ended"},
+			&cli.DurationFlag{Name: "since", Usage: "only operations requested within the last `DURATION`"},
+			&cli.IntFlag{Name: "limit", Value: 1000, Usage: "show at most the newest `N` operations"},
 		),
 		Action: d.looking((*session).ops),
 	}
@@ -129,16 +129,16 @@ func took(o api.Op) string {
 func opCommand(d door) *cli.Command {
 	name := d.command + " op"
 	return &cli.Command{
-		Name: "op", Category: "look", Usage: "shows or cancels one operation",
+		Name: "op", Category: "look", Usage: "show or cancel operations",
 		Description: "By the ids that the power commands and rackpower ops print." + examples(name+" show ID", name+" cancel ID") + exitHelp,
 		Subcommands: []*cli.Command{
 			{
-				Name: "show", Usage: "shows all that is known of operations", ArgsUsage: "ID...", Flags: d.flags(), Action: d.with((*session).opShow),
+				Name: "show", Usage: "show the details of operations", ArgsUsage: "ID...", Flags: d.flags(), Action: d.with((*session).opShow),
 				Description: "An operation that has ended is shown with its outcome, however long ago its asker stopped waiting." +
 					examples(name+" show 0198c2a1-…", name+" show ID -o json") + exitHelp,
 			},
 			{
-				Name: "cancel", Usage: "ends operations at their next safe point", ArgsUsage: "ID...", Action: d.with((*session).opCancel),
+				Name: "cancel", Usage: "cancel operations: they end at their next safe point", ArgsUsage: "ID...", Action: d.with((*session).opCancel),
 				Flags: d.flags(reasonFlag(false)),
 				Description: "A command that has left for a BMC is awaited; the operation ends before the next one. What has ended stays as it is." +
 					examples(name+" cancel ID", d.command+" ops @rack1 --outstanding -o name | xargs "+name+" cancel") + exitHelp,

@@ -25,8 +25,8 @@ var formats = []string{"table", "wide", "json", "jsonl", "yaml", "name"}
 
 func outputFlags() []cli.Flag {
 	return []cli.Flag{
-		&cli.StringFlag{Name: "output", Aliases: []string{"o"}, Value: "table", Usage: "print as `FORMAT`: " + strings.Join(formats, ", ")},
-		&cli.BoolFlag{Name: "no-color", Usage: "no colors (also NO_COLOR)"},
+		&cli.StringFlag{Name: "output", Aliases: []string{"o"}, Value: "table", Usage: "output `FORMAT`: " + strings.Join(formats, ", ")},
+		&cli.BoolFlag{Name: "no-color", Usage: "do not use colors (also NO_COLOR)"},
 		&cli.BoolFlag{Name: "quiet", Aliases: []string{"q"}, Usage: "print errors only"},
 	}
 }

@@ -16,7 +16,7 @@ import (
 
 func pauseCommand() *cli.Command {
 	return &cli.Command{
-		Name: "pause", Category: "monitor", Usage: "has the monitor of a rack rest", ArgsUsage: "RACK",
+		Name: "pause", Category: "monitor", Usage: "pause the monitor of a rack", ArgsUsage: "RACK",
 		Action: atCentral.with((*session).pauseRack),
 		Description: "For maintenance: the nodes are read as ever and requests are carried out, but nothing is corrected." +
 			examples("rackpower pause r1 --for 2h --reason \"moving cables\"", "rackpower resume r1") + exitHelp,
@@ -26,7 +26,7 @@ func pauseCommand() *cli.Command {
 
 func resumeCommand() *cli.Command {
 	return &cli.Command{
-		Name: "resume", Category: "monitor", Usage: "ends the pause of a rack's monitor", ArgsUsage: "RACK",
+		Name: "resume", Category: "monitor", Usage: "resume the monitor of a rack", ArgsUsage: "RACK",
 		Action: atCentral.with((*session).resumeRack),
 		Description: "What differs from the desired state is corrected from now on; the fleet brake watches over it." +
 			examples("rackpower resume r1") + exitHelp,
@@ -66,35 +66,35 @@ func (s *session) setPause(in api.SetPause, what string) error {
 
 func rackCommand() *cli.Command {
 	return &cli.Command{
-		Name: "rack", Category: "monitor", Usage: "shows and sets how the monitors of the racks work",
+		Name: "rack", Category: "monitor", Usage: "show or set how the monitors of the racks work",
 		Description: "The monitor of a rack reads its nodes and corrects what is not as it is wanted." +
 			examples("rackpower rack list", "rackpower rack set r1 --monitor '@every 30s'") + exitHelp,
 		Subcommands: []*cli.Command{
 			{
-				Name: "list", Usage: "lists the racks with how their monitors stand", Action: atCentral.with((*session).rackList),
+				Name: "list", Usage: "list the racks and the state of their monitors", Action: atCentral.with((*session).rackList),
 				Flags:       atCentral.flags(),
 				Description: examples("rackpower rack list", "rackpower rack list -o json")[2:] + exitHelp,
 			},
 			{
-				Name: "show", Usage: "shows all that is known of a rack's monitor", ArgsUsage: "RACK", Action: atCentral.with((*session).rackShow),
+				Name: "show", Usage: "show the details of a rack's monitor", ArgsUsage: "RACK", Action: atCentral.with((*session).rackShow),
 				Flags:       atCentral.flags(),
 				Description: examples("rackpower rack show r1")[2:] + exitHelp,
 			},
 			{
-				Name: "set", Usage: "sets how a rack's monitor works", ArgsUsage: "RACK", Action: atCentral.with((*session).rackSet),
+				Name: "set", Usage: "set how a rack's monitor works", ArgsUsage: "RACK", Action: atCentral.with((*session).rackSet),
 				Description: "What is not given stays. The fleet brake holds when more than the percentage of the rack's nodes, and more\n" +
 					"than the number, would lose power at once or differ at once." +
 					examples("rackpower rack set r1 --monitor '*/5 * * * *'", "rackpower rack set r1 --monitor \"\"",
 						"rackpower rack set r1 --brake-percent 50 --brake-above 10") + exitHelp,
 				Flags: atCentral.flags(
-					&cli.StringFlag{Name: "monitor", Usage: "read and compare at the times of the `CRON` expression, or off; \"\" for the agent's own"},
+					&cli.StringFlag{Name: "monitor", Usage: "read the nodes at the times of the `CRON` expression, or \"off\"; \"\": as the agent is configured"},
 					&cli.IntFlag{
-						Name: "brake-percent", Usage: "the fleet brake holds above `PERCENT` of the nodes",
-						DefaultText: fmt.Sprintf("0 stands for %d", power.DefaultBrakePercent),
+						Name: "brake-percent", Usage: "the fleet brake holds if more than `PERCENT` of the nodes, and more than --brake-above, are concerned",
+						DefaultText: fmt.Sprintf("unchanged; 0: %d", power.DefaultBrakePercent),
 					},
 					&cli.IntFlag{
-						Name: "brake-above", Usage: "and above this `NUMBER` of nodes",
-						DefaultText: fmt.Sprintf("0 stands for %d", power.DefaultBrakeAbove),
+						Name: "brake-above", Usage: "the fleet brake holds if more than `N` nodes, and more than --brake-percent, are concerned",
+						DefaultText: fmt.Sprintf("unchanged; 0: %d", power.DefaultBrakeAbove),
 					},
 					reasonFlag(false),
 				),

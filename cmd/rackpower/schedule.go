@@ -19,33 +19,33 @@ const wantRelease = "release"
 
 func scheduleCommand() *cli.Command {
 	return &cli.Command{
-		Name: "schedule", Category: "monitor", Usage: "sets holds again and again, at the times of a cron expression",
+		Name: "schedule", Category: "monitor", Usage: "set holds at the times of a cron expression",
 		Description: "Such as: what nobody uses is off at night, the test racks are on at 7. What a person holds is left alone." +
 			examples("rackpower schedule add night --cron '0 20 * * *' --nodes '@status:DEPLOYED&@rack1' --want off --for 11h",
 				"rackpower schedule next") + exitHelp,
 		Subcommands: []*cli.Command{
 			scheduleAddCommand(),
 			{
-				Name: "list", Usage: "lists the schedules", Action: atCentral.with((*session).scheduleList), Flags: atCentral.flags(),
+				Name: "list", Usage: "list the schedules", Action: atCentral.with((*session).scheduleList), Flags: atCentral.flags(),
 				Description: examples("rackpower schedule list", "rackpower schedule list -o json")[2:] + exitHelp,
 			},
 			{
-				Name: "show", Usage: "shows all that is known of a schedule", ArgsUsage: "NAME", Action: atCentral.with((*session).scheduleShow),
+				Name: "show", Usage: "show the details of a schedule", ArgsUsage: "NAME", Action: atCentral.with((*session).scheduleShow),
 				Flags:       atCentral.flags(),
 				Description: examples("rackpower schedule show night")[2:] + exitHelp,
 			},
 			{
-				Name: "rm", Usage: "removes a schedule", ArgsUsage: "NAME", Action: atCentral.with((*session).scheduleRemove),
+				Name: "rm", Usage: "remove a schedule", ArgsUsage: "NAME", Action: atCentral.with((*session).scheduleRemove),
 				Flags: atCentral.flags(reasonFlag(false)),
 				Description: "Holds that it has set stay until they end; rackpower release ends them now." + examples("rackpower schedule rm night") +
 					exitHelp,
 			},
 			{
-				Name: "next", Usage: "shows the runs to come, and what they would do as things stand", ArgsUsage: "[NAME]",
+				Name: "next", Usage: "show the next runs and what they would do now", ArgsUsage: "[NAME]",
 				Action: atCentral.with((*session).scheduleNext),
 				Description: "Nothing is done. LOSES are the nodes that are on now and would lose power, HELD those that a person holds, which\n" +
 					"are left alone." + examples("rackpower schedule next", "rackpower schedule next night --count 14 -o json") + exitHelp,
-				Flags: atCentral.flags(&cli.IntFlag{Name: "count", Value: 5, Usage: "show the next `NUMBER` of runs of each schedule"}),
+				Flags: atCentral.flags(&cli.IntFlag{Name: "count", Value: 5, Usage: "show the next `N` runs of each schedule"}),
 			},
 		},
 	}
@@ -53,7 +53,7 @@ func scheduleCommand() *cli.Command {
 
 func scheduleAddCommand() *cli.Command {
 	return &cli.Command{
-		Name: "add", Usage: "adds a schedule", ArgsUsage: "NAME", Action: atCentral.with((*session).scheduleAdd),
+		Name: "add", Usage: "add a schedule, or replace one", ArgsUsage: "NAME", Action: atCentral.with((*session).scheduleAdd),
 		Description: "CRON is minute, hour, day of the month, month and day of the week, or @daily, @every 6h and the like, in central's\n" +
 			"local time; CRON_TZ=Europe/Oslo before it names another zone. The nodes are selected anew at each run.\n" +
 			asksFirst[1:] + nodesHelp +
@@ -62,12 +62,12 @@ func scheduleAddCommand() *cli.Command {
 				"rackpower schedule add morning --cron '0 7 * * 1-5' --nodes @rack1 --want release",
 				"rackpower schedule add night --cron @daily --nodes @rack1 --want off --update --dry-run") + exitHelp,
 		Flags: atCentral.flags(append(confirmFlags(),
-			&cli.StringFlag{Name: "cron", Required: true, Usage: "run at the times of the `CRON` expression"},
-			&cli.StringFlag{Name: "nodes", Required: true, Usage: "of the `NODES` that this selects then"},
-			&cli.StringFlag{Name: "want", Required: true, Usage: "hold them `HOW`: on, off, hands-off; or release them"},
+			&cli.StringFlag{Name: "cron", Required: true, Usage: "run at the times of this `CRON` expression"},
+			&cli.StringFlag{Name: "nodes", Required: true, Usage: "apply to the `NODES` that this expression selects at the time of the run"},
+			&cli.StringFlag{Name: "want", Required: true, Usage: "hold the nodes in this `STATE`: on, off or hands-off; release: end their holds"},
 			lastingFlag("for", "until released"), reasonFlag(false),
-			&cli.BoolFlag{Name: "update", Usage: "replace the schedule of that name"},
-			&cli.BoolFlag{Name: "dry-run", Usage: "check everything, change nothing"},
+			&cli.BoolFlag{Name: "update", Usage: "replace the schedule of that name if it exists"},
+			&cli.BoolFlag{Name: "dry-run", Usage: "check the input, change nothing"},
 		)...),
 	}
 }

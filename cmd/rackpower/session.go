@@ -35,13 +35,13 @@ type door struct {
 var (
 	atCentral = door{
 		who: "central", unit: "rackpower-central.service", command: "rackpower", flag: "central", initial: "unix:///run/rackpower/central.sock",
-		usage: "`URL` of central: unix:///path or https://host:port",
+		usage: "`URL` of central: unix:///PATH or https://HOST:PORT",
 		hint: "is rackpower-central running there? name another address with --central or RACKPOWER_CENTRAL; on a rack, rackpower local asks " +
 			"its agent",
 	}
 	atAgent = door{
 		who: "the agent", unit: "rackpower-agent.service", command: "rackpower local", flag: "socket", initial: "/run/rackpower/agent.sock",
-		usage: "`PATH` of the agent's own socket",
+		usage: "`PATH` of the agent's control socket",
 		hint:  "is rackpower agent running there? name another socket with --socket or RACKPOWER_SOCKET",
 	}
 )

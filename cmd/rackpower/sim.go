@@ -14,25 +14,25 @@ import (
 
 func simCommand() *cli.Command {
 	return &cli.Command{
-		Name: "sim", Category: "daemons and tools", Usage: "simulates BMCs that speak IPMI v2.0", Action: runSim,
+		Name: "sim", Category: "daemons and tools", Usage: "simulate BMCs that speak IPMI v2.0", Action: runSim,
 		Description: "BMC i listens on the i-th address from --listen on. Until interrupted." +
 			examples("rackpower sim --count 40", "rackpower sim --count 4 --listen 127.0.20.1 --names r1n[01-04] --control 127.0.0.1:8623") +
 			exitHelp,
 		Flags: append([]cli.Flag{
-			&cli.IntFlag{Name: "count", Value: 40, Usage: "`NUMBER` of BMCs"},
-			&cli.StringFlag{Name: "listen", Value: "127.0.20.1", Usage: "`ADDRESS` of the first"},
-			&cli.IntFlag{Name: "port", Value: power.DefaultIPMIPort, Usage: "UDP `PORT` of each"},
-			&cli.BoolFlag{Name: "same-address", Usage: "put all on one address, at ports from --port on"},
-			&cli.StringFlag{Name: "user", Value: bmcsim.DefaultUser, Usage: "`NAME` of the administrator of each"},
-			&cli.StringFlag{Name: "password-file", Usage: "the first line of `FILE` is the password", DefaultText: string(bmcsim.DefaultPassword)},
-			&cli.StringFlag{Name: "kg-file", Usage: "the first line of `FILE` is the BMCs' key K_g"},
-			&cli.DurationFlag{Name: "on-after", Value: 2 * time.Second, Usage: "show on this `LONG` after the command"},
-			&cli.DurationFlag{Name: "off-after", Value: 3 * time.Second, Usage: "show off this `LONG` after the command"},
-			&cli.Int64Flag{Name: "seed", Usage: "`NUMBER` that makes what is random repeatable"},
-			&cli.StringFlag{Name: "names", Usage: "names of the BMCs, as a `RANGE`"},
-			&cli.StringFlag{Name: "log", Usage: "append every command that arrives to `FILE`"},
-			&cli.StringFlag{Name: "state", Usage: "keep the power of the nodes in `FILE`"},
-			&cli.StringFlag{Name: "control", Usage: "`ADDRESS` or socket to watch and to break the BMCs from"},
+			&cli.IntFlag{Name: "count", Value: 40, Usage: "simulate `N` BMCs"},
+			&cli.StringFlag{Name: "listen", Value: "127.0.20.1", Usage: "`ADDRESS` of the first BMC"},
+			&cli.IntFlag{Name: "port", Value: power.DefaultIPMIPort, Usage: "UDP `PORT` of each BMC"},
+			&cli.BoolFlag{Name: "same-address", Usage: "use one address for all BMCs, and ports from --port on"},
+			&cli.StringFlag{Name: "user", Value: bmcsim.DefaultUser, Usage: "`NAME` of the BMCs' administrator"},
+			&cli.StringFlag{Name: "password-file", Usage: "read the password from the first line of `FILE`", DefaultText: string(bmcsim.DefaultPassword)},
+			&cli.StringFlag{Name: "kg-file", Usage: "read the BMCs' key K_g from the first line of `FILE`"},
+			&cli.DurationFlag{Name: "on-after", Value: 2 * time.Second, Usage: "report power on `DURATION` after the command"},
+			&cli.DurationFlag{Name: "off-after", Value: 3 * time.Second, Usage: "report power off `DURATION` after the command"},
+			&cli.Int64Flag{Name: "seed", Usage: "random seed `N`, for repeatable runs"},
+			&cli.StringFlag{Name: "names", Usage: "name the BMCs as in `RANGE`, such as r1n[01-40]"},
+			&cli.StringFlag{Name: "log", Usage: "log every command that arrives to `FILE`"},
+			&cli.StringFlag{Name: "state", Usage: "store the power state of the nodes in `FILE`"},
+			&cli.StringFlag{Name: "control", Usage: "`ADDRESS` or socket path of the HTTP control interface, which shows and breaks BMCs"},
 		}, settings.LogFlags()...),
 	}
 }

@@ -19,16 +19,16 @@ import (
 func statusCommand(d door) *cli.Command {
 	name := d.command + " status"
 	return &cli.Command{
-		Name: "status", Category: "look", Usage: "shows the power of nodes", ArgsUsage: "[NODES...]",
+		Name: "status", Category: "look", Usage: "show the power state of nodes", ArgsUsage: "[NODES...]",
 		Description: "The state is what was last read, with its age; --fresh reads now. A node whose state is not the desired one is\n" +
 			"pending until it is seen so for the first time (with what that waits for), in drift when it had been so.\n" +
 			"A node that the monitor could not mend is in fault. rackpower explain NODE says why." + nodesHelp +
 			examples(name+" @rack1", name+" @state:on -o name", name+" r1n[01-40] --fresh -o json", name+" --watch") + exitHelp,
 		Flags: d.flags(
-			&cli.BoolFlag{Name: "fresh", Usage: "have the nodes read now"},
-			&cli.DurationFlag{Name: "timeout", Value: 15 * time.Second, Usage: "with --fresh: wait at most this `LONG` (up to 60s)"},
-			&cli.BoolFlag{Name: "watch", Aliases: []string{"w"}, Usage: "go on and show what changes, until interrupted"},
-			&cli.DurationFlag{Name: "interval", Value: 2 * time.Second, Usage: "with --watch: look every `LONG`"},
+			&cli.BoolFlag{Name: "fresh", Usage: "read the nodes now"},
+			&cli.DurationFlag{Name: "timeout", Value: 15 * time.Second, Usage: "with --fresh: wait at most `DURATION`, up to 60s"},
+			&cli.BoolFlag{Name: "watch", Aliases: []string{"w"}, Usage: "continue and show changes, until interrupted"},
+			&cli.DurationFlag{Name: "interval", Value: 2 * time.Second, Usage: "with --watch: refresh every `DURATION`"},
 		),
 		Action: d.looking((*session).status),
 	}

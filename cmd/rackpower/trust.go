@@ -14,7 +14,7 @@ import (
 // localTrustCommand has a person decide what an agent does not take at a central's word.
 func localTrustCommand() *cli.Command {
 	return &cli.Command{
-		Name: "trust", Category: "on a rack", Usage: "shows which central the agent follows, and confirms another one",
+		Name: "trust", Category: "on a rack", Usage: "show which central the agent trusts, or confirm another one",
 		Action: atAgent.with((*session).trust),
 		Description: "An agent follows the first central that it meets, and no other one until somebody confirms it here: a central that\n" +
 			"starts with an empty directory would take all nodes and holds away. Nor does it let all of its nodes go, or most of\n" +

@@ -22,13 +22,13 @@ const (
 )
 
 var actionUsage = map[power.Action]string{
-	power.ActOn:       "turns nodes on",
-	power.ActOff:      "turns nodes off, hard",
-	power.ActSoftOff:  "has the systems shut down, and turns nodes off that did not within the grace",
-	power.ActCycle:    "turns nodes off, sees them off, and turns them on",
-	power.ActReset:    "resets nodes that are on, hard, without cutting power",
-	power.ActDiag:     "sends a diagnostic interrupt (NMI) to nodes that are on",
-	power.ActBMCReset: "restarts the BMCs; the nodes go on",
+	power.ActOn:       "turn nodes on",
+	power.ActOff:      "turn nodes off, hard",
+	power.ActSoftOff:  "shut down the operating system; turn nodes off hard after --grace",
+	power.ActCycle:    "turn nodes off, verify that, and turn them on",
+	power.ActReset:    "reset nodes that are on, hard, without cutting power",
+	power.ActDiag:     "send a diagnostic interrupt (NMI) to nodes that are on",
+	power.ActBMCReset: "restart the BMCs; the nodes keep running",
 }
 
 // powerCommand makes the command of an action.
@@ -36,19 +36,19 @@ func powerCommand(action power.Action, d door) *cli.Command {
 	flags := []cli.Flag{
 		&cli.StringFlag{
 			Name: "wait", Value: waitVerified,
-			Usage: "wait until `WHAT`: verified (the power was read), accepted (by the agent), none (taken)",
+			Usage: "wait for this `CONDITION`: verified (the power was read), accepted (by the agent), none (central has the request)",
 		},
-		&cli.DurationFlag{Name: "timeout", Usage: "wait at most this `LONG`; the operations go on", DefaultText: waitDefault(action)},
+		&cli.DurationFlag{Name: "timeout", Usage: "wait at most `DURATION`; the operations continue after that", DefaultText: waitDefault(action)},
 		&cli.DurationFlag{
-			Name: "deadline", Usage: "let operations expire that have not ended after this `LONG`",
+			Name: "deadline", Usage: "let operations expire after `DURATION`",
 			DefaultText: waitDefault(action),
 		},
 		&cli.StringFlag{
 			Name: "if-busy", Value: string(power.Supersede),
-			Usage: "if something else is outstanding, `DO`: supersede, queue or refuse",
+			Usage: "`POLICY` for nodes with another outstanding operation: supersede, queue or refuse",
 		},
 		reasonFlag(false),
-		&cli.BoolFlag{Name: "dry-run", Usage: "say what would happen, do nothing"},
+		&cli.BoolFlag{Name: "dry-run", Usage: "show what would happen, do nothing"},
 	}
 	if asksBefore(action) {
 		flags = append(flags, confirmFlags()...)
@@ -57,17 +57,17 @@ func powerCommand(action power.Action, d door) *cli.Command {
 	}
 	if action.Final() != power.Unknown {
 		flags = append(flags,
-			&cli.BoolFlag{Name: "hold", Usage: "hold the nodes " + string(action.Final()) + " from now on, whatever their status says"},
+			&cli.BoolFlag{Name: "hold", Usage: "also hold the nodes " + string(action.Final()) + ", overriding their status"},
 			lastingFlag("hold-for", "until released"),
 		)
 	}
 	if action.Boots() {
-		flags = append(flags, &cli.StringFlag{Name: "boot", Usage: "boot from `DEVICE` once: pxe, disk, cdrom, bios"})
+		flags = append(flags, &cli.StringFlag{Name: "boot", Usage: "boot once from `DEVICE`: pxe, disk, cdrom, bios"})
 	}
 	if action == power.ActSoftOff {
 		flags = append(flags,
-			&cli.DurationFlag{Name: "grace", Value: power.DefaultGrace, Usage: "turn off hard what is not down after this `LONG`"},
-			&cli.BoolFlag{Name: "no-escalate", Usage: "never turn off hard"},
+			&cli.DurationFlag{Name: "grace", Value: power.DefaultGrace, Usage: "turn nodes off hard that are not off after `DURATION`"},
+			&cli.BoolFlag{Name: "no-escalate", Usage: "do not turn nodes off hard"},
 		)
 	}
 	name := d.command + " " + string(action)
@@ -100,7 +100,7 @@ func asksBefore(action power.Action) bool { return action != power.ActOn }
 
 func waitDefault(action power.Action) string {
 	if action == power.ActSoftOff {
-		return "15m, or the grace and 5m"
+		return "--grace plus 5m, at least 15m"
 	}
 	return strings.TrimSuffix(action.Deadline(0).String(), "0s")
 }

@@ -25,13 +25,13 @@ func GossipFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.StringFlag{
 			Name: "gossip-key-file",
-			Usage: "`FILE` with the cluster's key in base64 (rackpower gossip keygen); the systemd credential " + keyCredential +
-				" will do as well",
+			Usage: "read the cluster's key, in base64 (rackpower gossip keygen), from `FILE`; default: the systemd credential " +
+				keyCredential + ", if there is one",
 		},
-		&cli.StringFlag{Name: "serf-rpc", Usage: "serve Serf's RPC at this loopback `ADDRESS`, for serf members -rpc-addr"},
+		&cli.StringFlag{Name: "serf-rpc", Usage: "serve Serf's RPC at this loopback `HOST:PORT`, for serf members -rpc-addr"},
 		&cli.StringFlag{
 			Name:  "serf-rpc-token-file",
-			Usage: "`FILE` with the token that RPC clients have to give; without one they cannot see or change keys",
+			Usage: "read the token of RPC clients from `FILE`; without one, clients cannot list or change keys",
 		},
 	}
 }

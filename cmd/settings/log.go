@@ -12,8 +12,8 @@ import (
 // LogFlags are the flags that Logger reads. Each call makes new ones.
 func LogFlags() []cli.Flag {
 	return []cli.Flag{
-		&cli.StringFlag{Name: "log-level", Value: "info", Usage: "log from `LEVEL` on: debug, info, warn, error"},
-		&cli.StringFlag{Name: "log-format", Value: "auto", Usage: "`FORMAT` of the log: text, json, or auto (text on a terminal)"},
+		&cli.StringFlag{Name: "log-level", Value: "info", Usage: "log messages of `LEVEL` and above: debug, info, warn, error"},
+		&cli.StringFlag{Name: "log-format", Value: "auto", Usage: "log `FORMAT`: text, json, or auto (text on a terminal)"},
 	}
 }
 
