@@ -229,13 +229,10 @@ func (a *Agent) Run(ctx context.Context, control net.Listener) error {
 		parts.Go(func() { part(ctx) })
 	}
 	parts.Go(func() { a.alarms.keep(ctx, a.assignLg) })
-	switch {
-	case a.cfg.asCentral != nil:
-		parts.Go(func() { a.cfg.asCentral(ctx, a) })
-	case a.cfg.Central != nil:
+	if a.cfg.Central != nil {
 		parts.Go(func() { a.syncCentral(ctx) })
 		parts.Go(func() { a.permit.beats(ctx) })
-	default:
+	} else {
 		parts.Go(func() { a.reportToNobody(ctx) })
 	}
 	if control != nil {

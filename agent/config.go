@@ -147,7 +147,7 @@ type Config struct {
 	// nil: Dial remembers nothing.
 	Forget func(power.Endpoint)
 	// Central is nil for an agent that works without one.
-	Central *api.Client
+	Central Central
 	// Monitor is the cron expression of the readings. Default "@every 60s"; "off"
 	// reads nothing by itself.
 	Monitor string
@@ -156,9 +156,18 @@ type Config struct {
 	Timing  Timing
 	Logger  *slog.Logger
 
-	wrapLog   func(*Agent, opLog) opLog           // tests put a failing disk or a crash here
-	tuneLog   func(*journal.Config)               // tests put a disk in memory here
-	asCentral func(ctx context.Context, a *Agent) // tests are central themselves here
+	wrapLog func(*Agent, opLog) opLog // tests put a failing disk or a crash here
+	tuneLog func(*journal.Config)     // tests put a disk in memory here
+}
+
+// Central is what the agent needs of central; *[api.Client] is one.
+type Central interface {
+	// Target is where central is, for people.
+	Target() string
+	Hello(ctx context.Context, agent string, in api.Hello) (api.Welcome, error)
+	Poll(ctx context.Context, agent string, in api.Poll) (api.Assignment, error)
+	Report(ctx context.Context, agent string, in api.Report) (api.Reported, error)
+	Goodbye(ctx context.Context, agent string, in api.Goodbye) error
 }
 
 // Gossip is what the agent needs of the cluster of agents.

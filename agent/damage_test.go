@@ -1,7 +1,6 @@
 package agent
 
 import (
-	"context"
 	"fmt"
 	"math/rand/v2"
 	"path/filepath"
@@ -127,7 +126,7 @@ func playDamage(t *testing.T, s proofScript, trace bool) (p played) {
 }
 
 func (w *damageWorld) config(*incarnation) Config {
-	return Config{Monitor: MonitorOff, Timing: proofTiming, asCentral: func(ctx context.Context, _ *Agent) { <-ctx.Done() }}
+	return Config{Monitor: MonitorOff, Timing: proofTiming, Central: awayCentral{}}
 }
 
 func (w *damageWorld) run(s proofScript) {

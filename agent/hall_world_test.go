@@ -56,6 +56,7 @@ func playHall(t *testing.T, s proofScript, trace bool) (p played) {
 		w.configure, w.born, w.excused = w.config, func(in *incarnation) { w.m.resolve(in.a) }, func() bool { return false }
 		w.trouble = func(bool, faultfs.Call) faultfs.Fault { return faultfs.Fault{} }
 		w.started = func() {
+			go w.acknowledge(w.in)
 			w.tell()
 			w.m.poll()
 		}
@@ -73,13 +74,21 @@ func (w *hall) config(in *incarnation) Config {
 			w.m.reopened(log.Live())
 			return &hallTap{opLog: log, m: w.m}
 		},
-		asCentral: func(ctx context.Context, a *Agent) { // it takes what ended
-			for wait(ctx, 3*time.Second) == nil {
-				if !w.away.Load() {
-					_ = a.acknowledged(a.outbox.take(500), ack{w.db, 0})
-				}
-			}
-		},
+		Central: awayCentral{},
+	}
+}
+
+// acknowledge is central taking what ended, until the process is gone.
+func (w *hall) acknowledge(in *incarnation) {
+	for {
+		select {
+		case <-in.ended:
+			return
+		case <-time.After(3 * time.Second):
+		}
+		if !w.away.Load() {
+			_ = in.a.acknowledged(in.a.outbox.take(500), ack{w.db, 0})
+		}
 	}
 }
 

@@ -155,7 +155,7 @@ type contactRecord struct {
 // beginPermit looks how long the agent was out of touch. Without a central, nobody else
 // can be given its nodes.
 func (a *Agent) beginPermit(live []journal.Record) error {
-	if a.cfg.Central == nil || a.cfg.asCentral != nil {
+	if a.cfg.Central == nil {
 		return nil
 	}
 	var last contactRecord

@@ -13,6 +13,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"rackpower/central/api"
 	"rackpower/journal"
 	"rackpower/journal/faultfs"
 	"rackpower/power"
@@ -56,6 +57,15 @@ type witness interface {
 	came(in int, node string, cmd power.Command, err error)
 	boots(in int, node string, dev power.BootDevice)
 	booted(in int, node string, dev power.BootDevice, err error)
+}
+
+// awayCentral cannot be reached: the worlds of the models call what a session would.
+type awayCentral struct{ Central }
+
+func (awayCentral) Target() string { return "a model" }
+
+func (awayCentral) Hello(context.Context, string, api.Hello) (api.Welcome, error) {
+	return api.Welcome{}, errors.New("the model speaks for central")
 }
 
 // create makes the disks and BMCs of a life.

@@ -2,7 +2,6 @@ package agent
 
 import (
 	"cmp"
-	"context"
 	"errors"
 	"fmt"
 	"sync/atomic"
@@ -60,7 +59,7 @@ func (w *world) config(in *incarnation) Config {
 			w.m.reopened(log.Live())
 			return &tap{opLog: log, in: in, w: w}
 		},
-		asCentral: func(ctx context.Context, _ *Agent) { <-ctx.Done() },
+		Central: awayCentral{},
 	}
 }
 

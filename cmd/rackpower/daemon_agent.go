@@ -120,8 +120,12 @@ func runAgent(c *cli.Context) (err error) {
 	if err := settings.CheckSocket(socketPath(c.String("socket"), cfg.Dir)); err != nil {
 		return err
 	}
-	if cfg.Central, err = d.central(c); err != nil {
+	central, err := d.central(c)
+	if err != nil {
 		return err
+	}
+	if central != nil { // a nil client would be a central that is not nil
+		cfg.Central = central
 	}
 	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
 		return settings.Exit(settings.ExitFailed, "cannot make the data directory: %v", err)
@@ -129,7 +133,7 @@ func runAgent(c *cli.Context) (err error) {
 	if err := settings.CheckOwner(cfg.Dir); err != nil {
 		return err
 	}
-	return d.run(c, cfg)
+	return d.run(c, cfg, central)
 }
 
 // central makes the client of central, which need not be there.
@@ -150,7 +154,7 @@ func (d *daemon) central(c *cli.Context) (*api.Client, error) {
 	return client, nil
 }
 
-func (d *daemon) run(c *cli.Context, cfg agent.Config) error {
+func (d *daemon) run(c *cli.Context, cfg agent.Config, central *api.Client) error {
 	passed, err := systemd.Listeners()
 	if err != nil {
 		return err
@@ -169,7 +173,7 @@ func (d *daemon) run(c *cli.Context, cfg agent.Config) error {
 		return err
 	}
 	d.later(a.Close)
-	if err := d.gossip(c, a, cfg.Central); err != nil {
+	if err := d.gossip(c, a, central); err != nil {
 		return err
 	}
 	if control == nil {
