@@ -215,7 +215,7 @@ func (n watched) waits() bool {
 }
 
 func (t tally) brake(b api.Brake, names []string) *api.Brake {
-	b.Nodes, b.Of = names, t.Of
+	b.Nodes, b.Total = names, t.Of
 	slices.Sort(b.Nodes)
 	what := "would be powered off at once, and nobody confirmed it"
 	if b.Kind == brakeDrift {
@@ -248,5 +248,5 @@ func sameBrake(a, b *api.Brake) bool {
 	if a == nil || b == nil {
 		return a == b
 	}
-	return a.ID == b.ID && slices.Equal(a.Nodes, b.Nodes) && a.Of == b.Of
+	return a.ID == b.ID && slices.Equal(a.Nodes, b.Nodes) && a.Total == b.Total
 }

@@ -67,7 +67,8 @@ func (r *rig) wantBrake(kind string, nodes int) api.Brake {
 	if b == nil {
 		r.t.Fatalf("no brake holds, want one for %d nodes", nodes)
 	}
-	if b.Kind != kind || len(b.Nodes) != nodes || b.Of != len(r.nodes) || b.ID == "" || !strings.Contains(b.Message, noderange.Fold(b.Nodes)) {
+	if b.Kind != kind || len(b.Nodes) != nodes || b.Total != len(r.nodes) || b.ID == "" ||
+		!strings.Contains(b.Message, noderange.Fold(b.Nodes)) {
 		r.t.Fatalf("brake %+v, want %s of %d nodes", b, kind, nodes)
 	}
 	return *b
@@ -288,13 +289,13 @@ func TestOutageIsNotCorrected(t *testing.T) {
 					t.Fatalf("%d are off, %d commands", r.dark(), r.commands())
 				}
 				r.wantBrake(brakeDrift, 12)
-				if _, err := r.a.monitor.release(api.ReleaseBrake{Most: map[string]int{r.a.cfg.Name: 11}}); api.CodeOf(err) != api.CodeRefused {
+				if _, err := r.a.monitor.release(api.ReleaseBrake{MaxNodes: map[string]int{r.a.cfg.Name: 11}}); api.CodeOf(err) != api.CodeRefused {
 					t.Fatalf("more than was seen was released: %v", err)
 				}
 				r.a.monitor.configure(api.RackSettings{ReleaseBrake: r.a.monitor.state().Brake.ID, ReleaseNodes: 11})
 				time.Sleep(time.Minute)
 				r.wantBrake(brakeDrift, 12)
-				if b, err := r.a.monitor.release(api.ReleaseBrake{AskedBy: "ann", Most: map[string]int{r.a.cfg.Name: 40}}); err != nil || b == nil {
+				if b, err := r.a.monitor.release(api.ReleaseBrake{AskedBy: "ann", MaxNodes: map[string]int{r.a.cfg.Name: 40}}); err != nil || b == nil {
 					t.Fatalf("release: %+v, %v", b, err)
 				}
 				time.Sleep(2 * time.Minute)

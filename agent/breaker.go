@@ -510,7 +510,7 @@ func (a *Agent) bmcState(node string) *api.BMCState {
 	}
 	refused := b.refusals(ep)
 	st := &api.BMCState{Address: ep.String(), AuthFailures: refused.times, SharedWith: a.sharedWith(node)}
-	st.NextProbe, st.LeftAlone, _ = a.breakerOpen(node)
+	st.NextProbe, st.BreakerOpen, _ = a.breakerOpen(node)
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	st.Failures, st.LastError = b.breaker.failures, cmp.Or(b.breaker.last.says, refused.says)

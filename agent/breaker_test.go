@@ -91,7 +91,7 @@ func TestDeadBMCHasItsOwnSchedule(t *testing.T) {
 			t.Fatalf("%d probes in an hour", probes)
 		}
 		st := r.a.bmcState("n1")
-		if st.Failures < 7 || st.LeftAlone == "" || !st.NextProbe.After(time.Now()) || !strings.Contains(st.LastError, "no answer") ||
+		if st.Failures < 7 || st.BreakerOpen == "" || !st.NextProbe.After(time.Now()) || !strings.Contains(st.LastError, "no answer") ||
 			st.Address != "ipmi://admin@n1" {
 			t.Fatalf("state: %+v", st)
 		}
@@ -105,7 +105,7 @@ func TestDeadBMCHasItsOwnSchedule(t *testing.T) {
 		if got := r.a.readings.get("n1"); got.Reach != power.ReachOK || got.State != power.On {
 			t.Fatalf("not read when its probe was answered: %+v", got)
 		}
-		if st := r.a.bmcState("n1"); st.Failures != 0 || st.LeftAlone != "" || r.a.deadBMCs() != 0 {
+		if st := r.a.bmcState("n1"); st.Failures != 0 || st.BreakerOpen != "" || r.a.deadBMCs() != 0 {
 			t.Fatalf("state: %+v", st)
 		}
 	})
@@ -262,7 +262,7 @@ func TestRefusedLogInsAreCountedOverRestarts(t *testing.T) {
 		if got := b.Counts().AuthFailures; got != 3 {
 			t.Fatalf("%d log-ins refused: a person's operation is good for one", got)
 		}
-		if st := r.a.bmcState("n1"); st.AuthFailures != 3 || st.LeftAlone == "" {
+		if st := r.a.bmcState("n1"); st.AuthFailures != 3 || st.BreakerOpen == "" {
 			t.Fatalf("state: %+v", st)
 		}
 		r.a.retryBMC("n1")
@@ -597,7 +597,7 @@ func TestNobodyReadsOfContexts(t *testing.T) {
 			time.Sleep(10 * time.Second)
 			e, _ := r.a.explain("n1", time.Now())
 			texts = append(texts, e.Message, e.BMC.LastError)
-			for _, seen := range e.Seen {
+			for _, seen := range e.RecentReadings {
 				texts = append(texts, seen.Message)
 			}
 			for _, op := range e.Ops {

@@ -148,7 +148,7 @@ func (a *Agent) nodes(now time.Time) []api.Node {
 		out := a.lane(n.Name).outstanding()
 		row := api.Node{
 			Name: n.Name, Rack: a.cfg.Name, State: reading.State, Reach: reading.Reach, Stale: reading.Stale(now, power.DefaultStale),
-			Status: n.Status, Desired: desired.Want, From: n.from(now), Hold: api.ShowHold(n.hold, now), Agent: a.cfg.Name, BMC: n.BMC,
+			Status: n.Status, Desired: desired.Want, DesiredFrom: n.from(now), Hold: api.ShowHold(n.hold, now), Agent: a.cfg.Name, BMC: n.BMC,
 			Domain: n.Domain,
 		}
 		if !reading.ObservedAt.IsZero() {

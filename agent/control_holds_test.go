@@ -44,7 +44,8 @@ func TestHoldAtTheSocket(t *testing.T) {
 	}
 	eventually(t, "n1 is on", func() bool { return r.bmc("n1").Power() == power.On })
 	row := ok[[]api.Node](t)(c.Nodes(t.Context(), "n1"))[0]
-	if row.Desired != power.WantOn || row.From != "hold of ann" || row.Hold == nil || row.Hold.By != "ann" || row.Hold.Reason != "bench" ||
+	if row.Desired != power.WantOn || row.DesiredFrom != "hold of ann" || row.Hold == nil || row.Hold.By != "ann" ||
+		row.Hold.Reason != "bench" ||
 		row.Hold.Expires == nil {
 		t.Fatalf("row %+v", row)
 	}
@@ -291,17 +292,21 @@ func TestExplainAndRetryAtTheSocket(t *testing.T) {
 	eventually(t, "n1 is off", func() bool { return r.bmc("n1").Power() == power.Off })
 	eventually(t, "that is noticed", func() bool {
 		e := ok[api.Explanation](t)(c.Explain(t.Context(), "n1"))
-		return e.Message == "n1 is off, as status READY wants it." && e.Monitor.Matched && len(e.Decided) > 1 && len(e.Seen) > 1
+		return e.Message == "n1 is off, as status READY wants it." && e.Monitor.Matched && len(e.RecentDecisions) > 1 && len(e.RecentReadings) > 1
 	})
 	e := ok[api.Explanation](t)(c.Explain(t.Context(), "n1"))
-	if e.Node != "n1" || e.Agent != "r1" || e.From != "status READY" || e.Desired.Want != power.WantOff || !e.Monitor.Matched ||
+	if e.Node != "n1" || e.Agent != "r1" || e.DesiredFrom != "status READY" || e.Desired.Want != power.WantOff || !e.Monitor.Matched ||
 		len(e.Ops) != 1 || e.Next.IsZero() ||
-		len(e.Seen) < 2 || e.Seen[len(e.Seen)-2].State != power.On || e.Seen[len(e.Seen)-1].State != power.Off || len(e.Decided) < 2 {
+		len(e.RecentReadings) < 2 || e.RecentReadings[len(e.RecentReadings)-2].State != power.On ||
+		e.RecentReadings[len(e.RecentReadings)-1].State != power.Off || len(e.RecentDecisions) < 2 {
 		t.Fatalf("%+v", e)
 	}
-	acted := slices.IndexFunc(e.Decided, func(d api.Decision) bool { return d.Action == power.ActOff && d.Reason == power.ReasonDrift })
+	acted := slices.IndexFunc(e.RecentDecisions, func(d api.Decision) bool {
+		return d.Action == power.ActOff &&
+			d.Reason == power.ReasonDrift
+	})
 	if acted < 0 {
-		t.Fatalf("decided %+v", e.Decided)
+		t.Fatalf("decided %+v", e.RecentDecisions)
 	}
 	_, err := c.Explain(t.Context(), "n9")
 	wantCode(t, err, api.CodeNotFound, "n9")
@@ -368,7 +373,7 @@ func TestExplanationSaysIt(t *testing.T) {
 		},
 		{
 			power.StatusReady, power.Seen(power.On, clock(-3*time.Minute)).Failed(power.ReachUnreachable, now),
-			api.Explanation{BMC: &api.BMCState{LeftAlone: "5 attempts brought no answer", NextProbe: clock(time.Minute)}},
+			api.Explanation{BMC: &api.BMCState{BreakerOpen: "5 attempts brought no answer", NextProbe: clock(time.Minute)}},
 			"n1 was last read on, 3 min ago; status READY wants it off since 2026-01-01T11:59:00Z. Its BMC does not answer. It is left alone: 5 " +
 				"attempts brought no answer, tried again at 2026-01-01T12:01:00Z. Nothing is done about its power until it is read.",
 		},
@@ -456,7 +461,8 @@ func TestExplanationSaysIt(t *testing.T) {
 			"n1 is on; status READY wants it off since 2026-01-01T11:59:00Z. cycle (asked by ann, 4 s ago: repair) is running: waiting for off.",
 		},
 	} {
-		c.e.Node, c.e.At, c.e.Reading, c.e.Desired, c.e.From = "n1", now, c.reading, c.status.Desired(), power.DesiredFrom(c.status, power.Hold{},
+		c.e.Node, c.e.At, c.e.Reading, c.e.Desired, c.e.DesiredFrom = "n1", now, c.reading, c.status.Desired(), power.DesiredFrom(c.status,
+			power.Hold{},
 			now)
 		if got := (explained{c.e, clock(-time.Minute)}).sum(); got != c.want {
 			t.Errorf("%s, %s:\ngot  %s\nwant %s", c.status, c.reading.State, got, c.want)

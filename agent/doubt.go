@@ -323,7 +323,7 @@ func (a *Agent) compared(w api.Welcome) error {
 		}
 	}
 	a.alarms.clear(api.AlarmJournalCopied)
-	a.settle(doubt{Compare: true, Tell: !w.TellAll}) // else it is told with the next hello, which is judged
+	a.settle(doubt{Compare: true, Tell: !w.ReportAll}) // else it is told with the next hello, which is judged
 	return nil
 }
 

@@ -21,14 +21,15 @@ func (a *Agent) explain(name string, now time.Time) (api.Explanation, bool) {
 		return api.Explanation{}, false
 	}
 	e := api.Explanation{
-		Node: name, Agent: a.cfg.Name, At: now, Status: n.Status, Desired: n.desired(now), From: n.from(now), Hold: api.ShowHold(n.hold, now),
+		Node: name, Agent: a.cfg.Name, At: now, Status: n.Status, Desired: n.desired(now), DesiredFrom: n.from(now), Hold: api.ShowHold(n.hold,
+			now),
 		Reading: a.readings.get(name), Monitor: a.readings.made(name), Ops: a.opsOf(name), BMC: a.bmcState(name), Domain: a.domainOf(name),
 		Rack: a.rackState(),
 	}
 	var since time.Time
-	e.Seen = append([]api.Seen{}, a.readings.history(name)...)
-	e.Decided, since, e.Next = a.monitor.rings(name, now)
-	if e.BMC != nil && e.BMC.LeftAlone != "" {
+	e.RecentReadings = append([]api.ReadingRun{}, a.readings.history(name)...)
+	e.RecentDecisions, since, e.Next = a.monitor.rings(name, now)
+	if e.BMC != nil && e.BMC.BreakerOpen != "" {
 		e.Next = e.BMC.NextProbe // it is not in the rounds
 	}
 	e.Message = explained{Explanation: e, Since: since}.sum()
@@ -106,14 +107,14 @@ func (e explained) sum() string {
 func (e explained) fell() string {
 	m := e.Monitor
 	switch {
-	case m.Fell == "" || m.Fault != "":
+	case m.Reverted == "" || m.Fault != "":
 		return ""
-	case m.FellTimes > 1:
-		return fmt.Sprintf("The last %d corrections did not last: %s (seen %s)", m.FellTimes, m.Fell, power.At(m.FellAt))
-	case m.FellTimes == 1:
-		return fmt.Sprintf("The last correction did not last: %s (seen %s)", m.Fell, power.At(m.FellAt))
+	case m.RevertedTimes > 1:
+		return fmt.Sprintf("The last %d corrections did not last: %s (seen %s)", m.RevertedTimes, m.Reverted, power.At(m.RevertedAt))
+	case m.RevertedTimes == 1:
+		return fmt.Sprintf("The last correction did not last: %s (seen %s)", m.Reverted, power.At(m.RevertedAt))
 	}
-	return fmt.Sprintf("The last operation did not last: %s (seen %s)", m.Fell, power.At(m.FellAt))
+	return fmt.Sprintf("The last operation did not last: %s (seen %s)", m.Reverted, power.At(m.RevertedAt))
 }
 
 // is says how the node is, and how it should be.
@@ -130,17 +131,17 @@ func (e explained) is() string {
 	case r.Reach != power.ReachOK || r.Stale(e.At, power.DefaultStale):
 		is = fmt.Sprintf("%s was last read %s, %s ago", e.Node, r.State, power.Ago(e.At.Sub(r.ObservedAt)))
 	case want != power.Unknown && r.State == want && e.Desired.Enforces():
-		return fmt.Sprintf("%s, as %s wants it", is, e.From)
+		return fmt.Sprintf("%s, as %s wants it", is, e.DesiredFrom)
 	case want != power.Unknown && r.State == want:
-		return fmt.Sprintf("%s, as %s expects it", is, e.From)
+		return fmt.Sprintf("%s, as %s expects it", is, e.DesiredFrom)
 	}
 	switch {
 	case want == power.Unknown:
-		return fmt.Sprintf("%s; %s", is, leftAlone(e.From))
+		return fmt.Sprintf("%s; %s", is, leftAlone(e.DesiredFrom))
 	case e.Desired.Enforces():
-		return fmt.Sprintf("%s; %s wants it %s%s", is, e.From, want, e.since())
+		return fmt.Sprintf("%s; %s wants it %s%s", is, e.DesiredFrom, want, e.since())
 	default:
-		return fmt.Sprintf("%s; %s expects it %s%s", is, e.From, want, e.since())
+		return fmt.Sprintf("%s; %s expects it %s%s", is, e.DesiredFrom, want, e.since())
 	}
 }
 
@@ -227,8 +228,8 @@ func (e explained) unread() []string {
 	default:
 		parts = append(parts, fmt.Sprintf("Its BMC cannot be asked: %s", e.Reading.Reach))
 	}
-	if b := e.BMC; b != nil && b.LeftAlone != "" {
-		text := "It is left alone: " + b.LeftAlone
+	if b := e.BMC; b != nil && b.BreakerOpen != "" {
+		text := "It is left alone: " + b.BreakerOpen
 		if !b.NextProbe.IsZero() {
 			text += ", tried again at " + power.At(b.NextProbe)
 		}
@@ -243,10 +244,10 @@ func (e explained) unread() []string {
 // answer is the error that the BMC answered the last reading with; "": it gave no answer,
 // or refused the log-in.
 func (e explained) answer() string {
-	if b := e.BMC; b == nil || b.Failures+b.AuthFailures > 0 || b.LeftAlone != "" || len(e.Seen) == 0 {
+	if b := e.BMC; b == nil || b.Failures+b.AuthFailures > 0 || b.BreakerOpen != "" || len(e.RecentReadings) == 0 {
 		return ""
 	}
-	return e.Seen[len(e.Seen)-1].Message
+	return e.RecentReadings[len(e.RecentReadings)-1].Message
 }
 
 // why says why nothing is done about a node that is not as it should be.

@@ -508,7 +508,7 @@ func (w *hall) letGo(local bool) {
 	w.m.letGo(b, local)
 	if local {
 		w.local(func(a *Agent) error {
-			_, err := a.monitor.release(api.ReleaseBrake{AskedBy: "bob", Most: map[string]int{"r1": len(b.Nodes)}})
+			_, err := a.monitor.release(api.ReleaseBrake{AskedBy: "bob", MaxNodes: map[string]int{"r1": len(b.Nodes)}})
 			return err
 		})
 		return
@@ -656,7 +656,7 @@ func (w *hall) explained(name string, want power.State) {
 	case power.ReasonNoCut:
 		so = w.m.forbidden(name)
 	case power.ReasonAuth: // a log-in that was refused is not tried again
-		so = e.BMC != nil && e.BMC.LeftAlone != "" && strings.Contains(e.Message, e.BMC.LeftAlone) && w.m.wasRefused(name)
+		so = e.BMC != nil && e.BMC.BreakerOpen != "" && strings.Contains(e.Message, e.BMC.BreakerOpen) && w.m.wasRefused(name)
 	}
 	w.m.saw("left for " + string(reason))
 	if !ok || !so {

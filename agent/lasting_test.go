@@ -64,7 +64,8 @@ func TestCorrectionsThatDoNotLastAreFailures(t *testing.T) {
 				r.assign(withStatus(r.nodes[0], c.status))
 				tries := func() int { return count(b.Commands(), c.cmd) }
 				r.waitFor("the fault", 3*c.after+10*time.Minute, func() bool { return r.made("n1").Fault != "" })
-				if m := r.made("n1"); tries() != 3 || m.Failures != 3 || m.FellTimes != 3 || !strings.Contains(m.Fault, c.says) || m.Fell == "" {
+				if m := r.made("n1"); tries() != 3 || m.Failures != 3 || m.RevertedTimes != 3 || !strings.Contains(m.Fault, c.says) ||
+					m.Reverted == "" {
 					t.Fatalf("after %d tries: %+v", tries(), m)
 				}
 				if e, _ := r.a.explain("n1", time.Now()); !strings.Contains(e.Message, r.made("n1").Fault) {
@@ -88,7 +89,7 @@ func TestCorrectionsThatDoNotLastAreFailures(t *testing.T) {
 					t.Errorf("it is right, and in fault: %+v", m)
 				}
 				time.Sleep(31 * time.Minute)
-				if m := r.made("n1"); m.FellTimes != 0 {
+				if m := r.made("n1"); m.RevertedTimes != 0 {
 					t.Errorf("it has lasted: %+v", m)
 				}
 			})
@@ -110,7 +111,7 @@ func TestWhatIsAskedForIsNoFall(t *testing.T) {
 		time.Sleep(3 * time.Minute)
 		r.wantEnd(r.ask("n1", power.ActCycle).Op.ID, power.Succeeded, power.ReasonVerified)
 		time.Sleep(2 * time.Minute)
-		if m := r.made("n1"); m.Fell != "" {
+		if m := r.made("n1"); m.Reverted != "" {
 			t.Fatalf("%+v", m)
 		}
 		for _, action := range []power.Action{power.ActReset, power.ActCycle, power.ActOn} {
@@ -123,9 +124,9 @@ func TestWhatIsAskedForIsNoFall(t *testing.T) {
 			r.wantEnd(id, power.Succeeded, power.ReasonVerified)
 			time.Sleep(12 * time.Second)
 			b.SetPower(power.Off) // nobody asked
-			r.waitFor("it is noticed", 30*time.Second, func() bool { return r.made("n1").FellOp == id })
-			if m := r.made("n1"); !strings.HasPrefix(m.Fell, "it went off again between ") ||
-				!strings.HasSuffix(m.Fell, " and 30 s after it had been turned on") || m.Failures != 0 {
+			r.waitFor("it is noticed", 30*time.Second, func() bool { return r.made("n1").RevertedOp == id })
+			if m := r.made("n1"); !strings.HasPrefix(m.Reverted, "it went off again between ") ||
+				!strings.HasSuffix(m.Reverted, " and 30 s after it had been turned on") || m.Failures != 0 {
 				t.Errorf("%s: %+v", action, m)
 			}
 			if e, _ := r.a.explain("n1", time.Now()); !strings.Contains(e.Message, "did not last: it went off again") {

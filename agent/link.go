@@ -157,11 +157,11 @@ func (a *Agent) hello(ctx context.Context) (api.Welcome, error) {
 		Outstanding: a.outbox.outstanding(), Seq: a.clock.Now(time.Now()), Gossip: a.gossipAddr(), Host: hostName(),
 	}
 	a.link.mu.Lock()
-	in.Again, a.link.again = a.link.again, false
+	in.ReportedAll, a.link.again = a.link.again, false
 	acked := a.link.acked
 	a.link.mu.Unlock()
-	if trust := a.assigned.trusts(); trust.Told {
-		in.Told, in.Rev = trust.Database, acked
+	if trust := a.assigned.trusts(); trust.Reported {
+		in.ReportedTo, in.Rev = trust.Database, acked
 	}
 	w, err := a.cfg.Central.Hello(ctx, a.cfg.Name, in)
 	if err != nil {
@@ -241,11 +241,11 @@ func (a *Agent) session(ctx context.Context) error {
 	a.undelivered.begin()
 	a.logger.Info("central reached", "central", a.cfg.Central.Target(), "central_id", w.CentralID, "epoch", a.log.Epoch())
 
-	if !a.assigned.trusts().Told {
+	if !a.assigned.trusts().Reported {
 		if err := a.tellKept(ctx, w); err != nil {
 			return err
 		}
-		if w.TellAll {
+		if w.ReportAll {
 			return errHelloAgain
 		}
 	}
@@ -278,7 +278,7 @@ func (a *Agent) poll(ctx context.Context, w api.Welcome) error {
 		one, cancel := context.WithTimeout(ctx, pollWait+10*time.Second)
 		got, err := a.cfg.Central.Poll(one, a.cfg.Name, api.Poll{
 			Session: w.Session, Database: at.Database, Rev: at.Rev, Ops: cursor, Seq: a.clock.Now(time.Now()), Wait: waits,
-			Heeds: at.Rev, HoldsBack: a.holdsBack(),
+			AppliedRev: at.Rev, Unreleased: a.holdsBack(),
 		})
 		cancel()
 		if err != nil {
@@ -485,7 +485,7 @@ func (a *Agent) report(ctx context.Context, w api.Welcome, at syncRecord, ops []
 	}
 	answer, err := a.cfg.Central.Report(one, a.cfg.Name, api.Report{
 		Session: w.Session, JournalID: a.log.ID(), Epoch: a.log.Epoch(), LSN: a.log.LSN(),
-		Ops: ops, Readings: readings, Rev: at.Rev, Seq: a.clock.Now(time.Now()), HoldsBack: a.holdsBack(),
+		Ops: ops, Readings: readings, Rev: at.Rev, Seq: a.clock.Now(time.Now()), Unreleased: a.holdsBack(),
 		Holds: rack.holds, Rack: rack.state, Explained: rack.explained,
 	})
 	if err != nil {

@@ -499,12 +499,12 @@ func (m *monitor) observe(nodes []assignedNode, now time.Time) []watched {
 		if !n.Reading.TriedAt.Equal(w.tried) {
 			w.tried, w.due = n.Reading.TriedAt, true
 			w.run.saw(n.Reading, w.mem.Since)
-			fell := w.mem.FellAt
+			fell := w.mem.RevertedAt
 			if w.mem.saw(n.Reading, n.Busy, n.Elsewhere, m.t) {
 				w.cameBack = true
 			}
-			if !w.mem.FellAt.Equal(fell) {
-				m.a.logger.Warn("a success did not last", "node", n.Node, "op", w.mem.FellOp, "message", w.mem.Fell)
+			if !w.mem.RevertedAt.Equal(fell) {
+				m.a.logger.Warn("a success did not last", "node", n.Node, "op", w.mem.RevertedOp, "message", w.mem.Reverted)
 			}
 			if n.Reading.State == w.mem.Desired.State() {
 				w.cameBack = false
@@ -573,7 +573,7 @@ func (m *monitor) applyBrake(r *planRound, all []watched) []string {
 	switch {
 	case before == nil:
 		m.a.logger.Error("THE FLEET BRAKE HOLDS", "rack", m.a.cfg.Name, "reason", power.ReasonBrake, "kind", after.Kind, "nodes", after.Nodes,
-			"of", after.Of, "message", after.Message)
+			"of", after.Total, "message", after.Message)
 		m.redecide()
 	case after == nil:
 		m.a.logger.Warn("the fleet brake is over: its nodes are as they are wanted", "rack", m.a.cfg.Name)
@@ -649,7 +649,7 @@ func (m *monitor) decide(r planRound, all []watched) (todo []decision, looks []s
 		if w := m.nodes[n.Node]; w.due || w.last.Reason == power.ReasonOthers {
 			w.due = false
 			if b := m.a.bmcState(n.Node); b != nil {
-				all[i].LeftAlone, all[i].SharedWith = b.LeftAlone, b.SharedWith
+				all[i].BreakerOpen, all[i].SharedWith = b.BreakerOpen, b.SharedWith
 			}
 			asked = append(asked, all[i])
 		}
@@ -767,7 +767,7 @@ func (m *monitor) state() api.RackState {
 }
 
 func (m *monitor) stateLocked() api.RackState {
-	s := api.RackState{Monitor: m.text, Brake: m.brake, DeadBMC: m.a.deadBMCs(), Domains: m.a.Domains()}
+	s := api.RackState{Monitor: m.text, Brake: m.brake, OpenBreakers: m.a.deadBMCs(), Domains: m.a.Domains()}
 	if m.ignored != "" {
 		s.Monitor = fmt.Sprintf("%s (central's is ignored: %s)", m.text, m.ignored)
 	}

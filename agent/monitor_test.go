@@ -242,7 +242,7 @@ func TestTurnedOnIsNotComeBack(t *testing.T) {
 		r.assign(withStatus(r.nodes[0], power.StatusFailedDeployment))
 		time.Sleep(7 * time.Second)
 		e, _ := r.a.explain("n1", time.Now())
-		for _, d := range e.Decided {
+		for _, d := range e.RecentDecisions {
 			if d.Reason == power.ReasonCameBack {
 				t.Errorf("decided %+v", d)
 			}
@@ -424,7 +424,7 @@ func TestHoldOverridesAndEndsByItself(t *testing.T) {
 		time.Sleep(3 * time.Second)
 		r.wantPower("n1", power.Off)
 		row := r.a.nodes(time.Now())[0]
-		if row.Desired != power.WantOff || row.From != "status READY" || row.Hold != nil {
+		if row.Desired != power.WantOff || row.DesiredFrom != "status READY" || row.Hold != nil {
 			t.Errorf("row %+v", row)
 		}
 		r.wantCommands("n1", power.PowerOn, power.PowerOff)

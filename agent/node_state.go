@@ -44,11 +44,11 @@ type memory struct {
 	Lost    int       `json:"lost,omitempty"`
 	LostAt  time.Time `json:"lost_at,omitzero"`
 	Earlier int       `json:"earlier,omitempty"`
-	// Fell says what became of the newest operation whose success did not last, FellOp
+	// Reverted says what became of the newest operation whose success did not last, RevertedOp
 	// which that was.
-	Fell   string    `json:"fell,omitempty"`
-	FellOp string    `json:"fell_op,omitempty"`
-	FellAt time.Time `json:"fell_at,omitzero"`
+	Reverted   string    `json:"reverted,omitempty"`
+	RevertedOp string    `json:"reverted_op,omitempty"`
+	RevertedAt time.Time `json:"reverted_at,omitzero"`
 	// LastOn says that it was last read on, under whatever desire.
 	LastOn bool `json:"last_on,omitempty"`
 	// Retry is the highest AssignedNode.Retry that was followed.
@@ -61,7 +61,8 @@ func (m *memory) want(d power.Desired, source string, confirmed bool, now time.T
 	if m.Since.IsZero() || d != m.Desired {
 		*m = memory{
 			Desired: d, Since: now, Source: source, Confirmed: confirmed,
-			Faults: m.Faults, CutAt: m.CutAt, left: m.left, LastOn: m.LastOn, Retry: m.Retry, Fell: m.Fell, FellOp: m.FellOp, FellAt: m.FellAt,
+			Faults: m.Faults, CutAt: m.CutAt, left: m.left, LastOn: m.LastOn, Retry: m.Retry, Reverted: m.Reverted, RevertedOp: m.RevertedOp,
+			RevertedAt: m.RevertedAt,
 		}
 		return true
 	}
@@ -122,7 +123,7 @@ func (m *memory) lasts(r power.Reading, t Timing) (cameBack bool) {
 	if says == "" {
 		return false
 	}
-	m.Fell, m.FellOp, m.FellAt = says, was.LeftOp, r.ObservedAt
+	m.Reverted, m.RevertedOp, m.RevertedAt = says, was.LeftOp, r.ObservedAt
 	if was.Left != m.Desired.State() || !m.Desired.Enforces() || r.ObservedAt.Before(m.Since) {
 		return false
 	}
@@ -212,7 +213,7 @@ func (m *memory) ended(op power.Op, end power.End, started bool, t Timing) {
 func (m memory) view() api.NodeMonitor {
 	return api.NodeMonitor{
 		Fault: m.Fault, FaultSince: m.FaultSince, Failures: m.Failures, Faults: m.Faults, Matched: m.Matched,
-		Fell: m.Fell, FellOp: m.FellOp, FellAt: m.FellAt, FellTimes: m.Lost,
+		Reverted: m.Reverted, RevertedOp: m.RevertedOp, RevertedAt: m.RevertedAt, RevertedTimes: m.Lost,
 	}
 }
 

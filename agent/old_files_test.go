@@ -29,7 +29,9 @@ func oldFiles(t *testing.T) string {
 var renamed = map[journal.Kind]map[string]string{
 	kindAccepted: {"says": "message"},
 	kindLastSeq:  {"says": "message"},
-	kindBrake:    {"says": "message"},
+	kindBrake:    {"says": "message", "of": "total"},
+	kindTrust:    {"told": "reported"},
+	kindMemory:   {"fell": "reverted", "fell_op": "reverted_op", "fell_at": "reverted_at"},
 }
 
 // rename gives the fields of a value their present names.
@@ -152,7 +154,7 @@ func TestOldFilesStartAnAgent(t *testing.T) {
 		t.Errorf("brake %+v", b)
 	}
 	m := a.assigned.memories["n1"]
-	if m.Failures != 3 || m.Left != power.On || m.LeftOp != "op-done" || m.Fell != "it went off again" || m.Lost != 2 {
+	if m.Failures != 3 || m.Left != power.On || m.LeftOp != "op-done" || m.Reverted != "it went off again" || m.Lost != 2 {
 		t.Errorf("memory of n1: %+v", m)
 	}
 	if got := len(a.assigned.all()); got != 4 {

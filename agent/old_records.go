@@ -55,5 +55,17 @@ type brakeRecord api.Brake
 // UnmarshalJSON reads records of before, too.
 func (b *brakeRecord) UnmarshalJSON(data []byte) error {
 	type plain brakeRecord
-	return unmarshalRenamed(data, (*plain)(b), "says", "message")
+	return unmarshalRenamed(data, (*plain)(b), "says", "message", "of", "total")
+}
+
+// UnmarshalJSON reads records of before, too.
+func (t *trustRecord) UnmarshalJSON(data []byte) error {
+	type plain trustRecord
+	return unmarshalRenamed(data, (*plain)(t), "told", "reported")
+}
+
+// UnmarshalJSON reads records of before, too.
+func (m *memory) UnmarshalJSON(data []byte) error {
+	type plain memory
+	return unmarshalRenamed(data, (*plain)(m), "fell", "reverted", "fell_op", "reverted_op", "fell_at", "reverted_at")
 }

@@ -31,8 +31,8 @@ type watched struct {
 	OthersSince time.Time
 	// SharedWith names other nodes that have the same BMC, "" for none.
 	SharedWith string
-	// LeftAlone is why its BMC is not in the rounds, "" when it is.
-	LeftAlone string
+	// BreakerOpen is why its BMC is not in the rounds, "" when it is.
+	BreakerOpen string
 }
 
 // planRound is what a plan goes by, beside the nodes.
@@ -101,8 +101,8 @@ func (r planRound) leaveAlone(n watched) decision {
 		return not(power.ReasonRack, time.Time{}, "this agent's monitor is off")
 	case n.SharedWith != "":
 		return not(power.ReasonShared, time.Time{}, "%s", power.SharedBMC(n.Node, n.SharedWith))
-	case n.LeftAlone != "":
-		return not(power.ReasonBreaker, time.Time{}, "%s", n.LeftAlone)
+	case n.BreakerOpen != "":
+		return not(power.ReasonBreaker, time.Time{}, "%s", n.BreakerOpen)
 	case n.Reading.Reach != power.ReachOK:
 		return not(power.ReasonUnread, time.Time{}, "it cannot be read: %s", n.Reading.Reach)
 	case n.Reading.State != power.On && n.Reading.State != power.Off:

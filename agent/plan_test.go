@@ -146,7 +146,7 @@ func TestPlan(t *testing.T) {
 				true
 		}, reason: power.ReasonShared},
 		{
-			name: "its BMC is left alone", status: power.StatusReady, node: func(n *watched) { n.LeftAlone = "no answer" },
+			name: "its BMC is left alone", status: power.StatusReady, node: func(n *watched) { n.BreakerOpen = "no answer" },
 			reason: power.ReasonBreaker,
 		},
 		{

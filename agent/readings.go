@@ -17,7 +17,7 @@ const keepRuns = 20
 type readings struct {
 	mu      sync.Mutex
 	nodes   map[string]power.Reading
-	runs    map[string][]api.Seen // the newest keepRuns, newest last
+	runs    map[string][]api.ReadingRun // the newest keepRuns, newest last
 	monitor map[string]api.NodeMonitor
 	dirty   map[string]bool
 	news    chan struct{} // holds a token while there is something to tell
@@ -26,7 +26,7 @@ type readings struct {
 
 func newReadings(moved func()) *readings {
 	return &readings{
-		nodes: map[string]power.Reading{}, runs: map[string][]api.Seen{}, monitor: map[string]api.NodeMonitor{},
+		nodes: map[string]power.Reading{}, runs: map[string][]api.ReadingRun{}, monitor: map[string]api.NodeMonitor{},
 		dirty: map[string]bool{}, news: make(chan struct{}, 1), moved: moved,
 	}
 }
@@ -47,7 +47,7 @@ func (r *readings) set(node string, at time.Time, says string, change func(power
 	old := r.nodes[node]
 	now := change(old)
 	r.nodes[node] = now
-	r.runs[node] = extend(r.runs[node], api.Seen{State: now.State, Reach: now.Reach, First: at, Last: at, Times: 1, Message: says})
+	r.runs[node] = extend(r.runs[node], api.ReadingRun{State: now.State, Reach: now.Reach, First: at, Last: at, Times: 1, Message: says})
 	r.dirty[node] = true
 	r.mu.Unlock()
 	r.tell()
@@ -57,7 +57,7 @@ func (r *readings) set(node string, at time.Time, says string, change func(power
 }
 
 // extend adds a reading to the runs: to the newest one when it is equal.
-func extend(runs []api.Seen, seen api.Seen) []api.Seen {
+func extend(runs []api.ReadingRun, seen api.ReadingRun) []api.ReadingRun {
 	if n := len(runs); n > 0 && runs[n-1].State == seen.State && runs[n-1].Reach == seen.Reach {
 		last := &runs[n-1]
 		last.Last, last.Message = seen.Last, seen.Message
@@ -80,17 +80,17 @@ func (r *readings) tell() {
 
 // run is the newest run of equal readings of a node: what was seen, since when, how
 // often. Its Times is 0 when the node was never read.
-func (r *readings) run(node string) api.Seen {
+func (r *readings) run(node string) api.ReadingRun {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if runs := r.runs[node]; len(runs) > 0 {
 		return runs[len(runs)-1]
 	}
-	return api.Seen{State: power.Unknown, Reach: power.ReachNever}
+	return api.ReadingRun{State: power.Unknown, Reach: power.ReachNever}
 }
 
 // history is the newest runs of equal readings of a node, newest last.
-func (r *readings) history(node string) []api.Seen {
+func (r *readings) history(node string) []api.ReadingRun {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return slices.Clone(r.runs[node])

@@ -23,7 +23,7 @@ func TestRunsOfEqualReadings(t *testing.T) {
 		saw(power.On)
 		saw(power.On)
 		saw(power.On)
-		want := api.Seen{State: power.On, Reach: power.ReachOK, First: began, Last: began.Add(2 * time.Minute), Times: 3}
+		want := api.ReadingRun{State: power.On, Reach: power.ReachOK, First: began, Last: began.Add(2 * time.Minute), Times: 3}
 		if got := r.run("n1"); got != want {
 			t.Fatalf("run %+v, want %+v", got, want)
 		}

@@ -56,8 +56,8 @@ type trustRecord struct {
 	At     time.Time `json:"at"`           // since when
 	By     string    `json:"by,omitempty"` // who said so; empty: it was the first, or a restore of it
 	Reason string    `json:"reason,omitempty"`
-	// Told says that this database knows all ends that the agent keeps.
-	Told bool `json:"told,omitempty"`
+	// Reported says that this database knows all ends that the agent keeps.
+	Reported bool `json:"reported,omitempty"`
 	// MayGo names the nodes that whoever trusts it has let go, until its first assignment.
 	MayGo []string `json:"may_go,omitempty"`
 	// Kept names the nodes that it took away and that the agent goes on with, KeptSince
@@ -145,11 +145,11 @@ func (s *assigned) putTrust(t trustRecord) error {
 func (s *assigned) toldAll(db api.Database) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.trust.Database != db || s.trust.Told {
+	if s.trust.Database != db || s.trust.Reported {
 		return nil
 	}
 	t := s.trust
-	t.Told = true
+	t.Reported = true
 	return s.putTrust(t)
 }
 
@@ -448,7 +448,7 @@ func (a *Agent) tellKept(ctx context.Context, w api.Welcome) error {
 		a.logger.Info("central was told all ends that are kept", "ends", len(all), "central_id", w.CentralID)
 	}
 	a.link.mu.Lock()
-	a.link.again = w.TellAll
+	a.link.again = w.ReportAll
 	a.link.mu.Unlock()
 	return a.assigned.toldAll(w.Database)
 }

@@ -307,7 +307,7 @@ func TestSyncARestoredCentralIsToldAllEnds(t *testing.T) {
 	c.wantEnd("local", power.Succeeded, power.ReasonVerified)
 	eventually(t, "the journal lets go", func() bool { return len(r.liveKeys()) == 0 })
 	r.restart()
-	eventually(t, "a session", func() bool { return r.a.assigned.trusts().Told })
+	eventually(t, "a session", func() bool { return r.a.assigned.trusts().Reported })
 	nodes := get(c, func() []api.AssignedNode { return slices.Collect(maps.Values(c.nodes)) })
 	c.do(func() { c.restored = 5 })
 	c.become("central-1", nodes...)
@@ -318,10 +318,10 @@ func TestSyncARestoredCentralIsToldAllEnds(t *testing.T) {
 		word.Op.AskedAt.IsZero() {
 		t.Errorf("told in short: %+v", word)
 	}
-	eventually(t, "that is noted", func() bool { return r.a.assigned.trusts().Told })
+	eventually(t, "that is noted", func() bool { return r.a.assigned.trusts().Reported })
 	r.restart()
 	eventually(t, "it says what it told", func() bool {
-		return get(c, func() bool { return c.hellos[len(c.hellos)-1].Told == c.database() })
+		return get(c, func() bool { return c.hellos[len(c.hellos)-1].ReportedTo == c.database() })
 	})
 	if n := get(c, func() int { return len(c.words[on]) }); n != 1 {
 		t.Errorf("told %d times", n)

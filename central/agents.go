@@ -103,11 +103,11 @@ func mayAdd(tx *store.Tx, name string) error {
 // an old copy was put in its place by other means than a restore, and it becomes another
 // incarnation, as after a restore. That happens while central is away: once is enough.
 func (c *Central) wentBack(ctx context.Context, agent string, in api.Hello, now time.Time) error {
-	if in.Told != c.store.Database() || in.Rev <= c.store.Rev() || c.renewed.Load() {
+	if in.ReportedTo != c.store.Database() || in.Rev <= c.store.Rev() || c.renewed.Load() {
 		return nil
 	}
 	err := c.store.Write(ctx, func(tx *store.Tx) error {
-		if in.Told != c.store.Database() {
+		if in.ReportedTo != c.store.Database() {
 			return nil // another agent had word of it too
 		}
 		detail := fmt.Sprintf("the database is an old copy: agent %s was told of its revision %d, and it is at %d", agent, in.Rev, c.store.Rev())
@@ -137,7 +137,7 @@ func (c *Central) greet(tx *store.Tx, name string, in api.Hello, w *api.Welcome,
 	marks := marks{}
 	fate := compareJournals(a, in)
 	d := c.desks.of(name)
-	if in.Again {
+	if in.ReportedAll {
 		fate = max(fate, d.untold()) // which the hello before replaced
 	}
 	w.WentBack = fate == journalBack
@@ -145,13 +145,16 @@ func (c *Central) greet(tx *store.Tx, name string, in api.Hello, w *api.Welcome,
 		return err
 	}
 	lost := 0
-	if in.Told != w.Database {
+	if in.ReportedTo != w.Database {
 		// What the agent ended, another state of the database may have acknowledged.
-		w.TellAll = slices.ContainsFunc(open, func(o store.Op) bool { return !slices.Contains(in.Outstanding, refOf(&o)) && gone(&o, fate, in) })
+		w.ReportAll = slices.ContainsFunc(open, func(o store.Op) bool {
+			return !slices.Contains(in.Outstanding, refOf(&o)) &&
+				gone(&o, fate, in)
+		})
 	} else if lost, err = c.compare(tx, a, open, in, fate, marks, now); err != nil {
 		return err
 	}
-	if !w.TellAll { // else it is judged when the agent has told all
+	if !w.ReportAll { // else it is judged when the agent has told all
 		if err := c.alarmed(tx, a, in, fate, len(open), lost, now); err != nil {
 			return err
 		}
@@ -169,7 +172,7 @@ func (c *Central) greet(tx *store.Tx, name string, in api.Hello, w *api.Welcome,
 		return err
 	}
 	c.announce(tx, marks)
-	if !w.TellAll {
+	if !w.ReportAll {
 		fate = journalFirst
 	}
 	tx.OnCommit(func() {
@@ -210,7 +213,7 @@ func (c *Central) compare(tx *store.Tx, a store.Agent, open []store.Op, in api.H
 ) {
 	// Only a session that lasted until now vouches for what was delivered: a
 	// restored central does not know what its agents have ended since.
-	if f == journalSame && a.Session != "" && !in.Again && !in.Doubt {
+	if f == journalSame && a.Session != "" && !in.ReportedAll && !in.Doubt {
 		if open, err = c.takeBack(tx, open, in, marks, now); err != nil {
 			return 0, err
 		}
@@ -399,7 +402,7 @@ func (c *Central) poll(r *http.Request, in api.Poll) (api.Assignment, error) {
 		in.Ops = 0
 	}
 	if g := d.look(c.cfg.Now()); in.Rev > g.rev {
-		in.Rev, in.Heeds = 0, 0 // nobody has what there was never
+		in.Rev, in.AppliedRev = 0, 0 // nobody has what there was never
 	}
 	if err := c.heedLettingGo(r, d, in); err != nil {
 		return api.Assignment{}, err
@@ -584,7 +587,7 @@ func (c *Central) listAgents(r *http.Request) ([]api.Agent, error) {
 			}
 			view.Alarms = alarmsOf(raised[a.Name], view.Rack)
 			view.Alarm = alarmOf(api.AlarmText(view.Alarms), view.Rack)
-			view.NotIts = p.notIts
+			view.ForeignReports = p.notIts
 			if !p.LastSeen.IsZero() {
 				view.SeenAt = &p.LastSeen
 			}

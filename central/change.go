@@ -74,7 +74,7 @@ func (ch *change) desire(old store.Node, next *store.Node) error {
 	}
 	next.Matched = false
 	if moved {
-		next.Monitor, next.LeftAlone = api.NodeMonitor{}, false
+		next.Monitor, next.BreakerOpen = api.NodeMonitor{}, false
 	}
 	if !next.Drifting || !is.Enforces() && differs(next.Reading, is) {
 		return nil

@@ -136,7 +136,7 @@ func TestPeersAreOfTheirOwnAgents(t *testing.T) {
 		{"c", "r2", "off", ""},
 	} {
 		p := got[i]
-		if p.Node != want.node || p.Owner != want.owner || string(p.State) != want.state || strings.Join(p.AlsoToldBy, ",") != want.told {
+		if p.Node != want.node || p.Owner != want.owner || string(p.State) != want.state || strings.Join(p.AlsoClaimedBy, ",") != want.told {
 			t.Errorf("%+v, want %+v", p, want)
 		}
 	}

@@ -116,11 +116,11 @@ func withLists(e api.Explanation) api.Explanation {
 	if e.Ops == nil {
 		e.Ops = []api.Op{}
 	}
-	if e.Seen == nil {
-		e.Seen = []api.Seen{}
+	if e.RecentReadings == nil {
+		e.RecentReadings = []api.ReadingRun{}
 	}
-	if e.Decided == nil {
-		e.Decided = []api.Decision{}
+	if e.RecentDecisions == nil {
+		e.RecentDecisions = []api.Decision{}
 	}
 	return e
 }
@@ -131,7 +131,7 @@ func (c *Central) ownExplanation(k known, away string) api.Explanation {
 	now, n := c.cfg.Now(), k.node
 	e := api.Explanation{
 		Node: n.Name, Agent: n.Agent, Away: away, At: now.UTC(), Status: n.Status, Desired: power.Effective(n.Status, n.Hold, now),
-		From: power.DesiredFrom(n.Status, n.Hold, now), Hold: api.ShowHold(n.Hold, now), Reading: n.Reading, Monitor: n.Monitor,
+		DesiredFrom: power.DesiredFrom(n.Status, n.Hold, now), Hold: api.ShowHold(n.Hold, now), Reading: n.Reading, Monitor: n.Monitor,
 		Rack: deref(k.state),
 	}
 	if n.BMC == "" {
@@ -178,7 +178,7 @@ func says(e api.Explanation, op *store.Op, now time.Time) string {
 	if e.Desired.Expected != "" {
 		want += ", expected " + string(e.Desired.Expected)
 	}
-	parts = append(parts, fmt.Sprintf("desired %s (%s)", want, e.From))
+	parts = append(parts, fmt.Sprintf("desired %s (%s)", want, e.DesiredFrom))
 	if b := e.BMC; b != nil && b.SharedWith != "" {
 		parts = append(parts, "nothing acts on it: "+power.SharedBMC(e.Node, b.SharedWith))
 	}

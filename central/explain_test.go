@@ -67,7 +67,7 @@ func TestTheAgentExplains(t *testing.T) {
 	for _, ch := range []<-chan api.Explanation{got, too} {
 		e := <-ch
 		if e.Away != "" || !strings.HasPrefix(e.Message, "it waits; 1 more requested at central") || len(e.Ops) != 1 || e.Ops[0].ID != op.ID ||
-			e.Agent != "r1" || e.Reading.State != power.Off || e.Seen == nil {
+			e.Agent != "r1" || e.Reading.State != power.Off || e.RecentReadings == nil {
 			t.Errorf("%+v", e)
 		}
 	}
@@ -98,7 +98,7 @@ func TestCentralExplainsWhatItCan(t *testing.T) {
 		t.Fatal(err)
 	}
 	if !strings.Contains(e.Away, "agent r1 is away since") || e.Status != power.StatusReady || e.Desired.Want != power.WantOff ||
-		e.From != "hold of bob" || e.Hold == nil ||
+		e.DesiredFrom != "hold of bob" || e.Hold == nil ||
 		e.Monitor.Fault == "" || e.Reading.State != power.On || len(e.Ops) != 2 || e.Ops[0].ID != op.ID || e.Ops[1].ID != asked.ID ||
 		e.Rack.Brake == nil ||
 		e.Rack.Pause == nil || e.Domain == nil || e.Domain.Waiting != 3 {

@@ -107,7 +107,7 @@ func (c *Central) changeKeys(r *http.Request, in api.ChangeKeys) (api.GossipKeys
 	if err != nil {
 		return out, err
 	}
-	e := api.AuditEntry{At: c.cfg.Now(), Who: askedBy(r, ""), What: "gossip-key", Detail: in.Do}
+	e := api.AuditEntry{At: c.cfg.Now(), Who: askedBy(r, ""), What: "gossip-key", Detail: in.Action}
 	return out, c.store.Write(r.Context(), func(tx *store.Tx) error { return tx.AddAudit(e) })
 }
 

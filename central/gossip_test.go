@@ -38,7 +38,7 @@ func (g *keyedGossip) Keys(context.Context) (api.GossipKeys, error) {
 }
 
 func (g *keyedGossip) ChangeKeys(_ context.Context, in api.ChangeKeys) error {
-	g.asked = append(g.asked, in.Do+" "+in.ID)
+	g.asked = append(g.asked, in.Action+" "+in.ID)
 	return g.fails
 }
 
@@ -172,14 +172,14 @@ func TestWhoIsAskedWithTheAddress(t *testing.T) {
 
 func TestAChangeOfKeysIsOnTheTrail(t *testing.T) {
 	s, g := gossiping(t)
-	if keys, err := s.ChangeKeys(t.Context(), api.ChangeKeys{Do: api.KeyUse, ID: "0badcafe"}); err != nil || len(keys.Keys) != 1 ||
+	if keys, err := s.ChangeKeys(t.Context(), api.ChangeKeys{Action: api.KeyUse, ID: "0badcafe"}); err != nil || len(keys.Keys) != 1 ||
 		g.asked[0] != "use 0badcafe" {
 		t.Errorf("%+v, %v, %v", keys, err, g.asked)
 	}
-	_, err := s.ChangeKeys(t.Context(), api.ChangeKeys{Do: "eat", ID: "0badcafe"})
+	_, err := s.ChangeKeys(t.Context(), api.ChangeKeys{Action: "eat", ID: "0badcafe"})
 	wantCode(t, err, api.CodeBadRequest)
 	g.fails = errors.New("2 of 3 members do not have it")
-	_, err = s.ChangeKeys(t.Context(), api.ChangeKeys{Do: api.KeyUse, ID: "0badcafe"})
+	_, err = s.ChangeKeys(t.Context(), api.ChangeKeys{Action: api.KeyUse, ID: "0badcafe"})
 	wantCode(t, err, api.CodeRefused)
 	trail, err := s.Audit(t.Context(), "", 10)
 	if err != nil || len(trail) != 1 || trail[0].What != "gossip-key" || trail[0].Detail != "use" {
@@ -198,7 +198,7 @@ func TestWithoutGossip(t *testing.T) {
 		"ping":  func() error { _, err := s.Ping(t.Context(), "r1"); return err },
 		"who":   func() error { _, err := s.Who(t.Context(), "a"); return err },
 		"keys":  func() error { _, err := s.GossipKeys(t.Context()); return err },
-		"use":   func() error { _, err := s.ChangeKeys(t.Context(), api.ChangeKeys{Do: api.KeyUse}); return err },
+		"use":   func() error { _, err := s.ChangeKeys(t.Context(), api.ChangeKeys{Action: api.KeyUse}); return err },
 	} {
 		if err := ask(); api.CodeOf(err) != api.CodeUnavailable || !strings.Contains(err.Error(), "without gossip") {
 			t.Errorf("%s: %v", what, err)
@@ -220,7 +220,7 @@ func TestAChangeOfKeysThatCannotBeListedIsNoRefusal(t *testing.T) {
 	if err := s.c.UseGossip(new(deafGossip)); err != nil {
 		t.Fatal(err)
 	}
-	keys, err := s.ChangeKeys(t.Context(), api.ChangeKeys{Do: api.KeyUse, ID: "0badcafe"})
+	keys, err := s.ChangeKeys(t.Context(), api.ChangeKeys{Action: api.KeyUse, ID: "0badcafe"})
 	if err != nil || keys.Members != 3 || keys.Answered != 0 {
 		t.Errorf("%+v, %v", keys, err)
 	}

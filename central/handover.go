@@ -185,14 +185,14 @@ func (c *Central) lettingGo(tx *store.Tx, agent string, rev int64, holdsBack []s
 
 // heedLettingGo is lettingGo for a poll.
 func (c *Central) heedLettingGo(r *http.Request, d *desk, in api.Poll) error {
-	if !d.leaving() || in.Heeds == 0 || in.Database != c.store.Database() {
+	if !d.leaving() || in.AppliedRev == 0 || in.Database != c.store.Database() {
 		return nil
 	}
 	return c.store.Write(r.Context(), func(tx *store.Tx) error {
 		if _, err := checkSession(tx, d.name, in.Session); err != nil {
 			return err
 		}
-		return c.lettingGo(tx, d.name, in.Heeds, in.HoldsBack, c.cfg.Now())
+		return c.lettingGo(tx, d.name, in.AppliedRev, in.Unreleased, c.cfg.Now())
 	})
 }
 

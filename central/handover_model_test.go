@@ -157,8 +157,8 @@ func (f *fleet) greet(h *host) error {
 		outstanding = append(outstanding, api.OpRef{ID: id, Node: h.open[id].Node, Action: h.open[id].Action})
 	}
 	w, err := f.Hello(context.Background(), h.name, api.Hello{
-		Version: "v1", JournalID: h.journal, Epoch: h.epoch, LSN: h.lsn, Outstanding: outstanding, SentAt: f.clock(), Told: h.told,
-		Again: h.w.TellAll, Rev: h.acked, Run: h.run, Host: h.run,
+		Version: "v1", JournalID: h.journal, Epoch: h.epoch, LSN: h.lsn, Outstanding: outstanding, SentAt: f.clock(), ReportedTo: h.told,
+		ReportedAll: h.w.ReportAll, Rev: h.acked, Run: h.run, Host: h.run,
 	})
 	cancel()
 	<-ended
@@ -201,9 +201,9 @@ func (f *fleet) contact(h *host) {
 	}
 	held := slices.Sorted(maps.Keys(h.heldBack))
 	p := h.request(0)
-	p.Heeds, p.HoldsBack = h.rev, held
+	p.AppliedRev, p.Unreleased = h.rev, held
 	out, err := f.Report(context.Background(), h.name, api.Report{
-		Session: h.w.Session, JournalID: h.journal, Epoch: h.epoch, LSN: h.lsn, Ops: h.untold, SentAt: f.clock(), Rev: h.rev, HoldsBack: held,
+		Session: h.w.Session, JournalID: h.journal, Epoch: h.epoch, LSN: h.lsn, Ops: h.untold, SentAt: f.clock(), Rev: h.rev, Unreleased: held,
 	})
 	if err == nil {
 		h.untold, h.acked = nil, out.Rev

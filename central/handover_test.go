@@ -28,7 +28,7 @@ func (s *site) move(node, to string, force bool) api.AddedNodes {
 func (r *rack) pollAs(holdsBack ...string) api.Assignment {
 	r.s.t.Helper()
 	p := r.request(0)
-	p.Heeds, p.HoldsBack = r.rev, holdsBack
+	p.AppliedRev, p.Unreleased = r.rev, holdsBack
 	a, err := r.s.Poll(context.Background(), r.name, p)
 	if err != nil {
 		r.s.t.Fatal(err)
@@ -101,7 +101,7 @@ func TestAReportTellsThatANodeWasLetGo(t *testing.T) {
 	s.move("a", "r2", false)
 	one.pollAs()
 	one.pollAs("a")
-	for _, in := range []api.Report{{HoldsBack: []string{"a"}, Rev: one.rev}, {Rev: 0}, {Rev: one.rev - 1}} {
+	for _, in := range []api.Report{{Unreleased: []string{"a"}, Rev: one.rev}, {Rev: 0}, {Rev: one.rev - 1}} {
 		in.Session, in.JournalID, in.SentAt = one.w.Session, one.journal, s.clock()
 		if _, err := s.Report(t.Context(), "r1", in); err != nil {
 			t.Fatal(err)

@@ -217,8 +217,8 @@ func (r *rack) hello(outstanding ...string) error {
 	}
 	w, err := r.s.Hello(context.Background(), r.name, api.Hello{
 		Version: "v1", JournalID: r.journal, Epoch: r.epoch, LSN: r.lsn, Outstanding: refs, Gossip: cmp.Or(r.gossip, "127.0.0.1:7946"),
-		SentAt: r.s.clock(),
-		Told:   r.told, Again: r.w.TellAll, Rev: r.acked, Run: r.run, Host: r.run,
+		SentAt:     r.s.clock(),
+		ReportedTo: r.told, ReportedAll: r.w.ReportAll, Rev: r.acked, Run: r.run, Host: r.run,
 	})
 	if err == nil {
 		r.w, r.told = w, w.Database

@@ -76,10 +76,11 @@ func TestAHoldReachesTheAgent(t *testing.T) {
 	if d := g.Nodes[0].Desired; d.Want != power.WantOn {
 		t.Errorf("%+v", d)
 	}
-	if n := s.node("a"); n.Desired != power.WantOn || n.Hold == nil || n.Hold.By != "bob" || n.Hold.Expires == nil || n.From != "hold of bob" {
+	if n := s.node("a"); n.Desired != power.WantOn || n.Hold == nil || n.Hold.By != "bob" || n.Hold.Expires == nil ||
+		n.DesiredFrom != "hold of bob" {
 		t.Errorf("%+v, %+v", n, n.Hold)
 	}
-	if n := s.node("c"); n.Desired != power.WantOff || n.Hold != nil || n.From != "status READY" {
+	if n := s.node("c"); n.Desired != power.WantOff || n.Hold != nil || n.DesiredFrom != "status READY" {
 		t.Errorf("%+v", n)
 	}
 	s.hold("", 0, "a")
@@ -552,7 +553,7 @@ func TestWhatIsNotFollowedForNowSaysSo(t *testing.T) {
 		t.Errorf("%+v", out)
 	}
 	r.says(api.RackState{Monitor: "@every 60s", Brake: &api.Brake{
-		ID: "b1", Since: s.clock(), Kind: "cut", Nodes: []string{"b"}, Of: 2,
+		ID: "b1", Since: s.clock(), Kind: "cut", Nodes: []string{"b"}, Total: 2,
 		Message: "too many",
 	}})
 	for _, want := range []power.Want{power.WantOn, power.WantOff} {

@@ -62,7 +62,7 @@ func (c *Central) observe(tx *store.Tx, agent string, r api.NodeReading, rev int
 			return err
 		}
 	}
-	if next.Monitor.FellOp != old.Monitor.FellOp {
+	if next.Monitor.RevertedOp != old.Monitor.RevertedOp {
 		return c.fell(tx, next, marks)
 	}
 	return nil
@@ -71,10 +71,10 @@ func (c *Central) observe(tx *store.Tx, agent string, r api.NodeReading, rev int
 // fell notes with an operation, and with those that joined it, that their success did not
 // last. It stays a success: it was seen.
 func (c *Central) fell(tx *store.Tx, n store.Node, marks marks) error {
-	if n.Monitor.FellOp == "" {
+	if n.Monitor.RevertedOp == "" {
 		return nil
 	}
-	ops, err := tx.Shared(n.Name, n.Monitor.FellOp)
+	ops, err := tx.Shared(n.Name, n.Monitor.RevertedOp)
 	if err != nil {
 		return err
 	}
@@ -86,7 +86,7 @@ func (c *Central) fell(tx *store.Tx, n store.Node, marks marks) error {
 		if o.Detail != "" {
 			o.Detail += "; "
 		}
-		o.Detail += "did not last: " + n.Monitor.Fell
+		o.Detail += "did not last: " + n.Monitor.Reverted
 		if err := tx.SaveOp(o); err != nil {
 			return err
 		}
@@ -115,8 +115,8 @@ func notice(old store.Node, r api.NodeReading, knows bool, now time.Time) store.
 		d := standing(n)
 		n.Drifting = differs(n.Reading, d) && (n.Matched || !d.Enforces())
 	}
-	n.LeftAlone = leftAlone(old, n)
-	if noAnswer(n.Reach) && !n.LeftAlone {
+	n.BreakerOpen = leftAlone(old, n)
+	if noAnswer(n.Reach) && !n.BreakerOpen {
 		n.Unsettled = true // another one like it makes two
 	}
 	return n
@@ -130,7 +130,7 @@ func leftAlone(old, n store.Node) bool {
 		return true
 	}
 	twice := noAnswer(old.Reach) && n.TriedAt.After(old.TriedAt)
-	return noAnswer(n.Reach) && (old.LeftAlone || twice)
+	return noAnswer(n.Reach) && (old.BreakerOpen || twice)
 }
 
 func noAnswer(r power.Reach) bool {
@@ -161,14 +161,14 @@ func newsOfNode(old, n store.Node, now time.Time) (news []api.AuditEntry) {
 	case was.Fault != "" && is.Fault == "":
 		add(auditFaultOver, time.Time{}, "", "was: %s", was.Fault)
 	}
-	if m := n.Monitor; m.FellOp != "" && m.FellOp != old.Monitor.FellOp {
-		add(auditFell, m.FellAt, power.ReasonDrift, "%s", m.Fell)
-		news[len(news)-1].Op = m.FellOp
+	if m := n.Monitor; m.RevertedOp != "" && m.RevertedOp != old.Monitor.RevertedOp {
+		add(auditFell, m.RevertedAt, power.ReasonDrift, "%s", m.Reverted)
+		news[len(news)-1].Op = m.RevertedOp
 	}
 	switch {
-	case n.LeftAlone && !old.LeftAlone:
+	case n.BreakerOpen && !old.BreakerOpen:
 		add(auditAlone, n.TriedAt, power.ReasonBreaker, "its BMC is left alone for now (%s); last read %s", n.Reach, n.State)
-	case old.LeftAlone && !n.LeftAlone:
+	case old.BreakerOpen && !n.BreakerOpen:
 		add(auditBack, n.TriedAt, "", "its BMC answers again (%s); %s", n.Reach, n.State)
 	}
 	return news

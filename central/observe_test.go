@@ -229,7 +229,7 @@ func TestAReportThatWasOvertakenIsOld(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	brake := &api.RackState{Brake: &api.Brake{ID: "b", Kind: "cut", Message: "too many", Nodes: []string{"a"}, Of: 1}}
+	brake := &api.RackState{Brake: &api.Brake{ID: "b", Kind: "cut", Message: "too many", Nodes: []string{"a"}, Total: 1}}
 	send(2, api.NodeMonitor{Fault: "f"}, brake)
 	send(1, api.NodeMonitor{}, &api.RackState{})
 	send(3, api.NodeMonitor{Fault: "f"}, brake)
@@ -340,8 +340,8 @@ func TestASuccessThatDoesNotLastIsTold(t *testing.T) {
 	r.mustReport(r.running(op), r.joined(joiner, op.ID), r.ended(op, power.Succeeded))
 	s.later(40 * time.Second)
 	fell := api.NodeMonitor{
-		Fell: "it went off again within 5 s after it had been turned on", FellOp: op.ID,
-		FellAt: s.clock().Add(-10 * time.Second),
+		Reverted: "it went off again within 5 s after it had been turned on", RevertedOp: op.ID,
+		RevertedAt: s.clock().Add(-10 * time.Second),
 	}
 	before := s.op(op.ID)
 	for range 3 {
@@ -360,7 +360,7 @@ func TestASuccessThatDoesNotLastIsTold(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, e := range all {
-		if e.What == auditFell && (e.Op != op.ID || !e.HappenedAt.Equal(fell.FellAt) || !e.At.After(e.HappenedAt)) {
+		if e.What == auditFell && (e.Op != op.ID || !e.HappenedAt.Equal(fell.RevertedAt) || !e.At.After(e.HappenedAt)) {
 			t.Errorf("%+v", e)
 		}
 	}

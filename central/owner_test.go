@@ -68,7 +68,7 @@ func TestAnIDOfAnotherNode(t *testing.T) {
 	if got := s.disowned(); len(got) != 6 || got[1].Outcome != string(power.Succeeded) {
 		t.Errorf("%+v", got)
 	}
-	if n := s.agent("r1").NotIts; n != 6 {
+	if n := s.agent("r1").ForeignReports; n != 6 {
 		t.Errorf("%d counted", n)
 	}
 }
@@ -126,7 +126,7 @@ func TestWhatAnAgentTellsOfOthers(t *testing.T) {
 				TriedAt: s.clock(),
 			}}},
 			Holds: []api.NodeHold{{Node: "theirs", Hold: power.Hold{Want: power.WantOff, By: "x", Reason: "x", Seq: seq}}},
-			Rack:  &api.RackState{Brake: &api.Brake{ID: newID(), Nodes: []string{"mine", "theirs"}, Of: 2}},
+			Rack:  &api.RackState{Brake: &api.Brake{ID: newID(), Nodes: []string{"mine", "theirs"}, Total: 2}},
 		})
 		if err != nil {
 			t.Fatal(err)
@@ -146,7 +146,7 @@ func TestWhatAnAgentTellsOfOthers(t *testing.T) {
 	for range 20 {
 		tell()
 	}
-	if n := s.agent("r1").NotIts; n < 50 {
+	if n := s.agent("r1").ForeignReports; n < 50 {
 		t.Errorf("%d counted", n)
 	}
 	if got := s.disowned(); len(got) != disownedShown {

@@ -263,7 +263,7 @@ func newsOfBrake(rack string, old, next *api.Brake, set api.RackSettings) (news 
 	if next != nil {
 		news = append(news, api.AuditEntry{
 			What: auditBrake, HappenedAt: next.Since, Why: next.Kind, Detail: fmt.Sprintf("rack %s: %s (nodes %s, of %d)", rack, next.Message,
-				noderange.Fold(next.Nodes), next.Of),
+				noderange.Fold(next.Nodes), next.Total),
 		})
 	}
 	return news

@@ -165,7 +165,7 @@ func TestAPauseEndsByItself(t *testing.T) {
 }
 
 func brakeOf(id string, nodes ...string) *api.Brake {
-	return &api.Brake{ID: id, Kind: "cut", Nodes: nodes, Of: 10, Message: "too many would lose power"}
+	return &api.Brake{ID: id, Kind: "cut", Nodes: nodes, Total: 10, Message: "too many would lose power"}
 }
 
 func TestABrakeIsShownAndReleased(t *testing.T) {
@@ -386,10 +386,10 @@ func TestABrakeThatGrewIsNotReleased(t *testing.T) {
 	s.nodes("a", "b", "c")
 	r := s.rack("r1")
 	brake := func(nodes ...string) api.RackState {
-		return api.RackState{Brake: &api.Brake{ID: "b1", Kind: "cut", Nodes: nodes, Of: 3, Message: "too many"}}
+		return api.RackState{Brake: &api.Brake{ID: "b1", Kind: "cut", Nodes: nodes, Total: 3, Message: "too many"}}
 	}
 	r.says(brake("a", "b"))
-	seen := api.ReleaseBrake{Racks: []string{"r1"}, Most: map[string]int{"r1": 2}, AskedBy: "bob"}
+	seen := api.ReleaseBrake{Racks: []string{"r1"}, MaxNodes: map[string]int{"r1": 2}, AskedBy: "bob"}
 	r.says(brake("a", "b", "c"))
 	if _, err := s.ReleaseBrake(t.Context(), seen); api.CodeOf(err) != api.CodeRefused ||
 		!strings.Contains(err.Error(), "3 nodes by now, not 2") {
@@ -407,7 +407,7 @@ func TestABrakeThatGrewIsNotReleased(t *testing.T) {
 	if err != nil || len(all) != 1 || all[0].Released {
 		t.Errorf("%+v, %v: not released, since it grew", all, err)
 	}
-	seen.Most["r1"] = 3
+	seen.MaxNodes["r1"] = 3
 	if all, err := s.ReleaseBrake(t.Context(), seen); err != nil || len(all) != 1 || !all[0].Released {
 		t.Errorf("%+v, %v", all, err)
 	}

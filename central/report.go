@@ -49,7 +49,7 @@ func (c *Central) report(r *http.Request, in api.Report) (api.Reported, error) {
 			return err
 		}
 		if d.leaving() && in.Rev > 0 {
-			if err := c.lettingGo(tx, name, in.Rev, in.HoldsBack, now); err != nil {
+			if err := c.lettingGo(tx, name, in.Rev, in.Unreleased, now); err != nil {
 				return err
 			}
 		}

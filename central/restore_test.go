@@ -64,7 +64,7 @@ func TestARestoredCentralLearnsWhatItsAgentsEnded(t *testing.T) {
 			s.start()
 			before := r.w
 			r.mustHello() // none of them is outstanding any more
-			if r.w.CentralID != before.CentralID || r.w.Incarnation <= before.Incarnation || !r.w.TellAll {
+			if r.w.CentralID != before.CentralID || r.w.Incarnation <= before.Incarnation || !r.w.ReportAll {
 				t.Fatalf("%+v after %+v", r.w, before)
 			}
 			if o := s.op(reset.ID); o.Outcome != "" {
@@ -78,7 +78,7 @@ func TestARestoredCentralLearnsWhatItsAgentsEnded(t *testing.T) {
 				}
 			}
 			// What even the agent does not know is lost, and said to be.
-			if o := s.op(lost.ID); o.Outcome != power.Indeterminate || r.w.TellAll || len(r.w.Alarms) == 0 {
+			if o := s.op(lost.ID); o.Outcome != power.Indeterminate || r.w.ReportAll || len(r.w.Alarms) == 0 {
 				t.Errorf("%+v, %+v", o, r.w)
 			}
 			if g := r.poll(); len(g.Ops) != 0 {

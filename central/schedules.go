@@ -270,11 +270,11 @@ func (c *Central) nextRuns(r *http.Request) ([]api.ScheduledRun, error) {
 
 func runsOf(s store.Schedule, nodes []store.Node, count int, now time.Time) (runs []api.ScheduledRun) {
 	p := planOf(s, nodes, now)
-	run := api.ScheduledRun{Schedule: s.Name, Want: s.Want, Nodes: namesOf(p.selected), Loses: []string{}, Held: namesOf(p.held)}
+	run := api.ScheduledRun{Schedule: s.Name, Want: s.Want, Nodes: namesOf(p.selected), LosingPower: []string{}, Held: namesOf(p.held)}
 	for _, n := range p.change {
 		after := power.Effective(n.Status, holdOf(s, now, now), now)
 		if n.State == power.On && after.Want == power.WantOff && !after.NoCut {
-			run.Loses = append(run.Loses, n.Name)
+			run.LosingPower = append(run.LosingPower, n.Name)
 		}
 	}
 	times, err := readTimes(s.Cron)

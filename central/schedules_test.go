@@ -93,7 +93,7 @@ func TestAScheduleHoldsNodes(t *testing.T) {
 		!h.Until.Equal(fired.Add(12*time.Hour)) {
 		t.Errorf("%+v", h)
 	}
-	if n := s.node("a"); n.From != "schedule night" || n.Hold.Schedule != "night" {
+	if n := s.node("a"); n.DesiredFrom != "schedule night" || n.Hold.Schedule != "night" {
 		t.Errorf("%+v", n)
 	}
 	if n := s.node("b"); n.Hold.By != "bob" || n.Hold.Want != power.WantOn {
@@ -358,7 +358,7 @@ func TestRunsToCome(t *testing.T) {
 	}
 	first := s.clock().Add(7 * time.Hour)
 	if r := runs[0]; !r.At.Equal(first) || !r.Until.Equal(first.Add(12*time.Hour)) || !slices.Equal(r.Nodes, []string{"a", "b", "c", "d"}) ||
-		!slices.Equal(r.Loses, []string{"a"}) || !slices.Equal(r.Held, []string{"b"}) || r.Want != power.WantOff {
+		!slices.Equal(r.LosingPower, []string{"a"}) || !slices.Equal(r.Held, []string{"b"}) || r.Want != power.WantOff {
 		t.Errorf("%+v", r)
 	}
 	if !runs[2].At.Equal(first.Add(48 * time.Hour)) {
@@ -366,7 +366,7 @@ func TestRunsToCome(t *testing.T) {
 	}
 	both, err := s.NextRuns(t.Context(), "", 2)
 	if err != nil || len(both) != 4 || both[0].Schedule != "night" || both[1].Schedule != "morning" || !both[1].Until.IsZero() ||
-		len(both[1].Loses) != 0 {
+		len(both[1].LosingPower) != 0 {
 		t.Errorf("%+v, %v", both, err)
 	}
 	_, err = s.NextRuns(t.Context(), "ghost", 1)

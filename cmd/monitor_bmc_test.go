@@ -62,7 +62,7 @@ func TestHungBMCsDelayNobody(t *testing.T) {
 	}
 	s.until(60*time.Second, "the hung are left alone", func() bool {
 		agents, err := s.client.Racks(t.Context())
-		return err == nil && len(agents) == 1 && agents[0].State.DeadBMC == hung
+		return err == nil && len(agents) == 1 && agents[0].State.OpenBreakers == hung
 	})
 	found := time.Since(began)
 	readAfter, onAfter := fresh(), switchAll()

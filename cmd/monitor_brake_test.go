@@ -53,7 +53,7 @@ func TestBrakeHoldsWhatAScriptChangesOneByOne(t *testing.T) {
 	}
 	held := s.braked()
 	s.until(20*time.Second, "the brake names all 30", func() bool { held = s.braked(); return len(held.Nodes) == 30 })
-	if held.Rack != "r1" || held.Kind != "cut" || held.Of != 40 {
+	if held.Rack != "r1" || held.Kind != "cut" || held.Total != 40 {
 		t.Errorf("%+v", held)
 	}
 	s.saysAll("brake show", "n[01-30]", "30 of 40 nodes", "rackpower brake release r1")

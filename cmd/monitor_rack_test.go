@@ -94,7 +94,8 @@ func TestSchedules(t *testing.T) {
 	s.mustRun("schedule", "add", "night", "--cron", "0 2 * * *", "--nodes", "all", "--want", "off", "--for", "8h", "--reason", "night",
 		"--yes")
 	runs := decodeJSON[[]api.ScheduledRun](t, s.mustRun("schedule", "next", "night", "--count", "3", "-o", "json"))
-	if len(runs) != 3 || fmt.Sprint(runs[0].Loses) != "[n01 n02]" || fmt.Sprint(runs[0].Held) != "[n03]" || runs[0].At.Local().Hour() != 2 ||
+	if len(runs) != 3 || fmt.Sprint(runs[0].LosingPower) != "[n01 n02]" || fmt.Sprint(runs[0].Held) != "[n03]" ||
+		runs[0].At.Local().Hour() != 2 ||
 		runs[1].At.Sub(runs[0].At) < 23*time.Hour {
 		t.Errorf("%+v", runs)
 	}

@@ -27,13 +27,13 @@ type Hello struct {
 	// acknowledged the end of. What central believes accepted and is not among
 	// them is lost with the journal.
 	Outstanding []OpRef `json:"outstanding"`
-	// Told is the database that has been told all ends which the agent keeps: it may
+	// ReportedTo is the database that has been told all ends which the agent keeps: it may
 	// take what is missing in Outstanding for lost.
-	Told Database `json:"told,omitzero"`
-	// Again says that all of that was told since the hello before, because central
-	// wanted it (Welcome.TellAll).
-	Again bool `json:"again,omitempty"`
-	// Rev is the highest revision that an acknowledgement of Told named. A central that
+	ReportedTo Database `json:"reported_to,omitzero"`
+	// ReportedAll says that all of that was told since the hello before, because central
+	// wanted it (Welcome.ReportAll).
+	ReportedAll bool `json:"reported_all,omitempty"`
+	// Rev is the highest revision that an acknowledgement of ReportedTo named. A central that
 	// is behind it runs on an old copy of its database.
 	Rev    int64     `json:"rev,omitempty"`
 	Seq    power.Seq `json:"seq"`
@@ -69,11 +69,11 @@ type OpRef struct {
 type Welcome struct {
 	Database
 	Session string `json:"session"` // names this hello; goes with polls and reports
-	// TellAll says that the agent may have ended operations which are open here: it
+	// ReportAll says that the agent may have ended operations which are open here: it
 	// tells all ends that it keeps, and then says hello again.
-	TellAll bool      `json:"tell_all,omitempty"`
-	Seq     power.Seq `json:"seq"`
-	Gossip  string    `json:"gossip,omitempty"` // central's own gossip address, to join
+	ReportAll bool      `json:"report_all,omitempty"`
+	Seq       power.Seq `json:"seq"`
+	Gossip    string    `json:"gossip,omitempty"` // central's own gossip address, to join
 	// GossipRefused says why central does not join the agent's gossip: the agent has to
 	// join central's.
 	GossipRefused string  `json:"gossip_refused,omitempty"`
@@ -108,11 +108,11 @@ type Poll struct {
 	Ops  int64         `json:"ops"`
 	Seq  power.Seq     `json:"seq"`
 	Wait time.Duration `json:"wait"` // at most 60 s
-	// Heeds is the revision that the agent acts by; 0: it does not follow this central.
-	Heeds int64 `json:"heeds,omitempty"`
-	// HoldsBack names nodes that went, or whose BMC changed, up to that revision and that
+	// AppliedRev is the revision that the agent acts by; 0: it does not follow this central.
+	AppliedRev int64 `json:"applied_rev,omitempty"`
+	// Unreleased names nodes that went, or whose BMC changed, up to that revision and that
 	// the agent has not let go of: something is still under way there.
-	HoldsBack []string `json:"holds_back,omitempty"`
+	Unreleased []string `json:"unreleased,omitempty"`
 }
 
 // Assignment answers a poll. It is state, not difference: applying it twice
@@ -193,8 +193,8 @@ type Report struct {
 	Readings  []NodeReading `json:"readings,omitempty"`
 	// Rev is the revision of the assignment that the monitor went by in the readings;
 	// 0: the one that the agent's polls name.
-	Rev       int64    `json:"rev,omitempty"`
-	HoldsBack []string `json:"holds_back,omitempty"` // as in Poll, up to Rev
+	Rev        int64    `json:"rev,omitempty"`
+	Unreleased []string `json:"unreleased,omitempty"` // as in Poll, up to Rev
 	// Holds are those set or released at the rack's own socket that central has not
 	// confirmed: it takes each that is newer than what it knows.
 	Holds     []NodeHold    `json:"holds,omitempty"`

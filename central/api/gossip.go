@@ -46,14 +46,14 @@ type PeerNode struct {
 	Owner       string `json:"owner"`
 	OwnerStatus string `json:"owner_status"`
 	// OwnerSinceMS is for how long the owner has had its status, as far as known.
-	OwnerSinceMS int64        `json:"owner_status_ms"`
+	OwnerSinceMS int64        `json:"owner_since_ms"`
 	State        power.State  `json:"state"`
 	Reach        power.Reach  `json:"reach"`
 	AgeMS        int64        `json:"age_ms"` // since the state was read; -1: never
 	RecordMS     int64        `json:"record_age_ms"`
 	Op           power.Action `json:"op,omitempty"`
-	// AlsoToldBy are the other members that tell of the node as theirs.
-	AlsoToldBy []string `json:"also_told_by,omitempty"`
+	// AlsoClaimedBy are the other members that tell of the node as theirs.
+	AlsoClaimedBy []string `json:"also_claimed_by,omitempty"`
 }
 
 // Ping is the body of POST /v1/gossip/ping; Pong its answer.
@@ -113,9 +113,9 @@ const (
 // ChangeKeys is the body of POST /v1/gossip/keys. Use and remove take the key or
 // its id.
 type ChangeKeys struct {
-	Do  string `json:"do"`
-	Key string `json:"key,omitempty"` // base64
-	ID  string `json:"id,omitempty"`
+	Action string `json:"action"`
+	Key    string `json:"key,omitempty"` // base64
+	ID     string `json:"id,omitempty"`
 }
 
 // Enrolled is the answer of POST /v1/agents/{name}/enrol: what an agent needs to
@@ -217,7 +217,7 @@ func OnePerNode(rows []PeerNode, owner func(node string) string) []PeerNode {
 		}
 		for _, other := range all {
 			if other.Owner != p.Owner {
-				p.AlsoToldBy = append(p.AlsoToldBy, other.Owner)
+				p.AlsoClaimedBy = append(p.AlsoClaimedBy, other.Owner)
 			}
 		}
 		one = append(one, p)

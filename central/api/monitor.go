@@ -39,7 +39,7 @@ type Pause struct {
 
 // Grown refuses a release that was decided when the brake of the rack held fewer nodes.
 func (in ReleaseBrake) Grown(rack string, b Brake) error {
-	if most, told := in.Most[rack]; told && len(b.Nodes) > most {
+	if most, told := in.MaxNodes[rack]; told && len(b.Nodes) > most {
 		return Problemf(CodeRefused, "nothing was released: the brake of rack %s holds %d nodes by now, not %d: "+
 			"look again (rackpower brake show)", rack, len(b.Nodes), most)
 	}
@@ -91,9 +91,9 @@ type Brake struct {
 	Since time.Time `json:"since"`
 	// Kind is "cut" (too many would lose power) or "drift" (too many differ at once).
 	Kind string `json:"kind"`
-	// Nodes are those that wait; Of is how many nodes the agent has.
+	// Nodes are those that wait; Total is how many nodes the agent has.
 	Nodes   []string `json:"nodes"`
-	Of      int      `json:"of"`
+	Total   int      `json:"total"`
 	Message string   `json:"message"` // for people
 }
 
@@ -106,13 +106,13 @@ type DomainState struct {
 
 // RackState is how an agent's monitor stands. It is state: the newest one counts.
 type RackState struct {
-	Monitor string        `json:"monitor"` // the schedule in force
-	Brake   *Brake        `json:"brake,omitempty"`
-	Pause   *Pause        `json:"pause,omitempty"`
-	Faults  int           `json:"faults"`   // nodes in fault
-	DeadBMC int           `json:"dead_bmc"` // BMCs left alone for now
-	Domains []DomainState `json:"domains,omitempty"`
-	Alarms  []Alarm       `json:"alarms,omitempty"` // of the agent itself, by kind
+	Monitor      string        `json:"monitor"` // the schedule in force
+	Brake        *Brake        `json:"brake,omitempty"`
+	Pause        *Pause        `json:"pause,omitempty"`
+	Faults       int           `json:"faults"`        // nodes in fault
+	OpenBreakers int           `json:"open_breakers"` // BMCs left alone for now
+	Domains      []DomainState `json:"domains,omitempty"`
+	Alarms       []Alarm       `json:"alarms,omitempty"` // of the agent itself, by kind
 }
 
 // NodeMonitor is what the monitor makes of a node. It travels with the reading.
@@ -124,14 +124,14 @@ type NodeMonitor struct {
 	// in fault.
 	Failures int `json:"failures,omitempty"`
 	Faults   int `json:"faults,omitempty"`
-	// Fell says what became of the newest operation that changed the power and whose success
-	// did not last ("it went off again within 5 s after it had been turned on"), FellOp which
-	// that was, FellAt when it was seen, FellTimes how many corrections did not last since
+	// Reverted says what became of the newest operation that changed the power and whose success
+	// did not last ("it went off again within 5 s after it had been turned on"), RevertedOp which
+	// that was, RevertedAt when it was seen, RevertedTimes how many corrections did not last since
 	// one did.
-	Fell      string    `json:"fell,omitempty"`
-	FellOp    string    `json:"fell_op,omitempty"`
-	FellAt    time.Time `json:"fell_at,omitzero"`
-	FellTimes int       `json:"fell_times,omitempty"`
+	Reverted      string    `json:"reverted,omitempty"`
+	RevertedOp    string    `json:"reverted_op,omitempty"`
+	RevertedAt    time.Time `json:"reverted_at,omitzero"`
+	RevertedTimes int       `json:"reverted_times,omitempty"`
 	// Matched is true once the node was seen in its desired state since that was last
 	// changed: what differs then is drift, what differs before is pending.
 	Matched bool `json:"matched,omitempty"`
@@ -148,8 +148,8 @@ type NodeHold struct {
 	Hold power.Hold `json:"hold"`
 }
 
-// Seen is a run of equal readings of a node.
-type Seen struct {
+// ReadingRun is a run of equal readings of a node.
+type ReadingRun struct {
 	State   power.State `json:"state"`
 	Reach   power.Reach `json:"reach"`
 	First   time.Time   `json:"first"`
@@ -175,7 +175,7 @@ type BMCState struct {
 	// AuthFailures log-ins in a row that the BMC refused.
 	Failures     int       `json:"failures"`
 	AuthFailures int       `json:"auth_failures"`
-	LeftAlone    string    `json:"left_alone,omitempty"` // why it is not in the rounds; empty: it is
+	BreakerOpen  string    `json:"breaker_open,omitempty"` // why its circuit breaker is open; empty: it is closed
 	NextProbe    time.Time `json:"next_probe,omitzero"`
 	LastError    string    `json:"last_error,omitempty"`
 	// SharedWith names other nodes that have the same BMC: nothing acts on it until a
@@ -187,24 +187,24 @@ type BMCState struct {
 // Central answers with what the node's agent says, and by itself, with Away set,
 // when the agent does not answer.
 type Explanation struct {
-	Node    string        `json:"node"`
-	Agent   string        `json:"agent"`
-	Away    string        `json:"away,omitempty"` // why the agent's part is missing
-	At      time.Time     `json:"at"`
-	Status  power.Status  `json:"status"`
-	Desired power.Desired `json:"desired"`
-	From    string        `json:"from"` // where the desired state comes from
-	Hold    *Hold         `json:"hold,omitempty"`
-	Reading power.Reading `json:"reading"`
-	Monitor NodeMonitor   `json:"monitor"`
-	Message string        `json:"message"` // the sum of it, for people
-	Ops     []Op          `json:"ops"`     // outstanding, and the newest that ended
-	Seen    []Seen        `json:"seen"`    // newest last
-	Decided []Decision    `json:"decided"`
-	BMC     *BMCState     `json:"bmc,omitempty"`
-	Domain  *DomainState  `json:"domain,omitempty"`
-	Rack    RackState     `json:"rack"`
-	Next    time.Time     `json:"next,omitzero"` // when the node is read next
+	Node            string        `json:"node"`
+	Agent           string        `json:"agent"`
+	Away            string        `json:"away,omitempty"` // why the agent's part is missing
+	At              time.Time     `json:"at"`
+	Status          power.Status  `json:"status"`
+	Desired         power.Desired `json:"desired"`
+	DesiredFrom     string        `json:"desired_from"` // where the desired state comes from
+	Hold            *Hold         `json:"hold,omitempty"`
+	Reading         power.Reading `json:"reading"`
+	Monitor         NodeMonitor   `json:"monitor"`
+	Message         string        `json:"message"`         // the sum of it, for people
+	Ops             []Op          `json:"ops"`             // outstanding, and the newest that ended
+	RecentReadings  []ReadingRun  `json:"recent_readings"` // newest last
+	RecentDecisions []Decision    `json:"recent_decisions"`
+	BMC             *BMCState     `json:"bmc,omitempty"`
+	Domain          *DomainState  `json:"domain,omitempty"`
+	Rack            RackState     `json:"rack"`
+	Next            time.Time     `json:"next,omitzero"` // when the node is read next
 }
 
 // Rack is a rack's monitor as central knows it: the answer of GET /v1/racks.
@@ -248,11 +248,11 @@ type RackBrake struct {
 // brakes that were released.
 type ReleaseBrake struct {
 	Racks []string `json:"racks"` // empty at an agent's own socket
-	// Most says, by rack, how many nodes the asker saw held: where there are more by now
+	// MaxNodes says, by rack, how many nodes the asker saw held: where there are more by now
 	// nothing is released. Racks that are not named are released however many there are.
-	Most    map[string]int `json:"most,omitempty"`
-	AskedBy string         `json:"asked_by,omitempty"`
-	Reason  string         `json:"reason,omitempty"`
+	MaxNodes map[string]int `json:"max_nodes,omitempty"`
+	AskedBy  string         `json:"asked_by,omitempty"`
+	Reason   string         `json:"reason,omitempty"`
 }
 
 // SetDomain is the body of POST /v1/domains: limits of a power domain, for all its
@@ -318,11 +318,11 @@ type ScheduledRun struct {
 	At       time.Time  `json:"at"`
 	Want     power.Want `json:"want"`
 	Until    time.Time  `json:"until,omitzero"`
-	// Nodes are those that the expression selects now; Loses those of them that are on
+	// Nodes are those that the expression selects now; LosingPower those of them that are on
 	// now and would lose power, Held those that a person holds, which are left alone.
-	Nodes []string `json:"nodes"`
-	Loses []string `json:"loses"`
-	Held  []string `json:"held"`
+	Nodes       []string `json:"nodes"`
+	LosingPower []string `json:"losing_power"`
+	Held        []string `json:"held"`
 }
 
 // Trust is the answer to GET /v1/trust at a rack's own socket: which central its agent

@@ -43,7 +43,7 @@ func TestOneOwnerPerNode(t *testing.T) {
 			var got []string
 			for _, p := range OnePerNode(c.rows, func(node string) string { return map[string]string{"n": c.owner}[node] }) {
 				if p.Node == "n" {
-					got = append(got, fmt.Sprint(p.Owner, " ", p.OwnerStatus, " ", p.State, " ", p.AlsoToldBy))
+					got = append(got, fmt.Sprint(p.Owner, " ", p.OwnerStatus, " ", p.State, " ", p.AlsoClaimedBy))
 				}
 			}
 			if strings.Join(got, "; ") != c.want {

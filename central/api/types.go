@@ -106,13 +106,13 @@ type Node struct {
 	FaultSince   time.Time    `json:"fault_since,omitzero"`
 	Op           *OpBrief     `json:"op"` // what is outstanding: the running one, else the first that waits
 
-	Agent      string        `json:"agent,omitempty"`
-	BMC        string        `json:"bmc,omitempty"`
-	Domain     string        `json:"domain,omitempty"`
-	TriedAt    *time.Time    `json:"tried_at,omitempty"`   // when reach was determined
-	Waiting    int           `json:"waiting,omitempty"`    // outstanding operations beside Op
-	AgentState AgentPresence `json:"agent_state,omitzero"` // why a state may be stale
-	From       string        `json:"from,omitempty"`       // where Desired comes from: "status READY", "hold of bob"
+	Agent       string        `json:"agent,omitempty"`
+	BMC         string        `json:"bmc,omitempty"`
+	Domain      string        `json:"domain,omitempty"`
+	TriedAt     *time.Time    `json:"tried_at,omitempty"`     // when reach was determined
+	Waiting     int           `json:"waiting,omitempty"`      // outstanding operations beside Op
+	AgentState  AgentPresence `json:"agent_state,omitzero"`   // why a state may be stale
+	DesiredFrom string        `json:"desired_from,omitempty"` // where Desired comes from: "status READY", "hold of bob"
 }
 
 // Hold overrides the desired state of a status.
@@ -271,11 +271,11 @@ type Agent struct {
 	// Alarms are those that central raised about it and those that it tells of itself;
 	// Alarm is their messages, and that of the fleet brake, in a line.
 	Alarms []Alarm `json:"alarms,omitempty"`
-	// NotIts counts what the agent told, since central started, of nodes and operations that are not its own.
-	NotIts  int64      `json:"not_its,omitempty"`
-	Alarm   string     `json:"alarm,omitempty"`
-	Address string     `json:"address,omitempty"`
-	Rack    *RackState `json:"rack,omitempty"` // how its monitor stands
+	// ForeignReports counts what the agent told, since central started, of nodes and operations that are not its own.
+	ForeignReports int64      `json:"foreign_reports,omitempty"`
+	Alarm          string     `json:"alarm,omitempty"`
+	Address        string     `json:"address,omitempty"`
+	Rack           *RackState `json:"rack,omitempty"` // how its monitor stands
 }
 
 // Member is a member of the gossip cluster.
@@ -286,7 +286,7 @@ type Member struct {
 	Status string `json:"status"` // alive, failed, left, leaving
 	// SinceMS is for how long it has had the status, as far as the one who answers
 	// has seen.
-	SinceMS int64             `json:"status_ms"`
+	SinceMS int64             `json:"since_ms"`
 	Tags    map[string]string `json:"tags"`
 }
 

@@ -318,11 +318,11 @@ func (in Ping) Validate() error {
 
 // Validate checks what is to be done; the key itself is read by gossip.
 func (in ChangeKeys) Validate() error {
-	switch in.Do {
+	switch in.Action {
 	case KeyInstall, KeyUse, KeyRemove:
 		return CheckTexts(in.Key, in.ID)
 	default:
-		return fmt.Errorf("cannot %q a key: want %s, %s or %s", shortened(in.Do), KeyInstall, KeyUse, KeyRemove)
+		return fmt.Errorf("cannot %q a key: want %s, %s or %s", shortened(in.Action), KeyInstall, KeyUse, KeyRemove)
 	}
 }
 

@@ -28,9 +28,9 @@ type Node struct {
 	Monitor api.NodeMonitor
 	// Matched is Monitor.Matched, if the agent spoke of what is desired now.
 	Matched bool
-	// Drifting and LeftAlone are what the audit trail says: the node drifts, its BMC
+	// Drifting and BreakerOpen are what the audit trail says: the node drifts, its BMC
 	// is left alone.
-	Drifting, LeftAlone bool
+	Drifting, BreakerOpen bool
 	// Unsettled means that a report may be news although it says the same as before.
 	Unsettled bool
 	// WaitsFor names the agents that have to let go of the node, or of its BMC, before
@@ -41,7 +41,7 @@ type Node struct {
 
 const nodeColumns = `name, rack, agent, bmc, password, domain, status, confirmed, rev,
 	hold_want, hold_by, hold_reason, hold_schedule, hold_since, hold_until, hold_seq, hold_heard, hold_confirmed, retry,
-	state, reach, observed_at, tried_at, monitor, matched, drifting, left_alone, unsettled, waits_for, ` + bmcColumns
+	state, reach, observed_at, tried_at, monitor, matched, drifting, breaker_open, unsettled, waits_for, ` + bmcColumns
 
 const (
 	sqlNode      = `SELECT ` + nodeColumns + ` FROM nodes WHERE name = $1`
@@ -51,14 +51,14 @@ const (
 	sqlNodeCount = `SELECT count(*) FROM nodes`
 	sqlAddNode   = `INSERT INTO nodes (name, rack, agent, bmc, password, domain, status, confirmed, rev,
 		hold_want, hold_by, hold_reason, hold_schedule, hold_since, hold_until, hold_seq, hold_heard, hold_confirmed, retry,
-		monitor, fault, matched, drifting, left_alone, unsettled)
+		monitor, fault, matched, drifting, breaker_open, unsettled)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, 1)
 		ON CONFLICT (name) DO UPDATE SET rack = excluded.rack, agent = excluded.agent, bmc = excluded.bmc, password = excluded.password,
 		domain = excluded.domain, status = excluded.status, confirmed = excluded.confirmed, rev = excluded.rev,
 		hold_want = excluded.hold_want, hold_by = excluded.hold_by, hold_reason = excluded.hold_reason, hold_schedule = excluded.hold_schedule,
 		hold_since = excluded.hold_since, hold_until = excluded.hold_until, hold_seq = excluded.hold_seq, hold_heard = excluded.hold_heard,
 		hold_confirmed = excluded.hold_confirmed, retry = excluded.retry, monitor = excluded.monitor, fault = excluded.fault,
-		matched = excluded.matched, drifting = excluded.drifting, left_alone = excluded.left_alone, unsettled = 1`
+		matched = excluded.matched, drifting = excluded.drifting, breaker_open = excluded.breaker_open, unsettled = 1`
 	sqlDelNode = `DELETE FROM nodes WHERE name = $1`
 	sqlEntomb  = `INSERT INTO removed (agent, name, rev, at, confirmed) VALUES ($1, $2, $3, $4, $5)
 		ON CONFLICT (agent, name) DO UPDATE SET rev = excluded.rev, at = excluded.at, confirmed = excluded.confirmed`
@@ -69,7 +69,7 @@ const (
 	sqlRefresh = `UPDATE nodes SET observed_at = $1, tried_at = $2
 		WHERE name = $3 AND agent = $4 AND tried_at < $2 AND state = $5 AND reach = $6 AND monitor = $7 AND unsettled = 0`
 	sqlObserve = `UPDATE nodes SET state = $1, reach = $2, observed_at = $3, tried_at = $4, monitor = $5, fault = $6, matched = $7, drifting = $8,
-		left_alone = $9, unsettled = $10 WHERE name = $11`
+		breaker_open = $9, unsettled = $10 WHERE name = $11`
 	sqlHeldUntil = `SELECT ` + nodeColumns + ` FROM nodes WHERE hold_want <> '' AND hold_until > 0 AND hold_until <= $1 ORDER BY name`
 )
 
@@ -79,7 +79,7 @@ func scanNode(scan func(...any) error) (n Node, err error) {
 	fields := []any{
 		&n.Name, &n.Rack, &n.Agent, &n.BMC, (*string)(&n.Password), &n.Domain, &n.Status, &n.Confirmed, &n.Rev,
 		&n.Hold.Want, &n.Hold.By, &n.Hold.Reason, &n.Hold.Schedule, &since, &until, &seq, &heard, &n.Hold.Confirmed, &retry,
-		&n.State, &n.Reach, &observed, &tried, &monitor, &n.Matched, &n.Drifting, &n.LeftAlone, &n.Unsettled, &n.WaitsFor,
+		&n.State, &n.Reach, &observed, &tried, &monitor, &n.Matched, &n.Drifting, &n.BreakerOpen, &n.Unsettled, &n.WaitsFor,
 	}
 	err = scan(append(fields, n.bmcFields()...)...)
 	if err != nil {
@@ -189,7 +189,7 @@ func (t *Tx) PutNode(n Node) error {
 	_, err := t.exec(sqlAddNode, n.Name, n.Rack, n.Agent, n.BMC, string(n.Password), n.Domain, string(n.Status), n.Confirmed, n.Rev,
 		string(n.Hold.Want), n.Hold.By, n.Hold.Reason, n.Hold.Schedule, nanos(n.Hold.Since), nanos(n.Hold.Until), int64(n.Hold.Seq),
 		int64(n.Hold.Heard),
-		n.Hold.Confirmed, int64(n.Retry), textOf(n.Monitor), n.Monitor.Fault, n.Matched, n.Drifting, n.LeftAlone)
+		n.Hold.Confirmed, int64(n.Retry), textOf(n.Monitor), n.Monitor.Fault, n.Matched, n.Drifting, n.BreakerOpen)
 	if err == nil {
 		_, err = t.exec(sqlExhume, n.Agent, n.Name)
 	}
@@ -247,7 +247,7 @@ func (t *Tx) Refresh(agent string, r api.NodeReading) (done bool, err error) {
 // Observe stores a node's reading, and what monitor and audit trail say of it.
 func (t *Tx) Observe(n Node) error {
 	_, err := t.exec(sqlObserve, string(n.State), string(n.Reach), nanos(n.ObservedAt), nanos(n.TriedAt), textOf(n.Monitor), n.Monitor.Fault,
-		n.Matched, n.Drifting, n.LeftAlone, n.Unsettled, n.Name)
+		n.Matched, n.Drifting, n.BreakerOpen, n.Unsettled, n.Name)
 	if err != nil {
 		return fmt.Errorf("cannot save reading of node %s: %w", n.Name, err)
 	}

@@ -51,15 +51,15 @@ func TestADatabaseOfSchema12LosesNothing(t *testing.T) {
 		n, _, err := tx.Node("n")
 		same("node", n, Node{
 			Name: "n", Rack: "r1", Agent: "r1", BMC: "ipmi://u@192.0.2.2", Password: "secret", Status: power.StatusReady, Confirmed: true,
-			Domain: "d", Rev: 3, Retry: 9, Matched: true, Drifting: true, LeftAlone: true, WaitsFor: "r2",
+			Domain: "d", Rev: 3, Retry: 9, Matched: true, Drifting: true, BreakerOpen: true, WaitsFor: "r2",
 			Hold: power.Hold{
 				Want: power.WantOff, By: "bob", Reason: "why", Schedule: "night", Since: at, Until: at.Add(time.Hour), Seq: 1 << 62,
 				Heard: 1 << 61, Confirmed: true,
 			},
 			Reading: power.Reading{State: power.Off, Reach: power.ReachOK, ObservedAt: timeAt(1000), TriedAt: timeAt(2000)},
 			Monitor: api.NodeMonitor{
-				Fault: "3 corrections failed", FaultSince: at, Failures: 3, Faults: 1, Fell: "it went off again", FellOp: "op", FellAt: at,
-				FellTimes: 2, Matched: true, Waits: power.ReasonFault, WaitsMessage: "it is in fault", WaitsUntil: at.Add(time.Minute),
+				Fault: "3 corrections failed", FaultSince: at, Failures: 3, Faults: 1, Reverted: "it went off again", RevertedOp: "op", RevertedAt: at,
+				RevertedTimes: 2, Matched: true, Waits: power.ReasonFault, WaitsMessage: "it is in fault", WaitsUntil: at.Add(time.Minute),
 			},
 			BMCIdentity: BMCIdentity{KG: "k", Part: "p", Addr: "x", At: "y", Shared: "z"},
 		}, err)
@@ -74,9 +74,9 @@ func TestADatabaseOfSchema12LosesNothing(t *testing.T) {
 		same("rack", state, &api.RackState{
 			Monitor: "@every 60s",
 			Brake: &api.Brake{
-				ID: "b", Since: at, Kind: "cut", Nodes: []string{"n"}, Of: 1, Message: "1 of 1 nodes would lose power",
+				ID: "b", Since: at, Kind: "cut", Nodes: []string{"n"}, Total: 1, Message: "1 of 1 nodes would lose power",
 			},
-			Pause: &api.Pause{By: "bob", Reason: "why", Since: at, Until: at.Add(time.Hour)}, Faults: 2, DeadBMC: 3,
+			Pause: &api.Pause{By: "bob", Reason: "why", Since: at, Until: at.Add(time.Hour)}, Faults: 2, OpenBreakers: 3,
 			Domains: []api.DomainState{{DomainLimit: api.DomainLimit{Name: "d", Rate: 2.5, Concurrent: 7}, InFlight: 1, Waiting: 2}},
 			Alarms:  []api.Alarm{{Kind: api.AlarmDiskFull, Message: "full", Since: at, Remedy: "make room", NeedsAck: true}},
 		}, err)

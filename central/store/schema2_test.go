@@ -112,7 +112,7 @@ func TestWhatPeopleSetComesBack(t *testing.T) {
 	withAgent(t, s, "r1")
 	at := time.Now().UTC()
 	node := Node{
-		Name: "n", Rack: "r1", Agent: "r1", Domain: "d", Rev: 3, Retry: 9, Matched: true, Drifting: true, LeftAlone: true, Unsettled: true,
+		Name: "n", Rack: "r1", Agent: "r1", Domain: "d", Rev: 3, Retry: 9, Matched: true, Drifting: true, BreakerOpen: true, Unsettled: true,
 		Hold: power.Hold{
 			Want: power.WantOff, By: "bob", Reason: "why", Schedule: "night", Since: at, Until: at.Add(time.Hour), Seq: 1 << 62, Confirmed: true,
 		},
@@ -126,7 +126,7 @@ func TestWhatPeopleSetComesBack(t *testing.T) {
 		ReleaseBrake: "b", ReleasedBy: "bob",
 	}
 	state := api.RackState{
-		Monitor: "@every 60s", Brake: &api.Brake{ID: "b", Since: at, Kind: "cut", Nodes: []string{"n"}, Of: 1, Message: "s"},
+		Monitor: "@every 60s", Brake: &api.Brake{ID: "b", Since: at, Kind: "cut", Nodes: []string{"n"}, Total: 1, Message: "s"},
 		Faults: 2,
 	}
 	sched := Schedule{Schedule: api.Schedule{

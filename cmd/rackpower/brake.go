@@ -86,7 +86,7 @@ func (s *session) showBrakes(brakes []api.RackBrake) error {
 			s.say("")
 		}
 		s.details("rack", b.Rack, "message", b.Message, "kind", brakeKinds[b.Kind], "since", s.since(b.Since),
-			"nodes", fmt.Sprintf("%s (%d of %d)", noderange.Fold(b.Nodes), len(b.Nodes), b.Of))
+			"nodes", fmt.Sprintf("%s (%d of %d)", noderange.Fold(b.Nodes), len(b.Nodes), b.Total))
 		if b.Released {
 			s.details("released", "yes; the agent has not said yet that it lets go")
 		} else {
@@ -130,9 +130,9 @@ func (s *session) brakeRelease() error {
 	if err := s.confirmBrakes(brakes); err != nil {
 		return err
 	}
-	in.Most = map[string]int{}
+	in.MaxNodes = map[string]int{}
 	for _, b := range brakes {
-		in.Most[b.Rack] = len(b.Nodes)
+		in.MaxNodes[b.Rack] = len(b.Nodes)
 		if s.door == atCentral {
 			in.Racks = append(in.Racks, b.Rack)
 		}

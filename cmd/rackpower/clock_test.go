@@ -121,7 +121,7 @@ func (f *fake) fill(now time.Time) {
 	f.nodes[0].Fault, f.nodes[0].FaultSince = "3 corrections failed, the last at "+said, earlier
 	e := nightmare(local)
 	e.Message = "r1n07 is off; hold of bob wants it on since " + said
-	e.Decided[0].Message = "the fleet brake holds since " + said
+	e.RecentDecisions[0].Message = "the fleet brake holds since " + said
 	f.explained = e
 	f.agents = []api.Agent{{Name: "r1", State: "away", SeenAt: &earlier, Rack: &e.Rack}}
 	f.racks = []api.Rack{{

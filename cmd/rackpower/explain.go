@@ -54,8 +54,8 @@ func (p *page) explain(s *session, e api.Explanation, n api.Node) {
 	p.text.WriteString("\n")
 	p.facts(e, n)
 	p.section("operations", p.opRows(e.Ops))
-	p.section("readings, the newest first", p.seenRows(e.Seen))
-	p.section("decisions of the monitor, the newest first", p.decidedRows(e.Decided))
+	p.section("readings, the newest first", p.seenRows(e.RecentReadings))
+	p.section("decisions of the monitor, the newest first", p.decidedRows(e.RecentDecisions))
 	p.advise(s.hints(e, n))
 }
 
@@ -101,7 +101,7 @@ func (p *page) facts(e api.Explanation, n api.Node) {
 	if e.BMC != nil {
 		p.fact("", e.BMC.LastError)
 	}
-	switch alone := e.BMC != nil && e.BMC.LeftAlone != ""; {
+	switch alone := e.BMC != nil && e.BMC.BreakerOpen != ""; {
 	case alone && e.BMC.NextProbe.IsZero():
 		p.fact("next reading", "none before somebody sees to its BMC")
 	case alone:
@@ -165,8 +165,8 @@ func desiredWords(e api.Explanation) string {
 	if e.Desired.NoCut {
 		text += ", power is never taken away"
 	}
-	if e.From != "" {
-		text += ", from " + e.From
+	if e.DesiredFrom != "" {
+		text += ", from " + e.DesiredFrom
 	}
 	return text
 }
@@ -213,8 +213,8 @@ func (p *page) bmcWords(e api.Explanation, n api.Node) string {
 	switch {
 	case b.SharedWith != "":
 		words = append(words, "that of "+b.SharedWith+" too")
-	case b.LeftAlone != "":
-		words = append(words, "left alone: "+b.LeftAlone)
+	case b.BreakerOpen != "":
+		words = append(words, "left alone: "+b.BreakerOpen)
 	case b.Failures == 0 && b.AuthFailures == 0:
 		words = append(words, "answers")
 	}
@@ -255,7 +255,7 @@ func over(o api.Op) int {
 	return 1
 }
 
-func (p *page) seenRows(seen []api.Seen) [][]string {
+func (p *page) seenRows(seen []api.ReadingRun) [][]string {
 	var rows [][]string
 	for _, r := range slices.Backward(seen) {
 		rows = append(rows, []string{fmt.Sprintf("%s, %s", r.State, r.Reach), p.run(r.First, r.Last, r.Times), r.Message})

@@ -300,8 +300,8 @@ func peerListing(peers []api.PeerNode) listing[api.PeerNode] {
 			if p.OwnerStatus != gossip.StatusAlive {
 				owner += " (" + p.OwnerStatus + ")"
 			}
-			if len(p.AlsoToldBy) > 0 {
-				owner += ", also told by " + strings.Join(p.AlsoToldBy, ", ")
+			if len(p.AlsoClaimedBy) > 0 {
+				owner += ", also told by " + strings.Join(p.AlsoClaimedBy, ", ")
 			}
 			return []string{p.Node, string(p.State), age, reach, owner, string(p.Op)}
 		},
@@ -463,7 +463,7 @@ func (s *session) showKeys(keys api.GossipKeys) error {
 }
 
 func (s *session) changeKeys(do string) error {
-	in := api.ChangeKeys{Do: do, ID: s.c.Args().First()}
+	in := api.ChangeKeys{Action: do, ID: s.c.Args().First()}
 	if file := s.c.String("key-file"); file != "" {
 		text, err := s.keyText(file)
 		if err != nil {

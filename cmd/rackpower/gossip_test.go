@@ -191,7 +191,7 @@ func TestPeersSaysWhichAgentsAreGone(t *testing.T) {
 			t.Errorf("no %q in\n%s", want, got.out)
 		}
 	}
-	if got := m.run("peers -o json"); got.errs != "" || !strings.Contains(got.out, `"owner_status_ms": 40000`) {
+	if got := m.run("peers -o json"); got.errs != "" || !strings.Contains(got.out, `"owner_since_ms": 40000`) {
 		t.Errorf("%s%s", got.out, got.errs)
 	}
 	expect(t, "of an agent", m.run("peers @r2 -o name"), 0, "r2n01\nr2n02\n", "")
@@ -264,7 +264,7 @@ func TestGossipKeys(t *testing.T) {
 		t.Errorf("%+v", got)
 	}
 	m.run("gossip keys remove --key-file " + file)
-	want := []api.ChangeKeys{{Do: "install", Key: text}, {Do: "use", ID: "0badcafe"}, {Do: "remove", Key: text}}
+	want := []api.ChangeKeys{{Action: "install", Key: text}, {Action: "use", ID: "0badcafe"}, {Action: "remove", Key: text}}
 	if len(m.asked) != len(want) {
 		t.Fatalf("%+v", m.asked)
 	}

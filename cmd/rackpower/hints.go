@@ -125,7 +125,7 @@ func (h hinting) silent() *hint {
 	switch reach := h.e.Reading.Reach; {
 	case h.refusesLogIn() || reach == power.ReachUnconfigured || reach == power.ReachBusy || reach == power.ReachPrivilege:
 		return nil
-	case reach == power.ReachUnreachable || h.e.BMC != nil && h.e.BMC.LeftAlone != "":
+	case reach == power.ReachUnreachable || h.e.BMC != nil && h.e.BMC.BreakerOpen != "":
 		return &hint{"the BMC does not answer: see to its cable, address and power, and that IPMI over LAN is switched on; it is probed by " +
 			"itself, or at once:", []string{h.retry()}}
 	}

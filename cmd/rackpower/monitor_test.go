@@ -21,7 +21,7 @@ func nightmare(now time.Time) api.Explanation {
 	end := now.Add(107 * time.Minute)
 	started := ago(50 * time.Second)
 	return api.Explanation{
-		Node: "r1n07", Agent: "r1", At: now, Status: power.StatusReady, Desired: power.Desired{Want: power.WantOn}, From: "hold of bob",
+		Node: "r1n07", Agent: "r1", At: now, Status: power.StatusReady, Desired: power.Desired{Want: power.WantOn}, DesiredFrom: "hold of bob",
 		Message: "r1n07 is off and should be on (hold of bob): nothing is done, because the fleet brake holds 30 of 40 nodes.",
 		Hold:    &api.Hold{Want: power.WantOn, By: "bob", Reason: "burn-in", Since: ago(13 * time.Minute), Expires: &end},
 		Reading: power.Reading{State: power.Off, Reach: power.ReachAuthFailed, ObservedAt: ago(11 * time.Minute), TriedAt: ago(40 * time.Second)},
@@ -40,7 +40,7 @@ func nightmare(now time.Time) api.Explanation {
 			},
 			{ID: "3", Action: power.ActOff, AskedBy: "bob", AskedAt: ago(20 * time.Minute), Outcome: power.Succeeded, Already: true},
 		},
-		Seen: []api.Seen{
+		RecentReadings: []api.ReadingRun{
 			{State: power.On, Reach: power.ReachOK, First: ago(3 * time.Hour), Last: ago(31 * time.Minute), Times: 148},
 			{State: power.Off, Reach: power.ReachOK, First: ago(30 * time.Minute), Last: ago(11 * time.Minute), Times: 19},
 			{
@@ -48,7 +48,7 @@ func nightmare(now time.Time) api.Explanation {
 				Message: "RAKP 2: unauthorized name",
 			},
 		},
-		Decided: []api.Decision{
+		RecentDecisions: []api.Decision{
 			{
 				Action: power.ActOn, Reason: power.ReasonDrift, Message: "off, wanted on: power-on asked for", First: ago(34 * time.Minute),
 				Last: ago(34 * time.Minute), Times: 1,
@@ -59,12 +59,12 @@ func nightmare(now time.Time) api.Explanation {
 			},
 		},
 		BMC: &api.BMCState{
-			Address: "ipmi://admin@10.0.1.7", Failures: 2, AuthFailures: 2, LeftAlone: "its password was refused twice",
+			Address: "ipmi://admin@10.0.1.7", Failures: 2, AuthFailures: 2, BreakerOpen: "its password was refused twice",
 			LastError: "RAKP 2: unauthorized name",
 		},
 		Domain: &api.DomainState{DomainLimit: api.DomainLimit{Name: "feedA", Rate: 10, Concurrent: 50}, InFlight: 3, Waiting: 7},
 		Rack: api.RackState{
-			Monitor: "@every 60s", Faults: 1, DeadBMC: 1, Brake: cutBrake(now),
+			Monitor: "@every 60s", Faults: 1, OpenBreakers: 1, Brake: cutBrake(now),
 			Pause: &api.Pause{By: "carol", Reason: "moving cables", Since: ago(5 * time.Minute), Until: now.Add(115 * time.Minute)},
 		},
 		Next: now.Add(20 * time.Second),
@@ -74,7 +74,7 @@ func nightmare(now time.Time) api.Explanation {
 // cutBrake is a brake that holds the first 30 nodes of a hall.
 func cutBrake(now time.Time) *api.Brake {
 	return &api.Brake{
-		ID: "b1", Since: now.Add(-20 * time.Minute), Kind: "cut", Nodes: namesOf(hall(30, power.On)), Of: 40,
+		ID: "b1", Since: now.Add(-20 * time.Minute), Kind: "cut", Nodes: namesOf(hall(30, power.On)), Total: 40,
 		Message: "30 of 40 nodes would be powered off at once",
 	}
 }
@@ -461,7 +461,7 @@ next run:      TIME
 `)
 	f.runs = []api.ScheduledRun{{
 		Schedule: "night", At: now.Add(5 * time.Hour), Want: power.WantOff, Nodes: namesOf(hall(12, power.On)),
-		Loses: []string{"r1n01"}, Held: []string{"r1n12"},
+		LosingPower: []string{"r1n01"}, Held: []string{"r1n12"},
 	}}
 	expect(t, "next", f.run("schedule next night --count 1").timeless(), 0, "TIME  night     off   r1n[01-12]  r1n01  r1n12\n", "")
 	expect(t, "next", f.run("schedule next day"), 0, "no runs to come\n", "")
@@ -611,7 +611,7 @@ what to do
 func TestExplainIsCalmWhenNothingIsWrong(t *testing.T) {
 	f := newFake(t, hall(1, power.Off)...)
 	f.explained = api.Explanation{
-		Agent: "r1", Status: power.StatusReady, Desired: power.StatusReady.Desired(), From: "status READY", Reading: power.Seen(power.Off,
+		Agent: "r1", Status: power.StatusReady, Desired: power.StatusReady.Desired(), DesiredFrom: "status READY", Reading: power.Seen(power.Off,
 			time.Now().Add(-5*time.Second)),
 		Message: "r1n01 is off, as status READY wants it\x1b[2J.", Monitor: api.NodeMonitor{Matched: true},
 		BMC: &api.BMCState{Address: "ipmi://admin@10.0.1.1"}, Rack: api.RackState{Monitor: "@every 60s"},
@@ -629,7 +629,7 @@ readings      @every 60s
 func TestExplainSaysWhatIsMissingOfAnAgentThatIsAway(t *testing.T) {
 	f := newFake(t, hall(1, power.Unknown)...)
 	f.explained = api.Explanation{
-		Agent: "r1", Away: "agent r1 is away: it never said hello", Desired: power.StatusNone.Desired(), From: "no status",
+		Agent: "r1", Away: "agent r1 is away: it never said hello", Desired: power.StatusNone.Desired(), DesiredFrom: "no status",
 		Reading: power.Reading{Reach: power.ReachNever}, Message: "r1n01 was never read; agent r1 is away: it never said hello.",
 	}
 	got := f.run("explain r1n01")
@@ -671,9 +671,9 @@ func TestHintsFitWhatIsInTheWay(t *testing.T) {
 			api.Explanation{Status: power.StatusReady, Reading: power.Reading{Reach: power.ReachUnreachable}},
 			"rackpower node retry n1",
 		},
-		"left alone": {api.Explanation{Status: power.StatusReady, BMC: &api.BMCState{LeftAlone: "mute"}}, "rackpower node retry n1"},
+		"left alone": {api.Explanation{Status: power.StatusReady, BMC: &api.BMCState{BreakerOpen: "mute"}}, "rackpower node retry n1"},
 		"credentials": {
-			api.Explanation{Status: power.StatusReady, BMC: &api.BMCState{LeftAlone: "refused", AuthFailures: 2}},
+			api.Explanation{Status: power.StatusReady, BMC: &api.BMCState{BreakerOpen: "refused", AuthFailures: 2}},
 			"rackpower node add n1 --rack r1 --password-file FILE --update|rackpower node retry n1",
 		},
 		"no monitor": {
@@ -719,7 +719,7 @@ func TestHintsTellSilenceFromRefusal(t *testing.T) {
 			}
 			e := api.Explanation{
 				Node: "n1", Status: power.StatusReady, Reading: power.Reading{Reach: reach},
-				BMC: &api.BMCState{LeftAlone: "so", AuthFailures: refused},
+				BMC: &api.BMCState{BreakerOpen: "so", AuthFailures: refused},
 			}
 			s := &session{door: atCentral, printer: printer{wallClock: wallClock{now: time.Now, zone: time.UTC}}}
 			hints := s.hints(e, api.Node{Rack: "r1"})

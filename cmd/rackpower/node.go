@@ -461,7 +461,7 @@ func (s *session) nodeShow() error {
 		s.details(
 			"node", n.Name, "rack", n.Rack, "agent", strings.TrimSpace(n.Agent+" "+n.AgentState.Text(s.now())), "bmc", n.BMC, "domain", n.Domain,
 			"state", stateCell(n), "observed at", s.clockOr(n.ObservedAt), "reach", string(n.Reach), "tried at", s.clockOr(n.TriedAt),
-			"status", string(n.Status), "desired", strings.TrimSuffix(fmt.Sprintf("%s, from %s", n.Desired, n.From), ", from "), "hold",
+			"status", string(n.Status), "desired", strings.TrimSuffix(fmt.Sprintf("%s, from %s", n.Desired, n.DesiredFrom), ", from "), "hold",
 			s.held(n.Hold), "differs", s.differs(n), "fault", s.faultOf(n), "operation", s.opCell(n),
 		)
 	}

@@ -234,8 +234,8 @@ func (p printer) monitorCell(r *api.RackState) string {
 	if r.Faults > 0 {
 		notes = append(notes, fmt.Sprintf("%s in fault", plural(r.Faults, "node")))
 	}
-	if r.DeadBMC > 0 {
-		notes = append(notes, fmt.Sprintf("%s left alone", plural(r.DeadBMC, "BMC")))
+	if r.OpenBreakers > 0 {
+		notes = append(notes, fmt.Sprintf("%s left alone", plural(r.OpenBreakers, "BMC")))
 	}
 	return strings.Join(notes, ", ")
 }
@@ -287,7 +287,7 @@ func (s *session) rackShow() error {
 	s.details("rack", rack.Name, "agent", s.agentOf(rack), "nodes", fmt.Sprint(rack.Nodes), "reads", readsCell(rack), "brake at",
 		brakeBounds(rack.Settings),
 		"brake", s.brakeWords(st.Brake), "pause", s.pauseOf(rack),
-		"in fault", plural(st.Faults, "node"), "left alone", plural(st.DeadBMC, "BMC"))
+		"in fault", plural(st.Faults, "node"), "left alone", plural(st.OpenBreakers, "BMC"))
 	for _, words := range domainWords(st.Domains) {
 		s.details("domain", words)
 	}
@@ -298,7 +298,7 @@ func (p printer) brakeWords(b *api.Brake) string {
 	if b == nil {
 		return ""
 	}
-	return fmt.Sprintf("holds %d of %s (%s) since %s: %s", len(b.Nodes), plural(b.Of, "node"), b.Kind, p.since(b.Since),
+	return fmt.Sprintf("holds %d of %s (%s) since %s: %s", len(b.Nodes), plural(b.Total, "node"), b.Kind, p.since(b.Since),
 		noderange.Fold(b.Nodes))
 }
 

@@ -316,7 +316,7 @@ func (s *session) runListing(runs []api.ScheduledRun) listing[api.ScheduledRun] 
 			}
 			return []string{
 				s.until(r.At), r.Schedule, cmp.Or(string(r.Want), wantRelease), end, cmp.Or(noderange.Fold(r.Nodes), "none"),
-				noderange.Fold(r.Loses), noderange.Fold(r.Held),
+				noderange.Fold(r.LosingPower), noderange.Fold(r.Held),
 			}
 		},
 	}

@@ -132,7 +132,7 @@ func (g Cluster) ChangeKeys(ctx context.Context, in api.ChangeKeys) error {
 	if err != nil {
 		return err
 	}
-	switch in.Do {
+	switch in.Action {
 	case api.KeyInstall:
 		return g.InstallKey(ctx, key)
 	case api.KeyUse:

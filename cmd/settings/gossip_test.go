@@ -176,19 +176,19 @@ func TestClusterChangesKeys(t *testing.T) {
 		}
 	}
 	for says, in := range map[string]api.ChangeKeys{
-		"no key is named":           {Do: api.KeyUse},
-		"no member has a key":       {Do: api.KeyUse, ID: "00000000"},
-		"not base64":                {Do: api.KeyInstall, Key: "hush!"},
-		"do not have it":            {Do: api.KeyUse, Key: next.Reveal()},
-		"send with it; use another": {Do: api.KeyRemove, Key: before},
+		"no key is named":           {Action: api.KeyUse},
+		"no member has a key":       {Action: api.KeyUse, ID: "00000000"},
+		"not base64":                {Action: api.KeyInstall, Key: "hush!"},
+		"do not have it":            {Action: api.KeyUse, Key: next.Reveal()},
+		"send with it; use another": {Action: api.KeyRemove, Key: before},
 	} {
 		if err := b.ChangeKeys(ctx, in); err == nil || !strings.Contains(err.Error(), says) || strings.Contains(err.Error(), "hush") {
 			t.Errorf("%s: %v", says, err)
 		}
 	}
-	must(api.ChangeKeys{Do: api.KeyInstall, Key: next.Reveal()})
-	must(api.ChangeKeys{Do: api.KeyUse, ID: strings.ToUpper(next.ID())})
-	must(api.ChangeKeys{Do: api.KeyRemove, Key: before})
+	must(api.ChangeKeys{Action: api.KeyInstall, Key: next.Reveal()})
+	must(api.ChangeKeys{Action: api.KeyUse, ID: strings.ToUpper(next.ID())})
+	must(api.ChangeKeys{Action: api.KeyRemove, Key: before})
 	keys, err := a.Keys(ctx)
 	if err != nil || len(keys.Keys) != 1 || keys.Keys[0].ID != next.ID() || keys.Keys[0].Primary != 2 || keys.Members != 2 {
 		t.Errorf("%+v, %v", keys, err)
