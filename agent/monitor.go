@@ -70,8 +70,9 @@ const (
 //
 // Readings run beside the passes, so a BMC that does not answer holds none up.
 type monitor struct {
-	a *Agent
-	t Timing
+	a       *Agent
+	t       Timing
+	started time.Time
 
 	poked   chan struct{} // a token: there is something to compare
 	retimed chan struct{} // a token: the schedule changed
@@ -118,7 +119,7 @@ type opEnd struct {
 }
 
 func newMonitor(a *Agent) *monitor {
-	return &monitor{a: a, t: a.cfg.Timing, poked: make(chan struct{}, 1), retimed: make(chan struct{}, 1), nodes: map[string]*nodeWatch{}}
+	return &monitor{a: a, t: a.cfg.Timing, started: time.Now(), poked: make(chan struct{}, 1), retimed: make(chan struct{}, 1), nodes: map[string]*nodeWatch{}}
 }
 
 // load takes what was kept over the restart.
@@ -382,7 +383,7 @@ func (m *monitor) pass(now time.Time) {
 	all := m.observe(nodes, now)
 	round := planRound{
 		Now: now, Fresh: actFresh, Timing: m.t, Off: m.schedule == nil, Pause: m.settings.Pause,
-		Tally: judge(now, m.bounds(), all),
+		Tally: judge(now, m.bounds(), all), Started: m.started,
 	}
 	looks = append(looks, m.applyBrake(&round, all)...)
 	todo, more := m.decide(round, all)

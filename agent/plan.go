@@ -44,6 +44,9 @@ type planRound struct {
 	Pause *api.Pause // nil or over: it does not rest
 	Brake *api.Brake // nil: none holds
 	Tally tally
+	// Started is when the agent did: what was changed before that, while it was away, it
+	// hears of a moment later.
+	Started time.Time
 }
 
 // decision is what the monitor makes of a node.
@@ -150,9 +153,13 @@ func (r planRound) postpone(n watched, not func(power.Reason, time.Time, string,
 }
 
 // gathered is when a node that loses power without a confirmation has waited long
-// enough for others: a while after the last such change, and not for ever.
+// enough for others: a while after the last such change and after the start, and not for
+// ever.
 func (r planRound) gathered(n watched) time.Time {
 	since := n.Memory.Since
+	if since.Before(r.Started) {
+		since = r.Started
+	}
 	quiet, latest := r.Tally.Changed.Add(r.Gather), since.Add(6*r.Gather)
 	if since.After(r.Tally.Changed) {
 		quiet = since.Add(r.Gather)

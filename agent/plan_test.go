@@ -95,6 +95,10 @@ func TestPlan(t *testing.T) {
 			round: func(r *planRound) { r.Tally.Changed = ago(time.Second) }, reason: power.ReasonGather, until: 4 * time.Second,
 		},
 		{
+			name: "the agent started a moment ago", status: power.StatusReady, node: func(n *watched) { n.Memory.Since = ago(31 * time.Second) },
+			round: func(r *planRound) { r.Started = ago(time.Second) }, reason: power.ReasonGather, until: 4 * time.Second,
+		},
+		{
 			name: "others change for ever", status: power.StatusReady, node: func(n *watched) { n.Memory.Since = ago(29 * time.Second) },
 			round: func(r *planRound) { r.Tally.Changed = ago(time.Second) }, reason: power.ReasonGather, until: time.Second,
 		},
