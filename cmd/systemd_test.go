@@ -182,4 +182,95 @@ func TestLifeOnARealSystemd(t *testing.T) {
 	}
 	m.run("sed", "-i", "/nonsense/d", "/etc/rackpower/central.yaml")
 	m.alive() // by itself
+	m.losesItsLog(agent, central)
+	m.inheritsAMask(agent, central)
+	m.hasAVolume(central)
+}
+
+// dropIn sets options of services and starts them again; none takes them back.
+func (m *systemdHost) dropIn(options string, services ...string) {
+	m.t.Helper()
+	for _, service := range services {
+		dir := "/etc/systemd/system/" + service + ".d"
+		if options == "" {
+			m.run("rm", "-r", dir)
+		} else {
+			m.run("sh", "-c", "mkdir -p "+dir+" && printf '[Service]\n"+options+"' > "+dir+"/test.conf")
+		}
+	}
+	m.run("systemctl", "daemon-reload")
+	m.run(append([]string{"systemctl", "restart"}, services...)...)
+	m.alive()
+}
+
+// losesItsLog has who reads the daemons' output die while they write, and then nobody read it.
+func (m *systemdHost) losesItsLog(services ...string) {
+	m.t.Helper()
+	var before []string
+	for _, service := range services {
+		before = append(before, m.main(service))
+	}
+	m.run("systemctl", "kill", "--kill-whom=main", "-s", "KILL", "systemd-journald.service")
+	for i := range 3 { // each request has both daemons write lines
+		_, _ = m.try("rackpower", "hold", "n1", []string{"on", "off", "on"}[i], "--yes", "--reason", "test")
+		m.alive()
+	}
+	m.run("rackpower", "release", "n1", "--reason", "test")
+	for i, service := range services {
+		if now := m.main(service); now != before[i] {
+			m.t.Errorf("%s ended when nobody read what it says", service)
+		}
+	}
+	m.dropIn("StandardOutput=null\\nStandardError=null\\n", services...)
+	m.dropIn("", services...)
+}
+
+// inheritsAMask starts the daemons with a mask that hides nothing, and with one that hides all:
+// others read none of their files, and they read their own.
+func (m *systemdHost) inheritsAMask(services ...string) {
+	m.t.Helper()
+	for _, mask := range []string{"0000", "0777"} {
+		m.dropIn("UMask="+mask+"\\n", services...)
+		m.run("rackpower", "hold", "n1", "on", "--for", "1h", "--yes", "--reason", "test")
+		m.run("rackpower", "local", "status", "n1")
+		m.run("rackpower", "release", "n1", "--reason", "test")
+		if open := m.run("find", "/var/lib/rackpower", "-type", "f", "-perm", "/077"); open != "" {
+			m.t.Errorf("with the mask %s others may read\n%s", mask, open)
+		}
+	}
+	m.dropIn("", services...)
+}
+
+// hasAVolume puts central's data on a volume of its own. While that is missing, central is not
+// started on the empty directory below; while it is read-only, central says so.
+func (m *systemdHost) hasAVolume(central string) {
+	m.t.Helper()
+	const dir, unit = "/var/lib/rackpower/central", "var-lib-rackpower-central.mount"
+	mount := func(volume, options string) {
+		m.run("sh", "-c", "printf '[Mount]\\nWhat="+volume+"\\nWhere="+dir+"\\nOptions=bind"+options+"\\n' > /etc/systemd/system/"+unit)
+		m.run("systemctl", "daemon-reload")
+	}
+	m.run("systemctl", "stop", "rackpower-central.socket", central)
+	m.run("sh", "-c", "cp -a "+dir+" /away && rm "+dir+"/*")
+	mount("/proc/missing", "") // systemd makes a directory that is bound, where it can
+	if out, exit := m.try("systemctl", "start", central); exit == 0 || !strings.Contains(out, "dependency") {
+		m.t.Errorf("without its volume: status %d, %s", exit, out)
+	}
+	if made := m.run("find", dir, "-type", "f"); made != "" {
+		m.t.Errorf("without its volume central began anew: %s", made)
+	}
+	m.run("mv", "/away", "/volume")
+	mount("/volume", ",ro")
+	_, _ = m.try("systemctl", "start", central)
+	m.until(10*time.Second, "central says that it cannot write", func() bool {
+		out, _ := m.try("journalctl", "--no-pager", "-o", "cat", "-n", "20", "-u", central)
+		return strings.Contains(out, "read-only file system")
+	})
+	m.run("systemctl", "stop", "rackpower-central.socket", central, unit)
+	mount("/volume", "")
+	m.run("systemctl", "start", central)
+	m.alive()
+	if out := m.run("rackpower", "status"); !strings.Contains(out, "n1") {
+		m.t.Errorf("on its volume: %s", out)
+	}
 }

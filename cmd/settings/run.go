@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"syscall"
 
 	"github.com/urfave/cli/v2"
 
@@ -19,6 +20,7 @@ import (
 // said in one line on app.ErrWriter. A second signal ends the process at once.
 // After a signal the process ends by that signal, unless the command is a daemon.
 func Run(app *cli.App, args []string) int {
+	syscall.Umask(0o077) // an inherited one may open what is secret to all, or close it to us
 	ctx, s := catch(context.Background())
 	return s.end(RunContext(ctx, app, args))
 }
