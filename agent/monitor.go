@@ -119,8 +119,10 @@ type opEnd struct {
 }
 
 func newMonitor(a *Agent) *monitor {
-	return &monitor{a: a, t: a.cfg.Timing, started: time.Now(), poked: make(chan struct{}, 1), retimed: make(chan struct{}, 1),
-		nodes: map[string]*nodeWatch{}}
+	return &monitor{
+		a: a, t: a.cfg.Timing, started: time.Now(), poked: make(chan struct{}, 1), retimed: make(chan struct{}, 1),
+		nodes: map[string]*nodeWatch{},
+	}
 }
 
 // load takes what was kept over the restart.
