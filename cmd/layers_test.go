@@ -17,6 +17,7 @@ var floors = map[string]int{
 	"rackpower/cmd/rackpower-central": 4,
 	"rackpower/cmd/docscheck":         4,
 	"rackpower/cmd/settings":          3,
+	"rackpower/cmd/term":              0,
 	"rackpower/central":               3,
 	"rackpower/central/store":         2,
 	"rackpower/agent":                 2,

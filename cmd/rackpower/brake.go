@@ -9,6 +9,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"rackpower/central/api"
+	"rackpower/cmd/term"
 	"rackpower/power"
 	"rackpower/power/noderange"
 )
@@ -167,7 +168,7 @@ func (s *session) showReleased(brakes []api.RackBrake) error {
 		return s.showBrakes(brakes)
 	}
 	for _, b := range brakes {
-		s.say("rack %s: released; the monitor corrects %s", clean(b.Rack), cmp.Or(noderange.Fold(b.Nodes), "what differs"))
+		s.say("rack %s: released; the monitor corrects %s", term.Clean(b.Rack), cmp.Or(noderange.Fold(b.Nodes), "what differs"))
 	}
 	if len(brakes) == 0 {
 		s.say("no brake holds any more: there is nothing to release")

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"reflect"
 	"regexp"
-	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -99,18 +98,6 @@ func (c wallClock) after(d time.Duration) time.Time {
 		return time.Time{}
 	}
 	return c.now().Add(d)
-}
-
-// shortly writes a duration without parts that are nought: "11h", "1h30m".
-func shortly(d time.Duration) string {
-	text := d.String()
-	if strings.HasSuffix(text, "m0s") {
-		text = strings.TrimSuffix(text, "0s")
-	}
-	if strings.HasSuffix(text, "h0m") {
-		text = strings.TrimSuffix(text, "0m")
-	}
-	return text
 }
 
 var timeType = reflect.TypeFor[time.Time]()

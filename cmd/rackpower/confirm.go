@@ -14,6 +14,7 @@ import (
 
 	"rackpower/central/api"
 	"rackpower/cmd/settings"
+	"rackpower/cmd/term"
 	"rackpower/power"
 	"rackpower/power/noderange"
 )
@@ -43,8 +44,7 @@ func confirmFlags() []cli.Flag {
 
 // asks reports whether there is somebody to ask. Tests put themselves here.
 var asks = func(c *cli.Context) bool {
-	in, ok := c.App.Reader.(interface{ Fd() uintptr })
-	return ok && isTerminal(in.Fd()) && settings.IsTerminal(c.App.ErrWriter)
+	return term.Interactive(c.App.Reader, c.App.ErrWriter)
 }
 
 // typed waits for what a person types, until the context ends. What reads the

@@ -7,6 +7,7 @@ import (
 
 	"rackpower/central/api"
 	"rackpower/cmd/settings"
+	"rackpower/cmd/term"
 	"rackpower/power"
 )
 
@@ -106,7 +107,7 @@ func (s *session) domainSet() error {
 		return err
 	}
 	if !known && after.Nodes == 0 {
-		s.warn("no node is in a domain %s yet", clean(in.Name))
+		s.warn("no node is in a domain %s yet", term.Clean(in.Name))
 	}
 	return s.showDomain(after)
 }
@@ -138,7 +139,7 @@ func (s *session) domainRemove() error {
 		return err
 	}
 	if !known {
-		return settings.Exit(settings.ExitUsage, "no such domain: %s", clean(name))
+		return settings.Exit(settings.ExitUsage, "no such domain: %s", term.Clean(name))
 	}
 	in := api.SetDomain{DomainLimit: api.DomainLimit{Name: name}, Remove: true, AskedBy: askedBy(), Reason: s.c.String("reason")}
 	after, err := s.client.SetDomain(s.ctx, in)
@@ -152,6 +153,6 @@ func (s *session) showDomain(d api.Domain) error {
 	if !s.people() {
 		return show(s.printer, domainListing([]api.Domain{d}))
 	}
-	s.say("domain %s: %s", clean(d.Name), limits(d.DomainLimit))
+	s.say("domain %s: %s", term.Clean(d.Name), limits(d.DomainLimit))
 	return nil
 }

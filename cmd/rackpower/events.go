@@ -6,12 +6,12 @@ import (
 	"fmt"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"github.com/urfave/cli/v2"
 
 	"rackpower/central/api"
 	"rackpower/cmd/settings"
+	"rackpower/cmd/term"
 	"rackpower/power/noderange"
 )
 
@@ -217,8 +217,8 @@ func (ev *event) alike(entry api.AuditEntry) bool {
 
 // line is an event for people: time, nodes, what, who, and what else is known.
 func (e *events) line(ev *event) string {
-	node, what := clean(cmp.Or(noderange.Fold(ev.nodes), "-")), clean(ev.What)
-	e.node, e.what = max(e.node, min(utf8.RuneCountInString(node), widest)), max(e.what, min(utf8.RuneCountInString(what), widest))
+	node, what := term.Clean(cmp.Or(noderange.Fold(ev.nodes), "-")), term.Clean(ev.What)
+	e.node, e.what = max(e.node, min(term.Width(node), widest)), max(e.what, min(term.Width(what), widest))
 	rest := []string{ev.Outcome, ev.Why, ev.Detail}
 	if e.s.format == "wide" && len(ev.nodes) == 1 {
 		rest = append(rest, ev.Op)
@@ -232,9 +232,9 @@ func (e *events) line(ev *event) string {
 			said = append(said, e.s.readable(text))
 		}
 	}
-	what += strings.Repeat(" ", max(e.what-utf8.RuneCountInString(what), 0))
+	what += strings.Repeat(" ", max(e.what-term.Width(what), 0))
 	return strings.TrimRight(fmt.Sprintf("%s  %-*s  %s  %-8s  %s", e.s.clock(happened(ev.AuditEntry)), e.node, node, e.s.paint(what),
-		clean(ev.Who), strings.Join(said, ": ")), " ")
+		term.Clean(ev.Who), strings.Join(said, ": ")), " ")
 }
 
 // widest is how wide the columns of events grow at most.

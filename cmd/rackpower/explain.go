@@ -11,6 +11,7 @@ import (
 
 	"rackpower/central/api"
 	"rackpower/cmd/settings"
+	"rackpower/cmd/term"
 	"rackpower/power"
 	"rackpower/power/noderange"
 )
@@ -66,7 +67,7 @@ func (p *page) advise(hints []hint) {
 	for _, h := range hints {
 		p.block("  - ", p.readable(h.says))
 		for _, command := range h.run {
-			p.text.WriteString("      " + clean(command) + "\n") // unbroken, to be copied
+			p.text.WriteString("      " + term.Clean(command) + "\n") // unbroken, to be copied
 		}
 	}
 }

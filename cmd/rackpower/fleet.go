@@ -11,6 +11,7 @@ import (
 
 	"rackpower/central/api"
 	"rackpower/cmd/settings"
+	"rackpower/cmd/term"
 	"rackpower/power"
 	"rackpower/power/noderange"
 )
@@ -76,8 +77,8 @@ func (s *session) agents() error {
 		}
 	}
 	for _, kind := range slices.Sorted(maps.Keys(byKind)) {
-		s.warnEach(byKind[kind], "agents %s: ALARM "+clean(kind)+": rackpower agents -o json has each", func(name string) {
-			s.warn("agent %s, %s", clean(name), clean(words[name+" "+kind]))
+		s.warnEach(byKind[kind], "agents %s: ALARM "+term.Clean(kind)+": rackpower agents -o json has each", func(name string) {
+			s.warn("agent %s, %s", term.Clean(name), term.Clean(words[name+" "+kind]))
 		})
 	}
 	return nil
@@ -108,7 +109,7 @@ func (s *session) forgetAgent() error {
 		return err
 	}
 	if s.people() && !s.quiet {
-		s.say("agent %s forgotten: %s ended, %s assigned to nobody%s", clean(name), plural(gone.Ended, "operation"),
+		s.say("agent %s forgotten: %s ended, %s assigned to nobody%s", term.Clean(name), plural(gone.Ended, "operation"),
 			plural(len(gone.Nodes), "node"), nodesBehind(gone.Nodes))
 		return nil
 	}
@@ -160,7 +161,7 @@ func (s *session) showAcked(acked []api.Alarm) error {
 		return show(s.printer, listing[api.Alarm]{rows: acked, name: func(a api.Alarm) string { return a.Kind }})
 	}
 	for _, a := range acked {
-		s.say("acknowledged %s: %s", clean(a.Kind), clean(a.Message))
+		s.say("acknowledged %s: %s", term.Clean(a.Kind), term.Clean(a.Message))
 	}
 	return nil
 }
@@ -172,7 +173,7 @@ func (s *session) agentListing(agents []api.Agent) listing[api.Agent] {
 		cells: func(a api.Agent) []string {
 			seen, alarm := cmp.Or(s.age(a.SeenAt), "never"), a.Alarm
 			if s.format == "table" {
-				alarm = shorten(alarm, 60)
+				alarm = term.Shorten(alarm, 60)
 			}
 			return []string{
 				a.Name, string(a.State), seen, fmt.Sprint(a.Nodes), fmt.Sprint(a.Outstanding), fmt.Sprint(a.Taken), s.monitorCell(a.Rack),

@@ -10,6 +10,7 @@ import (
 
 	"rackpower/central/api"
 	"rackpower/cmd/settings"
+	"rackpower/cmd/term"
 	"rackpower/power"
 	"rackpower/power/noderange"
 )
@@ -81,7 +82,7 @@ func (f *following) look() {
 	}
 	for _, text := range order {
 		f.s.clearProgress()
-		f.s.say("%s: %s", noderange.Fold(news[text]), clean(text))
+		f.s.say("%s: %s", noderange.Fold(news[text]), term.Clean(text))
 	}
 }
 
@@ -231,7 +232,7 @@ func (f *following) nameEach(nodes []string) {
 	}
 	f.groups(func(nodes []string, text string) {
 		if named[nodes[0]] {
-			f.s.warn("%s %s", noderange.Fold(nodes), clean(text))
+			f.s.warn("%s %s", noderange.Fold(nodes), term.Clean(text))
 		}
 	})
 }

@@ -15,6 +15,7 @@ import (
 
 	"rackpower/central/api"
 	"rackpower/cmd/settings"
+	"rackpower/cmd/term"
 	"rackpower/gossip"
 	"rackpower/power"
 	"rackpower/power/noderange"
@@ -185,7 +186,7 @@ func (s *session) showMemberChanges(p printer, changed []api.Member) error {
 	}
 	for _, m := range changed {
 		now := s.now()
-		s.say("%s  %s", s.clock(now), clean(m.Name+" "+m.Status+at(m)))
+		s.say("%s  %s", s.clock(now), term.Clean(m.Name+" "+m.Status+at(m)))
 	}
 	return nil
 }
@@ -267,7 +268,8 @@ func (s *session) tellGone(peers []api.PeerNode) {
 		}
 	}
 	s.warnEach(slices.Sorted(maps.Keys(nodes)), "rack agents %s are gone: their nodes are shown as they said last", func(owner string) {
-		s.warn("rack agent %s %s: %s is shown as it said last", clean(owner), clean(status[owner]), clean(noderange.Fold(nodes[owner])))
+		s.warn("rack agent %s %s: %s is shown as it said last", term.Clean(owner), term.Clean(status[owner]),
+			term.Clean(noderange.Fold(nodes[owner])))
 	})
 }
 
@@ -320,16 +322,16 @@ func (s *session) whose(node string) error {
 		}
 		return exitOfWho(w)
 	}
-	s.say("%s", clean(w.Message))
+	s.say("%s", term.Clean(w.Message))
 	for _, o := range w.Owners {
 		age := "never read"
 		if o.AgeMS >= 0 {
 			age = "read " + ago(o.AgeMS)
 		}
-		s.say("  agent %s (%s) has it: %s, %s", clean(o.Owner), clean(ownerStatus(o)), clean(string(o.State)), age)
+		s.say("  agent %s (%s) has it: %s, %s", term.Clean(o.Owner), term.Clean(ownerStatus(o)), term.Clean(string(o.State)), age)
 	}
 	for _, r := range w.Reach {
-		s.say("  agent %s can reach its BMC: %s", clean(r.Agent), clean(r.How))
+		s.say("  agent %s can reach its BMC: %s", term.Clean(r.Agent), term.Clean(r.How))
 	}
 	if w.Answered < w.Asked {
 		s.say("  %d of %d members did not answer", w.Asked-w.Answered, w.Asked)
@@ -377,7 +379,7 @@ func (s *session) ping() error {
 			return err
 		}
 		if s.people() {
-			s.say("%s answered after %.1f ms", clean(pong.Name), pong.RTTMS)
+			s.say("%s answered after %.1f ms", term.Clean(pong.Name), pong.RTTMS)
 		}
 		pongs = append(pongs, pong)
 	}
@@ -448,7 +450,7 @@ func (s *session) keysList() error {
 
 func (s *session) showKeys(keys api.GossipKeys) error {
 	for _, member := range slices.Sorted(maps.Keys(keys.Problems)) {
-		s.warn("%s: %s", clean(member), clean(keys.Problems[member]))
+		s.warn("%s: %s", term.Clean(member), term.Clean(keys.Problems[member]))
 	}
 	if keys.Answered < keys.Members {
 		s.warn("%d of %d members did not answer", keys.Members-keys.Answered, keys.Members)
@@ -494,7 +496,7 @@ func (s *session) tellUnasked() {
 	for _, m := range members {
 		if m.Status == gossip.StatusFailed {
 			s.warn("%s failed %s and was not asked: if it comes back after the old key was removed, it needs the new one (central hands it out)",
-				clean(m.Name), ago(m.SinceMS))
+				term.Clean(m.Name), ago(m.SinceMS))
 		}
 	}
 }

@@ -4,15 +4,15 @@ package main
 const exitHelp = `
 
 EXIT STATUS
-   0  everything asked for is verified (or accepted, taken: as --wait says)
+   0  everything is verified (or accepted, or taken, as --wait says)
    1  something failed; each node is named, with the reason
-   2  usage: the request makes no sense as it stands, nothing was done
-   3  central or agent not reachable
-   4  still pending when --timeout ended; the operations go on
+   2  usage error; nothing was done
+   3  central or the agent cannot be reached
+   4  still pending when --timeout ended; the operations continue
    5  refused: busy, stale, against the desired state, not permitted
-   When nodes differ: 1 before 5 before 4.
-   A signal (Ctrl-C) ends the command only, not what was asked for; a shell sees 128 and
-   its number, 130, and ends its loop.`
+   If nodes differ: 1 before 5 before 4.
+   Ctrl-C and other signals end the command, not the operations; the shell then
+   sees 128 plus the signal's number.`
 
 // nodesHelp explains NODES.
 const nodesHelp = `

@@ -10,6 +10,7 @@ import (
 
 	"rackpower/central/api"
 	"rackpower/cmd/settings"
+	"rackpower/cmd/term"
 	"rackpower/power"
 )
 
@@ -116,7 +117,7 @@ func (s *session) noteAway(nodes []api.Node) {
 		}
 	}
 	s.warnEach(slices.Sorted(maps.Keys(away)), "agents %s are away: they learn of this when they are back", func(name string) {
-		s.warn("agent %s %s: it learns of this when it is back", clean(name), clean(away[name].Predicate(s.now())))
+		s.warn("agent %s %s: it learns of this when it is back", term.Clean(name), term.Clean(away[name].Predicate(s.now())))
 	})
 }
 

@@ -16,6 +16,7 @@ import (
 
 	"rackpower/agent"
 	"rackpower/cmd/settings"
+	"rackpower/cmd/term"
 	"rackpower/journal"
 )
 
@@ -114,7 +115,7 @@ func dumpJournal(c *cli.Context) error {
 		}
 		for _, d := range report.Damage() {
 			damaged = true
-			p.warn("damage: %s", clean(d.String()))
+			p.warn("damage: %s", term.Clean(d.String()))
 		}
 	}
 	if p.format != "jsonl" {
@@ -261,16 +262,16 @@ func (p printer) tellReport(v verified) {
 		records += s.Records
 		torn += s.TornBytes
 	}
-	p.say("%s: agent %s, opened %s, %s in %s, last LSN %d, %d live", clean(v.Journal), clean(v.Owner), plural(int(v.Epoch), "time"),
+	p.say("%s: agent %s, opened %s, %s in %s, last LSN %d, %d live", term.Clean(v.Journal), term.Clean(v.Owner), plural(int(v.Epoch), "time"),
 		plural(records, "record"), plural(len(v.Segments), "segment"), v.LSN, v.Live)
 	if torn > 0 {
 		p.say("  %d bytes of a write that was cut off and never acknowledged", torn)
 	}
 	for _, d := range v.Damage() {
-		p.say("  damage: %s", clean(d.String()))
+		p.say("  damage: %s", term.Clean(d.String()))
 	}
 	for _, kept := range v.Kept {
-		p.say("  put aside earlier: %s", clean(kept))
+		p.say("  put aside earlier: %s", term.Clean(kept))
 	}
 	if !v.Damaged {
 		p.say("  no damage")

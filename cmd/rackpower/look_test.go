@@ -15,6 +15,7 @@ import (
 
 	"rackpower/central/api"
 	"rackpower/cmd/settings"
+	"rackpower/cmd/term"
 	"rackpower/journal"
 	"rackpower/power"
 )
@@ -538,6 +539,16 @@ func TestHelpTellsTheStatuses(t *testing.T) {
 		if got.exit != 0 || !strings.Contains(got.out, "EXIT STATUS") || !strings.Contains(got.out, "EXAMPLES") ||
 			!strings.Contains(got.out, "rackpower "+title) {
 			t.Errorf("%s --help: status %d\n%s%s", title, got.exit, got.out, got.errs)
+		}
+		for line := range strings.Lines(got.out) {
+			if width := term.Width(strings.TrimRight(line, "\n")); width > 80 {
+				t.Errorf("%s --help: a line of %d columns: %s", title, width, line)
+			}
+			for _, word := range []string{"LONG", "DO", "WHAT", "HOW", "TIMES", "NUMBER", "VALUE"} {
+				if slices.Contains(strings.Fields(line), word) {
+					t.Errorf("%s --help: the placeholder %s says nothing: %s", title, word, line)
+				}
+			}
 		}
 	}
 	for _, absent := range []string{"agent-token"} {

@@ -12,15 +12,13 @@ import (
 	"strings"
 
 	"github.com/urfave/cli/v2"
-	"golang.org/x/term"
 
 	"rackpower/central/api"
 	"rackpower/cmd/settings"
+	"rackpower/cmd/term"
 	"rackpower/power"
 	"rackpower/power/noderange"
 )
-
-func isTerminal(fd uintptr) bool { return term.IsTerminal(int(fd)) }
 
 func nodeCommand() *cli.Command {
 	return &cli.Command{
@@ -103,7 +101,12 @@ func statusHelp() string {
 	}
 	text := ""
 	for _, want := range []power.Want{power.WantOn, power.WantOff, power.HandsOff} {
-		text += fmt.Sprintf("   %-10s %s\n", want, strings.Join(by[string(want)], " "))
+		for i, line := range term.Wrap(strings.Join(by[string(want)], " "), 60) {
+			if i > 0 {
+				want = ""
+			}
+			text += fmt.Sprintf("   %-10s %s\n", want, line)
+		}
 	}
 	return strings.TrimRight(text, "\n")
 }
@@ -196,16 +199,11 @@ func notEmpty(secret, file, what string) error {
 // typedPassword asks a person, without echo. The terminal echoes again afterwards,
 // interrupted or not.
 func (s *session) typedPassword() (string, error) {
-	fd := int(os.Stdin.Fd())
-	if before, err := term.GetState(fd); err == nil {
-		defer func() { _ = term.Restore(fd, before) }()
-	}
+	read, restore := term.ReadPassword()
+	defer restore()
 	fmt.Fprint(s.err, "BMC password: ")
 	defer fmt.Fprintln(s.err)
-	text, err := typed(s.ctx, func() (string, error) {
-		data, err := term.ReadPassword(fd)
-		return string(data), err
-	})
+	text, err := typed(s.ctx, read)
 	if err != nil && !s.interrupted(err) {
 		err = settings.Exit(settings.ExitUsage, "cannot read the password: %v", err)
 	}
@@ -241,7 +239,7 @@ func (s *session) showAdded(a api.AddedNodes, specs []api.NodeSpec, dry bool) er
 		}
 		s.say("%s %sadded, %d changed, %d unchanged", plural(a.Added, "node"), would, a.Changed, a.Unchanged)
 		for _, note := range a.Notes {
-			s.warn("%s", clean(note))
+			s.warn("%s", term.Clean(note))
 		}
 		return nil
 	}
@@ -407,7 +405,7 @@ func (s *session) showChangedNodes(c api.Changed, nodes []api.Node, what string)
 		s.say("%s", text)
 		if !s.quiet {
 			for _, note := range c.Notes {
-				s.warn("%s", clean(note))
+				s.warn("%s", term.Clean(note))
 			}
 		}
 		return nil

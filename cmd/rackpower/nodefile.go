@@ -17,6 +17,7 @@ import (
 
 	"rackpower/central/api"
 	"rackpower/cmd/settings"
+	"rackpower/cmd/term"
 	"rackpower/power"
 )
 
@@ -298,7 +299,7 @@ func (s *session) checkRows(rows []specRow, dir string) (specs []api.NodeSpec, w
 			err = fmt.Errorf("node %s has the BMC of %s: if they are parts of it, say which (?target=0x30)", spec.Name, other)
 		}
 		if err != nil {
-			wrong = append(wrong, fmt.Sprintf("%s: %s", row.where, clean(err.Error())))
+			wrong = append(wrong, fmt.Sprintf("%s: %s", row.where, term.Clean(err.Error())))
 			continue
 		}
 		seen[spec.Name], bmcs[part] = row.where, fmt.Sprintf("node %s in %s", spec.Name, row.where)

@@ -12,6 +12,7 @@ import (
 
 	"rackpower/central/api"
 	"rackpower/cmd/settings"
+	"rackpower/cmd/term"
 	"rackpower/power"
 	"rackpower/power/noderange"
 )
@@ -123,7 +124,7 @@ func took(o api.Op) string {
 	if o.StartedAt == nil || o.EndedAt == nil {
 		return ""
 	}
-	return shortly(o.EndedAt.Sub(*o.StartedAt).Round(10 * time.Millisecond))
+	return settings.Duration(o.EndedAt.Sub(*o.StartedAt).Round(10 * time.Millisecond))
 }
 
 func opCommand(d door) *cli.Command {
@@ -159,7 +160,7 @@ func (s *session) opShow() error {
 	}
 	for _, id := range ids {
 		if !known[id] {
-			return settings.Exit(settings.ExitUsage, "no operation %s is known", clean(id))
+			return settings.Exit(settings.ExitUsage, "no operation %s is known", term.Clean(id))
 		}
 	}
 	return s.showOps(found.Ops)
@@ -199,7 +200,7 @@ func positive(d time.Duration) string {
 	if d <= 0 {
 		return ""
 	}
-	return shortly(d)
+	return settings.Duration(d)
 }
 
 // opCancel cancels what it can: an operation that has ended by now does not keep the
@@ -245,9 +246,9 @@ func (s *session) showCancelled(ops []api.Op) error {
 	}
 	for _, o := range ops {
 		if o.Outcome != "" {
-			s.say("%s %s has ended: %s", o.Node, o.Action, clean(opResult(o)))
+			s.say("%s %s has ended: %s", o.Node, o.Action, term.Clean(opResult(o)))
 		} else {
-			s.say("%s %s ends at its next safe point (%s)", o.Node, o.Action, clean(cmp.Or(o.Phase, api.PhaseTaken)))
+			s.say("%s %s ends at its next safe point (%s)", o.Node, o.Action, term.Clean(cmp.Or(o.Phase, api.PhaseTaken)))
 		}
 	}
 	return nil

@@ -3,11 +3,8 @@ package main
 import (
 	"fmt"
 	"strings"
-	"unicode/utf8"
 
-	"golang.org/x/term"
-
-	"rackpower/cmd/settings"
+	"rackpower/cmd/term"
 )
 
 // page is text as wide as its reader's terminal.
@@ -35,8 +32,8 @@ func (p *page) title(text string) { p.text.WriteString("\n" + text + "\n") }
 
 // block writes text behind its head; further lines are indented as far.
 func (p *page) block(head, text string) {
-	indent := utf8.RuneCountInString(head)
-	lines := wrap(text, p.width-indent)
+	indent := term.Width(head)
+	lines := term.Wrap(text, p.width-indent)
 	for i, line := range lines {
 		if i == 0 {
 			word, rest, _ := strings.Cut(line, " ")
@@ -57,16 +54,16 @@ func (p *page) rows(rows [][]string) {
 			if len(width) <= i {
 				width = append(width, 0)
 			}
-			width[i] = max(width[i], utf8.RuneCountInString(row[i]))
+			width[i] = max(width[i], term.Width(row[i]))
 		}
 	}
 	for _, row := range rows {
 		head := "  "
 		for i, cell := range row[:len(row)-1] {
-			head += cell + strings.Repeat(" ", width[i]-utf8.RuneCountInString(cell)+2)
+			head += cell + strings.Repeat(" ", width[i]-term.Width(cell)+2)
 		}
 		last := row[len(row)-1]
-		if room := p.width - utf8.RuneCountInString(head); p.width > 0 && room < narrow && room < utf8.RuneCountInString(last) {
+		if room := p.width - term.Width(head); p.width > 0 && room < narrow && room < term.Width(last) {
 			p.text.WriteString(strings.TrimRight(head, " ") + "\n")
 			head = strings.Repeat(" ", 6)
 		}
@@ -74,40 +71,6 @@ func (p *page) rows(rows [][]string) {
 	}
 }
 
-// wrap breaks text at blanks into lines of a width. Too narrow ones are not broken.
-func wrap(text string, width int) []string {
-	if width < 20 {
-		return []string{text}
-	}
-	var lines []string
-	line := ""
-	for _, word := range strings.Fields(text) {
-		switch {
-		case line == "":
-			line = word
-		case utf8.RuneCountInString(line)+1+utf8.RuneCountInString(word) > width:
-			lines, line = append(lines, line), word
-		default:
-			line += " " + word
-		}
-	}
-	return append(lines, line)
-}
-
 // widthOf is how wide a page may be: the terminal, and no wider than is pleasant to
 // read. What goes elsewhere is not broken.
-func (p printer) widthOf() int { return min(p.terminal(), 120) }
-
-// terminal is how many columns the terminal has that the output goes to, 0 where that
-// is none.
-func (p printer) terminal() int {
-	f, ok := p.out.(interface{ Fd() uintptr })
-	if !ok || !settings.IsTerminal(p.out) {
-		return 0
-	}
-	width, _, err := term.GetSize(int(f.Fd()))
-	if err != nil {
-		return 80
-	}
-	return width
-}
+func (p printer) widthOf() int { return min(term.Columns(p.out), 120) }

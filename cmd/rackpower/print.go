@@ -7,16 +7,14 @@ import (
 	"io"
 	"os"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
-	"unicode"
-	"unicode/utf8"
 
 	"github.com/urfave/cli/v2"
 	"go.yaml.in/yaml/v3"
 
 	"rackpower/cmd/settings"
+	"rackpower/cmd/term"
 	"rackpower/power"
 	"rackpower/power/noderange"
 )
@@ -42,7 +40,7 @@ type printer struct {
 
 func newPrinter(c *cli.Context, more ...string) (printer, error) {
 	p := printer{out: c.App.Writer, err: c.App.ErrWriter, format: c.String("output"), quiet: c.Bool("quiet"), wallClock: clockOf(c)}
-	p.color = settings.IsTerminal(p.out) && !c.Bool("no-color") && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"
+	p.color = term.Is(p.out) && !c.Bool("no-color") && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"
 	known := append(slices.Clone(formats), more...)
 	if !slices.Contains(known, p.format) {
 		return p, settings.Usage("-o: unknown format %q: want one of %s", p.format, strings.Join(known, ", "))
@@ -163,7 +161,7 @@ func blockStyle(n *yaml.Node) {
 
 func writeNames[T any](w io.Writer, l listing[T]) error {
 	for _, row := range l.rows {
-		if _, err := fmt.Fprintln(w, clean(l.name(row))); err != nil {
+		if _, err := fmt.Fprintln(w, term.Clean(l.name(row))); err != nil {
 			return err
 		}
 	}
@@ -172,7 +170,7 @@ func writeNames[T any](w io.Writer, l listing[T]) error {
 
 // table writes aligned columns; empty columns are left out.
 func (p printer) table(rows [][]string) error {
-	_, err := p.out.Write(p.tableIn(p.terminal(), rows))
+	_, err := p.out.Write(p.tableIn(term.Columns(p.out), rows))
 	return err
 }
 
@@ -183,7 +181,7 @@ func (p printer) tableIn(columns int, rows [][]string) []byte {
 	for _, row := range rows[1:] {
 		for i := range row {
 			row[i] = p.readable(row[i])
-			width[i] = max(width[i], utf8.RuneCountInString(row[i]))
+			width[i] = max(width[i], term.Width(row[i]))
 		}
 	}
 	last, begin := 0, 0 // the column that is broken, and where it begins
@@ -191,7 +189,7 @@ func (p printer) tableIn(columns int, rows [][]string) []byte {
 		if width[i] == 0 {
 			continue
 		}
-		width[i] = max(width[i], utf8.RuneCountInString(rows[0][i]))
+		width[i] = max(width[i], term.Width(rows[0][i]))
 		last = i
 	}
 	for _, w := range width[:last] {
@@ -207,11 +205,11 @@ func (p printer) tableIn(columns int, rows [][]string) []byte {
 			if width[i] == 0 {
 				continue
 			}
-			if room := columns - begin; i == last && columns > 0 && utf8.RuneCountInString(cell) > room {
-				more = wrap(cell, room)
+			if room := columns - begin; i == last && columns > 0 && term.Width(cell) > room {
+				more = term.Wrap(cell, room)
 				cell, more = more[0], more[1:]
 			}
-			pad := width[i] - utf8.RuneCountInString(cell)
+			pad := width[i] - term.Width(cell)
 			if r > 0 {
 				cell = p.paint(cell)
 			}
@@ -270,29 +268,7 @@ func (p printer) warn(format string, args ...any) {
 }
 
 // readable is a text as people may see it: clean, and with its times as theirs.
-func (p printer) readable(s string) string { return clean(p.localized(s)) }
-
-// clean makes what terminals would obey visible: text from BMCs, operators and
-// files reaches the tables.
-func clean(s string) string {
-	bad := func(r rune) bool { return !unicode.IsPrint(r) && r != ' ' }
-	if strings.IndexFunc(s, bad) < 0 && utf8.ValidString(s) {
-		return s
-	}
-	var b strings.Builder
-	for i, r := range s {
-		switch {
-		case r == utf8.RuneError && !strings.HasPrefix(s[i:], "\uFFFD"):
-			fmt.Fprintf(&b, "\\x%02x", s[i])
-		case bad(r):
-			quoted := strconv.QuoteRuneToASCII(r)
-			b.WriteString(quoted[1 : len(quoted)-1])
-		default:
-			b.WriteRune(r)
-		}
-	}
-	return b.String()
-}
+func (p printer) readable(s string) string { return term.Clean(p.localized(s)) }
 
 // age writes how long ago something was, "" for never.
 func (p printer) age(t *time.Time) string {
@@ -302,14 +278,6 @@ func (p printer) age(t *time.Time) string {
 	return power.Ago(p.now().Sub(*t))
 }
 
-// shorten cuts a text that would make a table wider than is of use.
-func shorten(text string, most int) string {
-	if utf8.RuneCountInString(text) <= most {
-		return text
-	}
-	return strings.TrimSpace(string([]rune(text)[:most-4])) + " ..."
-}
-
 // fewLines is how many racks or agents have a line each on stderr; more share one.
 const fewLines = 3
 
@@ -317,7 +285,7 @@ const fewLines = 3
 // their range.
 func (s *session) warnEach(names []string, all string, each func(name string)) {
 	if len(names) > fewLines {
-		s.warn(all, clean(noderange.Fold(names)))
+		s.warn(all, term.Clean(noderange.Fold(names)))
 		return
 	}
 	for _, name := range names {

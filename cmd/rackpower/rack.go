@@ -10,6 +10,7 @@ import (
 
 	"rackpower/central/api"
 	"rackpower/cmd/settings"
+	"rackpower/cmd/term"
 	"rackpower/power"
 	"rackpower/power/noderange"
 )
@@ -130,7 +131,7 @@ func noSuch(what, name string, known []string) error {
 	if near := settings.Nearest(name, known); near != "" {
 		hint = fmt.Sprintf(" (did you mean %s?)", near)
 	}
-	return settings.Exit(settings.ExitUsage, "no such %s: %s%s", what, cmp.Or(clean(name), `""`), clean(hint))
+	return settings.Exit(settings.ExitUsage, "no such %s: %s%s", what, cmp.Or(term.Clean(name), `""`), term.Clean(hint))
 }
 
 func (s *session) rackList() error {
@@ -345,9 +346,9 @@ func (s *session) rackSet() error {
 // showRack tells what was done to a rack.
 func (s *session) showRack(rack api.Rack, what string) error {
 	if s.people() {
-		s.say("rack %s: %s", clean(rack.Name), clean(what))
+		s.say("rack %s: %s", term.Clean(rack.Name), term.Clean(what))
 		if rack.AgentState.Absent() && !s.quiet {
-			s.warn("its agent %s: it learns of it when it is back", clean(rack.AgentState.Predicate(s.now())))
+			s.warn("its agent %s: it learns of it when it is back", term.Clean(rack.AgentState.Predicate(s.now())))
 		}
 		return nil
 	}
@@ -391,22 +392,22 @@ func (s *session) rackNotes(nodes []api.Node) {
 	}
 	s.warnEach(away, "racks %s: their agents are away: their nodes are shown as they were last read (rackpower agents)", func(name string) {
 		r := byName[name]
-		s.warn("rack %s: agent %s %s: its nodes are shown as they were last read", clean(r.Name), clean(r.Agent),
-			clean(r.AgentState.Predicate(s.now())))
+		s.warn("rack %s: agent %s %s: its nodes are shown as they were last read", term.Clean(r.Name), term.Clean(r.Agent),
+			term.Clean(r.AgentState.Predicate(s.now())))
 	})
 	s.warnEach(alarmed, "racks %s: ALARM (rackpower agents)", func(name string) {
 		for _, a := range byName[name].State.Alarms {
-			s.warn("rack %s: %s", clean(name), clean(alarmWords(a)))
+			s.warn("rack %s: %s", term.Clean(name), term.Clean(alarmWords(a)))
 		}
 	})
 	s.warnEach(braked, "racks %s: the brake holds: "+s.door.command+" brake show",
 		func(name string) { s.noteBrake(name, *byName[name].State.Brake) })
 	s.warnEach(paused, "racks %s: the monitor is paused ("+s.door.command+" rack list)", func(name string) {
-		s.warn("rack %s: the monitor is paused %s", clean(name), clean(s.pauseOf(byName[name])))
+		s.warn("rack %s: the monitor is paused %s", term.Clean(name), term.Clean(s.pauseOf(byName[name])))
 	})
 }
 
 func (s *session) noteBrake(rack string, b api.Brake) {
-	s.warn("rack %s: the brake holds %s (%s) since %s: %s brake show", clean(rack), plural(len(b.Nodes), "node"), clean(b.Kind),
+	s.warn("rack %s: the brake holds %s (%s) since %s: %s brake show", term.Clean(rack), plural(len(b.Nodes), "node"), term.Clean(b.Kind),
 		s.since(b.Since), s.door.command)
 }

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"rackpower/central/api"
+	"rackpower/cmd/settings"
+	"rackpower/cmd/term"
 	"rackpower/power"
 	"rackpower/power/noderange"
 )
@@ -67,7 +69,7 @@ func (f *following) print() error {
 	}
 	l.head = []string{"NODE", "ID", "VERDICT", "OUTCOME", "STATE", "WAITED", "DETAIL"}
 	l.cells = func(r result) []string {
-		waited := shortly((time.Duration(r.WaitedMS) * time.Millisecond).Round(100 * time.Millisecond))
+		waited := settings.Duration((time.Duration(r.WaitedMS) * time.Millisecond).Round(100 * time.Millisecond))
 		return []string{
 			r.Node, r.ID, string(r.Verdict), cmp.Or(string(r.Outcome), "pending"), string(r.State), waited,
 			cmp.Or(r.Detail, r.Message),
@@ -153,7 +155,7 @@ func (f *following) tellDryRun() error {
 			groups[text] = append(groups[text], row.op.Node)
 		}
 		for _, text := range order {
-			f.s.say("%s would %s: %s", noderange.Fold(groups[text]), f.order.action, clean(text))
+			f.s.say("%s would %s: %s", noderange.Fold(groups[text]), f.order.action, term.Clean(text))
 		}
 	} else if err := f.print(); err != nil {
 		return err

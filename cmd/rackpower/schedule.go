@@ -10,6 +10,7 @@ import (
 
 	"rackpower/central/api"
 	"rackpower/cmd/settings"
+	"rackpower/cmd/term"
 	"rackpower/power"
 	"rackpower/power/noderange"
 )
@@ -136,7 +137,7 @@ func (s *session) scheduleAdd() error {
 	if in.DryRun {
 		done = "would be set"
 	}
-	s.say("schedule %s %s: %s %s, next %s", clean(put.Name), done, wantOf(put), selectedWords(nodes), s.nextRun(put))
+	s.say("schedule %s %s: %s %s, next %s", term.Clean(put.Name), done, wantOf(put), selectedWords(nodes), s.nextRun(put))
 	return nil
 }
 
@@ -158,7 +159,7 @@ func (s *session) selectedNow(expr string) ([]api.Node, error) {
 	}
 	switch {
 	case err != nil:
-		return nil, settings.Exit(settings.ExitUsage, "--nodes: %s", clean(err.Error()))
+		return nil, settings.Exit(settings.ExitUsage, "--nodes: %s", term.Clean(err.Error()))
 	case len(names) == 0:
 		s.warn("--nodes selects no node now")
 	}
@@ -193,7 +194,7 @@ func selectedWords(nodes []api.Node) string {
 func wantOf(c api.Schedule) string {
 	text := cmp.Or(string(c.Want), wantRelease)
 	if c.For > 0 {
-		text += " for " + shortly(c.For)
+		text += " for " + settings.Duration(c.For)
 	}
 	return text
 }
@@ -279,7 +280,7 @@ func (s *session) scheduleRemove() error {
 		return err
 	}
 	if s.people() {
-		s.say("schedule %s removed; the holds that it has set stay until they end", clean(c.Name))
+		s.say("schedule %s removed; the holds that it has set stay until they end", term.Clean(c.Name))
 		return nil
 	}
 	return show(s.printer, listing[api.Changed]{rows: []api.Changed{changed}, name: func(api.Changed) string { return c.Name }})

@@ -17,6 +17,7 @@ import (
 
 	"rackpower/central/api"
 	"rackpower/cmd/settings"
+	"rackpower/cmd/term"
 	"rackpower/power/noderange"
 )
 
@@ -140,7 +141,7 @@ func (d door) looking(do func(*session) error) cli.ActionFunc {
 			return err
 		}
 		if !s.quiet {
-			s.warn("%s", clean(none.Error()))
+			s.warn("%s", term.Clean(none.Error()))
 		}
 		return s.showNone()
 	})

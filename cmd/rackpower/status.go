@@ -12,6 +12,7 @@ import (
 
 	"rackpower/central/api"
 	"rackpower/cmd/settings"
+	"rackpower/cmd/term"
 	"rackpower/power"
 	"rackpower/power/noderange"
 )
@@ -71,7 +72,7 @@ func unreadError(unread map[string][]string) error {
 	var texts []string
 	for _, why := range slices.Sorted(maps.Keys(unread)) {
 		count += len(unread[why])
-		texts = append(texts, fmt.Sprintf("%s %s", noderange.Fold(unread[why]), clean(why)))
+		texts = append(texts, fmt.Sprintf("%s %s", noderange.Fold(unread[why]), term.Clean(why)))
 	}
 	return settings.Exit(settings.ExitFailed, "%s could not be read now: %s", plural(count, "node"), strings.Join(texts, ", "))
 }
@@ -158,7 +159,7 @@ func desiredCell(n api.Node) string {
 // is not mended yet.
 func (s *session) driftCell(n api.Node) string {
 	if s.format == "table" {
-		n.Fault = shorten(n.Fault, 60)
+		n.Fault = term.Shorten(n.Fault, 60)
 	}
 	if fault := s.faultOf(n); fault != "" {
 		return "fault: " + fault
@@ -219,7 +220,7 @@ func (s *session) opCell(n api.Node) string {
 // has changed.
 func (s *session) watch(nodes []api.Node) error {
 	interval := max(s.c.Duration("interval"), 100*time.Millisecond)
-	screen := s.people() && settings.IsTerminal(s.out)
+	screen := s.people() && term.Is(s.out)
 	shown := map[string]string{}
 	reachable := true
 	for {

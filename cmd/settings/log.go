@@ -6,7 +6,8 @@ import (
 	"os"
 
 	"github.com/urfave/cli/v2"
-	"golang.org/x/term"
+
+	"rackpower/cmd/term"
 )
 
 // LogFlags are the flags that Logger reads. Each call makes new ones.
@@ -23,7 +24,7 @@ func Logger(c *cli.Context) (*slog.Logger, error) {
 	if err := level.UnmarshalText([]byte(c.String("log-level"))); err != nil {
 		return nil, Usage("--log-level: unknown level %q: want debug, info, warn or error", c.String("log-level"))
 	}
-	text := IsTerminal(c.App.ErrWriter)
+	text := term.Is(c.App.ErrWriter)
 	switch c.String("log-format") {
 	case "auto":
 	case "text":
@@ -56,10 +57,4 @@ func readable(_ []string, a slog.Attr) slog.Attr {
 		a.Value = slog.StringValue(a.Value.Duration().String())
 	}
 	return a
-}
-
-// IsTerminal reports whether what is written there is seen on a terminal.
-func IsTerminal(w io.Writer) bool {
-	f, ok := w.(interface{ Fd() uintptr })
-	return ok && term.IsTerminal(int(f.Fd()))
 }

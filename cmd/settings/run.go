@@ -86,39 +86,6 @@ func prepare(app *cli.App) {
 	walk(app.Commands)
 }
 
-// showHelp prints the help of the command, with its environment variables.
-func (l *line) showHelp() error {
-	for title, c := range leaves(l.app) {
-		for _, f := range c.Flags {
-			if env := envOf(l.app, title, nameOf(f)); env != "" {
-				describe(f, env)
-			}
-		}
-	}
-	return l.app.Run(append(append([]string{l.app.Name}, l.path...), "--help"))
-}
-
-// describe has the help name a flag's variable. The library is not told of it: it
-// would read the variables by itself, of flags that nobody asked for too.
-func describe(f cli.Flag, env string) {
-	switch note := fmt.Sprintf(" [$%s]", env); f := f.(type) {
-	case *cli.StringFlag:
-		f.Usage += note
-	case *cli.BoolFlag:
-		f.Usage += note
-	case *cli.IntFlag:
-		f.Usage += note
-	case *cli.Int64Flag:
-		f.Usage += note
-	case *cli.Float64Flag:
-		f.Usage += note
-	case *cli.DurationFlag:
-		f.Usage += note
-	case *cli.StringSliceFlag:
-		f.Usage += note
-	}
-}
-
 // tell says what went wrong in one line, and where help is.
 func tell(w io.Writer, l *line, err error) {
 	if err == nil || err.Error() == "" {

@@ -1,13 +1,12 @@
-package main
+package term
 
 import (
 	"fmt"
 	"os"
+	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
-
-	"rackpower/cmd/settings"
 )
 
 // TestTheTerminalIsSeenThroughWhatWatchesTheOutput: stdout is not a bare file.
@@ -34,7 +33,25 @@ func TestTheTerminalIsSeenThroughWhatWatchesTheOutput(t *testing.T) {
 	}
 	defer slave.Close()
 	out := struct{ *os.File }{slave}
-	if width := (printer{out: out}).terminal(); width != 77 || !settings.IsTerminal(out) {
+	if width := Columns(out); width != 77 || !Is(out) {
 		t.Errorf("%d columns", width)
+	}
+}
+
+// TestWidthIsInColumns: a wide character takes two, an accent put on another none.
+func TestWidthIsInColumns(t *testing.T) {
+	for text, want := range map[string]int{"r1n01": 5, "机柜": 4, "e\u0301": 1, "é": 1} {
+		if got := Width(text); got != want {
+			t.Errorf("%q: %d, not %d", text, got, want)
+		}
+	}
+	if got := Pad("机", 4) + "|"; got != "机  |" {
+		t.Errorf("%q", got)
+	}
+	if got := Shorten("一二三四五六七八", 10); Width(got) > 10 || !strings.HasSuffix(got, " ...") {
+		t.Errorf("%q", got)
+	}
+	if got := Wrap("机柜 机柜 机柜 机柜 机柜 机柜", 20); len(got) != 2 {
+		t.Errorf("%q", got)
 	}
 }
