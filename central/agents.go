@@ -39,7 +39,7 @@ func (c *Central) hello(r *http.Request, in api.Hello) (api.Welcome, error) {
 	if c.gossip != nil {
 		w.Gossip = c.gossip.Addr()
 	}
-	d, peer := c.desks.of(name), peerOf(r, in)
+	d, peer := c.sessions.of(name), peerOf(r, in)
 	named, stray := in.Gossip, c.mayDial(r, name, in.Gossip)
 	if stray != nil {
 		in.Gossip, w.GossipRefused = "", fmt.Sprintf("central does not dial %.80q: %v", named, stray)
@@ -83,7 +83,7 @@ const maxIdleAgents = 1000
 
 // mayHello is mayAdd before anything is kept of the name.
 func (c *Central) mayHello(ctx context.Context, name string) error {
-	if c.desks.known(name) != nil {
+	if c.sessions.known(name) != nil {
 		return nil
 	}
 	return c.store.View(ctx, func(tx *store.Tx) error { return mayAdd(tx, name) })
@@ -136,7 +136,7 @@ func (c *Central) greet(tx *store.Tx, name string, in api.Hello, w *api.Welcome,
 	}
 	marks := marks{}
 	fate := compareJournals(a, in)
-	d := c.desks.of(name)
+	d := c.sessions.of(name)
 	if in.ReportedAll {
 		fate = max(fate, d.untold()) // which the hello before replaced
 	}
@@ -387,7 +387,7 @@ func errHello(name string) error {
 // poll waits until there is something that the agent does not have.
 func (c *Central) poll(r *http.Request, in api.Poll) (api.Assignment, error) {
 	name := r.PathValue("name")
-	d := c.desks.known(name)
+	d := c.sessions.known(name)
 	if d == nil {
 		return api.Assignment{}, errHello(name)
 	}
@@ -398,13 +398,13 @@ func (c *Central) poll(r *http.Request, in api.Poll) (api.Assignment, error) {
 	if in.Database != c.store.Database() {
 		in.Rev, in.Ops = 0, 0
 	}
-	if rev, _ := c.board.look(); in.Ops > rev {
+	if rev, _ := c.changes.look(); in.Ops > rev {
 		in.Ops = 0
 	}
 	if g := d.look(c.cfg.Now()); in.Rev > g.rev {
 		in.Rev, in.AppliedRev = 0, 0 // nobody has what there was never
 	}
-	if err := c.heedLettingGo(r, d, in); err != nil {
+	if err := c.applyLettingGo(r, d, in); err != nil {
 		return api.Assignment{}, err
 	}
 	knocks, leave := d.arrive(r.Context(), c.cfg.Now, in.Rev)
@@ -451,7 +451,7 @@ func deref[T any](p *T) (v T) {
 
 // answerPoll returns nil when there is nothing to say. Requests are read before
 // nodes, so that no request comes without its node.
-func (c *Central) answerPoll(ctx context.Context, d *desk, in *api.Poll) (*api.Assignment, error) {
+func (c *Central) answerPoll(ctx context.Context, d *agentSession, in *api.Poll) (*api.Assignment, error) {
 	now := c.cfg.Now()
 	g := d.look(now)
 	if g.session != in.Session {
@@ -488,7 +488,7 @@ const deliverAtOnce = 500
 // deliver fills in requests and cancellations. That they leave is durable before
 // they do. Their times are by the agent's clock, where that is far from central's: an
 // agent whose clock is ahead would find them expired.
-func (c *Central) deliver(ctx context.Context, d *desk, in *api.Poll, out *api.Assignment) error {
+func (c *Central) deliver(ctx context.Context, d *agentSession, in *api.Poll, out *api.Assignment) error {
 	return c.store.Write(ctx, func(tx *store.Tx) error {
 		if _, err := checkSession(tx, d.name, in.Session); err != nil {
 			return err
@@ -576,7 +576,7 @@ func (c *Central) listAgents(r *http.Request) ([]api.Agent, error) {
 		}
 		for _, a := range agents {
 			n := counts[a.Name]
-			p := c.desks.of(a.Name).presence(now, c.cfg.Away)
+			p := c.sessions.of(a.Name).presence(now, c.cfg.Away)
 			view := api.Agent{
 				Name: a.Name, State: p.State, Version: a.Version, Nodes: n.Nodes, Outstanding: n.Outstanding, Taken: n.Taken,
 				Rev: a.Rev, RevSeen: p.revSeen, JournalID: a.JournalID, Epoch: a.Epoch, LSN: a.LSN, Address: cmp.Or(gossipAddress(a.Name, members),

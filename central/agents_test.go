@@ -243,7 +243,7 @@ func TestALostJournalIsNoticed(t *testing.T) {
 			if !slices.ContainsFunc(entries, func(e api.AuditEntry) bool { return e.What == "alarm" && e.Who == "agent r1" }) {
 				t.Errorf("no alarm in %+v", entries)
 			}
-			// Words on what is left count, although its records count anew.
+			// Reports on what is left count, although its records count anew.
 			r.mustReport(r.running(kept))
 			r.mustReport(r.ended(kept, power.Succeeded))
 			if o := s.op(kept.ID); o.Outcome != power.Succeeded {
@@ -255,7 +255,7 @@ func TestALostJournalIsNoticed(t *testing.T) {
 			}
 			r.mustReport(r.ended(lost, power.Failed))
 			if o := s.op(lost.ID); o.Outcome != power.Succeeded || s.c.Contradictions() != 1 {
-				t.Errorf("an end is the last word: %+v, %d", o, s.c.Contradictions())
+				t.Errorf("an end is final: %+v, %d", o, s.c.Contradictions())
 			}
 			r.epoch++
 			r.mustHello()
@@ -296,7 +296,7 @@ func TestReportsAreAppliedOnce(t *testing.T) {
 	rev := o.Rev
 	r.mustReport(waiting)
 	if s.op(op.ID).Rev != rev {
-		t.Error("the same word raised the revision")
+		t.Error("the same report raised the revision")
 	}
 	r.mustReport(running)
 	r.mustReport(waiting)
@@ -310,8 +310,8 @@ func TestReportsAreAppliedOnce(t *testing.T) {
 		o.EndedAt == nil {
 		t.Errorf("%+v", o)
 	}
-	if trail := s.trail(op.ID); !slices.Equal(trail, []string{"asked", "accepted", "started", "ended"}) {
-		t.Errorf("audit trail %v", trail)
+	if auditLog := s.auditLog(op.ID); !slices.Equal(auditLog, []string{"asked", "accepted", "started", "ended"}) {
+		t.Errorf("audit trail %v", auditLog)
 	}
 	other := r.ended(op, power.Failed)
 	r.mustReport(other)
@@ -342,8 +342,8 @@ func TestWhatEnteredAtTheRackIsKnown(t *testing.T) {
 		Op: refused, LSN: 0, Verdict: power.RefuseIt, Reason: power.ReasonBusy, Message: "busy", Phase: api.PhaseEnded,
 		End: &power.End{Outcome: power.Refused, Reason: power.ReasonBusy, At: s.clock()},
 	})
-	if trail := s.trail(refused.ID); !slices.Equal(trail, []string{"asked", "refused"}) {
-		t.Errorf("audit trail %v", trail)
+	if auditLog := s.auditLog(refused.ID); !slices.Equal(auditLog, []string{"asked", "refused"}) {
+		t.Errorf("audit trail %v", auditLog)
 	}
 	// Its agent starts anew, is asked again with the same id, and accepts.
 	refused.Seq = s.c.store.Seq(s.clock()).Next(s.clock())
@@ -352,8 +352,8 @@ func TestWhatEnteredAtTheRackIsKnown(t *testing.T) {
 		s.c.Contradictions() != 0 {
 		t.Errorf("refused, then accepted: %+v", o)
 	}
-	if trail := s.trail(refused.ID); !slices.Equal(trail, []string{"asked", "refused", "accepted", "started", "ended"}) {
-		t.Errorf("audit trail %v", trail)
+	if auditLog := s.auditLog(refused.ID); !slices.Equal(auditLog, []string{"asked", "refused", "accepted", "started", "ended"}) {
+		t.Errorf("audit trail %v", auditLog)
 	}
 	// Another agent has no say in it.
 	two := s.rack("r2")
@@ -384,8 +384,8 @@ func TestJoinedRequestsShareTheEnd(t *testing.T) {
 			own := r.ended(second, power.Failed)
 			own.Joined = first.ID
 			r.mustReport(own)
-			if trail := s.trail(second.ID); !slices.Equal(trail, []string{"asked", "accepted", "ended"}) || s.c.Contradictions() != 0 {
-				t.Errorf("audit trail %v, %d contradictions", trail, s.c.Contradictions())
+			if auditLog := s.auditLog(second.ID); !slices.Equal(auditLog, []string{"asked", "accepted", "ended"}) || s.c.Contradictions() != 0 {
+				t.Errorf("audit trail %v, %d contradictions", auditLog, s.c.Contradictions())
 			}
 		})
 	}
@@ -411,17 +411,17 @@ func TestLostAnswersAreHarmless(t *testing.T) {
 		}
 	}
 	r.took(got)
-	word := r.ended(got.Ops[0], power.Succeeded)
+	report := r.ended(got.Ops[0], power.Succeeded)
 	for range 3 {
-		r.mustReport(word)
+		r.mustReport(report)
 		r.mustHello(got.Ops[0].ID)
 		s.restart()
 	}
-	if trail := s.trail(word.Op.ID); !slices.Equal(trail, []string{"asked", "accepted", "started", "ended"}) {
-		t.Errorf("audit trail %v", trail)
+	if auditLog := s.auditLog(report.Op.ID); !slices.Equal(auditLog, []string{"asked", "accepted", "started", "ended"}) {
+		t.Errorf("audit trail %v", auditLog)
 	}
-	if s.agent("r1").Alarm != "" || s.op(word.Op.ID).Outcome != power.Succeeded {
-		t.Errorf("%+v", s.op(word.Op.ID))
+	if s.agent("r1").Alarm != "" || s.op(report.Op.ID).Outcome != power.Succeeded {
+		t.Errorf("%+v", s.op(report.Op.ID))
 	}
 }
 

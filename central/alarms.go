@@ -23,7 +23,7 @@ func ackRemedy(agent, kind string) string {
 	return fmt.Sprintf("rackpower agents ack %s --kind %s --reason TEXT", agent, kind)
 }
 
-// raise has central show an alarm about an agent, with an entry in the audit trail and
+// raise has central show an alarm about an agent, with an entry in the audit log and
 // in the log. One that stands already with the same message is left as it is. Where the
 // alarm needs an acknowledgement and no remedy is named, the remedy is to acknowledge it.
 func (c *Central) raise(tx *store.Tx, agent string, a api.Alarm, now time.Time) error {
@@ -71,20 +71,20 @@ func (c *Central) ackAlarm(r *http.Request, in api.AckAlarm) ([]api.Alarm, error
 		if err != nil {
 			return err
 		}
-		ch := c.change(tx, now, who)
-		if acked, err = ch.ack(a, in); err != nil {
+		u := c.unitOfWork(tx, now, who)
+		if acked, err = u.ack(a, in); err != nil {
 			return err
 		}
 		if len(acked) == 0 {
 			return api.Problemf(api.CodeNotFound, "agent %s has no %s", name, strings.TrimSpace("alarm "+in.Kind))
 		}
-		return ch.finish()
+		return u.finish()
 	})
 	return acked, err
 }
 
-func (ch *change) ack(a store.Agent, in api.AckAlarm) (acked []api.Alarm, err error) {
-	raised, err := ch.tx.Alarms(a.Name)
+func (u *unitOfWork) ack(a store.Agent, in api.AckAlarm) (acked []api.Alarm, err error) {
+	raised, err := u.tx.Alarms(a.Name)
 	if err != nil {
 		return nil, err
 	}
@@ -92,7 +92,7 @@ func (ch *change) ack(a store.Agent, in api.AckAlarm) (acked []api.Alarm, err er
 		if in.Kind != "" && al.Kind != in.Kind {
 			continue
 		}
-		if _, err := ch.tx.ClearAlarm(a.Name, al.Kind); err != nil {
+		if _, err := u.tx.ClearAlarm(a.Name, al.Kind); err != nil {
 			return nil, err
 		}
 		acked = append(acked, al)
@@ -112,16 +112,16 @@ func (ch *change) ack(a store.Agent, in api.AckAlarm) (acked []api.Alarm, err er
 			continue
 		}
 		set.Acks = slices.DeleteFunc(set.Acks, func(k api.AlarmAck) bool { return k.Kind == al.Kind })
-		set.Acks = append(set.Acks, api.AlarmAck{Kind: al.Kind, Since: al.Since, By: ch.who})
+		set.Acks = append(set.Acks, api.AlarmAck{Kind: al.Kind, Since: al.Since, By: u.who})
 		acked, told = append(acked, al), true
 	}
 	if told {
-		if err := ch.saveSettings(a.Name, set); err != nil {
+		if err := u.saveSettings(a.Name, set); err != nil {
 			return nil, err
 		}
 	}
 	for _, al := range acked {
-		if err := ch.audit(auditAlarmAck, "", in.Reason, fmt.Sprintf("agent %s: %s: %s", a.Name, al.Kind, al.Message)); err != nil {
+		if err := u.audit(auditAlarmAck, "", in.Reason, fmt.Sprintf("agent %s: %s: %s", a.Name, al.Kind, al.Message)); err != nil {
 			return nil, err
 		}
 	}
@@ -140,8 +140,8 @@ func standingAcks(acks []api.AlarmAck, alarms []api.Alarm) []api.AlarmAck {
 	return still
 }
 
-// newsOfAlarms are the audit entries about the alarms that an agent tells of.
-func newsOfAlarms(old, next []api.Alarm) (news []api.AuditEntry) {
+// alarmEvents are the audit entries about the alarms that an agent tells of.
+func alarmEvents(old, next []api.Alarm) (news []api.AuditEntry) {
 	has := func(list []api.Alarm, a api.Alarm) bool {
 		return slices.ContainsFunc(list, func(b api.Alarm) bool { return b.Kind == a.Kind && b.Message == a.Message })
 	}

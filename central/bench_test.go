@@ -110,7 +110,7 @@ func BenchmarkEmptyPolls(b *testing.B) {
 	racks := benchRacks(b, s, 1)
 	clients(b, func(client, _ int) error {
 		in := racks[client].request(0)
-		out, err := s.c.answerPoll(context.Background(), s.c.desks.of(racks[client].name), &in)
+		out, err := s.c.answerPoll(context.Background(), s.c.sessions.of(racks[client].name), &in)
 		if out != nil {
 			return fmt.Errorf("not empty: %+v", out)
 		}
@@ -132,7 +132,7 @@ func BenchmarkReportsOf40Nodes(b *testing.B) {
 			})
 		}
 		return s.c.store.Write(context.Background(), func(tx *store.Tx) error {
-			_, err := s.c.heedAll(tx, racks[client].name, in, at)
+			_, err := s.c.applyReport(tx, racks[client].name, in, at)
 			return err
 		})
 	})

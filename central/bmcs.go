@@ -42,10 +42,10 @@ func sameBMC(a, b store.Node) bool {
 
 // clashes finds the rows of an import that would give a node the BMC of another one,
 // of the database or of the import. What they say of other things does not matter.
-func (ch *change) clashes(specs []api.NodeSpec) (map[string]error, error) {
+func (u *unitOfWork) clashes(specs []api.NodeSpec) (map[string]error, error) {
 	next, old := map[string]store.Node{}, map[string]store.Node{}
 	for _, s := range specs {
-		n, exists, err := ch.tx.Node(s.Name)
+		n, exists, err := u.tx.Node(s.Name)
 		if err != nil {
 			return nil, err
 		}
@@ -68,7 +68,7 @@ func (ch *change) clashes(specs []api.NodeSpec) (map[string]error, error) {
 		if n.Part == old[s.Name].Part {
 			continue // as it was
 		}
-		there, err := ch.tx.NodesAtBMC(n.Part, n.At, fewNames+2)
+		there, err := u.tx.NodesAtBMC(n.Part, n.At, fewNames+2)
 		if err != nil {
 			return nil, err
 		}
@@ -92,7 +92,7 @@ func errShared(n store.Node, other string) error {
 
 // reshare notes, after the BMC of a node was changed from old to next, who shares one
 // with whom, and has the agents of those told for whom that is news.
-func (ch *change) reshare(old, next store.Node) error {
+func (u *unitOfWork) reshare(old, next store.Node) error {
 	if old.Part == next.Part && old.At == next.At {
 		return nil
 	}
@@ -102,9 +102,9 @@ func (ch *change) reshare(old, next store.Node) error {
 			continue
 		}
 		if of.Shared != "" {
-			ch.shared[of.Agent] = true // it may be gone
+			u.shared[of.Agent] = true // it may be gone
 		}
-		there, err := ch.tx.NodesAtBMC(of.Part, of.At, fewNames+2)
+		there, err := u.tx.NodesAtBMC(of.Part, of.At, fewNames+2)
 		if err != nil {
 			return err
 		}
@@ -117,7 +117,7 @@ func (ch *change) reshare(old, next store.Node) error {
 				continue
 			}
 			seen[n.Name] = true
-			if err := ch.share(n); err != nil {
+			if err := u.share(n); err != nil {
 				return err
 			}
 		}
@@ -125,11 +125,11 @@ func (ch *change) reshare(old, next store.Node) error {
 	if next.Part == "" || seen[next.Name] || alone {
 		return nil
 	}
-	n, found, err := ch.tx.Node(next.Name) // it may be none of the first
+	n, found, err := u.tx.Node(next.Name) // it may be none of the first
 	if err != nil || !found {
 		return err
 	}
-	return ch.share(n)
+	return u.share(n)
 }
 
 // fewNames bounds how many nodes are named, and brought up to date at once, of those that
@@ -138,8 +138,8 @@ func (ch *change) reshare(old, next store.Node) error {
 const fewNames = 8
 
 // share brings up to date whom a node shares its BMC with.
-func (ch *change) share(n store.Node) error {
-	there, err := ch.tx.NodesAtBMC(n.Part, n.At, fewNames+2)
+func (u *unitOfWork) share(n store.Node) error {
+	there, err := u.tx.NodesAtBMC(n.Part, n.At, fewNames+2)
 	if err != nil {
 		return err
 	}
@@ -158,35 +158,35 @@ func (ch *change) share(n store.Node) error {
 	if next.Shared == n.Shared {
 		return nil
 	}
-	ch.shared[n.Agent] = true
-	if err := ch.save(n, next); err != nil {
+	u.shared[n.Agent] = true
+	if err := u.save(n, next); err != nil {
 		return err
 	}
 	if next.Shared == "" {
-		return ch.audit("bmc-shared-over", n.Name, "", "has its BMC for itself again, was shared with "+n.Shared)
+		return u.audit("bmc-shared-over", n.Name, "", "has its BMC for itself again, was shared with "+n.Shared)
 	}
-	return ch.audit("bmc-shared", n.Name, string(power.ReasonShared), power.SharedBMC(n.Name, next.Shared))
+	return u.audit("bmc-shared", n.Name, string(power.ReasonShared), power.SharedBMC(n.Name, next.Shared))
 }
 
 // bmcAlarm raises or ends the alarm of an agent some of whose nodes have a BMC that
 // another node has as well.
-func (ch *change) bmcAlarm(agent string) error {
-	nodes, err := ch.tx.NodesSharing(agent)
+func (u *unitOfWork) bmcAlarm(agent string) error {
+	nodes, err := u.tx.NodesSharing(agent)
 	if err != nil || len(nodes) == 0 {
-		return errors.Join(err, ch.c.clear(ch.tx, agent, api.AlarmBMCShared, ch.now))
+		return errors.Join(err, u.c.clear(u.tx, agent, api.AlarmBMCShared, u.now))
 	}
 	names := make([]string, len(nodes))
 	for i, n := range nodes {
 		names[i] = n.Name
 	}
 	message := power.SharedBMC(nodes[0].Name, nodes[0].Shared) + ". Until then nothing acts on " + brief(names)
-	return ch.c.raise(ch.tx, agent, api.Alarm{Kind: api.AlarmBMCShared, Message: message, Remedy: "rackpower explain " + nodes[0].Name},
-		ch.now)
+	return u.c.raise(u.tx, agent, api.Alarm{Kind: api.AlarmBMCShared, Message: message, Remedy: "rackpower explain " + nodes[0].Name},
+		u.now)
 }
 
-// located takes an agent's word on the address that the name of a node's BMC stands
+// located takes an agent's report on the address that the name of a node's BMC stands
 // for.
-func (c *Central) located(tx *store.Tx, agent string, r api.NodeReading, ch *change) error {
+func (c *Central) located(tx *store.Tx, agent string, r api.NodeReading, u *unitOfWork) error {
 	if r.Address == "" {
 		return nil
 	}
@@ -215,7 +215,7 @@ func (c *Central) located(tx *store.Tx, agent string, r api.NodeReading, ch *cha
 	if err := tx.PutNode(next); err != nil {
 		return err
 	}
-	return ch.reshare(n, next)
+	return u.reshare(n, next)
 }
 
 // nameBMCs fills in which BMCs the nodes of a database of before have. Those that share
@@ -232,17 +232,17 @@ func (c *Central) nameBMCs() error {
 				return err
 			}
 		}
-		ch := c.change(tx, c.cfg.Now(), "central")
+		u := c.unitOfWork(tx, c.cfg.Now(), "central")
 		for _, n := range nodes {
 			now, found, err := tx.Node(n.Name)
 			if err == nil && found && now.Part != "" {
-				err = ch.share(now)
+				err = u.share(now)
 			}
 			if err != nil {
 				return err
 			}
 		}
-		return ch.finish()
+		return u.finish()
 	})
 }
 

@@ -230,12 +230,12 @@ func TestSharingIsAsCounted(t *testing.T) {
 				continue
 			}
 			_ = s.c.store.Write(t.Context(), func(tx *store.Tx) error {
-				ch := s.c.change(tx, s.now, "agent r1")
+				u := s.c.unitOfWork(tx, s.now, "agent r1")
 				r := api.NodeReading{Node: name, Address: rapid.SampledFrom(addrs).Draw(rt, "addr"), Reading: power.Seen(power.On, time.Now())}
-				if err := s.c.located(tx, "r1", r, ch); err != nil {
+				if err := s.c.located(tx, "r1", r, u); err != nil {
 					rt.Error(err)
 				}
-				return ch.finish()
+				return u.finish()
 			})
 		}
 		var nodes []store.Node
@@ -352,13 +352,13 @@ func TestAnUpdateTakesFieldsAway(t *testing.T) {
 	if n := r.poll().Nodes[0]; n.Password != "" || n.BMC != "" {
 		t.Errorf("assigned %+v", n)
 	}
-	trail, err := s.Audit(t.Context(), "a", 100)
-	if err != nil || len(trail) == 0 {
-		t.Errorf("trail %v, %v", trail, err)
+	auditLog, err := s.Audit(t.Context(), "a", 100)
+	if err != nil || len(auditLog) == 0 {
+		t.Errorf("audit log %v, %v", auditLog, err)
 	}
-	for _, e := range trail {
+	for _, e := range auditLog {
 		if strings.Contains(e.Detail, "0102") || strings.Contains(e.Detail, "secret") {
-			t.Errorf("the trail tells a secret: %+v", e)
+			t.Errorf("the audit log tells a secret: %+v", e)
 		}
 	}
 }

@@ -227,9 +227,9 @@ func TestAnItemThatFailsUndoesOnlyItself(t *testing.T) {
 		}
 		return nil
 	})
-	trail, _ := s.Audit(context.Background(), "", 100)
+	auditLog, _ := s.Audit(context.Background(), "", 100)
 	tried := 0
-	for _, e := range trail {
+	for _, e := range auditLog {
 		if e.What == "tried" {
 			tried++
 		}
@@ -310,8 +310,8 @@ func TestAgentsNeverSeenAreBounded(t *testing.T) {
 	if err := hello("y"); api.CodeOf(err) != api.CodeQueueFull || !strings.Contains(err.Error(), "rackpower agents forget") {
 		t.Fatalf("one more: %v", err)
 	}
-	if s.c.desks.known("y") != nil {
-		t.Error("a desk is kept for a name that was refused")
+	if s.c.sessions.known("y") != nil {
+		t.Error("a session is kept for a name that was refused")
 	}
 	for _, name := range []string{"r1", "x5"} {
 		if err := hello(name); err != nil {

@@ -18,14 +18,14 @@ import (
 
 // Central is the coordinator. New opens its database; Run serves; Close lets go.
 type Central struct {
-	cfg    Config
-	log    *slog.Logger
-	store  *store.Store
-	desks  *desks
-	moving moving
-	board  *board
-	trail  *board // of the audit trail
-	mux    *http.ServeMux
+	cfg      Config
+	log      *slog.Logger
+	store    *store.Store
+	sessions *agentSessions
+	moving   moving
+	changes  *notifier
+	audited  *notifier // of the audit log
+	mux      *http.ServeMux
 	// gossip is set before anything is served; nil: none.
 	gossip api.Cluster
 
@@ -61,12 +61,12 @@ func New(cfg Config) (*Central, error) {
 		return nil, err
 	}
 	c := &Central{
-		cfg: cfg, log: cfg.Log, desks: newDesks(), board: newBoard(), trail: newBoard(), stop: make(chan struct{}),
+		cfg: cfg, log: cfg.Log, sessions: newAgentSessions(), changes: newNotifier(), audited: newNotifier(), stop: make(chan struct{}),
 		explainWait: defaultExplainWait, knockWait: knockWait,
 		interfaceAddrs: net.InterfaceAddrs,
 	}
 	st, err := store.Open(store.Config{
-		Path: DatabasePath(cfg.Data), Log: cfg.Log, CheckBelow: cfg.CheckBelow, Audited: func() { c.trail.raise(0) },
+		Path: DatabasePath(cfg.Data), Log: cfg.Log, CheckBelow: cfg.CheckBelow, Audited: func() { c.audited.raise(0) },
 	})
 	if err != nil {
 		return nil, err
@@ -96,22 +96,22 @@ func (c *Central) load() error {
 			return err
 		}
 		for _, a := range agents {
-			d := c.desks.of(a.Name)
+			d := c.sessions.of(a.Name)
 			if now := c.cfg.Now(); a.SeenAt.After(now) {
 				a.SeenAt = now // the clock was set back since
 			}
-			d.change(func() {
+			d.update(func() {
 				d.holder = holderOf(a)
 				d.session, d.rev, d.revSeen, d.seen, d.polled, d.mark = a.Session, a.Rev, a.RevSeen, a.SeenAt, a.SeenAt, marks[a.Name]
 			})
 		}
-		c.board.raise(rev)
+		c.changes.raise(rev)
 		leaving, err := tx.AllLeaving()
 		if err != nil {
 			return err
 		}
 		for _, l := range leaving {
-			c.desks.of(l.Agent).letsGo(true)
+			c.sessions.of(l.Agent).letsGo(true)
 		}
 		waiting, err := tx.NodesWaiting()
 		for _, n := range waiting {
@@ -232,7 +232,7 @@ func (c *Central) Contradictions() int64 { return c.contradictions.Load() }
 
 // noteSeen makes durable when agents were last heard.
 func (c *Central) noteSeen() {
-	heard := c.desks.heard()
+	heard := c.sessions.heard()
 	if len(heard) == 0 {
 		return
 	}

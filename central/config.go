@@ -23,7 +23,7 @@ type Config struct {
 
 	// Listeners are served beside Socket: those that systemd passes.
 	Listeners []net.Listener
-	// Keep is how long ended operations and the audit trail are kept. Default 90
+	// Keep is how long ended operations and the audit log are kept. Default 90
 	// days, negative: for ever.
 	Keep time.Duration
 	// Away is the silence after which an agent counts as away. Default 10 s.

@@ -72,7 +72,7 @@ func (c *Central) isOwn(ip netip.Addr) bool {
 
 // notDialled counts and says, once for each address, that an agent named an address that
 // central does not dial.
-func (c *Central) notDialled(tx *store.Tx, d *desk, addr string, why error) error {
+func (c *Central) notDialled(tx *store.Tx, d *agentSession, addr string, why error) error {
 	d.mu.Lock()
 	again := d.strayGossip == addr
 	d.strayGossip = addr
@@ -81,5 +81,5 @@ func (c *Central) notDialled(tx *store.Tx, d *desk, addr string, why error) erro
 		return nil
 	}
 	what := fmt.Sprintf("the gossip address %.80q, which central does not dial: %v; the agent has to join central by itself", addr, why)
-	return c.disown(tx, d.name, tale{what: what}, c.cfg.Now())
+	return c.disown(tx, d.name, foreignReport{what: what}, c.cfg.Now())
 }

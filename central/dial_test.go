@@ -75,7 +75,7 @@ func TestWhereCentralDials(t *testing.T) {
 }
 
 // TestAHelloMakesCentralDialNowhere: an address that is not the agent's is not joined, now
-// or after a restart; agent and audit trail are told why, once.
+// or after a restart; agent and audit log are told why, once.
 func TestAHelloMakesCentralDialNowhere(t *testing.T) {
 	s, _ := gossiping(t)
 	s.nodes("a")

@@ -89,8 +89,8 @@ func (c *Central) setDomain(r *http.Request, in api.SetDomain) (api.Domain, erro
 		if in.Remove && d.Limits == nil && d.Nodes == 0 {
 			return api.Problemf(api.CodeNotFound, "no such power domain: %s", in.Name)
 		}
-		ch := c.change(tx, now, who)
-		if err := ch.limit(&d, in); err != nil {
+		u := c.unitOfWork(tx, now, who)
+		if err := u.limit(&d, in); err != nil {
 			return err
 		}
 		queues, err := queues(tx)
@@ -98,13 +98,13 @@ func (c *Central) setDomain(r *http.Request, in api.SetDomain) (api.Domain, erro
 			return err
 		}
 		out = showDomain(d, queues)
-		return ch.finish()
+		return u.finish()
 	})
 	return out, err
 }
 
 // limit sets or removes the limits of a power domain, and has its agents told.
-func (ch *change) limit(d *store.Domain, in api.SetDomain) error {
+func (u *unitOfWork) limit(d *store.Domain, in api.SetDomain) error {
 	was, limits := describeLimits(*d), &in.DomainLimit
 	if in.Remove {
 		limits = nil
@@ -115,23 +115,23 @@ func (ch *change) limit(d *store.Domain, in api.SetDomain) error {
 	d.Limits = limits
 	var err error
 	if in.Remove {
-		err = ch.tx.ForgetDomain(in.Name)
+		err = u.tx.ForgetDomain(in.Name)
 	} else {
-		err = ch.tx.SetDomain(*limits)
+		err = u.tx.SetDomain(*limits)
 	}
 	if err != nil {
 		return err
 	}
-	agents, err := ch.tx.AgentsIn(in.Name)
+	agents, err := u.tx.AgentsIn(in.Name)
 	if err != nil {
 		return err
 	}
 	for _, agent := range agents {
-		if err := ch.tellRack(agent); err != nil {
+		if err := u.tellRack(agent); err != nil {
 			return err
 		}
 	}
-	return ch.audit(auditDomain, "", in.Reason, fmt.Sprintf("power domain %s: %s, was %s", in.Name, describeLimits(*d), was))
+	return u.audit(auditDomain, "", in.Reason, fmt.Sprintf("power domain %s: %s, was %s", in.Name, describeLimits(*d), was))
 }
 
 func describeLimits(d store.Domain) string {

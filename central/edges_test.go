@@ -244,7 +244,7 @@ func TestReadingsGoOnAfterCentralsClockWasSetBack(t *testing.T) {
 // polling on.
 func TestALostReadIsAskedForAgain(t *testing.T) {
 	s := newSite(t)
-	d := s.c.desks.of("r1")
+	d := s.c.sessions.of("r1")
 	d.want([]string{"a"}, s.clock(), s.clock().Add(time.Minute))
 	d.sentReads([]string{"a"}, nil, s.clock())
 	s.later(time.Second)
@@ -268,7 +268,7 @@ func TestAPollWakesForALostRead(t *testing.T) {
 	s.nodes("a")
 	r := s.rack("r1")
 	r.poll()
-	d := s.c.desks.of("r1")
+	d := s.c.sessions.of("r1")
 	d.want([]string{"a"}, s.clock(), s.clock().Add(time.Minute))
 	d.sentReads([]string{"a"}, nil, s.clock().Add(50*time.Millisecond-resendRead))
 	got := r.pollBehind(20 * time.Second)
@@ -368,8 +368,8 @@ func TestWhatDidNotArriveIsTakenBack(t *testing.T) {
 	if g := r.poll(); len(g.Ops) != 1 || len(g.Cancels) != 1 || g.Ops[0].ID != arrived.ID {
 		t.Errorf("%s, %+v", ids(g.Ops), g.Cancels)
 	}
-	if trail := s.trail(before.ID); !slices.Equal(trail, []string{"asked", "cancel", "ended"}) || s.agent("r1").Alarm != "" {
-		t.Errorf("audit trail %v", trail)
+	if auditLog := s.auditLog(before.ID); !slices.Equal(auditLog, []string{"asked", "cancel", "ended"}) || s.agent("r1").Alarm != "" {
+		t.Errorf("audit trail %v", auditLog)
 	}
 }
 
@@ -459,8 +459,8 @@ func TestStrangersLeaveNothingBehind(t *testing.T) {
 		_, err = s.Poll(t.Context(), name, api.Poll{Session: "s"})
 		wantCode(t, err, api.CodeHello)
 	}
-	if n := len(s.c.desks.m); n != 0 {
-		t.Errorf("%d desks were made for nobody", n)
+	if n := len(s.c.sessions.m); n != 0 {
+		t.Errorf("%d sessions were made for nobody", n)
 	}
 }
 
@@ -470,9 +470,9 @@ func TestNothingEndsInTheFuture(t *testing.T) {
 	s.nodes("a")
 	r := s.rack("r1")
 	op := r.deliver("a", power.ActOn)
-	word := r.ended(op, power.Succeeded)
-	word.StartedAt, word.End.At = s.clock().Add(time.Hour), s.clock().Add(time.Hour)
-	r.mustReport(word)
+	report := r.ended(op, power.Succeeded)
+	report.StartedAt, report.End.At = s.clock().Add(time.Hour), s.clock().Add(time.Hour)
+	r.mustReport(report)
 	if o := s.op(op.ID); o.EndedAt.After(s.clock()) || o.StartedAt.After(s.clock()) {
 		t.Errorf("started %s, ended %s (now %s)", o.StartedAt, o.EndedAt, s.clock())
 	}

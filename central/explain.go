@@ -70,7 +70,7 @@ func (c *Central) explain(r *http.Request) (api.Explanation, error) {
 	if p := c.presence(agent); p.Absent() {
 		return c.ownExplanation(k, agentIs(agent, p, c.cfg.Now())), nil
 	}
-	answer, done := c.desks.of(agent).explain(name)
+	answer, done := c.sessions.of(agent).explain(name)
 	defer done()
 	timer := time.NewTimer(c.explainWait)
 	defer timer.Stop()

@@ -47,7 +47,7 @@ func TestTheAgentExplains(t *testing.T) {
 	}
 	r.took(g.Assignment)
 	until(t, "both ask", func() bool {
-		d := s.c.desks.of("r1")
+		d := s.c.sessions.of("r1")
 		d.mu.Lock()
 		defer d.mu.Unlock()
 		return d.asked["a"] != nil && len(d.asked["a"].waiting) == 2
@@ -71,7 +71,7 @@ func TestTheAgentExplains(t *testing.T) {
 			t.Errorf("%+v", e)
 		}
 	}
-	d := s.c.desks.of("r1")
+	d := s.c.sessions.of("r1")
 	until(t, "nobody asks any more", func() bool { d.mu.Lock(); defer d.mu.Unlock(); return len(d.asked) == 0 })
 	r.explains(api.Explanation{Node: "a"}) // late: nobody waits
 }

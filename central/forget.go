@@ -24,15 +24,15 @@ func (c *Central) forgetAgent(r *http.Request, in api.ForgetAgent) (api.Forgotte
 			return err
 		case !found || name == "":
 			return api.Problemf(api.CodeNotFound, "no such agent: %s", name)
-		case !c.desks.of(name).presence(now, c.cfg.Away).Absent():
+		case !c.sessions.of(name).presence(now, c.cfg.Away).Absent():
 			return api.Problemf(api.CodeRefused, "agent %s is alive: stop it on its machine first (systemctl disable --now rackpower)", name)
 		}
 		marks := marks{}
 		if out.Ended, err = c.endForgotten(tx, name, who, in.Reason, marks); err != nil {
 			return err
 		}
-		ch := c.change(tx, now, who)
-		if out.Nodes, err = ch.free(name, in.Reason); err != nil {
+		u := c.unitOfWork(tx, now, who)
+		if out.Nodes, err = u.free(name, in.Reason); err != nil {
 			return err
 		}
 		a.Session = "" // what it still says counts only after another hello
@@ -40,15 +40,15 @@ func (c *Central) forgetAgent(r *http.Request, in api.ForgetAgent) (api.Forgotte
 			return err
 		}
 		detail := fmt.Sprintf("%d operations ended, %d nodes freed", out.Ended, len(out.Nodes))
-		if err := ch.audit("agent-forget", "", in.Reason, "agent "+name+": "+detail); err != nil {
+		if err := u.audit("agent-forget", "", in.Reason, "agent "+name+": "+detail); err != nil {
 			return err
 		}
 		c.announce(tx, marks)
-		tx.OnCommit(func() { c.desks.forget(name) })
-		if err := ch.forceAgent(name); err != nil {
+		tx.OnCommit(func() { c.sessions.forget(name) })
+		if err := u.forceAgent(name); err != nil {
 			return err
 		}
-		return ch.finish()
+		return u.finish()
 	})
 	return out, err
 }
@@ -79,8 +79,8 @@ func (c *Central) endForgotten(tx *store.Tx, agent, who, why string, marks marks
 }
 
 // free takes all nodes from an agent and assigns them to nobody.
-func (ch *change) free(agent, why string) ([]string, error) {
-	nodes, err := ch.tx.NodesSince(agent, 0)
+func (u *unitOfWork) free(agent, why string) ([]string, error) {
+	nodes, err := u.tx.NodesSince(agent, 0)
 	if err != nil {
 		return nil, err
 	}
@@ -88,10 +88,10 @@ func (ch *change) free(agent, why string) ([]string, error) {
 	for _, n := range nodes {
 		next := n
 		next.Agent = ""
-		if err := errors.Join(ch.joins(n.Domain), ch.forget(agent, n.Name, true), ch.leaves(n), ch.save(n, next)); err != nil {
+		if err := errors.Join(u.joins(n.Domain), u.forget(agent, n.Name, true), u.leaves(n), u.save(n, next)); err != nil {
 			return nil, err
 		}
-		if err := ch.audit("node-free", n.Name, why, "agent "+agent+" was forgotten"); err != nil {
+		if err := u.audit("node-free", n.Name, why, "agent "+agent+" was forgotten"); err != nil {
 			return nil, err
 		}
 		names = append(names, n.Name)

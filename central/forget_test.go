@@ -70,7 +70,7 @@ func TestAnAgentIsForgotten(t *testing.T) {
 
 // TestForgettingWaitsForNobody: to forget an agent is to take it for dead. What it was to
 // let go of, and what it had, is the next agent's at once; when it comes back, it is told
-// so, and what it may have done meanwhile is in the audit trail.
+// so, and what it may have done meanwhile is in the audit log.
 func TestForgettingWaitsForNobody(t *testing.T) {
 	s := newSite(t)
 	s.nodes("a", "b")

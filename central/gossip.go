@@ -15,18 +15,18 @@ import (
 // failed is known to be gone long before its silence towards central would tell. It
 // may be called at any time, in the order of the changes; since is how long ago it was.
 func (c *Central) MemberChanged(name, status string, since time.Duration) {
-	d := c.desks.known(name)
+	d := c.sessions.known(name)
 	if d == nil {
 		return // no agent, or one without a node yet
 	}
 	if d.member(status, c.cfg.Now().Add(-since)) {
 		c.log.Info("gossip", "agent", name, "status", status)
-		c.board.raise(0)
+		c.changes.raise(0)
 	}
 }
 
 // member notes what gossip says of the agent since a time, and reports whether that is news.
-func (d *desk) member(status string, at time.Time) bool {
+func (d *agentSession) member(status string, at time.Time) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	var gone api.AgentState
@@ -101,7 +101,7 @@ func (c *Central) listKeys(r *http.Request) (api.GossipKeys, error) {
 	return api.AnswerKeys(r.Context(), c.gossip)
 }
 
-// changeKeys changes the gossip keys of all members; the trail says who did.
+// changeKeys changes the gossip keys of all members; the audit log says who did.
 func (c *Central) changeKeys(r *http.Request, in api.ChangeKeys) (api.GossipKeys, error) {
 	out, err := api.AnswerChangeKeys(r.Context(), c.gossip, in)
 	if err != nil {

@@ -111,7 +111,7 @@ func TestAPollThatWaitsIsNoSignOfLife(t *testing.T) {
 	s.ask("a", power.ActOn) // ends the poll
 	<-got
 	until(t, "the poll has ended", func() bool {
-		d := s.c.desks.of("r1")
+		d := s.c.sessions.of("r1")
 		d.mu.Lock()
 		defer d.mu.Unlock()
 		return d.polls == 0
@@ -136,9 +136,10 @@ func TestEnrolHandsOutTheKeys(t *testing.T) {
 	if err != nil || len(got.Keys) != 2 || got.Keys[0] != "bmV3" || got.Join != g.Addr() {
 		t.Errorf("%+v, %v", got, err)
 	}
-	trail, err := s.Audit(t.Context(), "", 10)
-	if err != nil || len(trail) != 1 || trail[0].Who != "agent r9" || trail[0].What != "enrol" || strings.Contains(trail[0].Detail, "bmV3") {
-		t.Errorf("%+v, %v", trail, err)
+	auditLog, err := s.Audit(t.Context(), "", 10)
+	if err != nil || len(auditLog) != 1 || auditLog[0].Who != "agent r9" || auditLog[0].What != "enrol" ||
+		strings.Contains(auditLog[0].Detail, "bmV3") {
+		t.Errorf("%+v, %v", auditLog, err)
 	}
 	_, err = s.Enrol(t.Context(), "no name")
 	wantCode(t, err, api.CodeBadRequest)
@@ -181,9 +182,9 @@ func TestAChangeOfKeysIsOnTheTrail(t *testing.T) {
 	g.fails = errors.New("2 of 3 members do not have it")
 	_, err = s.ChangeKeys(t.Context(), api.ChangeKeys{Action: api.KeyUse, ID: "0badcafe"})
 	wantCode(t, err, api.CodeRefused)
-	trail, err := s.Audit(t.Context(), "", 10)
-	if err != nil || len(trail) != 1 || trail[0].What != "gossip-key" || trail[0].Detail != "use" {
-		t.Errorf("%+v, %v", trail, err)
+	auditLog, err := s.Audit(t.Context(), "", 10)
+	if err != nil || len(auditLog) != 1 || auditLog[0].What != "gossip-key" || auditLog[0].Detail != "use" {
+		t.Errorf("%+v, %v", auditLog, err)
 	}
 }
 
@@ -224,8 +225,8 @@ func TestAChangeOfKeysThatCannotBeListedIsNoRefusal(t *testing.T) {
 	if err != nil || keys.Members != 3 || keys.Answered != 0 {
 		t.Errorf("%+v, %v", keys, err)
 	}
-	if trail, err := s.Audit(t.Context(), "", 10); err != nil || len(trail) != 1 || trail[0].Detail != "use" {
-		t.Errorf("%+v, %v", trail, err)
+	if auditLog, err := s.Audit(t.Context(), "", 10); err != nil || len(auditLog) != 1 || auditLog[0].Detail != "use" {
+		t.Errorf("%+v, %v", auditLog, err)
 	}
 	_, err = s.GossipKeys(t.Context())
 	wantCode(t, err, api.CodeRefused)

@@ -20,8 +20,8 @@ import (
 // waited for; that is told to the agent when it comes back.
 //
 //	node add --update --rack r2      the node's agent is r2, and it waits for r1
-//	r1 heeds an assignment without   it is r2's: assigned, with the requests taken meanwhile
-//	the node, nothing is under way
+//	r1 acts by an assignment without
+//	the node, nothing is under way   it is r2's: assigned, with the requests taken meanwhile
 //	node add --update --force        likewise, without r1
 
 const (
@@ -30,36 +30,36 @@ const (
 )
 
 // leaves notes that the node's agent has to let go of it, or of the BMC that it had.
-func (ch *change) leaves(n store.Node) error {
+func (u *unitOfWork) leaves(n store.Node) error {
 	if n.WaitsFor != "" {
 		return nil // the agent was not given it yet
 	}
-	a, found, err := ch.tx.Agent(n.Agent)
+	a, found, err := u.tx.Agent(n.Agent)
 	if err != nil || !found || a.JournalID == "" {
 		return err // it was never there
 	}
-	rev, err := ch.rev(n.Agent)
+	rev, err := u.rev(n.Agent)
 	if err != nil {
 		return err
 	}
-	ch.tx.OnCommit(func() { ch.c.desks.of(n.Agent).letsGo(true) })
-	return ch.tx.AddLeaving(store.Leaving{Agent: n.Agent, Node: n.Name, Part: n.Part, At: n.At, Rev: rev, Since: ch.now})
+	u.tx.OnCommit(func() { u.c.sessions.of(n.Agent).letsGo(true) })
+	return u.tx.AddLeaving(store.Leaving{Agent: n.Agent, Node: n.Name, Part: n.Part, At: n.At, Rev: rev, Since: u.now})
 }
 
 // waits fills in whom a node waits for. What its own agent was to let go of is its own again
 // once it waits for nobody.
-func (ch *change) waits(n *store.Node) error {
-	holders, err := ch.tx.Holders(*n)
+func (u *unitOfWork) waits(n *store.Node) error {
+	holders, err := u.tx.Holders(*n)
 	if err != nil {
 		return err
 	}
 	if n.WaitsFor = agentsOf(holders); n.WaitsFor == "" {
-		if err := ch.tx.DropLeaving(n.Agent, n.Name, n.Part); err != nil {
+		if err := u.tx.DropLeaving(n.Agent, n.Name, n.Part); err != nil {
 			return err
 		}
 	}
 	name, waits := n.Name, n.WaitsFor
-	ch.tx.OnCommit(func() { ch.c.moving.set(name, waits) })
+	u.tx.OnCommit(func() { u.c.moving.set(name, waits) })
 	return nil
 }
 
@@ -74,54 +74,54 @@ func agentsOf(all []store.Leaving) string {
 
 // hand gives nodes to their agents that nobody has to let go of any more, with the
 // requests that were taken meanwhile.
-func (ch *change) hand() error {
-	nodes, err := ch.tx.NodesWaiting()
+func (u *unitOfWork) hand() error {
+	nodes, err := u.tx.NodesWaiting()
 	if err != nil {
 		return err
 	}
 	marks := marks{}
 	for _, n := range nodes {
 		next := n
-		if err := ch.waits(&next); err != nil {
+		if err := u.waits(&next); err != nil {
 			return err
 		}
 		if next.WaitsFor == n.WaitsFor {
 			continue
 		}
-		if err := ch.save(n, next); err != nil {
+		if err := u.save(n, next); err != nil {
 			return err
 		}
 		if next.WaitsFor != "" {
 			continue
 		}
-		cursor := ch.tx.NextRev()
-		if err := ch.tx.RequeueOps(n.Name, n.Agent, cursor); err != nil {
+		cursor := u.tx.NextRev()
+		if err := u.tx.RequeueOps(n.Name, n.Agent, cursor); err != nil {
 			return err
 		}
 		marks.raise(n.Agent, cursor)
 		marks.note(0)
 	}
-	ch.c.announce(ch.tx, marks)
+	u.c.announce(u.tx, marks)
 	return nil
 }
 
 // force has nobody wait for other agents that have to let go of the nodes.
-func (ch *change) force(names []string) (forced int, err error) {
-	nodes, err := ch.tx.NodesNamed(names)
+func (u *unitOfWork) force(names []string) (forced int, err error) {
+	nodes, err := u.tx.NodesNamed(names)
 	if err != nil {
 		return 0, err
 	}
 	for _, n := range nodes {
-		holders, err := ch.tx.Holders(n)
+		holders, err := u.tx.Holders(n)
 		if err != nil {
 			return forced, err
 		}
 		for _, l := range holders {
-			if err := ch.tx.ForceLeaving(l, fmt.Sprintf("%s at %s", ch.who, ch.now.UTC().Format(time.RFC3339))); err != nil {
+			if err := u.tx.ForceLeaving(l, fmt.Sprintf("%s at %s", u.who, u.now.UTC().Format(time.RFC3339))); err != nil {
 				return forced, err
 			}
 			detail := fmt.Sprintf("given to agent %s although agent %s has not let go: %s was declared dead", n.Agent, l.Agent, l.Agent)
-			if err := ch.audit(auditForce, n.Name, "", detail); err != nil {
+			if err := u.audit(auditForce, n.Name, "", detail); err != nil {
 				return forced, err
 			}
 		}
@@ -129,12 +129,12 @@ func (ch *change) force(names []string) (forced int, err error) {
 			forced++
 		}
 	}
-	return forced, ch.hand()
+	return forced, u.hand()
 }
 
 // forceAgent has nobody wait for an agent that is gone for good.
-func (ch *change) forceAgent(name string) error {
-	all, err := ch.tx.LeavingOf(name)
+func (u *unitOfWork) forceAgent(name string) error {
+	all, err := u.tx.LeavingOf(name)
 	if err != nil {
 		return err
 	}
@@ -142,21 +142,21 @@ func (ch *change) forceAgent(name string) error {
 		if l.Forced != "" {
 			continue
 		}
-		if err := ch.tx.ForceLeaving(l, fmt.Sprintf("%s at %s", ch.who, ch.now.UTC().Format(time.RFC3339))); err != nil {
+		if err := u.tx.ForceLeaving(l, fmt.Sprintf("%s at %s", u.who, u.now.UTC().Format(time.RFC3339))); err != nil {
 			return err
 		}
 	}
-	return ch.hand()
+	return u.hand()
 }
 
-// lettingGo takes an agent's word on what it has let go of: it acts by the assignment of
+// lettingGo takes an agent's report on what it has let go of: it acts by the assignment of
 // rev, and nothing is under way but on the nodes that it holds back.
 func (c *Central) lettingGo(tx *store.Tx, agent string, rev int64, holdsBack []string, now time.Time) error {
 	all, err := tx.LeavingOf(agent)
 	if err != nil {
 		return err
 	}
-	ch := c.change(tx, now, "agent "+agent)
+	u := c.unitOfWork(tx, now, "agent "+agent)
 	left := 0
 	for _, l := range all {
 		if l.Rev > rev || slices.Contains(holdsBack, l.Node) {
@@ -170,21 +170,21 @@ func (c *Central) lettingGo(tx *store.Tx, agent string, rev int64, holdsBack []s
 		if l.Forced != "" {
 			detail = fmt.Sprintf("only now: it was declared dead by %s, and may have acted on the node since", l.Forced)
 		}
-		if err := ch.audit(auditLetGo, l.Node, "", detail); err != nil {
+		if err := u.audit(auditLetGo, l.Node, "", detail); err != nil {
 			return err
 		}
 	}
 	if left < len(all) {
-		if err := ch.hand(); err != nil {
+		if err := u.hand(); err != nil {
 			return err
 		}
 	}
-	tx.OnCommit(func() { c.desks.of(agent).letsGo(left > 0) })
-	return ch.finish()
+	tx.OnCommit(func() { c.sessions.of(agent).letsGo(left > 0) })
+	return u.finish()
 }
 
-// heedLettingGo is lettingGo for a poll.
-func (c *Central) heedLettingGo(r *http.Request, d *desk, in api.Poll) error {
+// applyLettingGo is lettingGo for a poll.
+func (c *Central) applyLettingGo(r *http.Request, d *agentSession, in api.Poll) error {
 	if !d.leaving() || in.AppliedRev == 0 || in.Database != c.store.Database() {
 		return nil
 	}
@@ -197,13 +197,13 @@ func (c *Central) heedLettingGo(r *http.Request, d *desk, in api.Poll) error {
 }
 
 // letsGo notes whether the agent has to let go of something.
-func (d *desk) letsGo(some bool) {
+func (d *agentSession) letsGo(some bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.lets = some
 }
 
-func (d *desk) leaving() bool {
+func (d *agentSession) leaving() bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.lets
@@ -217,7 +217,7 @@ func (c *Central) waitsNote(waitsFor string, now time.Time) string {
 	var parts []string
 	for agent := range strings.SplitSeq(waitsFor, ", ") {
 		text := "agent " + agent + " has to let go of it first"
-		if p := c.desks.of(agent).presence(now, c.cfg.Away); p.Absent() {
+		if p := c.sessions.of(agent).presence(now, c.cfg.Away); p.Absent() {
 			text = agentIs(agent, p.AgentPresence, now) + " and has to let go of it first"
 		}
 		parts = append(parts, text)
@@ -239,8 +239,8 @@ func forcedAway(tx *store.Tx, agent string) ([]api.ForcedMove, error) {
 
 // moveOps takes the outstanding requests of a node along that a person moves away from an
 // agent that is dead: what had not left goes to the next one, of the rest nobody knows.
-func (ch *change) moveOps(n store.Node, to string) error {
-	open, err := ch.tx.OpenOpsOn([]string{n.Name})
+func (u *unitOfWork) moveOps(n store.Node, to string) error {
+	open, err := u.tx.OpenOpsOn([]string{n.Name})
 	if err != nil {
 		return err
 	}
@@ -250,33 +250,33 @@ func (ch *change) moveOps(n store.Node, to string) error {
 		if o.Stage() == store.StageTaken && !o.Delivered {
 			continue
 		}
-		detail := fmt.Sprintf("agent %s had it and was declared dead by %s", o.Rack, ch.who)
-		end := power.End{Outcome: power.Indeterminate, Reason: power.ReasonLost, Detail: detail, At: ch.now}
-		if err := ch.c.end(ch.tx, o, end, ch.who, marks, ch.now); err != nil {
+		detail := fmt.Sprintf("agent %s had it and was declared dead by %s", o.Rack, u.who)
+		end := power.End{Outcome: power.Indeterminate, Reason: power.ReasonLost, Detail: detail, At: u.now}
+		if err := u.c.end(u.tx, o, end, u.who, marks, u.now); err != nil {
 			return err
 		}
 	}
-	ch.c.announce(ch.tx, marks)
-	return errors.Join(ch.tx.MoveOps(n.Name, n.Agent, to))
+	u.c.announce(u.tx, marks)
+	return errors.Join(u.tx.MoveOps(n.Name, n.Agent, to))
 }
 
 // handOver says of nodes that were added or moved whom they wait for, and has nobody wait
 // where a person said so.
-func (ch *change) handOver(specs []api.NodeSpec, out *api.AddedNodes) (notes []string, err error) {
+func (u *unitOfWork) handOver(specs []api.NodeSpec, out *api.AddedNodes) (notes []string, err error) {
 	names := make([]string, len(specs))
 	for i, s := range specs {
 		names[i] = s.Name
 	}
-	if ch.forced {
-		forced, err := ch.force(names)
+	if u.forced {
+		forced, err := u.force(names)
 		if by := forced - out.Changed - out.Added; by > 0 && by <= out.Unchanged {
 			out.Unchanged, out.Changed = out.Unchanged-by, out.Changed+by
 		}
 		return nil, err
 	}
-	nodes, err := ch.tx.NodesNamed(names)
+	nodes, err := u.tx.NodesNamed(names)
 	for _, n := range nodes {
-		if note := ch.c.waitsNote(n.WaitsFor, ch.now); note != "" {
+		if note := u.c.waitsNote(n.WaitsFor, u.now); note != "" {
 			notes = append(notes, "node "+n.Name+": "+note)
 		}
 	}
@@ -285,7 +285,7 @@ func (ch *change) handOver(specs []api.NodeSpec, out *api.AddedNodes) (notes []s
 
 // leaveNote says that a removed node's agent is away and does not know, "" if it is not.
 func (c *Central) leaveNote(node, agent string, now time.Time) string {
-	p := c.desks.of(agent).presence(now, c.cfg.Away)
+	p := c.sessions.of(agent).presence(now, c.cfg.Away)
 	if !p.Absent() || p.State == api.AgentNever {
 		return ""
 	}

@@ -209,7 +209,7 @@ func (f *fleet) contact(h *host) {
 		h.untold, h.acked = nil, out.Rev
 		var a api.Assignment
 		if a, err = f.Poll(context.Background(), h.name, p); err == nil {
-			h.heed(a)
+			h.apply(a)
 			return
 		}
 	}
@@ -219,8 +219,8 @@ func (f *fleet) contact(h *host) {
 	h.w.Session = "" // it says hello the next time
 }
 
-// heed takes an answer: it acts by it from now on.
-func (h *host) heed(a api.Assignment) {
+// apply takes an answer: it acts by it from now on.
+func (h *host) apply(a api.Assignment) {
 	h.took(a)
 	before := maps.Clone(h.nodes)
 	if a.Full {
@@ -355,12 +355,12 @@ func (f *fleet) forge(h *host, id, node string) {
 	if !h.alive || h.cut || h.w.Session == "" || f.asked[id].Node == "" || f.asked[id].Node == node {
 		return
 	}
-	word := h.ended(power.Op{
+	report := h.ended(power.Op{
 		ID: id, Node: node, Action: power.ActOn, AskedBy: "x", Origin: power.FromLocal, AskedAt: f.clock(),
 		Deadline: f.clock().Add(time.Hour), Seq: 5, IfBusy: power.Queue,
 	}, power.Failed)
 	before := f.op(id)
-	if err := h.report(word); err != nil && api.CodeOf(err) != api.CodeHello {
+	if err := h.report(report); err != nil && api.CodeOf(err) != api.CodeHello {
 		f.broken("%v", err)
 	}
 	if after := f.op(id); after.Node != before.Node || after.Outcome != before.Outcome {

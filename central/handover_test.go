@@ -207,7 +207,7 @@ func TestANodeComesBackToTheAgentThatHasIt(t *testing.T) {
 }
 
 // TestADeadAgentIsNotWaitedFor when a person says so; it is told when it comes back, and
-// the audit trail says so too. What it had under way is indeterminate, the rest goes along.
+// the audit log says so too. What it had under way is indeterminate, the rest goes along.
 func TestADeadAgentIsNotWaitedFor(t *testing.T) {
 	for _, late := range []bool{false, true} { // force at once, or when one waits already
 		s := newSite(t)
@@ -268,7 +268,7 @@ func TestOneThatDoesNotFollowLetsNothingGo(t *testing.T) {
 	one.pollAs()
 	s.move("a", "r2", false)
 	one.poll()
-	one.poll() // it names the revision, and does not heed it
+	one.poll() // it names the revision, and does not act by it
 	if g := two.pollAs(); hasNode(g, "a") {
 		t.Errorf("%+v", g)
 	}

@@ -159,8 +159,8 @@ func (s *site) agent(name string) api.Agent {
 	return api.Agent{}
 }
 
-// trail is the audit trail of an operation, one word an entry.
-func (s *site) trail(op string) (words []string) {
+// auditLog is the audit log of an operation, one word an entry.
+func (s *site) auditLog(op string) (words []string) {
 	s.t.Helper()
 	entries, err := s.Audit(context.Background(), "", 10000)
 	if err != nil {
@@ -255,7 +255,7 @@ func (r *rack) poll() api.Assignment {
 // pollBehind polls for long, in the background, and returns when central has it.
 func (r *rack) pollBehind(wait time.Duration) <-chan polled {
 	r.s.t.Helper()
-	d := r.s.c.desks.of(r.name)
+	d := r.s.c.sessions.of(r.name)
 	count := func() int {
 		d.mu.Lock()
 		defer d.mu.Unlock()
@@ -285,10 +285,10 @@ func until(t testing.TB, what string, ok func() bool) {
 	}
 }
 
-func (r *rack) report(words ...api.OpReport) error {
+func (r *rack) report(reports ...api.OpReport) error {
 	out, err := r.s.Report(context.Background(), r.name, api.Report{
 		Session: r.w.Session, JournalID: r.journal, Epoch: r.epoch, LSN: r.lsn,
-		Ops: words, SentAt: r.s.clock(),
+		Ops: reports, SentAt: r.s.clock(),
 	})
 	if err == nil {
 		r.acked = out.Rev
@@ -296,9 +296,9 @@ func (r *rack) report(words ...api.OpReport) error {
 	return err
 }
 
-func (r *rack) mustReport(words ...api.OpReport) {
+func (r *rack) mustReport(reports ...api.OpReport) {
 	r.s.t.Helper()
-	if err := r.report(words...); err != nil {
+	if err := r.report(reports...); err != nil {
 		r.s.t.Fatal(err)
 	}
 }
@@ -319,7 +319,7 @@ func (r *rack) next() uint64 {
 	return r.lsn
 }
 
-// waiting, running and ended are an agent's words on an operation.
+// waiting, running and ended are what an agent reports of an operation.
 func (r *rack) waiting(op power.Op) api.OpReport {
 	return api.OpReport{Op: op, LSN: r.next(), Verdict: power.Follow, Reason: power.ReasonMore, Message: "waits", Phase: api.PhaseWaiting}
 }

@@ -47,7 +47,7 @@ func (c *Central) setHold(r *http.Request, in api.SetHold) (api.Changed, error) 
 		if err != nil {
 			return err
 		}
-		ch := c.change(tx, now, who)
+		u := c.unitOfWork(tx, now, who)
 		var changed []store.Node
 		for _, n := range nodes {
 			if alike(n.Hold, h, now) {
@@ -58,31 +58,31 @@ func (c *Central) setHold(r *http.Request, in api.SetHold) (api.Changed, error) 
 			if note := neverCut(n, h); note != "" {
 				out.Notes = append(out.Notes, "node "+n.Name+": "+note)
 			}
-			if err := ch.hold(n, h, ""); err != nil {
+			if err := u.hold(n, h, ""); err != nil {
 				return err
 			}
 			n.Hold = h
 			changed = append(changed, n)
 		}
-		if out.Notes, err = ch.idleNotes(out.Notes, changed); err != nil {
+		if out.Notes, err = u.idleNotes(out.Notes, changed); err != nil {
 			return err
 		}
-		return ch.finish()
+		return u.finish()
 	})
 	return out, err
 }
 
 // idleNotes adds, for each rack of nodes whose desired power was changed, why nothing is
 // done about that for now.
-func (ch *change) idleNotes(notes []string, nodes []store.Node) ([]string, error) {
+func (u *unitOfWork) idleNotes(notes []string, nodes []store.Node) ([]string, error) {
 	concerned := map[string][]string{}
 	for _, n := range nodes {
-		if power.Effective(n.Status, n.Hold, ch.now).Enforces() {
+		if power.Effective(n.Status, n.Hold, u.now).Enforces() {
 			concerned[n.Agent] = append(concerned[n.Agent], n.Name)
 		}
 	}
 	for _, rack := range slices.Sorted(maps.Keys(concerned)) {
-		a, found, err := ch.tx.Agent(rack)
+		a, found, err := u.tx.Agent(rack)
 		if err != nil {
 			return nil, err
 		}
@@ -93,11 +93,11 @@ func (ch *change) idleNotes(notes []string, nodes []store.Node) ([]string, error
 		if err != nil {
 			return nil, err
 		}
-		set, err := settings(ch.tx, a)
+		set, err := settings(u.tx, a)
 		if err != nil {
 			return nil, err
 		}
-		if why := api.Idle(rack, state, set, ch.now); why != "" {
+		if why := api.Idle(rack, state, set, u.now); why != "" {
 			notes = append(notes, fmt.Sprintf("nothing is done about %s for now: %s", noderange.Fold(concerned[rack]), why))
 		}
 	}
@@ -124,9 +124,9 @@ func neverCut(n store.Node, h power.Hold) string {
 
 // hold sets or releases a node's hold; a hold without a sequence gets the next one.
 // where says through which door it came, "" for central's own.
-func (ch *change) hold(n store.Node, h power.Hold, where string) error {
+func (u *unitOfWork) hold(n store.Node, h power.Hold, where string) error {
 	if h.Seq == 0 {
-		h.Seq = ch.tx.NextSeq(ch.now)
+		h.Seq = u.tx.NextSeq(u.now)
 	}
 	if h.Schedule != "" {
 		h.Heard = n.Hold.Heard
@@ -136,15 +136,15 @@ func (ch *change) hold(n store.Node, h power.Hold, where string) error {
 	}
 	next := n
 	next.Hold = h
-	if err := ch.save(n, next); err != nil {
+	if err := u.save(n, next); err != nil {
 		return err
 	}
 	what, detail := auditHold, describeHold(h)
 	if h.Want == "" {
 		what, detail = auditRelease, "desired "+string(n.Status.Desired().Want)
 	}
-	if n.Hold.Active(ch.now) {
-		detail += fmt.Sprintf(", was %s (%s)", n.Hold.Want, power.DesiredFrom(n.Status, n.Hold, ch.now))
+	if n.Hold.Active(u.now) {
+		detail += fmt.Sprintf(", was %s (%s)", n.Hold.Want, power.DesiredFrom(n.Status, n.Hold, u.now))
 	}
 	if note := neverCut(n, h); note != "" {
 		detail += "; " + note
@@ -152,7 +152,7 @@ func (ch *change) hold(n store.Node, h power.Hold, where string) error {
 	if where != "" {
 		detail += "; " + where
 	}
-	return ch.tx.AddAudit(api.AuditEntry{At: ch.now, HappenedAt: h.Since, Who: h.By, What: what, Node: n.Name, Why: h.Reason, Detail: detail})
+	return u.tx.AddAudit(api.AuditEntry{At: u.now, HappenedAt: h.Since, Who: h.By, What: what, Node: n.Name, Why: h.Reason, Detail: detail})
 }
 
 // describeHold is "off until 2026-03-01T19:00:00Z, schedule night; confirmed".
@@ -170,14 +170,14 @@ func describeHold(h power.Hold) string {
 	return text
 }
 
-// heedHolds takes the holds that were set or released at a rack's own socket, each
+// applyHolds takes the holds that were set or released at a rack's own socket, each
 // if it stands over what central knows. The node's assignment carries the newest
 // one either way.
-func (c *Central) heedHolds(tx *store.Tx, agent string, all []api.NodeHold, now time.Time) error {
+func (c *Central) applyHolds(tx *store.Tx, agent string, all []api.NodeHold, now time.Time) error {
 	if len(all) == 0 {
 		return nil
 	}
-	ch := c.change(tx, now, "agent "+agent)
+	u := c.unitOfWork(tx, now, "agent "+agent)
 	for _, in := range all {
 		h := in.Hold
 		if _, err := power.ParseWant(string(h.Want)); h.Want != "" && err != nil || h.Seq == 0 || !c.store.MergeSeq(h.Seq, now) {
@@ -204,11 +204,11 @@ func (c *Central) heedHolds(tx *store.Tx, agent string, all []api.NodeHold, now 
 			c.store.MergeSeq(h.Seq, now)
 		}
 		h.By, h.Reason, h.Since, h.Until = cut(h.By), cut(h.Reason), h.Since.UTC(), h.Until.UTC()
-		if err := ch.hold(n, h, "at the socket of agent "+agent); err != nil {
+		if err := u.hold(n, h, "at the socket of agent "+agent); err != nil {
 			return err
 		}
 	}
-	return ch.finish()
+	return u.finish()
 }
 
 // cut is a text that came from elsewhere, no longer than one is.
@@ -236,7 +236,7 @@ func (c *Central) sweep(ctx context.Context) {
 }
 
 func (c *Central) sweepDue(tx *store.Tx, now time.Time) error {
-	ch := c.change(tx, now, "central")
+	u := c.unitOfWork(tx, now, "central")
 	held, err := tx.HeldUntil(now)
 	if err != nil {
 		return err
@@ -247,10 +247,10 @@ func (c *Central) sweepDue(tx *store.Tx, now time.Time) error {
 		// and whose hold it was: the end of a hold is no news, and must not stand over what
 		// was set at the rack since, or before a schedule that did not know it.
 		next.Hold = power.Hold{Seq: n.Hold.Seq, Confirmed: n.Hold.Confirmed, Schedule: n.Hold.Schedule, Since: n.Hold.Since, Heard: n.Hold.Heard}
-		if err := ch.save(n, next); err != nil {
+		if err := u.save(n, next); err != nil {
 			return err
 		}
-		if err := ch.audit(auditHoldOver, n.Name, n.Hold.Reason, fmt.Sprintf("%s (%s)", n.Hold.Want, by(n.Hold))); err != nil {
+		if err := u.audit(auditHoldOver, n.Name, n.Hold.Reason, fmt.Sprintf("%s (%s)", n.Hold.Want, by(n.Hold))); err != nil {
 			return err
 		}
 	}
@@ -259,11 +259,11 @@ func (c *Central) sweepDue(tx *store.Tx, now time.Time) error {
 		return err
 	}
 	for _, a := range paused {
-		if err := ch.endPause(a, auditPauseOver, ""); err != nil {
+		if err := u.endPause(a, auditPauseOver, ""); err != nil {
 			return err
 		}
 	}
-	return ch.finish()
+	return u.finish()
 }
 
 func by(h power.Hold) string {
@@ -282,20 +282,20 @@ func (c *Central) retryNodes(r *http.Request, in api.RetryNodes) (api.Changed, e
 		if err != nil {
 			return err
 		}
-		ch := c.change(tx, now, who)
+		u := c.unitOfWork(tx, now, who)
 		seq := tx.NextSeq(now)
 		for _, n := range nodes {
 			next := n
 			next.Retry = seq
-			if err := ch.save(n, next); err != nil {
+			if err := u.save(n, next); err != nil {
 				return err
 			}
-			if err := ch.audit(auditRetry, n.Name, in.Reason, n.Monitor.Fault); err != nil {
+			if err := u.audit(auditRetry, n.Name, in.Reason, n.Monitor.Fault); err != nil {
 				return err
 			}
 		}
 		out.Changed = len(nodes)
-		return ch.finish()
+		return u.finish()
 	})
 	return out, err
 }
@@ -310,18 +310,18 @@ func (c *Central) restampHolds() error {
 		if err != nil {
 			return err
 		}
-		ch := c.change(tx, now, "central")
+		u := c.unitOfWork(tx, now, "central")
 		for _, n := range nodes {
 			if !n.Hold.Seq.Ahead(now) {
 				continue
 			}
 			next := n
 			next.Hold.Seq = tx.NextSeq(now)
-			if err := ch.save(n, next); err != nil {
+			if err := u.save(n, next); err != nil {
 				return err
 			}
 			c.log.Warn("the sequence of a hold was too far ahead of the clock: it has a new one", "node", n.Name, "was", n.Hold.Seq.Time())
 		}
-		return ch.finish()
+		return u.finish()
 	})
 }

@@ -26,7 +26,7 @@ func (s *site) hold(want power.Want, lasts time.Duration, names ...string) api.C
 	return out
 }
 
-// entries are what the audit trail says of a node (of all that speaks of none: ""),
+// entries are what the audit log says of a node (of all that speaks of none: ""),
 // "what: detail", without what the tests' set-up writes.
 func (s *site) entries(node string, kinds ...string) (lines []string) {
 	s.t.Helper()
@@ -338,7 +338,7 @@ func TestALocalHoldIsAdoptedIfNewer(t *testing.T) {
 	two := s.rack("r2")
 	two.mustReportHolds(api.NodeHold{Node: "a", Hold: power.Hold{Want: power.WantOn, By: "x", Seq: s.c.store.Seq(s.clock()).Next(s.clock())}})
 	if n := s.node("a"); n.Hold.By != "bob" {
-		t.Errorf("another agent's word counted: %+v", n.Hold)
+		t.Errorf("another agent's report counted: %+v", n.Hold)
 	}
 	release := power.Hold{By: "eve", Seq: s.c.store.Seq(s.clock()).Next(s.clock())}
 	r.mustReportHolds(api.NodeHold{Node: "a", Hold: release})
@@ -363,11 +363,11 @@ func TestAScheduleMakesWayForAHoldItDidNotKnow(t *testing.T) {
 			if err != nil {
 				return err
 			}
-			ch := s.c.change(tx, s.clock(), "schedule night")
-			if err := ch.hold(n, night, ""); err != nil {
+			u := s.c.unitOfWork(tx, s.clock(), "schedule night")
+			if err := u.hold(n, night, ""); err != nil {
 				return err
 			}
-			return ch.finish()
+			return u.finish()
 		}); err != nil {
 			t.Fatal(err)
 		}
@@ -385,7 +385,7 @@ func TestAScheduleMakesWayForAHoldItDidNotKnow(t *testing.T) {
 		if !sameHold(g.Hold, want) || g.Desired.Want != power.WantOn || s.c.store.Seq(s.clock()) < want.Seq {
 			t.Errorf("over: %t: %+v, want %+v", over, g.Hold, want)
 		}
-		next := power.Hold{By: "eve", Seq: want.Seq + 1} // the rack's next word, before it heard
+		next := power.Hold{By: "eve", Seq: want.Seq + 1} // the rack's next report, before it heard
 		r.mustReportHolds(api.NodeHold{Node: "a", Hold: next})
 		if n := s.node("a"); n.Hold != nil {
 			t.Errorf("the release did not count: %+v", n.Hold)
@@ -409,11 +409,11 @@ func TestAReleasedHoldStaysReleased(t *testing.T) {
 			if err != nil {
 				return err
 			}
-			ch := s.c.change(tx, s.clock(), "schedule night")
-			if err := ch.hold(n, power.Hold{Want: power.WantOff, By: "bob", Reason: "night", Schedule: "night", Since: s.clock()}, ""); err != nil {
+			u := s.c.unitOfWork(tx, s.clock(), "schedule night")
+			if err := u.hold(n, power.Hold{Want: power.WantOff, By: "bob", Reason: "night", Schedule: "night", Since: s.clock()}, ""); err != nil {
 				return err
 			}
-			return ch.finish()
+			return u.finish()
 		}); err != nil {
 			t.Fatal(err)
 		}
@@ -453,7 +453,7 @@ func TestHoldsFromTwoDoorsAgree(t *testing.T) {
 				if h.Hold.Over(best) {
 					best = h.Hold
 				}
-				return s.c.heedHolds(tx, "r1", []api.NodeHold{h}, s.clock())
+				return s.c.applyHolds(tx, "r1", []api.NodeHold{h}, s.clock())
 			}
 			for i, step := range steps {
 				if step >= 0 {
@@ -467,7 +467,7 @@ func TestHoldsFromTwoDoorsAgree(t *testing.T) {
 					return err
 				}
 				best = power.Hold{Want: power.HandsOff, By: fmt.Sprint("central", i), Seq: tx.NextSeq(s.clock())}
-				if err := s.c.change(tx, s.clock(), "x").hold(n, best, ""); err != nil {
+				if err := s.c.unitOfWork(tx, s.clock(), "x").hold(n, best, ""); err != nil {
 					return err
 				}
 			}
@@ -581,9 +581,9 @@ func TestWhoeverChangesABMCIsToldOfOperations(t *testing.T) {
 	s.nodes("a")
 	r := s.rack("r1")
 	op := r.deliver("a", power.ActOn)
-	word := r.running(op)
-	word.Attempts = 2
-	r.mustReport(word)
+	report := r.running(op)
+	report.Attempts = 2
+	r.mustReport(report)
 	if o := s.op(op.ID); o.Attempts != 2 {
 		t.Errorf("%+v", o)
 	}

@@ -227,7 +227,7 @@ func TestAStopEndsLongPollsAtOnce(t *testing.T) {
 		_, err := r.QueryOps(context.Background(), api.QueryOps{Wait: time.Minute})
 		ends <- end{"query", err}
 	}()
-	d := r.c.desks.of("r1")
+	d := r.c.sessions.of("r1")
 	until(t, "the poll is in flight", func() bool { d.mu.Lock(); defer d.mu.Unlock(); return d.polls == 1 })
 	began := time.Now()
 	r.stop(t)

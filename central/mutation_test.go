@@ -29,19 +29,19 @@ var handoverMutations = []broken{
 		"} else if exists && old.Part == \"\" && (old.Part",
 	},
 	{
-		"a removed node is nobody's at once", "nodes.go", "ch.forget(n.Agent, n.Name, in.Confirmed), ch.leaves(n))",
-		"ch.forget(n.Agent, n.Name, in.Confirmed))",
+		"a removed node is nobody's at once", "nodes.go", "u.forget(n.Agent, n.Name, in.Confirmed), u.leaves(n))",
+		"u.forget(n.Agent, n.Name, in.Confirmed))",
 	},
 	{
-		"requests that waited are not delivered", "handover.go", "ch.tx.RequeueOps(n.Name, n.Agent, cursor)",
-		"ch.tx.RequeueOps(\"\", n.Agent, cursor)",
+		"requests that waited are not delivered", "handover.go", "u.tx.RequeueOps(n.Name, n.Agent, cursor)",
+		"u.tx.RequeueOps(\"\", n.Agent, cursor)",
 	},
 	{"any process of the name is let in", "twins.go", "return h.closed && silent >= closedFor, false", "return true, false"},
 	{
 		"a clone is let in without a look at who has the name", "twins.go", "ok = h.closed || knocked && h.signs == signs",
 		"ok = h.closed || knocked",
 	},
-	{"a word counts by its id alone", "owner.go", "case !o.Request().Is(w.Op):", "case o.ID != w.Op.ID:"},
+	{"a report counts by its id alone", "owner.go", "case !o.Request().Is(w.Op):", "case o.ID != w.Op.ID:"},
 }
 
 // otherMutations break rules that no model plays: each by the tests that must find it.

@@ -106,13 +106,13 @@ func (c *Central) addNodes(r *http.Request, in api.AddNodes) (api.AddedNodes, er
 	var out api.AddedNodes
 	now, who := c.cfg.Now(), askedBy(r, in.AskedBy)
 	err := c.store.Write(r.Context(), func(tx *store.Tx) error {
-		ch := c.change(tx, now, who)
+		u := c.unitOfWork(tx, now, who)
 		var err error
-		ch.forced, ch.agreed = in.Force, in.Confirmed || in.MovesConfirmed
-		if out, err = ch.addAll(specs, in.Update, in.Confirmed); err != nil {
+		u.forced, u.agreed = in.Force, in.Confirmed || in.MovesConfirmed
+		if out, err = u.addAll(specs, in.Update, in.Confirmed); err != nil {
 			return err
 		}
-		notes, err := ch.handOver(specs, &out)
+		notes, err := u.handOver(specs, &out)
 		if err != nil {
 			return err
 		}
@@ -120,7 +120,7 @@ func (c *Central) addNodes(r *http.Request, in api.AddNodes) (api.AddedNodes, er
 		if in.DryRun {
 			return errDryRun
 		}
-		return ch.finish()
+		return u.finish()
 	})
 	if errors.Is(err, errDryRun) {
 		err = nil
@@ -128,15 +128,15 @@ func (c *Central) addNodes(r *http.Request, in api.AddNodes) (api.AddedNodes, er
 	return out, err
 }
 
-func (ch *change) addAll(specs []api.NodeSpec, update, confirmed bool) (out api.AddedNodes, err error) {
+func (u *unitOfWork) addAll(specs []api.NodeSpec, update, confirmed bool) (out api.AddedNodes, err error) {
 	var bad rows
-	names := readNames(ch.tx)
-	clashes, err := ch.clashes(specs)
+	names := readNames(u.tx)
+	clashes, err := u.clashes(specs)
 	if err != nil {
 		return out, err
 	}
 	for i, s := range specs {
-		old, exists, err := ch.tx.Node(s.Name)
+		old, exists, err := u.tx.Node(s.Name)
 		if err != nil {
 			return out, err
 		}
@@ -165,12 +165,12 @@ func (ch *change) addAll(specs []api.NodeSpec, update, confirmed bool) (out api.
 			out.Unchanged++
 			continue
 		case exists && next.Agent != old.Agent:
-			open, err := ch.tx.OpenOpsOn([]string{s.Name})
+			open, err := u.tx.OpenOpsOn([]string{s.Name})
 			if err != nil {
 				return out, err
 			}
-			if len(open) > 0 && ch.forced {
-				if err := ch.moveOps(old, next.Agent); err != nil {
+			if len(open) > 0 && u.forced {
+				if err := u.moveOps(old, next.Agent); err != nil {
 					return out, err
 				}
 			} else if len(open) > 0 {
@@ -187,11 +187,11 @@ func (ch *change) addAll(specs []api.NodeSpec, update, confirmed bool) (out api.
 		if len(bad.errs) > 0 {
 			continue // nothing will come of it; find the other bad rows
 		}
-		if err := ch.put(old, next, exists); err != nil {
+		if err := u.put(old, next, exists); err != nil {
 			return out, err
 		}
 		if exists {
-			note, err := ch.underWay(old, next)
+			note, err := u.underWay(old, next)
 			if err != nil {
 				return out, err
 			}
@@ -200,21 +200,21 @@ func (ch *change) addAll(specs []api.NodeSpec, update, confirmed bool) (out api.
 			}
 		}
 	}
-	out.Notes = append(out.Notes, ch.strangers()...)
+	out.Notes = append(out.Notes, u.strangers()...)
 	return out, bad.problem()
 }
 
 // strangers warns of agents that are given nodes in this job and were never heard of,
 // while others of the site were.
-func (ch *change) strangers() (notes []string) {
-	if !ch.c.desks.anySeen() {
+func (u *unitOfWork) strangers() (notes []string) {
+	if !u.c.sessions.anySeen() {
 		return nil // the site is being set up
 	}
-	for _, agent := range slices.Sorted(maps.Keys(ch.revs)) {
+	for _, agent := range slices.Sorted(maps.Keys(u.revs)) {
 		if agent == "" {
 			continue // nodes of an agent that was forgotten
 		}
-		if p := ch.c.desks.of(agent).presence(ch.now, ch.c.cfg.Away); p.State == api.AgentNever {
+		if p := u.c.sessions.of(agent).presence(u.now, u.c.cfg.Away); p.State == api.AgentNever {
 			notes = append(notes, fmt.Sprintf("no agent of rack %s was ever seen: is the name right? (rackpower agents; rackpower agents forget %s)",
 				agent, agent))
 		}
@@ -224,11 +224,11 @@ func (ch *change) strangers() (notes []string) {
 
 // underWay says what becomes of an operation whose node is given another BMC or other
 // credentials meanwhile; "" where there is none.
-func (ch *change) underWay(old, next store.Node) (string, error) {
+func (u *unitOfWork) underWay(old, next store.Node) (string, error) {
 	if old.BMC == next.BMC && old.Password == next.Password && old.KG == next.KG && old.Domain == next.Domain {
 		return "", nil
 	}
-	open, err := ch.tx.OpenOpsOn([]string{next.Name})
+	open, err := u.tx.OpenOpsOn([]string{next.Name})
 	if err != nil || len(open) == 0 {
 		return "", err
 	}
@@ -274,46 +274,46 @@ func merged(old store.Node, s api.NodeSpec, confirmed bool) store.Node {
 	return n
 }
 
-func (ch *change) put(old, next store.Node, exists bool) error {
-	if err := ch.tx.EnsureAgent(next.Agent); err != nil {
+func (u *unitOfWork) put(old, next store.Node, exists bool) error {
+	if err := u.tx.EnsureAgent(next.Agent); err != nil {
 		return err
 	}
 	if old.Domain != next.Domain || old.Agent != next.Agent {
-		if err := errors.Join(ch.joins(old.Domain), ch.joins(next.Domain)); err != nil {
+		if err := errors.Join(u.joins(old.Domain), u.joins(next.Domain)); err != nil {
 			return err
 		}
 	}
 	if exists && old.Agent != next.Agent {
-		if err := errors.Join(ch.forget(old.Agent, old.Name, ch.forced || ch.agreed), ch.leaves(old)); err != nil {
+		if err := errors.Join(u.forget(old.Agent, old.Name, u.forced || u.agreed), u.leaves(old)); err != nil {
 			return err
 		}
 	} else if exists && old.Part != "" && (old.Part != next.Part || old.At != next.At) {
-		if err := ch.leaves(old); err != nil {
+		if err := u.leaves(old); err != nil {
 			return err
 		}
 	}
-	if err := ch.save(old, next); err != nil {
+	if err := u.save(old, next); err != nil {
 		return err
 	}
 	if old.Shared != "" && next.Shared == "" { // with next nobody does: see clashes
-		if err := ch.reshare(old, store.Node{}); err != nil {
+		if err := u.reshare(old, store.Node{}); err != nil {
 			return err
 		}
 	}
 	if !exists {
-		return ch.audit("node-add", next.Name, "", describe(next))
+		return u.audit("node-add", next.Name, "", describe(next))
 	}
-	return ch.audit("node-change", next.Name, "", differences(old, next))
+	return u.audit("node-change", next.Name, "", differences(old, next))
 }
 
 // forget has an agent told that a node is no longer its own, and whether a person
 // confirmed that.
-func (ch *change) forget(agent, node string, confirmed bool) error {
-	rev, err := ch.rev(agent)
+func (u *unitOfWork) forget(agent, node string, confirmed bool) error {
+	rev, err := u.rev(agent)
 	if err != nil {
 		return err
 	}
-	return ch.tx.Entomb(agent, node, rev, ch.now, confirmed)
+	return u.tx.Entomb(agent, node, rev, u.now, confirmed)
 }
 
 func describe(n store.Node) string {
@@ -379,27 +379,27 @@ func (c *Central) removeNodes(r *http.Request, in api.RemoveNodes) (api.Changed,
 		if err := noneBusy(tx, nodes); err != nil {
 			return err
 		}
-		ch := c.change(tx, now, who)
+		u := c.unitOfWork(tx, now, who)
 		for _, n := range nodes {
-			if err := errors.Join(ch.joins(n.Domain), ch.forget(n.Agent, n.Name, in.Confirmed), ch.leaves(n)); err != nil {
+			if err := errors.Join(u.joins(n.Domain), u.forget(n.Agent, n.Name, in.Confirmed), u.leaves(n)); err != nil {
 				return err
 			}
 			if err := tx.DeleteNode(n.Name); err != nil {
 				return err
 			}
-			if err := ch.reshare(n, store.Node{}); err != nil {
+			if err := u.reshare(n, store.Node{}); err != nil {
 				return err
 			}
 			tx.OnCommit(func() { c.moving.set(n.Name, "") })
 			if note := c.leaveNote(n.Name, n.Agent, now); note != "" {
 				out.Notes = append(out.Notes, note)
 			}
-			if err := ch.audit("node-remove", n.Name, in.Reason, describe(n)); err != nil {
+			if err := u.audit("node-remove", n.Name, in.Reason, describe(n)); err != nil {
 				return err
 			}
 		}
 		out.Changed = len(nodes)
-		return ch.finish()
+		return u.finish()
 	})
 	return out, err
 }
@@ -434,7 +434,7 @@ func (c *Central) setStatus(r *http.Request, in api.SetStatus) (api.Changed, err
 		if err != nil {
 			return err
 		}
-		ch := c.change(tx, now, who)
+		u := c.unitOfWork(tx, now, who)
 		var changed []store.Node
 		for _, n := range nodes {
 			if n.Status == status && (n.Confirmed || !in.Confirmed) {
@@ -442,34 +442,34 @@ func (c *Central) setStatus(r *http.Request, in api.SetStatus) (api.Changed, err
 				continue
 			}
 			out.Changed++
-			if err := ch.setStatus(n, status, in); err != nil {
+			if err := u.setStatus(n, status, in); err != nil {
 				return err
 			}
 			n.Status = status
 			changed = append(changed, n)
 		}
-		if out.Notes, err = ch.idleNotes(nil, changed); err != nil {
+		if out.Notes, err = u.idleNotes(nil, changed); err != nil {
 			return err
 		}
-		return ch.finish()
+		return u.finish()
 	})
 	return out, err
 }
 
-func (ch *change) setStatus(n store.Node, status power.Status, in api.SetStatus) error {
+func (u *unitOfWork) setStatus(n store.Node, status power.Status, in api.SetStatus) error {
 	next := n
 	next.Status, next.Confirmed = status, in.Confirmed
-	if err := ch.save(n, next); err != nil {
+	if err := u.save(n, next); err != nil {
 		return err
 	}
 	detail := fmt.Sprintf("%s, was %s; desired %s", cmp.Or(string(status), "none"), cmp.Or(string(n.Status), "none"), status.Desired().Want)
-	if n.Hold.Active(ch.now) {
+	if n.Hold.Active(u.now) {
 		detail += fmt.Sprintf(", but %s wants %s", by(n.Hold), n.Hold.Want)
 	}
 	if in.Confirmed {
 		detail += "; confirmed"
 	}
-	return ch.audit("status", n.Name, in.Reason, detail)
+	return u.audit("status", n.Name, in.Reason, detail)
 }
 
 func (c *Central) exportNodes(r *http.Request) ([]api.NodeSpec, error) {

@@ -158,7 +158,7 @@ func TestRemovalAndStatusNameWhatIsWrong(t *testing.T) {
 		t.Fatal(err)
 	}
 	if entries, err := s.Audit(t.Context(), "a", 10); err != nil || len(entries) != 4 || entries[3].What != "node-remove" {
-		t.Errorf("the trail of a removed node: %+v, %v", entries, err)
+		t.Errorf("the audit log of a removed node: %+v, %v", entries, err)
 	}
 }
 

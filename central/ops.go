@@ -112,7 +112,7 @@ func (c *Central) askOps(r *http.Request, in api.AskOps) ([]api.Op, error) {
 func (c *Central) takeAll(tx *store.Tx, all []asked, now time.Time) ([]api.Op, error) {
 	out := make([]api.Op, 0, len(all))
 	marks := marks{}
-	ch := c.change(tx, now, "central")
+	u := c.unitOfWork(tx, now, "central")
 	for i, a := range all {
 		o, found, err := tx.Op(a.op.ID)
 		if err != nil {
@@ -125,13 +125,13 @@ func (c *Central) takeAll(tx *store.Tx, all []asked, now time.Time) ([]api.Op, e
 			out = append(out, c.show(&o, now))
 			continue
 		}
-		if o, err = c.take(ch, a, marks); err != nil {
+		if o, err = c.take(u, a, marks); err != nil {
 			return nil, err
 		}
 		out = append(out, c.show(&o, now))
 	}
 	c.announce(tx, marks)
-	return out, ch.finish()
+	return out, u.finish()
 }
 
 func usedBefore(i int, o *store.Op) error {
@@ -141,8 +141,8 @@ func usedBefore(i int, o *store.Op) error {
 
 // take stores one request, taken or refused, with the hold that it asks for. That of
 // an unknown node is answered and not stored.
-func (c *Central) take(ch *change, a asked, marks marks) (store.Op, error) {
-	tx, now := ch.tx, ch.now
+func (c *Central) take(u *unitOfWork, a asked, marks marks) (store.Op, error) {
+	tx, now := u.tx, u.now
 	node, known, err := tx.Node(a.op.Node)
 	if err != nil {
 		return store.Op{}, err
@@ -153,7 +153,7 @@ func (c *Central) take(ch *change, a asked, marks marks) (store.Op, error) {
 		return o, nil
 	}
 	if o.Stage() == store.StageTaken {
-		says, err := ch.full(node)
+		says, err := u.full(node)
 		if err != nil {
 			return o, err
 		}
@@ -164,7 +164,7 @@ func (c *Central) take(ch *change, a asked, marks marks) (store.Op, error) {
 	if o.Stage() == store.StageTaken {
 		o.Message = "taken by central"
 		if a.hold != nil {
-			if err := ch.hold(node, *a.hold, "together with operation "+o.ID); err != nil {
+			if err := u.hold(node, *a.hold, "together with operation "+o.ID); err != nil {
 				return o, err
 			}
 			o.Message += "; the node is held " + describeHold(*a.hold)
@@ -224,14 +224,14 @@ func refuse(o *store.Op, why power.Reason, says string, now time.Time) {
 // full says why nothing more is taken for a node now, "" when it is; then one more counts
 // as taken. Every request that is taken has to be delivered and told of, so that an agent
 // which is away for long must not find more of them than it can take in.
-func (ch *change) full(n store.Node) (says string, err error) {
-	ofAgent, known := ch.open[n.Agent]
+func (u *unitOfWork) full(n store.Node) (says string, err error) {
+	ofAgent, known := u.open[n.Agent]
 	if !known {
-		if ofAgent, err = ch.tx.CountOpenOf(n.Agent); err != nil {
+		if ofAgent, err = u.tx.CountOpenOf(n.Agent); err != nil {
 			return "", err
 		}
 	}
-	ofNode, err := ch.tx.CountOpenOn(n.Name)
+	ofNode, err := u.tx.CountOpenOn(n.Name)
 	switch {
 	case err != nil:
 		return "", err
@@ -242,7 +242,7 @@ func (ch *change) full(n store.Node) (says string, err error) {
 		return fmt.Sprintf("%d operations of agent %s have not ended, which is the limit for an agent: ask again later (rackpower agents)",
 			ofAgent, n.Agent), nil
 	}
-	ch.open[n.Agent] = ofAgent + 1
+	u.open[n.Agent] = ofAgent + 1
 	return "", nil
 }
 
@@ -345,7 +345,7 @@ func (c *Central) expireDue(tx *store.Tx, now time.Time) error {
 	return nil
 }
 
-// end ends an operation by central's own word, and those that joined it.
+// end ends an operation by central's own decision, and those that joined it.
 func (c *Central) end(tx *store.Tx, o *store.Op, end power.End, who string, marks marks, now time.Time) error {
 	if err := endAlone(tx, o, end, who, marks, now); err != nil {
 		return err
@@ -439,7 +439,7 @@ func (c *Central) queryOps(r *http.Request, in api.QueryOps) (api.FoundOps, erro
 	timer := time.NewTimer(min(max(in.Wait, 0), maxWait))
 	defer timer.Stop()
 	for {
-		rev, news := c.board.look()
+		rev, news := c.changes.look()
 		found := api.FoundOps{Ops: []api.Op{}, Rev: in.AfterRev}
 		if rev > in.AfterRev || in.AfterRev == 0 || in.Wait <= 0 {
 			var err error
@@ -462,10 +462,10 @@ func (c *Central) queryOps(r *http.Request, in api.QueryOps) (api.FoundOps, erro
 	}
 }
 
-// checkRev drops a revision of a database that is no more. What the board shows
+// checkRev drops a revision of a database that is no more. What the notifier says
 // does not tell: a job that was undone leaves a gap above it.
 func (c *Central) checkRev(ctx context.Context, in *api.QueryOps) error {
-	if rev, _ := c.board.look(); in.AfterRev <= rev {
+	if rev, _ := c.changes.look(); in.AfterRev <= rev {
 		return nil
 	}
 	return c.store.View(ctx, func(tx *store.Tx) error {
@@ -523,7 +523,7 @@ func (c *Central) awayNote(o *store.Op, now time.Time) string {
 	if note := c.waitsNote(c.moving.of(o.Node), now); note != "" && o.Stage() == store.StageTaken && !o.Delivered {
 		return note + "; kept until " + o.Deadline.UTC().Format("15:04:05Z")
 	}
-	p := c.desks.of(o.Rack).presence(now, c.cfg.Away)
+	p := c.sessions.of(o.Rack).presence(now, c.cfg.Away)
 	if !p.Absent() {
 		return ""
 	}
@@ -557,11 +557,11 @@ func (c *Central) announce(tx *store.Tx, m marks) {
 	tx.OnCommit(func() {
 		for agent, cursor := range m {
 			if agent != "" {
-				d := c.desks.of(agent)
-				d.change(func() { d.mark = max(d.mark, cursor) })
+				d := c.sessions.of(agent)
+				d.update(func() { d.mark = max(d.mark, cursor) })
 			}
 		}
-		c.board.raise(m[""])
+		c.changes.raise(m[""])
 	})
 }
 

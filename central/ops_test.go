@@ -35,8 +35,8 @@ func TestAskingAgainIsHarmless(t *testing.T) {
 	if err != nil || again.Seq != first.Seq || again.Rev != first.Rev || !again.AskedAt.Equal(first.AskedAt) {
 		t.Errorf("again: %+v, %v; first %+v", again, err, first)
 	}
-	if trail := s.trail(req.ID); !slices.Equal(trail, []string{"asked"}) {
-		t.Errorf("audit trail %v", trail)
+	if auditLog := s.auditLog(req.ID); !slices.Equal(auditLog, []string{"asked"}) {
+		t.Errorf("audit trail %v", auditLog)
 	}
 	for what, change := range map[string]func(*api.OpRequest){
 		"node":        func(r *api.OpRequest) { r.Node = "b" },
@@ -88,8 +88,8 @@ func TestEachRequestIsAnsweredForItself(t *testing.T) {
 		}
 	}
 	for i, want := range [][]string{{"asked"}, nil, {"asked", "refused"}, {"asked", "refused"}} {
-		if trail := s.trail(ask.Ops[i].ID); !slices.Equal(trail, want) {
-			t.Errorf("%s: audit trail %v, want %v", ask.Ops[i].Node, trail, want)
+		if auditLog := s.auditLog(ask.Ops[i].ID); !slices.Equal(auditLog, want) {
+			t.Errorf("%s: audit trail %v, want %v", ask.Ops[i].Node, auditLog, want)
 		}
 	}
 	if o := s.op(ask.Ops[3].ID); o.Outcome != power.Refused || o.EndedAt == nil {
@@ -264,8 +264,8 @@ func TestCancel(t *testing.T) {
 	if again := r.poll(); len(again.Cancels)+len(again.Ops) != 0 {
 		t.Errorf("after its end: %+v", again)
 	}
-	if trail := s.trail(late.ID); !slices.Equal(trail, []string{"asked", "cancel", "accepted", "started", "ended"}) {
-		t.Errorf("audit trail %v", trail)
+	if auditLog := s.auditLog(late.ID); !slices.Equal(auditLog, []string{"asked", "cancel", "accepted", "started", "ended"}) {
+		t.Errorf("audit trail %v", auditLog)
 	}
 }
 

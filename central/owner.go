@@ -11,17 +11,17 @@ import (
 
 // What an agent tells of belongs to it: to a node that it has, or is about to let go
 // of, or had when it happened. Anything else is not stored; it is counted, and the audit
-// trail has the first of it.
+// log has the first of it.
 
 const (
 	auditDisowned = "not-its-own"
-	// disownedShown is how many entries of one agent the audit trail gets in disownedEvery.
+	// disownedShown is how many entries of one agent the audit log gets in disownedEvery.
 	disownedShown = 10
 	disownedEvery = time.Minute
 )
 
-// tale is something that an agent told and that is not its own to tell.
-type tale struct{ node, op, what, outcome string }
+// foreignReport is what an agent reported of a node or an operation that is not its own.
+type foreignReport struct{ node, op, what, outcome string }
 
 // disowned counts what an agent told that is not its own.
 type disowned struct {
@@ -40,13 +40,13 @@ func (d *disowned) next(now time.Time) bool {
 	return d.shown <= disownedShown
 }
 
-// disown counts what an agent told that is not its own, and notes it in the audit trail
+// disown counts what an agent told that is not its own, and notes it in the audit log
 // and the log, a few times a minute.
-func (c *Central) disown(tx *store.Tx, agent string, t tale, now time.Time) error {
+func (c *Central) disown(tx *store.Tx, agent string, t foreignReport, now time.Time) error {
 	if t.what == "" {
 		return nil
 	}
-	d := c.desks.of(agent)
+	d := c.sessions.of(agent)
 	d.mu.Lock()
 	show, last := d.disowned.next(now), d.disowned.shown == disownedShown
 	d.mu.Unlock()
@@ -72,7 +72,7 @@ func has(tx *store.Tx, agent, node string) (bool, error) {
 	return tx.Had(agent, node)
 }
 
-// notIts says why a word on an operation is not the agent's, "" if it is. What is known
+// notIts says why the report on an operation is not the agent's, "" if it is. What is known
 // of its id, if anything, is o.
 func (c *Central) notIts(tx *store.Tx, agent string, w api.OpReport, o store.Op, found bool) (string, error) {
 	if found {
@@ -102,11 +102,11 @@ func outcomeOf(w api.OpReport) string {
 }
 
 // otherNode tells of a node that is another agent's, or nobody's.
-func otherNode(kind string, n store.Node, found bool, name string) tale {
+func otherNode(kind string, n store.Node, found bool, name string) foreignReport {
 	if !found {
-		return tale{node: name, what: kind + " of a node that is not known"}
+		return foreignReport{node: name, what: kind + " of a node that is not known"}
 	}
-	return tale{node: name, what: fmt.Sprintf("%s of a node of agent %s", kind, n.Agent)}
+	return foreignReport{node: name, what: fmt.Sprintf("%s of a node of agent %s", kind, n.Agent)}
 }
 
 // ownBrake leaves the nodes of others out of a brake.

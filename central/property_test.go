@@ -15,10 +15,10 @@ import (
 	"rackpower/power"
 )
 
-// life is what an agent's journal holds of one operation, a word for each record.
+// life is what an agent's journal holds of one operation, a report for each record.
 type life struct {
-	op    power.Op
-	words []api.OpReport
+	op      power.Op
+	reports []api.OpReport
 }
 
 // lives draws the histories of a few operations on one node, some of which join
@@ -32,19 +32,19 @@ func lives(t *rapid.T, now time.Time) []life {
 			ID: fmt.Sprintf("00000000-0000-7000-8000-%012d", i), Node: "n", Action: power.ActOn, Seq: power.Seq(1000 + i), AskedBy: "x",
 			Origin: power.FromLocal, AskedAt: now, Deadline: now.Add(time.Minute), IfBusy: power.Supersede,
 		}
-		word := api.OpReport{Op: op, Verdict: power.Start, Reason: power.ReasonIdle, Message: "says"}
+		report := api.OpReport{Op: op, Verdict: power.Start, Reason: power.ReasonIdle, Message: "says"}
 		add := func(l *life, phase string) {
-			word.LSN, word.Phase = next(), phase
-			l.words = append(l.words, word)
+			report.LSN, report.Phase = next(), phase
+			l.reports = append(l.reports, report)
 		}
 		l := life{op: op}
 		joins := i > 0 && rapid.Bool().Draw(t, "joins")
 		if joins {
-			word.Verdict, word.Joined = power.Join, all[0].op.ID
+			report.Verdict, report.Joined = power.Join, all[0].op.ID
 		}
 		add(&l, api.PhaseWaiting)
 		if !joins && rapid.Bool().Draw(t, "starts") {
-			word.StartedAt = now.Add(time.Second)
+			report.StartedAt = now.Add(time.Second)
 			add(&l, api.PhaseRunning)
 			add(&l, api.PhaseRunning+": cutting")
 		}
@@ -53,16 +53,16 @@ func lives(t *rapid.T, now time.Time) []life {
 			At:      now.Add(time.Minute), Detail: op.ID,
 		}
 		if joins {
-			end = *all[0].words[len(all[0].words)-1].End
+			end = *all[0].reports[len(all[0].reports)-1].End
 		}
-		word.End = &end
+		report.End = &end
 		add(&l, api.PhaseEnded)
 		all = append(all, l)
 	}
 	return all
 }
 
-// TestReportsInAnyOrderLeadToTheSameEnd sends the same words in order, and in
+// TestReportsInAnyOrderLeadToTheSameEnd sends the same reports in order, and in
 // another order with repetitions, split into other reports.
 func TestReportsInAnyOrderLeadToTheSameEnd(t *testing.T) {
 	now := time.Now().UTC().Truncate(time.Second)
@@ -73,7 +73,7 @@ func TestReportsInAnyOrderLeadToTheSameEnd(t *testing.T) {
 		all := lives(rt, now)
 		var inOrder []api.OpReport
 		for _, l := range all {
-			inOrder = append(inOrder, l.words...)
+			inOrder = append(inOrder, l.reports...)
 		}
 		straight := endsOf(rt, s, r, [][]api.OpReport{inOrder}, all)
 		mixed := rapid.Permutation(slices.Concat(inOrder, rapid.SliceOfN(rapid.SampledFrom(inOrder), 0, 10).Draw(rt, "again"))).Draw(rt, "order")
@@ -91,16 +91,16 @@ func TestReportsInAnyOrderLeadToTheSameEnd(t *testing.T) {
 	})
 }
 
-// endsOf applies reports and says what is known afterwards, audit trail included;
+// endsOf applies reports and says what is known afterwards, audit log included;
 // then everything is undone.
 func endsOf(t *rapid.T, s *site, r *rack, reports [][]api.OpReport, all []life) (lines []string) {
 	err := s.c.store.Write(context.Background(), func(tx *store.Tx) error {
-		for _, words := range reports {
-			if _, err := s.c.heedAll(tx, r.name, api.Report{JournalID: r.journal, Ops: words}, s.clock()); err != nil {
+		for _, reports := range reports {
+			if _, err := s.c.applyReport(tx, r.name, api.Report{JournalID: r.journal, Ops: reports}, s.clock()); err != nil {
 				return err
 			}
 		}
-		trail, err := tx.Audit([]string{"n"}, 1000)
+		auditLog, err := tx.Audit([]string{"n"}, 1000)
 		if err != nil {
 			return err
 		}
@@ -114,7 +114,7 @@ func endsOf(t *rapid.T, s *site, r *rack, reports [][]api.OpReport, all []life) 
 				started = o.StartedAt.String()
 			}
 			lines = append(lines, fmt.Sprint(o.ID, o.Phase, o.Outcome, o.Detail, o.EndedAt, started, o.Joined, o.Verdict, o.Why, o.Message))
-			for _, e := range trail {
+			for _, e := range auditLog {
 				if e.Op == o.ID {
 					lines = append(lines, e.Op+" "+e.What)
 				}
@@ -128,13 +128,13 @@ func endsOf(t *rapid.T, s *site, r *rack, reports [][]api.OpReport, all []life) 
 	return lines
 }
 
-// TestAdvanceNeverTakesAnEndBack holds single words against single states.
+// TestAdvanceNeverTakesAnEndBack holds single reports against single states.
 func TestAdvanceNeverTakesAnEndBack(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		phases := []string{api.PhaseTaken, api.PhaseWaiting, api.PhaseRunning + ": x", api.PhaseEnded, "", "nonsense"}
 		o := store.Op{Op: api.Op{Phase: api.PhaseTaken}}
 		outcome := power.Outcome("")
-		for range rapid.IntRange(1, 12).Draw(rt, "words") {
+		for range rapid.IntRange(1, 12).Draw(rt, "reports") {
 			w := api.OpReport{Phase: rapid.SampledFrom(phases).Draw(rt, "phase"), LSN: rapid.Uint64Range(0, 5).Draw(rt, "lsn"), Verdict: power.Start}
 			if rapid.Bool().Draw(rt, "end") {
 				w.End = &power.End{
@@ -143,7 +143,7 @@ func TestAdvanceNeverTakesAnEndBack(t *testing.T) {
 				}
 			}
 			before := o
-			news, how := advance(&o, w, rapid.SampledFrom([]string{"j", "k"}).Draw(rt, "journal"))
+			news, how := advanceOp(&o, w, rapid.SampledFrom([]string{"j", "k"}).Draw(rt, "journal"))
 			switch {
 			case how != taken && (fmt.Sprint(o) != fmt.Sprint(before) || len(news) > 0):
 				rt.Fatalf("not taken (%d), and changed by %+v: %+v, was %+v", how, w, o, before)

@@ -40,12 +40,12 @@ func settings(tx *store.Tx, a store.Agent) (api.RackSettings, error) {
 }
 
 // saveSettings stores settings that changed and has the agent told.
-func (ch *change) saveSettings(agent string, s api.RackSettings) error {
-	rev, err := ch.rev(agent)
+func (u *unitOfWork) saveSettings(agent string, s api.RackSettings) error {
+	rev, err := u.rev(agent)
 	if err != nil {
 		return err
 	}
-	return ch.tx.SaveSettings(agent, s, rev)
+	return u.tx.SaveSettings(agent, s, rev)
 }
 
 // knownRack finds a rack's agent.
@@ -95,19 +95,19 @@ func (c *Central) showRack(tx *store.Tx, a store.Agent, nodes int) (api.Rack, er
 
 // presence says whether an agent can be counted on now.
 func (c *Central) presence(agent string) api.AgentPresence {
-	return c.desks.of(agent).presence(c.cfg.Now(), c.cfg.Away).AgentPresence
+	return c.sessions.of(agent).presence(c.cfg.Now(), c.cfg.Away).AgentPresence
 }
 
 // changeRack has f change the settings of a rack, and answers with how it stands.
-func (c *Central) changeRack(r *http.Request, who string, f func(ch *change, a store.Agent) error) (out api.Rack, err error) {
+func (c *Central) changeRack(r *http.Request, who string, f func(u *unitOfWork, a store.Agent) error) (out api.Rack, err error) {
 	name, now := r.PathValue("name"), c.cfg.Now()
 	err = c.store.Write(r.Context(), func(tx *store.Tx) error {
 		a, err := knownRack(tx, name)
 		if err != nil {
 			return err
 		}
-		ch := c.change(tx, now, who)
-		if err := f(ch, a); err != nil {
+		u := c.unitOfWork(tx, now, who)
+		if err := f(u, a); err != nil {
 			return err
 		}
 		if a, err = knownRack(tx, name); err != nil {
@@ -120,13 +120,13 @@ func (c *Central) changeRack(r *http.Request, who string, f func(ch *change, a s
 		if out, err = c.showRack(tx, a, counts[name].Nodes); err != nil {
 			return err
 		}
-		return ch.finish()
+		return u.finish()
 	})
 	return out, err
 }
 
 func (c *Central) setRack(r *http.Request, in api.SetRack) (api.Rack, error) {
-	return c.changeRack(r, askedBy(r, in.AskedBy), func(ch *change, a store.Agent) error {
+	return c.changeRack(r, askedBy(r, in.AskedBy), func(u *unitOfWork, a store.Agent) error {
 		s, err := a.Settings()
 		if err != nil {
 			return err
@@ -147,16 +147,16 @@ func (c *Central) setRack(r *http.Request, in api.SetRack) (api.Rack, error) {
 		if len(all) == 0 {
 			return nil
 		}
-		if err := ch.saveSettings(a.Name, s); err != nil {
+		if err := u.saveSettings(a.Name, s); err != nil {
 			return err
 		}
-		return ch.audit(auditRack, "", in.Reason, fmt.Sprintf("rack %s: %s", a.Name, strings.Join(all, "; ")))
+		return u.audit(auditRack, "", in.Reason, fmt.Sprintf("rack %s: %s", a.Name, strings.Join(all, "; ")))
 	})
 }
 
 func (c *Central) setPause(r *http.Request, in api.SetPause) (api.Rack, error) {
 	who, now := askedBy(r, in.AskedBy), c.cfg.Now()
-	return c.changeRack(r, who, func(ch *change, a store.Agent) error {
+	return c.changeRack(r, who, func(u *unitOfWork, a store.Agent) error {
 		s, err := a.Settings()
 		if err != nil {
 			return err
@@ -165,7 +165,7 @@ func (c *Central) setPause(r *http.Request, in api.SetPause) (api.Rack, error) {
 			if !s.Pause.Active(now) {
 				return nil
 			}
-			return ch.endPause(a, auditResume, in.Reason)
+			return u.endPause(a, auditResume, in.Reason)
 		}
 		s.Pause = &api.Pause{By: who, Reason: in.Reason, Since: now.UTC()}
 		until := "resumed"
@@ -173,15 +173,15 @@ func (c *Central) setPause(r *http.Request, in api.SetPause) (api.Rack, error) {
 			s.Pause.Until = s.Pause.Since.Add(in.For)
 			until = power.At(s.Pause.Until)
 		}
-		if err := ch.saveSettings(a.Name, s); err != nil {
+		if err := u.saveSettings(a.Name, s); err != nil {
 			return err
 		}
-		return ch.audit(auditPause, "", in.Reason, fmt.Sprintf("rack %s: its monitor corrects nothing until %s", a.Name, until))
+		return u.audit(auditPause, "", in.Reason, fmt.Sprintf("rack %s: its monitor corrects nothing until %s", a.Name, until))
 	})
 }
 
 // endPause has a rack's monitor go on.
-func (ch *change) endPause(a store.Agent, what, why string) error {
+func (u *unitOfWork) endPause(a store.Agent, what, why string) error {
 	s, err := a.Settings()
 	if err != nil || s.Pause == nil {
 		return err
@@ -191,15 +191,15 @@ func (ch *change) endPause(a store.Agent, what, why string) error {
 		detail += ": " + s.Pause.Reason
 	}
 	s.Pause = nil
-	if err := ch.saveSettings(a.Name, s); err != nil {
+	if err := u.saveSettings(a.Name, s); err != nil {
 		return err
 	}
-	return ch.audit(what, "", why, detail)
+	return u.audit(what, "", why, detail)
 }
 
-// heedRack takes how an agent's monitor stands, and notes brakes that hold or let go and
+// applyRackState takes how an agent's monitor stands, and notes brakes that hold or let go and
 // alarms that began or ended.
-func (c *Central) heedRack(tx *store.Tx, name string, next api.RackState, now time.Time) error {
+func (c *Central) applyRackState(tx *store.Tx, name string, next api.RackState, now time.Time) error {
 	a, found, err := tx.Agent(name)
 	if err != nil || !found || a.Said(next) {
 		return err
@@ -221,10 +221,10 @@ func (c *Central) heedRack(tx *store.Tx, name string, next api.RackState, now ti
 	if err != nil {
 		return err
 	}
-	news := newsOfAlarms(old.Alarms, next.Alarms)
+	news := alarmEvents(old.Alarms, next.Alarms)
 	otherBrake := brakeID(*old) != brakeID(next)
 	if otherBrake {
-		news = append(news, newsOfBrake(name, old.Brake, next.Brake, set)...)
+		news = append(news, brakeEvents(name, old.Brake, next.Brake, set)...)
 	}
 	for _, e := range news {
 		e.At, e.Who = now, "agent "+name
@@ -252,7 +252,7 @@ func brakeID(s api.RackState) string {
 	return s.Brake.ID
 }
 
-func newsOfBrake(rack string, old, next *api.Brake, set api.RackSettings) (news []api.AuditEntry) {
+func brakeEvents(rack string, old, next *api.Brake, set api.RackSettings) (news []api.AuditEntry) {
 	if old != nil {
 		detail := "its nodes are as they are wanted, or are no longer to be corrected"
 		if set.ReleaseBrake == old.ID {
@@ -324,7 +324,7 @@ func (c *Central) releaseBrakes(r *http.Request, in api.ReleaseBrake) ([]api.Rac
 		if err != nil {
 			return err
 		}
-		ch := c.change(tx, now, who)
+		u := c.unitOfWork(tx, now, who)
 		var none []string
 		for _, a := range agents {
 			b, set, ok, err := holding(a)
@@ -338,7 +338,7 @@ func (c *Central) releaseBrakes(r *http.Request, in api.ReleaseBrake) ([]api.Rac
 			if err := in.Grown(a.Name, b.Brake); err != nil {
 				return err
 			}
-			if err := ch.releaseBrake(&b, set, in.Reason); err != nil {
+			if err := u.releaseBrake(&b, set, in.Reason); err != nil {
 				return err
 			}
 			out = append(out, b)
@@ -346,22 +346,22 @@ func (c *Central) releaseBrakes(r *http.Request, in api.ReleaseBrake) ([]api.Rac
 		if len(none) > 0 && len(in.Racks) > 0 {
 			return api.Problemf(api.CodeNotFound, "nothing was released: no brake holds on rack %s", brief(none))
 		}
-		return ch.finish()
+		return u.finish()
 	})
 	return out, err
 }
 
 // releaseBrake has the agent told, until it shows that it has let go.
-func (ch *change) releaseBrake(b *api.RackBrake, set api.RackSettings, why string) error {
+func (u *unitOfWork) releaseBrake(b *api.RackBrake, set api.RackSettings, why string) error {
 	if b.Released {
 		return nil // once is enough
 	}
 	b.Released = true
-	set.ReleaseBrake, set.ReleaseNodes, set.ReleasedBy = b.ID, len(b.Nodes), ch.who
-	if err := ch.saveSettings(b.Rack, set); err != nil {
+	set.ReleaseBrake, set.ReleaseNodes, set.ReleasedBy = b.ID, len(b.Nodes), u.who
+	if err := u.saveSettings(b.Rack, set); err != nil {
 		return err
 	}
-	return ch.audit(auditBrakeRelease, "", why, fmt.Sprintf("rack %s: %s (nodes %s)", b.Rack, b.Message, noderange.Fold(b.Nodes)))
+	return u.audit(auditBrakeRelease, "", why, fmt.Sprintf("rack %s: %s (nodes %s)", b.Rack, b.Message, noderange.Fold(b.Nodes)))
 }
 
 // racksNamed finds racks, all if none is named.

@@ -17,7 +17,7 @@ import (
 // agent may forget what it reported.
 func (c *Central) report(r *http.Request, in api.Report) (api.Reported, error) {
 	name := r.PathValue("name")
-	d := c.desks.known(name)
+	d := c.sessions.known(name)
 	if d == nil {
 		return api.Reported{}, errHello(name)
 	}
@@ -45,7 +45,7 @@ func (c *Central) report(r *http.Request, in api.Report) (api.Reported, error) {
 		if in.Rev > a.Rev {
 			in.Rev = 0 // nobody goes by what there was never
 		}
-		if out.Ended, err = c.heedAll(tx, name, in, now); err != nil {
+		if out.Ended, err = c.applyReport(tx, name, in, now); err != nil {
 			return err
 		}
 		if d.leaving() && in.Rev > 0 {
@@ -123,7 +123,7 @@ func (c *Central) raiseAhead(tx *store.Tx, agent, what string, now time.Time) er
 }
 
 // each takes one item of a report. What cannot be stored is skipped and counted, so that
-// it keeps nobody else's word back; only a failing disk ends the report.
+// it keeps no other item back; only a failing disk ends the report.
 func (c *Central) each(tx *store.Tx, agent, what string, take func() error) error {
 	err := tx.Try(take)
 	if err == nil || errors.Is(err, store.ErrDisk) || errors.Is(err, store.ErrRemoved) || errors.Is(err, store.ErrCorrupt) {
@@ -134,21 +134,21 @@ func (c *Central) each(tx *store.Tx, agent, what string, take func() error) erro
 	return nil
 }
 
-// heedAll takes a report. It returns the operations that had ended otherwise here, which
+// applyReport takes a report. It returns the operations that had ended otherwise here, which
 // the agent is told.
-func (c *Central) heedAll(tx *store.Tx, name string, in api.Report, now time.Time) ([]api.EndedOp, error) {
+func (c *Central) applyReport(tx *store.Tx, name string, in api.Report, now time.Time) ([]api.EndedOp, error) {
 	var differ differing
 	marks := marks{}
 	for _, w := range in.Ops {
 		if err := c.each(tx, name, "operation "+w.Op.ID,
-			func() error { return c.heed(tx, name, w, in.JournalID, marks, &differ, now) }); err != nil {
+			func() error { return c.applyOpReport(tx, name, w, in.JournalID, marks, &differ, now) }); err != nil {
 			return nil, err
 		}
 	}
 	if err := differ.tell(c, tx, name, now); err != nil {
 		return nil, err
 	}
-	return differ.ends, c.heedRest(tx, name, in, marks, now)
+	return differ.ends, c.applyRest(tx, name, in, marks, now)
 }
 
 // differing are operations that an agent says have ended otherwise than they did here.
@@ -177,39 +177,39 @@ func (d *differing) tell(c *Central, tx *store.Tx, agent string, now time.Time) 
 	}, now)
 }
 
-// heedRest takes what a report says beside operations.
-func (c *Central) heedRest(tx *store.Tx, name string, in api.Report, marks marks, now time.Time) error {
-	if err := c.each(tx, name, "holds", func() error { return c.heedHolds(tx, name, in.Holds, now) }); err != nil {
+// applyRest takes what a report says beside operations.
+func (c *Central) applyRest(tx *store.Tx, name string, in api.Report, marks marks, now time.Time) error {
+	if err := c.each(tx, name, "holds", func() error { return c.applyHolds(tx, name, in.Holds, now) }); err != nil {
 		return err
 	}
 	if in.Rack != nil {
-		if err := c.heedRack(tx, name, *in.Rack, now); err != nil {
+		if err := c.applyRackState(tx, name, *in.Rack, now); err != nil {
 			return err
 		}
 		marks.note(0)
 	}
 	rev := in.Rev
 	if rev == 0 {
-		rev = c.desks.of(name).holds()
+		rev = c.sessions.of(name).holds()
 	}
-	ch := c.change(tx, now, "agent "+name)
+	u := c.unitOfWork(tx, now, "agent "+name)
 	for _, r := range in.Readings {
 		err := c.each(tx, name, "reading of "+r.Node, func() error {
-			return errors.Join(c.located(tx, name, r, ch), c.observe(tx, name, r, rev, marks, now))
+			return errors.Join(c.located(tx, name, r, u), c.storeReading(tx, name, r, rev, marks, now))
 		})
 		if err != nil {
 			return err
 		}
 	}
 	if len(in.Readings) > 0 {
-		tx.OnCommit(func() { c.desks.of(name).saw(in.Readings) })
+		tx.OnCommit(func() { c.sessions.of(name).saw(in.Readings) })
 		marks.note(0)
 	}
 	c.announce(tx, marks)
-	return ch.finish()
+	return u.finish()
 }
 
-// plausible drops readings that carry no time of their own or no known word, and
+// plausible drops readings that carry no time of their own or no known state, and
 // keeps the newest of each node, with its times by central's clock, which is ahead
 // of the agent's. None lies in the future.
 func plausible(all []api.NodeReading, ahead time.Duration, now time.Time) []api.NodeReading {
@@ -250,9 +250,11 @@ func notAfter(t, now time.Time) time.Time {
 	return t
 }
 
-// heed takes one word on one operation. One that had ended otherwise here is added to
+// applyOpReport takes the report on one operation. One that had ended otherwise here is added to
 // differ.
-func (c *Central) heed(tx *store.Tx, name string, w api.OpReport, journal string, marks marks, differ *differing, now time.Time) error {
+func (c *Central) applyOpReport(tx *store.Tx, name string, w api.OpReport, journal string, marks marks, differ *differing,
+	now time.Time,
+) error {
 	if w.Op.ID == "" {
 		return nil
 	}
@@ -267,7 +269,7 @@ func (c *Central) heed(tx *store.Tx, name string, w api.OpReport, journal string
 		return nil // an end that its agent kept in short: who asked for it is not known any more
 	}
 	if what, err := c.notIts(tx, name, w, o, found); err != nil || what != "" {
-		return errors.Join(err, c.disown(tx, name, tale{node: w.Op.Node, op: w.Op.ID, what: what, outcome: outcomeOf(w)}, now))
+		return errors.Join(err, c.disown(tx, name, foreignReport{node: w.Op.Node, op: w.Op.ID, what: what, outcome: outcomeOf(w)}, now))
 	}
 	if !c.store.MergeSeq(w.Op.Seq, now) {
 		w.Op.Seq = tx.NextSeq(now) // it happened all the same, and stands where it was heard of
@@ -276,7 +278,7 @@ func (c *Central) heed(tx *store.Tx, name string, w api.OpReport, journal string
 		o = entered(w.Op, name)
 	}
 	seq := o.Seq
-	news, how := advance(&o, past(w, now), journal)
+	news, how := advanceOp(&o, past(w, now), journal)
 	switch how {
 	case contradicts:
 		c.contradictions.Add(1)
@@ -329,7 +331,7 @@ func (c *Central) heed(tx *store.Tx, name string, w api.OpReport, journal string
 	return c.together(tx, &o, "agent "+name, marks, now)
 }
 
-// past is a word whose times do not lie in the future: a rack's clock may run ahead.
+// past is a report whose times do not lie in the future: a rack's clock may run ahead.
 func past(w api.OpReport, now time.Time) api.OpReport {
 	if w.StartedAt.After(now) {
 		w.StartedAt = now

@@ -88,7 +88,7 @@ func TestARestoredCentralLearnsWhatItsAgentsEnded(t *testing.T) {
 	}
 }
 
-// What central made of an agent's silence gives way to the agent's word.
+// What central made of an agent's silence gives way to the agent's report.
 func TestAnEndThatTurnsUpTakesThePlaceOfLost(t *testing.T) {
 	s := newSite(t)
 	s.nodes("a")
@@ -103,8 +103,8 @@ func TestAnEndThatTurnsUpTakesThePlaceOfLost(t *testing.T) {
 	if o := s.op(op.ID); o.Outcome != power.Succeeded {
 		t.Errorf("%+v", o)
 	}
-	if trail := s.trail(op.ID); !slices.Equal(trail, []string{"asked", "accepted", "started", "ended", "ended"}) {
-		t.Errorf("audit trail %v", trail)
+	if auditLog := s.auditLog(op.ID); !slices.Equal(auditLog, []string{"asked", "accepted", "started", "ended", "ended"}) {
+		t.Errorf("audit trail %v", auditLog)
 	}
 	r.mustReport(r.ended(op, power.Failed))
 	if o := s.op(op.ID); o.Outcome != power.Succeeded {

@@ -87,14 +87,14 @@ func (h *holder) admits(in api.Hello, now time.Time, knocked bool, signs uint64)
 
 // admit reports, for a hello, whether its process may have the name, waiting for a sign
 // of life of the one that has it where it must. It is asked anew within the job.
-func (c *Central) admit(ctx context.Context, d *desk, in api.Hello) (knocked bool, signs uint64) {
+func (c *Central) admit(ctx context.Context, d *agentSession, in api.Hello) (knocked bool, signs uint64) {
 	d.mu.Lock()
 	ok, knock := d.holder.admits(in, c.cfg.Now(), false, 0)
 	signs = d.holder.signs
 	first := !ok && (d.rival == nil || d.rival.run != runOf(in) || !d.rival.alarm)
 	d.mu.Unlock()
 	if knock || first { // for the alarm it must be known that both live
-		d.change(func() { d.holder.knocks++ })
+		d.update(func() { d.holder.knocks++ })
 	}
 	if !knock {
 		return false, signs
@@ -119,7 +119,7 @@ func (c *Central) admit(ctx context.Context, d *desk, in api.Hello) (knocked boo
 }
 
 // signed notes a request that came from the process that has the name. The lock is held.
-func (d *desk) signed(now time.Time) {
+func (d *agentSession) signed(now time.Time) {
 	d.holder.heard, d.holder.closed = now, false
 	d.holder.signs++
 	close(d.came)
@@ -128,7 +128,7 @@ func (d *desk) signed(now time.Time) {
 
 // refuseTwin notes a process that was refused, raises the alarm once it is certain that
 // both live, and words the answer.
-func (c *Central) refuseTwin(tx *store.Tx, d *desk, in api.Hello, peer string, now time.Time) (error, error) {
+func (c *Central) refuseTwin(tx *store.Tx, d *agentSession, in api.Hello, peer string, now time.Time) (error, error) {
 	d.mu.Lock()
 	h := d.holder
 	if d.rival == nil || d.rival.run != runOf(in) {
@@ -169,7 +169,7 @@ func (c *Central) refuseTwin(tx *store.Tx, d *desk, in api.Hello, peer string, n
 // endTwins ends the alarms about second agents that were silent for long enough.
 func (c *Central) endTwins(ctx context.Context) {
 	now := c.cfg.Now()
-	for _, d := range c.desks.all() {
+	for _, d := range c.sessions.all() {
 		d.mu.Lock()
 		r := d.rival
 		over := r != nil && now.Sub(r.asked) >= silentFor
@@ -195,7 +195,7 @@ func (c *Central) goodbye(r *http.Request, in api.Goodbye) (struct{}, error) {
 		if _, err := checkSession(tx, name, in.Session); err != nil {
 			return err
 		}
-		d := c.desks.of(name)
+		d := c.sessions.of(name)
 		tx.OnCommit(func() {
 			d.mu.Lock()
 			defer d.mu.Unlock()

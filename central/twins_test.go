@@ -79,7 +79,7 @@ func TestTheAgentThatLivesKeepsItsName(t *testing.T) {
 					!strings.Contains(err.Error(), "since ") {
 					t.Fatal(err)
 				}
-				until(t, "the first one polls again", func() bool { d := s.c.desks.of("r1"); d.mu.Lock(); defer d.mu.Unlock(); return d.polls > 0 })
+				until(t, "the first one polls again", func() bool { d := s.c.sessions.of("r1"); d.mu.Lock(); defer d.mu.Unlock(); return d.polls > 0 })
 				s.later(2 * time.Second)
 			}
 			if a := s.twinAlarm(); !strings.Contains(a, c.cause) || !strings.Contains(a, "run-twin") || !strings.Contains(a, "run-r1") {
@@ -172,7 +172,7 @@ func broke(t *testing.T, s *site, one *rack) {
 	if p := <-got; p.err == nil {
 		t.Fatal("the poll was answered")
 	}
-	until(t, "central has noticed", func() bool { d := s.c.desks.of("r1"); d.mu.Lock(); defer d.mu.Unlock(); return d.holder.closed })
+	until(t, "central has noticed", func() bool { d := s.c.sessions.of("r1"); d.mu.Lock(); defer d.mu.Unlock(); return d.holder.closed })
 }
 
 // TestAGoodbyeOfAnotherSession ends nothing.
@@ -208,7 +208,7 @@ func TestARestartIsInAtOnce(t *testing.T) {
 
 // TestAnOldPollThatBreaksClosesNothing: the process came again since.
 func TestAnOldPollThatBreaksClosesNothing(t *testing.T) {
-	d := &desk{came: make(chan struct{}), news: make(chan struct{})}
+	d := &agentSession{came: make(chan struct{}), news: make(chan struct{})}
 	closed := func() bool { d.mu.Lock(); defer d.mu.Unlock(); return d.holder.closed }
 	broken, breaks := context.WithCancel(t.Context())
 	_, leaveOld := d.arrive(broken, time.Now, 0)

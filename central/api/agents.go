@@ -84,7 +84,7 @@ type Welcome struct {
 	Ended []EndedOp `json:"ended,omitempty"`
 }
 
-// EndedOp is central's word on an operation that has ended. It stands over the agent's.
+// EndedOp is how an operation has ended at central. It stands over the agent's.
 type EndedOp struct {
 	OpRef
 	End power.End `json:"end"`
@@ -209,13 +209,13 @@ type Report struct {
 	Nth uint64 `json:"nth,omitempty"`
 }
 
-// OpReport is the latest word on one operation. Its answer is the status 200 of
+// OpReport is the newest state of one operation. Its answer is the status 200 of
 // the whole report: everything in it is then durable at central.
 type OpReport struct {
 	// Op is the full operation, so that central learns of those that entered at
 	// the rack.
 	Op      power.Op      `json:"op"`
-	LSN     uint64        `json:"lsn"` // of the record that this word stands on
+	LSN     uint64        `json:"lsn"` // of the record that this is based on
 	Verdict power.Verdict `json:"verdict"`
 	Reason  power.Reason  `json:"reason,omitempty"` // of the verdict
 	Message string        `json:"message,omitempty"`

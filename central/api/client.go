@@ -255,13 +255,13 @@ func (c *Client) Members(ctx context.Context) ([]Member, error) {
 	return call[[]Member](ctx, c, http.MethodGet, "/v1/members", nil)
 }
 
-// Audit returns the newest entries of the audit trail of the nodes (none: all),
+// Audit returns the newest entries of the audit log of the nodes (none: all),
 // oldest first.
 func (c *Client) Audit(ctx context.Context, expr string, limit int) ([]AuditEntry, error) {
 	return call[[]AuditEntry](ctx, c, http.MethodGet, fmt.Sprintf("/v1/audit?select=%s&limit=%d", url.QueryEscape(expr), limit), nil)
 }
 
-// AuditAfter returns the entries of the audit trail behind an id, of the nodes that
+// AuditAfter returns the entries of the audit log behind an id, of the nodes that
 // the expression selects, oldest first; it waits for one for at most wait.
 func (c *Client) AuditAfter(ctx context.Context, expr string, after int64, wait time.Duration) ([]AuditEntry, error) {
 	return waiting[[]AuditEntry](ctx, c, wait, http.MethodGet, fmt.Sprintf("/v1/audit?select=%s&after=%d&wait=%s", url.QueryEscape(expr),

@@ -290,7 +290,7 @@ type Member struct {
 	Tags    map[string]string `json:"tags"`
 }
 
-// AuditEntry is one line of the audit trail.
+// AuditEntry is one line of the audit log.
 type AuditEntry struct {
 	ID int64 `json:"id"` // grows in the order in which entries became durable
 	// At is when central wrote it down. HappenedAt is when it happened, which is earlier

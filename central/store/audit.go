@@ -32,7 +32,7 @@ const (
 	sqlPruneTombs = `DELETE FROM removed WHERE at < $1`
 )
 
-// AddAudit appends to the audit trail. The entry's ID is not looked at: ids grow in
+// AddAudit appends to the audit log. The entry's ID is not looked at: ids grow in
 // the order of the commits, and none is ever given twice.
 func (t *Tx) AddAudit(e api.AuditEntry) error {
 	t.s.audited = true
@@ -89,7 +89,7 @@ func (t *Tx) audit(query string, args ...any) ([]api.AuditEntry, error) {
 	return all, nil
 }
 
-// AuditNodes returns the names of all nodes in the audit trail, removed ones too.
+// AuditNodes returns the names of all nodes in the audit log, removed ones too.
 func (t *Tx) AuditNodes() ([]string, error) {
 	var names []string
 	err := t.each(func(r *sql.Rows) error {
@@ -104,7 +104,7 @@ func (t *Tx) AuditNodes() ([]string, error) {
 	return names, nil
 }
 
-// Prune deletes up to about chunk entries of the audit trail and as many
+// Prune deletes up to about chunk entries of the audit log and as many
 // operations that ended before cutoff, and the tombstones older than it. from is
 // where to go on among the operations, 0 at the start. done is true when
 // nothing old is left.

@@ -265,7 +265,7 @@ func renewal(now time.Time) []statement {
 		{`UPDATE nodes SET confirmed = 0`, nil},
 		{`UPDATE ops SET delivered = 1, rev = rev + $1, cursor = CASE cursor WHEN 0 THEN 0 ELSE cursor + $1 END,
 			cancel_cursor = CASE cancel_cursor WHEN 0 THEN 0 ELSE cancel_cursor + $1 END WHERE stage < 4`, []any{restoredRevs}},
-		// Whoever follows the audit trail has seen ids that the backup does not know.
+		// Whoever follows the audit log has seen ids that the backup does not know.
 		{
 			`INSERT INTO audit (id, at, who, what, node, op, why, outcome, detail)
 			VALUES ((SELECT coalesce(max(id), 0) FROM audit) + $1, $2, 'central', 'restore', '', '', '', '', 'the database was restored from a backup')`,

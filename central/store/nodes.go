@@ -28,7 +28,7 @@ type Node struct {
 	Monitor api.NodeMonitor
 	// Matched is Monitor.Matched, if the agent spoke of what is desired now.
 	Matched bool
-	// Drifting and BreakerOpen are what the audit trail says: the node drifts, its BMC
+	// Drifting and BreakerOpen are what the audit log says: the node drifts, its BMC
 	// is left alone.
 	Drifting, BreakerOpen bool
 	// Unsettled means that a report may be news although it says the same as before.
@@ -92,7 +92,7 @@ func scanNode(scan func(...any) error) (n Node, err error) {
 	return n, err
 }
 
-// matchedOnly is the text of the monitor's word on a node as it should be: nearly
+// matchedOnly is the text of the monitor's report on a node as it should be: nearly
 // all nodes, nearly always.
 const matchedOnly = `{"matched":true}`
 
@@ -225,7 +225,7 @@ func (t *Tx) Had(agent, node string) (had bool, err error) {
 	return had, nil
 }
 
-// DeleteNode removes a node. Its operations and its audit trail stay.
+// DeleteNode removes a node. Its operations and its audit log stay.
 func (t *Tx) DeleteNode(name string) error {
 	if _, err := t.exec(sqlDelNode, name); err != nil {
 		return fmt.Errorf("cannot remove node %s: %w", name, err)
@@ -234,7 +234,7 @@ func (t *Tx) DeleteNode(name string) error {
 }
 
 // Refresh stores when a node of the agent was read, if nothing else is new: the
-// same state, reach and word of the monitor as before, at a later time. Otherwise
+// same state, reach and report of the monitor as before, at a later time. Otherwise
 // it does nothing, and says so.
 func (t *Tx) Refresh(agent string, r api.NodeReading) (done bool, err error) {
 	n, err := t.exec(sqlRefresh, nanos(r.ObservedAt), nanos(r.TriedAt), r.Node, agent, string(r.State), string(r.Reach), textOf(r.Monitor))
@@ -244,7 +244,7 @@ func (t *Tx) Refresh(agent string, r api.NodeReading) (done bool, err error) {
 	return n > 0, nil
 }
 
-// Observe stores a node's reading, and what monitor and audit trail say of it.
+// Observe stores a node's reading, and what monitor and audit log say of it.
 func (t *Tx) Observe(n Node) error {
 	_, err := t.exec(sqlObserve, string(n.State), string(n.Reach), nanos(n.ObservedAt), nanos(n.TriedAt), textOf(n.Monitor), n.Monitor.Fault,
 		n.Matched, n.Drifting, n.BreakerOpen, n.Unsettled, n.Name)

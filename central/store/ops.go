@@ -49,10 +49,10 @@ type Op struct {
 	// at the rack: deliveries go by it.
 	Cursor int64
 	// Delivered is set before the op leaves for its agent the first time. From
-	// then on only the agent's word ends it, or takes it back: that it did not arrive.
+	// then on only the agent's report ends it, or takes it back: that it did not arrive.
 	Delivered bool
 	JournalID string // where LSN counts
-	LSN       uint64 // of the record that the latest word stands on
+	LSN       uint64 // of the record that the newest report is based on
 	// CancelReason and CancelCursor go with CancelBy.
 	CancelReason string
 	CancelCursor int64

@@ -33,7 +33,7 @@ type Config struct {
 	MaxBatch int
 	Log      *slog.Logger // nil: slog.Default()
 	// Audited is called by the writer after each commit that may have added to the
-	// audit trail; nil: nobody cares. It must not wait for the store.
+	// audit log; nil: nobody cares. It must not wait for the store.
 	Audited func()
 
 	maxPages int64 // tests: a disk that is full at so many pages
@@ -66,7 +66,7 @@ type Store struct {
 	rev        int64  // owned by the writer goroutine
 	savedSeq   uint64 // likewise: what meta holds
 	savedRev   atomic.Int64
-	audited    bool // by the open transaction: the audit trail may have grown
+	audited    bool // by the open transaction: the audit log may have grown
 	wrote      bool // by the open transaction: a sequence merely seen is not worth a flush
 
 	mu     sync.RWMutex // held for reading while a job is being queued

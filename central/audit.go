@@ -12,14 +12,14 @@ import (
 	"rackpower/power/noderange"
 )
 
-// Bounds of the audit trail in one answer.
+// Bounds of the audit log in one answer.
 const (
 	defaultAudit = 1000
 	maxAudit     = 100_000
 )
 
-// trailQuery is a question to the audit trail.
-type trailQuery struct {
+// auditQuery is a question to the audit log.
+type auditQuery struct {
 	expr  string
 	limit int
 	// follow asks for the entries behind the id after, waiting for one; else for the
@@ -29,7 +29,7 @@ type trailQuery struct {
 	wait   time.Duration
 }
 
-func readTrailQuery(q url.Values) (in trailQuery, err error) {
+func readAuditQuery(q url.Values) (in auditQuery, err error) {
 	in.expr, in.limit = q.Get("select"), defaultAudit
 	if text := q.Get("limit"); text != "" {
 		n, err := strconv.Atoi(text)
@@ -58,7 +58,7 @@ func readTrailQuery(q url.Values) (in trailQuery, err error) {
 }
 
 func (c *Central) listAudit(r *http.Request) ([]api.AuditEntry, error) {
-	in, err := readTrailQuery(r.URL.Query())
+	in, err := readAuditQuery(r.URL.Query())
 	if err != nil {
 		return nil, err
 	}
@@ -80,11 +80,11 @@ func (c *Central) listAudit(r *http.Request) ([]api.AuditEntry, error) {
 
 // followAudit waits until there is an entry behind the one that is known. It looks
 // again only when something was added, and only at that.
-func (c *Central) followAudit(ctx context.Context, in trailQuery) ([]api.AuditEntry, error) {
+func (c *Central) followAudit(ctx context.Context, in auditQuery) ([]api.AuditEntry, error) {
 	timer := time.NewTimer(min(in.wait, maxWait))
 	defer timer.Stop()
 	for {
-		_, news := c.trail.look()
+		_, news := c.audited.look()
 		out, err := c.auditAfter(ctx, &in)
 		if err != nil || len(out) > 0 || in.wait <= 0 {
 			return out, err
@@ -106,7 +106,7 @@ func (c *Central) followAudit(ctx context.Context, in trailQuery) ([]api.AuditEn
 
 // auditAfter finds what follows. When that is nothing, in goes on behind all that
 // was looked through.
-func (c *Central) auditAfter(ctx context.Context, in *trailQuery) ([]api.AuditEntry, error) {
+func (c *Central) auditAfter(ctx context.Context, in *auditQuery) ([]api.AuditEntry, error) {
 	out := []api.AuditEntry{}
 	err := c.store.View(ctx, func(tx *store.Tx) error {
 		names, err := auditNames(tx, in.expr)

@@ -10,9 +10,9 @@ import (
 	"rackpower/power"
 )
 
-// change is one job that changes what is assigned to agents: nodes, holds, settings.
+// unitOfWork is one job that changes what is assigned to agents: nodes, holds, settings.
 // finish ends it.
-type change struct {
+type unitOfWork struct {
 	c    *Central
 	tx   *store.Tx
 	now  time.Time
@@ -28,45 +28,45 @@ type change struct {
 	agreed bool           // a person saw which nodes move away from their agents
 }
 
-func (c *Central) change(tx *store.Tx, now time.Time, who string) *change {
-	return &change{
+func (c *Central) unitOfWork(tx *store.Tx, now time.Time, who string) *unitOfWork {
+	return &unitOfWork{
 		c: c, tx: tx, now: now, who: who, revs: map[string]int64{}, domains: map[string][]string{}, shared: map[string]bool{},
 		open: map[string]int{},
 	}
 }
 
 // rev is the revision of the agent's assignment after this job.
-func (ch *change) rev(agent string) (int64, error) {
-	if rev, ok := ch.revs[agent]; ok {
+func (u *unitOfWork) rev(agent string) (int64, error) {
+	if rev, ok := u.revs[agent]; ok {
 		return rev, nil
 	}
-	rev, err := ch.tx.RaiseRev(agent)
-	ch.revs[agent] = rev
+	rev, err := u.tx.RaiseRev(agent)
+	u.revs[agent] = rev
 	return rev, err
 }
 
-func (ch *change) audit(what, node, why, detail string) error {
-	return ch.tx.AddAudit(api.AuditEntry{At: ch.now, Who: ch.who, What: what, Node: node, Why: why, Detail: detail})
+func (u *unitOfWork) audit(what, node, why, detail string) error {
+	return u.tx.AddAudit(api.AuditEntry{At: u.now, Who: u.who, What: what, Node: node, Why: why, Detail: detail})
 }
 
 // save stores a node that was old and is next, and has its agent told.
-func (ch *change) save(old, next store.Node) error {
-	rev, err := ch.rev(next.Agent)
+func (u *unitOfWork) save(old, next store.Node) error {
+	rev, err := u.rev(next.Agent)
 	if err != nil {
 		return err
 	}
 	next.Rev = rev
-	if err := ch.waits(&next); err != nil {
+	if err := u.waits(&next); err != nil {
 		return err
 	}
-	if err := ch.desire(old, &next); err != nil {
+	if err := u.desire(old, &next); err != nil {
 		return err
 	}
-	return ch.tx.PutNode(next)
+	return u.tx.PutNode(next)
 }
 
 // desire forgets what was said of a node when something else was desired of it.
-func (ch *change) desire(old store.Node, next *store.Node) error {
+func (u *unitOfWork) desire(old store.Node, next *store.Node) error {
 	moved := old.Agent != "" && old.Agent != next.Agent
 	is := standing(*next)
 	if standing(old) == is && !moved {
@@ -80,8 +80,8 @@ func (ch *change) desire(old store.Node, next *store.Node) error {
 		return nil
 	}
 	next.Drifting = false
-	return ch.tx.AddAudit(api.AuditEntry{
-		At: ch.now, Who: "central", What: auditDriftOver, Node: next.Name, Why: string(power.ReasonDesired),
+	return u.tx.AddAudit(api.AuditEntry{
+		At: u.now, Who: "central", What: auditDriftOver, Node: next.Name, Why: string(power.ReasonDesired),
 		Detail: fmt.Sprintf("%s; what is desired of it changed to %s", next.State, is.Want),
 	})
 }
@@ -103,30 +103,30 @@ func differs(r power.Reading, d power.Desired) bool {
 
 // joins notes a power domain that gains or loses a node in this job. It is to be
 // called before that.
-func (ch *change) joins(domain string) error {
-	if _, known := ch.domains[domain]; known || domain == "" {
+func (u *unitOfWork) joins(domain string) error {
+	if _, known := u.domains[domain]; known || domain == "" {
 		return nil
 	}
-	agents, err := ch.tx.AgentsIn(domain)
-	ch.domains[domain] = agents
+	agents, err := u.tx.AgentsIn(domain)
+	u.domains[domain] = agents
 	return err
 }
 
 // tellRack has the agent told the settings of its rack and the limits of its power
 // domains.
-func (ch *change) tellRack(agent string) error {
-	rev, err := ch.rev(agent)
+func (u *unitOfWork) tellRack(agent string) error {
+	rev, err := u.rev(agent)
 	if err != nil {
 		return err
 	}
-	return ch.tx.TellRack(agent, rev)
+	return u.tx.TellRack(agent, rev)
 }
 
 // finish has all agents of a power domain told when others share it now, and wakes
 // the agents concerned after the commit.
-func (ch *change) finish() error {
-	for domain, before := range ch.domains {
-		after, err := ch.tx.AgentsIn(domain)
+func (u *unitOfWork) finish() error {
+	for domain, before := range u.domains {
+		after, err := u.tx.AgentsIn(domain)
 		if err != nil {
 			return err
 		}
@@ -134,24 +134,24 @@ func (ch *change) finish() error {
 			continue
 		}
 		for _, agent := range slices.Concat(before, after) {
-			if err := ch.tellRack(agent); err != nil {
+			if err := u.tellRack(agent); err != nil {
 				return err
 			}
 		}
 	}
-	for agent := range ch.shared {
-		if err := ch.bmcAlarm(agent); err != nil {
+	for agent := range u.shared {
+		if err := u.bmcAlarm(agent); err != nil {
 			return err
 		}
 	}
-	if len(ch.revs) == 0 {
+	if len(u.revs) == 0 {
 		return nil
 	}
-	c, revs := ch.c, ch.revs
-	ch.tx.OnCommit(func() {
+	c, revs := u.c, u.revs
+	u.tx.OnCommit(func() {
 		for agent, rev := range revs {
-			d := c.desks.of(agent)
-			d.change(func() { d.rev = max(d.rev, rev) })
+			d := c.sessions.of(agent)
+			d.update(func() { d.rev = max(d.rev, rev) })
 		}
 	})
 	return nil

@@ -255,7 +255,7 @@ func TestABMCIsLeftAloneOnce(t *testing.T) {
 		fails("a", power.ReachUnreachable, matched)
 	}
 	for _, reach := range []power.Reach{power.ReachAuthFailed, power.ReachBusy, power.ReachPrivilege} {
-		fails("a", reach, matched) // another word for it is no news
+		fails("a", reach, matched) // another reach like it is no news
 	}
 	wantLines(t, s.entries("a", kinds...), "bmc-left-alone: (unreachable); last read on")
 	r.tick(s.seen("a", power.Off, matched))
@@ -329,7 +329,7 @@ func TestAnAgentThatKnowsLessTakesNothingBack(t *testing.T) {
 	}
 }
 
-// TestASuccessThatDoesNotLastIsTold: once, in the trail and with the operation, which stays
+// TestASuccessThatDoesNotLastIsTold: once, in the audit log and with the operation, which stays
 // a success, and with those that joined it.
 func TestASuccessThatDoesNotLastIsTold(t *testing.T) {
 	s := newSite(t)
@@ -382,11 +382,11 @@ func TestTheTrailSaysWhenThingsHappened(t *testing.T) {
 		ID: "01900000-0000-7000-8000-000000000001", Node: "a", Action: power.ActOn, AskedBy: "bob", AskedAt: asked,
 		Origin: power.FromLocal, Seq: 5, Deadline: asked.Add(time.Minute),
 	}
-	word := r.ended(op, power.Succeeded)
-	word.StartedAt, word.End.At = asked.Add(time.Second), asked.Add(3*time.Second)
+	report := r.ended(op, power.Succeeded)
+	report.StartedAt, report.End.At = asked.Add(time.Second), asked.Add(3*time.Second)
 	s.later(2 * time.Hour)
 	heard := s.clock()
-	r.mustReport(word)
+	r.mustReport(report)
 	seen := s.seen("a", power.On, api.NodeMonitor{Fault: "x", FaultSince: asked.Add(time.Minute)})
 	r.read(seen)
 	all, err := s.Audit(t.Context(), "a", 1000)

@@ -11,10 +11,10 @@ import (
 	"rackpower/central/store"
 )
 
-// desk is what is kept in memory of an agent: enough to know, without the
+// agentSession is what is kept in memory of an agent: enough to know, without the
 // database, whether a poll has anything to say. The writer's commit hooks keep
 // it up to date, in the order of the commits.
-type desk struct {
+type agentSession struct {
 	name string
 
 	mu      sync.Mutex
@@ -67,8 +67,8 @@ type question struct {
 // answer to the poll may have been lost.
 const resendRead = 3 * time.Second
 
-// glance is what a poll compares with.
-type glance struct {
+// snapshot is what a poll compares with.
+type snapshot struct {
 	session   string
 	rev, mark int64
 	reads     []string
@@ -79,10 +79,10 @@ type glance struct {
 }
 
 // look returns how things stand and a channel that closes when they change.
-func (d *desk) look(now time.Time) glance {
+func (d *agentSession) look(now time.Time) snapshot {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	g := glance{session: d.session, rev: d.rev, mark: d.mark, news: d.news, knocks: d.holder.knocks}
+	g := snapshot{session: d.session, rev: d.rev, mark: d.mark, news: d.news, knocks: d.holder.knocks}
 	for node, r := range d.reads {
 		switch {
 		case now.After(r.until):
@@ -103,7 +103,7 @@ func (d *desk) look(now time.Time) glance {
 
 // due reports whether what was sent then is to be sent (again) now, and notes when
 // it will be.
-func (g *glance) due(sent, now time.Time) bool {
+func (g *snapshot) due(sent, now time.Time) bool {
 	if now.Sub(sent) > resendRead {
 		return true
 	}
@@ -115,7 +115,7 @@ func (g *glance) due(sent, now time.Time) bool {
 
 // sentReads notes that the nodes, to be read and to be explained, are on their way
 // to the agent.
-func (d *desk) sentReads(nodes, asked []string, now time.Time) {
+func (d *agentSession) sentReads(nodes, asked []string, now time.Time) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for _, node := range asked {
@@ -130,8 +130,8 @@ func (d *desk) sentReads(nodes, asked []string, now time.Time) {
 	}
 }
 
-// change runs f under the lock and wakes whoever waits.
-func (d *desk) change(f func()) {
+// update runs f under the lock and wakes whoever waits.
+func (d *agentSession) update(f func()) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	f()
@@ -139,8 +139,8 @@ func (d *desk) change(f func()) {
 	d.news = make(chan struct{})
 }
 
-func (d *desk) want(nodes []string, since, until time.Time) {
-	d.change(func() {
+func (d *agentSession) want(nodes []string, since, until time.Time) {
+	d.update(func() {
 		for _, node := range nodes {
 			last := until
 			if r := d.reads[node]; r != nil && r.until.After(last) {
@@ -152,7 +152,7 @@ func (d *desk) want(nodes []string, since, until time.Time) {
 }
 
 // saw takes the reads back that the readings, in central's time, have answered.
-func (d *desk) saw(all []api.NodeReading) {
+func (d *agentSession) saw(all []api.NodeReading) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for _, r := range all {
@@ -164,9 +164,9 @@ func (d *desk) saw(all []api.NodeReading) {
 
 // explain has a node explained. The channel gets the first answer; done is to be
 // called when it is no longer waited for.
-func (d *desk) explain(node string) (answer <-chan api.Explanation, done func()) {
+func (d *agentSession) explain(node string) (answer <-chan api.Explanation, done func()) {
 	ch := make(chan api.Explanation, 1)
-	d.change(func() {
+	d.update(func() {
 		if d.asked[node] == nil {
 			d.asked[node] = new(question)
 		}
@@ -187,7 +187,7 @@ func (d *desk) explain(node string) (answer <-chan api.Explanation, done func())
 }
 
 // answer gives the agent's explanations to those who wait for them.
-func (d *desk) answer(all []api.Explanation) {
+func (d *agentSession) answer(all []api.Explanation) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for _, e := range all {
@@ -201,7 +201,7 @@ func (d *desk) answer(all []api.Explanation) {
 }
 
 // holds is the revision of the assignment that the agent named last.
-func (d *desk) holds() int64 {
+func (d *agentSession) holds() int64 {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.revSeen
@@ -220,7 +220,7 @@ const sameClock = 5 * time.Second
 const farthestClock = 100 * 365 * 24 * time.Hour
 
 // clock is what the agent's clock is ahead of central's, nought where that is little.
-func (d *desk) clock() time.Duration {
+func (d *agentSession) clock() time.Duration {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.offset.Abs() < sameClock {
@@ -232,7 +232,7 @@ func (d *desk) clock() time.Duration {
 // ahead is what central's clock is ahead of the agent's, learnt from a message
 // that was sent at sent by that and came at now by this. The time on the way
 // makes it look larger, so the smallest counts.
-func (d *desk) ahead(sent, now time.Time) time.Duration {
+func (d *agentSession) ahead(sent, now time.Time) time.Duration {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	seen := now.Sub(sent)
@@ -247,7 +247,7 @@ func (d *desk) ahead(sent, now time.Time) time.Duration {
 
 // overtaken reports whether a later hello of the same client was taken already,
 // and if not counts this one.
-func (d *desk) overtaken(run string, nth uint64) bool {
+func (d *agentSession) overtaken(run string, nth uint64) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if run != "" && run == d.run && nth < d.nth {
@@ -258,7 +258,7 @@ func (d *desk) overtaken(run string, nth uint64) bool {
 }
 
 // admitted begins the time of another process that has the agent's name.
-func (d *desk) admitted(a store.Agent, now time.Time) {
+func (d *agentSession) admitted(a store.Agent, now time.Time) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	signs, knocks := d.holder.signs, d.holder.knocks
@@ -272,7 +272,7 @@ func (d *desk) admitted(a store.Agent, now time.Time) {
 
 // late reports whether a later report of the same client was taken already, and if
 // not counts this one.
-func (d *desk) late(run string, nth uint64) bool {
+func (d *agentSession) late(run string, nth uint64) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if run != "" && run == d.sender && nth < d.sent {
@@ -283,8 +283,8 @@ func (d *desk) late(run string, nth uint64) bool {
 }
 
 // greeted begins a session.
-func (d *desk) greeted(session string, rev int64, sent, now time.Time) {
-	d.change(func() {
+func (d *agentSession) greeted(session string, rev int64, sent, now time.Time) {
+	d.update(func() {
 		d.session, d.rev, d.seen, d.polled, d.told = session, max(d.rev, rev), now, now, false
 		for _, r := range d.reads {
 			r.sent = time.Time{} // the answer that carried it may have been lost
@@ -298,14 +298,14 @@ func (d *desk) greeted(session string, rev int64, sent, now time.Time) {
 
 // tells notes what became of the journal of an agent that is to tell the ends that it
 // keeps before that is judged; journalFirst: nothing is open.
-func (d *desk) tells(f fate) {
+func (d *agentSession) tells(f fate) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.fate = f
 }
 
 // untold is what tells noted.
-func (d *desk) untold() fate {
+func (d *agentSession) untold() fate {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.fate
@@ -313,7 +313,7 @@ func (d *desk) untold() fate {
 
 // arrive notes a poll that begins; the returned function notes its end. Whoever knocks
 // after the sign of life that the poll is finds another count of knocks than was returned.
-func (d *desk) arrive(ctx context.Context, now func() time.Time, rev int64) (knocks uint64, leave func()) {
+func (d *agentSession) arrive(ctx context.Context, now func() time.Time, rev int64) (knocks uint64, leave func()) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	before := now()
@@ -334,7 +334,7 @@ func (d *desk) arrive(ctx context.Context, now func() time.Time, rev int64) (kno
 	}
 }
 
-func (d *desk) heard(now time.Time) {
+func (d *agentSession) heard(now time.Time) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.signed(now)
@@ -349,7 +349,7 @@ type presence struct {
 	notIts  int64
 }
 
-func (d *desk) presence(now time.Time, away time.Duration) presence {
+func (d *agentSession) presence(now time.Time, away time.Duration) presence {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	p := presence{revSeen: d.revSeen, notIts: d.disowned.count}
@@ -373,16 +373,16 @@ func (d *desk) presence(now time.Time, away time.Duration) presence {
 	return p
 }
 
-// desks holds the desks of all agents.
-type desks struct {
+// agentSessions holds those of all agents.
+type agentSessions struct {
 	mu sync.RWMutex
-	m  map[string]*desk
+	m  map[string]*agentSession
 }
 
-func newDesks() *desks { return &desks{m: map[string]*desk{}} }
+func newAgentSessions() *agentSessions { return &agentSessions{m: map[string]*agentSession{}} }
 
-// of returns the agent's desk, making it if it is missing.
-func (s *desks) of(name string) *desk {
+// of returns the session of the agent, making it if it is missing.
+func (s *agentSessions) of(name string) *agentSession {
 	s.mu.RLock()
 	d := s.m[name]
 	s.mu.RUnlock()
@@ -392,7 +392,7 @@ func (s *desks) of(name string) *desk {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.m[name] == nil {
-		s.m[name] = &desk{
+		s.m[name] = &agentSession{
 			name: name, rev: 1, reads: map[string]*read{}, asked: map[string]*question{}, news: make(chan struct{}),
 			came: make(chan struct{}),
 		}
@@ -401,7 +401,7 @@ func (s *desks) of(name string) *desk {
 }
 
 // anySeen reports whether any agent was heard.
-func (s *desks) anySeen() bool {
+func (s *agentSessions) anySeen() bool {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	for _, d := range s.m {
@@ -416,21 +416,21 @@ func (s *desks) anySeen() bool {
 }
 
 // forget ends the agent's session.
-func (s *desks) forget(name string) {
+func (s *agentSessions) forget(name string) {
 	if d := s.known(name); d != nil {
-		d.change(func() { d.session = "" })
+		d.update(func() { d.session = "" })
 	}
 }
 
-// all returns the desks.
-func (s *desks) all() []*desk {
+// all returns the sessions.
+func (s *agentSessions) all() []*agentSession {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	return slices.Collect(maps.Values(s.m))
 }
 
-// known returns the agent's desk, nil if there is none.
-func (s *desks) known(name string) *desk {
+// known returns the session of the agent, nil if there is none.
+func (s *agentSessions) known(name string) *agentSession {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	return s.m[name]
@@ -443,7 +443,7 @@ type sighting struct {
 }
 
 // heard returns the agents that were heard since the last call.
-func (s *desks) heard() []sighting {
+func (s *agentSessions) heard() []sighting {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	var all []sighting
@@ -458,28 +458,28 @@ func (s *desks) heard() []sighting {
 	return all
 }
 
-// board tells everybody who waits that some operation or reading changed.
-type board struct {
+// notifier tells everybody who waits that some operation or reading changed.
+type notifier struct {
 	mu   sync.Mutex
 	rev  int64 // of operations
 	news chan struct{}
 }
 
-func newBoard() *board { return &board{news: make(chan struct{})} }
+func newNotifier() *notifier { return &notifier{news: make(chan struct{})} }
 
 // raise notes that operations changed, up to rev; 0: something else did.
-func (b *board) raise(rev int64) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.rev = max(b.rev, rev)
-	close(b.news)
-	b.news = make(chan struct{})
+func (n *notifier) raise(rev int64) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.rev = max(n.rev, rev)
+	close(n.news)
+	n.news = make(chan struct{})
 }
 
-func (b *board) look() (rev int64, news <-chan struct{}) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.rev, b.news
+func (n *notifier) look() (rev int64, news <-chan struct{}) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.rev, n.news
 }
 
 // moving knows which nodes wait for other agents than their own.

@@ -21,10 +21,10 @@ const (
 	auditFell      = "fell-back" // an operation had succeeded, and that did not last
 )
 
-// observe stores a reading and what the monitor makes of the node. Nearly all say
+// storeReading stores a reading and what the monitor makes of the node. Nearly all say
 // the same as the one before, and cost one statement. rev is the revision of the
 // assignment that the monitor went by.
-func (c *Central) observe(tx *store.Tx, agent string, r api.NodeReading, rev int64, marks marks, now time.Time) error {
+func (c *Central) storeReading(tx *store.Tx, agent string, r api.NodeReading, rev int64, marks marks, now time.Time) error {
 	done, err := tx.Refresh(agent, r)
 	if done || err != nil {
 		return err
@@ -39,7 +39,7 @@ func (c *Central) observe(tx *store.Tx, agent string, r api.NodeReading, rev int
 		}
 		return c.disown(tx, agent, otherNode("a reading", old, found, r.Node), now)
 	}
-	next := notice(old, r, rev >= old.Rev, now)
+	next := nodeAfter(old, r, rev >= old.Rev, now)
 	if next.Drifting && !old.Drifting {
 		// While something is under way, what is read on the way is no drift.
 		open, err := tx.OpenOpsOn([]string{old.Name})
@@ -56,21 +56,21 @@ func (c *Central) observe(tx *store.Tx, agent string, r api.NodeReading, rev int
 	if err := tx.Observe(next); err != nil {
 		return err
 	}
-	for _, e := range newsOfNode(old, next, now) {
+	for _, e := range nodeEvents(old, next, now) {
 		e.At, e.Who, e.Node = now, "agent "+agent, old.Name
 		if err := tx.AddAudit(e); err != nil {
 			return err
 		}
 	}
 	if next.Monitor.RevertedOp != old.Monitor.RevertedOp {
-		return c.fell(tx, next, marks)
+		return c.noteReverted(tx, next, marks)
 	}
 	return nil
 }
 
-// fell notes with an operation, and with those that joined it, that their success did not
+// noteReverted notes with an operation, and with those that joined it, that their success did not
 // last. It stays a success: it was seen.
-func (c *Central) fell(tx *store.Tx, n store.Node, marks marks) error {
+func (c *Central) noteReverted(tx *store.Tx, n store.Node, marks marks) error {
 	if n.Monitor.RevertedOp == "" {
 		return nil
 	}
@@ -95,9 +95,9 @@ func (c *Central) fell(tx *store.Tx, n store.Node, marks marks) error {
 	return nil
 }
 
-// notice is what a node becomes by a reading that is not overtaken. knows says that
+// nodeAfter is what a node becomes by a reading that is not overtaken. knows says that
 // the agent spoke of what is desired of the node now.
-func notice(old store.Node, r api.NodeReading, knows bool, now time.Time) store.Node {
+func nodeAfter(old store.Node, r api.NodeReading, knows bool, now time.Time) store.Node {
 	n := old
 	if r.TriedAt.After(old.TriedAt) || old.TriedAt.After(now) { // central's clock was set back
 		n.Reading = r.Reading
@@ -141,8 +141,8 @@ func noAnswer(r power.Reach) bool {
 	return false
 }
 
-// newsOfNode lists what began or ended between two states of a node.
-func newsOfNode(old, n store.Node, now time.Time) (news []api.AuditEntry) {
+// nodeEvents lists what began or ended between two states of a node.
+func nodeEvents(old, n store.Node, now time.Time) (news []api.AuditEntry) {
 	add := func(what string, at time.Time, why power.Reason, format string, args ...any) {
 		news = append(news, api.AuditEntry{What: what, HappenedAt: at, Why: string(why), Detail: fmt.Sprintf(format, args...)})
 	}

@@ -180,7 +180,7 @@ func (c *Central) readNodes(r *http.Request, in api.ReadNodes) ([]api.Node, erro
 	timer := time.NewTimer(min(in.Wait, maxWait))
 	defer timer.Stop()
 	for asked := false; ; asked = true {
-		_, news := c.board.look()
+		_, news := c.changes.look()
 		var nodes []store.Node
 		var open []store.Op
 		err := c.store.View(r.Context(), func(tx *store.Tx) (err error) {
@@ -198,7 +198,7 @@ func (c *Central) readNodes(r *http.Request, in api.ReadNodes) ([]api.Node, erro
 		}
 		if !asked {
 			for agent, names := range pending {
-				c.desks.of(agent).want(names, began, began.Add(min(in.Wait, maxWait)))
+				c.sessions.of(agent).want(names, began, began.Add(min(in.Wait, maxWait)))
 			}
 		}
 		select {

@@ -17,7 +17,7 @@ import (
 	"rackpower/power/noderange"
 )
 
-// Outcomes of a run in the audit trail.
+// Outcomes of a run in the audit log.
 const (
 	runDone   = "done"
 	runMissed = "missed" // central was not running, and the time of its holds is over
@@ -107,13 +107,13 @@ func (c *Central) runDue(tx *store.Tx, now time.Time) error {
 			}
 		}
 	}
-	ch := c.change(tx, now, "central")
+	u := c.unitOfWork(tx, now, "central")
 	for _, run := range dueRuns(all, now) {
-		if err := ch.run(run); err != nil {
+		if err := u.run(run); err != nil {
 			return err
 		}
 	}
-	return ch.finish()
+	return u.finish()
 }
 
 // replaceSchedule stores a schedule whose Done may go back.
@@ -124,39 +124,39 @@ func replaceSchedule(tx *store.Tx, s store.Schedule) error {
 	return tx.PutSchedule(s)
 }
 
-func (ch *change) run(d due) error {
+func (u *unitOfWork) run(d due) error {
 	s := d.Schedule
 	s.Done = d.at
 	says, outcome := "", runMissed
-	if s.For > 0 && !ch.now.Before(d.at.Add(s.For)) {
+	if s.For > 0 && !u.now.Before(d.at.Add(s.For)) {
 		says = fmt.Sprintf("missed: central was not running, and it would have lasted until %s", power.At(d.at.Add(s.For)))
 	} else {
 		var err error
-		if says, outcome, err = ch.carryOut(s, d.at); err != nil {
+		if says, outcome, err = u.carryOut(s, d.at); err != nil {
 			return err
 		}
 		s.LastAt = d.at
 	}
 	s.LastMessage = says
-	if err := ch.tx.PutSchedule(s); err != nil {
+	if err := u.tx.PutSchedule(s); err != nil {
 		return err
 	}
 	detail := fmt.Sprintf("schedule %s of %s: %s", s.Name, power.At(d.at), says)
-	return ch.tx.AddAudit(api.AuditEntry{At: ch.now, Who: s.By, What: auditSchedule, Why: s.Reason, Outcome: outcome, Detail: detail})
+	return u.tx.AddAudit(api.AuditEntry{At: u.now, Who: s.By, What: auditSchedule, Why: s.Reason, Outcome: outcome, Detail: detail})
 }
 
 // carryOut sets or releases the holds of a run.
-func (ch *change) carryOut(s store.Schedule, at time.Time) (says, outcome string, err error) {
-	nodes, err := ch.tx.Nodes()
+func (u *unitOfWork) carryOut(s store.Schedule, at time.Time) (says, outcome string, err error) {
+	nodes, err := u.tx.Nodes()
 	if err != nil {
 		return "", "", err
 	}
-	p := planOf(s, nodes, ch.now)
+	p := planOf(s, nodes, u.now)
 	if p.err != nil {
 		return p.err.Error(), runFailed, nil
 	}
 	for _, n := range p.change {
-		if err := ch.hold(n, holdOf(s, at, ch.now), ""); err != nil {
+		if err := u.hold(n, holdOf(s, at, u.now), ""); err != nil {
 			return "", "", err
 		}
 	}

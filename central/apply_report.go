@@ -18,20 +18,20 @@ const (
 	auditCancel   = "cancel"
 )
 
-// heed says how a word was taken.
-type heed int
+// applied says what came of a report on an operation.
+type applied int
 
 const (
-	ignored     heed = iota // old, or nothing new
-	taken                   // the operation was changed
-	contradicts             // another end than the known one
-	malformed               // makes no sense
+	ignored     applied = iota // old, or nothing new
+	taken                      // the operation was changed
+	contradicts                // another end than the known one
+	malformed                  // makes no sense
 )
 
-// advance brings what is known of an operation up to an agent's word, and lists
-// what is news, for the audit trail. It is where a report counts once: words may
+// advanceOp brings what is known of an operation up to an agent's report, and lists
+// what is news, for the audit log. It is where a report counts once: reports may
 // come again and in any order.
-func advance(o *store.Op, w api.OpReport, journal string) (news []string, h heed) {
+func advanceOp(o *store.Op, w api.OpReport, journal string) (news []string, how applied) {
 	next := store.StageOf(w.Phase)
 	if w.End != nil {
 		next = store.StageEnded
@@ -69,7 +69,7 @@ func advance(o *store.Op, w api.OpReport, journal string) (news []string, h heed
 	if w.End != nil {
 		finish(o, *w.End)
 	}
-	news = newsOf(before, *o)
+	news = opEvents(before, *o)
 	if len(news) == 0 && before.Phase == o.Phase && before.Attempts == o.Attempts && before.Joined == o.Joined &&
 		before.Message == o.Message &&
 		before.JournalID == o.JournalID && before.LSN == o.LSN {
@@ -80,14 +80,14 @@ func advance(o *store.Op, w api.OpReport, journal string) (news []string, h heed
 
 // takeRefusalBack makes a refusal undone. An agent keeps none of them over a restart,
 // so that what is asked for again with the same id may be accepted then: of the two
-// words the acceptance is the one in the journal. It came later and stands where it
+// reports the acceptance is the one in the journal. It came later and stands where it
 // came: its sequence is another.
 func takeRefusalBack(o *store.Op, again power.Op) {
 	o.Seq, o.AskedAt, o.Deadline = again.Seq, again.AskedAt.UTC(), again.Deadline.UTC()
 	o.Phase, o.Outcome, o.Detail, o.EndedAt, o.Why = api.PhaseTaken, "", "", nil, ""
 }
 
-// older reports whether a word that is no end stands on an earlier record than
+// older reports whether a report of no end is based on an earlier record than
 // the one that is known. Records of different journals cannot be compared: the
 // one that the agent has now counts.
 func older(o *store.Op, w api.OpReport, next store.Stage, journal string) bool {
@@ -119,9 +119,9 @@ func endOf(o *store.Op) power.End {
 	return end
 }
 
-// newsOf lists what happened between two states of an operation. An end that
+// opEvents lists what happened between two states of an operation. An end that
 // comes first tells of the acceptance and the start as well.
-func newsOf(before, after store.Op) (news []string) {
+func opEvents(before, after store.Op) (news []string) {
 	ended := after.Stage() == store.StageEnded && before.Stage() != store.StageEnded
 	if ended && after.Outcome == power.Refused {
 		return []string{auditRefused}
