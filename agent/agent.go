@@ -374,7 +374,7 @@ func (a *Agent) refuses(op power.Op) (api.OpReport, bool) {
 
 func refusal(op power.Op, reason power.Reason, text string) api.OpReport {
 	return api.OpReport{
-		Op: op, Verdict: power.RefuseIt, Reason: reason, Message: text, Phase: api.PhaseEnded,
+		Op: op, Verdict: power.VerdictRefuse, Reason: reason, Message: text, Phase: api.PhaseEnded,
 		End: &power.End{Outcome: power.Refused, Reason: reason, Detail: text, At: time.Now()},
 	}
 }

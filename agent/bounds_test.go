@@ -28,7 +28,7 @@ func TestJoinersAreBounded(t *testing.T) {
 				joined = append(joined, got.Op.ID)
 			case i < power.MaxJoined:
 				t.Fatalf("request %d: %+v, want it to join %s", i, got, behind.Op.ID)
-			case got.Verdict != power.RefuseIt || got.Reason != power.ReasonQueueFull || !strings.Contains(got.Message, "256 requests joined"):
+			case got.Verdict != power.VerdictRefuse || got.Reason != power.ReasonQueueFull || !strings.Contains(got.Message, "256 requests joined"):
 				t.Fatalf("request %d: %s (%s) %q, want queue-full", i, got.Verdict, got.Reason, got.Message)
 			}
 		}
@@ -52,12 +52,12 @@ func (r *rig) crowd(op power.Op, n int) {
 	now := time.Now()
 	op = op.WithDefaults(now)
 	entries := []journal.Entry{entry(journal.Add, kindAccepted, op.ID,
-		acceptedRecord{Op: op, Decision: power.Decision{Verdict: power.QueueIt}})}
+		acceptedRecord{Op: op, Decision: power.Decision{Verdict: power.VerdictQueue}})}
 	first := op.ID
 	for i := range n {
 		op.ID = fmt.Sprintf("%s-%05d", first, i)
 		entries = append(entries, entry(journal.Add, kindAccepted, op.ID,
-			acceptedRecord{Op: op, Decision: power.Decision{Verdict: power.Join, With: first}}))
+			acceptedRecord{Op: op, Decision: power.Decision{Verdict: power.VerdictJoin, With: first}}))
 	}
 	for len(entries) > 0 {
 		k := min(len(entries), 1000)

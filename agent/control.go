@@ -222,7 +222,7 @@ func (a *Agent) ask(req api.OpRequest, dry bool) (api.OpReport, error) {
 		submit = func(op power.Op) (api.OpReport, error) { return a.askHeld(req, op) }
 	}
 	r, err := submit(op)
-	if err == nil && r.Verdict == power.RefuseIt {
+	if err == nil && r.Verdict == power.VerdictRefuse {
 		a.outbox.put(r) // for central's audit trail
 	} else if why := a.permit.why(time.Now()); err == nil && why != "" {
 		r.Message += "; carried out because it is asked for here, although this agent sends nothing of its own accord: " + why

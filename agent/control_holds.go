@@ -74,7 +74,7 @@ func (a *Agent) askHeld(req api.OpRequest, op power.Op) (api.OpReport, error) {
 	if known, ok := a.lane(op.Node).isKnown(op.ID); ok {
 		return known, nil // asked again: the hold was set the first time
 	}
-	if r := a.weigh(op, true); r.Verdict == power.RefuseIt {
+	if r := a.weigh(op, true); r.Verdict == power.VerdictRefuse {
 		r.Phase = api.PhaseEnded
 		r.End = &power.End{Outcome: power.Refused, Reason: r.Reason, Detail: r.Message, At: time.Now()}
 		return r, nil

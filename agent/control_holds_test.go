@@ -85,13 +85,13 @@ func TestRequestWithAHold(t *testing.T) {
 	r.assign(withStatus(r.nodes[0], power.StatusDeploying))
 	dry := ok[[]api.Op](t)(c.AskOps(t.Context(),
 		api.AskOps{DryRun: true, Ops: []api.OpRequest{{ID: id("a"), Node: "n1", Action: power.ActOff, Hold: true}}}))[0]
-	if dry.Verdict != power.Start || dry.Phase != phaseDryRun || len(r.a.assigned.unconfirmed()) != 0 {
+	if dry.Verdict != power.VerdictStart || dry.Phase != phaseDryRun || len(r.a.assigned.unconfirmed()) != 0 {
 		t.Fatalf("dry run: %+v", dry)
 	}
 	if op := askAt(t, c, api.OpRequest{
 		ID: id("a"), Node: "n1", Action: power.ActOff, Hold: true, HoldFor: time.Hour, AskedBy: "ann",
 		Reason: "swap",
-	}); op.Verdict != power.Start {
+	}); op.Verdict != power.VerdictStart {
 		t.Fatalf("%+v", op)
 	}
 	if end := endAt(t, c, id("a")); end.Outcome != power.Succeeded {
@@ -520,7 +520,7 @@ func TestCentralDoesNotKnowTheHoldYet(t *testing.T) {
 		}
 		set(power.WantOn)
 		for _, action := range []power.Action{power.ActOff, power.ActSoftOff} {
-			if got := r.ask("n1", action); got.Verdict != power.RefuseIt || got.Reason != power.ReasonDesired ||
+			if got := r.ask("n1", action); got.Verdict != power.VerdictRefuse || got.Reason != power.ReasonDesired ||
 				!strings.Contains(got.Message, "hold of ann") {
 				t.Fatalf("%+v", got)
 			}

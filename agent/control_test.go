@@ -106,7 +106,7 @@ func TestControlAskAndFollow(t *testing.T) {
 		ID: id("a"), Node: "n1", Action: power.ActOn, Boot: power.BootPXE, AskedBy: "ann", Reason: "repair",
 		Deadline: time.Hour,
 	})
-	if op.Verdict != power.Start || op.Rack != "r1" || op.Origin != power.FromLocal || op.AskedBy != "ann" || op.Reason != "repair" ||
+	if op.Verdict != power.VerdictStart || op.Rack != "r1" || op.Origin != power.FromLocal || op.AskedBy != "ann" || op.Reason != "repair" ||
 		op.Seq == 0 ||
 		op.Message == "" || op.Boot != power.BootPXE || op.Deadline.Before(before.Add(time.Hour)) || op.AskedAt.Before(before) {
 		t.Fatalf("answer %+v", op)
@@ -157,9 +157,9 @@ func TestControlTellsRefusalsOneByOne(t *testing.T) {
 		why     power.Reason
 		outcome power.Outcome
 	}{
-		{power.RefuseIt, power.ReasonNoNode, power.Refused},
-		{power.RefuseIt, power.ReasonDesired, power.Refused},
-		{power.Start, power.ReasonIdle, ""},
+		{power.VerdictRefuse, power.ReasonNoNode, power.Refused},
+		{power.VerdictRefuse, power.ReasonDesired, power.Refused},
+		{power.VerdictStart, power.ReasonIdle, ""},
 	} {
 		got := ops[i]
 		if got.Verdict != want.verdict || got.Why != want.why || got.Outcome != want.outcome {
@@ -260,12 +260,12 @@ func TestControlDryRunChangesNothing(t *testing.T) {
 		verdict power.Verdict
 		why     power.Reason
 	}{
-		{power.SupersedeIt, power.ReasonConflict},
-		{power.Join, power.ReasonEqual},
-		{power.Follow, power.ReasonMore},
-		{power.RefuseIt, power.ReasonDesired},
-		{power.Start, power.ReasonIdle},
-		{power.RefuseIt, power.ReasonNoNode},
+		{power.VerdictSupersede, power.ReasonConflict},
+		{power.VerdictJoin, power.ReasonEqual},
+		{power.VerdictFollow, power.ReasonMore},
+		{power.VerdictRefuse, power.ReasonDesired},
+		{power.VerdictStart, power.ReasonIdle},
+		{power.VerdictRefuse, power.ReasonNoNode},
 	} {
 		got := ops[i]
 		if got.Verdict != want.verdict || got.Why != want.why || got.Phase != phaseDryRun || got.Message == "" || got.EndedAt != nil {
@@ -281,7 +281,7 @@ func TestControlDryRunChangesNothing(t *testing.T) {
 	}
 	r.wantCommands("n1", power.PowerOn)
 	r.wantCommands("n2")
-	if op := askAt(t, c, api.OpRequest{ID: id("a"), Node: "n1", Action: power.ActOff}); op.Verdict != power.SupersedeIt {
+	if op := askAt(t, c, api.OpRequest{ID: id("a"), Node: "n1", Action: power.ActOff}); op.Verdict != power.VerdictSupersede {
 		t.Errorf("asked in earnest with the id of the dry run: %+v", op)
 	}
 }

@@ -494,7 +494,7 @@ func TestMonitorDoesNotMakeAPersonStale(t *testing.T) {
 		m, _ := r.a.Submit(power.Op{ID: "m", Node: "n1", Action: power.ActOn, Origin: power.FromMonitor, IfBusy: power.Refuse})
 		got := r.ask("n1", power.ActCycle, func(o *power.Op) { o.Seq = seq })
 		t.Logf("monitor %s, admin %s %s", m.Verdict, got.Verdict, got.Reason)
-		if got.Verdict == power.RefuseIt {
+		if got.Verdict == power.VerdictRefuse {
 			t.Errorf("refused: %s", got.Message)
 		}
 	})
@@ -543,7 +543,7 @@ func TestWhatAPersonJoinedGoesOn(t *testing.T) {
 				r.assign(r.nodes...)
 				r.waitFor("all are asked for", 3*time.Minute, func() bool { return len(r.a.lane("n6").outstanding()) > 0 })
 				got := r.ask("n6", power.ActOn)
-				if got.Verdict != power.Join {
+				if got.Verdict != power.VerdictJoin {
 					t.Fatalf("%+v", got)
 				}
 				unwanted(r, limits)

@@ -213,7 +213,7 @@ func TestOffHastensSoftOff(t *testing.T) {
 		soft := r.ask("n1", power.ActSoftOff).Op.ID
 		time.Sleep(10 * time.Second)
 		off := r.ask("n1", power.ActOff)
-		if off.Verdict != power.Hasten || off.Joined != soft {
+		if off.Verdict != power.VerdictHasten || off.Joined != soft {
 			t.Fatalf("answer: %+v", off)
 		}
 		a, b := r.end(soft), r.end(off.Op.ID)
@@ -233,7 +233,7 @@ func TestConflictCancelsAtASafePoint(t *testing.T) {
 		on := r.ask("n1", power.ActOn).Op.ID
 		time.Sleep(2 * time.Second)
 		off := r.ask("n1", power.ActOff)
-		if off.Verdict != power.SupersedeIt {
+		if off.Verdict != power.VerdictSupersede {
 			t.Fatalf("answer: %+v", off)
 		}
 		if end := r.wantEnd(on, power.Superseded, power.ReasonNewer); end.SupersededBy != off.Op.ID {
@@ -299,7 +299,7 @@ func TestJoinSharesTheOutcome(t *testing.T) {
 		r.bmc("n1").SetPower(power.On)
 		first := r.ask("n1", power.ActCycle)
 		for _, action := range []power.Action{power.ActCycle, power.ActOn, power.ActReset} {
-			if got := r.ask("n1", action); got.Verdict != power.Join || got.Joined != first.Op.ID {
+			if got := r.ask("n1", action); got.Verdict != power.VerdictJoin || got.Joined != first.Op.ID {
 				t.Fatalf("%s: %+v", action, got)
 			}
 		}

@@ -109,7 +109,7 @@ func (l *lane) known(id string) (api.OpReport, bool) {
 	for _, d := range l.done {
 		if d.ID == id {
 			r := d.report(l.node)
-			r.Verdict, r.Reason = power.Join, power.ReasonRepeat
+			r.Verdict, r.Reason = power.VerdictJoin, power.ReasonRepeat
 			return r, true
 		}
 	}
@@ -143,7 +143,7 @@ func (l *lane) acceptEntries(t *task, now time.Time) []journal.Entry {
 	if d.Cancels != "" {
 		entries = append(entries, entry(journal.Add, kindCancel, d.Cancels, cancelRecord{By: t.op.AskedBy, SupersededBy: t.op.ID}))
 	}
-	if d.Verdict == power.Hasten {
+	if d.Verdict == power.VerdictHasten {
 		entries = append(entries, entry(journal.Add, kindHastened, d.With, cancelRecord{By: t.op.AskedBy}))
 	}
 	entries = append(entries, entry(journal.Add, kindAccepted, t.op.ID, acceptedRecord{Op: t.op, Decision: d, Message: t.says}))
@@ -168,7 +168,7 @@ func (l *lane) accept(t *task, now time.Time) {
 		l.stop(a, cancelRecord{By: t.op.AskedBy, SupersededBy: t.op.ID})
 	}
 	if a := l.find(d.With); a != nil && d.Verdict.Joined() {
-		if d.Verdict == power.Hasten {
+		if d.Verdict == power.VerdictHasten {
 			a.setHastened()
 		}
 		t.joined, t.running, t.started = a.op.ID, a.running, a.started

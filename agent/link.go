@@ -519,7 +519,7 @@ func (a *Agent) acknowledged(ops []api.OpReport, by ack) bool {
 	ended := a.outbox.acked(ops, time.Now())
 	for _, r := range ended {
 		switch {
-		case r.Verdict == power.RefuseIt:
+		case r.Verdict == power.VerdictRefuse:
 		case a.lane(r.Op.Node).owes(r.Op.ID):
 			stay = append(stay, r)
 		default:

@@ -835,7 +835,7 @@ func TestSyncRefusalsAreReportedWithTheirReason(t *testing.T) {
 			t.Errorf("%s is refused without a word", want.id)
 		}
 		w := get(c, func() api.OpReport { return c.words[want.id][0] })
-		if w.Verdict != power.RefuseIt || w.Reason != want.reason || w.Phase != api.PhaseEnded || w.Message == "" {
+		if w.Verdict != power.VerdictRefuse || w.Reason != want.reason || w.Phase != api.PhaseEnded || w.Message == "" {
 			t.Errorf("%s: word %+v", want.id, w)
 		}
 	}

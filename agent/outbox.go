@@ -50,7 +50,7 @@ func (o *outbox) put(r api.OpReport) {
 		return // an end is the last word
 	}
 	o.items[key] = &outboxItem{report: r, rev: o.rev, dirty: true}
-	if r.Verdict == power.RefuseIt {
+	if r.Verdict == power.VerdictRefuse {
 		o.keepRefused(key)
 	}
 	close(o.news)
@@ -65,7 +65,7 @@ func (o *outbox) keepRefused(key string) {
 	}
 	oldest := o.refused[0]
 	o.refused = o.refused[1:]
-	if it := o.items[oldest]; it != nil && oldest != key && it.report.Verdict == power.RefuseIt {
+	if it := o.items[oldest]; it != nil && oldest != key && it.report.Verdict == power.VerdictRefuse {
 		if it.acked.IsZero() {
 			o.dropped++
 		}
@@ -84,7 +84,7 @@ func (o *outbox) lost() (n int) {
 // key is where the word on an operation is kept: at its id, and, where a request is
 // refused because its id is another operation's, beside that.
 func (o *outbox) key(r api.OpReport) string {
-	if it := o.items[r.Op.ID]; it != nil && !it.report.Op.Is(r.Op) && r.Verdict == power.RefuseIt {
+	if it := o.items[r.Op.ID]; it != nil && !it.report.Op.Is(r.Op) && r.Verdict == power.VerdictRefuse {
 		return r.Op.ID + " " + string(r.Op.Action) + " " + r.Op.Node
 	}
 	return r.Op.ID

@@ -12,7 +12,7 @@ import (
 
 // word is the lsn-th word on an operation; an outcome makes it the last.
 func word(id string, seq power.Seq, lsn uint64, phase string, outcome ...power.Outcome) api.OpReport {
-	r := api.OpReport{Op: power.Op{ID: id, Node: "n1", Action: power.ActOn, Seq: seq}, LSN: lsn, Phase: phase, Verdict: power.Start}
+	r := api.OpReport{Op: power.Op{ID: id, Node: "n1", Action: power.ActOn, Seq: seq}, LSN: lsn, Phase: phase, Verdict: power.VerdictStart}
 	if len(outcome) > 0 {
 		r.End = &power.End{Outcome: outcome[0]}
 	}

@@ -47,18 +47,18 @@ func foretell(lane []*modelOp, lastSeq power.Seq, req power.Op, cancelling bool)
 	}
 	ending := func(i int) bool { return lane[i].cancel != nil || i == 0 && cancelling }
 	if req.Seq < lastSeq {
-		d.Verdict, d.Reason = power.RefuseIt, power.ReasonStale
+		d.Verdict, d.Reason = power.VerdictRefuse, power.ReasonStale
 		return d
 	}
 	if len(lane) == 0 {
-		d.Verdict = power.Start
+		d.Verdict = power.VerdictStart
 		return d
 	}
 	newest := len(lane) - 1
 	if req.IfBusy != power.Supersede && !(relation(lane[newest].op, req) == "equal" && !ending(newest)) {
-		d.Verdict = power.QueueIt
+		d.Verdict = power.VerdictQueue
 		if req.IfBusy == power.Refuse {
-			d.Verdict, d.Reason = power.RefuseIt, power.ReasonBusy
+			d.Verdict, d.Reason = power.VerdictRefuse, power.ReasonBusy
 		}
 		return d
 	}
@@ -72,13 +72,13 @@ func foretell(lane []*modelOp, lastSeq power.Seq, req power.Op, cancelling bool)
 		waits := a.started.IsZero()
 		switch word {
 		case "equal", "satisfied":
-			d.Verdict = power.Join
+			d.Verdict = power.VerdictJoin
 			return d
 		case "hasten":
-			d.Verdict = power.Hasten
+			d.Verdict = power.VerdictHasten
 			return d
 		case "apart":
-			d.Verdict = power.Follow
+			d.Verdict = power.VerdictFollow
 			return d
 		}
 		if i > 0 || waits && word == "differs" {
@@ -86,21 +86,21 @@ func foretell(lane []*modelOp, lastSeq power.Seq, req power.Op, cancelling bool)
 			continue
 		}
 		if word == "differs" {
-			d.Verdict, d.Cancels = power.SupersedeIt, a.op.ID
+			d.Verdict, d.Cancels = power.VerdictSupersede, a.op.ID
 			return d
 		}
-		d.Verdict = power.Follow
+		d.Verdict = power.VerdictFollow
 		if len(d.Supersedes) > 0 {
-			d.Verdict = power.SupersedeIt
+			d.Verdict = power.VerdictSupersede
 		}
 		return d
 	}
-	d.Verdict = power.SupersedeIt
+	d.Verdict = power.VerdictSupersede
 	return d
 }
 
 func sameDecision(got, want power.Decision) bool {
-	return got.Verdict == want.Verdict && (got.With == want.With || want.Verdict == power.Start) && got.Cancels == want.Cancels &&
+	return got.Verdict == want.Verdict && (got.With == want.With || want.Verdict == power.VerdictStart) && got.Cancels == want.Cancels &&
 		slices.Equal(got.Supersedes, want.Supersedes)
 }
 
@@ -142,7 +142,8 @@ func (m *model) judge(g *appended) {
 	if want.Cancels == "" && len(g.cancels) > 0 || want.Cancels != "" && !slices.Equal(g.cancels, []string{want.Cancels}) {
 		m.breach("supersede", "%s cancels %v, want %q", o.op.ID, g.cancels, want.Cancels)
 	}
-	if hasten := want.Verdict == power.Hasten; hasten && !slices.Equal(g.hastened, []string{want.With}) || !hasten && len(g.hastened) > 0 {
+	if hasten := want.Verdict == power.VerdictHasten; hasten && !slices.Equal(g.hastened, []string{want.With}) || !hasten &&
+		len(g.hastened) > 0 {
 		m.breach("hasten", "%s hastens %v, want it of %q: %v", o.op.ID, g.hastened, want.With, hasten)
 	}
 }
@@ -174,9 +175,9 @@ func (m *model) answered(op power.Op, before int, r api.OpReport, err error) {
 		return // it may have been accepted or not; the journal will tell
 	case r.Op.ID != op.ID:
 		m.breach("answer", "%s was asked and %s is answered", op.ID, r.Op.ID)
-	case o != nil && r.Verdict == power.RefuseIt && still && m.remembers(o):
+	case o != nil && r.Verdict == power.VerdictRefuse && still && m.remembers(o):
 		m.breach("answer", "%s, accepted before, is refused (%s)", op.ID, r.Reason)
-	case r.Verdict == power.RefuseIt:
+	case r.Verdict == power.VerdictRefuse:
 		m.refused(op, r, still)
 	case o == nil:
 		m.breach("accepted is durable", "%s is answered %s (%s), and no record of it is durable", op.ID, r.Verdict, r.Reason)

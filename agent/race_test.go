@@ -40,7 +40,7 @@ func TestManyClientsOneNode(t *testing.T) {
 					}
 					mu.Lock()
 					ids = append(ids, op.ID)
-					if got.Verdict != power.RefuseIt && got.Op.Seq > newest.Seq {
+					if got.Verdict != power.VerdictRefuse && got.Op.Seq > newest.Seq {
 						newest = got.Op
 					}
 					mu.Unlock()

@@ -163,7 +163,8 @@ func TestRestartKeepsWhatIsNotReported(t *testing.T) {
 		if got := r.ask("n1", power.ActOn, func(o *power.Op) { o.ID = id; o.Seq = 1 }); got.End == nil || got.End.Outcome != power.Succeeded {
 			t.Fatalf("the same id asked again: %+v", got)
 		}
-		if got := r.ask("n1", power.ActOff, func(o *power.Op) { o.Seq = 1 }); got.Verdict != power.RefuseIt || got.Reason != power.ReasonStale {
+		if got := r.ask("n1", power.ActOff, func(o *power.Op) { o.Seq = 1 }); got.Verdict != power.VerdictRefuse ||
+			got.Reason != power.ReasonStale {
 			t.Fatalf("an older request: %+v", got)
 		}
 		r.wantPower("n1", power.On)

@@ -314,7 +314,8 @@ func TestSyncARestoredCentralIsToldAllEnds(t *testing.T) {
 	c.wantEnd(on, power.Succeeded, power.ReasonVerified)
 	c.wantEnd("local", power.Succeeded, power.ReasonVerified)
 	word := get(c, func() api.OpReport { return c.words["local"][0] })
-	if word.Op.AskedBy != "ann" || word.Op.Reason != "why" || word.Op.Node != "n2" || word.Verdict != power.Start || word.StartedAt.IsZero() ||
+	if word.Op.AskedBy != "ann" || word.Op.Reason != "why" || word.Op.Node != "n2" || word.Verdict != power.VerdictStart ||
+		word.StartedAt.IsZero() ||
 		word.Op.AskedAt.IsZero() {
 		t.Errorf("told in short: %+v", word)
 	}

@@ -290,7 +290,7 @@ func TestReportsAreAppliedOnce(t *testing.T) {
 	waiting, running, ended := r.waiting(op), r.running(op), r.ended(op, power.Succeeded)
 	r.mustReport(waiting)
 	o := s.op(op.ID)
-	if o.Phase != api.PhaseWaiting || o.Verdict != power.Follow || o.Why != power.ReasonMore || o.Message != "waits" {
+	if o.Phase != api.PhaseWaiting || o.Verdict != power.VerdictFollow || o.Why != power.ReasonMore || o.Message != "waits" {
 		t.Errorf("%+v", o)
 	}
 	rev := o.Rev
@@ -339,7 +339,7 @@ func TestWhatEnteredAtTheRackIsKnown(t *testing.T) {
 	}
 	refused := power.Op{ID: newID(), Node: "a", Action: power.ActOn, AskedBy: "operator", Origin: power.FromLocal, AskedAt: s.clock()}
 	r.mustReport(api.OpReport{
-		Op: refused, LSN: 0, Verdict: power.RefuseIt, Reason: power.ReasonBusy, Message: "busy", Phase: api.PhaseEnded,
+		Op: refused, LSN: 0, Verdict: power.VerdictRefuse, Reason: power.ReasonBusy, Message: "busy", Phase: api.PhaseEnded,
 		End: &power.End{Outcome: power.Refused, Reason: power.ReasonBusy, At: s.clock()},
 	})
 	if auditLog := s.auditLog(refused.ID); !slices.Equal(auditLog, []string{"asked", "refused"}) {
@@ -348,7 +348,7 @@ func TestWhatEnteredAtTheRackIsKnown(t *testing.T) {
 	// Its agent starts anew, is asked again with the same id, and accepts.
 	refused.Seq = s.c.store.Seq(s.clock()).Next(s.clock())
 	r.mustReport(r.waiting(refused), r.ended(refused, power.Succeeded))
-	if o := s.op(refused.ID); o.Outcome != power.Succeeded || o.Seq != refused.Seq || o.Verdict == power.RefuseIt ||
+	if o := s.op(refused.ID); o.Outcome != power.Succeeded || o.Seq != refused.Seq || o.Verdict == power.VerdictRefuse ||
 		s.c.Contradictions() != 0 {
 		t.Errorf("refused, then accepted: %+v", o)
 	}
@@ -378,7 +378,7 @@ func TestJoinedRequestsShareTheEnd(t *testing.T) {
 			r.mustReport(r.running(first))
 			order(r, r.joined(second, first.ID), r.ended(first, power.Failed))
 			o := s.op(second.ID)
-			if o.Joined != first.ID || o.Outcome != power.Failed || o.Detail != "as it was" || o.Verdict != power.Join {
+			if o.Joined != first.ID || o.Outcome != power.Failed || o.Detail != "as it was" || o.Verdict != power.VerdictJoin {
 				t.Errorf("%+v", o)
 			}
 			own := r.ended(second, power.Failed)
@@ -449,7 +449,7 @@ func TestARestoreOfCentralRepeatsNothing(t *testing.T) {
 	}
 	// The agent has carried it out, and says so.
 	r.mustReport(api.OpReport{
-		Op: op, Verdict: power.RefuseIt, Reason: power.ReasonStale, Phase: api.PhaseEnded,
+		Op: op, Verdict: power.VerdictRefuse, Reason: power.ReasonStale, Phase: api.PhaseEnded,
 		End: &power.End{Outcome: power.Refused, Reason: power.ReasonStale, At: s.clock()},
 	})
 	if o := s.op(op.ID); o.Outcome != power.Refused {

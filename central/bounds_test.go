@@ -58,7 +58,7 @@ func TestASequenceFarAheadIsNotFollowed(t *testing.T) {
 	for what, rep := range map[string]api.Report{
 		"a report": {Seq: far},
 		"an operation": {Ops: []api.OpReport{{
-			Op: op, LSN: 5, Verdict: power.Start, Phase: api.PhaseEnded,
+			Op: op, LSN: 5, Verdict: power.VerdictStart, Phase: api.PhaseEnded,
 			End: &power.End{Outcome: power.Succeeded, At: s.clock()},
 		}}},
 		"a hold": {Holds: []api.NodeHold{{Node: "a", Hold: power.Hold{Want: power.WantOn, By: "eve", Seq: far}}}},

@@ -321,24 +321,31 @@ func (r *rack) next() uint64 {
 
 // waiting, running and ended are what an agent reports of an operation.
 func (r *rack) waiting(op power.Op) api.OpReport {
-	return api.OpReport{Op: op, LSN: r.next(), Verdict: power.Follow, Reason: power.ReasonMore, Message: "waits", Phase: api.PhaseWaiting}
+	return api.OpReport{
+		Op: op, LSN: r.next(), Verdict: power.VerdictFollow, Reason: power.ReasonMore, Message: "waits",
+		Phase: api.PhaseWaiting,
+	}
 }
 
 func (r *rack) running(op power.Op) api.OpReport {
-	return api.OpReport{Op: op, LSN: r.next(), Verdict: power.Start, Reason: power.ReasonIdle, Message: "starts", Phase: api.PhaseRunning +
-		": reading", StartedAt: r.s.clock()}
+	return api.OpReport{
+		Op: op, LSN: r.next(), Verdict: power.VerdictStart, Reason: power.ReasonIdle, Message: "starts",
+		Phase: api.PhaseRunning +
+			": reading", StartedAt: r.s.clock(),
+	}
 }
 
 func (r *rack) ended(op power.Op, outcome power.Outcome) api.OpReport {
 	return api.OpReport{
-		Op: op, LSN: r.next(), Verdict: power.Start, Reason: power.ReasonIdle, Message: "starts", Phase: api.PhaseEnded, StartedAt: r.s.clock(),
-		End: &power.End{Outcome: outcome, Reason: power.ReasonVerified, Detail: "as it was", At: r.s.clock(), State: power.On, Attempts: 1},
+		Op: op, LSN: r.next(), Verdict: power.VerdictStart, Reason: power.ReasonIdle, Message: "starts", Phase: api.PhaseEnded,
+		StartedAt: r.s.clock(),
+		End:       &power.End{Outcome: outcome, Reason: power.ReasonVerified, Detail: "as it was", At: r.s.clock(), State: power.On, Attempts: 1},
 	}
 }
 
 func (r *rack) joined(op power.Op, to string) api.OpReport {
 	return api.OpReport{
-		Op: op, LSN: r.next(), Verdict: power.Join, Reason: power.ReasonEqual, Message: "joined", Joined: to,
+		Op: op, LSN: r.next(), Verdict: power.VerdictJoin, Reason: power.ReasonEqual, Message: "joined", Joined: to,
 		Phase: api.PhaseWaiting,
 	}
 }

@@ -218,7 +218,7 @@ func judge(op power.Op, node store.Node, known bool, now time.Time) store.Op {
 // refuse ends a request that is not taken.
 func refuse(o *store.Op, why power.Reason, says string, now time.Time) {
 	finish(o, power.End{Outcome: power.Refused, Reason: why, At: now})
-	o.Verdict, o.Message, o.Detail = power.RefuseIt, says, says
+	o.Verdict, o.Message, o.Detail = power.VerdictRefuse, says, says
 }
 
 // full says why nothing more is taken for a node now, "" when it is; then one more counts

@@ -136,7 +136,7 @@ func TestADryRunStoresNothing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if ops[0].Verdict != power.SupersedeIt || ops[1].Verdict != power.Join || ops[2].Outcome != power.Refused ||
+	if ops[0].Verdict != power.VerdictSupersede || ops[1].Verdict != power.VerdictJoin || ops[2].Outcome != power.Refused ||
 		!strings.Contains(ops[0].Message, "cycle (asked by admin") {
 		t.Errorf("%+v", ops)
 	}

@@ -56,7 +56,7 @@ func TestAnIDOfAnotherNode(t *testing.T) {
 		joins := power.Op{ID: newID(), Node: "n0", Action: power.ActOn, Seq: mine.Seq + 1, Origin: power.FromLocal, AskedAt: s.clock()}
 		r.mustReport(r.joined(joins, mine.ID))
 		refused := r.ended(mine, power.Refused)
-		refused.Verdict, refused.End.Detail = power.RefuseIt, "its id is another operation's"
+		refused.Verdict, refused.End.Detail = power.VerdictRefuse, "its id is another operation's"
 		r.mustReport(refused)
 		if o := s.op(mine.ID); o.Outcome != power.Refused || o.Detail == "" {
 			t.Errorf("%s: %+v", what, o)

@@ -32,7 +32,7 @@ func lives(t *rapid.T, now time.Time) []life {
 			ID: fmt.Sprintf("00000000-0000-7000-8000-%012d", i), Node: "n", Action: power.ActOn, Seq: power.Seq(1000 + i), AskedBy: "x",
 			Origin: power.FromLocal, AskedAt: now, Deadline: now.Add(time.Minute), IfBusy: power.Supersede,
 		}
-		report := api.OpReport{Op: op, Verdict: power.Start, Reason: power.ReasonIdle, Message: "says"}
+		report := api.OpReport{Op: op, Verdict: power.VerdictStart, Reason: power.ReasonIdle, Message: "says"}
 		add := func(l *life, phase string) {
 			report.LSN, report.Phase = next(), phase
 			l.reports = append(l.reports, report)
@@ -40,7 +40,7 @@ func lives(t *rapid.T, now time.Time) []life {
 		l := life{op: op}
 		joins := i > 0 && rapid.Bool().Draw(t, "joins")
 		if joins {
-			report.Verdict, report.Joined = power.Join, all[0].op.ID
+			report.Verdict, report.Joined = power.VerdictJoin, all[0].op.ID
 		}
 		add(&l, api.PhaseWaiting)
 		if !joins && rapid.Bool().Draw(t, "starts") {
@@ -135,7 +135,10 @@ func TestAdvanceNeverTakesAnEndBack(t *testing.T) {
 		o := store.Op{Op: api.Op{Phase: api.PhaseTaken}}
 		outcome := power.Outcome("")
 		for range rapid.IntRange(1, 12).Draw(rt, "reports") {
-			w := api.OpReport{Phase: rapid.SampledFrom(phases).Draw(rt, "phase"), LSN: rapid.Uint64Range(0, 5).Draw(rt, "lsn"), Verdict: power.Start}
+			w := api.OpReport{
+				Phase: rapid.SampledFrom(phases).Draw(rt, "phase"), LSN: rapid.Uint64Range(0, 5).Draw(rt, "lsn"),
+				Verdict: power.VerdictStart,
+			}
 			if rapid.Bool().Draw(rt, "end") {
 				w.End = &power.End{
 					Outcome: rapid.SampledFrom([]power.Outcome{"", power.Succeeded, power.Failed}).Draw(rt, "outcome"),

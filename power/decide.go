@@ -5,20 +5,20 @@ type Verdict string
 
 // The verdicts.
 const (
-	Start       Verdict = "start"     // runs now
-	Join        Verdict = "join"      // shares the id and the outcome of an outstanding one
-	Hasten      Verdict = "hasten"    // joins a soft-off, whose grace ends now
-	Follow      Verdict = "follow"    // runs after the outstanding one, which goes on
-	SupersedeIt Verdict = "supersede" // takes the place of an outstanding one
-	QueueIt     Verdict = "queue"     // waits behind all, as its asker wished
-	RefuseIt    Verdict = "refuse"    // is not accepted
+	VerdictStart     Verdict = "start"     // runs now
+	VerdictJoin      Verdict = "join"      // shares the id and the outcome of an outstanding one
+	VerdictHasten    Verdict = "hasten"    // joins a soft-off, whose grace ends now
+	VerdictFollow    Verdict = "follow"    // runs after the outstanding one, which goes on
+	VerdictSupersede Verdict = "supersede" // takes the place of an outstanding one
+	VerdictQueue     Verdict = "queue"     // waits behind all, as its asker wished
+	VerdictRefuse    Verdict = "refuse"    // is not accepted
 )
 
 // Accepted reports whether the request became, or became part of, an operation.
-func (v Verdict) Accepted() bool { return v != RefuseIt && v != "" }
+func (v Verdict) Accepted() bool { return v != VerdictRefuse && v != "" }
 
 // Joined reports whether the request shares another operation's outcome.
-func (v Verdict) Joined() bool { return v == Join || v == Hasten }
+func (v Verdict) Joined() bool { return v == VerdictJoin || v == VerdictHasten }
 
 // Held is one outstanding operation as Decide sees it.
 type Held struct {
@@ -74,21 +74,21 @@ const (
 func Decide(lane Lane, req Op) Decision {
 	for _, h := range lane.Outstanding {
 		if h.Op.ID == req.ID {
-			return Decision{Verdict: Join, Reason: ReasonRepeat, With: req.ID}
+			return Decision{Verdict: VerdictJoin, Reason: ReasonRepeat, With: req.ID}
 		}
 	}
 	if req.Seq < lane.LastSeq {
-		return Decision{Verdict: RefuseIt, Reason: ReasonStale, With: newest(lane)}
+		return Decision{Verdict: VerdictRefuse, Reason: ReasonStale, With: newest(lane)}
 	}
 	if len(lane.Outstanding) == 0 {
-		return Decision{Verdict: Start, Reason: ReasonIdle}
+		return Decision{Verdict: VerdictStart, Reason: ReasonIdle}
 	}
 	d := against(lane.Outstanding, req)
 	switch {
 	case waits(d) && len(lane.Outstanding)-len(d.Supersedes) >= MaxOutstanding:
-		return Decision{Verdict: RefuseIt, Reason: ReasonQueueFull, With: newest(lane)}
+		return Decision{Verdict: VerdictRefuse, Reason: ReasonQueueFull, With: newest(lane)}
 	case d.Verdict.Joined() && lane.joined() >= MaxJoined:
-		return Decision{Verdict: RefuseIt, Reason: ReasonQueueFull, With: d.With}
+		return Decision{Verdict: VerdictRefuse, Reason: ReasonQueueFull, With: d.With}
 	}
 	return d
 }
@@ -106,26 +106,26 @@ func against(held []Held, req Op) Decision {
 	equal := last.Op.same(req) && !last.Cancelling
 	switch {
 	case req.IfBusy == Refuse && !equal:
-		return Decision{Verdict: RefuseIt, Reason: ReasonBusy, With: last.Op.ID}
+		return Decision{Verdict: VerdictRefuse, Reason: ReasonBusy, With: last.Op.ID}
 	case equal:
-		return Decision{Verdict: Join, Reason: ReasonEqual, With: last.Op.ID}
+		return Decision{Verdict: VerdictJoin, Reason: ReasonEqual, With: last.Op.ID}
 	case req.IfBusy == Queue:
-		return Decision{Verdict: QueueIt, Reason: ReasonQueued, With: last.Op.ID}
+		return Decision{Verdict: VerdictQueue, Reason: ReasonQueued, With: last.Op.ID}
 	}
 	var ended []string
 	for i := len(held) - 1; i >= 0; i-- {
 		d, goOn := weigh(held[i], req, i == 0)
 		d.Supersedes = append(ended, d.Supersedes...)
 		if !goOn {
-			if len(d.Supersedes) > 0 && d.Verdict == Follow && d.Reason != ReasonNoFinal {
-				d.Verdict, d.Reason = SupersedeIt, ReasonConflict
+			if len(d.Supersedes) > 0 && d.Verdict == VerdictFollow && d.Reason != ReasonNoFinal {
+				d.Verdict, d.Reason = VerdictSupersede, ReasonConflict
 			}
 			return d
 		}
 		ended = d.Supersedes
 	}
 	// Every one of them was waiting and has ended; none is left to run before.
-	return Decision{Verdict: SupersedeIt, Reason: ReasonConflict, With: held[0].Op.ID, Supersedes: ended}
+	return Decision{Verdict: VerdictSupersede, Reason: ReasonConflict, With: held[0].Op.ID, Supersedes: ended}
 }
 
 // weigh holds a request against one operation. goOn is true when that one has
@@ -134,22 +134,22 @@ func weigh(h Held, req Op, first bool) (d Decision, goOn bool) {
 	d.With = h.Op.ID
 	switch {
 	case h.Cancelling:
-		d.Verdict, d.Reason = Follow, ReasonCancelling
+		d.Verdict, d.Reason = VerdictFollow, ReasonCancelling
 	case h.Op.same(req):
-		d.Verdict, d.Reason = Join, ReasonEqual
+		d.Verdict, d.Reason = VerdictJoin, ReasonEqual
 	case h.Op.Action.Final() == Unknown || req.Action.Final() == Unknown:
-		d.Verdict, d.Reason = Follow, ReasonNoFinal
+		d.Verdict, d.Reason = VerdictFollow, ReasonNoFinal
 	case h.Op.Action == ActSoftOff && req.Action == ActOff:
-		d.Verdict, d.Reason = Hasten, ReasonGraceOver
+		d.Verdict, d.Reason = VerdictHasten, ReasonGraceOver
 	case satisfies(h.Op, req):
-		d.Verdict, d.Reason = Join, ReasonSatisfied
+		d.Verdict, d.Reason = VerdictJoin, ReasonSatisfied
 	case !first || !h.Running && h.Op.Action.Final() != req.Action.Final():
 		d.Supersedes = []string{h.Op.ID}
 		return d, true
 	case h.Op.Action.Final() == req.Action.Final():
-		d.Verdict, d.Reason = Follow, ReasonMore
+		d.Verdict, d.Reason = VerdictFollow, ReasonMore
 	default:
-		d.Verdict, d.Reason, d.Cancels = SupersedeIt, ReasonConflict, h.Op.ID
+		d.Verdict, d.Reason, d.Cancels = VerdictSupersede, ReasonConflict, h.Op.ID
 	}
 	return d, false
 }
@@ -174,7 +174,7 @@ func satisfies(out, req Op) bool {
 	}
 }
 
-func waits(d Decision) bool { return !d.Verdict.Joined() && d.Verdict != RefuseIt }
+func waits(d Decision) bool { return !d.Verdict.Joined() && d.Verdict != VerdictRefuse }
 
 func newest(lane Lane) string {
 	if n := len(lane.Outstanding); n > 0 {

@@ -199,7 +199,7 @@ func lastFinal(lane Lane) string {
 }
 
 func checkDecision(t *rapid.T, lane Lane, req Op, d Decision, next Lane) {
-	verdicts := []Verdict{Start, Join, Hasten, Follow, SupersedeIt, QueueIt, RefuseIt}
+	verdicts := []Verdict{VerdictStart, VerdictJoin, VerdictHasten, VerdictFollow, VerdictSupersede, VerdictQueue, VerdictRefuse}
 	if !slices.Contains(verdicts, d.Verdict) || d.Reason == "" {
 		t.Fatalf("no verdict: %+v", d)
 	}
@@ -219,10 +219,10 @@ func checkDecision(t *rapid.T, lane Lane, req Op, d Decision, next Lane) {
 			}
 		}
 	}
-	if d.Verdict == SupersedeIt && !differs && len(d.Supersedes) == 0 {
+	if d.Verdict == VerdictSupersede && !differs && len(d.Supersedes) == 0 {
 		t.Fatalf("supersedes nothing: %+v", d)
 	}
-	if d.Verdict == RefuseIt && (d.Cancels != "" || len(d.Supersedes) > 0) {
+	if d.Verdict == VerdictRefuse && (d.Cancels != "" || len(d.Supersedes) > 0) {
 		t.Fatalf("a refusal touches others: %+v", d)
 	}
 }

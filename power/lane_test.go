@@ -17,7 +17,7 @@ func carryOut(lane Lane, req Op, d Decision) Lane {
 			continue
 		}
 		h.Cancelling = h.Cancelling || h.Op.ID == d.Cancels
-		h.Hastened = h.Hastened || d.Verdict == Hasten && h.Op.ID == d.With
+		h.Hastened = h.Hastened || d.Verdict == VerdictHasten && h.Op.ID == d.With
 		out = append(out, h)
 	}
 	if !d.Verdict.Joined() {

@@ -16,23 +16,23 @@ func Describe(d Decision, lane Lane, req Op, now time.Time) string {
 		}
 	}
 	switch d.Verdict {
-	case Start:
+	case VerdictStart:
 		return fmt.Sprintf("nothing outstanding; %s starts", req.Action)
-	case Join:
+	case VerdictJoin:
 		if d.Reason == ReasonRepeat {
 			return fmt.Sprintf("%s; this request was accepted before", found)
 		}
 		return fmt.Sprintf("%s; joined", found)
-	case Hasten:
+	case VerdictHasten:
 		return fmt.Sprintf("%s; its grace ends now", found)
-	case Follow:
+	case VerdictFollow:
 		return fmt.Sprintf("%s; %s next", found, req.Action)
-	case SupersedeIt:
+	case VerdictSupersede:
 		if d.Cancels != "" {
 			return fmt.Sprintf("%s, being cancelled; %s next", found, req.Action)
 		}
 		return fmt.Sprintf("%s; %s next, %s superseded", found, req.Action, count(len(d.Supersedes), "waiting operation"))
-	case QueueIt:
+	case VerdictQueue:
 		return fmt.Sprintf("%s; %s waits as number %d", found, req.Action, len(lane.Outstanding)+1)
 	}
 	switch d.Reason {

@@ -301,8 +301,9 @@ func TestOpsComeBackAsTheyWent(t *testing.T) {
 		ID: "id", Node: "n", Rack: "r1", Action: power.ActSoftOff, Seq: 77, AskedBy: "me", Origin: power.FromLocal, Reason: "because",
 		AskedAt:   at,
 		StartedAt: &at, EndedAt: &at, Outcome: power.Failed, Detail: "detail", Already: true, SupersededBy: "s", Joined: "j", Attempts: 3,
-		Verdict: power.Start, Why: power.ReasonAuth, Message: "says", Phase: api.PhaseEnded, State: power.Off, Deadline: at.Add(time.Second),
-		IfBusy: power.Queue, Boot: power.BootPXE, Grace: time.Minute, CancelBy: "c",
+		Verdict: power.VerdictStart, Why: power.ReasonAuth, Message: "says", Phase: api.PhaseEnded, State: power.Off,
+		Deadline: at.Add(time.Second),
+		IfBusy:   power.Queue, Boot: power.BootPXE, Grace: time.Minute, CancelBy: "c",
 	}, NoEscalate: true, Confirmed: true, Cursor: 5, Delivered: true, JournalID: "jj", LSN: 1 << 62, CancelReason: "cr", CancelCursor: 6}
 	mustWrite(t, s, func(tx *Tx) error { return tx.AddOp(&want) })
 	compare := func() {
@@ -318,7 +319,8 @@ func TestOpsComeBackAsTheyWent(t *testing.T) {
 	compare()
 	later := at.Add(time.Hour)
 	want.StartedAt, want.EndedAt, want.Outcome, want.Detail, want.Already, want.SupersededBy = &later, nil, power.Expired, "d2", false, "s2"
-	want.Joined, want.Attempts, want.Verdict, want.Why, want.Message, want.Phase = "j2", 4, power.Join, power.ReasonBusy, "says2", "running: x"
+	want.Joined, want.Attempts, want.Verdict, want.Why, want.Message, want.Phase = "j2", 4, power.VerdictJoin, power.ReasonBusy, "says2",
+		"running: x"
 	want.State, want.CancelBy, want.Delivered, want.JournalID, want.LSN, want.CancelReason, want.CancelCursor = power.On, "c2", false, "k", 2,
 		"cr2", 9
 	mustWrite(t, s, func(tx *Tx) error { return tx.SaveOp(&want) })

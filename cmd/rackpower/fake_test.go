@@ -274,7 +274,7 @@ func (f *fake) ask(w http.ResponseWriter, r *http.Request) {
 		if op == nil {
 			f.rev++
 			op = &api.Op{
-				ID: req.ID, Node: req.Node, Action: req.Action, AskedBy: req.AskedBy, AskedAt: time.Now(), Verdict: power.Start,
+				ID: req.ID, Node: req.Node, Action: req.Action, AskedBy: req.AskedBy, AskedAt: time.Now(), Verdict: power.VerdictStart,
 				Phase: api.PhaseTaken, Rev: f.rev,
 			}
 			if f.becomes != nil {

@@ -89,7 +89,7 @@ func (f *following) look() {
 // remark is what a person should know of an operation beside its outcome: what it
 // met on its node, and that its agent is away.
 func remark(op api.Op) string {
-	plain := op.Verdict == "" || op.Verdict == power.Start || op.Outcome == power.Refused
+	plain := op.Verdict == "" || op.Verdict == power.VerdictStart || op.Outcome == power.Refused
 	switch {
 	case !plain && op.Message != "" && op.AgentNote != "" && op.Outcome == "":
 		return op.Message + "; " + op.AgentNote

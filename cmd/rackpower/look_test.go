@@ -143,7 +143,7 @@ func ended(id, node string) api.Op {
 	return api.Op{
 		ID: id, Node: node, Rack: "r1", Action: power.ActOff, AskedBy: "bob", Origin: power.FromCentral, Reason: "feed\tB", AskedAt: asked,
 		StartedAt: &started,
-		EndedAt:   &end, Outcome: power.Failed, Detail: "BMC \x1b]0;x\a does not answer", Verdict: power.Start, Phase: api.PhaseEnded,
+		EndedAt:   &end, Outcome: power.Failed, Detail: "BMC \x1b]0;x\a does not answer", Verdict: power.VerdictStart, Phase: api.PhaseEnded,
 		Deadline: asked.Add(5 * time.Minute), Attempts: 2,
 	}
 }

@@ -128,7 +128,7 @@ func TestWaitAcceptedAndNone(t *testing.T) {
 	f := newFake(t, hall(1, power.Off)...)
 	f.becomes = func(op *api.Op, look int) {
 		if look == 2 {
-			op.Phase, op.Verdict, op.Message = api.PhaseWaiting, power.Follow, "on (asked by bob, 4 s ago) in progress; cycle next"
+			op.Phase, op.Verdict, op.Message = api.PhaseWaiting, power.VerdictFollow, "on (asked by bob, 4 s ago) in progress; cycle next"
 		}
 	}
 	got := f.run("cycle r1n01 --wait accepted")
@@ -254,7 +254,7 @@ func TestPowerResultsForPrograms(t *testing.T) {
 	f := newFake(t, hall(2, power.Off)...)
 	f.becomes = func(op *api.Op, look int) {
 		if op.Node == "r1n02" {
-			op.Joined, op.Verdict = "other", power.Join
+			op.Joined, op.Verdict = "other", power.VerdictJoin
 		}
 		ends(1, power.Succeeded)(op, look)
 	}
