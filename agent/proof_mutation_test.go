@@ -122,7 +122,7 @@ var mutations = []mutation{
 	{"commands of before a crash are forgotten", []edit{{"agent/replay.go", "t.history.sending(rec.Command, rec.At)", "_ = rec"}}},
 	{
 		"superseded although the final state is the same",
-		[]edit{{"power/decide.go", "\tcase h.Op.Action.Final() == req.Action.Final():\n\t\td.Verdict, d.Reason = Follow, ReasonMore\n", ""}},
+		[]edit{{"power/decide.go", "\tcase h.Op.Action.Final() == req.Action.Final():\n\t\td.Verdict, d.Reason = VerdictFollow, ReasonMore\n", ""}},
 	},
 	{"an on joins nothing but an on", []edit{{
 		"power/decide.go",
