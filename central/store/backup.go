@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"github.com/mattn/go-sqlite3"
+	"golang.org/x/sys/unix"
 
 	"rackpower/central/api"
 )
@@ -48,8 +50,7 @@ func Backup(ctx context.Context, path, to string) (sum Summary, err error) {
 	if sum, err = finishCopy(ctx, temp, false); err != nil {
 		return sum, fmt.Errorf("cannot back up %s: %w", path, err)
 	}
-	// Link fails if the name was taken meanwhile; rename would not.
-	if err := os.Link(temp, to); err != nil {
+	if err := place(temp, to); err != nil {
 		return sum, fmt.Errorf("cannot back up to %s: %w", to, err)
 	}
 	return sum, syncDir(filepath.Dir(to))
@@ -292,7 +293,27 @@ func setAside(ctx context.Context, path string) (kept string, err error) {
 			return "", err
 		}
 	}
-	return kept, os.Link(path, kept)
+	return kept, place(path, kept)
+}
+
+// link is os.Link; tests have it fail.
+var link = os.Link
+
+// place gives the file a second name that is not taken. Volumes without hard links (vfat,
+// some network file systems) give it another one instead.
+func place(from, to string) error {
+	err := link(from, to)
+	if err == nil || errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	// A name that was taken meanwhile is not overwritten where the volume can tell.
+	if err = unix.Renameat2(unix.AT_FDCWD, from, unix.AT_FDCWD, to, unix.RENAME_NOREPLACE); err == nil || errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	if _, err := os.Lstat(to); !errors.Is(err, fs.ErrNotExist) {
+		return cmp.Or(err, fs.ErrExist)
+	}
+	return os.Rename(from, to)
 }
 
 // removeSidecars removes a log without its database.

@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -542,6 +543,35 @@ func TestBackupWhileWriting(t *testing.T) {
 	again, err := Check(context.Background(), backup)
 	if err != nil || again != sum {
 		t.Errorf("check says %+v, %v; backup said %+v", again, err, sum)
+	}
+}
+
+// TestBackupWithoutHardLinks is on a volume that has none, as vfat has none.
+func TestBackupWithoutHardLinks(t *testing.T) {
+	defer func() { link = os.Link }()
+	link = func(from, to string) error { return &os.LinkError{Op: "link", Old: from, New: to, Err: syscall.EPERM} }
+	path := newPath(t)
+	s := mustOpen(t, Config{Path: path})
+	withAgent(t, s, "r1")
+	if err := putOp(s, "a", "r1", "n"); err != nil {
+		t.Fatal(err)
+	}
+	backup := filepath.Join(t.TempDir(), "b.db")
+	if _, err := Backup(context.Background(), path, backup); err != nil {
+		t.Fatal(err)
+	}
+	if err := place(path, backup); !errors.Is(err, fs.ErrExist) {
+		t.Errorf("overwriting: %v", err)
+	}
+	s.Close()
+	_, kept, err := Restore(context.Background(), backup, path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range []string{path, kept, backup} {
+		if sum, err := Check(context.Background(), file); err != nil || sum.Ops != 1 {
+			t.Errorf("%s: %+v, %v", file, sum, err)
+		}
 	}
 }
 
