@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"rackpower/central/api"
@@ -139,4 +140,28 @@ func TestAJournalWithTooManyJoiners(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestUnknownNodesLeaveNothing asks for nodes that are not the agent's, through every door
+// that takes a name.
+func TestUnknownNodesLeaveNothing(t *testing.T) {
+	inBubble(t, 1, func(r *rig) {
+		synctest.Wait() // it runs
+		lanes, readings := len(r.a.allLanes()), len(r.a.views())
+		for i := range 100 {
+			name := fmt.Sprintf("zz%d", i)
+			if got := r.ask(name, power.ActOn); got.Reason != power.ReasonNoNode {
+				t.Fatalf("%+v", got)
+			}
+			if _, err := r.a.Cancel(api.Cancel{ID: "op-none", Node: name, Action: power.ActOn}); err == nil {
+				t.Fatal("there was something to cancel")
+			}
+			r.a.monitor.retryAll([]string{name})
+			r.a.lane(name).dropUnwanted()
+			r.a.hurry([]string{name})
+		}
+		if l, n := len(r.a.allLanes()), len(r.a.views()); l != lanes || n != readings {
+			t.Errorf("%d lanes and %d readings, were %d and %d", l, n, lanes, readings)
+		}
+	})
 }

@@ -49,6 +49,37 @@ func TestBreakerBacksOff(t *testing.T) {
 	}
 }
 
+// TestSilenceCountsFromTheLastAnswer is about what explain and status say "since" of.
+func TestSilenceCountsFromTheLastAnswer(t *testing.T) {
+	start := time.Unix(1_000_000, 0)
+	at := func(s int) time.Time { return start.Add(time.Duration(s) * time.Second) }
+	wait := backoff{first: 30 * time.Second, longest: 10 * time.Minute, jitter: func() float64 { return 0 }}
+	mute, busy := failure{power.ReachUnreachable, "no answer"}, failure{power.ReachBusy, "no free session"}
+	for _, c := range []struct {
+		name   string
+		events []failure // one every 10 s; empty: an answer
+		since  time.Time
+	}{
+		{"never answered", []failure{mute, mute, mute}, at(0)},
+		{"answered, then silent", []failure{{}, mute, mute, mute}, at(0)},
+		{"answered twice", []failure{{}, mute, {}, mute, mute}, at(20)},
+		{"silent, then busy", []failure{{}, mute, mute, busy, busy}, at(30)},
+		{"busy, then silent", []failure{busy, mute}, at(10)},
+	} {
+		var b breaker
+		for i, f := range c.events {
+			if now := at(10 * i); f == (failure{}) {
+				b.answered(now)
+			} else {
+				b.failed(now, now, f, wait)
+			}
+		}
+		if !b.since.Equal(c.since) {
+			t.Errorf("%s: since %s, want %s", c.name, b.since.Sub(start), c.since.Sub(start))
+		}
+	}
+}
+
 // breakerRig is a rig whose monitor runs, whose BMCs are probed, and whose first
 // reading is over.
 func breakerRig(t *testing.T, nodes int, fn func(*rig)) {

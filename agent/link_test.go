@@ -918,3 +918,37 @@ func refIDs(refs []api.OpRef) []string {
 	}
 	return ids
 }
+
+// joins is a cluster that notes whom it is to join.
+type joins struct {
+	api.Cluster
+	asked []string
+}
+
+func (j *joins) SetNodes([]NodeView) {}
+
+func (j *joins) Addr() string { return "" }
+
+func (j *joins) Join(addrs ...string) error {
+	j.asked = append(j.asked, addrs...)
+	return nil
+}
+
+// TestCentralNamesHostsOnly has a central name addresses to gossip with that no host has, or
+// that would have to be looked up: none is joined.
+func TestCentralNamesHostsOnly(t *testing.T) {
+	inBubble(t, 1, func(r *rig) {
+		j := new(joins)
+		r.a.SetGossip(j)
+		for _, addr := range []string{"", "0.0.0.0:7946", "[::]:7946", "224.0.0.1:7946", "host.example:7946", "127.0.0.1", "127.0.0.1:0", "x"} {
+			r.a.joinCentral(api.Welcome{Gossip: addr})
+		}
+		if len(j.asked) != 0 {
+			t.Errorf("joined %q", j.asked)
+		}
+		r.a.joinCentral(api.Welcome{Gossip: "192.0.2.7:7946"})
+		if !slices.Equal(j.asked, []string{"192.0.2.7:7946"}) {
+			t.Errorf("joined %q", j.asked)
+		}
+	})
+}

@@ -158,3 +158,26 @@ func TestWhatAnAgentTellsOfOthers(t *testing.T) {
 		t.Errorf("%d entries", len(got))
 	}
 }
+
+// TestReportsThatMakeNoSense are noted and change nothing, and the rest of the report counts.
+func TestReportsThatMakeNoSense(t *testing.T) {
+	s := newSite(t)
+	s.nodes("n0", "n1")
+	r := s.rack("r1")
+	r.poll()
+	bad, good := r.deliver("n0", power.ActOn), r.deliver("n1", power.ActOn)
+	noEnd, noOutcome, taken := r.ended(bad, power.Succeeded), r.ended(bad, power.Succeeded), r.running(bad)
+	noEnd.End = nil
+	noOutcome.End = &power.End{At: s.clock()}
+	taken.Phase = api.PhaseTaken
+	r.mustReport(noEnd, noOutcome, taken, r.ended(good, power.Succeeded))
+	if o := s.op(bad.ID); o.Outcome != "" || o.Phase != api.PhaseTaken {
+		t.Errorf("%+v", o)
+	}
+	if o := s.op(good.ID); o.Outcome != power.Succeeded {
+		t.Errorf("%+v", o)
+	}
+	if got := s.disowned(); len(got) != 3 {
+		t.Errorf("%+v", got)
+	}
+}

@@ -1,6 +1,7 @@
 package central
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -287,8 +288,8 @@ func (c *Central) applyOpReport(tx *store.Tx, name string, w api.OpReport, journ
 		differ.note(&o, w.End.Outcome)
 		return nil
 	case malformed:
-		c.log.Warn("report makes no sense", "agent", name, "op", o.ID, "phase", w.Phase)
-		return nil
+		what := fmt.Sprintf("a report that makes no sense: phase %.20q with %s", w.Phase, cmp.Or(outcomeOf(w), "no outcome"))
+		return c.disown(tx, name, foreignReport{node: w.Op.Node, op: w.Op.ID, what: what, outcome: outcomeOf(w)}, now)
 	case ignored:
 		return nil
 	}
