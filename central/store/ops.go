@@ -69,25 +69,105 @@ func (o *Op) Request() power.Op {
 	}
 }
 
-const opColumns = `id, seq, node, agent, action, asked_by, origin, reason, asked_at, deadline, if_busy, boot, grace, no_escalate, confirmed, cursor,
-	phase, delivered, verdict, why, message, started_at, ended_at, outcome, detail, already, superseded_by, joined, attempts, state,
-	journal_id, lsn, cancel_by, cancel_reason, cancel_cursor, rev`
+// opColumn is a column of ops with the field of an operation that it holds.
+type opColumn struct {
+	name string
+	// asked: it is what was asked, which SaveOp leaves as it is.
+	asked bool
+	field func(*Op) any // pointer to it, to scan into and to store from
+}
 
-const (
-	sqlOp    = `SELECT ` + opColumns + ` FROM ops WHERE id = $1`
-	sqlAddOp = `INSERT INTO ops (` + opColumns + `, stage) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16,
-		$17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29, $30, $31, $32, $33, $34, $35, $36, $37)`
-	sqlSaveOp = `UPDATE ops SET phase = $1, delivered = $2, verdict = $3, why = $4, message = $5, started_at = $6, ended_at = $7, outcome = $8,
-		detail = $9, already = $10, superseded_by = $11, joined = $12, attempts = $13, state = $14, journal_id = $15, lsn = $16,
-		cancel_by = $17, cancel_reason = $18, cancel_cursor = $19, rev = $20, stage = $21 WHERE id = $22`
-	sqlMoveOp  = `UPDATE ops SET seq = $1, asked_at = $2, deadline = $3 WHERE id = $4`
+// opTable is all that is stored of an operation, beside its stage, which follows from the
+// phase. SELECT, INSERT, UPDATE and Scan are made of it.
+var opTable = []opColumn{
+	{"id", true, func(o *Op) any { return &o.ID }},
+	{"seq", true, func(o *Op) any { return (*storedUint)(&o.Seq) }},
+	{"node", true, func(o *Op) any { return &o.Node }},
+	{"agent", true, func(o *Op) any { return &o.Rack }},
+	{"action", true, func(o *Op) any { return &o.Action }},
+	{"asked_by", true, func(o *Op) any { return &o.AskedBy }},
+	{"origin", true, func(o *Op) any { return &o.Origin }},
+	{"reason", true, func(o *Op) any { return &o.Reason }},
+	{"asked_at", true, func(o *Op) any { return (*storedTime)(&o.AskedAt) }},
+	{"deadline", true, func(o *Op) any { return (*storedTime)(&o.Deadline) }},
+	{"if_busy", true, func(o *Op) any { return &o.IfBusy }},
+	{"boot", true, func(o *Op) any { return &o.Boot }},
+	{"grace", true, func(o *Op) any { return (*int64)(&o.Grace) }},
+	{"no_escalate", true, func(o *Op) any { return &o.NoEscalate }},
+	{"confirmed", true, func(o *Op) any { return &o.Confirmed }},
+	{"cursor", true, func(o *Op) any { return &o.Cursor }},
+	{"phase", false, func(o *Op) any { return &o.Phase }},
+	{"delivered", false, func(o *Op) any { return &o.Delivered }},
+	{"verdict", false, func(o *Op) any { return &o.Verdict }},
+	{"why", false, func(o *Op) any { return &o.Why }},
+	{"message", false, func(o *Op) any { return &o.Message }},
+	{"started_at", false, func(o *Op) any { return optionalTime{&o.StartedAt} }},
+	{"ended_at", false, func(o *Op) any { return optionalTime{&o.EndedAt} }},
+	{"outcome", false, func(o *Op) any { return &o.Outcome }},
+	{"detail", false, func(o *Op) any { return &o.Detail }},
+	{"already", false, func(o *Op) any { return &o.Already }},
+	{"superseded_by", false, func(o *Op) any { return &o.SupersededBy }},
+	{"joined", false, func(o *Op) any { return &o.Joined }},
+	{"attempts", false, func(o *Op) any { return &o.Attempts }},
+	{"state", false, func(o *Op) any { return &o.State }},
+	{"journal_id", false, func(o *Op) any { return &o.JournalID }},
+	{"lsn", false, func(o *Op) any { return (*storedUint)(&o.LSN) }},
+	{"cancel_by", false, func(o *Op) any { return &o.CancelBy }},
+	{"cancel_reason", false, func(o *Op) any { return &o.CancelReason }},
+	{"cancel_cursor", false, func(o *Op) any { return &o.CancelCursor }},
+	{"rev", false, func(o *Op) any { return &o.Rev }},
+}
+
+// fields lists the fields of the operation in the order of the columns; those that SaveOp
+// stores, or all.
+func (o *Op) fields(all bool) []any {
+	fields := make([]any, 0, len(opTable)+2) // SQL statements have up to 2 more
+	for _, c := range opTable {
+		if all || !c.asked {
+			fields = append(fields, c.field(o))
+		}
+	}
+	return fields
+}
+
+var (
+	opColumns = opNames()
+	sqlAddOp  = fmt.Sprintf("INSERT INTO ops (%s, stage) VALUES (%s)", opColumns, parameters(len(opTable)+1))
+	sqlSaveOp = updateOp()
+)
+
+// opNames lists the names of the columns.
+func opNames() string {
+	names := make([]string, len(opTable))
+	for i, c := range opTable {
+		names[i] = c.name
+	}
+	return strings.Join(names, ", ")
+}
+
+// parameters are $1 to $n.
+func parameters(n int) string {
+	all := make([]string, n)
+	for i := range all {
+		all[i] = fmt.Sprintf("$%d", i+1)
+	}
+	return strings.Join(all, ", ")
+}
+
+func updateOp() string {
+	var set []string
+	for _, c := range opTable {
+		if !c.asked {
+			set = append(set, fmt.Sprintf("%s = $%d", c.name, len(set)+1))
+		}
+	}
+	return fmt.Sprintf("UPDATE ops SET %s, stage = $%d WHERE id = $%d", strings.Join(set, ", "), len(set)+1, len(set)+2)
+}
+
+var (
+	sqlOp      = `SELECT ` + opColumns + ` FROM ops WHERE id = $1`
 	sqlDeliver = `SELECT ` + opColumns + ` FROM ops WHERE agent = $1 AND stage = 1 AND stage < 4 AND cursor > $2
 		AND node NOT IN (SELECT name FROM nodes WHERE waits_for <> '') ORDER BY cursor LIMIT $3`
-	sqlCancels = `SELECT id, node, action, cancel_by, cancel_reason, cancel_cursor FROM ops WHERE agent = $1 AND stage < 4 AND cancel_cursor > $2
-		ORDER BY cancel_cursor LIMIT $3`
-	sqlLeave = `UPDATE ops SET delivered = 1 WHERE agent = $1 AND stage = 1 AND stage < 4 AND delivered = 0 AND cursor > $2 AND cursor <= $3
-		AND node NOT IN (SELECT name FROM nodes WHERE waits_for <> '')`
-	sqlMark   = `SELECT coalesce(max(max(cursor, cancel_cursor)), 0) FROM ops WHERE agent = $1 AND stage < 4`
 	sqlOpenOf = `SELECT ` + opColumns + ` FROM ops WHERE agent = $1 AND stage < 4 ORDER BY seq`
 	sqlOpen   = `SELECT ` + opColumns + ` FROM ops WHERE stage < 4 ORDER BY seq`
 	sqlOpenOn = `SELECT ` + opColumns +
@@ -96,27 +176,26 @@ const (
 		` FROM ops INDEXED BY ops_due WHERE stage = 1 AND delivered = 0 AND deadline <= $1 ORDER BY deadline LIMIT $2`
 	sqlJoiners = `SELECT ` + opColumns + ` FROM ops WHERE joined = $1 AND joined <> '' AND stage < 4 ORDER BY seq`
 	sqlShared  = `SELECT ` + opColumns + ` FROM ops WHERE node = $1 AND (id = $2 OR joined = $2) ORDER BY seq`
+)
+
+const (
+	sqlMoveOp  = `UPDATE ops SET seq = $1, asked_at = $2, deadline = $3 WHERE id = $4`
+	sqlCancels = `SELECT id, node, action, cancel_by, cancel_reason, cancel_cursor FROM ops WHERE agent = $1 AND stage < 4 AND cancel_cursor > $2
+		ORDER BY cancel_cursor LIMIT $3`
+	sqlLeave = `UPDATE ops SET delivered = 1 WHERE agent = $1 AND stage = 1 AND stage < 4 AND delivered = 0 AND cursor > $2 AND cursor <= $3
+		AND node NOT IN (SELECT name FROM nodes WHERE waits_for <> '')`
+	sqlMark    = `SELECT coalesce(max(max(cursor, cancel_cursor)), 0) FROM ops WHERE agent = $1 AND stage < 4`
 	sqlMarks   = `SELECT agent, max(max(cursor, cancel_cursor)) FROM ops WHERE stage < 4 GROUP BY agent`
 	sqlRev     = `SELECT rev FROM meta`
 	sqlCountOf = `SELECT count(*) FROM ops WHERE agent = $1 AND stage < 4`
 	sqlCountOn = `SELECT count(*) FROM ops INDEXED BY ops_open_node WHERE node = $1 AND stage < 4`
 )
 
-func scanOp(scan func(...any) error) (o Op, err error) {
-	var seq, asked, deadline, started, ended, lsn int64
-	err = scan(&o.ID, &seq, &o.Node, &o.Rack, &o.Action, &o.AskedBy, &o.Origin, &o.Reason, &asked, &deadline, &o.IfBusy, &o.Boot,
-		(*int64)(&o.Grace), &o.NoEscalate, &o.Confirmed, &o.Cursor, &o.Phase, &o.Delivered, &o.Verdict, &o.Why, &o.Message, &started, &ended,
-		&o.Outcome, &o.Detail, &o.Already, &o.SupersededBy, &o.Joined, &o.Attempts, &o.State,
-		&o.JournalID, &lsn, &o.CancelBy, &o.CancelReason, &o.CancelCursor, &o.Rev)
-	o.Seq, o.LSN, o.AskedAt, o.Deadline = power.Seq(seq), uint64(lsn), timeAt(asked), timeAt(deadline)
-	o.StartedAt, o.EndedAt = timeAtOrNil(started), timeAtOrNil(ended)
-	return o, err
-}
-
 func (t *Tx) ops(query string, args ...any) ([]Op, error) {
 	var all []Op
 	err := t.each(func(r *sql.Rows) error {
-		o, err := scanOp(r.Scan)
+		var o Op
+		err := r.Scan(o.fields(true)...)
 		all = append(all, o)
 		return err
 	}, query, args...)
@@ -128,7 +207,7 @@ func (t *Tx) ops(query string, args ...any) ([]Op, error) {
 
 // Op finds an operation; ok is false when there is none of that id.
 func (t *Tx) Op(id string) (o Op, ok bool, err error) {
-	o, err = scanOp(t.row(sqlOp, id).Scan)
+	err = t.row(sqlOp, id).Scan(o.fields(true)...)
 	if errors.Is(err, sql.ErrNoRows) {
 		return Op{}, false, nil
 	}
@@ -141,11 +220,7 @@ func (t *Tx) Op(id string) (o Op, ok bool, err error) {
 // AddOp stores a new operation and gives it its revision.
 func (t *Tx) AddOp(o *Op) error {
 	o.Rev = t.NextRev()
-	_, err := t.exec(sqlAddOp, o.ID, int64(o.Seq), o.Node, o.Rack, string(o.Action), o.AskedBy, string(o.Origin), o.Reason, nanos(o.AskedAt),
-		nanos(o.Deadline), string(o.IfBusy), string(o.Boot), int64(o.Grace), o.NoEscalate, o.Confirmed, o.Cursor, o.Phase, o.Delivered,
-		string(o.Verdict), string(o.Why), o.Message, nanosOf(o.StartedAt), nanosOf(o.EndedAt), string(o.Outcome), o.Detail, o.Already,
-		o.SupersededBy, o.Joined, o.Attempts, string(o.State), o.JournalID, int64(o.LSN), o.CancelBy, o.CancelReason, o.CancelCursor, o.Rev,
-		int(o.Stage()))
+	_, err := t.exec(sqlAddOp, append(o.fields(true), int(o.Stage()))...)
 	if err != nil {
 		return fmt.Errorf("cannot save operation %s: %w", o.ID, err)
 	}
@@ -156,9 +231,7 @@ func (t *Tx) AddOp(o *Op) error {
 // was asked never changes.
 func (t *Tx) SaveOp(o *Op) error {
 	o.Rev = t.NextRev()
-	_, err := t.exec(sqlSaveOp, o.Phase, o.Delivered, string(o.Verdict), string(o.Why), o.Message, nanosOf(o.StartedAt), nanosOf(o.EndedAt),
-		string(o.Outcome), o.Detail, o.Already, o.SupersededBy, o.Joined, o.Attempts, string(o.State), o.JournalID, int64(o.LSN),
-		o.CancelBy, o.CancelReason, o.CancelCursor, o.Rev, int(o.Stage()), o.ID)
+	_, err := t.exec(sqlSaveOp, append(o.fields(false), int(o.Stage()), o.ID)...)
 	if err != nil {
 		return fmt.Errorf("cannot save operation %s: %w", o.ID, err)
 	}

@@ -11,6 +11,8 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"reflect"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -307,6 +309,9 @@ func TestOpsComeBackAsTheyWent(t *testing.T) {
 		IfBusy:   power.Queue, Boot: power.BootPXE, Grace: time.Minute, CancelBy: "c",
 	}, NoEscalate: true, Confirmed: true, Cursor: 5, Delivered: true, JournalID: "jj", LSN: 1 << 62, CancelReason: "cr", CancelCursor: 6}
 	mustWrite(t, s, func(tx *Tx) error { return tx.AddOp(&want) })
+	if missing := unset(reflect.ValueOf(want)); !slices.Equal(missing, []string{"AgentNote"}) { // which is not stored
+		t.Errorf("fields that this test does not set: %v", missing)
+	}
 	compare := func() {
 		t.Helper()
 		mustView(t, s, func(tx *Tx) error {
@@ -326,6 +331,19 @@ func TestOpsComeBackAsTheyWent(t *testing.T) {
 		"cr2", 9
 	mustWrite(t, s, func(tx *Tx) error { return tx.SaveOp(&want) })
 	compare()
+}
+
+// unset lists the fields of a structure that are zero.
+func unset(v reflect.Value) (names []string) {
+	for i := range v.NumField() {
+		switch f := v.Field(i); {
+		case f.IsZero():
+			names = append(names, v.Type().Field(i).Name)
+		case f.Kind() == reflect.Struct && f.Type() != reflect.TypeFor[time.Time]():
+			names = append(names, unset(f)...)
+		}
+	}
+	return names
 }
 
 func deref(o Op) any {

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"errors"
 	"fmt"
 	"regexp"
@@ -178,13 +179,6 @@ func nanos(t time.Time) int64 {
 	return t.UnixNano()
 }
 
-func nanosOf(t *time.Time) int64 {
-	if t == nil {
-		return 0
-	}
-	return nanos(*t)
-}
-
 func timeAt(n int64) time.Time {
 	if n == 0 {
 		return time.Time{}
@@ -192,10 +186,57 @@ func timeAt(n int64) time.Time {
 	return time.Unix(0, n).UTC()
 }
 
-func timeAtOrNil(n int64) *time.Time {
-	if n == 0 {
-		return nil
+// storedTime is a time as a column holds it.
+type storedTime time.Time
+
+// Value is driver.Valuer's.
+func (t *storedTime) Value() (driver.Value, error) { return nanos(time.Time(*t)), nil }
+
+// Scan is sql.Scanner's.
+func (t *storedTime) Scan(column any) error {
+	n, err := integer(column)
+	*t = storedTime(timeAt(n))
+	return err
+}
+
+// optionalTime is a time that may be missing, which is 0 in a column.
+type optionalTime struct{ t **time.Time }
+
+// Value is driver.Valuer's.
+func (o optionalTime) Value() (driver.Value, error) {
+	if *o.t == nil {
+		return int64(0), nil
 	}
-	t := timeAt(n)
-	return &t
+	return nanos(**o.t), nil
+}
+
+// Scan is sql.Scanner's.
+func (o optionalTime) Scan(column any) error {
+	n, err := integer(column)
+	if *o.t = nil; n != 0 {
+		at := timeAt(n)
+		*o.t = &at
+	}
+	return err
+}
+
+// storedUint is a number of 64 bits without a sign. SQLite has none: it keeps the bits.
+type storedUint uint64
+
+// Value is driver.Valuer's.
+func (u *storedUint) Value() (driver.Value, error) { return int64(*u), nil }
+
+// Scan is sql.Scanner's.
+func (u *storedUint) Scan(column any) error {
+	n, err := integer(column)
+	*u = storedUint(n)
+	return err
+}
+
+func integer(column any) (int64, error) {
+	n, ok := column.(int64)
+	if !ok {
+		return 0, fmt.Errorf("want an integer, got %T", column)
+	}
+	return n, nil
 }
