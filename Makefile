@@ -38,7 +38,7 @@ deps: ## install what the tests can use (root, Debian), or name it
 # The short tests: no whole processes, no long models, nothing that waits for seconds.
 WAITING := TestAgentsThatWereAwayTogetherGetTheKey|TestEveryCommandKnowsSilence|TestAHelloThatWasOvertakenIsVoid|TestWhatIsRememberedAges|TestATargetThatDoesNotAnswer
 check: build lint ## build, lint and the short tests: before each commit
-	$(GO) test -short -skip '^($(MODELS)|$(WAITING))' ./agent ./central/... ./cmd/docscheck ./cmd/rackpower ./journal/... ./power/... ./systemd
+	$(GO) test -short -skip '^($(MODELS)|$(WAITING))' ./agent ./central/... ./cmd/docscheck ./cmd/rackpower ./internal/... ./journal/... ./power/... ./systemd
 	$(GO) test -short -run '^Test(Imports|Only|AgentIsFree)' ./cmd
 
 # The packages where goroutines meet run with the race detector here, but for the agent's
@@ -56,7 +56,7 @@ test: deps build ## every test but the long ones below, about 10 minutes
 test-raced:
 	PATH="$$PATH:/usr/sbin:/sbin" $(GO) test -race -timeout 20m -skip '^($(MODELS))' $(RACED)
 test-processes:
-	PATH="$$PATH:/usr/sbin:/sbin" RACKPOWER_TEST_BIN="$(CURDIR)/$(BIN)" $(GO) test -p 1 -timeout 20m ./cmd/... ./central/... ./gossip ./power/cronexpr ./power/noderange
+	PATH="$$PATH:/usr/sbin:/sbin" RACKPOWER_TEST_BIN="$(CURDIR)/$(BIN)" $(GO) test -p 1 -timeout 20m ./cmd/... ./central/... ./gossip ./internal/... ./power/cronexpr ./power/noderange
 
 race: deps build ## every test with the race detector, about 15 minutes
 	PATH="$$PATH:/usr/sbin:/sbin" $(GO) test -race -timeout 20m ./...
