@@ -83,7 +83,7 @@ func BenchmarkAccept(b *testing.B) {
 				} else {
 					_, err = a.Submit(power.Op{
 						ID: fmt.Sprint(n), Node: fmt.Sprintf("n%05d", n%1000), Action: power.ActOn, AskedBy: "b",
-						IfBusy: power.Supersede,
+						Options: power.Options{IfBusy: power.Supersede},
 					})
 				}
 				if err != nil {

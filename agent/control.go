@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -199,17 +200,7 @@ func (a *Agent) ctlAsk(r *http.Request) ([]api.Op, error) {
 }
 
 func opFrom(req api.OpRequest, now time.Time) power.Op {
-	op := power.Op{
-		ID: req.ID, Node: req.Node, Action: req.Action, IfBusy: req.IfBusy, Boot: req.Boot, Grace: req.Grace, NoEscalate: req.NoEscalate,
-		Reason: req.Reason, AskedBy: req.AskedBy, Origin: power.FromLocal, AskedAt: now, Confirmed: req.Confirmed,
-	}
-	if op.AskedBy == "" {
-		op.AskedBy = "local"
-	}
-	if req.Deadline > 0 {
-		op.Deadline = now.Add(req.Deadline)
-	}
-	return op
+	return req.Op(cmp.Or(req.AskedBy, "local"), power.FromLocal, now)
 }
 
 func (a *Agent) ask(req api.OpRequest, dry bool) (api.OpReport, error) {
@@ -253,11 +244,8 @@ const phaseDryRun = "dry-run"
 
 // opOf is a report as the command line sees operations.
 func opOf(r api.OpReport, rack string) api.Op {
-	op := api.Op{
-		ID: r.Op.ID, Node: r.Op.Node, Rack: rack, Action: r.Op.Action, Seq: r.Op.Seq, AskedBy: r.Op.AskedBy, Origin: r.Op.Origin,
-		Reason: r.Op.Reason, AskedAt: r.Op.AskedAt, Joined: r.Joined, Verdict: r.Verdict, Why: r.Reason, Message: r.Message, Phase: r.Phase,
-		Deadline: r.Op.Deadline, IfBusy: r.Op.IfBusy, Boot: r.Op.Boot, Grace: r.Op.Grace, Attempts: r.Attempts,
-	}
+	op := api.NewOp(r.Op, rack)
+	op.Joined, op.Verdict, op.Why, op.Message, op.Phase, op.Attempts = r.Joined, r.Verdict, r.Reason, r.Message, r.Phase, r.Attempts
 	if !r.StartedAt.IsZero() {
 		op.StartedAt = &r.StartedAt
 	}

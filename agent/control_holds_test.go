@@ -115,7 +115,7 @@ func TestRequestWithAHold(t *testing.T) {
 	askAt(t, c, api.OpRequest{ID: id("b"), Node: "n2", Action: power.ActOn})
 	r.waitsForOn(id("b"))
 	if op := askAt(t, c, api.OpRequest{
-		ID: id("c"), Node: "n2", Action: power.ActOff, IfBusy: power.Refuse,
+		ID: id("c"), Node: "n2", Action: power.ActOff, Options: power.Options{IfBusy: power.Refuse},
 		Hold: true,
 	}); op.Outcome != power.Refused || op.Why != power.ReasonBusy {
 		t.Fatalf("%+v", op)

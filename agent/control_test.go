@@ -103,7 +103,7 @@ func TestControlAskAndFollow(t *testing.T) {
 	r, c := withControl(t, 1)
 	before := time.Now()
 	op := askAt(t, c, api.OpRequest{
-		ID: id("a"), Node: "n1", Action: power.ActOn, Boot: power.BootPXE, AskedBy: "ann", Reason: "repair",
+		ID: id("a"), Node: "n1", Action: power.ActOn, Options: power.Options{Boot: power.BootPXE}, AskedBy: "ann", Reason: "repair",
 		Deadline: time.Hour,
 	})
 	if op.Verdict != power.VerdictStart || op.Rack != "r1" || op.Origin != power.FromLocal || op.AskedBy != "ann" || op.Reason != "repair" ||
@@ -118,7 +118,7 @@ func TestControlAskAndFollow(t *testing.T) {
 	}
 	if again := askAt(t, c, api.OpRequest{
 		ID: id("a"), Node: "n1", Action: power.ActOn,
-		Boot: power.BootPXE,
+		Options: power.Options{Boot: power.BootPXE},
 	}); again.Outcome != power.Succeeded || again.AskedBy != "ann" {
 		t.Fatalf("asked again: %+v", again)
 	}
@@ -134,7 +134,7 @@ func TestControlAskAndFollow(t *testing.T) {
 	}
 	if again := askAt(t, c, api.OpRequest{
 		ID: id("a"), Node: "n1", Action: power.ActOn,
-		Boot: power.BootPXE,
+		Options: power.Options{Boot: power.BootPXE},
 	}); again.Outcome != power.Succeeded {
 		t.Fatalf("asked again when the node is gone: %+v", again)
 	}
@@ -184,9 +184,9 @@ func TestControlBadRequestAcceptsNothing(t *testing.T) {
 		{ID: id("b"), Node: "n1", Action: "explode"},
 		{Node: "n1", Action: power.ActOn},
 		{ID: id("b"), Action: power.ActOn},
-		{ID: id("b"), Node: "n1", Action: power.ActOff, Boot: power.BootPXE},
-		{ID: id("b"), Node: "n1", Action: power.ActOn, Grace: time.Second},
-		{ID: id("b"), Node: "n1", Action: power.ActOn, IfBusy: "perhaps"},
+		{ID: id("b"), Node: "n1", Action: power.ActOff, Options: power.Options{Boot: power.BootPXE}},
+		{ID: id("b"), Node: "n1", Action: power.ActOn, Options: power.Options{Grace: time.Second}},
+		{ID: id("b"), Node: "n1", Action: power.ActOn, Options: power.Options{IfBusy: "perhaps"}},
 	} {
 		for _, dry := range []bool{false, true} {
 			_, err := c.AskOps(t.Context(), api.AskOps{Ops: []api.OpRequest{{ID: id("a"), Node: "n1", Action: power.ActOn}, bad}, DryRun: dry})

@@ -250,7 +250,10 @@ func TestMonitorsOperationEndsWithItsDesire(t *testing.T) {
 		b.SetPower(power.On)
 		b.SetMute(true)
 		r.assign(withStatus(r.nodes[0], power.StatusReady))
-		r.a.Submit(power.Op{ID: "m", Node: "n1", Action: power.ActOff, Origin: power.FromMonitor, AskedBy: "monitor", IfBusy: power.Refuse})
+		r.a.Submit(power.Op{
+			ID: "m", Node: "n1", Action: power.ActOff, Origin: power.FromMonitor, AskedBy: "monitor",
+			Options: power.Options{IfBusy: power.Refuse},
+		})
 		time.Sleep(5 * time.Second)
 		r.assign(withStatus(r.nodes[0], power.StatusDeployed))
 		r.restart()
@@ -491,7 +494,10 @@ func TestMonitorDoesNotMakeAPersonStale(t *testing.T) {
 	inBubble(t, 1, func(r *rig) {
 		seq := r.a.clock.Next(time.Now()) // central takes the admin's request
 		time.Sleep(10 * time.Millisecond)
-		m, _ := r.a.Submit(power.Op{ID: "m", Node: "n1", Action: power.ActOn, Origin: power.FromMonitor, IfBusy: power.Refuse})
+		m, _ := r.a.Submit(power.Op{
+			ID: "m", Node: "n1", Action: power.ActOn, Origin: power.FromMonitor,
+			Options: power.Options{IfBusy: power.Refuse},
+		})
 		got := r.ask("n1", power.ActCycle, func(o *power.Op) { o.Seq = seq })
 		t.Logf("monitor %s, admin %s %s", m.Verdict, got.Verdict, got.Reason)
 		if got.Verdict == power.VerdictRefuse {

@@ -534,7 +534,7 @@ func (w *hall) ask(s proofStep) {
 	}
 	op := power.Op{
 		ID: label, Node: name, Action: power.Action(s.operand(2)), AskedBy: "carl", Origin: power.FromCentral,
-		Grace: s.duration("grace"),
+		Options: power.Options{Grace: s.duration("grace")},
 	}
 	now := time.Now()
 	if d := s.duration("deadline"); d > 0 {

@@ -790,7 +790,7 @@ func (m *monitor) stateLocked() api.RackState {
 func (m *monitor) submit(d decision) {
 	op := power.Op{
 		ID: newID(), Node: d.Node, Action: d.Action, AskedBy: "monitor", Origin: power.FromMonitor,
-		Reason: d.Message, IfBusy: power.Refuse,
+		Reason: d.Message, Options: power.Options{IfBusy: power.Refuse},
 	}
 	r, err := m.a.Submit(op)
 	m.a.logger.Info("monitor", "node", d.Node, "action", d.Action, "reason", d.Reason, "message", d.Message, "verdict", r.Verdict, "err", err)

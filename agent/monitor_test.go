@@ -398,7 +398,7 @@ func TestErasingIsNeverCut(t *testing.T) {
 		ready.Hold, ready.Confirmed = power.Hold{}, true
 		r.bmc("n2").SetMute(true)
 		r.assign(ready)
-		r.a.Submit(power.Op{ID: "m", Node: "n2", Action: power.ActOff, Origin: power.FromMonitor, AskedBy: "monitor", IfBusy: power.Refuse})
+		r.a.Submit(power.Op{ID: "m", Node: "n2", Action: power.ActOff, Origin: power.FromMonitor, AskedBy: "monitor", Options: power.Options{IfBusy: power.Refuse}})
 		time.Sleep(time.Second)
 		r.assign(r.nodes[1])
 		r.bmc("n2").SetMute(false)

@@ -305,7 +305,7 @@ func (w *world) ask(s proofStep) {
 	}
 	op := power.Op{
 		ID: label, Node: s.operand(1), Action: power.Action(s.operand(2)), AskedBy: "admin", Origin: power.FromCentral,
-		IfBusy: power.IfBusy(s.get("if_busy")), Boot: power.BootDevice(s.get("boot")), Grace: s.duration("grace"),
+		Options:    power.Options{IfBusy: power.IfBusy(s.get("if_busy")), Boot: power.BootDevice(s.get("boot")), Grace: s.duration("grace")},
 		NoEscalate: s.get("no-escalate") != "",
 	}
 	now := time.Now()

@@ -279,7 +279,7 @@ func (f *fleet) atRack(h *host, node string) {
 	op := power.Op{
 		ID: newID(), Node: node, Action: power.ActOn, AskedBy: "rack", Origin: power.FromLocal, AskedAt: f.clock(),
 		Deadline: f.clock().Add(time.Hour),
-		Seq:      f.c.store.Seq(f.clock()), IfBusy: power.Queue,
+		Seq:      f.c.store.Seq(f.clock()), Options: power.Options{IfBusy: power.Queue},
 	}
 	f.local[op.ID], h.open[op.ID], h.running[op.ID] = op, op, bmc
 	f.note("%s begins %.13s at the rack on %s at %s", h.id, op.ID, node, bmc)
@@ -339,7 +339,10 @@ func (f *fleet) remove(node string) {
 func (f *fleet) request(node, id string) {
 	before, known := f.asked[id]
 	ops, err := f.AskOps(context.Background(),
-		api.AskOps{Ops: []api.OpRequest{{ID: id, Node: node, Action: power.ActOn, AskedBy: "ann", Deadline: time.Hour, IfBusy: power.Queue}}})
+		api.AskOps{Ops: []api.OpRequest{{
+			ID: id, Node: node, Action: power.ActOn, AskedBy: "ann", Deadline: time.Hour,
+			Options: power.Options{IfBusy: power.Queue},
+		}}})
 	f.note("asked %s for %s: %v", node, id, err)
 	switch {
 	case err != nil:
@@ -357,7 +360,7 @@ func (f *fleet) forge(h *host, id, node string) {
 	}
 	report := h.ended(power.Op{
 		ID: id, Node: node, Action: power.ActOn, AskedBy: "x", Origin: power.FromLocal, AskedAt: f.clock(),
-		Deadline: f.clock().Add(time.Hour), Seq: 5, IfBusy: power.Queue,
+		Deadline: f.clock().Add(time.Hour), Seq: 5, Options: power.Options{IfBusy: power.Queue},
 	}, power.Failed)
 	before := f.op(id)
 	if err := h.report(report); err != nil && api.CodeOf(err) != api.CodeHello {

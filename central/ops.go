@@ -48,14 +48,7 @@ func readRequests(in api.AskOps, who func(string) string, now time.Time) []asked
 }
 
 func readRequest(r api.OpRequest, who string, now time.Time) asked {
-	op := power.Op{
-		ID: r.ID, Node: r.Node, Action: r.Action, AskedBy: who, Origin: power.FromCentral, Reason: r.Reason, AskedAt: now.UTC(),
-		IfBusy: r.IfBusy, Boot: r.Boot, Grace: r.Grace, NoEscalate: r.NoEscalate, Confirmed: r.Confirmed,
-	}
-	if r.Deadline > 0 {
-		op.Deadline = now.UTC().Add(r.Deadline)
-	}
-	op = op.WithDefaults(now.UTC())
+	op := r.Op(who, power.FromCentral, now.UTC()).WithDefaults(now.UTC())
 	return asked{op: op, within: op.Deadline.Sub(op.AskedAt), hold: holdWith(r, op)}
 }
 
@@ -77,8 +70,8 @@ func holdWith(r api.OpRequest, op power.Op) *power.Hold {
 // sameRequest reports whether a stored operation is what is asked for again.
 // Who asked and why may differ: the first one counts.
 func sameRequest(o *store.Op, a asked) bool {
-	return o.Node == a.op.Node && o.Action == a.op.Action && o.IfBusy == a.op.IfBusy && o.Boot == a.op.Boot && o.Grace == a.op.Grace &&
-		o.NoEscalate == a.op.NoEscalate && o.Deadline.Sub(o.AskedAt) == a.within
+	return o.Node == a.op.Node && o.Action == a.op.Action && o.Options == a.op.Options && o.NoEscalate == a.op.NoEscalate &&
+		o.Deadline.Sub(o.AskedAt) == a.within
 }
 
 func (c *Central) askOps(r *http.Request, in api.AskOps) ([]api.Op, error) {
@@ -194,10 +187,8 @@ func (c *Central) take(u *unitOfWork, a asked, marks marks) (store.Op, error) {
 // judge decides whether central takes a request. What is outstanding on the
 // node is not weighed here: that is the agent's part.
 func judge(op power.Op, node store.Node, known bool, now time.Time) store.Op {
-	o := store.Op{Op: api.Op{
-		ID: op.ID, Node: op.Node, Rack: node.Agent, Action: op.Action, Seq: op.Seq, AskedBy: op.AskedBy, Origin: op.Origin, Reason: op.Reason,
-		AskedAt: op.AskedAt, Deadline: op.Deadline, IfBusy: op.IfBusy, Boot: op.Boot, Grace: op.Grace, Phase: api.PhaseTaken,
-	}, NoEscalate: op.NoEscalate, Confirmed: op.Confirmed}
+	o := store.Op{Op: api.NewOp(op, node.Agent)}
+	o.Phase = api.PhaseTaken
 	refuse := func(why power.Reason, says string) { refuse(&o, why, says, now) }
 	switch desired := power.Effective(node.Status, node.Hold, now); {
 	case !known:

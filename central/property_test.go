@@ -30,7 +30,7 @@ func lives(t *rapid.T, now time.Time) []life {
 	for i := range rapid.IntRange(1, 4).Draw(t, "ops") {
 		op := power.Op{
 			ID: fmt.Sprintf("00000000-0000-7000-8000-%012d", i), Node: "n", Action: power.ActOn, Seq: power.Seq(1000 + i), AskedBy: "x",
-			Origin: power.FromLocal, AskedAt: now, Deadline: now.Add(time.Minute), IfBusy: power.Supersede,
+			Origin: power.FromLocal, AskedAt: now, Deadline: now.Add(time.Minute), Options: power.Options{IfBusy: power.Supersede},
 		}
 		report := api.OpReport{Op: op, Verdict: power.VerdictStart, Reason: power.ReasonIdle, Message: "says"}
 		add := func(l *life, phase string) {

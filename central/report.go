@@ -379,8 +379,8 @@ func (c *Central) endJoiners(tx *store.Tx, o *store.Op, who string, marks marks,
 // entered is an operation that central hears of for the first time: it entered
 // at the rack, or is older than a restored database.
 func entered(op power.Op, agent string) store.Op {
-	return store.Op{Op: api.Op{
-		ID: op.ID, Node: op.Node, Rack: agent, Action: op.Action, Seq: op.Seq, AskedBy: op.AskedBy, Origin: op.Origin, Reason: op.Reason,
-		AskedAt: op.AskedAt.UTC(), Deadline: op.Deadline.UTC(), IfBusy: op.IfBusy, Boot: op.Boot, Grace: op.Grace, Phase: api.PhaseTaken,
-	}, NoEscalate: op.NoEscalate, Confirmed: op.Confirmed, Delivered: true}
+	op.AskedAt, op.Deadline = op.AskedAt.UTC(), op.Deadline.UTC()
+	o := store.Op{Op: api.NewOp(op, agent), Delivered: true}
+	o.Phase = api.PhaseTaken
+	return o
 }

@@ -107,7 +107,7 @@ func (s *stage) do(t *testing.T, words []string) []string {
 
 func (s *stage) request(t *testing.T, words []string) Op {
 	s.asked++
-	req := Op{ID: fmt.Sprintf("op%d", s.asked), Action: Action(words[0]), Seq: Seq(s.asked * 10), IfBusy: Supersede}
+	req := Op{ID: fmt.Sprintf("op%d", s.asked), Action: Action(words[0]), Seq: Seq(s.asked * 10), Options: Options{IfBusy: Supersede}}
 	for i := 1; i < len(words); i++ {
 		key, value, _ := strings.Cut(words[i], "=")
 		var err error

@@ -27,6 +27,15 @@ const (
 	FromMonitor Origin = "monitor" // enforcement of a desired state
 )
 
+// Options are what an asker may choose beside the action. They stand in every form of a
+// request, and are shown with the operation.
+type Options struct {
+	IfBusy IfBusy     `json:"if_busy,omitempty"`
+	Boot   BootDevice `json:"boot,omitempty"`
+	// Grace is how long a soft-off waits for the system to go down by itself.
+	Grace time.Duration `json:"grace,omitempty"` // nanoseconds
+}
+
 // Op is one request to take one node through one action.
 type Op struct {
 	// ID is a UUIDv7 chosen by the asker; asking again with it is harmless.
@@ -40,11 +49,8 @@ type Op struct {
 	Reason  string    `json:"reason,omitempty"`
 	AskedAt time.Time `json:"asked_at"`
 	// Deadline holds in the queue too.
-	Deadline time.Time  `json:"deadline"`
-	IfBusy   IfBusy     `json:"if_busy,omitempty"`
-	Boot     BootDevice `json:"boot,omitempty"`
-	// Grace is how long a soft-off waits for the system to go down by itself.
-	Grace time.Duration `json:"grace,omitempty"`
+	Deadline time.Time `json:"deadline"`
+	Options
 	// NoEscalate keeps a soft-off from becoming a hard off.
 	NoEscalate bool `json:"no_escalate,omitempty"`
 	// Confirmed says that an administrator was told how many nodes lose power

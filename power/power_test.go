@@ -83,7 +83,7 @@ func TestActions(t *testing.T) {
 }
 
 func TestOpValidate(t *testing.T) {
-	good := Op{ID: "i", Node: "n", Action: ActOn, Boot: BootPXE}
+	good := Op{ID: "i", Node: "n", Action: ActOn, Options: Options{Boot: BootPXE}}
 	if err := good.Validate(); err != nil {
 		t.Error(err)
 	}
@@ -91,13 +91,13 @@ func TestOpValidate(t *testing.T) {
 		{Node: "n", Action: ActOn},
 		{ID: "i", Action: ActOn},
 		{ID: "i", Node: "n", Action: "explode"},
-		{ID: "i", Node: "n", Action: ActOn, IfBusy: "x"},
-		{ID: "i", Node: "n", Action: ActOn, Boot: "x"},
-		{ID: "i", Node: "n", Action: ActOff, Boot: BootPXE},
-		{ID: "i", Node: "n", Action: ActOff, Grace: 1},
+		{ID: "i", Node: "n", Action: ActOn, Options: Options{IfBusy: "x"}},
+		{ID: "i", Node: "n", Action: ActOn, Options: Options{Boot: "x"}},
+		{ID: "i", Node: "n", Action: ActOff, Options: Options{Boot: BootPXE}},
+		{ID: "i", Node: "n", Action: ActOff, Options: Options{Grace: 1}},
 		{ID: "i", Node: "n", Action: ActOff, NoEscalate: true},
-		{ID: "i", Node: "n", Action: ActSoftOff, Grace: -1},
-		{ID: "i", Node: "n", Action: ActSoftOff, Grace: MaxGrace + 1},
+		{ID: "i", Node: "n", Action: ActSoftOff, Options: Options{Grace: -1}},
+		{ID: "i", Node: "n", Action: ActSoftOff, Options: Options{Grace: MaxGrace + 1}},
 	} {
 		if bad.Validate() == nil {
 			t.Errorf("valid: %+v", bad)

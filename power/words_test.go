@@ -27,8 +27,16 @@ func TestDescribe(t *testing.T) {
 		{[]Held{stopping}, Op{Action: ActOff}, "cycle (asked by admin, 4 s ago) is being cancelled; off next"},
 		{[]Held{on}, Op{Action: ActOff}, "on (asked by bob, 3 min ago) waiting; off next, 1 waiting operation superseded"},
 		{[]Held{soft}, Op{Action: ActOff}, "soft-off (asked by sam, 3 h ago) in progress; its grace ends now"},
-		{[]Held{cycle}, Op{Action: ActOff, IfBusy: Queue}, "cycle (asked by admin, 4 s ago) in progress; off waits as number 2"},
-		{[]Held{cycle}, Op{Action: ActOff, IfBusy: Refuse}, "cycle (asked by admin, 4 s ago) in progress; refused because busy"},
+		{
+			[]Held{cycle},
+			Op{Action: ActOff, Options: Options{IfBusy: Queue}},
+			"cycle (asked by admin, 4 s ago) in progress; off waits as number 2",
+		},
+		{
+			[]Held{cycle},
+			Op{Action: ActOff, Options: Options{IfBusy: Refuse}},
+			"cycle (asked by admin, 4 s ago) in progress; refused because busy",
+		},
 		{[]Held{cycle}, Op{ID: "a", Action: ActCycle}, "cycle (asked by admin, 4 s ago) in progress; this request was accepted before"},
 	} {
 		lane := Lane{Outstanding: c.lane}

@@ -151,13 +151,11 @@ type OpBrief struct {
 
 // OpRequest asks for one operation on one node.
 type OpRequest struct {
-	ID         string           `json:"id"` // UUIDv7 chosen by the asker
-	Node       string           `json:"node"`
-	Action     power.Action     `json:"action"`
-	IfBusy     power.IfBusy     `json:"if_busy,omitempty"`
-	Boot       power.BootDevice `json:"boot,omitempty"`
-	Grace      time.Duration    `json:"grace,omitempty"` // nanoseconds
-	NoEscalate bool             `json:"no_escalate,omitempty"`
+	ID     string       `json:"id"` // UUIDv7 chosen by the asker
+	Node   string       `json:"node"`
+	Action power.Action `json:"action"`
+	power.Options
+	NoEscalate bool `json:"no_escalate,omitempty"`
 	// Deadline is how long the operation may take from now, nanoseconds; 0: the
 	// action's own default.
 	Deadline  time.Duration `json:"deadline,omitempty"`
@@ -168,6 +166,18 @@ type OpRequest struct {
 	// request, for HoldFor (0: until released), so that the monitor keeps it there.
 	Hold    bool          `json:"hold,omitempty"`
 	HoldFor time.Duration `json:"hold_for,omitempty"`
+}
+
+// Op is the operation that is asked for by who, through origin, at the time now.
+func (r OpRequest) Op(who string, origin power.Origin, now time.Time) power.Op {
+	op := power.Op{
+		ID: r.ID, Node: r.Node, Action: r.Action, AskedBy: who, Origin: origin, Reason: r.Reason, AskedAt: now, Options: r.Options,
+		NoEscalate: r.NoEscalate, Confirmed: r.Confirmed,
+	}
+	if r.Deadline > 0 {
+		op.Deadline = now.Add(r.Deadline)
+	}
+	return op
 }
 
 // AskOps is the body of POST /v1/ops. Each request stands for itself: unknown
@@ -207,18 +217,36 @@ type Op struct {
 	Joined   string `json:"joined"`
 	Attempts int    `json:"attempts"`
 
-	Verdict   power.Verdict    `json:"verdict"`
-	Why       power.Reason     `json:"why,omitempty"`     // reason of the end, else of the verdict
-	Message   string           `json:"message,omitempty"` // what was found and what will happen, in words
-	Phase     string           `json:"phase"`
-	State     power.State      `json:"state,omitempty"` // what the node was last read as, at the end
-	Deadline  time.Time        `json:"deadline"`
-	IfBusy    power.IfBusy     `json:"if_busy,omitempty"`
-	Boot      power.BootDevice `json:"boot,omitempty"`
-	Grace     time.Duration    `json:"grace,omitempty"`
-	CancelBy  string           `json:"cancel_by,omitempty"`
-	AgentNote string           `json:"agent_note,omitempty"` // "agent r1 is away since ...: kept until ..."
-	Rev       int64            `json:"rev"`                  // grows with every change of any operation
+	Verdict  power.Verdict `json:"verdict"`
+	Why      power.Reason  `json:"why,omitempty"`     // reason of the end, else of the verdict
+	Message  string        `json:"message,omitempty"` // what was found and what will happen, in words
+	Phase    string        `json:"phase"`
+	State    power.State   `json:"state,omitempty"` // what the node was last read as, at the end
+	Deadline time.Time     `json:"deadline"`
+	power.Options
+	CancelBy  string `json:"cancel_by,omitempty"`
+	AgentNote string `json:"agent_note,omitempty"` // "agent r1 is away since ...: kept until ..."
+	Rev       int64  `json:"rev"`                  // grows with every change of any operation
+
+	// The rest of the request is not shown.
+	NoEscalate bool `json:"-"`
+	Confirmed  bool `json:"-"`
+}
+
+// NewOp is an operation of which nothing is known but its request.
+func NewOp(r power.Op, rack string) Op {
+	return Op{
+		ID: r.ID, Node: r.Node, Rack: rack, Action: r.Action, Seq: r.Seq, AskedBy: r.AskedBy, Origin: r.Origin, Reason: r.Reason,
+		AskedAt: r.AskedAt, Deadline: r.Deadline, Options: r.Options, NoEscalate: r.NoEscalate, Confirmed: r.Confirmed,
+	}
+}
+
+// Request is what NewOp was given.
+func (o *Op) Request() power.Op {
+	return power.Op{
+		ID: o.ID, Node: o.Node, Action: o.Action, Seq: o.Seq, AskedBy: o.AskedBy, Origin: o.Origin, Reason: o.Reason, AskedAt: o.AskedAt,
+		Deadline: o.Deadline, Options: o.Options, NoEscalate: o.NoEscalate, Confirmed: o.Confirmed,
+	}
 }
 
 // QueryOps is the body of POST /v1/ops/query. Empty fields do not restrict.

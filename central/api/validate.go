@@ -90,12 +90,7 @@ func CheckMonitor(text string) error {
 }
 
 // op is the operation that is asked for, as far as it can be checked.
-func (r OpRequest) op() power.Op {
-	return power.Op{
-		ID: r.ID, Node: r.Node, Action: r.Action, IfBusy: r.IfBusy, Boot: r.Boot, Grace: r.Grace, NoEscalate: r.NoEscalate,
-		Origin: power.FromCentral,
-	}
-}
+func (r OpRequest) op() power.Op { return r.Op("", power.FromCentral, time.Time{}) }
 
 // Validate checks what can be checked without knowing the node.
 func (r OpRequest) Validate() error {

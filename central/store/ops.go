@@ -43,8 +43,6 @@ func StageOf(phase string) Stage {
 // Op is a row of ops. Its Rack is the agent's name.
 type Op struct {
 	api.Op
-	NoEscalate bool
-	Confirmed  bool
 	// Cursor is the revision at which central took the op, 0 for one that entered
 	// at the rack: deliveries go by it.
 	Cursor int64
@@ -60,14 +58,6 @@ type Op struct {
 
 // Stage is the stage of the op's phase.
 func (o *Op) Stage() Stage { return StageOf(o.Phase) }
-
-// Request is the op as agents know it.
-func (o *Op) Request() power.Op {
-	return power.Op{
-		ID: o.ID, Node: o.Node, Action: o.Action, Seq: o.Seq, AskedBy: o.AskedBy, Origin: o.Origin, Reason: o.Reason, AskedAt: o.AskedAt,
-		Deadline: o.Deadline, IfBusy: o.IfBusy, Boot: o.Boot, Grace: o.Grace, NoEscalate: o.NoEscalate, Confirmed: o.Confirmed,
-	}
-}
 
 // opColumn is a column of ops with the field of an operation that it holds.
 type opColumn struct {

@@ -45,8 +45,8 @@ func TestADatabaseOfSchema12LosesNothing(t *testing.T) {
 			ID: "id", Node: "n", Rack: "r1", Action: power.ActSoftOff, Seq: 77, AskedBy: "me", Origin: power.FromLocal, Reason: "because",
 			AskedAt: at, StartedAt: &at, EndedAt: &at, Outcome: power.Failed, Detail: "detail", Already: true, SupersededBy: "s", Joined: "j",
 			Attempts: 3, Verdict: power.VerdictStart, Why: power.ReasonAuth, Message: "it was on", Phase: api.PhaseEnded, State: power.Off,
-			Deadline: at.Add(time.Second), IfBusy: power.Queue, Boot: power.BootPXE, Grace: time.Minute, CancelBy: "c", Rev: 1,
-		}, NoEscalate: true, Confirmed: true, Cursor: 5, Delivered: true, JournalID: "jj", LSN: 1 << 62, CancelReason: "cr", CancelCursor: 6},
+			Deadline: at.Add(time.Second), Options: power.Options{IfBusy: power.Queue, Boot: power.BootPXE, Grace: time.Minute}, CancelBy: "c", Rev: 1, NoEscalate: true, Confirmed: true,
+		}, Cursor: 5, Delivered: true, JournalID: "jj", LSN: 1 << 62, CancelReason: "cr", CancelCursor: 6},
 			err)
 		n, _, err := tx.Node("n")
 		same("node", n, Node{

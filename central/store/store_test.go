@@ -58,7 +58,7 @@ func opOf(id, agent, node string) *Op {
 	now := time.Now().UTC()
 	return &Op{Op: api.Op{
 		ID: id, Node: node, Rack: agent, Action: power.ActOn, AskedBy: "t", Origin: power.FromCentral, AskedAt: now,
-		Deadline: now.Add(time.Minute), IfBusy: power.Supersede, Phase: api.PhaseTaken,
+		Deadline: now.Add(time.Minute), Options: power.Options{IfBusy: power.Supersede}, Phase: api.PhaseTaken,
 	}}
 }
 
@@ -306,8 +306,8 @@ func TestOpsComeBackAsTheyWent(t *testing.T) {
 		StartedAt: &at, EndedAt: &at, Outcome: power.Failed, Detail: "detail", Already: true, SupersededBy: "s", Joined: "j", Attempts: 3,
 		Verdict: power.VerdictStart, Why: power.ReasonAuth, Message: "says", Phase: api.PhaseEnded, State: power.Off,
 		Deadline: at.Add(time.Second),
-		IfBusy:   power.Queue, Boot: power.BootPXE, Grace: time.Minute, CancelBy: "c",
-	}, NoEscalate: true, Confirmed: true, Cursor: 5, Delivered: true, JournalID: "jj", LSN: 1 << 62, CancelReason: "cr", CancelCursor: 6}
+		Options:  power.Options{IfBusy: power.Queue, Boot: power.BootPXE, Grace: time.Minute}, CancelBy: "c", NoEscalate: true, Confirmed: true,
+	}, Cursor: 5, Delivered: true, JournalID: "jj", LSN: 1 << 62, CancelReason: "cr", CancelCursor: 6}
 	mustWrite(t, s, func(tx *Tx) error { return tx.AddOp(&want) })
 	if missing := unset(reflect.ValueOf(want)); !slices.Equal(missing, []string{"AgentNote"}) { // which is not stored
 		t.Errorf("fields that this test does not set: %v", missing)

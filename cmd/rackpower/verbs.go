@@ -38,7 +38,10 @@ func powerCommand(action power.Action, d door) *cli.Command {
 			Name: "wait", Value: waitVerified,
 			Usage: "wait for this `CONDITION`: verified (the power was read), accepted (by the agent), none (central has the request)",
 		},
-		&cli.DurationFlag{Name: "timeout", Usage: "wait at most `DURATION`; the operations continue after that", DefaultText: waitDefault(action)},
+		&cli.DurationFlag{
+			Name: "timeout", Usage: "wait at most `DURATION`; the operations continue after that",
+			DefaultText: waitDefault(action),
+		},
 		&cli.DurationFlag{
 			Name: "deadline", Usage: "let operations expire after `DURATION`",
 			DefaultText: waitDefault(action),
@@ -126,8 +129,9 @@ func (s *session) order(action power.Action) (order, error) {
 		return o, settings.Usage("--wait: unknown %q: want %s, %s or %s", o.wait, waitVerified, waitAccepted, waitNone)
 	}
 	o.request = api.OpRequest{
-		Action: action, IfBusy: power.IfBusy(c.String("if-busy")), Boot: power.BootDevice(c.String("boot")), NoEscalate: c.Bool("no-escalate"),
-		Deadline: c.Duration("deadline"), Reason: c.String("reason"), AskedBy: askedBy(),
+		Action: action, Options: power.Options{IfBusy: power.IfBusy(c.String("if-busy")), Boot: power.BootDevice(c.String("boot"))},
+		NoEscalate: c.Bool("no-escalate"),
+		Deadline:   c.Duration("deadline"), Reason: c.String("reason"), AskedBy: askedBy(),
 	}
 	if action == power.ActSoftOff {
 		o.request.Grace = c.Duration("grace")
@@ -136,8 +140,7 @@ func (s *session) order(action power.Action) (order, error) {
 		return o, err
 	}
 	op := power.Op{
-		ID: "-", Node: "-", Action: action, IfBusy: o.request.IfBusy, Boot: o.request.Boot, Grace: o.request.Grace,
-		NoEscalate: o.request.NoEscalate,
+		ID: "-", Node: "-", Action: action, Options: o.request.Options, NoEscalate: o.request.NoEscalate,
 	}
 	if err := op.Validate(); err != nil {
 		return o, settings.Usage("%v", err)
