@@ -47,24 +47,24 @@ func (c *Central) hello(r *http.Request, in api.Hello) (api.Welcome, error) {
 	knocked, signs := c.admit(r.Context(), d, in)
 	now = c.cfg.Now()
 	var refusal error
-	err := c.store.Write(r.Context(), func(tx *store.Tx) (err error) {
+	err := c.write(r.Context(), now, "central", func(u *unitOfWork) (err error) {
 		d.mu.Lock()
 		admitted, _ := d.holder.admits(in, now, knocked, signs)
 		d.mu.Unlock()
 		if !admitted {
-			refusal, err = c.refuseTwin(tx, d, in, peer, now)
+			refusal, err = u.refuseTwin(d, in, peer)
 			return err
 		}
 		if d.overtaken(in.Run, in.Nth) {
 			return errHello(name) // its answer is not waited for, and what it says is no longer so
 		}
-		if err := c.greet(tx, name, in, &w, peer, now); err != nil {
+		if err := u.greet(name, in, &w, peer); err != nil {
 			return err
 		}
-		if err := errors.Join(c.follow(tx, name, in.Seq, now), c.notDialled(tx, d, named, stray)); err != nil {
+		if err := errors.Join(u.follow(name, in.Seq), u.notDialled(d, named, stray)); err != nil {
 			return err
 		}
-		w.Alarms, err = tx.Alarms(name)
+		w.Alarms, err = u.tx.Alarms(name)
 		return err
 	})
 	if err = errors.Join(err, refusal); err != nil {
@@ -122,26 +122,25 @@ func (c *Central) wentBack(ctx context.Context, agent string, in api.Hello, now 
 }
 
 // greet is hello's job.
-func (c *Central) greet(tx *store.Tx, name string, in api.Hello, w *api.Welcome, peer string, now time.Time) error {
-	if err := errors.Join(mayAdd(tx, name), tx.EnsureAgent(name)); err != nil {
+func (u *unitOfWork) greet(name string, in api.Hello, w *api.Welcome, peer string) error {
+	if err := errors.Join(mayAdd(u.tx, name), u.tx.EnsureAgent(name)); err != nil {
 		return err
 	}
-	a, _, err := tx.Agent(name)
+	a, _, err := u.tx.Agent(name)
 	if err != nil {
 		return err
 	}
-	open, err := tx.OpenOps(name)
+	open, err := u.tx.OpenOps(name)
 	if err != nil {
 		return err
 	}
-	marks := marks{}
 	fate := compareJournals(a, in)
-	d := c.sessions.of(name)
+	d := u.c.sessions.of(name)
 	if in.ReportedAll {
 		fate = max(fate, d.untold()) // which the hello before replaced
 	}
 	w.WentBack = fate == journalBack
-	if w.Ended, err = endedOf(tx, name, open, in); err != nil {
+	if w.Ended, err = endedOf(u.tx, name, open, in); err != nil {
 		return err
 	}
 	lost := 0
@@ -151,35 +150,34 @@ func (c *Central) greet(tx *store.Tx, name string, in api.Hello, w *api.Welcome,
 			return !slices.Contains(in.Outstanding, refOf(&o)) &&
 				gone(&o, fate, in)
 		})
-	} else if lost, err = c.compare(tx, a, open, in, fate, marks, now); err != nil {
+	} else if lost, err = u.compare(a, open, in, fate); err != nil {
 		return err
 	}
 	if !w.ReportAll { // else it is judged when the agent has told all
-		if err := c.alarmed(tx, a, in, fate, len(open), lost, now); err != nil {
+		if err := u.alarmed(a, in, fate, len(open), lost); err != nil {
 			return err
 		}
 	}
 	another := a.Run != runOf(in)
 	if another {
-		a.Run, a.Peer, a.HelloAt = runOf(in), peer, now
-		if err := c.clear(tx, name, api.AlarmTwoAgents, now); err != nil {
+		a.Run, a.Peer, a.HelloAt = runOf(in), peer, u.now
+		if err := u.clear(name, api.AlarmTwoAgents); err != nil {
 			return err
 		}
 	}
 	a.JournalID, a.Epoch, a.LSN, a.Session, a.Opening = in.JournalID, in.Epoch, in.LSN, w.Session, in.Opening
-	a.SeenAt, a.Version, a.Address = now, in.Version, in.Gossip
-	if err := tx.SaveAgent(a); err != nil {
+	a.SeenAt, a.Version, a.Address = u.now, in.Version, in.Gossip
+	if err := u.tx.SaveAgent(a); err != nil {
 		return err
 	}
-	c.announce(tx, marks)
 	if !w.ReportAll {
 		fate = journalFirst
 	}
-	tx.OnCommit(func() {
-		d.greeted(w.Session, a.Rev, in.SentAt, now)
+	u.tx.OnCommit(func() {
+		d.greeted(w.Session, a.Rev, in.SentAt, u.now)
 		d.tells(fate)
 		if another {
-			d.admitted(a, now)
+			d.admitted(a, u.now)
 		}
 	})
 	return nil
@@ -208,29 +206,29 @@ func endedOf(tx *store.Tx, agent string, open []store.Op, in api.Hello) (ends []
 }
 
 // compare takes back what did not arrive and ends what is lost.
-func (c *Central) compare(tx *store.Tx, a store.Agent, open []store.Op, in api.Hello, f fate, marks marks, now time.Time) (lost int,
+func (u *unitOfWork) compare(a store.Agent, open []store.Op, in api.Hello, f fate) (lost int,
 	err error,
 ) {
-	// Only a session that lasted until now vouches for what was delivered: a
+	// Only a session that lasted until u.now vouches for what was delivered: a
 	// restored central does not know what its agents have ended since.
 	if f == journalSame && a.Session != "" && !in.ReportedAll && !in.Doubt {
-		if open, err = c.takeBack(tx, open, in, marks, now); err != nil {
+		if open, err = u.takeBack(open, in); err != nil {
 			return 0, err
 		}
 	}
-	return c.settle(tx, open, in, f, marks, now)
+	return u.settle(open, in, f)
 }
 
 // alarmed raises and ends the alarms that follow from a hello.
-func (c *Central) alarmed(tx *store.Tx, a store.Agent, in api.Hello, f fate, open, lost int, now time.Time) error {
+func (u *unitOfWork) alarmed(a store.Agent, in api.Hello, f fate, open, lost int) error {
 	if alarm := f.alarm(a, in, open, lost); alarm.Kind != "" {
-		return c.raise(tx, a.Name, alarm, now)
+		return u.raise(a.Name, alarm)
 	}
 	if f != journalOther {
 		return nil
 	}
 	detail := fmt.Sprintf("journal %s in place of %s, with nothing outstanding", in.JournalID, a.JournalID)
-	return tx.AddAudit(api.AuditEntry{At: now, Who: "agent " + a.Name, What: "journal", Detail: detail})
+	return u.tx.AddAudit(api.AuditEntry{At: u.now, Who: "agent " + a.Name, What: "journal", Detail: detail})
 }
 
 // fate is what a hello says of the agent's journal.
@@ -291,7 +289,7 @@ func (f fate) alarm(a store.Agent, in api.Hello, open, lost int) api.Alarm {
 // settle ends as indeterminate what the agent had accepted and does not know any
 // more. What is only taken goes to the agent again by the next poll, unless a
 // lost journal may have held it and twice is not the same as once.
-func (c *Central) settle(tx *store.Tx, open []store.Op, in api.Hello, f fate, marks marks, now time.Time) (lost int, err error) {
+func (u *unitOfWork) settle(open []store.Op, in api.Hello, f fate) (lost int, err error) {
 	knows := knownTo(in)
 	for i := range open {
 		o := &open[i]
@@ -299,10 +297,10 @@ func (c *Central) settle(tx *store.Tx, open []store.Op, in api.Hello, f fate, ma
 		case knows[refOf(o)]:
 			if (f == journalBack || in.Doubt) && o.LSN > 0 {
 				o.LSN = 0 // its records are counted anew
-				if err := tx.SaveOp(o); err != nil {
+				if err := u.tx.SaveOp(o); err != nil {
 					return lost, err
 				}
-				marks.note(o.Rev)
+				u.marks.note(o.Rev)
 			}
 			continue
 		case !gone(o, f, in):
@@ -311,8 +309,7 @@ func (c *Central) settle(tx *store.Tx, open []store.Op, in api.Hello, f fate, ma
 		// Those that joined it stand for themselves: the agent may know them still.
 		lost++
 		detail := "its agent came back and does not know it any more: its journal, or central's database, was replaced"
-		if err := endAlone(tx, o, power.End{Outcome: power.Indeterminate, Reason: power.ReasonLost, Detail: detail, At: now}, "central", marks,
-			now); err != nil {
+		if err := u.endAlone(o, power.End{Outcome: power.Indeterminate, Reason: power.ReasonLost, Detail: detail, At: u.now}); err != nil {
 			return lost, err
 		}
 	}
@@ -330,7 +327,7 @@ func gone(o *store.Op, f fate, in api.Hello) bool {
 // as it was, and it is not in there. It counts as never having left, so that
 // central may end it, and what was to be cancelled is not delivered again. It
 // returns what is still open.
-func (c *Central) takeBack(tx *store.Tx, open []store.Op, in api.Hello, marks marks, now time.Time) ([]store.Op, error) {
+func (u *unitOfWork) takeBack(open []store.Op, in api.Hello) ([]store.Op, error) {
 	knows := knownTo(in)
 	var err error
 	open = slices.DeleteFunc(open, func(o store.Op) bool {
@@ -339,12 +336,12 @@ func (c *Central) takeBack(tx *store.Tx, open []store.Op, in api.Hello, marks ma
 		}
 		o.Delivered = false
 		if o.CancelBy == "" {
-			err = tx.SaveOp(&o)
-			marks.note(o.Rev)
+			err = u.tx.SaveOp(&o)
+			u.marks.note(o.Rev)
 			return false
 		}
 		detail := fmt.Sprintf("cancelled by %s before agent %s had it", o.CancelBy, o.Rack)
-		err = c.end(tx, &o, power.End{Outcome: power.Cancelled, Reason: power.ReasonAsked, Detail: detail, At: now}, "central", marks, now)
+		err = u.end(&o, power.End{Outcome: power.Cancelled, Reason: power.ReasonAsked, Detail: detail, At: u.now})
 		return true
 	})
 	return open, err

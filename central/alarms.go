@@ -5,7 +5,6 @@ import (
 	"net/http"
 	"slices"
 	"strings"
-	"time"
 
 	"rackpower/central/api"
 	"rackpower/central/store"
@@ -26,26 +25,26 @@ func ackRemedy(agent, kind string) string {
 // raise has central show an alarm about an agent, with an entry in the audit log and
 // in the log. One that stands already with the same message is left as it is. Where the
 // alarm needs an acknowledgement and no remedy is named, the remedy is to acknowledge it.
-func (c *Central) raise(tx *store.Tx, agent string, a api.Alarm, now time.Time) error {
-	a.Since = now.UTC()
+func (u *unitOfWork) raise(agent string, a api.Alarm) error {
+	a.Since = u.now.UTC()
 	if a.NeedsAck && a.Remedy == "" {
 		a.Remedy = ackRemedy(agent, a.Kind)
 	}
-	news, err := tx.RaiseAlarm(agent, a)
+	news, err := u.tx.RaiseAlarm(agent, a)
 	if err != nil || !news {
 		return err
 	}
-	c.log.Error("alarm", "agent", agent, "kind", a.Kind, "message", a.Message, "remedy", a.Remedy)
-	return tx.AddAudit(api.AuditEntry{At: now, Who: "agent " + agent, What: auditAlarm, Why: a.Kind, Detail: a.Message})
+	u.c.log.Error("alarm", "agent", agent, "kind", a.Kind, "message", a.Message, "remedy", a.Remedy)
+	return u.tx.AddAudit(api.AuditEntry{At: u.now, Who: "agent " + agent, What: auditAlarm, Why: a.Kind, Detail: a.Message})
 }
 
 // clear ends an alarm about an agent whose cause is gone, if there is one.
-func (c *Central) clear(tx *store.Tx, agent, kind string, now time.Time) error {
-	was, err := tx.ClearAlarm(agent, kind)
+func (u *unitOfWork) clear(agent, kind string) error {
+	was, err := u.tx.ClearAlarm(agent, kind)
 	if err != nil || !was {
 		return err
 	}
-	return tx.AddAudit(api.AuditEntry{At: now, Who: "agent " + agent, What: auditAlarmOver, Why: kind})
+	return u.tx.AddAudit(api.AuditEntry{At: u.now, Who: "agent " + agent, What: auditAlarmOver, Why: kind})
 }
 
 // alarmsOf are all alarms of an agent: those that central raised, then its own.
@@ -62,23 +61,22 @@ func alarmsOf(raised []api.Alarm, s *api.RackState) []api.Alarm {
 func (c *Central) ackAlarm(r *http.Request, in api.AckAlarm) ([]api.Alarm, error) {
 	name, who, now := r.PathValue("name"), askedBy(r, in.AskedBy), c.cfg.Now()
 	var acked []api.Alarm
-	err := c.store.Write(r.Context(), func(tx *store.Tx) error {
+	err := c.write(r.Context(), now, who, func(u *unitOfWork) error {
 		acked = []api.Alarm{}
-		a, found, err := tx.Agent(name)
+		a, found, err := u.tx.Agent(name)
 		if err == nil && !found {
 			err = api.Problemf(api.CodeNotFound, "no such agent: %s", name)
 		}
 		if err != nil {
 			return err
 		}
-		u := c.unitOfWork(tx, now, who)
 		if acked, err = u.ack(a, in); err != nil {
 			return err
 		}
 		if len(acked) == 0 {
 			return api.Problemf(api.CodeNotFound, "agent %s has no %s", name, strings.TrimSpace("alarm "+in.Kind))
 		}
-		return u.finish()
+		return nil
 	})
 	return acked, err
 }

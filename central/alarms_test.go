@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"rackpower/central/api"
-	"rackpower/central/store"
 )
 
 // TestAlarmsOfAnAgentUntilAPersonSawThem has one that central raised and one that the
@@ -17,8 +16,8 @@ func TestAlarmsOfAnAgentUntilAPersonSawThem(t *testing.T) {
 	r := s.rack("r1")
 	raise := func(message string) {
 		t.Helper()
-		if err := s.c.store.Write(t.Context(), func(tx *store.Tx) error {
-			return s.c.raise(tx, "r1", api.Alarm{Kind: "x", Message: message, NeedsAck: true}, s.clock())
+		if err := s.c.write(t.Context(), s.clock(), "central", func(u *unitOfWork) error {
+			return u.raise("r1", api.Alarm{Kind: "x", Message: message, NeedsAck: true})
 		}); err != nil {
 			t.Fatal(err)
 		}

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"rackpower/central/api"
-	"rackpower/central/store"
 	"rackpower/power"
 )
 
@@ -46,8 +45,8 @@ func BenchmarkOpsTaken(b *testing.B) {
 		now := s.clock()
 		all := readRequests(api.AskOps{Ops: []api.OpRequest{{ID: newID(), Node: "a", Action: power.ActOn}}}, func(string) string { return "x" },
 			now)
-		return s.c.store.Write(context.Background(), func(tx *store.Tx) error {
-			_, err := s.c.takeAll(tx, all, now)
+		return s.c.write(context.Background(), now, "central", func(u *unitOfWork) error {
+			_, err := u.takeAll(all)
 			return err
 		})
 	})
@@ -131,8 +130,8 @@ func BenchmarkReportsOf40Nodes(b *testing.B) {
 				Monitor: matched,
 			})
 		}
-		return s.c.store.Write(context.Background(), func(tx *store.Tx) error {
-			_, err := s.c.applyReport(tx, racks[client].name, in, at)
+		return s.c.write(context.Background(), at, "agent "+racks[client].name, func(u *unitOfWork) error {
+			_, err := u.applyReport(racks[client].name, in)
 			return err
 		})
 	})

@@ -173,33 +173,32 @@ func (u *unitOfWork) share(n store.Node) error {
 func (u *unitOfWork) bmcAlarm(agent string) error {
 	nodes, err := u.tx.NodesSharing(agent)
 	if err != nil || len(nodes) == 0 {
-		return errors.Join(err, u.c.clear(u.tx, agent, api.AlarmBMCShared, u.now))
+		return errors.Join(err, u.clear(agent, api.AlarmBMCShared))
 	}
 	names := make([]string, len(nodes))
 	for i, n := range nodes {
 		names[i] = n.Name
 	}
 	message := power.SharedBMC(nodes[0].Name, nodes[0].Shared) + ". Until then nothing acts on " + brief(names)
-	return u.c.raise(u.tx, agent, api.Alarm{Kind: api.AlarmBMCShared, Message: message, Remedy: "rackpower explain " + nodes[0].Name},
-		u.now)
+	return u.raise(agent, api.Alarm{Kind: api.AlarmBMCShared, Message: message, Remedy: "rackpower explain " + nodes[0].Name})
 }
 
 // located takes an agent's report on the address that the name of a node's BMC stands
 // for.
-func (c *Central) located(tx *store.Tx, agent string, r api.NodeReading, u *unitOfWork) error {
+func (u *unitOfWork) located(agent string, r api.NodeReading) error {
 	if r.Address == "" {
 		return nil
 	}
-	if known, err := tx.KnowsAddr(r.Node, r.Address); known || err != nil {
+	if known, err := u.tx.KnowsAddr(r.Node, r.Address); known || err != nil {
 		return err
 	}
-	n, found, err := tx.Node(r.Node)
+	n, found, err := u.tx.Node(r.Node)
 	if err != nil || !found || n.Agent != agent {
 		return err
 	}
 	addr, err := netip.ParseAddr(r.Address)
 	if err != nil {
-		c.log.Warn("an agent reports an address that is none", "agent", agent, "node", r.Node)
+		u.c.log.Warn("an agent reports an address that is none", "agent", agent, "node", r.Node)
 		return nil
 	}
 	ep, err := power.ParseEndpoint(n.BMC)
@@ -212,7 +211,7 @@ func (c *Central) located(tx *store.Tx, agent string, r api.NodeReading, u *unit
 	if next.BMCIdentity == n.BMCIdentity {
 		return nil
 	}
-	if err := tx.PutNode(next); err != nil {
+	if err := u.tx.PutNode(next); err != nil {
 		return err
 	}
 	return u.reshare(n, next)
@@ -221,20 +220,19 @@ func (c *Central) located(tx *store.Tx, agent string, r api.NodeReading, u *unit
 // nameBMCs fills in which BMCs the nodes of a database of before have. Those that share
 // one are told of, and left alone until a person settles it.
 func (c *Central) nameBMCs() error {
-	return c.store.Write(context.Background(), func(tx *store.Tx) error {
-		nodes, err := tx.NodesWithoutIdentity()
+	return c.write(context.Background(), c.cfg.Now(), "central", func(u *unitOfWork) error {
+		nodes, err := u.tx.NodesWithoutIdentity()
 		if err != nil || len(nodes) == 0 {
 			return err
 		}
 		for i := range nodes {
 			identify(&nodes[i])
-			if err := tx.PutNode(nodes[i]); err != nil {
+			if err := u.tx.PutNode(nodes[i]); err != nil {
 				return err
 			}
 		}
-		u := c.unitOfWork(tx, c.cfg.Now(), "central")
 		for _, n := range nodes {
-			now, found, err := tx.Node(n.Name)
+			now, found, err := u.tx.Node(n.Name)
 			if err == nil && found && now.Part != "" {
 				err = u.share(now)
 			}
@@ -242,7 +240,7 @@ func (c *Central) nameBMCs() error {
 				return err
 			}
 		}
-		return u.finish()
+		return nil
 	})
 }
 

@@ -229,13 +229,12 @@ func TestSharingIsAsCounted(t *testing.T) {
 				}
 				continue
 			}
-			_ = s.c.store.Write(t.Context(), func(tx *store.Tx) error {
-				u := s.c.unitOfWork(tx, s.now, "agent r1")
+			_ = s.c.write(t.Context(), s.now, "agent r1", func(u *unitOfWork) error {
 				r := api.NodeReading{Node: name, Address: rapid.SampledFrom(addrs).Draw(rt, "addr"), Reading: power.Seen(power.On, time.Now())}
-				if err := s.c.located(tx, "r1", r, u); err != nil {
+				if err := u.located("r1", r); err != nil {
 					rt.Error(err)
 				}
-				return u.finish()
+				return nil
 			})
 		}
 		var nodes []store.Node

@@ -201,13 +201,40 @@ func TestAReportIsBoundedAndTakenItemByItem(t *testing.T) {
 	}
 }
 
+// TestAnItemThatFailsRaisesNoRevision: what follows it in the job gets one that is stored.
+func TestAnItemThatFailsRaisesNoRevision(t *testing.T) {
+	s := newSite(t)
+	s.nodes("a")
+	err := s.c.write(t.Context(), s.clock(), "x", func(u *unitOfWork) error {
+		wrong := errors.New("wrong")
+		err := u.each("r1", "a", func() error {
+			_, err := u.rev("r1")
+			return errors.Join(err, wrong)
+		})
+		if err != nil {
+			return err
+		}
+		rev, err := u.rev("r1")
+		if err != nil {
+			return err
+		}
+		if a, _, err := u.tx.Agent("r1"); err != nil || a.Rev != rev {
+			t.Errorf("revision %d is given, %d is stored: %v", rev, a.Rev, err)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
 // TestAnItemThatFailsUndoesOnlyItself has a job go on after one of its parts failed.
 func TestAnItemThatFailsUndoesOnlyItself(t *testing.T) {
 	s := newSite(t)
 	s.nodes("a", "b")
 	err := s.c.store.Write(context.Background(), func(tx *store.Tx) error {
 		for _, name := range []string{"a", "none", "b"} {
-			err := s.c.each(tx, "r1", name, func() error {
+			err := s.c.unitOfWork(tx, s.clock(), "agent r1").each("r1", name, func() error {
 				if err := tx.AddAudit(api.AuditEntry{At: s.clock(), Who: "x", What: "tried", Node: name}); err != nil {
 					return err
 				}

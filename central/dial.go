@@ -9,7 +9,6 @@ import (
 	"slices"
 
 	"rackpower/central/api"
-	"rackpower/central/store"
 )
 
 // Central joins the gossip of agents at addresses that they name, which must not have it
@@ -72,7 +71,7 @@ func (c *Central) isOwn(ip netip.Addr) bool {
 
 // notDialled counts and says, once for each address, that an agent named an address that
 // central does not dial.
-func (c *Central) notDialled(tx *store.Tx, d *agentSession, addr string, why error) error {
+func (u *unitOfWork) notDialled(d *agentSession, addr string, why error) error {
 	d.mu.Lock()
 	again := d.strayGossip == addr
 	d.strayGossip = addr
@@ -81,5 +80,5 @@ func (c *Central) notDialled(tx *store.Tx, d *agentSession, addr string, why err
 		return nil
 	}
 	what := fmt.Sprintf("the gossip address %.80q, which central does not dial: %v; the agent has to join central by itself", addr, why)
-	return c.disown(tx, d.name, foreignReport{what: what}, c.cfg.Now())
+	return u.disown(d.name, foreignReport{what: what})
 }

@@ -9,7 +9,8 @@
 //	agents ──long poll─▶ session of the agent
 //
 // Every rule that decides by what is stored runs inside a job of the store's one
-// writer, so that no two requests are decided on the same state. What is in memory
+// writer, so that no two requests are decided on the same state. Such a job is a
+// unitOfWork: what it changes are its methods, Central has the handlers. What is in memory
 // (who polls, who waits for what) only serves to wake pollers; it follows the commits
 // in their order and is built again at a start.
 //

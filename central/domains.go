@@ -81,24 +81,23 @@ func showDomain(d store.Domain, queues map[string]api.DomainState) api.Domain {
 func (c *Central) setDomain(r *http.Request, in api.SetDomain) (api.Domain, error) {
 	var out api.Domain
 	now, who := c.cfg.Now(), askedBy(r, in.AskedBy)
-	err := c.store.Write(r.Context(), func(tx *store.Tx) error {
-		d, err := tx.Domain(in.Name)
+	err := c.write(r.Context(), now, who, func(u *unitOfWork) error {
+		d, err := u.tx.Domain(in.Name)
 		if err != nil {
 			return err
 		}
 		if in.Remove && d.Limits == nil && d.Nodes == 0 {
 			return api.Problemf(api.CodeNotFound, "no such power domain: %s", in.Name)
 		}
-		u := c.unitOfWork(tx, now, who)
 		if err := u.limit(&d, in); err != nil {
 			return err
 		}
-		queues, err := queues(tx)
+		queues, err := queues(u.tx)
 		if err != nil {
 			return err
 		}
 		out = showDomain(d, queues)
-		return u.finish()
+		return nil
 	})
 	return out, err
 }

@@ -24,25 +24,25 @@ const (
 // storeReading stores a reading and what the monitor makes of the node. Nearly all say
 // the same as the one before, and cost one statement. rev is the revision of the
 // assignment that the monitor went by.
-func (c *Central) storeReading(tx *store.Tx, agent string, r api.NodeReading, rev int64, marks marks, now time.Time) error {
-	done, err := tx.Refresh(agent, r)
+func (u *unitOfWork) storeReading(agent string, r api.NodeReading, rev int64) error {
+	done, err := u.tx.Refresh(agent, r)
 	if done || err != nil {
 		return err
 	}
-	old, found, err := tx.Node(r.Node)
+	old, found, err := u.tx.Node(r.Node)
 	if err != nil {
 		return err
 	}
 	if !found || old.Agent != agent {
-		if had, err := tx.Had(agent, r.Node); err != nil || had {
+		if had, err := u.tx.Had(agent, r.Node); err != nil || had {
 			return err // it was on its way
 		}
-		return c.disown(tx, agent, otherNode("a reading", old, found, r.Node), now)
+		return u.disown(agent, otherNode("a reading", old, found, r.Node))
 	}
-	next := nodeAfter(old, r, rev >= old.Rev, now)
+	next := nodeAfter(old, r, rev >= old.Rev, u.now)
 	if next.Drifting && !old.Drifting {
 		// While something is under way, what is read on the way is no drift.
-		open, err := tx.OpenOpsOn([]string{old.Name})
+		open, err := u.tx.OpenOpsOn([]string{old.Name})
 		if err != nil {
 			return err
 		}
@@ -53,28 +53,28 @@ func (c *Central) storeReading(tx *store.Tx, agent string, r api.NodeReading, re
 	if next == old {
 		return nil
 	}
-	if err := tx.Observe(next); err != nil {
+	if err := u.tx.Observe(next); err != nil {
 		return err
 	}
-	for _, e := range nodeEvents(old, next, now) {
-		e.At, e.Who, e.Node = now, "agent "+agent, old.Name
-		if err := tx.AddAudit(e); err != nil {
+	for _, e := range nodeEvents(old, next, u.now) {
+		e.At, e.Who, e.Node = u.now, "agent "+agent, old.Name
+		if err := u.tx.AddAudit(e); err != nil {
 			return err
 		}
 	}
 	if next.Monitor.RevertedOp != old.Monitor.RevertedOp {
-		return c.noteReverted(tx, next, marks)
+		return u.noteReverted(next)
 	}
 	return nil
 }
 
 // noteReverted notes with an operation, and with those that joined it, that their success did not
 // last. It stays a success: it was seen.
-func (c *Central) noteReverted(tx *store.Tx, n store.Node, marks marks) error {
+func (u *unitOfWork) noteReverted(n store.Node) error {
 	if n.Monitor.RevertedOp == "" {
 		return nil
 	}
-	ops, err := tx.Shared(n.Name, n.Monitor.RevertedOp)
+	ops, err := u.tx.Shared(n.Name, n.Monitor.RevertedOp)
 	if err != nil {
 		return err
 	}
@@ -87,10 +87,10 @@ func (c *Central) noteReverted(tx *store.Tx, n store.Node, marks marks) error {
 			o.Detail += "; "
 		}
 		o.Detail += "did not last: " + n.Monitor.Reverted
-		if err := tx.SaveOp(o); err != nil {
+		if err := u.tx.SaveOp(o); err != nil {
 			return err
 		}
-		marks.note(o.Rev)
+		u.marks.note(o.Rev)
 	}
 	return nil
 }

@@ -16,9 +16,9 @@ import (
 func (c *Central) forgetAgent(r *http.Request, in api.ForgetAgent) (api.ForgottenAgent, error) {
 	name, who, now := r.PathValue("name"), askedBy(r, in.AskedBy), c.cfg.Now()
 	var out api.ForgottenAgent
-	err := c.store.Write(r.Context(), func(tx *store.Tx) error {
+	err := c.write(r.Context(), now, who, func(u *unitOfWork) error {
 		out = api.ForgottenAgent{Name: name}
-		a, found, err := tx.Agent(name)
+		a, found, err := u.tx.Agent(name)
 		switch {
 		case err != nil:
 			return err
@@ -27,51 +27,47 @@ func (c *Central) forgetAgent(r *http.Request, in api.ForgetAgent) (api.Forgotte
 		case !c.sessions.of(name).presence(now, c.cfg.Away).Absent():
 			return api.Problemf(api.CodeRefused, "agent %s is alive: stop it on its machine first (systemctl disable --now rackpower)", name)
 		}
-		marks := marks{}
-		if out.Ended, err = c.endForgotten(tx, name, who, in.Reason, marks); err != nil {
+		if out.Ended, err = u.endForgotten(name, in.Reason); err != nil {
 			return err
 		}
-		u := c.unitOfWork(tx, now, who)
 		if out.Nodes, err = u.free(name, in.Reason); err != nil {
 			return err
 		}
 		a.Session = "" // what it still says counts only after another hello
-		if err := errors.Join(tx.SaveAgent(a), tx.ForgetAgent(name)); err != nil {
+		if err := errors.Join(u.tx.SaveAgent(a), u.tx.ForgetAgent(name)); err != nil {
 			return err
 		}
 		detail := fmt.Sprintf("%d operations ended, %d nodes freed", out.Ended, len(out.Nodes))
 		if err := u.audit("agent-forget", "", in.Reason, "agent "+name+": "+detail); err != nil {
 			return err
 		}
-		c.announce(tx, marks)
-		tx.OnCommit(func() { c.sessions.forget(name) })
+		u.tx.OnCommit(func() { c.sessions.forget(name) })
 		if err := u.forceAgent(name); err != nil {
 			return err
 		}
-		return u.finish()
+		return nil
 	})
 	return out, err
 }
 
 // endForgotten ends what is outstanding with an agent that is forgotten. What never left
 // central cannot have happened; of the rest nobody knows.
-func (c *Central) endForgotten(tx *store.Tx, agent, who, why string, marks marks) (int, error) {
-	now := c.cfg.Now()
-	open, err := tx.OpenOps(agent)
+func (u *unitOfWork) endForgotten(agent, why string) (int, error) {
+	open, err := u.tx.OpenOps(agent)
 	if err != nil {
 		return 0, err
 	}
 	for i := range open {
 		o := &open[i]
 		end := power.End{
-			Outcome: power.Indeterminate, Reason: power.ReasonLost, At: now,
-			Detail: fmt.Sprintf("%s forgot agent %s, which had it (%s): what became of it is not known", who, agent, why),
+			Outcome: power.Indeterminate, Reason: power.ReasonLost, At: u.now,
+			Detail: fmt.Sprintf("%s forgot agent %s, which had it (%s): what became of it is not known", u.who, agent, why),
 		}
 		if o.Stage() == store.StageTaken && !o.Delivered {
 			end.Outcome, end.Reason = power.Cancelled, power.ReasonAsked
-			end.Detail = fmt.Sprintf("%s forgot agent %s, which never had it (%s)", who, agent, why)
+			end.Detail = fmt.Sprintf("%s forgot agent %s, which never had it (%s)", u.who, agent, why)
 		}
-		if err := endAlone(tx, o, end, who, marks, now); err != nil {
+		if err := u.endAlone(o, end); err != nil {
 			return 0, err
 		}
 	}

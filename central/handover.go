@@ -79,7 +79,6 @@ func (u *unitOfWork) hand() error {
 	if err != nil {
 		return err
 	}
-	marks := marks{}
 	for _, n := range nodes {
 		next := n
 		if err := u.waits(&next); err != nil {
@@ -98,10 +97,9 @@ func (u *unitOfWork) hand() error {
 		if err := u.tx.RequeueOps(n.Name, n.Agent, cursor); err != nil {
 			return err
 		}
-		marks.raise(n.Agent, cursor)
-		marks.note(0)
+		u.marks.raise(n.Agent, cursor)
+		u.marks.note(0)
 	}
-	u.c.announce(u.tx, marks)
 	return nil
 }
 
@@ -151,19 +149,18 @@ func (u *unitOfWork) forceAgent(name string) error {
 
 // lettingGo takes an agent's report on what it has let go of: it acts by the assignment of
 // rev, and nothing is under way but on the nodes that it holds back.
-func (c *Central) lettingGo(tx *store.Tx, agent string, rev int64, holdsBack []string, now time.Time) error {
-	all, err := tx.LeavingOf(agent)
+func (u *unitOfWork) lettingGo(agent string, rev int64, holdsBack []string) error {
+	all, err := u.tx.LeavingOf(agent)
 	if err != nil {
 		return err
 	}
-	u := c.unitOfWork(tx, now, "agent "+agent)
 	left := 0
 	for _, l := range all {
 		if l.Rev > rev || slices.Contains(holdsBack, l.Node) {
 			left++
 			continue
 		}
-		if err := tx.DropLeaving(l.Agent, l.Node, l.Part); err != nil {
+		if err := u.tx.DropLeaving(l.Agent, l.Node, l.Part); err != nil {
 			return err
 		}
 		detail := ""
@@ -179,8 +176,8 @@ func (c *Central) lettingGo(tx *store.Tx, agent string, rev int64, holdsBack []s
 			return err
 		}
 	}
-	tx.OnCommit(func() { c.sessions.of(agent).letsGo(left > 0) })
-	return u.finish()
+	u.tx.OnCommit(func() { u.c.sessions.of(agent).letsGo(left > 0) })
+	return nil
 }
 
 // applyLettingGo is lettingGo for a poll.
@@ -188,11 +185,11 @@ func (c *Central) applyLettingGo(r *http.Request, d *agentSession, in api.Poll) 
 	if !d.leaving() || in.AppliedRev == 0 || in.Database != c.store.Database() {
 		return nil
 	}
-	return c.store.Write(r.Context(), func(tx *store.Tx) error {
-		if _, err := checkSession(tx, d.name, in.Session); err != nil {
+	return c.write(r.Context(), c.cfg.Now(), "agent "+d.name, func(u *unitOfWork) error {
+		if _, err := checkSession(u.tx, d.name, in.Session); err != nil {
 			return err
 		}
-		return c.lettingGo(tx, d.name, in.AppliedRev, in.Unreleased, c.cfg.Now())
+		return u.lettingGo(d.name, in.AppliedRev, in.Unreleased)
 	})
 }
 
@@ -244,7 +241,6 @@ func (u *unitOfWork) moveOps(n store.Node, to string) error {
 	if err != nil {
 		return err
 	}
-	marks := marks{}
 	for i := range open {
 		o := &open[i]
 		if o.Stage() == store.StageTaken && !o.Delivered {
@@ -252,11 +248,10 @@ func (u *unitOfWork) moveOps(n store.Node, to string) error {
 		}
 		detail := fmt.Sprintf("agent %s had it and was declared dead by %s", o.Rack, u.who)
 		end := power.End{Outcome: power.Indeterminate, Reason: power.ReasonLost, Detail: detail, At: u.now}
-		if err := u.c.end(u.tx, o, end, u.who, marks, u.now); err != nil {
+		if err := u.end(o, end); err != nil {
 			return err
 		}
 	}
-	u.c.announce(u.tx, marks)
 	return errors.Join(u.tx.MoveOps(n.Name, n.Agent, to))
 }
 

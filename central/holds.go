@@ -41,13 +41,12 @@ func (c *Central) setHold(r *http.Request, in api.SetHold) (api.Changed, error) 
 	now, who := c.cfg.Now(), askedBy(r, in.AskedBy)
 	h := heldAs(in, who, now)
 	var out api.Changed
-	err := c.store.Write(r.Context(), func(tx *store.Tx) error {
+	err := c.write(r.Context(), now, who, func(u *unitOfWork) error {
 		out = api.Changed{}
-		nodes, err := find(tx, in.Names)
+		nodes, err := find(u.tx, in.Names)
 		if err != nil {
 			return err
 		}
-		u := c.unitOfWork(tx, now, who)
 		var changed []store.Node
 		for _, n := range nodes {
 			if alike(n.Hold, h, now) {
@@ -67,7 +66,7 @@ func (c *Central) setHold(r *http.Request, in api.SetHold) (api.Changed, error) 
 		if out.Notes, err = u.idleNotes(out.Notes, changed); err != nil {
 			return err
 		}
-		return u.finish()
+		return nil
 	})
 	return out, err
 }
@@ -173,23 +172,22 @@ func describeHold(h power.Hold) string {
 // applyHolds takes the holds that were set or released at a rack's own socket, each
 // if it stands over what central knows. The node's assignment carries the newest
 // one either way.
-func (c *Central) applyHolds(tx *store.Tx, agent string, all []api.NodeHold, now time.Time) error {
+func (u *unitOfWork) applyHolds(agent string, all []api.NodeHold) error {
 	if len(all) == 0 {
 		return nil
 	}
-	u := c.unitOfWork(tx, now, "agent "+agent)
 	for _, in := range all {
 		h := in.Hold
-		if _, err := power.ParseWant(string(h.Want)); h.Want != "" && err != nil || h.Seq == 0 || !c.store.MergeSeq(h.Seq, now) {
-			c.log.Warn("a hold that makes no sense was reported", "agent", agent, "node", in.Node, "want", h.Want, "seq", h.Seq)
+		if _, err := power.ParseWant(string(h.Want)); h.Want != "" && err != nil || h.Seq == 0 || !u.c.store.MergeSeq(h.Seq, u.now) {
+			u.c.log.Warn("a hold that makes no sense was reported", "agent", agent, "node", in.Node, "want", h.Want, "seq", h.Seq)
 			continue
 		}
-		n, found, err := tx.Node(in.Node)
+		n, found, err := u.tx.Node(in.Node)
 		if err != nil {
 			return err
 		}
 		if !found || n.Agent != agent {
-			if err := c.disown(tx, agent, otherNode("a hold", n, found, in.Node), now); err != nil {
+			if err := u.disown(agent, otherNode("a hold", n, found, in.Node)); err != nil {
 				return err
 			}
 			continue
@@ -201,14 +199,14 @@ func (c *Central) applyHolds(tx *store.Tx, agent string, all []api.NodeHold, now
 			// A schedule's makes way that was set meanwhile. The next above it, so that what
 			// the rack sets before it hears of this still stands over both.
 			h.Seq = n.Hold.Seq + 1
-			c.store.MergeSeq(h.Seq, now)
+			u.c.store.MergeSeq(h.Seq, u.now)
 		}
 		h.By, h.Reason, h.Since, h.Until = cut(h.By), cut(h.Reason), h.Since.UTC(), h.Until.UTC()
 		if err := u.hold(n, h, "at the socket of agent "+agent); err != nil {
 			return err
 		}
 	}
-	return u.finish()
+	return nil
 }
 
 // cut is a text that came from elsewhere, no longer than one is.
@@ -228,16 +226,15 @@ func (c *Central) sweep(ctx context.Context) {
 		return err
 	})
 	if err == nil && due {
-		err = c.store.Write(ctx, func(tx *store.Tx) error { return c.sweepDue(tx, now) })
+		err = c.write(ctx, now, "central", (*unitOfWork).sweepDue)
 	}
 	if err != nil && ctx.Err() == nil && !errors.Is(err, store.ErrClosed) {
 		c.log.Error("cannot end holds and pauses", "err", err)
 	}
 }
 
-func (c *Central) sweepDue(tx *store.Tx, now time.Time) error {
-	u := c.unitOfWork(tx, now, "central")
-	held, err := tx.HeldUntil(now)
+func (u *unitOfWork) sweepDue() error {
+	held, err := u.tx.HeldUntil(u.now)
 	if err != nil {
 		return err
 	}
@@ -254,7 +251,7 @@ func (c *Central) sweepDue(tx *store.Tx, now time.Time) error {
 			return err
 		}
 	}
-	paused, err := tx.PausesOver(now)
+	paused, err := u.tx.PausesOver(u.now)
 	if err != nil {
 		return err
 	}
@@ -263,7 +260,7 @@ func (c *Central) sweepDue(tx *store.Tx, now time.Time) error {
 			return err
 		}
 	}
-	return u.finish()
+	return nil
 }
 
 func by(h power.Hold) string {
@@ -277,13 +274,12 @@ func by(h power.Hold) string {
 func (c *Central) retryNodes(r *http.Request, in api.RetryNodes) (api.Changed, error) {
 	now, who := c.cfg.Now(), askedBy(r, in.AskedBy)
 	var out api.Changed
-	err := c.store.Write(r.Context(), func(tx *store.Tx) error {
-		nodes, err := find(tx, in.Names)
+	err := c.write(r.Context(), now, who, func(u *unitOfWork) error {
+		nodes, err := find(u.tx, in.Names)
 		if err != nil {
 			return err
 		}
-		u := c.unitOfWork(tx, now, who)
-		seq := tx.NextSeq(now)
+		seq := u.tx.NextSeq(now)
 		for _, n := range nodes {
 			next := n
 			next.Retry = seq
@@ -295,7 +291,7 @@ func (c *Central) retryNodes(r *http.Request, in api.RetryNodes) (api.Changed, e
 			}
 		}
 		out.Changed = len(nodes)
-		return u.finish()
+		return nil
 	})
 	return out, err
 }
@@ -305,23 +301,22 @@ func (c *Central) retryNodes(r *http.Request, in api.RetryNodes) (api.Changed, e
 // a rack would stand over them until that time.
 func (c *Central) restampHolds() error {
 	now := c.cfg.Now()
-	return c.store.Write(context.Background(), func(tx *store.Tx) error {
-		nodes, err := tx.Nodes()
+	return c.write(context.Background(), now, "central", func(u *unitOfWork) error {
+		nodes, err := u.tx.Nodes()
 		if err != nil {
 			return err
 		}
-		u := c.unitOfWork(tx, now, "central")
 		for _, n := range nodes {
 			if !n.Hold.Seq.Ahead(now) {
 				continue
 			}
 			next := n
-			next.Hold.Seq = tx.NextSeq(now)
+			next.Hold.Seq = u.tx.NextSeq(now)
 			if err := u.save(n, next); err != nil {
 				return err
 			}
 			c.log.Warn("the sequence of a hold was too far ahead of the clock: it has a new one", "node", n.Name, "was", n.Hold.Seq.Time())
 		}
-		return u.finish()
+		return nil
 	})
 }

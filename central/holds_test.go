@@ -453,7 +453,7 @@ func TestHoldsFromTwoDoorsAgree(t *testing.T) {
 				if h.Hold.Over(best) {
 					best = h.Hold
 				}
-				return s.c.applyHolds(tx, "r1", []api.NodeHold{h}, s.clock())
+				return s.c.unitOfWork(tx, s.clock(), "agent r1").applyHolds("r1", []api.NodeHold{h})
 			}
 			for i, step := range steps {
 				if step >= 0 {

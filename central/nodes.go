@@ -105,8 +105,7 @@ func (c *Central) addNodes(r *http.Request, in api.AddNodes) (api.AddedNodes, er
 	}
 	var out api.AddedNodes
 	now, who := c.cfg.Now(), askedBy(r, in.AskedBy)
-	err := c.store.Write(r.Context(), func(tx *store.Tx) error {
-		u := c.unitOfWork(tx, now, who)
+	err := c.write(r.Context(), now, who, func(u *unitOfWork) error {
 		var err error
 		u.forced, u.agreed = in.Force, in.Confirmed || in.MovesConfirmed
 		if out, err = u.addAll(specs, in.Update, in.Confirmed); err != nil {
@@ -120,7 +119,7 @@ func (c *Central) addNodes(r *http.Request, in api.AddNodes) (api.AddedNodes, er
 		if in.DryRun {
 			return errDryRun
 		}
-		return u.finish()
+		return nil
 	})
 	if errors.Is(err, errDryRun) {
 		err = nil
@@ -371,26 +370,25 @@ func find(tx *store.Tx, names []string) ([]store.Node, error) {
 func (c *Central) removeNodes(r *http.Request, in api.RemoveNodes) (api.Changed, error) {
 	var out api.Changed
 	now, who := c.cfg.Now(), askedBy(r, in.AskedBy)
-	err := c.store.Write(r.Context(), func(tx *store.Tx) error {
-		nodes, err := find(tx, in.Names)
+	err := c.write(r.Context(), now, who, func(u *unitOfWork) error {
+		nodes, err := find(u.tx, in.Names)
 		if err != nil {
 			return err
 		}
-		if err := noneBusy(tx, nodes); err != nil {
+		if err := noneBusy(u.tx, nodes); err != nil {
 			return err
 		}
-		u := c.unitOfWork(tx, now, who)
 		for _, n := range nodes {
 			if err := errors.Join(u.joins(n.Domain), u.forget(n.Agent, n.Name, in.Confirmed), u.leaves(n)); err != nil {
 				return err
 			}
-			if err := tx.DeleteNode(n.Name); err != nil {
+			if err := u.tx.DeleteNode(n.Name); err != nil {
 				return err
 			}
 			if err := u.reshare(n, store.Node{}); err != nil {
 				return err
 			}
-			tx.OnCommit(func() { c.moving.set(n.Name, "") })
+			u.tx.OnCommit(func() { c.moving.set(n.Name, "") })
 			if note := c.leaveNote(n.Name, n.Agent, now); note != "" {
 				out.Notes = append(out.Notes, note)
 			}
@@ -399,7 +397,7 @@ func (c *Central) removeNodes(r *http.Request, in api.RemoveNodes) (api.Changed,
 			}
 		}
 		out.Changed = len(nodes)
-		return u.finish()
+		return nil
 	})
 	return out, err
 }
@@ -428,13 +426,12 @@ func (c *Central) setStatus(r *http.Request, in api.SetStatus) (api.Changed, err
 	}
 	var out api.Changed
 	now, who := c.cfg.Now(), askedBy(r, in.AskedBy)
-	err = c.store.Write(r.Context(), func(tx *store.Tx) error {
+	err = c.write(r.Context(), now, who, func(u *unitOfWork) error {
 		out = api.Changed{}
-		nodes, err := find(tx, in.Names)
+		nodes, err := find(u.tx, in.Names)
 		if err != nil {
 			return err
 		}
-		u := c.unitOfWork(tx, now, who)
 		var changed []store.Node
 		for _, n := range nodes {
 			if n.Status == status && (n.Confirmed || !in.Confirmed) {
@@ -451,7 +448,7 @@ func (c *Central) setStatus(r *http.Request, in api.SetStatus) (api.Changed, err
 		if out.Notes, err = u.idleNotes(nil, changed); err != nil {
 			return err
 		}
-		return u.finish()
+		return nil
 	})
 	return out, err
 }

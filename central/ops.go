@@ -94,20 +94,18 @@ func (c *Central) askOps(r *http.Request, in api.AskOps) ([]api.Op, error) {
 		})
 		return out, err
 	}
-	err := c.store.Write(r.Context(), func(tx *store.Tx) (err error) {
-		out, err = c.takeAll(tx, all, now)
+	err := c.write(r.Context(), now, "central", func(u *unitOfWork) (err error) {
+		out, err = u.takeAll(all)
 		return err
 	})
 	return out, err
 }
 
 // takeAll takes or refuses each request; any error undoes all.
-func (c *Central) takeAll(tx *store.Tx, all []asked, now time.Time) ([]api.Op, error) {
+func (u *unitOfWork) takeAll(all []asked) ([]api.Op, error) {
 	out := make([]api.Op, 0, len(all))
-	marks := marks{}
-	u := c.unitOfWork(tx, now, "central")
 	for i, a := range all {
-		o, found, err := tx.Op(a.op.ID)
+		o, found, err := u.tx.Op(a.op.ID)
 		if err != nil {
 			return nil, err
 		}
@@ -115,16 +113,15 @@ func (c *Central) takeAll(tx *store.Tx, all []asked, now time.Time) ([]api.Op, e
 			if !sameRequest(&o, a) {
 				return nil, usedBefore(i, &o)
 			}
-			out = append(out, c.show(&o, now))
+			out = append(out, u.c.show(&o, u.now))
 			continue
 		}
-		if o, err = c.take(u, a, marks); err != nil {
+		if o, err = u.take(a); err != nil {
 			return nil, err
 		}
-		out = append(out, c.show(&o, now))
+		out = append(out, u.c.show(&o, u.now))
 	}
-	c.announce(tx, marks)
-	return out, u.finish()
+	return out, nil
 }
 
 func usedBefore(i int, o *store.Op) error {
@@ -134,14 +131,13 @@ func usedBefore(i int, o *store.Op) error {
 
 // take stores one request, taken or refused, with the hold that it asks for. That of
 // an unknown node is answered and not stored.
-func (c *Central) take(u *unitOfWork, a asked, marks marks) (store.Op, error) {
-	tx, now := u.tx, u.now
-	node, known, err := tx.Node(a.op.Node)
+func (u *unitOfWork) take(a asked) (store.Op, error) {
+	node, known, err := u.tx.Node(a.op.Node)
 	if err != nil {
 		return store.Op{}, err
 	}
-	a.op.Seq = tx.NextSeq(now)
-	o := judge(a.op, a.held(node), known, now)
+	a.op.Seq = u.tx.NextSeq(u.now)
+	o := judge(a.op, a.held(node), known, u.now)
 	if !known {
 		return o, nil
 	}
@@ -151,7 +147,7 @@ func (c *Central) take(u *unitOfWork, a asked, marks marks) (store.Op, error) {
 			return o, err
 		}
 		if says != "" {
-			refuse(&o, power.ReasonQueueFull, says, now)
+			refuse(&o, power.ReasonQueueFull, says, u.now)
 		}
 	}
 	if o.Stage() == store.StageTaken {
@@ -165,21 +161,21 @@ func (c *Central) take(u *unitOfWork, a asked, marks marks) (store.Op, error) {
 				o.Message += "; " + note
 			}
 		}
-		if note := cmp.Or(c.waitsNote(node.WaitsFor, now), c.awayNote(&o, now)); note != "" {
+		if note := cmp.Or(u.c.waitsNote(node.WaitsFor, u.now), u.c.awayNote(&o, u.now)); note != "" {
 			o.Message += "; " + note
 		}
-		o.Cursor = tx.NextRev()
-		marks.raise(o.Rack, o.Cursor)
+		o.Cursor = u.tx.NextRev()
+		u.marks.raise(o.Rack, o.Cursor)
 	}
-	if err := tx.AddOp(&o); err != nil {
+	if err := u.tx.AddOp(&o); err != nil {
 		return o, err
 	}
-	marks.note(o.Rev)
-	if err := tx.AddAudit(entry(&o, auditAsked, o.AskedBy, now)); err != nil {
+	u.marks.note(o.Rev)
+	if err := u.tx.AddAudit(entry(&o, auditAsked, o.AskedBy, u.now)); err != nil {
 		return o, err
 	}
 	if o.Outcome == power.Refused {
-		return o, tx.AddAudit(entry(&o, auditRefused, "central", now))
+		return o, u.tx.AddAudit(entry(&o, auditRefused, "central", u.now))
 	}
 	return o, nil
 }
@@ -311,73 +307,67 @@ func (c *Central) expire(ctx context.Context) {
 		return err
 	})
 	if err == nil && due {
-		err = c.store.Write(ctx, func(tx *store.Tx) error { return c.expireDue(tx, now) })
+		err = c.write(ctx, now, "central", (*unitOfWork).expireDue)
 	}
 	if err != nil && ctx.Err() == nil && !errors.Is(err, store.ErrClosed) {
 		c.log.Error("cannot end expired operations", "err", err)
 	}
 }
 
-func (c *Central) expireDue(tx *store.Tx, now time.Time) error {
-	due, err := tx.DueOps(now, expireAtOnce)
+func (u *unitOfWork) expireDue() error {
+	due, err := u.tx.DueOps(u.now, expireAtOnce)
 	if err != nil {
 		return err
 	}
-	marks := marks{}
 	for i := range due {
 		o := &due[i]
 		detail := fmt.Sprintf("its time was over before agent %s asked for it", o.Rack)
-		if err := c.end(tx, o, power.End{Outcome: power.Expired, Reason: power.ReasonDeadline, Detail: detail, At: now}, "central", marks,
-			now); err != nil {
+		if err := u.end(o, power.End{Outcome: power.Expired, Reason: power.ReasonDeadline, Detail: detail, At: u.now}); err != nil {
 			return err
 		}
 	}
-	c.announce(tx, marks)
 	return nil
 }
 
 // end ends an operation by central's own decision, and those that joined it.
-func (c *Central) end(tx *store.Tx, o *store.Op, end power.End, who string, marks marks, now time.Time) error {
-	if err := endAlone(tx, o, end, who, marks, now); err != nil {
+func (u *unitOfWork) end(o *store.Op, end power.End) error {
+	if err := u.endAlone(o, end); err != nil {
 		return err
 	}
-	return c.endJoiners(tx, o, who, marks, now)
+	return u.endJoiners(o)
 }
 
 // endAlone is end that leaves those that joined it.
-func endAlone(tx *store.Tx, o *store.Op, end power.End, who string, marks marks, now time.Time) error {
+func (u *unitOfWork) endAlone(o *store.Op, end power.End) error {
 	finish(o, end)
-	if err := tx.SaveOp(o); err != nil {
+	if err := u.tx.SaveOp(o); err != nil {
 		return err
 	}
-	marks.note(o.Rev)
-	return tx.AddAudit(entry(o, auditEnded, who, now))
+	u.marks.note(o.Rev)
+	return u.tx.AddAudit(entry(o, auditEnded, u.who, u.now))
 }
 
 func (c *Central) cancelOp(r *http.Request, in api.CancelOp) (api.Op, error) {
 	now := c.cfg.Now()
-	who := askedBy(r, in.AskedBy)
 	var out api.Op
-	err := c.store.Write(r.Context(), func(tx *store.Tx) error {
-		o, found, err := tx.Op(r.PathValue("id"))
+	err := c.write(r.Context(), now, askedBy(r, in.AskedBy), func(u *unitOfWork) error {
+		o, found, err := u.tx.Op(r.PathValue("id"))
 		if err != nil {
 			return err
 		}
 		if !found {
 			return api.Problemf(api.CodeNotFound, "no operation %s", r.PathValue("id"))
 		}
-		marks := marks{}
-		if err := c.cancel(tx, &o, who, in.Reason, marks, now); err != nil {
+		if err := u.cancel(&o, in.Reason); err != nil {
 			return err
 		}
-		c.announce(tx, marks)
 		out = c.show(&o, now)
 		return nil
 	})
 	return out, err
 }
 
-func (c *Central) cancel(tx *store.Tx, o *store.Op, who, why string, marks marks, now time.Time) error {
+func (u *unitOfWork) cancel(o *store.Op, why string) error {
 	switch {
 	case o.Stage() == store.StageEnded:
 		return api.Problemf(api.CodeRefused, "%s of node %s has ended already: %s", o.Action, o.Node, howEnded(o))
@@ -386,23 +376,23 @@ func (c *Central) cancel(tx *store.Tx, o *store.Op, who, why string, marks marks
 	case o.CancelBy != "":
 		return nil // once is enough
 	}
-	o.CancelBy, o.CancelReason = who, why
-	if err := tx.AddAudit(api.AuditEntry{
-		At: now, Who: who, What: auditCancel, Node: o.Node, Op: o.ID, Why: why,
+	o.CancelBy, o.CancelReason = u.who, why
+	if err := u.tx.AddAudit(api.AuditEntry{
+		At: u.now, Who: u.who, What: auditCancel, Node: o.Node, Op: o.ID, Why: why,
 		Detail: string(o.Action),
 	}); err != nil {
 		return err
 	}
 	if o.Stage() == store.StageTaken && !o.Delivered {
-		detail := fmt.Sprintf("cancelled by %s before it left central", who)
-		return c.end(tx, o, power.End{Outcome: power.Cancelled, Reason: power.ReasonAsked, Detail: detail, At: now}, who, marks, now)
+		detail := fmt.Sprintf("cancelled by %s before it left central", u.who)
+		return u.end(o, power.End{Outcome: power.Cancelled, Reason: power.ReasonAsked, Detail: detail, At: u.now})
 	}
-	o.CancelCursor = tx.NextRev()
-	marks.raise(o.Rack, o.CancelCursor)
-	if err := tx.SaveOp(o); err != nil {
+	o.CancelCursor = u.tx.NextRev()
+	u.marks.raise(o.Rack, o.CancelCursor)
+	if err := u.tx.SaveOp(o); err != nil {
 		return err
 	}
-	marks.note(o.Rev)
+	u.marks.note(o.Rev)
 	return nil
 }
 
@@ -541,18 +531,18 @@ func (m marks) raise(agent string, cursor int64) { m[agent] = max(m[agent], curs
 func (m marks) note(rev int64)                   { m[""] = max(m[""], rev) }
 
 // announce wakes, after the commit, whom the marks concern.
-func (c *Central) announce(tx *store.Tx, m marks) {
-	if len(m) == 0 {
+func (u *unitOfWork) announce() {
+	if len(u.marks) == 0 {
 		return
 	}
-	tx.OnCommit(func() {
-		for agent, cursor := range m {
+	u.tx.OnCommit(func() {
+		for agent, cursor := range u.marks {
 			if agent != "" {
-				d := c.sessions.of(agent)
+				d := u.c.sessions.of(agent)
 				d.update(func() { d.mark = max(d.mark, cursor) })
 			}
 		}
-		c.changes.raise(m[""])
+		u.c.changes.raise(u.marks[""])
 	})
 }
 

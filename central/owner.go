@@ -42,13 +42,13 @@ func (d *disowned) next(now time.Time) bool {
 
 // disown counts what an agent told that is not its own, and notes it in the audit log
 // and the log, a few times a minute.
-func (c *Central) disown(tx *store.Tx, agent string, t foreignReport, now time.Time) error {
+func (u *unitOfWork) disown(agent string, t foreignReport) error {
 	if t.what == "" {
 		return nil
 	}
-	d := c.sessions.of(agent)
+	d := u.c.sessions.of(agent)
 	d.mu.Lock()
-	show, last := d.disowned.next(now), d.disowned.shown == disownedShown
+	show, last := d.disowned.next(u.now), d.disowned.shown == disownedShown
 	d.mu.Unlock()
 	if !show {
 		return nil
@@ -56,9 +56,9 @@ func (c *Central) disown(tx *store.Tx, agent string, t foreignReport, now time.T
 	if last {
 		t.what += fmt.Sprintf("; more of this agent within %s is only counted", disownedEvery)
 	}
-	c.log.Warn("an agent told of what is not its own", "agent", agent, "node", t.node, "op", t.op, "reason", t.what)
-	return tx.AddAudit(api.AuditEntry{
-		At: now, Who: "agent " + agent, What: auditDisowned, Node: t.node, Op: t.op, Outcome: t.outcome,
+	u.c.log.Warn("an agent told of what is not its own", "agent", agent, "node", t.node, "op", t.op, "reason", t.what)
+	return u.tx.AddAudit(api.AuditEntry{
+		At: u.now, Who: "agent " + agent, What: auditDisowned, Node: t.node, Op: t.op, Outcome: t.outcome,
 		Detail: t.what,
 	})
 }
@@ -110,11 +110,11 @@ func otherNode(kind string, n store.Node, found bool, name string) foreignReport
 }
 
 // ownBrake leaves the nodes of others out of a brake.
-func (c *Central) ownBrake(tx *store.Tx, agent string, b *api.Brake, now time.Time) (*api.Brake, error) {
+func (u *unitOfWork) ownBrake(agent string, b *api.Brake) (*api.Brake, error) {
 	if b == nil {
 		return nil, nil
 	}
-	nodes, err := tx.NodesNamed(b.Nodes)
+	nodes, err := u.tx.NodesNamed(b.Nodes)
 	if err != nil {
 		return nil, err
 	}
@@ -125,7 +125,7 @@ func (c *Central) ownBrake(tx *store.Tx, agent string, b *api.Brake, now time.Ti
 			continue
 		}
 		own.Nodes = slices.DeleteFunc(own.Nodes, func(name string) bool { return name == n.Name })
-		if err := c.disown(tx, agent, otherNode("a brake", n, true, n.Name), now); err != nil {
+		if err := u.disown(agent, otherNode("a brake", n, true, n.Name)); err != nil {
 			return nil, err
 		}
 	}

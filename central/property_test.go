@@ -94,18 +94,18 @@ func TestReportsInAnyOrderLeadToTheSameEnd(t *testing.T) {
 // endsOf applies reports and says what is known afterwards, audit log included;
 // then everything is undone.
 func endsOf(t *rapid.T, s *site, r *rack, reports [][]api.OpReport, all []life) (lines []string) {
-	err := s.c.store.Write(context.Background(), func(tx *store.Tx) error {
+	err := s.c.write(context.Background(), s.clock(), "agent "+r.name, func(u *unitOfWork) error {
 		for _, reports := range reports {
-			if _, err := s.c.applyReport(tx, r.name, api.Report{JournalID: r.journal, Ops: reports}, s.clock()); err != nil {
+			if _, err := u.applyReport(r.name, api.Report{JournalID: r.journal, Ops: reports}); err != nil {
 				return err
 			}
 		}
-		auditLog, err := tx.Audit([]string{"n"}, 1000)
+		auditLog, err := u.tx.Audit([]string{"n"}, 1000)
 		if err != nil {
 			return err
 		}
 		for _, l := range all {
-			o, _, err := tx.Op(l.op.ID)
+			o, _, err := u.tx.Op(l.op.ID)
 			if err != nil {
 				return err
 			}

@@ -6,7 +6,6 @@ import (
 	"net/http"
 	"slices"
 	"strings"
-	"time"
 
 	"rackpower/central/api"
 	"rackpower/central/store"
@@ -101,26 +100,25 @@ func (c *Central) presence(agent string) api.AgentPresence {
 // changeRack has f change the settings of a rack, and answers with how it stands.
 func (c *Central) changeRack(r *http.Request, who string, f func(u *unitOfWork, a store.Agent) error) (out api.Rack, err error) {
 	name, now := r.PathValue("name"), c.cfg.Now()
-	err = c.store.Write(r.Context(), func(tx *store.Tx) error {
-		a, err := knownRack(tx, name)
+	err = c.write(r.Context(), now, who, func(u *unitOfWork) error {
+		a, err := knownRack(u.tx, name)
 		if err != nil {
 			return err
 		}
-		u := c.unitOfWork(tx, now, who)
 		if err := f(u, a); err != nil {
 			return err
 		}
-		if a, err = knownRack(tx, name); err != nil {
+		if a, err = knownRack(u.tx, name); err != nil {
 			return err
 		}
-		counts, err := tx.Counts()
+		counts, err := u.tx.Counts()
 		if err != nil {
 			return err
 		}
-		if out, err = c.showRack(tx, a, counts[name].Nodes); err != nil {
+		if out, err = c.showRack(u.tx, a, counts[name].Nodes); err != nil {
 			return err
 		}
-		return u.finish()
+		return nil
 	})
 	return out, err
 }
@@ -199,8 +197,8 @@ func (u *unitOfWork) endPause(a store.Agent, what, why string) error {
 
 // applyRackState takes how an agent's monitor stands, and notes brakes that hold or let go and
 // alarms that began or ended.
-func (c *Central) applyRackState(tx *store.Tx, name string, next api.RackState, now time.Time) error {
-	a, found, err := tx.Agent(name)
+func (u *unitOfWork) applyRackState(name string, next api.RackState) error {
+	a, found, err := u.tx.Agent(name)
 	if err != nil || !found || a.Said(next) {
 		return err
 	}
@@ -211,10 +209,10 @@ func (c *Central) applyRackState(tx *store.Tx, name string, next api.RackState, 
 	if old == nil {
 		old = new(api.RackState)
 	}
-	if next.Brake, err = c.ownBrake(tx, name, next.Brake, now); err != nil {
+	if next.Brake, err = u.ownBrake(name, next.Brake); err != nil {
 		return err
 	}
-	if err := tx.SaveRackState(name, next); err != nil {
+	if err := u.tx.SaveRackState(name, next); err != nil {
 		return err
 	}
 	set, err := a.Settings()
@@ -227,8 +225,8 @@ func (c *Central) applyRackState(tx *store.Tx, name string, next api.RackState, 
 		news = append(news, brakeEvents(name, old.Brake, next.Brake, set)...)
 	}
 	for _, e := range news {
-		e.At, e.Who = now, "agent "+name
-		if err := tx.AddAudit(e); err != nil {
+		e.At, e.Who = u.now, "agent "+name
+		if err := u.tx.AddAudit(e); err != nil {
 			return err
 		}
 	}
@@ -242,7 +240,7 @@ func (c *Central) applyRackState(tx *store.Tx, name string, next api.RackState, 
 		set.ReleaseBrake, set.ReleaseNodes, set.ReleasedBy = "", 0, ""
 	}
 	set.Acks = acks
-	return tx.SaveSettings(name, set, a.SettingsRev)
+	return u.tx.SaveSettings(name, set, a.SettingsRev)
 }
 
 func brakeID(s api.RackState) string {
@@ -318,13 +316,12 @@ func (c *Central) listBrakes(r *http.Request) ([]api.RackBrake, error) {
 func (c *Central) releaseBrakes(r *http.Request, in api.ReleaseBrake) ([]api.RackBrake, error) {
 	now, who := c.cfg.Now(), askedBy(r, in.AskedBy)
 	var out []api.RackBrake
-	err := c.store.Write(r.Context(), func(tx *store.Tx) error {
+	err := c.write(r.Context(), now, who, func(u *unitOfWork) error {
 		out = []api.RackBrake{}
-		agents, err := racksNamed(tx, in.Racks)
+		agents, err := racksNamed(u.tx, in.Racks)
 		if err != nil {
 			return err
 		}
-		u := c.unitOfWork(tx, now, who)
 		var none []string
 		for _, a := range agents {
 			b, set, ok, err := holding(a)
@@ -346,7 +343,7 @@ func (c *Central) releaseBrakes(r *http.Request, in api.ReleaseBrake) ([]api.Rac
 		if len(none) > 0 && len(in.Racks) > 0 {
 			return api.Problemf(api.CodeNotFound, "nothing was released: no brake holds on rack %s", brief(none))
 		}
-		return u.finish()
+		return nil
 	})
 	return out, err
 }

@@ -27,35 +27,35 @@ func (c *Central) report(r *http.Request, in api.Report) (api.Reported, error) {
 	}
 	now := c.cfg.Now()
 	var out api.Reported
-	err := c.store.Write(r.Context(), func(tx *store.Tx) error {
-		a, err := checkSession(tx, name, in.Session)
+	err := c.write(r.Context(), now, "agent "+name, func(u *unitOfWork) error {
+		a, err := checkSession(u.tx, name, in.Session)
 		if err != nil {
 			return err
 		}
 		if a.JournalID != in.JournalID {
 			return errHello(name)
 		}
-		tx.OnCommit(func() { out.Rev = c.store.Rev() })
+		u.tx.OnCommit(func() { out.Rev = c.store.Rev() })
 		if d.late(in.Run, in.Nth) {
 			in.Readings, in.Rack = nil, nil // a later one has told how things stand
 		}
 		in.Readings = plausible(in.Readings, d.ahead(in.SentAt, now), now)
-		if err := c.follow(tx, name, in.Seq, now); err != nil {
+		if err := u.follow(name, in.Seq); err != nil {
 			return err
 		}
 		if in.Rev > a.Rev {
 			in.Rev = 0 // nobody goes by what there was never
 		}
-		if out.Ended, err = c.applyReport(tx, name, in, now); err != nil {
+		if out.Ended, err = u.applyReport(name, in); err != nil {
 			return err
 		}
 		if d.leaving() && in.Rev > 0 {
-			if err := c.lettingGo(tx, name, in.Rev, in.Unreleased, now); err != nil {
+			if err := u.lettingGo(name, in.Rev, in.Unreleased); err != nil {
 				return err
 			}
 		}
 		if in.LSN > a.LSN {
-			return tx.ReportedLSN(name, in.LSN, now)
+			return u.tx.ReportedLSN(name, in.LSN, now)
 		}
 		return nil
 	})
@@ -105,51 +105,53 @@ func checkPosition(epoch, lsn uint64) error {
 // follow takes the sequence of an agent whose request was accepted. One that is too far
 // ahead of central's clock is not followed: all that is asked for until that time would
 // be older than it.
-func (c *Central) follow(tx *store.Tx, agent string, seq power.Seq, now time.Time) error {
+func (u *unitOfWork) follow(agent string, seq power.Seq) error {
 	switch {
 	case seq == 0:
 		return nil
-	case c.store.MergeSeq(seq, now):
-		return c.clear(tx, agent, api.AlarmSequenceAhead, now)
+	case u.c.store.MergeSeq(seq, u.now):
+		return u.clear(agent, api.AlarmSequenceAhead)
 	}
-	return c.raiseAhead(tx, agent, "its sequence", now)
+	return u.raiseAhead(agent, "its sequence")
 }
 
-func (c *Central) raiseAhead(tx *store.Tx, agent, what string, now time.Time) error {
-	return c.raise(tx, agent, api.Alarm{
+func (u *unitOfWork) raiseAhead(agent, what string) error {
+	return u.raise(agent, api.Alarm{
 		Kind: api.AlarmSequenceAhead, Remedy: "see to the clocks of both machines (timedatectl)",
 		Message: fmt.Sprintf("%s is more than %s ahead of central's clock and is not followed: one of the two clocks is wrong", what,
 			power.MaxAhead),
-	}, now)
+	})
 }
 
 // each takes one item of a report. What cannot be stored is skipped and counted, so that
 // it keeps no other item back; only a failing disk ends the report.
-func (c *Central) each(tx *store.Tx, agent, what string, take func() error) error {
-	err := tx.Try(take)
+func (u *unitOfWork) each(agent, what string, take func() error) error {
+	revs := maps.Clone(u.revs)
+	err := u.tx.Try(take)
+	if err != nil {
+		u.revs = revs // the others were not raised
+	}
 	if err == nil || errors.Is(err, store.ErrDisk) || errors.Is(err, store.ErrRemoved) || errors.Is(err, store.ErrCorrupt) {
 		return err
 	}
-	c.skipped.Add(1)
-	c.log.Error("skipped in a report", "agent", agent, "what", what, "err", err)
+	u.c.skipped.Add(1)
+	u.c.log.Error("skipped in a report", "agent", agent, "what", what, "err", err)
 	return nil
 }
 
 // applyReport takes a report. It returns the operations that had ended otherwise here, which
 // the agent is told.
-func (c *Central) applyReport(tx *store.Tx, name string, in api.Report, now time.Time) ([]api.EndedOp, error) {
+func (u *unitOfWork) applyReport(name string, in api.Report) ([]api.EndedOp, error) {
 	var differ differing
-	marks := marks{}
 	for _, w := range in.Ops {
-		if err := c.each(tx, name, "operation "+w.Op.ID,
-			func() error { return c.applyOpReport(tx, name, w, in.JournalID, marks, &differ, now) }); err != nil {
+		if err := u.each(name, "operation "+w.Op.ID, func() error { return u.applyOpReport(name, w, in.JournalID, &differ) }); err != nil {
 			return nil, err
 		}
 	}
-	if err := differ.tell(c, tx, name, now); err != nil {
+	if err := u.tellDiffering(name, differ.texts); err != nil {
 		return nil, err
 	}
-	return differ.ends, c.applyRest(tx, name, in, marks, now)
+	return differ.ends, u.applyRest(name, in)
 }
 
 // differing are operations that an agent says have ended otherwise than they did here.
@@ -163,51 +165,49 @@ func (d *differing) note(o *store.Op, there power.Outcome) {
 	d.texts = append(d.texts, fmt.Sprintf("%s of node %s (%s at the agent, %s here)", o.Action, o.Node, there, o.Outcome))
 }
 
-// tell raises the alarm about them.
-func (d *differing) tell(c *Central, tx *store.Tx, agent string, now time.Time) error {
-	if len(d.texts) == 0 {
+// tellDiffering raises the alarm about them.
+func (u *unitOfWork) tellDiffering(agent string, texts []string) error {
+	if len(texts) == 0 {
 		return nil
 	}
-	text := d.texts[0]
-	if more := len(d.texts) - 1; more > 0 {
+	text := texts[0]
+	if more := len(texts) - 1; more > 0 {
 		text += fmt.Sprintf(", and %d more", more)
 	}
-	return c.raise(tx, agent, api.Alarm{
+	return u.raise(agent, api.Alarm{
 		Kind: api.AlarmOutcomesDiffer, NeedsAck: true, Message: "the agent reported another end of what had ended, which stays as it was: " +
 			text,
-	}, now)
+	})
 }
 
 // applyRest takes what a report says beside operations.
-func (c *Central) applyRest(tx *store.Tx, name string, in api.Report, marks marks, now time.Time) error {
-	if err := c.each(tx, name, "holds", func() error { return c.applyHolds(tx, name, in.Holds, now) }); err != nil {
+func (u *unitOfWork) applyRest(name string, in api.Report) error {
+	if err := u.each(name, "holds", func() error { return u.applyHolds(name, in.Holds) }); err != nil {
 		return err
 	}
 	if in.Rack != nil {
-		if err := c.applyRackState(tx, name, *in.Rack, now); err != nil {
+		if err := u.applyRackState(name, *in.Rack); err != nil {
 			return err
 		}
-		marks.note(0)
+		u.marks.note(0)
 	}
 	rev := in.Rev
 	if rev == 0 {
-		rev = c.sessions.of(name).holds()
+		rev = u.c.sessions.of(name).holds()
 	}
-	u := c.unitOfWork(tx, now, "agent "+name)
 	for _, r := range in.Readings {
-		err := c.each(tx, name, "reading of "+r.Node, func() error {
-			return errors.Join(c.located(tx, name, r, u), c.storeReading(tx, name, r, rev, marks, now))
+		err := u.each(name, "reading of "+r.Node, func() error {
+			return errors.Join(u.located(name, r), u.storeReading(name, r, rev))
 		})
 		if err != nil {
 			return err
 		}
 	}
 	if len(in.Readings) > 0 {
-		tx.OnCommit(func() { c.sessions.of(name).saw(in.Readings) })
-		marks.note(0)
+		u.tx.OnCommit(func() { u.c.sessions.of(name).saw(in.Readings) })
+		u.marks.note(0)
 	}
-	c.announce(tx, marks)
-	return u.finish()
+	return nil
 }
 
 // plausible drops readings that carry no time of their own or no known state, and
@@ -253,13 +253,11 @@ func notAfter(t, now time.Time) time.Time {
 
 // applyOpReport takes the report on one operation. One that had ended otherwise here is added to
 // differ.
-func (c *Central) applyOpReport(tx *store.Tx, name string, w api.OpReport, journal string, marks marks, differ *differing,
-	now time.Time,
-) error {
+func (u *unitOfWork) applyOpReport(name string, w api.OpReport, journal string, differ *differing) error {
 	if w.Op.ID == "" {
 		return nil
 	}
-	o, found, err := tx.Op(w.Op.ID)
+	o, found, err := u.tx.Op(w.Op.ID)
 	if err != nil {
 		return err
 	}
@@ -269,67 +267,67 @@ func (c *Central) applyOpReport(tx *store.Tx, name string, w api.OpReport, journ
 	if !found && w.Op.AskedAt.IsZero() {
 		return nil // an end that its agent kept in short: who asked for it is not known any more
 	}
-	if what, err := c.notIts(tx, name, w, o, found); err != nil || what != "" {
-		return errors.Join(err, c.disown(tx, name, foreignReport{node: w.Op.Node, op: w.Op.ID, what: what, outcome: outcomeOf(w)}, now))
+	if what, err := u.c.notIts(u.tx, name, w, o, found); err != nil || what != "" {
+		return errors.Join(err, u.disown(name, foreignReport{node: w.Op.Node, op: w.Op.ID, what: what, outcome: outcomeOf(w)}))
 	}
-	if !c.store.MergeSeq(w.Op.Seq, now) {
-		w.Op.Seq = tx.NextSeq(now) // it happened all the same, and stands where it was heard of
+	if !u.c.store.MergeSeq(w.Op.Seq, u.now) {
+		w.Op.Seq = u.tx.NextSeq(u.now) // it happened all the same, and stands where it was heard of
 	}
 	if !found {
 		o = entered(w.Op, name)
 	}
 	seq := o.Seq
-	news, how := advanceOp(&o, past(w, now), journal)
+	news, how := advanceOp(&o, past(w, u.now), journal)
 	switch how {
 	case contradicts:
-		c.contradictions.Add(1)
-		c.log.Warn("another end was reported for an operation that has ended", "agent", name, "op", o.ID, "outcome", o.Outcome, "reported",
+		u.c.contradictions.Add(1)
+		u.c.log.Warn("another end was reported for an operation that has ended", "agent", name, "op", o.ID, "outcome", o.Outcome, "reported",
 			w.End.Outcome)
 		differ.note(&o, w.End.Outcome)
 		return nil
 	case malformed:
 		what := fmt.Sprintf("a report that makes no sense: phase %.20q with %s", w.Phase, cmp.Or(outcomeOf(w), "no outcome"))
-		return c.disown(tx, name, foreignReport{node: w.Op.Node, op: w.Op.ID, what: what, outcome: outcomeOf(w)}, now)
+		return u.disown(name, foreignReport{node: w.Op.Node, op: w.Op.ID, what: what, outcome: outcomeOf(w)})
 	case ignored:
 		return nil
 	}
-	save := tx.SaveOp
+	save := u.tx.SaveOp
 	if !found {
-		save = tx.AddOp
+		save = u.tx.AddOp
 	}
 	if err := save(&o); err != nil {
 		return err
 	}
 	if o.Seq != seq {
-		if err := tx.MoveOp(&o); err != nil {
+		if err := u.tx.MoveOp(&o); err != nil {
 			return err
 		}
 	}
-	marks.note(o.Rev)
+	u.marks.note(o.Rev)
 	if !found {
 		at := o.AskedAt
-		if at.IsZero() || at.After(now) {
-			at = now // a rack's clock must not write into the future
+		if at.IsZero() || at.After(u.now) {
+			at = u.now // a rack's clock must not write into the future
 		}
-		e := entry(&o, auditAsked, o.AskedBy, now)
+		e := entry(&o, auditAsked, o.AskedBy, u.now)
 		e.HappenedAt = at
-		if err := tx.AddAudit(e); err != nil {
+		if err := u.tx.AddAudit(e); err != nil {
 			return err
 		}
 	}
 	for _, what := range news {
-		e := entry(&o, what, "agent "+name, now)
+		e := entry(&o, what, "agent "+name, u.now)
 		if what == auditAccepted {
 			e.Why = string(w.Reason) // the operation's own is that of its end by now
 			if !found {
 				e.HappenedAt = o.AskedAt // at the rack, at once
 			}
 		}
-		if err := tx.AddAudit(e); err != nil {
+		if err := u.tx.AddAudit(e); err != nil {
 			return err
 		}
 	}
-	return c.together(tx, &o, "agent "+name, marks, now)
+	return u.together(&o)
 }
 
 // past is a report whose times do not lie in the future: a rack's clock may run ahead.
@@ -347,28 +345,28 @@ func past(w api.OpReport, now time.Time) api.OpReport {
 
 // together ends requests with the operation that they joined, in whatever order
 // the two are heard of. The agent reports each of them as well, with the same end.
-func (c *Central) together(tx *store.Tx, o *store.Op, who string, marks marks, now time.Time) error {
+func (u *unitOfWork) together(o *store.Op) error {
 	if o.Stage() == store.StageEnded {
-		return c.endJoiners(tx, o, who, marks, now)
+		return u.endJoiners(o)
 	}
 	if o.Joined == "" || o.Joined == o.ID {
 		return nil
 	}
-	first, found, err := tx.Op(o.Joined)
+	first, found, err := u.tx.Op(o.Joined)
 	if err != nil || !found || first.Rack != o.Rack || first.Node != o.Node || first.Stage() != store.StageEnded {
 		return err
 	}
-	return c.end(tx, o, endOf(&first), who, marks, now)
+	return u.end(o, endOf(&first))
 }
 
-func (c *Central) endJoiners(tx *store.Tx, o *store.Op, who string, marks marks, now time.Time) error {
-	joiners, err := tx.Joiners(o.ID)
+func (u *unitOfWork) endJoiners(o *store.Op) error {
+	joiners, err := u.tx.Joiners(o.ID)
 	if err != nil {
 		return err
 	}
 	for i := range joiners {
 		if j := &joiners[i]; j.ID != o.ID && j.Rack == o.Rack && j.Node == o.Node {
-			if err := c.end(tx, j, endOf(o), who, marks, now); err != nil {
+			if err := u.end(j, endOf(o)); err != nil {
 				return err
 			}
 		}

@@ -41,7 +41,7 @@ func (c *Central) runSchedules(ctx context.Context) {
 		return err
 	})
 	if err == nil && some {
-		err = c.store.Write(ctx, func(tx *store.Tx) error { return c.runDue(tx, now) })
+		err = c.write(ctx, now, "central", (*unitOfWork).runDue)
 	}
 	if err != nil && ctx.Err() == nil && !errors.Is(err, store.ErrClosed) {
 		c.log.Error("cannot run schedules", "err", err)
@@ -94,34 +94,33 @@ func latest(s cron.Schedule, done, now time.Time) time.Time {
 
 // runDue carries out what is due, all in one job: what is carried out and that it was
 // are durable together.
-func (c *Central) runDue(tx *store.Tx, now time.Time) error {
-	all, err := tx.Schedules()
+func (u *unitOfWork) runDue() error {
+	all, err := u.tx.Schedules()
 	if err != nil {
 		return err
 	}
 	for i := range all {
-		if s := &all[i]; misled(*s, now) {
-			s.Done = now.UTC()
-			if err := replaceSchedule(tx, *s); err != nil {
+		if s := &all[i]; misled(*s, u.now) {
+			s.Done = u.now.UTC()
+			if err := u.replaceSchedule(*s); err != nil {
 				return err
 			}
 		}
 	}
-	u := c.unitOfWork(tx, now, "central")
-	for _, run := range dueRuns(all, now) {
+	for _, run := range dueRuns(all, u.now) {
 		if err := u.run(run); err != nil {
 			return err
 		}
 	}
-	return u.finish()
+	return nil
 }
 
 // replaceSchedule stores a schedule whose Done may go back.
-func replaceSchedule(tx *store.Tx, s store.Schedule) error {
-	if err := tx.DeleteSchedule(s.Name); err != nil {
+func (u *unitOfWork) replaceSchedule(s store.Schedule) error {
+	if err := u.tx.DeleteSchedule(s.Name); err != nil {
 		return err
 	}
-	return tx.PutSchedule(s)
+	return u.tx.PutSchedule(s)
 }
 
 func (u *unitOfWork) run(d due) error {

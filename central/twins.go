@@ -128,30 +128,30 @@ func (d *agentSession) signed(now time.Time) {
 
 // refuseTwin notes a process that was refused, raises the alarm once it is certain that
 // both live, and words the answer.
-func (c *Central) refuseTwin(tx *store.Tx, d *agentSession, in api.Hello, peer string, now time.Time) (error, error) {
+func (u *unitOfWork) refuseTwin(d *agentSession, in api.Hello, peer string) (error, error) {
 	d.mu.Lock()
 	h := d.holder
 	if d.rival == nil || d.rival.run != runOf(in) {
 		d.rival = &rival{run: runOf(in), signs: h.signs}
 	}
 	r := d.rival
-	r.asked = now
+	r.asked = u.now
 	both := h.signs > r.signs
-	log := now.Sub(r.logged) >= twinsLogged
+	log := u.now.Sub(r.logged) >= twinsLogged
 	if log {
-		r.logged = now
+		r.logged = u.now
 	}
 	r.alarm = r.alarm || both
 	d.mu.Unlock()
 	which := fmt.Sprintf("journal %s, epoch %d, at %s", h.journal, h.epoch, cmp.Or(h.peer, "an unknown address"))
 	if log {
-		c.log.Error("another agent of this name was refused", "agent", d.name, "holder", which, "since", h.since, "refused", in.JournalID,
+		u.c.log.Error("another agent of this name was refused", "agent", d.name, "holder", which, "since", h.since, "refused", in.JournalID,
 			"epoch", in.Epoch, "address", peer)
 	}
 	refusal := api.Problemf(api.CodeTwoAgents,
 		"the name %s is taken: an agent (%s) has it since %s and was heard %s ago. Stop that one (systemctl stop rackpower-agent), or give "+
 			"this one another name and an empty data directory; it is let in when the other has been silent for %s",
-		d.name, which, h.since.UTC().Format(time.RFC3339), power.Ago(now.Sub(h.heard)), silentFor)
+		d.name, which, h.since.UTC().Format(time.RFC3339), power.Ago(u.now.Sub(h.heard)), silentFor)
 	if !both {
 		return refusal, nil
 	}
@@ -161,9 +161,9 @@ func (c *Central) refuseTwin(tx *store.Tx, d *agentSession, in api.Hello, peer s
 		cause = fmt.Sprintf("two agents run as %s with copies of one journal (%s), of a cloned machine or a copied directory: the one at %s "+
 			"keeps the name, the one at %s is refused", d.name, h.journal, h.peer, peer)
 	}
-	return refusal, c.raise(tx, d.name, api.Alarm{
+	return refusal, u.raise(d.name, api.Alarm{
 		Kind: api.AlarmTwoAgents, Message: cause, Remedy: "systemctl stop rackpower-agent (on the machine that is not rack " + d.name + "'s)",
-	}, now)
+	})
 }
 
 // endTwins ends the alarms about second agents that were silent for long enough.
@@ -181,7 +181,7 @@ func (c *Central) endTwins(ctx context.Context) {
 		if !alarm {
 			continue
 		}
-		err := c.store.Write(ctx, func(tx *store.Tx) error { return c.clear(tx, d.name, api.AlarmTwoAgents, now) })
+		err := c.write(ctx, now, "central", func(u *unitOfWork) error { return u.clear(d.name, api.AlarmTwoAgents) })
 		if err != nil && ctx.Err() == nil {
 			c.log.Error("cannot end the alarm about a second agent", "agent", d.name, "err", err)
 		}

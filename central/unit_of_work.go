@@ -1,6 +1,7 @@
 package central
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"time"
@@ -10,8 +11,9 @@ import (
 	"rackpower/power"
 )
 
-// unitOfWork is one job that changes what is assigned to agents: nodes, holds, settings.
-// finish ends it.
+// unitOfWork is one job of the store's writer. All that central changes goes through it:
+// it knows the transaction, who asks and when, and collects which agents and waiting
+// requests are to be woken after the commit. finish ends it.
 type unitOfWork struct {
 	c    *Central
 	tx   *store.Tx
@@ -23,6 +25,7 @@ type unitOfWork struct {
 	domains map[string][]string
 	// shared are the agents of nodes that share their BMC in another way after this job.
 	shared map[string]bool
+	marks  marks          // what waiting requests are woken for
 	open   map[string]int // operations of agents that have not ended; see full
 	forced bool           // agents that nodes move away from are dead
 	agreed bool           // a person saw which nodes move away from their agents
@@ -31,8 +34,19 @@ type unitOfWork struct {
 func (c *Central) unitOfWork(tx *store.Tx, now time.Time, who string) *unitOfWork {
 	return &unitOfWork{
 		c: c, tx: tx, now: now, who: who, revs: map[string]int64{}, domains: map[string][]string{}, shared: map[string]bool{},
-		open: map[string]int{},
+		open: map[string]int{}, marks: marks{},
 	}
+}
+
+// write has one job of the store's writer change things as who, from the time now on.
+func (c *Central) write(ctx context.Context, now time.Time, who string, job func(*unitOfWork) error) error {
+	return c.store.Write(ctx, func(tx *store.Tx) error {
+		u := c.unitOfWork(tx, now, who)
+		if err := job(u); err != nil {
+			return err
+		}
+		return u.finish()
+	})
 }
 
 // rev is the revision of the agent's assignment after this job.
@@ -144,6 +158,7 @@ func (u *unitOfWork) finish() error {
 			return err
 		}
 	}
+	u.announce()
 	if len(u.revs) == 0 {
 		return nil
 	}
