@@ -136,8 +136,7 @@ func (n watched) uncertainCut(now time.Time) bool {
 // differs reports whether the node was last seen otherwise than desired or expected,
 // not too long ago to go by.
 func (n watched) differs(now time.Time) bool {
-	want, state := n.Memory.Desired.State(), n.Reading.State
-	return want != power.Unknown && (state == power.On || state == power.Off) && state != want && !n.Reading.Stale(now, power.DefaultStale)
+	return n.Memory.Desired.DiffersFrom(n.Reading.State) && !n.Reading.Stale(now, power.DefaultStale)
 }
 
 // over reports whether so many nodes are too many.

@@ -168,11 +168,7 @@ func (a *Agent) nodes(now time.Time) []api.Node {
 		}
 		row.Waits, row.WaitsMessage, row.WaitsUntil = made.Waits, made.WaitsMessage, made.WaitsUntil
 		row.Fault, row.FaultSince = made.Fault, made.FaultSince
-		want := desired.State()
-		if want != power.Unknown && !row.Stale && reading.State != want && reading.State != power.Unknown {
-			row.Pending = row.Op != nil || monitored && desired.Enforces() && !made.Matched
-			row.Drift = !row.Pending
-		}
+		row.Compare(desired, made.Matched, monitored)
 		list = append(list, row)
 	}
 	return list

@@ -153,8 +153,7 @@ func (e explained) since() string {
 }
 
 func (e explained) differs() bool {
-	want := e.Desired.State()
-	return want != power.Unknown && e.Reading.State != want
+	return e.Desired.State() != power.Unknown && e.Reading.State != e.Desired.State() // unknown is not as it is desired either
 }
 
 // monitorOff reports whether the schedule in force is none.

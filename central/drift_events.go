@@ -113,7 +113,7 @@ func nodeAfter(old store.Node, r api.NodeReading, knows bool, now time.Time) sto
 		n.Unsettled = true // the sweep comes first
 	} else if n.Reach == power.ReachOK {
 		d := standing(n)
-		n.Drifting = differs(n.Reading, d) && (n.Matched || !d.Enforces())
+		n.Drifting = d.DiffersFrom(n.State) && (n.Matched || !d.Enforces())
 	}
 	n.BreakerOpen = leftAlone(old, n)
 	if noAnswer(n.Reach) && !n.BreakerOpen {
@@ -150,7 +150,7 @@ func nodeEvents(old, n store.Node, now time.Time) (news []api.AuditEntry) {
 	switch {
 	case n.Drifting && !old.Drifting:
 		add(auditDrift, n.ObservedAt, power.ReasonDrift, "%s", describeDrift(n, d, now))
-	case old.Drifting && !n.Drifting && differs(n.Reading, d):
+	case old.Drifting && !n.Drifting && d.DiffersFrom(n.State):
 		add(auditDriftOver, now, power.ReasonDesired, "%s; its agent has not seen it yet in what is desired now", n.State)
 	case old.Drifting && !n.Drifting:
 		add(auditDriftOver, n.ObservedAt, "", "%s, as %s says", n.State, power.DesiredFrom(n.Status, n.Hold, now))

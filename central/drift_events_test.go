@@ -38,7 +38,7 @@ func TestDriftIsAnEventOnce(t *testing.T) {
 	r := s.rack("r1")
 	r.settled()
 	r.tick(s.seen("a", power.On, api.NodeMonitor{})) // not off yet: pending
-	if n := s.node("a"); !n.Pending || !n.Drift {
+	if n := s.node("a"); !n.Pending || n.Drift {
 		t.Errorf("%+v", n)
 	}
 	wantLines(t, s.entries("a", auditDrift, auditDriftOver))

@@ -101,8 +101,7 @@ func showNode(n store.Node, open []*store.Op, agent api.AgentPresence, now time.
 			stale(n.Reading, now), Status: n.Status, Desired: desired.Want,
 		DesiredFrom: power.DesiredFrom(n.Status, n.Hold, now), Hold: api.ShowHold(n.Hold, now), Agent: n.Agent, BMC: n.BMC, Domain: n.Domain,
 		AgentState: agent,
-		Drift:      drifts(n.Reading, desired, len(open), now), Pending: pends(n, desired, foremost(open)),
-		Waits: m.Waits, WaitsMessage: m.WaitsMessage, WaitsUntil: m.WaitsUntil, Fault: m.Fault, FaultSince: m.FaultSince,
+		Waits:      m.Waits, WaitsMessage: m.WaitsMessage, WaitsUntil: m.WaitsUntil, Fault: m.Fault, FaultSince: m.FaultSince,
 	}
 	if n.BMC == "" {
 		out.Reach = power.ReachUnconfigured
@@ -120,31 +119,14 @@ func showNode(n store.Node, open []*store.Op, agent api.AgentPresence, now time.
 		}
 		out.Waiting = len(open) - 1
 	}
+	out.Compare(desired, n.Matched, m.Waits != power.ReasonRack)
 	return out
-}
-
-// drifts reports whether a node is, freshly read, in another state than the one
-// it is wanted or expected in, with nothing outstanding.
-func drifts(r power.Reading, desired power.Desired, outstanding int, now time.Time) bool {
-	return differs(r, desired) && outstanding == 0 && !stale(r, now)
 }
 
 // stale reports whether a reading is old, or of unknown age: central's clock was set
 // back since.
 func stale(r power.Reading, now time.Time) bool {
 	return r.Stale(now, power.DefaultStale) || r.ObservedAt.After(now)
-}
-
-// pends reports whether a node is on its way: an operation is outstanding that takes
-// it elsewhere, or what is desired of it is enforced and it was not seen so yet.
-func pends(n store.Node, desired power.Desired, op *store.Op) bool {
-	if op == nil {
-		return differs(n.Reading, desired) && desired.Enforces() && !n.Matched
-	}
-	if final := op.Action.Final(); final != power.Unknown {
-		return n.State != final
-	}
-	return differs(n.Reading, desired)
 }
 
 // foremost is the operation that a node's row shows: the running one, else the

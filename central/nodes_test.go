@@ -207,7 +207,7 @@ func TestDriftAndStaleness(t *testing.T) {
 		return api.NodeReading{Node: node, Reading: power.Seen(state, at)}
 	}
 	r.read(seen("a", power.On, s.clock()), seen("b", power.Off, s.clock()), seen("c", power.On, s.clock()), seen("d", power.Off, s.clock()))
-	for name, want := range map[string]bool{"a": true, "b": true, "c": false, "d": false} {
+	for name, want := range map[string]bool{"a": false, "b": true, "c": false, "d": false} {
 		if n := s.node(name); n.Drift != want || n.Stale || n.ObservedAt == nil || n.AgentState.Absent() {
 			t.Errorf("%s: %+v, want drift %v", name, n, want)
 		}

@@ -90,7 +90,7 @@ func (u *unitOfWork) desire(old store.Node, next *store.Node) error {
 	if moved {
 		next.Monitor, next.BreakerOpen = api.NodeMonitor{}, false
 	}
-	if !next.Drifting || !is.Enforces() && differs(next.Reading, is) {
+	if !next.Drifting || !is.Enforces() && is.DiffersFrom(next.State) {
 		return nil
 	}
 	next.Drifting = false
@@ -106,13 +106,6 @@ func standing(n store.Node) power.Desired {
 	h := n.Hold
 	h.Until = time.Time{}
 	return power.Effective(n.Status, h, time.Time{})
-}
-
-// differs reports whether a node was read in another state than the one it is
-// wanted or expected in.
-func differs(r power.Reading, d power.Desired) bool {
-	want := d.State()
-	return want != power.Unknown && (r.State == power.On || r.State == power.Off) && r.State != want
 }
 
 // joins notes a power domain that gains or loses a node in this job. It is to be

@@ -123,6 +123,13 @@ func Statuses() []Status {
 // Enforces reports whether the monitor acts on the desire.
 func (d Desired) Enforces() bool { return d.Want == WantOn || d.Want == WantOff }
 
+// DiffersFrom reports whether a node that is known to be on or off is wanted or expected
+// otherwise.
+func (d Desired) DiffersFrom(s State) bool {
+	want := d.State()
+	return want != Unknown && (s == On || s == Off) && s != want
+}
+
 // State is the state that the node is wanted or expected in, Unknown if none is.
 func (d Desired) State() State {
 	switch {

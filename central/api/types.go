@@ -115,6 +115,22 @@ type Node struct {
 	DesiredFrom string        `json:"desired_from,omitempty"` // where Desired comes from: "status READY", "hold of bob"
 }
 
+// Compare sets Drift and Pending from the State, Stale and Op of the node, what is desired of
+// it, whether it was seen so since that is desired, and whether a monitor runs that enforces
+// it. Of the two one is set at most.
+func (n *Node) Compare(desired power.Desired, matched, monitored bool) {
+	differs := desired.DiffersFrom(n.State)
+	switch {
+	case n.Op == nil:
+		n.Pending = differs && monitored && desired.Enforces() && !matched
+	case n.Op.Action.Final() != power.Unknown:
+		n.Pending = n.State != n.Op.Action.Final()
+	default:
+		n.Pending = differs
+	}
+	n.Drift = differs && !n.Pending && n.Op == nil && !n.Stale
+}
+
 // Hold overrides the desired state of a status.
 type Hold struct {
 	Want     power.Want `json:"want"`

@@ -484,7 +484,7 @@ func TestStatusShowsWhatTheMonitorDoes(t *testing.T) {
 	f := newFake(t, hall(6, power.On)...)
 	now := time.Now()
 	n := f.nodes
-	n[0].Pending, n[0].Drift = true, true // as central says it of one that was never seen as desired
+	n[0].Pending = true
 	n[0].Waits, n[0].WaitsUntil = power.ReasonDebounce, now.Add(21*time.Second)
 	n[1].Hold = &api.Hold{Want: power.WantOff, By: "bob"}
 	n[2].Drift, n[2].Fault, n[2].FaultSince = true, "3 corrections failed", now.Add(-33*time.Minute)
