@@ -174,7 +174,8 @@ func (m *model) denied(in int, entries []journal.Entry) {
 	m.met["denied "+KindName(uint8(e.Kind))]++
 	o := m.ops[e.Key]
 	if o != nil && e.Kind == kindSending {
-		o.trouble = true // it did not leave, which may be said of it
+		o.trouble = true                 // it did not leave, which may be said of it
+		o.hastyReads, o.lateReads = 0, 0 // before it is tried again the node is read once more
 	}
 	if o != nil && e.Kind == kindSent && o.end == nil {
 		var cmd commandRecord
