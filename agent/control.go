@@ -3,9 +3,7 @@ package agent
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
-	"io"
 	"net"
 	"net/http"
 	"slices"
@@ -13,6 +11,7 @@ import (
 	"time"
 
 	"rackpower/central/api"
+	"rackpower/central/httpserver"
 	"rackpower/power"
 	"rackpower/power/noderange"
 )
@@ -20,11 +19,8 @@ import (
 // serveControl answers the rack's own socket until ctx ends. It speaks the same
 // paths as central, of this rack's nodes only.
 func (a *Agent) serveControl(ctx context.Context, l net.Listener) {
-	srv := &http.Server{
-		Handler: a.Handler(), ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
-		BaseContext: func(net.Listener) context.Context { return ctx },
-	}
-	api.BoundConns(srv, maxControlConns)
+	srv := httpserver.New(a.Handler(), maxControlConns)
+	srv.BaseContext = func(net.Listener) context.Context { return ctx }
 	down := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
 		defer close(down)
@@ -68,47 +64,29 @@ func (a *Agent) Handler() http.Handler {
 	handle(mux, "GET /v1/alarms", a.ctlAlarms)
 	handle(mux, "POST /v1/alarms/ack", a.ctlAckAlarm)
 	handle(mux, "GET /v1/domains", a.ctlDomains)
-	return api.SignsOfLife(mux)
+	return httpserver.SignsOfLife(mux)
 }
 
-// Bounds of the control socket: connections at once, and how long an answer may take to
-// be taken.
+// Bounds of the control socket: connections at once, bytes of a body.
 const (
 	maxControlConns = 256
-	answerTime      = 30 * time.Second
+	maxControlBody  = 16 << 20
 )
 
 func handle[T any](mux *http.ServeMux, pattern string, fn func(*http.Request) (T, error)) {
 	mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
-		_ = http.NewResponseController(w).SetWriteDeadline(time.Time{}) // that of the answer before
-		r.Body = http.MaxBytesReader(w, r.Body, 16<<20)
+		httpserver.ForgetDeadline(w)
+		r.Body = http.MaxBytesReader(w, r.Body, maxControlBody)
 		out, err := fn(r)
-		_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(answerTime))
-		if err != nil {
-			var p *api.Problem
-			if !errors.As(err, &p) {
-				p = api.Problemf(api.CodeUnavailable, "%v", err)
-			}
-			p.Write(w)
-			return
+		var p *api.Problem
+		if err != nil && !errors.As(err, &p) {
+			p = api.Problemf(api.CodeUnavailable, "%v", err)
 		}
-		w.Header().Set("Content-Type", "application/json")
-		_ = json.NewEncoder(w).Encode(out)
+		_ = httpserver.Answer(w, out, p)
 	})
 }
 
-func body[T any](r *http.Request) (T, error) {
-	var in T
-	dec := json.NewDecoder(r.Body)
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(&in); err != nil {
-		return in, api.Problemf(api.CodeBadRequest, "cannot read the request: %v", err)
-	}
-	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
-		return in, api.Problemf(api.CodeBadRequest, "cannot read the request: something follows the JSON")
-	}
-	return in, api.Valid(in)
-}
+func body[T any](r *http.Request) (T, error) { return httpserver.Decode[T](r, true) }
 
 func (a *Agent) ctlNodes(r *http.Request) ([]api.Node, error) {
 	nodes := a.nodes(time.Now())

@@ -17,6 +17,7 @@ import (
 	"github.com/google/uuid"
 
 	"rackpower/central/api"
+	"rackpower/central/httpserver"
 	"rackpower/power"
 	"rackpower/power/powertest"
 )
@@ -210,8 +211,8 @@ func TestControlMalformedBodies(t *testing.T) {
 	}{
 		{"POST", "/v1/ops", `{"ops":[],"dryrun":true}`, 400, "dryrun"},
 		{"POST", "/v1/ops", `{"ops":[{"id":"` + id("a") + `","node":"n1","action":"on","bootdev":"pxe"}]}`, 400, "bootdev"},
-		{"POST", "/v1/ops", `{"ops":`, 400, "cannot read the request"},
-		{"POST", "/v1/ops", ``, 400, "cannot read the request"},
+		{"POST", "/v1/ops", `{"ops":`, 400, "cannot read the body"},
+		{"POST", "/v1/ops", ``, 400, "the body is missing"},
 		{"POST", "/v1/ops/query", `{"id":"a"}`, 400, "unknown field"},
 		{"POST", "/v1/ops/a/cancel", `{"who":"x"}`, 400, "unknown field"},
 		{"POST", "/v1/reads", `{"nodes":["n1"]}`, 400, "unknown field"},
@@ -511,7 +512,7 @@ func (toldGossip) Peers() []api.PeerNode { return []api.PeerNode{{Node: "b1"}, {
 // poll end with the agent.
 func TestControlSocketOfARunningAgent(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "agent.sock")
-	l, err := api.ListenSocket(path)
+	l, err := httpserver.ListenSocket(path)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"rackpower/central/api"
+	"rackpower/central/httpserver"
 	"rackpower/central/store"
 	"rackpower/power"
 )
@@ -273,8 +274,7 @@ func TestConnectionsAreBounded(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	srv := &http.Server{Handler: http.NotFoundHandler()}
-	api.BoundConns(srv, 2)
+	srv := httpserver.New(http.NotFoundHandler(), 2)
 	go func() { _ = srv.Serve(l) }()
 	defer srv.Close()
 	ask := func(c net.Conn) (string, error) {

@@ -1,29 +1,25 @@
 package central
 
 import (
-	"encoding/json"
-	"errors"
-	"io"
 	"mime"
 	"net/http"
 	"time"
 
 	"rackpower/central/api"
+	"rackpower/central/httpserver"
 )
 
-// Bounds of bodies, in bytes, and of the time that reading or writing one takes.
+// Bounds of bodies, in bytes, and of the time that a long poll waits.
 const (
 	maxAdminBody = 32 << 20
 	maxAgentBody = 64 << 20
-	bodyTime     = 30 * time.Second
 	maxWait      = 60 * time.Second
 )
 
 // Handler serves the API. It works from New until Close.
 func (c *Central) Handler() http.Handler {
-	return api.TimelyBodies(api.SignsOfLife(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		// The answer to the request before may have left its deadline behind.
-		_ = http.NewResponseController(w).SetWriteDeadline(time.Time{})
+	return httpserver.TimelyBodies(httpserver.SignsOfLife(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		httpserver.ForgetDeadline(w)
 		if p := foreign(r); p != nil {
 			p.Write(w)
 			return
@@ -99,16 +95,12 @@ func query[Out any](c *Central, f func(*http.Request) (Out, error)) http.Handler
 	}
 }
 
-// body makes a handler of a function that takes a JSON body. strict refuses
-// fields that are not known: a misspelt one must not be ignored.
+// body makes a handler of a function that takes a JSON body, see httpserver.Decode.
 func body[In, Out any](c *Central, limit int64, strict bool, f func(*http.Request, In) (Out, error)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		var in In
-		if err := decode(w, r, limit, strict, &in); err != nil {
-			c.answer(w, nil, err)
-			return
-		}
-		if err := api.Valid(in); err != nil {
+		r.Body = http.MaxBytesReader(w, r.Body, limit)
+		in, err := httpserver.Decode[In](r, strict)
+		if err != nil {
 			c.answer(w, nil, err)
 			return
 		}
@@ -117,35 +109,12 @@ func body[In, Out any](c *Central, limit int64, strict bool, f func(*http.Reques
 	}
 }
 
-func decode(w http.ResponseWriter, r *http.Request, limit int64, strict bool, into any) error {
-	dec := json.NewDecoder(http.MaxBytesReader(w, r.Body, limit))
-	if strict {
-		dec.DisallowUnknownFields()
-	}
-	if err := dec.Decode(into); err != nil {
-		var big *http.MaxBytesError
-		switch {
-		case errors.As(err, &big):
-			return api.Problemf(api.CodeBadRequest, "the body is larger than %d bytes", big.Limit)
-		case errors.Is(err, io.EOF):
-			return api.Problemf(api.CodeBadRequest, "the body is missing")
-		}
-		return api.Problemf(api.CodeBadRequest, "cannot read the body: %v", err)
-	}
-	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
-		return api.Problemf(api.CodeBadRequest, "something follows the JSON in the body")
-	}
-	return nil
-}
-
 func (c *Central) answer(w http.ResponseWriter, out any, err error) {
-	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(bodyTime))
+	var p *api.Problem
 	if err != nil {
-		c.problem(err).Write(w)
-		return
+		p = c.problem(err)
 	}
-	w.Header().Set("Content-Type", "application/json")
-	if err := json.NewEncoder(w).Encode(out); err != nil {
+	if err := httpserver.Answer(w, out, p); err != nil {
 		c.log.Debug("answer not taken", "err", err)
 	}
 }

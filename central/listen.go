@@ -10,9 +10,9 @@ import (
 	"os"
 	"os/user"
 	"strconv"
-	"time"
 
 	"rackpower/central/api"
+	"rackpower/central/httpserver"
 )
 
 // listen opens everything that is to be served, or nothing.
@@ -32,7 +32,7 @@ func (c *Central) listen() (all []net.Listener, err error) {
 		}
 	}
 	if c.cfg.Socket != "" {
-		l, err := api.ListenSocket(c.cfg.Socket)
+		l, err := httpserver.ListenSocket(c.cfg.Socket)
 		if err != nil {
 			return all, err
 		}
@@ -47,14 +47,9 @@ func (c *Central) listen() (all []net.Listener, err error) {
 // maxConns bounds the connections open at once. An agent has two, and more for a moment.
 const maxConns = 4096
 
-// server has bounds for slow clients, but none for the time that an answer takes
-// to come: long polls are legitimate. decode and answer set those of the bodies.
 func (c *Central) server() *http.Server {
-	srv := &http.Server{
-		Handler: c.Handler(), ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
-		ConnContext: withPeer, ErrorLog: slog.NewLogLogger(c.log.Handler(), slog.LevelWarn),
-	}
-	api.BoundConns(srv, maxConns)
+	srv := httpserver.New(c.Handler(), maxConns)
+	srv.ConnContext, srv.ErrorLog = withPeer, slog.NewLogLogger(c.log.Handler(), slog.LevelWarn)
 	return srv
 }
 

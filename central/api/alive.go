@@ -4,11 +4,8 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"maps"
-	"net/http"
 	"net/http/httptrace"
 	"net/textproto"
-	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -18,73 +15,9 @@ import (
 // is an ErrUnreachable too.
 var ErrSilent = fmt.Errorf("%w: it takes connections and does not answer", ErrUnreachable)
 
-// A server that was asked to (header Prefer) says every beatEvery that it is at work on
-// a request, with an interim answer (102).
-const (
-	beatEvery  = time.Second
-	preferBeat = "processing"
-)
-
-// SignsOfLife has a handler say that it is at work, to the clients that ask for it,
-// until its answer begins.
-func SignsOfLife(h http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.Header.Get("Prefer") != preferBeat {
-			h.ServeHTTP(w, r)
-			return
-		}
-		b := &beating{to: w, header: w.Header().Clone()}
-		b.mu.Lock()
-		b.timer = time.AfterFunc(beatEvery, b.beat)
-		b.mu.Unlock()
-		defer b.begin()
-		h.ServeHTTP(b, r)
-	})
-}
-
-// beating is the writer of an answer that has not begun. The headers of the answer are
-// kept apart until then: an interim answer would send them.
-type beating struct {
-	to     http.ResponseWriter
-	header http.Header
-
-	mu    sync.Mutex
-	begun bool
-	timer *time.Timer
-}
-
-func (b *beating) beat() {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if !b.begun {
-		b.to.WriteHeader(http.StatusProcessing)
-		b.timer.Reset(beatEvery)
-	}
-}
-
-// begin ends the beats: the answer follows.
-func (b *beating) begin() {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if !b.begun {
-		b.begun = true
-		b.timer.Stop()
-		clear(b.to.Header())
-		maps.Copy(b.to.Header(), b.header)
-	}
-}
-
-// Header is http.ResponseWriter's.
-func (b *beating) Header() http.Header { return b.header }
-
-// WriteHeader is http.ResponseWriter's.
-func (b *beating) WriteHeader(status int) { b.begin(); b.to.WriteHeader(status) }
-
-// Write is http.ResponseWriter's.
-func (b *beating) Write(p []byte) (int, error) { b.begin(); return b.to.Write(p) }
-
-// Unwrap is for http.ResponseController.
-func (b *beating) Unwrap() http.ResponseWriter { return b.to }
+// PreferProcessing is the header Prefer of a request that asks the server to say about
+// every second that it is at work on it, with an interim answer (102).
+const PreferProcessing = "processing"
 
 // Patience is how long a client waits for a sign of life.
 type Patience struct {

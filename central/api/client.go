@@ -109,7 +109,7 @@ func (c *Client) do(ctx context.Context, method, path string, in, out any, wait 
 	if in != nil {
 		req.Header.Set("Content-Type", "application/json")
 	}
-	req.Header.Set("Prefer", preferBeat)
+	req.Header.Set("Prefer", PreferProcessing)
 	resp, err := c.http.Do(req)
 	if err != nil {
 		return c.unreachable(watched, ctx, err)

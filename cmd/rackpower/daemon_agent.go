@@ -17,6 +17,7 @@ import (
 
 	"rackpower/agent"
 	"rackpower/central/api"
+	"rackpower/central/httpserver"
 	"rackpower/cmd/settings"
 	"rackpower/journal"
 	"rackpower/power/ipmi"
@@ -177,7 +178,7 @@ func (d *daemon) run(c *cli.Context, cfg agent.Config, central *api.Client) erro
 		return err
 	}
 	if control == nil {
-		if control, err = api.ListenSocket(socketPath(c.String("socket"), cfg.Dir)); err != nil {
+		if control, err = httpserver.ListenSocket(socketPath(c.String("socket"), cfg.Dir)); err != nil {
 			return err
 		}
 		d.later(func() error { _ = control.Close(); return nil })

@@ -1,4 +1,4 @@
-package api
+package httpserver
 
 import (
 	"encoding/json"
@@ -8,9 +8,12 @@ import (
 	"net/http"
 	"sync"
 	"time"
+
+	"rackpower/central/api"
 )
 
-// bodyTime bounds how long the body of a request may take to come.
+// bodyTime bounds how long the body of a request may take to come, and that of an answer
+// to be taken.
 const bodyTime = 30 * time.Second
 
 // TimelyBodies has requests fail whose body does not come within 30 s, whether the
@@ -40,10 +43,10 @@ func (b *timelyBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// BoundConns has a server refuse connections beyond so many at once on each kind of
+// boundConns has a server refuse connections beyond so many at once on each kind of
 // network, so that those on TCP take no place from the socket. They are answered with a
 // Problem (CodeQueueFull) and closed. It takes the server's ConnState.
-func BoundConns(srv *http.Server, most int) {
+func boundConns(srv *http.Server, most int) {
 	var mu sync.Mutex
 	open := map[string]int{}
 	srv.ConnState = func(conn net.Conn, state http.ConnState) {
@@ -68,7 +71,7 @@ func BoundConns(srv *http.Server, most int) {
 }
 
 func fullAnswer(most int) []byte {
-	p := Problemf(CodeQueueFull, "%d connections are open, which is the limit: ask again later", most)
+	p := api.Problemf(api.CodeQueueFull, "%d connections are open, which is the limit: ask again later", most)
 	body, _ := json.Marshal(p) // texts and a number
 	return fmt.Appendf(nil, "HTTP/1.1 %d %s\r\nContent-Type: application/problem+json\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s",
 		p.Status, p.Title, len(body), body)
