@@ -284,7 +284,7 @@ func takeTurns(keys map[string][]string, before map[string]chan struct{}) map[st
 func (a *Agent) places() map[string]placed {
 	all := map[string]placed{}
 	for _, n := range a.assigned.all() {
-		if ep, err := a.endpoint(n.Name); err == nil {
+		if ep, err := a.assigned.endpoint(n.Name); err == nil {
 			all[n.Name] = placed{ep, n.SharedWith}
 		}
 	}
@@ -298,7 +298,7 @@ func (a *Agent) bmcsChanged(nodes []string) {
 		var is placed
 		if n, ok := a.assigned.get(name); ok {
 			is.shared = n.SharedWith
-			is.Endpoint, _ = a.endpoint(name)
+			is.Endpoint, _ = a.assigned.endpoint(name)
 		}
 		a.addresses.mu.Lock()
 		defer a.addresses.mu.Unlock()
@@ -313,7 +313,7 @@ func (a *Agent) bmcsChanged(nodes []string) {
 // locate adds to readings where the BMCs are whose names were looked up.
 func (a *Agent) locate(readings []api.NodeReading) {
 	for i := range readings {
-		if ep, err := a.endpoint(readings[i].Node); err == nil && !ep.IsAddr() {
+		if ep, err := a.assigned.endpoint(readings[i].Node); err == nil && !ep.IsAddr() {
 			readings[i].Address = a.addresses.addr(ep)
 		}
 	}
@@ -322,7 +322,7 @@ func (a *Agent) locate(readings []api.NodeReading) {
 // compareBMCs finds out which nodes have one BMC.
 func (a *Agent) compareBMCs() {
 	if news := a.addresses.compare(a.places()); len(news) > 0 {
-		a.lookAt(news)
+		a.poller.readSoon(news)
 	}
 	a.alarmShared()
 }

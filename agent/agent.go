@@ -52,6 +52,7 @@ type Agent struct {
 	clock    power.Clock
 	ids      *ids
 	monitor  *monitor
+	poller   *poller
 	alarms   *alarms
 	gate     gate
 	strays   map[string]bool // operations of which records are there, and not what was accepted; fixed by replay
@@ -60,7 +61,6 @@ type Agent struct {
 
 	ctx     context.Context // ends when lanes are to stop at their next safe point
 	stop    context.CancelCauseFunc
-	look    chan []string          // nodes that are to be read and compared now
 	gossip  chan struct{}          // a token: something changed that gossip tells
 	cluster atomic.Pointer[Gossip] // see SetGossip
 	rack    chan struct{}          // a token: there is something of the rack that central is told
@@ -70,10 +70,6 @@ type Agent struct {
 	running bool // Run was called: lanes may work
 	closed  bool
 	wg      sync.WaitGroup // lane goroutines and reads that were asked for
-
-	reads sync.WaitGroup // readings of the monitor that take long
-	slots chan struct{}  // full: as many readings are under way as may be
-	pulse pulse
 
 	heeded atomic.Pointer[syncRecord] // the assignment that the monitor goes by
 
@@ -105,9 +101,8 @@ func New(cfg Config) (*Agent, error) {
 	a := &Agent{
 		cfg: cfg, logger: cfg.Logger, outbox: newOutbox(cfg.Timing.KeepEnded), ids: newIDs(),
 		bmcs:    &bmcs{all: map[string]*bmc{}, dial: cfg.Dial, t: cfg.Timing},
-		stagger: newStagger(), lanes: map[string]*lane{}, look: make(chan []string, 64), gossip: make(chan struct{}, 1), rack: make(chan struct{},
+		stagger: newStagger(), lanes: map[string]*lane{}, gossip: make(chan struct{}, 1), rack: make(chan struct{},
 			1),
-		slots: make(chan struct{}, cfg.Workers),
 	}
 	a.alarms = newAlarms(cfg.Logger, a.tellRack)
 	a.strays = map[string]bool{}
@@ -145,9 +140,10 @@ func (a *Agent) open() (err error) {
 	if a.assignLg, err = open(assignedDir, a.onOpenAssigned); err != nil {
 		return fmt.Errorf("cannot open the assignment: %w", err)
 	}
-	if a.assigned, err = loadAssigned(a.assignLg, a.assignLg.Live()); err != nil {
+	if a.assigned, err = loadAssigned(a.cfg.Name, a.assignLg, a.assignLg.Live()); err != nil {
 		return err
 	}
+	a.poller = newPoller(a)
 	a.addresses.compare(a.places())
 	if err := a.loadRefused(a.assignLg.Live()); err != nil {
 		return err
@@ -247,7 +243,7 @@ func (a *Agent) Run(ctx context.Context, control net.Listener) error {
 	a.mu.Unlock()
 	a.wg.Wait()
 	parts.Wait()
-	a.reads.Wait()
+	a.poller.reads.Wait()
 	a.goodbye()
 	closing, done := context.WithTimeout(context.Background(), 2*time.Second)
 	defer done()

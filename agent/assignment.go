@@ -20,7 +20,8 @@ import (
 // that a restart enforces it at once, central or not. It holds BMC passwords,
 // which is why it is not in the journal of operations that people dump.
 type assigned struct {
-	log appender
+	agent string // its name
+	log   appender
 
 	mu     sync.Mutex
 	nodes  map[string]assignedNode
@@ -84,8 +85,8 @@ const (
 	brakeKey     = "brake"
 )
 
-func loadAssigned(log appender, live []journal.Record) (*assigned, error) {
-	s := &assigned{log: log, nodes: map[string]assignedNode{}, holds: map[string]power.Hold{}, memories: map[string]memory{}}
+func loadAssigned(agent string, log appender, live []journal.Record) (*assigned, error) {
+	s := &assigned{agent: agent, log: log, nodes: map[string]assignedNode{}, holds: map[string]power.Hold{}, memories: map[string]memory{}}
 	for _, r := range live {
 		var err error
 		switch r.Kind {
@@ -405,6 +406,14 @@ func (s *assigned) all() []assignedNode {
 	return list
 }
 
+func (s *assigned) names() []string {
+	var names []string
+	for _, n := range s.all() {
+		names = append(names, n.Name)
+	}
+	return names
+}
+
 func (s *assigned) position() syncRecord {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -424,10 +433,10 @@ func (a *Agent) wants(op power.Op) bool {
 }
 
 // endpoint is where a node's BMC is, with the credentials of now.
-func (a *Agent) endpoint(node string) (power.Endpoint, error) {
-	n, ok := a.assigned.get(node)
+func (s *assigned) endpoint(node string) (power.Endpoint, error) {
+	n, ok := s.get(node)
 	if !ok {
-		return power.Endpoint{}, fail(power.ReasonNoNode, "node %s is not assigned to agent %s any more", node, a.cfg.Name)
+		return power.Endpoint{}, fail(power.ReasonNoNode, "node %s is not assigned to agent %s any more", node, s.agent)
 	}
 	if n.BMC == "" {
 		return power.Endpoint{}, fail(power.ReasonConfigless, "no BMC is known for node %s", node)

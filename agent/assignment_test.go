@@ -69,7 +69,7 @@ func (n *notes) want(t *testing.T, lines ...string) {
 
 func loaded(t *testing.T, n *notes) *assigned {
 	t.Helper()
-	s, err := loadAssigned(n, n.records())
+	s, err := loadAssigned("r1", n, n.records())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -88,14 +88,6 @@ func (s *assigned) must(t *testing.T, a api.Assignment, central api.Database) (c
 	}
 	slices.Sort(gone)
 	return changed, gone
-}
-
-func (s *assigned) names() []string {
-	var names []string
-	for _, n := range s.all() {
-		names = append(names, n.Name)
-	}
-	return names
 }
 
 func TestAssignmentInPartsAndInFull(t *testing.T) {
@@ -169,7 +161,7 @@ func TestAssignmentThatIsNotDurableIsNotApplied(t *testing.T) {
 
 func TestDamagedAssignmentRecordIsAnError(t *testing.T) {
 	for _, kind := range []journal.Kind{kindNode, kindSync, kindMemory, kindRack, kindBrake, kindHold} {
-		_, err := loadAssigned(&notes{}, []journal.Record{{LSN: 7, Entry: journal.Entry{Kind: kind, Payload: []byte("{")}}})
+		_, err := loadAssigned("r1", &notes{}, []journal.Record{{LSN: 7, Entry: journal.Entry{Kind: kind, Payload: []byte("{")}}})
 		if err == nil || !strings.Contains(err.Error(), "record 7") {
 			t.Errorf("%s: %v", KindName(uint8(kind)), err)
 		}
@@ -182,7 +174,7 @@ func TestEndpointOfANode(t *testing.T) {
 	bare.BMC, bad.BMC = "", "telnet://x"
 	s.must(t, api.Assignment{Nodes: []api.AssignedNode{handsOff("n1"), bare, bad}, Rev: 1}, c1)
 	a := &Agent{assigned: s, cfg: Config{Name: "r1"}}
-	ep, err := a.endpoint("n1")
+	ep, err := a.assigned.endpoint("n1")
 	if err != nil || ep.Host != "n1" || ep.User != "admin" || string(ep.Password) != "secret" {
 		t.Fatalf("endpoint %v of %q, %v", ep, ep.Host, err)
 	}
@@ -191,7 +183,7 @@ func TestEndpointOfANode(t *testing.T) {
 		"gone": power.ReasonNoNode,
 	} {
 		var end endError
-		if _, err := a.endpoint(node); !errors.As(err, &end) || end.end.Reason != want || end.end.Outcome != power.Failed {
+		if _, err := a.assigned.endpoint(node); !errors.As(err, &end) || end.end.Reason != want || end.end.Outcome != power.Failed {
 			t.Errorf("%s: %v, want %s", node, err, want)
 		}
 	}

@@ -102,7 +102,7 @@ func BenchmarkPass(b *testing.B) {
 			a := benchAgent(b, b.TempDir(), nodes)
 			defer a.Close()
 			now := time.Now()
-			for _, n := range a.nodeNames() {
+			for _, n := range a.assigned.names() {
 				a.readings.saw(n, power.Seen(power.Off, now))
 			}
 			a.monitor.pass(now)
@@ -127,7 +127,7 @@ func BenchmarkReadingWithHungBMCs(b *testing.B) {
 			names, healthy[name] = append(names, name), !hung(i)
 		}
 		began, last := time.Now(), atomic.Int64{}
-		a.readNodes(a.ctx, names, 0, func(name string) {
+		a.poller.readNodes(a.ctx, names, 0, func(name string) {
 			if took := time.Since(began); healthy[name] && int64(took) > last.Load() {
 				last.Store(int64(took))
 			}

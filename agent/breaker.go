@@ -159,7 +159,7 @@ func (a *Agent) loadRefused(live []journal.Record) error {
 	}
 	used := map[string]bool{}
 	for _, n := range a.assigned.all() {
-		if ep, err := a.endpoint(n.Name); err == nil {
+		if ep, err := a.assigned.endpoint(n.Name); err == nil {
 			used[refusedRecord{BMC: ep.Key(), Print: a.bmcs.print(ep)}.key()] = true
 		}
 	}
@@ -199,7 +199,7 @@ func (a *Agent) forgetRefused() {
 	}
 	used := map[string]bool{} // by refusedRecord.key
 	for _, n := range a.assigned.all() {
-		if ep, err := a.endpoint(n.Name); err == nil {
+		if ep, err := a.assigned.endpoint(n.Name); err == nil {
 			used[refusedRecord{BMC: ep.Key(), Print: a.bmcs.print(ep)}.key()] = true
 		}
 	}
@@ -391,7 +391,7 @@ func (a *Agent) probe(ctx context.Context, b *bmc) {
 	switch {
 	case alive:
 		a.bmcs.alive(b)
-		a.lookAt(nodes)
+		a.poller.readSoon(nodes)
 	case mute:
 		for _, name := range nodes {
 			a.readings.failed(name, power.ReachOf(err), err.Error())
@@ -444,7 +444,7 @@ func (a *Agent) nodesAt(b *bmc) []string {
 	}
 	b.mu.Unlock()
 	names = slices.DeleteFunc(names, func(name string) bool {
-		ep, err := a.endpoint(name)
+		ep, err := a.assigned.endpoint(name)
 		return err != nil || ep.Key() != b.key
 	})
 	slices.SortFunc(names, strings.Compare)
@@ -453,7 +453,7 @@ func (a *Agent) nodesAt(b *bmc) []string {
 
 // bmcOf is the BMC of a node, nil when none is known.
 func (a *Agent) bmcOf(node string) (*bmc, power.Endpoint) {
-	ep, err := a.endpoint(node)
+	ep, err := a.assigned.endpoint(node)
 	if err != nil {
 		return nil, ep
 	}
@@ -553,7 +553,7 @@ func (a *Agent) retryBMC(node string) {
 	if known {
 		a.keepRefused(rec, false)
 	}
-	a.lookAt(append(a.nodesAt(b), node))
+	a.poller.readSoon(append(a.nodesAt(b), node))
 }
 
 // hurry has the BMCs of nodes that are left alone probed now: somebody waits for a

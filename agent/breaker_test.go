@@ -201,7 +201,7 @@ func TestPeoplePassTheBreakerAndCloseIt(t *testing.T) {
 		if _, _, open := r.a.breakerOpen("n1"); open {
 			t.Fatal("the breaker did not close")
 		}
-		r.a.readNow(r.a.ctx, []string{"n2"}) // at the rack's socket
+		r.a.poller.readNow(r.a.ctx, []string{"n2"}) // at the rack's socket
 		r.wantReach("n2", power.ReachOK)
 		r.a.hurry([]string{"n3"}) // through central
 		time.Sleep(time.Second)
@@ -251,7 +251,7 @@ func TestNodesOfOneBMCAreReadInOneGo(t *testing.T) {
 			names = append(names, n.Name)
 		}
 		called := 0
-		r.a.readNodes(r.a.ctx, names, 0, func(string) { called++ })
+		r.a.poller.readNodes(r.a.ctx, names, 0, func(string) { called++ })
 		if took := time.Since(began); took > 25*time.Second || called != 8 {
 			t.Fatalf("took %s, %d told", took, called)
 		}
@@ -369,7 +369,7 @@ func (r *rig) healthy(isHung func(i int) bool) time.Duration {
 		hung[n.Name] = isHung(i)
 	}
 	told := make(chan time.Duration, len(names))
-	r.a.readNodes(r.a.ctx, names, 0, func(name string) {
+	r.a.poller.readNodes(r.a.ctx, names, 0, func(name string) {
 		if !hung[name] {
 			told <- time.Since(began)
 		}
@@ -394,7 +394,7 @@ func TestHungBMCsDelayNoReading(t *testing.T) {
 			}
 			r.cfg.Probe = r.fake.Probe
 			r.restart() // knows of none
-			if len(r.a.slots) != 0 {
+			if len(r.a.poller.slots) != 0 {
 				t.Fatal("readings are under way")
 			}
 			done := make(chan time.Duration, 50)

@@ -308,7 +308,7 @@ func (a *Agent) ctlRead(r *http.Request) ([]api.Node, error) {
 	go func() { // an exchange under way goes on after the answer
 		defer a.done()
 		defer close(done)
-		a.readNow(ctx, in.Names)
+		a.poller.readNow(ctx, in.Names)
 		a.monitor.read("")
 	}()
 	select {
@@ -347,7 +347,7 @@ func (a *Agent) ctlPing(r *http.Request) (api.Pong, error) {
 
 func (a *Agent) ctlWho(r *http.Request) (api.Who, error) {
 	node, bmc := r.URL.Query().Get("node"), ""
-	if ep, err := a.endpoint(node); err == nil {
+	if ep, err := a.assigned.endpoint(node); err == nil {
 		bmc = net.JoinHostPort(ep.Host, strconv.Itoa(ep.Port))
 	}
 	return api.AnswerWho(r.Context(), a.clusterOf(), node, bmc, a.owns(node))

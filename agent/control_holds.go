@@ -25,7 +25,7 @@ func (a *Agent) hold(in api.SetHold, now time.Time) (api.Changed, error) {
 		a.logger.Info("hold", "node", name, "want", h.Want, "until", h.Until, "by", h.By, "reason", h.Reason, "seq", h.Seq)
 	}
 	a.desiresChanged(names)
-	a.lookAt(names)
+	a.poller.readSoon(names)
 	a.tellRack()
 	out := api.Changed{Changed: len(names), Unchanged: unchanged}
 	state := a.monitor.state()
@@ -109,7 +109,7 @@ func (a *Agent) ctlRetry(r *http.Request) (api.Changed, error) {
 	}
 	a.logger.Info("retry", "nodes", in.Names, "by", in.AskedBy, "reason", in.Reason)
 	a.monitor.retryAll(in.Names)
-	a.lookAt(in.Names)
+	a.poller.readSoon(in.Names)
 	return api.Changed{Changed: len(in.Names)}, nil
 }
 

@@ -52,7 +52,7 @@ func TestWhatTheOldBMCSaysIsNotAboutTheNode(t *testing.T) {
 		n := r.nodes[0]
 		n.BMC = strings.ReplaceAll(n.BMC, "n1", "n2")
 		r.assign(n)
-		go r.a.readNow(r.a.ctx, []string{"n1"})
+		go r.a.poller.readNow(r.a.ctx, []string{"n1"})
 		time.Sleep(5 * time.Second)
 		r.assign(r.nodes[0])
 		time.Sleep(time.Minute)

@@ -297,9 +297,9 @@ func (a *Agent) readFirst(ctx context.Context) {
 	if !a.gate.doubts().Read {
 		return
 	}
-	names := a.nodeNames()
+	names := a.assigned.names()
 	a.logger.Info("every BMC is read before anything is done", "nodes", len(names))
-	a.readNow(ctx, names)
+	a.poller.readNow(ctx, names)
 	if ctx.Err() != nil {
 		return
 	}

@@ -112,8 +112,8 @@ func TestBreakerCountsEachCredential(t *testing.T) {
 		r.nodes[1].Password = "wrong"
 		r.assign(r.nodes...)
 		for range 20 {
-			r.a.readNodes(context.Background(), []string{"n1"}, 0, nil)
-			r.a.readNodes(context.Background(), []string{"n2"}, 0, nil)
+			r.a.poller.readNodes(context.Background(), []string{"n1"}, 0, nil)
+			r.a.poller.readNodes(context.Background(), []string{"n2"}, 0, nil)
 			time.Sleep(time.Minute)
 		}
 		if got := r.fake.BMC("chassis").Counts().AuthFailures; got > 2 {
@@ -127,7 +127,7 @@ func TestBMCResetPassesTheBreakerOnce(t *testing.T) {
 		r.bmc("n1").SetWrongPassword(true)
 		time.Sleep(time.Second) // the look at a new node is over
 		for range 5 {
-			r.a.readNodes(context.Background(), []string{"n1"}, 0, nil)
+			r.a.poller.readNodes(context.Background(), []string{"n1"}, 0, nil)
 		}
 		before := r.bmc("n1").Counts().AuthFailures
 		r.end(r.ask("n1", power.ActBMCReset).Op.ID)

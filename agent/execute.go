@@ -193,7 +193,7 @@ func (x *execution) carryOut(ctx context.Context) (power.Reason, error) {
 	if err := x.unwanted(); err != nil {
 		return "", err
 	}
-	ep, err := x.a.endpoint(x.l.node)
+	ep, err := x.a.assigned.endpoint(x.l.node)
 	if err != nil {
 		return "", err
 	}
@@ -229,7 +229,7 @@ func (x *execution) carryOut(ctx context.Context) (power.Reason, error) {
 // password meanwhile. Once a command went to one BMC nothing is asked of another: its
 // effect would not be seen there. A node that was taken away is brought to its end.
 func (x *execution) locate() error {
-	ep, err := x.a.endpoint(x.l.node)
+	ep, err := x.a.assigned.endpoint(x.l.node)
 	if err != nil || ep == x.ep {
 		return nil
 	}
@@ -253,7 +253,7 @@ func (x *execution) stateNow(ctx context.Context) (power.State, error) {
 			return "", err
 		}
 		state, err := x.bmc.state(ctx, x.ep, x.force)
-		if now, gone := x.a.endpoint(x.l.node); gone != nil || now == x.ep || stops(ctx, err) {
+		if now, gone := x.a.assigned.endpoint(x.l.node); gone != nil || now == x.ep || stops(ctx, err) {
 			return state, err
 		}
 	}
@@ -695,7 +695,7 @@ func (x *execution) send(ctx context.Context, cmd power.Command) error {
 			if err := errors.Join(x.unwanted(), x.alone()); err != nil { // it may have waited for its turn
 				return err
 			}
-			if now, gone := x.a.endpoint(x.l.node); gone == nil && now != x.ep {
+			if now, gone := x.a.assigned.endpoint(x.l.node); gone == nil && now != x.ep {
 				return errOtherBMC
 			}
 			left, err = x.exchange(inner, d, cmd)

@@ -337,7 +337,7 @@ func TestWrongPasswordIsNotTriedInALoop(t *testing.T) {
 			t.Fatalf("took %s", took)
 		}
 		for range 20 {
-			r.a.readNodes(context.Background(), []string{"n1"}, 0, nil)
+			r.a.poller.readNodes(context.Background(), []string{"n1"}, 0, nil)
 			time.Sleep(time.Minute)
 		}
 		if got := r.bmc("n1").Counts().AuthFailures; got != 2 {

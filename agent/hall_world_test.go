@@ -430,7 +430,7 @@ func (w *hall) play(s proofStep) {
 	case "retry":
 		if s.get("local") != "" {
 			w.in.a.monitor.retryAll(names)
-			w.in.a.lookAt(names)
+			w.in.a.poller.readSoon(names)
 			w.m.retried(names)
 			return
 		}

@@ -343,7 +343,7 @@ func (a *Agent) apply(got api.Assignment, db api.Database) error {
 		a.tellRack()
 	}
 	a.hurry(got.Reads)
-	a.lookAt(append(changed, got.Reads...))
+	a.poller.readSoon(append(changed, got.Reads...))
 	return nil
 }
 

@@ -215,21 +215,20 @@ func (m *monitor) run(ctx context.Context) {
 	runner.Start()
 	defer func() { <-runner.Stop().Done() }()
 	job := cron.NewChain(cron.SkipIfStillRunning(cron.DiscardLogger)).Then(cron.FuncJob(func() {
-		m.a.round(ctx, m.a.nodeNames(),
-			m.spread())
+		m.a.poller.round(ctx, m.a.assigned.names(), m.spread())
 	}))
 	var entry cron.EntryID
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case names := <-m.a.look:
-			parts.Go(func() { m.a.round(ctx, names, 0) })
+		case names := <-m.a.poller.wanted:
+			parts.Go(func() { m.a.poller.round(ctx, names, 0) })
 		case <-m.retimed:
 			runner.Remove(entry)
 			if s := m.timetable(); s != nil {
 				entry = runner.Schedule(s, job)
-				parts.Go(func() { m.a.round(ctx, m.a.nodeNames(), 0) })
+				parts.Go(func() { m.a.poller.round(ctx, m.a.assigned.names(), 0) })
 			}
 		}
 	}
@@ -250,30 +249,6 @@ func (m *monitor) spread() time.Duration {
 	}
 	now := time.Now()
 	return min(s.Next(now).Sub(now)/2, maxSpread)
-}
-
-// round reads the nodes; each is compared as soon as it is read.
-func (a *Agent) round(ctx context.Context, names []string, spread time.Duration) {
-	a.readNodes(ctx, names, spread, a.monitor.read)
-}
-
-// lookAt has nodes read and compared at once. It does not block.
-func (a *Agent) lookAt(nodes []string) {
-	if len(nodes) == 0 {
-		return
-	}
-	select {
-	case a.look <- nodes:
-	case <-a.ctx.Done():
-	}
-}
-
-func (a *Agent) nodeNames() []string {
-	var names []string
-	for _, n := range a.assigned.all() {
-		names = append(names, n.Name)
-	}
-	return names
 }
 
 // read says that a node was read.
@@ -416,7 +391,7 @@ func (m *monitor) pass(now time.Time) {
 		m.a.retryBMC(name)
 	}
 	slices.Sort(looks)
-	m.a.lookAt(slices.Compact(looks))
+	m.a.poller.readSoon(slices.Compact(looks))
 	for _, d := range todo {
 		m.submit(d)
 	}

@@ -93,10 +93,10 @@ func TestScheduleErrorsSayWhatToWrite(t *testing.T) {
 func TestReadingKeepsTheLastStateWhenItFails(t *testing.T) {
 	inBubble(t, 2, func(r *rig) {
 		r.bmc("n1").SetPower(power.On)
-		r.a.readNodes(r.a.ctx, []string{"n1"}, 0, nil)
+		r.a.poller.readNodes(r.a.ctx, []string{"n1"}, 0, nil)
 		seen := r.a.readings.get("n1")
 		r.bmc("n1").SetMute(true)
-		r.a.readNodes(r.a.ctx, []string{"n1"}, 0, nil)
+		r.a.poller.readNodes(r.a.ctx, []string{"n1"}, 0, nil)
 		got := r.a.readings.get("n1")
 		if got.State != power.On || got.Reach != power.ReachUnreachable || !got.ObservedAt.Equal(seen.ObservedAt) ||
 			!got.TriedAt.After(seen.TriedAt) {
@@ -105,7 +105,7 @@ func TestReadingKeepsTheLastStateWhenItFails(t *testing.T) {
 		n := r.nodes[1]
 		n.BMC = ""
 		r.assign(n)
-		r.a.readNodes(r.a.ctx, []string{"n2"}, 0, nil)
+		r.a.poller.readNodes(r.a.ctx, []string{"n2"}, 0, nil)
 		if got := r.a.readings.get("n2"); got.Reach != power.ReachUnconfigured {
 			t.Fatalf("reading: %+v", got)
 		}
@@ -124,7 +124,7 @@ func TestReadingsOfAThousandNodesDoNotWaitForTheHung(t *testing.T) {
 			}
 		}
 		began := time.Now()
-		r.a.readNodes(r.a.ctx, names, 0, nil)
+		r.a.poller.readNodes(r.a.ctx, names, 0, nil)
 		if took := time.Since(began); took > 15*time.Second {
 			t.Fatalf("a round took %s", took)
 		}
@@ -170,10 +170,10 @@ func TestDebounceNeedsTwoEqualReadings(t *testing.T) {
 		r.assign(withStatus(r.nodes[0], power.StatusNew)) // it may be enlisting
 		time.Sleep(20 * time.Second)
 		r.bmc("n1").SetPower(power.Off) // it goes off by itself
-		r.a.lookAt([]string{"n1"})
+		r.a.poller.readSoon([]string{"n1"})
 		time.Sleep(5 * time.Second)
 		r.bmc("n1").SetPower(power.On) // and comes back
-		r.a.lookAt([]string{"n1"})
+		r.a.poller.readSoon([]string{"n1"})
 		time.Sleep(25 * time.Second) // 50 s after the first reading, 25 s after the newest that differs
 		r.wantCommands("n1")
 		if m := r.made("n1"); m.Waits != power.ReasonDebounce || m.WaitsUntil.IsZero() {
@@ -597,7 +597,7 @@ func TestFailedCorrectionsAreNotRepeatedAtOnce(t *testing.T) {
 		r.bmc("n1").SetPower(power.On)
 		r.a.monitor.ended(power.Op{Node: "n1", Action: power.ActOff, Origin: power.FromMonitor}, power.End{Outcome: power.Failed, At: time.Now()},
 			true)
-		r.a.lookAt([]string{"n1"})
+		r.a.poller.readSoon([]string{"n1"})
 		time.Sleep(55 * time.Second)
 		if m := r.made("n1"); m.Failures != 1 || m.Waits != power.ReasonSettling {
 			t.Fatalf("%+v", m)

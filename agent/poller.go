@@ -2,12 +2,37 @@ package agent
 
 import (
 	"context"
+	"log/slog"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"rackpower/power"
 )
+
+// poller reads nodes: in rounds, and at once when somebody asks. What is read goes to
+// readings; nothing here knows what is desired.
+type poller struct {
+	ctx      context.Context // nobody waits to be heard after its end
+	assigned *assigned
+	bmcs     *bmcs
+	readings *readings
+	logger   *slog.Logger
+	compare  func(node string) // called after each reading of a round
+	longest  time.Duration     // of a reading that does not count as slow
+
+	wanted chan []string  // nodes that are to be read and compared now
+	slots  chan struct{}  // full: as many readings are under way as may be
+	reads  sync.WaitGroup // readings under way
+	pulse  pulse
+}
+
+func newPoller(a *Agent) *poller {
+	return &poller{
+		ctx: a.ctx, assigned: a.assigned, bmcs: a.bmcs, readings: a.readings, logger: a.logger, compare: a.monitor.read,
+		longest: a.cfg.Timing.SlowRead, wanted: make(chan []string, 64), slots: make(chan struct{}, a.cfg.Workers),
+	}
+}
 
 // reading says how nodes are to be read.
 type reading struct {
@@ -30,18 +55,18 @@ type group struct {
 // A reading that is slow gives its worker's place to another and goes on by itself.
 // With a spread, which says that there will be a next round, it is not waited for,
 // and a BMC on which one is still under way is left out.
-func (a *Agent) readNodes(ctx context.Context, names []string, spread time.Duration, then func(name string)) {
-	a.readGroups(ctx, names, reading{spread: spread, then: then, round: true, asked: time.Now()})
+func (p *poller) readNodes(ctx context.Context, names []string, spread time.Duration, then func(name string)) {
+	p.readGroups(ctx, names, reading{spread: spread, then: then, round: true, asked: time.Now()})
 }
 
 // readNow is readNodes at once for somebody who waits: BMCs that are left alone are
 // tried as well.
-func (a *Agent) readNow(ctx context.Context, names []string) {
-	a.readGroups(ctx, names, reading{asked: time.Now()})
+func (p *poller) readNow(ctx context.Context, names []string) {
+	p.readGroups(ctx, names, reading{asked: time.Now()})
 }
 
-func (a *Agent) readGroups(ctx context.Context, names []string, how reading) {
-	groups, rest := a.groups(names, how)
+func (p *poller) readGroups(ctx context.Context, names []string, how reading) {
+	groups, rest := p.groups(names, how)
 	var wg sync.WaitGroup // of readings that are waited for
 	defer wg.Wait()
 	if len(rest) > 0 && how.then != nil {
@@ -56,25 +81,25 @@ func (a *Agent) readGroups(ctx context.Context, names []string, how reading) {
 			return
 		}
 		select {
-		case a.slots <- struct{}{}:
+		case p.slots <- struct{}{}:
 		case <-ctx.Done():
 			return
 		}
 		wg.Add(1)
-		a.reads.Add(1)
+		p.reads.Add(1)
 		go func() {
-			defer a.reads.Done()
-			a.readBeside(ctx, g, how, &wg)
+			defer p.reads.Done()
+			p.readBeside(ctx, g, how, &wg)
 		}()
 	}
 }
 
 // readBeside reads a group and gives its place back, when it is done or as soon as it
 // is slow.
-func (a *Agent) readBeside(ctx context.Context, g group, how reading, wg *sync.WaitGroup) {
-	free := sync.OnceFunc(func() { <-a.slots })
+func (p *poller) readBeside(ctx context.Context, g group, how reading, wg *sync.WaitGroup) {
+	free := sync.OnceFunc(func() { <-p.slots })
 	left := sync.OnceFunc(wg.Done)
-	slow := time.AfterFunc(a.pulse.slow(a.cfg.Timing.SlowRead), func() {
+	slow := time.AfterFunc(p.pulse.slow(p.longest), func() {
 		free()
 		if how.spread > 0 {
 			left()
@@ -85,20 +110,20 @@ func (a *Agent) readBeside(ctx context.Context, g group, how reading, wg *sync.W
 		free()
 		left()
 	}()
-	a.readGroup(ctx, g, how)
+	p.readGroup(ctx, g, how)
 }
 
 // groups sorts nodes by their BMCs. rest are those that are not read.
-func (a *Agent) groups(names []string, how reading) (list []group, rest []string) {
+func (p *poller) groups(names []string, how reading) (list []group, rest []string) {
 	at := map[*bmc]int{}
 	for _, name := range names {
-		ep, err := a.endpoint(name)
+		ep, err := p.assigned.endpoint(name)
 		if err != nil {
-			a.readings.failed(name, power.ReachUnconfigured, err.Error())
+			p.readings.failed(name, power.ReachUnconfigured, err.Error())
 			rest = append(rest, name)
 			continue
 		}
-		b := a.bmcs.get(ep)
+		b := p.bmcs.get(ep)
 		b.mu.Lock()
 		b.nodes[name] = true
 		open := b.breaker.open()
@@ -120,7 +145,7 @@ func (a *Agent) groups(names []string, how reading) (list []group, rest []string
 
 // readGroup reads the nodes of a BMC one after the other. When it gives no answer for
 // one, the others are not tried.
-func (a *Agent) readGroup(ctx context.Context, g group, how reading) {
+func (p *poller) readGroup(ctx context.Context, g group, how reading) {
 	select {
 	case <-g.bmc.reader:
 	default:
@@ -140,9 +165,9 @@ func (a *Agent) readGroup(ctx context.Context, g group, how reading) {
 			return
 		}
 		if mute.says == "" {
-			mute = a.readNode(ctx, name)
+			mute = p.readNode(ctx, name)
 		} else {
-			a.readings.failed(name, mute.reach, mute.says)
+			p.readings.failed(name, mute.reach, mute.says)
 		}
 		if how.then != nil {
 			how.then(name)
@@ -162,31 +187,47 @@ func (b *bmc) failedSince(t time.Time) failure {
 }
 
 // readNode reads one node. It returns the failure of a BMC that gave no answer.
-func (a *Agent) readNode(ctx context.Context, name string) (mute failure) {
-	ep, err := a.endpoint(name)
+func (p *poller) readNode(ctx context.Context, name string) (mute failure) {
+	ep, err := p.assigned.endpoint(name)
 	if err != nil {
-		a.readings.failed(name, power.ReachUnconfigured, err.Error())
+		p.readings.failed(name, power.ReachUnconfigured, err.Error())
 		return failure{}
 	}
-	b, began := a.bmcs.get(ep), time.Now()
+	b, began := p.bmcs.get(ep), time.Now()
 	state, err := b.state(ctx, ep, false)
-	if now, gone := a.endpoint(name); gone != nil || now != ep {
+	if now, gone := p.assigned.endpoint(name); gone != nil || now != ep {
 		return failure{} // it was given another BMC meanwhile: what this one says is not about it
 	}
 	switch {
 	case err == nil:
-		a.pulse.beat(time.Since(began))
-		a.readings.saw(name, power.Seen(state, time.Now()))
+		p.pulse.beat(time.Since(began))
+		p.readings.saw(name, power.Seen(state, time.Now()))
 	case stops(ctx, err):
 	default:
-		a.readings.failed(name, power.ReachOf(err), err.Error())
-		a.logger.Debug("cannot read", "node", name, "err", err)
+		p.readings.failed(name, power.ReachOf(err), err.Error())
+		p.logger.Debug("cannot read", "node", name, "err", err)
 		if unreached(err) {
 			b.unread(began, err)
 			return failure{power.ReachOf(err), err.Error()}
 		}
 	}
 	return failure{}
+}
+
+// round reads the nodes; each is compared as soon as it is read.
+func (p *poller) round(ctx context.Context, names []string, spread time.Duration) {
+	p.readNodes(ctx, names, spread, p.compare)
+}
+
+// readSoon has nodes read and compared at once. It does not block.
+func (p *poller) readSoon(nodes []string) {
+	if len(nodes) == 0 {
+		return
+	}
+	select {
+	case p.wanted <- nodes:
+	case <-p.ctx.Done():
+	}
 }
 
 // pulse is how long a reading takes that is answered, about.

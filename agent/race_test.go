@@ -191,7 +191,7 @@ func (r *rig) judge(accepted []api.OpReport) {
 // operation was told to stop while it waited for the BMC.
 func TestDeadContextNeverSends(t *testing.T) {
 	inBubble(t, 1, func(r *rig) {
-		ep, err := r.a.endpoint("n1")
+		ep, err := r.a.assigned.endpoint("n1")
 		if err != nil {
 			t.Fatal(err)
 		}
