@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"rackpower/central/api"
@@ -23,6 +24,9 @@ type assigned struct {
 	agent string // its name
 	log   appender
 
+	now atomic.Pointer[snapshot] // for readers, which wait for no disk
+
+	// mu is the writers': it is held while the log flushes.
 	mu     sync.Mutex
 	nodes  map[string]assignedNode
 	sorted []string              // names of nodes; nil: to be made anew
@@ -33,6 +37,27 @@ type assigned struct {
 	// memories and brake are what the monitor last made durable.
 	memories map[string]memory
 	brake    *api.Brake
+}
+
+// snapshot is the assignment as readers see it. It is never changed: each change makes
+// another one.
+type snapshot struct {
+	nodes  map[string]assignedNode
+	sorted []string // names of nodes
+	holds  map[string]power.Hold
+	sync   syncRecord
+	trust  trustRecord
+	rack   api.RackSettings
+}
+
+// publish gives readers what is current; mu is held.
+func (s *assigned) publish() {
+	if s.sorted == nil {
+		s.sorted = slices.SortedFunc(maps.Keys(s.nodes), compareNames)
+	}
+	s.now.Store(&snapshot{
+		nodes: maps.Clone(s.nodes), sorted: s.sorted, holds: maps.Clone(s.holds), sync: s.sync, trust: s.trust, rack: s.rack,
+	})
 }
 
 // assignedNode is a node with the newest hold that is known of it, central's or one
@@ -120,6 +145,7 @@ func loadAssigned(agent string, log appender, live []journal.Record) (*assigned,
 	if s.trust.CentralID == "" { // of an agent that did not keep it by itself
 		s.trust.Database = s.sync.Database
 	}
+	s.publish()
 	return s, nil
 }
 
@@ -128,6 +154,7 @@ func loadAssigned(agent string, log appender, live []journal.Record) (*assigned,
 func (s *assigned) apply(a api.Assignment, db api.Database) (changed, gone []string, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	defer s.publish()
 	if s.trust.CentralID == "" {
 		s.trust.Database = db
 	}
@@ -277,6 +304,7 @@ func (s *assigned) remember(memories map[string]memory, brake *api.Brake) error 
 func (s *assigned) setHolds(holds map[string]power.Hold) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	defer s.publish()
 	holds = maps.Clone(holds)
 	maps.DeleteFunc(holds, func(name string, h power.Hold) bool { return s.nodes[name].hold.Over(h) })
 	var entries []journal.Entry
@@ -303,6 +331,7 @@ func (s *assigned) setHolds(holds map[string]power.Hold) error {
 func (s *assigned) restamp(clock *power.Clock, now time.Time) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	defer s.publish()
 	holds := map[string]power.Hold{}
 	var entries []journal.Entry
 	for name, h := range s.holds {
@@ -329,10 +358,8 @@ func (s *assigned) restamp(clock *power.Clock, now time.Time) error {
 
 // unconfirmed lists the holds that were set here and that central has not confirmed.
 func (s *assigned) unconfirmed() []api.NodeHold {
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	var list []api.NodeHold
-	for name, h := range s.holds {
+	for name, h := range s.now.Load().holds {
 		list = append(list, api.NodeHold{Node: name, Hold: h})
 	}
 	slices.SortFunc(list, func(a, b api.NodeHold) int { return compareNames(a.Node, b.Node) })
@@ -341,17 +368,13 @@ func (s *assigned) unconfirmed() []api.NodeHold {
 
 // settings are those of the rack as a whole.
 func (s *assigned) settings() api.RackSettings {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.rack
+	return s.now.Load().rack
 }
 
 // newest is the highest sequence among the holds.
 func (s *assigned) newest() power.Seq {
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	var seq power.Seq
-	for _, n := range s.nodes {
+	for _, n := range s.now.Load().nodes {
 		seq = max(seq, n.hold.Seq)
 	}
 	return seq
@@ -387,21 +410,15 @@ func (s *assigned) put(n api.AssignedNode, local power.Hold) {
 }
 
 func (s *assigned) get(name string) (assignedNode, bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	n, ok := s.nodes[name]
+	n, ok := s.now.Load().nodes[name]
 	return n, ok
 }
 
 func (s *assigned) all() []assignedNode {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.sorted == nil {
-		s.sorted = slices.SortedFunc(maps.Keys(s.nodes), compareNames)
-	}
-	list := make([]assignedNode, len(s.sorted))
-	for i, name := range s.sorted {
-		list[i] = s.nodes[name]
+	now := s.now.Load()
+	list := make([]assignedNode, len(now.sorted))
+	for i, name := range now.sorted {
+		list[i] = now.nodes[name]
 	}
 	return list
 }
@@ -415,9 +432,7 @@ func (s *assigned) names() []string {
 }
 
 func (s *assigned) position() syncRecord {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.sync
+	return s.now.Load().sync
 }
 
 // wants reports whether the monitor would still ask for the operation: it leads to

@@ -246,3 +246,40 @@ func TestALargeAssignmentIsWrittenInGroups(t *testing.T) {
 		}
 	}
 }
+
+// stuckLog is a log whose disk does not come back until it is told to.
+type stuckLog struct {
+	*notes
+	entered, free chan struct{}
+}
+
+func (l *stuckLog) Append(entries ...journal.Entry) (uint64, error) {
+	close(l.entered)
+	<-l.free
+	return l.notes.Append(entries...)
+}
+
+// TestReadersOfTheAssignmentWaitForNoDisk: they see what is durable until more is.
+func TestReadersOfTheAssignmentWaitForNoDisk(t *testing.T) {
+	s := loaded(t, &notes{})
+	s.must(t, api.Assignment{Full: true, Nodes: []api.AssignedNode{handsOff("n1")}, Rev: 1}, c1)
+	log := &stuckLog{notes: &notes{}, entered: make(chan struct{}), free: make(chan struct{})}
+	s.log = log
+	done := make(chan error, 1)
+	go func() {
+		_, _, err := s.apply(api.Assignment{Nodes: []api.AssignedNode{handsOff("n2")}, Rev: 2}, c1)
+		done <- err
+	}()
+	<-log.entered
+	_, known := s.get("n2")
+	if known || s.position().Rev != 1 || s.trusts().Database != c1 || s.newest() != 0 || len(s.unconfirmed()) != 0 {
+		t.Error("readers see what is not durable")
+	}
+	_ = s.settings()
+	wantIDs(t, "nodes while the disk hangs", s.names(), "n1")
+	close(log.free)
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	wantIDs(t, "nodes", s.names(), "n1", "n2")
+}

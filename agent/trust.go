@@ -120,9 +120,7 @@ func (t *trustRecord) keep(more []string, assigned map[string]bool, gone []strin
 
 // trusts is the central that is trusted.
 func (s *assigned) trusts() trustRecord {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.trust
+	return s.now.Load().trust
 }
 
 // setTrust makes durable which central is trusted from now on. Nodes that the one before
@@ -130,6 +128,7 @@ func (s *assigned) trusts() trustRecord {
 func (s *assigned) setTrust(t trustRecord) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	defer s.publish()
 	return s.putTrust(t)
 }
 
@@ -145,6 +144,7 @@ func (s *assigned) putTrust(t trustRecord) error {
 func (s *assigned) toldAll(db api.Database) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	defer s.publish()
 	if s.trust.Database != db || s.trust.Reported {
 		return nil
 	}
@@ -158,6 +158,7 @@ func (s *assigned) toldAll(db api.Database) error {
 func (s *assigned) letGo(names []string) ([]string, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	defer s.publish()
 	var gone []string
 	var entries []journal.Entry
 	for _, name := range names {
