@@ -14,3 +14,12 @@ func TestDemo(t *testing.T) {
 		t.Errorf("exit status %d\n%s%s", exit, out, errs)
 	}
 }
+
+func TestDemoNeedsTwoRacks(t *testing.T) {
+	s := newSite(t)
+	for _, racks := range []string{"1", "0", "51"} {
+		if out, errs, exit := s.run("demo", "--racks", racks); exit != 2 || !strings.Contains(errs, "2 to 50 racks") {
+			t.Errorf("%s: exit status %d\n%s%s", racks, exit, out, errs)
+		}
+	}
+}

@@ -64,14 +64,14 @@ func demoCommand() *cli.Command {
 		Description: "Everything runs on loopback and ends with the demo; nothing outside is touched." +
 			examples("rackpower demo", "rackpower demo --racks 2 --nodes 4 --keep") + exitHelp,
 		Flags: []cli.Flag{
-			&cli.IntFlag{Name: "racks", Value: 3, Usage: "simulate `N` racks"},
+			&cli.IntFlag{Name: "racks", Value: 3, Usage: "simulate `N` racks, at least 2"},
 			&cli.IntFlag{Name: "nodes", Value: 8, Usage: "simulate `N` nodes in each rack"},
 			&cli.BoolFlag{Name: "keep", Usage: "keep state and logs"},
 		},
 		Action: func(c *cli.Context) error {
 			racks, nodes := c.Int("racks"), c.Int("nodes")
-			if racks < 1 || racks > 50 || nodes < 1 || nodes > 99 {
-				return settings.Usage("the demo takes 1 to 50 racks of 1 to 99 nodes")
+			if racks < 2 || racks > 50 || nodes < 1 || nodes > 99 {
+				return settings.Usage("the demo takes 2 to 50 racks of 1 to 99 nodes")
 			}
 			return runDemo(c.Context, c.App.Writer, racks, nodes, c.Bool("keep"))
 		},
