@@ -585,7 +585,7 @@ func (x *execution) bmcReset(ctx context.Context) (power.Reason, error) {
 		}
 	}
 	x.l.setPhase(x.t, "waiting for the BMC to come back")
-	until := time.Now().Add(x.time.BMCReset)
+	until, last := time.Now().Add(x.time.BMCReset), error(nil)
 	for pause := x.time.Retry; time.Now().Before(until); pause = min(pause*2, x.time.LongRetry) {
 		if err := wait(ctx, pause); err != nil {
 			return "", err
@@ -598,6 +598,10 @@ func (x *execution) bmcReset(ctx context.Context) (power.Reason, error) {
 		if stops(ctx, err) {
 			return "", err
 		}
+		last = err
+	}
+	if refusedLogIn(last) {
+		return "", fail(power.ReasonOf(power.KindOf(last)), "the BMC confirmed its reset and is back; %v", last)
 	}
 	return "", fail(power.ReasonUnreachable, "the BMC confirmed its reset and has not answered for %s", x.time.BMCReset)
 }

@@ -288,7 +288,7 @@ func (m *monitor) refresh(nodes []assignedNode, now time.Time) (changed []string
 			m.a.readings.setMonitor(n.Name, w.mem.view()) // what was told before was about another desire
 			changed = append(changed, n.Name)
 		}
-		if n.Retry != w.mem.Retry {
+		if n.Retry > w.mem.Retry { // lower: central was restored, and nobody asked for a retry
 			m.retry(n.Name, w)
 			w.mem.Retry = n.Retry
 		}

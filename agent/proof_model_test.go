@@ -790,7 +790,8 @@ func (m *model) failure(g *appended, o *modelOp, end power.End) {
 			m.breach("grace", "%s ended not escalated", id)
 		}
 	default:
-		if breaker := end.Reason == power.ReasonAuth && o.node.kept >= 2; !o.trouble && !breaker {
+		refused := end.Reason == power.ReasonAuth || end.Reason == power.ReasonPrivilege
+		if !o.trouble && !(refused && o.node.kept >= 2) {
 			m.breach("outcome", "%s failed (%s: %s), and no exchange had", id, end.Reason, end.Detail)
 		}
 	}
