@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -162,6 +163,10 @@ func TestACommandDiesOfItsSignal(t *testing.T) {
 	s := newSite(t)
 	s.addNodes(api.NodeSpec{Name: "n1", Rack: "r1", BMC: "ipmi://admin@192.0.2.1"})
 	for _, sig := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP} {
+		if signal.Ignored(sig) { // nohup, or a job in the background: what is started here must not inherit that
+			signal.Notify(make(chan os.Signal, 1), sig)
+			defer signal.Ignore(sig)
+		}
 		for _, one := range []struct{ line, says string }{
 			{"on n1", "interrupted: the operations on n1 go on"},
 			{"status n1 --fresh", "interrupted"},
