@@ -117,6 +117,11 @@ func (j *Journal) recover() error {
 		return err
 	}
 	j.shelf.history = olderThan(l.segments, st.number, j.rec.Damaged())
+	// A writer that died may have left a name that a loss of power takes back. Were the next
+	// segment's durable without it, that would be a gap.
+	if err := j.cfg.FS.SyncDir(j.cfg.Dir); err != nil {
+		return fmt.Errorf("cannot open journal %s: %w", j.cfg.Dir, fullAs(err))
+	}
 	b := j.firstBatch()
 	if err := j.rotate(b); err != nil {
 		return fmt.Errorf("cannot open journal %s: %w", j.cfg.Dir, fullAs(err))
