@@ -23,25 +23,12 @@ import (
 	"rackpower/internal/mutation"
 )
 
-// mutations are the patches of testdata/mutations, each of which breaks a rule.
-func mutations(t *testing.T) []mutation.Mutation {
-	t.Helper()
-	list, err := mutation.Read("testdata/mutations")
-	if err != nil {
-		t.Fatal(err)
-	}
-	return list
-}
-
 // TestMutations shows that the random histories notice a broken rule: each patch is applied
 // to a copy of the tree, and the test that it names must fail there. It takes some minutes
 // and runs where PROOF_MUTATIONS is set: to "all", to the name of a test, or to a part of
 // what is broken.
 func TestMutations(t *testing.T) {
-	want := os.Getenv("PROOF_MUTATIONS")
-	if want == "" {
-		t.Skip("set PROOF_MUTATIONS=all to run it (make mutations)")
-	}
+	chosen := mutation.Chosen(t)
 	root, err := filepath.Abs("..")
 	if err != nil {
 		t.Fatal(err)
@@ -50,12 +37,8 @@ func TestMutations(t *testing.T) {
 	if err := copyTree(root, dir); err != nil {
 		t.Fatal(err)
 	}
-	caught, tried := 0, 0
-	for _, m := range mutations(t) {
-		if want != "all" && want != m.FoundBy && !strings.Contains(m.Breaks, want) {
-			continue
-		}
-		tried++
+	caught := 0
+	for _, m := range chosen {
 		word, by := runMutated(t, m, root, dir)
 		if word != "survived" {
 			caught++
@@ -64,12 +47,12 @@ func TestMutations(t *testing.T) {
 		}
 		fmt.Printf("| %s | %s | %s | %s |\n", m.FoundBy, m.Breaks, word, by)
 	}
-	fmt.Printf("%d of %d mutations caught\n", caught, tried)
+	fmt.Printf("%d of %d mutations caught\n", caught, len(chosen))
 }
 
 // TestMutationsApply: code that was changed must not leave a mutation without its place.
 func TestMutationsApply(t *testing.T) {
-	for _, m := range mutations(t) {
+	for _, m := range mutation.All(t) {
 		if _, err := m.Apply(".."); err != nil {
 			t.Error(err)
 		}
@@ -82,7 +65,7 @@ func TestMutationsCompile(t *testing.T) {
 		t.Skip("it says the same without the race detector, in less time")
 	}
 	check := newTypeChecker(t)
-	for _, m := range mutations(t) {
+	for _, m := range mutation.All(t) {
 		files, err := m.Apply("..")
 		if err != nil {
 			t.Error(err)

@@ -13,19 +13,9 @@ import (
 	"rackpower/internal/mutation"
 )
 
-// mutations are the patches of testdata/mutations, each of which breaks a rule.
-func mutations(t *testing.T) []mutation.Mutation {
-	t.Helper()
-	list, err := mutation.Read("testdata/mutations")
-	if err != nil {
-		t.Fatal(err)
-	}
-	return list
-}
-
 // TestMutationsApply: code that was changed must not leave a mutation without its place.
 func TestMutationsApply(t *testing.T) {
-	for _, m := range mutations(t) {
+	for _, m := range mutation.All(t) {
 		if _, err := m.Apply(".."); err != nil {
 			t.Error(err)
 		}
@@ -40,16 +30,10 @@ var (
 // TestMutations shows that the model and the tests find each mutation. It takes some
 // minutes and runs where PROOF_MUTATIONS is set: to "all", or to a part of their names.
 func TestMutations(t *testing.T) {
-	want := os.Getenv("PROOF_MUTATIONS")
-	if want == "" {
-		t.Skip("set PROOF_MUTATIONS=all to run it (make mutations)")
-	}
-	for _, m := range mutations(t) {
-		switch {
-		case want != "all" && want != m.FoundBy && !strings.Contains(m.Breaks, want):
-		case m.FoundBy == "TestNoBMCIsCommandedByTwo": // the model
+	for _, m := range mutation.Chosen(t) {
+		if m.FoundBy == "TestNoBMCIsCommandedByTwo" { // the model
 			runMutated(t, m, brokenRule, "-rapid.checks=300")
-		default:
+		} else {
 			runMutated(t, m, failedTest)
 		}
 	}

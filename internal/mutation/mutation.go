@@ -11,7 +11,9 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"testing"
 )
 
 // Mutation is one patch.
@@ -27,8 +29,11 @@ type edit struct{ file, old, new string }
 // Read reads all patches of a directory, in the order of their names.
 func Read(dir string) ([]Mutation, error) {
 	names, err := filepath.Glob(filepath.Join(dir, "*.patch"))
-	if err != nil || len(names) == 0 {
-		return nil, fmt.Errorf("no patches in %s: %w", dir, err)
+	if err != nil {
+		return nil, err
+	}
+	if len(names) == 0 {
+		return nil, fmt.Errorf("no patches in %s", dir)
 	}
 	var all []Mutation
 	for _, name := range names {
@@ -44,6 +49,29 @@ func Read(dir string) ([]Mutation, error) {
 		all = append(all, m)
 	}
 	return all, nil
+}
+
+// All reads the patches of the package under test, from its testdata/mutations.
+func All(t testing.TB) []Mutation {
+	t.Helper()
+	all, err := Read("testdata/mutations")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all
+}
+
+// Chosen are those of All that PROOF_MUTATIONS names: "all", a test that finds them, or a
+// part of what they break. Without it the test is skipped.
+func Chosen(t testing.TB) []Mutation {
+	t.Helper()
+	want := os.Getenv("PROOF_MUTATIONS")
+	if want == "" {
+		t.Skip("set PROOF_MUTATIONS=all to run it (make mutations)")
+	}
+	return slices.DeleteFunc(All(t), func(m Mutation) bool {
+		return want != "all" && want != m.FoundBy && !strings.Contains(m.Breaks, want)
+	})
 }
 
 func parse(text string) (m Mutation, err error) {
