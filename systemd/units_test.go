@@ -16,7 +16,7 @@ func analyze(t *testing.T) string {
 	t.Helper()
 	path, err := exec.LookPath("systemd-analyze")
 	if err != nil {
-		t.Skip("left out: systemd-analyze is not installed (apt-get install systemd)")
+		t.Skip("LEFT OUT: systemd-analyze is not installed (apt-get install systemd)")
 	}
 	return path
 }
