@@ -150,7 +150,7 @@ func explainProof(t *testing.T, what string, s proofScript, broken string) strin
 	if file := os.Getenv("PROOF_OUT"); file != "" {
 		_ = os.WriteFile(file, []byte(fmt.Sprintf("# %s\n%s%s\n", strings.ReplaceAll(broken, "\n", "\n# "), small, story)), 0o644)
 	}
-	return fmt.Sprintf("%s broke a rule:\n%s\n\nReplay: put these lines into a file of testdata/proof.\n# %s\n%s%s", what, broken,
+	return fmt.Sprintf("%s broke a rule:\n%s\n\nReplay: put these lines into a file of testdata/sim.\n# %s\n%s%s", what, broken,
 		strings.ReplaceAll(broken, "\n", "\n# "), small, story)
 }
 
@@ -163,7 +163,7 @@ func ruleOf(broken string) string {
 	return rule
 }
 
-// TestProofTranscripts replays the histories kept in testdata/proof, and the one
+// TestProofTranscripts replays the histories kept in testdata/sim, and the one
 // that PROOF_REPLAY names, with its story.
 func TestProofTranscripts(t *testing.T) {
 	if file := os.Getenv("PROOF_REPLAY"); file != "" {
@@ -174,7 +174,7 @@ func TestProofTranscripts(t *testing.T) {
 		}
 		return
 	}
-	files, err := filepath.Glob("testdata/proof/*.txt")
+	files, err := filepath.Glob("testdata/sim/*.txt")
 	if err != nil || len(files) == 0 {
 		t.Fatalf("no transcripts: %v", err)
 	}
