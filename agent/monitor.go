@@ -54,7 +54,6 @@ const (
 	whyEarlyLook  power.Reason = "early-look" // tells when it fell back, if it did
 	whySecondLook power.Reason = "second-look"
 	whySaveAgain  power.Reason = "save-again"
-	whyPauseEnds               = power.ReasonPaused
 )
 
 // monitor compares what is desired with what was read, and asks for corrections
@@ -164,9 +163,9 @@ func (m *monitor) configure(s api.RackSettings) {
 	m.pause.Store(s.Pause)
 	m.a.setDomains(s.Domains)
 	if s.Pause != nil {
-		m.agenda.set("", whyPauseEnds, s.Pause.Until)
+		m.agenda.set("", power.ReasonPaused, s.Pause.Until)
 	} else if rested {
-		m.agenda.set("", whyPauseEnds, time.Now())
+		m.agenda.set("", power.ReasonPaused, time.Now())
 	}
 	m.reschedule(s.Monitor)
 	m.redecide()

@@ -48,7 +48,7 @@ func Describe(d Decision, lane Lane, req Op, now time.Time) string {
 	case ReasonBusy:
 		return fmt.Sprintf("%s; refused because busy", found)
 	default:
-		return string(d.Reason)
+		return d.Reason.Text()
 	}
 }
 
