@@ -17,6 +17,7 @@ var floors = map[string]int{
 	"rackpower/cmd/rackpower-central": 5,
 	"rackpower/cmd/docscheck":         5,
 	"rackpower/cmd/settings":          4,
+	"rackpower/cmd/rackpower/demo":    2,
 	"rackpower/cmd/term":              0,
 	"rackpower/central":               4,
 	"rackpower/central/store":         3,

@@ -5,14 +5,11 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"time"
 
 	"github.com/urfave/cli/v2"
 
 	"rackpower/central/api"
-	"rackpower/cmd/settings"
 	"rackpower/cmd/term"
-	"rackpower/power"
 	"rackpower/power/noderange"
 )
 
@@ -184,57 +181,5 @@ func (s *session) agentListing(agents []api.Agent) listing[api.Agent] {
 		wideCells: func(a api.Agent) []string {
 			return []string{fmt.Sprint(a.Rev), fmt.Sprint(a.RevSeen), a.JournalID, fmt.Sprint(a.Epoch), fmt.Sprint(a.LSN)}
 		},
-	}
-}
-
-func auditCommand() *cli.Command {
-	return &cli.Command{
-		Name: "audit", Category: "look", Usage: "show the audit trail: who did what to which node, when and why", ArgsUsage: "[NODES...]",
-		Description: "Oldest first." + nodesHelp + examples("rackpower audit r1n01", "rackpower audit --limit 20") + exitHelp,
-		Flags:       atCentral.flags(&cli.IntFlag{Name: "limit", Value: 1000, Usage: "show at most the newest `N` entries"}),
-		Action: atCentral.with(func(s *session) error {
-			expr, err := selection(s.c.Args().Slice())
-			if err != nil {
-				return err
-			}
-			limit := s.c.Int("limit")
-			if limit < 1 {
-				return settings.Usage("--limit: %d is not at least 1", limit)
-			}
-			entries, err := s.client.Audit(s.ctx, expr, limit)
-			if err != nil {
-				return err
-			}
-			return show(s.printer, s.auditListing(entries))
-		}),
-	}
-}
-
-// happened is when that was what an entry tells of.
-func happened(e api.AuditEntry) time.Time {
-	if e.HappenedAt.IsZero() {
-		return e.At
-	}
-	return e.HappenedAt
-}
-
-// toldLater says how much later central heard of it: "" when that was at once.
-func toldLater(e api.AuditEntry) string {
-	late := e.At.Sub(happened(e))
-	if late < 10*time.Second {
-		return ""
-	}
-	return power.Ago(late) + " later"
-}
-
-func (p printer) auditListing(entries []api.AuditEntry) listing[api.AuditEntry] {
-	return listing[api.AuditEntry]{
-		rows: entries, name: func(e api.AuditEntry) string { return fmt.Sprint(e.ID) },
-		head: []string{"AT", "TOLD", "WHO", "WHAT", "NODE", "OUTCOME", "WHY", "DETAIL"},
-		cells: func(e api.AuditEntry) []string {
-			return []string{p.clock(happened(e)), toldLater(e), e.Who, e.What, e.Node, e.Outcome, e.Why, e.Detail}
-		},
-		wideHead:  []string{"OPERATION"},
-		wideCells: func(e api.AuditEntry) []string { return []string{e.Op} },
 	}
 }

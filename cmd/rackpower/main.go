@@ -8,6 +8,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"rackpower/cmd/rackpower/demo"
 	"rackpower/cmd/settings"
 	"rackpower/power"
 )
@@ -73,7 +74,7 @@ func demoCommand() *cli.Command {
 			if racks < 2 || racks > 50 || nodes < 1 || nodes > 99 {
 				return settings.Usage("the demo takes 2 to 50 racks of 1 to 99 nodes")
 			}
-			return runDemo(c.Context, c.App.Writer, racks, nodes, c.Bool("keep"))
+			return demo.Run(c.Context, c.App.Writer, racks, nodes, c.Bool("keep"))
 		},
 	}
 }

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/http/httptest"
-	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -14,7 +13,6 @@ import (
 
 	"rackpower/central/api"
 	"rackpower/cmd/settings"
-	"rackpower/gossip"
 	"rackpower/power"
 )
 
@@ -169,58 +167,6 @@ func TestMembersWatchOfAStatus(t *testing.T) {
 	}
 }
 
-func TestPeersSaysWhichAgentsAreGone(t *testing.T) {
-	m := newTalk(t)
-	m.peers = []api.PeerNode{
-		{Node: "r1n01", State: power.On, Reach: power.ReachOK, AgeMS: 2000, Owner: "r1", OwnerStatus: "alive"},
-		{Node: "r2n01", State: power.Off, Reach: power.ReachOK, AgeMS: 90_000, Owner: "r2", OwnerStatus: "failed", OwnerSinceMS: 40_000},
-		{Node: "r2n02", State: power.Unknown, Reach: power.ReachNever, AgeMS: -1, Owner: "r2", OwnerStatus: "failed", OwnerSinceMS: 40_000},
-		{Node: "r3n01", State: power.On, Reach: power.ReachUnreachable, AgeMS: 5000, Owner: "r3", OwnerStatus: "unknown", Op: power.ActCycle},
-	}
-	got := m.run("peers")
-	for _, want := range []string{
-		"rack agent r2 failed 40 s ago: r2n[01-02] is shown as it said last",
-		"rack agent r3 is not known here: r3n01",
-	} {
-		if !strings.Contains(got.errs, want) {
-			t.Errorf("no %q in %s", want, got.errs)
-		}
-	}
-	for _, want := range []string{"r2 (failed)", "never", "unreachable", "cycle"} {
-		if !strings.Contains(got.out, want) {
-			t.Errorf("no %q in\n%s", want, got.out)
-		}
-	}
-	if got := m.run("peers -o json"); got.errs != "" || !strings.Contains(got.out, `"owner_since_ms": 40000`) {
-		t.Errorf("%s%s", got.out, got.errs)
-	}
-	expect(t, "of an agent", m.run("peers @r2 -o name"), 0, "r2n01\nr2n02\n", "")
-}
-
-func TestWho(t *testing.T) {
-	m := newTalk(t)
-	m.who = api.Who{
-		Owners: []api.PeerNode{{Node: "r1n01", Owner: "r1", OwnerStatus: "failed", OwnerSinceMS: 40_000, State: power.On, AgeMS: -1}},
-		Reach:  []api.WhoReach{{Agent: "r2", How: "it answered a probe in 1ms"}}, Asked: 3, Answered: 2, Message: "r1n01 is agent r1's (failed)",
-	}
-	want := `r1n01 is agent r1's (failed)
-  agent r1 (failed 40 s ago) has it: on, never read
-  agent r2 can reach its BMC: it answered a probe in 1ms
-  1 of 3 members did not answer
-`
-	expect(t, "who", m.run("peers --who r1n01"), 0, want, "")
-	if got := m.run("peers --who r1n01 -o json"); !strings.Contains(got.out, `"node": "r1n01"`) || got.exit != 0 {
-		t.Errorf("%+v", got)
-	}
-	m.who.Reach, m.who.Answered = nil, 3
-	expect(t, "out of reach", m.run("peers --who r1n01"), settings.ExitFailed, "has it", "")
-	m.who.Owners, m.who.Message = nil, "no agent is known to have node nope"
-	expect(t, "unknown", m.run("peers --who nope"), settings.ExitUsage, "no agent is known to have node nope\n", "")
-	expect(t, "two", m.run("peers --who r1n01 r1n02"), settings.ExitUsage, "", "no NODES")
-	expect(t, "none", m.runContext(t.Context(), []string{"peers", "--who", "", "--config", ""}), settings.ExitUsage, "",
-		"--who takes the name")
-}
-
 func TestPing(t *testing.T) {
 	m := newTalk(t)
 	expect(t, "ping", m.run("ping r2 --count 2"), 0, "r2 answered after 12.3 ms\nr2 answered after 12.3 ms\n", "")
@@ -231,62 +177,6 @@ func TestPing(t *testing.T) {
 	expect(t, "count", m.run("ping r2 --count 0"), settings.ExitUsage, "", "--count")
 	m.problem = api.Problemf(api.CodeRefused, "r2 did not answer")
 	expect(t, "silence", m.run("ping r2"), settings.ExitFailed, "", "r2 did not answer")
-}
-
-func TestGossipKeys(t *testing.T) {
-	m := newTalk(t)
-	m.members = three()
-	m.keys = api.GossipKeys{
-		Keys: []api.GossipKey{{ID: "0badcafe", Members: 2, Primary: 2}}, Members: 3, Answered: 2, Problems: map[string]string{"r2": "no room"},
-	}
-	got := m.run("gossip keys list")
-	if got.exit != 0 || !strings.Contains(got.out, "2 of 3") || !strings.Contains(got.errs, "r2: no room") ||
-		!strings.Contains(got.errs, "1 of 3 members did not answer") {
-		t.Errorf("%+v", got)
-	}
-	key := m.run("gossip keygen")
-	if _, err := gossip.ParseKey(key.out); err != nil || key.exit != 0 {
-		t.Fatalf("%v %+v", err, key)
-	}
-	dir := t.TempDir()
-	file, bad := filepath.Join(dir, "new.key"), filepath.Join(dir, "bad.key")
-	for path, text := range map[string]string{file: key.out, bad: "hush!\n"} {
-		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	text := strings.TrimSpace(key.out)
-	if got := m.run("gossip keys install --key-file - ", text); got.exit != 0 {
-		t.Errorf("%+v", got)
-	}
-	if got := m.run("gossip keys use 0badcafe"); !strings.Contains(got.errs, "r10 failed 40 s ago and was not asked") ||
-		strings.Contains(got.errs, "r3 ") {
-		t.Errorf("%+v", got)
-	}
-	m.run("gossip keys remove --key-file " + file)
-	want := []api.ChangeKeys{{Action: "install", Key: text}, {Action: "use", ID: "0badcafe"}, {Action: "remove", Key: text}}
-	if len(m.asked) != len(want) {
-		t.Fatalf("%+v", m.asked)
-	}
-	for i := range want {
-		if m.asked[i] != want[i] {
-			t.Errorf("%+v, want %+v", m.asked[i], want[i])
-		}
-	}
-	for args, says := range map[string]string{
-		"gossip keys use": "name one key",
-		"gossip keys use 0badcafe --key-file " + file:     "name one key",
-		"gossip keys install --key-file " + bad:           "not base64",
-		"gossip keys install --key-file " + dir + "/none": "cannot read the key: open",
-		"gossip keys install":                             "--key-file",
-	} {
-		got := m.run(args)
-		if got.exit != settings.ExitUsage || !strings.Contains(got.errs, says) || strings.Contains(got.errs, "hush") {
-			t.Errorf("%s: %+v", args, got)
-		}
-	}
-	m.problem = api.Problemf(api.CodeRefused, "cannot use the gossip key: 1 of 3 members do not have it")
-	expect(t, "refused", m.run("gossip keys use 0badcafe"), settings.ExitRefused, "", "do not have it")
 }
 
 func TestTheAgentIsAskedUnlessCentralIsNamed(t *testing.T) {

@@ -5,67 +5,17 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"os/user"
-	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 
 	"github.com/urfave/cli/v2"
 
 	"rackpower/central/api"
 	"rackpower/cmd/settings"
-	"rackpower/cmd/term"
 	"rackpower/power/noderange"
 )
-
-// door says whom a command asks. Central and an agent's own socket speak the same
-// language, so the commands are the same.
-type door struct {
-	who     string // "central", "agent"
-	command string // what precedes the command's name: "rackpower", "rackpower local"
-	flag    string // that names the address
-	usage   string
-	initial string
-	unit    string // that systemd runs there
-	hint    string // what to do when nobody answers
-}
-
-var (
-	atCentral = door{
-		who: "central", unit: "rackpower-central.service", command: "rackpower", flag: "central", initial: "unix:///run/rackpower/central.sock",
-		usage: "`URL` of central: unix:///PATH or https://HOST:PORT",
-		hint: "is rackpower-central running there? name another address with --central or RACKPOWER_CENTRAL; on a rack, rackpower local asks " +
-			"its agent",
-	}
-	atAgent = door{
-		who: "the agent", unit: "rackpower-agent.service", command: "rackpower local", flag: "socket", initial: "/run/rackpower/agent.sock",
-		usage: "`PATH` of the agent's control socket",
-		hint:  "is rackpower agent running there? name another socket with --socket or RACKPOWER_SOCKET",
-	}
-)
-
-// wayOut is what to do when nobody answered at a target.
-func (d door) wayOut(target string) string {
-	path := strings.TrimPrefix(target, "unix://")
-	if errors.Is(access(path, accessWrite), fs.ErrPermission) {
-		return "you may not use that socket: its group (rackpower-admin) may, and root"
-	}
-	return d.hint
-}
-
-// accessWrite asks access(2) for the right that connecting to a socket needs.
-const accessWrite = 2
-
-// access is access(2). Tests, which root may run, put themselves here.
-var access = syscall.Access
-
-// flags are those of the address and of the output.
-func (d door) flags(more ...cli.Flag) []cli.Flag {
-	return append(more, append([]cli.Flag{&cli.StringFlag{Name: d.flag, Value: d.initial, Usage: d.usage}}, outputFlags()...)...)
-}
 
 // session is one command at work.
 type session struct {
@@ -76,27 +26,6 @@ type session struct {
 	printer
 }
 
-// open makes the session of a command; nothing is sent yet.
-func (d door) open(c *cli.Context) (*session, error) {
-	p, err := newPrinter(c)
-	if err != nil {
-		return nil, err
-	}
-	target := c.String(d.flag)
-	if d.flag == "socket" {
-		target = socketURL(target)
-	} else if err := settings.CheckCentral(target); err != nil {
-		return nil, err
-	}
-	client, err := api.NewClient(target)
-	if err != nil {
-		return nil, settings.Usage("--%s: %v", d.flag, err)
-	}
-	s := &session{c: c, ctx: c.Context, door: d, client: client, printer: p}
-	p.patience(client, d.who, patience)
-	return s, nil
-}
-
 // patience is how long a command waits for a sign of life. Tests are more impatient.
 var patience = api.DefaultPatience()
 
@@ -104,47 +33,6 @@ var patience = api.DefaultPatience()
 func (p printer) patience(client *api.Client, who string, in api.Patience) {
 	in.Silent = func() { p.warn("%s at %s has not answered for %s, still waiting", who, client.Target(), in.Say) }
 	client.SetPatience(in)
-}
-
-// socketURL is the address of a socket whose path may begin where the process stands.
-func socketURL(path string) string {
-	path = strings.TrimPrefix(path, "unix://")
-	if path == "" || strings.Contains(path, "://") {
-		return path
-	}
-	if whole, err := filepath.Abs(path); err == nil {
-		path = whole
-	}
-	return "unix://" + path
-}
-
-// with opens a session around an action.
-func (d door) with(do func(*session) error) cli.ActionFunc {
-	return func(c *cli.Context) error {
-		s, err := d.open(c)
-		if err != nil {
-			return err
-		}
-		defer s.client.Close()
-		return s.explain(do(s))
-	}
-}
-
-// looking is with for commands that only look: where no node is as the expression says,
-// programs get an empty list and people a line on stderr, and that is no failure. What
-// acts on nodes needs some.
-func (d door) looking(do func(*session) error) cli.ActionFunc {
-	return d.with(func(s *session) error {
-		var none nothing
-		err := do(s)
-		if !errors.As(err, &none) {
-			return err
-		}
-		if !s.quiet {
-			s.warn("%s", term.Clean(none.Error()))
-		}
-		return s.showNone()
-	})
 }
 
 // showNone prints an empty list.
