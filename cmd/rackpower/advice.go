@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"time"
 
 	"rackpower/central/api"
 	"rackpower/power"
@@ -14,14 +15,14 @@ type hint struct {
 }
 
 // hints lists them, the most pressing first.
-func (s *session) hints(e api.Explanation, n api.Node) []hint {
-	h := hinting{e: e, rack: n.Rack, door: s.door}
+func hints(d door, now time.Time, e api.Explanation, n api.Node) []hint {
+	h := hinting{e: e, rack: n.Rack, door: d, now: now}
 	if h.rack == "" {
 		h.rack = e.Agent
 	}
 	var hints []hint
 	for _, one := range []*hint{
-		h.away(), h.unconfigured(), h.shared(), h.credentials(), h.rights(), h.busy(), h.silent(), h.brake(), h.paused(s), h.fault(),
+		h.away(), h.unconfigured(), h.shared(), h.credentials(), h.rights(), h.busy(), h.silent(), h.brake(), h.paused(), h.fault(),
 		h.monitorOff(),
 		h.flagged(), h.held(), h.noStatus(),
 	} {
@@ -38,6 +39,7 @@ type hinting struct {
 	e    api.Explanation
 	rack string
 	door door
+	now  time.Time
 }
 
 // retry is the command that has the node tried again.
@@ -142,8 +144,8 @@ func (h hinting) brake() *hint {
 	return &hint{says, []string{h.door.command + " brake show", releaseBrakeBy(h.door, h.rack)}}
 }
 
-func (h hinting) paused(s *session) *hint {
-	if !h.e.Rack.Pause.Active(s.now()) {
+func (h hinting) paused() *hint {
+	if !h.e.Rack.Pause.Active(h.now) {
 		return nil
 	}
 	return &hint{

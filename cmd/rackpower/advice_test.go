@@ -50,9 +50,8 @@ func TestHintsFitWhatIsInTheWay(t *testing.T) {
 		}, ""},
 	} {
 		c.e.Node = "n1"
-		s := &session{door: atCentral, printer: printer{wallClock: wallClock{now: time.Now, zone: time.UTC}}}
 		var run []string
-		for _, h := range s.hints(c.e, api.Node{Rack: "r1"}) {
+		for _, h := range hints(atCentral, time.Now(), c.e, api.Node{Rack: "r1"}) {
 			run = append(run, h.run...)
 		}
 		if got := strings.Join(run, "|"); got != c.want {
@@ -76,8 +75,7 @@ func TestHintsTellSilenceFromRefusal(t *testing.T) {
 				Node: "n1", Status: power.StatusReady, Reading: power.Reading{Reach: reach},
 				BMC: &api.BMCState{BreakerOpen: "so", AuthFailures: refused},
 			}
-			s := &session{door: atCentral, printer: printer{wallClock: wallClock{now: time.Now, zone: time.UTC}}}
-			hints := s.hints(e, api.Node{Rack: "r1"})
+			hints := hints(atCentral, time.Now(), e, api.Node{Rack: "r1"})
 			if len(hints) != 1 || !strings.Contains(hints[0].says, want) {
 				t.Errorf("%s, %d refused: %+v, want one that says %q", reach, refused, hints, want)
 			}

@@ -153,27 +153,27 @@ func (s *session) ackOwnAlarm() error {
 	return s.showAcked(acked)
 }
 
-func (s *session) showAcked(acked []api.Alarm) error {
-	if !s.people() || s.quiet {
-		return show(s.printer, listing[api.Alarm]{rows: acked, name: func(a api.Alarm) string { return a.Kind }})
+func (v view) showAcked(acked []api.Alarm) error {
+	if !v.people() || v.quiet {
+		return show(v.printer, listing[api.Alarm]{rows: acked, name: func(a api.Alarm) string { return a.Kind }})
 	}
 	for _, a := range acked {
-		s.say("acknowledged %s: %s", term.Clean(a.Kind), term.Clean(a.Message))
+		v.say("acknowledged %s: %s", term.Clean(a.Kind), term.Clean(a.Message))
 	}
 	return nil
 }
 
-func (s *session) agentListing(agents []api.Agent) listing[api.Agent] {
+func (v view) agentListing(agents []api.Agent) listing[api.Agent] {
 	return listing[api.Agent]{
 		rows: agents, name: func(a api.Agent) string { return a.Name },
 		head: []string{"AGENT", "STATE", "SEEN", "NODES", "OUTSTANDING", "TAKEN", "MONITOR", "VERSION", "ADDRESS", "ALARM"},
 		cells: func(a api.Agent) []string {
-			seen, alarm := cmp.Or(s.age(a.SeenAt), "never"), a.Alarm
-			if s.format == "table" {
+			seen, alarm := cmp.Or(v.age(a.SeenAt), "never"), a.Alarm
+			if v.format == "table" {
 				alarm = term.Shorten(alarm, 60)
 			}
 			return []string{
-				a.Name, string(a.State), seen, fmt.Sprint(a.Nodes), fmt.Sprint(a.Outstanding), fmt.Sprint(a.Taken), s.monitorCell(a.Rack),
+				a.Name, string(a.State), seen, fmt.Sprint(a.Nodes), fmt.Sprint(a.Outstanding), fmt.Sprint(a.Taken), v.monitorCell(a.Rack),
 				a.Version, a.Address, alarm,
 			}
 		},

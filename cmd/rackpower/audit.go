@@ -51,12 +51,12 @@ func toldLater(e api.AuditEntry) string {
 	return power.Ago(late) + " later"
 }
 
-func (p printer) auditListing(entries []api.AuditEntry) listing[api.AuditEntry] {
+func (v view) auditListing(entries []api.AuditEntry) listing[api.AuditEntry] {
 	return listing[api.AuditEntry]{
 		rows: entries, name: func(e api.AuditEntry) string { return fmt.Sprint(e.ID) },
 		head: []string{"AT", "TOLD", "WHO", "WHAT", "NODE", "OUTCOME", "WHY", "DETAIL"},
 		cells: func(e api.AuditEntry) []string {
-			return []string{p.clock(happened(e)), toldLater(e), e.Who, e.What, e.Node, e.Outcome, e.Why, e.Detail}
+			return []string{v.clock(happened(e)), toldLater(e), e.Who, e.What, e.Node, e.Outcome, e.Why, e.Detail}
 		},
 		wideHead:  []string{"OPERATION"},
 		wideCells: func(e api.AuditEntry) []string { return []string{e.Op} },

@@ -14,7 +14,7 @@ import (
 
 func TestTimesSayTheirDayAndZone(t *testing.T) {
 	at := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
-	p := &page{printer: printer{wallClock: wallClock{
+	p := view{printer{wallClock: wallClock{
 		now:  func() time.Time { return at.Add(3 * time.Minute) },
 		zone: time.FixedZone("", 2*3600),
 	}}}

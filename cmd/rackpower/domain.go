@@ -149,10 +149,10 @@ func (s *session) domainRemove() error {
 	return s.showDomain(after)
 }
 
-func (s *session) showDomain(d api.Domain) error {
-	if !s.people() {
-		return show(s.printer, domainListing([]api.Domain{d}))
+func (v view) showDomain(d api.Domain) error {
+	if !v.people() {
+		return show(v.printer, domainListing([]api.Domain{d}))
 	}
-	s.say("domain %s: %s", term.Clean(d.Name), limits(d.DomainLimit))
+	v.say("domain %s: %s", term.Clean(d.Name), limits(d.DomainLimit))
 	return nil
 }

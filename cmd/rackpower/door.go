@@ -76,7 +76,7 @@ func (d door) open(c *cli.Context) (*session, error) {
 	if err != nil {
 		return nil, settings.Usage("--%s: %v", d.flag, err)
 	}
-	s := &session{c: c, ctx: c.Context, door: d, client: client, printer: p}
+	s := &session{c: c, ctx: c.Context, door: d, client: client, view: view{p}}
 	p.patience(client, d.who, patience)
 	return s, nil
 }

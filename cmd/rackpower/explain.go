@@ -43,24 +43,31 @@ func (s *session) explainNode() error {
 	if !s.people() || s.quiet {
 		return show(s.printer, listing[api.Explanation]{rows: []api.Explanation{e}, name: func(e api.Explanation) string { return e.Node }})
 	}
-	p := &page{printer: s.printer, width: s.widthOf()}
-	p.explain(s, e, nodes[0])
+	p := &nodePage{view: s.view, page: newPage(s.printer), door: s.door}
+	p.explain(e, nodes[0])
 	_, err = fmt.Fprint(s.out, p.text.String())
 	return err
 }
 
-// explain fills the page about a node; n is its row in status.
-func (p *page) explain(s *session, e api.Explanation, n api.Node) {
+// nodePage is what explain shows of a node.
+type nodePage struct {
+	view
+	*page
+	door door
+}
+
+// explain fills the page; n is the node's row in status.
+func (p *nodePage) explain(e api.Explanation, n api.Node) {
 	p.block("", p.readable(cmp.Or(e.Message, fmt.Sprintf("%s is %s and should be %s.", e.Node, e.Reading.State, e.Desired.Want))))
 	p.text.WriteString("\n")
 	p.facts(e, n)
 	p.section("operations", p.opRows(e.Ops))
 	p.section("readings, the newest first", p.seenRows(e.RecentReadings))
 	p.section("decisions of the monitor, the newest first", p.decidedRows(e.RecentDecisions))
-	p.advise(s.hints(e, n))
+	p.advise(hints(p.door, p.now(), e, n))
 }
 
-func (p *page) advise(hints []hint) {
+func (p *nodePage) advise(hints []hint) {
 	if len(hints) > 0 {
 		p.title("what to do")
 	}
@@ -72,7 +79,7 @@ func (p *page) advise(hints []hint) {
 	}
 }
 
-func (p *page) section(title string, rows [][]string) {
+func (p *nodePage) section(title string, rows [][]string) {
 	if len(rows) > 0 {
 		p.title(title)
 		p.rows(rows)
@@ -80,7 +87,7 @@ func (p *page) section(title string, rows [][]string) {
 }
 
 // facts is the middle of the page: how things stand.
-func (p *page) facts(e api.Explanation, n api.Node) {
+func (p *nodePage) facts(e api.Explanation, n api.Node) {
 	p.fact("node", p.nodeWords(e, n))
 	if e.Away != "" {
 		p.fact("missing", "what only its agent knows: "+e.Away)
@@ -122,9 +129,9 @@ func note(text string) string {
 	return " (" + text + ")"
 }
 
-func (p printer) nodeWords(e api.Explanation, n api.Node) string {
+func (v view) nodeWords(e api.Explanation, n api.Node) string {
 	agent := "agent " + cmp.Or(e.Agent, n.Agent, "none")
-	if text := n.AgentState.Text(p.now()); text != "" {
+	if text := n.AgentState.Text(v.now()); text != "" {
 		agent += " " + text
 	}
 	words := []string{e.Node, agent}
@@ -135,11 +142,11 @@ func (p printer) nodeWords(e api.Explanation, n api.Node) string {
 }
 
 // readingWords is the power with its age, and the reach where that is not ok.
-func (p *page) readingWords(e api.Explanation) string {
+func (v view) readingWords(e api.Explanation) string {
 	r := e.Reading
 	text := string(cmp.Or(r.State, power.Unknown))
 	if !r.ObservedAt.IsZero() {
-		text += ", read " + p.since(r.ObservedAt)
+		text += ", read " + v.since(r.ObservedAt)
 	}
 	switch r.Reach {
 	case power.ReachOK, "":
@@ -149,7 +156,7 @@ func (p *page) readingWords(e api.Explanation) string {
 	}
 	text += "; now " + string(r.Reach)
 	if !r.TriedAt.IsZero() {
-		text += ", tried " + p.since(r.TriedAt)
+		text += ", tried " + v.since(r.TriedAt)
 	}
 	return text
 }
@@ -172,22 +179,22 @@ func desiredWords(e api.Explanation) string {
 	return text
 }
 
-func (p *page) waitsWords(m api.NodeMonitor) string {
+func (v view) waitsWords(m api.NodeMonitor) string {
 	if m.Waits == "" {
 		return ""
 	}
 	text := "waits: " + string(m.Waits)
 	if !m.WaitsUntil.IsZero() {
-		text += " until " + p.until(m.WaitsUntil)
+		text += " until " + v.until(m.WaitsUntil)
 	}
 	return text + because(m.WaitsMessage)
 }
 
-func (p *page) faultWords(m api.NodeMonitor) string {
+func (v view) faultWords(m api.NodeMonitor) string {
 	text := m.Fault
 	switch {
 	case text != "" && !m.FaultSince.IsZero():
-		text += ", since " + p.since(m.FaultSince)
+		text += ", since " + v.since(m.FaultSince)
 	case text == "" && m.Failures == 0:
 		return ""
 	case text == "":
@@ -197,7 +204,7 @@ func (p *page) faultWords(m api.NodeMonitor) string {
 		text += ", " + plural(m.Failures, "correction") + " failed in a row"
 	}
 	if m.Waits == power.ReasonFault && !m.WaitsUntil.IsZero() {
-		text += ", next try " + p.until(m.WaitsUntil)
+		text += ", next try " + v.until(m.WaitsUntil)
 	}
 	if m.Faults > 1 {
 		text += fmt.Sprintf(", %d faults so far", m.Faults)
@@ -205,7 +212,7 @@ func (p *page) faultWords(m api.NodeMonitor) string {
 	return text
 }
 
-func (p *page) bmcWords(e api.Explanation, n api.Node) string {
+func (v view) bmcWords(e api.Explanation, n api.Node) string {
 	b := e.BMC
 	if b == nil {
 		return n.BMC
@@ -226,13 +233,13 @@ func (p *page) bmcWords(e api.Explanation, n api.Node) string {
 		words = append(words, plural(b.AuthFailures, "login")+" refused")
 	}
 	if !b.NextProbe.IsZero() {
-		words = append(words, "next probe "+p.until(b.NextProbe))
+		words = append(words, "next probe "+v.until(b.NextProbe))
 	}
 	return strings.Join(words, ", ")
 }
 
 // opRows has what is outstanding first, then the newest that ended.
-func (p *page) opRows(ops []api.Op) [][]string {
+func (v view) opRows(ops []api.Op) [][]string {
 	ops = slices.Clone(ops)
 	slices.SortStableFunc(ops, func(a, b api.Op) int {
 		return cmp.Or(over(a)-over(b), b.AskedAt.Compare(a.AskedAt))
@@ -243,7 +250,7 @@ func (p *page) opRows(ops []api.Op) [][]string {
 		if detail := opDetail(o); detail != "" {
 			text += ": " + detail
 		}
-		rows = append(rows, []string{p.clock(o.AskedAt), string(o.Action), "by " + o.AskedBy, text + note(o.Reason)})
+		rows = append(rows, []string{v.clock(o.AskedAt), string(o.Action), "by " + o.AskedBy, text + note(o.Reason)})
 	}
 	return rows
 }
@@ -256,27 +263,27 @@ func over(o api.Op) int {
 	return 1
 }
 
-func (p *page) seenRows(seen []api.ReadingRun) [][]string {
+func (v view) seenRows(seen []api.ReadingRun) [][]string {
 	var rows [][]string
 	for _, r := range slices.Backward(seen) {
-		rows = append(rows, []string{fmt.Sprintf("%s, %s", r.State, r.Reach), p.run(r.First, r.Last, r.Times), r.Message})
+		rows = append(rows, []string{fmt.Sprintf("%s, %s", r.State, r.Reach), v.run(r.First, r.Last, r.Times), r.Message})
 	}
 	return rows
 }
 
 // run says when something was the case last, and how often:
 // "2026-03-01 14:12:02Z (12 times in 11 min)".
-func (p *page) run(first, last time.Time, times int) string {
+func (v view) run(first, last time.Time, times int) string {
 	if times <= 1 {
-		return p.clock(last)
+		return v.clock(last)
 	}
-	return fmt.Sprintf("%s (%d times in %s)", p.clock(last), times, power.Ago(last.Sub(first)))
+	return fmt.Sprintf("%s (%d times in %s)", v.clock(last), times, power.Ago(last.Sub(first)))
 }
 
-func (p *page) decidedRows(decided []api.Decision) [][]string {
+func (v view) decidedRows(decided []api.Decision) [][]string {
 	var rows [][]string
 	for _, d := range slices.Backward(decided) {
-		rows = append(rows, []string{cmp.Or(string(d.Action), "nothing"), string(d.Reason), p.run(d.First, d.Last, d.Times), d.Message})
+		rows = append(rows, []string{cmp.Or(string(d.Action), "nothing"), string(d.Reason), v.run(d.First, d.Last, d.Times), d.Message})
 	}
 	return rows
 }

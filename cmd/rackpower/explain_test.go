@@ -104,10 +104,10 @@ func TestExplainSaysWhatIsMissingOfAnAgentThatIsAway(t *testing.T) {
 }
 
 func TestPagesAreAsWideAsTheirTerminal(t *testing.T) {
-	s := &session{printer: printer{wallClock: wallClock{now: time.Now, zone: time.UTC}}}
+	now := printer{wallClock: wallClock{now: time.Now, zone: time.UTC}}
 	for _, width := range []int{66, 80, 120} {
-		p := &page{printer: s.printer, width: width}
-		p.explain(s, nightmare(time.Now()), api.Node{Name: "r1n07", Rack: "r1"})
+		p := &nodePage{view: view{now}, page: &page{p: now, width: width}}
+		p.explain(nightmare(time.Now()), api.Node{Name: "r1n07", Rack: "r1"})
 		for line := range strings.Lines(p.text.String()) {
 			if command := strings.HasPrefix(line, "      rackpower "); len(line) > width+1 && !command {
 				t.Errorf("wider than %d: %s", width, line)

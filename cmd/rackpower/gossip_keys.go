@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"cmp"
 	"fmt"
 	"maps"
@@ -74,14 +73,14 @@ func (s *session) keysList() error {
 	return s.showKeys(keys)
 }
 
-func (s *session) showKeys(keys api.GossipKeys) error {
+func (v view) showKeys(keys api.GossipKeys) error {
 	for _, member := range slices.Sorted(maps.Keys(keys.Problems)) {
-		s.warn("%s: %s", term.Clean(member), term.Clean(keys.Problems[member]))
+		v.warn("%s: %s", term.Clean(member), term.Clean(keys.Problems[member]))
 	}
 	if keys.Answered < keys.Members {
-		s.warn("%d of %d members did not answer", keys.Members-keys.Answered, keys.Members)
+		v.warn("%d of %d members did not answer", keys.Members-keys.Answered, keys.Members)
 	}
-	return show(s.printer, listing[api.GossipKey]{
+	return show(v.printer, listing[api.GossipKey]{
 		rows: keys.Keys, name: func(k api.GossipKey) string { return k.ID },
 		head: []string{"KEY", "MEMBERS", "PRIMARY"},
 		cells: func(k api.GossipKey) []string {
@@ -93,7 +92,7 @@ func (s *session) showKeys(keys api.GossipKeys) error {
 func (s *session) changeKeys(do string) error {
 	in := api.ChangeKeys{Action: do, ID: s.c.Args().First()}
 	if file := s.c.String("key-file"); file != "" {
-		text, err := s.keyText(file)
+		text, err := readSecrets(s.c, s.printer).gossipKey(file)
 		if err != nil {
 			return err
 		}
@@ -125,21 +124,4 @@ func (s *session) tellUnasked() {
 				term.Clean(m.Name), ago(m.SinceMS))
 		}
 	}
-}
-
-// keyText reads a key from a file, or from stdin.
-func (s *session) keyText(file string) (string, error) {
-	text, err := "", error(nil)
-	if file == "-" {
-		text, err = firstLine(bufio.NewReader(s.c.App.Reader))
-	} else if text, err = s.secretIn(file, "the key"); err != nil {
-		return "", err
-	}
-	if err != nil {
-		return "", settings.Exit(settings.ExitUsage, "cannot read the key: %v", err)
-	}
-	if _, err := gossip.ParseKey(text); err != nil {
-		return "", settings.Usage("%v", err)
-	}
-	return text, nil
 }

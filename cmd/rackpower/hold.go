@@ -106,8 +106,8 @@ func (s *session) setHold(in api.SetHold, nodes []api.Node, what string) error {
 }
 
 // noteAway names the agents that do not learn of a change now.
-func (s *session) noteAway(nodes []api.Node) {
-	if s.quiet {
+func (v view) noteAway(nodes []api.Node) {
+	if v.quiet {
 		return
 	}
 	away := map[string]api.AgentPresence{}
@@ -116,13 +116,13 @@ func (s *session) noteAway(nodes []api.Node) {
 			away[n.Agent] = n.AgentState
 		}
 	}
-	s.warnEach(slices.Sorted(maps.Keys(away)), "agents %s are away: they learn of this when they are back", func(name string) {
-		s.warn("agent %s %s: it learns of this when it is back", term.Clean(name), term.Clean(away[name].Predicate(s.now())))
+	v.warnEach(slices.Sorted(maps.Keys(away)), "agents %s are away: they learn of this when they are back", func(name string) {
+		v.warn("agent %s %s: it learns of this when it is back", term.Clean(name), term.Clean(away[name].Predicate(v.now())))
 	})
 }
 
 // held says who holds a node and how long, "" when nobody does.
-func (p printer) held(h *api.Hold) string {
+func (v view) held(h *api.Hold) string {
 	if h == nil {
 		return ""
 	}
@@ -130,7 +130,7 @@ func (p printer) held(h *api.Hold) string {
 	if h.Expires != nil {
 		end = *h.Expires
 	}
-	return fmt.Sprintf("%s, %s %s, %s%s", h.Want, holder(h), p.sinceOr(h.Since), p.untilOr(end, "released"), because(h.Reason))
+	return fmt.Sprintf("%s, %s %s, %s%s", h.Want, holder(h), v.sinceOr(h.Since), v.untilOr(end, "released"), because(h.Reason))
 }
 
 // holder is who holds a node.

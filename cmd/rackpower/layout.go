@@ -9,10 +9,13 @@ import (
 
 // page is text as wide as its reader's terminal.
 type page struct {
-	printer
+	p     printer
 	width int // 0: lines are not broken
 	text  strings.Builder
 }
+
+// newPage is an empty page as wide as what the printer writes to.
+func newPage(p printer) *page { return &page{p: p, width: p.widthOf()} }
 
 // column is how wide the names of a page's facts are; a last column with less room
 // than narrow goes on in a line of its own.
@@ -23,7 +26,7 @@ const (
 
 func (p *page) fact(name, text string) {
 	if text != "" {
-		p.block(fmt.Sprintf("%-*s", column, name), p.readable(text))
+		p.block(fmt.Sprintf("%-*s", column, name), p.p.readable(text))
 	}
 }
 
@@ -37,7 +40,7 @@ func (p *page) block(head, text string) {
 	for i, line := range lines {
 		if i == 0 {
 			word, rest, _ := strings.Cut(line, " ")
-			line = head + p.paint(word) + " " + rest
+			line = head + p.p.paint(word) + " " + rest
 		} else {
 			line = strings.Repeat(" ", indent) + line
 		}
@@ -50,7 +53,7 @@ func (p *page) rows(rows [][]string) {
 	var width []int
 	for _, row := range rows {
 		for i := range row {
-			row[i] = p.readable(row[i])
+			row[i] = p.p.readable(row[i])
 			if len(width) <= i {
 				width = append(width, 0)
 			}

@@ -109,7 +109,7 @@ func (s *session) members() error {
 	})
 }
 
-func (s *session) memberListing(members []api.Member) listing[api.Member] {
+func (v view) memberListing(members []api.Member) listing[api.Member] {
 	return listing[api.Member]{
 		rows: members, name: func(m api.Member) string { return m.Name },
 		head: []string{"MEMBER", "ADDRESS", "PORT", "STATUS", "TAGS"},
@@ -177,13 +177,13 @@ func (s *session) watchMembers(known map[string]string, wanted func(m api.Member
 	}
 }
 
-func (s *session) showMemberChanges(p printer, changed []api.Member) error {
-	if !s.people() {
-		return show(p, s.memberListing(changed))
+func (v view) showMemberChanges(p printer, changed []api.Member) error {
+	if !v.people() {
+		return show(p, v.memberListing(changed))
 	}
 	for _, m := range changed {
-		now := s.now()
-		s.say("%s  %s", s.clock(now), term.Clean(m.Name+" "+m.Status+at(m)))
+		now := v.now()
+		v.say("%s  %s", v.clock(now), term.Clean(m.Name+" "+m.Status+at(m)))
 	}
 	return nil
 }

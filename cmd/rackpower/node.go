@@ -135,12 +135,12 @@ func (s *session) nodeAdd() error {
 	}
 	slices.Sort(spec.Clear)
 	if file := c.String("password-file"); file != "" {
-		if spec.Password, err = s.password(file); err != nil {
+		if spec.Password, err = readSecrets(s.c, s.printer).password(file); err != nil {
 			return err
 		}
 	}
 	if kgFile != "" {
-		if spec.KG, err = s.secretIn(kgFile, "K_g"); err != nil {
+		if spec.KG, err = readSecrets(s.c, s.printer).inFile(kgFile, "K_g"); err != nil {
 			return err
 		}
 	}
@@ -156,22 +156,22 @@ type added struct {
 	DryRun bool `json:"dry_run"`
 }
 
-func (s *session) showAdded(a api.AddedNodes, specs []api.NodeSpec, dry bool) error {
-	if s.people() {
+func (v view) showAdded(a api.AddedNodes, specs []api.NodeSpec, dry bool) error {
+	if v.people() {
 		would := ""
 		if dry {
 			would = "would be "
 		}
-		s.say("%s %sadded, %d changed, %d unchanged", plural(a.Added, "node"), would, a.Changed, a.Unchanged)
+		v.say("%s %sadded, %d changed, %d unchanged", plural(a.Added, "node"), would, a.Changed, a.Unchanged)
 		for _, note := range a.Notes {
-			s.warn("%s", term.Clean(note))
+			v.warn("%s", term.Clean(note))
 		}
 		return nil
 	}
-	if s.format == "name" {
-		return show(s.printer, listing[api.NodeSpec]{rows: specs, name: func(n api.NodeSpec) string { return n.Name }})
+	if v.format == "name" {
+		return show(v.printer, listing[api.NodeSpec]{rows: specs, name: func(n api.NodeSpec) string { return n.Name }})
 	}
-	return show(s.printer, listing[added]{rows: []added{{a, dry}}})
+	return show(v.printer, listing[added]{rows: []added{{a, dry}}})
 }
 
 // addNodes has nodes added; when some exist it names the flag that changes them.
@@ -261,7 +261,7 @@ func forceFlag() cli.Flag {
 }
 
 func (s *session) nodeImport() error {
-	specs, err := s.readSpecs(s.c.Args().First())
+	specs, err := specReader{readSecrets(s.c, s.printer)}.read(s.c.Args().First())
 	if err != nil {
 		return err
 	}
@@ -321,24 +321,24 @@ func (s *session) nodeRemove() error {
 	return s.showChangedNodes(changed, nodes, "removed")
 }
 
-func (s *session) showChangedNodes(c api.Changed, nodes []api.Node, what string) error {
-	if s.people() {
+func (v view) showChangedNodes(c api.Changed, nodes []api.Node, what string) error {
+	if v.people() {
 		text := fmt.Sprintf("%s %s", noderange.Fold(namesOf(nodes)), what)
 		if c.Unchanged > 0 {
 			text += fmt.Sprintf(" (%d unchanged)", c.Unchanged)
 		}
-		s.say("%s", text)
-		if !s.quiet {
+		v.say("%s", text)
+		if !v.quiet {
 			for _, note := range c.Notes {
-				s.warn("%s", term.Clean(note))
+				v.warn("%s", term.Clean(note))
 			}
 		}
 		return nil
 	}
-	if s.format == "name" {
-		return show(s.printer, listing[api.Node]{rows: nodes, name: func(n api.Node) string { return n.Name }})
+	if v.format == "name" {
+		return show(v.printer, listing[api.Node]{rows: nodes, name: func(n api.Node) string { return n.Name }})
 	}
-	return show(s.printer, listing[api.Changed]{rows: []api.Changed{c}})
+	return show(v.printer, listing[api.Changed]{rows: []api.Changed{c}})
 }
 
 // retryCommand is part of rackpower node, and of rackpower local.

@@ -71,12 +71,12 @@ func (s *session) ops() error {
 	return show(s.printer, s.opListing(found.Ops))
 }
 
-func (s *session) opListing(ops []api.Op) listing[api.Op] {
+func (v view) opListing(ops []api.Op) listing[api.Op] {
 	return listing[api.Op]{
 		rows: ops, name: func(o api.Op) string { return o.ID },
 		head: []string{"ID", "NODE", "ACTION", "ASKED", "BY", "RESULT", "DETAIL"},
 		cells: func(o api.Op) []string {
-			return []string{o.ID, o.Node, string(o.Action), s.age(&o.AskedAt) + " ago", o.AskedBy, opResult(o), opDetail(o)}
+			return []string{o.ID, o.Node, string(o.Action), v.age(&o.AskedAt) + " ago", o.AskedBy, opResult(o), opDetail(o)}
 		},
 		wideHead: []string{"RACK", "ORIGIN", "VERDICT", "REASON", "TOOK", "JOINED"},
 		wideCells: func(o api.Op) []string {
@@ -167,21 +167,21 @@ func (s *session) opShow() error {
 }
 
 // showOps prints each operation in full.
-func (s *session) showOps(ops []api.Op) error {
-	if !s.people() {
-		return show(s.printer, s.opListing(ops))
+func (v view) showOps(ops []api.Op) error {
+	if !v.people() {
+		return show(v.printer, v.opListing(ops))
 	}
 	for i, o := range ops {
 		if i > 0 {
-			s.say("")
+			v.say("")
 		}
-		s.details(
-			"id", o.ID, "node", o.Node, "action", string(o.Action), "asked by", o.AskedBy, "asked at", s.clock(o.AskedAt), "origin",
+		v.details(
+			"id", o.ID, "node", o.Node, "action", string(o.Action), "asked by", o.AskedBy, "asked at", v.clock(o.AskedAt), "origin",
 			string(o.Origin),
-			"reason", o.Reason, "boot", string(o.Boot), "grace", positive(o.Grace), "deadline", s.clockOr(&o.Deadline), "verdict", string(o.Verdict),
+			"reason", o.Reason, "boot", string(o.Boot), "grace", positive(o.Grace), "deadline", v.clockOr(&o.Deadline), "verdict", string(o.Verdict),
 			"found", o.Message, "joined", o.Joined, "phase", phaseOf(o.Phase, o.AgentNote), "note", o.AgentNote, "started at",
-			s.clockOr(o.StartedAt),
-			"ended at", s.clockOr(o.EndedAt), "took", took(o),
+			v.clockOr(o.StartedAt),
+			"ended at", v.clockOr(o.EndedAt), "took", took(o),
 			"outcome", opResultFull(o), "why", string(o.Why), "detail", o.Detail, "superseded by", o.SupersededBy, "cancelled by", o.CancelBy,
 			"state", string(o.State), "commands sent", fmt.Sprint(o.Attempts),
 		)
@@ -240,15 +240,15 @@ func (s *session) opCancel() error {
 }
 
 // showCancelled prints what was cancelled.
-func (s *session) showCancelled(ops []api.Op) error {
-	if !s.people() {
-		return show(s.printer, s.opListing(ops))
+func (v view) showCancelled(ops []api.Op) error {
+	if !v.people() {
+		return show(v.printer, v.opListing(ops))
 	}
 	for _, o := range ops {
 		if o.Outcome != "" {
-			s.say("%s %s has ended: %s", o.Node, o.Action, term.Clean(opResult(o)))
+			v.say("%s %s has ended: %s", o.Node, o.Action, term.Clean(opResult(o)))
 		} else {
-			s.say("%s %s ends at its next safe point (%s)", o.Node, o.Action, term.Clean(cmp.Or(o.Phase, api.PhaseTaken)))
+			v.say("%s %s ends at its next safe point (%s)", o.Node, o.Action, term.Clean(cmp.Or(o.Phase, api.PhaseTaken)))
 		}
 	}
 	return nil

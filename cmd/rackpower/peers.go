@@ -73,8 +73,8 @@ func selectPeers(peers []api.PeerNode, expr string) ([]api.PeerNode, error) {
 
 // tellGone says which agents are gone: what is shown of their nodes is the last that
 // they said.
-func (s *session) tellGone(peers []api.PeerNode) {
-	if !s.people() || s.quiet {
+func (v view) tellGone(peers []api.PeerNode) {
+	if !v.people() || v.quiet {
 		return
 	}
 	nodes, status := map[string][]string{}, map[string]string{}
@@ -84,8 +84,8 @@ func (s *session) tellGone(peers []api.PeerNode) {
 			status[p.Owner] = ownerStatus(p)
 		}
 	}
-	s.warnEach(slices.Sorted(maps.Keys(nodes)), "rack agents %s are gone: their nodes are shown as they said last", func(owner string) {
-		s.warn("rack agent %s %s: %s is shown as it said last", term.Clean(owner), term.Clean(status[owner]),
+	v.warnEach(slices.Sorted(maps.Keys(nodes)), "rack agents %s are gone: their nodes are shown as they said last", func(owner string) {
+		v.warn("rack agent %s %s: %s is shown as it said last", term.Clean(owner), term.Clean(status[owner]),
 			term.Clean(noderange.Fold(nodes[owner])))
 	})
 }

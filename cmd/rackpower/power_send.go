@@ -34,7 +34,7 @@ func (s *session) ask(in api.AskOps) ([]api.Op, error) {
 // unsure explains why requests have no answer. Those that may have been taken all
 // the same are said to be so: silence would be read as "nothing was done".
 func (s *session) unsure(err error, nodes []api.Node, dry bool) error {
-	if dry || !lost(err) && !s.interrupted(err) {
+	if dry || !lost(err) && !interrupted(s.ctx, err) {
 		return err
 	}
 	said := s.explain(err)

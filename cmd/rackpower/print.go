@@ -228,7 +228,7 @@ func (p printer) details(pairs ...string) {
 	if p.quiet {
 		return
 	}
-	text := page{printer: p, width: p.widthOf()}
+	text := newPage(p)
 	for i := 0; i+1 < len(pairs); i += 2 {
 		if pairs[i+1] != "" {
 			text.block(fmt.Sprintf("%-14s ", pairs[i]+":"), p.readable(pairs[i+1]))
@@ -283,9 +283,9 @@ const fewLines = 3
 
 // warnEach warns of each of a few names, and of more in one line, of which %s in all is
 // their range.
-func (s *session) warnEach(names []string, all string, each func(name string)) {
+func (p printer) warnEach(names []string, all string, each func(name string)) {
 	if len(names) > fewLines {
-		s.warn(all, term.Clean(noderange.Fold(names)))
+		p.warn(all, term.Clean(noderange.Fold(names)))
 		return
 	}
 	for _, name := range names {

@@ -7,15 +7,15 @@ import (
 )
 
 // progress rewrites one line on stderr, if that is a terminal.
-func (s *session) progress(format string, args ...any) {
-	if !s.quiet && term.Is(s.err) {
-		fmt.Fprintf(s.err, "\r\x1b[K"+format, args...)
+func (p printer) progress(format string, args ...any) {
+	if !p.quiet && term.Is(p.err) {
+		fmt.Fprintf(p.err, "\r\x1b[K"+format, args...)
 	}
 }
 
 // clearProgress takes the line away before something else is printed.
-func (s *session) clearProgress() {
-	if !s.quiet && term.Is(s.err) {
-		fmt.Fprint(s.err, "\r\x1b[K")
+func (p printer) clearProgress() {
+	if !p.quiet && term.Is(p.err) {
+		fmt.Fprint(p.err, "\r\x1b[K")
 	}
 }

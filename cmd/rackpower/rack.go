@@ -145,12 +145,12 @@ func (s *session) rackList() error {
 	return show(s.printer, s.rackListing(racks))
 }
 
-func (s *session) rackListing(racks []api.Rack) listing[api.Rack] {
+func (v view) rackListing(racks []api.Rack) listing[api.Rack] {
 	return listing[api.Rack]{
 		rows: racks, name: func(r api.Rack) string { return r.Name },
 		head: []string{"RACK", "AGENT", "NODES", "READS", "BRAKE AT", "MONITOR"},
 		cells: func(r api.Rack) []string {
-			return []string{r.Name, s.agentOf(r), fmt.Sprint(r.Nodes), readsCell(r), brakeBounds(r.Settings), cmp.Or(s.rackCell(r), wellCell(r))}
+			return []string{r.Name, v.agentOf(r), fmt.Sprint(r.Nodes), readsCell(r), brakeBounds(r.Settings), cmp.Or(v.rackCell(r), wellCell(r))}
 		},
 		wideHead: []string{"DOMAINS"},
 		wideCells: func(r api.Rack) []string {
@@ -159,11 +159,11 @@ func (s *session) rackListing(racks []api.Rack) listing[api.Rack] {
 	}
 }
 
-func (p printer) agentOf(r api.Rack) string {
+func (v view) agentOf(r api.Rack) string {
 	if !r.AgentState.Absent() {
 		return r.Agent
 	}
-	return fmt.Sprintf("%s (%s)", r.Agent, r.AgentState.Text(p.now()))
+	return fmt.Sprintf("%s (%s)", r.Agent, r.AgentState.Text(v.now()))
 }
 
 // readsCell is the schedule of the readings: the one in force, else the one set.
@@ -181,25 +181,25 @@ func brakeBounds(r api.RackSettings) string {
 
 // rackCell is monitorCell of a rack: what central was told to set, and its agent has not
 // confirmed, is said to be so.
-func (s *session) rackCell(r api.Rack) string {
-	asked, told := r.Settings.Pause.Active(s.now()), r.State.Pause.Active(s.now())
+func (v view) rackCell(r api.Rack) string {
+	asked, told := r.Settings.Pause.Active(v.now()), r.State.Pause.Active(v.now())
 	if asked == told {
-		return s.monitorCell(&r.State)
+		return v.monitorCell(&r.State)
 	}
 	state, words := r.State, "resuming, not yet confirmed by its agent"
 	state.Pause = nil
 	if asked {
-		words = s.pauseCell(r.Settings.Pause) + ", not yet confirmed by its agent"
+		words = v.pauseCell(r.Settings.Pause) + ", not yet confirmed by its agent"
 	}
-	if rest := s.monitorCell(&state); rest != "" {
+	if rest := v.monitorCell(&state); rest != "" {
 		words += ", " + rest
 	}
 	return words
 }
 
 // pauseOf is the pause of a rack in full, as rackCell.
-func (s *session) pauseOf(r api.Rack) string {
-	asked, told := s.pauseWords(r.Settings.Pause), s.pauseWords(r.State.Pause)
+func (v view) pauseOf(r api.Rack) string {
+	asked, told := v.pauseWords(r.Settings.Pause), v.pauseWords(r.State.Pause)
 	switch {
 	case asked == "" && told != "":
 		return told + "; resuming, not yet confirmed by its agent"
@@ -218,7 +218,7 @@ func wellCell(r api.Rack) string {
 }
 
 // monitorCell is what keeps a monitor from its work, "" when nothing does.
-func (p printer) monitorCell(r *api.RackState) string {
+func (v view) monitorCell(r *api.RackState) string {
 	if r == nil {
 		return ""
 	}
@@ -229,7 +229,7 @@ func (p printer) monitorCell(r *api.RackState) string {
 	if r.Brake != nil {
 		notes = append(notes, fmt.Sprintf("brake holds %s (%s)", plural(len(r.Brake.Nodes), "node"), r.Brake.Kind))
 	}
-	if pause := p.pauseCell(r.Pause); pause != "" {
+	if pause := v.pauseCell(r.Pause); pause != "" {
 		notes = append(notes, pause)
 	}
 	if r.Faults > 0 {
@@ -241,14 +241,14 @@ func (p printer) monitorCell(r *api.RackState) string {
 	return strings.Join(notes, ", ")
 }
 
-func (p printer) pauseCell(pause *api.Pause) string {
-	if !pause.Active(p.now()) {
+func (v view) pauseCell(pause *api.Pause) string {
+	if !pause.Active(v.now()) {
 		return ""
 	}
 	if pause.Until.IsZero() {
 		return "paused by " + pause.By
 	}
-	return fmt.Sprintf("paused by %s until %s", pause.By, p.clock(pause.Until))
+	return fmt.Sprintf("paused by %s until %s", pause.By, v.clock(pause.Until))
 }
 
 // domainWords describes the queues of power domains.
@@ -295,19 +295,19 @@ func (s *session) rackShow() error {
 	return nil
 }
 
-func (p printer) brakeWords(b *api.Brake) string {
+func (v view) brakeWords(b *api.Brake) string {
 	if b == nil {
 		return ""
 	}
-	return fmt.Sprintf("holds %d of %s (%s) since %s: %s", len(b.Nodes), plural(b.Total, "node"), b.Kind, p.since(b.Since),
+	return fmt.Sprintf("holds %d of %s (%s) since %s: %s", len(b.Nodes), plural(b.Total, "node"), b.Kind, v.since(b.Since),
 		noderange.Fold(b.Nodes))
 }
 
-func (p printer) pauseWords(pause *api.Pause) string {
-	if !pause.Active(p.now()) {
+func (v view) pauseWords(pause *api.Pause) string {
+	if !pause.Active(v.now()) {
 		return ""
 	}
-	return fmt.Sprintf("by %s since %s, %s%s", pause.By, p.since(pause.Since), p.untilOr(pause.Until, "resumed"), because(pause.Reason))
+	return fmt.Sprintf("by %s since %s, %s%s", pause.By, v.since(pause.Since), v.untilOr(pause.Until, "resumed"), because(pause.Reason))
 }
 
 func (s *session) rackSet() error {
@@ -344,15 +344,15 @@ func (s *session) rackSet() error {
 }
 
 // showRack tells what was done to a rack.
-func (s *session) showRack(rack api.Rack, what string) error {
-	if s.people() {
-		s.say("rack %s: %s", term.Clean(rack.Name), term.Clean(what))
-		if rack.AgentState.Absent() && !s.quiet {
-			s.warn("its agent %s: it learns of it when it is back", term.Clean(rack.AgentState.Predicate(s.now())))
+func (v view) showRack(rack api.Rack, what string) error {
+	if v.people() {
+		v.say("rack %s: %s", term.Clean(rack.Name), term.Clean(what))
+		if rack.AgentState.Absent() && !v.quiet {
+			v.warn("its agent %s: it learns of it when it is back", term.Clean(rack.AgentState.Predicate(v.now())))
 		}
 		return nil
 	}
-	return show(s.printer, s.rackListing([]api.Rack{rack}))
+	return show(v.printer, v.rackListing([]api.Rack{rack}))
 }
 
 // rackNotes says on stderr which of the nodes' agents are away, and what keeps the

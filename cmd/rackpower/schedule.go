@@ -199,11 +199,11 @@ func wantOf(c api.Schedule) string {
 	return text
 }
 
-func (s *session) nextRun(c api.Schedule) string {
+func (v view) nextRun(c api.Schedule) string {
 	if c.NextAt.IsZero() {
 		return "never"
 	}
-	return s.until(c.NextAt)
+	return v.until(c.NextAt)
 }
 
 func (s *session) scheduleList() error {
@@ -217,23 +217,23 @@ func (s *session) scheduleList() error {
 	return show(s.printer, s.scheduleListing(list))
 }
 
-func (s *session) scheduleListing(list []api.Schedule) listing[api.Schedule] {
+func (v view) scheduleListing(list []api.Schedule) listing[api.Schedule] {
 	return listing[api.Schedule]{
 		rows: list, name: func(c api.Schedule) string { return c.Name },
 		head: []string{"SCHEDULE", "CRON", "NODES", "WANT", "NEXT", "LAST"},
 		cells: func(c api.Schedule) []string {
-			return []string{c.Name, c.Cron, c.Nodes, wantOf(c), s.nextRun(c), s.lastRun(c)}
+			return []string{c.Name, c.Cron, c.Nodes, wantOf(c), v.nextRun(c), v.lastRun(c)}
 		},
 		wideHead:  []string{"BY", "REASON"},
 		wideCells: func(c api.Schedule) []string { return []string{c.By, c.Reason} },
 	}
 }
 
-func (s *session) lastRun(c api.Schedule) string {
+func (v view) lastRun(c api.Schedule) string {
 	if c.LastAt.IsZero() {
 		return ""
 	}
-	return s.since(c.LastAt) + because(c.LastMessage)
+	return v.since(c.LastAt) + because(c.LastMessage)
 }
 
 func (s *session) scheduleShow() error {
@@ -306,17 +306,17 @@ func (s *session) scheduleNext() error {
 	return show(s.printer, s.runListing(runs))
 }
 
-func (s *session) runListing(runs []api.ScheduledRun) listing[api.ScheduledRun] {
+func (v view) runListing(runs []api.ScheduledRun) listing[api.ScheduledRun] {
 	return listing[api.ScheduledRun]{
 		rows: runs, name: func(r api.ScheduledRun) string { return r.Schedule },
 		head: []string{"AT", "SCHEDULE", "WANT", "UNTIL", "NODES", "LOSES", "HELD"},
 		cells: func(r api.ScheduledRun) []string {
 			end := ""
 			if !r.Until.IsZero() {
-				end = s.clock(r.Until)
+				end = v.clock(r.Until)
 			}
 			return []string{
-				s.until(r.At), r.Schedule, cmp.Or(string(r.Want), wantRelease), end, cmp.Or(noderange.Fold(r.Nodes), "none"),
+				v.until(r.At), r.Schedule, cmp.Or(string(r.Want), wantRelease), end, cmp.Or(noderange.Fold(r.Nodes), "none"),
 				noderange.Fold(r.LosingPower), noderange.Fold(r.Held),
 			}
 		},

@@ -2,30 +2,47 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"fmt"
 	"io"
 	"os"
 	"strings"
 
+	"github.com/urfave/cli/v2"
+
 	"rackpower/cmd/settings"
 	"rackpower/cmd/term"
+	"rackpower/gossip"
 )
+
+// secretReader reads passwords and keys: from files, from stdin, from whoever types.
+type secretReader struct {
+	ctx    context.Context
+	in     io.Reader // stdin
+	person bool      // somebody is there to be asked
+	printer
+}
+
+// readSecrets is the reader of a command.
+func readSecrets(c *cli.Context, p printer) secretReader {
+	return secretReader{ctx: c.Context, in: c.App.Reader, person: asks(c), printer: p}
+}
 
 // password reads a password from the first line of a file, of stdin, or from a
 // person.
-func (s *session) password(file string) (string, error) {
+func (r secretReader) password(file string) (string, error) {
 	var line string
 	switch {
 	case file != "-":
-		return s.secretIn(file, "the password")
-	case asks(s.c):
+		return r.inFile(file, "the password")
+	case r.person:
 		var err error
-		if line, err = s.typedPassword(); err != nil {
-			return "", s.explain(err)
+		if line, err = r.typedPassword(); err != nil {
+			return "", err
 		}
 	default:
 		var err error
-		if line, err = firstLine(s.c.App.Reader); err != nil {
+		if line, err = firstLine(r.in); err != nil {
 			return "", settings.Exit(settings.ExitUsage, "cannot read the password: %v", err)
 		}
 	}
@@ -33,13 +50,13 @@ func (s *session) password(file string) (string, error) {
 }
 
 // secretIn reads the first line of a file; what it holds is said where that fails.
-func (s *session) secretIn(file, what string) (string, error) {
+func (r secretReader) inFile(file, what string) (string, error) {
 	f, err := os.Open(file)
 	if err != nil {
 		return "", settings.Exit(settings.ExitUsage, "cannot read %s: %v", what, err)
 	}
 	defer f.Close()
-	s.warnReadable(f, what)
+	r.warnReadable(f, what)
 	line, err := firstLine(f)
 	if err != nil {
 		return "", settings.Exit(settings.ExitUsage, "cannot read %s: %v", what, err)
@@ -56,16 +73,20 @@ func notEmpty(secret, file, what string) error {
 
 // typedPassword asks a person, without echo. The terminal echoes again afterwards,
 // interrupted or not.
-func (s *session) typedPassword() (string, error) {
+func (r secretReader) typedPassword() (string, error) {
 	read, restore := term.ReadPassword()
 	defer restore()
-	fmt.Fprint(s.err, "BMC password: ")
-	defer fmt.Fprintln(s.err)
-	text, err := typed(s.ctx, read)
-	if err != nil && !s.interrupted(err) {
-		err = settings.Exit(settings.ExitUsage, "cannot read the password: %v", err)
+	fmt.Fprint(r.err, "BMC password: ")
+	defer fmt.Fprintln(r.err)
+	text, err := typed(r.ctx, read)
+	switch {
+	case err == nil:
+		return text, nil
+	case interrupted(r.ctx, err):
+		return "", settings.Exit(settings.ExitFailed, "interrupted")
+	default:
+		return "", settings.Exit(settings.ExitUsage, "cannot read the password: %v", err)
 	}
-	return text, err
 }
 
 func firstLine(r io.Reader) (string, error) {
@@ -77,8 +98,25 @@ func firstLine(r io.Reader) (string, error) {
 }
 
 // warnReadable says that others on this machine can read a file with a secret.
-func (s *session) warnReadable(f *os.File, what string) {
+func (r secretReader) warnReadable(f *os.File, what string) {
 	if info, err := f.Stat(); err == nil && info.Mode().IsRegular() && info.Mode().Perm()&0o044 != 0 {
-		s.warn("warning: %s holds %s and others can read it (mode %04o): chmod 600 %s", f.Name(), what, info.Mode().Perm(), f.Name())
+		r.warn("warning: %s holds %s and others can read it (mode %04o): chmod 600 %s", f.Name(), what, info.Mode().Perm(), f.Name())
 	}
+}
+
+// gossipKey reads a key from a file, or from stdin.
+func (r secretReader) gossipKey(file string) (string, error) {
+	text, err := "", error(nil)
+	if file == "-" {
+		text, err = firstLine(r.in)
+	} else if text, err = r.inFile(file, "the key"); err != nil {
+		return "", err
+	}
+	if err != nil {
+		return "", settings.Exit(settings.ExitUsage, "cannot read the key: %v", err)
+	}
+	if _, err := gossip.ParseKey(text); err != nil {
+		return "", settings.Usage("%v", err)
+	}
+	return text, nil
 }

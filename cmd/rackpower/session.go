@@ -23,7 +23,7 @@ type session struct {
 	ctx    context.Context
 	door   door
 	client *api.Client
-	printer
+	view
 }
 
 // patience is how long a command waits for a sign of life. Tests are more impatient.
@@ -36,14 +36,14 @@ func (p printer) patience(client *api.Client, who string, in api.Patience) {
 }
 
 // showNone prints an empty list.
-func (s *session) showNone() error {
-	return show(s.printer, listing[api.Node]{name: func(n api.Node) string { return n.Name }, cells: func(api.Node) []string { return nil }})
+func (v view) showNone() error {
+	return show(v.printer, listing[api.Node]{name: func(n api.Node) string { return n.Name }, cells: func(api.Node) []string { return nil }})
 }
 
-// interrupted reports whether an error is the end of the command's context. With a
+// interrupted reports whether an error is the end of a command's context. With a
 // signal its cause names the signal and is no context.Canceled.
-func (s *session) interrupted(err error) bool {
-	return errors.Is(err, context.Canceled) || s.ctx.Err() != nil && errors.Is(err, context.Cause(s.ctx))
+func interrupted(ctx context.Context, err error) bool {
+	return errors.Is(err, context.Canceled) || ctx.Err() != nil && errors.Is(err, context.Cause(ctx))
 }
 
 // explain gives the errors of the API the exit statuses that they have for people.
@@ -59,7 +59,7 @@ func (s *session) explain(err error) error {
 		return settings.Exit(settings.ExitUnreachable, "%s at %v; %s", s.door.who, err, s.door.wayOut(s.c.String(s.door.flag)))
 	case errors.As(err, new(nothing)):
 		return settings.Exit(settings.ExitUsage, "%v", err)
-	case s.interrupted(err):
+	case interrupted(s.ctx, err):
 		return settings.Exit(settings.ExitFailed, "interrupted")
 	case !errors.As(err, &p):
 		return err

@@ -52,17 +52,16 @@ func runSim(c *cli.Context) error {
 		OnAfter: c.Duration("on-after"), OffAfter: c.Duration("off-after"), Seed: c.Int64("seed"),
 		LogFile: c.String("log"), StateFile: c.String("state"), Control: c.String("control"), Logger: logger,
 	}
+	plain := printer{out: c.App.Writer, err: c.App.ErrWriter}
 	if file := c.String("password-file"); file != "" {
-		s := &session{c: c, ctx: c.Context, printer: printer{out: c.App.Writer, err: c.App.ErrWriter}}
-		password, err := s.password(file)
+		password, err := readSecrets(c, plain).password(file)
 		if err != nil {
 			return err
 		}
 		cfg.Password = power.Secret(password)
 	}
 	if file := c.String("kg-file"); file != "" {
-		s := &session{c: c, ctx: c.Context, printer: printer{out: c.App.Writer, err: c.App.ErrWriter}}
-		kg, err := s.secretIn(file, "K_g")
+		kg, err := readSecrets(c, plain).inFile(file, "K_g")
 		if err != nil {
 			return err
 		}

@@ -109,21 +109,21 @@ func (s *session) readNow(before []api.Node) (nodes []api.Node, unread map[strin
 	return nodes, unread, nil
 }
 
-func (s *session) nodeListing(nodes []api.Node) listing[api.Node] {
+func (v view) nodeListing(nodes []api.Node) listing[api.Node] {
 	return listing[api.Node]{
 		rows: nodes, name: func(n api.Node) string { return n.Name },
 		head: []string{"NODE", "STATE", "AGE", "REACH", "STATUS", "DESIRED", "DRIFT", "OPERATION"},
 		cells: func(n api.Node) []string {
 			return []string{
-				n.Name, stateCell(n), cmp.Or(s.age(n.ObservedAt), "never"), reachCell(n), string(n.Status), desiredCell(n),
-				s.driftCell(n), s.opCell(n),
+				n.Name, stateCell(n), cmp.Or(v.age(n.ObservedAt), "never"), reachCell(n), string(n.Status), desiredCell(n),
+				v.driftCell(n), v.opCell(n),
 			}
 		},
 		wideHead: []string{"RACK", "AGENT", "DOMAIN", "BMC"},
 		wideCells: func(n api.Node) []string {
 			agent := n.Agent
 			if n.AgentState.Absent() {
-				agent += " (" + n.AgentState.Text(s.now()) + ")"
+				agent += " (" + n.AgentState.Text(v.now()) + ")"
 			}
 			return []string{n.Rack, agent, n.Domain, n.BMC}
 		},
@@ -157,17 +157,17 @@ func desiredCell(n api.Node) string {
 
 // driftCell is the difference between what is desired and what was seen, and why it
 // is not mended yet.
-func (s *session) driftCell(n api.Node) string {
-	if s.format == "table" {
+func (v view) driftCell(n api.Node) string {
+	if v.format == "table" {
 		n.Fault = term.Shorten(n.Fault, 60)
 	}
-	if fault := s.faultOf(n); fault != "" {
+	if fault := v.faultOf(n); fault != "" {
 		return "fault: " + fault
 	}
-	return s.differs(n)
+	return v.differs(n)
 }
 
-func (s *session) differs(n api.Node) string {
+func (v view) differs(n api.Node) string {
 	underWay := n.Op != nil && n.Op.Action.Final() != power.Unknown && n.Op.Action.Final() != n.State
 	word := ""
 	switch {
@@ -180,18 +180,18 @@ func (s *session) differs(n api.Node) string {
 		return word
 	}
 	word += ": " + string(n.Waits)
-	if left := n.WaitsUntil.Sub(s.now()); !n.WaitsUntil.IsZero() && left > 0 {
+	if left := n.WaitsUntil.Sub(v.now()); !n.WaitsUntil.IsZero() && left > 0 {
 		word += ", " + power.Ago(left.Round(time.Second))
 	}
 	return word
 }
 
 // faultOf is why a node is in fault and since when.
-func (s *session) faultOf(n api.Node) string {
+func (v view) faultOf(n api.Node) string {
 	if n.Fault == "" || n.FaultSince.IsZero() {
 		return n.Fault
 	}
-	return fmt.Sprintf("%s, %s", n.Fault, s.age(&n.FaultSince))
+	return fmt.Sprintf("%s, %s", n.Fault, v.age(&n.FaultSince))
 }
 
 // phaseOf is where an operation is, and of an agent that is away where it was when that
@@ -205,11 +205,11 @@ func phaseOf(phase, note string) string {
 	}
 }
 
-func (s *session) opCell(n api.Node) string {
+func (v view) opCell(n api.Node) string {
 	if n.Op == nil {
 		return ""
 	}
-	text := fmt.Sprintf("%s (asked by %s, %s ago) %s", n.Op.Action, n.Op.AskedBy, s.age(&n.Op.AskedAt), phaseOf(n.Op.Phase, n.Op.AgentNote))
+	text := fmt.Sprintf("%s (asked by %s, %s ago) %s", n.Op.Action, n.Op.AskedBy, v.age(&n.Op.AskedAt), phaseOf(n.Op.Phase, n.Op.AgentNote))
 	if n.Waiting > 0 {
 		text += fmt.Sprintf(", %d more", n.Waiting)
 	}
@@ -253,7 +253,7 @@ func (s *session) watch(nodes []api.Node) error {
 }
 
 // showChanged prints the nodes that differ from what was shown of them before.
-func (s *session) showChanged(nodes []api.Node, shown map[string]string) error {
+func (v view) showChanged(nodes []api.Node, shown map[string]string) error {
 	var changed []api.Node
 	for _, n := range nodes {
 		op := ""
@@ -270,9 +270,9 @@ func (s *session) showChanged(nodes []api.Node, shown map[string]string) error {
 	if len(changed) == 0 {
 		return nil
 	}
-	p := s.printer
+	p := v.printer
 	if p.format == "json" {
 		p.format = "jsonl" // one array could never end
 	}
-	return show(p, s.nodeListing(changed))
+	return show(p, v.nodeListing(changed))
 }

@@ -66,21 +66,21 @@ func (s *session) trust() error {
 	return s.showTrust(state)
 }
 
-func (s *session) showTrust(t api.Trust) error {
-	if !s.people() || s.quiet {
-		return show(s.printer, listing[api.Trust]{rows: []api.Trust{t}, name: func(t api.Trust) string { return t.Trusted.CentralID }})
+func (v view) showTrust(t api.Trust) error {
+	if !v.people() || v.quiet {
+		return show(v.printer, listing[api.Trust]{rows: []api.Trust{t}, name: func(t api.Trust) string { return t.Trusted.CentralID }})
 	}
 	since := ""
 	if !t.Since.IsZero() { // an agent of before did not note it
-		since = s.since(t.Since)
+		since = v.since(t.Since)
 	}
-	s.details("follows", cmp.Or(t.Trusted.CentralID, "no central yet"), "since", since, "confirmed by", t.By, "not acknowledged",
+	v.details("follows", cmp.Or(t.Trusted.CentralID, "no central yet"), "since", since, "confirmed by", t.By, "not acknowledged",
 		fmt.Sprint(t.Outstanding, " operations"))
 	if len(t.Kept) > 0 {
-		s.details("central took away", noderange.Fold(t.Kept))
+		v.details("central took away", noderange.Fold(t.Kept))
 	}
 	if u := t.Untrusted; u != nil {
-		s.details("answers", u.CentralID, "why not", u.Message, "nodes that come", noderange.Fold(u.Adds), "nodes that go",
+		v.details("answers", u.CentralID, "why not", u.Message, "nodes that come", noderange.Fold(u.Adds), "nodes that go",
 			noderange.Fold(u.Removes),
 			"other BMC or status", noderange.Fold(u.Changes))
 	}

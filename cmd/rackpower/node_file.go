@@ -35,14 +35,17 @@ type specRow struct {
 	err    error
 }
 
-// readSpecs reads and checks a file of nodes. All rows are good or none is taken.
-func (s *session) readSpecs(path string) ([]api.NodeSpec, error) {
-	in, close, err := s.openInput(path)
+// specReader reads files of nodes, and the files of secrets that these name.
+type specReader struct{ secretReader }
+
+// read reads and checks a file of nodes. All rows are good or none is taken.
+func (r specReader) read(path string) ([]api.NodeSpec, error) {
+	in, close, err := r.openInput(path)
 	if err != nil {
 		return nil, settings.Exit(settings.ExitUsage, "cannot read the nodes: %v", err)
 	}
 	defer close()
-	data, err := s.readAll(in)
+	data, err := r.readAll(in)
 	if err != nil {
 		return nil, err
 	}
@@ -52,9 +55,9 @@ func (s *session) readSpecs(path string) ([]api.NodeSpec, error) {
 	}
 	secret := func(r specRow) bool { return r.fields["password"]+r.fields["kg"] != "" }
 	if file, ok := in.(*os.File); ok && slices.ContainsFunc(rows, secret) {
-		s.warnReadable(file, "passwords")
+		r.warnReadable(file, "passwords")
 	}
-	specs, wrong := s.checkRows(rows, filepath.Dir(path))
+	specs, wrong := r.checkRows(rows, filepath.Dir(path))
 	switch {
 	case len(wrong) > 0:
 		more := ""
@@ -71,21 +74,21 @@ func (s *session) readSpecs(path string) ([]api.NodeSpec, error) {
 
 // readAll reads nodes to their end, or until the command is interrupted: stdin may be
 // a person, or a pipe that nobody closes.
-func (s *session) readAll(in io.Reader) ([]byte, error) {
-	text, err := typed(s.ctx, func() (string, error) {
+func (r specReader) readAll(in io.Reader) ([]byte, error) {
+	text, err := typed(r.ctx, func() (string, error) {
 		data, err := io.ReadAll(in)
 		return string(data), err
 	})
-	if err != nil && !s.interrupted(err) {
+	if err != nil && !interrupted(r.ctx, err) {
 		err = settings.Exit(settings.ExitUsage, "cannot read the nodes: %v", err)
 	}
 	return []byte(text), err
 }
 
 // openInput opens a file, or stdin.
-func (s *session) openInput(path string) (in io.Reader, close func(), err error) {
+func (r specReader) openInput(path string) (in io.Reader, close func(), err error) {
 	if path == "-" {
-		return s.c.App.Reader, func() {}, nil
+		return r.in, func() {}, nil
 	}
 	f, err := os.Open(path)
 	if err != nil {
@@ -275,7 +278,7 @@ func knownField(name string) error {
 
 // checkRows turns rows into nodes and says of each bad one what is wrong with it.
 // Files with passwords are looked for from dir on.
-func (s *session) checkRows(rows []specRow, dir string) (specs []api.NodeSpec, wrong []string) {
+func (r specReader) checkRows(rows []specRow, dir string) (specs []api.NodeSpec, wrong []string) {
 	seen, bmcs := map[string]string{}, map[string]string{}
 	for _, row := range rows {
 		spec, kgFile, err := row.spec()
@@ -283,10 +286,10 @@ func (s *session) checkRows(rows []specRow, dir string) (specs []api.NodeSpec, w
 			err = fmt.Errorf("node %s stands in %s already", spec.Name, seen[spec.Name])
 		}
 		if file := row.fields["password_file"]; err == nil && file != "" {
-			spec.Password, err = s.rowSecret(spec, "password", spec.Password, file, dir)
+			spec.Password, err = r.rowSecret(spec, "password", spec.Password, file, dir)
 		}
 		if err == nil && kgFile != "" {
-			spec.KG, err = s.rowSecret(spec, "kg", spec.KG, kgFile, dir)
+			spec.KG, err = r.rowSecret(spec, "kg", spec.KG, kgFile, dir)
 		}
 		if err == nil {
 			err = checkSecrets(spec)
@@ -310,7 +313,7 @@ func (s *session) checkRows(rows []specRow, dir string) (specs []api.NodeSpec, w
 
 // rowSecret reads the file that a row names for a secret, given being what it says of
 // the secret itself.
-func (s *session) rowSecret(n api.NodeSpec, field, given, file, dir string) (string, error) {
+func (r specReader) rowSecret(n api.NodeSpec, field, given, file, dir string) (string, error) {
 	switch {
 	case given != "":
 		return "", fmt.Errorf("node %s: %s and %s_file exclude each other", n.Name, field, field)
@@ -320,7 +323,7 @@ func (s *session) rowSecret(n api.NodeSpec, field, given, file, dir string) (str
 		file = filepath.Join(dir, file)
 	}
 	what := map[string]string{"password": "the password", "kg": "K_g"}[field]
-	secret, err := s.secretIn(file, what)
+	secret, err := r.inFile(file, what)
 	if err != nil {
 		return "", fmt.Errorf("node %s: %w", n.Name, err)
 	}

@@ -1,0 +1,5 @@
+package main
+
+// view is how people see what central and the agents tell: a printer that knows their
+// words. It asks nobody.
+type view struct{ printer }
