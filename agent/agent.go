@@ -428,11 +428,11 @@ func (a *Agent) tellGossip(ctx context.Context) {
 }
 
 func (a *Agent) views() []NodeView {
-	nodes := a.assigned.all()
+	nodes, running := a.assigned.all(), a.outbox.running()
 	views := make([]NodeView, 0, len(nodes))
 	for _, n := range nodes {
 		v := NodeView{Name: n.Name, Reading: a.readings.get(n.Name)}
-		if out := a.lane(n.Name).outstanding(); len(out) > 0 {
+		if out := running[n.Name]; len(out) > 0 {
 			v.Op = out[0].Op.Action
 		}
 		views = append(views, v)
@@ -443,8 +443,8 @@ func (a *Agent) views() []NodeView {
 // Summary says in a line how the agent is, for systemd's STATUS.
 func (a *Agent) Summary() string {
 	outstanding := 0
-	for _, l := range a.allLanes() {
-		outstanding += len(l.outstanding())
+	for _, ops := range a.outbox.running() {
+		outstanding += len(ops)
 	}
 	text := fmt.Sprintf("%d nodes, %d operations outstanding, %d to report, central %s", len(a.assigned.all()), outstanding,
 		a.outbox.waiting(), a.link.String())
@@ -457,12 +457,12 @@ func (a *Agent) Summary() string {
 	return text
 }
 
-// Alive reports whether the agent's loops turn: the journal takes records and no
-// lock is stuck. It is what the watchdog asks.
+// Alive reports whether the agent works: the journals take records, and no lock is stuck
+// that is held for moments only. It is what the watchdog asks, and waits for no disk: a
+// restart does not mend one that hangs.
 func (a *Agent) Alive() bool {
 	_ = a.allLanes()
 	_ = a.outbox.waiting()
-	_ = a.monitor.timetable()
 	// A restart would not bring removed files back.
 	return a.removed() != nil || a.log.Err() == nil && a.assignLg.Err() == nil
 }

@@ -120,11 +120,11 @@ func selectProblem(err error) error {
 // nodes is the rack's power as the agent knows it.
 func (a *Agent) nodes(now time.Time) []api.Node {
 	list := []api.Node{}
-	monitored := a.monitor.timetable() != nil
+	monitored, running := a.monitor.timetable() != nil, a.outbox.running()
 	for _, n := range a.assigned.all() {
 		reading := a.readings.get(n.Name)
 		desired, made := n.desired(now), a.readings.made(n.Name)
-		out := a.lane(n.Name).outstanding()
+		out := running[n.Name]
 		row := api.Node{
 			Name: n.Name, Rack: a.cfg.Name, State: reading.State, Reach: reading.Reach, Stale: reading.Stale(now, power.DefaultStale),
 			Status: n.Status, Desired: desired.Want, DesiredFrom: n.from(now), Hold: api.ShowHold(n.hold, now), Agent: a.cfg.Name, BMC: n.BMC,

@@ -57,15 +57,10 @@ func (a *Agent) opsOf(name string) []api.Op {
 // rings are the runs of decisions that are kept of a node, since when it is desired as
 // it is, and when it is read next.
 func (m *monitor) rings(name string, now time.Time) (decided []api.Decision, since, next time.Time) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	decided = []api.Decision{}
-	if w := m.nodes[name]; w != nil {
-		decided, since = append(decided, w.decided...), w.mem.Since
-	}
-	next = m.agenda.of(name)
-	if m.schedule != nil {
-		if round := m.schedule.Next(now); next.IsZero() || round.Before(next) {
+	n := m.shown.Load().nodes[name]
+	decided, since, next = append([]api.Decision{}, n.decided...), n.since, n.next
+	if s := m.timetable(); s != nil {
+		if round := s.Next(now); next.IsZero() || round.Before(next) {
 			next = round
 		}
 	}

@@ -78,23 +78,44 @@ type monitor struct {
 	resting atomic.Bool   // the brake holds
 	off     atomic.Bool   // central turned it off
 	pause   atomic.Pointer[api.Pause]
+	times   atomic.Pointer[timetable]
+	shown   atomic.Pointer[standing]
 
 	ends struct { // operations that ended since the last pass
 		sync.Mutex
 		list []opEnd
 	}
 
-	mu       sync.Mutex // all below
+	// mu guards all below. It is held while the journals flush (by save, and by a lane that
+	// is asked): who only looks goes by times and shown.
+	mu       sync.Mutex
 	nodes    map[string]*nodeWatch
 	brake    *api.Brake
 	agenda   agenda
 	settings api.RackSettings
-	schedule schedule
-	text     string // of the schedule in force
-	ignored  string // why central's schedule is not in force
 	told     api.RackState
 	retries  []string // nodes whose BMCs are to be tried again
 	rested   bool     // in the last pass
+}
+
+// timetable is when nodes are read and compared.
+type timetable struct {
+	schedule schedule
+	text     string // of the schedule
+	ignored  string // why central's schedule is not in force
+}
+
+// standing is how the monitor stood when its lock was last released. It is never changed.
+type standing struct {
+	brake  *api.Brake
+	faults int
+	nodes  map[string]nodeStanding
+}
+
+type nodeStanding struct {
+	decided []api.Decision
+	since   time.Time // when it became desired as it is
+	next    time.Time // when it is on the agenda; zero: it is not
 }
 
 // nodeWatch is a node as the monitor keeps it.
@@ -118,10 +139,24 @@ type opEnd struct {
 }
 
 func newMonitor(a *Agent) *monitor {
-	return &monitor{
+	m := &monitor{
 		a: a, t: a.cfg.Timing, started: time.Now(), poked: make(chan struct{}, 1), retimed: make(chan struct{}, 1),
 		nodes: map[string]*nodeWatch{},
 	}
+	m.times.Store(&timetable{})
+	m.shown.Store(&standing{})
+	return m
+}
+
+// unlock shows what changed and releases the lock.
+func (m *monitor) unlock() {
+	next := m.agenda.firsts()
+	s := &standing{brake: m.brake, faults: m.faults(), nodes: make(map[string]nodeStanding, len(m.nodes))}
+	for name, w := range m.nodes {
+		s.nodes[name] = nodeStanding{decided: w.decided, since: w.mem.Since, next: next[name]}
+	}
+	m.shown.Store(s)
+	m.mu.Unlock()
 }
 
 // load takes what was kept over the restart.
@@ -136,7 +171,7 @@ func (m *monitor) load() {
 		}
 	}
 	m.setBrake(m.a.assigned.brake)
-	m.mu.Unlock()
+	m.unlock()
 	m.configure(m.a.assigned.settings())
 	m.desiresChanged()
 }
@@ -153,8 +188,8 @@ func (m *monitor) watch(name string) *nodeWatch {
 // configure takes the settings of the rack.
 func (m *monitor) configure(s api.RackSettings) {
 	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.text != "" && reflect.DeepEqual(s, m.settings) {
+	defer m.unlock()
+	if m.times.Load().text != "" && reflect.DeepEqual(s, m.settings) {
 		return
 	}
 	rested := m.settings.Pause.Active(time.Now())
@@ -189,8 +224,8 @@ func (m *monitor) reschedule(text string) {
 			s, now = theirs, text
 		}
 	}
-	changed := now != m.text
-	m.schedule, m.text, m.ignored = s, now, ignored
+	changed := now != m.times.Load().text
+	m.times.Store(&timetable{s, now, ignored})
 	m.off.Store(text == MonitorOff)
 	if changed {
 		poke(m.retimed)
@@ -234,9 +269,7 @@ func (m *monitor) run(ctx context.Context) {
 }
 
 func (m *monitor) timetable() schedule {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return m.schedule
+	return m.times.Load().schedule
 }
 
 // spread is the time over which the next round's readings are spread: at most
@@ -269,7 +302,7 @@ func (m *monitor) rests(now time.Time) bool {
 // desiresChanged notes, before anything is read, what is desired from now on.
 func (m *monitor) desiresChanged() {
 	m.mu.Lock()
-	defer m.mu.Unlock()
+	defer m.unlock()
 	m.refresh(m.a.assigned.all(), time.Now())
 	poke(m.poked)
 }
@@ -303,7 +336,7 @@ func (m *monitor) refresh(nodes []assignedNode, now time.Time) (changed []string
 // retryAll has nodes tried again because somebody at the rack asked.
 func (m *monitor) retryAll(names []string) {
 	m.mu.Lock()
-	defer m.mu.Unlock()
+	defer m.unlock()
 	for _, name := range names {
 		m.retry(name, m.watch(name))
 	}
@@ -359,7 +392,7 @@ func (m *monitor) pass(now time.Time) {
 	m.forgetGone(nodes)
 	all := m.observe(nodes, now)
 	round := planRound{
-		Now: now, Fresh: actFresh, Timing: m.t, Off: m.schedule == nil, Pause: m.settings.Pause,
+		Now: now, Fresh: actFresh, Timing: m.t, Off: m.timetable() == nil, Pause: m.settings.Pause,
 		Tally: judge(now, m.bounds(), all), Started: m.started,
 	}
 	looks = append(looks, m.applyBrake(&round, all)...)
@@ -380,7 +413,7 @@ func (m *monitor) pass(now time.Time) {
 	m.retries = nil
 	began := !m.rested && m.rests(now)
 	m.rested = m.rests(now)
-	m.mu.Unlock()
+	m.unlock()
 	if began { // what it asked for stands in nobody's way
 		for _, n := range nodes {
 			m.a.lane(n.Name).dropUnwanted()
@@ -602,7 +635,7 @@ func (m *monitor) letGo(by string, all []watched) {
 // without error that is durable.
 func (m *monitor) release(in api.ReleaseBrake) (*api.Brake, error) {
 	m.mu.Lock()
-	defer m.mu.Unlock()
+	defer m.unlock()
 	was := m.brake
 	if was == nil {
 		return nil, nil
@@ -731,7 +764,7 @@ func (m *monitor) publish(all []watched, held string, now time.Time) {
 		}
 		m.a.readings.setMonitor(n.Node, view)
 	}
-	if state := m.stateLocked(); !reflect.DeepEqual(state, m.told) {
+	if state := m.stateOf(m.brake, m.faults()); !reflect.DeepEqual(state, m.told) {
 		m.told = state
 		m.a.tellRack()
 	}
@@ -739,25 +772,29 @@ func (m *monitor) publish(all []watched, held string, now time.Time) {
 
 // state is how the monitor stands.
 func (m *monitor) state() api.RackState {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return m.stateLocked()
+	s := m.shown.Load()
+	return m.stateOf(s.brake, s.faults)
 }
 
-func (m *monitor) stateLocked() api.RackState {
-	s := api.RackState{Monitor: m.text, Brake: m.brake, OpenBreakers: m.a.deadBMCs(), Domains: m.a.Domains()}
-	if m.ignored != "" {
-		s.Monitor = fmt.Sprintf("%s (central's is ignored: %s)", m.text, m.ignored)
+func (m *monitor) stateOf(brake *api.Brake, faults int) api.RackState {
+	times, pause := m.times.Load(), m.pause.Load()
+	s := api.RackState{Monitor: times.text, Brake: brake, Faults: faults, OpenBreakers: m.a.deadBMCs(), Domains: m.a.Domains()}
+	if times.ignored != "" {
+		s.Monitor = fmt.Sprintf("%s (central's is ignored: %s)", times.text, times.ignored)
 	}
-	if m.settings.Pause.Active(time.Now()) {
-		s.Pause = m.settings.Pause
-	}
-	for _, w := range m.nodes {
-		if w.mem.Fault != "" {
-			s.Faults++
-		}
+	if pause.Active(time.Now()) {
+		s.Pause = pause
 	}
 	return s
+}
+
+func (m *monitor) faults() (n int) {
+	for _, w := range m.nodes {
+		if w.mem.Fault != "" {
+			n++
+		}
+	}
+	return n
 }
 
 // submit asks for a correction.
@@ -770,14 +807,17 @@ func (m *monitor) submit(d decision) {
 	m.a.logger.Info("monitor", "node", d.Node, "action", d.Action, "reason", d.Reason, "message", d.Message, "verdict", r.Verdict, "err", err)
 }
 
-// note keeps a decision for those who ask why.
+// note keeps a decision for those who ask why. They hold what was there before, which
+// therefore stays as it was.
 func (w *nodeWatch) note(d decision, now time.Time) {
-	if last := len(w.decided) - 1; last >= 0 && w.decided[last].Action == d.Action && w.decided[last].Reason == d.Reason &&
-		w.decided[last].Message == d.Message {
-		w.decided[last].Last = now
-		w.decided[last].Times++
-		return
+	seen := api.Decision{Action: d.Action, Reason: d.Reason, Message: d.Message, First: now, Last: now, Times: 1}
+	before := w.decided
+	if n := len(before); n > 0 {
+		if last := before[n-1]; last.Action == d.Action && last.Reason == d.Reason && last.Message == d.Message {
+			seen.First, seen.Times = last.First, last.Times+1
+			before = before[:n-1]
+		}
 	}
-	w.decided = append(w.decided, api.Decision{Action: d.Action, Reason: d.Reason, Message: d.Message, First: now, Last: now, Times: 1})
-	w.decided = w.decided[max(0, len(w.decided)-keepRuns):]
+	before = before[max(0, len(before)+1-keepRuns):]
+	w.decided = append(slices.Clone(before), seen)
 }

@@ -31,6 +31,7 @@ const maxRefused = 10_000
 
 type outboxItem struct {
 	report api.OpReport
+	first  int64 // rev of the first word on it
 	rev    int64
 	dirty  bool      // central does not have this word yet
 	acked  time.Time // when central had the end; zero: not yet
@@ -46,10 +47,14 @@ func (o *outbox) put(r api.OpReport) {
 	defer o.mu.Unlock()
 	o.rev++
 	key := o.key(r)
-	if it := o.items[key]; it != nil && it.report.End != nil && r.End == nil {
-		return // an end is the last word
+	first := o.rev
+	if it := o.items[key]; it != nil {
+		if it.report.End != nil && r.End == nil {
+			return // an end is the last word
+		}
+		first = it.first
 	}
-	o.items[key] = &outboxItem{report: r, rev: o.rev, dirty: true}
+	o.items[key] = &outboxItem{report: r, first: first, rev: o.rev, dirty: true}
 	if r.Verdict == power.VerdictRefuse {
 		o.keepRefused(key)
 	}
@@ -221,6 +226,25 @@ func (o *outbox) outstanding() []api.OpRef {
 	}
 	slices.SortFunc(refs, func(a, b api.OpRef) int { return cmp.Or(cmp.Compare(a.ID, b.ID), cmp.Compare(a.Node, b.Node)) })
 	return refs
+}
+
+// running are the operations that have not ended, by node: the one that runs, and those
+// that wait behind it. A lane has the same list, and is locked while the journal flushes.
+func (o *outbox) running() map[string][]api.OpReport {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	var items []*outboxItem
+	for _, it := range o.items {
+		if r := it.report; r.End == nil && r.Joined == "" {
+			items = append(items, it)
+		}
+	}
+	slices.SortFunc(items, func(a, b *outboxItem) int { return cmp.Compare(a.first, b.first) })
+	byNode := map[string][]api.OpReport{}
+	for _, it := range items {
+		byNode[it.report.Op.Node] = append(byNode[it.report.Op.Node], it.report)
+	}
+	return byNode
 }
 
 // after returns what changed after rev and a channel that is closed by the next

@@ -281,8 +281,8 @@ func TestAgendaAgainstAList(t *testing.T) {
 					of = at
 				}
 			}
-			if next, ok := a.next(); ok != (len(twin) > 0) || !next.Equal(first) || !a.of(key.Node).Equal(of) {
-				rt.Fatalf("next %s, of %s %s; want %s, %s", next, key.Node, a.of(key.Node), first, of)
+			if next, ok := a.next(); ok != (len(twin) > 0) || !next.Equal(first) || !a.firsts()[key.Node].Equal(of) {
+				rt.Fatalf("next %s, of %s %s; want %s, %s", next, key.Node, a.firsts()[key.Node], first, of)
 			}
 		}
 	})

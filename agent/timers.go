@@ -67,12 +67,12 @@ func (a *agenda) due(now time.Time) []agendaKey {
 	return keys
 }
 
-// of is the earliest time that a node is due; zero: it is not on the agenda.
-func (a *agenda) of(node string) time.Time {
-	var first time.Time
+// firsts are the earliest times that nodes are due.
+func (a *agenda) firsts() map[string]time.Time {
+	first := map[string]time.Time{}
 	for _, it := range a.items {
-		if it.Node == node && (first.IsZero() || it.at.Before(first)) {
-			first = it.at
+		if at, ok := first[it.Node]; !ok || it.at.Before(at) {
+			first[it.Node] = it.at
 		}
 	}
 	return first
