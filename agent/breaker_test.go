@@ -223,7 +223,7 @@ func TestAnErrorIsAnAnswer(t *testing.T) {
 	for kind, want := range map[power.ErrorKind]string{
 		power.KindBusy: "It cannot be read: state: busy", power.KindRefused: "It cannot be read: state: refused",
 		power.KindPrivilege: "It cannot be read: state: privilege", power.KindUnsupported: "It cannot be read: state: unsupported",
-		power.KindUnreachable: "Its BMC does not answer", power.KindAuth: "Its BMC refuses the log-in",
+		power.KindUnreachable: "the BMC does not answer", power.KindAuth: "the BMC refuses the log-in",
 	} {
 		breakerRig(t, 1, func(r *rig) {
 			r.hall(power.StatusReady, power.Off)
@@ -560,7 +560,7 @@ func TestBMCWithoutASession(t *testing.T) {
 		time.Sleep(30 * time.Minute)
 		for _, n := range []string{"n1", "n2"} {
 			r.wantReach(n, power.ReachBusy)
-			if e, _ := r.a.explain(n, time.Now()); !strings.Contains(e.Message, "Its BMC answers") ||
+			if e, _ := r.a.explain(n, time.Now()); !strings.Contains(e.Message, "the BMC answers") ||
 				strings.Contains(e.Message, "does not answer") {
 				t.Errorf("%s", e.Message)
 			}

@@ -315,7 +315,7 @@ func (m *monitor) refresh(nodes []assignedNode, now time.Time) (changed []string
 		w.mem.notAfter(now, m.t)
 		source, confirmed := n.source(now, w.mem.Source)
 		if w.mem.want(n.desired(now), source, confirmed, now) {
-			w.last = decision{Node: n.Name, Reason: power.ReasonUnread, Message: "it is read first"}
+			w.last = decision{Node: n.Name, Reason: power.ReasonUnread, Message: power.ReasonUnread.Text()}
 			w.run, w.othersSince, w.cameBack = run{}, time.Time{}, false
 			m.a.readings.setMonitor(n.Name, w.mem.view()) // what was told before was about another desire
 			changed = append(changed, n.Name)

@@ -731,7 +731,7 @@ func TestAMonitorThatIsOffIsSaid(t *testing.T) {
 		r.bmc("n1").SetPower(power.Off)
 		for _, what := range []string{"read a while ago", "read long ago", "not read since the start"} {
 			e, _ := r.a.explain("n1", time.Now())
-			if !strings.Contains(e.Message, "this agent's monitor is off") || strings.Contains(e.Message, "looks at it next") {
+			if !strings.Contains(e.Message, "the monitor of the rack is off") || strings.Contains(e.Message, "checks it next") {
 				t.Errorf("%s: %s", what, e.Message)
 			}
 			if e, _ := r.a.explain("n2", time.Now()); strings.Contains(e.Message, "monitor is off") {

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"fmt"
 	"time"
 
@@ -90,18 +91,19 @@ func (r planRound) correct(n watched) decision {
 // then what has to wait.
 func (r planRound) leaveAlone(n watched) decision {
 	d, m := n.Memory.Desired, n.Memory
-	not := func(reason power.Reason, until time.Time, says string, args ...any) decision {
-		return decision{Reason: reason, Until: until, Message: fmt.Sprintf(says, args...)}
+	// An empty text is that of the reason; only a text with facts of the node is written here.
+	not := func(reason power.Reason, until time.Time, text string, args ...any) decision {
+		return decision{Reason: reason, Until: until, Message: cmp.Or(fmt.Sprintf(text, args...), reason.Text())}
 	}
 	switch {
 	case !d.Enforces() && d.Expected != "" && n.differs(r.Now):
-		return not(power.ReasonHandsOff, time.Time{}, "%s expects it %s; that is shown and never enforced", n.From, d.Expected)
+		return not(power.ReasonHandsOff, time.Time{}, "%s expects it %s; that is shown and not enforced", n.From, d.Expected)
 	case !d.Enforces():
-		return not(power.ReasonHandsOff, time.Time{}, "%s", leftAlone(n.From))
+		return not(power.ReasonHandsOff, time.Time{}, "%s", power.LeftAlone(n.From))
 	case n.Busy:
-		return not(power.ReasonBusy, time.Time{}, "an operation is outstanding")
+		return not(power.ReasonBusy, time.Time{}, "")
 	case r.Off:
-		return not(power.ReasonRack, time.Time{}, "this agent's monitor is off")
+		return not(power.ReasonRack, time.Time{}, "")
 	case n.SharedWith != "":
 		return not(power.ReasonShared, time.Time{}, "%s", power.SharedBMC(n.Node, n.SharedWith))
 	case n.BreakerOpen != "":
@@ -109,15 +111,15 @@ func (r planRound) leaveAlone(n watched) decision {
 	case n.Reading.Reach != power.ReachOK:
 		return not(power.ReasonUnread, time.Time{}, "it cannot be read: %s", n.Reading.Reach)
 	case n.Reading.State != power.On && n.Reading.State != power.Off:
-		return not(power.ReasonUnread, time.Time{}, "its BMC does not say how its power is")
+		return not(power.ReasonUnread, time.Time{}, "the BMC does not report the power state")
 	case n.Reading.ObservedAt.Before(m.Since):
-		return not(power.ReasonUnread, r.Now, "it is read anew first")
+		return not(power.ReasonUnread, r.Now, "")
 	case n.Reading.State == d.State():
 		return not(power.ReasonAlready, time.Time{}, "%s wants it %s, and it is", n.From, d.Want)
 	case d.NoCut && d.Want == power.WantOff:
-		return not(power.ReasonNoCut, time.Time{}, "its status forbids the monitor to take its power away")
+		return not(power.ReasonNoCut, time.Time{}, "")
 	case r.Pause.Active(r.Now):
-		return not(power.ReasonPaused, r.Pause.Until, "the monitor was paused by %s%s", r.Pause.By, because(r.Pause.Reason))
+		return not(power.ReasonPaused, r.Pause.Until, "%s paused the monitor%s", r.Pause.By, because(r.Pause.Reason))
 	case r.Brake != nil:
 		return not(power.ReasonBrake, time.Time{}, "the fleet brake holds since %s: %s", power.At(r.Brake.Since), brakeSays[r.Brake.Kind])
 	case m.resting(r.Now):
@@ -133,21 +135,20 @@ func (r planRound) postpone(n watched, not func(power.Reason, time.Time, string,
 	cut := n.uncertainCut(r.Now) && !m.Matched
 	switch {
 	case r.Now.Before(settled) && m.Since.Before(n.Changed) && !n.CameBack:
-		return not(power.ReasonSettling, settled, "it was changed a moment ago")
+		return not(power.ReasonSettling, settled, "")
 	case m.Desired.Debounced && n.Run.lasts() < r.Debounce:
-		return not(power.ReasonDebounce, n.Run.First.Add(r.Debounce), "%s is enforced only when two readings %s apart are equal", n.From,
+		return not(power.ReasonDebounce, n.Run.First.Add(r.Debounce), "%s needs two equal readings %s apart", n.From,
 			r.Debounce)
 	case cut && r.Now.Before(r.gathered(n)):
-		return not(power.ReasonGather, r.gathered(n),
-			"its desired power was changed a moment ago without a confirmation: more such changes may follow")
+		return not(power.ReasonGather, r.gathered(n), "")
 	case !r.Tally.sure(r.Now, n) && (n.OthersSince.IsZero() || r.Now.Before(n.OthersSince.Add(r.Others))):
 		since := n.OthersSince
 		if since.IsZero() {
 			since = r.Now
 		}
-		return not(power.ReasonOthers, since.Add(r.Others), "the other nodes are read first: it may be one of many")
+		return not(power.ReasonOthers, since.Add(r.Others), "")
 	case r.Now.Sub(n.Reading.ObservedAt) > r.Fresh:
-		return not(power.ReasonUnread, r.Now, "it is read anew first")
+		return not(power.ReasonUnread, r.Now, "")
 	}
 	return decision{}
 }
@@ -175,12 +176,4 @@ func because(reason string) string {
 		return ""
 	}
 	return " (" + reason + ")"
-}
-
-// leftAlone says why nothing is wanted of a node, from where its desire comes.
-func leftAlone(from string) string {
-	if from == power.DesiredFrom(power.StatusNone, power.Hold{}, time.Time{}) {
-		return "without a status or a hold it is left alone"
-	}
-	return from + " leaves it alone"
 }

@@ -106,7 +106,7 @@ func (c *Central) enrich(e api.Explanation, k known) api.Explanation {
 		}
 	}
 	if taken > 0 {
-		e.Message += fmt.Sprintf("; %d more requested at central, not at the agent yet", taken)
+		e.Message = fmt.Sprintf("%s. %d more at central, not at the agent yet.", strings.TrimSuffix(e.Message, "."), taken)
 	}
 	return withLists(e)
 }
@@ -145,58 +145,12 @@ func (c *Central) ownExplanation(k known, away string) api.Explanation {
 			e.Domain = &d
 		}
 	}
-	var open []*store.Op
 	for i := range k.ops {
 		e.Ops = append(e.Ops, c.show(&k.ops[i], now))
-		if k.ops[i].Stage() != store.StageEnded {
-			open = append(open, &k.ops[i])
-		}
 	}
 	if n.Shared != "" {
 		e.BMC = &api.BMCState{Address: n.BMC, SharedWith: n.Shared}
 	}
-	e.Message = says(e, foremost(open), now)
+	e.Message = e.Summary(time.Time{})
 	return withLists(e)
-}
-
-// says is the sum of what central knows of a node: how it is, how it should be, and
-// what stands between.
-func says(e api.Explanation, op *store.Op, now time.Time) string {
-	r := e.Reading
-	parts := []string{e.Node + " was never read"}
-	switch {
-	case r.ObservedAt.IsZero():
-	case r.ObservedAt.After(now):
-		parts[0] = fmt.Sprintf("%s was last read %s at a time that is not known: the clock was set back since", e.Node, r.State)
-	default:
-		parts[0] = fmt.Sprintf("%s was last read %s %s ago", e.Node, r.State, power.Ago(now.Sub(r.ObservedAt)))
-	}
-	if r.Reach != power.ReachOK && r.Reach != power.ReachNever {
-		parts = append(parts, "reach "+string(r.Reach))
-	}
-	want := string(e.Desired.Want)
-	if e.Desired.Expected != "" {
-		want += ", expected " + string(e.Desired.Expected)
-	}
-	parts = append(parts, fmt.Sprintf("desired %s (%s)", want, e.DesiredFrom))
-	if b := e.BMC; b != nil && b.SharedWith != "" {
-		parts = append(parts, "nothing acts on it: "+power.SharedBMC(e.Node, b.SharedWith))
-	}
-	if op != nil {
-		parts = append(parts, fmt.Sprintf("%s (asked by %s, %s ago) is %s", op.Action, op.AskedBy, power.Ago(now.Sub(op.AskedAt)), op.Phase))
-	}
-	m := e.Monitor
-	if m.Fault != "" {
-		parts = append(parts, "in fault: "+m.Fault)
-	}
-	if m.Waits != "" {
-		parts = append(parts, fmt.Sprintf("the monitor waited: %s", strings.TrimSpace(string(m.Waits)+" "+m.WaitsMessage)))
-	}
-	if p := e.Rack.Pause; p.Active(now) {
-		parts = append(parts, "the rack's monitor is paused by "+p.By)
-	}
-	if b := e.Rack.Brake; b != nil {
-		parts = append(parts, "the fleet brake holds: "+b.Message)
-	}
-	return strings.Join(parts, "; ") + "; " + e.Away + "."
 }

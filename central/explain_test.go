@@ -66,7 +66,7 @@ func TestTheAgentExplains(t *testing.T) {
 	})
 	for _, ch := range []<-chan api.Explanation{got, too} {
 		e := <-ch
-		if e.Away != "" || !strings.HasPrefix(e.Message, "it waits; 1 more requested at central") || len(e.Ops) != 1 || e.Ops[0].ID != op.ID ||
+		if e.Away != "" || !strings.HasPrefix(e.Message, "it waits. 1 more at central") || len(e.Ops) != 1 || e.Ops[0].ID != op.ID ||
 			e.Agent != "r1" || e.Reading.State != power.Off || e.RecentReadings == nil {
 			t.Errorf("%+v", e)
 		}
@@ -105,8 +105,8 @@ func TestCentralExplainsWhatItCan(t *testing.T) {
 		t.Errorf("%+v", e)
 	}
 	for _, part := range []string{
-		"a was last read on 61 s ago", "desired off (hold of bob)", "off (asked by admin",
-		"in fault: off failed 3 times", "fault next try in 4 min", "paused by eve", "the fleet brake holds: too many", "agent r1 is away",
+		"a was last read on, 61 s ago; hold of bob wants it off", "off (asked by admin",
+		"in fault: off failed 3 times", "paused by eve", "The fleet brake holds: too many", "agent r1 is away",
 	} {
 		if !strings.Contains(e.Message, part) {
 			t.Errorf("%q is not in %q", part, e.Message)

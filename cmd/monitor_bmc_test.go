@@ -75,7 +75,7 @@ func TestHungBMCsDelayNobody(t *testing.T) {
 		t.Errorf("a reading of the healthy took %s and %s beside the hung ones, %s without", readFirst, readAfter, readBefore)
 	}
 	s.saysAll("status "+sick, "unreachable")
-	s.saysAll("explain n0001", "Its BMC does not answer", "left alone", "next probe", "next reading when its BMC answers a probe",
+	s.saysAll("explain n0001", "the BMC does not answer", "left alone", "next probe", "next reading when its BMC answers a probe",
 		"rackpower node retry n0001")
 	s.saysAll("agents -o wide", fmt.Sprintf("%d", hung))
 	for i := range hung {
@@ -101,7 +101,7 @@ func TestWrongPasswordIsTriedTwice(t *testing.T) {
 	s.kill("r1")
 	s.startWatchful()
 	s.stays(3*time.Second, "there is none after a start either", func() bool { return b.AuthFailures() == 2 })
-	s.saysAll("explain n01", "refuses user or password")
+	s.saysAll("explain n01", "refuses the log-in")
 
 	b.SetPassword(bmcsim.DefaultPassword) // corrected at the BMC
 	s.mustRun("node", "retry", "n01", "--reason", "corrected at the BMC")
@@ -170,8 +170,8 @@ func TestBMCIsAskedAnew(t *testing.T) {
 	s.until(30*time.Second, "all is known", func() bool {
 		return s.node("n02").Reach == power.ReachBusy && s.node("n03").Reach == power.ReachBusy && s.node("n04").Reach == power.ReachPrivilege
 	})
-	s.saysAll("explain n02", "Its BMC answers", "who holds its sessions")
-	s.saysAll("explain n03", "Its BMC answers", "IPMI over LAN")
+	s.saysAll("explain n02", "the BMC answers", "who holds its sessions")
+	s.saysAll("explain n03", "the BMC answers", "IPMI over LAN")
 	s.saysAll("explain n04", "too little right", "rackpower node retry n04")
 	s.saysAll("status n02", "busy")
 	s.stays(2*time.Second, "no third log-in is tried", func() bool { return locked.AuthFailures() <= 4 }) // two, each as two roles

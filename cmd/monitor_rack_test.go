@@ -24,7 +24,7 @@ func TestPauseAndScheduleOfARack(t *testing.T) {
 	s.mustRun("node", "set-status", "n01", "READY")
 	s.stays(1500*time.Millisecond, "nothing is corrected", func() bool { return b.Power() == power.On })
 	s.saysAll("status n01", "pending: paused", "rack r1: the monitor is paused by tester", "moving cables")
-	s.saysAll("explain n01", "the monitor was paused by tester (moving cables)", "rackpower resume r1")
+	s.saysAll("explain n01", "tester paused the monitor (moving cables)", "rackpower resume r1")
 	s.mustRun("off", "n02", "--reason", "requests are carried out")
 	s.saysAll("rack list", "r1", "paused")
 	s.saysAll("resume r1", "r1")
@@ -61,7 +61,7 @@ func TestDriftIsFlagged(t *testing.T) {
 	farm.BMC(0).SetPower(power.Off)
 	w.says("n01 drift agent r1 drift: off, expected on (status DEPLOYED); nothing is done about it")
 	s.saysAll("status n01", "drift: hands-off")
-	s.saysAll("explain n01", "That is shown, and the monitor never acts on it", "rackpower on n01")
+	s.saysAll("explain n01", "The monitor shows that and does not act on it", "rackpower on n01")
 	farm.BMC(0).SetPower(power.On)
 	w.says("n01 drift-over")
 	farm.BMC(0).SetPower(power.Off)
@@ -72,7 +72,7 @@ func TestDriftIsFlagged(t *testing.T) {
 		return len(farm.BMC(0).Commands()) == 0 && farm.BMC(2).Power() == power.On
 	})
 	s.saysAll("status n03", "pending: no-cut")
-	s.saysAll("explain n03", "its status forbids the monitor to take its power away")
+	s.saysAll("explain n03", "the status forbids the monitor to turn the node off")
 	out, errs, exit := s.run("off", "n03")
 	t.Logf("off of a node that erases its disks: exit status %d: %s%s", exit, out, errs)
 	if n := farm.BMC(2).Cuts(); exit == 0 && n != 1 || exit != 0 && n != 0 {

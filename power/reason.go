@@ -50,12 +50,12 @@ var (
 	ReasonNotEscal    = ofEnd("not-escalated", "the grace is over, and the request forbids a hard off", "rackpower off NODE")
 	ReasonDeadline    = ofEnd("deadline", "the deadline passed")
 	ReasonUnreachable = ofEnd("unreachable", "the BMC does not answer", "rackpower node retry NODE")
-	ReasonAuth        = ofEnd("auth-failed", "the BMC refuses its user or password",
+	ReasonAuth        = ofEnd("auth-failed", "the BMC refuses the log-in; correct its user, password or K_g",
 		"rackpower node add NODE --rack RACK --password-file FILE --update", "rackpower node retry NODE")
-	ReasonPrivilege    = ofEnd("privilege", "the BMC user lacks a privilege", "rackpower node retry NODE")
+	ReasonPrivilege    = ofEnd("privilege", "the BMC user lacks the privilege; raise it at the BMC", "rackpower node retry NODE")
 	ReasonUnsupported  = ofEnd("unsupported", "the BMC does not support the command")
 	ReasonRefusedBMC   = ofEnd("bmc-refused", "the BMC answered with an error")
-	ReasonBMCBusy      = ofEnd("bmc-busy", "the BMC has no free session or is busy", "rackpower node retry NODE")
+	ReasonBMCBusy      = ofEnd("bmc-busy", "the BMC answers, but has no free session or is busy", "rackpower node retry NODE")
 	ReasonAcknowledged = ofEnd("acknowledged", "the BMC confirmed the command; it has no effect that can be read")
 	ReasonMoved        = ofEnd("bmc-changed", "the node was given another BMC meanwhile")
 	ReasonAsked        = ofEnd("asked", "a person cancelled the operation")

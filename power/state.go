@@ -29,6 +29,14 @@ const (
 	ReachUnconfigured Reach = "unconfigured" // no BMC is known for the node
 )
 
+// Reason is the reason that goes with a reach other than ok and never.
+func (r Reach) Reason() Reason {
+	if r == ReachBusy {
+		return ReasonBMCBusy
+	}
+	return Reason(r)
+}
+
 // DefaultStale is the age from which a reading is shown as stale.
 const DefaultStale = 10 * time.Minute
 

@@ -107,6 +107,14 @@ func RefusedBy(a Action, s Status, h Hold, now time.Time) string {
 		"(rackpower release NODE), or hold the node in the new state together with the request (--hold)", a, from, want)
 }
 
+// LeftAlone says why nothing is wanted of a node, from where its desire comes.
+func LeftAlone(from string) string {
+	if from == DesiredFrom(StatusNone, Hold{}, time.Time{}) {
+		return "without a status or a hold it is left alone"
+	}
+	return from + " leaves it alone"
+}
+
 // At writes a time within a sentence: RFC 3339 in UTC, to the second. The command line
 // shows people their own zone instead.
 func At(t time.Time) string { return t.UTC().Format(time.RFC3339) }
