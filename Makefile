@@ -45,12 +45,12 @@ check: build lint ## build, lint and the short tests: before each commit
 # long models, which are one goroutine's at a time; make race runs everything with it, which
 # takes several minutes longer. The tests of whole processes, which mostly wait, run beside.
 RACED := ./agent ./journal/... ./power ./power/bmcsim ./power/ipmi ./power/powertest ./systemd
-DEATHS := TestNothingIsSentTwiceAfterDamage|TestCrashAtEveryRecord|TestHallComesBack
-MODELS := TestHall$$|TestProof|TestDamage$$|TestMutationsCompile|$(DEATHS)
+DEATHS := TestNothingIsSentTwiceAfterDamage|TestCrashAtEveryRecord|TestFleetComesBack
+MODELS := TestSim(Ops|Fleet|Damage|Transcripts)|TestMutationsCompile|$(DEATHS)
 test: deps build ## every test but the long ones below, about 10 minutes
 	@$(MAKE) --no-print-directory -j2 test-raced test-processes
-	GOGC=400 PROOF_HISTORIES=5000 PROOF_STRIDE=60 $(GO) test -timeout 9m -run '^(TestProof|TestMutationsCompile|$(DEATHS))' ./agent
-	GOGC=400 $(GO) test -timeout 9m -run '^(TestHall|TestDamage)$$' ./agent
+	GOGC=400 PROOF_HISTORIES=5000 PROOF_STRIDE=60 $(GO) test -timeout 9m -run '^(TestSim(Ops|Transcripts)|TestMutationsCompile|$(DEATHS))' ./agent
+	GOGC=400 $(GO) test -timeout 9m -run '^TestSim(Fleet|Damage)$$' ./agent
 
 .PHONY: test-raced test-processes
 test-raced:
@@ -68,16 +68,16 @@ soak: deps build ## whole processes under every fault for SOAK_TIME
 	  $(GO) test ./cmd -run '^TestSoak$$' -v -count=1 -timeout 0
 
 # Deaths within every write of a few lives, at every PROOF_STRIDE bytes; then random
-# histories of a whole agent against a model of the rules, of one whose monitor has a hall
-# in hand, and of one whose logs are damaged or put back, until so many were played or a
-# third of the time has passed for each. See agent/README.md.
+# histories of a whole agent against a model of the rules, of one whose monitor enforces the
+# desired power of many nodes, and of one whose logs are damaged or put back, until so many
+# were played or a third of the time has passed for each. See agent/README.md.
 PROOF_HISTORIES ?= 1000000
 PROOF_TIME ?= 30m
 PROOF_SEED ?= $(shell date +%s)
 PROOF_STRIDE ?= 4
 proof: ## random histories against a model of the rules, PROOF_TIME
-	GOGC=400 PROOF_STRIDE=$(PROOF_STRIDE) $(GO) test -count 1 -timeout 0 -v -run '^TestProof(CrashEverywhere|Transcripts)$$' ./agent | grep -v '^=== '; exit $${PIPESTATUS[0]}
-	GOGC=400 PROOF_HISTORIES=$(PROOF_HISTORIES) PROOF_TIME=$(PROOF_TIME) PROOF_SHARE=3 PROOF_SEED=$(PROOF_SEED) $(GO) test -count 1 -timeout 0 -v -run '^Test(Proof|Hall|Damage)$$' ./agent | grep -v '^=== '; exit $${PIPESTATUS[0]}
+	GOGC=400 PROOF_STRIDE=$(PROOF_STRIDE) $(GO) test -count 1 -timeout 0 -v -run '^TestSim(OpsCrashEverywhere|Transcripts)$$' ./agent | grep -v '^=== '; exit $${PIPESTATUS[0]}
+	GOGC=400 PROOF_HISTORIES=$(PROOF_HISTORIES) PROOF_TIME=$(PROOF_TIME) PROOF_SHARE=3 PROOF_SEED=$(PROOF_SEED) $(GO) test -count 1 -timeout 0 -v -run '^TestSim(Ops|Fleet|Damage)$$' ./agent | grep -v '^=== '; exit $${PIPESTATUS[0]}
 
 # Does the proof find each rule broken in the code? Takes about fifteen minutes.
 PROOF_MUTATIONS ?= all

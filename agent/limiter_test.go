@@ -239,10 +239,10 @@ func (r *rig) revive() {
 	r.a.setDomains([]api.DomainLimit{{Name: "feed-a", Rate: 5, Concurrent: 25}, {Name: "feed-b", Rate: 5, Concurrent: 25}})
 }
 
-// TestHallComesBack: 400 nodes are off, all are wanted on, by people and by the
+// TestFleetComesBack: 400 nodes are off, all are wanted on, by people and by the
 // monitor. The BMCs' own logs show that the rate is kept, over a death of the agent
 // in the middle, and how many were on their way at once.
-func TestHallComesBack(t *testing.T) {
+func TestFleetComesBack(t *testing.T) {
 	const onAfter = 3 * time.Second
 	for _, who := range []string{"people", "monitor"} {
 		t.Run(who, func(t *testing.T) {

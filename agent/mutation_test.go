@@ -187,7 +187,7 @@ func runMutated(t *testing.T, m mutation.Mutation, root, dir string) (word, by s
 	case err != nil:
 		t.Errorf("%s: %v\n%s", m.Breaks, err, out)
 	}
-	if out, err := play("^TestProofTranscripts$"); err != nil && strings.Contains(string(out), "BROKEN") {
+	if out, err := play("^TestSimTranscripts$"); err != nil && strings.Contains(string(out), "BROKEN") {
 		return "transcript", "by one of testdata/sim only"
 	}
 	return "survived", ""

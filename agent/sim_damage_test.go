@@ -16,8 +16,8 @@ import (
 	"rackpower/power"
 )
 
-// damageDefault is how many histories with damage are played where nobody says.
-const damageDefault = 150
+// damageHistories is how many histories with damage are played where nobody says.
+const damageHistories = 150
 
 // damageMeets is what two thousand of them must have met.
 var damageMeets = []string{
@@ -26,20 +26,20 @@ var damageMeets = []string{
 	"read first", "central's word", "acknowledged",
 }
 
-// TestDamage plays random histories in which the logs of a killed agent are damaged, cut
+// TestSimDamage plays random histories in which the logs of a killed agent are damaged, cut
 // short, removed or put back from a copy, and holds what reaches the BMCs against rules
 // that hold whatever was lost: what may not happen twice does not, nothing is sent before
 // every BMC was read, and an alarm stands until it is acknowledged.
-func TestDamage(t *testing.T) {
-	proofRun{name: "damage", histories: damageDefault, draw: drawDamageScript, meets: damageMeets, meetsFrom: 2000}.play(t)
+func TestSimDamage(t *testing.T) {
+	simRun{name: "damage", histories: damageHistories, draw: drawDamage, meets: damageMeets, meetsFrom: 2000}.play(t)
 }
 
-// drawDamageScript draws a history of a few operations, deaths and damages.
-func drawDamageScript(seed, n uint64) proofScript {
+// drawDamage draws a history of a few operations, deaths and damages.
+func drawDamage(seed, n uint64) simScript {
 	d := rand.New(rand.NewPCG(seed, n))
-	s := proofScript{{verb: "damage", args: []string{"3"}}}
+	s := simScript{{verb: "damage", args: []string{"3"}}}
 	add := func(after time.Duration, verb string, args ...string) {
-		s = append(s, proofStep{after: after, verb: verb, args: args})
+		s = append(s, simStep{after: after, verb: verb, args: args})
 	}
 	soon := func() time.Duration { return time.Duration(d.IntN(4000)) * time.Millisecond }
 	actions := []string{"reset", "diag", "bmc-reset", "cycle"}
@@ -91,8 +91,8 @@ func drawDamageScript(seed, n uint64) proofScript {
 
 // damageWorld is everything around the agent in such a history, and the model.
 type damageWorld struct {
-	life
-	chronicle
+	simHarness
+	simTrace
 	nodes []api.AssignedNode
 	ops   map[string]power.Op
 	ends  map[string]power.End // that central got
@@ -107,29 +107,29 @@ type damageWorld struct {
 	harmed bool
 }
 
-func playDamage(t *testing.T, s proofScript, trace bool) (p played) {
+func playDamage(t *testing.T, s simScript, trace bool) (p played) {
 	t.Helper()
 	synctest.Test(t, func(*testing.T) {
 		w := &damageWorld{
-			chronicle: newChronicle(trace), ops: map[string]power.Op{}, ends: map[string]power.End{},
+			simTrace: newSimTrace(trace), ops: map[string]power.Op{}, ends: map[string]power.End{},
 			sent: map[string][]power.Command{}, alarms: map[string]string{},
 		}
 		w.create(w)
 		w.whole = true
 		w.configure, w.born, w.excused = w.config, w.wasBorn, func() bool { return false }
-		w.life.trouble = func(bool, faultfs.Call) faultfs.Fault { return faultfs.Fault{} }
+		w.simHarness.trouble = func(bool, faultfs.Call) faultfs.Fault { return faultfs.Fault{} }
 		w.run(s)
-		p.broken, p.story = w.verdict()
+		p.broken, p.trace = w.verdict()
 		p.met = w.met
 	})
 	return p
 }
 
-func (w *damageWorld) config(*incarnation) Config {
-	return Config{Monitor: MonitorOff, Timing: proofTiming, Central: awayCentral{}}
+func (w *damageWorld) config(*simProcess) Config {
+	return Config{Monitor: MonitorOff, Timing: opsTiming, Central: awayCentral{}}
 }
 
-func (w *damageWorld) run(s proofScript) {
+func (w *damageWorld) run(s simScript) {
 	for i := range s[0].number2() {
 		name := fmt.Sprintf("n%d", i+1)
 		w.fake.BMC(name).SetPower(power.On)
@@ -155,12 +155,12 @@ func (w *damageWorld) run(s proofScript) {
 	w.races.Wait()
 }
 
-func (s proofStep) number2() (n int) {
+func (s simStep) number2() (n int) {
 	_, _ = fmt.Sscan(s.operand(0), &n)
 	return n
 }
 
-func (w *damageWorld) play(s proofStep) {
+func (w *damageWorld) play(s simStep) {
 	switch s.verb {
 	case "slow":
 		n := 0
@@ -198,7 +198,7 @@ func (w *damageWorld) play(s proofStep) {
 
 func (w *damageWorld) submit(op power.Op) {
 	w.races.Go(func() {
-		if _, err := w.in.a.Submit(op); err != nil {
+		if _, err := w.proc.a.Submit(op); err != nil {
 			w.tracef("   %s: %v", op.ID, err)
 		}
 	})
@@ -206,15 +206,15 @@ func (w *damageWorld) submit(op power.Op) {
 
 // report takes the ends to central, as the sync does.
 func (w *damageWorld) report() {
-	words := w.in.a.outbox.take(100)
+	words := w.proc.a.outbox.take(100)
 	for _, r := range words {
 		if r.End != nil {
 			w.ends[r.Op.ID] = *r.End
 			w.saw(fmt.Sprintf("end %s %s", r.End.Outcome, r.End.Reason))
 		}
 	}
-	w.told = max(w.told, w.in.a.log.LSN())
-	if !w.in.a.acknowledged(words, ack{theCentral, 1}) {
+	w.told = max(w.told, w.proc.a.log.LSN())
+	if !w.proc.a.acknowledged(words, ack{theCentral, 1}) {
 		w.tracef("   report: the journal did not take it")
 	}
 }
@@ -222,7 +222,7 @@ func (w *damageWorld) report() {
 // compare has central say what it knows, and ask again for what the agent does not know,
 // as far as that is harmless: see settle and takeBack there.
 func (w *damageWorld) compare() {
-	a := w.in.a
+	a := w.proc.a
 	doubt := a.gate.doubts()
 	var ended []api.EndedOp
 	outstanding := a.outbox.unacknowledged()
@@ -239,12 +239,12 @@ func (w *damageWorld) compare() {
 		return
 	}
 	w.told = max(w.told, a.log.LSN())
-	w.chronicle.mu.Lock()
+	w.simTrace.mu.Lock()
 	if back {
 		w.alarms[api.AlarmJournalWentBack] = "central says so"
 	}
 	delete(w.alarms, api.AlarmJournalCopied)
-	w.chronicle.mu.Unlock()
+	w.simTrace.mu.Unlock()
 	for id, op := range w.ops {
 		switch _, over := w.ends[id]; {
 		case over, slices.Contains(outstanding, id):
@@ -257,11 +257,11 @@ func (w *damageWorld) compare() {
 }
 
 func (w *damageWorld) ack() {
-	if acked, err := w.in.a.ackAlarms(api.AckAlarm{}); err == nil && len(acked) > 0 {
+	if acked, err := w.proc.a.ackAlarms(api.AckAlarm{}); err == nil && len(acked) > 0 {
 		w.saw("acknowledged")
 	}
-	w.chronicle.mu.Lock()
-	defer w.chronicle.mu.Unlock()
+	w.simTrace.mu.Lock()
+	defer w.simTrace.mu.Unlock()
 	clear(w.alarms)
 }
 
@@ -295,7 +295,7 @@ func (w *damageWorld) files(disk *faultfs.FS) map[string][]byte {
 }
 
 // harm damages a log.
-func (w *damageWorld) harm(s proofStep) {
+func (w *damageWorld) harm(s simStep) {
 	log := s.number("log")
 	disk, dir := w.disks[log], w.dir(log)
 	live, rep, err := journal.Read(dir, disk)
@@ -344,15 +344,15 @@ func (w *damageWorld) harm(s proofStep) {
 }
 
 // wasBorn holds what a start has found against what was done to the logs.
-func (w *damageWorld) wasBorn(in *incarnation) {
-	a := in.a
-	if in.n == 0 || len(a.assigned.all()) < len(w.nodes) {
+func (w *damageWorld) wasBorn(proc *simProcess) {
+	a := proc.a
+	if proc.n == 0 || len(a.assigned.all()) < len(w.nodes) {
 		if _, _, err := a.assigned.apply(api.Assignment{Nodes: w.nodes, Rev: 1}, theCentral); err != nil {
 			w.fail("start", "apply: %v", err)
 		}
 	}
-	w.chronicle.mu.Lock()
-	defer w.chronicle.mu.Unlock()
+	w.simTrace.mu.Lock()
+	defer w.simTrace.mu.Unlock()
 	w.unread = nil
 	if a.gate.doubts().Read {
 		w.unread = map[string]bool{}
@@ -403,7 +403,7 @@ func (w *damageWorld) settle() {
 	w.compare()
 	w.ack()
 	w.sleep(20 * time.Minute)
-	for _, l := range w.in.a.allLanes() {
+	for _, l := range w.proc.a.allLanes() {
 		if out := l.outstanding(); len(out) > 0 {
 			w.fail("progress", "%s of %s is still outstanding: %s", out[0].Op.ID, l.node, out[0].Phase)
 		}
@@ -419,10 +419,10 @@ func (w *damageWorld) settle() {
 	}
 }
 
-// What the life tells.
+// What the harness tells.
 
-func (w *damageWorld) begin(in int) { w.tracef("process %d starts", in) }
-func (w *damageWorld) died()        { w.tracef("the process is gone") }
+func (w *damageWorld) begin(proc int) { w.tracef("process %d starts", proc) }
+func (w *damageWorld) died()          { w.tracef("the process is gone") }
 
 func (w *damageWorld) dialled(_ int, node string, err error) {
 	if err != nil {
@@ -436,8 +436,8 @@ func (w *damageWorld) read(_ int, node string, _ time.Time, s power.State, err e
 }
 
 func (w *damageWorld) looked(node string) {
-	w.chronicle.mu.Lock()
-	defer w.chronicle.mu.Unlock()
+	w.simTrace.mu.Lock()
+	defer w.simTrace.mu.Unlock()
 	if w.unread[node] {
 		delete(w.unread, node)
 		w.met["read first"]++
@@ -445,8 +445,8 @@ func (w *damageWorld) looked(node string) {
 }
 
 func (w *damageWorld) leaves(_ int, node string, cmd power.Command) {
-	w.chronicle.mu.Lock()
-	defer w.chronicle.mu.Unlock()
+	w.simTrace.mu.Lock()
+	defer w.simTrace.mu.Unlock()
 	w.note("   %s leaves for %s", cmd, node)
 	if len(w.unread) > 0 {
 		w.breach("read first", "%s leaves for %s before %v were read", cmd, node, w.unread)

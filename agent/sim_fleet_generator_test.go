@@ -11,11 +11,11 @@ import (
 	"rackpower/power"
 )
 
-// A history of a hall begins with the line "hall N"; its verbs are the cases of
-// hall.play. Nodes are named by ranges: 3, 1-12, 2,5,9.
+// A history of a fleet begins with the line "fleet N"; its verbs are the cases of
+// fleetWorld.play. Nodes are named by ranges: 3, 1-12, 2,5,9.
 
-// hallNames are the nodes of a range, in its order.
-func hallNames(text string, of int) (names []string) {
+// fleetNames are the nodes of a range, in its order.
+func fleetNames(text string, of int) (names []string) {
 	for part := range strings.SplitSeq(text, ",") {
 		from, to, many := strings.Cut(part, "-")
 		first, err := strconv.Atoi(from)
@@ -25,17 +25,17 @@ func hallNames(text string, of int) (names []string) {
 		}
 		for i := first; err == nil && i <= min(last, of); i++ {
 			if i > 0 {
-				names = append(names, hallName(i))
+				names = append(names, fleetName(i))
 			}
 		}
 	}
 	return names
 }
 
-func hallName(i int) string { return fmt.Sprintf("n%02d", i) }
+func fleetName(i int) string { return fmt.Sprintf("n%02d", i) }
 
 // some draws so many nodes: neighbours, or here and there.
-func (d *drawer) some(n int) string {
+func (d *generator) some(n int) string {
 	n = min(n, d.nodes)
 	first := 1 + d.IntN(d.nodes-n+1)
 	switch {
@@ -54,30 +54,30 @@ func (d *drawer) some(n int) string {
 }
 
 // many is a number of nodes about which the brake has something to say, or just not.
-func (d *drawer) many() int {
+func (d *generator) many() int {
 	return pick(d, d.nodes, d.nodes/2, 6, 7+d.IntN(d.nodes), d.nodes/5+1, max(5, d.nodes/5))
 }
 
 var (
-	hallOffs  = []power.Status{power.StatusReady, power.StatusReady, power.StatusBroken, power.StatusFailedDeployment, power.StatusNew}
-	hallOns   = []power.Status{power.StatusDeploying, power.StatusTesting, power.StatusDiskErasing, power.StatusDiskErasing}
-	hallHands = []power.Status{power.StatusDeployed, power.StatusDeployed, power.StatusMissing}
+	fleetOffs  = []power.Status{power.StatusReady, power.StatusReady, power.StatusBroken, power.StatusFailedDeployment, power.StatusNew}
+	fleetOns   = []power.Status{power.StatusDeploying, power.StatusTesting, power.StatusDiskErasing, power.StatusDiskErasing}
+	fleetHands = []power.Status{power.StatusDeployed, power.StatusDeployed, power.StatusMissing}
 )
 
-func (d *drawer) status() string {
+func (d *generator) status() string {
 	switch d.IntN(8) {
 	case 0, 1, 2:
-		return string(pick(d, hallOffs...))
+		return string(pick(d, fleetOffs...))
 	case 3, 4:
-		return string(pick(d, hallOns...))
+		return string(pick(d, fleetOns...))
 	case 5:
 		return "-"
 	default:
-		return string(pick(d, hallHands...))
+		return string(pick(d, fleetHands...))
 	}
 }
 
-func (d *drawer) hallPause() time.Duration {
+func (d *generator) fleetPause() time.Duration {
 	switch n := d.IntN(100); {
 	case n < 10:
 		return 0
@@ -94,11 +94,11 @@ func (d *drawer) hallPause() time.Duration {
 	}
 }
 
-// drawHallScript draws history number n of a seed.
-func drawHallScript(seed, n uint64) proofScript {
-	d := &drawer{Rand: rand.New(rand.NewPCG(seed, n))}
+// drawFleet draws history number n of a seed.
+func drawFleet(seed, n uint64) simScript {
+	d := &generator{Rand: rand.New(rand.NewPCG(seed, n))}
 	d.nodes = pick(d, 8, 9, 12, 20, 20, 30, 40)
-	s := proofScript{{verb: "hall", args: []string{fmt.Sprint(d.nodes)}}}
+	s := simScript{{verb: "fleet", args: []string{fmt.Sprint(d.nodes)}}}
 	if d.IntN(3) == 0 {
 		s[0].args = append(s[0].args, "feed="+pick(d, "0.2", "1", "4"))
 	}
@@ -112,7 +112,7 @@ func drawHallScript(seed, n uint64) proofScript {
 		give(d.some(1 + d.IntN(4)))
 	}
 	for range d.IntN(3) {
-		s = append(s, d.hallKnob(0, pick(d, "latency", "late")))
+		s = append(s, d.fleetFault(0, pick(d, "latency", "late")))
 	}
 	s = append(s, d.step(pick(d, 0, 2*time.Minute, 2*time.Minute, 3*time.Minute), "wait"))
 	switch d.IntN(12) {
@@ -126,32 +126,32 @@ func drawHallScript(seed, n uint64) proofScript {
 	}
 	begin := len(s)
 	for range 4 + d.IntN(16) {
-		s = append(s, d.hallSteps()...)
+		s = append(s, d.fleetSteps()...)
 	}
 	return d.centrals(s, begin)
 }
 
 // centrals puts other centrals into a history, and a restore of the right one. It is
 // drawn last: the rest of a history is what it was.
-func (d *drawer) centrals(s proofScript, begin int) proofScript {
+func (d *generator) centrals(s simScript, begin int) simScript {
 	at := func(from int) int { return from + d.IntN(len(s)-from+1) }
 	if d.IntN(3) == 0 {
 		from := at(begin)
 		s = slices.Insert(s, from, d.step(0, "backup"))
-		step := d.step(d.hallPause(), "restore")
+		step := d.step(d.fleetPause(), "restore")
 		if d.IntN(2) == 0 {
 			step.args = append(step.args, d.some(1+d.IntN(d.nodes)))
 		}
 		s = slices.Insert(s, at(from+1), step)
 	}
 	for range d.IntN(3) {
-		s = slices.Insert(s, at(begin), d.step(d.hallPause(), "stranger", d.flags(nil, "older")...))
+		s = slices.Insert(s, at(begin), d.step(d.fleetPause(), "stranger", d.flags(nil, "older")...))
 	}
 	return s
 }
 
 // ramp draws cycles that wait for their turn for long, and a change of status meanwhile.
-func (d *drawer) ramp() (s proofScript) {
+func (d *generator) ramp() (s simScript) {
 	for i := range d.nodes {
 		d.asks++
 		s = append(s, d.step(0, "ask", fmt.Sprintf("a%d", d.asks), fmt.Sprint(i+1), "cycle", "local", "deadline=30m"))
@@ -166,9 +166,9 @@ func (d *drawer) ramp() (s proofScript) {
 
 // blind draws BMCs that are silent for long, a change of status meanwhile, and how they
 // come back one after the other.
-func (d *drawer) blind() proofScript {
+func (d *generator) blind() simScript {
 	mute := d.some(d.nodes/2 + d.IntN(d.nodes/2+1))
-	s := proofScript{d.step(0, "mute", mute)}
+	s := simScript{d.step(0, "mute", mute)}
 	if d.IntN(3) == 0 {
 		s = append(s, d.death(d.span(0, time.Minute)))
 	}
@@ -177,7 +177,7 @@ func (d *drawer) blind() proofScript {
 		s = append(s, d.death(d.span(0, time.Minute)))
 	}
 	pause := d.span(time.Minute, 3*time.Minute)
-	for _, name := range hallNames(mute, d.nodes) {
+	for _, name := range fleetNames(mute, d.nodes) {
 		s = append(s, d.step(pause, "wake", strings.TrimLeft(name[1:], "0")))
 		pause = d.span(5*time.Second, 30*time.Second)
 	}
@@ -185,11 +185,11 @@ func (d *drawer) blind() proofScript {
 }
 
 // faults draws nodes that do not follow, or come back by themselves, for long.
-func (d *drawer) faults() proofScript {
+func (d *generator) faults() simScript {
 	nodes := d.some(1 + d.IntN(3))
-	s := proofScript{
+	s := simScript{
 		d.step(0, pick(d, "stuck", "comeback", "fallback"), nodes, "after="+d.span(0, 20*time.Second).String()),
-		d.step(0, "status", nodes, string(pick(d, append(hallOffs, power.StatusDiskErasing)...)), "confirmed"),
+		d.step(0, "status", nodes, string(pick(d, append(fleetOffs, power.StatusDiskErasing)...)), "confirmed"),
 	}
 	for range 1 + d.IntN(4) {
 		s = append(s, d.step(d.span(time.Minute, 6*time.Minute), "wait"))
@@ -203,53 +203,53 @@ func (d *drawer) faults() proofScript {
 	return s
 }
 
-// hallSteps draws what happens next: mostly one thing, sometimes several at once.
-func (d *drawer) hallSteps() proofScript {
-	p := d.hallPause()
+// fleetSteps draws what happens next: mostly one thing, sometimes several at once.
+func (d *generator) fleetSteps() simScript {
+	p := d.fleetPause()
 	switch n := d.IntN(120); {
 	case n < 12:
-		return proofScript{d.step(p, "status", d.statusArgs(1+d.IntN(3))...)}
+		return simScript{d.step(p, "status", d.statusArgs(1+d.IntN(3))...)}
 	case n < 30:
 		return d.underFire(d.step(p, "status", d.bulkArgs()...))
 	case n < 34:
-		return proofScript{d.step(p, "status",
+		return simScript{d.step(p, "status",
 			append(d.bulkArgs(), "every="+d.span(100*time.Millisecond, 12*time.Second).Truncate(100*time.Millisecond).String())...)}
 	case n < 43:
 		return d.underFire(d.step(p, "hold", d.holdArgs()...))
 	case n < 47:
-		return proofScript{d.step(p, "release", d.flags([]string{d.some(pick(d, 1, 2, d.many()))}, "confirmed", "local")...)}
+		return simScript{d.step(p, "release", d.flags([]string{d.some(pick(d, 1, 2, d.many()))}, "confirmed", "local")...)}
 	case n < 60:
 		return d.requests(p)
 	case n < 63:
-		return proofScript{d.step(p, "pause", pick(d, "", "for="+d.span(time.Minute, 8*time.Minute).Truncate(time.Second).String()))}
+		return simScript{d.step(p, "pause", pick(d, "", "for="+d.span(time.Minute, 8*time.Minute).Truncate(time.Second).String()))}
 	case n < 66:
-		return proofScript{d.step(p, "resume")}
+		return simScript{d.step(p, "resume")}
 	case n < 68:
-		return proofScript{d.step(p, "monitor", pick(d, "off", "on"))}
+		return simScript{d.step(p, "monitor", pick(d, "off", "on"))}
 	case n < 70:
-		return proofScript{d.step(p, "bounds", fmt.Sprintf("percent=%d", pick(d, 0, 10, 30)), fmt.Sprintf("above=%d", pick(d, 0, 2, 8)))}
+		return simScript{d.step(p, "bounds", fmt.Sprintf("percent=%d", pick(d, 0, 10, 30)), fmt.Sprintf("above=%d", pick(d, 0, 2, 8)))}
 	case n < 76:
-		return proofScript{d.step(p, "let-go", d.flags(nil, "local")...)}
+		return simScript{d.step(p, "let-go", d.flags(nil, "local")...)}
 	case n < 79:
-		return proofScript{d.step(p, "retry", d.flags([]string{d.some(1 + d.IntN(d.nodes))}, "local")...)}
+		return simScript{d.step(p, "retry", d.flags([]string{d.some(1 + d.IntN(d.nodes))}, "local")...)}
 	case n < 85:
-		return proofScript{d.death(p)}
+		return simScript{d.death(p)}
 	case n < 87:
-		return proofScript{d.step(p, "stop")}
+		return simScript{d.step(p, "stop")}
 	case n < 89:
-		return proofScript{d.step(p, "away")}
+		return simScript{d.step(p, "away")}
 	case n < 92:
-		return proofScript{d.step(p, "back")}
+		return simScript{d.step(p, "back")}
 	case n < 97:
-		return proofScript{d.step(p, "hand", d.some(1+d.IntN(2)), pick(d, "on", "off"))}
+		return simScript{d.step(p, "hand", d.some(1+d.IntN(2)), pick(d, "on", "off"))}
 	case n < 101:
 		return d.underFire(d.step(p, "hand", d.some(d.many()), pick(d, "on", "off")))
 	default:
-		return proofScript{d.hallKnob(p, "")}
+		return simScript{d.fleetFault(p, "")}
 	}
 }
 
-func (d *drawer) flags(args []string, flags ...string) []string {
+func (d *generator) flags(args []string, flags ...string) []string {
 	for _, f := range flags {
 		if d.IntN(3) == 0 {
 			args = append(args, f)
@@ -258,19 +258,19 @@ func (d *drawer) flags(args []string, flags ...string) []string {
 	return args
 }
 
-func (d *drawer) statusArgs(n int) []string {
+func (d *generator) statusArgs(n int) []string {
 	return d.flags([]string{d.some(n), d.status()}, "confirmed")
 }
 
-func (d *drawer) bulkArgs() []string {
-	args := []string{d.some(d.many()), string(pick(d, hallOffs...))}
+func (d *generator) bulkArgs() []string {
+	args := []string{d.some(d.many()), string(pick(d, fleetOffs...))}
 	if d.IntN(4) == 0 {
 		args[1] = d.status()
 	}
 	return d.flags(args, "confirmed")
 }
 
-func (d *drawer) holdArgs() []string {
+func (d *generator) holdArgs() []string {
 	args := []string{d.some(pick(d, 1, 1, 2, d.many())), pick(d, "on", "off", "off", "hands-off")}
 	if d.IntN(3) > 0 {
 		args = append(args, "for="+d.span(20*time.Second, 6*time.Minute).Truncate(time.Second).String())
@@ -279,7 +279,7 @@ func (d *drawer) holdArgs() []string {
 }
 
 // death is the end of the process at once, or within a call on a disk that is to come.
-func (d *drawer) death(p time.Duration) proofStep {
+func (d *generator) death(p time.Duration) simStep {
 	down := "down=" + pick(d, 0, d.span(0, time.Second), d.span(time.Second, 40*time.Second), d.span(time.Minute, 5*time.Minute)).String()
 	args := []string{down}
 	if d.IntN(3) == 0 {
@@ -294,7 +294,7 @@ func (d *drawer) death(p time.Duration) proofStep {
 
 // underFire lets the process die around something, now and then: within what it writes
 // of it, or a moment later.
-func (d *drawer) underFire(s proofStep) proofScript {
+func (d *generator) underFire(s simStep) simScript {
 	switch d.IntN(5) {
 	case 0:
 		death := d.death(s.after)
@@ -302,18 +302,18 @@ func (d *drawer) underFire(s proofStep) proofScript {
 			death = d.death(s.after)
 		}
 		s.after = 0
-		return proofScript{death, s}
+		return simScript{death, s}
 	case 1:
-		return proofScript{s, d.death(pick(d, 0, d.span(0, 100*time.Millisecond), d.span(0, 8*time.Second), d.span(0, 40*time.Second)))}
+		return simScript{s, d.death(pick(d, 0, d.span(0, 100*time.Millisecond), d.span(0, 8*time.Second), d.span(0, 40*time.Second)))}
 	}
-	return proofScript{s}
+	return simScript{s}
 }
 
 // requests are people's; now and then for many nodes at once.
-func (d *drawer) requests(p time.Duration) (s proofScript) {
+func (d *generator) requests(p time.Duration) (s simScript) {
 	action := pick(d, power.ActOn, power.ActOff, power.ActCycle, power.ActCycle, power.ActSoftOff, power.ActReset)
 	n := pick(d, 1, 1, 2, d.many())
-	for _, name := range hallNames(d.some(n), d.nodes) {
+	for _, name := range fleetNames(d.some(n), d.nodes) {
 		d.asks++
 		args := []string{fmt.Sprintf("a%d", d.asks), strings.TrimLeft(name[1:], "0"), string(action)}
 		if action == power.ActSoftOff {
@@ -325,8 +325,8 @@ func (d *drawer) requests(p time.Duration) (s proofScript) {
 	return s
 }
 
-// hallKnob is a misbehaviour of BMCs, or the end of one.
-func (d *drawer) hallKnob(p time.Duration, verb string) proofStep {
+// fleetFault is a misbehaviour of BMCs, or the end of one.
+func (d *generator) fleetFault(p time.Duration, verb string) simStep {
 	if verb == "" {
 		verb = pick(d, "late", "latency", "stuck", "stuck", "unstuck", "mute", "mute", "wake", "wake", "password", "restart-bmc", "comeback",
 			"fallback", "fallback", "stay", "lose")

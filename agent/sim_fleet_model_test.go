@@ -11,7 +11,7 @@ import (
 	"rackpower/power"
 )
 
-// hallModel holds an agent with its monitor on against the rules of desired states and
+// fleetModel holds an agent with its monitor on against the rules of desired states and
 // of the monitor. It knows what was assigned and asked, which requests the journal took,
 // and every exchange with a BMC; of what the agent says of itself it goes by the brake
 // alone. It shares no logic with the monitor: what a status wants is a table of its own.
@@ -19,11 +19,11 @@ import (
 // What the rules leave open it lets pass. So a process that dies may have forgotten what
 // happened within the last second (kept), and what happens at the very instant of a
 // change may go by what was before it. All methods may be called concurrently.
-type hallModel struct {
-	chronicle
-	world *hall
-	nodes map[string]*hallNode
-	ops   map[string]*hallOp
+type fleetModel struct {
+	simTrace
+	world *fleetWorld
+	nodes map[string]*fleetNode
+	ops   map[string]*fleetOp
 
 	settings, maybeSet api.RackSettings
 	setAt              time.Time // when the settings became what they are
@@ -44,14 +44,14 @@ const kept = time.Second
 
 // What the rules say, in numbers.
 const (
-	hallSettle     = 60 * time.Second
-	hallDebounce   = 30 * time.Second
-	hallSecondLook = 30 * time.Second
-	hallFresh      = 15 * time.Second
-	hallWindow     = 60 * time.Second
-	hallFollows    = 45 * time.Second // what is confirmed is done within this
-	hallLasting    = 30 * time.Minute // corrections of a node within this, one in vain after the other,
-	hallMost       = 9                // are no more: three, then with pauses of 1, 2, 4, 8 and 16 min
+	fleetSettle     = 60 * time.Second
+	fleetDebounce   = 30 * time.Second
+	fleetSecondLook = 30 * time.Second
+	fleetFresh      = 15 * time.Second
+	fleetWindow     = 60 * time.Second
+	fleetFollows    = 45 * time.Second // what is confirmed is done within this
+	fleetLasting    = 30 * time.Minute // corrections of a node within this, one in vain after the other,
+	fleetMost       = 9                // are no more: three, then with pauses of 1, 2, 4, 8 and 16 min
 )
 
 // sure is what is known of something: no, perhaps, yes.
@@ -86,8 +86,8 @@ func (w wish) allows(cmd power.Command) bool {
 	return cmd == power.PowerOn && w.want == power.On || cmd == power.PowerOff && w.want == power.Off && !w.noCut
 }
 
-// hallInput is what a wish comes from.
-type hallInput struct {
+// fleetInput is what a wish comes from.
+type fleetInput struct {
 	status    power.Status
 	confirmed bool
 	hold      power.Hold
@@ -97,7 +97,7 @@ func holds(h power.Hold, now time.Time) bool {
 	return h.Want != "" && (h.Until.IsZero() || now.Before(h.Until))
 }
 
-func (i hallInput) wish(now time.Time) wish {
+func (i fleetInput) wish(now time.Time) wish {
 	w := wishes[i.status]
 	if !holds(i.hold, now) {
 		return w
@@ -123,7 +123,7 @@ func stands(central, local power.Hold) power.Hold {
 }
 
 // agrees is whether somebody confirmed the change from one input to another.
-func agrees(from, to hallInput, now time.Time, heldBefore bool) sure {
+func agrees(from, to fleetInput, now time.Time, heldBefore bool) sure {
 	heldNow := holds(to.hold, now)
 	switch {
 	case heldNow && to.hold.Confirmed, !heldNow && !heldBefore && to.confirmed && !to.hold.Confirmed && !from.hold.Confirmed:
@@ -135,11 +135,11 @@ func agrees(from, to hallInput, now time.Time, heldBefore bool) sure {
 	}
 }
 
-type hallNode struct {
+type fleetNode struct {
 	name  string
-	in    hallInput
-	maybe *hallInput // assigned, and it is not known whether the agent has it
-	local power.Hold // set at the rack
+	in    fleetInput
+	maybe *fleetInput // assigned, and it is not known whether the agent has it
+	local power.Hold  // set at the rack
 
 	wish, before wish
 	since, till  time.Time // when that became the wish, at the earliest and at the latest
@@ -154,9 +154,9 @@ type hallNode struct {
 	refused    bool      // the last log-in was refused
 	run        power.State
 	runFrom    time.Time
-	ops        []*hallOp // outstanding
-	sending    *hallOp   // whose command leaves next
-	changed    time.Time // when an operation ended that had touched it
+	ops        []*fleetOp // outstanding
+	sending    *fleetOp   // whose command leaves next
+	changed    time.Time  // when an operation ended that had touched it
 	backAfter  time.Duration
 	fallAfter  time.Duration
 	corrected  []time.Time // when the monitor asked for something, under this wish and since nobody else touched the node
@@ -169,14 +169,14 @@ type hallNode struct {
 	offAt      time.Time // a power-off that waits for its second look
 	offMine    bool
 	due        time.Time // a confirmed off is to have been asked for
-	bulk       *hallBulk
-	outage     *hallOutage
-	ill        map[string]bool // knobs of its BMC that are not as they should be
+	bulk       *bulkChange
+	outage     *outage
+	ill        map[string]bool // settings of its BMC that are not as they should be
 	illTill    time.Time
 }
 
-// hallBulk is a change that too many nodes had at once, and nobody confirmed.
-type hallBulk struct {
+// bulkChange is a change that too many nodes had at once, and nobody confirmed.
+type bulkChange struct {
 	at     time.Time
 	of     int
 	bound  int
@@ -184,13 +184,13 @@ type hallBulk struct {
 	cut    map[string]bool
 }
 
-// hallOutage is a number of nodes, too many, that went off or on at once.
-type hallOutage struct {
+// outage is a number of nodes, too many, that went off or on at once.
+type outage struct {
 	at    time.Time
 	bound int
 }
 
-type hallOp struct {
+type fleetOp struct {
 	op          power.Op
 	persons     bool
 	unconfirmed bool      // an off that nobody confirmed, by all that is known
@@ -198,18 +198,18 @@ type hallOp struct {
 	born        time.Time // the process that accepted it
 }
 
-func newHallModel(trace bool) *hallModel {
-	return &hallModel{chronicle: newChronicle(trace), nodes: map[string]*hallNode{}, ops: map[string]*hallOp{}, letGone: map[string]bool{}}
+func newFleetModel(trace bool) *fleetModel {
+	return &fleetModel{simTrace: newSimTrace(trace), nodes: map[string]*fleetNode{}, ops: map[string]*fleetOp{}, letGone: map[string]bool{}}
 }
 
 // Processes.
 
-func (m *hallModel) begin(in int) {
+func (m *fleetModel) begin(proc int) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	now := time.Now()
 	m.born, m.dead = now, false
-	m.note("process %d starts", in)
+	m.note("process %d starts", proc)
 	for _, n := range m.nodes {
 		m.advance(n, now)
 		if n.till.IsZero() { // it may not have been noted before the death
@@ -219,7 +219,7 @@ func (m *hallModel) begin(in int) {
 	}
 }
 
-func (m *hallModel) died() {
+func (m *fleetModel) died() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	now := time.Now()
@@ -266,7 +266,7 @@ func (m *hallModel) died() {
 }
 
 // advance brings a node's wish up to the time now. The lock is held.
-func (m *hallModel) advance(n *hallNode, now time.Time) {
+func (m *fleetModel) advance(n *fleetNode, now time.Time) {
 	m.change(n, n.in, now)
 	if !n.usedAt.IsZero() && !m.dead && now.Sub(n.usedAt) >= kept && n.excused != no {
 		n.excused = no
@@ -274,7 +274,7 @@ func (m *hallModel) advance(n *hallNode, now time.Time) {
 }
 
 // change takes another input, or the same at a later time.
-func (m *hallModel) change(n *hallNode, to hallInput, now time.Time) {
+func (m *fleetModel) change(n *fleetNode, to fleetInput, now time.Time) {
 	from := n.in
 	n.in = to
 	w := to.wish(now)
@@ -311,12 +311,12 @@ func (m *hallModel) change(n *hallNode, to hallInput, now time.Time) {
 // What is assigned.
 
 // input is what a node's wish comes from once central has said something about it.
-func (n *hallNode) input(a api.AssignedNode) hallInput {
-	return hallInput{status: a.Status, confirmed: a.Confirmed, hold: stands(a.Hold, n.local)}
+func (n *fleetNode) input(a api.AssignedNode) fleetInput {
+	return fleetInput{status: a.Status, confirmed: a.Confirmed, hold: stands(a.Hold, n.local)}
 }
 
 // assigning takes what the agent is about to be told.
-func (m *hallModel) assigning(a api.Assignment) {
+func (m *fleetModel) assigning(a api.Assignment) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, as := range a.Nodes {
@@ -329,10 +329,10 @@ func (m *hallModel) assigning(a api.Assignment) {
 }
 
 // assigned takes what the agent has confirmed to have.
-func (m *hallModel) assigned(a api.Assignment) {
+func (m *fleetModel) assigned(a api.Assignment) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	var cut []*hallNode
+	var cut []*fleetNode
 	now := time.Now()
 	m.takeSettings(now) // a release is about what was desired before
 	for _, as := range a.Nodes {
@@ -354,7 +354,7 @@ func (m *hallModel) assigned(a api.Assignment) {
 }
 
 // take makes what was perhaps assigned the input.
-func (n *hallNode) take(m *hallModel, now time.Time) {
+func (n *fleetNode) take(m *fleetModel, now time.Time) {
 	if n.maybe != nil {
 		in := *n.maybe
 		n.maybe = nil
@@ -364,7 +364,7 @@ func (n *hallNode) take(m *hallModel, now time.Time) {
 
 // keepsHold says that a node is about to be assigned by a central that may not know its
 // newest hold, which stands all the same.
-func (m *hallModel) keepsHold(name string) {
+func (m *fleetModel) keepsHold(name string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if n := m.nodes[name]; n.in.hold.Seq != 0 {
@@ -373,7 +373,7 @@ func (m *hallModel) keepsHold(name string) {
 	}
 }
 
-func (m *hallModel) takeSettings(now time.Time) {
+func (m *fleetModel) takeSettings(now time.Time) {
 	if !m.unsure {
 		return
 	}
@@ -389,11 +389,11 @@ func (m *hallModel) takeSettings(now time.Time) {
 }
 
 // bulkChange takes nodes that are to lose power by one change.
-func (m *hallModel) bulkChange(cut []*hallNode, now time.Time) {
+func (m *fleetModel) bulkChange(cut []*fleetNode, now time.Time) {
 	limit := m.bound()
-	var unconfirmed, confirmed []*hallNode
+	var unconfirmed, confirmed []*fleetNode
 	for _, n := range cut {
-		leads := slices.ContainsFunc(n.ops, func(o *hallOp) bool { return o.op.Action.Final() == power.Off })
+		leads := slices.ContainsFunc(n.ops, func(o *fleetOp) bool { return o.op.Action.Final() == power.Off })
 		switch {
 		case n.excused == no && !leads:
 			unconfirmed = append(unconfirmed, n)
@@ -403,7 +403,7 @@ func (m *hallModel) bulkChange(cut []*hallNode, now time.Time) {
 	}
 	if len(unconfirmed) > limit {
 		m.met["bulk unconfirmed"]++
-		b := &hallBulk{at: now, of: len(unconfirmed), bound: limit, cut: map[string]bool{}}
+		b := &bulkChange{at: now, of: len(unconfirmed), bound: limit, cut: map[string]bool{}}
 		for _, n := range unconfirmed {
 			n.bulk = b
 			if now.Sub(n.readAt) > 10*time.Minute {
@@ -422,9 +422,9 @@ func (m *hallModel) bulkChange(cut []*hallNode, now time.Time) {
 	}
 	for _, n := range confirmed { // it is followed soon, if nothing else is the matter
 		if n.readWell && now.Sub(n.readAt) < 70*time.Second && len(n.ops) == 0 && !m.ill(n, now) {
-			n.due = now.Add(hallFollows)
+			n.due = now.Add(fleetFollows)
 			if n.wish.debounced {
-				n.due = n.due.Add(hallDebounce)
+				n.due = n.due.Add(fleetDebounce)
 			}
 			m.nextDue = n.due
 		}
@@ -433,7 +433,7 @@ func (m *hallModel) bulkChange(cut []*hallNode, now time.Time) {
 
 // ill reports whether something is the matter with the node's BMC, as far as the node can
 // feel it: blades share one.
-func (m *hallModel) ill(n *hallNode, now time.Time) bool {
+func (m *fleetModel) ill(n *fleetNode, now time.Time) bool {
 	for _, x := range m.nodes {
 		if (x == n || m.world.isBlade(x.name) && m.world.isBlade(n.name)) && (len(x.ill) > 0 || now.Before(x.illTill)) {
 			return true
@@ -443,18 +443,18 @@ func (m *hallModel) ill(n *hallNode, now time.Time) bool {
 }
 
 // bound is the most nodes that are not too many, by the settings of now.
-func (m *hallModel) bound() int {
+func (m *fleetModel) bound() int {
 	return bound(len(m.nodes), m.settings.BrakePercent, m.settings.BrakeAbove)
 }
 
 // resting reports whether the monitor was told to do nothing.
-func (m *hallModel) resting(now time.Time) bool {
+func (m *fleetModel) resting(now time.Time) bool {
 	p := m.settings.Pause
 	return m.settings.Monitor == MonitorOff || p != nil && (p.Until.IsZero() || now.Before(p.Until))
 }
 
 // holding takes a hold that somebody is about to set or release at the rack.
-func (m *hallModel) holding(in api.SetHold, now time.Time) {
+func (m *fleetModel) holding(in api.SetHold, now time.Time) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, name := range in.Names {
@@ -473,7 +473,7 @@ func (m *hallModel) holding(in api.SetHold, now time.Time) {
 }
 
 // resolve finds out what of that which was assigned is durable at the agent.
-func (m *hallModel) resolve(a *Agent) {
+func (m *fleetModel) resolve(a *Agent) {
 	settings := a.assigned.settings()
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -493,7 +493,7 @@ func (m *hallModel) resolve(a *Agent) {
 		sameHold := func(h power.Hold) bool {
 			return h.Want == as.hold.Want && h.Until.Equal(as.hold.Until) && h.Confirmed == as.hold.Confirmed && h.Since.Equal(as.hold.Since)
 		}
-		same := func(in hallInput) bool {
+		same := func(in fleetInput) bool {
 			return in.status == as.Status && in.confirmed == as.Confirmed && sameHold(in.hold)
 		}
 		switch {
@@ -512,11 +512,11 @@ func (m *hallModel) resolve(a *Agent) {
 }
 
 // retry takes an administrator's wish that the node is tried again.
-func (m *hallModel) retry(n *hallNode, as api.AssignedNode) {
+func (m *fleetModel) retry(n *fleetNode, as api.AssignedNode) {
 	n.fails, n.tries, n.corrected = 0, 0, nil
 }
 
-func (m *hallModel) retried(names []string) {
+func (m *fleetModel) retried(names []string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, name := range names {
@@ -525,7 +525,7 @@ func (m *hallModel) retried(names []string) {
 }
 
 // letGo takes the release of a brake.
-func (m *hallModel) letGo(b *api.Brake, local bool) {
+func (m *fleetModel) letGo(b *api.Brake, local bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.met["brake released"]++
@@ -537,7 +537,7 @@ func (m *hallModel) letGo(b *api.Brake, local bool) {
 
 // excuseAll has the brake count no node that is to be corrected now: more may have joined
 // the one that was released than were seen.
-func (m *hallModel) excuseAll() {
+func (m *fleetModel) excuseAll() {
 	for _, n := range m.nodes {
 		n.excused, n.outage, n.bulk = max(n.excused, perhaps), nil, nil
 		n.usedAt = time.Time{}
@@ -545,11 +545,11 @@ func (m *hallModel) excuseAll() {
 }
 
 // hand takes somebody pressing buttons.
-func (m *hallModel) hand(names []string, to power.State) {
+func (m *fleetModel) hand(names []string, to power.State) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	now := time.Now()
-	var drift []*hallNode
+	var drift []*fleetNode
 	for _, name := range names {
 		n := m.nodes[name]
 		m.advance(n, now)
@@ -569,7 +569,7 @@ func (m *hallModel) hand(names []string, to power.State) {
 		return
 	}
 	m.met["outage"]++
-	o := &hallOutage{at: now, bound: m.bound()}
+	o := &outage{at: now, bound: m.bound()}
 	for _, n := range drift {
 		n.outage = o
 	}
@@ -577,7 +577,7 @@ func (m *hallModel) hand(names []string, to power.State) {
 
 // comesBack has a node turn itself on so long after it was turned off; less than 0: not
 // any more.
-func (m *hallModel) comesBack(name string, after time.Duration) {
+func (m *fleetModel) comesBack(name string, after time.Duration) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.nodes[name].backAfter = after + 1
@@ -585,7 +585,7 @@ func (m *hallModel) comesBack(name string, after time.Duration) {
 
 // fallsBack has a node go off by itself so long after it was turned on; less than 0: not
 // any more.
-func (m *hallModel) fallsBack(name string, after time.Duration) {
+func (m *fleetModel) fallsBack(name string, after time.Duration) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.nodes[name].fallAfter = after + 1
@@ -593,16 +593,16 @@ func (m *hallModel) fallsBack(name string, after time.Duration) {
 
 // lasts holds a correction against those before it: what does not last is a failure, and a
 // node that fails is not corrected again and again.
-func (m *hallModel) lasts(n *hallNode, now time.Time) {
-	n.corrected = slices.DeleteFunc(n.corrected, func(at time.Time) bool { return now.Sub(at) > hallLasting })
-	if n.corrected = append(n.corrected, now); len(n.corrected) > hallMost {
+func (m *fleetModel) lasts(n *fleetNode, now time.Time) {
+	n.corrected = slices.DeleteFunc(n.corrected, func(at time.Time) bool { return now.Sub(at) > fleetLasting })
+	if n.corrected = append(n.corrected, now); len(n.corrected) > fleetMost {
 		m.breach("lasting", "%s is corrected %d times within %s, and nobody did anything about it", n.name, len(n.corrected),
 			now.Sub(n.corrected[0]))
 	}
 }
 
 // disturbed says that something is done that may keep nodes from what they were to do.
-func (m *hallModel) disturbed(verb string, names []string) {
+func (m *fleetModel) disturbed(verb string, names []string) {
 	m.poll()
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -623,7 +623,7 @@ func (m *hallModel) disturbed(verb string, names []string) {
 }
 
 // falls notes what is wrong with a node's BMC from now on, or not any more.
-func (n *hallNode) falls(verb string) {
+func (n *fleetNode) falls(verb string) {
 	if n.ill == nil {
 		n.ill = map[string]bool{}
 	}
@@ -642,7 +642,7 @@ func (n *hallNode) falls(verb string) {
 }
 
 // pending reports whether a node is for long otherwise than the monitor is to have it.
-func (m *hallModel) pending(name string, is power.State) (power.State, bool) {
+func (m *fleetModel) pending(name string, is power.State) (power.State, bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	n := m.nodes[name]
@@ -651,39 +651,39 @@ func (m *hallModel) pending(name string, is power.State) (power.State, bool) {
 }
 
 // forbidden reports whether the monitor may not do what is wanted.
-func (m *hallModel) forbidden(name string) bool {
+func (m *fleetModel) forbidden(name string) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	w := m.nodes[name].wish
 	return w.noCut && w.want == power.Off
 }
 
-func (m *hallModel) mayBeInFault(name string) bool {
+func (m *fleetModel) mayBeInFault(name string) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.nodes[name].tries >= 3
 }
 
-func (m *hallModel) wasRefused(name string) bool {
+func (m *fleetModel) wasRefused(name string) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.nodes[name].refused
 }
 
 // quiet says that all is as it is wanted.
-func (m *hallModel) quiet() {
+func (m *fleetModel) quiet() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.quietAt = time.Now()
 }
 
 // poll looks what the agent says of the brake, and what was to have happened by now.
-func (m *hallModel) poll() {
+func (m *fleetModel) poll() {
 	b := m.world.brake()
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	now := time.Now()
-	if m.dead || m.world.in.dead.Load() || len(m.breaches) > 0 {
+	if m.dead || m.world.proc.dead.Load() || len(m.breaches) > 0 {
 		return
 	}
 	m.takeBrake(b, now)
@@ -708,7 +708,7 @@ func (m *hallModel) poll() {
 }
 
 // takeBrake holds the brake against what is known of its nodes.
-func (m *hallModel) takeBrake(b *api.Brake, now time.Time) {
+func (m *fleetModel) takeBrake(b *api.Brake, now time.Time) {
 	if m.holds = b != nil; m.holds {
 		for _, n := range m.nodes {
 			n.due = time.Time{}
@@ -750,7 +750,7 @@ func (m *hallModel) takeBrake(b *api.Brake, now time.Time) {
 }
 
 // brakeOver takes the end of a brake that nobody released: none of its nodes is as it was.
-func (m *hallModel) brakeOver(now time.Time) {
+func (m *fleetModel) brakeOver(now time.Time) {
 	for _, name := range m.brake.Nodes {
 		n := m.nodes[name]
 		m.advance(n, now)
@@ -764,14 +764,14 @@ func (m *hallModel) brakeOver(now time.Time) {
 // The journal.
 
 // reopened takes what the journal holds at a start.
-func (m *hallModel) reopened(live []journal.Record) {
+func (m *fleetModel) reopened(live []journal.Record) {
 	for _, r := range live {
 		m.record(r.Kind, r.Key, r.Payload, false)
 	}
 }
 
 // record takes one record; now: it was written just now.
-func (m *hallModel) record(kind journal.Kind, key string, payload []byte, now bool) {
+func (m *fleetModel) record(kind journal.Kind, key string, payload []byte, now bool) {
 	if kind != kindAccepted && kind != kindEnded && kind != kindSending {
 		return
 	}
@@ -795,13 +795,13 @@ func (m *hallModel) record(kind journal.Kind, key string, payload []byte, now bo
 	}
 }
 
-func (m *hallModel) accepted(rec acceptedRecord, fresh bool) {
+func (m *fleetModel) accepted(rec acceptedRecord, fresh bool) {
 	if m.ops[rec.Op.ID] != nil {
 		return
 	}
 	n, now := m.nodes[rec.Op.Node], time.Now()
 	m.advance(n, now)
-	o := &hallOp{op: rec.Op, persons: rec.Op.Origin != power.FromMonitor, born: m.born}
+	o := &fleetOp{op: rec.Op, persons: rec.Op.Origin != power.FromMonitor, born: m.born}
 	m.ops[rec.Op.ID] = o
 	m.note("accepted %s of %s by %s (%s)", rec.Op.Action, n.name, rec.Op.AskedBy, rec.Decision.Verdict)
 	if o.persons {
@@ -828,10 +828,10 @@ func (m *hallModel) accepted(rec acceptedRecord, fresh bool) {
 }
 
 // correction holds what the monitor asks for against what was read and done before.
-func (m *hallModel) correction(n *hallNode, o *hallOp, now time.Time) {
+func (m *fleetModel) correction(n *fleetNode, o *fleetOp, now time.Time) {
 	target := o.op.Action.Final()
 	switch {
-	case !n.readWell || now.Sub(n.readAt) > hallFresh+time.Second:
+	case !n.readWell || now.Sub(n.readAt) > fleetFresh+time.Second:
 		m.breach("fresh", "%s of %s is asked for, last read %s ago (well: %t)", o.op.Action, n.name, now.Sub(n.readAt), n.readWell)
 	case n.readAt.Before(n.since):
 		m.breach("fresh", "%s of %s is asked for, and it was not read since its desired power changed", o.op.Action, n.name)
@@ -840,15 +840,15 @@ func (m *hallModel) correction(n *hallNode, o *hallOp, now time.Time) {
 	}
 	if n.wish.debounced {
 		m.met["debounced"]++
-		if lasts := n.readAt.Sub(n.runFrom); n.run != n.read || lasts < hallDebounce {
+		if lasts := n.readAt.Sub(n.runFrom); n.run != n.read || lasts < fleetDebounce {
 			m.breach("debounce", "%s of %s is asked for after equal readings for %s", o.op.Action, n.name, lasts)
 		}
 	}
-	back := target == power.Off && n.tries > 0 || target == power.Off && now.Sub(n.changed) >= hallSecondLook
-	if n.changed.After(n.since) && n.changed.After(n.till) && now.Sub(n.changed) < hallSettle && !back {
+	back := target == power.Off && n.tries > 0 || target == power.Off && now.Sub(n.changed) >= fleetSecondLook
+	if n.changed.After(n.since) && n.changed.After(n.till) && now.Sub(n.changed) < fleetSettle && !back {
 		m.breach("settle", "%s of %s is asked for %s after it was changed", o.op.Action, n.name, now.Sub(n.changed))
 	}
-	if since := now.Sub(n.changed); n.changed.After(n.since) && since >= hallSettle && since < hallSettle+30*time.Second {
+	if since := now.Sub(n.changed); n.changed.After(n.since) && since >= fleetSettle && since < fleetSettle+30*time.Second {
 		m.met["settled"]++
 	}
 	if n.fails >= 3 {
@@ -867,7 +867,7 @@ func (m *hallModel) correction(n *hallNode, o *hallOp, now time.Time) {
 }
 
 // failed counts a correction that came to nothing.
-func (m *hallModel) failed(n *hallNode, at time.Time) {
+func (m *fleetModel) failed(n *fleetNode, at time.Time) {
 	n.fails++
 	n.failBefore, n.lastFail, n.failBorn = n.lastFail, at, m.born
 	if n.fails == 3 {
@@ -875,7 +875,7 @@ func (m *hallModel) failed(n *hallNode, at time.Time) {
 	}
 }
 
-func (m *hallModel) ended(o *hallOp, end power.End, fresh bool) {
+func (m *fleetModel) ended(o *fleetOp, end power.End, fresh bool) {
 	n := m.nodes[o.op.Node]
 	at := slices.Index(n.ops, o)
 	if at < 0 {
@@ -914,7 +914,7 @@ func (m *hallModel) ended(o *hallOp, end power.End, fresh bool) {
 
 // mends forgets corrections that failed when the node is as wished, nothing is under way
 // and no second look is due.
-func (n *hallNode) mends() {
+func (n *fleetNode) mends() {
 	if n.offAt.IsZero() && len(n.ops) == 0 && n.wish.want == n.read {
 		n.fails = 0
 	}
@@ -922,7 +922,7 @@ func (n *hallNode) mends() {
 
 // Exchanges.
 
-func (m *hallModel) dialled(in int, node string, err error) {
+func (m *fleetModel) dialled(proc int, node string, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	n := m.nodes[node]
@@ -936,7 +936,7 @@ func (m *hallModel) dialled(in int, node string, err error) {
 	}
 }
 
-func (m *hallModel) read(in int, node string, _ time.Time, s power.State, err error, _ bool) {
+func (m *fleetModel) read(proc int, node string, _ time.Time, s power.State, err error, _ bool) {
 	m.poll()
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -954,13 +954,13 @@ func (m *hallModel) read(in int, node string, _ time.Time, s power.State, err er
 	if s == power.Off {
 		n.offSeen = now
 	}
-	if s == power.Off && !slices.ContainsFunc(n.ops, func(o *hallOp) bool { return o.op.Action.Final() == power.On }) {
+	if s == power.Off && !slices.ContainsFunc(n.ops, func(o *fleetOp) bool { return o.op.Action.Final() == power.On }) {
 		n.bulk = nil // and not in the middle of a cycle
 	}
-	elsewhere := slices.ContainsFunc(n.ops, func(o *hallOp) bool {
+	elsewhere := slices.ContainsFunc(n.ops, func(o *fleetOp) bool {
 		return o.op.Action.Final() != power.Unknown && o.op.Action.Final() != n.wish.want
 	})
-	if !n.offAt.IsZero() && !elsewhere && now.Sub(n.offAt) >= hallSecondLook {
+	if !n.offAt.IsZero() && !elsewhere && now.Sub(n.offAt) >= fleetSecondLook {
 		if s == power.On && n.wish.want == power.Off {
 			m.met["came back"]++
 			if n.offMine {
@@ -988,7 +988,7 @@ func (m *hallModel) read(in int, node string, _ time.Time, s power.State, err er
 	}
 }
 
-func (m *hallModel) leaves(in int, node string, cmd power.Command) {
+func (m *fleetModel) leaves(proc int, node string, cmd power.Command) {
 	b := m.world.brake()
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -1008,7 +1008,7 @@ func (m *hallModel) leaves(in int, node string, cmd power.Command) {
 
 // monitorSends holds a command of the monitor, that nobody else asked for, against what
 // is wanted.
-func (m *hallModel) monitorSends(n *hallNode, o *hallOp, cmd power.Command, b *api.Brake, now time.Time) {
+func (m *fleetModel) monitorSends(n *fleetNode, o *fleetOp, cmd power.Command, b *api.Brake, now time.Time) {
 	if !n.wish.allows(cmd) && !(now.Equal(n.since) && n.before.allows(cmd)) {
 		rule := "desired"
 		switch held := holds(n.in.hold, now); {
@@ -1050,7 +1050,7 @@ func (m *hallModel) monitorSends(n *hallNode, o *hallOp, cmd power.Command, b *a
 	n.cutAt = now
 	cut := []string{}
 	for _, x := range m.nodes {
-		if !x.cutAt.IsZero() && now.Sub(x.cutAt) < hallWindow {
+		if !x.cutAt.IsZero() && now.Sub(x.cutAt) < fleetWindow {
 			cut = append(cut, x.name)
 		}
 	}
@@ -1070,7 +1070,7 @@ func (m *hallModel) monitorSends(n *hallNode, o *hallOp, cmd power.Command, b *a
 	}
 }
 
-func (m *hallModel) came(in int, node string, cmd power.Command, err error) {
+func (m *fleetModel) came(proc int, node string, cmd power.Command, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	n := m.nodes[node]
@@ -1092,10 +1092,10 @@ func (m *hallModel) came(in int, node string, cmd power.Command, err error) {
 	})
 }
 
-func (m *hallModel) boots(int, string, power.BootDevice)         {}
-func (m *hallModel) booted(int, string, power.BootDevice, error) {}
+func (m *fleetModel) boots(int, string, power.BootDevice)         {}
+func (m *fleetModel) booted(int, string, power.BootDevice, error) {}
 
 // isBlade reports whether the node shares its BMC.
-func (w *hall) isBlade(name string) bool {
+func (w *fleetWorld) isBlade(name string) bool {
 	return strings.Contains(w.nodes[name].BMC, chassis)
 }

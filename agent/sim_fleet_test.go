@@ -2,12 +2,12 @@ package agent
 
 import "testing"
 
-// hallDefault is how many histories of halls are played where nobody says: some ten
+// fleetHistories is how many histories of fleets are played where nobody says: some ten
 // seconds. With the race detector it is a fifth.
-const hallDefault = 250
+const fleetHistories = 250
 
-// hallMeets is what the default number of histories must have met.
-var hallMeets = []string{
+// fleetMeets is what the default number of histories must have met.
+var fleetMeets = []string{
 	"step status", "step trickle", "step hold", "step release", "step ask", "step pause", "step resume", "step monitor", "step bounds",
 	"step let-go",
 	"step retry", "step kill", "step crash", "step stop", "step away", "step back", "step hand", "step late", "step latency", "step stuck",
@@ -21,11 +21,11 @@ var hallMeets = []string{
 	"left for brake", "left for paused", "left for no-monitor", "left for auth-failed",
 }
 
-// TestHall plays random histories of a hall against an agent whose monitor is on, as
-// TestProof does against one whose monitor is off: PROOF_HISTORIES of them from
-// PROOF_SEED, for at most PROOF_TIME. What it prints is replayed by TestProofTranscripts.
-func TestHall(t *testing.T) {
-	run := proofRun{name: "hall", histories: hallDefault, draw: drawHallScript, meets: hallMeets, meetsFrom: hallDefault}
+// TestSimFleet plays random histories of a fleet against an agent whose monitor is on, as
+// TestSimOps does against one whose monitor is off: PROOF_HISTORIES of them from
+// PROOF_SEED, for at most PROOF_TIME. What it prints is replayed by TestSimTranscripts.
+func TestSimFleet(t *testing.T) {
+	run := simRun{name: "fleet", histories: fleetHistories, draw: drawFleet, meets: fleetMeets, meetsFrom: fleetHistories}
 	if raceEnabled {
 		run.histories /= 5
 	}

@@ -18,13 +18,13 @@ import (
 	"rackpower/power"
 )
 
-// hall is what is around an agent with its monitor on: a hall of nodes, central, people
-// and hands, over the life that the proof has too. It runs with the timing of the
+// fleetWorld is what is around an agent with its monitor on: many nodes, central, people
+// and hands, over the harness that opsWorld has too. It runs with the timing of the
 // defaults, since that is what the rules are about; only a BMC that does not follow is
 // given up sooner, so that there are more faults.
-type hall struct {
-	life
-	m *hallModel
+type fleetWorld struct {
+	simHarness
+	m *fleetModel
 
 	names    []string
 	nodes    map[string]api.AssignedNode // as central has them
@@ -43,62 +43,63 @@ type hall struct {
 	asked    map[string]bool
 }
 
-// playHall plays a history whose first line is "hall N".
-func playHall(t *testing.T, s proofScript, trace bool) (p played) {
+// playFleet plays a history whose first line is "fleet N".
+func playFleet(t *testing.T, s simScript, trace bool) (p played) {
 	t.Helper()
 	synctest.Test(t, func(*testing.T) {
-		w := &hall{
-			m: newHallModel(trace), db: theCentral, lacks: map[string]bool{}, returns: map[string]bool{},
+		w := &fleetWorld{
+			m: newFleetModel(trace), db: theCentral, lacks: map[string]bool{}, returns: map[string]bool{},
 			nodes: map[string]api.AssignedNode{}, untold: map[string]bool{}, asked: map[string]bool{},
 		}
 		w.create(w.m)
 		w.m.world = w
-		w.configure, w.born, w.excused = w.config, func(in *incarnation) { w.m.resolve(in.a) }, func() bool { return false }
+		w.configure, w.born, w.excused = w.config, func(proc *simProcess) { w.m.resolve(proc.a) }, func() bool { return false }
 		w.trouble = func(bool, faultfs.Call) faultfs.Fault { return faultfs.Fault{} }
 		w.started = func() {
-			go w.acknowledge(w.in)
+			go w.acknowledge(w.proc)
 			w.tell()
 			w.m.poll()
 		}
 		w.run(s)
-		p.broken, p.story = w.m.verdict()
+		p.broken, p.trace = w.m.verdict()
 		p.fatal, p.met = w.fatal, w.m.met
 	})
 	return p
 }
 
-func (w *hall) config(in *incarnation) Config {
+func (w *fleetWorld) config(proc *simProcess) Config {
 	return Config{
-		Monitor: "@every 60s", Probe: w.probe(in), Timing: Timing{Verify: []time.Duration{15 * time.Second, 20 * time.Second, 25 * time.Second}},
+		Monitor: "@every 60s", Probe: w.probe(proc),
+		Timing: Timing{Verify: []time.Duration{15 * time.Second, 20 * time.Second, 25 * time.Second}},
 		wrapLog: func(_ *Agent, log opLog) opLog {
 			w.m.reopened(log.Live())
-			return &hallTap{opLog: log, m: w.m}
+			return &fleetLog{opLog: log, m: w.m}
 		},
 		Central: awayCentral{},
 	}
 }
 
 // acknowledge is central taking what ended, until the process is gone.
-func (w *hall) acknowledge(in *incarnation) {
+func (w *fleetWorld) acknowledge(proc *simProcess) {
 	for {
 		select {
-		case <-in.ended:
+		case <-proc.ended:
 			return
 		case <-time.After(3 * time.Second):
 		}
 		if !w.away.Load() {
-			_ = in.a.acknowledged(in.a.outbox.take(500), ack{w.db, 0})
+			_ = proc.a.acknowledged(proc.a.outbox.take(500), ack{w.db, 0})
 		}
 	}
 }
 
-// hallTap shows the model what the journal of operations took.
-type hallTap struct {
+// fleetLog shows the model what the journal of operations took.
+type fleetLog struct {
 	opLog
-	m *hallModel
+	m *fleetModel
 }
 
-func (p *hallTap) Append(entries ...journal.Entry) (uint64, error) {
+func (p *fleetLog) Append(entries ...journal.Entry) (uint64, error) {
 	lsn, err := p.opLog.Append(entries...)
 	if err == nil {
 		for _, e := range entries {
@@ -108,7 +109,7 @@ func (p *hallTap) Append(entries ...journal.Entry) (uint64, error) {
 	return lsn, err
 }
 
-func (w *hall) run(s proofScript) {
+func (w *fleetWorld) run(s simScript) {
 	n := 0
 	_, _ = fmt.Sscan(s[0].operand(0), &n)
 	n = min(max(n, 1), 60)
@@ -118,7 +119,7 @@ func (w *hall) run(s proofScript) {
 		w.settings.Domains, w.unset = []api.DomainLimit{{Name: "feed", Rate: f, Concurrent: 4}}, true
 	}
 	for i := 1; i <= n; i++ {
-		name := hallName(i)
+		name := fleetName(i)
 		node := api.AssignedNode{Name: name, BMC: "ipmi://admin@" + name, Password: "secret", Desired: power.Desired{Want: power.HandsOff}}
 		if n >= 12 && i > n-4 { // blades in one chassis
 			node.BMC = partOf(name, i)
@@ -128,8 +129,8 @@ func (w *hall) run(s proofScript) {
 		}
 		w.names = append(w.names, name)
 		w.nodes[name], w.untold[name] = node, true
-		w.m.nodes[name] = &hallNode{name: name}
-		w.fake.BMC(name).SetLatency(hallLatency)
+		w.m.nodes[name] = &fleetNode{name: name}
+		w.fake.BMC(name).SetLatency(fleetLatency)
 	}
 	s = s[1:]
 	for len(s) > 0 && s[0].verb == "give" { // as it is when the agent starts first
@@ -146,7 +147,7 @@ func (w *hall) run(s proofScript) {
 		w.m.tracef("-- %s", step)
 		w.m.met["step "+step.verb]++
 		w.play(step)
-		if step.get("race") == "" && !w.in.dead.Load() {
+		if step.get("race") == "" && !w.proc.dead.Load() {
 			synctest.Wait()
 		}
 		w.m.poll()
@@ -158,9 +159,9 @@ func (w *hall) run(s proofScript) {
 }
 
 // probe is the agent's: every second BMC ignores it.
-func (w *hall) probe(in *incarnation) func(context.Context, power.Endpoint) error {
+func (w *fleetWorld) probe(proc *simProcess) func(context.Context, power.Endpoint) error {
 	return func(ctx context.Context, ep power.Endpoint) error {
-		if in.dead.Load() {
+		if proc.dead.Load() {
 			return &power.Error{Kind: power.KindCanceled, Op: "probe", Err: errGone}
 		}
 		if ep.Host[len(ep.Host)-1]%2 == 0 {
@@ -170,9 +171,9 @@ func (w *hall) probe(in *incarnation) func(context.Context, power.Endpoint) erro
 	}
 }
 
-func (w *hall) named(s proofStep) []string { return hallNames(s.operand(0), len(w.names)) }
+func (w *fleetWorld) named(s simStep) []string { return fleetNames(s.operand(0), len(w.names)) }
 
-func (w *hall) give(s proofStep) {
+func (w *fleetWorld) give(s simStep) {
 	for _, name := range w.named(s) {
 		status := statusOf(s.operand(1))
 		n := w.nodes[name]
@@ -196,9 +197,9 @@ func statusOf(text string) power.Status {
 }
 
 // tell is central telling the agent what changed, if it is there.
-func (w *hall) tell() {
-	a := w.in.a
-	if w.away.Load() || w.in.dead.Load() || w.m.broken() {
+func (w *fleetWorld) tell() {
+	a := w.proc.a
+	if w.away.Load() || w.proc.dead.Load() || w.m.broken() {
 		return
 	}
 	if met, err := a.welcome(w.db); err != nil || !met.trusted() {
@@ -254,7 +255,7 @@ func (w *hall) tell() {
 	}
 	w.m.assigning(got)
 	if err := a.apply(got, w.db); err != nil {
-		if !w.in.dead.Load() {
+		if !w.proc.dead.Load() {
 			w.m.fail("assignment", "apply: %v", err)
 		}
 		return
@@ -275,8 +276,8 @@ func (w *hall) tell() {
 // stranger is another central that answers once: one with nothing in it, or one with an
 // older state of the right one's database than the agent has met. Of a restore that it has
 // not met it cannot know.
-func (w *hall) stranger(older bool) {
-	a, db := w.in.a, api.Database{CentralID: "stranger"}
+func (w *fleetWorld) stranger(older bool) {
+	a, db := w.proc.a, api.Database{CentralID: "stranger"}
 	if older {
 		db = api.Database{CentralID: w.met.CentralID, Incarnation: w.met.Incarnation - 1}
 	}
@@ -285,14 +286,14 @@ func (w *hall) stranger(older bool) {
 		return
 	}
 	_, _, err = a.assigned.apply(api.Assignment{Full: true, Rev: 1}, db)
-	if (met.trusted() || err == nil) && !w.in.dead.Load() {
+	if (met.trusted() || err == nil) && !w.proc.dead.Load() {
 		w.m.fail("trust", "another central is followed, or its assignment was taken")
 	}
 }
 
 // restore puts the backup in the place of central's nodes, and takes those away that were
 // added after it.
-func (w *hall) restore(added []string) {
+func (w *fleetWorld) restore(added []string) {
 	if w.backup == nil {
 		return
 	}
@@ -309,7 +310,7 @@ func (w *hall) restore(added []string) {
 }
 
 // change is central changing nodes.
-func (w *hall) change(names []string, fn func(n *api.AssignedNode)) {
+func (w *fleetWorld) change(names []string, fn func(n *api.AssignedNode)) {
 	for _, name := range names {
 		n := w.nodes[name]
 		fn(&n)
@@ -324,20 +325,20 @@ func (w *hall) change(names []string, fn func(n *api.AssignedNode)) {
 	w.tell()
 }
 
-func (w *hall) set(fn func(s *api.RackSettings)) {
+func (w *fleetWorld) set(fn func(s *api.RackSettings)) {
 	fn(&w.settings)
 	w.unset = true
 	w.tell()
 }
 
 // local is somebody at the rack's own socket.
-func (w *hall) local(fn func(a *Agent) error) {
-	if err := fn(w.in.a); err != nil && !w.in.dead.Load() && api.CodeOf(err) == "" {
+func (w *fleetWorld) local(fn func(a *Agent) error) {
+	if err := fn(w.proc.a); err != nil && !w.proc.dead.Load() && api.CodeOf(err) == "" {
 		w.m.fail("local", "%v", err)
 	}
 }
 
-func (w *hall) play(s proofStep) {
+func (w *fleetWorld) play(s simStep) {
 	names := w.named(s)
 	now := time.Now()
 	w.m.disturbed(s.verb, names)
@@ -429,22 +430,22 @@ func (w *hall) play(s proofStep) {
 		w.letGo(s.get("local") != "")
 	case "retry":
 		if s.get("local") != "" {
-			w.in.a.monitor.retryAll(names)
-			w.in.a.poller.readSoon(names)
+			w.proc.a.monitor.retryAll(names)
+			w.proc.a.poller.readSoon(names)
 			w.m.retried(names)
 			return
 		}
 		w.change(names, func(n *api.AssignedNode) { n.Retry = w.central.Next(now) })
 	case "kill":
-		w.in.mu.Lock()
-		w.in.fired = armOf(s)
-		w.in.mu.Unlock()
-		w.in.die()
+		w.proc.mu.Lock()
+		w.proc.fired = crashPointOf(s)
+		w.proc.mu.Unlock()
+		w.proc.die()
 		w.again()
 	case "crash":
-		w.in.mu.Lock()
-		w.in.arm = armOf(s)
-		w.in.mu.Unlock()
+		w.proc.mu.Lock()
+		w.proc.crash = crashPointOf(s)
+		w.proc.mu.Unlock()
 	case "stop":
 		w.stop()
 		w.start()
@@ -461,12 +462,12 @@ func (w *hall) play(s proofStep) {
 		w.m.hand(names, state)
 		each(func(name string) { w.fake.BMC(name).SetPower(state) })
 	default:
-		each(func(name string) { w.knob(s, name) })
+		each(func(name string) { w.fault(s, name) })
 	}
 }
 
-// knob sets what is wrong with a BMC.
-func (w *hall) knob(s proofStep, name string) {
+// fault sets what is wrong with a BMC.
+func (w *fleetWorld) fault(s simStep, name string) {
 	b := w.fake.BMC(name)
 	switch s.verb {
 	case "late":
@@ -474,7 +475,7 @@ func (w *hall) knob(s proofStep, name string) {
 		b.SetOffAfter(s.duration("off"))
 	case "latency":
 		d, _ := time.ParseDuration(s.operand(1))
-		b.SetLatency(max(d, hallLatency))
+		b.SetLatency(max(d, fleetLatency))
 	case "stuck", "unstuck":
 		b.SetStuck(s.verb == "stuck")
 	case "mute", "wake":
@@ -499,7 +500,7 @@ func (w *hall) knob(s proofStep, name string) {
 }
 
 // letGo is somebody releasing the brake, as he sees it.
-func (w *hall) letGo(local bool) {
+func (w *fleetWorld) letGo(local bool) {
 	w.m.poll()
 	b := w.brake()
 	if b == nil {
@@ -517,19 +518,19 @@ func (w *hall) letGo(local bool) {
 }
 
 // brake is the one that holds, as the agent of now says.
-func (w *hall) brake() *api.Brake {
-	if w.in == nil || w.in.a == nil || w.in.dead.Load() {
+func (w *fleetWorld) brake() *api.Brake {
+	if w.proc == nil || w.proc.a == nil || w.proc.dead.Load() {
 		return nil
 	}
-	m := w.in.a.monitor
+	m := w.proc.a.monitor
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.brake
 }
 
-func (w *hall) ask(s proofStep) {
+func (w *fleetWorld) ask(s simStep) {
 	label, name := s.operand(0), ""
-	if names := hallNames(s.operand(1), len(w.names)); len(names) > 0 {
+	if names := fleetNames(s.operand(1), len(w.names)); len(names) > 0 {
 		name = names[0]
 	}
 	op := power.Op{
@@ -553,17 +554,17 @@ func (w *hall) ask(s proofStep) {
 		}
 		op.Seq = w.central.Next(now)
 	}
-	_, _ = w.in.a.Submit(op)
+	_, _ = w.proc.a.Submit(op)
 }
 
 // settle lifts the disturbances, and looks whether the monitor does what is left to do.
-func (w *hall) settle() {
+func (w *fleetWorld) settle() {
 	w.m.tracef("-- the disturbances end")
 	w.m.disturbed("end", w.names)
-	w.in.mu.Lock()
-	w.in.arm = nil
-	w.in.mu.Unlock()
-	w.startArms = nil
+	w.proc.mu.Lock()
+	w.proc.crash = nil
+	w.proc.mu.Unlock()
+	w.startCrashes = nil
 	for _, name := range w.names {
 		b := w.fake.BMC(name)
 		b.SetMute(false)
@@ -582,7 +583,7 @@ func (w *hall) settle() {
 	}
 	clear(w.lacks)
 	w.tell()
-	w.sleep(hallPatience)
+	w.sleep(fleetPatience)
 	w.m.poll()
 	if w.m.broken() {
 		return
@@ -606,7 +607,7 @@ func (w *hall) settle() {
 		left = ""
 		for _, name := range w.names {
 			if want, pending := w.m.pending(name, w.fake.BMC(name).Power()); pending && !w.m.forbidden(name) {
-				e, _ := w.in.a.explain(name, time.Now())
+				e, _ := w.proc.a.explain(name, time.Now())
 				left += fmt.Sprintf("%s is to be %s: %s\n", name, want, e.Message)
 			}
 		}
@@ -622,20 +623,20 @@ func (w *hall) settle() {
 	w.sleep(5 * time.Minute)
 }
 
-// hallLatency is the least that an exchange takes: no two readings of a node are made at
+// fleetLatency is the least that an exchange takes: no two readings of a node are made at
 // the same instant.
-const hallLatency = time.Millisecond
+const fleetLatency = time.Millisecond
 
-// hallPatience is the longest that the monitor may take for what it can do: a probe of a
+// fleetPatience is the longest that the monitor may take for what it can do: a probe of a
 // BMC that was silent for long comes after 10 min at most, a person's soft-off and an
 // operation that a stuck BMC makes fail have ended before.
-const hallPatience = 21 * time.Minute
+const fleetPatience = 21 * time.Minute
 
 // explained looks whether the agent names a reason for which nothing is done about a
 // node, and whether that is so.
-func (w *hall) explained(name string, want power.State) {
+func (w *fleetWorld) explained(name string, want power.State) {
 	now := time.Now()
-	e, ok := w.in.a.explain(name, now)
+	e, ok := w.proc.a.explain(name, now)
 	reason := e.Monitor.Waits
 	if reason == "" && strings.Contains(e.Message, "monitor is off") {
 		reason = power.ReasonRack

@@ -20,43 +20,43 @@ import (
 	"rackpower/power/powertest"
 )
 
-// life is the agent with its disks and its BMCs, over all the processes of a history:
-// how it starts, what it dies of and what is left then. It lives in a bubble of
+// simHarness is the agent with its disks and its BMCs, over all the processes of a history:
+// how it starts, what it dies of and what is left then. It runs in a bubble of
 // simulated time.
-type life struct {
-	see   witness
+type simHarness struct {
+	see   simObserver
 	fake  *powertest.Fake
 	disks [2]*faultfs.FS // of the journal of operations, of the assignment
-	in    *incarnation
+	proc  *simProcess
 
 	// configure says what a process is started with, born is called when New has
 	// returned and before Run, trouble decides about calls on a disk that no death falls
 	// on. segment says that the call is on a segment of the journal of operations.
-	configure func(*incarnation) Config
-	born      func(*incarnation)
+	configure func(*simProcess) Config
+	born      func(*simProcess)
 	trouble   func(segment bool, c faultfs.Call) faultfs.Fault
 	excused   func() bool // a disk failed: Close may say so
 	started   func()      // called when a process is under way; nil: nothing is
 
-	whole     bool   // no death tears a write: the machine stays up
-	startArms []*arm // crashes within the starts to come
-	races     sync.WaitGroup
-	fatal     []faultfs.Call // the calls within which it died
+	whole        bool          // no death tears a write: the machine stays up
+	startCrashes []*crashPoint // crashes within the starts to come
+	races        sync.WaitGroup
+	fatal        []faultfs.Call // the calls within which it died
 }
 
-// witness is the model as a life tells it what happens: starts, deaths and exchanges.
-type witness interface {
+// simObserver is the model, which the harness tells what happens: starts, deaths and exchanges.
+type simObserver interface {
 	broken() bool
 	fail(rule, format string, args ...any)
 	tracef(format string, args ...any)
-	begin(in int)
+	begin(proc int)
 	died()
-	dialled(in int, node string, err error)
-	read(in int, node string, began time.Time, s power.State, err error, lie bool)
-	leaves(in int, node string, cmd power.Command)
-	came(in int, node string, cmd power.Command, err error)
-	boots(in int, node string, dev power.BootDevice)
-	booted(in int, node string, dev power.BootDevice, err error)
+	dialled(proc int, node string, err error)
+	read(proc int, node string, began time.Time, s power.State, err error, lie bool)
+	leaves(proc int, node string, cmd power.Command)
+	came(proc int, node string, cmd power.Command, err error)
+	boots(proc int, node string, dev power.BootDevice)
+	booted(proc int, node string, dev power.BootDevice, err error)
 }
 
 // awayCentral cannot be reached: the worlds of the models call what a session would.
@@ -68,14 +68,14 @@ func (awayCentral) Hello(context.Context, string, api.Hello) (api.Welcome, error
 	return api.Welcome{}, errors.New("the model speaks for central")
 }
 
-// create makes the disks and BMCs of a life.
-func (l *life) create(see witness) {
-	l.see, l.fake, l.disks = see, powertest.NewFake(), [2]*faultfs.FS{faultfs.New(), faultfs.New()}
-	l.fake.Preset(func(b *powertest.BMC) { b.SetTimeout(2 * time.Second) })
+// create makes the disks and BMCs of a history.
+func (h *simHarness) create(see simObserver) {
+	h.see, h.fake, h.disks = see, powertest.NewFake(), [2]*faultfs.FS{faultfs.New(), faultfs.New()}
+	h.fake.Preset(func(b *powertest.BMC) { b.SetTimeout(2 * time.Second) })
 }
 
-// arm is a death to come: within the n-th call that changes a disk.
-type arm struct {
+// crashPoint is where the process dies: within the n-th call that changes a disk.
+type crashPoint struct {
 	n    int
 	keep int  // of a write, how many thousandths are done; of another call, whether (from 500)
 	byte int  // of a write, how many bytes are done; -1: as keep says
@@ -84,20 +84,20 @@ type arm struct {
 	loss uint64 // 0: a killed process; else the seed of what a loss of power leaves
 }
 
-func armOf(s proofStep) *arm {
+func crashPointOf(s simStep) *crashPoint {
 	at := -1
 	if s.get("byte") != "" {
 		at = s.number("byte")
 	}
-	return &arm{
+	return &crashPoint{
 		n: max(1, s.number("n")), byte: at, keep: s.number("keep"), any: s.get("any") != "", down: s.duration("down"),
 		loss: uint64(s.number("power")),
 	}
 }
 
-// incarnation is one process of the agent.
-type incarnation struct {
-	l      *life
+// simProcess is one process of the agent.
+type simProcess struct {
+	h      *simHarness
 	n      int
 	ctx    context.Context // ends with its death
 	kill   context.CancelFunc
@@ -108,82 +108,82 @@ type incarnation struct {
 	runErr error
 
 	mu     sync.Mutex
-	arm    *arm
-	fired  *arm           // what killed it
+	crash  *crashPoint
+	fired  *crashPoint    // what killed it
 	flying map[string]int // exchanges by BMC
 }
 
 // start starts the agent, again and again while it dies of it.
-func (l *life) start() {
-	for !l.see.broken() {
-		in := &incarnation{l: l, ended: make(chan struct{}), flying: map[string]int{}}
-		if l.in != nil {
-			in.n = l.in.n + 1
+func (h *simHarness) start() {
+	for !h.see.broken() {
+		proc := &simProcess{h: h, ended: make(chan struct{}), flying: map[string]int{}}
+		if h.proc != nil {
+			proc.n = h.proc.n + 1
 		}
-		in.ctx, in.kill = context.WithCancel(context.Background())
-		if len(l.startArms) > 0 {
-			in.arm, l.startArms = l.startArms[0], l.startArms[1:]
+		proc.ctx, proc.kill = context.WithCancel(context.Background())
+		if len(h.startCrashes) > 0 {
+			proc.crash, h.startCrashes = h.startCrashes[0], h.startCrashes[1:]
 		}
-		l.in = in
-		for i, disk := range l.disks {
-			disk.OnCall(func(c faultfs.Call) faultfs.Fault { return in.onCall(i, c) })
+		h.proc = proc
+		for i, disk := range h.disks {
+			disk.OnCall(func(c faultfs.Call) faultfs.Fault { return proc.onCall(i, c) })
 		}
-		l.see.begin(in.n)
-		cfg := l.configure(in)
-		cfg.Name, cfg.Dir, cfg.Dial, cfg.Logger = "r1", "/agent", in.dial, slog.New(slog.DiscardHandler)
+		h.see.begin(proc.n)
+		cfg := h.configure(proc)
+		cfg.Name, cfg.Dir, cfg.Dial, cfg.Logger = "r1", "/agent", proc.dial, slog.New(slog.DiscardHandler)
 		cfg.tuneLog = func(c *journal.Config) {
-			c.FS, c.SegmentSize, c.KeepSegments = l.disks[0], 16<<10, 1
+			c.FS, c.SegmentSize, c.KeepSegments = h.disks[0], 16<<10, 1
 			c.Boot = "up"
-			if !l.whole {
-				c.Boot = fmt.Sprint(in.n) // a death may tear a write, as a loss of power does
+			if !h.whole {
+				c.Boot = fmt.Sprint(proc.n) // a death may tear a write, as a loss of power does
 			}
 			if filepath.Base(c.Dir) == "assigned" {
-				c.FS = l.disks[1]
+				c.FS = h.disks[1]
 			}
 		}
 		a, err := New(cfg)
-		in.a = a
+		proc.a = a
 		switch {
-		case in.dead.Load():
-			close(in.ended)
+		case proc.dead.Load():
+			close(proc.ended)
 			if a != nil {
 				_ = a.Close()
 			}
-			l.bury()
+			h.bury()
 			continue
 		case err != nil:
-			close(in.ended)
-			l.see.fail("start", "New: %v", err)
+			close(proc.ended)
+			h.see.fail("start", "New: %v", err)
 			return
 		}
-		l.born(in)
+		h.born(proc)
 		var ctx context.Context
-		ctx, in.cancel = context.WithCancel(context.Background())
+		ctx, proc.cancel = context.WithCancel(context.Background())
 		go func() {
-			in.runErr = a.Run(ctx, nil)
-			close(in.ended)
+			proc.runErr = a.Run(ctx, nil)
+			close(proc.ended)
 		}()
 		synctest.Wait()
-		if l.started != nil {
-			l.started()
+		if h.started != nil {
+			h.started()
 		}
 		return
 	}
 }
 
 // onCall decides about a call that changes a disk.
-func (in *incarnation) onCall(disk int, c faultfs.Call) faultfs.Fault {
-	if in.dead.Load() {
+func (proc *simProcess) onCall(disk int, c faultfs.Call) faultfs.Fault {
+	if proc.dead.Load() {
 		return faultfs.Fault{Err: faultfs.ErrPower}
 	}
-	in.mu.Lock()
-	defer in.mu.Unlock()
+	proc.mu.Lock()
+	defer proc.mu.Unlock()
 	segment := disk == 0 && (strings.HasSuffix(c.Name, ".jnl") || c.Op == faultfs.OpSyncDir)
-	if a := in.arm; a != nil && (a.any || segment) {
+	if a := proc.crash; a != nil && (a.any || segment) {
 		if a.n--; a.n == 0 {
-			in.l.see.tracef("dies within %s of %s (%d bytes)", c.Op, c.Name, c.Size)
-			in.arm, in.fired, in.l.fatal = nil, a, append(in.l.fatal, c)
-			in.die()
+			proc.h.see.tracef("dies within %s of %s (%d bytes)", c.Op, c.Name, c.Size)
+			proc.crash, proc.fired, proc.h.fatal = nil, a, append(proc.h.fatal, c)
+			proc.die()
 			switch {
 			case c.Op == faultfs.OpWrite && a.byte >= 0:
 				return faultfs.Fault{Err: faultfs.ErrPower, Bytes: a.byte}
@@ -198,125 +198,125 @@ func (in *incarnation) onCall(disk int, c faultfs.Call) faultfs.Fault {
 			}
 		}
 	}
-	return in.l.trouble(segment, c)
+	return proc.h.trouble(segment, c)
 }
 
 // die is the moment of death: nothing more reaches a disk or a BMC.
-func (in *incarnation) die() {
-	in.dead.Store(true)
-	in.kill()
+func (proc *simProcess) die() {
+	proc.dead.Store(true)
+	proc.kill()
 }
 
 // bury waits for a dead process to be gone, leaves the disks as its death left
 // them, and lets the time pass until the next start.
-func (l *life) bury() {
-	in := l.in
-	in.mu.Lock()
-	how := in.fired
-	in.mu.Unlock()
+func (h *simHarness) bury() {
+	proc := h.proc
+	proc.mu.Lock()
+	how := proc.fired
+	proc.mu.Unlock()
 	if how == nil {
-		how = &arm{}
+		how = &crashPoint{}
 	}
 	rng := rand.New(rand.NewPCG(how.loss, 1))
-	for i, disk := range l.disks {
+	for i, disk := range h.disks {
 		if how.loss == 0 {
-			l.disks[i] = disk.Restart()
+			h.disks[i] = disk.Restart()
 		} else {
-			l.disks[i] = disk.PowerLoss(512, rng.IntN)
+			h.disks[i] = disk.PowerLoss(512, rng.IntN)
 		}
 	}
-	l.see.died()
+	h.see.died()
 	time.Sleep(how.down)
 }
 
 // sleep lets time pass, and starts the agent anew when it dies meanwhile.
-func (l *life) sleep(d time.Duration) {
-	if d == 0 && l.in.ctx.Err() == nil {
+func (h *simHarness) sleep(d time.Duration) {
+	if d == 0 && h.proc.ctx.Err() == nil {
 		return // what came before may still be at work: the next step races with it
 	}
 	until := time.Now().Add(d)
-	for !l.see.broken() {
+	for !h.see.broken() {
 		timer := time.NewTimer(max(0, time.Until(until)))
 		select {
 		case <-timer.C:
 			synctest.Wait()
-			if l.in.ctx.Err() == nil {
+			if h.proc.ctx.Err() == nil {
 				return
 			}
-		case <-l.in.ctx.Done():
-		case <-l.in.ended:
+		case <-h.proc.ctx.Done():
+		case <-h.proc.ended:
 		}
 		timer.Stop()
-		l.again()
+		h.again()
 	}
 }
 
 // again starts the next process after one that died, or that stopped by itself
 // because its journal could take no more.
-func (l *life) again() {
-	in := l.in
-	if !in.dead.Load() {
-		if err := in.a.log.Err(); err == nil {
-			l.see.fail("run", "Run returned by itself: %v", in.runErr)
+func (h *simHarness) again() {
+	proc := h.proc
+	if !proc.dead.Load() {
+		if err := proc.a.log.Err(); err == nil {
+			h.see.fail("run", "Run returned by itself: %v", proc.runErr)
 			return
 		}
-		l.see.tracef("stopped by itself: %v", in.runErr)
+		h.see.tracef("stopped by itself: %v", proc.runErr)
 	}
-	l.reap()
-	l.bury()
-	l.start()
+	h.reap()
+	h.bury()
+	h.start()
 }
 
-func (l *life) reap() {
-	in := l.in
-	in.die()
-	in.cancel()
-	<-in.ended
-	_ = in.a.Close()
-	l.races.Wait()
+func (h *simHarness) reap() {
+	proc := h.proc
+	proc.die()
+	proc.cancel()
+	<-proc.ended
+	_ = proc.a.Close()
+	h.races.Wait()
 }
 
 // stop ends the agent in an orderly way.
-func (l *life) stop() {
-	in := l.in
-	if in == nil || in.a == nil || in.cancel == nil {
+func (h *simHarness) stop() {
+	proc := h.proc
+	if proc == nil || proc.a == nil || proc.cancel == nil {
 		return
 	}
-	in.cancel()
-	<-in.ended
-	l.races.Wait()
-	err := in.a.Close()
-	if !in.dead.Load() && err != nil && !l.excused() {
-		l.see.fail("stop", "Close: %v", err)
+	proc.cancel()
+	<-proc.ended
+	h.races.Wait()
+	err := proc.a.Close()
+	if !proc.dead.Load() && err != nil && !h.excused() {
+		h.see.fail("stop", "Close: %v", err)
 	}
-	in.die()
-	for i, disk := range l.disks {
-		l.disks[i] = disk.Restart()
+	proc.die()
+	for i, disk := range h.disks {
+		h.disks[i] = disk.Restart()
 	}
-	l.see.died()
+	h.see.died()
 }
 
 // dial opens a session through which the model sees every exchange, and which ends
 // with the process.
-func (in *incarnation) dial(ctx context.Context, ep power.Endpoint) (power.Driver, error) {
+func (proc *simProcess) dial(ctx context.Context, ep power.Endpoint) (power.Driver, error) {
 	node := ep.Host
 	if node == chassis {
 		node = ep.User
 	}
-	d := &tapDriver{in: in, key: ep.Key(), node: node}
+	d := &observedDriver{proc: proc, key: ep.Key(), node: node}
 	err := d.exchange(ctx, "dial", func(ctx context.Context) (err error) {
-		d.inner, err = in.l.fake.Dial(ctx, power.Endpoint{Scheme: ep.Scheme, Host: node, Port: ep.Port, User: ep.User, Password: ep.Password})
+		d.inner, err = proc.h.fake.Dial(ctx, power.Endpoint{Scheme: ep.Scheme, Host: node, Port: ep.Port, User: ep.User, Password: ep.Password})
 		return err
 	})
-	in.l.see.dialled(in.n, node, err)
+	proc.h.see.dialled(proc.n, node, err)
 	if err != nil {
 		return nil, err
 	}
 	return d, nil
 }
 
-type tapDriver struct {
-	in        *incarnation
+type observedDriver struct {
+	proc      *simProcess
 	inner     power.Driver
 	key, node string
 }
@@ -324,59 +324,59 @@ type tapDriver struct {
 var errGone = errors.New("the process is dead")
 
 // exchange counts what is in flight and cuts it off at the death of the process.
-func (d *tapDriver) exchange(ctx context.Context, what string, fn func(context.Context) error) error {
-	in := d.in
-	if in.dead.Load() {
+func (d *observedDriver) exchange(ctx context.Context, what string, fn func(context.Context) error) error {
+	proc := d.proc
+	if proc.dead.Load() {
 		return &power.Error{Kind: power.KindCanceled, Op: what, Lost: true, Err: errGone}
 	}
-	in.mu.Lock()
-	in.flying[d.key]++
-	if n := in.flying[d.key]; n > 1 {
-		in.l.see.fail("one exchange per BMC", "%d exchanges with %s are in flight (%s of %s)", n, d.key, what, d.node)
+	proc.mu.Lock()
+	proc.flying[d.key]++
+	if n := proc.flying[d.key]; n > 1 {
+		proc.h.see.fail("one exchange per BMC", "%d exchanges with %s are in flight (%s of %s)", n, d.key, what, d.node)
 	}
-	in.mu.Unlock()
+	proc.mu.Unlock()
 	ctx, cancel := context.WithCancel(ctx)
-	unhook := context.AfterFunc(in.ctx, cancel)
+	unhook := context.AfterFunc(proc.ctx, cancel)
 	err := fn(ctx)
 	unhook()
 	cancel()
-	in.mu.Lock()
-	in.flying[d.key]--
-	in.mu.Unlock()
+	proc.mu.Lock()
+	proc.flying[d.key]--
+	proc.mu.Unlock()
 	return err
 }
 
-func (d *tapDriver) State(ctx context.Context) (s power.State, err error) {
+func (d *observedDriver) State(ctx context.Context) (s power.State, err error) {
 	began := time.Now()
-	b := d.in.l.fake.BMC(d.node)
+	b := d.proc.h.fake.BMC(d.node)
 	lies := b.Counts().Lies
 	err = d.exchange(ctx, "state", func(ctx context.Context) (err error) {
 		s, err = d.inner.State(ctx)
 		return err
 	})
-	if !d.in.dead.Load() {
-		d.in.l.see.read(d.in.n, d.node, began, s, err, b.Counts().Lies > lies)
+	if !d.proc.dead.Load() {
+		d.proc.h.see.read(d.proc.n, d.node, began, s, err, b.Counts().Lies > lies)
 	}
 	return s, err
 }
 
-func (d *tapDriver) Do(ctx context.Context, cmd power.Command) error {
-	if d.in.dead.Load() {
+func (d *observedDriver) Do(ctx context.Context, cmd power.Command) error {
+	if d.proc.dead.Load() {
 		return &power.Error{Kind: power.KindCanceled, Op: string(cmd), Lost: true, Err: errGone}
 	}
-	d.in.l.see.leaves(d.in.n, d.node, cmd)
+	d.proc.h.see.leaves(d.proc.n, d.node, cmd)
 	err := d.exchange(ctx, string(cmd), func(ctx context.Context) error { return d.inner.Do(ctx, cmd) })
-	d.in.l.see.came(d.in.n, d.node, cmd, err)
+	d.proc.h.see.came(d.proc.n, d.node, cmd, err)
 	return err
 }
 
-func (d *tapDriver) SetBoot(ctx context.Context, dev power.BootDevice) error {
-	d.in.l.see.boots(d.in.n, d.node, dev)
+func (d *observedDriver) SetBoot(ctx context.Context, dev power.BootDevice) error {
+	d.proc.h.see.boots(d.proc.n, d.node, dev)
 	err := d.exchange(ctx, "boot", func(ctx context.Context) error { return d.inner.SetBoot(ctx, dev) })
-	d.in.l.see.booted(d.in.n, d.node, dev, err)
+	d.proc.h.see.booted(d.proc.n, d.node, dev, err)
 	return err
 }
 
-func (d *tapDriver) Close() error {
+func (d *observedDriver) Close() error {
 	return d.exchange(context.Background(), "close", func(context.Context) error { return d.inner.Close() })
 }

@@ -14,7 +14,7 @@ import (
 	"rackpower/power"
 )
 
-// model is the reference for what an agent may do. It knows nothing of lanes, tasks
+// opsModel is the reference for what an agent may do. It knows nothing of lanes, tasks
 // and executions: it sees what was asked and answered, which records became durable,
 // which exchanges were had with the BMCs and what central was told, each with its
 // time, and holds every one of these events against the rules when it happens. All
@@ -23,12 +23,12 @@ import (
 // It survives the agent's deaths. What a dying process had given to its journal
 // without an answer is unsure until the next one has opened it: then it is there,
 // whole groups only, or it is not.
-type model struct {
-	chronicle
-	in      int       // process of now
+type opsModel struct {
+	simTrace
+	proc    int       // process of now
 	inSince time.Time // its start
-	nodes   map[string]*modelNode
-	ops     map[string]*modelOp // accepted ones, by id
+	nodes   map[string]*opsNode
+	ops     map[string]*opsOp   // accepted ones, by id
 	asked   map[string]power.Op // requests, as asked
 	cancels map[string]bool     // ids whose cancelling was asked for
 	live    []journal.Record    // what the journal holds
@@ -42,33 +42,33 @@ type model struct {
 }
 
 type unsureGroup struct {
-	in      int
+	proc    int
 	entries []journal.Entry
 }
 
-type modelNode struct {
+type opsNode struct {
 	name    string
 	desired power.Desired
-	lane    []*modelOp // outstanding, in the order in which they run
+	lane    []*opsOp // outstanding, in the order in which they run
 	lastSeq power.Seq
 	refused int // log-ins in a row, in this process
 	// kept is how many refused log-ins in a row the agent may remember from all its
 	// lives, lost what it had of them before a log-in of this process that passed: a
 	// death may take either note with it.
 	kept, lost int
-	done       []*modelOp // ended, oldest first
+	done       []*opsOp // ended, oldest first
 	// what the power rests on
 	handAt time.Time // somebody was at the front panel
 	waits  time.Time // until when an operation may wait for the commands of those before it
 }
 
-// modelOp is an accepted request.
-type modelOp struct {
+// opsOp is an accepted request.
+type opsOp struct {
 	op      power.Op
 	says    power.Decision
-	node    *modelNode
-	joined  *modelOp
-	joiners []*modelOp
+	node    *opsNode
+	joined  *opsOp
+	joiners []*opsOp
 	taken   time.Time // when it was accepted
 	started time.Time // zero: it waits
 
@@ -110,62 +110,62 @@ type modelOp struct {
 // slack is how late, in simulated time, something may happen that is to happen at once.
 const slack = time.Second
 
-func newModel(trace bool) *model {
-	return &model{
-		chronicle: newChronicle(trace), nodes: map[string]*modelNode{}, ops: map[string]*modelOp{}, asked: map[string]power.Op{},
+func newOpsModel(trace bool) *opsModel {
+	return &opsModel{
+		simTrace: newSimTrace(trace), nodes: map[string]*opsNode{}, ops: map[string]*opsOp{}, asked: map[string]power.Op{},
 		cancels: map[string]bool{}, told: map[string]power.End{},
 	}
 }
 
-func (m *model) addNode(name string, d power.Desired) {
-	m.nodes[name] = &modelNode{name: name, desired: d}
+func (m *opsModel) addNode(name string, d power.Desired) {
+	m.nodes[name] = &opsNode{name: name, desired: d}
 }
 
 // Processes and the journal.
 
-func (m *model) begin(in int) {
+func (m *opsModel) begin(proc int) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.in, m.inSince = in+1, time.Now()
+	m.proc, m.inSince = proc+1, time.Now()
 	for _, n := range m.nodes {
 		n.refused, n.kept, n.lost = 0, max(n.kept, n.lost), 0
 		if len(n.lane) > 0 {
 			n.lane[0].refused, n.lane[0].hastyReads, n.lane[0].lateReads = 0, 0, 0
 		}
 	}
-	m.note("process %d starts", in)
+	m.note("process %d starts", proc)
 }
 
-func (m *model) died() {
+func (m *opsModel) died() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.note("the process is gone")
 }
 
-func (m *model) diskTrouble() {
+func (m *opsModel) diskTrouble() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.diskFailed, m.diskSince = true, time.Now()
 }
 
-func (m *model) lifted() {
+func (m *opsModel) lifted() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.diskSince = time.Now()
 }
 
 // unsure takes a group that a dying process appended and got no answer for.
-func (m *model) unsure(in int, entries []journal.Entry) {
+func (m *opsModel) unsure(proc int, entries []journal.Entry) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.note("   unsure: %s", groupText(entries))
-	m.pending = append(m.pending, unsureGroup{in + 1, entries})
+	m.pending = append(m.pending, unsureGroup{proc + 1, entries})
 }
 
 // denied takes a group that the journal refused, as a full disk makes it. The process
 // that noted the answer of a command in vain goes on by what it knows; the next
 // process will not know it.
-func (m *model) denied(in int, entries []journal.Entry) {
+func (m *opsModel) denied(proc int, entries []journal.Entry) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.note("   denied: %s", groupText(entries))
@@ -181,7 +181,7 @@ func (m *model) denied(in int, entries []journal.Entry) {
 		var cmd commandRecord
 		m.decode(e, &cmd)
 		softAt := o.softAt
-		m.takeSent(&appended{in: in + 1}, o, cmd)
+		m.takeSent(&appended{proc: proc + 1}, o, cmd)
 		o.unnoted = append(o.unnoted, unnoted{cmd, softAt, o.lastSend})
 	}
 }
@@ -193,7 +193,7 @@ type unnoted struct {
 }
 
 // forget makes the operation what the next process takes it for.
-func (o *modelOp) forget() {
+func (o *opsOp) forget() {
 	for _, u := range o.unnoted {
 		if u.NotLeft {
 			o.sends[u.Command]++
@@ -210,7 +210,7 @@ func (o *modelOp) forget() {
 
 // reopened compares what a start found with what was durable before it, and settles
 // what was unsure.
-func (m *model) reopened(live []journal.Record) {
+func (m *opsModel) reopened(live []journal.Record) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	have := map[string][]journal.Record{}
@@ -252,7 +252,7 @@ func (m *model) reopened(live []journal.Record) {
 	m.pending = nil
 	slices.SortStableFunc(survived, func(a, b found) int { return int(int64(a.lsn) - int64(b.lsn)) })
 	for _, g := range survived {
-		m.takeGroup(g.in, g.entries, g.lsn)
+		m.takeGroup(g.proc, g.entries, g.lsn)
 	}
 	for _, o := range m.ops {
 		if o.end == nil {
@@ -265,7 +265,7 @@ func (m *model) reopened(live []journal.Record) {
 	}
 }
 
-func (m *model) compareLive(live []journal.Record) {
+func (m *opsModel) compareLive(live []journal.Record) {
 	if len(live) != len(m.live) {
 		m.breach("nothing durable is lost", "the journal holds %d records, %d were durable: %s; want %s", len(live), len(m.live),
 			recordsText(live), recordsText(m.live))
@@ -281,17 +281,17 @@ func (m *model) compareLive(live []journal.Record) {
 }
 
 // durable takes a group that the journal acknowledged.
-func (m *model) durable(in int, entries []journal.Entry, lsn uint64) {
+func (m *opsModel) durable(proc int, entries []journal.Entry, lsn uint64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.takeGroup(in+1, entries, lsn)
+	m.takeGroup(proc+1, entries, lsn)
 	m.lsn = max(m.lsn, lsn)
 }
 
-func (m *model) takeGroup(in int, entries []journal.Entry, lsn uint64) {
+func (m *opsModel) takeGroup(proc int, entries []journal.Entry, lsn uint64) {
 	m.version++
 	m.note("   %s", groupText(entries))
-	group := m.readGroup(in, entries)
+	group := m.readGroup(proc, entries)
 	first := lsn - uint64(len(entries)) + 1
 	for i, e := range entries {
 		if e.Op != journal.Add {
@@ -307,15 +307,15 @@ func (m *model) takeGroup(in int, entries []journal.Entry, lsn uint64) {
 
 // appended is what was appended at once: after a crash all of it is there or nothing.
 type appended struct {
-	in       int
-	accepted *modelOp // the request whose acceptance this is
+	proc     int
+	accepted *opsOp // the request whose acceptance this is
 	ended    map[string][]byte
 	cancels  []string
 	hastened []string
 }
 
-func (m *model) readGroup(in int, entries []journal.Entry) *appended {
-	g := &appended{in: in, ended: map[string][]byte{}}
+func (m *opsModel) readGroup(proc int, entries []journal.Entry) *appended {
+	g := &appended{proc: proc, ended: map[string][]byte{}}
 	for _, e := range entries {
 		switch e.Kind {
 		case kindAccepted:
@@ -326,7 +326,7 @@ func (m *model) readGroup(in int, entries []journal.Entry) *appended {
 			if g.accepted != nil {
 				m.breach("records", "two requests accepted at once: %s", groupText(entries))
 			}
-			g.accepted = &modelOp{op: rec.Op, says: rec.Decision, node: m.nodes[rec.Op.Node], sends: map[power.Command]int{}}
+			g.accepted = &opsOp{op: rec.Op, says: rec.Decision, node: m.nodes[rec.Op.Node], sends: map[power.Command]int{}}
 		case kindEnded:
 			if g.ended[e.Key] != nil {
 				m.breach("one outcome", "%s ends twice in %s", e.Key, groupText(entries))
@@ -345,7 +345,7 @@ func (m *model) readGroup(in int, entries []journal.Entry) *appended {
 }
 
 // complete checks what must stand together: joined requests end with what they joined.
-func (g *appended) complete(m *model) {
+func (g *appended) complete(m *opsModel) {
 	for id := range g.ended {
 		o := m.ops[id]
 		if o == nil {
@@ -363,7 +363,7 @@ func (g *appended) complete(m *model) {
 }
 
 // take takes one record.
-func (m *model) take(g *appended, e journal.Entry) {
+func (m *opsModel) take(g *appended, e journal.Entry) {
 	if e.Kind == kindAccepted {
 		m.takeAccepted(g, g.accepted)
 		return
@@ -411,13 +411,13 @@ func (m *model) take(g *appended, e journal.Entry) {
 	}
 }
 
-func (m *model) decode(e journal.Entry, to any) {
+func (m *opsModel) decode(e journal.Entry, to any) {
 	if err := json.Unmarshal(e.Payload, to); err != nil {
 		m.breach("records", "%s of %s: %v", KindName(uint8(e.Kind)), e.Key, err)
 	}
 }
 
-func (m *model) takeAccepted(g *appended, o *modelOp) {
+func (m *opsModel) takeAccepted(g *appended, o *opsOp) {
 	id := o.op.ID
 	asked, ok := m.asked[id]
 	if !ok {
@@ -460,7 +460,7 @@ func (m *model) takeAccepted(g *appended, o *modelOp) {
 	o.node.lane = append(o.node.lane, o)
 }
 
-func (m *model) takeStarted(g *appended, o *modelOp, at time.Time) {
+func (m *opsModel) takeStarted(g *appended, o *opsOp, at time.Time) {
 	switch {
 	case o.joined != nil:
 		m.breach("join shares the outcome", "%s joined %s and is started itself", o.op.ID, o.joined.op.ID)
@@ -494,29 +494,29 @@ func leadsTo(c power.Command) power.State {
 func onlyOnce(c power.Command) bool { return leadsTo(c) == "" }
 
 // takeSending checks most of rules 3: a command is about to leave.
-func (m *model) takeSending(g *appended, o *modelOp, rec commandRecord) {
+func (m *opsModel) takeSending(g *appended, o *opsOp, rec commandRecord) {
 	id, c, at := o.op.ID, rec.Command, rec.At
 	n := o.sends[c]
 	window := time.Duration(0)
 	if n > 0 {
-		window = proofTiming.Verify[min(n, len(proofTiming.Verify))-1]
+		window = opsTiming.Verify[min(n, len(opsTiming.Verify))-1]
 	}
 	switch {
 	case o.started.IsZero():
 		m.breach("one at a time", "%s sends %s and was not started", id, c)
 	case !slices.Contains(strings.Fields(commandsOf[o.op.Action]), string(c)):
 		m.breach("actions", "%s of %s sends %s", o.op.Action, id, c)
-	case o.cancel != nil && (at.After(o.cancelAt) || g.in != o.cancelIn):
+	case o.cancel != nil && (at.After(o.cancelAt) || g.proc != o.cancelIn):
 		m.breach("safe point", "%s sends %s, %s after it was told to stop", id, c, at.Sub(o.cancelAt))
 	case at.After(o.op.Deadline):
 		m.breach("deadline", "%s sends %s, %s after its deadline", id, c, at.Sub(o.op.Deadline))
 	case onlyOnce(c) && (n > 0 || o.pending != ""):
 		m.breach("at most once", "%s sends %s again", id, c)
-	case o.pending != "" && o.pendingIn == g.in:
+	case o.pending != "" && o.pendingIn == g.proc:
 		m.breach("records", "%s sends %s before the answer of %s is noted", id, c, o.pending)
 	case n >= 3:
 		m.breach("resend at most twice", "%s sends %s a fourth time", id, c)
-	case c == power.ResetBMC && o.triedIn != g.in, c != power.ResetBMC && o.readIn != g.in:
+	case c == power.ResetBMC && o.triedIn != g.proc, c != power.ResetBMC && o.readIn != g.proc:
 		m.breach("fresh read", "%s sends %s without having read the power in this process", id, c)
 	case c != power.ResetBMC && !o.readAt.After(o.blockedAt) && at.Sub(o.readAt) > 2*time.Second:
 		m.breach("fresh read", "%s sends %s after a dial that failed, and read the power %s ago, before that", id, c, at.Sub(o.readAt))
@@ -527,7 +527,7 @@ func (m *model) takeSending(g *appended, o *modelOp, rec commandRecord) {
 	case n > 0 && (!o.readAt.After(o.lastSend) || at.Before(o.lastSend.Add(window))):
 		m.breach("resend only after reads", "%s sends %s again %s after it was sent, the last read being %s later", id, c, at.Sub(o.lastSend),
 			o.readAt.Sub(o.lastSend))
-	case o.op.Boot != power.BootNone && (c == power.PowerOn || c == power.HardReset) && n == 0 && o.bootIn != g.in:
+	case o.op.Boot != power.BootNone && (c == power.PowerOn || c == power.HardReset) && n == 0 && o.bootIn != g.proc:
 		m.breach("boot device", "%s sends %s before boot device %s was set", id, c, o.op.Boot)
 	}
 	switch {
@@ -546,7 +546,7 @@ func (m *model) takeSending(g *appended, o *modelOp, rec commandRecord) {
 	case o.op.Action == power.ActCycle && c == power.PowerOn && o.sends[power.PowerOff] > 0:
 		if o.offSeen.IsZero() {
 			m.breach("off seen", "cycle %s powers on, but off was not seen", id)
-		} else if off := at.Sub(o.offSeen); off < proofTiming.MinOff {
+		} else if off := at.Sub(o.offSeen); off < opsTiming.MinOff {
 			m.breach("minimum off time", "cycle %s powers on %s after off was seen", id, off)
 		}
 	}
@@ -560,16 +560,16 @@ func (m *model) takeSending(g *appended, o *modelOp, rec commandRecord) {
 		m.met["cycle goes on after a death"]++
 	}
 	o.sends[c]++
-	o.pending, o.pendingIn, o.left, o.answer = c, g.in, false, nil
+	o.pending, o.pendingIn, o.left, o.answer = c, g.proc, false, nil
 	o.lastSend = at
 	if c == power.PressSoftOff && o.softAt.IsZero() {
 		o.softAt = at
 	}
 }
 
-func (m *model) takeSent(g *appended, o *modelOp, rec commandRecord) {
+func (m *opsModel) takeSent(g *appended, o *opsOp, rec commandRecord) {
 	id, c := o.op.ID, rec.Command
-	if o.pending != c || o.pendingIn != g.in || !o.left {
+	if o.pending != c || o.pendingIn != g.proc || !o.left {
 		m.breach("records", "%s notes the answer of %s, which was not sent", id, c)
 	}
 	notLeft := o.answer != nil && !o.answer.Sent
@@ -593,17 +593,17 @@ func (m *model) takeSent(g *appended, o *modelOp, rec commandRecord) {
 	}
 }
 
-func (m *model) takeOffSeen(g *appended, o *modelOp, at time.Time) {
+func (m *opsModel) takeOffSeen(g *appended, o *opsOp, at time.Time) {
 	switch {
 	case o.op.Action != power.ActCycle:
 		m.breach("off seen", "%s of %s notes off seen", o.op.Action, o.op.ID)
-	case o.readIn != g.in || o.read != power.Off || o.readAt.Before(o.lastSend):
+	case o.readIn != g.proc || o.read != power.Off || o.readAt.Before(o.lastSend):
 		m.breach("off seen", "%s notes off seen and last read %s", o.op.ID, o.read)
 	}
 	o.offSeen = at
 }
 
-func (m *model) takeCancel(g *appended, o *modelOp, e journal.Entry) {
+func (m *opsModel) takeCancel(g *appended, o *opsOp, e journal.Entry) {
 	var rec cancelRecord
 	m.decode(e, &rec)
 	switch {
@@ -616,10 +616,10 @@ func (m *model) takeCancel(g *appended, o *modelOp, e journal.Entry) {
 	case rec.SupersededBy != "" && (g.accepted == nil || g.accepted.op.ID != rec.SupersededBy):
 		m.breach("supersede", "%s is superseded by %s, which is not accepted with it", o.op.ID, rec.SupersededBy)
 	}
-	o.cancel, o.cancelAt, o.cancelIn = &rec, time.Now(), g.in
+	o.cancel, o.cancelAt, o.cancelIn = &rec, time.Now(), g.proc
 }
 
-func (m *model) takeEnded(g *appended, o *modelOp, e journal.Entry) {
+func (m *opsModel) takeEnded(g *appended, o *opsOp, e journal.Entry) {
 	var end power.End
 	m.decode(e, &end)
 	o.end = &end
@@ -631,7 +631,7 @@ func (m *model) takeEnded(g *appended, o *modelOp, e journal.Entry) {
 		}
 		return
 	}
-	o.node.lane = slices.DeleteFunc(o.node.lane, func(x *modelOp) bool { return x == o })
+	o.node.lane = slices.DeleteFunc(o.node.lane, func(x *opsOp) bool { return x == o })
 	if o.started.IsZero() {
 		m.endOfWaiting(g, o, end)
 		return
@@ -642,7 +642,7 @@ func (m *model) takeEnded(g *appended, o *modelOp, e journal.Entry) {
 	m.endOfRunning(g, o, end)
 }
 
-func (m *model) endOfWaiting(g *appended, o *modelOp, end power.End) {
+func (m *opsModel) endOfWaiting(g *appended, o *opsOp, end power.End) {
 	id := o.op.ID
 	switch end.Outcome {
 	case power.Expired:
@@ -668,7 +668,7 @@ func (m *model) endOfWaiting(g *appended, o *modelOp, end power.End) {
 
 // punctual checks that an end is not later than the deadline allows: from there it
 // has the time of the exchange under way.
-func (m *model) punctual(o *modelOp, at time.Time, room time.Duration) {
+func (m *opsModel) punctual(o *opsOp, at time.Time, room time.Duration) {
 	due := o.op.Deadline
 	if o.cancel != nil && o.cancelAt.Before(due) {
 		due = o.cancelAt
@@ -683,20 +683,20 @@ func (m *model) punctual(o *modelOp, at time.Time, room time.Duration) {
 	}
 }
 
-func (o *modelOp) attempts() (n int) {
+func (o *opsOp) attempts() (n int) {
 	for _, x := range o.sends {
 		n += x
 	}
 	return n
 }
 
-func (m *model) endOfRunning(g *appended, o *modelOp, end power.End) {
+func (m *opsModel) endOfRunning(g *appended, o *opsOp, end power.End) {
 	id := o.op.ID
-	m.punctual(o, end.At, proofTiming.Exchange)
+	m.punctual(o, end.At, opsTiming.Exchange)
 	if end.Attempts != o.attempts() {
 		m.breach("outcome", "%s ended with %d attempts, %d left", id, end.Attempts, o.attempts())
 	}
-	if o.concludedIn == g.in && end.At.After(o.concludedAt) {
+	if o.concludedIn == g.proc && end.At.After(o.concludedAt) {
 		m.breach("verdict", "%s was followed as if its work were done, which was %s later", id, end.At.Sub(o.concludedAt))
 	}
 	if once := isOnce[o.op.Action]; o.pending != "" && once && end.Outcome != power.Indeterminate {
@@ -706,7 +706,7 @@ func (m *model) endOfRunning(g *appended, o *modelOp, end power.End) {
 		(end.Outcome == power.Failed || end.Outcome == power.Succeeded) {
 		m.breach("indeterminate", "%s had an answer that leaves open whether the BMC acted, and ended %s", id, end.Outcome)
 	}
-	stopped := o.cancel != nil && o.cancelIn != g.in
+	stopped := o.cancel != nil && o.cancelIn != g.proc
 	switch end.Outcome {
 	case power.Succeeded:
 		if stopped {
@@ -746,14 +746,14 @@ func (m *model) endOfRunning(g *appended, o *modelOp, end power.End) {
 	}
 }
 
-func (m *model) success(g *appended, o *modelOp, end power.End) {
+func (m *opsModel) success(g *appended, o *opsOp, end power.End) {
 	id := o.op.ID
 	if end.Already != (o.attempts() == 0) {
 		m.breach("outcome", "%s succeeded with already = %v after %d commands", id, end.Already, o.attempts())
 	}
 	if f := twoStates[o.op.Action]; f != "" {
-		if o.readIn != g.in || o.read != f || o.readAt.Before(o.lastSend) {
-			m.breach("outcome", "%s succeeded, and the last read (in process %d of %d, %s after its last command) showed %q", id, o.readIn, g.in,
+		if o.readIn != g.proc || o.read != f || o.readAt.Before(o.lastSend) {
+			m.breach("outcome", "%s succeeded, and the last read (in process %d of %d, %s after its last command) showed %q", id, o.readIn, g.proc,
 				o.readAt.Sub(o.lastSend), o.read)
 		}
 	}
@@ -771,11 +771,11 @@ var isOnce = map[power.Action]bool{"reset": true, "diag": true, "bmc-reset": tru
 // twoStates has the final state of each action that has one.
 var twoStates = map[power.Action]power.State{"on": "on", "cycle": "on", "reset": "on", "off": "off", "soft-off": "off"}
 
-func (m *model) failure(g *appended, o *modelOp, end power.End) {
+func (m *opsModel) failure(g *appended, o *opsOp, end power.End) {
 	id := o.op.ID
 	switch end.Reason {
 	case power.ReasonNodeOff:
-		if o.read != power.Off || o.readIn != g.in || o.op.Action != power.ActReset && o.op.Action != power.ActDiag {
+		if o.read != power.Off || o.readIn != g.proc || o.op.Action != power.ActReset && o.op.Action != power.ActDiag {
 			m.breach("node is off", "%s failed because the node is off; it read %q", id, o.read)
 		}
 	case power.ReasonNotReached:
@@ -800,7 +800,7 @@ func (m *model) failure(g *appended, o *modelOp, end power.End) {
 // Exchanges.
 
 // running is the operation that may talk to a node's BMC.
-func (m *model) running(node, what string) *modelOp {
+func (m *opsModel) running(node, what string) *opsOp {
 	n := m.nodes[node]
 	if len(n.lane) == 0 || n.lane[0].started.IsZero() {
 		m.breach("one at a time", "%s of %s, and no operation runs there", what, node)
@@ -809,10 +809,10 @@ func (m *model) running(node, what string) *modelOp {
 	return n.lane[0]
 }
 
-func (m *model) dialled(in int, node string, err error) {
+func (m *opsModel) dialled(proc int, node string, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if in+1 != m.in {
+	if proc+1 != m.proc {
 		return
 	}
 	if err == nil {
@@ -825,7 +825,7 @@ func (m *model) dialled(in int, node string, err error) {
 	if o == nil {
 		return
 	}
-	o.trouble, o.triedIn, o.blockedAt = true, in+1, time.Now()
+	o.trouble, o.triedIn, o.blockedAt = true, proc+1, time.Now()
 	var de *power.Error
 	if errors.As(err, &de) && (de.Kind == power.KindAuth || de.Refused) {
 		n := o.node
@@ -839,7 +839,7 @@ func (m *model) dialled(in int, node string, err error) {
 	}
 }
 
-func (m *model) read(in int, node string, began time.Time, s power.State, err error, lie bool) {
+func (m *opsModel) read(proc int, node string, began time.Time, s power.State, err error, lie bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.note("   read %s: %s %v", node, s, err)
@@ -847,7 +847,7 @@ func (m *model) read(in int, node string, began time.Time, s power.State, err er
 	if o == nil {
 		return
 	}
-	o.triedIn = in + 1
+	o.triedIn = proc + 1
 	if power.KindOf(err) == power.KindAuth {
 		o.node.kept++ // a session that is refused in its middle may count as a log-in
 	}
@@ -855,7 +855,7 @@ func (m *model) read(in int, node string, began time.Time, s power.State, err er
 		o.trouble = true
 		return
 	}
-	o.read, o.readAt, o.readIn = s, time.Now(), in+1
+	o.read, o.readAt, o.readIn = s, time.Now(), proc+1
 	o.deceived = o.deceived || lie
 	o.sawOff = o.sawOff || s == power.Off
 	if o.hastened && s == power.On && o.sends[power.PowerOff] == 0 && time.Now().After(o.node.waits) {
@@ -871,7 +871,7 @@ func (m *model) read(in int, node string, began time.Time, s power.State, err er
 }
 
 // leaves takes a command that goes to a BMC now.
-func (m *model) leaves(in int, node string, cmd power.Command) {
+func (m *opsModel) leaves(proc int, node string, cmd power.Command) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.note("   %s to %s", cmd, node)
@@ -879,16 +879,16 @@ func (m *model) leaves(in int, node string, cmd power.Command) {
 	if o == nil {
 		return
 	}
-	if o.pending != cmd || o.pendingIn != in+1 || o.left {
+	if o.pending != cmd || o.pendingIn != proc+1 || o.left {
 		m.breach("sending is durable first", "%s leaves for %s without its record (of %s)", cmd, node, o.op.ID)
 	}
 	o.left = true
 }
 
-func (m *model) came(in int, node string, cmd power.Command, err error) {
+func (m *opsModel) came(proc int, node string, cmd power.Command, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if in+1 != m.in {
+	if proc+1 != m.proc {
 		return
 	}
 	if err != nil {
@@ -905,7 +905,7 @@ func (m *model) came(in int, node string, cmd power.Command, err error) {
 	}
 }
 
-func (m *model) boots(in int, node string, dev power.BootDevice) {
+func (m *opsModel) boots(proc int, node string, dev power.BootDevice) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	o := m.running(node, "boot device")
@@ -918,7 +918,7 @@ func (m *model) boots(in int, node string, dev power.BootDevice) {
 	}
 }
 
-func (m *model) booted(in int, node string, dev power.BootDevice, err error) {
+func (m *opsModel) booted(proc int, node string, dev power.BootDevice, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.note("   boot device %s at %s: %v", dev, node, err)
@@ -929,11 +929,11 @@ func (m *model) booted(in int, node string, dev power.BootDevice, err error) {
 	if err != nil {
 		n.lane[0].trouble = true
 	} else {
-		n.lane[0].bootIn = in + 1
+		n.lane[0].bootIn = proc + 1
 	}
 }
 
-func (m *model) hand(node string) {
+func (m *opsModel) hand(node string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if n := m.nodes[node]; n != nil {
@@ -943,7 +943,7 @@ func (m *model) hand(node string) {
 
 // What central is told.
 
-func (m *model) delivered(list []api.OpReport) {
+func (m *opsModel) delivered(list []api.OpReport) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, r := range list {
@@ -970,7 +970,7 @@ func sameEnd(a, b power.End) bool {
 
 // At rest.
 
-func (m *model) idle() bool {
+func (m *opsModel) idle() bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, n := range m.nodes {
@@ -981,7 +981,7 @@ func (m *model) idle() bool {
 	return true
 }
 
-func (m *model) allEnded() {
+func (m *opsModel) allEnded() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for id, o := range m.ops {
@@ -993,11 +993,11 @@ func (m *model) allEnded() {
 
 // restsAt compares the power of a node that is at rest with the newest operation
 // carried out on it, if that one succeeded and nobody and nothing lied meanwhile.
-func (m *model) restsAt(node string, s power.State) {
+func (m *opsModel) restsAt(node string, s power.State) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	n := m.nodes[node]
-	var o *modelOp
+	var o *opsOp
 	for i := len(n.done) - 1; i >= 0 && o == nil; i-- {
 		x := n.done[i]
 		if !x.started.IsZero() && (twoStates[x.op.Action] != "" && x.end.Outcome == power.Succeeded || x.moved()) {
@@ -1020,7 +1020,7 @@ func (m *model) restsAt(node string, s power.State) {
 }
 
 // monitors reports whether nobody but the monitor asked for the operation.
-func (o *modelOp) monitors() bool {
+func (o *opsOp) monitors() bool {
 	for _, j := range o.joiners {
 		if j.op.Origin != power.FromMonitor {
 			return false
@@ -1030,12 +1030,12 @@ func (o *modelOp) monitors() bool {
 }
 
 // moved reports whether the operation sent what changes power.
-func (o *modelOp) moved() bool {
+func (o *opsOp) moved() bool {
 	return o.sends[power.PowerOn]+o.sends[power.PowerOff]+o.sends[power.PressSoftOff] > 0
 }
 
 // unreported compares what a fresh start means to report with what it has to.
-func (m *model) unreported(ids []string) {
+func (m *opsModel) unreported(ids []string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	var want []string
@@ -1053,7 +1053,7 @@ func (m *model) unreported(ids []string) {
 
 // left checks that nothing but the nodes' last sequences is in a journal whose
 // operations were all reported.
-func (m *model) left(live []journal.Record) {
+func (m *opsModel) left(live []journal.Record) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, r := range live {
@@ -1065,7 +1065,7 @@ func (m *model) left(live []journal.Record) {
 
 // staleProbes are requests that came too late for each node, and the newest ones
 // once more.
-func (m *model) staleProbes() []power.Op {
+func (m *opsModel) staleProbes() []power.Op {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	var probes []power.Op
@@ -1106,7 +1106,7 @@ func recordsText(list []journal.Record) string {
 	return strings.Join(words, ", ")
 }
 
-func laneText(lane []*modelOp) string {
+func laneText(lane []*opsOp) string {
 	var ids []string
 	for _, o := range lane {
 		ids = append(ids, o.op.ID)

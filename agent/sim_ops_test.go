@@ -17,8 +17,8 @@ import (
 	"rackpower/journal/faultfs"
 )
 
-// proofDefault is how many histories are played where nobody says.
-const proofDefault = 400
+// opsHistories is how many histories are played where nobody says.
+const opsHistories = 400
 
 func envNumber(t *testing.T, name string, otherwise uint64) uint64 {
 	text := os.Getenv(name)
@@ -32,9 +32,9 @@ func envNumber(t *testing.T, name string, otherwise uint64) uint64 {
 	return n
 }
 
-// proofMeets is what ten thousand histories must have met, or they prove less than
+// opsMeets is what ten thousand histories must have met, or they prove less than
 // they seem to.
-var proofMeets = []string{
+var opsMeets = []string{
 	"verdict start idle", "verdict join equal", "verdict join satisfied", "verdict hasten grace-over", "verdict follow asks-more",
 	"verdict follow cancelling",
 	"verdict follow no-final", "verdict supersede conflict", "verdict queue queued", "verdict refuse busy", "verdict refuse stale",
@@ -50,23 +50,23 @@ var proofMeets = []string{
 	"denied accepted", "denied started", "denied sending", "denied sent", "denied off-seen", "denied ended", "denied cancel",
 }
 
-// TestProof plays random histories (PROOF_HISTORIES of them from PROOF_SEED, for at
+// TestSimOps plays random histories (PROOF_HISTORIES of them from PROOF_SEED, for at
 // most PROOF_TIME) and holds each against the model. One that breaks a rule is shrunk
-// and printed as a transcript, which TestProofTranscripts replays.
-func TestProof(t *testing.T) {
-	proofRun{name: "proof", histories: proofDefault, draw: drawProofScript, meets: proofMeets, meetsFrom: 10000}.play(t)
+// and printed as a transcript, which TestSimTranscripts replays.
+func TestSimOps(t *testing.T) {
+	simRun{name: "ops", histories: opsHistories, draw: drawOps, meets: opsMeets, meetsFrom: 10000}.play(t)
 }
 
-// proofRun is a number of histories of one kind.
-type proofRun struct {
+// simRun is a number of histories of one kind.
+type simRun struct {
 	name      string
 	histories uint64 // where nobody says
-	draw      func(seed, n uint64) proofScript
+	draw      func(seed, n uint64) simScript
 	meets     []string // what must have been met
 	meetsFrom uint64   // by so many histories
 }
 
-func (r proofRun) play(t *testing.T) {
+func (r simRun) play(t *testing.T) {
 	seed := envNumber(t, "PROOF_SEED", 1)
 	histories := envNumber(t, "PROOF_HISTORIES", r.histories)
 	var limit time.Duration
@@ -93,7 +93,7 @@ func (r proofRun) play(t *testing.T) {
 						return
 					}
 					script := r.draw(seed, n)
-					p := playProof(t, script, false)
+					p := playSim(t, script, false)
 					mu.Lock()
 					for what, n := range p.met {
 						met[what] += n
@@ -101,7 +101,7 @@ func (r proofRun) play(t *testing.T) {
 					mu.Unlock()
 					if p.broken != "" {
 						failed.Store(true)
-						once.Do(func() { t.Error(explainProof(t, fmt.Sprintf("history %d of seed %d", n, seed), script, p.broken)) })
+						once.Do(func() { t.Error(explainSim(t, fmt.Sprintf("history %d of seed %d", n, seed), script, p.broken)) })
 						return
 					}
 					if p := played.Add(1); p%10000 == 0 {
@@ -125,33 +125,33 @@ func (r proofRun) play(t *testing.T) {
 		float64(played.Load())/took.Seconds())
 }
 
-// explainProof shrinks a script that broke a rule and tells its story. The smaller
+// explainSim shrinks a script that broke a rule and tells its trace. The smaller
 // script must break the same rule.
-func explainProof(t *testing.T, what string, s proofScript, broken string) string {
+func explainSim(t *testing.T, what string, s simScript, broken string) string {
 	rule := ruleOf(broken)
 	tries := int(envNumber(t, "PROOF_SHRINK", 1500))
-	small := shrinkProofScript(s, tries, func(c proofScript) bool {
+	small := shrink(s, tries, func(c simScript) bool {
 		for range 2 { // what runs at the same instant may run in another order
-			if p := playProof(t, c, false); p.broken != "" && ruleOf(p.broken) == rule {
+			if p := playSim(t, c, false); p.broken != "" && ruleOf(p.broken) == rule {
 				return true
 			}
 		}
 		return false
 	})
-	story := ""
+	lines := ""
 	for range 20 {
-		p := playProof(t, small, true)
-		story = p.story
+		p := playSim(t, small, true)
+		lines = p.trace
 		if p.broken != "" {
 			broken = p.broken
 			break
 		}
 	}
 	if file := os.Getenv("PROOF_OUT"); file != "" {
-		_ = os.WriteFile(file, []byte(fmt.Sprintf("# %s\n%s%s\n", strings.ReplaceAll(broken, "\n", "\n# "), small, story)), 0o644)
+		_ = os.WriteFile(file, []byte(fmt.Sprintf("# %s\n%s%s\n", strings.ReplaceAll(broken, "\n", "\n# "), small, lines)), 0o644)
 	}
 	return fmt.Sprintf("%s broke a rule:\n%s\n\nReplay: put these lines into a file of testdata/sim.\n# %s\n%s%s", what, broken,
-		strings.ReplaceAll(broken, "\n", "\n# "), small, story)
+		strings.ReplaceAll(broken, "\n", "\n# "), small, lines)
 }
 
 func ruleOf(broken string) string {
@@ -163,12 +163,12 @@ func ruleOf(broken string) string {
 	return rule
 }
 
-// TestProofTranscripts replays the histories kept in testdata/sim, and the one
-// that PROOF_REPLAY names, with its story.
-func TestProofTranscripts(t *testing.T) {
+// TestSimTranscripts replays the histories kept in testdata/sim, and the one
+// that PROOF_REPLAY names, with its trace.
+func TestSimTranscripts(t *testing.T) {
 	if file := os.Getenv("PROOF_REPLAY"); file != "" {
-		p := playProof(t, readProofScript(t, file), true)
-		t.Logf("%s\n%s", file, p.story)
+		p := playSim(t, readScript(t, file), true)
+		t.Logf("%s\n%s", file, p.trace)
 		if p.broken != "" {
 			t.Error(p.broken)
 		}
@@ -180,19 +180,19 @@ func TestProofTranscripts(t *testing.T) {
 	}
 	for _, file := range files {
 		t.Run(filepath.Base(file), func(t *testing.T) {
-			script := readProofScript(t, file)
+			script := readScript(t, file)
 			for range 3 {
-				if p := playProof(t, script, true); p.broken != "" {
-					t.Fatalf("%s\n%s%s", p.broken, script, p.story)
+				if p := playSim(t, script, true); p.broken != "" {
+					t.Fatalf("%s\n%s%s", p.broken, script, p.trace)
 				}
 			}
 		})
 	}
 }
 
-// lives are short histories for TestProofCrashEverywhere: together they write every
+// opsExamples are short histories for TestSimOpsCrashEverywhere: together they write every
 // kind of record.
-var lives = map[string]string{
+var opsExamples = map[string]string{
 	"cycle": `
 		0s hand n1 on
 		0s late n1 on=1s off=1s
@@ -246,36 +246,36 @@ var lives = map[string]string{
 		5s report n=1`,
 }
 
-// TestProofCrashEverywhere lets the agent die within every call that writes to its
+// TestSimOpsCrashEverywhere lets the agent die within every call that writes to its
 // journal in the life of a few operations: before any byte of a write, after all of
 // them, and at steps of PROOF_STRIDE bytes between; by a kill, and by losses of power that
 // leave nothing, all or some of what was not flushed. The same in the start after it.
-func TestProofCrashEverywhere(t *testing.T) {
+func TestSimOpsCrashEverywhere(t *testing.T) {
 	stride := int(envNumber(t, "PROOF_STRIDE", 1000))
-	for name, text := range lives {
+	for name, text := range opsExamples {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			life, err := parseProofScript(text)
+			script, err := parseScript(text)
 			if err != nil {
 				t.Fatal(err)
 			}
-			everywhere(t, stride, func(args ...string) proofScript {
-				return append(proofScript{{verb: "crash", args: args}}, life...)
+			everywhere(t, stride, func(args ...string) simScript {
+				return append(simScript{{verb: "crash", args: args}}, script...)
 			})
 			if testing.Short() || t.Failed() {
 				return
 			}
-			everywhere(t, stride*4, func(args ...string) proofScript {
-				mid := len(life) / 2
-				return slices.Concat(proofScript{{verb: "start-crash", args: args}}, life[:mid+1],
-					proofScript{{after: 100 * time.Millisecond, verb: "kill"}}, life[mid+1:])
+			everywhere(t, stride*4, func(args ...string) simScript {
+				mid := len(script) / 2
+				return slices.Concat(simScript{{verb: "start-crash", args: args}}, script[:mid+1],
+					simScript{{after: 100 * time.Millisecond, verb: "kill"}}, script[mid+1:])
 			})
 		})
 	}
 }
 
 // everywhere plays the histories that crash makes, for every call and every way.
-func everywhere(t *testing.T, stride int, crash func(args ...string) proofScript) {
+func everywhere(t *testing.T, stride int, crash func(args ...string) simScript) {
 	losses := []string{"power=0", "power=2"}
 	if stride < 500 {
 		losses = append(losses, "power=1", "power=3")
@@ -283,9 +283,9 @@ func everywhere(t *testing.T, stride int, crash func(args ...string) proofScript
 	n, deaths := 1, 0
 	play := func(args ...string) (played, bool) {
 		s := crash(append([]string{fmt.Sprintf("n=%d", n)}, args...)...)
-		p := playProof(t, s, false)
+		p := playSim(t, s, false)
 		if p.broken != "" {
-			t.Error(explainProof(t, "this history", s, p.broken))
+			t.Error(explainSim(t, "this history", s, p.broken))
 		}
 		deaths += len(p.fatal)
 		return p, p.broken == ""

@@ -40,7 +40,7 @@ func relation(out, req power.Op) string {
 
 // foretell says what the rules make of a request, given what is outstanding.
 // cancelling counts the running operation among those that are being cancelled.
-func foretell(lane []*modelOp, lastSeq power.Seq, req power.Op, cancelling bool) power.Decision {
+func foretell(lane []*opsOp, lastSeq power.Seq, req power.Op, cancelling bool) power.Decision {
 	var d power.Decision
 	if len(lane) > 0 {
 		d.With = lane[len(lane)-1].op.ID
@@ -106,7 +106,7 @@ func sameDecision(got, want power.Decision) bool {
 
 // judge holds an acceptance that has become durable, and what stands in its group,
 // against the table. The lock is held.
-func (m *model) judge(g *appended) {
+func (m *opsModel) judge(g *appended) {
 	o := g.accepted
 	if o.node == nil || m.ops[o.op.ID] != nil {
 		return // said elsewhere
@@ -121,7 +121,7 @@ func (m *model) judge(g *appended) {
 				want)
 			return
 		}
-		lane[0].concludedAt, lane[0].concludedIn = time.Now(), g.in
+		lane[0].concludedAt, lane[0].concludedIn = time.Now(), g.proc
 		want = late
 	}
 	var ends []string
@@ -149,7 +149,7 @@ func (m *model) judge(g *appended) {
 }
 
 // asks notes a request before it is made, and returns how much was durable then.
-func (m *model) asks(op power.Op) int {
+func (m *opsModel) asks(op power.Op) int {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if _, again := m.asked[op.ID]; !again {
@@ -161,7 +161,7 @@ func (m *model) asks(op power.Op) int {
 }
 
 // answered holds an answer against what is durable.
-func (m *model) answered(op power.Op, before int, r api.OpReport, err error) {
+func (m *opsModel) answered(op power.Op, before int, r api.OpReport, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.note("   answer to %s: %s (%s) end %v, %v", op.ID, r.Verdict, r.Reason, r.End != nil, err)
@@ -194,7 +194,7 @@ func (m *model) answered(op power.Op, before int, r api.OpReport, err error) {
 
 // remembers reports whether the agent has to know an operation that is asked for
 // again: until central has its end, and then the newest of each node.
-func (m *model) remembers(o *modelOp) bool {
+func (m *opsModel) remembers(o *opsOp) bool {
 	newer := 0 // a restart puts those that have ended in the order of their acceptance
 	for _, x := range o.node.done {
 		if x.op.Seq > o.op.Seq {
@@ -205,7 +205,7 @@ func (m *model) remembers(o *modelOp) bool {
 }
 
 // retold takes what a restored central is told of ends that were acknowledged before.
-func (m *model) retold(list []api.OpReport) {
+func (m *opsModel) retold(list []api.OpReport) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	told := map[string]api.OpReport{}
@@ -228,7 +228,7 @@ func (m *model) retold(list []api.OpReport) {
 }
 
 // refused holds a refusal against the rules. still: nothing became durable meanwhile.
-func (m *model) refused(op power.Op, r api.OpReport, still bool) {
+func (m *opsModel) refused(op power.Op, r api.OpReport, still bool) {
 	m.met["verdict refuse "+string(r.Reason)]++
 	n := m.nodes[op.Node]
 	want := power.Reason("")
@@ -252,13 +252,13 @@ func (m *model) refused(op power.Op, r api.OpReport, still bool) {
 	}
 }
 
-func (m *model) cancelAsked(id string) {
+func (m *opsModel) cancelAsked(id string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.cancels[id] = true
 }
 
-func (m *model) cancelAnswered(id string, err error) {
+func (m *opsModel) cancelAnswered(id string, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.note("   cancel %s: %v", id, err)

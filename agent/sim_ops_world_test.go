@@ -15,8 +15,8 @@ import (
 	"rackpower/power"
 )
 
-// proofTiming is short, so that a history is; the ratios are those of the defaults.
-var proofTiming = Timing{
+// opsTiming is short, so that a history is; the ratios are those of the defaults.
+var opsTiming = Timing{
 	Moment:    1000 * time.Hour, // the monitor itself is tested elsewhere: it asks through the same door
 	Verify:    []time.Duration{8 * time.Second, 10 * time.Second, 12 * time.Second},
 	FirstLook: 300 * time.Millisecond, LongLook: 2 * time.Second,
@@ -27,11 +27,11 @@ var proofTiming = Timing{
 // chassis is the BMC that the nodes n3 and n4 share; they differ by its user.
 const chassis = "chassis"
 
-// world is everything around the agent in one history: its life, askers, central. It
-// lives in a bubble of simulated time, and tells the model what it sees.
-type world struct {
-	life
-	m     *model
+// opsWorld is everything around the agent in one history: its harness, askers, central. It
+// runs in a bubble of simulated time, and tells the model what it sees.
+type opsWorld struct {
+	simHarness
+	m     *opsModel
 	nodes []api.AssignedNode
 
 	requests map[string]power.Op
@@ -43,39 +43,39 @@ type world struct {
 	deny     atomic.Int64 // so many are not taken
 }
 
-func newWorld(trace bool) *world {
-	w := &world{requests: map[string]power.Op{}, m: newModel(trace), db: theCentral}
+func newOpsWorld(trace bool) *opsWorld {
+	w := &opsWorld{requests: map[string]power.Op{}, m: newOpsModel(trace), db: theCentral}
 	w.create(w.m)
 	w.configure, w.born, w.trouble, w.excused = w.config, w.wasBorn, w.diskTrouble, func() bool { return w.m.diskFailed }
 	return w
 }
 
-func (w *world) config(in *incarnation) Config {
+func (w *opsWorld) config(proc *simProcess) Config {
 	w.full.Store(false)
 	w.deny.Store(0)
 	return Config{
-		Monitor: MonitorOff, Timing: proofTiming,
+		Monitor: MonitorOff, Timing: opsTiming,
 		wrapLog: func(_ *Agent, log opLog) opLog {
 			w.m.reopened(log.Live())
-			return &tap{opLog: log, in: in, w: w}
+			return &opsLog{opLog: log, proc: proc, w: w}
 		},
 		Central: awayCentral{},
 	}
 }
 
 // wasBorn has the first process know its nodes, and looks whether each later one does.
-func (w *world) wasBorn(in *incarnation) {
-	if in.n == 0 {
-		if _, _, err := in.a.assigned.apply(api.Assignment{Nodes: w.nodes, Rev: 1}, theCentral); err != nil {
+func (w *opsWorld) wasBorn(proc *simProcess) {
+	if proc.n == 0 {
+		if _, _, err := proc.a.assigned.apply(api.Assignment{Nodes: w.nodes, Rev: 1}, theCentral); err != nil {
 			w.m.fail("start", "apply: %v", err)
 		}
-	} else if n := len(in.a.assigned.all()); n != len(w.nodes) {
+	} else if n := len(proc.a.assigned.all()); n != len(w.nodes) {
 		w.m.fail("start", "of %d assigned nodes %d are left", len(w.nodes), n)
 	}
 }
 
 // diskTrouble decides about a call on a disk.
-func (w *world) diskTrouble(segment bool, c faultfs.Call) faultfs.Fault {
+func (w *opsWorld) diskTrouble(segment bool, c faultfs.Call) faultfs.Fault {
 	switch {
 	case segment && c.Op == faultfs.OpWrite && w.eio.Load() > 0 && w.eio.Add(-1) == 0:
 		return faultfs.Fault{Err: faultfs.ErrIO, Bytes: c.Size / 2}
@@ -88,24 +88,24 @@ func (w *world) diskTrouble(segment bool, c faultfs.Call) faultfs.Fault {
 // played is what became of a history.
 type played struct {
 	broken string         // the rules that were broken; empty: none
-	story  string         // what happened, line by line, if it was traced
+	trace  string         // what happened, line by line, if it was traced
 	fatal  []faultfs.Call // the calls of the disk within which the agent died
 	met    map[string]int
 }
 
-// playProof plays a history.
-func playProof(t *testing.T, s proofScript, trace bool) (p played) {
+// playSim plays a history.
+func playSim(t *testing.T, s simScript, trace bool) (p played) {
 	t.Helper()
-	if len(s) > 0 && s[0].verb == "hall" {
-		return playHall(t, s, trace)
+	if len(s) > 0 && s[0].verb == "fleet" {
+		return playFleet(t, s, trace)
 	}
 	if len(s) > 0 && s[0].verb == "damage" {
 		return playDamage(t, s, trace)
 	}
 	synctest.Test(t, func(*testing.T) {
-		w := newWorld(trace)
+		w := newOpsWorld(trace)
 		w.run(s)
-		p.broken, p.story = w.m.verdict()
+		p.broken, p.trace = w.m.verdict()
 		p.fatal, p.met = w.fatal, w.m.met
 		for _, c := range w.fatal {
 			p.met["death in "+string(c.Op)]++
@@ -119,7 +119,7 @@ func partOf(name string, i int) string {
 	return fmt.Sprintf("ipmi://%s@%s?target=%#02x", name, chassis, 0x30+2*i)
 }
 
-func (w *world) run(s proofScript) {
+func (w *opsWorld) run(s simScript) {
 	n := 1
 	if len(s) > 0 && s[0].verb == "nodes" {
 		_, _ = fmt.Sscan(s[0].operand(0), &n)
@@ -158,12 +158,12 @@ func (w *world) run(s proofScript) {
 
 // settleDown lifts all faults, waits for every end, and looks what is left: in the
 // power, in the outbox, in the journal, over two more starts.
-func (w *world) settleDown() {
+func (w *opsWorld) settleDown() {
 	w.m.tracef("-- all faults are lifted")
-	w.startArms = nil
-	w.in.mu.Lock()
-	w.in.arm = nil
-	w.in.mu.Unlock()
+	w.startCrashes = nil
+	w.proc.mu.Lock()
+	w.proc.crash = nil
+	w.proc.mu.Unlock()
 	w.full.Store(false)
 	w.eio.Store(0)
 	w.deny.Store(0)
@@ -195,9 +195,9 @@ func (w *world) settleDown() {
 	if w.m.broken() {
 		return
 	}
-	w.m.unreported(w.in.a.outbox.unacknowledged())
+	w.m.unreported(w.proc.a.outbox.unacknowledged())
 	w.report(1000, false)
-	w.m.left(w.in.a.log.Live())
+	w.m.left(w.proc.a.log.Live())
 	w.stop()
 	w.start()
 	if w.m.broken() {
@@ -206,13 +206,13 @@ func (w *world) settleDown() {
 	for _, probe := range w.m.staleProbes() {
 		w.submit(probe)
 	}
-	if ids := w.in.a.outbox.unacknowledged(); len(ids) > 0 {
+	if ids := w.proc.a.outbox.unacknowledged(); len(ids) > 0 {
 		w.m.fail("reported", "%v came back", ids)
 	}
-	w.m.left(w.in.a.log.Live())
+	w.m.left(w.proc.a.log.Live())
 }
 
-func (w *world) play(s proofStep) {
+func (w *opsWorld) play(s simStep) {
 	b := w.fake.BMC(s.operand(0))
 	value, _ := time.ParseDuration(s.operand(1))
 	kind := power.ErrorKind(cmp.Or(s.get("kind"), string(power.KindRefused)))
@@ -233,16 +233,16 @@ func (w *world) play(s proofStep) {
 	case "report":
 		w.report(max(1, s.number("n")), s.get("lose") != "")
 	case "crash":
-		w.in.mu.Lock()
-		w.in.arm = armOf(s)
-		w.in.mu.Unlock()
+		w.proc.mu.Lock()
+		w.proc.crash = crashPointOf(s)
+		w.proc.mu.Unlock()
 	case "start-crash":
-		w.startArms = append(w.startArms, armOf(s))
+		w.startCrashes = append(w.startCrashes, crashPointOf(s))
 	case "kill":
-		w.in.mu.Lock()
-		w.in.fired = armOf(s)
-		w.in.mu.Unlock()
-		w.in.die()
+		w.proc.mu.Lock()
+		w.proc.fired = crashPointOf(s)
+		w.proc.mu.Unlock()
+		w.proc.die()
 		w.again()
 	case "stop":
 		w.stop()
@@ -298,7 +298,7 @@ func (w *world) play(s proofStep) {
 	}
 }
 
-func (w *world) ask(s proofStep) {
+func (w *opsWorld) ask(s simStep) {
 	label := s.operand(0)
 	if _, twice := w.requests[label]; twice {
 		return
@@ -335,36 +335,36 @@ func (w *world) ask(s proofStep) {
 	w.submit(op)
 }
 
-func (w *world) submit(op power.Op) {
-	in := w.in
+func (w *opsWorld) submit(op power.Op) {
+	proc := w.proc
 	before := w.m.asks(op)
-	r, err := in.a.Submit(op)
+	r, err := proc.a.Submit(op)
 	w.m.answered(op, before, r, err)
 }
 
-func (w *world) cancel(label string) {
+func (w *opsWorld) cancel(label string) {
 	w.m.cancelAsked(label)
-	_, err := w.in.a.Cancel(api.Cancel{ID: label, By: "bob"})
+	_, err := w.proc.a.Cancel(api.Cancel{ID: label, By: "bob"})
 	w.m.cancelAnswered(label, err)
 }
 
 // report is central taking up to n words from the outbox. With lose, its
 // acknowledgement gets lost.
-func (w *world) report(n int, lose bool) {
-	list := w.in.a.outbox.take(n)
+func (w *opsWorld) report(n int, lose bool) {
+	list := w.proc.a.outbox.take(n)
 	w.m.delivered(list)
 	if lose {
 		return
 	}
-	if !w.in.a.acknowledged(list, ack{w.db, 0}) && !w.in.dead.Load() && !w.m.diskFailed {
+	if !w.proc.a.acknowledged(list, ack{w.db, 0}) && !w.proc.dead.Load() && !w.m.diskFailed {
 		w.m.fail("reported", "what central has stays in the journal")
 	}
 }
 
 // stranger is another central, with nothing in it, that answers once and takes what it
 // can get. The model is not told.
-func (w *world) stranger() {
-	a, db := w.in.a, api.Database{CentralID: "stranger"}
+func (w *opsWorld) stranger() {
+	a, db := w.proc.a, api.Database{CentralID: "stranger"}
 	met, err := a.welcome(db)
 	if err != nil || !met.trusted() {
 		return
@@ -376,9 +376,9 @@ func (w *world) stranger() {
 
 // restored is central that was restored from a backup of the beginning: it knows of no
 // operation, and is told all ends that are kept.
-func (w *world) restored() {
+func (w *opsWorld) restored() {
 	w.db.Incarnation++
-	a := w.in.a
+	a := w.proc.a
 	if met, err := a.welcome(w.db); err != nil {
 		return
 	} else if !met.trusted() {
@@ -389,26 +389,26 @@ func (w *world) restored() {
 	_ = a.assigned.toldAll(w.db)
 }
 
-// tap sees what the journal is given and what it took.
-type tap struct {
+// opsLog sees what the journal is given and what it took.
+type opsLog struct {
 	opLog
-	in *incarnation
-	w  *world
+	proc *simProcess
+	w    *opsWorld
 }
 
-func (p *tap) Append(entries ...journal.Entry) (uint64, error) {
-	if w := p.w; w.skip.Add(-1) < 0 && w.deny.Load() > 0 && w.deny.Add(-1) >= 0 && !p.in.dead.Load() {
-		w.m.denied(p.in.n, entries)
+func (p *opsLog) Append(entries ...journal.Entry) (uint64, error) {
+	if w := p.w; w.skip.Add(-1) < 0 && w.deny.Load() > 0 && w.deny.Add(-1) >= 0 && !p.proc.dead.Load() {
+		w.m.denied(p.proc.n, entries)
 		return 0, journal.ErrFull
 	}
 	lsn, err := p.opLog.Append(entries...)
 	switch {
 	case err == nil:
-		p.w.m.durable(p.in.n, entries, lsn)
-	case p.in.dead.Load() || errors.Is(err, journal.ErrStopped):
-		p.w.m.unsure(p.in.n, entries)
+		p.w.m.durable(p.proc.n, entries, lsn)
+	case p.proc.dead.Load() || errors.Is(err, journal.ErrStopped):
+		p.w.m.unsure(p.proc.n, entries)
 	default:
-		p.w.m.denied(p.in.n, entries)
+		p.w.m.denied(p.proc.n, entries)
 	}
 	return lsn, err
 }

@@ -13,25 +13,25 @@ import (
 	"rackpower/power"
 )
 
-// proofStep is one line of a history: what is done, to whom, and how long after
+// simStep is one line of a history: what is done, to whom, and how long after
 // the line before. Its text is what it is drawn as, printed as and replayed from:
 //
 //	0.250s ask a3 n1 cycle if_busy=queue deadline=40s
 //
 // The verbs are the cases of world.play. Everything by chance is in the text, the
 // seeds of what a loss of power leaves included.
-type proofStep struct {
+type simStep struct {
 	after time.Duration
 	verb  string
 	args  []string // operands first, then key=value
 }
 
-func (s proofStep) String() string {
+func (s simStep) String() string {
 	return strings.Join(append([]string{s.after.String(), s.verb}, s.args...), " ")
 }
 
 // operand is the n-th argument that is no key=value.
-func (s proofStep) operand(n int) string {
+func (s simStep) operand(n int) string {
 	for _, a := range s.args {
 		if strings.Contains(a, "=") {
 			continue
@@ -45,7 +45,7 @@ func (s proofStep) operand(n int) string {
 }
 
 // get is the value of a key, "" when it is not there. A bare word is its own value.
-func (s proofStep) get(key string) string {
+func (s simStep) get(key string) string {
 	for _, a := range s.args {
 		if v, ok := strings.CutPrefix(a, key+"="); ok {
 			return v
@@ -57,21 +57,21 @@ func (s proofStep) get(key string) string {
 	return ""
 }
 
-func (s proofStep) duration(key string) time.Duration {
+func (s simStep) duration(key string) time.Duration {
 	d, _ := time.ParseDuration(s.get(key))
 	return d
 }
 
-func (s proofStep) number(key string) int {
+func (s simStep) number(key string) int {
 	n := 0
 	_, _ = fmt.Sscan(s.get(key), &n)
 	return n
 }
 
-// proofScript is a history before it is played.
-type proofScript []proofStep
+// simScript is a history before it is played.
+type simScript []simStep
 
-func (s proofScript) String() string {
+func (s simScript) String() string {
 	var b strings.Builder
 	for _, x := range s {
 		fmt.Fprintln(&b, x)
@@ -79,10 +79,10 @@ func (s proofScript) String() string {
 	return b.String()
 }
 
-// parseProofScript reads a transcript: the lines of the script, without those that
+// parseScript reads a transcript: the lines of the script, without those that
 // begin with "#" or "|" (what the history did when it was printed).
-func parseProofScript(text string) (proofScript, error) {
-	var s proofScript
+func parseScript(text string) (simScript, error) {
+	var s simScript
 	lines := bufio.NewScanner(strings.NewReader(text))
 	for lines.Scan() {
 		line := strings.TrimSpace(lines.Text())
@@ -97,26 +97,26 @@ func parseProofScript(text string) (proofScript, error) {
 		if err != nil {
 			return nil, fmt.Errorf("cannot read line %q: %w", line, err)
 		}
-		s = append(s, proofStep{after: after, verb: words[1], args: words[2:]})
+		s = append(s, simStep{after: after, verb: words[1], args: words[2:]})
 	}
 	return s, lines.Err()
 }
 
-func readProofScript(t *testing.T, name string) proofScript {
+func readScript(t *testing.T, name string) simScript {
 	t.Helper()
 	text, err := os.ReadFile(name)
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := parseProofScript(string(text))
+	s, err := parseScript(string(text))
 	if err != nil {
 		t.Fatalf("%s: %v", name, err)
 	}
 	return s
 }
 
-// drawer draws a script from a seed.
-type drawer struct {
+// generator draws a script from a seed.
+type generator struct {
 	*rand.Rand
 	nodes  int
 	calm   bool // nothing fails, BMCs are late at most: more is seen of order and waits
@@ -124,25 +124,25 @@ type drawer struct {
 	asks   int
 }
 
-// drawProofScript draws history number n of a seed.
-func drawProofScript(seed, n uint64) proofScript {
-	d := &drawer{Rand: rand.New(rand.NewPCG(seed, n))}
+// drawOps draws history number n of a seed.
+func drawOps(seed, n uint64) simScript {
+	d := &generator{Rand: rand.New(rand.NewPCG(seed, n))}
 	d.nodes = pick(d, 1, 1, 1, 2, 2, 4)
 	d.calm = d.IntN(5) == 0
-	s := proofScript{{verb: "nodes", args: []string{fmt.Sprint(d.nodes)}}}
+	s := simScript{{verb: "nodes", args: []string{fmt.Sprint(d.nodes)}}}
 	for i := range d.nodes { // nodes are not all off, prompt and near
 		node := fmt.Sprintf("n%d", i+1)
 		if d.IntN(3) > 0 {
-			s = append(s, proofStep{verb: "latency", args: []string{node, d.span(0, 80*time.Millisecond).String()}})
+			s = append(s, simStep{verb: "latency", args: []string{node, d.span(0, 80*time.Millisecond).String()}})
 		}
 		if d.IntN(2) == 0 {
-			s = append(s, proofStep{verb: "hand", args: []string{node, "on"}})
+			s = append(s, simStep{verb: "hand", args: []string{node, "on"}})
 		}
 		if d.IntN(3) > 0 {
-			s = append(s, d.knob(0, "late", node))
+			s = append(s, d.fault(0, "late", node))
 		}
 		if d.IntN(3) == 0 {
-			s = append(s, d.knob(0, "soft", node))
+			s = append(s, d.fault(0, "soft", node))
 		}
 	}
 	if !d.calm && d.IntN(8) == 0 {
@@ -161,14 +161,14 @@ func drawProofScript(seed, n uint64) proofScript {
 	return s
 }
 
-func pick[T any](d *drawer, of ...T) T { return of[d.IntN(len(of))] }
+func pick[T any](d *generator, of ...T) T { return of[d.IntN(len(of))] }
 
 // span draws a duration, odd enough not to meet another by chance.
-func (d *drawer) span(from, to time.Duration) time.Duration {
+func (d *generator) span(from, to time.Duration) time.Duration {
 	return from + time.Duration(d.Int64N(int64(to-from)/1000+1))*1000
 }
 
-func (d *drawer) pause() time.Duration {
+func (d *generator) pause() time.Duration {
 	switch d.IntN(11) {
 	case 10: // when an agent with a prompt BMC looks, too
 		return pick(d, 300*time.Millisecond, 450*time.Millisecond, 5*time.Second, 5300*time.Millisecond)
@@ -185,13 +185,13 @@ func (d *drawer) pause() time.Duration {
 	}
 }
 
-func (d *drawer) node() string { return fmt.Sprintf("n%d", 1+d.IntN(d.nodes)) }
+func (d *generator) node() string { return fmt.Sprintf("n%d", 1+d.IntN(d.nodes)) }
 
-func (d *drawer) step(after time.Duration, verb string, args ...string) proofStep {
-	return proofStep{after: after, verb: verb, args: args}
+func (d *generator) step(after time.Duration, verb string, args ...string) simStep {
+	return simStep{after: after, verb: verb, args: args}
 }
 
-func (d *drawer) draw() proofStep {
+func (d *generator) draw() simStep {
 	p := d.pause()
 	switch n := d.IntN(100); {
 	case n < 48:
@@ -204,7 +204,7 @@ func (d *drawer) draw() proofStep {
 		if n < 90 {
 			return d.step(p, "ask", d.askArgs()...)
 		}
-		return d.knob(p, pick(d, "late", "soft"), d.node())
+		return d.fault(p, pick(d, "late", "soft"), d.node())
 	case n < 65:
 		args := []string{fmt.Sprintf("n=%d", 1+d.IntN(5))}
 		if d.IntN(4) == 0 {
@@ -224,15 +224,15 @@ func (d *drawer) draw() proofStep {
 	case n < 83:
 		return d.step(p, "deny", fmt.Sprintf("skip=%d", d.IntN(7)), fmt.Sprintf("n=%d", 1+d.IntN(3)))
 	default:
-		return d.knob(p, "", d.node())
+		return d.fault(p, "", d.node())
 	}
 }
 
-func (d *drawer) recent() string {
+func (d *generator) recent() string {
 	return d.labels[max(0, len(d.labels)-1-d.IntN(4))]
 }
 
-func (d *drawer) askArgs() []string {
+func (d *generator) askArgs() []string {
 	d.asks++
 	label := fmt.Sprintf("a%d", d.asks)
 	d.labels = append(d.labels, label)
@@ -280,7 +280,7 @@ func (d *drawer) askArgs() []string {
 }
 
 // crashArgs is a death within the n-th call that changes the disk.
-func (d *drawer) crashArgs(within int) []string {
+func (d *generator) crashArgs(within int) []string {
 	args := []string{fmt.Sprintf("n=%d", 1+d.IntN(within)), fmt.Sprintf("keep=%d", pick(d, 0, 1000, d.IntN(1001), d.IntN(1001)))}
 	if d.IntN(6) == 0 {
 		args = append(args, "any") // calls on the spare and of the assignment's log count too
@@ -289,7 +289,7 @@ func (d *drawer) crashArgs(within int) []string {
 }
 
 // lossArgs is what is left of unflushed data, and for how long the agent is away.
-func (d *drawer) lossArgs() []string {
+func (d *generator) lossArgs() []string {
 	args := []string{"down=" + pick(d, 0, 0, d.span(0, time.Second), d.span(time.Second, 40*time.Second)).String()}
 	if d.IntN(2) == 0 {
 		args = append(args, fmt.Sprintf("power=%d", 1+d.IntN(1000)))
@@ -297,8 +297,8 @@ func (d *drawer) lossArgs() []string {
 	return args
 }
 
-// knob is a misbehaviour of a BMC, or the end of one.
-func (d *drawer) knob(p time.Duration, verb, node string) proofStep {
+// fault is a misbehaviour of a BMC, or the end of one.
+func (d *generator) fault(p time.Duration, verb, node string) simStep {
 	if verb == "" {
 		verb = pick(d, "late", "late", "late", "prompt", "latency", "timeout", "soft", "soft", "deaf", "stuck", "mute", "mute", "wake", "wake",
 			"lie", "lose", "lose", "lose",
@@ -334,13 +334,13 @@ func (d *drawer) knob(p time.Duration, verb, node string) proofStep {
 	case "hand":
 		args = append(args, pick(d, "on", "off"))
 	}
-	return proofStep{after: p, verb: verb, args: args}
+	return simStep{after: p, verb: verb, args: args}
 }
 
-// shrinkProofScript makes a failing script shorter and plainer for as long as it
+// shrink makes a failing script shorter and plainer for as long as it
 // fails, within a number of tries.
-func shrinkProofScript(s proofScript, tries int, fails func(proofScript) bool) proofScript {
-	try := func(c proofScript) bool {
+func shrink(s simScript, tries int, fails func(simScript) bool) simScript {
+	try := func(c simScript) bool {
 		if tries <= 0 || len(c) == 0 {
 			return false
 		}

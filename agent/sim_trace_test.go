@@ -7,23 +7,23 @@ import (
 	"time"
 )
 
-// chronicle is what a model writes down of a history: the rules that were broken, what it
+// simTrace is what a model writes down of a history: the rules that were broken, what it
 // met, and, where that is wanted, all that happened.
-type chronicle struct {
+type simTrace struct {
 	mu       sync.Mutex // of the whole model
 	met      map[string]int
 	breaches []string
-	trace    bool
-	story    []string
+	verbose  bool
+	lines    []string
 	began    time.Time
 }
 
-func newChronicle(trace bool) chronicle {
-	return chronicle{met: map[string]int{}, trace: trace, began: time.Now()}
+func newSimTrace(trace bool) simTrace {
+	return simTrace{met: map[string]int{}, verbose: trace, began: time.Now()}
 }
 
 // breach notes that a rule was broken. The lock is held.
-func (c *chronicle) breach(rule, format string, args ...any) {
+func (c *simTrace) breach(rule, format string, args ...any) {
 	text := fmt.Sprintf("%s: %s", rule, fmt.Sprintf(format, args...))
 	if len(c.breaches) < 5 {
 		c.breaches = append(c.breaches, fmt.Sprintf("at %.3fs %s", time.Since(c.began).Seconds(), text))
@@ -31,40 +31,40 @@ func (c *chronicle) breach(rule, format string, args ...any) {
 	c.note("BROKEN %s", text)
 }
 
-func (c *chronicle) fail(rule, format string, args ...any) {
+func (c *simTrace) fail(rule, format string, args ...any) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.breach(rule, format, args...)
 }
 
-func (c *chronicle) note(format string, args ...any) {
-	if c.trace {
-		c.story = append(c.story, fmt.Sprintf("| %9.3fs  %s", time.Since(c.began).Seconds(), strings.ReplaceAll(fmt.Sprintf(format, args...),
+func (c *simTrace) note(format string, args ...any) {
+	if c.verbose {
+		c.lines = append(c.lines, fmt.Sprintf("| %9.3fs  %s", time.Since(c.began).Seconds(), strings.ReplaceAll(fmt.Sprintf(format, args...),
 			"\n", "; ")))
 	}
 }
 
-func (c *chronicle) tracef(format string, args ...any) {
-	if c.trace {
+func (c *simTrace) tracef(format string, args ...any) {
+	if c.verbose {
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		c.note(format, args...)
 	}
 }
 
-func (c *chronicle) broken() bool {
+func (c *simTrace) broken() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return len(c.breaches) > 0
 }
 
-func (c *chronicle) verdict() (broken, story string) {
+func (c *simTrace) verdict() (broken, lines string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return strings.Join(c.breaches, "\n"), strings.Join(c.story, "\n")
+	return strings.Join(c.breaches, "\n"), strings.Join(c.lines, "\n")
 }
 
-func (c *chronicle) saw(what string) {
+func (c *simTrace) saw(what string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.met[what]++

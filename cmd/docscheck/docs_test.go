@@ -61,16 +61,16 @@ func TestVerbsFindsWhatTheMakefileHasNot(t *testing.T) {
 
 func TestTestsFindsWhatNobodyWrote(t *testing.T) {
 	names := func(dir string) []string {
-		return map[string][]string{"agent": {"TestProof", "FuzzScan", "BenchmarkHungBMCs"}}[dir]
+		return map[string][]string{"agent": {"TestSimOps", "FuzzScan", "BenchmarkHungBMCs"}}[dir]
 	}
 	for _, c := range []struct {
 		text string
 		want []string
 	}{
-		{"`PROOF_SEED=7 go test -run '^TestProof$' ./agent`, `go test -bench HungBMCs ./agent`, `go test ./...`", nil},
+		{"`PROOF_SEED=7 go test -run '^TestSimOps$' ./agent`, `go test -bench HungBMCs ./agent`, `go test ./...`", nil},
 		{"`go test -run '^$' -fuzz '^FuzzScan$' ./agent`", nil},
 		{"`go test -run TestGone ./agent`", []string{"TestGone"}},
-		{"    go test ./gone -run TestProof\n", []string{"./gone"}},
+		{"    go test ./gone -run TestSimOps\n", []string{"./gone"}},
 		{"`PROOF_GONE=7 go test ./agent`", []string{"PROOF_GONE"}},
 	} {
 		expect(t, Tests(small, names, "os.Getenv(\"PROOF_SEED\")", Doc{"README.md", c.text}), c.want...)
