@@ -18,6 +18,7 @@ var floors = map[string]int{
 	"rackpower/cmd/docscheck":         5,
 	"rackpower/cmd/settings":          4,
 	"rackpower/cmd/rackpower/demo":    2,
+	"rackpower/cmd/printer":           1,
 	"rackpower/cmd/term":              0,
 	"rackpower/central":               4,
 	"rackpower/central/store":         3,

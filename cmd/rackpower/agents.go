@@ -9,6 +9,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"rackpower/central/api"
+	"rackpower/cmd/printer"
 	"rackpower/cmd/term"
 	"rackpower/power/noderange"
 )
@@ -61,21 +62,21 @@ func (s *session) agents() error {
 		return err
 	}
 	if len(agents) == 0 {
-		s.say("no agents are known yet")
+		s.Say("no agents are known yet")
 	}
-	if err := show(s.printer, s.agentListing(agents)); err != nil || s.quiet || !s.people() {
+	if err := printer.Show(s.Printer, s.agentListing(agents)); err != nil || s.Quiet || !s.People() {
 		return err
 	}
 	byKind, words := map[string][]string{}, map[string]string{}
 	for _, a := range agents {
 		for _, alarm := range a.Alarms {
 			byKind[alarm.Kind] = append(byKind[alarm.Kind], a.Name)
-			words[a.Name+" "+alarm.Kind] = fmt.Sprintf("since %s: %s", s.since(alarm.Since), alarmWords(alarm))
+			words[a.Name+" "+alarm.Kind] = fmt.Sprintf("since %s: %s", s.Since(alarm.Since), alarmWords(alarm))
 		}
 	}
 	for _, kind := range slices.Sorted(maps.Keys(byKind)) {
-		s.warnEach(byKind[kind], "agents %s: ALARM "+term.Clean(kind)+": rackpower agents -o json has each", func(name string) {
-			s.warn("agent %s, %s", term.Clean(name), term.Clean(words[name+" "+kind]))
+		s.WarnEach(byKind[kind], "agents %s: ALARM "+term.Clean(kind)+": rackpower agents -o json has each", func(name string) {
+			s.Warn("agent %s, %s", term.Clean(name), term.Clean(words[name+" "+kind]))
 		})
 	}
 	return nil
@@ -105,14 +106,14 @@ func (s *session) forgetAgent() error {
 	if err != nil {
 		return err
 	}
-	if s.people() && !s.quiet {
-		s.say("agent %s forgotten: %s ended, %s assigned to nobody%s", term.Clean(name), plural(gone.Ended, "operation"),
+	if s.People() && !s.Quiet {
+		s.Say("agent %s forgotten: %s ended, %s assigned to nobody%s", term.Clean(name), plural(gone.Ended, "operation"),
 			plural(len(gone.Nodes), "node"), nodesBehind(gone.Nodes))
 		return nil
 	}
-	return show(s.printer, listing[api.ForgottenAgent]{
-		rows: []api.ForgottenAgent{gone},
-		name: func(a api.ForgottenAgent) string { return a.Name },
+	return printer.Show(s.Printer, printer.Listing[api.ForgottenAgent]{
+		Rows: []api.ForgottenAgent{gone},
+		Name: func(a api.ForgottenAgent) string { return a.Name },
 	})
 }
 
@@ -154,22 +155,22 @@ func (s *session) ackOwnAlarm() error {
 }
 
 func (v view) showAcked(acked []api.Alarm) error {
-	if !v.people() || v.quiet {
-		return show(v.printer, listing[api.Alarm]{rows: acked, name: func(a api.Alarm) string { return a.Kind }})
+	if !v.People() || v.Quiet {
+		return printer.Show(v.Printer, printer.Listing[api.Alarm]{Rows: acked, Name: func(a api.Alarm) string { return a.Kind }})
 	}
 	for _, a := range acked {
-		v.say("acknowledged %s: %s", term.Clean(a.Kind), term.Clean(a.Message))
+		v.Say("acknowledged %s: %s", term.Clean(a.Kind), term.Clean(a.Message))
 	}
 	return nil
 }
 
-func (v view) agentListing(agents []api.Agent) listing[api.Agent] {
-	return listing[api.Agent]{
-		rows: agents, name: func(a api.Agent) string { return a.Name },
-		head: []string{"AGENT", "STATE", "SEEN", "NODES", "OUTSTANDING", "TAKEN", "MONITOR", "VERSION", "ADDRESS", "ALARM"},
-		cells: func(a api.Agent) []string {
-			seen, alarm := cmp.Or(v.age(a.SeenAt), "never"), a.Alarm
-			if v.format == "table" {
+func (v view) agentListing(agents []api.Agent) printer.Listing[api.Agent] {
+	return printer.Listing[api.Agent]{
+		Rows: agents, Name: func(a api.Agent) string { return a.Name },
+		Head: []string{"AGENT", "STATE", "SEEN", "NODES", "OUTSTANDING", "TAKEN", "MONITOR", "VERSION", "ADDRESS", "ALARM"},
+		Cells: func(a api.Agent) []string {
+			seen, alarm := cmp.Or(v.Age(a.SeenAt), "never"), a.Alarm
+			if v.Format == "table" {
 				alarm = term.Shorten(alarm, 60)
 			}
 			return []string{
@@ -177,8 +178,8 @@ func (v view) agentListing(agents []api.Agent) listing[api.Agent] {
 				a.Version, a.Address, alarm,
 			}
 		},
-		wideHead: []string{"REV", "HAS", "JOURNAL", "EPOCH", "LSN"},
-		wideCells: func(a api.Agent) []string {
+		WideHead: []string{"REV", "HAS", "JOURNAL", "EPOCH", "LSN"},
+		WideCells: func(a api.Agent) []string {
 			return []string{fmt.Sprint(a.Rev), fmt.Sprint(a.RevSeen), a.JournalID, fmt.Sprint(a.Epoch), fmt.Sprint(a.LSN)}
 		},
 	}

@@ -7,6 +7,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"rackpower/central/api"
+	"rackpower/cmd/printer"
 	"rackpower/cmd/settings"
 	"rackpower/power"
 )
@@ -29,7 +30,7 @@ func auditCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			return show(s.printer, s.auditListing(entries))
+			return printer.Show(s.Printer, s.auditListing(entries))
 		}),
 	}
 }
@@ -51,14 +52,14 @@ func toldLater(e api.AuditEntry) string {
 	return power.Ago(late) + " later"
 }
 
-func (v view) auditListing(entries []api.AuditEntry) listing[api.AuditEntry] {
-	return listing[api.AuditEntry]{
-		rows: entries, name: func(e api.AuditEntry) string { return fmt.Sprint(e.ID) },
-		head: []string{"AT", "TOLD", "WHO", "WHAT", "NODE", "OUTCOME", "WHY", "DETAIL"},
-		cells: func(e api.AuditEntry) []string {
-			return []string{v.clock(happened(e)), toldLater(e), e.Who, e.What, e.Node, e.Outcome, e.Why, e.Detail}
+func (v view) auditListing(entries []api.AuditEntry) printer.Listing[api.AuditEntry] {
+	return printer.Listing[api.AuditEntry]{
+		Rows: entries, Name: func(e api.AuditEntry) string { return fmt.Sprint(e.ID) },
+		Head: []string{"AT", "TOLD", "WHO", "WHAT", "NODE", "OUTCOME", "WHY", "DETAIL"},
+		Cells: func(e api.AuditEntry) []string {
+			return []string{v.Time(happened(e)), toldLater(e), e.Who, e.What, e.Node, e.Outcome, e.Why, e.Detail}
 		},
-		wideHead:  []string{"OPERATION"},
-		wideCells: func(e api.AuditEntry) []string { return []string{e.Op} },
+		WideHead:  []string{"OPERATION"},
+		WideCells: func(e api.AuditEntry) []string { return []string{e.Op} },
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"rackpower/central/api"
+	"rackpower/cmd/printer"
 	"rackpower/cmd/term"
 	"rackpower/power"
 	"rackpower/power/noderange"
@@ -73,25 +74,25 @@ func (s *session) brakeShow() error {
 		return err
 	}
 	if len(brakes) == 0 {
-		s.say("no brake holds")
+		s.Say("no brake holds")
 	}
 	return s.showBrakes(brakes)
 }
 
 func (s *session) showBrakes(brakes []api.RackBrake) error {
-	if !s.people() || s.quiet {
-		return show(s.printer, listing[api.RackBrake]{rows: brakes, name: func(b api.RackBrake) string { return b.Rack }})
+	if !s.People() || s.Quiet {
+		return printer.Show(s.Printer, printer.Listing[api.RackBrake]{Rows: brakes, Name: func(b api.RackBrake) string { return b.Rack }})
 	}
 	for i, b := range brakes {
 		if i > 0 {
-			s.say("")
+			s.Say("")
 		}
-		s.details("rack", b.Rack, "message", b.Message, "kind", brakeKinds[b.Kind], "since", s.since(b.Since),
+		s.Details("rack", b.Rack, "message", b.Message, "kind", brakeKinds[b.Kind], "since", s.Since(b.Since),
 			"nodes", fmt.Sprintf("%s (%d of %d)", noderange.Fold(b.Nodes), len(b.Nodes), b.Total))
 		if b.Released {
-			s.details("released", "yes; the agent has not said yet that it lets go")
+			s.Details("released", "yes; the agent has not said yet that it lets go")
 		} else {
-			s.details("to let it", s.releaseBy(b.Rack))
+			s.Details("to let it", s.releaseBy(b.Rack))
 		}
 	}
 	return nil
@@ -125,7 +126,7 @@ func (s *session) brakeRelease() error {
 		return err
 	}
 	if len(brakes) == 0 {
-		s.say("no brake holds: there is nothing to release")
+		s.Say("no brake holds: there is nothing to release")
 		return s.showBrakes(nil)
 	}
 	if err := s.confirmBrakes(brakes); err != nil {
@@ -164,14 +165,14 @@ func (s *session) confirmBrakes(brakes []api.RackBrake) error {
 }
 
 func (s *session) showReleased(brakes []api.RackBrake) error {
-	if !s.people() {
+	if !s.People() {
 		return s.showBrakes(brakes)
 	}
 	for _, b := range brakes {
-		s.say("rack %s: released; the monitor corrects %s", term.Clean(b.Rack), cmp.Or(noderange.Fold(b.Nodes), "what differs"))
+		s.Say("rack %s: released; the monitor corrects %s", term.Clean(b.Rack), cmp.Or(noderange.Fold(b.Nodes), "what differs"))
 	}
 	if len(brakes) == 0 {
-		s.say("no brake holds any more: there is nothing to release")
+		s.Say("no brake holds any more: there is nothing to release")
 	}
 	return nil
 }

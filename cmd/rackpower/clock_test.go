@@ -9,24 +9,25 @@ import (
 	"time"
 
 	"rackpower/central/api"
+	"rackpower/cmd/printer"
 	"rackpower/power"
 )
 
 func TestTimesSayTheirDayAndZone(t *testing.T) {
 	at := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
-	p := view{printer{wallClock: wallClock{
-		now:  func() time.Time { return at.Add(3 * time.Minute) },
-		zone: time.FixedZone("", 2*3600),
+	p := view{printer.Printer{Clock: printer.Clock{
+		Now:  func() time.Time { return at.Add(3 * time.Minute) },
+		Zone: time.FixedZone("", 2*3600),
 	}}}
 	for want, got := range map[string]string{
-		"2026-03-01 14:00:00+02:00 (3 min ago)":           p.since(at),
-		"2026-03-01 14:05:00+02:00 (in 2 min)":            p.until(at.Add(5 * time.Minute)),
-		"2026-02-28 14:00:00+02:00":                       p.clock(at.Add(-24 * time.Hour)),
+		"2026-03-01 14:00:00+02:00 (3 min ago)":           p.Since(at),
+		"2026-03-01 14:05:00+02:00 (in 2 min)":            p.Until(at.Add(5 * time.Minute)),
+		"2026-02-28 14:00:00+02:00":                       p.Time(at.Add(-24 * time.Hour)),
 		"2026-03-01 14:01:00+02:00 (3 times in 60 s)":     p.run(at, at.Add(time.Minute), 3),
-		"until 2026-03-01 14:03:10+02:00 (in 10 s)":       p.untilOr(at.Add(190*time.Second), "released"),
+		"until 2026-03-01 14:03:10+02:00 (in 10 s)":       p.UntilOr(at.Add(190*time.Second), "released"),
 		"paused by carol until 2026-03-01 14:30:00+02:00": p.pauseCell(&api.Pause{By: "carol", Until: at.Add(30 * time.Minute)}),
-		"since 2026-03-01 14:00:00+02:00: x":              p.readable("since " + power.At(at) + ": x"),
-		"2026-02-32T12:00:00Z is no time":                 p.readable("2026-02-32T12:00:00Z is no time"),
+		"since 2026-03-01 14:00:00+02:00: x":              p.Readable("since " + power.At(at) + ": x"),
+		"2026-02-32T12:00:00Z is no time":                 p.Readable("2026-02-32T12:00:00Z is no time"),
 	} {
 		if got != want {
 			t.Errorf("got %q, want %q", got, want)
@@ -87,7 +88,7 @@ func TestEveryScreenHasOneTimeFormat(t *testing.T) {
 				continue
 			}
 			f := newFake(t, hall(8, power.Off)...)
-			f.clock = wallClock{now: func() time.Time { return at }, zone: zone}
+			f.clock = printer.Clock{Now: func() time.Time { return at }, Zone: zone}
 			f.fill(at)
 			for n, screen := range screens {
 				got := f.run(screen)
@@ -147,7 +148,7 @@ func checkTimes(t *testing.T, screen, out string, zone *time.Location, now time.
 	found := regexp.MustCompile(`\S*[-T\d]*\d\d-\d\d.?\d\d:\d\d:\d\d\S*|\S*\d\d:\d\d:\d\d\S*`).FindAllString(joined, -1)
 	for _, text := range found {
 		text = strings.Trim(text, ",;:()")
-		at, err := time.ParseInLocation(peopleTime, text, zone)
+		at, err := time.ParseInLocation(printer.PeopleTime, text, zone)
 		if err != nil {
 			t.Errorf("%s: %q is not as people are shown times", screen, text)
 			continue

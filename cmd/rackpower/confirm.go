@@ -197,17 +197,17 @@ func (s *session) question(statement string) (bool, error) {
 	if !asks(s.c) {
 		return false, settings.Exit(settings.ExitUsage, "%s; nothing was done: say --yes if that is meant", statement)
 	}
-	fmt.Fprintf(s.err, "%s. Continue? [y/N] ", statement)
+	fmt.Fprintf(s.Err, "%s. Continue? [y/N] ", statement)
 	answer, err := typed(s.ctx, func() (string, error) {
 		line, err := bufio.NewReader(s.c.App.Reader).ReadString('\n')
 		if errors.Is(err, io.EOF) {
-			fmt.Fprintln(s.err) // what was typed did not end the line
+			fmt.Fprintln(s.Err) // what was typed did not end the line
 			err = nil
 		}
 		return line, err
 	})
 	if err != nil {
-		fmt.Fprintln(s.err)
+		fmt.Fprintln(s.Err)
 		return false, settings.Exit(settings.ExitUsage, "not confirmed; nothing was done")
 	}
 	switch strings.ToLower(strings.TrimSpace(answer)) {

@@ -6,6 +6,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"rackpower/central/api"
+	"rackpower/cmd/printer"
 	"rackpower/cmd/settings"
 	"rackpower/cmd/term"
 	"rackpower/power"
@@ -54,16 +55,16 @@ func (s *session) domainList() error {
 		return err
 	}
 	if len(domains) == 0 {
-		s.say("no node is in a power domain (rackpower node add --domain)")
+		s.Say("no node is in a power domain (rackpower node add --domain)")
 	}
-	return show(s.printer, domainListing(domains))
+	return printer.Show(s.Printer, domainListing(domains))
 }
 
-func domainListing(domains []api.Domain) listing[api.Domain] {
-	return listing[api.Domain]{
-		rows: domains, name: func(d api.Domain) string { return d.Name },
-		head: []string{"DOMAIN", "RATE", "CONCURRENT", "NODES", "AGENTS", "ON THE WAY", "WAITING", "LIMITS"},
-		cells: func(d api.Domain) []string {
+func domainListing(domains []api.Domain) printer.Listing[api.Domain] {
+	return printer.Listing[api.Domain]{
+		Rows: domains, Name: func(d api.Domain) string { return d.Name },
+		Head: []string{"DOMAIN", "RATE", "CONCURRENT", "NODES", "AGENTS", "ON THE WAY", "WAITING", "LIMITS"},
+		Cells: func(d api.Domain) []string {
 			from := ""
 			if d.Default {
 				from = "default"
@@ -107,7 +108,7 @@ func (s *session) domainSet() error {
 		return err
 	}
 	if !known && after.Nodes == 0 {
-		s.warn("no node is in a domain %s yet", term.Clean(in.Name))
+		s.Warn("no node is in a domain %s yet", term.Clean(in.Name))
 	}
 	return s.showDomain(after)
 }
@@ -150,9 +151,9 @@ func (s *session) domainRemove() error {
 }
 
 func (v view) showDomain(d api.Domain) error {
-	if !v.people() {
-		return show(v.printer, domainListing([]api.Domain{d}))
+	if !v.People() {
+		return printer.Show(v.Printer, domainListing([]api.Domain{d}))
 	}
-	v.say("domain %s: %s", term.Clean(d.Name), limits(d.DomainLimit))
+	v.Say("domain %s: %s", term.Clean(d.Name), limits(d.DomainLimit))
 	return nil
 }

@@ -77,7 +77,7 @@ func (d door) open(c *cli.Context) (*session, error) {
 		return nil, settings.Usage("--%s: %v", d.flag, err)
 	}
 	s := &session{c: c, ctx: c.Context, door: d, client: client, view: view{p}}
-	p.patience(client, d.who, patience)
+	tellSilence(p, client, d.who, patience)
 	return s, nil
 }
 
@@ -115,8 +115,8 @@ func (d door) looking(do func(*session) error) cli.ActionFunc {
 		if !errors.As(err, &none) {
 			return err
 		}
-		if !s.quiet {
-			s.warn("%s", term.Clean(none.Error()))
+		if !s.Quiet {
+			s.Warn("%s", term.Clean(none.Error()))
 		}
 		return s.showNone()
 	})

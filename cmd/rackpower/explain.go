@@ -10,6 +10,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"rackpower/central/api"
+	"rackpower/cmd/printer"
 	"rackpower/cmd/settings"
 	"rackpower/cmd/term"
 	"rackpower/power"
@@ -40,84 +41,87 @@ func (s *session) explainNode() error {
 	if err != nil {
 		return err
 	}
-	if !s.people() || s.quiet {
-		return show(s.printer, listing[api.Explanation]{rows: []api.Explanation{e}, name: func(e api.Explanation) string { return e.Node }})
+	if !s.People() || s.Quiet {
+		return printer.Show(s.Printer, printer.Listing[api.Explanation]{
+			Rows: []api.Explanation{e},
+			Name: func(e api.Explanation) string { return e.Node },
+		})
 	}
-	p := &nodePage{view: s.view, page: newPage(s.printer), door: s.door}
+	p := &nodePage{view: s.view, Page: printer.NewPage(s.Printer, s.PageWidth()), door: s.door}
 	p.explain(e, nodes[0])
-	_, err = fmt.Fprint(s.out, p.text.String())
+	_, err = fmt.Fprint(s.Out, p.String())
 	return err
 }
 
 // nodePage is what explain shows of a node.
 type nodePage struct {
 	view
-	*page
+	*printer.Page
 	door door
 }
 
 // explain fills the page; n is the node's row in status.
 func (p *nodePage) explain(e api.Explanation, n api.Node) {
-	p.block("", p.readable(cmp.Or(e.Message, fmt.Sprintf("%s is %s and should be %s.", e.Node, e.Reading.State, e.Desired.Want))))
-	p.text.WriteString("\n")
+	p.Block("", p.Readable(cmp.Or(e.Message, fmt.Sprintf("%s is %s and should be %s.", e.Node, e.Reading.State, e.Desired.Want))))
+	p.Line("")
 	p.facts(e, n)
 	p.section("operations", p.opRows(e.Ops))
 	p.section("readings, the newest first", p.seenRows(e.RecentReadings))
 	p.section("decisions of the monitor, the newest first", p.decidedRows(e.RecentDecisions))
-	p.advise(hints(p.door, p.now(), e, n))
+	p.advise(hints(p.door, p.Now(), e, n))
 }
 
 func (p *nodePage) advise(hints []hint) {
 	if len(hints) > 0 {
-		p.title("what to do")
+		p.Title("what to do")
 	}
 	for _, h := range hints {
-		p.block("  - ", p.readable(h.says))
+		p.Block("  - ", p.Readable(h.says))
 		for _, command := range h.run {
-			p.text.WriteString("      " + term.Clean(command) + "\n") // unbroken, to be copied
+			p.Line("      " + term.Clean(command)) // unbroken, to be copied
 		}
 	}
 }
 
 func (p *nodePage) section(title string, rows [][]string) {
 	if len(rows) > 0 {
-		p.title(title)
-		p.rows(rows)
+		p.Title(title)
+		p.Rows(rows)
 	}
 }
 
 // facts is the middle of the page: how things stand.
 func (p *nodePage) facts(e api.Explanation, n api.Node) {
-	p.fact("node", p.nodeWords(e, n))
+	p.Fact("node", p.nodeWords(e, n))
 	if e.Away != "" {
-		p.fact("missing", "what only its agent knows: "+e.Away)
+		p.Fact("missing", "what only its agent knows: "+e.Away)
 	}
-	p.fact("power", p.readingWords(e))
-	p.fact("desired", desiredWords(e))
-	p.fact("hold", p.held(e.Hold))
-	p.fact("monitor", p.waitsWords(e.Monitor))
-	p.fact("fault", p.faultWords(e.Monitor))
+	p.Fact("power", p.readingWords(e))
+	p.Fact("desired", desiredWords(e))
+	p.Fact("hold", p.held(e.Hold))
+	p.Fact("monitor", p.waitsWords(e.Monitor))
+	p.Fact("fault", p.faultWords(e.Monitor))
 	for _, a := range e.Rack.Alarms {
-		p.fact("alarm", alarmWords(a))
+		p.Fact("alarm", alarmWords(a))
 	}
-	p.fact("brake", p.brakeWords(e.Rack.Brake))
-	p.fact("pause", p.pauseWords(e.Rack.Pause))
+	p.Fact("brake", p.brakeWords(e.Rack.Brake))
+	p.Fact("pause", p.pauseWords(e.Rack.Pause))
 	if e.Domain != nil {
-		p.fact("power domain", domainState(*e.Domain))
+		p.Fact("power domain", domainState(*e.Domain))
 	}
-	p.fact("BMC", p.bmcWords(e, n))
+	p.Fact("BMC", p.bmcWords(e, n))
 	if e.BMC != nil {
-		p.fact("", e.BMC.LastError)
+		p.Fact("", e.BMC.LastError)
 	}
 	switch alone := e.BMC != nil && e.BMC.BreakerOpen != ""; {
 	case alone && e.BMC.NextProbe.IsZero():
-		p.fact("next reading", "none before somebody sees to its BMC")
+		p.Fact("next reading", "none before somebody sees to its BMC")
 	case alone:
-		p.fact("next reading", "when its BMC answers a probe")
+		p.Fact("next reading", "when its BMC answers a probe")
 	case e.Next.IsZero():
-		p.fact("readings", e.Rack.Monitor)
+		p.Fact("readings", e.Rack.Monitor)
 	default:
-		p.fact("next reading", p.until(e.Next)+note(e.Rack.Monitor))
+		p.Fact("next reading", p.Until(e.Next)+note(e.Rack.Monitor))
 	}
 }
 
@@ -131,7 +135,7 @@ func note(text string) string {
 
 func (v view) nodeWords(e api.Explanation, n api.Node) string {
 	agent := "agent " + cmp.Or(e.Agent, n.Agent, "none")
-	if text := n.AgentState.Text(v.now()); text != "" {
+	if text := n.AgentState.Text(v.Now()); text != "" {
 		agent += " " + text
 	}
 	words := []string{e.Node, agent}
@@ -146,7 +150,7 @@ func (v view) readingWords(e api.Explanation) string {
 	r := e.Reading
 	text := string(cmp.Or(r.State, power.Unknown))
 	if !r.ObservedAt.IsZero() {
-		text += ", read " + v.since(r.ObservedAt)
+		text += ", read " + v.Since(r.ObservedAt)
 	}
 	switch r.Reach {
 	case power.ReachOK, "":
@@ -156,7 +160,7 @@ func (v view) readingWords(e api.Explanation) string {
 	}
 	text += "; now " + string(r.Reach)
 	if !r.TriedAt.IsZero() {
-		text += ", tried " + v.since(r.TriedAt)
+		text += ", tried " + v.Since(r.TriedAt)
 	}
 	return text
 }
@@ -185,7 +189,7 @@ func (v view) waitsWords(m api.NodeMonitor) string {
 	}
 	text := "waits: " + string(m.Waits)
 	if !m.WaitsUntil.IsZero() {
-		text += " until " + v.until(m.WaitsUntil)
+		text += " until " + v.Until(m.WaitsUntil)
 	}
 	return text + because(m.WaitsMessage)
 }
@@ -194,7 +198,7 @@ func (v view) faultWords(m api.NodeMonitor) string {
 	text := m.Fault
 	switch {
 	case text != "" && !m.FaultSince.IsZero():
-		text += ", since " + v.since(m.FaultSince)
+		text += ", since " + v.Since(m.FaultSince)
 	case text == "" && m.Failures == 0:
 		return ""
 	case text == "":
@@ -204,7 +208,7 @@ func (v view) faultWords(m api.NodeMonitor) string {
 		text += ", " + plural(m.Failures, "correction") + " failed in a row"
 	}
 	if m.Waits == power.ReasonFault && !m.WaitsUntil.IsZero() {
-		text += ", next try " + v.until(m.WaitsUntil)
+		text += ", next try " + v.Until(m.WaitsUntil)
 	}
 	if m.Faults > 1 {
 		text += fmt.Sprintf(", %d faults so far", m.Faults)
@@ -233,7 +237,7 @@ func (v view) bmcWords(e api.Explanation, n api.Node) string {
 		words = append(words, plural(b.AuthFailures, "login")+" refused")
 	}
 	if !b.NextProbe.IsZero() {
-		words = append(words, "next probe "+v.until(b.NextProbe))
+		words = append(words, "next probe "+v.Until(b.NextProbe))
 	}
 	return strings.Join(words, ", ")
 }
@@ -250,7 +254,7 @@ func (v view) opRows(ops []api.Op) [][]string {
 		if detail := opDetail(o); detail != "" {
 			text += ": " + detail
 		}
-		rows = append(rows, []string{v.clock(o.AskedAt), string(o.Action), "by " + o.AskedBy, text + note(o.Reason)})
+		rows = append(rows, []string{v.Time(o.AskedAt), string(o.Action), "by " + o.AskedBy, text + note(o.Reason)})
 	}
 	return rows
 }
@@ -275,9 +279,9 @@ func (v view) seenRows(seen []api.ReadingRun) [][]string {
 // "2026-03-01 14:12:02Z (12 times in 11 min)".
 func (v view) run(first, last time.Time, times int) string {
 	if times <= 1 {
-		return v.clock(last)
+		return v.Time(last)
 	}
-	return fmt.Sprintf("%s (%d times in %s)", v.clock(last), times, power.Ago(last.Sub(first)))
+	return fmt.Sprintf("%s (%d times in %s)", v.Time(last), times, power.Ago(last.Sub(first)))
 }
 
 func (v view) decidedRows(decided []api.Decision) [][]string {

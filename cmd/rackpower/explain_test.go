@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"rackpower/central/api"
+	"rackpower/cmd/printer"
 	"rackpower/power"
 )
 
@@ -104,11 +105,11 @@ func TestExplainSaysWhatIsMissingOfAnAgentThatIsAway(t *testing.T) {
 }
 
 func TestPagesAreAsWideAsTheirTerminal(t *testing.T) {
-	now := printer{wallClock: wallClock{now: time.Now, zone: time.UTC}}
+	now := printer.Printer{Clock: printer.Clock{Now: time.Now, Zone: time.UTC}}
 	for _, width := range []int{66, 80, 120} {
-		p := &nodePage{view: view{now}, page: &page{p: now, width: width}}
+		p := &nodePage{view: view{now}, Page: printer.NewPage(now, width)}
 		p.explain(nightmare(time.Now()), api.Node{Name: "r1n07", Rack: "r1"})
-		for line := range strings.Lines(p.text.String()) {
+		for line := range strings.Lines(p.String()) {
 			if command := strings.HasPrefix(line, "      rackpower "); len(line) > width+1 && !command {
 				t.Errorf("wider than %d: %s", width, line)
 			}

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"rackpower/central/api"
+	"rackpower/cmd/printer"
 	"rackpower/cmd/settings"
 	"rackpower/power"
 	"rackpower/power/noderange"
@@ -26,7 +27,7 @@ import (
 type fake struct {
 	t     *testing.T
 	url   string
-	clock wallClock // of the command line, UTC unless the test says otherwise
+	clock printer.Clock // of the command line, UTC unless the test says otherwise
 
 	mu    sync.Mutex
 	nodes []api.Node
@@ -73,7 +74,7 @@ type fake struct {
 
 func newFake(t *testing.T, nodes ...api.Node) *fake {
 	t.Helper()
-	f := &fake{t: t, nodes: nodes, ops: map[string]*api.Op{}, clock: wallClock{now: time.Now, zone: time.UTC}}
+	f := &fake{t: t, nodes: nodes, ops: map[string]*api.Op{}, clock: printer.Clock{Now: time.Now, Zone: time.UTC}}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /v1/nodes", f.getNodes)
 	mux.HandleFunc("POST /v1/ops", f.ask)

@@ -1,12 +1,16 @@
 package main
 
 import (
+	"os"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
 
+	"rackpower/cmd/printer"
 	"rackpower/cmd/settings"
+	"rackpower/cmd/term"
 )
 
 // Flags that many commands have. Each call makes new ones: the library writes into
@@ -41,4 +45,33 @@ func (s *session) lasting(flag string) (time.Duration, error) {
 		return 0, settings.Usage("--%s: %s is not longer than 0; leave the flag out for no end", flag, d)
 	}
 	return d, nil
+}
+
+func outputFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.StringFlag{Name: "output", Aliases: []string{"o"}, Value: "table", Usage: "output `FORMAT`: " + strings.Join(printer.Formats, ", ")},
+		&cli.BoolFlag{Name: "no-color", Usage: "do not use colors (also NO_COLOR)"},
+		&cli.BoolFlag{Name: "quiet", Aliases: []string{"q"}, Usage: "print errors only"},
+	}
+}
+
+func newPrinter(c *cli.Context, more ...string) (printer.Printer, error) {
+	p := printer.Printer{Out: c.App.Writer, Err: c.App.ErrWriter, Format: c.String("output"), Quiet: c.Bool("quiet"), Clock: clockOf(c)}
+	p.Color = term.Is(p.Out) && !c.Bool("no-color") && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"
+	known := append(slices.Clone(printer.Formats), more...)
+	if !slices.Contains(known, p.Format) {
+		return p, settings.Usage("-o: unknown format %q: want one of %s", p.Format, strings.Join(known, ", "))
+	}
+	return p, nil
+}
+
+// clockKey is where an App has a clock that is not the machine's.
+const clockKey = "clock"
+
+// clockOf is the clock of a command line.
+func clockOf(c *cli.Context) printer.Clock {
+	if clock, ok := c.App.Metadata[clockKey].(printer.Clock); ok {
+		return clock
+	}
+	return printer.Clock{Now: time.Now, Zone: time.Local}
 }

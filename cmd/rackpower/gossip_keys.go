@@ -9,6 +9,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"rackpower/central/api"
+	"rackpower/cmd/printer"
 	"rackpower/cmd/settings"
 	"rackpower/cmd/term"
 	"rackpower/gossip"
@@ -75,15 +76,15 @@ func (s *session) keysList() error {
 
 func (v view) showKeys(keys api.GossipKeys) error {
 	for _, member := range slices.Sorted(maps.Keys(keys.Problems)) {
-		v.warn("%s: %s", term.Clean(member), term.Clean(keys.Problems[member]))
+		v.Warn("%s: %s", term.Clean(member), term.Clean(keys.Problems[member]))
 	}
 	if keys.Answered < keys.Members {
-		v.warn("%d of %d members did not answer", keys.Members-keys.Answered, keys.Members)
+		v.Warn("%d of %d members did not answer", keys.Members-keys.Answered, keys.Members)
 	}
-	return show(v.printer, listing[api.GossipKey]{
-		rows: keys.Keys, name: func(k api.GossipKey) string { return k.ID },
-		head: []string{"KEY", "MEMBERS", "PRIMARY"},
-		cells: func(k api.GossipKey) []string {
+	return printer.Show(v.Printer, printer.Listing[api.GossipKey]{
+		Rows: keys.Keys, Name: func(k api.GossipKey) string { return k.ID },
+		Head: []string{"KEY", "MEMBERS", "PRIMARY"},
+		Cells: func(k api.GossipKey) []string {
 			return []string{k.ID, fmt.Sprintf("%d of %d", k.Members, keys.Members), fmt.Sprint(k.Primary)}
 		},
 	})
@@ -92,7 +93,7 @@ func (v view) showKeys(keys api.GossipKeys) error {
 func (s *session) changeKeys(do string) error {
 	in := api.ChangeKeys{Action: do, ID: s.c.Args().First()}
 	if file := s.c.String("key-file"); file != "" {
-		text, err := readSecrets(s.c, s.printer).gossipKey(file)
+		text, err := readSecrets(s.c, s.Printer).gossipKey(file)
 		if err != nil {
 			return err
 		}
@@ -115,12 +116,12 @@ func (s *session) changeKeys(do string) error {
 // tellUnasked says which members a change of keys did not reach as they are gone.
 func (s *session) tellUnasked() {
 	members, err := s.client.Members(s.ctx)
-	if err != nil || s.quiet {
+	if err != nil || s.Quiet {
 		return // the change itself went well
 	}
 	for _, m := range members {
 		if m.Status == gossip.StatusFailed {
-			s.warn("%s failed %s and was not asked: if it comes back after the old key was removed, it needs the new one (central hands it out)",
+			s.Warn("%s failed %s and was not asked: if it comes back after the old key was removed, it needs the new one (central hands it out)",
 				term.Clean(m.Name), ago(m.SinceMS))
 		}
 	}

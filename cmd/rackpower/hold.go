@@ -60,7 +60,7 @@ func (s *session) hold() error {
 	if in.Confirmed, err = s.confirmHold(nodes, want); err != nil {
 		return err
 	}
-	what := fmt.Sprintf("held %s %s", want, s.untilOr(s.after(in.For), "released"))
+	what := fmt.Sprintf("held %s %s", want, s.UntilOr(s.After(in.For), "released"))
 	return s.setHold(in, nodes, what)
 }
 
@@ -107,7 +107,7 @@ func (s *session) setHold(in api.SetHold, nodes []api.Node, what string) error {
 
 // noteAway names the agents that do not learn of a change now.
 func (v view) noteAway(nodes []api.Node) {
-	if v.quiet {
+	if v.Quiet {
 		return
 	}
 	away := map[string]api.AgentPresence{}
@@ -116,8 +116,8 @@ func (v view) noteAway(nodes []api.Node) {
 			away[n.Agent] = n.AgentState
 		}
 	}
-	v.warnEach(slices.Sorted(maps.Keys(away)), "agents %s are away: they learn of this when they are back", func(name string) {
-		v.warn("agent %s %s: it learns of this when it is back", term.Clean(name), term.Clean(away[name].Predicate(v.now())))
+	v.WarnEach(slices.Sorted(maps.Keys(away)), "agents %s are away: they learn of this when they are back", func(name string) {
+		v.Warn("agent %s %s: it learns of this when it is back", term.Clean(name), term.Clean(away[name].Predicate(v.Now())))
 	})
 }
 
@@ -130,7 +130,7 @@ func (v view) held(h *api.Hold) string {
 	if h.Expires != nil {
 		end = *h.Expires
 	}
-	return fmt.Sprintf("%s, %s %s, %s%s", h.Want, holder(h), v.sinceOr(h.Since), v.untilOr(end, "released"), because(h.Reason))
+	return fmt.Sprintf("%s, %s %s, %s%s", h.Want, holder(h), v.sinceOr(h.Since), v.UntilOr(end, "released"), because(h.Reason))
 }
 
 // holder is who holds a node.
@@ -141,11 +141,11 @@ func holder(h *api.Hold) string {
 	return "by " + h.By
 }
 
-func (p printer) sinceOr(t time.Time) string {
+func (v view) sinceOr(t time.Time) string {
 	if t.IsZero() {
 		return "at an unknown time"
 	}
-	return "since " + p.since(t)
+	return "since " + v.Since(t)
 }
 
 // because is the end of a line that has a reason.

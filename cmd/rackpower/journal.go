@@ -15,6 +15,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"rackpower/agent"
+	"rackpower/cmd/printer"
 	"rackpower/cmd/settings"
 	"rackpower/cmd/term"
 	"rackpower/journal"
@@ -95,7 +96,7 @@ func dumpJournal(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	p.verbatim = true // records hold times in UTC; the others on the screen are then too
+	p.Verbatim = true // records hold times in UTC; the others on the screen are then too
 	var rows []dumped
 	damaged := false
 	for _, dir := range dirs {
@@ -104,8 +105,8 @@ func dumpJournal(c *cli.Context) error {
 				LSN: r.LSN, Time: r.Time.UTC(), Op: r.Op.String(), Kind: agent.KindName(uint8(r.Kind)), Key: r.Key, Payload: payloadOf(r.Payload),
 				Journal: filepath.Base(dir), File: at.File, Offset: at.Offset, Snapshot: at.Snapshot,
 			}
-			if p.format == "jsonl" && !p.quiet {
-				return writeLines(p.out, []dumped{row})
+			if p.Format == "jsonl" && !p.Quiet {
+				return printer.WriteLines(p.Out, []dumped{row})
 			}
 			rows = append(rows, row)
 			return nil
@@ -115,11 +116,11 @@ func dumpJournal(c *cli.Context) error {
 		}
 		for _, d := range report.Damage() {
 			damaged = true
-			p.warn("damage: %s", term.Clean(d.String()))
+			p.Warn("damage: %s", term.Clean(d.String()))
 		}
 	}
-	if p.format != "jsonl" {
-		if err := show(p, dumpListing(rows, len(dirs) > 1)); err != nil {
+	if p.Format != "jsonl" {
+		if err := printer.Show(p, dumpListing(rows, len(dirs) > 1)); err != nil {
 			return err
 		}
 	}
@@ -138,19 +139,19 @@ func readProblem(err error) error {
 
 // dumpListing is the table of records; several: of more than one journal, whose
 // records are numbered apart.
-func dumpListing(rows []dumped, several bool) listing[dumped] {
-	return listing[dumped]{
-		rows: rows, name: func(d dumped) string { return d.Key },
-		head: []string{"JOURNAL", "LSN", "TIME", "OP", "KIND", "KEY", "PAYLOAD"},
-		cells: func(d dumped) []string {
+func dumpListing(rows []dumped, several bool) printer.Listing[dumped] {
+	return printer.Listing[dumped]{
+		Rows: rows, Name: func(d dumped) string { return d.Key },
+		Head: []string{"JOURNAL", "LSN", "TIME", "OP", "KIND", "KEY", "PAYLOAD"},
+		Cells: func(d dumped) []string {
 			of := ""
 			if several {
 				of = d.Journal
 			}
 			return []string{of, fmt.Sprint(d.LSN), d.Time.UTC().Format("2006-01-02T15:04:05.000Z07:00"), d.Op, d.Kind, d.Key, string(d.Payload)}
 		},
-		wideHead: []string{"FILE", "OFFSET", "SNAPSHOT"},
-		wideCells: func(d dumped) []string {
+		WideHead: []string{"FILE", "OFFSET", "SNAPSHOT"},
+		WideCells: func(d dumped) []string {
 			snapshot := ""
 			if d.Snapshot {
 				snapshot = "snapshot"
@@ -243,11 +244,11 @@ func verifyJournal(c *cli.Context) error {
 		damages += len(report.Damage())
 		rows = append(rows, verified{Journal: dir, Damaged: len(report.Damage()) > 0, Report: report})
 	}
-	if p.people() {
+	if p.People() {
 		for _, row := range rows {
-			p.tellReport(row)
+			tellReport(p, row)
 		}
-	} else if err := show(p, listing[verified]{rows: rows, name: func(v verified) string { return v.Journal }}); err != nil {
+	} else if err := printer.Show(p, printer.Listing[verified]{Rows: rows, Name: func(v verified) string { return v.Journal }}); err != nil {
 		return err
 	}
 	if damages > 0 {
@@ -256,24 +257,24 @@ func verifyJournal(c *cli.Context) error {
 	return nil
 }
 
-func (p printer) tellReport(v verified) {
+func tellReport(p printer.Printer, v verified) {
 	records, torn := 0, int64(0)
 	for _, s := range v.Segments {
 		records += s.Records
 		torn += s.TornBytes
 	}
-	p.say("%s: agent %s, opened %s, %s in %s, last LSN %d, %d live", term.Clean(v.Journal), term.Clean(v.Owner), plural(int(v.Epoch), "time"),
+	p.Say("%s: agent %s, opened %s, %s in %s, last LSN %d, %d live", term.Clean(v.Journal), term.Clean(v.Owner), plural(int(v.Epoch), "time"),
 		plural(records, "record"), plural(len(v.Segments), "segment"), v.LSN, v.Live)
 	if torn > 0 {
-		p.say("  %d bytes of a write that was cut off and never acknowledged", torn)
+		p.Say("  %d bytes of a write that was cut off and never acknowledged", torn)
 	}
 	for _, d := range v.Damage() {
-		p.say("  damage: %s", term.Clean(d.String()))
+		p.Say("  damage: %s", term.Clean(d.String()))
 	}
 	for _, kept := range v.Kept {
-		p.say("  put aside earlier: %s", term.Clean(kept))
+		p.Say("  put aside earlier: %s", term.Clean(kept))
 	}
 	if !v.Damaged {
-		p.say("  no damage")
+		p.Say("  no damage")
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"rackpower/central/api"
+	"rackpower/cmd/printer"
 	"rackpower/cmd/settings"
 	"rackpower/cmd/term"
 	"rackpower/gossip"
@@ -98,10 +99,10 @@ func (s *session) members() error {
 	}
 	members = slices.DeleteFunc(members, func(m api.Member) bool { return !wanted(m) })
 	slices.SortFunc(members, func(a, b api.Member) int { return noderange.Compare(a.Name, b.Name) })
-	if len(members) == 0 && s.people() && !s.quiet {
-		s.warn("no member is like that")
+	if len(members) == 0 && s.People() && !s.Quiet {
+		s.Warn("no member is like that")
 	}
-	if err := show(s.printer, s.memberListing(members)); err != nil || !s.c.Bool("watch") {
+	if err := printer.Show(s.Printer, s.memberListing(members)); err != nil || !s.c.Bool("watch") {
 		return err
 	}
 	return s.watchMembers(known, func(m api.Member, before string) bool {
@@ -109,11 +110,11 @@ func (s *session) members() error {
 	})
 }
 
-func (v view) memberListing(members []api.Member) listing[api.Member] {
-	return listing[api.Member]{
-		rows: members, name: func(m api.Member) string { return m.Name },
-		head: []string{"MEMBER", "ADDRESS", "PORT", "STATUS", "TAGS"},
-		cells: func(m api.Member) []string {
+func (v view) memberListing(members []api.Member) printer.Listing[api.Member] {
+	return printer.Listing[api.Member]{
+		Rows: members, Name: func(m api.Member) string { return m.Name },
+		Head: []string{"MEMBER", "ADDRESS", "PORT", "STATUS", "TAGS"},
+		Cells: func(m api.Member) []string {
 			var tags []string
 			for _, key := range slices.Sorted(maps.Keys(m.Tags)) {
 				tags = append(tags, key+"="+m.Tags[key])
@@ -140,9 +141,9 @@ const watchMembersEvery = 500 * time.Millisecond
 // watchMembers prints what becomes of the members, until interrupted. known is what
 // they were; wanted says of a member, and what it was before, whether it is shown.
 func (s *session) watchMembers(known map[string]string, wanted func(m api.Member, before string) bool) error {
-	p := s.printer
-	if p.format == "json" {
-		p.format = "jsonl" // one array could never end
+	p := s.Printer
+	if p.Format == "json" {
+		p.Format = "jsonl" // one array could never end
 	}
 	for reachable := true; ; {
 		if pause(s.ctx, watchMembersEvery) != nil {
@@ -154,7 +155,7 @@ func (s *session) watchMembers(known map[string]string, wanted func(m api.Member
 			return nil
 		case lost(err):
 			if reachable {
-				s.warn("%v; trying again", s.explain(err))
+				s.Warn("%v; trying again", s.explain(err))
 			}
 			reachable = false
 			continue
@@ -177,13 +178,13 @@ func (s *session) watchMembers(known map[string]string, wanted func(m api.Member
 	}
 }
 
-func (v view) showMemberChanges(p printer, changed []api.Member) error {
-	if !v.people() {
-		return show(p, v.memberListing(changed))
+func (v view) showMemberChanges(p printer.Printer, changed []api.Member) error {
+	if !v.People() {
+		return printer.Show(p, v.memberListing(changed))
 	}
 	for _, m := range changed {
-		now := v.now()
-		v.say("%s  %s", v.clock(now), term.Clean(m.Name+" "+m.Status+at(m)))
+		now := v.Now()
+		v.Say("%s  %s", v.Time(now), term.Clean(m.Name+" "+m.Status+at(m)))
 	}
 	return nil
 }

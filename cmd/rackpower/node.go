@@ -11,6 +11,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"rackpower/central/api"
+	"rackpower/cmd/printer"
 	"rackpower/cmd/settings"
 	"rackpower/cmd/term"
 	"rackpower/power"
@@ -135,12 +136,12 @@ func (s *session) nodeAdd() error {
 	}
 	slices.Sort(spec.Clear)
 	if file := c.String("password-file"); file != "" {
-		if spec.Password, err = readSecrets(s.c, s.printer).password(file); err != nil {
+		if spec.Password, err = readSecrets(s.c, s.Printer).password(file); err != nil {
 			return err
 		}
 	}
 	if kgFile != "" {
-		if spec.KG, err = readSecrets(s.c, s.printer).inFile(kgFile, "K_g"); err != nil {
+		if spec.KG, err = readSecrets(s.c, s.Printer).inFile(kgFile, "K_g"); err != nil {
 			return err
 		}
 	}
@@ -157,21 +158,21 @@ type added struct {
 }
 
 func (v view) showAdded(a api.AddedNodes, specs []api.NodeSpec, dry bool) error {
-	if v.people() {
+	if v.People() {
 		would := ""
 		if dry {
 			would = "would be "
 		}
-		v.say("%s %sadded, %d changed, %d unchanged", plural(a.Added, "node"), would, a.Changed, a.Unchanged)
+		v.Say("%s %sadded, %d changed, %d unchanged", plural(a.Added, "node"), would, a.Changed, a.Unchanged)
 		for _, note := range a.Notes {
-			v.warn("%s", term.Clean(note))
+			v.Warn("%s", term.Clean(note))
 		}
 		return nil
 	}
-	if v.format == "name" {
-		return show(v.printer, listing[api.NodeSpec]{rows: specs, name: func(n api.NodeSpec) string { return n.Name }})
+	if v.Format == "name" {
+		return printer.Show(v.Printer, printer.Listing[api.NodeSpec]{Rows: specs, Name: func(n api.NodeSpec) string { return n.Name }})
 	}
-	return show(v.printer, listing[added]{rows: []added{{a, dry}}})
+	return printer.Show(v.Printer, printer.Listing[added]{Rows: []added{{a, dry}}})
 }
 
 // addNodes has nodes added; when some exist it names the flag that changes them.
@@ -261,7 +262,7 @@ func forceFlag() cli.Flag {
 }
 
 func (s *session) nodeImport() error {
-	specs, err := specReader{readSecrets(s.c, s.printer)}.read(s.c.Args().First())
+	specs, err := specReader{readSecrets(s.c, s.Printer)}.read(s.c.Args().First())
 	if err != nil {
 		return err
 	}
@@ -276,10 +277,10 @@ func exportNodes(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	if p.people() {
-		p.format = "yaml"
+	if p.People() {
+		p.Format = "yaml"
 	}
-	if p.format == "csv" {
+	if p.Format == "csv" {
 		if err := c.Set("output", "yaml"); err != nil { // for the session, which knows no CSV
 			return err
 		}
@@ -293,10 +294,10 @@ func exportNodes(c *cli.Context) error {
 			nodes[i].Password, nodes[i].KG = "", ""
 		}
 		slices.SortFunc(nodes, func(a, b api.NodeSpec) int { return noderange.Compare(a.Name, b.Name) })
-		if p.format == "csv" {
-			return writeCSV(p.out, nodes)
+		if p.Format == "csv" {
+			return writeCSV(p.Out, nodes)
 		}
-		return show(p, listing[api.NodeSpec]{rows: nodes, name: func(n api.NodeSpec) string { return n.Name }})
+		return printer.Show(p, printer.Listing[api.NodeSpec]{Rows: nodes, Name: func(n api.NodeSpec) string { return n.Name }})
 	})(c)
 }
 
@@ -322,23 +323,23 @@ func (s *session) nodeRemove() error {
 }
 
 func (v view) showChangedNodes(c api.Changed, nodes []api.Node, what string) error {
-	if v.people() {
+	if v.People() {
 		text := fmt.Sprintf("%s %s", noderange.Fold(namesOf(nodes)), what)
 		if c.Unchanged > 0 {
 			text += fmt.Sprintf(" (%d unchanged)", c.Unchanged)
 		}
-		v.say("%s", text)
-		if !v.quiet {
+		v.Say("%s", text)
+		if !v.Quiet {
 			for _, note := range c.Notes {
-				v.warn("%s", term.Clean(note))
+				v.Warn("%s", term.Clean(note))
 			}
 		}
 		return nil
 	}
-	if v.format == "name" {
-		return show(v.printer, listing[api.Node]{rows: nodes, name: func(n api.Node) string { return n.Name }})
+	if v.Format == "name" {
+		return printer.Show(v.Printer, printer.Listing[api.Node]{Rows: nodes, Name: func(n api.Node) string { return n.Name }})
 	}
-	return show(v.printer, listing[api.Changed]{rows: []api.Changed{c}})
+	return printer.Show(v.Printer, printer.Listing[api.Changed]{Rows: []api.Changed{c}})
 }
 
 // retryCommand is part of rackpower node, and of rackpower local.
@@ -374,16 +375,16 @@ func (s *session) nodeShow() error {
 	if err != nil {
 		return err
 	}
-	if !s.people() {
-		return show(s.printer, s.nodeListing(nodes))
+	if !s.People() {
+		return printer.Show(s.Printer, s.nodeListing(nodes))
 	}
 	for i, n := range nodes {
 		if i > 0 {
-			s.say("")
+			s.Say("")
 		}
-		s.details(
-			"node", n.Name, "rack", n.Rack, "agent", strings.TrimSpace(n.Agent+" "+n.AgentState.Text(s.now())), "bmc", n.BMC, "domain", n.Domain,
-			"state", stateCell(n), "observed at", s.clockOr(n.ObservedAt), "reach", string(n.Reach), "tried at", s.clockOr(n.TriedAt),
+		s.Details(
+			"node", n.Name, "rack", n.Rack, "agent", strings.TrimSpace(n.Agent+" "+n.AgentState.Text(s.Now())), "bmc", n.BMC, "domain", n.Domain,
+			"state", stateCell(n), "observed at", s.OptionalTime(n.ObservedAt), "reach", string(n.Reach), "tried at", s.OptionalTime(n.TriedAt),
 			"status", string(n.Status), "desired", strings.TrimSuffix(fmt.Sprintf("%s, from %s", n.Desired, n.DesiredFrom), ", from "), "hold",
 			s.held(n.Hold), "differs", s.differs(n), "fault", s.faultOf(n), "operation", s.opCell(n),
 		)

@@ -11,6 +11,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"rackpower/central/api"
+	"rackpower/cmd/printer"
 	"rackpower/cmd/settings"
 	"rackpower/cmd/term"
 	"rackpower/power"
@@ -39,7 +40,7 @@ func (s *session) ops() error {
 	}
 	in := api.QueryOps{Outstanding: s.c.Bool("outstanding"), Limit: limit}
 	if since := s.c.Duration("since"); since > 0 {
-		in.Since = s.now().Add(-since)
+		in.Since = s.Now().Add(-since)
 	}
 	var unknown error
 	if s.c.NArg() > 0 {
@@ -62,24 +63,24 @@ func (s *session) ops() error {
 	case unknown != nil && len(found.Ops) == 0:
 		return unknown
 	}
-	if len(found.Ops) >= limit && !s.quiet {
-		s.warn("the newest %d are shown; --limit shows more", limit)
+	if len(found.Ops) >= limit && !s.Quiet {
+		s.Warn("the newest %d are shown; --limit shows more", limit)
 	}
 	if len(found.Ops) == 0 {
-		s.say("no operations")
+		s.Say("no operations")
 	}
-	return show(s.printer, s.opListing(found.Ops))
+	return printer.Show(s.Printer, s.opListing(found.Ops))
 }
 
-func (v view) opListing(ops []api.Op) listing[api.Op] {
-	return listing[api.Op]{
-		rows: ops, name: func(o api.Op) string { return o.ID },
-		head: []string{"ID", "NODE", "ACTION", "ASKED", "BY", "RESULT", "DETAIL"},
-		cells: func(o api.Op) []string {
-			return []string{o.ID, o.Node, string(o.Action), v.age(&o.AskedAt) + " ago", o.AskedBy, opResult(o), opDetail(o)}
+func (v view) opListing(ops []api.Op) printer.Listing[api.Op] {
+	return printer.Listing[api.Op]{
+		Rows: ops, Name: func(o api.Op) string { return o.ID },
+		Head: []string{"ID", "NODE", "ACTION", "ASKED", "BY", "RESULT", "DETAIL"},
+		Cells: func(o api.Op) []string {
+			return []string{o.ID, o.Node, string(o.Action), v.Age(&o.AskedAt) + " ago", o.AskedBy, opResult(o), opDetail(o)}
 		},
-		wideHead: []string{"RACK", "ORIGIN", "VERDICT", "REASON", "TOOK", "JOINED"},
-		wideCells: func(o api.Op) []string {
+		WideHead: []string{"RACK", "ORIGIN", "VERDICT", "REASON", "TOOK", "JOINED"},
+		WideCells: func(o api.Op) []string {
 			return []string{o.Rack, string(o.Origin), string(o.Verdict), o.Reason, took(o), o.Joined}
 		},
 	}
@@ -168,20 +169,21 @@ func (s *session) opShow() error {
 
 // showOps prints each operation in full.
 func (v view) showOps(ops []api.Op) error {
-	if !v.people() {
-		return show(v.printer, v.opListing(ops))
+	if !v.People() {
+		return printer.Show(v.Printer, v.opListing(ops))
 	}
 	for i, o := range ops {
 		if i > 0 {
-			v.say("")
+			v.Say("")
 		}
-		v.details(
-			"id", o.ID, "node", o.Node, "action", string(o.Action), "asked by", o.AskedBy, "asked at", v.clock(o.AskedAt), "origin",
+		v.Details(
+			"id", o.ID, "node", o.Node, "action", string(o.Action), "asked by", o.AskedBy, "asked at", v.Time(o.AskedAt), "origin",
 			string(o.Origin),
-			"reason", o.Reason, "boot", string(o.Boot), "grace", positive(o.Grace), "deadline", v.clockOr(&o.Deadline), "verdict", string(o.Verdict),
+			"reason", o.Reason, "boot", string(o.Boot), "grace", positive(o.Grace), "deadline", v.OptionalTime(&o.Deadline), "verdict",
+			string(o.Verdict),
 			"found", o.Message, "joined", o.Joined, "phase", phaseOf(o.Phase, o.AgentNote), "note", o.AgentNote, "started at",
-			v.clockOr(o.StartedAt),
-			"ended at", v.clockOr(o.EndedAt), "took", took(o),
+			v.OptionalTime(o.StartedAt),
+			"ended at", v.OptionalTime(o.EndedAt), "took", took(o),
 			"outcome", opResultFull(o), "why", string(o.Why), "detail", o.Detail, "superseded by", o.SupersededBy, "cancelled by", o.CancelBy,
 			"state", string(o.State), "commands sent", fmt.Sprint(o.Attempts),
 		)
@@ -228,7 +230,7 @@ func (s *session) opCancel() error {
 	}
 	if len(wrong) > 0 && len(ids) > 1 {
 		for _, err := range wrong {
-			s.warn("%v", err)
+			s.Warn("%v", err)
 		}
 		code := settings.CodeOf(slices.MinFunc(wrong, func(a, b error) int { return cmp.Compare(settings.CodeOf(a), settings.CodeOf(b)) }))
 		if code == settings.ExitUsage && len(ops) > 0 {
@@ -241,14 +243,14 @@ func (s *session) opCancel() error {
 
 // showCancelled prints what was cancelled.
 func (v view) showCancelled(ops []api.Op) error {
-	if !v.people() {
-		return show(v.printer, v.opListing(ops))
+	if !v.People() {
+		return printer.Show(v.Printer, v.opListing(ops))
 	}
 	for _, o := range ops {
 		if o.Outcome != "" {
-			v.say("%s %s has ended: %s", o.Node, o.Action, term.Clean(opResult(o)))
+			v.Say("%s %s has ended: %s", o.Node, o.Action, term.Clean(opResult(o)))
 		} else {
-			v.say("%s %s ends at its next safe point (%s)", o.Node, o.Action, term.Clean(cmp.Or(o.Phase, api.PhaseTaken)))
+			v.Say("%s %s ends at its next safe point (%s)", o.Node, o.Action, term.Clean(cmp.Or(o.Phase, api.PhaseTaken)))
 		}
 	}
 	return nil

@@ -9,6 +9,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"rackpower/central/api"
+	"rackpower/cmd/printer"
 	"rackpower/cmd/settings"
 	"rackpower/cmd/term"
 	"rackpower/gossip"
@@ -49,7 +50,7 @@ func (s *session) peers() error {
 	}
 	slices.SortFunc(peers, func(a, b api.PeerNode) int { return noderange.Compare(a.Node, b.Node) })
 	s.tellGone(peers)
-	return show(s.printer, peerListing(peers))
+	return printer.Show(s.Printer, peerListing(peers))
 }
 
 func selectPeers(peers []api.PeerNode, expr string) ([]api.PeerNode, error) {
@@ -74,7 +75,7 @@ func selectPeers(peers []api.PeerNode, expr string) ([]api.PeerNode, error) {
 // tellGone says which agents are gone: what is shown of their nodes is the last that
 // they said.
 func (v view) tellGone(peers []api.PeerNode) {
-	if !v.people() || v.quiet {
+	if !v.People() || v.Quiet {
 		return
 	}
 	nodes, status := map[string][]string{}, map[string]string{}
@@ -84,8 +85,8 @@ func (v view) tellGone(peers []api.PeerNode) {
 			status[p.Owner] = ownerStatus(p)
 		}
 	}
-	v.warnEach(slices.Sorted(maps.Keys(nodes)), "rack agents %s are gone: their nodes are shown as they said last", func(owner string) {
-		v.warn("rack agent %s %s: %s is shown as it said last", term.Clean(owner), term.Clean(status[owner]),
+	v.WarnEach(slices.Sorted(maps.Keys(nodes)), "rack agents %s are gone: their nodes are shown as they said last", func(owner string) {
+		v.Warn("rack agent %s %s: %s is shown as it said last", term.Clean(owner), term.Clean(status[owner]),
 			term.Clean(noderange.Fold(nodes[owner])))
 	})
 }
@@ -102,11 +103,11 @@ func ownerStatus(p api.PeerNode) string {
 	}
 }
 
-func peerListing(peers []api.PeerNode) listing[api.PeerNode] {
-	return listing[api.PeerNode]{
-		rows: peers, name: func(p api.PeerNode) string { return p.Node },
-		head: []string{"NODE", "STATE", "AGE", "REACH", "OWNER", "OPERATION"},
-		cells: func(p api.PeerNode) []string {
+func peerListing(peers []api.PeerNode) printer.Listing[api.PeerNode] {
+	return printer.Listing[api.PeerNode]{
+		Rows: peers, Name: func(p api.PeerNode) string { return p.Node },
+		Head: []string{"NODE", "STATE", "AGE", "REACH", "OWNER", "OPERATION"},
+		Cells: func(p api.PeerNode) []string {
 			age := "never"
 			if p.AgeMS >= 0 {
 				age = power.Ago(time.Duration(p.AgeMS) * time.Millisecond)
@@ -133,25 +134,28 @@ func (s *session) whose(node string) error {
 	if err != nil {
 		return err
 	}
-	if !s.people() {
-		if err := show(s.printer, listing[api.Who]{rows: []api.Who{w}, name: func(w api.Who) string { return w.Node }}); err != nil {
+	if !s.People() {
+		if err := printer.Show(s.Printer, printer.Listing[api.Who]{
+			Rows: []api.Who{w},
+			Name: func(w api.Who) string { return w.Node },
+		}); err != nil {
 			return err
 		}
 		return exitOfWho(w)
 	}
-	s.say("%s", term.Clean(w.Message))
+	s.Say("%s", term.Clean(w.Message))
 	for _, o := range w.Owners {
 		age := "never read"
 		if o.AgeMS >= 0 {
 			age = "read " + ago(o.AgeMS)
 		}
-		s.say("  agent %s (%s) has it: %s, %s", term.Clean(o.Owner), term.Clean(ownerStatus(o)), term.Clean(string(o.State)), age)
+		s.Say("  agent %s (%s) has it: %s, %s", term.Clean(o.Owner), term.Clean(ownerStatus(o)), term.Clean(string(o.State)), age)
 	}
 	for _, r := range w.Reach {
-		s.say("  agent %s can reach its BMC: %s", term.Clean(r.Agent), term.Clean(r.How))
+		s.Say("  agent %s can reach its BMC: %s", term.Clean(r.Agent), term.Clean(r.How))
 	}
 	if w.Answered < w.Asked {
-		s.say("  %d of %d members did not answer", w.Asked-w.Answered, w.Asked)
+		s.Say("  %d of %d members did not answer", w.Asked-w.Answered, w.Asked)
 	}
 	return exitOfWho(w)
 }

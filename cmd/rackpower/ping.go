@@ -7,6 +7,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"rackpower/central/api"
+	"rackpower/cmd/printer"
 	"rackpower/cmd/settings"
 	"rackpower/cmd/term"
 )
@@ -37,13 +38,13 @@ func (s *session) ping() error {
 		if err != nil {
 			return err
 		}
-		if s.people() {
-			s.say("%s answered after %.1f ms", term.Clean(pong.Name), pong.RTTMS)
+		if s.People() {
+			s.Say("%s answered after %.1f ms", term.Clean(pong.Name), pong.RTTMS)
 		}
 		pongs = append(pongs, pong)
 	}
-	if s.people() {
+	if s.People() {
 		return nil
 	}
-	return show(s.printer, listing[api.Pong]{rows: pongs, name: func(p api.Pong) string { return p.Name }})
+	return printer.Show(s.Printer, printer.Listing[api.Pong]{Rows: pongs, Name: func(p api.Pong) string { return p.Name }})
 }

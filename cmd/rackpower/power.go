@@ -167,7 +167,7 @@ func (s *session) orderHold(o *order) error {
 		return settings.Usage("--hold-for says how long a hold lasts: say --hold too")
 	}
 	if o.request.Hold {
-		o.held = fmt.Sprintf("held %s %s", o.action.Final(), s.untilOr(s.after(o.request.HoldFor), "released"))
+		o.held = fmt.Sprintf("held %s %s", o.action.Final(), s.UntilOr(s.After(o.request.HoldFor), "released"))
 	}
 	return nil
 }
@@ -193,7 +193,7 @@ func (s *session) power(action power.Action) error {
 		reqs[i].Node, reqs[i].Confirmed = n.Name, o.confirmed
 		reqs[i].ID = uuid.Must(uuid.NewV7()).String()
 	}
-	began := s.now()
+	began := s.Now()
 	ops, err := s.ask(api.AskOps{Ops: reqs, DryRun: o.dryRun})
 	if err != nil {
 		return s.unsure(err, nodes, o.dryRun)

@@ -70,7 +70,7 @@ func (f *following) look() {
 	var order []string
 	for _, row := range f.rows {
 		if !row.met && f.order.meets(row.op) {
-			row.met, row.waited = true, f.s.now().Sub(f.began)
+			row.met, row.waited = true, f.s.Now().Sub(f.began)
 		}
 		if text := remark(row.op); text != "" && text != row.said {
 			row.said = text
@@ -81,8 +81,8 @@ func (f *following) look() {
 		}
 	}
 	for _, text := range order {
-		f.s.clearProgress()
-		f.s.say("%s: %s", noderange.Fold(news[text]), term.Clean(text))
+		f.s.ClearProgress()
+		f.s.Say("%s: %s", noderange.Fold(news[text]), term.Clean(text))
 	}
 }
 
@@ -117,14 +117,14 @@ func (f *following) pending() []string {
 func (f *following) follow() (interrupted bool) {
 	ctx, cancel := context.WithTimeout(f.s.ctx, f.order.timeout)
 	defer cancel()
-	defer f.s.clearProgress()
+	defer f.s.ClearProgress()
 	rev := int64(0)
 	for {
 		ids := f.pending()
 		if len(ids) == 0 || ctx.Err() != nil {
 			return f.s.ctx.Err() != nil && len(ids) > 0
 		}
-		f.s.progress("%s", f.standing())
+		f.s.Progress("%s", f.standing())
 		wait := pollAtMost
 		if end, ok := ctx.Deadline(); ok {
 			wait = min(wait, max(time.Until(end), 0))
@@ -185,7 +185,7 @@ func (f *following) finish(interrupted bool) error {
 		return settings.Exit(settings.CodeOf(err), "%v\nthe operations on %s go on; %s ops --outstanding shows them", err,
 			noderange.Fold(pending), f.s.door.command)
 	case interrupted:
-		f.s.warn("interrupted: the operations on %s go on; %s ops %s --outstanding shows them, %s op cancel ID ends one",
+		f.s.Warn("interrupted: the operations on %s go on; %s ops %s --outstanding shows them, %s op cancel ID ends one",
 			noderange.Fold(pending), f.s.door.command, noderange.Fold(pending), f.s.door.command)
 	}
 	return f.verdict()
@@ -199,7 +199,7 @@ func (f *following) verdict() error {
 	refused := f.nodesWhere(func(r *followed) bool { return r.op.Outcome == power.Refused })
 	pending := f.nodesWhere(func(r *followed) bool { return !r.met })
 	tell := func(code int, nodes []string, format string, args ...any) error {
-		if !f.s.people() || f.s.quiet {
+		if !f.s.People() || f.s.Quiet {
 			f.nameEach(nodes)
 		}
 		return settings.Exit(code, "%d of %s %s", len(nodes), plural(len(f.rows), "node"), fmt.Sprintf(format, args...))
@@ -232,7 +232,7 @@ func (f *following) nameEach(nodes []string) {
 	}
 	f.groups(func(nodes []string, text string) {
 		if named[nodes[0]] {
-			f.s.warn("%s %s", noderange.Fold(nodes), term.Clean(text))
+			f.s.Warn("%s %s", noderange.Fold(nodes), term.Clean(text))
 		}
 	})
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"rackpower/central/api"
+	"rackpower/cmd/printer"
 	"rackpower/cmd/settings"
 	"rackpower/cmd/term"
 	"rackpower/power"
@@ -37,7 +38,7 @@ func (f *following) result(row *followed) result {
 	op := row.op
 	waited := row.waited
 	if !row.met {
-		waited = f.s.now().Sub(f.began)
+		waited = f.s.Now().Sub(f.began)
 	}
 	var hold power.Want
 	if f.order.holds(op) {
@@ -54,28 +55,28 @@ func (f *following) result(row *followed) result {
 // print writes the results: one object a node for programs, folded lines for
 // people.
 func (f *following) print() error {
-	if f.s.quiet {
+	if f.s.Quiet {
 		return nil
 	}
-	if f.s.format == "table" {
+	if f.s.Format == "table" {
 		f.groups(func(nodes []string, text string) {
-			fmt.Fprintf(f.s.out, "%s %s\n", noderange.Fold(nodes), f.s.paint(f.s.readable(text)))
+			fmt.Fprintf(f.s.Out, "%s %s\n", noderange.Fold(nodes), f.s.Paint(f.s.Readable(text)))
 		})
 		return nil
 	}
-	l := listing[result]{name: func(r result) string { return r.Node }}
+	l := printer.Listing[result]{Name: func(r result) string { return r.Node }}
 	for _, row := range f.rows {
-		l.rows = append(l.rows, f.result(row))
+		l.Rows = append(l.Rows, f.result(row))
 	}
-	l.head = []string{"NODE", "ID", "VERDICT", "OUTCOME", "STATE", "WAITED", "DETAIL"}
-	l.cells = func(r result) []string {
+	l.Head = []string{"NODE", "ID", "VERDICT", "OUTCOME", "STATE", "WAITED", "DETAIL"}
+	l.Cells = func(r result) []string {
 		waited := settings.Duration((time.Duration(r.WaitedMS) * time.Millisecond).Round(100 * time.Millisecond))
 		return []string{
 			r.Node, r.ID, string(r.Verdict), cmp.Or(string(r.Outcome), "pending"), string(r.State), waited,
 			cmp.Or(r.Detail, r.Message),
 		}
 	}
-	return show(f.s.printer, l)
+	return printer.Show(f.s.Printer, l)
 }
 
 // groups hands out the nodes whose results read the same, in the order of the
@@ -138,7 +139,7 @@ func (o order) standing(op api.Op) string {
 
 // tellDryRun prints what would happen.
 func (f *following) tellDryRun() error {
-	if f.s.people() && !f.s.quiet {
+	if f.s.People() && !f.s.Quiet {
 		groups := map[string][]string{}
 		var order []string
 		for _, row := range f.rows {
@@ -155,7 +156,7 @@ func (f *following) tellDryRun() error {
 			groups[text] = append(groups[text], row.op.Node)
 		}
 		for _, text := range order {
-			f.s.say("%s would %s: %s", noderange.Fold(groups[text]), f.order.action, term.Clean(text))
+			f.s.Say("%s would %s: %s", noderange.Fold(groups[text]), f.order.action, term.Clean(text))
 		}
 	} else if err := f.print(); err != nil {
 		return err

@@ -9,6 +9,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"rackpower/central/api"
+	"rackpower/cmd/printer"
 	"rackpower/cmd/settings"
 	"rackpower/cmd/term"
 	"rackpower/power"
@@ -44,7 +45,7 @@ func (s *session) pauseRack() error {
 	if in.For, err = s.lasting("for"); err != nil {
 		return err
 	}
-	return s.setPause(in, "the monitor rests "+s.untilOr(s.after(in.For), "resumed")+"; requests are carried out as ever")
+	return s.setPause(in, "the monitor rests "+s.UntilOr(s.After(in.For), "resumed")+"; requests are carried out as ever")
 }
 
 func (s *session) resumeRack() error {
@@ -56,7 +57,7 @@ func (s *session) setPause(in api.SetPause, what string) error {
 	if err != nil {
 		return err
 	}
-	if in.Resume && !rack.Settings.Pause.Active(s.now()) && !rack.State.Pause.Active(s.now()) {
+	if in.Resume && !rack.Settings.Pause.Active(s.Now()) && !rack.State.Pause.Active(s.Now()) {
 		what = "the monitor does not rest"
 	}
 	if rack, err = s.client.SetPause(s.ctx, rack.Name, in); err != nil {
@@ -140,20 +141,20 @@ func (s *session) rackList() error {
 		return err
 	}
 	if len(racks) == 0 {
-		s.say("no racks are known yet")
+		s.Say("no racks are known yet")
 	}
-	return show(s.printer, s.rackListing(racks))
+	return printer.Show(s.Printer, s.rackListing(racks))
 }
 
-func (v view) rackListing(racks []api.Rack) listing[api.Rack] {
-	return listing[api.Rack]{
-		rows: racks, name: func(r api.Rack) string { return r.Name },
-		head: []string{"RACK", "AGENT", "NODES", "READS", "BRAKE AT", "MONITOR"},
-		cells: func(r api.Rack) []string {
+func (v view) rackListing(racks []api.Rack) printer.Listing[api.Rack] {
+	return printer.Listing[api.Rack]{
+		Rows: racks, Name: func(r api.Rack) string { return r.Name },
+		Head: []string{"RACK", "AGENT", "NODES", "READS", "BRAKE AT", "MONITOR"},
+		Cells: func(r api.Rack) []string {
 			return []string{r.Name, v.agentOf(r), fmt.Sprint(r.Nodes), readsCell(r), brakeBounds(r.Settings), cmp.Or(v.rackCell(r), wellCell(r))}
 		},
-		wideHead: []string{"DOMAINS"},
-		wideCells: func(r api.Rack) []string {
+		WideHead: []string{"DOMAINS"},
+		WideCells: func(r api.Rack) []string {
 			return []string{strings.Join(domainWords(r.State.Domains), "; ")}
 		},
 	}
@@ -163,7 +164,7 @@ func (v view) agentOf(r api.Rack) string {
 	if !r.AgentState.Absent() {
 		return r.Agent
 	}
-	return fmt.Sprintf("%s (%s)", r.Agent, r.AgentState.Text(v.now()))
+	return fmt.Sprintf("%s (%s)", r.Agent, r.AgentState.Text(v.Now()))
 }
 
 // readsCell is the schedule of the readings: the one in force, else the one set.
@@ -182,7 +183,7 @@ func brakeBounds(r api.RackSettings) string {
 // rackCell is monitorCell of a rack: what central was told to set, and its agent has not
 // confirmed, is said to be so.
 func (v view) rackCell(r api.Rack) string {
-	asked, told := r.Settings.Pause.Active(v.now()), r.State.Pause.Active(v.now())
+	asked, told := r.Settings.Pause.Active(v.Now()), r.State.Pause.Active(v.Now())
 	if asked == told {
 		return v.monitorCell(&r.State)
 	}
@@ -242,13 +243,13 @@ func (v view) monitorCell(r *api.RackState) string {
 }
 
 func (v view) pauseCell(pause *api.Pause) string {
-	if !pause.Active(v.now()) {
+	if !pause.Active(v.Now()) {
 		return ""
 	}
 	if pause.Until.IsZero() {
 		return "paused by " + pause.By
 	}
-	return fmt.Sprintf("paused by %s until %s", pause.By, v.clock(pause.Until))
+	return fmt.Sprintf("paused by %s until %s", pause.By, v.Time(pause.Until))
 }
 
 // domainWords describes the queues of power domains.
@@ -281,16 +282,16 @@ func (s *session) rackShow() error {
 	if err != nil {
 		return err
 	}
-	if !s.people() {
-		return show(s.printer, s.rackListing([]api.Rack{rack}))
+	if !s.People() {
+		return printer.Show(s.Printer, s.rackListing([]api.Rack{rack}))
 	}
 	st := rack.State
-	s.details("rack", rack.Name, "agent", s.agentOf(rack), "nodes", fmt.Sprint(rack.Nodes), "reads", readsCell(rack), "brake at",
+	s.Details("rack", rack.Name, "agent", s.agentOf(rack), "nodes", fmt.Sprint(rack.Nodes), "reads", readsCell(rack), "brake at",
 		brakeBounds(rack.Settings),
 		"brake", s.brakeWords(st.Brake), "pause", s.pauseOf(rack),
 		"in fault", plural(st.Faults, "node"), "left alone", plural(st.OpenBreakers, "BMC"))
 	for _, words := range domainWords(st.Domains) {
-		s.details("domain", words)
+		s.Details("domain", words)
 	}
 	return nil
 }
@@ -299,15 +300,15 @@ func (v view) brakeWords(b *api.Brake) string {
 	if b == nil {
 		return ""
 	}
-	return fmt.Sprintf("holds %d of %s (%s) since %s: %s", len(b.Nodes), plural(b.Total, "node"), b.Kind, v.since(b.Since),
+	return fmt.Sprintf("holds %d of %s (%s) since %s: %s", len(b.Nodes), plural(b.Total, "node"), b.Kind, v.Since(b.Since),
 		noderange.Fold(b.Nodes))
 }
 
 func (v view) pauseWords(pause *api.Pause) string {
-	if !pause.Active(v.now()) {
+	if !pause.Active(v.Now()) {
 		return ""
 	}
-	return fmt.Sprintf("by %s since %s, %s%s", pause.By, v.since(pause.Since), v.untilOr(pause.Until, "resumed"), because(pause.Reason))
+	return fmt.Sprintf("by %s since %s, %s%s", pause.By, v.Since(pause.Since), v.UntilOr(pause.Until, "resumed"), because(pause.Reason))
 }
 
 func (s *session) rackSet() error {
@@ -345,20 +346,20 @@ func (s *session) rackSet() error {
 
 // showRack tells what was done to a rack.
 func (v view) showRack(rack api.Rack, what string) error {
-	if v.people() {
-		v.say("rack %s: %s", term.Clean(rack.Name), term.Clean(what))
-		if rack.AgentState.Absent() && !v.quiet {
-			v.warn("its agent %s: it learns of it when it is back", term.Clean(rack.AgentState.Predicate(v.now())))
+	if v.People() {
+		v.Say("rack %s: %s", term.Clean(rack.Name), term.Clean(what))
+		if rack.AgentState.Absent() && !v.Quiet {
+			v.Warn("its agent %s: it learns of it when it is back", term.Clean(rack.AgentState.Predicate(v.Now())))
 		}
 		return nil
 	}
-	return show(v.printer, v.rackListing([]api.Rack{rack}))
+	return printer.Show(v.Printer, v.rackListing([]api.Rack{rack}))
 }
 
 // rackNotes says on stderr which of the nodes' agents are away, and what keeps the
 // monitors of their racks from correcting them. Who cannot say so, says nothing.
 func (s *session) rackNotes(nodes []api.Node) {
-	if s.quiet || !s.people() || len(nodes) == 0 && s.door != atAgent {
+	if s.Quiet || !s.People() || len(nodes) == 0 && s.door != atAgent {
 		return
 	}
 	concerned := map[string]bool{}
@@ -390,24 +391,24 @@ func (s *session) rackNotes(nodes []api.Node) {
 			}
 		}
 	}
-	s.warnEach(away, "racks %s: their agents are away: their nodes are shown as they were last read (rackpower agents)", func(name string) {
+	s.WarnEach(away, "racks %s: their agents are away: their nodes are shown as they were last read (rackpower agents)", func(name string) {
 		r := byName[name]
-		s.warn("rack %s: agent %s %s: its nodes are shown as they were last read", term.Clean(r.Name), term.Clean(r.Agent),
-			term.Clean(r.AgentState.Predicate(s.now())))
+		s.Warn("rack %s: agent %s %s: its nodes are shown as they were last read", term.Clean(r.Name), term.Clean(r.Agent),
+			term.Clean(r.AgentState.Predicate(s.Now())))
 	})
-	s.warnEach(alarmed, "racks %s: ALARM (rackpower agents)", func(name string) {
+	s.WarnEach(alarmed, "racks %s: ALARM (rackpower agents)", func(name string) {
 		for _, a := range byName[name].State.Alarms {
-			s.warn("rack %s: %s", term.Clean(name), term.Clean(alarmWords(a)))
+			s.Warn("rack %s: %s", term.Clean(name), term.Clean(alarmWords(a)))
 		}
 	})
-	s.warnEach(braked, "racks %s: the brake holds: "+s.door.command+" brake show",
+	s.WarnEach(braked, "racks %s: the brake holds: "+s.door.command+" brake show",
 		func(name string) { s.noteBrake(name, *byName[name].State.Brake) })
-	s.warnEach(paused, "racks %s: the monitor is paused ("+s.door.command+" rack list)", func(name string) {
-		s.warn("rack %s: the monitor is paused %s", term.Clean(name), term.Clean(s.pauseOf(byName[name])))
+	s.WarnEach(paused, "racks %s: the monitor is paused ("+s.door.command+" rack list)", func(name string) {
+		s.Warn("rack %s: the monitor is paused %s", term.Clean(name), term.Clean(s.pauseOf(byName[name])))
 	})
 }
 
 func (s *session) noteBrake(rack string, b api.Brake) {
-	s.warn("rack %s: the brake holds %s (%s) since %s: %s brake show", term.Clean(rack), plural(len(b.Nodes), "node"), term.Clean(b.Kind),
-		s.since(b.Since), s.door.command)
+	s.Warn("rack %s: the brake holds %s (%s) since %s: %s brake show", term.Clean(rack), plural(len(b.Nodes), "node"), term.Clean(b.Kind),
+		s.Since(b.Since), s.door.command)
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"rackpower/central/api"
+	"rackpower/cmd/printer"
 	"rackpower/cmd/settings"
 	"rackpower/cmd/term"
 	"rackpower/power"
@@ -130,14 +131,14 @@ func (s *session) scheduleAdd() error {
 	if err != nil {
 		return err
 	}
-	if !s.people() {
-		return show(s.printer, s.scheduleListing([]api.Schedule{put}))
+	if !s.People() {
+		return printer.Show(s.Printer, s.scheduleListing([]api.Schedule{put}))
 	}
 	done := "set"
 	if in.DryRun {
 		done = "would be set"
 	}
-	s.say("schedule %s %s: %s %s, next %s", term.Clean(put.Name), done, wantOf(put), selectedWords(nodes), s.nextRun(put))
+	s.Say("schedule %s %s: %s %s, next %s", term.Clean(put.Name), done, wantOf(put), selectedWords(nodes), s.nextRun(put))
 	return nil
 }
 
@@ -161,7 +162,7 @@ func (s *session) selectedNow(expr string) ([]api.Node, error) {
 	case err != nil:
 		return nil, settings.Exit(settings.ExitUsage, "--nodes: %s", term.Clean(err.Error()))
 	case len(names) == 0:
-		s.warn("--nodes selects no node now")
+		s.Warn("--nodes selects no node now")
 	}
 	return slices.DeleteFunc(all, func(n api.Node) bool { return !slices.Contains(names, n.Name) }), nil
 }
@@ -203,7 +204,7 @@ func (v view) nextRun(c api.Schedule) string {
 	if c.NextAt.IsZero() {
 		return "never"
 	}
-	return v.until(c.NextAt)
+	return v.Until(c.NextAt)
 }
 
 func (s *session) scheduleList() error {
@@ -212,20 +213,20 @@ func (s *session) scheduleList() error {
 		return err
 	}
 	if len(list) == 0 {
-		s.say("no schedules (rackpower schedule add)")
+		s.Say("no schedules (rackpower schedule add)")
 	}
-	return show(s.printer, s.scheduleListing(list))
+	return printer.Show(s.Printer, s.scheduleListing(list))
 }
 
-func (v view) scheduleListing(list []api.Schedule) listing[api.Schedule] {
-	return listing[api.Schedule]{
-		rows: list, name: func(c api.Schedule) string { return c.Name },
-		head: []string{"SCHEDULE", "CRON", "NODES", "WANT", "NEXT", "LAST"},
-		cells: func(c api.Schedule) []string {
+func (v view) scheduleListing(list []api.Schedule) printer.Listing[api.Schedule] {
+	return printer.Listing[api.Schedule]{
+		Rows: list, Name: func(c api.Schedule) string { return c.Name },
+		Head: []string{"SCHEDULE", "CRON", "NODES", "WANT", "NEXT", "LAST"},
+		Cells: func(c api.Schedule) []string {
 			return []string{c.Name, c.Cron, c.Nodes, wantOf(c), v.nextRun(c), v.lastRun(c)}
 		},
-		wideHead:  []string{"BY", "REASON"},
-		wideCells: func(c api.Schedule) []string { return []string{c.By, c.Reason} },
+		WideHead:  []string{"BY", "REASON"},
+		WideCells: func(c api.Schedule) []string { return []string{c.By, c.Reason} },
 	}
 }
 
@@ -233,7 +234,7 @@ func (v view) lastRun(c api.Schedule) string {
 	if c.LastAt.IsZero() {
 		return ""
 	}
-	return v.since(c.LastAt) + because(c.LastMessage)
+	return v.Since(c.LastAt) + because(c.LastMessage)
 }
 
 func (s *session) scheduleShow() error {
@@ -241,15 +242,15 @@ func (s *session) scheduleShow() error {
 	if err != nil {
 		return err
 	}
-	if !s.people() {
-		return show(s.printer, s.scheduleListing([]api.Schedule{c}))
+	if !s.People() {
+		return printer.Show(s.Printer, s.scheduleListing([]api.Schedule{c}))
 	}
 	confirmed := "no: the fleet brake watches over each run"
 	if c.Confirmed {
 		confirmed = "yes, for every run"
 	}
-	s.details("schedule", c.Name, "cron", c.Cron, "nodes", c.Nodes, "want", wantOf(c), "reason", c.Reason, "by", c.By, "since",
-		s.since(c.CreatedAt),
+	s.Details("schedule", c.Name, "cron", c.Cron, "nodes", c.Nodes, "want", wantOf(c), "reason", c.Reason, "by", c.By, "since",
+		s.Since(c.CreatedAt),
 		"confirmed", confirmed, "last run", s.lastRun(c), "next run", s.nextRun(c))
 	return nil
 }
@@ -279,11 +280,14 @@ func (s *session) scheduleRemove() error {
 	if err != nil {
 		return err
 	}
-	if s.people() {
-		s.say("schedule %s removed; the holds that it has set stay until they end", term.Clean(c.Name))
+	if s.People() {
+		s.Say("schedule %s removed; the holds that it has set stay until they end", term.Clean(c.Name))
 		return nil
 	}
-	return show(s.printer, listing[api.Changed]{rows: []api.Changed{changed}, name: func(api.Changed) string { return c.Name }})
+	return printer.Show(s.Printer, printer.Listing[api.Changed]{
+		Rows: []api.Changed{changed},
+		Name: func(api.Changed) string { return c.Name },
+	})
 }
 
 func (s *session) scheduleNext() error {
@@ -301,22 +305,22 @@ func (s *session) scheduleNext() error {
 		return err
 	}
 	if len(runs) == 0 {
-		s.say("no runs to come")
+		s.Say("no runs to come")
 	}
-	return show(s.printer, s.runListing(runs))
+	return printer.Show(s.Printer, s.runListing(runs))
 }
 
-func (v view) runListing(runs []api.ScheduledRun) listing[api.ScheduledRun] {
-	return listing[api.ScheduledRun]{
-		rows: runs, name: func(r api.ScheduledRun) string { return r.Schedule },
-		head: []string{"AT", "SCHEDULE", "WANT", "UNTIL", "NODES", "LOSES", "HELD"},
-		cells: func(r api.ScheduledRun) []string {
+func (v view) runListing(runs []api.ScheduledRun) printer.Listing[api.ScheduledRun] {
+	return printer.Listing[api.ScheduledRun]{
+		Rows: runs, Name: func(r api.ScheduledRun) string { return r.Schedule },
+		Head: []string{"AT", "SCHEDULE", "WANT", "UNTIL", "NODES", "LOSES", "HELD"},
+		Cells: func(r api.ScheduledRun) []string {
 			end := ""
 			if !r.Until.IsZero() {
-				end = v.clock(r.Until)
+				end = v.Time(r.Until)
 			}
 			return []string{
-				v.until(r.At), r.Schedule, cmp.Or(string(r.Want), wantRelease), end, cmp.Or(noderange.Fold(r.Nodes), "none"),
+				v.Until(r.At), r.Schedule, cmp.Or(string(r.Want), wantRelease), end, cmp.Or(noderange.Fold(r.Nodes), "none"),
 				noderange.Fold(r.LosingPower), noderange.Fold(r.Held),
 			}
 		},

@@ -10,6 +10,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"rackpower/cmd/printer"
 	"rackpower/cmd/settings"
 	"rackpower/cmd/term"
 	"rackpower/gossip"
@@ -20,12 +21,12 @@ type secretReader struct {
 	ctx    context.Context
 	in     io.Reader // stdin
 	person bool      // somebody is there to be asked
-	printer
+	printer.Printer
 }
 
 // readSecrets is the reader of a command.
-func readSecrets(c *cli.Context, p printer) secretReader {
-	return secretReader{ctx: c.Context, in: c.App.Reader, person: asks(c), printer: p}
+func readSecrets(c *cli.Context, p printer.Printer) secretReader {
+	return secretReader{ctx: c.Context, in: c.App.Reader, person: asks(c), Printer: p}
 }
 
 // password reads a password from the first line of a file, of stdin, or from a
@@ -76,8 +77,8 @@ func notEmpty(secret, file, what string) error {
 func (r secretReader) typedPassword() (string, error) {
 	read, restore := term.ReadPassword()
 	defer restore()
-	fmt.Fprint(r.err, "BMC password: ")
-	defer fmt.Fprintln(r.err)
+	fmt.Fprint(r.Err, "BMC password: ")
+	defer fmt.Fprintln(r.Err)
 	text, err := typed(r.ctx, read)
 	switch {
 	case err == nil:
@@ -100,7 +101,7 @@ func firstLine(r io.Reader) (string, error) {
 // warnReadable says that others on this machine can read a file with a secret.
 func (r secretReader) warnReadable(f *os.File, what string) {
 	if info, err := f.Stat(); err == nil && info.Mode().IsRegular() && info.Mode().Perm()&0o044 != 0 {
-		r.warn("warning: %s holds %s and others can read it (mode %04o): chmod 600 %s", f.Name(), what, info.Mode().Perm(), f.Name())
+		r.Warn("warning: %s holds %s and others can read it (mode %04o): chmod 600 %s", f.Name(), what, info.Mode().Perm(), f.Name())
 	}
 }
 

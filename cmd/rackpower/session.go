@@ -13,6 +13,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"rackpower/central/api"
+	"rackpower/cmd/printer"
 	"rackpower/cmd/settings"
 	"rackpower/power/noderange"
 )
@@ -29,15 +30,18 @@ type session struct {
 // patience is how long a command waits for a sign of life. Tests are more impatient.
 var patience = api.DefaultPatience()
 
-// patience has a client tell of silence.
-func (p printer) patience(client *api.Client, who string, in api.Patience) {
-	in.Silent = func() { p.warn("%s at %s has not answered for %s, still waiting", who, client.Target(), in.Say) }
+// tellSilence has a client tell of silence.
+func tellSilence(p printer.Printer, client *api.Client, who string, in api.Patience) {
+	in.Silent = func() { p.Warn("%s at %s has not answered for %s, still waiting", who, client.Target(), in.Say) }
 	client.SetPatience(in)
 }
 
 // showNone prints an empty list.
 func (v view) showNone() error {
-	return show(v.printer, listing[api.Node]{name: func(n api.Node) string { return n.Name }, cells: func(api.Node) []string { return nil }})
+	return printer.Show(v.Printer, printer.Listing[api.Node]{
+		Name:  func(n api.Node) string { return n.Name },
+		Cells: func(api.Node) []string { return nil },
+	})
 }
 
 // interrupted reports whether an error is the end of a command's context. With a
@@ -73,7 +77,7 @@ func (s *session) explain(err error) error {
 	case api.CodeUnavailable:
 		code = settings.ExitUnreachable
 	}
-	return settings.Exit(code, "%s", s.readable(p.Detail))
+	return settings.Exit(code, "%s", s.Readable(p.Detail))
 }
 
 // selection is the expression that the operands are together; "" when there are none.

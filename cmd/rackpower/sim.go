@@ -6,6 +6,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"rackpower/cmd/printer"
 	"rackpower/cmd/settings"
 	"rackpower/power"
 	"rackpower/power/bmcsim"
@@ -52,7 +53,7 @@ func runSim(c *cli.Context) error {
 		OnAfter: c.Duration("on-after"), OffAfter: c.Duration("off-after"), Seed: c.Int64("seed"),
 		LogFile: c.String("log"), StateFile: c.String("state"), Control: c.String("control"), Logger: logger,
 	}
-	plain := printer{out: c.App.Writer, err: c.App.ErrWriter}
+	plain := printer.Printer{Out: c.App.Writer, Err: c.App.ErrWriter}
 	if file := c.String("password-file"); file != "" {
 		password, err := readSecrets(c, plain).password(file)
 		if err != nil {

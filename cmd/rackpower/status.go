@@ -11,6 +11,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"rackpower/central/api"
+	"rackpower/cmd/printer"
 	"rackpower/cmd/settings"
 	"rackpower/cmd/term"
 	"rackpower/power"
@@ -57,10 +58,10 @@ func (s *session) status() error {
 
 func (s *session) showNodes(nodes []api.Node) error {
 	if len(nodes) == 0 {
-		s.say("no nodes are known yet (rackpower node add, rackpower node import)")
+		s.Say("no nodes are known yet (rackpower node add, rackpower node import)")
 	}
 	s.rackNotes(nodes)
-	return show(s.printer, s.nodeListing(nodes))
+	return printer.Show(s.Printer, s.nodeListing(nodes))
 }
 
 // unreadError names the nodes that were not read, by reason.
@@ -85,8 +86,8 @@ func (s *session) readNow(before []api.Node) (nodes []api.Node, unread map[strin
 			seen[n.Name] = *n.ObservedAt
 		}
 	}
-	s.progress("reading %s", plural(len(before), "node"))
-	defer s.clearProgress()
+	s.Progress("reading %s", plural(len(before), "node"))
+	defer s.ClearProgress()
 	wait := min(max(s.c.Duration("timeout"), time.Second), time.Minute)
 	if nodes, err = s.client.ReadNodes(s.ctx, api.ReadNodes{Names: namesOf(before), Wait: wait}); err != nil {
 		return nil, nil, err
@@ -99,7 +100,7 @@ func (s *session) readNow(before []api.Node) (nodes []api.Node, unread map[strin
 		case n.ObservedAt == nil || n.ObservedAt.Equal(seen[n.Name]):
 			reason = "no answer in time"
 			if n.AgentState.Absent() {
-				reason = "agent " + n.Agent + " " + n.AgentState.Text(s.now())
+				reason = "agent " + n.Agent + " " + n.AgentState.Text(s.Now())
 			}
 		default:
 			continue
@@ -109,21 +110,21 @@ func (s *session) readNow(before []api.Node) (nodes []api.Node, unread map[strin
 	return nodes, unread, nil
 }
 
-func (v view) nodeListing(nodes []api.Node) listing[api.Node] {
-	return listing[api.Node]{
-		rows: nodes, name: func(n api.Node) string { return n.Name },
-		head: []string{"NODE", "STATE", "AGE", "REACH", "STATUS", "DESIRED", "DRIFT", "OPERATION"},
-		cells: func(n api.Node) []string {
+func (v view) nodeListing(nodes []api.Node) printer.Listing[api.Node] {
+	return printer.Listing[api.Node]{
+		Rows: nodes, Name: func(n api.Node) string { return n.Name },
+		Head: []string{"NODE", "STATE", "AGE", "REACH", "STATUS", "DESIRED", "DRIFT", "OPERATION"},
+		Cells: func(n api.Node) []string {
 			return []string{
-				n.Name, stateCell(n), cmp.Or(v.age(n.ObservedAt), "never"), reachCell(n), string(n.Status), desiredCell(n),
+				n.Name, stateCell(n), cmp.Or(v.Age(n.ObservedAt), "never"), reachCell(n), string(n.Status), desiredCell(n),
 				v.driftCell(n), v.opCell(n),
 			}
 		},
-		wideHead: []string{"RACK", "AGENT", "DOMAIN", "BMC"},
-		wideCells: func(n api.Node) []string {
+		WideHead: []string{"RACK", "AGENT", "DOMAIN", "BMC"},
+		WideCells: func(n api.Node) []string {
 			agent := n.Agent
 			if n.AgentState.Absent() {
-				agent += " (" + n.AgentState.Text(v.now()) + ")"
+				agent += " (" + n.AgentState.Text(v.Now()) + ")"
 			}
 			return []string{n.Rack, agent, n.Domain, n.BMC}
 		},
@@ -158,7 +159,7 @@ func desiredCell(n api.Node) string {
 // driftCell is the difference between what is desired and what was seen, and why it
 // is not mended yet.
 func (v view) driftCell(n api.Node) string {
-	if v.format == "table" {
+	if v.Format == "table" {
 		n.Fault = term.Shorten(n.Fault, 60)
 	}
 	if fault := v.faultOf(n); fault != "" {
@@ -180,7 +181,7 @@ func (v view) differs(n api.Node) string {
 		return word
 	}
 	word += ": " + string(n.Waits)
-	if left := n.WaitsUntil.Sub(v.now()); !n.WaitsUntil.IsZero() && left > 0 {
+	if left := n.WaitsUntil.Sub(v.Now()); !n.WaitsUntil.IsZero() && left > 0 {
 		word += ", " + power.Ago(left.Round(time.Second))
 	}
 	return word
@@ -191,7 +192,7 @@ func (v view) faultOf(n api.Node) string {
 	if n.Fault == "" || n.FaultSince.IsZero() {
 		return n.Fault
 	}
-	return fmt.Sprintf("%s, %s", n.Fault, v.age(&n.FaultSince))
+	return fmt.Sprintf("%s, %s", n.Fault, v.Age(&n.FaultSince))
 }
 
 // phaseOf is where an operation is, and of an agent that is away where it was when that
@@ -209,7 +210,7 @@ func (v view) opCell(n api.Node) string {
 	if n.Op == nil {
 		return ""
 	}
-	text := fmt.Sprintf("%s (asked by %s, %s ago) %s", n.Op.Action, n.Op.AskedBy, v.age(&n.Op.AskedAt), phaseOf(n.Op.Phase, n.Op.AgentNote))
+	text := fmt.Sprintf("%s (asked by %s, %s ago) %s", n.Op.Action, n.Op.AskedBy, v.Age(&n.Op.AskedAt), phaseOf(n.Op.Phase, n.Op.AgentNote))
 	if n.Waiting > 0 {
 		text += fmt.Sprintf(", %d more", n.Waiting)
 	}
@@ -220,12 +221,12 @@ func (v view) opCell(n api.Node) string {
 // has changed.
 func (s *session) watch(nodes []api.Node) error {
 	interval := max(s.c.Duration("interval"), 100*time.Millisecond)
-	screen := s.people() && term.Is(s.out)
+	screen := s.People() && term.Is(s.Out)
 	shown := map[string]string{}
 	reachable := true
 	for {
 		if screen {
-			fmt.Fprint(s.out, "\x1b[H\x1b[2J")
+			fmt.Fprint(s.Out, "\x1b[H\x1b[2J")
 			if err := s.showNodes(nodes); err != nil {
 				return err
 			}
@@ -241,7 +242,7 @@ func (s *session) watch(nodes []api.Node) error {
 			return nil
 		case lost(err):
 			if reachable {
-				s.warn("%v; trying again", s.explain(err))
+				s.Warn("%v; trying again", s.explain(err))
 			}
 			reachable = false
 		case err != nil:
@@ -270,9 +271,9 @@ func (v view) showChanged(nodes []api.Node, shown map[string]string) error {
 	if len(changed) == 0 {
 		return nil
 	}
-	p := v.printer
-	if p.format == "json" {
-		p.format = "jsonl" // one array could never end
+	p := v.Printer
+	if p.Format == "json" {
+		p.Format = "jsonl" // one array could never end
 	}
-	return show(p, v.nodeListing(changed))
+	return printer.Show(p, v.nodeListing(changed))
 }

@@ -7,6 +7,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"rackpower/central/api"
+	"rackpower/cmd/printer"
 	"rackpower/cmd/settings"
 	"rackpower/power/noderange"
 )
@@ -43,10 +44,10 @@ func (s *session) trust() error {
 		in.Removes = state.Kept
 		statement = fmt.Sprintf("%d nodes will be let go, with their holds: %s", len(state.Kept), noderange.Fold(state.Kept))
 	default:
-		s.say("nothing waits to be confirmed")
+		s.Say("nothing waits to be confirmed")
 		return s.showTrust(state)
 	}
-	if s.people() {
+	if s.People() {
 		if err := s.showTrust(state); err != nil {
 			return err
 		}
@@ -59,28 +60,31 @@ func (s *session) trust() error {
 	if state, err = s.client.ConfirmTrust(s.ctx, in); err != nil {
 		return err
 	}
-	if s.people() {
-		s.say("done")
+	if s.People() {
+		s.Say("done")
 		return nil
 	}
 	return s.showTrust(state)
 }
 
 func (v view) showTrust(t api.Trust) error {
-	if !v.people() || v.quiet {
-		return show(v.printer, listing[api.Trust]{rows: []api.Trust{t}, name: func(t api.Trust) string { return t.Trusted.CentralID }})
+	if !v.People() || v.Quiet {
+		return printer.Show(v.Printer, printer.Listing[api.Trust]{
+			Rows: []api.Trust{t},
+			Name: func(t api.Trust) string { return t.Trusted.CentralID },
+		})
 	}
 	since := ""
 	if !t.Since.IsZero() { // an agent of before did not note it
-		since = v.since(t.Since)
+		since = v.Since(t.Since)
 	}
-	v.details("follows", cmp.Or(t.Trusted.CentralID, "no central yet"), "since", since, "confirmed by", t.By, "not acknowledged",
+	v.Details("follows", cmp.Or(t.Trusted.CentralID, "no central yet"), "since", since, "confirmed by", t.By, "not acknowledged",
 		fmt.Sprint(t.Outstanding, " operations"))
 	if len(t.Kept) > 0 {
-		v.details("central took away", noderange.Fold(t.Kept))
+		v.Details("central took away", noderange.Fold(t.Kept))
 	}
 	if u := t.Untrusted; u != nil {
-		v.details("answers", u.CentralID, "why not", u.Message, "nodes that come", noderange.Fold(u.Adds), "nodes that go",
+		v.Details("answers", u.CentralID, "why not", u.Message, "nodes that come", noderange.Fold(u.Adds), "nodes that go",
 			noderange.Fold(u.Removes),
 			"other BMC or status", noderange.Fold(u.Changes))
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"rackpower/central/api"
+	"rackpower/cmd/printer"
 	"rackpower/cmd/settings"
 	"rackpower/cmd/term"
 	"rackpower/power/noderange"
@@ -60,8 +61,8 @@ func (s *session) watchEvents() error {
 			return err
 		}
 	}
-	if s.format == "json" {
-		s.format = "jsonl" // one array could never end
+	if s.Format == "json" {
+		s.Format = "jsonl" // one array could never end
 	}
 	e := &events{s: s, expr: expr, node: 6, what: 9}
 	if err := e.begin(); err != nil {
@@ -97,7 +98,7 @@ func (e *events) begin() error {
 	}
 	var wanted []api.AuditEntry
 	for _, entry := range before {
-		recent := since == 0 || e.s.now().Sub(entry.At) <= since // what became known since then
+		recent := since == 0 || e.s.Now().Sub(entry.At) <= since // what became known since then
 		if recent && entry.ID <= e.after {
 			wanted = append(wanted, entry)
 		}
@@ -139,14 +140,14 @@ func (e *events) follow() error {
 
 func (e *events) lost(err error) {
 	if !e.away {
-		e.s.warn("%v; trying again", e.s.explain(err))
+		e.s.Warn("%v; trying again", e.s.explain(err))
 	}
 	e.away = true
 }
 
 func (e *events) back() {
 	if e.away {
-		e.s.warn("%s is back", e.s.door.who)
+		e.s.Warn("%s is back", e.s.door.who)
 	}
 	e.away = false
 }
@@ -167,11 +168,11 @@ func (e *events) show(entries []api.AuditEntry) error {
 	if len(entries) == 0 {
 		return nil
 	}
-	if !e.s.people() || e.s.quiet {
-		return show(e.s.printer, e.s.auditListing(entries))
+	if !e.s.People() || e.s.Quiet {
+		return printer.Show(e.s.Printer, e.s.auditListing(entries))
 	}
 	for _, ev := range together(entries) {
-		if _, err := fmt.Fprintln(e.s.out, e.line(ev)); err != nil {
+		if _, err := fmt.Fprintln(e.s.Out, e.line(ev)); err != nil {
 			return err
 		}
 	}
@@ -220,7 +221,7 @@ func (e *events) line(ev *event) string {
 	node, what := term.Clean(cmp.Or(noderange.Fold(ev.nodes), "-")), term.Clean(ev.What)
 	e.node, e.what = max(e.node, min(term.Width(node), widest)), max(e.what, min(term.Width(what), widest))
 	rest := []string{ev.Outcome, ev.Why, ev.Detail}
-	if e.s.format == "wide" && len(ev.nodes) == 1 {
+	if e.s.Format == "wide" && len(ev.nodes) == 1 {
 		rest = append(rest, ev.Op)
 	}
 	if late := toldLater(ev.AuditEntry); late != "" {
@@ -229,11 +230,11 @@ func (e *events) line(ev *event) string {
 	var said []string
 	for _, text := range rest {
 		if text != "" {
-			said = append(said, e.s.readable(text))
+			said = append(said, e.s.Readable(text))
 		}
 	}
 	what += strings.Repeat(" ", max(e.what-term.Width(what), 0))
-	return strings.TrimRight(fmt.Sprintf("%s  %-*s  %s  %-8s  %s", e.s.clock(happened(ev.AuditEntry)), e.node, node, e.s.paint(what),
+	return strings.TrimRight(fmt.Sprintf("%s  %-*s  %s  %-8s  %s", e.s.Time(happened(ev.AuditEntry)), e.node, node, e.s.Paint(what),
 		term.Clean(ev.Who), strings.Join(said, ": ")), " ")
 }
 

@@ -1,0 +1,292 @@
+// Package printer writes what a command has to say: listings in the formats that programs
+// read, and tables, lines and pages for people, as wide as their terminal and with times in
+// their zone.
+package printer
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+
+	"go.yaml.in/yaml/v3"
+
+	"rackpower/cmd/term"
+	"rackpower/power"
+	"rackpower/power/noderange"
+)
+
+// Formats are those in which Show writes.
+var Formats = []string{"table", "wide", "json", "jsonl", "yaml", "name"}
+
+// Printer writes results to stdout and what is beside them to stderr.
+type Printer struct {
+	Out, Err io.Writer
+	Format   string
+	Color    bool
+	Quiet    bool
+	Clock
+}
+
+// People reports whether the output is for reading rather than for programs.
+func (p Printer) People() bool { return p.Format == "table" || p.Format == "wide" }
+
+// Listing is a result with its forms. Rows go out as they are for programs.
+type Listing[T any] struct {
+	Rows  []T
+	Name  func(T) string // for -o name
+	Head  []string
+	Cells func(T) []string
+	// wide columns follow the others under -o wide.
+	WideHead  []string
+	WideCells func(T) []string
+}
+
+// Show prints a listing in the format asked for.
+func Show[T any](p Printer, l Listing[T]) error {
+	if p.Quiet {
+		return nil
+	}
+	if l.Rows == nil {
+		l.Rows = []T{}
+	}
+	if !p.People() {
+		l.Rows = inUTC(l.Rows)
+	}
+	switch p.Format {
+	case "json":
+		return writeJSON(p.Out, l.Rows)
+	case "jsonl":
+		return WriteLines(p.Out, l.Rows)
+	case "yaml":
+		return writeYAML(p.Out, l.Rows)
+	case "name":
+		return writeNames(p.Out, l)
+	}
+	if len(l.Rows) == 0 {
+		return nil
+	}
+	head := l.Head
+	wide := p.Format == "wide" && l.WideCells != nil
+	if wide {
+		head = append(slices.Clone(head), l.WideHead...)
+	}
+	table := [][]string{head}
+	for _, row := range l.Rows {
+		cells := l.Cells(row)
+		if wide {
+			cells = append(cells, l.WideCells(row)...)
+		}
+		table = append(table, cells)
+	}
+	return p.table(table)
+}
+
+func writeJSON(w io.Writer, rows any) error {
+	enc := json.NewEncoder(w)
+	enc.SetEscapeHTML(false)
+	enc.SetIndent("", "  ")
+	return enc.Encode(rows)
+}
+
+// WriteLines writes rows as JSON, each in a line of its own.
+func WriteLines[T any](w io.Writer, rows []T) error {
+	enc := json.NewEncoder(w)
+	enc.SetEscapeHTML(false)
+	for _, row := range rows {
+		if err := enc.Encode(row); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// writeYAML writes the same fields, in the same order, as JSON.
+func writeYAML(w io.Writer, rows any) error {
+	data, err := json.Marshal(rows)
+	if err != nil {
+		return err
+	}
+	var doc yaml.Node
+	if err := yaml.Unmarshal(data, &doc); err != nil {
+		return fmt.Errorf("cannot write YAML: %w", err)
+	}
+	blockStyle(&doc)
+	enc := yaml.NewEncoder(w)
+	enc.SetIndent(2)
+	if err := enc.Encode(&doc); err != nil {
+		return err
+	}
+	return enc.Close()
+}
+
+// oldBools are texts that readers of YAML 1.1, such as Python's, take for true or false
+// where they stand without quotes: a power state among them.
+var oldBools = []string{"on", "off", "yes", "no", "y", "n"}
+
+func blockStyle(n *yaml.Node) {
+	empty := len(n.Content) == 0 && n.Kind != yaml.ScalarNode
+	if !empty {
+		n.Style = 0
+	}
+	if n.Kind == yaml.ScalarNode && n.Tag == "!!str" {
+		n.SetString(n.Value)
+		if slices.Contains(oldBools, strings.ToLower(n.Value)) {
+			n.Style = yaml.DoubleQuotedStyle
+		}
+	}
+	for _, child := range n.Content {
+		blockStyle(child)
+	}
+}
+
+func writeNames[T any](w io.Writer, l Listing[T]) error {
+	for _, row := range l.Rows {
+		if _, err := fmt.Fprintln(w, term.Clean(l.Name(row))); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// table writes aligned columns; empty columns are left out.
+func (p Printer) table(rows [][]string) error {
+	_, err := p.Out.Write(p.tableIn(term.Columns(p.Out), rows))
+	return err
+}
+
+// tableIn lays a table out. Where a row is wider than a terminal of so many columns
+// its last cell goes on in further lines; 0 breaks none.
+func (p Printer) tableIn(columns int, rows [][]string) []byte {
+	width := make([]int, len(rows[0]))
+	for _, row := range rows[1:] {
+		for i := range row {
+			row[i] = p.Readable(row[i])
+			width[i] = max(width[i], term.Width(row[i]))
+		}
+	}
+	last, begin := 0, 0 // the column that is broken, and where it begins
+	for i := range width {
+		if width[i] == 0 {
+			continue
+		}
+		width[i] = max(width[i], term.Width(rows[0][i]))
+		last = i
+	}
+	for _, w := range width[:last] {
+		if w > 0 {
+			begin += w + 2
+		}
+	}
+	var buf bytes.Buffer
+	for r, row := range rows {
+		line := ""
+		var more []string
+		for i, cell := range row {
+			if width[i] == 0 {
+				continue
+			}
+			if room := columns - begin; i == last && columns > 0 && term.Width(cell) > room {
+				more = term.Wrap(cell, room)
+				cell, more = more[0], more[1:]
+			}
+			pad := width[i] - term.Width(cell)
+			if r > 0 {
+				cell = p.Paint(cell)
+			}
+			line += cell + strings.Repeat(" ", pad+2)
+		}
+		buf.WriteString(strings.TrimRight(line, " ") + "\n")
+		for _, line := range more {
+			buf.WriteString(strings.Repeat(" ", begin) + line + "\n")
+		}
+	}
+	return buf.Bytes()
+}
+
+// Details writes one thing as "key: value" lines.
+func (p Printer) Details(pairs ...string) {
+	if p.Quiet {
+		return
+	}
+	text := NewPage(p, p.PageWidth())
+	for i := 0; i+1 < len(pairs); i += 2 {
+		if pairs[i+1] != "" {
+			text.Block(fmt.Sprintf("%-14s ", pairs[i]+":"), p.Readable(pairs[i+1]))
+		}
+	}
+	fmt.Fprint(p.Out, text.String())
+}
+
+var colors = map[string]string{
+	"on": "32", "succeeded": "32", "alive": "32", "off": "2", "failed": "31", "expired": "31", "indeterminate": "31",
+	"refused": "33", "drift": "33", "unreachable": "31", "auth-failed": "31", "privilege": "31", "busy": "33", "away": "31",
+}
+
+// Paint colors a cell by its first word.
+func (p Printer) Paint(cell string) string {
+	if !p.Color {
+		return cell
+	}
+	word, _, _ := strings.Cut(cell, " ")
+	code, ok := colors[strings.TrimRight(word, ":,")]
+	if !ok {
+		return cell
+	}
+	return "\x1b[" + code + "m" + cell + "\x1b[0m"
+}
+
+// Say prints a line for people; programs find the same in fields.
+func (p Printer) Say(format string, args ...any) {
+	if !p.Quiet && p.People() {
+		fmt.Fprintln(p.Out, p.localized(fmt.Sprintf(format, args...)))
+	}
+}
+
+// Warn prints a line on stderr, whatever the format.
+func (p Printer) Warn(format string, args ...any) {
+	fmt.Fprintln(p.Err, p.localized(fmt.Sprintf(format, args...)))
+}
+
+// Readable is a text as people may see it: clean, and with its times as theirs.
+func (p Printer) Readable(s string) string { return term.Clean(p.localized(s)) }
+
+// Age writes how long ago something was, "" for never.
+func (p Printer) Age(t *time.Time) string {
+	if t == nil || t.IsZero() {
+		return ""
+	}
+	return power.Ago(p.Now().Sub(*t))
+}
+
+// fewLines is how many racks or agents have a line each on stderr; more share one.
+const fewLines = 3
+
+// WarnEach warns of each of a few names, and of more in one line, of which %s in all is
+// their range.
+func (p Printer) WarnEach(names []string, all string, each func(name string)) {
+	if len(names) > fewLines {
+		p.Warn(all, term.Clean(noderange.Fold(names)))
+		return
+	}
+	for _, name := range names {
+		each(name)
+	}
+}
+
+// Progress rewrites one line on stderr, if that is a terminal.
+func (p Printer) Progress(format string, args ...any) {
+	if !p.Quiet && term.Is(p.Err) {
+		fmt.Fprintf(p.Err, "\r\x1b[K"+format, args...)
+	}
+}
+
+// ClearProgress takes the line away before something else is printed.
+func (p Printer) ClearProgress() {
+	if !p.Quiet && term.Is(p.Err) {
+		fmt.Fprint(p.Err, "\r\x1b[K")
+	}
+}
