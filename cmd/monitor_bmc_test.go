@@ -170,9 +170,9 @@ func TestBMCIsAskedAnew(t *testing.T) {
 	s.until(30*time.Second, "all is known", func() bool {
 		return s.node("n02").Reach == power.ReachBusy && s.node("n03").Reach == power.ReachBusy && s.node("n04").Reach == power.ReachPrivilege
 	})
-	s.saysAll("explain n02", "the BMC answers", "who holds its sessions")
+	s.saysAll("explain n02", "the BMC answers", "hold its sessions")
 	s.saysAll("explain n03", "the BMC answers", "IPMI over LAN")
-	s.saysAll("explain n04", "too little right", "rackpower node retry n04")
+	s.saysAll("explain n04", "lacks the privilege", "rackpower node retry n04")
 	s.saysAll("status n02", "busy")
 	s.stays(2*time.Second, "no third log-in is tried", func() bool { return locked.AuthFailures() <= 4 }) // two, each as two roles
 

@@ -2,19 +2,21 @@ package main
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	"rackpower/central/api"
 	"rackpower/power"
 )
 
-// hint is what a person can do where something is in the way.
+// hint is what stands in the way, and the commands that help.
 type hint struct {
-	says string
+	text string
 	run  []string // commands, in order
 }
 
-// hints lists them, the most pressing first.
+// hints lists what helps, the most pressing first. The commands are those of the reason
+// that stands in the way; a reason without a hint of its own has the text of its line.
 func hints(d door, now time.Time, e api.Explanation, n api.Node) []hint {
 	h := hinting{e: e, rack: n.Rack, door: d, now: now}
 	if h.rack == "" {
@@ -22,19 +24,21 @@ func hints(d door, now time.Time, e api.Explanation, n api.Node) []hint {
 	}
 	var hints []hint
 	for _, one := range []*hint{
-		h.away(), h.unconfigured(), h.shared(), h.credentials(), h.rights(), h.busy(), h.silent(), h.brake(), h.paused(), h.fault(),
-		h.monitorOff(),
-		h.flagged(), h.held(), h.noStatus(),
+		h.away(), h.unconfigured(), h.shared(), h.credentials(), h.privilege(), h.busy(), h.silent(), h.brake(), h.paused(), h.fault(),
+		h.monitorOff(), h.flagged(), h.held(), h.noStatus(),
 	} {
 		if one != nil {
 			hints = append(hints, *one)
 		}
 	}
+	if len(hints) == 0 && e.Monitor.Waits.Help("", "") != nil {
+		hints = append(hints, hint{e.Monitor.Waits.Text(), h.help(e.Monitor.Waits)})
+	}
 	return hints
 }
 
-// hinting knows what hints go by. Each of its methods returns nil where there is
-// nothing to say.
+// hinting is what the hints go by. Each of its methods returns nil where nothing is in
+// the way.
 type hinting struct {
 	e    api.Explanation
 	rack string
@@ -42,17 +46,19 @@ type hinting struct {
 	now  time.Time
 }
 
-// retry is the command that has the node tried again.
-func (h hinting) retry() string {
-	if h.door == atAgent {
-		return "rackpower local retry " + h.e.Node
+// help is the commands that help against r. At a rack's socket they are those that its
+// agent takes, where it does.
+func (h hinting) help(r power.Reason) []string {
+	commands := r.Help(h.e.Node, h.rack)
+	if h.door != atAgent {
+		return commands
 	}
-	return "rackpower node retry " + h.e.Node
-}
-
-// change is the command that changes what is known of the node.
-func (h hinting) change(flags string) string {
-	return fmt.Sprintf("rackpower node add %s --rack %s %s --update", h.e.Node, h.rack, flags)
+	local := strings.NewReplacer("rackpower node retry", "rackpower local retry", "rackpower brake show", "rackpower local brake show",
+		releaseBrakeBy(atCentral, h.rack), releaseBrakeBy(atAgent, h.rack))
+	for i := range commands {
+		commands[i] = local.Replace(commands[i])
+	}
+	return commands
 }
 
 func (h hinting) away() *hint {
@@ -60,7 +66,7 @@ func (h hinting) away() *hint {
 		return nil
 	}
 	return &hint{
-		fmt.Sprintf("the part of agent %s is missing here; on its own machine it may still answer:", h.e.Agent),
+		fmt.Sprintf("central has no answer of agent %s; on its own machine it may still answer", h.e.Agent),
 		[]string{"rackpower local explain " + h.e.Node},
 	}
 }
@@ -69,18 +75,17 @@ func (h hinting) unconfigured() *hint {
 	if h.e.Reading.Reach != power.ReachUnconfigured {
 		return nil
 	}
-	return &hint{"no BMC is known: say where it is", []string{h.change("--bmc ipmi://USER@HOST --password-file FILE")}}
+	return &hint{"no BMC is known for the node: give its address", h.help(power.ReasonConfigless)}
 }
 
-// shared is what to do about a node whose BMC another one has as well.
 func (h hinting) shared() *hint {
 	if h.e.BMC == nil || h.e.BMC.SharedWith == "" {
 		return nil
 	}
 	return &hint{
-		"nothing acts on it, because " + h.e.BMC.SharedWith +
-			" has the same BMC: see which of them it belongs to, and correct the other's address, name the parts of a chassis, or remove one",
-		[]string{h.change("--bmc ipmi://USER@HOST"), h.change("--bmc 'ipmi://USER@HOST?target=0x30'"), "rackpower node rm NODE"},
+		"nothing acts on the node, because " + h.e.BMC.SharedWith +
+			" has the same BMC: correct the address of one, name the parts of a chassis, or remove one",
+		h.help(power.ReasonShared),
 	}
 }
 
@@ -89,9 +94,9 @@ func (h hinting) credentials() *hint {
 		return nil
 	}
 	return &hint{
-		"the BMC refuses its user or password, and is left alone so that it does not lock the account: correct them here or at the BMC, then " +
-			"have it tried again",
-		[]string{h.change("--password-file FILE"), h.retry()},
+		"the BMC refuses the log-in, and is left alone so that it does not lock the account: correct user or password here or at the BMC, " +
+			"then retry",
+		h.help(power.ReasonAuth),
 	}
 }
 
@@ -100,15 +105,13 @@ func (h hinting) refusesLogIn() bool {
 	return h.e.Reading.Reach == power.ReachAuthFailed || h.e.BMC != nil && h.e.BMC.AuthFailures > 0
 }
 
-// rights is what to do about a user whom the BMC knows and gives too little right.
-func (h hinting) rights() *hint {
+func (h hinting) privilege() *hint {
 	if h.e.Reading.Reach != power.ReachPrivilege {
 		return nil
 	}
 	return &hint{
-		"the BMC knows the user and gives it too little right: at the BMC, let it use IPMI over LAN as operator or more, " +
-			"then have it tried again",
-		[]string{h.retry()},
+		"the BMC user lacks the privilege: at the BMC, allow it IPMI over LAN as operator or higher, then retry",
+		h.help(power.ReasonPrivilege),
 	}
 }
 
@@ -117,9 +120,9 @@ func (h hinting) busy() *hint {
 		return nil
 	}
 	return &hint{
-		"the BMC answers, but not as it should: see who holds its sessions, whether IPMI over LAN (2.0) is switched on, and whether it is " +
-			"starting; it is read again by itself, or at once:",
-		[]string{h.retry()},
+		"the BMC answers, but opens no session: check which clients hold its sessions, whether IPMI over LAN (2.0) is enabled, and whether " +
+			"it is starting; the agent reads it again by itself, or at once",
+		h.help(power.ReasonBMCBusy),
 	}
 }
 
@@ -128,8 +131,11 @@ func (h hinting) silent() *hint {
 	case h.refusesLogIn() || reach == power.ReachUnconfigured || reach == power.ReachBusy || reach == power.ReachPrivilege:
 		return nil
 	case reach == power.ReachUnreachable || h.e.BMC != nil && h.e.BMC.BreakerOpen != "":
-		return &hint{"the BMC does not answer: see to its cable, address and power, and that IPMI over LAN is switched on; it is probed by " +
-			"itself, or at once:", []string{h.retry()}}
+		return &hint{
+			"the BMC does not answer: check its cable, address and power, and that IPMI over LAN is enabled; the agent probes it by itself, " +
+				"or at once",
+			h.help(power.ReasonBreaker),
+		}
 	}
 	return nil
 }
@@ -139,56 +145,52 @@ func (h hinting) brake() *hint {
 	if b == nil {
 		return nil
 	}
-	says := fmt.Sprintf("the fleet brake holds %s: undo the change that led to it, or, if all of it is meant, release it",
-		plural(len(b.Nodes), "node"))
-	return &hint{says, []string{h.door.command + " brake show", releaseBrakeBy(h.door, h.rack)}}
+	return &hint{
+		fmt.Sprintf("the fleet brake holds %s: undo the change that led to it, or release it if all of it is meant",
+			plural(len(b.Nodes), "node")),
+		h.help(power.ReasonBrake),
+	}
 }
 
 func (h hinting) paused() *hint {
 	if !h.e.Rack.Pause.Active(h.now) {
 		return nil
 	}
-	return &hint{
-		fmt.Sprintf("the monitor rests because %s said so; to have it go on:", h.e.Rack.Pause.By),
-		[]string{"rackpower resume " + h.rack},
-	}
+	return &hint{fmt.Sprintf("%s paused the monitor: resume it", h.e.Rack.Pause.By), h.help(power.ReasonPaused)}
 }
 
 func (h hinting) fault() *hint {
 	if h.e.Monitor.Fault == "" {
 		return nil
 	}
-	return &hint{"corrections failed again and again, the last as said above; once that is mended, have it tried at once", []string{h.retry()}}
+	return &hint{"corrections failed repeatedly: mend the cause above, then retry", h.help(power.ReasonFault)}
 }
 
 func (h hinting) monitorOff() *hint {
-	if h.e.Monitor.Waits != power.ReasonRack && h.e.Rack.Monitor != "off" {
+	if h.e.Monitor.Waits != power.ReasonRack && h.e.Rack.Monitor != api.MonitorOff {
 		return nil
 	}
-	return &hint{
-		"the rack runs without a monitor; to give it one:",
-		[]string{fmt.Sprintf("rackpower rack set %s --monitor '@every 60s'", h.rack)},
-	}
+	return &hint{"the monitor of the rack is off: give it a schedule", h.help(power.ReasonRack)}
 }
 
-// flagged is what to do about a node that differs and that nothing may touch.
+// flagged is for a node that differs from what is expected where nothing is enforced.
 func (h hinting) flagged() *hint {
 	d, state := h.e.Desired, h.e.Reading.State
 	if d.Want != power.HandsOff || d.Expected == "" || state == power.Unknown || state == "" || state == d.Expected {
 		return nil
 	}
 	return &hint{
-		fmt.Sprintf("it is expected %s, and nothing is enforced; if it should be:", d.Expected),
+		fmt.Sprintf("the node is expected %s, and nothing is enforced: ask for it", d.Expected),
 		[]string{fmt.Sprintf("%s %s %s", h.door.command, d.Expected, h.e.Node)},
 	}
 }
 
-// held reminds of a hold that is not what the status says.
+// held is for a hold that wants something else than the status.
 func (h hinting) held() *hint {
 	if h.e.Hold == nil || h.e.Hold.Want == h.e.Status.Desired().Want {
 		return nil
 	}
-	return &hint{"the hold overrides the status; to end it:", []string{fmt.Sprintf("%s release %s", h.door.command, h.e.Node)}}
+	return &hint{"the hold overrides the status: release it to end it", []string{fmt.Sprintf("%s release %s", h.door.command, h.e.Node)}}
 }
 
 func (h hinting) noStatus() *hint {
@@ -196,7 +198,7 @@ func (h hinting) noStatus() *hint {
 		return nil
 	}
 	return &hint{
-		"nobody gave the node a status, so it is left alone; to give it one:",
+		"the node has no status, so it is left alone: give it one",
 		[]string{fmt.Sprintf("rackpower node set-status %s STATUS", h.e.Node)},
 	}
 }

@@ -39,6 +39,10 @@ func TestHintsFitWhatIsInTheWay(t *testing.T) {
 			Status: power.StatusDeployed, Desired: power.StatusDeployed.Desired(),
 			Reading: power.Reading{State: power.Off},
 		}, "rackpower on n1"},
+		"a reason without a hint of its own": {
+			api.Explanation{Status: power.StatusReady, Monitor: api.NodeMonitor{Waits: power.ReasonNodeOff}},
+			"rackpower on n1",
+		},
 		"as expected": {api.Explanation{
 			Status: power.StatusDeployed, Desired: power.StatusDeployed.Desired(),
 			Reading: power.Reading{State: power.On},
@@ -64,8 +68,8 @@ func TestHintsFitWhatIsInTheWay(t *testing.T) {
 // rights and for the holders of sessions.
 func TestHintsTellSilenceFromRefusal(t *testing.T) {
 	for reach, want := range map[power.Reach]string{
-		power.ReachUnreachable: "cable", power.ReachAuthFailed: "user or password", power.ReachPrivilege: "too little right",
-		power.ReachBusy: "who holds its sessions",
+		power.ReachUnreachable: "cable", power.ReachAuthFailed: "user or password", power.ReachPrivilege: "privilege",
+		power.ReachBusy: "hold its sessions",
 	} {
 		for _, refused := range []int{0, 2} {
 			if refused > 0 && (reach == power.ReachUnreachable || reach == power.ReachBusy) {
@@ -76,7 +80,7 @@ func TestHintsTellSilenceFromRefusal(t *testing.T) {
 				BMC: &api.BMCState{BreakerOpen: "so", AuthFailures: refused},
 			}
 			hints := hints(atCentral, time.Now(), e, api.Node{Rack: "r1"})
-			if len(hints) != 1 || !strings.Contains(hints[0].says, want) {
+			if len(hints) != 1 || !strings.Contains(hints[0].text, want) {
 				t.Errorf("%s, %d refused: %+v, want one that says %q", reach, refused, hints, want)
 			}
 		}

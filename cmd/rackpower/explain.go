@@ -76,7 +76,7 @@ func (p *nodePage) advise(hints []hint) {
 		p.Title("what to do")
 	}
 	for _, h := range hints {
-		p.Block("  - ", p.Readable(h.says))
+		p.Block("  - ", p.Readable(h.text))
 		for _, command := range h.run {
 			p.Line("      " + term.Clean(command)) // unbroken, to be copied
 		}

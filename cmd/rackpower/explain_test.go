@@ -44,17 +44,17 @@ decisions of the monitor, the newest first
   on       drift  TIME                       off, wanted on: power-on asked for
 
 what to do
-  - the BMC refuses its user or password, and is left alone so that it does not lock the account: correct them here or at the BMC, then have it tried again
+  - the BMC refuses the log-in, and is left alone so that it does not lock the account: correct user or password here or at the BMC, then retry
       rackpower node add r1n07 --rack r1 --password-file FILE --update
       rackpower node retry r1n07
-  - the fleet brake holds 30 nodes: undo the change that led to it, or, if all of it is meant, release it
+  - the fleet brake holds 30 nodes: undo the change that led to it, or release it if all of it is meant
       rackpower brake show
       rackpower brake release r1 --reason TEXT
-  - the monitor rests because carol said so; to have it go on:
+  - carol paused the monitor: resume it
       rackpower resume r1
-  - corrections failed again and again, the last as said above; once that is mended, have it tried at once
+  - corrections failed repeatedly: mend the cause above, then retry
       rackpower node retry r1n07
-  - the hold overrides the status; to end it:
+  - the hold overrides the status: release it to end it
       rackpower release r1n07
 `)
 	var rows []api.Explanation
