@@ -16,7 +16,7 @@ import (
 
 func agentsCommand() *cli.Command {
 	list := &cli.Command{
-		Name: "list", Usage: "list the agents", Flags: atCentral.flags(), Action: atCentral.with((*session).agents),
+		Name: "list", Usage: "list the agents", Flags: atCentral.flags(), Action: atCentral.with(listAgents),
 		Description: "With when central heard of each last, what it has not taken yet, and what keeps its monitor from its work.\n" +
 			"Alarms are shown with what to do about them." + examples("rackpower agents", "rackpower agents list -o json") + exitHelp,
 	}
@@ -25,14 +25,14 @@ func agentsCommand() *cli.Command {
 		Description: "Without a further word it is list." + examples("rackpower agents", "rackpower agents ack r1 --reason \"disk replaced\"") +
 			exitHelp,
 		Subcommands: []*cli.Command{list, {
-			Name: "ack", Usage: "acknowledge alarms of an agent", ArgsUsage: "AGENT", Action: atCentral.with((*session).ackAlarm),
+			Name: "ack", Usage: "acknowledge alarms of an agent", ArgsUsage: "AGENT", Action: atCentral.with(ackAlarm),
 			Description: "What waits for a person to have seen the alarm goes on then; the alarm says what that is. An alarm whose\n" +
 				"cause is still there comes back." +
 				examples("rackpower agents ack r1 --kind journal-damaged --reason \"disk replaced, nodes looked at\"") + exitHelp,
 			Flags: atCentral.flags(kindFlag(), reasonFlag(true)),
 		}, {
 			Name: "forget", Usage: "remove an agent that does not come back", ArgsUsage: "AGENT",
-			Action: atCentral.with((*session).forgetAgent),
+			Action: atCentral.with(forgetAgent),
 			Description: "Operations that it had end as indeterminate, those that it never had as cancelled. Its nodes stay known and\n" +
 				"are assigned to nobody: give them another rack (node add --update), or remove them. An agent that is alive is\n" +
 				"refused; one that comes back is told that it has no node." + examples("rackpower agents forget r9 --reason \"a typing mistake\"") +
@@ -49,14 +49,14 @@ func kindFlag() cli.Flag {
 func localAckCommand() *cli.Command {
 	return &cli.Command{
 		Name: "ack", Category: "monitor", Usage: "acknowledge alarms of this rack's agent", ArgsUsage: "[KIND]",
-		Action: atAgent.with((*session).ackOwnAlarm),
+		Action: atAgent.with(ackOwnAlarm),
 		Description: "All of them, or that of one KIND. What waits for a person to have seen the alarm goes on then." +
 			examples("rackpower local status", "rackpower local ack journal-damaged") + exitHelp,
 		Flags: atAgent.flags(reasonFlag(false)),
 	}
 }
 
-func (s *session) agents() error {
+func listAgents(s *session) error {
 	agents, err := s.client.Agents(s.ctx)
 	if err != nil {
 		return err
@@ -83,7 +83,7 @@ func (s *session) agents() error {
 }
 
 // forgetAgent asks when nodes lose their agent.
-func (s *session) forgetAgent() error {
+func forgetAgent(s *session) error {
 	in, name := api.ForgetAgent{AskedBy: askedBy()}, s.c.Args().First()
 	var err error
 	if in.Reason, err = s.reason(); err != nil {
@@ -133,7 +133,7 @@ func alarmWords(a api.Alarm) string {
 	return text
 }
 
-func (s *session) ackAlarm() error {
+func ackAlarm(s *session) error {
 	in := api.AckAlarm{Kind: s.c.String("kind"), AskedBy: askedBy()}
 	var err error
 	if in.Reason, err = s.reason(); err != nil {
@@ -146,7 +146,7 @@ func (s *session) ackAlarm() error {
 	return s.showAcked(acked)
 }
 
-func (s *session) ackOwnAlarm() error {
+func ackOwnAlarm(s *session) error {
 	acked, err := s.client.AckOwnAlarm(s.ctx, api.AckAlarm{Kind: s.c.Args().First(), AskedBy: askedBy(), Reason: s.c.String("reason")})
 	if err != nil {
 		return err

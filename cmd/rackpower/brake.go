@@ -34,13 +34,13 @@ func brakeCommand(d door) *cli.Command {
 		Subcommands: []*cli.Command{
 			{
 				Name: "show", Usage: "show the brakes that hold, and the nodes they hold", ArgsUsage: operands, Flags: d.flags(),
-				Action:      d.with((*session).brakeShow),
+				Action:      d.with(showHeldBrakes),
 				Description: "The status is 0 whether one holds or not." + examples(shown...) + exitHelp,
 			},
 			{
 				Name: "release", Usage: "release brakes: let the monitors correct the nodes they hold", ArgsUsage: operands,
 				Flags:  d.flags(append(confirmFlags(), why)...),
-				Action: d.with((*session).brakeRelease),
+				Action: d.with(releaseBrakes),
 				Description: which + "Where that is not meant, undo the change that led\nto it instead: " +
 					"a brake lets go when nothing differs any more." +
 					asksFirst + examples(released...) + exitHelp,
@@ -50,14 +50,14 @@ func brakeCommand(d door) *cli.Command {
 }
 
 // brakes lists those that hold, of the racks that are named.
-func (s *session) brakes() ([]api.RackBrake, error) {
-	all, err := s.client.Brakes(s.ctx)
-	named := s.c.Args().Slice()
+func (k connection) brakes() ([]api.RackBrake, error) {
+	all, err := k.client.Brakes(k.ctx)
+	named := k.c.Args().Slice()
 	if err != nil || len(named) == 0 {
 		return all, err
 	}
 	var racks []api.Rack
-	if racks, err = s.client.Racks(s.ctx); err != nil {
+	if racks, err = k.client.Racks(k.ctx); err != nil {
 		return nil, err
 	}
 	for _, name := range named {
@@ -68,7 +68,7 @@ func (s *session) brakes() ([]api.RackBrake, error) {
 	return slices.DeleteFunc(all, func(b api.RackBrake) bool { return !slices.Contains(named, b.Rack) }), nil
 }
 
-func (s *session) brakeShow() error {
+func showHeldBrakes(s *session) error {
 	brakes, err := s.brakes()
 	if err != nil {
 		return err
@@ -76,31 +76,29 @@ func (s *session) brakeShow() error {
 	if len(brakes) == 0 {
 		s.Say("no brake holds")
 	}
-	return s.showBrakes(brakes)
+	return s.showBrakes(s.door, brakes)
 }
 
-func (s *session) showBrakes(brakes []api.RackBrake) error {
-	if !s.People() || s.Quiet {
-		return printer.Show(s.Printer, printer.Listing[api.RackBrake]{Rows: brakes, Name: func(b api.RackBrake) string { return b.Rack }})
+func (v view) showBrakes(d door, brakes []api.RackBrake) error {
+	if !v.People() || v.Quiet {
+		return printer.Show(v.Printer, printer.Listing[api.RackBrake]{Rows: brakes, Name: func(b api.RackBrake) string { return b.Rack }})
 	}
 	for i, b := range brakes {
 		if i > 0 {
-			s.Say("")
+			v.Say("")
 		}
-		s.Details("rack", b.Rack, "message", b.Message, "kind", brakeKinds[b.Kind], "since", s.Since(b.Since),
+		v.Details("rack", b.Rack, "message", b.Message, "kind", brakeKinds[b.Kind], "since", v.Since(b.Since),
 			"nodes", fmt.Sprintf("%s (%d of %d)", noderange.Fold(b.Nodes), len(b.Nodes), b.Total))
 		if b.Released {
-			s.Details("released", "yes; the agent has not said yet that it lets go")
+			v.Details("released", "yes; the agent has not said yet that it lets go")
 		} else {
-			s.Details("to let it", s.releaseBy(b.Rack))
+			v.Details("to let it", releaseBrakeBy(d, b.Rack))
 		}
 	}
 	return nil
 }
 
-// releaseBy is the command that releases a rack's brake.
-func (s *session) releaseBy(rack string) string { return releaseBrakeBy(s.door, rack) }
-
+// releaseBrakeBy is the command that releases a rack's brake.
 func releaseBrakeBy(d door, rack string) string {
 	if d == atAgent {
 		return d.command + " brake release"
@@ -113,7 +111,7 @@ var brakeKinds = map[string]string{
 	"drift": "drift: so many differ at once from what is wanted",
 }
 
-func (s *session) brakeRelease() error {
+func releaseBrakes(s *session) error {
 	in := api.ReleaseBrake{AskedBy: askedBy(), Reason: strings.TrimSpace(s.c.String("reason"))}
 	var err error
 	if s.door == atCentral {
@@ -127,7 +125,7 @@ func (s *session) brakeRelease() error {
 	}
 	if len(brakes) == 0 {
 		s.Say("no brake holds: there is nothing to release")
-		return s.showBrakes(nil)
+		return s.showBrakes(s.door, nil)
 	}
 	if err := s.confirmBrakes(brakes); err != nil {
 		return err
@@ -143,12 +141,12 @@ func (s *session) brakeRelease() error {
 	if err != nil {
 		return err
 	}
-	return s.showReleased(released)
+	return s.showReleased(s.door, released)
 }
 
 // confirmBrakes asks when what the brakes hold takes power from many.
-func (s *session) confirmBrakes(brakes []api.RackBrake) error {
-	nodes, err := s.client.Nodes(s.ctx, "all")
+func (k confirmer) confirmBrakes(brakes []api.RackBrake) error {
+	nodes, err := k.client.Nodes(k.ctx, "all")
 	if err != nil {
 		return err
 	}
@@ -160,19 +158,19 @@ func (s *session) confirmBrakes(brakes []api.RackBrake) error {
 	for _, b := range brakes {
 		lose = append(lose, brakeLoses(b, known)...)
 	}
-	_, err = s.confirm(cut(lose))
+	_, err = k.confirm(cut(lose))
 	return err
 }
 
-func (s *session) showReleased(brakes []api.RackBrake) error {
-	if !s.People() {
-		return s.showBrakes(brakes)
+func (v view) showReleased(d door, brakes []api.RackBrake) error {
+	if !v.People() {
+		return v.showBrakes(d, brakes)
 	}
 	for _, b := range brakes {
-		s.Say("rack %s: released; the monitor corrects %s", term.Clean(b.Rack), cmp.Or(noderange.Fold(b.Nodes), "what differs"))
+		v.Say("rack %s: released; the monitor corrects %s", term.Clean(b.Rack), cmp.Or(noderange.Fold(b.Nodes), "what differs"))
 	}
 	if len(brakes) == 0 {
-		s.Say("no brake holds any more: there is nothing to release")
+		v.Say("no brake holds any more: there is nothing to release")
 	}
 	return nil
 }

@@ -107,31 +107,37 @@ func impactOf(action power.Action, nodes []api.Node) impact {
 	return im
 }
 
+// confirmer has a person confirm what a command is about to do to many nodes.
+type confirmer struct {
+	connection
+	err io.Writer // where the question goes
+}
+
 // confirm makes sure that somebody has seen what happens to many nodes. It reports
 // whether somebody said yes, by flag or by word.
-func (s *session) confirm(im impact) (bool, error) {
-	yes := s.c.Bool("yes")
+func (k confirmer) confirm(im impact) (bool, error) {
+	yes := k.c.Bool("yes")
 	if yes {
 		return true, nil
 	}
-	share, ask, err := s.many(im)
+	share, ask, err := k.many(im)
 	if err != nil || !ask {
 		return false, err
 	}
-	return s.question(fmt.Sprintf("%d %s%s: %s", len(im.nodes), im.what, share, noderange.Fold(namesOf(im.nodes))))
+	return k.question(fmt.Sprintf("%d %s%s: %s", len(im.nodes), im.what, share, noderange.Fold(namesOf(im.nodes))))
 }
 
 // many reports whether an impact is so large that somebody has to confirm it, and which
 // part of the whole it is, if that is the reason.
-func (s *session) many(im impact) (part string, ask bool, err error) {
-	share := s.c.Int("confirm-share")
+func (k confirmer) many(im impact) (part string, ask bool, err error) {
+	share := k.c.Int("confirm-share")
 	if share < 1 || share > 100 {
 		return "", false, settings.Usage("--confirm-share: %d is not between 1 and 100", share)
 	}
 	if len(im.nodes) < 2 {
 		return "", false, nil
 	}
-	racks, err := s.wholeRacks(im)
+	racks, err := k.wholeRacks(im)
 	switch {
 	case err != nil:
 		return "", false, err
@@ -142,7 +148,7 @@ func (s *session) many(im impact) (part string, ask bool, err error) {
 	case len(im.nodes) <= shareAbove || share == 100:
 		return "", false, nil
 	}
-	total, err := s.countNodes()
+	total, err := k.countNodes()
 	if err != nil || len(im.nodes)*100 <= share*total {
 		return "", false, err
 	}
@@ -151,7 +157,7 @@ func (s *session) many(im impact) (part string, ask bool, err error) {
 
 // wholeRacks names, folded, the racks of two nodes or more of which no node is left
 // out; "" when there are none.
-func (s *session) wholeRacks(im impact) (string, error) {
+func (k confirmer) wholeRacks(im impact) (string, error) {
 	hit := map[string]int{}
 	for _, n := range im.nodes {
 		hit[n.Rack]++
@@ -161,10 +167,10 @@ func (s *session) wholeRacks(im impact) (string, error) {
 		return "", nil
 	}
 	expr := "all" // the agent's own
-	if s.door == atCentral {
+	if k.door == atCentral {
 		expr = "@" + strings.Join(slices.Sorted(maps.Keys(hit)), ",@")
 	}
-	nodes, err := s.client.Nodes(s.ctx, expr)
+	nodes, err := k.client.Nodes(k.ctx, expr)
 	if err != nil {
 		return "", err
 	}
@@ -178,12 +184,12 @@ func (s *session) wholeRacks(im impact) (string, error) {
 }
 
 // countNodes is how many nodes there are.
-func (s *session) countNodes() (int, error) {
-	if s.door != atCentral {
-		nodes, err := s.client.Nodes(s.ctx, "all")
+func (k confirmer) countNodes() (int, error) {
+	if k.door != atCentral {
+		nodes, err := k.client.Nodes(k.ctx, "all")
 		return len(nodes), err
 	}
-	racks, err := s.client.Racks(s.ctx)
+	racks, err := k.client.Racks(k.ctx)
 	total := 0
 	for _, r := range racks {
 		total += r.Nodes
@@ -193,21 +199,21 @@ func (s *session) countNodes() (int, error) {
 
 // question asks whether to go on; the statement says what will happen. Without a
 // terminal it is an error: nobody can answer.
-func (s *session) question(statement string) (bool, error) {
-	if !asks(s.c) {
+func (k confirmer) question(statement string) (bool, error) {
+	if !asks(k.c) {
 		return false, settings.Exit(settings.ExitUsage, "%s; nothing was done: say --yes if that is meant", statement)
 	}
-	fmt.Fprintf(s.Err, "%s. Continue? [y/N] ", statement)
-	answer, err := typed(s.ctx, func() (string, error) {
-		line, err := bufio.NewReader(s.c.App.Reader).ReadString('\n')
+	fmt.Fprintf(k.err, "%s. Continue? [y/N] ", statement)
+	answer, err := typed(k.ctx, func() (string, error) {
+		line, err := bufio.NewReader(k.c.App.Reader).ReadString('\n')
 		if errors.Is(err, io.EOF) {
-			fmt.Fprintln(s.Err) // what was typed did not end the line
+			fmt.Fprintln(k.err) // what was typed did not end the line
 			err = nil
 		}
 		return line, err
 	})
 	if err != nil {
-		fmt.Fprintln(s.Err)
+		fmt.Fprintln(k.err)
 		return false, settings.Exit(settings.ExitUsage, "not confirmed; nothing was done")
 	}
 	switch strings.ToLower(strings.TrimSpace(answer)) {

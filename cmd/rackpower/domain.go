@@ -22,12 +22,12 @@ func domainCommand() *cli.Command {
 			examples("rackpower domain list", "rackpower domain set feedA --rate 5 --concurrent 20") + exitHelp,
 		Subcommands: []*cli.Command{
 			{
-				Name: "list", Usage: "list the power domains and their queues", Action: atCentral.with((*session).domainList),
+				Name: "list", Usage: "list the power domains and their queues", Action: atCentral.with(listDomains),
 				Flags:       atCentral.flags(),
 				Description: examples("rackpower domain list", "rackpower domain list -o json")[2:] + exitHelp,
 			},
 			{
-				Name: "set", Usage: "limit the power-ons of a domain", ArgsUsage: "NAME", Action: atCentral.with((*session).domainSet),
+				Name: "set", Usage: "limit the power-ons of a domain", ArgsUsage: "NAME", Action: atCentral.with(setDomain),
 				Description: "The limits are of the domain as a whole, whichever racks its nodes are in. What is not given stays." +
 					examples("rackpower domain set feedA --rate 5 --concurrent 20", "rackpower domain set feedA --rate 0.5") + exitHelp,
 				Flags: atCentral.flags(
@@ -41,7 +41,7 @@ func domainCommand() *cli.Command {
 			},
 			{
 				Name: "rm", Usage: "reset the limits of a domain to the default", ArgsUsage: "NAME",
-				Action:      atCentral.with((*session).domainRemove),
+				Action:      atCentral.with(removeDomain),
 				Description: "The nodes stay in the domain." + examples("rackpower domain rm feedA") + exitHelp,
 				Flags:       atCentral.flags(reasonFlag(false)),
 			},
@@ -49,7 +49,7 @@ func domainCommand() *cli.Command {
 	}
 }
 
-func (s *session) domainList() error {
+func listDomains(s *session) error {
 	domains, err := s.client.Domains(s.ctx)
 	if err != nil {
 		return err
@@ -84,7 +84,7 @@ func bound(format string, n float64) string {
 	return fmt.Sprintf(format, n)
 }
 
-func (s *session) domainSet() error {
+func setDomain(s *session) error {
 	rate, concurrent := s.c.Float64("rate"), s.c.Int("concurrent")
 	if !s.c.IsSet("rate") && !s.c.IsSet("concurrent") {
 		return settings.Usage("nothing to set: say --rate or --concurrent")
@@ -115,12 +115,12 @@ func (s *session) domainSet() error {
 
 // domain is the one that the operand names, with the limits it has; one that is not
 // known has the default.
-func (s *session) domain() (d api.Domain, known bool, err error) {
-	name := s.c.Args().First()
+func (k connection) domain() (d api.Domain, known bool, err error) {
+	name := k.c.Args().First()
 	if name == "" {
 		return d, false, settings.Usage("NAME is empty")
 	}
-	domains, err := s.client.Domains(s.ctx)
+	domains, err := k.client.Domains(k.ctx)
 	if err != nil {
 		return d, false, err
 	}
@@ -133,7 +133,7 @@ func (s *session) domain() (d api.Domain, known bool, err error) {
 	return d, false, nil
 }
 
-func (s *session) domainRemove() error {
+func removeDomain(s *session) error {
 	name := s.c.Args().First()
 	_, known, err := s.domain()
 	if err != nil {

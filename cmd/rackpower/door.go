@@ -76,9 +76,9 @@ func (d door) open(c *cli.Context) (*session, error) {
 	if err != nil {
 		return nil, settings.Usage("--%s: %v", d.flag, err)
 	}
-	s := &session{c: c, ctx: c.Context, door: d, client: client, view: view{p}}
+	k := connection{c: c, ctx: c.Context, door: d, client: client}
 	tellSilence(p, client, d.who, patience)
-	return s, nil
+	return &session{connection: k, confirmer: confirmer{k, p.Err}, view: view{p}}, nil
 }
 
 // socketURL is the address of a socket whose path may begin where the process stands.

@@ -25,11 +25,11 @@ func explainCommand(d door) *cli.Command {
 		Description: "What is wanted of the node and who says so, what its monitor has seen, decided and waits for, how its BMC\n" +
 			"answers, and its operations. Times say their zone." +
 			examples(name+" r1n07", name+" r1n07 -o json") + exitHelp,
-		Action: d.with((*session).explainNode),
+		Action: d.with(explainNode),
 	}
 }
 
-func (s *session) explainNode() error {
+func explainNode(s *session) error {
 	nodes, err := s.nodes(s.c.Args().Slice())
 	if err != nil {
 		return err

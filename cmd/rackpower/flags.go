@@ -30,8 +30,8 @@ func lastingFlag(name, until string) cli.Flag {
 }
 
 // reason is what --reason says, where one is wanted.
-func (s *session) reason() (string, error) {
-	text := strings.TrimSpace(s.c.String("reason"))
+func (k connection) reason() (string, error) {
+	text := strings.TrimSpace(k.c.String("reason"))
 	if text == "" {
 		return "", settings.Usage("--reason is empty")
 	}
@@ -39,9 +39,9 @@ func (s *session) reason() (string, error) {
 }
 
 // lasting is the duration of a lastingFlag, 0 when it has none.
-func (s *session) lasting(flag string) (time.Duration, error) {
-	d := s.c.Duration(flag)
-	if s.c.IsSet(flag) && d <= 0 {
+func (k connection) lasting(flag string) (time.Duration, error) {
+	d := k.c.Duration(flag)
+	if k.c.IsSet(flag) && d <= 0 {
 		return 0, settings.Usage("--%s: %s is not longer than 0; leave the flag out for no end", flag, d)
 	}
 	return d, nil

@@ -41,7 +41,7 @@ func gossipCommand() *cli.Command {
 					examples("rackpower gossip keys list", "rackpower gossip keys install --key-file new.key") + exitHelp,
 				Subcommands: []*cli.Command{
 					{
-						Name: "list", Usage: "list the keys of the members", Flags: eitherFlags(), Action: eitherDoor((*session).keysList),
+						Name: "list", Usage: "list the keys of the members", Flags: eitherFlags(), Action: eitherDoor(listKeys),
 						Description: "PRIMARY counts the members that send with the key." + examples("rackpower gossip keys list") + exitHelp,
 					},
 					keyChange(api.KeyInstall, "", "add a key on all members", file()),
@@ -62,11 +62,11 @@ func keyChange(do, operand, usage string, file cli.Flag) *cli.Command {
 		Name: do, Usage: usage, ArgsUsage: args, Flags: eitherFlags(file),
 		Description: "All members must answer; with those that did not it fails, and may be repeated." +
 			examples("rackpower gossip keys "+do+" "+cmp.Or(operand, "--key-file new.key")) + exitHelp,
-		Action: eitherDoor(func(s *session) error { return s.changeKeys(do) }),
+		Action: eitherDoor(func(s *session) error { return changeKeys(s, do) }),
 	}
 }
 
-func (s *session) keysList() error {
+func listKeys(s *session) error {
 	keys, err := s.client.GossipKeys(s.ctx)
 	if err != nil {
 		return err
@@ -90,7 +90,7 @@ func (v view) showKeys(keys api.GossipKeys) error {
 	})
 }
 
-func (s *session) changeKeys(do string) error {
+func changeKeys(s *session, do string) error {
 	in := api.ChangeKeys{Action: do, ID: s.c.Args().First()}
 	if file := s.c.String("key-file"); file != "" {
 		text, err := readSecrets(s.c, s.Printer).gossipKey(file)
@@ -109,12 +109,12 @@ func (s *session) changeKeys(do string) error {
 	if err != nil {
 		return err
 	}
-	s.tellUnasked()
+	tellUnasked(s)
 	return s.showKeys(keys)
 }
 
 // tellUnasked says which members a change of keys did not reach as they are gone.
-func (s *session) tellUnasked() {
+func tellUnasked(s *session) {
 	members, err := s.client.Members(s.ctx)
 	if err != nil || s.Quiet {
 		return // the change itself went well

@@ -24,7 +24,7 @@ func holdCommand(d door) *cli.Command {
 			examples(name+" r1n07 hands-off --reason \"swapping a DIMM\"", name+" @rack1 off --for 2h --reason \"feed B is being serviced\" --yes") +
 			exitHelp,
 		Flags:  d.flags(append(confirmFlags(), lastingFlag("for", "until released"), reasonFlag(true))...),
-		Action: d.with((*session).hold),
+		Action: d.with(holdNodes),
 	}
 }
 
@@ -35,11 +35,11 @@ func releaseCommand(d door) *cli.Command {
 		Description: "A node whose status wants it off, and that a hold kept on, is turned off." + asksFirst + nodesHelp +
 			examples(name+" r1n07", name+" @rack1 --reason \"feed B is back\"") + exitHelp,
 		Flags:  d.flags(append(confirmFlags(), reasonFlag(false))...),
-		Action: d.with((*session).release),
+		Action: d.with(releaseNodes),
 	}
 }
 
-func (s *session) hold() error {
+func holdNodes(s *session) error {
 	operands := s.c.Args().Slice()
 	last := len(operands) - 1
 	want, err := power.ParseWant(operands[last])
@@ -61,18 +61,18 @@ func (s *session) hold() error {
 		return err
 	}
 	what := fmt.Sprintf("held %s %s", want, s.UntilOr(s.After(in.For), "released"))
-	return s.setHold(in, nodes, what)
+	return setHold(s, in, nodes, what)
 }
 
 // confirmHold asks when a hold takes power from many.
-func (s *session) confirmHold(nodes []api.Node, want power.Want) (bool, error) {
+func (k confirmer) confirmHold(nodes []api.Node, want power.Want) (bool, error) {
 	if want != power.WantOff {
 		nodes = nil
 	}
-	return s.confirm(cut(nodes))
+	return k.confirm(cut(nodes))
 }
 
-func (s *session) release() error {
+func releaseNodes(s *session) error {
 	nodes, err := s.nodes(s.c.Args().Slice())
 	if err != nil {
 		return err
@@ -81,7 +81,7 @@ func (s *session) release() error {
 	if in.Confirmed, err = s.confirm(cut(freed(nodes))); err != nil {
 		return err
 	}
-	return s.setHold(in, nodes, "released")
+	return setHold(s, in, nodes, "released")
 }
 
 // freed are the nodes that are wanted off when their hold ends.
@@ -91,7 +91,7 @@ func freed(nodes []api.Node) []api.Node {
 	})
 }
 
-func (s *session) setHold(in api.SetHold, nodes []api.Node, what string) error {
+func setHold(s *session, in api.SetHold, nodes []api.Node, what string) error {
 	in.Names = namesOf(nodes)
 	changed, err := s.client.SetHold(s.ctx, in)
 	if err != nil {

@@ -40,7 +40,7 @@ const eitherHelp = "As this rack's agent sees it; as central sees it when --cent
 
 func membersCommand() *cli.Command {
 	return &cli.Command{
-		Name: "members", Category: "on a rack", Usage: "list the members of the gossip cluster", Action: eitherDoor((*session).members),
+		Name: "members", Category: "on a rack", Usage: "list the members of the gossip cluster", Action: eitherDoor(listMembers),
 		Description: eitherHelp + examples("rackpower members", "rackpower members --status failed", "rackpower members --watch",
 			"rackpower members -o json") + exitHelp,
 		Flags: eitherFlags(
@@ -54,7 +54,7 @@ func membersCommand() *cli.Command {
 }
 
 // memberFilter is what the flags of members want: of the tags, and the status, "" for any.
-func (s *session) memberFilter() (tagged func(api.Member) bool, status string, err error) {
+func memberFilter(s *session) (tagged func(api.Member) bool, status string, err error) {
 	want := map[string]string{}
 	for _, flag := range []string{"role", "rack"} {
 		if v := s.c.String(flag); v != "" {
@@ -83,8 +83,8 @@ func (s *session) memberFilter() (tagged func(api.Member) bool, status string, e
 	}, status, nil
 }
 
-func (s *session) members() error {
-	tagged, status, err := s.memberFilter()
+func listMembers(s *session) error {
+	tagged, status, err := memberFilter(s)
 	if err != nil {
 		return err
 	}
@@ -105,7 +105,7 @@ func (s *session) members() error {
 	if err := printer.Show(s.Printer, s.memberListing(members)); err != nil || !s.c.Bool("watch") {
 		return err
 	}
-	return s.watchMembers(known, func(m api.Member, before string) bool {
+	return watchMembers(s, known, func(m api.Member, before string) bool {
 		return wanted(m) || tagged(m) && before == status
 	})
 }
@@ -140,7 +140,7 @@ const watchMembersEvery = 500 * time.Millisecond
 
 // watchMembers prints what becomes of the members, until interrupted. known is what
 // they were; wanted says of a member, and what it was before, whether it is shown.
-func (s *session) watchMembers(known map[string]string, wanted func(m api.Member, before string) bool) error {
+func watchMembers(s *session, known map[string]string, wanted func(m api.Member, before string) bool) error {
 	p := s.Printer
 	if p.Format == "json" {
 		p.Format = "jsonl" // one array could never end

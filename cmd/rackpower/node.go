@@ -25,7 +25,7 @@ func nodeCommand() *cli.Command {
 			examples("rackpower node import racks.yaml", "rackpower node show r1n01") + exitHelp,
 		Subcommands: []*cli.Command{
 			{
-				Name: "add", Usage: "add a node, or change one", ArgsUsage: "NAME", Action: atCentral.with((*session).nodeAdd),
+				Name: "add", Usage: "add a node, or change one", ArgsUsage: "NAME", Action: atCentral.with(addNode),
 				Description: "The password is read from a file, or from stdin with \"-\" (on a terminal without echo), never from the command line.\n" +
 					"Options of the BMC's address, joined by &: suite=3|17; target=0x30, the IPMB address of this node in a chassis whose BMC\n" +
 					"serves several (channel=0); level=user|operator|administrator, the privilege that sessions ask for; boot=legacy|efi, how\n" +
@@ -46,7 +46,7 @@ func nodeCommand() *cli.Command {
 				)...),
 			},
 			{
-				Name: "import", Usage: "add nodes from a file, all or none", ArgsUsage: "FILE|-", Action: atCentral.with((*session).nodeImport),
+				Name: "import", Usage: "add nodes from a file, all or none", ArgsUsage: "FILE|-", Action: atCentral.with(importNodes),
 				Description: "YAML or JSON: a list of nodes; CSV: a line each, the first names the columns.\n" +
 					"Fields: name, rack, bmc, password or password_file (relative to this file), kg or kg_file, domain, status.\n" +
 					"With --update, a field that YAML or JSON gives as \"\" is taken away, and more than one node that goes to another rack\n" +
@@ -65,7 +65,7 @@ func nodeCommand() *cli.Command {
 				Flags: atCentral.flags(),
 			},
 			{
-				Name: "rm", Usage: "remove nodes", ArgsUsage: "NODES...", Action: atCentral.with((*session).nodeRemove),
+				Name: "rm", Usage: "remove nodes", ArgsUsage: "NODES...", Action: atCentral.with(removeNodes),
 				Flags: atCentral.flags(reasonFlag(false), &cli.BoolFlag{
 					Name: "yes", Aliases: []string{"y"},
 					Usage: "do not ask for confirmation",
@@ -75,13 +75,13 @@ func nodeCommand() *cli.Command {
 			},
 			retryCommand(atCentral),
 			{
-				Name: "show", Usage: "show the details of nodes", ArgsUsage: "NODES...", Action: atCentral.looking((*session).nodeShow),
+				Name: "show", Usage: "show the details of nodes", ArgsUsage: "NODES...", Action: atCentral.looking(showNode),
 				Description: examples("rackpower node show r1n01")[2:] + exitHelp,
 				Flags:       atCentral.flags(),
 			},
 			{
 				Name: "set-status", Usage: "set the life-cycle status of nodes, which determines their desired power", ArgsUsage: "NODES... STATUS",
-				Action: atCentral.with((*session).setStatus),
+				Action: atCentral.with(setStatus),
 				Description: asksFirst[1:] + "\n\nSTATUS\n" + statusHelp() + nodesHelp +
 					examples("rackpower node set-status r1n[01-40] DEPLOYING --reason \"order 4711\"") + exitHelp,
 				Flags: atCentral.flags(append(confirmFlags(), reasonFlag(false))...),
@@ -109,7 +109,7 @@ func statusHelp() string {
 	return strings.TrimRight(text, "\n")
 }
 
-func (s *session) nodeAdd() error {
+func addNode(s *session) error {
 	c := s.c
 	spec := api.NodeSpec{
 		Name: c.Args().First(), Rack: c.String("rack"), BMC: c.String("bmc"), Domain: c.String("domain"),
@@ -148,7 +148,7 @@ func (s *session) nodeAdd() error {
 	if err := checkSecrets(spec); err != nil {
 		return settings.Usage("%v", err)
 	}
-	return s.addNodes(api.AddNodes{Nodes: []api.NodeSpec{spec}, Update: c.Bool("update"), Force: c.Bool("force"), AskedBy: askedBy()})
+	return addNodes(s, api.AddNodes{Nodes: []api.NodeSpec{spec}, Update: c.Bool("update"), Force: c.Bool("force"), AskedBy: askedBy()})
 }
 
 // added is what node add and import print.
@@ -176,7 +176,7 @@ func (v view) showAdded(a api.AddedNodes, specs []api.NodeSpec, dry bool) error 
 }
 
 // addNodes has nodes added; when some exist it names the flag that changes them.
-func (s *session) addNodes(in api.AddNodes) error {
+func addNodes(s *session, in api.AddNodes) error {
 	var err error
 	if in.Update && !in.DryRun {
 		if in.MovesConfirmed, err = s.confirmMoves(in.Nodes); err != nil {
@@ -202,17 +202,17 @@ func (s *session) addNodes(in api.AddNodes) error {
 
 // confirmMoves asks when more than one node goes to another rack: their agents let go of
 // them, be they most that an agent has. It reports whether a person knows of all that go.
-func (s *session) confirmMoves(specs []api.NodeSpec) (bool, error) {
+func (k confirmer) confirmMoves(specs []api.NodeSpec) (bool, error) {
 	to := map[string]string{}
 	for _, n := range specs {
 		if n.Rack != "" {
 			to[n.Name] = n.Rack
 		}
 	}
-	if len(to) == 0 || s.c.Bool("yes") {
+	if len(to) == 0 || k.c.Bool("yes") {
 		return len(to) > 0, nil
 	}
-	nodes, err := s.client.Nodes(s.ctx, "all")
+	nodes, err := k.client.Nodes(k.ctx, "all")
 	if err != nil {
 		return false, err
 	}
@@ -220,7 +220,7 @@ func (s *session) confirmMoves(specs []api.NodeSpec) (bool, error) {
 	if len(nodes) < 2 {
 		return true, nil
 	}
-	return s.question(fmt.Sprintf("%d nodes will be moved from racks %s: %s", len(nodes), noderange.Fold(racksOf(nodes)),
+	return k.question(fmt.Sprintf("%d nodes will be moved from racks %s: %s", len(nodes), noderange.Fold(racksOf(nodes)),
 		noderange.Fold(namesOf(nodes))))
 }
 
@@ -234,7 +234,7 @@ func racksOf(nodes []api.Node) []string {
 }
 
 // confirmStatuses asks when statuses that nodes are given take power from many.
-func (s *session) confirmStatuses(specs []api.NodeSpec) (bool, error) {
+func (k confirmer) confirmStatuses(specs []api.NodeSpec) (bool, error) {
 	off := map[string]power.Status{}
 	for _, n := range specs {
 		if n.Status.Desired().Want == power.WantOff {
@@ -242,14 +242,14 @@ func (s *session) confirmStatuses(specs []api.NodeSpec) (bool, error) {
 		}
 	}
 	if len(off) == 0 {
-		return s.c.Bool("yes"), nil
+		return k.c.Bool("yes"), nil
 	}
-	nodes, err := s.client.Nodes(s.ctx, "all")
+	nodes, err := k.client.Nodes(k.ctx, "all")
 	if err != nil {
 		return false, err
 	}
 	nodes = slices.DeleteFunc(nodes, func(n api.Node) bool { return off[n.Name] == "" || off[n.Name] == n.Status })
-	return s.confirm(cut(nodes))
+	return k.confirm(cut(nodes))
 }
 
 // forceFlag moves nodes away from agents that do not confirm it.
@@ -261,12 +261,12 @@ func forceFlag() cli.Flag {
 	}
 }
 
-func (s *session) nodeImport() error {
+func importNodes(s *session) error {
 	specs, err := specReader{readSecrets(s.c, s.Printer)}.read(s.c.Args().First())
 	if err != nil {
 		return err
 	}
-	return s.addNodes(api.AddNodes{
+	return addNodes(s, api.AddNodes{
 		Nodes: specs, Update: s.c.Bool("update"), Force: s.c.Bool("force"), DryRun: s.c.Bool("dry-run"),
 		AskedBy: askedBy(),
 	})
@@ -301,7 +301,7 @@ func exportNodes(c *cli.Context) error {
 	})(c)
 }
 
-func (s *session) nodeRemove() error {
+func removeNodes(s *session) error {
 	nodes, err := s.nodes(s.c.Args().Slice())
 	if err != nil {
 		return err
@@ -353,11 +353,11 @@ func retryCommand(d door) *cli.Command {
 		Flags: d.flags(reasonFlag(false)),
 		Description: "The monitor forgets that its corrections failed, and BMCs that did not answer, or refused their password, are\n" +
 			"logged in to again at once." + nodesHelp + examples(name+" r1n07", name+" @rack1 --reason \"switch replaced\"") + exitHelp,
-		Action: d.with((*session).retry),
+		Action: d.with(retryNodes),
 	}
 }
 
-func (s *session) retry() error {
+func retryNodes(s *session) error {
 	nodes, err := s.nodes(s.c.Args().Slice())
 	if err != nil {
 		return err
@@ -370,7 +370,7 @@ func (s *session) retry() error {
 	return s.showChangedNodes(changed, nodes, "tried again from now on")
 }
 
-func (s *session) nodeShow() error {
+func showNode(s *session) error {
 	nodes, err := s.nodes(s.c.Args().Slice())
 	if err != nil {
 		return err
@@ -392,7 +392,7 @@ func (s *session) nodeShow() error {
 	return nil
 }
 
-func (s *session) setStatus() error {
+func setStatus(s *session) error {
 	operands := s.c.Args().Slice()
 	last := len(operands) - 1
 	status, err := power.ParseStatus(operands[last])

@@ -29,11 +29,11 @@ func opsCommand(d door) *cli.Command {
 			&cli.DurationFlag{Name: "since", Usage: "only operations requested within the last `DURATION`"},
 			&cli.IntFlag{Name: "limit", Value: 1000, Usage: "show at most the newest `N` operations"},
 		),
-		Action: d.looking((*session).ops),
+		Action: d.looking(listOps),
 	}
 }
 
-func (s *session) ops() error {
+func listOps(s *session) error {
 	limit := s.c.Int("limit")
 	if limit < 1 {
 		return settings.Usage("--limit: %d is not at least 1", limit)
@@ -135,12 +135,12 @@ func opCommand(d door) *cli.Command {
 		Description: "By the ids that the power commands and rackpower ops print." + examples(name+" show ID", name+" cancel ID") + exitHelp,
 		Subcommands: []*cli.Command{
 			{
-				Name: "show", Usage: "show the details of operations", ArgsUsage: "ID...", Flags: d.flags(), Action: d.with((*session).opShow),
+				Name: "show", Usage: "show the details of operations", ArgsUsage: "ID...", Flags: d.flags(), Action: d.with(showOp),
 				Description: "An operation that has ended is shown with its outcome, however long ago its asker stopped waiting." +
 					examples(name+" show 0198c2a1-…", name+" show ID -o json") + exitHelp,
 			},
 			{
-				Name: "cancel", Usage: "cancel operations: they end at their next safe point", ArgsUsage: "ID...", Action: d.with((*session).opCancel),
+				Name: "cancel", Usage: "cancel operations: they end at their next safe point", ArgsUsage: "ID...", Action: d.with(cancelOps),
 				Flags: d.flags(reasonFlag(false)),
 				Description: "A command that has left for a BMC is awaited; the operation ends before the next one. What has ended stays as it is." +
 					examples(name+" cancel ID", d.command+" ops @rack1 --outstanding -o name | xargs "+name+" cancel") + exitHelp,
@@ -149,7 +149,7 @@ func opCommand(d door) *cli.Command {
 	}
 }
 
-func (s *session) opShow() error {
+func showOp(s *session) error {
 	ids := s.c.Args().Slice()
 	found, err := s.client.QueryOps(s.ctx, api.QueryOps{IDs: ids})
 	if err != nil {
@@ -205,9 +205,9 @@ func positive(d time.Duration) string {
 	return settings.Duration(d)
 }
 
-// opCancel cancels what it can: an operation that has ended by now does not keep the
+// cancelOps cancels what it can: an operation that has ended by now does not keep the
 // others going.
-func (s *session) opCancel() error {
+func cancelOps(s *session) error {
 	ids := s.c.Args().Slice()
 	var ops []api.Op
 	var wrong []error

@@ -20,7 +20,7 @@ import (
 func peersCommand() *cli.Command {
 	return &cli.Command{
 		Name: "peers", Category: "on a rack", Usage: "show the power of all nodes as gossip reports it", ArgsUsage: "[NODES...]",
-		Action: eitherDoor((*session).peers),
+		Action: eitherDoor(listPeers),
 		Description: eitherHelp + "\nCentral need not be there. In NODES, @NAME stands for the nodes of that agent.\n\n" +
 			"With --who it says which agent has a node and who can reach its BMC: agents that do not have the node ask the\n" +
 			"BMC for a sign of life, for which its address must be known to whom you ask. It ends with 1 when none can, with 2\n" +
@@ -30,12 +30,12 @@ func peersCommand() *cli.Command {
 	}
 }
 
-func (s *session) peers() error {
+func listPeers(s *session) error {
 	if node := s.c.String("who"); node != "" || s.c.IsSet("who") {
 		if s.c.NArg() > 0 || node == "" {
 			return settings.Usage("--who takes the name of one node, and no NODES")
 		}
-		return s.whose(node)
+		return showOwner(s, node)
 	}
 	expr, err := selection(s.c.Args().Slice())
 	if err != nil {
@@ -128,8 +128,8 @@ func peerListing(peers []api.PeerNode) printer.Listing[api.PeerNode] {
 	}
 }
 
-// whose says who has a node and who can reach its BMC.
-func (s *session) whose(node string) error {
+// showOwner says who has a node and who can reach its BMC.
+func showOwner(s *session, node string) error {
 	w, err := s.client.Who(s.ctx, node)
 	if err != nil {
 		return err

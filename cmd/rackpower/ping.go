@@ -15,14 +15,14 @@ import (
 func pingCommand() *cli.Command {
 	return &cli.Command{
 		Name: "ping", Category: "on a rack", Usage: "check that a member of the gossip cluster answers", ArgsUsage: "AGENT",
-		Action: eitherDoor((*session).ping),
+		Action: eitherDoor(pingMember),
 		Description: "The question travels by gossip, so the time is that of some rounds of gossip, not of a packet." +
 			examples("rackpower ping r2", "rackpower ping central --count 3") + exitHelp,
 		Flags: eitherFlags(&cli.IntFlag{Name: "count", Value: 1, Usage: "send `N` requests"}),
 	}
 }
 
-func (s *session) ping() error {
+func pingMember(s *session) error {
 	count := s.c.Int("count")
 	if count < 1 || count > 1000 {
 		return settings.Usage("--count: %d is not between 1 and 1000", count)

@@ -78,7 +78,7 @@ func powerCommand(action power.Action, d door) *cli.Command {
 		Name: string(action), Usage: actionUsage[action], ArgsUsage: "NODES...", Category: "power", Flags: d.flags(flags...),
 		Description: verbDescription(action) + nodesHelp +
 			examples(name+" r1n[01-40]", name+" @rack1 '!r1n07' --reason \"feed B\" --yes", name+" r1n01 --wait accepted -o json") + exitHelp,
-		Action: d.with(func(s *session) error { return s.power(action) }),
+		Action: d.with(func(s *session) error { return operate(s, action) }),
 	}
 }
 
@@ -122,7 +122,7 @@ type order struct {
 // waitSlack lets an operation's own deadline be seen before the waiting ends.
 const waitSlack = 5 * time.Second
 
-func (s *session) order(action power.Action) (order, error) {
+func orderOf(s *session, action power.Action) (order, error) {
 	c := s.c
 	o := order{action: action, wait: c.String("wait"), dryRun: c.Bool("dry-run"), confirmed: c.Bool("yes")}
 	if !slices.Contains([]string{waitVerified, waitAccepted, waitNone}, o.wait) {
@@ -136,7 +136,7 @@ func (s *session) order(action power.Action) (order, error) {
 	if action == power.ActSoftOff {
 		o.request.Grace = c.Duration("grace")
 	}
-	if err := s.orderHold(&o); err != nil {
+	if err := orderHold(s, &o); err != nil {
 		return o, err
 	}
 	op := power.Op{
@@ -157,7 +157,7 @@ func (s *session) order(action power.Action) (order, error) {
 }
 
 // orderHold adds what --hold and --hold-for say.
-func (s *session) orderHold(o *order) error {
+func orderHold(s *session, o *order) error {
 	var err error
 	o.request.Hold = s.c.Bool("hold")
 	if o.request.HoldFor, err = s.lasting("hold-for"); err != nil {
@@ -172,9 +172,9 @@ func (s *session) orderHold(o *order) error {
 	return nil
 }
 
-// power carries out a power command from its selection to its last line.
-func (s *session) power(action power.Action) error {
-	o, err := s.order(action)
+// operate carries out a power command from its selection to its last line.
+func operate(s *session, action power.Action) error {
+	o, err := orderOf(s, action)
 	if err != nil {
 		return err
 	}

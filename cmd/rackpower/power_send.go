@@ -18,14 +18,14 @@ const (
 
 // ask sends requests until they are answered. Sending them again is harmless: their
 // ids stay the same.
-func (s *session) ask(in api.AskOps) ([]api.Op, error) {
+func (k connection) ask(in api.AskOps) ([]api.Op, error) {
 	end := time.Now().Add(askAgainFor)
 	for {
-		ops, err := s.client.AskOps(s.ctx, in)
+		ops, err := k.client.AskOps(k.ctx, in)
 		if !lost(err) || errors.Is(err, api.ErrSilent) || time.Now().After(end) {
 			return ops, err
 		}
-		if err := pause(s.ctx, askAgainEvery); err != nil {
+		if err := pause(k.ctx, askAgainEvery); err != nil {
 			return nil, err
 		}
 	}

@@ -19,7 +19,7 @@ import (
 func pauseCommand() *cli.Command {
 	return &cli.Command{
 		Name: "pause", Category: "monitor", Usage: "pause the monitor of a rack", ArgsUsage: "RACK",
-		Action: atCentral.with((*session).pauseRack),
+		Action: atCentral.with(pauseRack),
 		Description: "For maintenance: the nodes are read as ever and requests are carried out, but nothing is corrected." +
 			examples("rackpower pause r1 --for 2h --reason \"moving cables\"", "rackpower resume r1") + exitHelp,
 		Flags: atCentral.flags(lastingFlag("for", "until resumed"), reasonFlag(true)),
@@ -29,14 +29,14 @@ func pauseCommand() *cli.Command {
 func resumeCommand() *cli.Command {
 	return &cli.Command{
 		Name: "resume", Category: "monitor", Usage: "resume the monitor of a rack", ArgsUsage: "RACK",
-		Action: atCentral.with((*session).resumeRack),
+		Action: atCentral.with(resumeRack),
 		Description: "What differs from the desired state is corrected from now on; the fleet brake watches over it." +
 			examples("rackpower resume r1") + exitHelp,
 		Flags: atCentral.flags(reasonFlag(false)),
 	}
 }
 
-func (s *session) pauseRack() error {
+func pauseRack(s *session) error {
 	in := api.SetPause{AskedBy: askedBy()}
 	var err error
 	if in.Reason, err = s.reason(); err != nil {
@@ -45,14 +45,14 @@ func (s *session) pauseRack() error {
 	if in.For, err = s.lasting("for"); err != nil {
 		return err
 	}
-	return s.setPause(in, "the monitor rests "+s.UntilOr(s.After(in.For), "resumed")+"; requests are carried out as ever")
+	return setPause(s, in, "the monitor rests "+s.UntilOr(s.After(in.For), "resumed")+"; requests are carried out as ever")
 }
 
-func (s *session) resumeRack() error {
-	return s.setPause(api.SetPause{Resume: true, AskedBy: askedBy(), Reason: s.c.String("reason")}, "the monitor goes on")
+func resumeRack(s *session) error {
+	return setPause(s, api.SetPause{Resume: true, AskedBy: askedBy(), Reason: s.c.String("reason")}, "the monitor goes on")
 }
 
-func (s *session) setPause(in api.SetPause, what string) error {
+func setPause(s *session, in api.SetPause, what string) error {
 	rack, err := s.rack()
 	if err != nil {
 		return err
@@ -73,17 +73,17 @@ func rackCommand() *cli.Command {
 			examples("rackpower rack list", "rackpower rack set r1 --monitor '@every 30s'") + exitHelp,
 		Subcommands: []*cli.Command{
 			{
-				Name: "list", Usage: "list the racks and the state of their monitors", Action: atCentral.with((*session).rackList),
+				Name: "list", Usage: "list the racks and the state of their monitors", Action: atCentral.with(listRacks),
 				Flags:       atCentral.flags(),
 				Description: examples("rackpower rack list", "rackpower rack list -o json")[2:] + exitHelp,
 			},
 			{
-				Name: "show", Usage: "show the details of a rack's monitor", ArgsUsage: "RACK", Action: atCentral.with((*session).rackShow),
+				Name: "show", Usage: "show the details of a rack's monitor", ArgsUsage: "RACK", Action: atCentral.with(showRack),
 				Flags:       atCentral.flags(),
 				Description: examples("rackpower rack show r1")[2:] + exitHelp,
 			},
 			{
-				Name: "set", Usage: "set how a rack's monitor works", ArgsUsage: "RACK", Action: atCentral.with((*session).rackSet),
+				Name: "set", Usage: "set how a rack's monitor works", ArgsUsage: "RACK", Action: atCentral.with(setRack),
 				Description: "What is not given stays. The fleet brake holds when more than the percentage of the rack's nodes, and more\n" +
 					"than the number, would lose power at once or differ at once." +
 					examples("rackpower rack set r1 --monitor '*/5 * * * *'", "rackpower rack set r1 --monitor \"\"",
@@ -106,12 +106,12 @@ func rackCommand() *cli.Command {
 }
 
 // rack is the rack that the first operand names.
-func (s *session) rack() (api.Rack, error) {
-	racks, err := s.client.Racks(s.ctx)
+func (k connection) rack() (api.Rack, error) {
+	racks, err := k.client.Racks(k.ctx)
 	if err != nil {
 		return api.Rack{}, err
 	}
-	return rackNamed(racks, s.c.Args().First())
+	return rackNamed(racks, k.c.Args().First())
 }
 
 func rackNamed(racks []api.Rack, name string) (api.Rack, error) {
@@ -135,7 +135,7 @@ func noSuch(what, name string, known []string) error {
 	return settings.Exit(settings.ExitUsage, "no such %s: %s%s", what, cmp.Or(term.Clean(name), `""`), term.Clean(hint))
 }
 
-func (s *session) rackList() error {
+func listRacks(s *session) error {
 	racks, err := s.client.Racks(s.ctx)
 	if err != nil {
 		return err
@@ -277,7 +277,7 @@ func limits(d api.DomainLimit) string {
 	return rate + ", " + concurrent
 }
 
-func (s *session) rackShow() error {
+func showRack(s *session) error {
 	rack, err := s.rack()
 	if err != nil {
 		return err
@@ -311,7 +311,7 @@ func (v view) pauseWords(pause *api.Pause) string {
 	return fmt.Sprintf("by %s since %s, %s%s", pause.By, v.Since(pause.Since), v.UntilOr(pause.Until, "resumed"), because(pause.Reason))
 }
 
-func (s *session) rackSet() error {
+func setRack(s *session) error {
 	in := api.SetRack{AskedBy: askedBy(), Reason: s.c.String("reason")}
 	var said []string
 	if s.c.IsSet("monitor") {
@@ -356,9 +356,9 @@ func (v view) showRack(rack api.Rack, what string) error {
 	return printer.Show(v.Printer, v.rackListing([]api.Rack{rack}))
 }
 
-// rackNotes says on stderr which of the nodes' agents are away, and what keeps the
+// noteRacks says on stderr which of the nodes' agents are away, and what keeps the
 // monitors of their racks from correcting them. Who cannot say so, says nothing.
-func (s *session) rackNotes(nodes []api.Node) {
+func noteRacks(s *session, nodes []api.Node) {
 	if s.Quiet || !s.People() || len(nodes) == 0 && s.door != atAgent {
 		return
 	}
@@ -402,13 +402,13 @@ func (s *session) rackNotes(nodes []api.Node) {
 		}
 	})
 	s.WarnEach(braked, "racks %s: the brake holds: "+s.door.command+" brake show",
-		func(name string) { s.noteBrake(name, *byName[name].State.Brake) })
+		func(name string) { s.noteBrake(s.door, name, *byName[name].State.Brake) })
 	s.WarnEach(paused, "racks %s: the monitor is paused ("+s.door.command+" rack list)", func(name string) {
 		s.Warn("rack %s: the monitor is paused %s", term.Clean(name), term.Clean(s.pauseOf(byName[name])))
 	})
 }
 
-func (s *session) noteBrake(rack string, b api.Brake) {
-	s.Warn("rack %s: the brake holds %s (%s) since %s: %s brake show", term.Clean(rack), plural(len(b.Nodes), "node"), term.Clean(b.Kind),
-		s.Since(b.Since), s.door.command)
+func (v view) noteBrake(d door, rack string, b api.Brake) {
+	v.Warn("rack %s: the brake holds %s (%s) since %s: %s brake show", term.Clean(rack), plural(len(b.Nodes), "node"), term.Clean(b.Kind),
+		v.Since(b.Since), d.command)
 }

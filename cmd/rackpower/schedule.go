@@ -28,23 +28,23 @@ func scheduleCommand() *cli.Command {
 		Subcommands: []*cli.Command{
 			scheduleAddCommand(),
 			{
-				Name: "list", Usage: "list the schedules", Action: atCentral.with((*session).scheduleList), Flags: atCentral.flags(),
+				Name: "list", Usage: "list the schedules", Action: atCentral.with(listSchedules), Flags: atCentral.flags(),
 				Description: examples("rackpower schedule list", "rackpower schedule list -o json")[2:] + exitHelp,
 			},
 			{
-				Name: "show", Usage: "show the details of a schedule", ArgsUsage: "NAME", Action: atCentral.with((*session).scheduleShow),
+				Name: "show", Usage: "show the details of a schedule", ArgsUsage: "NAME", Action: atCentral.with(showSchedule),
 				Flags:       atCentral.flags(),
 				Description: examples("rackpower schedule show night")[2:] + exitHelp,
 			},
 			{
-				Name: "rm", Usage: "remove a schedule", ArgsUsage: "NAME", Action: atCentral.with((*session).scheduleRemove),
+				Name: "rm", Usage: "remove a schedule", ArgsUsage: "NAME", Action: atCentral.with(removeSchedule),
 				Flags: atCentral.flags(reasonFlag(false)),
 				Description: "Holds that it has set stay until they end; rackpower release ends them now." + examples("rackpower schedule rm night") +
 					exitHelp,
 			},
 			{
 				Name: "next", Usage: "show the next runs and what they would do now", ArgsUsage: "[NAME]",
-				Action: atCentral.with((*session).scheduleNext),
+				Action: atCentral.with(nextRuns),
 				Description: "Nothing is done. LOSES are the nodes that are on now and would lose power, HELD those that a person holds, which\n" +
 					"are left alone." + examples("rackpower schedule next", "rackpower schedule next night --count 14 -o json") + exitHelp,
 				Flags: atCentral.flags(&cli.IntFlag{Name: "count", Value: 5, Usage: "show the next `N` runs of each schedule"}),
@@ -55,7 +55,7 @@ func scheduleCommand() *cli.Command {
 
 func scheduleAddCommand() *cli.Command {
 	return &cli.Command{
-		Name: "add", Usage: "add a schedule, or replace one", ArgsUsage: "NAME", Action: atCentral.with((*session).scheduleAdd),
+		Name: "add", Usage: "add a schedule, or replace one", ArgsUsage: "NAME", Action: atCentral.with(addSchedule),
 		Description: "CRON is minute, hour, day of the month, month and day of the week, or @daily, @every 6h and the like, in central's\n" +
 			"local time; CRON_TZ=Europe/Oslo before it names another zone. The nodes are selected anew at each run.\n" +
 			asksFirst[1:] + nodesHelp +
@@ -74,8 +74,8 @@ func scheduleAddCommand() *cli.Command {
 	}
 }
 
-// schedule is the one that the flags describe.
-func (s *session) schedule() (in api.PutSchedule, err error) {
+// scheduleOf is the one that the flags describe.
+func scheduleOf(s *session) (in api.PutSchedule, err error) {
 	c := s.c
 	in = api.PutSchedule{Update: c.Bool("update"), DryRun: c.Bool("dry-run"), AskedBy: askedBy()}
 	in.Name, in.Cron, in.Nodes, in.Reason, in.By = strings.TrimSpace(c.Args().First()), strings.TrimSpace(c.String("cron")),
@@ -111,12 +111,12 @@ func scheduledWant(text string) (power.Want, error) {
 	return want, err
 }
 
-func (s *session) scheduleAdd() error {
-	in, err := s.schedule()
+func addSchedule(s *session) error {
+	in, err := scheduleOf(s)
 	if err != nil {
 		return err
 	}
-	nodes, err := s.selectedNow(in.Nodes)
+	nodes, err := selectedNow(s, in.Nodes)
 	if err != nil {
 		return err
 	}
@@ -144,7 +144,7 @@ func (s *session) scheduleAdd() error {
 
 // selectedNow evaluates an expression that is going to be evaluated again and again:
 // that it selects nothing now is worth a word, but no error.
-func (s *session) selectedNow(expr string) ([]api.Node, error) {
+func selectedNow(s *session, expr string) ([]api.Node, error) {
 	all, err := s.client.Nodes(s.ctx, "all")
 	if err != nil {
 		return nil, err
@@ -169,7 +169,7 @@ func (s *session) selectedNow(expr string) ([]api.Node, error) {
 
 // confirmSchedule asks when a run may take power from many. Whether the nodes are on
 // then nobody knows now, so all that are selected count.
-func (s *session) confirmSchedule(in api.PutSchedule, nodes []api.Node) (bool, error) {
+func (k confirmer) confirmSchedule(in api.PutSchedule, nodes []api.Node) (bool, error) {
 	switch in.Want {
 	case power.WantOff:
 	case "":
@@ -178,10 +178,10 @@ func (s *session) confirmSchedule(in api.PutSchedule, nodes []api.Node) (bool, e
 		nodes = nil
 	}
 	if in.DryRun {
-		return s.c.Bool("yes"), nil
+		return k.c.Bool("yes"), nil
 	}
 	all := func(nodes []api.Node) []api.Node { return nodes }
-	return s.confirm(impact{nodes: nodes, what: "nodes will lose power in each run, if they are on then", counts: all})
+	return k.confirm(impact{nodes: nodes, what: "nodes will lose power in each run, if they are on then", counts: all})
 }
 
 func selectedWords(nodes []api.Node) string {
@@ -207,7 +207,7 @@ func (v view) nextRun(c api.Schedule) string {
 	return v.Until(c.NextAt)
 }
 
-func (s *session) scheduleList() error {
+func listSchedules(s *session) error {
 	list, err := s.client.Schedules(s.ctx)
 	if err != nil {
 		return err
@@ -237,7 +237,7 @@ func (v view) lastRun(c api.Schedule) string {
 	return v.Since(c.LastAt) + because(c.LastMessage)
 }
 
-func (s *session) scheduleShow() error {
+func showSchedule(s *session) error {
 	c, err := s.scheduleNamed(s.c.Args().First())
 	if err != nil {
 		return err
@@ -256,8 +256,8 @@ func (s *session) scheduleShow() error {
 }
 
 // scheduleNamed finds a schedule.
-func (s *session) scheduleNamed(name string) (api.Schedule, error) {
-	list, err := s.client.Schedules(s.ctx)
+func (k connection) scheduleNamed(name string) (api.Schedule, error) {
+	list, err := k.client.Schedules(k.ctx)
 	if err != nil {
 		return api.Schedule{}, err
 	}
@@ -271,7 +271,7 @@ func (s *session) scheduleNamed(name string) (api.Schedule, error) {
 	return api.Schedule{}, noSuch("schedule", name, names)
 }
 
-func (s *session) scheduleRemove() error {
+func removeSchedule(s *session) error {
 	c, err := s.scheduleNamed(s.c.Args().First())
 	if err != nil {
 		return err
@@ -290,7 +290,7 @@ func (s *session) scheduleRemove() error {
 	})
 }
 
-func (s *session) scheduleNext() error {
+func nextRuns(s *session) error {
 	count, name := s.c.Int("count"), s.c.Args().First()
 	switch {
 	case count < 1:

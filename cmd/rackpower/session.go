@@ -18,13 +18,19 @@ import (
 	"rackpower/power/noderange"
 )
 
-// session is one command at work.
+// session is one command at work. The commands are functions of it.
 type session struct {
+	connection
+	confirmer
+	view
+}
+
+// connection is whom a command asks, and what its command line says. It prints nothing.
+type connection struct {
 	c      *cli.Context
 	ctx    context.Context
 	door   door
 	client *api.Client
-	view
 }
 
 // patience is how long a command waits for a sign of life. Tests are more impatient.
@@ -97,12 +103,12 @@ type nothing struct{ expr string }
 func (n nothing) Error() string { return fmt.Sprintf("no node matches %q", n.expr) }
 
 // nodes has the expression evaluated where the nodes are known.
-func (s *session) nodes(operands []string) ([]api.Node, error) {
+func (k connection) nodes(operands []string) ([]api.Node, error) {
 	expr, err := selection(operands)
 	if err != nil {
 		return nil, err
 	}
-	nodes, err := s.client.Nodes(s.ctx, cmp.Or(expr, "all"))
+	nodes, err := k.client.Nodes(k.ctx, cmp.Or(expr, "all"))
 	if err != nil {
 		return nil, err
 	}

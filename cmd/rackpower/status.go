@@ -32,35 +32,35 @@ func statusCommand(d door) *cli.Command {
 			&cli.BoolFlag{Name: "watch", Aliases: []string{"w"}, Usage: "continue and show changes, until interrupted"},
 			&cli.DurationFlag{Name: "interval", Value: 2 * time.Second, Usage: "with --watch: refresh every `DURATION`"},
 		),
-		Action: d.looking((*session).status),
+		Action: d.looking(showStatus),
 	}
 }
 
-func (s *session) status() error {
+func showStatus(s *session) error {
 	nodes, err := s.nodes(s.c.Args().Slice())
 	if err != nil {
 		return err
 	}
 	var unread map[string][]string
 	if s.c.Bool("fresh") && len(nodes) > 0 {
-		if nodes, unread, err = s.readNow(nodes); err != nil {
+		if nodes, unread, err = readNow(s, nodes); err != nil {
 			return err
 		}
 	}
 	if s.c.Bool("watch") {
-		return s.watch(nodes)
+		return watchNodes(s, nodes)
 	}
-	if err := s.showNodes(nodes); err != nil {
+	if err := showNodes(s, nodes); err != nil {
 		return err
 	}
 	return unreadError(unread)
 }
 
-func (s *session) showNodes(nodes []api.Node) error {
+func showNodes(s *session, nodes []api.Node) error {
 	if len(nodes) == 0 {
 		s.Say("no nodes are known yet (rackpower node add, rackpower node import)")
 	}
-	s.rackNotes(nodes)
+	noteRacks(s, nodes)
 	return printer.Show(s.Printer, s.nodeListing(nodes))
 }
 
@@ -79,7 +79,7 @@ func unreadError(unread map[string][]string) error {
 }
 
 // readNow has nodes read and tells, by reason, which were not.
-func (s *session) readNow(before []api.Node) (nodes []api.Node, unread map[string][]string, err error) {
+func readNow(s *session, before []api.Node) (nodes []api.Node, unread map[string][]string, err error) {
 	seen := map[string]time.Time{}
 	for _, n := range before {
 		if n.ObservedAt != nil {
@@ -217,9 +217,9 @@ func (v view) opCell(n api.Node) string {
 	return text
 }
 
-// watch shows nodes again and again: the whole table on a terminal, otherwise what
+// watchNodes shows nodes again and again: the whole table on a terminal, otherwise what
 // has changed.
-func (s *session) watch(nodes []api.Node) error {
+func watchNodes(s *session, nodes []api.Node) error {
 	interval := max(s.c.Duration("interval"), 100*time.Millisecond)
 	screen := s.People() && term.Is(s.Out)
 	shown := map[string]string{}
@@ -227,7 +227,7 @@ func (s *session) watch(nodes []api.Node) error {
 	for {
 		if screen {
 			fmt.Fprint(s.Out, "\x1b[H\x1b[2J")
-			if err := s.showNodes(nodes); err != nil {
+			if err := showNodes(s, nodes); err != nil {
 				return err
 			}
 		} else if err := s.showChanged(nodes, shown); err != nil {

@@ -16,7 +16,7 @@ import (
 func localTrustCommand() *cli.Command {
 	return &cli.Command{
 		Name: "trust", Category: "on a rack", Usage: "show which central the agent trusts, or confirm another one",
-		Action: atAgent.with((*session).trust),
+		Action: atAgent.with(confirmTrust),
 		Description: "An agent follows the first central that it meets, and no other one until somebody confirms it here: a central that\n" +
 			"starts with an empty directory would take all nodes and holds away. Nor does it let all of its nodes go, or most of\n" +
 			"them, because central lost them. This shows what waits, and what it would mean, and asks. When a rack is to go\n" +
@@ -26,7 +26,7 @@ func localTrustCommand() *cli.Command {
 	}
 }
 
-func (s *session) trust() error {
+func confirmTrust(s *session) error {
 	state, err := s.client.Trust(s.ctx)
 	if err != nil {
 		return err

@@ -19,7 +19,7 @@ import (
 func watchCommand() *cli.Command {
 	return &cli.Command{
 		Name: "watch", Category: "look", Usage: "show events as they happen, until interrupted", ArgsUsage: "[NODES...]",
-		Action: atCentral.with((*session).watchEvents),
+		Action: atCentral.with(watchEvents),
 		Description: "Requests and how they end, statuses, holds, faults, drift, brakes: the audit trail as it grows, from now on; --since\n" +
 			"and --limit show some of what was before. When central is away it says so and goes on when central is back." + nodesHelp +
 			examples("rackpower watch", "rackpower watch @rack1 --since 1h", "rackpower watch -o jsonl") + exitHelp,
@@ -47,7 +47,7 @@ type events struct {
 	what  int
 }
 
-func (s *session) watchEvents() error {
+func watchEvents(s *session) error {
 	expr, err := selection(s.c.Args().Slice())
 	if err != nil {
 		return err
