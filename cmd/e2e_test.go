@@ -114,7 +114,7 @@ func TestConflictsOnOneNode(t *testing.T) {
 	})
 	t.Run("ipmi_sim", func(t *testing.T) {
 		sim := powertest.StartIPMISim(t, 1)[0]
-		run(t, sim.Endpoint(), func() { _ = sim.Set(powertest.KnobLate, "0.5") }, func() power.State { return sim.Power() })
+		run(t, sim.Endpoint(), func() { _ = sim.Set(powertest.FaultLate, "0.5") }, func() power.State { return sim.Power() })
 	})
 }
 

@@ -142,7 +142,7 @@ func TestInterruptedPowerOffEndsOff(t *testing.T) {
 // TestInterruptedPowerOffOfARealBMC is the same with a BMC simulator that is not ours.
 func TestInterruptedPowerOffOfARealBMC(t *testing.T) {
 	sim := powertest.StartIPMISim(t, 1)[0]
-	if err := errors.Join(sim.SetPower(power.On), sim.Set(powertest.KnobLate, "1.5")); err != nil {
+	if err := errors.Join(sim.SetPower(power.On), sim.Set(powertest.FaultLate, "1.5")); err != nil {
 		t.Fatal(err)
 	}
 	s := watchful(t)

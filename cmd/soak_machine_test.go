@@ -154,7 +154,7 @@ func ipmiSimMachines(t *testing.T, dir string, racks []string) ([]*machine, erro
 }
 
 func ipmiSimFaults(t *testing.T, sim *powertest.IPMISim) []bmcFault {
-	knob := func(kind string, k powertest.Knob, value string) bmcFault {
+	chassis := func(kind string, k powertest.ChassisFault, value string) bmcFault {
 		return bmcFault{kind, func(*rand.Rand) { _ = sim.Set(k, value) }, func() { sim.Unset(k) }}
 	}
 	return []bmcFault{
@@ -164,9 +164,9 @@ func ipmiSimFaults(t *testing.T, sim *powertest.IPMISim) []bmcFault {
 				t.Errorf("ipmi_sim: %v", err)
 			}
 		}},
-		knob("BMC late", powertest.KnobLate, "2.5"),
-		knob("BMC stuck", powertest.KnobStuck, ""),
-		knob("BMC deaf to soft-off", powertest.KnobDeaf, ""),
-		knob("BMC refusing", powertest.KnobFail, ""),
+		chassis("BMC late", powertest.FaultLate, "2.5"),
+		chassis("BMC stuck", powertest.FaultStuck, ""),
+		chassis("BMC deaf to soft-off", powertest.FaultDeaf, ""),
+		chassis("BMC refusing", powertest.FaultFail, ""),
 	}
 }

@@ -46,7 +46,7 @@ func (j *Journal) background() {
 		select {
 		case <-j.quit:
 			return
-		case <-j.shelf.wake:
+		case <-j.pool.wake:
 			j.restock(retry)
 		case <-retry.C:
 			j.restock(retry)
@@ -79,7 +79,7 @@ func stoppedTimer() *time.Timer {
 }
 
 func (j *Journal) restock(retry *time.Timer) {
-	if !j.shelf.restock() {
+	if !j.pool.restock() {
 		retry.Reset(spareRetry)
 	}
 }

@@ -156,8 +156,8 @@ func (j *Journal) commit(b batch) error {
 	case failed != nil || errors.As(err, &unsure):
 		return j.stop(errors.Join(failed, err))
 	case isFull(err):
-		j.shelf.reportFull(err)
-		j.shelf.kick()
+		j.pool.reportFull(err)
+		j.pool.kick()
 		return fmt.Errorf("cannot append: %w: %w", ErrFull, err)
 	default:
 		j.alarm(AlarmWrite, "cannot begin a new segment", err)
@@ -211,7 +211,7 @@ func (j *Journal) finish(b batch, err error) {
 	}
 	if err == nil && len(b.requests) > 0 {
 		j.lsn.Store(max(j.lsn.Load(), b.requests[len(b.requests)-1].lsn))
-		j.shelf.liveBytes.Store(j.live.bytes)
+		j.pool.liveBytes.Store(j.live.bytes)
 	}
 	for _, r := range b.requests {
 		r.turn <- false

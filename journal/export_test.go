@@ -7,7 +7,7 @@ import (
 
 // Restock makes the spare now, so that the order of calls to the disk does not
 // depend on the background.
-func Restock(j *Journal) { j.shelf.restock() }
+func Restock(j *Journal) { j.pool.restock() }
 
 // Mark writes a mark now.
 func Mark(j *Journal) { _ = j.submit(newRequest(frameMark, nil)) }

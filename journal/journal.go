@@ -20,7 +20,7 @@ type Journal struct {
 	owner string
 	epoch uint64
 	rec   Recovery
-	shelf *shelf
+	pool  *segmentPool
 	marks *marker
 	water markFile
 	// place is where appends go; lockIdentity is that of the LOCK file.
@@ -79,7 +79,7 @@ func Open(cfg Config) (*Journal, error) {
 	lockIdentity, _ := identity(cfg.FS, filepath.Join(cfg.Dir, lockName))
 	j := &Journal{cfg: cfg, lock: lock, lockIdentity: lockIdentity, quit: make(chan struct{}), done: make(chan struct{})}
 	j.place.Store(new(place))
-	j.shelf = newShelf(cfg)
+	j.pool = newSegmentPool(cfg)
 	j.marks = newMarker(cfg.MarkAfter)
 	if err := j.recover(); err != nil {
 		return nil, errors.Join(err, lock.Close())
@@ -116,7 +116,7 @@ func (j *Journal) recover() error {
 	if err := j.putAside(l.segments); err != nil {
 		return err
 	}
-	j.shelf.history = olderThan(l.segments, st.number, j.rec.Damaged())
+	j.pool.history = olderThan(l.segments, st.number, j.rec.Damaged())
 	// A writer that died may have left a name that a loss of power takes back. Were the next
 	// segment's durable without it, that would be a gap.
 	if err := j.cfg.FS.SyncDir(j.cfg.Dir); err != nil {
@@ -130,7 +130,7 @@ func (j *Journal) recover() error {
 	if err := j.openMark(); err != nil {
 		return err
 	}
-	j.shelf.history = segmentNames(l.segments, j.rec.Kept)
+	j.pool.history = segmentNames(l.segments, j.rec.Kept)
 	j.rec.Took = time.Since(began)
 	j.announce()
 	return nil
@@ -301,7 +301,7 @@ func (j *Journal) close() error {
 	j.mu.Unlock()
 	close(j.quit)
 	<-j.done
-	return errors.Join(err, j.closeMark(), j.shelf.close(), j.cur.file.Close(), j.lock.Close())
+	return errors.Join(err, j.closeMark(), j.pool.close(), j.cur.file.Close(), j.lock.Close())
 }
 
 // checkVersions refuses a directory in which a newer program has written.

@@ -30,7 +30,7 @@ func (j *Journal) rotate(b batch) error {
 		return err
 	}
 	next.off = int64(len(content))
-	next.file, next.size, err = j.shelf.install(next.name, content, targetSize(j.cfg.SegmentSize, j.live.bytes, b.size))
+	next.file, next.size, err = j.pool.install(next.name, content, targetSize(j.cfg.SegmentSize, j.live.bytes, b.size))
 	if err != nil {
 		return err
 	}
@@ -38,7 +38,7 @@ func (j *Journal) rotate(b batch) error {
 	id, _ := identity(j.cfg.FS, filepath.Join(j.cfg.Dir, next.name)) // without one it is not looked after
 	j.place.Store(&place{number: j.number, name: next.name, identity: id})
 	if j.cur != nil {
-		j.shelf.retire(j.cur) // may be removed from here on
+		j.pool.retire(j.cur) // may be removed from here on
 	}
 	j.cur = next
 	j.cfg.Logger.Debug("journal rotated", "segment", next.name, "live", j.live.count, "size", next.size, "took", time.Since(began))

@@ -33,7 +33,7 @@ type visitor func(f frame, key, payload []byte, off int64) error
 
 // segmentReader walks through the frames of one file.
 type segmentReader struct {
-	win    window
+	win    readWindow
 	name   string
 	head   header
 	report SegmentReport
@@ -80,7 +80,7 @@ func readSegment(fsys FS, dir, name string, visit visitor) (header, SegmentRepor
 	case head.number != number:
 		r.damage(0, dataStart, fmt.Sprintf("the header says segment %d", head.number), allLost)
 	}
-	r.win = window{file: f, size: size}
+	r.win = readWindow{file: f, size: size}
 	r.head, r.seen, r.last = head, head.firstLSN-1, head.firstLSN-1
 	r.report.Epoch, r.report.Created = head.epoch, head.time
 	r.report.FirstLSN = head.firstLSN

@@ -21,14 +21,14 @@ func TestChassisFaults(t *testing.T) {
 			t.Errorf("%s: %v", cmd, err)
 		}
 	}
-	set := func(k powertest.Knob, value string) {
+	set := func(k powertest.ChassisFault, value string) {
 		t.Helper()
 		if err := sim.Set(k, value); err != nil {
 			t.Fatal(err)
 		}
 	}
 
-	set(powertest.KnobLate, "0.4")
+	set(powertest.FaultLate, "0.4")
 	start := time.Now()
 	do(power.PowerOn)
 	wantState(t, d, power.Off)
@@ -38,30 +38,30 @@ func TestChassisFaults(t *testing.T) {
 	if took := time.Since(start); took < 400*time.Millisecond || took > 3*time.Second {
 		t.Errorf("the power was shown after %v, want 0.4 s", took)
 	}
-	sim.Unset(powertest.KnobLate)
+	sim.Unset(powertest.FaultLate)
 
-	set(powertest.KnobStuck, "1")
+	set(powertest.FaultStuck, "1")
 	do(power.PowerOff)
 	wantState(t, d, power.On)
-	sim.Unset(powertest.KnobStuck)
+	sim.Unset(powertest.FaultStuck)
 
-	set(powertest.KnobDeaf, "1")
+	set(powertest.FaultDeaf, "1")
 	do(power.PressSoftOff)
 	wantState(t, d, power.On)
-	sim.Unset(powertest.KnobDeaf)
+	sim.Unset(powertest.FaultDeaf)
 
-	set(powertest.KnobFail, "1")
+	set(powertest.FaultFail, "1")
 	wantKind(t, d.Do(t.Context(), power.PowerOff), power.KindUncertain, true)
-	sim.Unset(powertest.KnobFail)
+	sim.Unset(powertest.FaultFail)
 	wantState(t, d, power.On)
 
-	set(powertest.KnobDelay, "0.2")
+	set(powertest.FaultDelay, "0.2")
 	start = time.Now()
 	do(power.PowerOff)
 	if took := time.Since(start); took < 200*time.Millisecond {
 		t.Errorf("a slow chassis took %v, want 0.2 s", took)
 	}
-	sim.Unset(powertest.KnobDelay)
+	sim.Unset(powertest.FaultDelay)
 	wantState(t, d, power.Off)
 
 	if err := sim.SetPower(power.On); err != nil {

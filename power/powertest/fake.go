@@ -65,7 +65,7 @@ func (f *Fake) Preset(fn func(*BMC)) {
 }
 
 // Hook has fn called before and after each exchange, outside all locks and in
-// the goroutine of the driver: it may set knobs, block, cancel or panic. An fn
+// the goroutine of the driver: it may change settings, block, cancel or panic. An fn
 // of nil ends that. It stands for the whole fake; look at Event.BMC.
 func (f *Fake) Hook(fn func(Event)) {
 	f.mu.Lock()

@@ -60,7 +60,7 @@ type SimOption func(*IPMISim)
 func WithKG(kg power.Secret) SimOption { return func(s *IPMISim) { s.kg = string(kg) } }
 
 // WithoutChassis leaves the chassis' power and boot device to ipmi_sim itself:
-// reads are answered in microseconds, and SetPower, Power, Log and the knobs do
+// reads are answered in microseconds, and SetPower, Power, Log and the faults do
 // nothing.
 func WithoutChassis() SimOption { return func(s *IPMISim) { s.bare = true } }
 
@@ -275,23 +275,23 @@ func (s *IPMISim) Close() error {
 	return nil
 }
 
-// A Knob is a fault of the chassis.
-type Knob string
+// A ChassisFault is a fault of the chassis.
+type ChassisFault string
 
-// The knobs. Seconds may have a fraction.
+// The faults. Seconds may have a fraction.
 const (
-	KnobDelay Knob = "delay" // seconds that every access to the chassis takes
-	KnobLate  Knob = "late"  // seconds until a new power state shows
-	KnobFail  Knob = "fail"  // every access to the chassis fails
-	KnobStuck Knob = "stuck" // commands are answered and change nothing
-	KnobDeaf  Knob = "deaf"  // soft-offs are answered and change nothing
+	FaultDelay ChassisFault = "delay" // seconds that every access to the chassis takes
+	FaultLate  ChassisFault = "late"  // seconds until a new power state shows
+	FaultFail  ChassisFault = "fail"  // every access to the chassis fails
+	FaultStuck ChassisFault = "stuck" // commands are answered and change nothing
+	FaultDeaf  ChassisFault = "deaf"  // soft-offs are answered and change nothing
 )
 
-// Set turns a knob; the value is seconds where the knob takes some.
-func (s *IPMISim) Set(k Knob, value string) error { return s.put(string(k), value) }
+// Set turns a fault on; value is seconds where the fault takes some.
+func (s *IPMISim) Set(f ChassisFault, value string) error { return s.put(string(f), value) }
 
-// Unset turns a knob off.
-func (s *IPMISim) Unset(k Knob) { os.Remove(filepath.Join(s.dir, string(k))) }
+// Unset turns a fault off.
+func (s *IPMISim) Unset(f ChassisFault) { os.Remove(filepath.Join(s.dir, string(f))) }
 
 // SetPower sets the chassis' power as a hand at the front panel would.
 func (s *IPMISim) SetPower(state power.State) error {

@@ -8,7 +8,7 @@ import (
 	"rackpower/power"
 )
 
-// fakeTarget is one BMC of a Fake. The Fake's own knobs are most abilities.
+// fakeTarget is one BMC of a Fake. The Fake's own settings are most abilities.
 type fakeTarget struct {
 	*BMC
 	fake *Fake

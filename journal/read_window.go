@@ -8,9 +8,9 @@ import (
 // windowSize is how much of a file is read at a time.
 const windowSize = 1 << 20
 
-// window gives a view of a file by offset and keeps the part last read. A
+// readWindow gives a view of a file by offset and keeps the part last read. A
 // sequential reader reads each byte once.
-type window struct {
+type readWindow struct {
 	file io.ReaderAt
 	size int64 // of the file
 	off  int64 // of buf in the file
@@ -21,7 +21,7 @@ type window struct {
 
 // at returns the n bytes at off, fewer where the file ends or cannot be read.
 // They are valid until the next call.
-func (w *window) at(off int64, n int) []byte {
+func (w *readWindow) at(off int64, n int) []byte {
 	if off < 0 || off >= w.size {
 		return nil
 	}
@@ -36,7 +36,7 @@ func (w *window) at(off int64, n int) []byte {
 	return have[:min(n, len(have))]
 }
 
-func (w *window) fill(off int64, n int) {
+func (w *readWindow) fill(off int64, n int) {
 	want := int(min(int64(max(n, windowSize)), w.size-off))
 	if cap(w.back) < want {
 		w.back = make([]byte, want)
@@ -49,7 +49,7 @@ func (w *window) fill(off int64, n int) {
 }
 
 // frame decodes the frame at off.
-func (w *window) frame(off int64, salt uint32) (f frame, key, payload []byte, size int, err error) {
+func (w *readWindow) frame(off int64, salt uint32) (f frame, key, payload []byte, size int, err error) {
 	n, err := frameLen(w.at(off, frameHead))
 	if err != nil {
 		return frame{}, nil, nil, 0, err
@@ -59,7 +59,7 @@ func (w *window) frame(off int64, salt uint32) (f frame, key, payload []byte, si
 
 // nextNonZero returns the offset of the first 8 bytes from off that are not all
 // zero, or the size of the file. What cannot be read is passed over.
-func (w *window) nextNonZero(off int64) int64 {
+func (w *readWindow) nextNonZero(off int64) int64 {
 	for off < w.size {
 		b := w.at(off, 4096)
 		if len(b) == 0 {

@@ -17,10 +17,10 @@ const spareRetry = 5 * time.Second
 // installTries is how many files are tried for a new segment.
 const installTries = 2
 
-// shelf holds the files beside the current segment: the spare, made and flushed
+// segmentPool holds the files beside the current segment: the spare, made and flushed
 // in advance so that a full disk is known one segment ahead, and the compacted
 // segments.
-type shelf struct {
+type segmentPool struct {
 	cfg Config
 	// wake asks the background to restock.
 	wake chan struct{}
@@ -36,7 +36,9 @@ type shelf struct {
 	removed bool // a removal is not flushed yet
 }
 
-func newShelf(cfg Config) *shelf { return &shelf{cfg: cfg, wake: make(chan struct{}, 1)} }
+func newSegmentPool(cfg Config) *segmentPool {
+	return &segmentPool{cfg: cfg, wake: make(chan struct{}, 1)}
+}
 
 // unsureError: what is on disk is not known. Nothing may be appended any more
 // to the segment that was current.
@@ -45,10 +47,10 @@ type unsureError struct{ err error }
 func (e *unsureError) Error() string { return e.err.Error() }
 func (e *unsureError) Unwrap() error { return e.err }
 
-func (s *shelf) path(name string) string { return filepath.Join(s.cfg.Dir, name) }
+func (s *segmentPool) path(name string) string { return filepath.Join(s.cfg.Dir, name) }
 
 // kick asks for a new spare soon.
-func (s *shelf) kick() {
+func (s *segmentPool) kick() {
 	select {
 	case s.wake <- struct{}{}:
 	default:
@@ -58,7 +60,7 @@ func (s *shelf) kick() {
 // install makes a durable segment of size bytes that begins with content. It takes
 // the spare, or a new file. On a full disk the history goes, oldest first; then the
 // segment gets shorter, down to its content and two marks, before the append fails.
-func (s *shelf) install(name string, content []byte, size int64) (File, int64, error) {
+func (s *segmentPool) install(name string, content []byte, size int64) (File, int64, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	defer s.kick()
@@ -95,7 +97,7 @@ func shorter(size, least int64) int64 {
 }
 
 // take returns the spare, or an open file of unknown content (have is 0).
-func (s *shelf) take() (f File, have int64, err error) {
+func (s *segmentPool) take() (f File, have int64, err error) {
 	if s.spare != nil {
 		f, have, s.spare = s.spare, s.size, nil
 		return f, have, nil
@@ -105,7 +107,7 @@ func (s *shelf) take() (f File, have int64, err error) {
 }
 
 // publish gives a finished file its name.
-func (s *shelf) publish(f File, name string, size int64) (File, int64, error) {
+func (s *segmentPool) publish(f File, name string, size int64) (File, int64, error) {
 	if err := s.cfg.FS.Rename(s.path(spareName), s.path(name)); err != nil {
 		s.discard(f)
 		if isFull(err) {
@@ -120,7 +122,7 @@ func (s *shelf) publish(f File, name string, size int64) (File, int64, error) {
 }
 
 // discard closes and removes what was to become a segment.
-func (s *shelf) discard(f File) {
+func (s *segmentPool) discard(f File) {
 	if f == nil {
 		return
 	}
@@ -169,7 +171,7 @@ func write(f File, content []byte, have, size int64) (int64, error) {
 }
 
 // retire takes the segment that was current into the history.
-func (s *shelf) retire(old *segment) {
+func (s *segmentPool) retire(old *segment) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.history = append(s.history, old.name)
@@ -179,7 +181,7 @@ func (s *shelf) retire(old *segment) {
 
 // restock makes a spare and removes history that is not kept. It reports
 // whether a spare is there.
-func (s *shelf) restock() bool {
+func (s *segmentPool) restock() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.closeRetired()
@@ -208,13 +210,13 @@ func (s *shelf) restock() bool {
 }
 
 // reportFull raises AlarmFull, once until there is room.
-func (s *shelf) reportFull(err error) {
+func (s *segmentPool) reportFull(err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.noteFull(err)
 }
 
-func (s *shelf) noteFull(err error) {
+func (s *segmentPool) noteFull(err error) {
 	if !isFull(err) {
 		s.cfg.Logger.Warn("cannot make a spare journal segment", "dir", s.cfg.Dir, "err", err)
 		return
@@ -231,7 +233,7 @@ func (s *shelf) noteFull(err error) {
 // dropOldest removes the oldest compacted segment, if there is one. One removal is
 // durable before the next: segments never go in another order, and one that is missing
 // between two was removed by somebody else.
-func (s *shelf) dropOldest() bool {
+func (s *segmentPool) dropOldest() bool {
 	if len(s.history) == 0 || !s.flushRemoved() {
 		return false
 	}
@@ -246,7 +248,7 @@ func (s *shelf) dropOldest() bool {
 }
 
 // flushRemoved makes the removal before durable.
-func (s *shelf) flushRemoved() bool {
+func (s *segmentPool) flushRemoved() bool {
 	if !s.removed {
 		return true
 	}
@@ -258,7 +260,7 @@ func (s *shelf) flushRemoved() bool {
 	return true
 }
 
-func (s *shelf) closeRetired() {
+func (s *segmentPool) closeRetired() {
 	for _, f := range s.retired {
 		if err := f.Close(); err != nil {
 			s.cfg.Logger.Warn("cannot close compacted journal segment", "err", err)
@@ -267,7 +269,7 @@ func (s *shelf) closeRetired() {
 	s.retired = nil
 }
 
-func (s *shelf) close() error {
+func (s *segmentPool) close() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.closeRetired()
