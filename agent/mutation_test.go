@@ -20,6 +20,7 @@ import (
 	"testing"
 	"time"
 
+	"rackpower/agent/simtest"
 	"rackpower/internal/mutation"
 )
 
@@ -171,7 +172,7 @@ func runMutated(t *testing.T, m mutation.Mutation, root, dir string) (word, by s
 		run := exec.CommandContext(ctx, "sh", "-c", `ulimit -v 4000000; exec "$0" "$@"`, bin, "-test.run", tests)
 		run.Dir = filepath.Join(dir, "agent")
 		run.Env = append(os.Environ(), "PROOF_SHRINK=0", "PROOF_TIME=3m", "GOGC=400",
-			fmt.Sprintf("PROOF_HISTORIES=%d", envNumber(t, "PROOF_HISTORIES", 20000)))
+			fmt.Sprintf("PROOF_HISTORIES=%d", simtest.EnvNumber(t, "PROOF_HISTORIES", 20000)))
 		return run.CombinedOutput()
 	}
 	out, err := play("^(" + m.FoundBy + ")$")

@@ -1,8 +1,12 @@
 package agent
 
-import "testing"
+import (
+	"testing"
 
-// fleetHistories is how many histories of fleets are played where nobody says: some ten
+	"rackpower/agent/simtest"
+)
+
+// fleetHistories is how many histories of fleets are simtest.Result where nobody says: some ten
 // seconds. With the race detector it is a fifth.
 const fleetHistories = 250
 
@@ -25,9 +29,12 @@ var fleetMeets = []string{
 // TestSimOps does against one whose monitor is off: PROOF_HISTORIES of them from
 // PROOF_SEED, for at most PROOF_TIME. What it prints is replayed by TestSimTranscripts.
 func TestSimFleet(t *testing.T) {
-	run := simRun{name: "fleet", histories: fleetHistories, draw: drawFleet, meets: fleetMeets, meetsFrom: fleetHistories}
-	if raceEnabled {
-		run.histories /= 5
+	run := simtest.Run{
+		Name: "fleet", Histories: fleetHistories, Draw: simtest.DrawFleet, Play: playSim, Meets: fleetMeets,
+		MeetsFrom: fleetHistories,
 	}
-	run.play(t)
+	if raceEnabled {
+		run.Histories /= 5
+	}
+	run.Test(t)
 }

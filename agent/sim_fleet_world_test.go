@@ -5,13 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"math"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"rackpower/agent/simtest"
 	"rackpower/central/api"
 	"rackpower/journal"
 	"rackpower/journal/faultfs"
@@ -24,7 +24,7 @@ import (
 // given up sooner, so that there are more faults.
 type fleetWorld struct {
 	simHarness
-	m *fleetModel
+	m *simtest.FleetModel
 
 	names    []string
 	nodes    map[string]api.AssignedNode // as central has them
@@ -44,25 +44,25 @@ type fleetWorld struct {
 }
 
 // playFleet plays a history whose first line is "fleet N".
-func playFleet(t *testing.T, s simScript, trace bool) (p played) {
+func playFleet(t *testing.T, s simtest.Script, verbose bool) (p simtest.Result) {
 	t.Helper()
 	synctest.Test(t, func(*testing.T) {
 		w := &fleetWorld{
-			m: newFleetModel(trace), db: theCentral, lacks: map[string]bool{}, returns: map[string]bool{},
+			db: theCentral, lacks: map[string]bool{}, returns: map[string]bool{},
 			nodes: map[string]api.AssignedNode{}, untold: map[string]bool{}, asked: map[string]bool{},
 		}
+		w.fake = newSimFake()
+		w.m = simtest.NewFleetModel(verbose, w.fake, w)
 		w.create(w.m)
-		w.m.world = w
-		w.configure, w.born, w.excused = w.config, func(proc *simProcess) { w.m.resolve(proc.a) }, func() bool { return false }
+		w.configure, w.born, w.excused = w.config, func(proc *simProcess) { w.resolve(proc.a) }, func() bool { return false }
 		w.trouble = func(bool, faultfs.Call) faultfs.Fault { return faultfs.Fault{} }
 		w.started = func() {
 			go w.acknowledge(w.proc)
 			w.tell()
-			w.m.poll()
+			w.m.Poll()
 		}
 		w.run(s)
-		p.broken, p.trace = w.m.verdict()
-		p.fatal, p.met = w.fatal, w.m.met
+		p = w.m.Result(w.fatal)
 	})
 	return p
 }
@@ -72,7 +72,7 @@ func (w *fleetWorld) config(proc *simProcess) Config {
 		Monitor: "@every 60s", Probe: w.probe(proc),
 		Timing: Timing{Verify: []time.Duration{15 * time.Second, 20 * time.Second, 25 * time.Second}},
 		wrapLog: func(_ *Agent, log opLog) opLog {
-			w.m.reopened(log.Live())
+			w.m.Reopened(log.Live())
 			return &fleetLog{opLog: log, m: w.m}
 		},
 		Central: awayCentral{},
@@ -96,63 +96,65 @@ func (w *fleetWorld) acknowledge(proc *simProcess) {
 // fleetLog shows the model what the journal of operations took.
 type fleetLog struct {
 	opLog
-	m *fleetModel
+	m *simtest.FleetModel
 }
 
 func (p *fleetLog) Append(entries ...journal.Entry) (uint64, error) {
 	lsn, err := p.opLog.Append(entries...)
 	if err == nil {
 		for _, e := range entries {
-			p.m.record(e.Kind, e.Key, e.Payload, true)
+			p.m.Record(e.Kind, e.Key, e.Payload, true)
 		}
 	}
 	return lsn, err
 }
 
-func (w *fleetWorld) run(s simScript) {
+func (w *fleetWorld) run(s simtest.Script) {
 	n := 0
-	_, _ = fmt.Sscan(s[0].operand(0), &n)
+	_, _ = fmt.Sscan(s[0].Operand(0), &n)
 	n = min(max(n, 1), 60)
-	if rate := s[0].get("feed"); rate != "" {
+	if rate := s[0].Get("feed"); rate != "" {
 		f := 0.0
 		_, _ = fmt.Sscan(rate, &f)
 		w.settings.Domains, w.unset = []api.DomainLimit{{Name: "feed", Rate: f, Concurrent: 4}}, true
 	}
 	for i := 1; i <= n; i++ {
-		name := fleetName(i)
+		name := simtest.FleetName(i)
+		shares := false
 		node := api.AssignedNode{Name: name, BMC: "ipmi://admin@" + name, Password: "secret", Desired: power.Desired{Want: power.HandsOff}}
 		if n >= 12 && i > n-4 { // blades in one chassis
-			node.BMC = partOf(name, i)
+			node.BMC = simtest.PartOf(name, i)
+			shares = true
 		}
 		if w.settings.Domains != nil && i%3 > 0 {
 			node.Domain = "feed"
 		}
 		w.names = append(w.names, name)
 		w.nodes[name], w.untold[name] = node, true
-		w.m.nodes[name] = &fleetNode{name: name}
+		w.m.AddNode(name, shares)
 		w.fake.BMC(name).SetLatency(fleetLatency)
 	}
 	s = s[1:]
-	for len(s) > 0 && s[0].verb == "give" { // as it is when the agent starts first
-		w.m.tracef("-- %s", s[0])
+	for len(s) > 0 && s[0].Verb == "give" { // as it is when the agent starts first
+		w.m.Tracef("-- %s", s[0])
 		w.give(s[0])
 		s = s[1:]
 	}
 	w.start()
 	for _, step := range s {
-		if w.m.broken() {
+		if w.m.Broken() {
 			break
 		}
-		w.sleep(step.after)
-		w.m.tracef("-- %s", step)
-		w.m.met["step "+step.verb]++
+		w.sleep(step.After)
+		w.m.Tracef("-- %s", step)
+		w.m.Saw("step " + step.Verb)
 		w.play(step)
-		if step.get("race") == "" && !w.proc.dead.Load() {
+		if step.Get("race") == "" && !w.proc.Dead() {
 			synctest.Wait()
 		}
-		w.m.poll()
+		w.m.Poll()
 	}
-	if !w.m.broken() {
+	if !w.m.Broken() {
 		w.settle()
 	}
 	w.stop()
@@ -161,8 +163,8 @@ func (w *fleetWorld) run(s simScript) {
 // probe is the agent's: every second BMC ignores it.
 func (w *fleetWorld) probe(proc *simProcess) func(context.Context, power.Endpoint) error {
 	return func(ctx context.Context, ep power.Endpoint) error {
-		if proc.dead.Load() {
-			return &power.Error{Kind: power.KindCanceled, Op: "probe", Err: errGone}
+		if proc.Dead() {
+			return &power.Error{Kind: power.KindCanceled, Op: "probe", Err: simtest.ErrGone}
 		}
 		if ep.Host[len(ep.Host)-1]%2 == 0 {
 			return &power.Error{Kind: power.KindUnreachable, Op: "probe", Err: errors.New("ignored")}
@@ -171,15 +173,17 @@ func (w *fleetWorld) probe(proc *simProcess) func(context.Context, power.Endpoin
 	}
 }
 
-func (w *fleetWorld) named(s simStep) []string { return fleetNames(s.operand(0), len(w.names)) }
+func (w *fleetWorld) named(s simtest.Step) []string {
+	return simtest.FleetNames(s.Operand(0), len(w.names))
+}
 
-func (w *fleetWorld) give(s simStep) {
+func (w *fleetWorld) give(s simtest.Step) {
 	for _, name := range w.named(s) {
-		status := statusOf(s.operand(1))
+		status := statusOf(s.Operand(1))
 		n := w.nodes[name]
 		n.Status, n.Desired = status, status.Desired()
 		w.nodes[name] = n
-		state := power.State(s.operand(2))
+		state := power.State(s.Operand(2))
 		if state == "fits" {
 			state = n.Desired.State()
 		}
@@ -199,12 +203,12 @@ func statusOf(text string) power.Status {
 // tell is central telling the agent what changed, if it is there.
 func (w *fleetWorld) tell() {
 	a := w.proc.a
-	if w.away.Load() || w.proc.dead.Load() || w.m.broken() {
+	if w.away.Load() || w.proc.Dead() || w.m.Broken() {
 		return
 	}
 	if met, err := a.welcome(w.db); err != nil || !met.trusted() {
 		if err == nil {
-			w.m.fail("trust", "the right central is not followed")
+			w.m.Fail("trust", "the right central is not followed")
 		}
 		return
 	}
@@ -245,7 +249,7 @@ func (w *fleetWorld) tell() {
 			got.Nodes = append(got.Nodes, w.nodes[name])
 			w.trying[name] = true
 			if full || w.returns[name] {
-				w.m.keepsHold(name)
+				w.m.KeepsHold(name)
 			}
 		}
 	}
@@ -253,10 +257,10 @@ func (w *fleetWorld) tell() {
 		settings := w.settings
 		got.Rack = &settings
 	}
-	w.m.assigning(got)
+	w.m.Assigning(got)
 	if err := a.apply(got, w.db); err != nil {
-		if !w.proc.dead.Load() {
-			w.m.fail("assignment", "apply: %v", err)
+		if !w.proc.Dead() {
+			w.m.Fail("assignment", "apply: %v", err)
 		}
 		return
 	}
@@ -264,9 +268,9 @@ func (w *fleetWorld) tell() {
 	clear(w.trying)
 	clear(w.returns)
 	w.unset = false
-	w.m.assigned(got)
+	w.m.Assigned(got)
 	if n := len(a.assigned.all()); n != len(w.names) {
-		w.m.fail("trust", "of %d nodes %d are left, and nobody removed one", len(w.names), n)
+		w.m.Fail("trust", "of %d nodes %d are left, and nobody removed one", len(w.names), n)
 	}
 	if len(a.assigned.unconfirmed()) > 0 && full {
 		w.tell() // it is told the holds that it lacks
@@ -286,8 +290,8 @@ func (w *fleetWorld) stranger(older bool) {
 		return
 	}
 	_, _, err = a.assigned.apply(api.Assignment{Full: true, Rev: 1}, db)
-	if (met.trusted() || err == nil) && !w.proc.dead.Load() {
-		w.m.fail("trust", "another central is followed, or its assignment was taken")
+	if (met.trusted() || err == nil) && !w.proc.Dead() {
+		w.m.Fail("trust", "another central is followed, or its assignment was taken")
 	}
 }
 
@@ -333,77 +337,77 @@ func (w *fleetWorld) set(fn func(s *api.RackSettings)) {
 
 // local is somebody at the rack's own socket.
 func (w *fleetWorld) local(fn func(a *Agent) error) {
-	if err := fn(w.proc.a); err != nil && !w.proc.dead.Load() && api.CodeOf(err) == "" {
-		w.m.fail("local", "%v", err)
+	if err := fn(w.proc.a); err != nil && !w.proc.Dead() && api.CodeOf(err) == "" {
+		w.m.Fail("local", "%v", err)
 	}
 }
 
-func (w *fleetWorld) play(s simStep) {
+func (w *fleetWorld) play(s simtest.Step) {
 	names := w.named(s)
 	now := time.Now()
-	w.m.disturbed(s.verb, names)
+	w.m.Disturbed(s.Verb, names)
 	each := func(fn func(name string)) {
 		for _, name := range names {
 			fn(name)
 		}
 	}
-	switch s.verb {
+	switch s.Verb {
 	case "status":
-		status, every := statusOf(s.operand(1)), s.duration("every")
+		status, every := statusOf(s.Operand(1)), s.Duration("every")
 		if every > 0 {
-			w.m.saw("step trickle")
+			w.m.Saw("step trickle")
 		}
-		for len(names) > 0 && !w.m.broken() {
+		for len(names) > 0 && !w.m.Broken() {
 			some := names
 			if every > 0 {
 				some = names[:1]
 			}
 			names = names[len(some):]
 			w.change(some, func(n *api.AssignedNode) {
-				if n.Status == status && (n.Confirmed || s.get("confirmed") == "") {
+				if n.Status == status && (n.Confirmed || s.Get("confirmed") == "") {
 					return // that is no change
 				}
-				n.Status, n.Desired, n.Confirmed = status, status.Desired(), s.get("confirmed") != ""
+				n.Status, n.Desired, n.Confirmed = status, status.Desired(), s.Get("confirmed") != ""
 			})
 			if len(names) > 0 {
 				w.sleep(every)
 			}
 		}
 	case "hold", "release":
-		want, by, schedule := power.Want(s.operand(1)), "ann", ""
-		if s.verb == "release" {
+		want, by, schedule := power.Want(s.Operand(1)), "ann", ""
+		if s.Verb == "release" {
 			want = ""
 		}
 		if _, err := power.ParseWant(string(want)); err != nil && want != "" || len(names) == 0 {
 			return // what the shrinker made of it
 		}
-		if s.get("local") != "" {
+		if s.Get("local") != "" {
 			w.local(func(a *Agent) error {
-				in := api.SetHold{Names: names, Want: want, For: s.duration("for"), AskedBy: by, Confirmed: s.get("confirmed") != ""}
-				w.m.holding(in, now)
+				in := api.SetHold{Names: names, Want: want, For: s.Duration("for"), AskedBy: by, Confirmed: s.Get("confirmed") != ""}
+				w.m.Holding(in, now)
 				_, err := a.hold(in, now)
 				if err == nil {
-					w.m.resolve(a)
+					w.resolve(a)
 				}
 				return err
 			})
 			w.tell()
 			return
 		}
-		if s.get("schedule") != "" {
+		if s.Get("schedule") != "" {
 			schedule = "night"
 		}
 		w.change(names, func(n *api.AssignedNode) {
 			if want == "" && !n.Hold.Active(now) || schedule != "" && n.Hold.Schedule == "" && n.Hold.Active(now) {
 				return // nothing to release; a schedule lets people's holds be
 			}
-			n.Hold = power.Hold{Want: want, By: by, Schedule: schedule, Since: now, Seq: w.central.Next(now), Confirmed: s.get("confirmed") != ""}
-			if d := s.duration("for"); d > 0 && want != "" {
+			n.Hold = power.Hold{Want: want, By: by, Schedule: schedule, Since: now, Seq: w.central.Next(now), Confirmed: s.Get("confirmed") != ""}
+			if d := s.Duration("for"); d > 0 && want != "" {
 				n.Hold.Until = now.Add(d)
 			}
 		})
 	case "stranger":
-		w.stranger(s.get("older") != "")
+		w.stranger(s.Get("older") != "")
 	case "backup":
 		w.backup = maps.Clone(w.nodes)
 	case "restore":
@@ -412,7 +416,7 @@ func (w *fleetWorld) play(s simStep) {
 		w.ask(s)
 	case "pause":
 		p := &api.Pause{By: "ann", Since: now}
-		if d := s.duration("for"); d > 0 {
+		if d := s.Duration("for"); d > 0 {
 			p.Until = now.Add(d)
 		}
 		w.set(func(s *api.RackSettings) { s.Pause = p })
@@ -420,32 +424,27 @@ func (w *fleetWorld) play(s simStep) {
 		w.set(func(s *api.RackSettings) { s.Pause = nil })
 	case "monitor":
 		text := ""
-		if s.operand(0) == "off" {
+		if s.Operand(0) == "off" {
 			text = MonitorOff
 		}
 		w.set(func(s *api.RackSettings) { s.Monitor = text })
 	case "bounds":
-		w.set(func(r *api.RackSettings) { r.BrakePercent, r.BrakeAbove = s.number("percent"), s.number("above") })
+		w.set(func(r *api.RackSettings) { r.BrakePercent, r.BrakeAbove = s.Number("percent"), s.Number("above") })
 	case "let-go":
-		w.letGo(s.get("local") != "")
+		w.letGo(s.Get("local") != "")
 	case "retry":
-		if s.get("local") != "" {
+		if s.Get("local") != "" {
 			w.proc.a.monitor.retryAll(names)
 			w.proc.a.poller.readSoon(names)
-			w.m.retried(names)
+			w.m.Retried(names)
 			return
 		}
 		w.change(names, func(n *api.AssignedNode) { n.Retry = w.central.Next(now) })
 	case "kill":
-		w.proc.mu.Lock()
-		w.proc.fired = crashPointOf(s)
-		w.proc.mu.Unlock()
-		w.proc.die()
+		w.proc.Kill(simtest.CrashPointOf(s))
 		w.again()
 	case "crash":
-		w.proc.mu.Lock()
-		w.proc.crash = crashPointOf(s)
-		w.proc.mu.Unlock()
+		w.proc.CrashAt(simtest.CrashPointOf(s))
 	case "stop":
 		w.stop()
 		w.start()
@@ -455,11 +454,11 @@ func (w *fleetWorld) play(s simStep) {
 		w.away.Store(false)
 		w.tell()
 	case "hand":
-		state := power.State(s.operand(1))
+		state := power.State(s.Operand(1))
 		if state != power.On && state != power.Off {
 			return
 		}
-		w.m.hand(names, state)
+		w.m.SetByHand(names, state)
 		each(func(name string) { w.fake.BMC(name).SetPower(state) })
 	default:
 		each(func(name string) { w.fault(s, name) })
@@ -467,46 +466,46 @@ func (w *fleetWorld) play(s simStep) {
 }
 
 // fault sets what is wrong with a BMC.
-func (w *fleetWorld) fault(s simStep, name string) {
+func (w *fleetWorld) fault(s simtest.Step, name string) {
 	b := w.fake.BMC(name)
-	switch s.verb {
+	switch s.Verb {
 	case "late":
-		b.SetOnAfter(s.duration("on"))
-		b.SetOffAfter(s.duration("off"))
+		b.SetOnAfter(s.Duration("on"))
+		b.SetOffAfter(s.Duration("off"))
 	case "latency":
-		d, _ := time.ParseDuration(s.operand(1))
+		d, _ := time.ParseDuration(s.Operand(1))
 		b.SetLatency(max(d, fleetLatency))
 	case "stuck", "unstuck":
-		b.SetStuck(s.verb == "stuck")
+		b.SetStuck(s.Verb == "stuck")
 	case "mute", "wake":
-		b.SetMute(s.verb == "mute")
+		b.SetMute(s.Verb == "mute")
 	case "password":
-		b.SetWrongPassword(s.operand(1) == "wrong")
+		b.SetWrongPassword(s.Operand(1) == "wrong")
 		b.SetRebootTime(0)
 		b.Restart()
 	case "restart-bmc":
-		b.SetRebootTime(s.duration("reboot"))
+		b.SetRebootTime(s.Duration("reboot"))
 		b.Restart()
 	case "comeback":
-		w.m.comesBack(name, s.duration("after"))
+		w.m.ComesBack(name, s.Duration("after"))
 	case "fallback":
-		w.m.fallsBack(name, s.duration("after"))
+		w.m.FallsBack(name, s.Duration("after"))
 	case "stay":
-		w.m.comesBack(name, -1)
-		w.m.fallsBack(name, -1)
+		w.m.ComesBack(name, -1)
+		w.m.FallsBack(name, -1)
 	case "lose":
-		b.LoseNextAnswers(s.number("n"))
+		b.LoseNextAnswers(s.Number("n"))
 	}
 }
 
 // letGo is somebody releasing the brake, as he sees it.
 func (w *fleetWorld) letGo(local bool) {
-	w.m.poll()
-	b := w.brake()
+	w.m.Poll()
+	b := w.Brake()
 	if b == nil {
 		return
 	}
-	w.m.letGo(b, local)
+	w.m.BrakeReleased(b, local)
 	if local {
 		w.local(func(a *Agent) error {
 			_, err := a.monitor.release(api.ReleaseBrake{AskedBy: "bob", MaxNodes: map[string]int{"r1": len(b.Nodes)}})
@@ -517,9 +516,9 @@ func (w *fleetWorld) letGo(local bool) {
 	w.set(func(s *api.RackSettings) { s.ReleaseBrake, s.ReleaseNodes, s.ReleasedBy = b.ID, len(b.Nodes), "ann" })
 }
 
-// brake is the one that holds, as the agent of now says.
-func (w *fleetWorld) brake() *api.Brake {
-	if w.proc == nil || w.proc.a == nil || w.proc.dead.Load() {
+// Brake is the one that holds, as the agent of now says.
+func (w *fleetWorld) Brake() *api.Brake {
+	if w.proc == nil || w.proc.a == nil || w.proc.Dead() {
 		return nil
 	}
 	m := w.proc.a.monitor
@@ -528,17 +527,17 @@ func (w *fleetWorld) brake() *api.Brake {
 	return m.brake
 }
 
-func (w *fleetWorld) ask(s simStep) {
-	label, name := s.operand(0), ""
-	if names := fleetNames(s.operand(1), len(w.names)); len(names) > 0 {
+func (w *fleetWorld) ask(s simtest.Step) {
+	label, name := s.Operand(0), ""
+	if names := simtest.FleetNames(s.Operand(1), len(w.names)); len(names) > 0 {
 		name = names[0]
 	}
 	op := power.Op{
-		ID: label, Node: name, Action: power.Action(s.operand(2)), AskedBy: "carl", Origin: power.FromCentral,
-		Options: power.Options{Grace: s.duration("grace")},
+		ID: label, Node: name, Action: power.Action(s.Operand(2)), AskedBy: "carl", Origin: power.FromCentral,
+		Options: power.Options{Grace: s.Duration("grace")},
 	}
 	now := time.Now()
-	if d := s.duration("deadline"); d > 0 {
+	if d := s.Duration("deadline"); d > 0 {
 		op.Deadline = now.Add(d)
 	}
 	op = op.WithDefaults(now)
@@ -546,7 +545,7 @@ func (w *fleetWorld) ask(s simStep) {
 		return
 	}
 	w.asked[label] = true
-	if s.get("local") != "" {
+	if s.Get("local") != "" {
 		op.Origin = power.FromLocal
 	} else {
 		if n := w.nodes[name]; w.away.Load() || w.lacks[name] || power.Effective(n.Status, n.Hold, now).Conflicts(op.Action) {
@@ -559,11 +558,9 @@ func (w *fleetWorld) ask(s simStep) {
 
 // settle lifts the disturbances, and looks whether the monitor does what is left to do.
 func (w *fleetWorld) settle() {
-	w.m.tracef("-- the disturbances end")
-	w.m.disturbed("end", w.names)
-	w.proc.mu.Lock()
-	w.proc.crash = nil
-	w.proc.mu.Unlock()
+	w.m.Tracef("-- the disturbances end")
+	w.m.Disturbed("end", w.names)
+	w.proc.CrashAt(nil)
 	w.startCrashes = nil
 	for _, name := range w.names {
 		b := w.fake.BMC(name)
@@ -573,8 +570,8 @@ func (w *fleetWorld) settle() {
 		b.SetOnAfter(0)
 		b.SetOffAfter(0)
 		b.LoseNextAnswers(0)
-		w.m.comesBack(name, -1)
-		w.m.fallsBack(name, -1)
+		w.m.ComesBack(name, -1)
+		w.m.FallsBack(name, -1)
 	}
 	w.away.Store(false)
 	w.sleep(time.Second)
@@ -584,29 +581,29 @@ func (w *fleetWorld) settle() {
 	clear(w.lacks)
 	w.tell()
 	w.sleep(fleetPatience)
-	w.m.poll()
-	if w.m.broken() {
+	w.m.Poll()
+	if w.m.Broken() {
 		return
 	}
 	for _, name := range w.names {
-		if want, pending := w.m.pending(name, w.fake.BMC(name).Power()); pending {
+		if want, pending := w.m.Pending(name, w.fake.BMC(name).Power()); pending {
 			w.explained(name, want)
 		}
 	}
-	w.m.tracef("-- people do what was left to them")
+	w.m.Tracef("-- people do what was left to them")
 	w.change(w.names, func(n *api.AssignedNode) { n.Retry = w.central.Next(time.Now()) })
 	w.set(func(s *api.RackSettings) { s.Pause, s.Monitor = nil, "" })
 	left := ""
 	for range 8 {
 		w.letGo(false)
 		w.sleep(4 * time.Minute)
-		w.m.poll()
-		if w.m.broken() {
+		w.m.Poll()
+		if w.m.Broken() {
 			return
 		}
 		left = ""
 		for _, name := range w.names {
-			if want, pending := w.m.pending(name, w.fake.BMC(name).Power()); pending && !w.m.forbidden(name) {
+			if want, pending := w.m.Pending(name, w.fake.BMC(name).Power()); pending && !w.m.Forbidden(name) {
 				e, _ := w.proc.a.explain(name, time.Now())
 				left += fmt.Sprintf("%s is to be %s: %s\n", name, want, e.Message)
 			}
@@ -616,10 +613,10 @@ func (w *fleetWorld) settle() {
 		}
 	}
 	if left != "" {
-		w.m.fail("progress", "in the end %s", left)
+		w.m.Fail("progress", "in the end %s", left)
 		return
 	}
-	w.m.quiet()
+	w.m.Quiet()
 	w.sleep(5 * time.Minute)
 }
 
@@ -638,7 +635,7 @@ func (w *fleetWorld) explained(name string, want power.State) {
 	now := time.Now()
 	e, ok := w.proc.a.explain(name, now)
 	reason := e.Monitor.Waits
-	if reason == "" && strings.Contains(e.Message, "monitor is off") {
+	if reason == "" && strings.Contains(e.Message, power.ReasonRack.Text()) {
 		reason = power.ReasonRack
 	}
 	if reason != power.ReasonRack && e.Reading.Reach == power.ReachAuthFailed {
@@ -653,25 +650,27 @@ func (w *fleetWorld) explained(name string, want power.State) {
 	case power.ReasonRack:
 		so = w.settings.Monitor == MonitorOff
 	case power.ReasonFault:
-		so = e.Monitor.Fault != "" && e.Monitor.WaitsUntil.After(now) && w.m.mayBeInFault(name)
+		so = e.Monitor.Fault != "" && e.Monitor.WaitsUntil.After(now) && w.m.MayBeInFault(name)
 	case power.ReasonNoCut:
-		so = w.m.forbidden(name)
+		so = w.m.Forbidden(name)
 	case power.ReasonAuth: // a log-in that was refused is not tried again
-		so = e.BMC != nil && e.BMC.BreakerOpen != "" && strings.Contains(e.Message, e.BMC.BreakerOpen) && w.m.wasRefused(name)
+		so = e.BMC != nil && e.BMC.BreakerOpen != "" && strings.Contains(e.Message, e.BMC.BreakerOpen) && w.m.WasRefused(name)
 	}
-	w.m.saw("left for " + string(reason))
+	w.m.Saw("left for " + string(reason))
 	if !ok || !so {
-		w.m.fail("progress", "%s is to be %s for long, and for no good reason is not (%s): %s", name, want, reason, e.Message)
+		w.m.Fail("progress", "%s is to be %s for long, and for no good reason is not (%s): %s", name, want, reason, e.Message)
 	}
 }
 
-// bound is the most nodes that are not too many.
-func bound(of, percent, above int) int {
-	if percent == 0 {
-		percent = 20
+// Dead reports whether the process of now is dead.
+func (w *fleetWorld) Dead() bool { return w.proc.Dead() }
+
+// resolve shows the model what the agent keeps of what it was assigned.
+func (w *fleetWorld) resolve(a *Agent) {
+	kept := map[string]api.AssignedNode{}
+	for _, n := range a.assigned.all() {
+		n.AssignedNode.Hold = n.hold
+		kept[n.Name] = n.AssignedNode
 	}
-	if above == 0 {
-		above = 5
-	}
-	return max(above, int(math.Floor(float64(of)*float64(percent)/100)))
+	w.m.Resolve(a.assigned.settings(), kept)
 }

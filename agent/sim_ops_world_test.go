@@ -9,6 +9,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"rackpower/agent/simtest"
 	"rackpower/central/api"
 	"rackpower/journal"
 	"rackpower/journal/faultfs"
@@ -24,14 +25,15 @@ var opsTiming = Timing{
 	MinOff: 5 * time.Second, Exchange: 6 * time.Second, KeepSession: 20 * time.Second, BMCReset: 20 * time.Second,
 }
 
-// chassis is the BMC that the nodes n3 and n4 share; they differ by its user.
-const chassis = "chassis"
+var opsRules = simtest.OpsRules{
+	Verify: opsTiming.Verify, MinOff: opsTiming.MinOff, Exchange: opsTiming.Exchange, Keeps: keepDone / 2,
+}
 
 // opsWorld is everything around the agent in one history: its harness, askers, central. It
 // runs in a bubble of simulated time, and tells the model what it sees.
 type opsWorld struct {
 	simHarness
-	m     *opsModel
+	m     *simtest.OpsModel
 	nodes []api.AssignedNode
 
 	requests map[string]power.Op
@@ -43,10 +45,11 @@ type opsWorld struct {
 	deny     atomic.Int64 // so many are not taken
 }
 
-func newOpsWorld(trace bool) *opsWorld {
-	w := &opsWorld{requests: map[string]power.Op{}, m: newOpsModel(trace), db: theCentral}
+func newOpsWorld(verbose bool) *opsWorld {
+	w := &opsWorld{requests: map[string]power.Op{}, m: simtest.NewOpsModel(verbose, opsRules), db: theCentral}
+	w.fake = newSimFake()
 	w.create(w.m)
-	w.configure, w.born, w.trouble, w.excused = w.config, w.wasBorn, w.diskTrouble, func() bool { return w.m.diskFailed }
+	w.configure, w.born, w.trouble, w.excused = w.config, w.wasBorn, w.diskTrouble, w.m.DiskFailed
 	return w
 }
 
@@ -56,7 +59,7 @@ func (w *opsWorld) config(proc *simProcess) Config {
 	return Config{
 		Monitor: MonitorOff, Timing: opsTiming,
 		wrapLog: func(_ *Agent, log opLog) opLog {
-			w.m.reopened(log.Live())
+			w.m.Reopened(log.Live())
 			return &opsLog{opLog: log, proc: proc, w: w}
 		},
 		Central: awayCentral{},
@@ -65,12 +68,12 @@ func (w *opsWorld) config(proc *simProcess) Config {
 
 // wasBorn has the first process know its nodes, and looks whether each later one does.
 func (w *opsWorld) wasBorn(proc *simProcess) {
-	if proc.n == 0 {
+	if proc.N == 0 {
 		if _, _, err := proc.a.assigned.apply(api.Assignment{Nodes: w.nodes, Rev: 1}, theCentral); err != nil {
-			w.m.fail("start", "apply: %v", err)
+			w.m.Fail("start", "apply: %v", err)
 		}
 	} else if n := len(proc.a.assigned.all()); n != len(w.nodes) {
-		w.m.fail("start", "of %d assigned nodes %d are left", len(w.nodes), n)
+		w.m.Fail("start", "of %d assigned nodes %d are left", len(w.nodes), n)
 	}
 }
 
@@ -85,71 +88,57 @@ func (w *opsWorld) diskTrouble(segment bool, c faultfs.Call) faultfs.Fault {
 	return faultfs.Fault{}
 }
 
-// played is what became of a history.
-type played struct {
-	broken string         // the rules that were broken; empty: none
-	trace  string         // what happened, line by line, if it was traced
-	fatal  []faultfs.Call // the calls of the disk within which the agent died
-	met    map[string]int
-}
-
 // playSim plays a history.
-func playSim(t *testing.T, s simScript, trace bool) (p played) {
+func playSim(t *testing.T, s simtest.Script, verbose bool) (p simtest.Result) {
 	t.Helper()
-	if len(s) > 0 && s[0].verb == "fleet" {
-		return playFleet(t, s, trace)
+	if len(s) > 0 && s[0].Verb == "fleet" {
+		return playFleet(t, s, verbose)
 	}
-	if len(s) > 0 && s[0].verb == "damage" {
-		return playDamage(t, s, trace)
+	if len(s) > 0 && s[0].Verb == "damage" {
+		return playDamage(t, s, verbose)
 	}
 	synctest.Test(t, func(*testing.T) {
-		w := newOpsWorld(trace)
+		w := newOpsWorld(verbose)
 		w.run(s)
-		p.broken, p.trace = w.m.verdict()
-		p.fatal, p.met = w.fatal, w.m.met
+		p = w.m.Result(w.fatal)
 		for _, c := range w.fatal {
-			p.met["death in "+string(c.Op)]++
+			p.Met["death in "+string(c.Op)]++
 		}
 	})
 	return p
 }
 
-// partOf is where a node of the chassis is: one BMC, a part for each.
-func partOf(name string, i int) string {
-	return fmt.Sprintf("ipmi://%s@%s?target=%#02x", name, chassis, 0x30+2*i)
-}
-
-func (w *opsWorld) run(s simScript) {
+func (w *opsWorld) run(s simtest.Script) {
 	n := 1
-	if len(s) > 0 && s[0].verb == "nodes" {
-		_, _ = fmt.Sscan(s[0].operand(0), &n)
+	if len(s) > 0 && s[0].Verb == "nodes" {
+		_, _ = fmt.Sscan(s[0].Operand(0), &n)
 	}
 	for i := range n {
 		name := fmt.Sprintf("n%d", i+1)
 		bmc := "ipmi://admin@" + name
 		if i >= 2 {
-			bmc = partOf(name, i)
+			bmc = simtest.PartOf(name, i)
 		}
 		status := power.StatusNone
 		if i == 1 {
 			status = power.StatusDeploying
 		}
 		w.nodes = append(w.nodes, api.AssignedNode{Name: name, BMC: bmc, Password: "secret", Status: status, Desired: status.Desired()})
-		w.m.addNode(name, status.Desired())
+		w.m.AddNode(name, status.Desired())
 	}
 	w.start()
 	for _, step := range s {
-		if w.m.broken() {
+		if w.m.Broken() {
 			break
 		}
-		w.sleep(step.after)
-		w.m.tracef("-- %s", step)
+		w.sleep(step.After)
+		w.m.Tracef("-- %s", step)
 		w.play(step)
-		if step.get("race") == "" {
+		if step.Get("race") == "" {
 			synctest.Wait()
 		}
 	}
-	if !w.m.broken() {
+	if !w.m.Broken() {
 		w.settleDown()
 	}
 	w.stop()
@@ -159,15 +148,13 @@ func (w *opsWorld) run(s simScript) {
 // settleDown lifts all faults, waits for every end, and looks what is left: in the
 // power, in the outbox, in the journal, over two more starts.
 func (w *opsWorld) settleDown() {
-	w.m.tracef("-- all faults are lifted")
+	w.m.Tracef("-- all faults are lifted")
 	w.startCrashes = nil
-	w.proc.mu.Lock()
-	w.proc.crash = nil
-	w.proc.mu.Unlock()
+	w.proc.CrashAt(nil)
 	w.full.Store(false)
 	w.eio.Store(0)
 	w.deny.Store(0)
-	w.m.lifted()
+	w.m.FaultsLifted()
 	for _, n := range w.nodes {
 		b := w.fake.BMC(n.Name)
 		b.SetMute(false)
@@ -181,84 +168,79 @@ func (w *opsWorld) settleDown() {
 	}
 	for range 60 * 4 {
 		w.sleep(15 * time.Second) // the process of before may have died of the last step
-		if w.m.broken() || w.m.idle() {
+		if w.m.Broken() || w.m.Idle() {
 			break
 		}
 	}
 	w.sleep(2 * time.Minute) // what is under way at the nodes comes to its end
-	w.m.allEnded()
+	w.m.AllEnded()
 	for _, n := range w.nodes {
-		w.m.restsAt(n.Name, w.fake.BMC(n.Name).Power())
+		w.m.RestsAt(n.Name, w.fake.BMC(n.Name).Power())
 	}
 	w.stop()
 	w.start()
-	if w.m.broken() {
+	if w.m.Broken() {
 		return
 	}
-	w.m.unreported(w.proc.a.outbox.unacknowledged())
+	w.m.Unreported(w.proc.a.outbox.unacknowledged())
 	w.report(1000, false)
-	w.m.left(w.proc.a.log.Live())
+	w.m.Left(w.proc.a.log.Live())
 	w.stop()
 	w.start()
-	if w.m.broken() {
+	if w.m.Broken() {
 		return
 	}
-	for _, probe := range w.m.staleProbes() {
+	for _, probe := range w.m.StaleProbes() {
 		w.submit(probe)
 	}
 	if ids := w.proc.a.outbox.unacknowledged(); len(ids) > 0 {
-		w.m.fail("reported", "%v came back", ids)
+		w.m.Fail("reported", "%v came back", ids)
 	}
-	w.m.left(w.proc.a.log.Live())
+	w.m.Left(w.proc.a.log.Live())
 }
 
-func (w *opsWorld) play(s simStep) {
-	b := w.fake.BMC(s.operand(0))
-	value, _ := time.ParseDuration(s.operand(1))
-	kind := power.ErrorKind(cmp.Or(s.get("kind"), string(power.KindRefused)))
-	state := power.State(cmp.Or(s.operand(1), string(power.On)))
-	switch s.verb {
+func (w *opsWorld) play(s simtest.Step) {
+	b := w.fake.BMC(s.Operand(0))
+	value, _ := time.ParseDuration(s.Operand(1))
+	kind := power.ErrorKind(cmp.Or(s.Get("kind"), string(power.KindRefused)))
+	state := power.State(cmp.Or(s.Operand(1), string(power.On)))
+	switch s.Verb {
 	case "ask":
 		w.ask(s)
 	case "again":
-		if op, ok := w.requests[s.operand(0)]; ok {
+		if op, ok := w.requests[s.Operand(0)]; ok {
 			w.submit(op)
 		}
 	case "cancel":
-		w.cancel(s.operand(0))
+		w.cancel(s.Operand(0))
 	case "stranger":
 		w.stranger()
 	case "restored":
 		w.restored()
 	case "report":
-		w.report(max(1, s.number("n")), s.get("lose") != "")
+		w.report(max(1, s.Number("n")), s.Get("lose") != "")
 	case "crash":
-		w.proc.mu.Lock()
-		w.proc.crash = crashPointOf(s)
-		w.proc.mu.Unlock()
+		w.proc.CrashAt(simtest.CrashPointOf(s))
 	case "start-crash":
-		w.startCrashes = append(w.startCrashes, crashPointOf(s))
+		w.startCrashes = append(w.startCrashes, simtest.CrashPointOf(s))
 	case "kill":
-		w.proc.mu.Lock()
-		w.proc.fired = crashPointOf(s)
-		w.proc.mu.Unlock()
-		w.proc.die()
+		w.proc.Kill(simtest.CrashPointOf(s))
 		w.again()
 	case "stop":
 		w.stop()
 		w.start()
 	case "full", "room":
-		w.full.Store(s.verb == "full")
-		w.m.diskTrouble()
+		w.full.Store(s.Verb == "full")
+		w.m.DiskTrouble()
 	case "deny":
-		w.skip.Store(int64(s.number("skip")))
-		w.deny.Store(int64(max(1, s.number("n"))))
+		w.skip.Store(int64(s.Number("skip")))
+		w.deny.Store(int64(max(1, s.Number("n"))))
 	case "eio":
 		w.eio.Store(2)
-		w.m.diskTrouble()
+		w.m.DiskTrouble()
 	case "late":
-		b.SetOnAfter(s.duration("on"))
-		b.SetOffAfter(s.duration("off"))
+		b.SetOnAfter(s.Duration("on"))
+		b.SetOffAfter(s.Duration("off"))
 	case "prompt":
 		b.SetOnAfter(0)
 		b.SetOffAfter(0)
@@ -269,58 +251,58 @@ func (w *opsWorld) play(s simStep) {
 	case "soft":
 		b.SetSoftOffAfter(value)
 	case "deaf":
-		b.SetDeaf(s.operand(1) == "true")
+		b.SetDeaf(s.Operand(1) == "true")
 	case "stuck":
-		b.SetStuck(s.operand(1) == "true")
+		b.SetStuck(s.Operand(1) == "true")
 	case "password": // somebody changes it at the BMC, and back
-		b.SetWrongPassword(s.operand(1) == "wrong")
+		b.SetWrongPassword(s.Operand(1) == "wrong")
 		b.SetRebootTime(0)
 		b.Restart()
 	case "mute", "wake":
-		b.SetMute(s.verb == "mute")
+		b.SetMute(s.Verb == "mute")
 	case "lie":
-		d, _ := time.ParseDuration(s.operand(2))
+		d, _ := time.ParseDuration(s.Operand(2))
 		b.SetLie(state, d)
 	case "lose":
-		b.LoseNextAnswers(s.number("n"))
+		b.LoseNextAnswers(s.Number("n"))
 	case "refuse":
-		b.FailNext(s.number("n"), kind)
+		b.FailNext(s.Number("n"), kind)
 	case "refuse-reads":
-		b.FailNextReads(s.number("n"), kind)
+		b.FailNextReads(s.Number("n"), kind)
 	case "refuse-dials":
-		b.FailNextDials(s.number("n"), kind)
+		b.FailNextDials(s.Number("n"), kind)
 	case "restart-bmc":
-		b.SetRebootTime(s.duration("reboot"))
+		b.SetRebootTime(s.Duration("reboot"))
 		b.Restart()
 	case "hand":
-		w.m.hand(b.Name())
+		w.m.SetByHand(b.Name())
 		b.SetPower(state)
 	}
 }
 
-func (w *opsWorld) ask(s simStep) {
-	label := s.operand(0)
+func (w *opsWorld) ask(s simtest.Step) {
+	label := s.Operand(0)
 	if _, twice := w.requests[label]; twice {
 		return
 	}
 	op := power.Op{
-		ID: label, Node: s.operand(1), Action: power.Action(s.operand(2)), AskedBy: "admin", Origin: power.FromCentral,
-		Options:    power.Options{IfBusy: power.IfBusy(s.get("if_busy")), Boot: power.BootDevice(s.get("boot")), Grace: s.duration("grace")},
-		NoEscalate: s.get("no-escalate") != "",
+		ID: label, Node: s.Operand(1), Action: power.Action(s.Operand(2)), AskedBy: "admin", Origin: power.FromCentral,
+		Options:    power.Options{IfBusy: power.IfBusy(s.Get("if_busy")), Boot: power.BootDevice(s.Get("boot")), Grace: s.Duration("grace")},
+		NoEscalate: s.Get("no-escalate") != "",
 	}
 	now := time.Now()
-	if d := s.duration("deadline"); d != 0 {
+	if d := s.Duration("deadline"); d != 0 {
 		op.Deadline = now.Add(d)
 	}
-	switch s.get("from") {
+	switch s.Get("from") {
 	case "local":
 		op.Origin = power.FromLocal
 	case "monitor":
 		op.Origin = power.FromMonitor
 	default:
-		op.Seq = w.central.Next(now.Add(s.duration("seq")))
-		if s.get("seq") != "" { // one that was on its way for long
-			op.Seq = power.Seq(now.Add(s.duration("seq")).UnixMilli()) << 16
+		op.Seq = w.central.Next(now.Add(s.Duration("seq")))
+		if s.Get("seq") != "" { // one that was on its way for long
+			op.Seq = power.Seq(now.Add(s.Duration("seq")).UnixMilli()) << 16
 		}
 	}
 	op = op.WithDefaults(now)
@@ -328,7 +310,7 @@ func (w *opsWorld) ask(s simStep) {
 		return // what the shrinker made of it
 	}
 	w.requests[label] = op
-	if s.get("race") != "" {
+	if s.Get("race") != "" {
 		w.races.Go(func() { w.submit(op) })
 		return
 	}
@@ -337,27 +319,27 @@ func (w *opsWorld) ask(s simStep) {
 
 func (w *opsWorld) submit(op power.Op) {
 	proc := w.proc
-	before := w.m.asks(op)
+	before := w.m.Asks(op)
 	r, err := proc.a.Submit(op)
-	w.m.answered(op, before, r, err)
+	w.m.Answered(op, before, r, err)
 }
 
 func (w *opsWorld) cancel(label string) {
-	w.m.cancelAsked(label)
+	w.m.CancelAsked(label)
 	_, err := w.proc.a.Cancel(api.Cancel{ID: label, By: "bob"})
-	w.m.cancelAnswered(label, err)
+	w.m.CancelAnswered(label, err)
 }
 
 // report is central taking up to n words from the outbox. With lose, its
 // acknowledgement gets lost.
 func (w *opsWorld) report(n int, lose bool) {
 	list := w.proc.a.outbox.take(n)
-	w.m.delivered(list)
+	w.m.Delivered(list)
 	if lose {
 		return
 	}
-	if !w.proc.a.acknowledged(list, ack{w.db, 0}) && !w.proc.dead.Load() && !w.m.diskFailed {
-		w.m.fail("reported", "what central has stays in the journal")
+	if !w.proc.a.acknowledged(list, ack{w.db, 0}) && !w.proc.Dead() && !w.m.DiskFailed() {
+		w.m.Fail("reported", "what central has stays in the journal")
 	}
 }
 
@@ -382,10 +364,10 @@ func (w *opsWorld) restored() {
 	if met, err := a.welcome(w.db); err != nil {
 		return
 	} else if !met.trusted() {
-		w.m.fail("restored", "a restored central is not followed")
+		w.m.Fail("restored", "a restored central is not followed")
 		return
 	}
-	w.m.retold(a.keptEnds())
+	w.m.Retold(a.keptEnds())
 	_ = a.assigned.toldAll(w.db)
 }
 
@@ -397,18 +379,18 @@ type opsLog struct {
 }
 
 func (p *opsLog) Append(entries ...journal.Entry) (uint64, error) {
-	if w := p.w; w.skip.Add(-1) < 0 && w.deny.Load() > 0 && w.deny.Add(-1) >= 0 && !p.proc.dead.Load() {
-		w.m.denied(p.proc.n, entries)
+	if w := p.w; w.skip.Add(-1) < 0 && w.deny.Load() > 0 && w.deny.Add(-1) >= 0 && !p.proc.Dead() {
+		w.m.Denied(p.proc.N, entries)
 		return 0, journal.ErrFull
 	}
 	lsn, err := p.opLog.Append(entries...)
 	switch {
 	case err == nil:
-		p.w.m.durable(p.proc.n, entries, lsn)
-	case p.proc.dead.Load() || errors.Is(err, journal.ErrStopped):
-		p.w.m.unsure(p.proc.n, entries)
+		p.w.m.Durable(p.proc.N, entries, lsn)
+	case p.proc.Dead() || errors.Is(err, journal.ErrStopped):
+		p.w.m.Unsure(p.proc.N, entries)
 	default:
-		p.w.m.denied(p.proc.n, entries)
+		p.w.m.Denied(p.proc.N, entries)
 	}
 	return lsn, err
 }

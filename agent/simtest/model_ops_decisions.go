@@ -1,4 +1,4 @@
-package agent
+package simtest
 
 import (
 	"fmt"
@@ -106,7 +106,7 @@ func sameDecision(got, want power.Decision) bool {
 
 // judge holds an acceptance that has become durable, and what stands in its group,
 // against the table. The lock is held.
-func (m *opsModel) judge(g *appended) {
+func (m *OpsModel) judge(g *appended) {
 	o := g.accepted
 	if o.node == nil || m.ops[o.op.ID] != nil {
 		return // said elsewhere
@@ -148,8 +148,8 @@ func (m *opsModel) judge(g *appended) {
 	}
 }
 
-// asks notes a request before it is made, and returns how much was durable then.
-func (m *opsModel) asks(op power.Op) int {
+// Asks notes a request before it is made, and returns how much was durable then.
+func (m *OpsModel) Asks(op power.Op) int {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if _, again := m.asked[op.ID]; !again {
@@ -160,8 +160,8 @@ func (m *opsModel) asks(op power.Op) int {
 	return m.version
 }
 
-// answered holds an answer against what is durable.
-func (m *opsModel) answered(op power.Op, before int, r api.OpReport, err error) {
+// Answered holds an answer against what is durable.
+func (m *OpsModel) Answered(op power.Op, before int, r api.OpReport, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.note("   answer to %s: %s (%s) end %v, %v", op.ID, r.Verdict, r.Reason, r.End != nil, err)
@@ -194,18 +194,18 @@ func (m *opsModel) answered(op power.Op, before int, r api.OpReport, err error) 
 
 // remembers reports whether the agent has to know an operation that is asked for
 // again: until central has its end, and then the newest of each node.
-func (m *opsModel) remembers(o *opsOp) bool {
+func (m *OpsModel) remembers(o *opsOp) bool {
 	newer := 0 // a restart puts those that have ended in the order of their acceptance
 	for _, x := range o.node.done {
 		if x.op.Seq > o.op.Seq {
 			newer++
 		}
 	}
-	return !o.gone || newer < keepDone/2 && slices.Contains(o.node.done[max(0, len(o.node.done)-keepDone/2):], o)
+	return !o.gone || newer < m.rules.Keeps && slices.Contains(o.node.done[max(0, len(o.node.done)-m.rules.Keeps):], o)
 }
 
-// retold takes what a restored central is told of ends that were acknowledged before.
-func (m *opsModel) retold(list []api.OpReport) {
+// Retold takes what a restored central is told of ends that were acknowledged before.
+func (m *OpsModel) Retold(list []api.OpReport) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	told := map[string]api.OpReport{}
@@ -228,7 +228,7 @@ func (m *opsModel) retold(list []api.OpReport) {
 }
 
 // refused holds a refusal against the rules. still: nothing became durable meanwhile.
-func (m *opsModel) refused(op power.Op, r api.OpReport, still bool) {
+func (m *OpsModel) refused(op power.Op, r api.OpReport, still bool) {
 	m.met["verdict refuse "+string(r.Reason)]++
 	n := m.nodes[op.Node]
 	want := power.Reason("")
@@ -252,13 +252,15 @@ func (m *opsModel) refused(op power.Op, r api.OpReport, still bool) {
 	}
 }
 
-func (m *opsModel) cancelAsked(id string) {
+// CancelAsked notes that an operation is about to be cancelled.
+func (m *OpsModel) CancelAsked(id string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.cancels[id] = true
 }
 
-func (m *opsModel) cancelAnswered(id string, err error) {
+// CancelAnswered holds the answer to that against what is durable.
+func (m *OpsModel) CancelAnswered(id string, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.note("   cancel %s: %v", id, err)

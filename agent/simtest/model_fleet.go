@@ -1,17 +1,19 @@
-package agent
+package simtest
 
 import (
+	"bytes"
 	"encoding/json"
+	"math"
 	"slices"
-	"strings"
 	"time"
 
 	"rackpower/central/api"
 	"rackpower/journal"
 	"rackpower/power"
+	"rackpower/power/powertest"
 )
 
-// fleetModel holds an agent with its monitor on against the rules of desired states and
+// FleetModel holds an agent with its monitor on against the rules of desired states and
 // of the monitor. It knows what was assigned and asked, which requests the journal took,
 // and every exchange with a BMC; of what the agent says of itself it goes by the brake
 // alone. It shares no logic with the monitor: what a status wants is a table of its own.
@@ -19,9 +21,10 @@ import (
 // What the rules leave open it lets pass. So a process that dies may have forgotten what
 // happened within the last second (kept), and what happens at the very instant of a
 // change may go by what was before it. All methods may be called concurrently.
-type fleetModel struct {
-	simTrace
-	world *fleetWorld
+type FleetModel struct {
+	Trace
+	fake  *powertest.Fake
+	agent FleetAgent
 	nodes map[string]*fleetNode
 	ops   map[string]*fleetOp
 
@@ -136,10 +139,11 @@ func agrees(from, to fleetInput, now time.Time, heldBefore bool) sure {
 }
 
 type fleetNode struct {
-	name  string
-	in    fleetInput
-	maybe *fleetInput // assigned, and it is not known whether the agent has it
-	local power.Hold  // set at the rack
+	name   string
+	shares bool // its BMC
+	in     fleetInput
+	maybe  *fleetInput // assigned, and it is not known whether the agent has it
+	local  power.Hold  // set at the rack
 
 	wish, before wish
 	since, till  time.Time // when that became the wish, at the earliest and at the latest
@@ -198,13 +202,31 @@ type fleetOp struct {
 	born        time.Time // the process that accepted it
 }
 
-func newFleetModel(trace bool) *fleetModel {
-	return &fleetModel{simTrace: newSimTrace(trace), nodes: map[string]*fleetNode{}, ops: map[string]*fleetOp{}, letGone: map[string]bool{}}
+// FleetAgent is what the model asks about the agent of now.
+type FleetAgent interface {
+	// Dead reports whether its process is dead.
+	Dead() bool
+	// Brake is the brake that holds, as the agent says; nil: none does.
+	Brake() *api.Brake
+}
+
+// NewFleetModel makes a model of an agent without nodes, over the BMCs of fake.
+func NewFleetModel(verbose bool, fake *powertest.Fake, agent FleetAgent) *FleetModel {
+	return &FleetModel{
+		Trace: newTrace(verbose), fake: fake, agent: agent,
+		nodes: map[string]*fleetNode{}, ops: map[string]*fleetOp{}, letGone: map[string]bool{},
+	}
+}
+
+// AddNode adds a node; shares: its BMC is that of other nodes, too.
+func (m *FleetModel) AddNode(name string, shares bool) {
+	m.nodes[name] = &fleetNode{name: name, shares: shares}
 }
 
 // Processes.
 
-func (m *fleetModel) begin(proc int) {
+// Begin takes the start of a process.
+func (m *FleetModel) Begin(proc int) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	now := time.Now()
@@ -219,7 +241,8 @@ func (m *fleetModel) begin(proc int) {
 	}
 }
 
-func (m *fleetModel) died() {
+// Died takes the end of a process.
+func (m *FleetModel) Died() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	now := time.Now()
@@ -266,7 +289,7 @@ func (m *fleetModel) died() {
 }
 
 // advance brings a node's wish up to the time now. The lock is held.
-func (m *fleetModel) advance(n *fleetNode, now time.Time) {
+func (m *FleetModel) advance(n *fleetNode, now time.Time) {
 	m.change(n, n.in, now)
 	if !n.usedAt.IsZero() && !m.dead && now.Sub(n.usedAt) >= kept && n.excused != no {
 		n.excused = no
@@ -274,7 +297,7 @@ func (m *fleetModel) advance(n *fleetNode, now time.Time) {
 }
 
 // change takes another input, or the same at a later time.
-func (m *fleetModel) change(n *fleetNode, to fleetInput, now time.Time) {
+func (m *FleetModel) change(n *fleetNode, to fleetInput, now time.Time) {
 	from := n.in
 	n.in = to
 	w := to.wish(now)
@@ -315,8 +338,8 @@ func (n *fleetNode) input(a api.AssignedNode) fleetInput {
 	return fleetInput{status: a.Status, confirmed: a.Confirmed, hold: stands(a.Hold, n.local)}
 }
 
-// assigning takes what the agent is about to be told.
-func (m *fleetModel) assigning(a api.Assignment) {
+// Assigning takes what the agent is about to be told.
+func (m *FleetModel) Assigning(a api.Assignment) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, as := range a.Nodes {
@@ -328,8 +351,8 @@ func (m *fleetModel) assigning(a api.Assignment) {
 	}
 }
 
-// assigned takes what the agent has confirmed to have.
-func (m *fleetModel) assigned(a api.Assignment) {
+// Assigned takes what the agent has confirmed to have.
+func (m *FleetModel) Assigned(a api.Assignment) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	var cut []*fleetNode
@@ -346,7 +369,7 @@ func (m *fleetModel) assigned(a api.Assignment) {
 		if n.local.Seq != 0 && n.in.hold.Seq != n.local.Seq {
 			n.local = power.Hold{}
 		}
-		if n.wish != was && n.wish.want == power.Off && !n.wish.noCut && m.world.fake.BMC(n.name).Power() == power.On && n.read == power.On {
+		if n.wish != was && n.wish.want == power.Off && !n.wish.noCut && m.fake.BMC(n.name).Power() == power.On && n.read == power.On {
 			cut = append(cut, n)
 		}
 	}
@@ -354,7 +377,7 @@ func (m *fleetModel) assigned(a api.Assignment) {
 }
 
 // take makes what was perhaps assigned the input.
-func (n *fleetNode) take(m *fleetModel, now time.Time) {
+func (n *fleetNode) take(m *FleetModel, now time.Time) {
 	if n.maybe != nil {
 		in := *n.maybe
 		n.maybe = nil
@@ -362,9 +385,9 @@ func (n *fleetNode) take(m *fleetModel, now time.Time) {
 	}
 }
 
-// keepsHold says that a node is about to be assigned by a central that may not know its
+// KeepsHold says that a node is about to be assigned by a central that may not know its
 // newest hold, which stands all the same.
-func (m *fleetModel) keepsHold(name string) {
+func (m *FleetModel) KeepsHold(name string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if n := m.nodes[name]; n.in.hold.Seq != 0 {
@@ -373,7 +396,7 @@ func (m *fleetModel) keepsHold(name string) {
 	}
 }
 
-func (m *fleetModel) takeSettings(now time.Time) {
+func (m *FleetModel) takeSettings(now time.Time) {
 	if !m.unsure {
 		return
 	}
@@ -389,7 +412,7 @@ func (m *fleetModel) takeSettings(now time.Time) {
 }
 
 // bulkChange takes nodes that are to lose power by one change.
-func (m *fleetModel) bulkChange(cut []*fleetNode, now time.Time) {
+func (m *FleetModel) bulkChange(cut []*fleetNode, now time.Time) {
 	limit := m.bound()
 	var unconfirmed, confirmed []*fleetNode
 	for _, n := range cut {
@@ -433,9 +456,9 @@ func (m *fleetModel) bulkChange(cut []*fleetNode, now time.Time) {
 
 // ill reports whether something is the matter with the node's BMC, as far as the node can
 // feel it: blades share one.
-func (m *fleetModel) ill(n *fleetNode, now time.Time) bool {
+func (m *FleetModel) ill(n *fleetNode, now time.Time) bool {
 	for _, x := range m.nodes {
-		if (x == n || m.world.isBlade(x.name) && m.world.isBlade(n.name)) && (len(x.ill) > 0 || now.Before(x.illTill)) {
+		if (x == n || x.shares && n.shares) && (len(x.ill) > 0 || now.Before(x.illTill)) {
 			return true
 		}
 	}
@@ -443,18 +466,18 @@ func (m *fleetModel) ill(n *fleetNode, now time.Time) bool {
 }
 
 // bound is the most nodes that are not too many, by the settings of now.
-func (m *fleetModel) bound() int {
+func (m *FleetModel) bound() int {
 	return bound(len(m.nodes), m.settings.BrakePercent, m.settings.BrakeAbove)
 }
 
 // resting reports whether the monitor was told to do nothing.
-func (m *fleetModel) resting(now time.Time) bool {
+func (m *FleetModel) resting(now time.Time) bool {
 	p := m.settings.Pause
-	return m.settings.Monitor == MonitorOff || p != nil && (p.Until.IsZero() || now.Before(p.Until))
+	return m.settings.Monitor == api.MonitorOff || p != nil && (p.Until.IsZero() || now.Before(p.Until))
 }
 
-// holding takes a hold that somebody is about to set or release at the rack.
-func (m *fleetModel) holding(in api.SetHold, now time.Time) {
+// Holding takes a hold that somebody is about to set or release at the rack.
+func (m *FleetModel) Holding(in api.SetHold, now time.Time) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, name := range in.Names {
@@ -472,9 +495,8 @@ func (m *fleetModel) holding(in api.SetHold, now time.Time) {
 	}
 }
 
-// resolve finds out what of that which was assigned is durable at the agent.
-func (m *fleetModel) resolve(a *Agent) {
-	settings := a.assigned.settings()
+// Resolve finds out what of that which was assigned is durable at the agent.
+func (m *FleetModel) Resolve(settings api.RackSettings, nodes map[string]api.AssignedNode) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	now := time.Now()
@@ -485,21 +507,21 @@ func (m *fleetModel) resolve(a *Agent) {
 		m.unsure = false
 	}
 	for _, n := range m.nodes {
-		as, ok := a.assigned.get(n.name)
+		as, ok := nodes[n.name]
 		if n.maybe == nil || !ok {
 			n.maybe = nil
 			continue
 		}
 		sameHold := func(h power.Hold) bool {
-			return h.Want == as.hold.Want && h.Until.Equal(as.hold.Until) && h.Confirmed == as.hold.Confirmed && h.Since.Equal(as.hold.Since)
+			return h.Want == as.Hold.Want && h.Until.Equal(as.Hold.Until) && h.Confirmed == as.Hold.Confirmed && h.Since.Equal(as.Hold.Since)
 		}
 		same := func(in fleetInput) bool {
 			return in.status == as.Status && in.confirmed == as.Confirmed && sameHold(in.hold)
 		}
 		switch {
 		case same(*n.maybe):
-			if n.maybe.hold.Seq == 0 && as.hold.Seq != 0 { // set here, under a sequence that was drawn here
-				n.maybe.hold.Seq = as.hold.Seq
+			if n.maybe.hold.Seq == 0 && as.Hold.Seq != 0 { // set here, under a sequence that was drawn here
+				n.maybe.hold.Seq = as.Hold.Seq
 				n.local = n.maybe.hold
 			}
 			n.take(m, now)
@@ -512,11 +534,12 @@ func (m *fleetModel) resolve(a *Agent) {
 }
 
 // retry takes an administrator's wish that the node is tried again.
-func (m *fleetModel) retry(n *fleetNode, as api.AssignedNode) {
+func (m *FleetModel) retry(n *fleetNode, as api.AssignedNode) {
 	n.fails, n.tries, n.corrected = 0, 0, nil
 }
 
-func (m *fleetModel) retried(names []string) {
+// Retried takes that somebody had the agent try nodes again.
+func (m *FleetModel) Retried(names []string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, name := range names {
@@ -524,8 +547,8 @@ func (m *fleetModel) retried(names []string) {
 	}
 }
 
-// letGo takes the release of a brake.
-func (m *fleetModel) letGo(b *api.Brake, local bool) {
+// BrakeReleased takes the release of a brake.
+func (m *FleetModel) BrakeReleased(b *api.Brake, local bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.met["brake released"]++
@@ -537,15 +560,15 @@ func (m *fleetModel) letGo(b *api.Brake, local bool) {
 
 // excuseAll has the brake count no node that is to be corrected now: more may have joined
 // the one that was released than were seen.
-func (m *fleetModel) excuseAll() {
+func (m *FleetModel) excuseAll() {
 	for _, n := range m.nodes {
 		n.excused, n.outage, n.bulk = max(n.excused, perhaps), nil, nil
 		n.usedAt = time.Time{}
 	}
 }
 
-// hand takes somebody pressing buttons.
-func (m *fleetModel) hand(names []string, to power.State) {
+// SetByHand takes somebody pressing buttons.
+func (m *FleetModel) SetByHand(names []string, to power.State) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	now := time.Now()
@@ -561,7 +584,7 @@ func (m *fleetModel) hand(names []string, to power.State) {
 		}
 		n.bulk, n.outage = nil, nil
 		known = known && !m.ill(n, now) // what is out of sight is not counted: an outage may take BMCs along
-		if known && wants != "" && wants != to && len(n.ops) == 0 && m.world.fake.BMC(name).Power() == wants {
+		if known && wants != "" && wants != to && len(n.ops) == 0 && m.fake.BMC(name).Power() == wants {
 			drift = append(drift, n)
 		}
 	}
@@ -575,17 +598,17 @@ func (m *fleetModel) hand(names []string, to power.State) {
 	}
 }
 
-// comesBack has a node turn itself on so long after it was turned off; less than 0: not
+// ComesBack has a node turn itself on so long after it was turned off; less than 0: not
 // any more.
-func (m *fleetModel) comesBack(name string, after time.Duration) {
+func (m *FleetModel) ComesBack(name string, after time.Duration) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.nodes[name].backAfter = after + 1
 }
 
-// fallsBack has a node go off by itself so long after it was turned on; less than 0: not
+// FallsBack has a node go off by itself so long after it was turned on; less than 0: not
 // any more.
-func (m *fleetModel) fallsBack(name string, after time.Duration) {
+func (m *FleetModel) FallsBack(name string, after time.Duration) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.nodes[name].fallAfter = after + 1
@@ -593,7 +616,7 @@ func (m *fleetModel) fallsBack(name string, after time.Duration) {
 
 // lasts holds a correction against those before it: what does not last is a failure, and a
 // node that fails is not corrected again and again.
-func (m *fleetModel) lasts(n *fleetNode, now time.Time) {
+func (m *FleetModel) lasts(n *fleetNode, now time.Time) {
 	n.corrected = slices.DeleteFunc(n.corrected, func(at time.Time) bool { return now.Sub(at) > fleetLasting })
 	if n.corrected = append(n.corrected, now); len(n.corrected) > fleetMost {
 		m.breach("lasting", "%s is corrected %d times within %s, and nobody did anything about it", n.name, len(n.corrected),
@@ -601,19 +624,19 @@ func (m *fleetModel) lasts(n *fleetNode, now time.Time) {
 	}
 }
 
-// disturbed says that something is done that may keep nodes from what they were to do.
-func (m *fleetModel) disturbed(verb string, names []string) {
-	m.poll()
+// Disturbed says that something is done that may keep nodes from what they were to do.
+func (m *FleetModel) Disturbed(verb string, names []string) {
+	m.Poll()
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	all := slices.Contains([]string{"kill", "crash", "stop", "pause", "monitor", "bounds", "let-go", "end", "resume"}, verb)
-	blades := slices.ContainsFunc(names, m.world.isBlade)
+	blades := slices.ContainsFunc(names, func(name string) bool { return m.nodes[name].shares })
 	for _, n := range m.nodes {
 		named := slices.Contains(names, n.name)
 		if named {
 			n.falls(verb)
 		}
-		if all || named || blades && m.world.isBlade(n.name) {
+		if all || named || blades && n.shares {
 			n.due = time.Time{}
 		}
 		if named && verb != "hand" || verb == "end" {
@@ -641,8 +664,8 @@ func (n *fleetNode) falls(verb string) {
 	}
 }
 
-// pending reports whether a node is for long otherwise than the monitor is to have it.
-func (m *fleetModel) pending(name string, is power.State) (power.State, bool) {
+// Pending reports whether a node is for long otherwise than the monitor is to have it.
+func (m *FleetModel) Pending(name string, is power.State) (power.State, bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	n := m.nodes[name]
@@ -650,40 +673,42 @@ func (m *fleetModel) pending(name string, is power.State) (power.State, bool) {
 	return n.wish.want, n.wish.want != "" && n.wish.want != is && time.Since(n.since) > 3*time.Minute
 }
 
-// forbidden reports whether the monitor may not do what is wanted.
-func (m *fleetModel) forbidden(name string) bool {
+// Forbidden reports whether the monitor may not do what is wanted.
+func (m *FleetModel) Forbidden(name string) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	w := m.nodes[name].wish
 	return w.noCut && w.want == power.Off
 }
 
-func (m *fleetModel) mayBeInFault(name string) bool {
+// MayBeInFault reports whether so many corrections of a node ended that it may be in fault.
+func (m *FleetModel) MayBeInFault(name string) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.nodes[name].tries >= 3
 }
 
-func (m *fleetModel) wasRefused(name string) bool {
+// WasRefused reports whether the last log-in at the BMC of a node was refused.
+func (m *FleetModel) WasRefused(name string) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.nodes[name].refused
 }
 
-// quiet says that all is as it is wanted.
-func (m *fleetModel) quiet() {
+// Quiet says that all is as it is wanted.
+func (m *FleetModel) Quiet() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.quietAt = time.Now()
 }
 
-// poll looks what the agent says of the brake, and what was to have happened by now.
-func (m *fleetModel) poll() {
-	b := m.world.brake()
+// Poll looks what the agent says of the brake, and what was to have happened by now.
+func (m *FleetModel) Poll() {
+	b := m.agent.Brake()
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	now := time.Now()
-	if m.dead || m.world.proc.dead.Load() || len(m.breaches) > 0 {
+	if m.dead || m.agent.Dead() || len(m.breaches) > 0 {
 		return
 	}
 	m.takeBrake(b, now)
@@ -700,7 +725,7 @@ func (m *fleetModel) poll() {
 			continue
 		}
 		n.due = time.Time{}
-		if m.world.fake.BMC(n.name).Power() != power.Off {
+		if m.fake.BMC(n.name).Power() != power.Off {
 			m.breach("confirmed", "%s was to be off by a change that was confirmed, and is not", n.name)
 			return
 		}
@@ -708,7 +733,7 @@ func (m *fleetModel) poll() {
 }
 
 // takeBrake holds the brake against what is known of its nodes.
-func (m *fleetModel) takeBrake(b *api.Brake, now time.Time) {
+func (m *FleetModel) takeBrake(b *api.Brake, now time.Time) {
 	if m.holds = b != nil; m.holds {
 		for _, n := range m.nodes {
 			n.due = time.Time{}
@@ -742,7 +767,7 @@ func (m *fleetModel) takeBrake(b *api.Brake, now time.Time) {
 	for _, name := range b.Nodes {
 		n := m.nodes[name]
 		m.advance(n, now)
-		if !slices.Contains(old, name) && b.Kind == brakeCut && n.excused == yes && now.Sub(n.since) > kept {
+		if !slices.Contains(old, name) && b.Kind == "cut" && n.excused == yes && now.Sub(n.since) > kept {
 			m.breach("confirmed", "the brake names %s, which is to be off by a change that was confirmed", name)
 		}
 	}
@@ -750,11 +775,11 @@ func (m *fleetModel) takeBrake(b *api.Brake, now time.Time) {
 }
 
 // brakeOver takes the end of a brake that nobody released: none of its nodes is as it was.
-func (m *fleetModel) brakeOver(now time.Time) {
+func (m *FleetModel) brakeOver(now time.Time) {
 	for _, name := range m.brake.Nodes {
 		n := m.nodes[name]
 		m.advance(n, now)
-		if m.brake.Kind == brakeCut && n.wish.want == power.Off && n.since.Before(m.brakeAt) && n.read == power.On &&
+		if m.brake.Kind == "cut" && n.wish.want == power.Off && n.since.Before(m.brakeAt) && n.read == power.On &&
 			n.offSeen.Before(m.brakeAt.Add(-kept)) {
 			m.breach("brake", "it is over, and %s is on as before", name)
 		}
@@ -763,15 +788,15 @@ func (m *fleetModel) brakeOver(now time.Time) {
 
 // The journal.
 
-// reopened takes what the journal holds at a start.
-func (m *fleetModel) reopened(live []journal.Record) {
+// Reopened takes what the journal holds at a start.
+func (m *FleetModel) Reopened(live []journal.Record) {
 	for _, r := range live {
-		m.record(r.Kind, r.Key, r.Payload, false)
+		m.Record(r.Kind, r.Key, r.Payload, false)
 	}
 }
 
-// record takes one record; now: it was written just now.
-func (m *fleetModel) record(kind journal.Kind, key string, payload []byte, now bool) {
+// Record takes one record; now: it was written just now.
+func (m *FleetModel) Record(kind journal.Kind, key string, payload []byte, now bool) {
 	if kind != kindAccepted && kind != kindEnded && kind != kindSending {
 		return
 	}
@@ -795,7 +820,7 @@ func (m *fleetModel) record(kind journal.Kind, key string, payload []byte, now b
 	}
 }
 
-func (m *fleetModel) accepted(rec acceptedRecord, fresh bool) {
+func (m *FleetModel) accepted(rec acceptedRecord, fresh bool) {
 	if m.ops[rec.Op.ID] != nil {
 		return
 	}
@@ -828,7 +853,7 @@ func (m *fleetModel) accepted(rec acceptedRecord, fresh bool) {
 }
 
 // correction holds what the monitor asks for against what was read and done before.
-func (m *fleetModel) correction(n *fleetNode, o *fleetOp, now time.Time) {
+func (m *FleetModel) correction(n *fleetNode, o *fleetOp, now time.Time) {
 	target := o.op.Action.Final()
 	switch {
 	case !n.readWell || now.Sub(n.readAt) > fleetFresh+time.Second:
@@ -867,7 +892,7 @@ func (m *fleetModel) correction(n *fleetNode, o *fleetOp, now time.Time) {
 }
 
 // failed counts a correction that came to nothing.
-func (m *fleetModel) failed(n *fleetNode, at time.Time) {
+func (m *FleetModel) failed(n *fleetNode, at time.Time) {
 	n.fails++
 	n.failBefore, n.lastFail, n.failBorn = n.lastFail, at, m.born
 	if n.fails == 3 {
@@ -875,7 +900,7 @@ func (m *fleetModel) failed(n *fleetNode, at time.Time) {
 	}
 }
 
-func (m *fleetModel) ended(o *fleetOp, end power.End, fresh bool) {
+func (m *FleetModel) ended(o *fleetOp, end power.End, fresh bool) {
 	n := m.nodes[o.op.Node]
 	at := slices.Index(n.ops, o)
 	if at < 0 {
@@ -922,7 +947,8 @@ func (n *fleetNode) mends() {
 
 // Exchanges.
 
-func (m *fleetModel) dialled(proc int, node string, err error) {
+// Dialled takes a log-in at a BMC.
+func (m *FleetModel) Dialled(proc int, node string, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	n := m.nodes[node]
@@ -936,8 +962,9 @@ func (m *fleetModel) dialled(proc int, node string, err error) {
 	}
 }
 
-func (m *fleetModel) read(proc int, node string, _ time.Time, s power.State, err error, _ bool) {
-	m.poll()
+// Read takes a reading of a node's power.
+func (m *FleetModel) Read(proc int, node string, _ time.Time, s power.State, err error, _ bool) {
+	m.Poll()
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	n, now := m.nodes[node], time.Now()
@@ -988,8 +1015,9 @@ func (m *fleetModel) read(proc int, node string, _ time.Time, s power.State, err
 	}
 }
 
-func (m *fleetModel) leaves(proc int, node string, cmd power.Command) {
-	b := m.world.brake()
+// Leaves takes a command that goes to a BMC now.
+func (m *FleetModel) Leaves(proc int, node string, cmd power.Command) {
+	b := m.agent.Brake()
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	n, now := m.nodes[node], time.Now()
@@ -1008,7 +1036,7 @@ func (m *fleetModel) leaves(proc int, node string, cmd power.Command) {
 
 // monitorSends holds a command of the monitor, that nobody else asked for, against what
 // is wanted.
-func (m *fleetModel) monitorSends(n *fleetNode, o *fleetOp, cmd power.Command, b *api.Brake, now time.Time) {
+func (m *FleetModel) monitorSends(n *fleetNode, o *fleetOp, cmd power.Command, b *api.Brake, now time.Time) {
 	if !n.wish.allows(cmd) && !(now.Equal(n.since) && n.before.allows(cmd)) {
 		rule := "desired"
 		switch held := holds(n.in.hold, now); {
@@ -1070,14 +1098,15 @@ func (m *fleetModel) monitorSends(n *fleetNode, o *fleetOp, cmd power.Command, b
 	}
 }
 
-func (m *fleetModel) came(proc int, node string, cmd power.Command, err error) {
+// Came takes the answer to a command.
+func (m *FleetModel) Came(proc int, node string, cmd power.Command, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	n := m.nodes[node]
 	if err != nil {
 		m.note("   answer of %s at %s: %v", cmd, node, err)
 	}
-	b := m.world.fake.BMC(node)
+	b := m.fake.BMC(node)
 	if cmd == power.PowerOn && n.fallAfter > 0 {
 		m.met["fell back"]++
 		time.AfterFunc(n.fallAfter-1, func() { b.SetPower(power.Off) })
@@ -1092,10 +1121,26 @@ func (m *fleetModel) came(proc int, node string, cmd power.Command, err error) {
 	})
 }
 
-func (m *fleetModel) boots(int, string, power.BootDevice)         {}
-func (m *fleetModel) booted(int, string, power.BootDevice, error) {}
+// Boots takes a boot device that is about to be set.
+func (m *FleetModel) Boots(int, string, power.BootDevice) {}
 
-// isBlade reports whether the node shares its BMC.
-func (w *fleetWorld) isBlade(name string) bool {
-	return strings.Contains(w.nodes[name].BMC, chassis)
+// Booted takes the answer to that.
+func (m *FleetModel) Booted(int, string, power.BootDevice, error) {}
+
+// bound is the most nodes that are not too many.
+func bound(of, percent, above int) int {
+	if percent == 0 {
+		percent = 20
+	}
+	if above == 0 {
+		above = 5
+	}
+	return max(above, int(math.Floor(float64(of)*float64(percent)/100)))
+}
+
+// sameSettings compares settings as they are kept.
+func sameSettings(a, b api.RackSettings) bool {
+	x, _ := json.Marshal(a)
+	y, _ := json.Marshal(b)
+	return bytes.Equal(x, y)
 }

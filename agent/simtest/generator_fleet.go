@@ -1,4 +1,4 @@
-package agent
+package simtest
 
 import (
 	"fmt"
@@ -14,8 +14,8 @@ import (
 // A history of a fleet begins with the line "fleet N"; its verbs are the cases of
 // fleetWorld.play. Nodes are named by ranges: 3, 1-12, 2,5,9.
 
-// fleetNames are the nodes of a range, in its order.
-func fleetNames(text string, of int) (names []string) {
+// FleetNames are the nodes of a range, in its order.
+func FleetNames(text string, of int) (names []string) {
 	for part := range strings.SplitSeq(text, ",") {
 		from, to, many := strings.Cut(part, "-")
 		first, err := strconv.Atoi(from)
@@ -25,14 +25,15 @@ func fleetNames(text string, of int) (names []string) {
 		}
 		for i := first; err == nil && i <= min(last, of); i++ {
 			if i > 0 {
-				names = append(names, fleetName(i))
+				names = append(names, FleetName(i))
 			}
 		}
 	}
 	return names
 }
 
-func fleetName(i int) string { return fmt.Sprintf("n%02d", i) }
+// FleetName is the name of node i, from 1.
+func FleetName(i int) string { return fmt.Sprintf("n%02d", i) }
 
 // some draws so many nodes: neighbours, or here and there.
 func (d *generator) some(n int) string {
@@ -94,13 +95,13 @@ func (d *generator) fleetPause() time.Duration {
 	}
 }
 
-// drawFleet draws history number n of a seed.
-func drawFleet(seed, n uint64) simScript {
+// DrawFleet draws history number n of a seed.
+func DrawFleet(seed, n uint64) Script {
 	d := &generator{Rand: rand.New(rand.NewPCG(seed, n))}
 	d.nodes = pick(d, 8, 9, 12, 20, 20, 30, 40)
-	s := simScript{{verb: "fleet", args: []string{fmt.Sprint(d.nodes)}}}
+	s := Script{{Verb: "fleet", Args: []string{fmt.Sprint(d.nodes)}}}
 	if d.IntN(3) == 0 {
-		s[0].args = append(s[0].args, "feed="+pick(d, "0.2", "1", "4"))
+		s[0].Args = append(s[0].Args, "feed="+pick(d, "0.2", "1", "4"))
 	}
 	give := func(nodes string) {
 		status, state := d.status(), pick(d, "on", "off")
@@ -119,7 +120,7 @@ func drawFleet(seed, n uint64) simScript {
 	case 0, 1:
 		s = append(s, d.faults()...)
 	case 2:
-		s[0].args = []string{fmt.Sprint(d.nodes), "feed=0.05"}
+		s[0].Args = []string{fmt.Sprint(d.nodes), "feed=0.05"}
 		s = append(s, d.ramp()...)
 	case 3:
 		s = append(s, d.blind()...)
@@ -133,14 +134,14 @@ func drawFleet(seed, n uint64) simScript {
 
 // centrals puts other centrals into a history, and a restore of the right one. It is
 // drawn last: the rest of a history is what it was.
-func (d *generator) centrals(s simScript, begin int) simScript {
+func (d *generator) centrals(s Script, begin int) Script {
 	at := func(from int) int { return from + d.IntN(len(s)-from+1) }
 	if d.IntN(3) == 0 {
 		from := at(begin)
 		s = slices.Insert(s, from, d.step(0, "backup"))
 		step := d.step(d.fleetPause(), "restore")
 		if d.IntN(2) == 0 {
-			step.args = append(step.args, d.some(1+d.IntN(d.nodes)))
+			step.Args = append(step.Args, d.some(1+d.IntN(d.nodes)))
 		}
 		s = slices.Insert(s, at(from+1), step)
 	}
@@ -151,7 +152,7 @@ func (d *generator) centrals(s simScript, begin int) simScript {
 }
 
 // ramp draws cycles that wait for their turn for long, and a change of status meanwhile.
-func (d *generator) ramp() (s simScript) {
+func (d *generator) ramp() (s Script) {
 	for i := range d.nodes {
 		d.asks++
 		s = append(s, d.step(0, "ask", fmt.Sprintf("a%d", d.asks), fmt.Sprint(i+1), "cycle", "local", "deadline=30m"))
@@ -166,9 +167,9 @@ func (d *generator) ramp() (s simScript) {
 
 // blind draws BMCs that are silent for long, a change of status meanwhile, and how they
 // come back one after the other.
-func (d *generator) blind() simScript {
+func (d *generator) blind() Script {
 	mute := d.some(d.nodes/2 + d.IntN(d.nodes/2+1))
-	s := simScript{d.step(0, "mute", mute)}
+	s := Script{d.step(0, "mute", mute)}
 	if d.IntN(3) == 0 {
 		s = append(s, d.death(d.span(0, time.Minute)))
 	}
@@ -177,7 +178,7 @@ func (d *generator) blind() simScript {
 		s = append(s, d.death(d.span(0, time.Minute)))
 	}
 	pause := d.span(time.Minute, 3*time.Minute)
-	for _, name := range fleetNames(mute, d.nodes) {
+	for _, name := range FleetNames(mute, d.nodes) {
 		s = append(s, d.step(pause, "wake", strings.TrimLeft(name[1:], "0")))
 		pause = d.span(5*time.Second, 30*time.Second)
 	}
@@ -185,9 +186,9 @@ func (d *generator) blind() simScript {
 }
 
 // faults draws nodes that do not follow, or come back by themselves, for long.
-func (d *generator) faults() simScript {
+func (d *generator) faults() Script {
 	nodes := d.some(1 + d.IntN(3))
-	s := simScript{
+	s := Script{
 		d.step(0, pick(d, "stuck", "comeback", "fallback"), nodes, "after="+d.span(0, 20*time.Second).String()),
 		d.step(0, "status", nodes, string(pick(d, append(fleetOffs, power.StatusDiskErasing)...)), "confirmed"),
 	}
@@ -204,48 +205,48 @@ func (d *generator) faults() simScript {
 }
 
 // fleetSteps draws what happens next: mostly one thing, sometimes several at once.
-func (d *generator) fleetSteps() simScript {
+func (d *generator) fleetSteps() Script {
 	p := d.fleetPause()
 	switch n := d.IntN(120); {
 	case n < 12:
-		return simScript{d.step(p, "status", d.statusArgs(1+d.IntN(3))...)}
+		return Script{d.step(p, "status", d.statusArgs(1+d.IntN(3))...)}
 	case n < 30:
 		return d.underFire(d.step(p, "status", d.bulkArgs()...))
 	case n < 34:
-		return simScript{d.step(p, "status",
+		return Script{d.step(p, "status",
 			append(d.bulkArgs(), "every="+d.span(100*time.Millisecond, 12*time.Second).Truncate(100*time.Millisecond).String())...)}
 	case n < 43:
 		return d.underFire(d.step(p, "hold", d.holdArgs()...))
 	case n < 47:
-		return simScript{d.step(p, "release", d.flags([]string{d.some(pick(d, 1, 2, d.many()))}, "confirmed", "local")...)}
+		return Script{d.step(p, "release", d.flags([]string{d.some(pick(d, 1, 2, d.many()))}, "confirmed", "local")...)}
 	case n < 60:
 		return d.requests(p)
 	case n < 63:
-		return simScript{d.step(p, "pause", pick(d, "", "for="+d.span(time.Minute, 8*time.Minute).Truncate(time.Second).String()))}
+		return Script{d.step(p, "pause", pick(d, "", "for="+d.span(time.Minute, 8*time.Minute).Truncate(time.Second).String()))}
 	case n < 66:
-		return simScript{d.step(p, "resume")}
+		return Script{d.step(p, "resume")}
 	case n < 68:
-		return simScript{d.step(p, "monitor", pick(d, "off", "on"))}
+		return Script{d.step(p, "monitor", pick(d, "off", "on"))}
 	case n < 70:
-		return simScript{d.step(p, "bounds", fmt.Sprintf("percent=%d", pick(d, 0, 10, 30)), fmt.Sprintf("above=%d", pick(d, 0, 2, 8)))}
+		return Script{d.step(p, "bounds", fmt.Sprintf("percent=%d", pick(d, 0, 10, 30)), fmt.Sprintf("above=%d", pick(d, 0, 2, 8)))}
 	case n < 76:
-		return simScript{d.step(p, "let-go", d.flags(nil, "local")...)}
+		return Script{d.step(p, "let-go", d.flags(nil, "local")...)}
 	case n < 79:
-		return simScript{d.step(p, "retry", d.flags([]string{d.some(1 + d.IntN(d.nodes))}, "local")...)}
+		return Script{d.step(p, "retry", d.flags([]string{d.some(1 + d.IntN(d.nodes))}, "local")...)}
 	case n < 85:
-		return simScript{d.death(p)}
+		return Script{d.death(p)}
 	case n < 87:
-		return simScript{d.step(p, "stop")}
+		return Script{d.step(p, "stop")}
 	case n < 89:
-		return simScript{d.step(p, "away")}
+		return Script{d.step(p, "away")}
 	case n < 92:
-		return simScript{d.step(p, "back")}
+		return Script{d.step(p, "back")}
 	case n < 97:
-		return simScript{d.step(p, "hand", d.some(1+d.IntN(2)), pick(d, "on", "off"))}
+		return Script{d.step(p, "hand", d.some(1+d.IntN(2)), pick(d, "on", "off"))}
 	case n < 101:
 		return d.underFire(d.step(p, "hand", d.some(d.many()), pick(d, "on", "off")))
 	default:
-		return simScript{d.fleetFault(p, "")}
+		return Script{d.fleetFault(p, "")}
 	}
 }
 
@@ -279,7 +280,7 @@ func (d *generator) holdArgs() []string {
 }
 
 // death is the end of the process at once, or within a call on a disk that is to come.
-func (d *generator) death(p time.Duration) simStep {
+func (d *generator) death(p time.Duration) Step {
 	down := "down=" + pick(d, 0, d.span(0, time.Second), d.span(time.Second, 40*time.Second), d.span(time.Minute, 5*time.Minute)).String()
 	args := []string{down}
 	if d.IntN(3) == 0 {
@@ -294,26 +295,26 @@ func (d *generator) death(p time.Duration) simStep {
 
 // underFire lets the process die around something, now and then: within what it writes
 // of it, or a moment later.
-func (d *generator) underFire(s simStep) simScript {
+func (d *generator) underFire(s Step) Script {
 	switch d.IntN(5) {
 	case 0:
-		death := d.death(s.after)
-		for death.verb != "crash" {
-			death = d.death(s.after)
+		death := d.death(s.After)
+		for death.Verb != "crash" {
+			death = d.death(s.After)
 		}
-		s.after = 0
-		return simScript{death, s}
+		s.After = 0
+		return Script{death, s}
 	case 1:
-		return simScript{s, d.death(pick(d, 0, d.span(0, 100*time.Millisecond), d.span(0, 8*time.Second), d.span(0, 40*time.Second)))}
+		return Script{s, d.death(pick(d, 0, d.span(0, 100*time.Millisecond), d.span(0, 8*time.Second), d.span(0, 40*time.Second)))}
 	}
-	return simScript{s}
+	return Script{s}
 }
 
 // requests are people's; now and then for many nodes at once.
-func (d *generator) requests(p time.Duration) (s simScript) {
+func (d *generator) requests(p time.Duration) (s Script) {
 	action := pick(d, power.ActOn, power.ActOff, power.ActCycle, power.ActCycle, power.ActSoftOff, power.ActReset)
 	n := pick(d, 1, 1, 2, d.many())
-	for _, name := range fleetNames(d.some(n), d.nodes) {
+	for _, name := range FleetNames(d.some(n), d.nodes) {
 		d.asks++
 		args := []string{fmt.Sprintf("a%d", d.asks), strings.TrimLeft(name[1:], "0"), string(action)}
 		if action == power.ActSoftOff {
@@ -326,7 +327,7 @@ func (d *generator) requests(p time.Duration) (s simScript) {
 }
 
 // fleetFault is a misbehaviour of BMCs, or the end of one.
-func (d *generator) fleetFault(p time.Duration, verb string) simStep {
+func (d *generator) fleetFault(p time.Duration, verb string) Step {
 	if verb == "" {
 		verb = pick(d, "late", "latency", "stuck", "stuck", "unstuck", "mute", "mute", "wake", "wake", "password", "restart-bmc", "comeback",
 			"fallback", "fallback", "stay", "lose")

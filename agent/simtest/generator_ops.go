@@ -1,119 +1,13 @@
-package agent
+package simtest
 
 import (
-	"bufio"
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"slices"
-	"strings"
-	"testing"
 	"time"
 
 	"rackpower/power"
 )
-
-// simStep is one line of a history: what is done, to whom, and how long after
-// the line before. Its text is what it is drawn as, printed as and replayed from:
-//
-//	0.250s ask a3 n1 cycle if_busy=queue deadline=40s
-//
-// The verbs are the cases of world.play. Everything by chance is in the text, the
-// seeds of what a loss of power leaves included.
-type simStep struct {
-	after time.Duration
-	verb  string
-	args  []string // operands first, then key=value
-}
-
-func (s simStep) String() string {
-	return strings.Join(append([]string{s.after.String(), s.verb}, s.args...), " ")
-}
-
-// operand is the n-th argument that is no key=value.
-func (s simStep) operand(n int) string {
-	for _, a := range s.args {
-		if strings.Contains(a, "=") {
-			continue
-		}
-		if n == 0 {
-			return a
-		}
-		n--
-	}
-	return ""
-}
-
-// get is the value of a key, "" when it is not there. A bare word is its own value.
-func (s simStep) get(key string) string {
-	for _, a := range s.args {
-		if v, ok := strings.CutPrefix(a, key+"="); ok {
-			return v
-		}
-		if a == key {
-			return key
-		}
-	}
-	return ""
-}
-
-func (s simStep) duration(key string) time.Duration {
-	d, _ := time.ParseDuration(s.get(key))
-	return d
-}
-
-func (s simStep) number(key string) int {
-	n := 0
-	_, _ = fmt.Sscan(s.get(key), &n)
-	return n
-}
-
-// simScript is a history before it is played.
-type simScript []simStep
-
-func (s simScript) String() string {
-	var b strings.Builder
-	for _, x := range s {
-		fmt.Fprintln(&b, x)
-	}
-	return b.String()
-}
-
-// parseScript reads a transcript: the lines of the script, without those that
-// begin with "#" or "|" (what the history did when it was printed).
-func parseScript(text string) (simScript, error) {
-	var s simScript
-	lines := bufio.NewScanner(strings.NewReader(text))
-	for lines.Scan() {
-		line := strings.TrimSpace(lines.Text())
-		if line == "" || line[0] == '#' || line[0] == '|' {
-			continue
-		}
-		words := strings.Fields(line)
-		if len(words) < 2 {
-			return nil, fmt.Errorf("cannot read line %q: want PAUSE VERB and its words", line)
-		}
-		after, err := time.ParseDuration(words[0])
-		if err != nil {
-			return nil, fmt.Errorf("cannot read line %q: %w", line, err)
-		}
-		s = append(s, simStep{after: after, verb: words[1], args: words[2:]})
-	}
-	return s, lines.Err()
-}
-
-func readScript(t *testing.T, name string) simScript {
-	t.Helper()
-	text, err := os.ReadFile(name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	s, err := parseScript(string(text))
-	if err != nil {
-		t.Fatalf("%s: %v", name, err)
-	}
-	return s
-}
 
 // generator draws a script from a seed.
 type generator struct {
@@ -124,19 +18,19 @@ type generator struct {
 	asks   int
 }
 
-// drawOps draws history number n of a seed.
-func drawOps(seed, n uint64) simScript {
+// DrawOps draws history number n of a seed.
+func DrawOps(seed, n uint64) Script {
 	d := &generator{Rand: rand.New(rand.NewPCG(seed, n))}
 	d.nodes = pick(d, 1, 1, 1, 2, 2, 4)
 	d.calm = d.IntN(5) == 0
-	s := simScript{{verb: "nodes", args: []string{fmt.Sprint(d.nodes)}}}
+	s := Script{{Verb: "nodes", Args: []string{fmt.Sprint(d.nodes)}}}
 	for i := range d.nodes { // nodes are not all off, prompt and near
 		node := fmt.Sprintf("n%d", i+1)
 		if d.IntN(3) > 0 {
-			s = append(s, simStep{verb: "latency", args: []string{node, d.span(0, 80*time.Millisecond).String()}})
+			s = append(s, Step{Verb: "latency", Args: []string{node, d.span(0, 80*time.Millisecond).String()}})
 		}
 		if d.IntN(2) == 0 {
-			s = append(s, simStep{verb: "hand", args: []string{node, "on"}})
+			s = append(s, Step{Verb: "hand", Args: []string{node, "on"}})
 		}
 		if d.IntN(3) > 0 {
 			s = append(s, d.fault(0, "late", node))
@@ -187,11 +81,11 @@ func (d *generator) pause() time.Duration {
 
 func (d *generator) node() string { return fmt.Sprintf("n%d", 1+d.IntN(d.nodes)) }
 
-func (d *generator) step(after time.Duration, verb string, args ...string) simStep {
-	return simStep{after: after, verb: verb, args: args}
+func (d *generator) step(after time.Duration, verb string, args ...string) Step {
+	return Step{After: after, Verb: verb, Args: args}
 }
 
-func (d *generator) draw() simStep {
+func (d *generator) draw() Step {
 	p := d.pause()
 	switch n := d.IntN(100); {
 	case n < 48:
@@ -298,7 +192,7 @@ func (d *generator) lossArgs() []string {
 }
 
 // fault is a misbehaviour of a BMC, or the end of one.
-func (d *generator) fault(p time.Duration, verb, node string) simStep {
+func (d *generator) fault(p time.Duration, verb, node string) Step {
 	if verb == "" {
 		verb = pick(d, "late", "late", "late", "prompt", "latency", "timeout", "soft", "soft", "deaf", "stuck", "mute", "mute", "wake", "wake",
 			"lie", "lose", "lose", "lose",
@@ -334,51 +228,5 @@ func (d *generator) fault(p time.Duration, verb, node string) simStep {
 	case "hand":
 		args = append(args, pick(d, "on", "off"))
 	}
-	return simStep{after: p, verb: verb, args: args}
-}
-
-// shrink makes a failing script shorter and plainer for as long as it
-// fails, within a number of tries.
-func shrink(s simScript, tries int, fails func(simScript) bool) simScript {
-	try := func(c simScript) bool {
-		if tries <= 0 || len(c) == 0 {
-			return false
-		}
-		tries--
-		if !fails(c) {
-			return false
-		}
-		s = c
-		return true
-	}
-	for size := len(s) / 2; size > 0; { // whole stretches go first
-		gone := false
-		for at := 0; at+size <= len(s); {
-			if try(slices.Delete(slices.Clone(s), at, at+size)) {
-				gone = true
-			} else {
-				at += max(1, size/2)
-			}
-		}
-		if !gone || size > len(s) {
-			size /= 2
-		}
-	}
-	for i := 0; i < len(s); i++ { // then what a line says beyond its verb
-		for j := len(s[i].args) - 1; j >= 0; j-- {
-			c := slices.Clone(s)
-			c[i].args = slices.Delete(slices.Clone(c[i].args), j, j+1)
-			try(c)
-		}
-		for _, after := range []time.Duration{0, s[i].after.Truncate(time.Second), s[i].after.Truncate(100 * time.Millisecond)} {
-			if after < s[i].after {
-				c := slices.Clone(s)
-				c[i].after = after
-				if try(c) {
-					break
-				}
-			}
-		}
-	}
-	return s
+	return Step{After: p, Verb: verb, Args: args}
 }

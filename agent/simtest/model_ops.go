@@ -1,4 +1,4 @@
-package agent
+package simtest
 
 import (
 	"bytes"
@@ -14,7 +14,7 @@ import (
 	"rackpower/power"
 )
 
-// opsModel is the reference for what an agent may do. It knows nothing of lanes, tasks
+// OpsModel is the reference for what an agent may do. It knows nothing of lanes, tasks
 // and executions: it sees what was asked and answered, which records became durable,
 // which exchanges were had with the BMCs and what central was told, each with its
 // time, and holds every one of these events against the rules when it happens. All
@@ -23,8 +23,9 @@ import (
 // It survives the agent's deaths. What a dying process had given to its journal
 // without an answer is unsure until the next one has opened it: then it is there,
 // whole groups only, or it is not.
-type opsModel struct {
-	simTrace
+type OpsModel struct {
+	Trace
+	rules   OpsRules
 	proc    int       // process of now
 	inSince time.Time // its start
 	nodes   map[string]*opsNode
@@ -110,20 +111,31 @@ type opsOp struct {
 // slack is how late, in simulated time, something may happen that is to happen at once.
 const slack = time.Second
 
-func newOpsModel(trace bool) *opsModel {
-	return &opsModel{
-		simTrace: newSimTrace(trace), nodes: map[string]*opsNode{}, ops: map[string]*opsOp{}, asked: map[string]power.Op{},
+// OpsRules are the numbers of the rules, as the agent under test was told them.
+type OpsRules struct {
+	Verify   []time.Duration // after each sending, until the next
+	MinOff   time.Duration   // of a cycle
+	Exchange time.Duration   // the longest that one takes
+	Keeps    int             // how many ended operations of a node are remembered, at least
+}
+
+// NewOpsModel makes a model of an agent without nodes.
+func NewOpsModel(verbose bool, rules OpsRules) *OpsModel {
+	return &OpsModel{
+		Trace: newTrace(verbose), rules: rules, nodes: map[string]*opsNode{}, ops: map[string]*opsOp{}, asked: map[string]power.Op{},
 		cancels: map[string]bool{}, told: map[string]power.End{},
 	}
 }
 
-func (m *opsModel) addNode(name string, d power.Desired) {
+// AddNode adds a node.
+func (m *OpsModel) AddNode(name string, d power.Desired) {
 	m.nodes[name] = &opsNode{name: name, desired: d}
 }
 
 // Processes and the journal.
 
-func (m *opsModel) begin(proc int) {
+// Begin takes the start of a process.
+func (m *OpsModel) Begin(proc int) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.proc, m.inSince = proc+1, time.Now()
@@ -136,42 +148,52 @@ func (m *opsModel) begin(proc int) {
 	m.note("process %d starts", proc)
 }
 
-func (m *opsModel) died() {
+// Died takes the end of a process.
+func (m *OpsModel) Died() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.note("the process is gone")
 }
 
-func (m *opsModel) diskTrouble() {
+// DiskTrouble takes that a disk is about to fail in another way than by a death.
+func (m *OpsModel) DiskTrouble() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.diskFailed, m.diskSince = true, time.Now()
 }
 
-func (m *opsModel) lifted() {
+// DiskFailed reports whether a disk failed in another way than by a death.
+func (m *OpsModel) DiskFailed() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.diskFailed
+}
+
+// FaultsLifted takes that no disk fails any more.
+func (m *OpsModel) FaultsLifted() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.diskSince = time.Now()
 }
 
-// unsure takes a group that a dying process appended and got no answer for.
-func (m *opsModel) unsure(proc int, entries []journal.Entry) {
+// Unsure takes a group that a dying process appended and got no answer for.
+func (m *OpsModel) Unsure(proc int, entries []journal.Entry) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.note("   unsure: %s", groupText(entries))
 	m.pending = append(m.pending, unsureGroup{proc + 1, entries})
 }
 
-// denied takes a group that the journal refused, as a full disk makes it. The process
+// Denied takes a group that the journal refused, as a full disk makes it. The process
 // that noted the answer of a command in vain goes on by what it knows; the next
 // process will not know it.
-func (m *opsModel) denied(proc int, entries []journal.Entry) {
+func (m *OpsModel) Denied(proc int, entries []journal.Entry) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.note("   denied: %s", groupText(entries))
 	m.diskFailed, m.diskSince = true, time.Now()
 	e := entries[0]
-	m.met["denied "+KindName(uint8(e.Kind))]++
+	m.met["denied "+kindName(e.Kind)]++
 	o := m.ops[e.Key]
 	if o != nil && e.Kind == kindSending {
 		o.trouble = true                 // it did not leave, which may be said of it
@@ -208,9 +230,9 @@ func (o *opsOp) forget() {
 	o.unnoted = nil
 }
 
-// reopened compares what a start found with what was durable before it, and settles
+// Reopened compares what a start found with what was durable before it, and settles
 // what was unsure.
-func (m *opsModel) reopened(live []journal.Record) {
+func (m *OpsModel) Reopened(live []journal.Record) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	have := map[string][]journal.Record{}
@@ -265,7 +287,7 @@ func (m *opsModel) reopened(live []journal.Record) {
 	}
 }
 
-func (m *opsModel) compareLive(live []journal.Record) {
+func (m *OpsModel) compareLive(live []journal.Record) {
 	if len(live) != len(m.live) {
 		m.breach("nothing durable is lost", "the journal holds %d records, %d were durable: %s; want %s", len(live), len(m.live),
 			recordsText(live), recordsText(m.live))
@@ -275,20 +297,20 @@ func (m *opsModel) compareLive(live []journal.Record) {
 		if !slices.ContainsFunc(live, func(r journal.Record) bool {
 			return r.Key == want.Key && r.Kind == want.Kind && bytes.Equal(r.Payload, want.Payload)
 		}) {
-			m.breach("nothing durable is lost", "the journal does not hold %s %s any more", KindName(uint8(want.Kind)), want.Key)
+			m.breach("nothing durable is lost", "the journal does not hold %s %s any more", kindName(want.Kind), want.Key)
 		}
 	}
 }
 
-// durable takes a group that the journal acknowledged.
-func (m *opsModel) durable(proc int, entries []journal.Entry, lsn uint64) {
+// Durable takes a group that the journal acknowledged.
+func (m *OpsModel) Durable(proc int, entries []journal.Entry, lsn uint64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.takeGroup(proc+1, entries, lsn)
 	m.lsn = max(m.lsn, lsn)
 }
 
-func (m *opsModel) takeGroup(proc int, entries []journal.Entry, lsn uint64) {
+func (m *OpsModel) takeGroup(proc int, entries []journal.Entry, lsn uint64) {
 	m.version++
 	m.note("   %s", groupText(entries))
 	group := m.readGroup(proc, entries)
@@ -314,7 +336,7 @@ type appended struct {
 	hastened []string
 }
 
-func (m *opsModel) readGroup(proc int, entries []journal.Entry) *appended {
+func (m *OpsModel) readGroup(proc int, entries []journal.Entry) *appended {
 	g := &appended{proc: proc, ended: map[string][]byte{}}
 	for _, e := range entries {
 		switch e.Kind {
@@ -345,7 +367,7 @@ func (m *opsModel) readGroup(proc int, entries []journal.Entry) *appended {
 }
 
 // complete checks what must stand together: joined requests end with what they joined.
-func (g *appended) complete(m *opsModel) {
+func (g *appended) complete(m *OpsModel) {
 	for id := range g.ended {
 		o := m.ops[id]
 		if o == nil {
@@ -363,7 +385,7 @@ func (g *appended) complete(m *opsModel) {
 }
 
 // take takes one record.
-func (m *opsModel) take(g *appended, e journal.Entry) {
+func (m *OpsModel) take(g *appended, e journal.Entry) {
 	if e.Kind == kindAccepted {
 		m.takeAccepted(g, g.accepted)
 		return
@@ -373,11 +395,11 @@ func (m *opsModel) take(g *appended, e journal.Entry) {
 	}
 	o := m.ops[e.Key]
 	if o == nil {
-		m.breach("records", "%s of %s, which was never accepted", KindName(uint8(e.Kind)), e.Key)
+		m.breach("records", "%s of %s, which was never accepted", kindName(e.Kind), e.Key)
 		return
 	}
 	if o.end != nil && e.Kind != kindReported {
-		m.breach("one outcome", "%s of %s comes after its end (%s)", KindName(uint8(e.Kind)), e.Key, o.end.Outcome)
+		m.breach("one outcome", "%s of %s comes after its end (%s)", kindName(e.Kind), e.Key, o.end.Outcome)
 		return
 	}
 	var at startedRecord
@@ -411,13 +433,13 @@ func (m *opsModel) take(g *appended, e journal.Entry) {
 	}
 }
 
-func (m *opsModel) decode(e journal.Entry, to any) {
+func (m *OpsModel) decode(e journal.Entry, to any) {
 	if err := json.Unmarshal(e.Payload, to); err != nil {
-		m.breach("records", "%s of %s: %v", KindName(uint8(e.Kind)), e.Key, err)
+		m.breach("records", "%s of %s: %v", kindName(e.Kind), e.Key, err)
 	}
 }
 
-func (m *opsModel) takeAccepted(g *appended, o *opsOp) {
+func (m *OpsModel) takeAccepted(g *appended, o *opsOp) {
 	id := o.op.ID
 	asked, ok := m.asked[id]
 	if !ok {
@@ -460,7 +482,7 @@ func (m *opsModel) takeAccepted(g *appended, o *opsOp) {
 	o.node.lane = append(o.node.lane, o)
 }
 
-func (m *opsModel) takeStarted(g *appended, o *opsOp, at time.Time) {
+func (m *OpsModel) takeStarted(g *appended, o *opsOp, at time.Time) {
 	switch {
 	case o.joined != nil:
 		m.breach("join shares the outcome", "%s joined %s and is started itself", o.op.ID, o.joined.op.ID)
@@ -494,12 +516,12 @@ func leadsTo(c power.Command) power.State {
 func onlyOnce(c power.Command) bool { return leadsTo(c) == "" }
 
 // takeSending checks most of rules 3: a command is about to leave.
-func (m *opsModel) takeSending(g *appended, o *opsOp, rec commandRecord) {
+func (m *OpsModel) takeSending(g *appended, o *opsOp, rec commandRecord) {
 	id, c, at := o.op.ID, rec.Command, rec.At
 	n := o.sends[c]
 	window := time.Duration(0)
 	if n > 0 {
-		window = opsTiming.Verify[min(n, len(opsTiming.Verify))-1]
+		window = m.rules.Verify[min(n, len(m.rules.Verify))-1]
 	}
 	switch {
 	case o.started.IsZero():
@@ -546,7 +568,7 @@ func (m *opsModel) takeSending(g *appended, o *opsOp, rec commandRecord) {
 	case o.op.Action == power.ActCycle && c == power.PowerOn && o.sends[power.PowerOff] > 0:
 		if o.offSeen.IsZero() {
 			m.breach("off seen", "cycle %s powers on, but off was not seen", id)
-		} else if off := at.Sub(o.offSeen); off < opsTiming.MinOff {
+		} else if off := at.Sub(o.offSeen); off < m.rules.MinOff {
 			m.breach("minimum off time", "cycle %s powers on %s after off was seen", id, off)
 		}
 	}
@@ -567,7 +589,7 @@ func (m *opsModel) takeSending(g *appended, o *opsOp, rec commandRecord) {
 	}
 }
 
-func (m *opsModel) takeSent(g *appended, o *opsOp, rec commandRecord) {
+func (m *OpsModel) takeSent(g *appended, o *opsOp, rec commandRecord) {
 	id, c := o.op.ID, rec.Command
 	if o.pending != c || o.pendingIn != g.proc || !o.left {
 		m.breach("records", "%s notes the answer of %s, which was not sent", id, c)
@@ -593,7 +615,7 @@ func (m *opsModel) takeSent(g *appended, o *opsOp, rec commandRecord) {
 	}
 }
 
-func (m *opsModel) takeOffSeen(g *appended, o *opsOp, at time.Time) {
+func (m *OpsModel) takeOffSeen(g *appended, o *opsOp, at time.Time) {
 	switch {
 	case o.op.Action != power.ActCycle:
 		m.breach("off seen", "%s of %s notes off seen", o.op.Action, o.op.ID)
@@ -603,7 +625,7 @@ func (m *opsModel) takeOffSeen(g *appended, o *opsOp, at time.Time) {
 	o.offSeen = at
 }
 
-func (m *opsModel) takeCancel(g *appended, o *opsOp, e journal.Entry) {
+func (m *OpsModel) takeCancel(g *appended, o *opsOp, e journal.Entry) {
 	var rec cancelRecord
 	m.decode(e, &rec)
 	switch {
@@ -619,7 +641,7 @@ func (m *opsModel) takeCancel(g *appended, o *opsOp, e journal.Entry) {
 	o.cancel, o.cancelAt, o.cancelIn = &rec, time.Now(), g.proc
 }
 
-func (m *opsModel) takeEnded(g *appended, o *opsOp, e journal.Entry) {
+func (m *OpsModel) takeEnded(g *appended, o *opsOp, e journal.Entry) {
 	var end power.End
 	m.decode(e, &end)
 	o.end = &end
@@ -642,7 +664,7 @@ func (m *opsModel) takeEnded(g *appended, o *opsOp, e journal.Entry) {
 	m.endOfRunning(g, o, end)
 }
 
-func (m *opsModel) endOfWaiting(g *appended, o *opsOp, end power.End) {
+func (m *OpsModel) endOfWaiting(g *appended, o *opsOp, end power.End) {
 	id := o.op.ID
 	switch end.Outcome {
 	case power.Expired:
@@ -668,7 +690,7 @@ func (m *opsModel) endOfWaiting(g *appended, o *opsOp, end power.End) {
 
 // punctual checks that an end is not later than the deadline allows: from there it
 // has the time of the exchange under way.
-func (m *opsModel) punctual(o *opsOp, at time.Time, room time.Duration) {
+func (m *OpsModel) punctual(o *opsOp, at time.Time, room time.Duration) {
 	due := o.op.Deadline
 	if o.cancel != nil && o.cancelAt.Before(due) {
 		due = o.cancelAt
@@ -690,9 +712,9 @@ func (o *opsOp) attempts() (n int) {
 	return n
 }
 
-func (m *opsModel) endOfRunning(g *appended, o *opsOp, end power.End) {
+func (m *OpsModel) endOfRunning(g *appended, o *opsOp, end power.End) {
 	id := o.op.ID
-	m.punctual(o, end.At, opsTiming.Exchange)
+	m.punctual(o, end.At, m.rules.Exchange)
 	if end.Attempts != o.attempts() {
 		m.breach("outcome", "%s ended with %d attempts, %d left", id, end.Attempts, o.attempts())
 	}
@@ -746,7 +768,7 @@ func (m *opsModel) endOfRunning(g *appended, o *opsOp, end power.End) {
 	}
 }
 
-func (m *opsModel) success(g *appended, o *opsOp, end power.End) {
+func (m *OpsModel) success(g *appended, o *opsOp, end power.End) {
 	id := o.op.ID
 	if end.Already != (o.attempts() == 0) {
 		m.breach("outcome", "%s succeeded with already = %v after %d commands", id, end.Already, o.attempts())
@@ -771,7 +793,7 @@ var isOnce = map[power.Action]bool{"reset": true, "diag": true, "bmc-reset": tru
 // twoStates has the final state of each action that has one.
 var twoStates = map[power.Action]power.State{"on": "on", "cycle": "on", "reset": "on", "off": "off", "soft-off": "off"}
 
-func (m *opsModel) failure(g *appended, o *opsOp, end power.End) {
+func (m *OpsModel) failure(g *appended, o *opsOp, end power.End) {
 	id := o.op.ID
 	switch end.Reason {
 	case power.ReasonNodeOff:
@@ -800,7 +822,7 @@ func (m *opsModel) failure(g *appended, o *opsOp, end power.End) {
 // Exchanges.
 
 // running is the operation that may talk to a node's BMC.
-func (m *opsModel) running(node, what string) *opsOp {
+func (m *OpsModel) running(node, what string) *opsOp {
 	n := m.nodes[node]
 	if len(n.lane) == 0 || n.lane[0].started.IsZero() {
 		m.breach("one at a time", "%s of %s, and no operation runs there", what, node)
@@ -809,7 +831,8 @@ func (m *opsModel) running(node, what string) *opsOp {
 	return n.lane[0]
 }
 
-func (m *opsModel) dialled(proc int, node string, err error) {
+// Dialled takes a log-in at a BMC.
+func (m *OpsModel) Dialled(proc int, node string, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if proc+1 != m.proc {
@@ -839,7 +862,8 @@ func (m *opsModel) dialled(proc int, node string, err error) {
 	}
 }
 
-func (m *opsModel) read(proc int, node string, began time.Time, s power.State, err error, lie bool) {
+// Read takes a reading of a node's power; lie: it was not the true one.
+func (m *OpsModel) Read(proc int, node string, began time.Time, s power.State, err error, lie bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.note("   read %s: %s %v", node, s, err)
@@ -870,8 +894,8 @@ func (m *opsModel) read(proc int, node string, began time.Time, s power.State, e
 	}
 }
 
-// leaves takes a command that goes to a BMC now.
-func (m *opsModel) leaves(proc int, node string, cmd power.Command) {
+// Leaves takes a command that goes to a BMC now.
+func (m *OpsModel) Leaves(proc int, node string, cmd power.Command) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.note("   %s to %s", cmd, node)
@@ -885,7 +909,8 @@ func (m *opsModel) leaves(proc int, node string, cmd power.Command) {
 	o.left = true
 }
 
-func (m *opsModel) came(proc int, node string, cmd power.Command, err error) {
+// Came takes the answer to a command.
+func (m *OpsModel) Came(proc int, node string, cmd power.Command, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if proc+1 != m.proc {
@@ -905,7 +930,8 @@ func (m *opsModel) came(proc int, node string, cmd power.Command, err error) {
 	}
 }
 
-func (m *opsModel) boots(proc int, node string, dev power.BootDevice) {
+// Boots takes a boot device that is about to be set.
+func (m *OpsModel) Boots(proc int, node string, dev power.BootDevice) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	o := m.running(node, "boot device")
@@ -918,7 +944,8 @@ func (m *opsModel) boots(proc int, node string, dev power.BootDevice) {
 	}
 }
 
-func (m *opsModel) booted(proc int, node string, dev power.BootDevice, err error) {
+// Booted takes the answer to that.
+func (m *OpsModel) Booted(proc int, node string, dev power.BootDevice, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.note("   boot device %s at %s: %v", dev, node, err)
@@ -933,7 +960,8 @@ func (m *opsModel) booted(proc int, node string, dev power.BootDevice, err error
 	}
 }
 
-func (m *opsModel) hand(node string) {
+// SetByHand takes that somebody is about to switch a node at its front panel.
+func (m *OpsModel) SetByHand(node string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if n := m.nodes[node]; n != nil {
@@ -943,7 +971,8 @@ func (m *opsModel) hand(node string) {
 
 // What central is told.
 
-func (m *opsModel) delivered(list []api.OpReport) {
+// Delivered takes what central is told.
+func (m *OpsModel) Delivered(list []api.OpReport) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, r := range list {
@@ -970,7 +999,8 @@ func sameEnd(a, b power.End) bool {
 
 // At rest.
 
-func (m *opsModel) idle() bool {
+// Idle reports whether no operation is outstanding.
+func (m *OpsModel) Idle() bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, n := range m.nodes {
@@ -981,7 +1011,8 @@ func (m *opsModel) idle() bool {
 	return true
 }
 
-func (m *opsModel) allEnded() {
+// AllEnded checks that every operation has its end.
+func (m *OpsModel) AllEnded() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for id, o := range m.ops {
@@ -991,9 +1022,9 @@ func (m *opsModel) allEnded() {
 	}
 }
 
-// restsAt compares the power of a node that is at rest with the newest operation
+// RestsAt compares the power of a node that is at rest with the newest operation
 // carried out on it, if that one succeeded and nobody and nothing lied meanwhile.
-func (m *opsModel) restsAt(node string, s power.State) {
+func (m *OpsModel) RestsAt(node string, s power.State) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	n := m.nodes[node]
@@ -1034,8 +1065,8 @@ func (o *opsOp) moved() bool {
 	return o.sends[power.PowerOn]+o.sends[power.PowerOff]+o.sends[power.PressSoftOff] > 0
 }
 
-// unreported compares what a fresh start means to report with what it has to.
-func (m *opsModel) unreported(ids []string) {
+// Unreported compares what a fresh start means to report with what it has to.
+func (m *OpsModel) Unreported(ids []string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	var want []string
@@ -1051,21 +1082,21 @@ func (m *opsModel) unreported(ids []string) {
 	}
 }
 
-// left checks that nothing but the nodes' last sequences is in a journal whose
+// Left checks that nothing but the nodes' last sequences is in a journal whose
 // operations were all reported.
-func (m *opsModel) left(live []journal.Record) {
+func (m *OpsModel) Left(live []journal.Record) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, r := range live {
 		if r.Kind != kindLastSeq {
-			m.breach("reported", "%s of %s is still in the journal, and central has its end", KindName(uint8(r.Kind)), r.Key)
+			m.breach("reported", "%s of %s is still in the journal, and central has its end", kindName(r.Kind), r.Key)
 		}
 	}
 }
 
-// staleProbes are requests that came too late for each node, and the newest ones
+// StaleProbes are requests that came too late for each node, and the newest ones
 // once more.
-func (m *opsModel) staleProbes() []power.Op {
+func (m *OpsModel) StaleProbes() []power.Op {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	var probes []power.Op
@@ -1084,7 +1115,7 @@ func (m *opsModel) staleProbes() []power.Op {
 func groupText(entries []journal.Entry) string {
 	var words []string
 	for _, e := range entries {
-		text := KindName(uint8(e.Kind)) + " " + e.Key
+		text := kindName(e.Kind) + " " + e.Key
 		switch e.Kind {
 		case kindSending, kindSent, kindEnded, kindCancel:
 			text += " " + string(e.Payload)
@@ -1101,7 +1132,7 @@ func groupText(entries []journal.Entry) string {
 func recordsText(list []journal.Record) string {
 	var words []string
 	for _, r := range list {
-		words = append(words, KindName(uint8(r.Kind))+" "+r.Key)
+		words = append(words, kindName(r.Kind)+" "+r.Key)
 	}
 	return strings.Join(words, ", ")
 }
