@@ -16,6 +16,7 @@ import (
 	"github.com/google/uuid"
 
 	"rackpower/central/api"
+	"rackpower/internal/backoff"
 	"rackpower/journal"
 	"rackpower/power"
 )
@@ -415,7 +416,7 @@ func (a *Agent) tellGossip(ctx context.Context) {
 		if g := a.gossiping(); g != nil {
 			g.SetNodes(a.views())
 		}
-		if wait(ctx, 250*time.Millisecond) != nil {
+		if backoff.Sleep(ctx, 250*time.Millisecond) != nil {
 			return
 		}
 		select {

@@ -223,15 +223,15 @@ func (b *bmc) closeIdle() {
 
 // bmcs holds the BMCs of a rack by their key.
 type bmcs struct {
-	dial    power.Dialer
-	forget  func(power.Endpoint) // what was learnt of the BMC; nil: nothing is
-	t       Timing
-	backoff backoff
-	logger  *slog.Logger
-	salt    string                          // of credentials
-	keep    func(rec refusedRecord, k bool) // makes a count of refusals durable
-	wake    chan struct{}                   // a token: the times of the next probes may have changed
-	beside  func(key string) chan struct{}  // addresses.turn
+	dial   power.Dialer
+	forget func(power.Endpoint) // what was learnt of the BMC; nil: nothing is
+	t      Timing
+	pauses probePauses
+	logger *slog.Logger
+	salt   string                          // of credentials
+	keep   func(rec refusedRecord, k bool) // makes a count of refusals durable
+	wake   chan struct{}                   // a token: the times of the next probes may have changed
+	beside func(key string) chan struct{}  // addresses.turn
 
 	mu    sync.Mutex
 	all   map[string]*bmc

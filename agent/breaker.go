@@ -59,7 +59,7 @@ func (b *breaker) open() bool { return b.pause > 0 && !b.trial }
 
 // failed takes a reading without an answer. wait makes a pause of one that doubles;
 // the result says whether the breaker has opened just now.
-func (b *breaker) failed(began, now time.Time, why failure, wait backoff) bool {
+func (b *breaker) failed(began, now time.Time, why failure, wait probePauses) bool {
 	if b.failures == 0 || why.reach != b.last.reach {
 		b.since = now
 	}
@@ -76,7 +76,7 @@ func (b *breaker) failed(began, now time.Time, why failure, wait backoff) bool {
 }
 
 // later puts the next probe off, for longer than the last time.
-func (b *breaker) later(now time.Time, wait backoff) {
+func (b *breaker) later(now time.Time, wait probePauses) {
 	b.trial = false
 	b.pause = min(max(2*b.pause, wait.first), wait.longest)
 	b.next = now.Add(time.Duration(float64(b.pause) * (1 - wait.jitter()/4)))
@@ -87,7 +87,7 @@ func (b *breaker) later(now time.Time, wait backoff) {
 
 // full reports whether it is time to read the BMC, whether it answers probes or not:
 // some ignore them.
-func (b *breaker) full(now time.Time, wait backoff) bool {
+func (b *breaker) full(now time.Time, wait probePauses) bool {
 	return !now.Before(b.began.Add(wait.longest))
 }
 
@@ -98,8 +98,8 @@ func (b *breaker) answered(now time.Time) bool {
 	return was
 }
 
-// backoff is how the pauses between probes grow.
-type backoff struct {
+// probePauses is how the pauses between probes grow.
+type probePauses struct {
 	first, longest time.Duration
 	jitter         func() float64 // in [0, 1): up to a quarter of each pause is left out
 }
@@ -283,7 +283,7 @@ func (b *bmc) hasRefused() bool {
 // unread takes a reading of the monitor that brought no answer.
 func (b *bmc) unread(began time.Time, err error) {
 	b.mu.Lock()
-	opened := b.breaker.failed(began, time.Now(), failure{power.ReachOf(err), err.Error()}, b.of.backoff)
+	opened := b.breaker.failed(began, time.Now(), failure{power.ReachOf(err), err.Error()}, b.of.pauses)
 	open, next := b.breaker.open(), b.breaker.next
 	b.mu.Unlock()
 	if open {
@@ -374,7 +374,7 @@ func (a *Agent) probe(ctx context.Context, b *bmc) {
 	nodes := a.nodesAt(b)
 	busy, err := false, error(nil)
 	b.mu.Lock()
-	full := b.breaker.full(time.Now(), b.of.backoff)
+	full := b.breaker.full(time.Now(), b.of.pauses)
 	b.mu.Unlock()
 	if len(nodes) > 0 && !full {
 		if b.tryAcquire() {
@@ -414,13 +414,13 @@ func (b *bmc) probed(used, busy bool, err error) (alive, mute bool) {
 		b.breaker.answered(b.breaker.heard)
 		return true, false
 	case busy:
-		b.breaker.next = now.Add(b.of.backoff.first / 4)
+		b.breaker.next = now.Add(b.of.pauses.first / 4)
 		return false, false
 	case reached(err):
 		b.breaker.trial = true
 		return true, false
 	default:
-		b.breaker.later(now, b.of.backoff)
+		b.breaker.later(now, b.of.pauses)
 		return false, true
 	}
 }
@@ -582,6 +582,6 @@ func newBMCs(a *Agent, logger *slog.Logger, jitter func() float64) *bmcs {
 	t := a.cfg.Timing
 	return &bmcs{
 		all: map[string]*bmc{}, alone: map[*bmc]bool{}, dial: a.cfg.Dial, forget: a.cfg.Forget, t: t, keep: a.keepRefused, logger: logger,
-		wake: make(chan struct{}, 1), beside: a.addresses.turn, backoff: backoff{first: t.Probe, longest: t.LongProbe, jitter: jitter},
+		wake: make(chan struct{}, 1), beside: a.addresses.turn, pauses: probePauses{first: t.Probe, longest: t.LongProbe, jitter: jitter},
 	}
 }

@@ -17,7 +17,7 @@ import (
 func TestBreakerBacksOff(t *testing.T) {
 	now := time.Unix(1_000_000, 0)
 	jitter := 0.0
-	wait := backoff{first: 30 * time.Second, longest: 10 * time.Minute, jitter: func() float64 { return jitter }}
+	wait := probePauses{first: 30 * time.Second, longest: 10 * time.Minute, jitter: func() float64 { return jitter }}
 	var b breaker
 	mute := failure{power.ReachUnreachable, "no answer"}
 	if b.failed(now, now, mute, wait) || b.open() {
@@ -53,7 +53,7 @@ func TestBreakerBacksOff(t *testing.T) {
 func TestSilenceCountsFromTheLastAnswer(t *testing.T) {
 	start := time.Unix(1_000_000, 0)
 	at := func(s int) time.Time { return start.Add(time.Duration(s) * time.Second) }
-	wait := backoff{first: 30 * time.Second, longest: 10 * time.Minute, jitter: func() float64 { return 0 }}
+	wait := probePauses{first: 30 * time.Second, longest: 10 * time.Minute, jitter: func() float64 { return 0 }}
 	mute, busy := failure{power.ReachUnreachable, "no answer"}, failure{power.ReachBusy, "no free session"}
 	for _, c := range []struct {
 		name   string

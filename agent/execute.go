@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"time"
 
+	"rackpower/internal/backoff"
 	"rackpower/journal"
 	"rackpower/power"
 )
@@ -379,7 +380,7 @@ func (x *execution) await(ctx context.Context, target power.State, window time.D
 	x.l.setPhase(x.t, cmp.Or(x.waiting, "waiting for "+string(target)))
 	until := time.Now().Add(window)
 	for pause := x.time.FirstLook; ; pause = min(pause*3/2, x.time.LongLook) {
-		if err := wait(ctx, pause); err != nil {
+		if err := backoff.Sleep(ctx, pause); err != nil {
 			return false, err
 		}
 		state, err := x.read(ctx)
@@ -420,7 +421,7 @@ func (x *execution) cycle(ctx context.Context) (power.Reason, error) {
 		}
 	}
 	x.l.setPhase(x.t, "off, waiting to power on")
-	if err := wait(ctx, time.Until(x.h.offSeen.Add(x.time.MinOff))); err != nil {
+	if err := backoff.Sleep(ctx, time.Until(x.h.offSeen.Add(x.time.MinOff))); err != nil {
 		return "", err
 	}
 	return x.reach(ctx, power.On, power.PowerOn)
@@ -453,7 +454,7 @@ func (x *execution) offSeen(ctx context.Context) error {
 			return nil
 		}
 		x.a.journalFailed()
-		if err := wait(ctx, time.Second); err != nil {
+		if err := backoff.Sleep(ctx, time.Second); err != nil {
 			return err
 		}
 	}
@@ -515,7 +516,7 @@ func (x *execution) askDown(ctx context.Context) (bool, error) {
 		if left <= 0 {
 			return false, nil
 		}
-		if err := wait(graceful, min(pause, left)); errors.Is(err, errHastened) {
+		if err := backoff.Sleep(graceful, min(pause, left)); errors.Is(err, errHastened) {
 			return false, nil
 		} else if err != nil {
 			return false, err
@@ -586,8 +587,9 @@ func (x *execution) bmcReset(ctx context.Context) (power.Reason, error) {
 	}
 	x.l.setPhase(x.t, "waiting for the BMC to come back")
 	until, last := time.Now().Add(x.time.BMCReset), error(nil)
-	for pause := x.time.Retry; time.Now().Before(until); pause = min(pause*2, x.time.LongRetry) {
-		if err := wait(ctx, pause); err != nil {
+	retry := x.retries()
+	for time.Now().Before(until) {
+		if err := backoff.Sleep(ctx, retry.Next()); err != nil {
 			return "", err
 		}
 		state, err := x.bmc.state(ctx, x.ep, false)
@@ -630,11 +632,17 @@ func (x *execution) observe(state power.State) {
 	x.a.readings.saw(x.l.node, power.Seen(state, time.Now()))
 }
 
+// retries is the pauses between tries to reach a BMC.
+func (x *execution) retries() backoff.Doubling {
+	return backoff.Doubling{First: x.time.Retry, Most: x.time.LongRetry}
+}
+
 // persist tries fn again with growing waits while the BMC is unreachable or busy,
 // for as long as the Unreachable bound says. fn must be harmless to repeat.
 func (x *execution) persist(ctx context.Context, fn func() error) error {
 	until := time.Now().Add(x.time.Unreachable)
-	for pause := x.time.Retry; ; pause = min(pause*2, x.time.LongRetry) {
+	for retry := x.retries(); ; {
+		pause := retry.Next()
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
@@ -650,7 +658,7 @@ func (x *execution) persist(ctx context.Context, fn func() error) error {
 			return fail(power.ReasonOf(kind), "%v", err)
 		}
 		x.l.setPhase(x.t, "BMC "+string(kind)+", trying again")
-		if err := wait(ctx, pause); err != nil {
+		if err := backoff.Sleep(ctx, pause); err != nil {
 			return err
 		}
 	}
@@ -677,7 +685,8 @@ func (x *execution) send(ctx context.Context, cmd power.Command) error {
 		}
 	}
 	until := time.Now().Add(x.time.Unreachable)
-	for pause := x.time.Retry; ; pause = min(pause*2, x.time.LongRetry) {
+	for retry := x.retries(); ; {
+		pause := retry.Next()
 		waited, err := x.pace(ctx, way)
 		if err != nil {
 			return err
@@ -719,7 +728,7 @@ func (x *execution) send(ctx context.Context, cmd power.Command) error {
 		if kind == power.KindAuth || kind == power.KindPrivilege || kind == power.KindUnsupported || !time.Now().Add(pause).Before(until) {
 			return fail(power.ReasonOf(kind), "%v", err)
 		}
-		if err := wait(ctx, pause); err != nil {
+		if err := backoff.Sleep(ctx, pause); err != nil {
 			return err
 		}
 		if err := x.stillNeeded(ctx, cmd); err != nil {

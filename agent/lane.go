@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"rackpower/central/api"
+	"rackpower/internal/backoff"
 	"rackpower/journal"
 	"rackpower/power"
 )
@@ -383,7 +384,7 @@ func (l *lane) payOwed() bool {
 		if err != nil {
 			l.a.logger.Error("cannot journal ends, trying again", "node", l.node, "ends", n, "err", err)
 			l.a.journalFailed()
-			if wait(l.a.ctx, time.Second) != nil {
+			if backoff.Sleep(l.a.ctx, time.Second) != nil {
 				return false
 			}
 		}
@@ -510,7 +511,7 @@ func (l *lane) next() *task {
 		l.mu.Unlock()
 		l.a.logger.Error("cannot start", "node", l.node, "op", t.op.ID, "err", err)
 		l.a.journalFailed()
-		if wait(l.a.ctx, time.Second) != nil {
+		if backoff.Sleep(l.a.ctx, time.Second) != nil {
 			l.idle()
 			return nil
 		}
@@ -631,7 +632,7 @@ func (l *lane) finish(t *task, end power.End) bool {
 			return true
 		}
 		l.a.logger.Error("cannot journal an end, trying again", "node", l.node, "op", t.op.ID, "outcome", end.Outcome, "err", err)
-		if wait(l.a.ctx, time.Second) != nil {
+		if backoff.Sleep(l.a.ctx, time.Second) != nil {
 			return false
 		}
 	}
@@ -668,15 +669,3 @@ var (
 type stopError struct{ why cancelRecord }
 
 func (e stopError) Error() string { return "stopped by " + e.why.By }
-
-// wait sleeps for d; it returns the cause when ctx ends first.
-func wait(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	case <-timer.C:
-		return nil
-	}
-}

@@ -10,6 +10,7 @@ import (
 
 	"pgregory.net/rapid"
 
+	"rackpower/internal/backoff"
 	"rackpower/power"
 	"rackpower/power/powertest"
 )
@@ -18,10 +19,10 @@ import (
 // ends. It sees commands within a tenth of a second.
 func fallsBack(ctx context.Context, b *powertest.BMC, cmd power.Command, after time.Duration) {
 	seen := count(b.Commands(), cmd)
-	for wait(ctx, 100*time.Millisecond) == nil {
+	for backoff.Sleep(ctx, 100*time.Millisecond) == nil {
 		if n := count(b.Commands(), cmd); n > seen {
 			seen = n
-			if wait(ctx, after) != nil {
+			if backoff.Sleep(ctx, after) != nil {
 				return
 			}
 			if cmd == power.PowerOn {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"rackpower/central/api"
+	"rackpower/internal/backoff"
 	"rackpower/power"
 )
 
@@ -508,7 +509,7 @@ func (x *execution) pace(ctx context.Context, s *ascent) (time.Duration, error) 
 		asked := time.Now()
 		s.at = x.a.stagger.leaveAt(s.domain)
 		if left := time.Until(s.at); left > 0 {
-			if err := wait(ctx, left); err != nil {
+			if err := backoff.Sleep(ctx, left); err != nil {
 				return 0, err
 			}
 		}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"rackpower/central/api"
+	"rackpower/internal/backoff"
 	"rackpower/journal"
 	"rackpower/power"
 )
@@ -108,7 +109,7 @@ const (
 // after a pause that grows. All that is exchanged is state, so starting over
 // repeats nothing.
 func (a *Agent) syncCentral(ctx context.Context) {
-	pause := firstPause
+	pauses := backoff.Doubling{First: firstPause}
 	var logged time.Time // that the name is another's
 	for ctx.Err() == nil {
 		began := time.Now()
@@ -123,11 +124,14 @@ func (a *Agent) syncCentral(ctx context.Context) {
 			a.link.set(false)
 		}
 		if time.Since(began) > 10*time.Second {
-			pause = firstPause
+			pauses.Reset()
 		}
-		most := 3 * time.Second
+		pauses.Most = 3 * time.Second
 		if api.CodeOf(err) == api.CodeTwoAgents {
-			most = 10 * time.Second
+			pauses.Most = 10 * time.Second
+		}
+		pause := pauses.Next()
+		if api.CodeOf(err) == api.CodeTwoAgents {
 			a.refusedName(err)
 			if time.Since(logged) >= time.Minute {
 				logged = time.Now()
@@ -137,10 +141,9 @@ func (a *Agent) syncCentral(ctx context.Context) {
 			a.permit.away()
 			a.logger.Warn("central is away", "central", a.cfg.Central.Target(), "err", err, "pause", pause)
 		}
-		if wait(ctx, pause/2+rand.N(pause)) != nil {
+		if backoff.Sleep(ctx, pause/2+rand.N(pause)) != nil {
 			return
 		}
-		pause = min(pause*2, most)
 	}
 }
 
@@ -260,7 +263,7 @@ func (a *Agent) session(ctx context.Context) error {
 func (a *Agent) poll(ctx context.Context, w api.Welcome) error {
 	for first := true; ; first = false {
 		for a.removed() != nil { // nothing can be taken
-			if err := wait(ctx, pollWait); err != nil {
+			if err := backoff.Sleep(ctx, pollWait); err != nil {
 				return err
 			}
 		}
@@ -291,7 +294,7 @@ func (a *Agent) poll(ctx context.Context, w api.Welcome) error {
 			// The journal took something not: central gives it again. What is told of meanwhile
 			// is told in this session.
 			a.logger.Error("cannot take what central gave", "err", err)
-			if err := wait(ctx, journalPause); err != nil {
+			if err := backoff.Sleep(ctx, journalPause); err != nil {
 				return err
 			}
 		}
@@ -458,7 +461,7 @@ func (a *Agent) awaitNews(ctx context.Context, news <-chan struct{}) error {
 		case <-a.rack:
 		}
 	}
-	return wait(ctx, reportEvery)
+	return backoff.Sleep(ctx, reportEvery)
 }
 
 // waitOr waits for d or until news or more.
@@ -496,7 +499,7 @@ func (a *Agent) report(ctx context.Context, w api.Welcome, at syncRecord, ops []
 		return err
 	}
 	if !a.acknowledged(ops, ack{w.Database, answer.Rev}) {
-		return wait(ctx, journalPause)
+		return backoff.Sleep(ctx, journalPause)
 	}
 	return nil
 }

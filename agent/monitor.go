@@ -12,6 +12,7 @@ import (
 	"github.com/robfig/cron/v3"
 
 	"rackpower/central/api"
+	"rackpower/internal/backoff"
 	"rackpower/power"
 	"rackpower/power/cronexpr"
 )
@@ -362,7 +363,7 @@ func (m *monitor) keep(ctx context.Context) {
 			return
 		case <-m.poked:
 			timer.Stop()
-			if wait(ctx, max(m.t.Moment, 10*took)) != nil {
+			if backoff.Sleep(ctx, max(m.t.Moment, 10*took)) != nil {
 				return
 			}
 		case <-timer.C:

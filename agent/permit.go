@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"rackpower/central/api"
+	"rackpower/internal/backoff"
 	"rackpower/journal"
 	"rackpower/power"
 )
@@ -86,7 +87,7 @@ func (p *permit) why(now time.Time) string {
 
 // beats notes that the process runs, until ctx ends.
 func (p *permit) beats(ctx context.Context) {
-	for wait(ctx, beatEvery) == nil {
+	for backoff.Sleep(ctx, beatEvery) == nil {
 		p.why(time.Now()) // sees that it did not
 		p.mu.Lock()
 		p.beat = time.Now()

@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"rackpower/internal/backoff"
 	"rackpower/power"
 )
 
@@ -77,7 +78,7 @@ func (p *poller) readGroups(ctx context.Context, names []string, how reading) {
 		})
 	}
 	for i, g := range groups {
-		if how.spread > 0 && i > 0 && wait(ctx, how.spread/time.Duration(len(groups))) != nil {
+		if how.spread > 0 && i > 0 && backoff.Sleep(ctx, how.spread/time.Duration(len(groups))) != nil {
 			return
 		}
 		select {

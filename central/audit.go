@@ -9,6 +9,7 @@ import (
 
 	"rackpower/central/api"
 	"rackpower/central/store"
+	"rackpower/internal/backoff"
 	"rackpower/power/noderange"
 )
 
@@ -98,7 +99,7 @@ func (c *Central) followAudit(ctx context.Context, in auditQuery) ([]api.AuditEn
 		case <-ctx.Done():
 			return out, ctx.Err()
 		}
-		if !pause(ctx, queryPause) {
+		if backoff.Sleep(ctx, queryPause) != nil {
 			return out, ctx.Err()
 		}
 	}

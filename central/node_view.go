@@ -10,6 +10,7 @@ import (
 
 	"rackpower/central/api"
 	"rackpower/central/store"
+	"rackpower/internal/backoff"
 	"rackpower/power"
 	"rackpower/power/noderange"
 )
@@ -192,7 +193,7 @@ func (c *Central) readNodes(r *http.Request, in api.ReadNodes) ([]api.Node, erro
 		case <-r.Context().Done():
 			return nil, r.Context().Err()
 		}
-		if !pause(r.Context(), queryPause) {
+		if backoff.Sleep(r.Context(), queryPause) != nil {
 			return nil, r.Context().Err()
 		}
 	}

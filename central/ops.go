@@ -12,6 +12,7 @@ import (
 
 	"rackpower/central/api"
 	"rackpower/central/store"
+	"rackpower/internal/backoff"
 	"rackpower/power"
 )
 
@@ -437,7 +438,7 @@ func (c *Central) queryOps(r *http.Request, in api.QueryOps) (api.FoundOps, erro
 		case <-r.Context().Done():
 			return found, r.Context().Err()
 		}
-		if !pause(r.Context(), queryPause) {
+		if backoff.Sleep(r.Context(), queryPause) != nil {
 			return found, r.Context().Err()
 		}
 	}
@@ -456,17 +457,6 @@ func (c *Central) checkRev(ctx context.Context, in *api.QueryOps) error {
 		}
 		return err
 	})
-}
-
-func pause(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
 }
 
 func (c *Central) findOps(ctx context.Context, in api.QueryOps) (api.FoundOps, error) {

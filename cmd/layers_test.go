@@ -37,6 +37,7 @@ var floors = map[string]int{
 	"rackpower/journal":               0,
 	"rackpower/systemd":               0,
 	"rackpower/internal/mutation":     0,
+	"rackpower/internal/backoff":      0,
 }
 
 // owners says who alone may import a module from outside.

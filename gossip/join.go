@@ -7,6 +7,8 @@ import (
 	"net"
 	"slices"
 	"time"
+
+	"rackpower/internal/backoff"
 )
 
 const (
@@ -136,24 +138,24 @@ func (c *Cluster) due() []string {
 
 // joinLoop tries what is due, with growing waits while nothing answers.
 func (c *Cluster) joinLoop() {
-	wait := c.cfg.tuning.retry
+	retry := backoff.Doubling{First: c.cfg.tuning.retry, Most: maxRetry}
 	for {
 		if addrs := c.due(); len(addrs) > 0 {
 			if err := c.try(addrs); err != nil {
 				c.log.Debug("join", "err", err)
 			} else {
-				wait = c.cfg.tuning.retry
+				retry.Reset()
 			}
 		}
+		wait := retry.Next()
 		timer := time.NewTimer(wait + rand.N(wait/2))
 		select {
 		case <-c.ctx.Done():
 			timer.Stop()
 			return
 		case <-c.wake:
-			wait = c.cfg.tuning.retry
+			retry.Reset()
 		case <-timer.C:
-			wait = min(2*wait, maxRetry)
 		}
 		timer.Stop()
 	}

@@ -19,6 +19,7 @@ import (
 	"rackpower/central/api"
 	"rackpower/central/httpserver"
 	"rackpower/cmd/settings"
+	"rackpower/internal/backoff"
 	"rackpower/journal"
 	"rackpower/power/ipmi"
 	"rackpower/systemd"
@@ -228,7 +229,7 @@ func (d *daemon) tellReady(ctx context.Context, notify *systemd.Notifier, socket
 			notify.Ready()
 			return
 		}
-		if pause(ctx, 20*time.Millisecond) != nil {
+		if backoff.Sleep(ctx, 20*time.Millisecond) != nil {
 			return
 		}
 	}
@@ -241,7 +242,7 @@ func tellStatus(ctx context.Context, notify *systemd.Notifier, a *agent.Agent) {
 	}
 	for {
 		notify.Status("%s", a.Summary())
-		if pause(ctx, 2*time.Second) != nil {
+		if backoff.Sleep(ctx, 2*time.Second) != nil {
 			return
 		}
 	}

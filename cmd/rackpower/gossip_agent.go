@@ -15,6 +15,7 @@ import (
 	"rackpower/central/api"
 	"rackpower/cmd/settings"
 	"rackpower/gossip"
+	"rackpower/internal/backoff"
 )
 
 // noGossip is the --gossip of an agent that keeps to itself.
@@ -111,17 +112,18 @@ const lonely = 5 * time.Second
 // changed the key while this agent, and those that it sees, were away.
 func (d *daemon) freshKeys(ctx context.Context, name string, cluster *gossip.Cluster, trusts trusting, central *api.Client) {
 	known := uint64(0) // refusals for another key that were looked into
-	for wait := lonely; pause(ctx, wait) == nil; wait = min(2*wait, 5*time.Minute) {
+	pauses := backoff.Doubling{First: lonely, Most: 5 * time.Minute}
+	for wait := pauses.Next(); backoff.Sleep(ctx, wait) == nil; {
 		refused := cluster.Stats().ForeignKey
 		switch {
 		case seesCentral(cluster):
-			wait, known = lonely/2, refused
+			pauses.Reset()
+			wait, known = pauses.Next(), refused
 			continue
 		case len(others(cluster)) > 0 && refused == known:
-			wait /= 2 // as long again
-			continue
+			continue // as long again
 		}
-		known = refused
+		wait, known = pauses.Next(), refused
 		keys, join, err := askKeys(ctx, name, trusts, central)
 		if err != nil {
 			d.logger.Debug("alone in the gossip cluster", "err", err)
@@ -171,12 +173,12 @@ func (d *daemon) gossipLater(ctx context.Context, cfg gossip.Config, a *agent.Ag
 // enrol returns the cluster's keys as central hands them out, nil when ctx ends.
 func (d *daemon) enrol(ctx context.Context, name string, trusts trusting, central *api.Client) ([]gossip.Key, string) {
 	said := ""
-	for wait := 250 * time.Millisecond; ; wait = min(2*wait, 15*time.Second) {
+	for pauses := (backoff.Doubling{First: 250 * time.Millisecond, Most: 15 * time.Second}); ; {
 		keys, join, err := askKeys(ctx, name, trusts, central)
 		if err == nil {
 			return keys, join
 		}
-		if ctx.Err() != nil || pause(ctx, wait) != nil {
+		if ctx.Err() != nil || backoff.Sleep(ctx, pauses.Next()) != nil {
 			return nil, ""
 		}
 		if text := err.Error(); text != said {

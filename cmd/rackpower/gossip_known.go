@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"rackpower/gossip"
+	"rackpower/internal/backoff"
 )
 
 // membersName is the file in an agent's data directory that keeps the addresses of other
@@ -49,7 +50,7 @@ func (d *daemon) seedKnown(dir string, cluster *gossip.Cluster) {
 // keepKnown keeps the addresses of the live members until ctx ends.
 func (d *daemon) keepKnown(ctx context.Context, dir string, cluster *gossip.Cluster) {
 	var kept []string
-	for wait := time.Second; pause(ctx, wait) == nil; wait = keepEvery {
+	for wait := time.Second; backoff.Sleep(ctx, wait) == nil; wait = keepEvery {
 		addrs := others(cluster)
 		if len(addrs) == 0 || slices.Equal(addrs, kept) {
 			continue // when nobody is left, those of before are worth more

@@ -15,6 +15,7 @@ import (
 	"rackpower/cmd/settings"
 	"rackpower/cmd/term"
 	"rackpower/gossip"
+	"rackpower/internal/backoff"
 	"rackpower/power"
 	"rackpower/power/noderange"
 )
@@ -146,7 +147,7 @@ func watchMembers(s *session, known map[string]string, wanted func(m api.Member,
 		p.Format = "jsonl" // one array could never end
 	}
 	for reachable := true; ; {
-		if pause(s.ctx, watchMembersEvery) != nil {
+		if backoff.Sleep(s.ctx, watchMembersEvery) != nil {
 			return nil // being interrupted is how it ends
 		}
 		members, err := s.client.Members(s.ctx)

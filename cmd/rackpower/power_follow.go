@@ -11,6 +11,7 @@ import (
 	"rackpower/central/api"
 	"rackpower/cmd/settings"
 	"rackpower/cmd/term"
+	"rackpower/internal/backoff"
 	"rackpower/power"
 	"rackpower/power/noderange"
 )
@@ -141,7 +142,7 @@ func (f *following) follow() (interrupted bool) {
 				}
 				rev = 0 // it may come back as another
 			}
-			_ = pause(ctx, askAgainEvery)
+			_ = backoff.Sleep(ctx, askAgainEvery)
 			continue
 		}
 		f.lost = nil
@@ -152,7 +153,7 @@ func (f *following) follow() (interrupted bool) {
 		}
 		f.look()
 		rev = max(found.Rev, 1)
-		_ = pause(ctx, pollPause)
+		_ = backoff.Sleep(ctx, pollPause)
 	}
 }
 

@@ -1,12 +1,12 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"time"
 
 	"rackpower/central/api"
 	"rackpower/cmd/settings"
+	"rackpower/internal/backoff"
 	"rackpower/power/noderange"
 )
 
@@ -25,7 +25,7 @@ func (k connection) ask(in api.AskOps) ([]api.Op, error) {
 		if !lost(err) || errors.Is(err, api.ErrSilent) || time.Now().After(end) {
 			return ops, err
 		}
-		if err := pause(k.ctx, askAgainEvery); err != nil {
+		if err := backoff.Sleep(k.ctx, askAgainEvery); err != nil {
 			return nil, err
 		}
 	}
@@ -46,15 +46,4 @@ func (s *session) unsure(err error, nodes []api.Node, dry bool) error {
 // somebody about to stop did.
 func lost(err error) bool {
 	return errors.Is(err, api.ErrUnreachable) || api.CodeOf(err) == api.CodeUnavailable
-}
-
-func pause(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
 }

@@ -14,6 +14,7 @@ import (
 	"rackpower/cmd/printer"
 	"rackpower/cmd/settings"
 	"rackpower/cmd/term"
+	"rackpower/internal/backoff"
 	"rackpower/power"
 	"rackpower/power/noderange"
 )
@@ -233,7 +234,7 @@ func watchNodes(s *session, nodes []api.Node) error {
 		} else if err := s.showChanged(nodes, shown); err != nil {
 			return err
 		}
-		if pause(s.ctx, interval) != nil {
+		if backoff.Sleep(s.ctx, interval) != nil {
 			return nil // being interrupted is how it ends
 		}
 		now, err := s.nodes(s.c.Args().Slice())

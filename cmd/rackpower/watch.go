@@ -13,6 +13,7 @@ import (
 	"rackpower/cmd/printer"
 	"rackpower/cmd/settings"
 	"rackpower/cmd/term"
+	"rackpower/internal/backoff"
 	"rackpower/power/noderange"
 )
 
@@ -128,9 +129,9 @@ func (e *events) follow() error {
 			}
 		}
 		if lost(err) || len(entries) == 0 && time.Since(asked) < watchAgain {
-			err = pause(e.s.ctx, watchAgain)
+			err = backoff.Sleep(e.s.ctx, watchAgain)
 		} else {
-			err = pause(e.s.ctx, pollPause)
+			err = backoff.Sleep(e.s.ctx, pollPause)
 		}
 		if err != nil {
 			return nil
