@@ -52,7 +52,7 @@ func TestNothingActsOnABMCWithTwoNames(t *testing.T) {
 	z.set("n1", "192.0.2.1")
 	z.set("n2", "192.0.2.9", "::ffff:192.0.2.1")
 	z.set("n3", "192.0.2.3")
-	inBubble(t, 3, func(r *rig) {
+	inBubble(t, 3, func(r *harness) {
 		r.crash()
 		r.cfg.LookUp = z.lookUp
 		r.start()
@@ -89,7 +89,7 @@ func TestNothingActsOnABMCWithTwoNames(t *testing.T) {
 }
 
 // asked submits a request and returns its end, refused or not.
-func (r *rig) asked(node string, action power.Action) power.End {
+func (r *harness) asked(node string, action power.Action) power.End {
 	r.t.Helper()
 	rep := r.ask(node, action)
 	if rep.End != nil {
@@ -100,7 +100,7 @@ func (r *rig) asked(node string, action power.Action) power.End {
 
 // TestTheSameBMCByOneNameOrByCentralsWord: no name has to be looked up for that.
 func TestTheSameBMCByOneNameOrByCentralsWord(t *testing.T) {
-	inBubble(t, 4, func(r *rig) {
+	inBubble(t, 4, func(r *harness) {
 		r.nodes[1].BMC = "ipmi://root@N1.:623"
 		r.nodes[2].SharedWith = "r2n1"
 		r.assign(r.nodes...)
@@ -120,7 +120,7 @@ func TestTheSameBMCByOneNameOrByCentralsWord(t *testing.T) {
 
 // TestAnOperationUnderWayStops when it turns out that its BMC is another node's too.
 func TestAnOperationUnderWayStops(t *testing.T) {
-	inBubble(t, 2, func(r *rig) {
+	inBubble(t, 2, func(r *harness) {
 		r.bmc("n1").SetStuck(true)
 		id := r.ask("n1", power.ActOn).Op.ID
 		time.Sleep(5 * time.Second)

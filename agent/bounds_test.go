@@ -16,7 +16,7 @@ import (
 // are refused, whichever operation of the node they would join, and all that were
 // accepted end together.
 func TestJoinersAreBounded(t *testing.T) {
-	inBubble(t, 2, func(r *rig) {
+	inBubble(t, 2, func(r *harness) {
 		r.bmc("n1").SetPower(power.On)
 		r.bmc("n1").SetOffAfter(20 * time.Second)
 		first := r.ask("n1", power.ActOff)
@@ -48,7 +48,7 @@ func TestJoinersAreBounded(t *testing.T) {
 
 // crowd writes what an agent without a bound for joiners had in its journal: an
 // operation and n requests that joined it.
-func (r *rig) crowd(op power.Op, n int) {
+func (r *harness) crowd(op power.Op, n int) {
 	r.t.Helper()
 	now := time.Now()
 	op = op.WithDefaults(now)
@@ -78,12 +78,12 @@ func TestAJournalWithTooManyJoiners(t *testing.T) {
 	op := power.Op{ID: "first", Node: "n1", Action: power.ActOff, AskedBy: "admin", Origin: power.FromCentral}
 	for name, c := range map[string]struct {
 		n   int
-		end func(r *rig)
+		end func(r *harness)
 	}{
-		"cancelled": {12_000, func(r *rig) {
+		"cancelled": {12_000, func(r *harness) {
 			_, _ = r.a.Cancel(api.Cancel{ID: "first", Node: "n1", Action: power.ActOff, By: "bob", Reason: long})
 		}},
-		"superseded": {1000, func(r *rig) {
+		"superseded": {1000, func(r *harness) {
 			got := r.ask("n1", power.ActOn, func(o *power.Op) { o.AskedBy = long })
 			if !got.Verdict.Accepted() {
 				r.t.Fatalf("not accepted: %+v", got)
@@ -91,7 +91,7 @@ func TestAJournalWithTooManyJoiners(t *testing.T) {
 		}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			inBubble(t, 1, func(r *rig) {
+			inBubble(t, 1, func(r *harness) {
 				h := hooked(r)
 				r.bmc("n1").SetMute(true) // what runs does not end
 				running := op
@@ -145,7 +145,7 @@ func TestAJournalWithTooManyJoiners(t *testing.T) {
 // TestUnknownNodesLeaveNothing asks for nodes that are not the agent's, through every door
 // that takes a name.
 func TestUnknownNodesLeaveNothing(t *testing.T) {
-	inBubble(t, 1, func(r *rig) {
+	inBubble(t, 1, func(r *harness) {
 		synctest.Wait() // it runs
 		lanes, readings := len(r.a.allLanes()), len(r.a.views())
 		for i := range 100 {

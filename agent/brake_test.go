@@ -17,10 +17,10 @@ import (
 	"rackpower/power/noderange"
 )
 
-// monitored runs fn with a rig whose agent monitors every minute.
-func monitored(t *testing.T, nodes int, fn func(*rig)) {
+// monitored runs fn with a harness whose agent monitors every minute.
+func monitored(t *testing.T, nodes int, fn func(*harness)) {
 	t.Helper()
-	inBubble(t, nodes, func(r *rig) {
+	inBubble(t, nodes, func(r *harness) {
 		r.crash()
 		r.cfg.Monitor = "@every 60s"
 		r.start()
@@ -29,7 +29,7 @@ func monitored(t *testing.T, nodes int, fn func(*rig)) {
 }
 
 // hall puts all nodes in a state and a status, and waits until the monitor has seen it.
-func (r *rig) hall(s power.Status, p power.State) {
+func (r *harness) hall(s power.Status, p power.State) {
 	r.t.Helper()
 	for i, n := range r.nodes {
 		r.bmc(n.Name).SetPower(p)
@@ -45,7 +45,7 @@ func (r *rig) hall(s power.Status, p power.State) {
 }
 
 // changed are the first n nodes in another status.
-func (r *rig) changed(n int, s power.Status, confirmed bool) []api.AssignedNode {
+func (r *harness) changed(n int, s power.Status, confirmed bool) []api.AssignedNode {
 	list := slices.Clone(r.nodes[:n])
 	for i := range list {
 		list[i] = withStatus(list[i], s)
@@ -54,14 +54,14 @@ func (r *rig) changed(n int, s power.Status, confirmed bool) []api.AssignedNode 
 	return list
 }
 
-func (r *rig) settings(s api.RackSettings) {
+func (r *harness) settings(s api.RackSettings) {
 	r.t.Helper()
 	if err := r.a.apply(api.Assignment{Rev: 1, Rack: &s}, theCentral); err != nil {
 		r.t.Fatal(err)
 	}
 }
 
-func (r *rig) wantBrake(kind string, nodes int) api.Brake {
+func (r *harness) wantBrake(kind string, nodes int) api.Brake {
 	r.t.Helper()
 	b := r.a.monitor.state().Brake
 	if b == nil {
@@ -74,7 +74,7 @@ func (r *rig) wantBrake(kind string, nodes int) api.Brake {
 	return *b
 }
 
-func (r *rig) wantNoBrake() {
+func (r *harness) wantNoBrake() {
 	r.t.Helper()
 	if b := r.a.monitor.state().Brake; b != nil {
 		r.t.Fatalf("a brake holds: %s", b.Message)
@@ -82,7 +82,7 @@ func (r *rig) wantNoBrake() {
 }
 
 // commands counts those that arrived at all BMCs.
-func (r *rig) commands() int {
+func (r *harness) commands() int {
 	n := 0
 	for _, node := range r.nodes {
 		n += len(r.bmc(node.Name).Commands())
@@ -91,7 +91,7 @@ func (r *rig) commands() int {
 }
 
 // dark counts the nodes that are off.
-func (r *rig) dark() int {
+func (r *harness) dark() int {
 	n := 0
 	for _, node := range r.nodes {
 		if r.bmc(node.Name).Power() == power.Off {
@@ -102,32 +102,32 @@ func (r *rig) dark() int {
 }
 
 // bulk are the ways in which a wrong status reaches the agent.
-var bulk = map[string]func(r *rig, list []api.AssignedNode){
-	"in one assignment": func(r *rig, list []api.AssignedNode) { r.assign(list...) },
-	"by a script, within seconds": func(r *rig, list []api.AssignedNode) {
+var bulk = map[string]func(r *harness, list []api.AssignedNode){
+	"in one assignment": func(r *harness, list []api.AssignedNode) { r.assign(list...) },
+	"by a script, within seconds": func(r *harness, list []api.AssignedNode) {
 		for _, n := range list {
 			r.assign(n)
 			time.Sleep(100 * time.Millisecond)
 		}
 	},
-	"by a slow script": func(r *rig, list []api.AssignedNode) {
+	"by a slow script": func(r *harness, list []api.AssignedNode) {
 		for _, n := range list {
 			r.assign(n)
 			time.Sleep(2 * time.Second)
 		}
 	},
-	"just before a crash": func(r *rig, list []api.AssignedNode) {
+	"just before a crash": func(r *harness, list []api.AssignedNode) {
 		r.assign(list...)
 		r.restart()
 	},
-	"just before a crash, with BMCs that are slow": func(r *rig, list []api.AssignedNode) {
+	"just before a crash, with BMCs that are slow": func(r *harness, list []api.AssignedNode) {
 		for i, n := range r.nodes {
 			r.bmc(n.Name).SetLatency(time.Duration(i+1) * 200 * time.Millisecond)
 		}
 		r.assign(list...)
 		r.restart()
 	},
-	"just before a crash that lasts, with BMCs that are slow": func(r *rig, list []api.AssignedNode) {
+	"just before a crash that lasts, with BMCs that are slow": func(r *harness, list []api.AssignedNode) {
 		for i, n := range r.nodes {
 			r.bmc(n.Name).SetLatency(time.Duration(i+1) * 200 * time.Millisecond)
 		}
@@ -137,7 +137,7 @@ var bulk = map[string]func(r *rig, list []api.AssignedNode){
 		time.Sleep(10 * time.Minute)
 		r.start()
 	},
-	"while the agent was down": func(r *rig, list []api.AssignedNode) {
+	"while the agent was down": func(r *harness, list []api.AssignedNode) {
 		r.crash()
 		// what central said reached the log and nothing else
 		a, err := New(r.cfg)
@@ -151,7 +151,7 @@ var bulk = map[string]func(r *rig, list []api.AssignedNode){
 		time.Sleep(10 * time.Minute)
 		r.start()
 	},
-	"with BMCs that hang": func(r *rig, list []api.AssignedNode) {
+	"with BMCs that hang": func(r *harness, list []api.AssignedNode) {
 		for _, n := range r.nodes[36:] {
 			r.bmc(n.Name).SetMute(true)
 		}
@@ -162,7 +162,7 @@ var bulk = map[string]func(r *rig, list []api.AssignedNode){
 func TestBulkChangeDarkensNothing(t *testing.T) {
 	for name, change := range bulk {
 		t.Run(name, func(t *testing.T) {
-			monitored(t, 40, func(r *rig) {
+			monitored(t, 40, func(r *harness) {
 				r.hall(power.StatusDeployed, power.On)
 				change(r, r.changed(30, power.StatusReady, false))
 				time.Sleep(10 * time.Minute)
@@ -197,7 +197,7 @@ func TestBulkChangeDarkensNothing(t *testing.T) {
 func TestConfirmedBulkChangeGoesThrough(t *testing.T) {
 	for name, change := range bulk {
 		t.Run(name, func(t *testing.T) {
-			monitored(t, 40, func(r *rig) {
+			monitored(t, 40, func(r *harness) {
 				r.hall(power.StatusDeployed, power.On)
 				began := time.Now()
 				change(r, r.changed(30, power.StatusReady, true))
@@ -219,7 +219,7 @@ func TestConfirmedBulkChangeGoesThrough(t *testing.T) {
 // TestConfirmedWhileCyclesRun: that a node is off for a moment in a cycle is not what a
 // confirmation was for.
 func TestConfirmedWhileCyclesRun(t *testing.T) {
-	monitored(t, 10, func(r *rig) {
+	monitored(t, 10, func(r *harness) {
 		r.hall(power.StatusDeployed, power.On)
 		for _, n := range r.nodes {
 			r.ask(n.Name, power.ActCycle)
@@ -237,7 +237,7 @@ func TestConfirmedWhileCyclesRun(t *testing.T) {
 
 // TestConfirmedAfterwards: the brake is not the only way out.
 func TestConfirmedAfterwards(t *testing.T) {
-	monitored(t, 40, func(r *rig) {
+	monitored(t, 40, func(r *harness) {
 		r.hall(power.StatusDeployed, power.On)
 		r.assign(r.changed(30, power.StatusReady, false)...)
 		time.Sleep(time.Minute)
@@ -254,7 +254,7 @@ func TestConfirmedAfterwards(t *testing.T) {
 }
 
 func TestFewCutsTripNoBrake(t *testing.T) {
-	monitored(t, 40, func(r *rig) {
+	monitored(t, 40, func(r *harness) {
 		r.hall(power.StatusDeployed, power.On)
 		r.assign(r.changed(8, power.StatusReady, false)...)
 		time.Sleep(4 * time.Second)
@@ -278,7 +278,7 @@ func TestFewCutsTripNoBrake(t *testing.T) {
 func TestOutageIsNotCorrected(t *testing.T) {
 	for _, into := range []time.Duration{0, 5 * time.Second, 10 * time.Second, 35 * time.Second, 55 * time.Second} {
 		t.Run(into.String(), func(t *testing.T) {
-			monitored(t, 40, func(r *rig) {
+			monitored(t, 40, func(r *harness) {
 				r.hall(power.StatusDiskErasing, power.On) // enforced, and not debounced
 				time.Sleep(into)
 				for i := range 12 {
@@ -317,7 +317,7 @@ func TestOutageIsNotCorrected(t *testing.T) {
 // TestNodesThatComeOnAtOnceAreNotCut: what READY nodes do after an outage whose BIOS
 // turns them on.
 func TestNodesThatComeOnAtOnceAreNotCut(t *testing.T) {
-	monitored(t, 40, func(r *rig) {
+	monitored(t, 40, func(r *harness) {
 		r.hall(power.StatusReady, power.Off)
 		time.Sleep(10 * time.Second)
 		for _, n := range r.nodes[:30] {
@@ -334,7 +334,7 @@ func TestNodesThatComeOnAtOnceAreNotCut(t *testing.T) {
 }
 
 func TestFewDriftsAreCorrectedThoughBMCsHang(t *testing.T) {
-	monitored(t, 40, func(r *rig) {
+	monitored(t, 40, func(r *harness) {
 		r.hall(power.StatusDiskErasing, power.On)
 		for _, n := range r.nodes[37:] {
 			r.bmc(n.Name).SetMute(true)
@@ -351,7 +351,7 @@ func TestFewDriftsAreCorrectedThoughBMCsHang(t *testing.T) {
 }
 
 func TestBrakeEndsWithTheDrift(t *testing.T) {
-	monitored(t, 40, func(r *rig) {
+	monitored(t, 40, func(r *harness) {
 		r.hall(power.StatusDiskErasing, power.On)
 		for _, n := range r.nodes[:12] {
 			r.bmc(n.Name).SetPower(power.Off)
@@ -379,7 +379,7 @@ func TestBrakeEndsWithTheDrift(t *testing.T) {
 
 // TestPendingPowerOnTripsNoBrake: nodes never seen as wanted are not drift.
 func TestPendingPowerOnTripsNoBrake(t *testing.T) {
-	monitored(t, 40, func(r *rig) {
+	monitored(t, 40, func(r *harness) {
 		r.hall(power.StatusReady, power.Off)
 		r.assign(r.changed(40, power.StatusDeploying, false)...)
 		time.Sleep(2 * time.Minute)
@@ -390,7 +390,7 @@ func TestPendingPowerOnTripsNoBrake(t *testing.T) {
 }
 
 func TestOldDriftOfDeployedNodesIsNotNews(t *testing.T) {
-	monitored(t, 40, func(r *rig) {
+	monitored(t, 40, func(r *harness) {
 		r.hall(power.StatusDeployed, power.On)
 		for i := range 20 { // people shut their machines down, now and then
 			r.bmc(r.nodes[i].Name).SetPower(power.Off)
@@ -409,7 +409,7 @@ func TestOldDriftOfDeployedNodesIsNotNews(t *testing.T) {
 }
 
 func TestWhatPeopleAskForIsNoDrift(t *testing.T) {
-	monitored(t, 40, func(r *rig) {
+	monitored(t, 40, func(r *harness) {
 		r.hall(power.StatusDeployed, power.On)
 		for i := range 12 {
 			r.ask(r.nodes[i].Name, power.ActOff)
@@ -423,14 +423,14 @@ func TestWhatPeopleAskForIsNoDrift(t *testing.T) {
 }
 
 func TestBrakeBoundsAreSettable(t *testing.T) {
-	monitored(t, 10, func(r *rig) {
+	monitored(t, 10, func(r *harness) {
 		r.settings(api.RackSettings{BrakePercent: 10, BrakeAbove: 1})
 		r.hall(power.StatusDeployed, power.On)
 		r.assign(r.changed(2, power.StatusReady, false)...)
 		time.Sleep(time.Minute)
 		r.wantBrake(brakeCut, 2)
 	})
-	monitored(t, 10, func(r *rig) {
+	monitored(t, 10, func(r *harness) {
 		r.settings(api.RackSettings{BrakePercent: 90})
 		r.hall(power.StatusDeployed, power.On)
 		r.assign(r.changed(9, power.StatusReady, false)...)
@@ -530,7 +530,7 @@ func TestBrakeSaysOnlyWhatIsSo(t *testing.T) {
 // TestBrakeStopsWhatHasNotLeft: corrections that were asked for before it held and
 // whose command has not left stay unsent.
 func TestBrakeStopsWhatHasNotLeft(t *testing.T) {
-	monitored(t, 40, func(r *rig) {
+	monitored(t, 40, func(r *harness) {
 		r.hall(power.StatusDeployed, power.On)
 		for _, n := range r.nodes[:3] {
 			r.bmc(n.Name).SetLatency(8 * time.Second)
@@ -563,7 +563,7 @@ func (f *fullDisk) Append(entries ...journal.Entry) (uint64, error) {
 
 // TestNothingIsCutThatIsNotRemembered: the brake would forget it over a crash.
 func TestNothingIsCutThatIsNotRemembered(t *testing.T) {
-	monitored(t, 40, func(r *rig) {
+	monitored(t, 40, func(r *harness) {
 		r.hall(power.StatusDeployed, power.On)
 		disk := &fullDisk{appender: r.a.assigned.log}
 		r.a.assigned.mu.Lock()
@@ -584,7 +584,7 @@ func TestNothingIsCutThatIsNotRemembered(t *testing.T) {
 }
 
 // held are the first n nodes in a status, held on.
-func (r *rig) held(n int, s power.Status, h power.Hold) []api.AssignedNode {
+func (r *harness) held(n int, s power.Status, h power.Hold) []api.AssignedNode {
 	list := r.changed(n, s, false)
 	for i := range list {
 		list[i].Hold = h
@@ -606,7 +606,7 @@ func TestHoldConfirmsWhatItsEndBrings(t *testing.T) {
 		"another status, ended by central":  {during: power.StatusBroken, swept: true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			monitored(t, 40, func(r *rig) {
+			monitored(t, 40, func(r *harness) {
 				for i, n := range r.nodes {
 					r.nodes[i] = withStatus(n, power.StatusReady)
 				}
@@ -642,7 +642,7 @@ func TestHoldConfirmsWhatItsEndBrings(t *testing.T) {
 func TestBulkChangeWhileBMCsAreAway(t *testing.T) {
 	for name, confirmed := range map[string]bool{"unconfirmed": false, "confirmed": true} {
 		t.Run(name, func(t *testing.T) {
-			monitored(t, 40, func(r *rig) {
+			monitored(t, 40, func(r *harness) {
 				r.hall(power.StatusDeployed, power.On)
 				for _, n := range r.nodes {
 					r.bmc(n.Name).SetMute(true)
@@ -679,7 +679,7 @@ func TestBulkChangeWhileBMCsAreAway(t *testing.T) {
 func TestBulkChangeAfterAStartWhileBMCsAreAway(t *testing.T) {
 	for name, restarts := range map[string][2]bool{"before the change": {true, false}, "after it": {false, true}, "both": {true, true}} {
 		t.Run(name, func(t *testing.T) {
-			monitored(t, 40, func(r *rig) {
+			monitored(t, 40, func(r *harness) {
 				r.hall(power.StatusDeployed, power.On)
 				for _, n := range r.nodes {
 					r.bmc(n.Name).SetMute(true)
@@ -713,7 +713,7 @@ func TestBulkChangeAfterAStartWhileBMCsAreAway(t *testing.T) {
 func TestBulkChangeWhileOperationsRun(t *testing.T) {
 	for name, confirmed := range map[string]bool{"unconfirmed": false, "confirmed": true} {
 		t.Run(name, func(t *testing.T) {
-			monitored(t, 40, func(r *rig) {
+			monitored(t, 40, func(r *harness) {
 				r.inDomains("feed")
 				r.settings(api.RackSettings{Domains: []api.DomainLimit{{Name: "feed", Rate: 0.05}}})
 				r.hall(power.StatusDeployed, power.On)
@@ -742,7 +742,7 @@ func TestBulkChangeWhileOperationsRun(t *testing.T) {
 // TestDeadBMCsTripNoBrakeByThemselves: nodes that nobody can read, whose status changed
 // now and then, are no bulk change.
 func TestDeadBMCsTripNoBrakeByThemselves(t *testing.T) {
-	monitored(t, 40, func(r *rig) {
+	monitored(t, 40, func(r *harness) {
 		r.hall(power.StatusDeployed, power.On)
 		for i := range r.nodes[:20] {
 			r.bmc(r.nodes[i].Name).SetMute(true)
@@ -760,7 +760,7 @@ func TestDeadBMCsTripNoBrakeByThemselves(t *testing.T) {
 // TestCutsThatADeathPutOffCount: what was asked for before a death and leaves after it
 // is cut when it leaves.
 func TestCutsThatADeathPutOffCount(t *testing.T) {
-	monitored(t, 40, func(r *rig) {
+	monitored(t, 40, func(r *harness) {
 		r.hall(power.StatusDeployed, power.On)
 		for _, n := range r.nodes[:8] {
 			r.bmc(n.Name).SetLatency(8 * time.Second)
@@ -792,7 +792,7 @@ func TestCutsThatADeathPutOffCount(t *testing.T) {
 // TestReleaseIsForWhatIsDesired: what comes after the release of a brake, however soon,
 // was not released.
 func TestReleaseIsForWhatIsDesired(t *testing.T) {
-	monitored(t, 40, func(r *rig) {
+	monitored(t, 40, func(r *harness) {
 		r.hall(power.StatusDeployed, power.On)
 		r.assign(r.changed(30, power.StatusReady, false)...)
 		time.Sleep(time.Minute)

@@ -82,9 +82,9 @@ func TestSilenceCountsFromTheLastAnswer(t *testing.T) {
 
 // breakerRig is a rig whose monitor runs, whose BMCs are probed, and whose first
 // reading is over.
-func breakerRig(t *testing.T, nodes int, fn func(*rig)) {
+func breakerRig(t *testing.T, nodes int, fn func(*harness)) {
 	t.Helper()
-	inBubble(t, nodes, func(r *rig) {
+	inBubble(t, nodes, func(r *harness) {
 		r.crash()
 		r.cfg.Monitor, r.cfg.Probe = "@every 60s", r.fake.Probe
 		r.start()
@@ -93,7 +93,7 @@ func breakerRig(t *testing.T, nodes int, fn func(*rig)) {
 	})
 }
 
-func (r *rig) wantReach(node string, want power.Reach) {
+func (r *harness) wantReach(node string, want power.Reach) {
 	r.t.Helper()
 	if got := r.a.readings.get(node); got.Reach != want {
 		r.t.Fatalf("%s: %+v, want %s", node, got, want)
@@ -101,7 +101,7 @@ func (r *rig) wantReach(node string, want power.Reach) {
 }
 
 func TestDeadBMCHasItsOwnSchedule(t *testing.T) {
-	breakerRig(t, 2, func(r *rig) {
+	breakerRig(t, 2, func(r *harness) {
 		b := r.bmc("n1")
 		b.SetMute(true)
 		time.Sleep(3 * time.Minute)
@@ -143,7 +143,7 @@ func TestDeadBMCHasItsOwnSchedule(t *testing.T) {
 }
 
 func TestBreakerWithoutAProbeReads(t *testing.T) {
-	breakerRig(t, 1, func(r *rig) {
+	breakerRig(t, 1, func(r *harness) {
 		r.crash()
 		r.cfg.Probe = nil
 		r.start()
@@ -164,7 +164,7 @@ func TestBreakerWithoutAProbeReads(t *testing.T) {
 // TestAnswersProbesAndNothingElse: a BMC whose probe is answered and whose reading is
 // not is left alone for longer and longer.
 func TestAnswersProbesAndNothingElse(t *testing.T) {
-	breakerRig(t, 1, func(r *rig) {
+	breakerRig(t, 1, func(r *harness) {
 		b := r.bmc("n1")
 		b.FailNextDials(1<<30, power.KindUnreachable)
 		b.FailNextReads(1<<30, power.KindUnreachable)
@@ -182,7 +182,7 @@ func TestAnswersProbesAndNothingElse(t *testing.T) {
 }
 
 func TestPeoplePassTheBreakerAndCloseIt(t *testing.T) {
-	breakerRig(t, 3, func(r *rig) {
+	breakerRig(t, 3, func(r *harness) {
 		for _, n := range []string{"n1", "n2", "n3"} {
 			r.bmc(n).SetMute(true)
 		}
@@ -225,7 +225,7 @@ func TestAnErrorIsAnAnswer(t *testing.T) {
 		power.KindPrivilege: "It cannot be read: state: privilege", power.KindUnsupported: "It cannot be read: state: unsupported",
 		power.KindUnreachable: "the BMC does not answer", power.KindAuth: "the BMC refuses the log-in",
 	} {
-		breakerRig(t, 1, func(r *rig) {
+		breakerRig(t, 1, func(r *harness) {
 			r.hall(power.StatusReady, power.Off)
 			r.bmc("n1").FailNextReads(1000, kind)
 			time.Sleep(3 * time.Minute)
@@ -237,7 +237,7 @@ func TestAnErrorIsAnAnswer(t *testing.T) {
 }
 
 func TestNodesOfOneBMCAreReadInOneGo(t *testing.T) {
-	breakerRig(t, 8, func(r *rig) {
+	breakerRig(t, 8, func(r *harness) {
 		for i := range r.nodes {
 			r.nodes[i].BMC = fmt.Sprintf("ipmi://admin@chassis?target=%#02x", 0x30+2*i)
 		}
@@ -264,7 +264,7 @@ func TestNodesOfOneBMCAreReadInOneGo(t *testing.T) {
 	})
 }
 
-func (r *rig) password(node int, password string) {
+func (r *harness) password(node int, password string) {
 	r.nodes[node].Password = password
 	r.assign(r.nodes...)
 }
@@ -272,7 +272,7 @@ func (r *rig) password(node int, password string) {
 // TestRefusedLogInsAreCountedOverRestarts: an agent that dies again and again does not
 // lock an account.
 func TestRefusedLogInsAreCountedOverRestarts(t *testing.T) {
-	breakerRig(t, 1, func(r *rig) {
+	breakerRig(t, 1, func(r *harness) {
 		b := r.bmc("n1")
 		b.SetAccount("admin", "secret")
 		r.password(0, "wrong")
@@ -326,7 +326,7 @@ func TestRefusedLogInsAreCountedOverRestarts(t *testing.T) {
 }
 
 func TestRecordOfRefusedLogInsTellsNoPassword(t *testing.T) {
-	breakerRig(t, 1, func(r *rig) {
+	breakerRig(t, 1, func(r *harness) {
 		r.bmc("n1").SetWrongPassword(true)
 		time.Sleep(3 * time.Minute)
 		found := 0
@@ -360,7 +360,7 @@ func TestReachedTellsAnswersFromSilence(t *testing.T) {
 
 // healthy reads all nodes once, as a first round would, and returns how long the last
 // of the healthy took.
-func (r *rig) healthy(isHung func(i int) bool) time.Duration {
+func (r *harness) healthy(isHung func(i int) bool) time.Duration {
 	began, last := time.Now(), time.Duration(0)
 	var names []string
 	hung := map[string]bool{}
@@ -387,7 +387,7 @@ func (r *rig) healthy(isHung func(i int) bool) time.Duration {
 func TestHungBMCsDelayNoReading(t *testing.T) {
 	every20th := func(i int) bool { return i%20 == 7 }
 	measure := func(latency time.Duration, hung func(int) bool) (first, steady, op time.Duration) {
-		inBubble(t, 1000, func(r *rig) {
+		inBubble(t, 1000, func(r *harness) {
 			for i, n := range r.nodes {
 				r.bmc(n.Name).SetLatency(latency + time.Duration(i%7)*latency/4)
 				r.bmc(n.Name).SetMute(hung(i))
@@ -431,7 +431,7 @@ func TestHungBMCsDelayNoReading(t *testing.T) {
 // TestRoundsDoNotWaitForTheHung: with a schedule shorter than what a hung BMC takes,
 // every round reads the healthy, and the hung is read by one at a time.
 func TestRoundsDoNotWaitForTheHung(t *testing.T) {
-	inBubble(t, 2, func(r *rig) {
+	inBubble(t, 2, func(r *harness) {
 		r.crash()
 		r.cfg.Monitor, r.cfg.Probe = "@every 2s", r.fake.Probe
 		r.start()
@@ -456,7 +456,7 @@ func TestBMCThatIsBackBeforeItsProbe(t *testing.T) {
 		"lost":     &power.Error{Kind: power.KindUnreachable, Op: "probe", Err: errors.New("no answer")},
 	} {
 		t.Run(name, func(t *testing.T) {
-			breakerRig(t, 1, func(r *rig) {
+			breakerRig(t, 1, func(r *harness) {
 				b := r.bmc("n1")
 				var probes atomic.Int64
 				r.crash()
@@ -487,7 +487,7 @@ func TestBMCThatIsBackBeforeItsProbe(t *testing.T) {
 // TestNoDeadBMCsOfNodesThatAreGone: what is counted is what somebody can do something
 // about.
 func TestNoDeadBMCsOfNodesThatAreGone(t *testing.T) {
-	breakerRig(t, 3, func(r *rig) {
+	breakerRig(t, 3, func(r *harness) {
 		for _, n := range r.nodes {
 			r.bmc(n.Name).SetWrongPassword(true)
 		}
@@ -517,7 +517,7 @@ func TestNoDeadBMCsOfNodesThatAreGone(t *testing.T) {
 // TestReachOfABMCOfOurOwn: a chassis serves nodes of two racks; what is asked about it
 // from outside takes no second way to it.
 func TestReachOfABMCOfOurOwn(t *testing.T) {
-	breakerRig(t, 1, func(r *rig) {
+	breakerRig(t, 1, func(r *harness) {
 		before := r.bmc("n1").Counts().Probes
 		how, ok := r.a.CanReach("other n1:623")
 		if !ok || !strings.HasPrefix(how, "read ") || r.bmc("n1").Counts().Probes != before {
@@ -529,7 +529,7 @@ func TestReachOfABMCOfOurOwn(t *testing.T) {
 // TestBMCThatIgnoresProbes: only an answered probe led back into the rounds, and some BMCs
 // answer none.
 func TestBMCThatIgnoresProbes(t *testing.T) {
-	breakerRig(t, 1, func(r *rig) {
+	breakerRig(t, 1, func(r *harness) {
 		b := r.bmc("n1")
 		r.crash()
 		r.cfg.Probe = func(context.Context, power.Endpoint) error {
@@ -551,7 +551,7 @@ func TestBMCThatIgnoresProbes(t *testing.T) {
 // TestBMCWithoutASession: it is there, so nobody is sent to its cable, and it is not
 // asked all the time.
 func TestBMCWithoutASession(t *testing.T) {
-	breakerRig(t, 2, func(r *rig) {
+	breakerRig(t, 2, func(r *harness) {
 		b := r.bmc("n1")
 		r.nodes[1].BMC = r.nodes[0].BMC + "?target=0x30"
 		r.hall(power.StatusReady, power.On)
@@ -588,7 +588,7 @@ func TestAnyRefusedLogInCounts(t *testing.T) {
 		power.KindAuth: "user or password", power.KindPrivilege: "for want of rights", power.KindRefused: "the log-in",
 		power.KindUnsupported: "the log-in",
 	} {
-		breakerRig(t, 1, func(r *rig) {
+		breakerRig(t, 1, func(r *harness) {
 			b := r.bmc("n1")
 			b.RefuseLogIns(kind)
 			for range 10 {
@@ -618,7 +618,7 @@ func TestAnyRefusedLogInCounts(t *testing.T) {
 
 // TestNobodyReadsOfContexts: what a BMC that is silent is said to do is said in plain words.
 func TestNobodyReadsOfContexts(t *testing.T) {
-	breakerRig(t, 1, func(r *rig) {
+	breakerRig(t, 1, func(r *harness) {
 		b := r.bmc("n1")
 		b.SetTimeout(time.Hour) // the agent's own bounds come first
 		b.SetMute(true)
@@ -649,7 +649,7 @@ func TestNobodyReadsOfContexts(t *testing.T) {
 // TestSessionsDoNotGrowOld: what a BMC said when a session was opened is believed for a
 // minute, and not after a retry.
 func TestSessionsDoNotGrowOld(t *testing.T) {
-	breakerRig(t, 1, func(r *rig) {
+	breakerRig(t, 1, func(r *harness) {
 		b := r.bmc("n1")
 		var forgotten atomic.Int64
 		r.crash()

@@ -44,16 +44,16 @@ func anHourLater(v any) any {
 }
 
 // setBack restarts the agent with its clock an hour behind.
-func (r *rig) setBack() {
+func (r *harness) setBack() {
 	r.crash()
 	r.cfg.wrapLog = nil
 	r.start()
 }
 
 // ahead runs fn with an agent whose clock is an hour ahead until setBack.
-func ahead(t *testing.T, monitor string, fn func(*rig)) {
+func ahead(t *testing.T, monitor string, fn func(*harness)) {
 	t.Helper()
-	inBubble(t, 1, func(r *rig) {
+	inBubble(t, 1, func(r *harness) {
 		r.crash()
 		r.cfg.Monitor = monitor
 		r.cfg.wrapLog = func(_ *Agent, l opLog) opLog { return aheadLog{l} }
@@ -63,7 +63,7 @@ func ahead(t *testing.T, monitor string, fn func(*rig)) {
 }
 
 func TestClockSetBackLeavesNoCycleOff(t *testing.T) {
-	ahead(t, MonitorOff, func(r *rig) {
+	ahead(t, MonitorOff, func(r *harness) {
 		r.bmc("n1").SetPower(power.On)
 		op := r.ask("n1", power.ActCycle)
 		r.waitFor("it is off", time.Minute, func() bool { return r.bmc("n1").Power() == power.Off })
@@ -76,7 +76,7 @@ func TestClockSetBackLeavesNoCycleOff(t *testing.T) {
 }
 
 func TestClockSetBackDoesNotProlongAGrace(t *testing.T) {
-	ahead(t, MonitorOff, func(r *rig) {
+	ahead(t, MonitorOff, func(r *harness) {
 		r.bmc("n1").SetPower(power.On)
 		r.bmc("n1").SetDeaf(true)
 		op := r.ask("n1", power.ActSoftOff, func(o *power.Op) { o.Grace = 2 * time.Minute })
@@ -89,7 +89,7 @@ func TestClockSetBackDoesNotProlongAGrace(t *testing.T) {
 }
 
 func TestClockSetBackDoesNotProlongWhatIsLeftBehind(t *testing.T) {
-	ahead(t, MonitorOff, func(r *rig) {
+	ahead(t, MonitorOff, func(r *harness) {
 		b := r.bmc("n1")
 		b.SetStuck(true)
 		on := r.ask("n1", power.ActOn)
@@ -104,7 +104,7 @@ func TestClockSetBackDoesNotProlongWhatIsLeftBehind(t *testing.T) {
 }
 
 func TestClockSetBackLeavesNoNodeAlone(t *testing.T) {
-	ahead(t, "@every 60s", func(r *rig) {
+	ahead(t, "@every 60s", func(r *harness) {
 		r.bmc("n1").SetPower(power.On)
 		n := withStatus(r.nodes[0], power.StatusReady)
 		n.Confirmed = true

@@ -357,7 +357,7 @@ func TestAskedBeyondAllBounds(t *testing.T) {
 // TestCentralDoesNotKnowTheHoldYet: what was asked of central against a hold that was
 // set at the rack meanwhile is refused like at the rack.
 func TestCentralDoesNotKnowTheHoldYet(t *testing.T) {
-	inBubble(t, 1, func(r *rig) {
+	inBubble(t, 1, func(r *harness) {
 		r.bmc("n1").SetPower(power.On)
 		set := func(want power.Want) {
 			t.Helper()

@@ -23,9 +23,9 @@ import (
 )
 
 // withControl starts an agent without a central and a client of its handler.
-func withControl(t *testing.T, nodes int, opts ...func(*Config)) (*rig, *api.Client) {
+func withControl(t *testing.T, nodes int, opts ...func(*Config)) (*harness, *api.Client) {
 	t.Helper()
-	r := &rig{t: t, fake: powertest.NewFake()}
+	r := &harness{t: t, fake: powertest.NewFake()}
 	r.cfg = Config{
 		Name: "r1", Dir: t.TempDir(), Version: "test", Dial: r.fake.Dial, Monitor: MonitorOff, Timing: quick(),
 		Logger: slog.New(slog.DiscardHandler),
@@ -77,7 +77,7 @@ func askAt(t *testing.T, c *api.Client, req api.OpRequest) api.Op {
 }
 
 // waitsForOn waits until an operation has sent its command and looks for its effect.
-func (r *rig) waitsForOn(id string) {
+func (r *harness) waitsForOn(id string) {
 	r.t.Helper()
 	eventually(r.t, id+" waits for on", func() bool {
 		got, _ := r.a.outbox.find(id)

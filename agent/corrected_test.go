@@ -12,7 +12,7 @@ import (
 // at the one that the node is given, until something was sent; a password is corrected at
 // any time.
 func TestAnOperationUsesWhatWasCorrectedMeanwhile(t *testing.T) {
-	inBubble(t, 1, func(r *rig) {
+	inBubble(t, 1, func(r *harness) {
 		moved := func(to string) {
 			n := r.nodes[0]
 			n.BMC = strings.ReplaceAll(n.BMC, "n1", to)
@@ -46,7 +46,7 @@ func TestAnOperationUsesWhatWasCorrectedMeanwhile(t *testing.T) {
 // TestWhatTheOldBMCSaysIsNotAboutTheNode: a reading that is under way while the node is
 // given another BMC is not stored for it.
 func TestWhatTheOldBMCSaysIsNotAboutTheNode(t *testing.T) {
-	inBubble(t, 1, func(r *rig) {
+	inBubble(t, 1, func(r *harness) {
 		r.bmc("n2").SetPower(power.On)
 		r.bmc("n2").SetLatency(20 * time.Second)
 		n := r.nodes[0]

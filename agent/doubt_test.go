@@ -16,7 +16,7 @@ import (
 )
 
 // flipIn flips a bit in the payload of the newest record of a kind, as a bad disk does.
-func (r *rig) flipIn(sub string, kind journal.Kind) {
+func (r *harness) flipIn(sub string, kind journal.Kind) {
 	r.t.Helper()
 	dir := filepath.Join(r.cfg.Dir, sub)
 	var at journal.Position
@@ -48,7 +48,7 @@ func (r *rig) flipIn(sub string, kind journal.Kind) {
 }
 
 // keep copies the agent's directory, putBack puts a part of that copy in its place.
-func (r *rig) keep() string {
+func (r *harness) keep() string {
 	r.t.Helper()
 	to := r.t.TempDir()
 	if err := os.CopyFS(to, os.DirFS(r.cfg.Dir)); err != nil {
@@ -57,7 +57,7 @@ func (r *rig) keep() string {
 	return to
 }
 
-func (r *rig) putBack(from string, parts ...string) {
+func (r *harness) putBack(from string, parts ...string) {
 	r.t.Helper()
 	for _, part := range parts {
 		to := filepath.Join(r.cfg.Dir, part)
@@ -82,7 +82,7 @@ func (r *rig) putBack(from string, parts ...string) {
 	}
 }
 
-func (r *rig) wantAlarm(kind string) api.Alarm {
+func (r *harness) wantAlarm(kind string) api.Alarm {
 	r.t.Helper()
 	for _, a := range r.a.alarms.list() {
 		if a.Kind == kind {
@@ -108,14 +108,14 @@ func TestNothingIsSentTwiceAfterDamage(t *testing.T) {
 		for n := 1; n <= len(c.records); n++ {
 			for _, kind := range slices.Compact(slices.Sorted(slices.Values(c.records[:n]))) {
 				t.Run(fmt.Sprintf("%s after %d, %s flipped", c.action, n, KindName(uint8(kind))), func(t *testing.T) {
-					inBubble(t, 2, func(r *rig) { r.damageOnce(c.action, n, kind) })
+					inBubble(t, 2, func(r *harness) { r.damageOnce(c.action, n, kind) })
 				})
 			}
 		}
 	}
 }
 
-func (r *rig) damageOnce(action power.Action, records int, kind journal.Kind) {
+func (r *harness) damageOnce(action power.Action, records int, kind journal.Kind) {
 	bmc := r.bmc("n1")
 	bmc.SetPower(power.On)
 	r.crash()
@@ -159,7 +159,7 @@ func (r *rig) damageOnce(action power.Action, records int, kind journal.Kind) {
 
 // TestEveryBMCIsReadFirstAfterDamage has one BMC that gives no answer.
 func TestEveryBMCIsReadFirstAfterDamage(t *testing.T) {
-	inBubble(t, 3, func(r *rig) {
+	inBubble(t, 3, func(r *harness) {
 		r.bmc("n3").SetMute(true)
 		r.bmc("n3").SetTimeout(7 * time.Second)
 		r.crash()
@@ -183,7 +183,7 @@ func TestEveryBMCIsReadFirstAfterDamage(t *testing.T) {
 	})
 }
 
-func (r *rig) newest(sub string) string {
+func (r *harness) newest(sub string) string {
 	r.t.Helper()
 	all, err := filepath.Glob(filepath.Join(r.cfg.Dir, sub, "*.jnl"))
 	if err != nil || len(all) == 0 {
@@ -197,34 +197,34 @@ func (r *rig) newest(sub string) string {
 func TestAJournalPutBackWaitsForCentralOrAPerson(t *testing.T) {
 	for name, tt := range map[string]struct {
 		parts   []string
-		goOn    func(r *rig, id string)
+		goOn    func(r *harness, id string)
 		outcome power.Outcome
 		resets  int
 	}{
-		"acknowledged": {[]string{"journal"}, func(r *rig, _ string) {
+		"acknowledged": {[]string{"journal"}, func(r *harness, _ string) {
 			_, err := r.a.ackAlarms(api.AckAlarm{})
 			must(r.t, err)
 		}, power.Indeterminate, 1},
-		"all of it, acknowledged": {[]string{"journal", "journal.mark", "assigned", "assigned.mark"}, func(r *rig, _ string) {
+		"all of it, acknowledged": {[]string{"journal", "journal.mark", "assigned", "assigned.mark"}, func(r *harness, _ string) {
 			_, err := r.a.ackAlarms(api.AckAlarm{})
 			must(r.t, err)
 		}, power.Indeterminate, 1},
-		"central knows the end": {[]string{"journal", "journal.mark"}, func(r *rig, id string) {
+		"central knows the end": {[]string{"journal", "journal.mark"}, func(r *harness, id string) {
 			end := power.End{Outcome: power.Succeeded, Reason: power.ReasonVerified}
 			must(r.t, r.a.compared(api.Welcome{
 				WentBack: true,
 				Ended:    []api.EndedOp{{OpRef: api.OpRef{ID: id, Node: "n1", Action: power.ActReset}, End: end}},
 			}))
 		}, power.Succeeded, 1},
-		"central knows that it went back": {[]string{"journal", "journal.mark"}, func(r *rig, _ string) {
+		"central knows that it went back": {[]string{"journal", "journal.mark"}, func(r *harness, _ string) {
 			must(r.t, r.a.compared(api.Welcome{WentBack: true}))
 		}, power.Indeterminate, 1},
-		"central knows of nothing newer": {[]string{"journal", "journal.mark"}, func(r *rig, _ string) {
+		"central knows of nothing newer": {[]string{"journal", "journal.mark"}, func(r *harness, _ string) {
 			must(r.t, r.a.compared(api.Welcome{}))
 		}, power.Indeterminate, 1}, // it may have been away when it happened
 	} {
 		t.Run(name, func(t *testing.T) {
-			inBubble(t, 1, func(r *rig) {
+			inBubble(t, 1, func(r *harness) {
 				bmc := r.bmc("n1")
 				bmc.SetPower(power.On)
 				bmc.SetMute(true)
@@ -269,7 +269,7 @@ func must(t *testing.T, err error) {
 // TestAnAgentWhoseFilesAreRemovedActsNoMore removes them under a running one.
 func TestAnAgentWhoseFilesAreRemovedActsNoMore(t *testing.T) {
 	for _, sub := range []string{"journal", "assigned"} {
-		inBubble(t, 1, func(r *rig) {
+		inBubble(t, 1, func(r *harness) {
 			must(t, os.RemoveAll(filepath.Join(r.cfg.Dir, sub)))
 			time.Sleep(3 * time.Second)
 			alarm := r.wantAlarm(api.AlarmFilesRemoved)
@@ -307,7 +307,7 @@ func TestAnAgentWhoseFilesAreRemovedActsNoMore(t *testing.T) {
 // TestALostHoldIsNotEnforcedAway damages a hold that was set at the rack: what the status
 // wants is not enforced before a person has seen it.
 func TestALostHoldIsNotEnforcedAway(t *testing.T) {
-	inBubble(t, 1, func(r *rig) {
+	inBubble(t, 1, func(r *harness) {
 		r.crash()
 		r.cfg.Monitor = "@every 60s"
 		r.start()

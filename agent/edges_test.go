@@ -58,7 +58,7 @@ func (h *hookLog) Err() error {
 }
 func (h *hookLog) set(fn func([]journal.Entry) error) { h.mu.Lock(); h.hook = fn; h.mu.Unlock() }
 
-func hooked(r *rig) *hookLog {
+func hooked(r *harness) *hookLog {
 	h := &hookLog{}
 	r.crash()
 	r.cfg.wrapLog = func(a *Agent, l opLog) opLog { h.opLog = l; return h }
@@ -68,7 +68,7 @@ func hooked(r *rig) *hookLog {
 }
 
 func TestCycleOfAnOffNodeIsNotCutAfterACrash(t *testing.T) {
-	inBubble(t, 1, func(r *rig) {
+	inBubble(t, 1, func(r *harness) {
 		r.bmc("n1").SetPower(power.Off)
 		r.bmc("n1").SetOnAfter(5 * time.Second)
 		id := r.ask("n1", power.ActCycle, func(o *power.Op) { o.Boot = power.BootPXE }).Op.ID
@@ -85,7 +85,7 @@ func TestCycleOfAnOffNodeIsNotCutAfterACrash(t *testing.T) {
 }
 
 func TestBMCResetKeepsWhatIsUnsettled(t *testing.T) {
-	inBubble(t, 1, func(r *rig) {
+	inBubble(t, 1, func(r *harness) {
 		b := r.bmc("n1")
 		b.SetPower(power.On)
 		b.SetSoftOffAfter(60 * time.Second)
@@ -104,7 +104,7 @@ func TestBMCResetKeepsWhatIsUnsettled(t *testing.T) {
 }
 
 func TestBreakerCountsEachCredential(t *testing.T) {
-	inBubble(t, 2, func(r *rig) {
+	inBubble(t, 2, func(r *harness) {
 		r.fake.BMC("chassis").SetAccount("admin", "secret")
 		for i := range r.nodes {
 			r.nodes[i].BMC = fmt.Sprintf("ipmi://admin@chassis?target=%#02x", 0x30+2*i)
@@ -123,7 +123,7 @@ func TestBreakerCountsEachCredential(t *testing.T) {
 }
 
 func TestBMCResetPassesTheBreakerOnce(t *testing.T) {
-	inBubble(t, 1, func(r *rig) {
+	inBubble(t, 1, func(r *harness) {
 		r.bmc("n1").SetWrongPassword(true)
 		time.Sleep(time.Second) // the look at a new node is over
 		for range 5 {
@@ -138,7 +138,7 @@ func TestBMCResetPassesTheBreakerOnce(t *testing.T) {
 }
 
 func TestCancelThatTheJournalRefusesComesAgain(t *testing.T) {
-	inBubble(t, 1, func(r *rig) {
+	inBubble(t, 1, func(r *harness) {
 		h := hooked(r)
 		r.bmc("n1").SetOnAfter(time.Minute)
 		id := r.ask("n1", power.ActOn).Op.ID
@@ -160,7 +160,7 @@ func TestCancelThatTheJournalRefusesComesAgain(t *testing.T) {
 }
 
 func TestExpiryOnAFullDiskDoesNotSpin(t *testing.T) {
-	inBubble(t, 1, func(r *rig) {
+	inBubble(t, 1, func(r *harness) {
 		h := hooked(r)
 		r.bmc("n1").SetPower(power.On)
 		r.bmc("n1").SetDeaf(true)
@@ -182,7 +182,7 @@ func TestExpiryOnAFullDiskDoesNotSpin(t *testing.T) {
 }
 
 func TestStoppedJournalEndsAnIdleAgent(t *testing.T) {
-	inBubble(t, 1, func(r *rig) {
+	inBubble(t, 1, func(r *harness) {
 		h := hooked(r)
 		h.mu.Lock()
 		h.err = errTestFull
@@ -202,7 +202,7 @@ func TestStoppedJournalEndsAnIdleAgent(t *testing.T) {
 }
 
 func TestBootDeviceOfARunningNodeIsLeftAlone(t *testing.T) {
-	inBubble(t, 1, func(r *rig) {
+	inBubble(t, 1, func(r *harness) {
 		r.bmc("n1").SetPower(power.On)
 		end := r.end(r.ask("n1", power.ActOn, func(o *power.Op) { o.Boot = power.BootPXE }).Op.ID)
 		if r.bmc("n1").Boot() == power.BootPXE {
@@ -212,7 +212,7 @@ func TestBootDeviceOfARunningNodeIsLeftAlone(t *testing.T) {
 }
 
 func TestOffDoesNotWaitForASofterOne(t *testing.T) {
-	inBubble(t, 1, func(r *rig) {
+	inBubble(t, 1, func(r *harness) {
 		r.bmc("n1").SetPower(power.On)
 		r.bmc("n1").SetDeaf(true)
 		a := r.ask("n1", power.ActSoftOff, func(o *power.Op) { o.Grace = 10 * time.Minute }).Op.ID
@@ -229,7 +229,7 @@ func TestOffDoesNotWaitForASofterOne(t *testing.T) {
 }
 
 func TestMonitorsOperationEndsWithItsDesire(t *testing.T) {
-	inBubble(t, 1, func(r *rig) {
+	inBubble(t, 1, func(r *harness) {
 		r.crash()
 		r.cfg.Monitor = "@every 60s"
 		r.start()
@@ -245,7 +245,7 @@ func TestMonitorsOperationEndsWithItsDesire(t *testing.T) {
 		}
 		t.Logf("out %+v cmds %v", r.a.lane("n1").outstanding(), b.Commands())
 	})
-	inBubble(t, 1, func(r *rig) {
+	inBubble(t, 1, func(r *harness) {
 		b := r.bmc("n1")
 		b.SetPower(power.On)
 		b.SetMute(true)
@@ -332,7 +332,7 @@ func TestCursorIsNotNamedToAnotherCentral(t *testing.T) {
 // TestABusyNodeStillKnowsWhatItDid has an asker whose answer was lost ask again, after
 // much else was done on the node and the agent was started anew.
 func TestABusyNodeStillKnowsWhatItDid(t *testing.T) {
-	inBubble(t, 1, func(r *rig) {
+	inBubble(t, 1, func(r *harness) {
 		r.bmc("n1").SetPower(power.On)
 		first := r.ask("n1", power.ActReset)
 		r.wantEnd(first.Op.ID, power.Succeeded, power.ReasonVerified)
@@ -355,7 +355,7 @@ func TestABusyNodeStillKnowsWhatItDid(t *testing.T) {
 // TestAShortDeadlineIsNoReasonToTrustAReading has an on take the place of a soft-off
 // that takes effect after the on's time is over: it must not say that it succeeded.
 func TestAShortDeadlineIsNoReasonToTrustAReading(t *testing.T) {
-	inBubble(t, 1, func(r *rig) {
+	inBubble(t, 1, func(r *harness) {
 		r.bmc("n1").SetPower(power.On)
 		r.bmc("n1").SetSoftOffAfter(12 * time.Second)
 		r.ask("n1", power.ActSoftOff, func(op *power.Op) { op.Grace = time.Minute })
@@ -389,7 +389,7 @@ func TestOldEndsAreForgotten(t *testing.T) {
 }
 
 func TestKnownFromTheJournalIsReportedAgain(t *testing.T) {
-	inBubble(t, 1, func(r *rig) {
+	inBubble(t, 1, func(r *harness) {
 		got := r.ask("n1", power.ActOn)
 		r.end(got.Op.ID)
 		r.a.acknowledged(r.a.outbox.take(10), ack{})
@@ -405,7 +405,7 @@ func TestKnownFromTheJournalIsReportedAgain(t *testing.T) {
 }
 
 func TestBatchWithABadRequestAcceptsNone(t *testing.T) {
-	inBubble(t, 2, func(r *rig) {
+	inBubble(t, 2, func(r *harness) {
 		body := `{"ops":[{"id":"a","node":"n1","action":"on"},{"id":"b","node":"n2","action":"fly"}]}`
 		rec := httptest.NewRecorder()
 		r.a.Handler().ServeHTTP(rec, httptest.NewRequest("POST", "/v1/ops", strings.NewReader(body)))
@@ -417,7 +417,7 @@ func TestBatchWithABadRequestAcceptsNone(t *testing.T) {
 }
 
 func TestUnsettledIsNotLostToAnOlderRecord(t *testing.T) {
-	inBubble(t, 1, func(r *rig) {
+	inBubble(t, 1, func(r *harness) {
 		h := hooked(r)
 		b := r.bmc("n1")
 		b.SetPower(power.On)
@@ -467,7 +467,7 @@ func TestCommandThatDidNotLeaveKeepsTheOneBefore(t *testing.T) {
 }
 
 func TestRequestsAtTheSameMomentAreNotStale(t *testing.T) {
-	inBubble(t, 1, func(r *rig) {
+	inBubble(t, 1, func(r *harness) {
 		stale := 0
 		var mu sync.Mutex
 		var wg sync.WaitGroup
@@ -491,7 +491,7 @@ func TestRequestsAtTheSameMomentAreNotStale(t *testing.T) {
 
 // The monitor's own request makes a person's, taken at central a moment earlier, stale.
 func TestMonitorDoesNotMakeAPersonStale(t *testing.T) {
-	inBubble(t, 1, func(r *rig) {
+	inBubble(t, 1, func(r *harness) {
 		seq := r.a.clock.Next(time.Now()) // central takes the admin's request
 		time.Sleep(10 * time.Millisecond)
 		m, _ := r.a.Submit(power.Op{
@@ -507,7 +507,7 @@ func TestMonitorDoesNotMakeAPersonStale(t *testing.T) {
 }
 
 func TestSameIDIsNotCarriedOutTwice(t *testing.T) {
-	inBubble(t, 1, func(r *rig) {
+	inBubble(t, 1, func(r *harness) {
 		b := r.bmc("n1")
 		b.SetPower(power.On)
 		req := power.Op{ID: "x", Node: "n1", Action: power.ActReset, Origin: power.FromLocal, AskedBy: "bob"}
@@ -529,17 +529,17 @@ func TestSameIDIsNotCarriedOutTwice(t *testing.T) {
 // TestWhatAPersonJoinedGoesOn: a request that shares an operation of the monitor is a
 // person's all the same, and no business of the monitor's.
 func TestWhatAPersonJoinedGoesOn(t *testing.T) {
-	for name, unwanted := range map[string]func(r *rig, d []api.DomainLimit){
-		"the monitor rests": func(r *rig, d []api.DomainLimit) {
+	for name, unwanted := range map[string]func(r *harness, d []api.DomainLimit){
+		"the monitor rests": func(r *harness, d []api.DomainLimit) {
 			r.settings(api.RackSettings{Domains: d, Pause: &api.Pause{By: "ann", Since: time.Now()}})
 		},
-		"nobody desires it any more": func(r *rig, _ []api.DomainLimit) {
+		"nobody desires it any more": func(r *harness, _ []api.DomainLimit) {
 			n := withStatus(r.nodes[5], power.StatusMissing)
 			r.assign(n)
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			monitored(t, 6, func(r *rig) {
+			monitored(t, 6, func(r *harness) {
 				r.inDomains("feed")
 				limits := []api.DomainLimit{{Name: "feed", Rate: 0.05}}
 				r.settings(api.RackSettings{Domains: limits})

@@ -14,7 +14,7 @@ import (
 )
 
 func TestOnSendsOnceAndIsVerified(t *testing.T) {
-	inBubble(t, 1, func(r *rig) {
+	inBubble(t, 1, func(r *harness) {
 		r.bmc("n1").SetOnAfter(8 * time.Second)
 		id := r.ask("n1", power.ActOn).Op.ID
 		if end := r.wantEnd(id, power.Succeeded, power.ReasonVerified); end.Already || end.Attempts != 1 || end.State != power.On {
@@ -55,7 +55,7 @@ func TestEveryActionFromBothStates(t *testing.T) {
 		{power.ActBMCReset, power.On, result{power.Succeeded, power.ReasonVerified, []power.Command{power.ResetBMC}, power.On}},
 	} {
 		t.Run(string(c.action)+" from "+string(c.from), func(t *testing.T) {
-			inBubble(t, 1, func(r *rig) {
+			inBubble(t, 1, func(r *harness) {
 				r.bmc("n1").SetPower(c.from)
 				id := r.ask("n1", c.action).Op.ID
 				r.wantEnd(id, c.want.outcome, c.want.reason)
@@ -67,7 +67,7 @@ func TestEveryActionFromBothStates(t *testing.T) {
 }
 
 func TestCycleLeavesTheNodeOffForAWhile(t *testing.T) {
-	inBubble(t, 1, func(r *rig) {
+	inBubble(t, 1, func(r *harness) {
 		r.bmc("n1").SetPower(power.On)
 		r.wantEnd(r.ask("n1", power.ActCycle).Op.ID, power.Succeeded, power.ReasonVerified)
 		log := r.fake.Log()
@@ -78,7 +78,7 @@ func TestCycleLeavesTheNodeOffForAWhile(t *testing.T) {
 }
 
 func TestStuckNodeIsToldThriceAndFails(t *testing.T) {
-	inBubble(t, 1, func(r *rig) {
+	inBubble(t, 1, func(r *harness) {
 		r.bmc("n1").SetStuck(true)
 		end := r.wantEnd(r.ask("n1", power.ActOn).Op.ID, power.Failed, power.ReasonNotReached)
 		if end.Attempts != 3 {
@@ -92,7 +92,7 @@ func TestStuckNodeIsToldThriceAndFails(t *testing.T) {
 }
 
 func TestLostAnswerIsReadNotRepeated(t *testing.T) {
-	inBubble(t, 1, func(r *rig) {
+	inBubble(t, 1, func(r *harness) {
 		r.bmc("n1").LoseNextAnswers(1)
 		r.wantEnd(r.ask("n1", power.ActOn).Op.ID, power.Succeeded, power.ReasonVerified)
 		r.wantCommands("n1", power.PowerOn)
@@ -102,7 +102,7 @@ func TestLostAnswerIsReadNotRepeated(t *testing.T) {
 func TestUnansweredResetIsIndeterminate(t *testing.T) {
 	for _, action := range []power.Action{power.ActReset, power.ActDiag, power.ActBMCReset} {
 		t.Run(string(action), func(t *testing.T) {
-			inBubble(t, 1, func(r *rig) {
+			inBubble(t, 1, func(r *harness) {
 				r.bmc("n1").SetPower(power.On)
 				r.bmc("n1").LoseNextAnswers(1)
 				r.wantEnd(r.ask("n1", action).Op.ID, power.Indeterminate, power.ReasonUnanswered)
@@ -119,7 +119,7 @@ func TestUnansweredResetIsIndeterminate(t *testing.T) {
 // of one that must not be repeated, and of another the power tells.
 func TestUncertainAnswers(t *testing.T) {
 	for _, action := range []power.Action{power.ActReset, power.ActDiag, power.ActBMCReset} {
-		inBubble(t, 1, func(r *rig) {
+		inBubble(t, 1, func(r *harness) {
 			r.bmc("n1").SetPower(power.On)
 			r.bmc("n1").FailNext(1, power.KindUncertain)
 			end := r.wantEnd(r.ask("n1", action).Op.ID, power.Indeterminate, power.ReasonUncertain)
@@ -132,7 +132,7 @@ func TestUncertainAnswers(t *testing.T) {
 			}
 		})
 	}
-	inBubble(t, 1, func(r *rig) {
+	inBubble(t, 1, func(r *harness) {
 		r.bmc("n1").FailNext(1, power.KindUncertain)
 		r.wantEnd(r.ask("n1", power.ActOn).Op.ID, power.Succeeded, power.ReasonVerified)
 		r.wantCommands("n1", power.PowerOn, power.PowerOn)
@@ -164,7 +164,7 @@ func TestLooksAgainBeforeATryLater(t *testing.T) {
 		{power.ActReset, power.ReasonNodeOff, 0},
 		{power.ActDiag, power.ReasonNodeOff, 0},
 	} {
-		inBubble(t, 1, func(r *rig) {
+		inBubble(t, 1, func(r *harness) {
 			b := r.bmc("n1")
 			b.SetPower(power.On)
 			r.cfg.Timing.KeepSession = -1
@@ -187,7 +187,7 @@ func TestLooksAgainBeforeATryLater(t *testing.T) {
 }
 
 func TestSoftOffEscalatesAfterItsGrace(t *testing.T) {
-	inBubble(t, 2, func(r *rig) {
+	inBubble(t, 2, func(r *harness) {
 		for _, n := range []string{"n1", "n2"} {
 			r.bmc(n).SetPower(power.On)
 			r.bmc(n).SetDeaf(true)
@@ -207,7 +207,7 @@ func TestSoftOffEscalatesAfterItsGrace(t *testing.T) {
 }
 
 func TestOffHastensSoftOff(t *testing.T) {
-	inBubble(t, 1, func(r *rig) {
+	inBubble(t, 1, func(r *harness) {
 		r.bmc("n1").SetPower(power.On)
 		r.bmc("n1").SetDeaf(true)
 		soft := r.ask("n1", power.ActSoftOff).Op.ID
@@ -228,7 +228,7 @@ func TestOffHastensSoftOff(t *testing.T) {
 }
 
 func TestConflictCancelsAtASafePoint(t *testing.T) {
-	inBubble(t, 1, func(r *rig) {
+	inBubble(t, 1, func(r *harness) {
 		r.bmc("n1").SetOnAfter(time.Minute)
 		on := r.ask("n1", power.ActOn).Op.ID
 		time.Sleep(2 * time.Second)
@@ -263,7 +263,7 @@ func TestNewestWinsThoughTheBMCReportsLate(t *testing.T) {
 	} {
 		for _, crash := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s then %s, crash %v", c.first, c.second, crash), func(t *testing.T) {
-				inBubble(t, 1, func(r *rig) {
+				inBubble(t, 1, func(r *harness) {
 					bmc := r.bmc("n1")
 					bmc.SetPower(c.from)
 					bmc.SetOnAfter(15 * time.Second)
@@ -295,7 +295,7 @@ func TestNewestWinsThoughTheBMCReportsLate(t *testing.T) {
 }
 
 func TestJoinSharesTheOutcome(t *testing.T) {
-	inBubble(t, 1, func(r *rig) {
+	inBubble(t, 1, func(r *harness) {
 		r.bmc("n1").SetPower(power.On)
 		first := r.ask("n1", power.ActCycle)
 		for _, action := range []power.Action{power.ActCycle, power.ActOn, power.ActReset} {
@@ -314,7 +314,7 @@ func TestJoinSharesTheOutcome(t *testing.T) {
 }
 
 func TestDeadlineHoldsInTheQueueAndWhileRunning(t *testing.T) {
-	inBubble(t, 1, func(r *rig) {
+	inBubble(t, 1, func(r *harness) {
 		r.bmc("n1").SetPower(power.On)
 		r.bmc("n1").SetDeaf(true)
 		soft := r.ask("n1", power.ActSoftOff, func(o *power.Op) { o.Grace = time.Hour; o.Deadline = time.Now().Add(10 * time.Minute) }).Op.ID
@@ -329,7 +329,7 @@ func TestDeadlineHoldsInTheQueueAndWhileRunning(t *testing.T) {
 }
 
 func TestWrongPasswordIsNotTriedInALoop(t *testing.T) {
-	inBubble(t, 1, func(r *rig) {
+	inBubble(t, 1, func(r *harness) {
 		r.bmc("n1").SetWrongPassword(true)
 		began := time.Now()
 		end := r.wantEnd(r.ask("n1", power.ActOn).Op.ID, power.Failed, power.ReasonAuth)
@@ -355,7 +355,7 @@ func TestWrongPasswordIsNotTriedInALoop(t *testing.T) {
 }
 
 func TestHungBMCDelaysNobodyElse(t *testing.T) {
-	inBubble(t, 20, func(r *rig) {
+	inBubble(t, 20, func(r *harness) {
 		r.bmc("n1").SetMute(true)
 		hung := r.ask("n1", power.ActOn).Op.ID
 		began := time.Now()
@@ -374,7 +374,7 @@ func TestHungBMCDelaysNobodyElse(t *testing.T) {
 }
 
 func TestCancel(t *testing.T) {
-	inBubble(t, 1, func(r *rig) {
+	inBubble(t, 1, func(r *harness) {
 		r.bmc("n1").SetOnAfter(time.Minute)
 		running := r.ask("n1", power.ActOn).Op.ID
 		waiting := r.ask("n1", power.ActCycle).Op.ID
@@ -393,7 +393,7 @@ func TestCancel(t *testing.T) {
 }
 
 func TestBootDeviceGoesBeforePower(t *testing.T) {
-	inBubble(t, 1, func(r *rig) {
+	inBubble(t, 1, func(r *harness) {
 		r.wantEnd(r.ask("n1", power.ActOn, func(o *power.Op) { o.Boot = power.BootPXE }).Op.ID, power.Succeeded, power.ReasonVerified)
 		log := r.fake.Log()
 		if len(log) != 2 || log[0].Boot != power.BootPXE || log[1].Command != power.PowerOn {
@@ -403,7 +403,7 @@ func TestBootDeviceGoesBeforePower(t *testing.T) {
 }
 
 func TestBMCsShareNothingButNodesOfOneBMCTakeTurns(t *testing.T) {
-	inBubble(t, 3, func(r *rig) {
+	inBubble(t, 3, func(r *harness) {
 		r.fake.BMC("chassis").SetLatency(time.Second)
 		for i := range r.nodes {
 			r.nodes[i].BMC = fmt.Sprintf("ipmi://admin@chassis?target=%#02x", 0x30+2*i)
@@ -426,7 +426,7 @@ func TestBMCsShareNothingButNodesOfOneBMCTakeTurns(t *testing.T) {
 // time to wait, and does.
 func TestAnExpiredOperationLeavesTheWaitToTheNext(t *testing.T) {
 	for _, action := range []power.Action{power.ActOn, power.ActReset} {
-		inBubble(t, 1, func(r *rig) {
+		inBubble(t, 1, func(r *harness) {
 			bmc := r.bmc("n1")
 			bmc.SetPower(power.On)
 			bmc.SetOffAfter(15 * time.Second)
@@ -449,7 +449,7 @@ func TestAnExpiredOperationLeavesTheWaitToTheNext(t *testing.T) {
 // about that.
 func TestARefusedCommandDoesNotShortenAnEarlierWait(t *testing.T) {
 	for _, hastened := range []bool{false, true} {
-		inBubble(t, 1, func(r *rig) {
+		inBubble(t, 1, func(r *harness) {
 			bmc := r.bmc("n1")
 			bmc.SetPower(power.On)
 			bmc.SetSoftOffAfter(2 * time.Minute)

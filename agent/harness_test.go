@@ -16,9 +16,9 @@ import (
 	"rackpower/power/powertest"
 )
 
-// rig is an agent over simulated BMCs, in a bubble of simulated time. Its directory
+// harness is an agent over simulated BMCs, in a bubble of simulated time. Its directory
 // outlives the agent, so that it can be crashed and started again.
-type rig struct {
+type harness struct {
 	t     *testing.T
 	fake  *powertest.Fake
 	cfg   Config
@@ -30,12 +30,12 @@ type rig struct {
 	ended  chan error
 }
 
-// inBubble runs fn with a rig whose nodes n1, n2, ... are hands-off.
-func inBubble(t *testing.T, nodes int, fn func(*rig)) {
+// inBubble runs fn with a harness whose nodes n1, n2, ... are hands-off.
+func inBubble(t *testing.T, nodes int, fn func(*harness)) {
 	t.Helper()
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
-		r := &rig{t: t, fake: powertest.NewFake()}
+		r := &harness{t: t, fake: powertest.NewFake()}
 		r.cfg = Config{
 			Name: "r1", Dir: dir, Dial: r.fake.Dial, Monitor: MonitorOff, Central: unreachable(t),
 			Logger: slog.New(slog.DiscardHandler),
@@ -54,7 +54,7 @@ func inBubble(t *testing.T, nodes int, fn func(*rig)) {
 	})
 }
 
-func (r *rig) start() {
+func (r *harness) start() {
 	r.t.Helper()
 	a, err := New(r.cfg)
 	if err != nil {
@@ -67,7 +67,7 @@ func (r *rig) start() {
 
 // crash ends the agent without giving it another word: its journal takes nothing
 // from the moment on.
-func (r *rig) crash() {
+func (r *harness) crash() {
 	if r.a == nil {
 		return
 	}
@@ -79,24 +79,24 @@ func (r *rig) crash() {
 	r.a = nil
 }
 
-func (r *rig) restart() {
+func (r *harness) restart() {
 	r.crash()
 	r.start()
 }
 
-func (r *rig) assign(nodes ...api.AssignedNode) {
+func (r *harness) assign(nodes ...api.AssignedNode) {
 	r.t.Helper()
 	if err := r.a.apply(api.Assignment{Nodes: nodes, Rev: 1}, theCentral); err != nil {
 		r.t.Fatalf("apply: %v", err)
 	}
 }
 
-func (r *rig) bmc(node string) *powertest.BMC { return r.fake.BMC(node) }
+func (r *harness) bmc(node string) *powertest.BMC { return r.fake.BMC(node) }
 
 type opOption func(*power.Op)
 
 // ask submits a request and returns its id and what was answered.
-func (r *rig) ask(node string, action power.Action, opts ...opOption) api.OpReport {
+func (r *harness) ask(node string, action power.Action, opts ...opOption) api.OpReport {
 	r.t.Helper()
 	r.n++
 	op := power.Op{ID: fmt.Sprintf("op-%03d", r.n), Node: node, Action: action, AskedBy: "admin", Origin: power.FromCentral}
@@ -111,7 +111,7 @@ func (r *rig) ask(node string, action power.Action, opts ...opOption) api.OpRepo
 }
 
 // end waits, in simulated time, for the end of an operation.
-func (r *rig) end(id string) power.End {
+func (r *harness) end(id string) power.End {
 	r.t.Helper()
 	for range 40 * 60 * 20 {
 		if got, ok := r.a.outbox.find(id); ok && got.End != nil {
@@ -123,7 +123,7 @@ func (r *rig) end(id string) power.End {
 	return power.End{}
 }
 
-func (r *rig) wantEnd(id string, outcome power.Outcome, reason power.Reason) power.End {
+func (r *harness) wantEnd(id string, outcome power.Outcome, reason power.Reason) power.End {
 	r.t.Helper()
 	end := r.end(id)
 	if end.Outcome != outcome || end.Reason != reason {
@@ -132,7 +132,7 @@ func (r *rig) wantEnd(id string, outcome power.Outcome, reason power.Reason) pow
 	return end
 }
 
-func (r *rig) wantCommands(node string, want ...power.Command) {
+func (r *harness) wantCommands(node string, want ...power.Command) {
 	r.t.Helper()
 	got := r.bmc(node).Commands()
 	if fmt.Sprint(got) != fmt.Sprint(want) {
@@ -140,7 +140,7 @@ func (r *rig) wantCommands(node string, want ...power.Command) {
 	}
 }
 
-func (r *rig) wantPower(node string, want power.State) {
+func (r *harness) wantPower(node string, want power.State) {
 	r.t.Helper()
 	if got := r.bmc(node).Power(); got != want {
 		r.t.Fatalf("%s is %s, want %s", node, got, want)

@@ -15,7 +15,7 @@ import (
 // TestAnIDIsOneOperation: an id that stands for an operation is no other one's, on any
 // node, with any action or other parameters, running, ended and over a restart.
 func TestAnIDIsOneOperation(t *testing.T) {
-	inBubble(t, 2, func(r *rig) {
+	inBubble(t, 2, func(r *harness) {
 		op := power.Op{ID: "x", Node: "n1", Action: power.ActOn, AskedBy: "admin", Origin: power.FromLocal}
 		others := map[string]func(*power.Op){
 			"another node":   func(o *power.Op) { o.Node = "n2" },
@@ -62,7 +62,7 @@ func TestAnIDIsOneOperation(t *testing.T) {
 
 // TestAnIDAtOnceOnTwoNodes: of two requests with one id at the same moment one is accepted.
 func TestAnIDAtOnceOnTwoNodes(t *testing.T) {
-	inBubble(t, 2, func(r *rig) {
+	inBubble(t, 2, func(r *harness) {
 		for range 50 {
 			id := newID()
 			var wg sync.WaitGroup
@@ -85,7 +85,7 @@ func TestAnIDAtOnceOnTwoNodes(t *testing.T) {
 // TestARequestRefusedForItsIDIsReported: central is told that its request came to
 // nothing, and the operation that has the id keeps its own word.
 func TestARequestRefusedForItsIDIsReported(t *testing.T) {
-	inBubble(t, 2, func(r *rig) {
+	inBubble(t, 2, func(r *harness) {
 		if _, err := r.a.Submit(power.Op{ID: "x", Node: "n1", Action: power.ActOn, AskedBy: "local", Origin: power.FromLocal}); err != nil {
 			t.Fatal(err)
 		}
@@ -118,7 +118,7 @@ func TestARequestRefusedForItsIDIsReported(t *testing.T) {
 
 // TestABatchWithAnIDTwice: nothing of it is accepted at the rack's own socket.
 func TestABatchWithAnIDTwice(t *testing.T) {
-	inBubble(t, 2, func(r *rig) {
+	inBubble(t, 2, func(r *harness) {
 		body := `{"ops":[{"id":"ID","node":"n1","action":"on"},{"id":"ID","node":"n2","action":"on"}]}`
 		body = strings.ReplaceAll(body, "ID", newID())
 		req := httptest.NewRequest(http.MethodPost, "/v1/ops", strings.NewReader(body))

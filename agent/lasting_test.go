@@ -54,7 +54,7 @@ func TestCorrectionsThatDoNotLastAreFailures(t *testing.T) {
 		{power.StatusReady, power.PowerOff, 10 * time.Minute, "after it had been turned off, 3 times in a row"},
 	} {
 		t.Run(fmt.Sprint(c.cmd, " ", c.after), func(t *testing.T) {
-			monitored(t, 1, func(r *rig) {
+			monitored(t, 1, func(r *harness) {
 				b := r.bmc("n1")
 				if c.cmd == power.PowerOff {
 					b.SetPower(power.On)
@@ -101,7 +101,7 @@ func TestCorrectionsThatDoNotLastAreFailures(t *testing.T) {
 // TestWhatIsAskedForIsNoFall: the end of any operation, whoever asked, is what counts from
 // there on.
 func TestWhatIsAskedForIsNoFall(t *testing.T) {
-	monitored(t, 1, func(r *rig) {
+	monitored(t, 1, func(r *harness) {
 		b := r.bmc("n1")
 		r.assign(withStatus(r.nodes[0], power.StatusMissing))
 		r.wantEnd(r.ask("n1", power.ActOn).Op.ID, power.Succeeded, power.ReasonVerified)

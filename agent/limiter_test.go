@@ -185,7 +185,7 @@ func TestDomainAgainstItsTwin(t *testing.T) {
 }
 
 // inDomains puts node i into power domain i modulo the number of names.
-func (r *rig) inDomains(names ...string) {
+func (r *harness) inDomains(names ...string) {
 	for i := range r.nodes {
 		r.nodes[i].Domain = names[i%len(names)]
 	}
@@ -193,7 +193,7 @@ func (r *rig) inDomains(names ...string) {
 }
 
 // powerOns returns when power-ons reached the BMCs of each domain.
-func (r *rig) powerOns() map[string][]powertest.Entry {
+func (r *harness) powerOns() map[string][]powertest.Entry {
 	domain := map[string]string{}
 	for _, n := range r.nodes {
 		domain[n.Name] = n.Domain
@@ -216,7 +216,7 @@ func timesOf(list []powertest.Entry) (times []time.Time) {
 
 // kill ends the agent as SIGKILL would: no BMC hears of it any more and its journal
 // takes nothing.
-func (r *rig) kill(after int) {
+func (r *harness) kill(after int) {
 	r.cfg.wrapLog = func(a *Agent, log opLog) opLog {
 		return &dyingLog{opLog: log, left: after, death: func() {
 			for _, n := range r.nodes {
@@ -230,7 +230,7 @@ func (r *rig) kill(after int) {
 	r.cfg.wrapLog = nil
 }
 
-func (r *rig) revive() {
+func (r *harness) revive() {
 	r.crash()
 	for _, n := range r.nodes {
 		r.bmc(n.Name).SetMute(false)
@@ -246,7 +246,7 @@ func TestFleetComesBack(t *testing.T) {
 	const onAfter = 3 * time.Second
 	for _, who := range []string{"people", "monitor"} {
 		t.Run(who, func(t *testing.T) {
-			inBubble(t, 400, func(r *rig) {
+			inBubble(t, 400, func(r *harness) {
 				r.cfg.Monitor = "@every 60s"
 				r.inDomains("feed-a", "feed-b")
 				for _, n := range r.nodes {
@@ -305,7 +305,7 @@ func TestFleetComesBack(t *testing.T) {
 // the order in which the requests were made.
 func TestDomainBoundsHowManyAreOnTheirWay(t *testing.T) {
 	const onAfter = 10 * time.Second
-	inBubble(t, 60, func(r *rig) {
+	inBubble(t, 60, func(r *harness) {
 		r.inDomains("feed")
 		for _, n := range r.nodes {
 			r.bmc(n.Name).SetOnAfter(onAfter)
@@ -352,7 +352,7 @@ func TestDomainBoundsHowManyAreOnTheirWay(t *testing.T) {
 }
 
 func TestWhatWaitsForItsDomainCanBeStopped(t *testing.T) {
-	inBubble(t, 6, func(r *rig) {
+	inBubble(t, 6, func(r *harness) {
 		r.inDomains("feed")
 		for _, n := range r.nodes {
 			r.bmc(n.Name).SetStuck(true) // keeps its slot for long
@@ -409,7 +409,7 @@ func TestWhatWaitsForItsDomainCanBeStopped(t *testing.T) {
 // TestCyclesThatWaitLeaveTheirNodesOn: a cycle that has to wait for its domain cuts no
 // power before, and none at all when too little of its time is left after that.
 func TestCyclesThatWaitLeaveTheirNodesOn(t *testing.T) {
-	inBubble(t, 70, func(r *rig) {
+	inBubble(t, 70, func(r *harness) {
 		r.inDomains("feed")
 		limit := []api.DomainLimit{{Name: "feed", Rate: 0.2}} // 60 of them in five minutes
 		r.a.setDomains(limit)
@@ -453,7 +453,7 @@ func TestCyclesThatWaitLeaveTheirNodesOn(t *testing.T) {
 // TestSentAgainKeepsItsSlotAndTheRate: nodes that do not come up are told again, within
 // the rate of their domain.
 func TestSentAgainKeepsItsSlotAndTheRate(t *testing.T) {
-	inBubble(t, 40, func(r *rig) {
+	inBubble(t, 40, func(r *harness) {
 		r.inDomains("feed")
 		for _, n := range r.nodes {
 			r.bmc(n.Name).SetStuck(true)
@@ -486,7 +486,7 @@ func TestSentAgainKeepsItsSlotAndTheRate(t *testing.T) {
 // TestHungBMCsDoNotSaveTheirTurns: power-ons that had their turn while their BMCs were
 // silent do not leave all at once when those answer again.
 func TestHungBMCsDoNotSaveTheirTurns(t *testing.T) {
-	inBubble(t, 30, func(r *rig) {
+	inBubble(t, 30, func(r *harness) {
 		r.inDomains("feed")
 		r.a.setDomains([]api.DomainLimit{{Name: "feed", Rate: 2}})
 		for _, n := range r.nodes {
@@ -512,7 +512,7 @@ func TestHungBMCsDoNotSaveTheirTurns(t *testing.T) {
 }
 
 func TestLimitsChangeWhileSomeWait(t *testing.T) {
-	inBubble(t, 100, func(r *rig) {
+	inBubble(t, 100, func(r *harness) {
 		r.inDomains("feed", "")
 		r.a.setDomains([]api.DomainLimit{{Name: "feed", Rate: 0.1, Concurrent: 1}})
 		var ids []string
@@ -548,7 +548,7 @@ func TestLimitsChangeWhileSomeWait(t *testing.T) {
 // TestLateCommandsAskForAnotherTime: power-ons whose time came while their BMCs took
 // no log-in are spaced again when those do.
 func TestLateCommandsAskForAnotherTime(t *testing.T) {
-	inBubble(t, 20, func(r *rig) {
+	inBubble(t, 20, func(r *harness) {
 		r.inDomains("feed")
 		r.crash()
 		r.cfg.Timing.KeepSession = -1
@@ -588,7 +588,7 @@ func TestLateCommandsAskForAnotherTime(t *testing.T) {
 // TestStopGivesNoSlotAway: while an agent stops, nobody takes the place of a node that
 // is on its way.
 func TestStopGivesNoSlotAway(t *testing.T) {
-	inBubble(t, 2, func(r *rig) {
+	inBubble(t, 2, func(r *harness) {
 		r.inDomains("feed")
 		r.bmc("n1").SetOnAfter(time.Minute)
 		r.a.setDomains([]api.DomainLimit{{Name: "feed", Rate: 10, Concurrent: 1}})
@@ -608,7 +608,7 @@ func TestStopGivesNoSlotAway(t *testing.T) {
 // TestDomainChangesWhileSomeWait: who waits goes on in the domain that its node is in
 // by then.
 func TestDomainChangesWhileSomeWait(t *testing.T) {
-	inBubble(t, 20, func(r *rig) {
+	inBubble(t, 20, func(r *harness) {
 		r.inDomains("a")
 		r.a.setDomains([]api.DomainLimit{{Name: "a", Rate: 0.1}, {Name: "b", Rate: 2}})
 		for _, n := range r.nodes {

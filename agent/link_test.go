@@ -384,7 +384,7 @@ func quick() Timing {
 
 // withCentral starts an agent of hands-off nodes n1, n2, ... that has its
 // assignment from a scripted central.
-func withCentral(t *testing.T, nodes int) (*rig, *scripted) {
+func withCentral(t *testing.T, nodes int) (*harness, *scripted) {
 	t.Helper()
 	t.Parallel()
 	c := newScripted(t)
@@ -393,7 +393,7 @@ func withCentral(t *testing.T, nodes int) (*rig, *scripted) {
 		t.Fatal(err)
 	}
 	t.Cleanup(client.Close)
-	r := &rig{t: t, fake: powertest.NewFake()}
+	r := &harness{t: t, fake: powertest.NewFake()}
 	r.cfg = Config{
 		Name: "r1", Dir: t.TempDir(), Version: "test", Dial: r.fake.Dial, Monitor: MonitorOff, Central: client, Timing: quick(),
 		Logger: slog.New(slog.DiscardHandler),
@@ -409,16 +409,16 @@ func withCentral(t *testing.T, nodes int) (*rig, *scripted) {
 }
 
 // slow makes a node take for ever to go on, so that operations stay outstanding.
-func (r *rig) slow(node string) { r.bmc(node).SetOnAfter(time.Hour) }
+func (r *harness) slow(node string) { r.bmc(node).SetOnAfter(time.Hour) }
 
 // allReported waits until the agent knows that central has its every word.
-func (r *rig) allReported() {
+func (r *harness) allReported() {
 	r.t.Helper()
 	eventually(r.t, "all is reported", func() bool { return len(r.a.outbox.take(1)) == 0 })
 }
 
 // liveKeys lists the operations that the journal holds.
-func (r *rig) liveKeys() []string {
+func (r *harness) liveKeys() []string {
 	keys := []string{}
 	for _, rec := range r.a.log.Live() {
 		if rec.Kind == kindAccepted {
@@ -700,7 +700,7 @@ func (f *failingLog) fail(kinds ...journal.Kind) {
 
 func (f *failingLog) heal() { f.failing.Store(nil) }
 
-func withFailingLog(t *testing.T, nodes int) (*rig, *scripted, *failingLog) {
+func withFailingLog(t *testing.T, nodes int) (*harness, *scripted, *failingLog) {
 	r, c := withCentral(t, nodes)
 	var disk *failingLog
 	r.cfg.wrapLog = func(_ *Agent, log opLog) opLog {
@@ -937,7 +937,7 @@ func (j *joins) Join(addrs ...string) error {
 // TestCentralNamesHostsOnly has a central name addresses to gossip with that no host has, or
 // that would have to be looked up: none is joined.
 func TestCentralNamesHostsOnly(t *testing.T) {
-	inBubble(t, 1, func(r *rig) {
+	inBubble(t, 1, func(r *harness) {
 		j := new(joins)
 		r.a.SetGossip(j)
 		for _, addr := range []string{"", "0.0.0.0:7946", "[::]:7946", "224.0.0.1:7946", "host.example:7946", "127.0.0.1", "127.0.0.1:0", "x"} {

@@ -16,7 +16,7 @@ func withStatus(n api.AssignedNode, s power.Status) api.AssignedNode {
 }
 
 func TestMonitorFollowsTheStatus(t *testing.T) {
-	inBubble(t, 1, func(r *rig) {
+	inBubble(t, 1, func(r *harness) {
 		r.crash()
 		r.cfg.Monitor = "@every 60s"
 		r.start()
@@ -41,7 +41,7 @@ func TestMonitorFollowsTheStatus(t *testing.T) {
 }
 
 func TestMonitorWorksFromTheLastAssignmentWithoutCentral(t *testing.T) {
-	inBubble(t, 3, func(r *rig) {
+	inBubble(t, 3, func(r *harness) {
 		r.crash()
 		r.cfg.Monitor = "@every 60s"
 		r.start()
@@ -63,7 +63,7 @@ func TestMonitorWorksFromTheLastAssignmentWithoutCentral(t *testing.T) {
 }
 
 func TestMonitorLeavesBusyNodesAlone(t *testing.T) {
-	inBubble(t, 1, func(r *rig) {
+	inBubble(t, 1, func(r *harness) {
 		r.crash()
 		r.cfg.Monitor = "@every 10s"
 		r.start()
@@ -91,7 +91,7 @@ func TestScheduleErrorsSayWhatToWrite(t *testing.T) {
 }
 
 func TestReadingKeepsTheLastStateWhenItFails(t *testing.T) {
-	inBubble(t, 2, func(r *rig) {
+	inBubble(t, 2, func(r *harness) {
 		r.bmc("n1").SetPower(power.On)
 		r.a.poller.readNodes(r.a.ctx, []string{"n1"}, 0, nil)
 		seen := r.a.readings.get("n1")
@@ -113,7 +113,7 @@ func TestReadingKeepsTheLastStateWhenItFails(t *testing.T) {
 }
 
 func TestReadingsOfAThousandNodesDoNotWaitForTheHung(t *testing.T) {
-	inBubble(t, 1000, func(r *rig) {
+	inBubble(t, 1000, func(r *harness) {
 		time.Sleep(time.Minute) // the readings that the assignment set off
 		var names []string
 		for i, n := range r.nodes {
@@ -151,7 +151,7 @@ func count(commands []power.Command, c power.Command) int {
 }
 
 // waitFor waits, in simulated time, until fn is true, and says how long it took.
-func (r *rig) waitFor(what string, most time.Duration, fn func() bool) time.Duration {
+func (r *harness) waitFor(what string, most time.Duration, fn func() bool) time.Duration {
 	r.t.Helper()
 	began := time.Now()
 	for ; !fn(); time.Sleep(100 * time.Millisecond) {
@@ -162,10 +162,10 @@ func (r *rig) waitFor(what string, most time.Duration, fn func() bool) time.Dura
 	return time.Since(began)
 }
 
-func (r *rig) made(node string) api.NodeMonitor { return r.a.readings.made(node) }
+func (r *harness) made(node string) api.NodeMonitor { return r.a.readings.made(node) }
 
 func TestDebounceNeedsTwoEqualReadings(t *testing.T) {
-	monitored(t, 1, func(r *rig) {
+	monitored(t, 1, func(r *harness) {
 		r.bmc("n1").SetPower(power.On)
 		r.assign(withStatus(r.nodes[0], power.StatusNew)) // it may be enlisting
 		time.Sleep(20 * time.Second)
@@ -185,7 +185,7 @@ func TestDebounceNeedsTwoEqualReadings(t *testing.T) {
 }
 
 func TestDebounceBeginsWithTheDesire(t *testing.T) {
-	monitored(t, 1, func(r *rig) {
+	monitored(t, 1, func(r *harness) {
 		r.assign(withStatus(r.nodes[0], power.StatusMissing))
 		time.Sleep(5 * time.Minute) // read off all the time
 		r.assign(withStatus(r.nodes[0], power.StatusTesting))
@@ -197,7 +197,7 @@ func TestDebounceBeginsWithTheDesire(t *testing.T) {
 }
 
 func TestSecondLookFindsNodesThatComeBack(t *testing.T) {
-	monitored(t, 1, func(r *rig) {
+	monitored(t, 1, func(r *harness) {
 		b := r.bmc("n1")
 		b.SetPower(power.On)
 		r.assign(withStatus(r.nodes[0], power.StatusReady))
@@ -230,7 +230,7 @@ func TestSecondLookFindsNodesThatComeBack(t *testing.T) {
 // TestTurnedOnIsNotComeBack: a node that was asked to be on since it was turned off did
 // not come back by itself, whatever is wanted of it by the time of the second look.
 func TestTurnedOnIsNotComeBack(t *testing.T) {
-	monitored(t, 1, func(r *rig) {
+	monitored(t, 1, func(r *harness) {
 		b := r.bmc("n1")
 		b.SetPower(power.On)
 		r.assign(withStatus(r.nodes[0], power.StatusReady))
@@ -255,7 +255,7 @@ func TestTurnedOnIsNotComeBack(t *testing.T) {
 }
 
 func TestSecondLookAfterARestart(t *testing.T) {
-	monitored(t, 1, func(r *rig) {
+	monitored(t, 1, func(r *harness) {
 		b := r.bmc("n1")
 		b.SetPower(power.On)
 		r.assign(withStatus(r.nodes[0], power.StatusReady))
@@ -272,7 +272,7 @@ func TestSecondLookAfterARestart(t *testing.T) {
 // TestSettleTimeOverARestart: what was changed a moment ago is left alone by the next
 // process too, though central has had the end and the journal has let it go.
 func TestSettleTimeOverARestart(t *testing.T) {
-	monitored(t, 1, func(r *rig) {
+	monitored(t, 1, func(r *harness) {
 		b := r.bmc("n1")
 		r.assign(withStatus(r.nodes[0], power.StatusDiskErasing))
 		r.waitFor("it is on", time.Minute, func() bool { return b.Power() == power.On })
@@ -296,7 +296,7 @@ func TestSettleTimeOverARestart(t *testing.T) {
 }
 
 func TestFaultPausesGrowAndSurviveARestart(t *testing.T) {
-	monitored(t, 1, func(r *rig) {
+	monitored(t, 1, func(r *harness) {
 		b := r.bmc("n1")
 		r.cfg.Timing.Verify = []time.Duration{time.Second}
 		r.restart()
@@ -336,7 +336,7 @@ func TestFaultPausesGrowAndSurviveARestart(t *testing.T) {
 	})
 }
 
-func inFault(r *rig) {
+func inFault(r *harness) {
 	b := r.bmc("n1")
 	r.cfg.Timing.Verify = []time.Duration{time.Second}
 	r.restart()
@@ -348,7 +348,7 @@ func inFault(r *rig) {
 }
 
 func TestFaultEndsByRetryOrAnotherDesire(t *testing.T) {
-	monitored(t, 1, func(r *rig) {
+	monitored(t, 1, func(r *harness) {
 		inFault(r)
 		n := withStatus(r.nodes[0], power.StatusReady)
 		n.Retry = 7
@@ -360,7 +360,7 @@ func TestFaultEndsByRetryOrAnotherDesire(t *testing.T) {
 			t.Fatalf("%+v", m)
 		}
 	})
-	monitored(t, 1, func(r *rig) {
+	monitored(t, 1, func(r *harness) {
 		inFault(r)
 		r.assign(withStatus(r.nodes[0], power.StatusDeployed))
 		time.Sleep(time.Second)
@@ -368,7 +368,7 @@ func TestFaultEndsByRetryOrAnotherDesire(t *testing.T) {
 			t.Fatalf("%+v", m)
 		}
 	})
-	monitored(t, 1, func(r *rig) { // seen right, whoever did it
+	monitored(t, 1, func(r *harness) { // seen right, whoever did it
 		inFault(r)
 		r.bmc("n1").SetPower(power.Off)
 		time.Sleep(time.Minute)
@@ -379,7 +379,7 @@ func TestFaultEndsByRetryOrAnotherDesire(t *testing.T) {
 }
 
 func TestErasingIsNeverCut(t *testing.T) {
-	monitored(t, 2, func(r *rig) {
+	monitored(t, 2, func(r *harness) {
 		for i, n := range r.nodes {
 			r.bmc(n.Name).SetPower(power.On)
 			r.nodes[i] = withStatus(n, power.StatusDiskErasing)
@@ -411,7 +411,7 @@ func TestErasingIsNeverCut(t *testing.T) {
 }
 
 func TestHoldOverridesAndEndsByItself(t *testing.T) {
-	monitored(t, 1, func(r *rig) {
+	monitored(t, 1, func(r *harness) {
 		n := withStatus(r.nodes[0], power.StatusReady)
 		n.Hold = power.Hold{Want: power.WantOn, By: "bob", Reason: "bench", Seq: 5, Until: time.Now().Add(10*time.Minute + 7*time.Second)}
 		r.assign(n)
@@ -432,7 +432,7 @@ func TestHoldOverridesAndEndsByItself(t *testing.T) {
 }
 
 func TestPauseReadsAndCorrectsNothing(t *testing.T) {
-	monitored(t, 1, func(r *rig) {
+	monitored(t, 1, func(r *harness) {
 		b := r.bmc("n1")
 		r.settings(api.RackSettings{Pause: &api.Pause{
 			By: "ann", Reason: "cabling", Since: time.Now(),
@@ -474,7 +474,7 @@ func TestPauseReadsAndCorrectsNothing(t *testing.T) {
 // TestAnotherPauseIsSaidAtOnce: what a node waits for is told by the settings of now, not
 // by those of when it was looked at last.
 func TestAnotherPauseIsSaidAtOnce(t *testing.T) {
-	monitored(t, 1, func(r *rig) {
+	monitored(t, 1, func(r *harness) {
 		pause := func(by string, d time.Duration) {
 			r.settings(api.RackSettings{Monitor: "@every 1h", Pause: &api.Pause{By: by, Since: time.Now(), Until: time.Now().Add(d)}})
 			time.Sleep(time.Second)
@@ -491,7 +491,7 @@ func TestAnotherPauseIsSaidAtOnce(t *testing.T) {
 }
 
 func TestScheduleChangesAtRunTime(t *testing.T) {
-	monitored(t, 1, func(r *rig) {
+	monitored(t, 1, func(r *harness) {
 		reads := func(d time.Duration) int {
 			before := r.bmc("n1").Counts().Reads
 			time.Sleep(d)
@@ -531,7 +531,7 @@ func TestScheduleChangesAtRunTime(t *testing.T) {
 // TestInterruptedOffIsNotPoweredBackOn: the last observed state is no desired state.
 func TestInterruptedOffIsNotPoweredBackOn(t *testing.T) {
 	for _, status := range []power.Status{power.StatusDeployed, power.StatusMissing, power.StatusReady, power.StatusNone} {
-		monitored(t, 1, func(r *rig) {
+		monitored(t, 1, func(r *harness) {
 			b := r.bmc("n1")
 			b.SetPower(power.On)
 			b.SetOffAfter(time.Hour)
@@ -568,7 +568,7 @@ func TestInterruptedOffIsNotPoweredBackOn(t *testing.T) {
 
 // TestMonitorOfThousandNodesWithHungBMCs: what hangs delays no decision on others.
 func TestHungBMCDelaysNoDecision(t *testing.T) {
-	monitored(t, 100, func(r *rig) {
+	monitored(t, 100, func(r *harness) {
 		for i := range r.nodes {
 			r.bmc(r.nodes[i].Name).SetPower(power.On)
 			r.nodes[i] = withStatus(r.nodes[i], power.StatusDeployed)
@@ -591,7 +591,7 @@ func TestHungBMCDelaysNoDecision(t *testing.T) {
 // TestFailedCorrectionsAreNotRepeatedAtOnce: those that fail before anything leaves
 // touch no power, and the node is left alone for a while all the same.
 func TestFailedCorrectionsAreNotRepeatedAtOnce(t *testing.T) {
-	monitored(t, 1, func(r *rig) {
+	monitored(t, 1, func(r *harness) {
 		r.assign(withStatus(r.nodes[0], power.StatusReady))
 		time.Sleep(90 * time.Second)
 		r.bmc("n1").SetPower(power.On)
@@ -611,7 +611,7 @@ func TestFailedCorrectionsAreNotRepeatedAtOnce(t *testing.T) {
 // TestMatchedEndsWithTheDesire: what is told of a node after its desire changed is
 // about that, however soon it is told.
 func TestMatchedEndsWithTheDesire(t *testing.T) {
-	monitored(t, 1, func(r *rig) {
+	monitored(t, 1, func(r *harness) {
 		r.hall(power.StatusDeployed, power.On)
 		r.assign(withStatus(r.nodes[0], power.StatusReady))
 		if r.made("n1").Matched {
@@ -626,7 +626,7 @@ func TestMatchedEndsWithTheDesire(t *testing.T) {
 // TestMonitorOffStopsWhatHasNotLeft: who turns a rack's monitor off in the middle of a
 // ramp wants that to end.
 func TestMonitorOffStopsWhatHasNotLeft(t *testing.T) {
-	monitored(t, 20, func(r *rig) {
+	monitored(t, 20, func(r *harness) {
 		r.inDomains("feed")
 		r.settings(api.RackSettings{Domains: []api.DomainLimit{{Name: "feed", Rate: 0.5}}})
 		for i := range r.nodes {
@@ -647,14 +647,14 @@ func TestMonitorOffStopsWhatHasNotLeft(t *testing.T) {
 // TestRestingMonitorHoldsNobodyUp: what it asked for before it rests does not stand in
 // the line of a power domain before people's requests.
 func TestRestingMonitorHoldsNobodyUp(t *testing.T) {
-	for name, rest := range map[string]func(r *rig, d []api.DomainLimit){
-		"paused": func(r *rig, d []api.DomainLimit) {
+	for name, rest := range map[string]func(r *harness, d []api.DomainLimit){
+		"paused": func(r *harness, d []api.DomainLimit) {
 			r.settings(api.RackSettings{Domains: d, Pause: &api.Pause{By: "ann", Since: time.Now()}})
 		},
-		"off": func(r *rig, d []api.DomainLimit) { r.settings(api.RackSettings{Domains: d, Monitor: MonitorOff}) },
+		"off": func(r *harness, d []api.DomainLimit) { r.settings(api.RackSettings{Domains: d, Monitor: MonitorOff}) },
 	} {
 		t.Run(name, func(t *testing.T) {
-			monitored(t, 20, func(r *rig) {
+			monitored(t, 20, func(r *harness) {
 				r.inDomains("feed")
 				limits := []api.DomainLimit{{Name: "feed", Rate: 0.2}}
 				r.settings(api.RackSettings{Domains: limits})
@@ -681,7 +681,7 @@ func TestRestingMonitorHoldsNobodyUp(t *testing.T) {
 // TestAStartTakesNothingBack looks at what a report would say right after a start: what
 // was said of a node that drifts or is in fault stands.
 func TestAStartTakesNothingBack(t *testing.T) {
-	inBubble(t, 1, func(r *rig) {
+	inBubble(t, 1, func(r *harness) {
 		r.crash()
 		r.cfg.Monitor = "@every 60s"
 		r.start()
@@ -704,7 +704,7 @@ func TestAStartTakesNothingBack(t *testing.T) {
 // TestAChangeOfDesireIsSaidAtOnce looks at what a report would say right after an
 // assignment was taken, before anything was compared.
 func TestAChangeOfDesireIsSaidAtOnce(t *testing.T) {
-	inBubble(t, 1, func(r *rig) {
+	inBubble(t, 1, func(r *harness) {
 		r.crash()
 		r.cfg.Monitor = "@every 60s"
 		r.start()
@@ -723,7 +723,7 @@ func TestAChangeOfDesireIsSaidAtOnce(t *testing.T) {
 
 // TestAMonitorThatIsOffIsSaid: a node that nobody reads waits for nothing else.
 func TestAMonitorThatIsOffIsSaid(t *testing.T) {
-	monitored(t, 2, func(r *rig) {
+	monitored(t, 2, func(r *harness) {
 		r.bmc("n1").SetPower(power.On)
 		r.assign(withStatus(r.nodes[0], power.StatusDiskErasing), withStatus(r.nodes[1], power.StatusDeployed))
 		r.settings(api.RackSettings{Monitor: MonitorOff})

@@ -61,7 +61,7 @@ func TestPermit(t *testing.T) {
 // TestAnAgentWhoseNameIsTakenSendsNothing: it reads on, says why, does what a person at
 // the rack asks for, and goes on with the rest when central takes it back.
 func TestAnAgentWhoseNameIsTakenSendsNothing(t *testing.T) {
-	inBubble(t, 2, func(r *rig) {
+	inBubble(t, 2, func(r *harness) {
 		taken := api.Problemf(api.CodeTwoAgents, "the name r1 is taken")
 		r.a.refusedName(taken)
 		waits := r.ask("n1", power.ActOn)
@@ -89,7 +89,7 @@ func TestAnAgentWhoseNameIsTakenSendsNothing(t *testing.T) {
 // way, and what the monitor wants, until central has said what is still the agent's.
 func TestWhoWasOutOfTouchAsksFirst(t *testing.T) {
 	for _, away := range []time.Duration{10 * time.Second, time.Hour} {
-		inBubble(t, 1, func(r *rig) {
+		inBubble(t, 1, func(r *harness) {
 			r.a.inTouch()
 			r.crash()
 			time.Sleep(away)
@@ -117,7 +117,7 @@ func TestWhoWasOutOfTouchAsksFirst(t *testing.T) {
 // TestANodeThatGoesIsLetGo when nothing is under way there any more: what ran is told to
 // stop, and nothing new is taken.
 func TestANodeThatGoesIsLetGo(t *testing.T) {
-	inBubble(t, 2, func(r *rig) {
+	inBubble(t, 2, func(r *harness) {
 		running := r.ask("n1", power.ActCycle)
 		waiting := r.ask("n1", power.ActBMCReset)
 		time.Sleep(10 * time.Millisecond)
@@ -141,7 +141,7 @@ func TestANodeThatGoesIsLetGo(t *testing.T) {
 // TestANodeIsHeldBackWhileItsOldBMCIsUsed: what runs when its address changes may be at
 // work on the old BMC until it has ended. Other changes of a node hold nothing back.
 func TestANodeIsHeldBackWhileItsOldBMCIsUsed(t *testing.T) {
-	inBubble(t, 2, func(r *rig) {
+	inBubble(t, 2, func(r *harness) {
 		r.bmc("n1").SetLatency(2 * time.Second)
 		id := r.ask("n1", power.ActOn).Op.ID
 		for range 100 {
@@ -175,7 +175,7 @@ func TestANodeIsHeldBackWhileItsOldBMCIsUsed(t *testing.T) {
 
 // TestANodeIsHeldBackWhileSomethingRunsThere, over a restart too.
 func TestANodeIsHeldBackWhileSomethingRunsThere(t *testing.T) {
-	inBubble(t, 2, func(r *rig) {
+	inBubble(t, 2, func(r *harness) {
 		b := r.bmc("n1")
 		b.SetLatency(2 * time.Second)
 		id := r.ask("n1", power.ActOn).Op.ID

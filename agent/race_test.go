@@ -19,7 +19,7 @@ import (
 // different things at once, again and again. One command at a time reaches the
 // BMC, each request has one outcome, and the newest wins.
 func TestManyClientsOneNode(t *testing.T) {
-	inBubble(t, 1, func(r *rig) {
+	inBubble(t, 1, func(r *harness) {
 		r.bmc("n1").SetOnAfter(300 * time.Millisecond)
 		r.bmc("n1").SetOffAfter(200 * time.Millisecond)
 		r.bmc("n1").SetLatency(30 * time.Millisecond)
@@ -75,7 +75,7 @@ func TestHistories(t *testing.T) {
 		sub := fmt.Sprintf("%s/%d", dir, n)
 		script := drawScript(rt)
 		ok := t.Run("", func(t *testing.T) {
-			inBubble(t, 1, func(r *rig) {
+			inBubble(t, 1, func(r *harness) {
 				r.crash()
 				r.cfg.Dir = sub
 				r.start()
@@ -122,7 +122,7 @@ func drawScript(rt *rapid.T) script {
 	return s
 }
 
-func (r *rig) play(s script) {
+func (r *harness) play(s script) {
 	bmc := r.bmc("n1")
 	var accepted []api.OpReport
 	for _, x := range s {
@@ -155,7 +155,7 @@ func (r *rig) play(s script) {
 	r.judge(accepted)
 }
 
-func (r *rig) judge(accepted []api.OpReport) {
+func (r *harness) judge(accepted []api.OpReport) {
 	once := map[power.Action]int{}
 	cycles := 0
 	final := power.Unknown
@@ -190,7 +190,7 @@ func (r *rig) judge(accepted []api.OpReport) {
 // TestDeadContextNeverSends makes sure that a command does not leave once its
 // operation was told to stop while it waited for the BMC.
 func TestDeadContextNeverSends(t *testing.T) {
-	inBubble(t, 1, func(r *rig) {
+	inBubble(t, 1, func(r *harness) {
 		ep, err := r.a.assigned.endpoint("n1")
 		if err != nil {
 			t.Fatal(err)

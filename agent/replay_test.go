@@ -16,7 +16,7 @@ func cancelBy(id, who string) api.Cancel { return api.Cancel{ID: id, By: who} }
 // dieAfter makes the next start of the agent die when n records are in its
 // journal. With cut, nothing that it does after that reaches a BMC: it died before
 // the command left; without, it died before the answer came.
-func (r *rig) dieAfter(n int, cut bool) {
+func (r *harness) dieAfter(n int, cut bool) {
 	r.cfg.wrapLog = func(a *Agent, log opLog) opLog {
 		return &dyingLog{opLog: log, left: n, death: func() {
 			if cut {
@@ -49,7 +49,7 @@ func TestCrashAtEveryRecord(t *testing.T) {
 		for records := 1; records <= 9; records++ {
 			for _, cut := range []bool{false, true} {
 				t.Run(fmt.Sprintf("%s after %d, cut %v", c.action, records, cut), func(t *testing.T) {
-					inBubble(t, 1, func(r *rig) {
+					inBubble(t, 1, func(r *harness) {
 						bmc := r.bmc("n1")
 						bmc.SetPower(c.from)
 						bmc.SetOffAfter(2 * time.Second)
@@ -89,7 +89,7 @@ func TestCrashAtEveryRecord(t *testing.T) {
 }
 
 func TestSupersededAndJoinedStaySoOverARestart(t *testing.T) {
-	inBubble(t, 1, func(r *rig) {
+	inBubble(t, 1, func(r *harness) {
 		bmc := r.bmc("n1")
 		bmc.SetMute(true)
 		on := r.ask("n1", power.ActOn).Op.ID
@@ -113,7 +113,7 @@ func TestSupersededAndJoinedStaySoOverARestart(t *testing.T) {
 // on after it, whoever told it.
 func TestCancellingSurvivesDeath(t *testing.T) {
 	for _, superseded := range []bool{true, false} {
-		inBubble(t, 1, func(r *rig) {
+		inBubble(t, 1, func(r *harness) {
 			r.crash()
 			r.dieAfter(3, true) // on accepted, on started, and what stops it
 			r.start()
@@ -142,7 +142,7 @@ func TestCancellingSurvivesDeath(t *testing.T) {
 }
 
 func TestRestartKeepsWhatIsNotReported(t *testing.T) {
-	inBubble(t, 1, func(r *rig) {
+	inBubble(t, 1, func(r *harness) {
 		id := r.ask("n1", power.ActOn).Op.ID
 		want := r.end(id)
 		r.crash()
@@ -174,7 +174,7 @@ func TestRestartKeepsWhatIsNotReported(t *testing.T) {
 // TestInterruptedOffEndsOff is the trap of enforcing the last seen state: a node
 // seen on, its power-off interrupted, must not be powered back on.
 func TestInterruptedOffEndsOff(t *testing.T) {
-	inBubble(t, 1, func(r *rig) {
+	inBubble(t, 1, func(r *harness) {
 		bmc := r.bmc("n1")
 		bmc.SetPower(power.On)
 		bmc.SetOffAfter(20 * time.Second)
@@ -189,7 +189,7 @@ func TestInterruptedOffEndsOff(t *testing.T) {
 }
 
 func TestSoftOffKeepsItsGraceOverARestart(t *testing.T) {
-	inBubble(t, 1, func(r *rig) {
+	inBubble(t, 1, func(r *harness) {
 		bmc := r.bmc("n1")
 		bmc.SetPower(power.On)
 		bmc.SetDeaf(true)

@@ -208,7 +208,7 @@ func TestFirstAssignmentOfARestoredDatabase(t *testing.T) {
 
 // trust confirms at the rack what the central means that answers, which takes these
 // nodes away.
-func (r *rig) trust(removes ...string) {
+func (r *harness) trust(removes ...string) {
 	r.t.Helper()
 	var state api.Trust
 	eventually(r.t, "what it means to trust it is known", func() bool {
@@ -332,12 +332,12 @@ func TestSyncARestoredCentralIsToldAllEnds(t *testing.T) {
 // A central that lost its nodes, but not its name: the agent keeps them until a person
 // says that they may go.
 func TestSyncKeptNodesAreLetGo(t *testing.T) {
-	for name, letGo := range map[string]func(r *rig) error{
-		"trust": func(r *rig) error {
+	for name, letGo := range map[string]func(r *harness) error{
+		"trust": func(r *harness) error {
 			_, err := r.a.confirmTrust(api.ConfirmTrust{Removes: []string{"n1", "n2"}, AskedBy: "ann"})
 			return err
 		},
-		"acknowledged": func(r *rig) error {
+		"acknowledged": func(r *harness) error {
 			_, err := r.a.ackAlarms(api.AckAlarm{Kind: api.AlarmAssignmentShrank})
 			return err
 		},
