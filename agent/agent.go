@@ -54,6 +54,7 @@ type Agent struct {
 	ids      *ids
 	monitor  *monitor
 	poller   *poller
+	prober   *prober
 	alarms   *alarms
 	gate     gate
 	strays   map[string]bool // operations of which records are there, and not what was accepted; fixed by replay
@@ -101,7 +102,6 @@ func New(cfg Config) (*Agent, error) {
 	}
 	a := &Agent{
 		cfg: cfg, logger: cfg.Logger, outbox: newOutbox(cfg.Timing.KeepEnded), ids: newIDs(),
-		bmcs:    &bmcs{all: map[string]*bmc{}, dial: cfg.Dial, t: cfg.Timing},
 		stagger: newStagger(), lanes: map[string]*lane{}, gossip: make(chan struct{}, 1), rack: make(chan struct{},
 			1),
 	}
@@ -110,7 +110,7 @@ func New(cfg Config) (*Agent, error) {
 	a.monitor = newMonitor(a)
 	a.readings = newReadings(a.changed)
 	a.addresses = newAddresses(cfg.LookUp)
-	a.bmcs = newBMCs(a, cfg.Logger, rand.Float64)
+	a.bmcs = newBMCs(cfg, a.addresses.turn, rand.Float64)
 	a.ctx, a.stop = context.WithCancelCause(context.Background())
 	if err := a.open(); err != nil {
 		return nil, errors.Join(err, a.Close())
@@ -145,8 +145,9 @@ func (a *Agent) open() (err error) {
 		return err
 	}
 	a.poller = newPoller(a)
+	a.prober = newProber(a)
 	a.addresses.compare(a.places())
-	if err := a.loadRefused(a.assignLg.Live()); err != nil {
+	if err := a.prober.loadRefused(a.assignLg.Live()); err != nil {
 		return err
 	}
 	if err := a.alarms.load(a.assignLg.Live()); err != nil {
@@ -222,7 +223,7 @@ func (a *Agent) Run(ctx context.Context, control net.Listener) error {
 	})
 	defer stopped()
 
-	for _, part := range []func(context.Context){a.monitor.run, a.bmcs.tend, a.probeDead, a.stagger.run, a.tellGossip, a.watchAddresses} {
+	for _, part := range []func(context.Context){a.monitor.run, a.bmcs.tend, a.prober.run, a.stagger.run, a.tellGossip, a.watchAddresses} {
 		parts.Go(func() { part(ctx) })
 	}
 	parts.Go(func() { a.alarms.keep(ctx, a.assignLg) })

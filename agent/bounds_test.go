@@ -158,7 +158,7 @@ func TestUnknownNodesLeaveNothing(t *testing.T) {
 			}
 			r.a.monitor.retryAll([]string{name})
 			r.a.lane(name).dropUnwanted()
-			r.a.hurry([]string{name})
+			r.a.prober.hurry([]string{name})
 		}
 		if l, n := len(r.a.allLanes()), len(r.a.views()); l != lanes || n != readings {
 			t.Errorf("%d lanes and %d readings, were %d and %d", l, n, lanes, readings)

@@ -117,6 +117,30 @@ func unreached(err error) bool {
 	return errors.As(err, &de) && (de.Kind == power.KindUnreachable || de.Kind == power.KindBusy && de.Lost)
 }
 
+// prober knows the BMC of each node and how the agent gets on with it, probes those that
+// are left alone, and keeps over a start what they refused.
+type prober struct {
+	assigned   *assigned
+	bmcs       *bmcs
+	readings   *readings
+	poller     *poller
+	log        appender                                           // the assignment's
+	ping       func(ctx context.Context, ep power.Endpoint) error // nil: a reading is the probe
+	answer     time.Duration                                      // that is waited for an answer to ping
+	workers    int                                                // probes at once
+	sharedWith func(node string) string
+	logger     *slog.Logger
+}
+
+func newProber(a *Agent) *prober {
+	p := &prober{
+		assigned: a.assigned, bmcs: a.bmcs, readings: a.readings, poller: a.poller, log: a.assignLg, ping: a.cfg.Probe,
+		answer: a.cfg.Timing.ProbeAnswer, workers: a.cfg.Workers, sharedWith: a.sharedWith, logger: a.logger,
+	}
+	a.bmcs.salt, a.bmcs.keep = a.assignLg.ID(), p.keepRefused
+	return p
+}
+
 // credentials stands for user, password, K_g and suite in records: enough to tell whether
 // they changed, and too little to find them by.
 type credentials uint32
@@ -151,16 +175,15 @@ func (r refusedRecord) key() string {
 
 // loadRefused takes the refusals of before the start that are about credentials in
 // use.
-func (a *Agent) loadRefused(live []journal.Record) error {
-	a.bmcs.salt = a.assignLg.ID()
+func (p *prober) loadRefused(live []journal.Record) error {
 	live = slices.DeleteFunc(slices.Clone(live), func(r journal.Record) bool { return r.Kind != kindRefused })
 	if len(live) == 0 {
 		return nil
 	}
 	used := map[string]bool{}
-	for _, n := range a.assigned.all() {
-		if ep, err := a.assigned.endpoint(n.Name); err == nil {
-			used[refusedRecord{BMC: ep.Key(), Print: a.bmcs.print(ep)}.key()] = true
+	for _, n := range p.assigned.all() {
+		if ep, err := p.assigned.endpoint(n.Name); err == nil {
+			used[refusedRecord{BMC: ep.Key(), Print: p.bmcs.print(ep)}.key()] = true
 		}
 	}
 	for _, r := range live {
@@ -169,10 +192,10 @@ func (a *Agent) loadRefused(live []journal.Record) error {
 			return fmt.Errorf("cannot read refused log-ins in record %d: %w", r.LSN, err)
 		}
 		if !used[r.Key] {
-			a.keepRefused(rec, false)
+			p.keepRefused(rec, false)
 			continue
 		}
-		b := a.bmcs.byKey(rec.BMC)
+		b := p.bmcs.byKey(rec.BMC)
 		b.refused[rec.Print] = refusals{times: rec.Times, kind: cmp.Or(rec.Kind, power.KindAuth)}
 	}
 	return nil
@@ -180,27 +203,27 @@ func (a *Agent) loadRefused(live []journal.Record) error {
 
 // keepRefused makes the count of a BMC's refused log-ins durable, or forgets it. A
 // count that the log does not take holds until the agent ends.
-func (a *Agent) keepRefused(rec refusedRecord, keep bool) {
+func (p *prober) keepRefused(rec refusedRecord, keep bool) {
 	e := entry(journal.Drop, kindRefused, rec.key(), nil)
 	if keep {
 		e = entry(journal.Put, kindRefused, rec.key(), rec)
 	}
-	if _, err := a.assignLg.Append(e); err != nil {
-		a.logger.Error("cannot keep the count of refused log-ins", "bmc", rec.BMC, "err", err)
+	if _, err := p.log.Append(e); err != nil {
+		p.logger.Error("cannot keep the count of refused log-ins", "bmc", rec.BMC, "err", err)
 	}
 }
 
 // forgetRefused forgets what BMCs refused and no node uses any more: credentials that
 // come back were changed and count anew.
-func (a *Agent) forgetRefused() {
-	refused := slices.DeleteFunc(a.bmcs.list(), func(b *bmc) bool { return !b.hasRefused() })
+func (p *prober) forgetRefused() {
+	refused := slices.DeleteFunc(p.bmcs.list(), func(b *bmc) bool { return !b.hasRefused() })
 	if len(refused) == 0 {
 		return
 	}
 	used := map[string]bool{} // by refusedRecord.key
-	for _, n := range a.assigned.all() {
-		if ep, err := a.assigned.endpoint(n.Name); err == nil {
-			used[refusedRecord{BMC: ep.Key(), Print: a.bmcs.print(ep)}.key()] = true
+	for _, n := range p.assigned.all() {
+		if ep, err := p.assigned.endpoint(n.Name); err == nil {
+			used[refusedRecord{BMC: ep.Key(), Print: p.bmcs.print(ep)}.key()] = true
 		}
 	}
 	for _, b := range refused {
@@ -214,7 +237,7 @@ func (a *Agent) forgetRefused() {
 		}
 		b.mu.Unlock()
 		for _, rec := range gone {
-			a.keepRefused(rec, false)
+			p.keepRefused(rec, false)
 		}
 	}
 }
@@ -337,16 +360,16 @@ func (s *bmcs) due(now time.Time) (list []*bmc, next time.Time) {
 	return list, next
 }
 
-// probeDead probes the BMCs that are left alone, each on its own schedule, until ctx
+// run probes the BMCs that are left alone, each on its own schedule, until ctx
 // ends. No worker of the rounds has to do with it.
-func (a *Agent) probeDead(ctx context.Context) {
+func (p *prober) run(ctx context.Context) {
 	var probes sync.WaitGroup
 	defer probes.Wait()
-	slots := make(chan struct{}, a.cfg.Workers)
+	slots := make(chan struct{}, p.workers)
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	for {
-		list, next := a.bmcs.due(time.Now())
+		list, next := p.bmcs.due(time.Now())
 		for _, b := range list {
 			select {
 			case slots <- struct{}{}:
@@ -355,7 +378,7 @@ func (a *Agent) probeDead(ctx context.Context) {
 			}
 			probes.Go(func() {
 				defer func() { <-slots }()
-				a.probe(ctx, b)
+				p.probe(ctx, b)
 			})
 		}
 		timer.Reset(max(time.Until(next), 0))
@@ -363,22 +386,22 @@ func (a *Agent) probeDead(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-timer.C:
-		case <-a.bmcs.wake:
+		case <-p.bmcs.wake:
 		}
 	}
 }
 
 // probe asks a BMC that is left alone whether it is there. One that is goes back
 // into the rounds on trial, and its nodes are read at once.
-func (a *Agent) probe(ctx context.Context, b *bmc) {
-	nodes := a.nodesAt(b)
+func (p *prober) probe(ctx context.Context, b *bmc) {
+	nodes := p.nodesAt(b)
 	busy, err := false, error(nil)
 	b.mu.Lock()
 	full := b.breaker.full(time.Now(), b.of.pauses)
 	b.mu.Unlock()
 	if len(nodes) > 0 && !full {
 		if b.tryAcquire() {
-			err = a.knock(ctx, b)
+			err = p.knock(ctx, b)
 			b.release()
 		} else {
 			busy = true // whoever talks to it finds out as well
@@ -390,14 +413,14 @@ func (a *Agent) probe(ctx context.Context, b *bmc) {
 	alive, mute := b.probed(len(nodes) > 0, busy, err)
 	switch {
 	case alive:
-		a.bmcs.alive(b)
-		a.poller.readSoon(nodes)
+		p.bmcs.alive(b)
+		p.poller.readSoon(nodes)
 	case mute:
 		for _, name := range nodes {
-			a.readings.failed(name, power.ReachOf(err), err.Error())
+			p.readings.failed(name, power.ReachOf(err), err.Error())
 		}
 	}
-	a.bmcs.wakeUp()
+	p.bmcs.wakeUp()
 }
 
 // probed takes the outcome of a probe. alive: the BMC's nodes are to be read; mute: it
@@ -426,17 +449,17 @@ func (b *bmc) probed(used, busy bool, err error) (alive, mute bool) {
 }
 
 // knock is one probe; the turn is ours.
-func (a *Agent) knock(ctx context.Context, b *bmc) error {
-	if a.cfg.Probe == nil {
+func (p *prober) knock(ctx context.Context, b *bmc) error {
+	if p.ping == nil {
 		return nil // the reading on trial is the probe
 	}
-	ctx, cancel := context.WithTimeout(ctx, a.cfg.Timing.ProbeAnswer)
+	ctx, cancel := context.WithTimeout(ctx, p.answer)
 	defer cancel()
-	return unanswered(a.cfg.Probe(ctx, b.endpoint), a.cfg.Timing.ProbeAnswer)
+	return unanswered(p.ping(ctx, b.endpoint), p.answer)
 }
 
 // nodesAt lists the nodes behind a BMC.
-func (a *Agent) nodesAt(b *bmc) []string {
+func (p *prober) nodesAt(b *bmc) []string {
 	b.mu.Lock()
 	names := make([]string, 0, len(b.nodes))
 	for name := range b.nodes {
@@ -444,7 +467,7 @@ func (a *Agent) nodesAt(b *bmc) []string {
 	}
 	b.mu.Unlock()
 	names = slices.DeleteFunc(names, func(name string) bool {
-		ep, err := a.assigned.endpoint(name)
+		ep, err := p.assigned.endpoint(name)
 		return err != nil || ep.Key() != b.key
 	})
 	slices.SortFunc(names, strings.Compare)
@@ -452,18 +475,18 @@ func (a *Agent) nodesAt(b *bmc) []string {
 }
 
 // bmcOf is the BMC of a node, nil when none is known.
-func (a *Agent) bmcOf(node string) (*bmc, power.Endpoint) {
-	ep, err := a.assigned.endpoint(node)
+func (p *prober) bmcOf(node string) (*bmc, power.Endpoint) {
+	ep, err := p.assigned.endpoint(node)
 	if err != nil {
 		return nil, ep
 	}
-	return a.bmcs.get(ep), ep
+	return p.bmcs.get(ep), ep
 }
 
 // breakerOpen says whether the monitor leaves the node's BMC alone, why, and until
 // when; a zero time: until somebody does something about it.
-func (a *Agent) breakerOpen(node string) (until time.Time, says string, open bool) {
-	b, ep := a.bmcOf(node)
+func (p *prober) breakerOpen(node string) (until time.Time, says string, open bool) {
+	b, ep := p.bmcOf(node)
 	if b == nil {
 		return time.Time{}, "", false
 	}
@@ -503,14 +526,14 @@ func (r refusals) text() string {
 }
 
 // bmcState is how the agent gets on with the node's BMC; nil: none is known.
-func (a *Agent) bmcState(node string) *api.BMCState {
-	b, ep := a.bmcOf(node)
+func (p *prober) bmcState(node string) *api.BMCState {
+	b, ep := p.bmcOf(node)
 	if b == nil {
 		return nil
 	}
 	refused := b.refusals(ep)
-	st := &api.BMCState{Address: ep.String(), AuthFailures: refused.times, SharedWith: a.sharedWith(node)}
-	st.NextProbe, st.BreakerOpen, _ = a.breakerOpen(node)
+	st := &api.BMCState{Address: ep.String(), AuthFailures: refused.times, SharedWith: p.sharedWith(node)}
+	st.NextProbe, st.BreakerOpen, _ = p.breakerOpen(node)
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	st.Failures, st.LastError = b.breaker.failures, cmp.Or(b.breaker.last.says, refused.says)
@@ -518,9 +541,9 @@ func (a *Agent) bmcState(node string) *api.BMCState {
 }
 
 // deadBMCs counts the BMCs that are left alone.
-func (a *Agent) deadBMCs() int {
+func (p *prober) deadBMCs() int {
 	n := 0
-	for _, b := range a.bmcs.list() {
+	for _, b := range p.bmcs.list() {
 		b.mu.Lock()
 		open := b.breaker.open()
 		for _, r := range b.refused {
@@ -536,31 +559,31 @@ func (a *Agent) deadBMCs() int {
 
 // retryBMC forgets why the node's BMC is left alone, and what was learnt of it, and has
 // its nodes read at once over a new session: an administrator asked for it.
-func (a *Agent) retryBMC(node string) {
-	b, ep := a.bmcOf(node)
+func (p *prober) retryBMC(node string) {
+	b, ep := p.bmcOf(node)
 	if b == nil {
 		return
 	}
-	rec := refusedRecord{BMC: b.key, Print: a.bmcs.print(ep)}
+	rec := refusedRecord{BMC: b.key, Print: p.bmcs.print(ep)}
 	b.mu.Lock()
 	known := b.refused[rec.Print].times > 0
 	delete(b.refused, rec.Print)
 	b.breaker.answered(b.breaker.heard)
 	b.anew = true
 	b.mu.Unlock()
-	a.bmcs.forgetLearnt(ep)
-	a.bmcs.alive(b)
+	p.bmcs.forgetLearnt(ep)
+	p.bmcs.alive(b)
 	if known {
-		a.keepRefused(rec, false)
+		p.keepRefused(rec, false)
 	}
-	a.poller.readSoon(append(a.nodesAt(b), node))
+	p.poller.readSoon(append(p.nodesAt(b), node))
 }
 
 // hurry has the BMCs of nodes that are left alone probed now: somebody waits for a
 // reading.
-func (a *Agent) hurry(nodes []string) {
+func (p *prober) hurry(nodes []string) {
 	for _, name := range nodes {
-		if b, _ := a.bmcOf(name); b != nil {
+		if b, _ := p.bmcOf(name); b != nil {
 			b.mu.Lock()
 			if b.breaker.open() {
 				b.breaker.next = time.Time{}
@@ -568,7 +591,7 @@ func (a *Agent) hurry(nodes []string) {
 			b.mu.Unlock()
 		}
 	}
-	a.bmcs.wakeUp()
+	p.bmcs.wakeUp()
 }
 
 // forgetLearnt has what was learnt of the BMC asked for anew.
@@ -578,10 +601,10 @@ func (s *bmcs) forgetLearnt(ep power.Endpoint) {
 	}
 }
 
-func newBMCs(a *Agent, logger *slog.Logger, jitter func() float64) *bmcs {
-	t := a.cfg.Timing
+func newBMCs(cfg Config, beside func(key string) chan struct{}, jitter func() float64) *bmcs {
+	t := cfg.Timing
 	return &bmcs{
-		all: map[string]*bmc{}, alone: map[*bmc]bool{}, dial: a.cfg.Dial, forget: a.cfg.Forget, t: t, keep: a.keepRefused, logger: logger,
-		wake: make(chan struct{}, 1), beside: a.addresses.turn, pauses: probePauses{first: t.Probe, longest: t.LongProbe, jitter: jitter},
+		all: map[string]*bmc{}, alone: map[*bmc]bool{}, dial: cfg.Dial, forget: cfg.Forget, t: t, logger: cfg.Logger,
+		wake: make(chan struct{}, 1), beside: beside, pauses: probePauses{first: t.Probe, longest: t.LongProbe, jitter: jitter},
 	}
 }

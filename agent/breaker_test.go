@@ -105,12 +105,12 @@ func TestDeadBMCHasItsOwnSchedule(t *testing.T) {
 		b := r.bmc("n1")
 		b.SetMute(true)
 		time.Sleep(3 * time.Minute)
-		until, says, open := r.a.breakerOpen("n1")
+		until, says, open := r.a.prober.breakerOpen("n1")
 		if !open || says == "" || !until.After(time.Now()) {
 			t.Fatalf("open %v until %s: %s", open, until, says)
 		}
-		if _, _, open := r.a.breakerOpen("n2"); open || r.a.deadBMCs() != 1 {
-			t.Fatalf("%d BMCs are left alone", r.a.deadBMCs())
+		if _, _, open := r.a.prober.breakerOpen("n2"); open || r.a.prober.deadBMCs() != 1 {
+			t.Fatalf("%d BMCs are left alone", r.a.prober.deadBMCs())
 		}
 		before := b.Counts()
 		time.Sleep(time.Hour)
@@ -121,7 +121,7 @@ func TestDeadBMCHasItsOwnSchedule(t *testing.T) {
 		if probes := after.Probes - before.Probes; probes < 4 || probes > 10 {
 			t.Fatalf("%d probes in an hour", probes)
 		}
-		st := r.a.bmcState("n1")
+		st := r.a.prober.bmcState("n1")
 		if st.Failures < 7 || st.BreakerOpen == "" || !st.NextProbe.After(time.Now()) || !strings.Contains(st.LastError, "no answer") ||
 			st.Address != "ipmi://admin@n1" {
 			t.Fatalf("state: %+v", st)
@@ -136,7 +136,7 @@ func TestDeadBMCHasItsOwnSchedule(t *testing.T) {
 		if got := r.a.readings.get("n1"); got.Reach != power.ReachOK || got.State != power.On {
 			t.Fatalf("not read when its probe was answered: %+v", got)
 		}
-		if st := r.a.bmcState("n1"); st.Failures != 0 || st.BreakerOpen != "" || r.a.deadBMCs() != 0 {
+		if st := r.a.prober.bmcState("n1"); st.Failures != 0 || st.BreakerOpen != "" || r.a.prober.deadBMCs() != 0 {
 			t.Fatalf("state: %+v", st)
 		}
 	})
@@ -187,7 +187,7 @@ func TestPeoplePassTheBreakerAndCloseIt(t *testing.T) {
 			r.bmc(n).SetMute(true)
 		}
 		time.Sleep(30 * time.Minute)
-		if r.a.deadBMCs() != 3 {
+		if r.a.prober.deadBMCs() != 3 {
 			t.Fatal("the breakers are not open")
 		}
 		for _, n := range []string{"n1", "n2", "n3"} {
@@ -198,16 +198,16 @@ func TestPeoplePassTheBreakerAndCloseIt(t *testing.T) {
 		if end.At.Sub(began) > 2*time.Second {
 			t.Fatalf("took %s", end.At.Sub(began))
 		}
-		if _, _, open := r.a.breakerOpen("n1"); open {
+		if _, _, open := r.a.prober.breakerOpen("n1"); open {
 			t.Fatal("the breaker did not close")
 		}
 		r.a.poller.readNow(r.a.ctx, []string{"n2"}) // at the rack's socket
 		r.wantReach("n2", power.ReachOK)
-		r.a.hurry([]string{"n3"}) // through central
+		r.a.prober.hurry([]string{"n3"}) // through central
 		time.Sleep(time.Second)
 		r.wantReach("n3", power.ReachOK)
-		if r.a.deadBMCs() != 0 {
-			t.Fatalf("%d are left alone", r.a.deadBMCs())
+		if r.a.prober.deadBMCs() != 0 {
+			t.Fatalf("%d are left alone", r.a.prober.deadBMCs())
 		}
 		before := r.bmc("n1").Counts().Reads
 		time.Sleep(5 * time.Minute)
@@ -285,18 +285,18 @@ func TestRefusedLogInsAreCountedOverRestarts(t *testing.T) {
 			t.Fatalf("%d log-ins refused, want 2", got)
 		}
 		r.wantReach("n1", power.ReachAuthFailed)
-		until, says, open := r.a.breakerOpen("n1")
-		if !open || !until.IsZero() || !strings.Contains(says, "could lock the account") || r.a.deadBMCs() != 1 {
+		until, says, open := r.a.prober.breakerOpen("n1")
+		if !open || !until.IsZero() || !strings.Contains(says, "could lock the account") || r.a.prober.deadBMCs() != 1 {
 			t.Fatalf("open %v until %s: %s", open, until, says)
 		}
 		r.wantEnd(r.ask("n1", power.ActOn).Op.ID, power.Failed, power.ReasonAuth)
 		if got := b.Counts().AuthFailures; got != 3 {
 			t.Fatalf("%d log-ins refused: a person's operation is good for one", got)
 		}
-		if st := r.a.bmcState("n1"); st.AuthFailures != 3 || st.BreakerOpen == "" {
+		if st := r.a.prober.bmcState("n1"); st.AuthFailures != 3 || st.BreakerOpen == "" {
 			t.Fatalf("state: %+v", st)
 		}
-		r.a.retryBMC("n1")
+		r.a.prober.retryBMC("n1")
 		time.Sleep(5 * time.Minute)
 		if got := b.Counts().AuthFailures; got != 5 {
 			t.Fatalf("%d log-ins refused: a retry is good for two", got)
@@ -312,7 +312,7 @@ func TestRefusedLogInsAreCountedOverRestarts(t *testing.T) {
 			t.Fatalf("%d log-ins refused: credentials that come back are good for two", got)
 		}
 		b.SetAccount("admin", "wrong")
-		r.a.retryBMC("n1")
+		r.a.prober.retryBMC("n1")
 		time.Sleep(time.Second)
 		r.restart()
 		time.Sleep(time.Second)
@@ -463,7 +463,7 @@ func TestBMCThatIsBackBeforeItsProbe(t *testing.T) {
 				r.cfg.Probe = func(_ context.Context, ep power.Endpoint) error {
 					probes.Add(1)
 					b.SetMute(false)
-					r.a.retryBMC("n1")
+					r.a.prober.retryBMC("n1")
 					r.a.readings.saw("n1", power.Seen(power.Off, time.Now()))
 					return answer
 				}
@@ -492,7 +492,7 @@ func TestNoDeadBMCsOfNodesThatAreGone(t *testing.T) {
 			r.bmc(n.Name).SetWrongPassword(true)
 		}
 		time.Sleep(5 * time.Minute)
-		if n := r.a.deadBMCs(); n != 3 {
+		if n := r.a.prober.deadBMCs(); n != 3 {
 			t.Fatalf("%d BMCs are left alone, want 3", n)
 		}
 		r.nodes[1].BMC = "ipmi://admin@n9"
@@ -501,7 +501,7 @@ func TestNoDeadBMCsOfNodesThatAreGone(t *testing.T) {
 		}
 		for range 2 {
 			time.Sleep(time.Minute)
-			if n := r.a.deadBMCs(); n != 1 {
+			if n := r.a.prober.deadBMCs(); n != 1 {
 				t.Fatalf("%d BMCs are left alone, want that of n3", n)
 			}
 			r.restart()
@@ -542,7 +542,7 @@ func TestBMCThatIgnoresProbes(t *testing.T) {
 		b.SetMute(false)
 		time.Sleep(10*time.Minute + time.Second)
 		r.wantReach("n1", power.ReachOK)
-		if r.a.deadBMCs() != 0 {
+		if r.a.prober.deadBMCs() != 0 {
 			t.Error("it is left alone")
 		}
 	})
@@ -565,7 +565,7 @@ func TestBMCWithoutASession(t *testing.T) {
 				t.Errorf("%s", e.Message)
 			}
 		}
-		_, says, open := r.a.breakerOpen("n1")
+		_, says, open := r.a.prober.breakerOpen("n1")
 		if !open || !strings.Contains(says, "answers and has opened no session") {
 			t.Errorf("%v: %s", open, says)
 		}
@@ -599,7 +599,7 @@ func TestAnyRefusedLogInCounts(t *testing.T) {
 			if got := b.Counts().AuthFailures; got != 2 {
 				t.Errorf("%s: %d log-ins refused, want 2", kind, got)
 			}
-			_, text, open := r.a.breakerOpen("n1")
+			_, text, open := r.a.prober.breakerOpen("n1")
 			if !open || !strings.Contains(text, says) || !strings.Contains(text, "could lock the account") {
 				t.Errorf("%s: %v %s", kind, open, text)
 			}
@@ -609,7 +609,7 @@ func TestAnyRefusedLogInCounts(t *testing.T) {
 				t.Errorf("%s: %d log-ins refused: a person's operation is good for one", kind, got)
 			}
 			b.RefuseLogIns("")
-			r.a.retryBMC("n1")
+			r.a.prober.retryBMC("n1")
 			time.Sleep(time.Second)
 			r.wantReach("n1", power.ReachOK)
 		})
@@ -663,7 +663,7 @@ func TestSessionsDoNotGrowOld(t *testing.T) {
 		if dials, reads := after.Dials-before.Dials, after.Reads-before.Reads; dials < 8 || dials > 10 || reads < 55 {
 			t.Errorf("%d sessions for %d readings in 10 min", dials, reads)
 		}
-		r.a.retryBMC("n1")
+		r.a.prober.retryBMC("n1")
 		time.Sleep(time.Second)
 		if dials := b.Counts().Dials - after.Dials; dials != 1 || forgotten.Load() != 1 {
 			t.Errorf("a retry opened %d sessions, and what was learnt was forgotten %d times", dials, forgotten.Load())

@@ -20,7 +20,7 @@ func (a *Agent) explain(name string, now time.Time) (api.Explanation, bool) {
 	e := api.Explanation{
 		Node: name, Agent: a.cfg.Name, At: now, Status: n.Status, Desired: n.desired(now), DesiredFrom: n.from(now), Hold: api.ShowHold(n.hold,
 			now),
-		Reading: a.readings.get(name), Monitor: a.readings.made(name), Ops: a.opsOf(name), BMC: a.bmcState(name), Domain: a.domainOf(name),
+		Reading: a.readings.get(name), Monitor: a.readings.made(name), Ops: a.opsOf(name), BMC: a.prober.bmcState(name), Domain: a.domainOf(name),
 		Rack: a.rackState(),
 	}
 	var since time.Time

@@ -345,7 +345,7 @@ func (a *Agent) apply(got api.Assignment, db api.Database) error {
 		a.toTell.explains(got.Explain)
 		a.tellRack()
 	}
-	a.hurry(got.Reads)
+	a.prober.hurry(got.Reads)
 	a.poller.readSoon(append(changed, got.Reads...))
 	return nil
 }
@@ -366,7 +366,7 @@ func (a *Agent) assignmentChanged(changed, gone []string) {
 		a.readings.forget(node)
 	}
 	if some {
-		a.forgetRefused()
+		a.prober.forgetRefused()
 		a.changed()
 	}
 }

@@ -421,7 +421,7 @@ func (m *monitor) pass(now time.Time) {
 		}
 	}
 	for _, name := range retries {
-		m.a.retryBMC(name)
+		m.a.prober.retryBMC(name)
 	}
 	slices.Sort(looks)
 	m.a.poller.readSoon(slices.Compact(looks))
@@ -660,7 +660,7 @@ func (m *monitor) decide(r planRound, all []watched) (todo []decision, looks []s
 	for i, n := range all {
 		if w := m.nodes[n.Node]; w.due || w.last.Reason == power.ReasonOthers {
 			w.due = false
-			if b := m.a.bmcState(n.Node); b != nil {
+			if b := m.a.prober.bmcState(n.Node); b != nil {
 				all[i].BreakerOpen, all[i].SharedWith = b.BreakerOpen, b.SharedWith
 			}
 			asked = append(asked, all[i])
@@ -779,7 +779,7 @@ func (m *monitor) state() api.RackState {
 
 func (m *monitor) stateOf(brake *api.Brake, faults int) api.RackState {
 	times, pause := m.times.Load(), m.pause.Load()
-	s := api.RackState{Monitor: times.text, Brake: brake, Faults: faults, OpenBreakers: m.a.deadBMCs(), Domains: m.a.Domains()}
+	s := api.RackState{Monitor: times.text, Brake: brake, Faults: faults, OpenBreakers: m.a.prober.deadBMCs(), Domains: m.a.Domains()}
 	if times.ignored != "" {
 		s.Monitor = fmt.Sprintf("%s (central's is ignored: %s)", times.text, times.ignored)
 	}
