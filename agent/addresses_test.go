@@ -62,7 +62,7 @@ func TestNothingActsOnABMCWithTwoNames(t *testing.T) {
 				t.Errorf("%s: %+v", node, end)
 			}
 			r.wantCommands(node)
-			if e, _ := r.a.explain(node, time.Now()); !strings.Contains(e.Message, "same BMC as") || e.BMC.SharedWith == "" {
+			if e, _ := r.a.view.explain(node, time.Now()); !strings.Contains(e.Message, "same BMC as") || e.BMC.SharedWith == "" {
 				t.Errorf("%s is explained: %s", node, e.Message)
 			}
 		}

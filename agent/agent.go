@@ -16,7 +16,6 @@ import (
 	"github.com/google/uuid"
 
 	"rackpower/central/api"
-	"rackpower/internal/backoff"
 	"rackpower/journal"
 	"rackpower/power"
 )
@@ -63,9 +62,10 @@ type Agent struct {
 
 	ctx     context.Context // ends when lanes are to stop at their next safe point
 	stop    context.CancelCauseFunc
-	gossip  chan struct{}          // a token: something changed that gossip tells
-	cluster atomic.Pointer[Gossip] // see SetGossip
-	rack    chan struct{}          // a token: there is something of the rack that central is told
+	gossip  gossiper
+	view    *rackView
+	control *control
+	rack    chan struct{} // a token: there is something of the rack that central is told
 
 	mu      sync.Mutex
 	lanes   map[string]*lane
@@ -102,13 +102,12 @@ func New(cfg Config) (*Agent, error) {
 	}
 	a := &Agent{
 		cfg: cfg, logger: cfg.Logger, outbox: newOutbox(cfg.Timing.KeepEnded), ids: newIDs(),
-		stagger: newStagger(), lanes: map[string]*lane{}, gossip: make(chan struct{}, 1), rack: make(chan struct{},
-			1),
+		stagger: newStagger(), lanes: map[string]*lane{}, gossip: gossiper{dirty: make(chan struct{}, 1)}, rack: make(chan struct{}, 1),
 	}
 	a.alarms = newAlarms(cfg.Logger, a.tellRack)
 	a.strays = map[string]bool{}
 	a.monitor = newMonitor(a)
-	a.readings = newReadings(a.changed)
+	a.readings = newReadings(a.gossip.changed)
 	a.addresses = newAddresses(cfg.LookUp)
 	a.bmcs = newBMCs(cfg, a.addresses.turn, rand.Float64)
 	a.ctx, a.stop = context.WithCancelCause(context.Background())
@@ -146,6 +145,8 @@ func (a *Agent) open() (err error) {
 	}
 	a.poller = newPoller(a)
 	a.prober = newProber(a)
+	a.view = newRackView(a)
+	a.control = newControl(a)
 	a.addresses.compare(a.places())
 	if err := a.prober.loadRefused(a.assignLg.Live()); err != nil {
 		return err
@@ -209,9 +210,9 @@ func (a *Agent) Close() error {
 }
 
 // Run works until ctx ends, then lets every operation come to its next safe point
-// and returns. control may be nil: no control socket. A journal that cannot go on
+// and returns. socket may be nil: no control socket. A journal that cannot go on
 // ends Run with an error; a restart is then the remedy.
-func (a *Agent) Run(ctx context.Context, control net.Listener) error {
+func (a *Agent) Run(ctx context.Context, socket net.Listener) error {
 	var parts sync.WaitGroup
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -223,18 +224,19 @@ func (a *Agent) Run(ctx context.Context, control net.Listener) error {
 	})
 	defer stopped()
 
-	for _, part := range []func(context.Context){a.monitor.run, a.bmcs.tend, a.prober.run, a.stagger.run, a.tellGossip, a.watchAddresses} {
+	for _, part := range []func(context.Context){a.monitor.run, a.bmcs.tend, a.prober.run, a.stagger.run, a.watchAddresses} {
 		parts.Go(func() { part(ctx) })
 	}
 	parts.Go(func() { a.alarms.keep(ctx, a.assignLg) })
+	parts.Go(func() { a.gossip.run(ctx, a.view.gossiped) })
 	if a.cfg.Central != nil {
 		parts.Go(func() { a.syncCentral(ctx) })
 		parts.Go(func() { a.permit.beats(ctx) })
 	} else {
 		parts.Go(func() { a.reportToNobody(ctx) })
 	}
-	if control != nil {
-		parts.Go(func() { a.serveControl(ctx, control) })
+	if socket != nil {
+		parts.Go(func() { a.control.serve(ctx, socket) })
 	}
 	a.beginStagger(time.Now())
 	parts.Go(func() { a.readFirst(ctx) })
@@ -337,7 +339,7 @@ func (a *Agent) Submit(op power.Op) (api.OpReport, error) {
 	if err := a.usedOtherwise(op); err != nil {
 		return api.OpReport{}, err
 	}
-	if r, known := a.lane(op.Node).isKnown(op.ID); known {
+	if r, known := a.isKnown(op); known {
 		if !r.Op.Is(op) {
 			return api.OpReport{}, idUsed(op.ID, r.Op)
 		}
@@ -377,10 +379,33 @@ func refusal(op power.Op, reason power.Reason, text string) api.OpReport {
 	}
 }
 
-func (l *lane) isKnown(id string) (api.OpReport, bool) {
+// weigh says what would become of a request, held: together with a hold.
+func (a *Agent) weigh(op power.Op, held bool) api.OpReport {
+	now := time.Now()
+	op = op.WithDefaults(now)
+	op.Seq = a.clock.Now(now).Next(now)
+	r, refused := a.refuses(op)
+	if refused && !(held && r.Reason == power.ReasonDesired) {
+		r.Phase, r.End = phaseDryRun, nil
+		return r
+	}
+	l := a.lane(op.Node)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.known(id)
+	view := l.view()
+	d := power.Decide(view, op)
+	return api.OpReport{Op: op, Verdict: d.Verdict, Reason: d.Reason, Message: power.Describe(d, view, op, now), Phase: phaseDryRun}
+}
+
+// phaseDryRun is the phase of a request that was only weighed.
+const phaseDryRun = "dry-run"
+
+// isKnown finds a request that was accepted before.
+func (a *Agent) isKnown(op power.Op) (api.OpReport, bool) {
+	l := a.lane(op.Node)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.known(op.ID)
 }
 
 // Cancel ends an operation at its next safe point.
@@ -396,50 +421,19 @@ func (a *Agent) Cancel(c api.Cancel) (api.OpReport, error) {
 	return a.lane(r.Op.Node).cancelOp(c)
 }
 
+// desiresChanged has everything follow what is desired now: the monitor knows it
+// before anything is read, and ends what it asked for and nobody desires any more.
+func (a *Agent) desiresChanged(names []string) {
+	a.monitor.desiresChanged()
+	for _, name := range names {
+		a.lane(name).dropUnwanted()
+	}
+}
+
 // heeds notes that the monitor goes by the newest assignment from now on.
 func (a *Agent) heeds() {
 	at := a.assigned.position()
 	a.heeded.Store(&at)
-}
-
-// changed tells gossip, soon, that something moved.
-func (a *Agent) changed() {
-	select {
-	case a.gossip <- struct{}{}:
-	default:
-	}
-}
-
-// tellGossip publishes the rack's power whenever it changed, at most a few times a
-// second.
-func (a *Agent) tellGossip(ctx context.Context) {
-	for {
-		if g := a.gossiping(); g != nil {
-			g.SetNodes(a.views())
-		}
-		if backoff.Sleep(ctx, 250*time.Millisecond) != nil {
-			return
-		}
-		select {
-		case <-a.gossip:
-		case <-time.After(30 * time.Second):
-		case <-ctx.Done():
-			return
-		}
-	}
-}
-
-func (a *Agent) views() []NodeView {
-	nodes, running := a.assigned.all(), a.outbox.running()
-	views := make([]NodeView, 0, len(nodes))
-	for _, n := range nodes {
-		v := NodeView{Name: n.Name, Reading: a.readings.get(n.Name)}
-		if out := running[n.Name]; len(out) > 0 {
-			v.Op = out[0].Op.Action
-		}
-		views = append(views, v)
-	}
-	return views
 }
 
 // Summary says in a line how the agent is, for systemd's STATUS.
@@ -472,32 +466,8 @@ func (a *Agent) Alive() bool {
 // SetGossip connects the agent with the gossip cluster that it is a member of. It may
 // be called at any time, once: a cluster whose key central has to hand out comes late.
 func (a *Agent) SetGossip(g Gossip) {
-	a.cluster.Store(&g)
-	a.changed()
-}
-
-// gossiping is the cluster, nil while there is none.
-func (a *Agent) gossiping() Gossip {
-	if g := a.cluster.Load(); g != nil {
-		return *g
-	}
-	return nil
-}
-
-// clusterOf is gossiping for those who only ask: nil stays nil.
-func (a *Agent) clusterOf() api.Cluster {
-	if g := a.gossiping(); g != nil {
-		return g
-	}
-	return nil
-}
-
-// gossipAddr is where others join this agent's gossip, "" while there is none.
-func (a *Agent) gossipAddr() string {
-	if g := a.gossiping(); g != nil {
-		return g.Addr()
-	}
-	return ""
+	a.gossip.cluster.Store(&g)
+	a.gossip.changed()
 }
 
 // JournalEpoch is how often this agent's journal was opened.

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
-	"net/http"
 	"slices"
 	"strings"
 	"sync"
@@ -217,23 +216,6 @@ func (a *Agent) ackAlarms(in api.AckAlarm) ([]api.Alarm, error) {
 		return nil, api.Problemf(api.CodeNotFound, "agent %s has no %s", a.cfg.Name, strings.TrimSpace("alarm "+in.Kind))
 	}
 	return acked, nil
-}
-
-func (a *Agent) ctlAckAlarm(r *http.Request) ([]api.Alarm, error) {
-	in, err := body[api.AckAlarm](r)
-	if err != nil {
-		return nil, err
-	}
-	return a.ackAlarms(in)
-}
-
-func (a *Agent) ctlAlarms(*http.Request) ([]api.Alarm, error) { return a.alarms.list(), nil }
-
-// rackState is how the rack stands: its monitor, and what people have to know.
-func (a *Agent) rackState() api.RackState {
-	s := a.monitor.state()
-	s.Alarms = a.alarms.list()
-	return s
 }
 
 // heedJournal takes an alarm of one of the two logs. It is called from within them.

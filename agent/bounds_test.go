@@ -147,7 +147,7 @@ func TestAJournalWithTooManyJoiners(t *testing.T) {
 func TestUnknownNodesLeaveNothing(t *testing.T) {
 	inBubble(t, 1, func(r *harness) {
 		synctest.Wait() // it runs
-		lanes, readings := len(r.a.allLanes()), len(r.a.views())
+		lanes, readings := len(r.a.allLanes()), len(r.a.view.gossiped())
 		for i := range 100 {
 			name := fmt.Sprintf("zz%d", i)
 			if got := r.ask(name, power.ActOn); got.Reason != power.ReasonNoNode {
@@ -160,7 +160,7 @@ func TestUnknownNodesLeaveNothing(t *testing.T) {
 			r.a.lane(name).dropUnwanted()
 			r.a.prober.hurry([]string{name})
 		}
-		if l, n := len(r.a.allLanes()), len(r.a.views()); l != lanes || n != readings {
+		if l, n := len(r.a.allLanes()), len(r.a.view.gossiped()); l != lanes || n != readings {
 			t.Errorf("%d lanes and %d readings, were %d and %d", l, n, lanes, readings)
 		}
 	})

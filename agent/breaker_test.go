@@ -229,7 +229,7 @@ func TestAnErrorIsAnAnswer(t *testing.T) {
 			r.hall(power.StatusReady, power.Off)
 			r.bmc("n1").FailNextReads(1000, kind)
 			time.Sleep(3 * time.Minute)
-			if e, _ := r.a.explain("n1", time.Now()); !strings.Contains(e.Message, want) {
+			if e, _ := r.a.view.explain("n1", time.Now()); !strings.Contains(e.Message, want) {
 				t.Errorf("%s: %q does not say %q", kind, e.Message, want)
 			}
 		})
@@ -560,7 +560,7 @@ func TestBMCWithoutASession(t *testing.T) {
 		time.Sleep(30 * time.Minute)
 		for _, n := range []string{"n1", "n2"} {
 			r.wantReach(n, power.ReachBusy)
-			if e, _ := r.a.explain(n, time.Now()); !strings.Contains(e.Message, "the BMC answers") ||
+			if e, _ := r.a.view.explain(n, time.Now()); !strings.Contains(e.Message, "the BMC answers") ||
 				strings.Contains(e.Message, "does not answer") {
 				t.Errorf("%s", e.Message)
 			}
@@ -626,7 +626,7 @@ func TestNobodyReadsOfContexts(t *testing.T) {
 		var texts []string
 		for range 100 {
 			time.Sleep(10 * time.Second)
-			e, _ := r.a.explain("n1", time.Now())
+			e, _ := r.a.view.explain("n1", time.Now())
 			texts = append(texts, e.Message, e.BMC.LastError)
 			for _, seen := range e.RecentReadings {
 				texts = append(texts, seen.Message)

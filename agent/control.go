@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"log/slog"
 	"net"
 	"net/http"
 	"slices"
@@ -16,10 +17,52 @@ import (
 	"rackpower/power/noderange"
 )
 
-// serveControl answers the rack's own socket until ctx ends. It speaks the same
+// control answers at the rack's own socket.
+type control struct {
+	name, version, journal string // of the agent; journal is its id
+	agent                  requests
+	view                   *rackView
+	assigned               *assigned
+	outbox                 *outbox
+	monitor                *monitor
+	poller                 *poller
+	permit                 *permit
+	alarms                 *alarms
+	gossip                 *gossiper
+	clock                  *power.Clock
+	tellRack               func() // has central told
+	logger                 *slog.Logger
+}
+
+// requests is what the socket asks of the agent as a whole.
+type requests interface {
+	Submit(op power.Op) (api.OpReport, error)
+	Cancel(c api.Cancel) (api.OpReport, error)
+	// usedOtherwise, isKnown and weigh say what would become of a request.
+	usedOtherwise(op power.Op) error
+	isKnown(op power.Op) (api.OpReport, bool)
+	weigh(op power.Op, held bool) api.OpReport
+	desiresChanged(nodes []string)
+	ackAlarms(in api.AckAlarm) ([]api.Alarm, error)
+	trustState() api.Trust
+	confirmTrust(in api.ConfirmTrust) (api.Trust, error)
+	// begin counts a goroutine that the agent waits for until done.
+	begin() bool
+	done()
+}
+
+func newControl(a *Agent) *control {
+	return &control{
+		name: a.cfg.Name, version: a.cfg.Version, journal: a.log.ID(), agent: a, view: a.view, assigned: a.assigned, outbox: a.outbox,
+		monitor: a.monitor, poller: a.poller, permit: &a.permit, alarms: a.alarms, gossip: &a.gossip, clock: &a.clock, tellRack: a.tellRack,
+		logger: a.logger,
+	}
+}
+
+// serve answers the rack's own socket until ctx ends. It speaks the same
 // paths as central, of this rack's nodes only.
-func (a *Agent) serveControl(ctx context.Context, l net.Listener) {
-	srv := httpserver.New(a.Handler(), maxControlConns)
+func (c *control) serve(ctx context.Context, l net.Listener) {
+	srv := httpserver.New(c.handler(), maxControlConns)
 	srv.BaseContext = func(net.Listener) context.Context { return ctx }
 	down := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
@@ -31,39 +74,39 @@ func (a *Agent) serveControl(ctx context.Context, l net.Listener) {
 		}
 	})
 	if err := srv.Serve(l); err != nil && !errors.Is(err, http.ErrServerClosed) {
-		a.logger.Error("control socket failed", "err", err)
+		c.logger.Error("control socket failed", "err", err)
 	}
 	if !stop() {
 		<-down
 	}
 }
 
-// Handler serves the control socket's requests.
-func (a *Agent) Handler() http.Handler {
+// handler serves the control socket's requests.
+func (c *control) handler() http.Handler {
 	mux := http.NewServeMux()
-	handle(mux, "GET /v1/nodes", a.ctlNodes)
-	handle(mux, "POST /v1/ops", a.ctlAsk)
-	handle(mux, "POST /v1/ops/query", a.ctlQuery)
-	handle(mux, "POST /v1/ops/{id}/cancel", a.ctlCancel)
-	handle(mux, "POST /v1/reads", a.ctlRead)
-	handle(mux, "GET /v1/members", a.ctlMembers)
-	handle(mux, "GET /v1/peers", a.ctlPeers)
-	handle(mux, "POST /v1/gossip/ping", a.ctlPing)
-	handle(mux, "GET /v1/gossip/who", a.ctlWho)
-	handle(mux, "GET /v1/gossip/keys", a.ctlKeys)
-	handle(mux, "POST /v1/gossip/keys", a.ctlChangeKeys)
-	handle(mux, "GET /v1/info", a.ctlInfo)
-	handle(mux, "POST /v1/nodes/hold", a.ctlHold)
-	handle(mux, "POST /v1/nodes/retry", a.ctlRetry)
-	handle(mux, "GET /v1/nodes/{name}/explain", a.ctlExplain)
-	handle(mux, "GET /v1/trust", a.ctlTrust)
-	handle(mux, "POST /v1/trust", a.ctlConfirmTrust)
-	handle(mux, "GET /v1/brakes", a.ctlBrakes)
-	handle(mux, "POST /v1/brakes/release", a.ctlReleaseBrake)
-	handle(mux, "GET /v1/racks", a.ctlRacks)
-	handle(mux, "GET /v1/alarms", a.ctlAlarms)
-	handle(mux, "POST /v1/alarms/ack", a.ctlAckAlarm)
-	handle(mux, "GET /v1/domains", a.ctlDomains)
+	handle(mux, "GET /v1/nodes", c.ctlNodes)
+	handle(mux, "POST /v1/ops", c.ctlAsk)
+	handle(mux, "POST /v1/ops/query", c.ctlQuery)
+	handle(mux, "POST /v1/ops/{id}/cancel", c.ctlCancel)
+	handle(mux, "POST /v1/reads", c.ctlRead)
+	handle(mux, "GET /v1/members", c.ctlMembers)
+	handle(mux, "GET /v1/peers", c.ctlPeers)
+	handle(mux, "POST /v1/gossip/ping", c.ctlPing)
+	handle(mux, "GET /v1/gossip/who", c.ctlWho)
+	handle(mux, "GET /v1/gossip/keys", c.ctlKeys)
+	handle(mux, "POST /v1/gossip/keys", c.ctlChangeKeys)
+	handle(mux, "GET /v1/info", c.ctlInfo)
+	handle(mux, "POST /v1/nodes/hold", c.ctlHold)
+	handle(mux, "POST /v1/nodes/retry", c.ctlRetry)
+	handle(mux, "GET /v1/nodes/{name}/explain", c.ctlExplain)
+	handle(mux, "GET /v1/trust", c.ctlTrust)
+	handle(mux, "POST /v1/trust", c.ctlConfirmTrust)
+	handle(mux, "GET /v1/brakes", c.ctlBrakes)
+	handle(mux, "POST /v1/brakes/release", c.ctlReleaseBrake)
+	handle(mux, "GET /v1/racks", c.ctlRacks)
+	handle(mux, "GET /v1/alarms", c.ctlAlarms)
+	handle(mux, "POST /v1/alarms/ack", c.ctlAckAlarm)
+	handle(mux, "GET /v1/domains", c.ctlDomains)
 	return httpserver.SignsOfLife(mux)
 }
 
@@ -88,8 +131,8 @@ func handle[T any](mux *http.ServeMux, pattern string, fn func(*http.Request) (T
 
 func body[T any](r *http.Request) (T, error) { return httpserver.Decode[T](r, true) }
 
-func (a *Agent) ctlNodes(r *http.Request) ([]api.Node, error) {
-	nodes := a.nodes(time.Now())
+func (c *control) ctlNodes(r *http.Request) ([]api.Node, error) {
+	nodes := c.view.nodes(time.Now())
 	expr := r.URL.Query().Get("select")
 	if expr == "" || expr == "all" {
 		return nodes, nil
@@ -117,58 +160,23 @@ func selectProblem(err error) error {
 	return api.Problemf(api.CodeNotFound, "%v", err)
 }
 
-// nodes is the rack's power as the agent knows it.
-func (a *Agent) nodes(now time.Time) []api.Node {
-	list := []api.Node{}
-	monitored, running := a.monitor.timetable() != nil, a.outbox.running()
-	for _, n := range a.assigned.all() {
-		reading := a.readings.get(n.Name)
-		desired, made := n.desired(now), a.readings.made(n.Name)
-		out := running[n.Name]
-		row := api.Node{
-			Name: n.Name, Rack: a.cfg.Name, State: reading.State, Reach: reading.Reach, Stale: reading.Stale(now, power.DefaultStale),
-			Status: n.Status, Desired: desired.Want, DesiredFrom: n.from(now), Hold: api.ShowHold(n.hold, now), Agent: a.cfg.Name, BMC: n.BMC,
-			Domain: n.Domain,
-		}
-		if !reading.ObservedAt.IsZero() {
-			row.ObservedAt = &reading.ObservedAt
-		}
-		if !reading.TriedAt.IsZero() {
-			row.TriedAt = &reading.TriedAt
-		}
-		if len(out) > 0 {
-			op := out[0]
-			row.Op = &api.OpBrief{
-				ID: op.Op.ID, Action: op.Op.Action, Verdict: op.Verdict, AskedBy: op.Op.AskedBy, AskedAt: op.Op.AskedAt,
-				Phase: op.Phase,
-			}
-			row.Waiting = len(out) - 1
-		}
-		row.Waits, row.WaitsMessage, row.WaitsUntil = made.Waits, made.WaitsMessage, made.WaitsUntil
-		row.Fault, row.FaultSince = made.Fault, made.FaultSince
-		row.Compare(desired, made.Matched, monitored)
-		list = append(list, row)
-	}
-	return list
-}
-
-func (a *Agent) ctlAsk(r *http.Request) ([]api.Op, error) {
+func (c *control) ctlAsk(r *http.Request) ([]api.Op, error) {
 	in, err := body[api.AskOps](r)
 	if err != nil {
 		return nil, err
 	}
 	for _, req := range in.Ops { // all are told before any is accepted
-		if err := a.usedOtherwise(opFrom(req, time.Now()).WithDefaults(time.Now())); err != nil {
+		if err := c.agent.usedOtherwise(opFrom(req, time.Now()).WithDefaults(time.Now())); err != nil {
 			return nil, err
 		}
 	}
 	list := make([]api.Op, len(in.Ops))
 	for i, req := range in.Ops {
-		report, err := a.ask(req, in.DryRun)
+		report, err := c.ask(req, in.DryRun)
 		if err != nil {
 			return nil, err
 		}
-		list[i] = opOf(report, a.cfg.Name)
+		list[i] = opOf(report, c.name)
 	}
 	return list, nil
 }
@@ -177,44 +185,23 @@ func opFrom(req api.OpRequest, now time.Time) power.Op {
 	return req.Op(cmp.Or(req.AskedBy, "local"), power.FromLocal, now)
 }
 
-func (a *Agent) ask(req api.OpRequest, dry bool) (api.OpReport, error) {
+func (c *control) ask(req api.OpRequest, dry bool) (api.OpReport, error) {
 	op := opFrom(req, time.Now())
 	if dry {
-		return a.weigh(op, req.Hold), nil
+		return c.agent.weigh(op, req.Hold), nil
 	}
-	submit := a.Submit
+	submit := c.agent.Submit
 	if req.Hold {
-		submit = func(op power.Op) (api.OpReport, error) { return a.askHeld(req, op) }
+		submit = func(op power.Op) (api.OpReport, error) { return c.askHeld(req, op) }
 	}
 	r, err := submit(op)
 	if err == nil && r.Verdict == power.VerdictRefuse {
-		a.outbox.put(r) // for central's audit trail
-	} else if why := a.permit.why(time.Now()); err == nil && why != "" {
+		c.outbox.put(r) // for central's audit trail
+	} else if why := c.permit.why(time.Now()); err == nil && why != "" {
 		r.Message += "; carried out because it is asked for here, although this agent sends nothing of its own accord: " + why
 	}
 	return r, err
 }
-
-// weigh says what would become of a request, held: together with a hold.
-func (a *Agent) weigh(op power.Op, held bool) api.OpReport {
-	now := time.Now()
-	op = op.WithDefaults(now)
-	op.Seq = a.clock.Now(now).Next(now)
-	r, refused := a.refuses(op)
-	if refused && !(held && r.Reason == power.ReasonDesired) {
-		r.Phase, r.End = phaseDryRun, nil
-		return r
-	}
-	l := a.lane(op.Node)
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	view := l.view()
-	d := power.Decide(view, op)
-	return api.OpReport{Op: op, Verdict: d.Verdict, Reason: d.Reason, Message: power.Describe(d, view, op, now), Phase: phaseDryRun}
-}
-
-// phaseDryRun is the phase of a request that was only weighed.
-const phaseDryRun = "dry-run"
 
 // opOf is a report as the command line sees operations.
 func opOf(r api.OpReport, rack string) api.Op {
@@ -230,7 +217,7 @@ func opOf(r api.OpReport, rack string) api.Op {
 	return op
 }
 
-func (a *Agent) ctlQuery(r *http.Request) (api.FoundOps, error) {
+func (c *control) ctlQuery(r *http.Request) (api.FoundOps, error) {
 	in, err := body[api.QueryOps](r)
 	if err != nil {
 		return api.FoundOps{}, err
@@ -238,11 +225,11 @@ func (a *Agent) ctlQuery(r *http.Request) (api.FoundOps, error) {
 	ctx, cancel := context.WithTimeout(r.Context(), min(in.Wait, time.Minute))
 	defer cancel()
 	for {
-		reports, rev, news := a.outbox.after(in.AfterRev)
+		reports, rev, news := c.outbox.after(in.AfterRev)
 		found := api.FoundOps{Ops: []api.Op{}, Rev: rev}
 		for _, report := range reports {
 			if wanted(in, report) {
-				found.Ops = append(found.Ops, opOf(report, a.cfg.Name))
+				found.Ops = append(found.Ops, opOf(report, c.name))
 			}
 		}
 		if len(found.Ops) > 0 || ctx.Err() != nil {
@@ -264,7 +251,7 @@ func wanted(in api.QueryOps, r api.OpReport) bool {
 		(!in.Outstanding || r.End == nil) && !r.Op.AskedAt.Before(in.Since)
 }
 
-func (a *Agent) ctlCancel(r *http.Request) (api.Op, error) {
+func (c *control) ctlCancel(r *http.Request) (api.Op, error) {
 	in, err := body[api.CancelOp](r)
 	if err != nil {
 		return api.Op{}, err
@@ -273,11 +260,11 @@ func (a *Agent) ctlCancel(r *http.Request) (api.Op, error) {
 	if by == "" {
 		by = "local"
 	}
-	report, err := a.Cancel(api.Cancel{ID: r.PathValue("id"), By: by, Reason: in.Reason})
+	report, err := c.agent.Cancel(api.Cancel{ID: r.PathValue("id"), By: by, Reason: in.Reason})
 	if err != nil {
 		return api.Op{}, err
 	}
-	op := opOf(report, a.cfg.Name)
+	op := opOf(report, c.name)
 	op.CancelBy = by
 	return op, nil
 }
@@ -286,14 +273,14 @@ func (a *Agent) ctlCancel(r *http.Request) (api.Op, error) {
 const defaultReadWait = 15 * time.Second
 
 // ctlRead reads nodes now, whatever the monitor's schedule.
-func (a *Agent) ctlRead(r *http.Request) ([]api.Node, error) {
+func (c *control) ctlRead(r *http.Request) ([]api.Node, error) {
 	in, err := body[api.ReadNodes](r)
 	if err != nil {
 		return nil, err
 	}
 	for _, name := range in.Names {
-		if _, ok := a.assigned.get(name); !ok {
-			return nil, api.Problemf(api.CodeNotFound, "node %s is not assigned to agent %s", name, a.cfg.Name)
+		if _, ok := c.assigned.get(name); !ok {
+			return nil, api.Problemf(api.CodeNotFound, "node %s is not assigned to agent %s", name, c.name)
 		}
 	}
 	if in.Wait <= 0 {
@@ -301,70 +288,100 @@ func (a *Agent) ctlRead(r *http.Request) ([]api.Node, error) {
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), min(in.Wait, time.Minute))
 	defer cancel()
-	if !a.begin() {
+	if !c.agent.begin() {
 		return nil, errStopping
 	}
 	done := make(chan struct{})
 	go func() { // an exchange under way goes on after the answer
-		defer a.done()
+		defer c.agent.done()
 		defer close(done)
-		a.poller.readNow(ctx, in.Names)
-		a.monitor.read("")
+		c.poller.readNow(ctx, in.Names)
+		c.monitor.read("")
 	}()
 	select {
 	case <-done:
 	case <-ctx.Done():
 	}
-	return slices.DeleteFunc(a.nodes(time.Now()), func(n api.Node) bool { return !slices.Contains(in.Names, n.Name) }), nil
+	return slices.DeleteFunc(c.view.nodes(time.Now()), func(n api.Node) bool { return !slices.Contains(in.Names, n.Name) }), nil
 }
 
-func (a *Agent) ctlMembers(*http.Request) ([]api.Member, error) {
-	return api.AnswerMembers(a.clusterOf())
+func (c *control) ctlMembers(*http.Request) ([]api.Member, error) {
+	return api.AnswerMembers(c.gossip.asked())
 }
 
-func (a *Agent) ctlPeers(*http.Request) ([]api.PeerNode, error) {
-	peers, err := api.AnswerPeers(a.clusterOf(), a.owns)
+func (c *control) ctlPeers(*http.Request) ([]api.PeerNode, error) {
+	peers, err := api.AnswerPeers(c.gossip.asked(), c.owns)
 	slices.SortFunc(peers, func(a, b api.PeerNode) int { return compareNames(a.Node, b.Node) })
 	return peers, err
 }
 
 // owns is this agent's name for its own nodes, "" for others: whose those are is known by
 // gossip only.
-func (a *Agent) owns(node string) string {
-	if _, ok := a.assigned.get(node); ok {
-		return a.cfg.Name
+func (c *control) owns(node string) string {
+	if _, ok := c.assigned.get(node); ok {
+		return c.name
 	}
 	return ""
 }
 
-func (a *Agent) ctlPing(r *http.Request) (api.Pong, error) {
+func (c *control) ctlPing(r *http.Request) (api.Pong, error) {
 	in, err := body[api.Ping](r)
 	if err != nil {
 		return api.Pong{}, err
 	}
-	return api.AnswerPing(r.Context(), a.clusterOf(), in)
+	return api.AnswerPing(r.Context(), c.gossip.asked(), in)
 }
 
-func (a *Agent) ctlWho(r *http.Request) (api.Who, error) {
+func (c *control) ctlWho(r *http.Request) (api.Who, error) {
 	node, bmc := r.URL.Query().Get("node"), ""
-	if ep, err := a.assigned.endpoint(node); err == nil {
+	if ep, err := c.assigned.endpoint(node); err == nil {
 		bmc = net.JoinHostPort(ep.Host, strconv.Itoa(ep.Port))
 	}
-	return api.AnswerWho(r.Context(), a.clusterOf(), node, bmc, a.owns(node))
+	return api.AnswerWho(r.Context(), c.gossip.asked(), node, bmc, c.owns(node))
 }
 
-func (a *Agent) ctlKeys(r *http.Request) (api.GossipKeys, error) {
-	return api.AnswerKeys(r.Context(), a.clusterOf())
+func (c *control) ctlKeys(r *http.Request) (api.GossipKeys, error) {
+	return api.AnswerKeys(r.Context(), c.gossip.asked())
 }
 
-func (a *Agent) ctlChangeKeys(r *http.Request) (api.GossipKeys, error) {
+func (c *control) ctlChangeKeys(r *http.Request) (api.GossipKeys, error) {
 	in, err := body[api.ChangeKeys](r)
 	if err != nil {
 		return api.GossipKeys{}, err
 	}
-	return api.AnswerChangeKeys(r.Context(), a.clusterOf(), in)
+	return api.AnswerChangeKeys(r.Context(), c.gossip.asked(), in)
 }
 
-func (a *Agent) ctlInfo(*http.Request) (api.Info, error) {
-	return api.Info{ID: a.log.ID(), Version: a.cfg.Version, Nodes: len(a.assigned.all()), Agents: 1, Gossip: a.gossipAddr()}, nil
+func (c *control) ctlInfo(*http.Request) (api.Info, error) {
+	return api.Info{ID: c.journal, Version: c.version, Nodes: len(c.assigned.all()), Agents: 1, Gossip: c.gossip.addr()}, nil
+}
+func (c *control) ctlExplain(r *http.Request) (api.Explanation, error) {
+	e, ok := c.view.explain(r.PathValue("name"), time.Now())
+	if !ok {
+		return e, api.Problemf(api.CodeNotFound, "node %s is not assigned to agent %s", r.PathValue("name"), c.name)
+	}
+	return e, nil
+}
+
+func (c *control) ctlAckAlarm(r *http.Request) ([]api.Alarm, error) {
+	in, err := body[api.AckAlarm](r)
+	if err != nil {
+		return nil, err
+	}
+	return c.agent.ackAlarms(in)
+}
+
+func (c *control) ctlAlarms(*http.Request) ([]api.Alarm, error) { return c.alarms.list(), nil }
+
+func (c *control) ctlTrust(*http.Request) (api.Trust, error) { return c.agent.trustState(), nil }
+
+func (c *control) ctlConfirmTrust(r *http.Request) (api.Trust, error) {
+	in, err := body[api.ConfirmTrust](r)
+	if err != nil {
+		return api.Trust{}, err
+	}
+	if in.AskedBy == "" {
+		in.AskedBy = "local"
+	}
+	return c.agent.confirmTrust(in)
 }

@@ -57,7 +57,7 @@ func TestHoldAtTheSocket(t *testing.T) {
 	if n, _ := r.a.assigned.get("n1"); n.desired(time.Now()).Want != power.WantOn || n.hold.Reason != "bench" {
 		t.Fatalf("after a restart: %+v", n)
 	}
-	if _, err := r.a.hold(api.SetHold{Names: []string{"n1"}, AskedBy: "bob"}, time.Now()); err != nil {
+	if _, err := r.a.control.hold(api.SetHold{Names: []string{"n1"}, AskedBy: "bob"}, time.Now()); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, "n1 is off again", func() bool { return r.bmc("n1").Power() == power.Off })
@@ -214,7 +214,7 @@ func TestSyncTellsHoldsRackAndExplanations(t *testing.T) {
 			return slices.ContainsFunc(c.reports, func(r api.Report) bool { return r.Rack != nil && r.Rack.Monitor == MonitorOff })
 		})
 	})
-	if _, err := r.a.hold(api.SetHold{Names: []string{"n1"}, Want: power.WantOff, AskedBy: "ann"}, time.Now()); err != nil {
+	if _, err := r.a.control.hold(api.SetHold{Names: []string{"n1"}, Want: power.WantOff, AskedBy: "ann"}, time.Now()); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, "central is told of the hold", func() bool { return len(c.holds("n1")) > 0 })
@@ -361,7 +361,7 @@ func TestCentralDoesNotKnowTheHoldYet(t *testing.T) {
 		r.bmc("n1").SetPower(power.On)
 		set := func(want power.Want) {
 			t.Helper()
-			if _, err := r.a.hold(api.SetHold{Names: []string{"n1"}, Want: want, Reason: "hands inside", AskedBy: "ann"}, time.Now()); err != nil {
+			if _, err := r.a.control.hold(api.SetHold{Names: []string{"n1"}, Want: want, Reason: "hands inside", AskedBy: "ann"}, time.Now()); err != nil {
 				t.Fatal(err)
 			}
 		}

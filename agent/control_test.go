@@ -39,7 +39,7 @@ func withControl(t *testing.T, nodes int, opts ...func(*Config)) (*harness, *api
 		r.nodes = append(r.nodes, handsOff(fmt.Sprintf("n%d", i+1)))
 	}
 	r.assign(r.nodes...)
-	srv := httptest.NewServer(r.a.Handler())
+	srv := httptest.NewServer(r.a.control.handler())
 	t.Cleanup(srv.Close)
 	client, err := api.NewClient(srv.URL)
 	if err != nil {
@@ -202,7 +202,7 @@ func TestControlBadRequestAcceptsNothing(t *testing.T) {
 
 func TestControlMalformedBodies(t *testing.T) {
 	r, _ := withControl(t, 1)
-	srv := httptest.NewServer(r.a.Handler())
+	srv := httptest.NewServer(r.a.control.handler())
 	defer srv.Close()
 	for _, c := range []struct {
 		method, path, body string

@@ -315,7 +315,7 @@ func TestALostHoldIsNotEnforcedAway(t *testing.T) {
 		bmc.SetPower(power.On)
 		node := r.nodes[0]
 		node.Status, node.Desired = power.StatusReady, power.StatusReady.Desired()
-		_, err := r.a.hold(api.SetHold{Names: []string{"n1"}, Want: power.WantOn, Reason: "somebody works at it"}, time.Now())
+		_, err := r.a.control.hold(api.SetHold{Names: []string{"n1"}, Want: power.WantOn, Reason: "somebody works at it"}, time.Now())
 		must(t, err)
 		must(t, r.a.apply(api.Assignment{Nodes: []api.AssignedNode{node}, Rev: 2}, r.a.assigned.position().Database))
 		time.Sleep(5 * time.Minute)

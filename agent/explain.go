@@ -1,7 +1,6 @@
 package agent
 
 import (
-	"net/http"
 	"slices"
 	"time"
 
@@ -12,20 +11,20 @@ import (
 const explainOps = 3
 
 // explain says why a node is as it is; false: it is not assigned here.
-func (a *Agent) explain(name string, now time.Time) (api.Explanation, bool) {
-	n, ok := a.assigned.get(name)
+func (v *rackView) explain(name string, now time.Time) (api.Explanation, bool) {
+	n, ok := v.assigned.get(name)
 	if !ok {
 		return api.Explanation{}, false
 	}
 	e := api.Explanation{
-		Node: name, Agent: a.cfg.Name, At: now, Status: n.Status, Desired: n.desired(now), DesiredFrom: n.from(now), Hold: api.ShowHold(n.hold,
+		Node: name, Agent: v.name, At: now, Status: n.Status, Desired: n.desired(now), DesiredFrom: n.from(now), Hold: api.ShowHold(n.hold,
 			now),
-		Reading: a.readings.get(name), Monitor: a.readings.made(name), Ops: a.opsOf(name), BMC: a.prober.bmcState(name), Domain: a.domainOf(name),
-		Rack: a.rackState(),
+		Reading: v.readings.get(name), Monitor: v.readings.made(name), Ops: v.opsOf(name), BMC: v.prober.bmcState(name), Domain: v.domainOf(name),
+		Rack: v.rack(),
 	}
 	var since time.Time
-	e.RecentReadings = append([]api.ReadingRun{}, a.readings.history(name)...)
-	e.RecentDecisions, since, e.Next = a.monitor.rings(name, now)
+	e.RecentReadings = append([]api.ReadingRun{}, v.readings.history(name)...)
+	e.RecentDecisions, since, e.Next = v.monitor.rings(name, now)
 	if e.BMC != nil && e.BMC.BreakerOpen != "" {
 		e.Next = e.BMC.NextProbe // it is not in the rounds
 	}
@@ -34,9 +33,9 @@ func (a *Agent) explain(name string, now time.Time) (api.Explanation, bool) {
 }
 
 // opsOf are the outstanding operations on a node, and the newest that ended.
-func (a *Agent) opsOf(name string) []api.Op {
+func (v *rackView) opsOf(name string) []api.Op {
 	ops := []api.Op{}
-	reports, _, _ := a.outbox.after(0)
+	reports, _, _ := v.outbox.after(0)
 	reports = slices.DeleteFunc(reports, func(r api.OpReport) bool { return r.Op.Node != name })
 	ended := 0
 	for i := len(reports) - 1; i >= 0; i-- {
@@ -45,7 +44,7 @@ func (a *Agent) opsOf(name string) []api.Op {
 				continue
 			}
 		}
-		ops = append(ops, opOf(reports[i], a.cfg.Name))
+		ops = append(ops, opOf(reports[i], v.name))
 	}
 	slices.Reverse(ops)
 	return ops
@@ -62,12 +61,4 @@ func (m *monitor) rings(name string, now time.Time) (decided []api.Decision, sin
 		}
 	}
 	return decided, since, next
-}
-
-func (a *Agent) ctlExplain(r *http.Request) (api.Explanation, error) {
-	e, ok := a.explain(r.PathValue("name"), time.Now())
-	if !ok {
-		return e, api.Problemf(api.CodeNotFound, "node %s is not assigned to agent %s", r.PathValue("name"), a.cfg.Name)
-	}
-	return e, nil
 }

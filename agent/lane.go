@@ -328,7 +328,7 @@ func (l *lane) conclude(t *task, end power.End, lsn uint64, room *int) {
 	}
 	l.owe(later, end)
 	l.leaves(t.op, end)
-	l.a.changed()
+	l.a.gossip.changed()
 }
 
 func (l *lane) owe(joiners []*task, end power.End) {
@@ -525,7 +525,7 @@ func (l *lane) begin(t *task, at time.Time, lsn uint64) {
 		j.running, j.started = true, at
 		l.a.outbox.put(j.report())
 	}
-	l.a.changed()
+	l.a.gossip.changed()
 }
 
 // oversee carries the task out and meanwhile lets those that wait expire. An

@@ -69,7 +69,7 @@ func TestCorrectionsThatDoNotLastAreFailures(t *testing.T) {
 					m.Reverted == "" {
 					t.Fatalf("after %d tries: %+v", tries(), m)
 				}
-				if e, _ := r.a.explain("n1", time.Now()); !strings.Contains(e.Message, r.made("n1").Fault) {
+				if e, _ := r.a.view.explain("n1", time.Now()); !strings.Contains(e.Message, r.made("n1").Fault) {
 					t.Errorf("explained as %q", e.Message)
 				}
 				for i, pause := range []time.Duration{time.Minute, 2 * time.Minute, 4 * time.Minute} {
@@ -130,7 +130,7 @@ func TestWhatIsAskedForIsNoFall(t *testing.T) {
 				!strings.HasSuffix(m.Reverted, " and 30 s after it had been turned on") || m.Failures != 0 {
 				t.Errorf("%s: %+v", action, m)
 			}
-			if e, _ := r.a.explain("n1", time.Now()); !strings.Contains(e.Message, "did not last: it went off again") {
+			if e, _ := r.a.view.explain("n1", time.Now()); !strings.Contains(e.Message, "did not last: it went off again") {
 				t.Errorf("%s: explained as %q", action, e.Message)
 			}
 		}

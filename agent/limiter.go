@@ -380,33 +380,6 @@ func (s *stagger) states(names map[string]bool) []api.DomainState {
 	return list
 }
 
-// setDomains sets the limits of this agent's share of the power domains. Domains
-// that are not named have the defaults.
-func (a *Agent) setDomains(limits []api.DomainLimit) { a.stagger.setLimits(limits) }
-
-// Domains is how the queues of the power domains of this agent's nodes stand.
-func (a *Agent) Domains() []api.DomainState {
-	names := map[string]bool{}
-	for _, n := range a.assigned.all() {
-		if n.Domain != "" {
-			names[n.Domain] = true
-		}
-	}
-	return a.stagger.states(names)
-}
-
-// domainOf is how the queue of the node's power domain stands; nil: it is in none.
-func (a *Agent) domainOf(node string) *api.DomainState {
-	n, ok := a.assigned.get(node)
-	if !ok || n.Domain == "" {
-		return nil
-	}
-	a.stagger.mu.Lock()
-	defer a.stagger.mu.Unlock()
-	st := a.stagger.domain(n.Domain).state()
-	return &st
-}
-
 // beginStagger gives the operations whose power-on, or the cut before it, left before the
 // start their slots back, and then lets the queues move.
 func (a *Agent) beginStagger(now time.Time) {

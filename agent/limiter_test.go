@@ -236,7 +236,7 @@ func (r *harness) revive() {
 		r.bmc(n.Name).SetMute(false)
 	}
 	r.start()
-	r.a.setDomains([]api.DomainLimit{{Name: "feed-a", Rate: 5, Concurrent: 25}, {Name: "feed-b", Rate: 5, Concurrent: 25}})
+	r.a.stagger.setLimits([]api.DomainLimit{{Name: "feed-a", Rate: 5, Concurrent: 25}, {Name: "feed-b", Rate: 5, Concurrent: 25}})
 }
 
 // TestFleetComesBack: 400 nodes are off, all are wanted on, by people and by the
@@ -257,7 +257,7 @@ func TestFleetComesBack(t *testing.T) {
 					time.Sleep(time.Minute) // the readings of the assignment
 				}
 				r.kill(records)
-				r.a.setDomains([]api.DomainLimit{{Name: "feed-a", Rate: 5, Concurrent: 25}, {Name: "feed-b", Rate: 5, Concurrent: 25}})
+				r.a.stagger.setLimits([]api.DomainLimit{{Name: "feed-a", Rate: 5, Concurrent: 25}, {Name: "feed-b", Rate: 5, Concurrent: 25}})
 				for i, n := range r.nodes {
 					if who == "people" {
 						r.ask(n.Name, power.ActOn)
@@ -311,22 +311,22 @@ func TestDomainBoundsHowManyAreOnTheirWay(t *testing.T) {
 			r.bmc(n.Name).SetOnAfter(onAfter)
 		}
 		limit := []api.DomainLimit{{Name: "feed", Rate: 20, Concurrent: 8}}
-		r.a.setDomains(limit)
+		r.a.stagger.setLimits(limit)
 		var ids []string
 		for _, n := range r.nodes {
 			ids = append(ids, r.ask(n.Name, power.ActOn).Op.ID)
 			time.Sleep(time.Millisecond)
 		}
 		time.Sleep(15 * time.Second)
-		if got := r.a.Domains(); len(got) != 1 || got[0].InFlight != 8 || got[0].Name != "feed" || got[0].Waiting == 0 {
+		if got := r.a.view.domains(); len(got) != 1 || got[0].InFlight != 8 || got[0].Name != "feed" || got[0].Waiting == 0 {
 			t.Fatalf("domains: %+v", got)
 		}
-		if got := r.a.domainOf("n1"); got == nil || *got != r.a.Domains()[0] {
+		if got := r.a.view.domainOf("n1"); got == nil || *got != r.a.view.domains()[0] {
 			t.Fatalf("domain of n1: %+v", got)
 		}
 		r.crash()
 		r.start()
-		r.a.setDomains(limit)
+		r.a.stagger.setLimits(limit)
 		for _, id := range ids {
 			r.wantEnd(id, power.Succeeded, power.ReasonVerified)
 		}
@@ -345,7 +345,7 @@ func TestDomainBoundsHowManyAreOnTheirWay(t *testing.T) {
 				t.Fatalf("%d on their way at power-on %d", flying, i)
 			}
 		}
-		if got := r.a.Domains()[0]; got.InFlight != 0 || got.Waiting != 0 {
+		if got := r.a.view.domains()[0]; got.InFlight != 0 || got.Waiting != 0 {
 			t.Fatalf("at rest: %+v", got)
 		}
 	})
@@ -357,7 +357,7 @@ func TestWhatWaitsForItsDomainCanBeStopped(t *testing.T) {
 		for _, n := range r.nodes {
 			r.bmc(n.Name).SetStuck(true) // keeps its slot for long
 		}
-		r.a.setDomains([]api.DomainLimit{{Name: "feed", Rate: 10, Concurrent: 1}})
+		r.a.stagger.setLimits([]api.DomainLimit{{Name: "feed", Rate: 10, Concurrent: 1}})
 		first := r.ask("n1", power.ActOn).Op.ID
 		time.Sleep(time.Second)
 		waits := map[string]string{}
@@ -400,7 +400,7 @@ func TestWhatWaitsForItsDomainCanBeStopped(t *testing.T) {
 		for _, n := range []string{"n2", "n3", "n4", "n5"} {
 			r.wantCommands(n)
 		}
-		if got := r.a.Domains()[0]; got.InFlight != 0 || got.Waiting != 0 {
+		if got := r.a.view.domains()[0]; got.InFlight != 0 || got.Waiting != 0 {
 			t.Fatalf("at rest: %+v", got)
 		}
 	})
@@ -412,7 +412,7 @@ func TestCyclesThatWaitLeaveTheirNodesOn(t *testing.T) {
 	inBubble(t, 70, func(r *harness) {
 		r.inDomains("feed")
 		limit := []api.DomainLimit{{Name: "feed", Rate: 0.2}} // 60 of them in five minutes
-		r.a.setDomains(limit)
+		r.a.stagger.setLimits(limit)
 		for _, n := range r.nodes {
 			r.bmc(n.Name).SetPower(power.On)
 			r.bmc(n.Name).SetOnAfter(3 * time.Second)
@@ -424,7 +424,7 @@ func TestCyclesThatWaitLeaveTheirNodesOn(t *testing.T) {
 		r.waitFor("one is off", time.Minute, func() bool { return r.dark() > 0 })
 		r.crash()
 		r.start()
-		r.a.setDomains(limit)
+		r.a.stagger.setLimits(limit)
 		most := 0
 		for range 600 {
 			time.Sleep(time.Second)
@@ -458,7 +458,7 @@ func TestSentAgainKeepsItsSlotAndTheRate(t *testing.T) {
 		for _, n := range r.nodes {
 			r.bmc(n.Name).SetStuck(true)
 		}
-		r.a.setDomains([]api.DomainLimit{{Name: "feed", Rate: 2, Concurrent: 30}})
+		r.a.stagger.setLimits([]api.DomainLimit{{Name: "feed", Rate: 2, Concurrent: 30}})
 		var ids []string
 		for _, n := range r.nodes[:20] {
 			ids = append(ids, r.ask(n.Name, power.ActOn).Op.ID)
@@ -488,7 +488,7 @@ func TestSentAgainKeepsItsSlotAndTheRate(t *testing.T) {
 func TestHungBMCsDoNotSaveTheirTurns(t *testing.T) {
 	inBubble(t, 30, func(r *harness) {
 		r.inDomains("feed")
-		r.a.setDomains([]api.DomainLimit{{Name: "feed", Rate: 2}})
+		r.a.stagger.setLimits([]api.DomainLimit{{Name: "feed", Rate: 2}})
 		for _, n := range r.nodes {
 			r.ask(n.Name, power.ActOn)
 		}
@@ -514,7 +514,7 @@ func TestHungBMCsDoNotSaveTheirTurns(t *testing.T) {
 func TestLimitsChangeWhileSomeWait(t *testing.T) {
 	inBubble(t, 100, func(r *harness) {
 		r.inDomains("feed", "")
-		r.a.setDomains([]api.DomainLimit{{Name: "feed", Rate: 0.1, Concurrent: 1}})
+		r.a.stagger.setLimits([]api.DomainLimit{{Name: "feed", Rate: 0.1, Concurrent: 1}})
 		var ids []string
 		for _, n := range r.nodes {
 			ids = append(ids, r.ask(n.Name, power.ActOn).Op.ID)
@@ -526,7 +526,7 @@ func TestLimitsChangeWhileSomeWait(t *testing.T) {
 		if got := len(r.powerOns()["feed"]); got > 1 {
 			t.Fatalf("%d power-ons", got)
 		}
-		r.a.setDomains([]api.DomainLimit{{Name: "feed"}}) // no bound
+		r.a.stagger.setLimits([]api.DomainLimit{{Name: "feed"}}) // no bound
 		time.Sleep(12 * time.Second)
 		if got := len(r.powerOns()["feed"]); got != 50 {
 			t.Fatalf("%d power-ons", got)
@@ -534,12 +534,12 @@ func TestLimitsChangeWhileSomeWait(t *testing.T) {
 		for _, id := range ids {
 			r.wantEnd(id, power.Succeeded, power.ReasonVerified)
 		}
-		r.a.setDomains(nil)
+		r.a.stagger.setLimits(nil)
 		want := api.DomainLimit{Name: "feed", Rate: power.DefaultDomainRate, Concurrent: power.DefaultDomainConcurrent}
-		if got := r.a.domainOf("n1").DomainLimit; got != want {
+		if got := r.a.view.domainOf("n1").DomainLimit; got != want {
 			t.Fatalf("limits: %+v", got)
 		}
-		if r.a.domainOf("n2") != nil {
+		if r.a.view.domainOf("n2") != nil {
 			t.Fatal("a node of no domain has one")
 		}
 	})
@@ -553,7 +553,7 @@ func TestLateCommandsAskForAnotherTime(t *testing.T) {
 		r.crash()
 		r.cfg.Timing.KeepSession = -1
 		r.start()
-		r.a.setDomains([]api.DomainLimit{{Name: "feed", Rate: 0.5}})
+		r.a.stagger.setLimits([]api.DomainLimit{{Name: "feed", Rate: 0.5}})
 		for _, n := range r.nodes {
 			r.bmc(n.Name).SetTimeout(time.Second)
 		}
@@ -591,7 +591,7 @@ func TestStopGivesNoSlotAway(t *testing.T) {
 	inBubble(t, 2, func(r *harness) {
 		r.inDomains("feed")
 		r.bmc("n1").SetOnAfter(time.Minute)
-		r.a.setDomains([]api.DomainLimit{{Name: "feed", Rate: 10, Concurrent: 1}})
+		r.a.stagger.setLimits([]api.DomainLimit{{Name: "feed", Rate: 10, Concurrent: 1}})
 		r.ask("n1", power.ActOn)
 		time.Sleep(time.Second)
 		r.ask("n2", power.ActOn)
@@ -610,7 +610,7 @@ func TestStopGivesNoSlotAway(t *testing.T) {
 func TestDomainChangesWhileSomeWait(t *testing.T) {
 	inBubble(t, 20, func(r *harness) {
 		r.inDomains("a")
-		r.a.setDomains([]api.DomainLimit{{Name: "a", Rate: 0.1}, {Name: "b", Rate: 2}})
+		r.a.stagger.setLimits([]api.DomainLimit{{Name: "a", Rate: 0.1}, {Name: "b", Rate: 2}})
 		for _, n := range r.nodes {
 			r.ask(n.Name, power.ActOn, func(o *power.Op) { o.Deadline = time.Now().Add(time.Hour) })
 		}
@@ -627,7 +627,7 @@ func TestDomainChangesWhileSomeWait(t *testing.T) {
 		if at := list["b"]; len(at) > 0 && at[len(at)-1].At.Sub(at[0].At) > 20*time.Second {
 			t.Errorf("it took %s", at[len(at)-1].At.Sub(at[0].At))
 		}
-		for _, d := range r.a.Domains() {
+		for _, d := range r.a.view.domains() {
 			if d.InFlight+d.Waiting > 0 {
 				t.Errorf("at rest: %+v", d)
 			}

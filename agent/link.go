@@ -157,7 +157,7 @@ func (a *Agent) hello(ctx context.Context) (api.Welcome, error) {
 	in := api.Hello{
 		Version: a.cfg.Version, JournalID: a.log.ID(), Epoch: a.log.Epoch(), LSN: a.log.LSN(),
 		Opening: a.opening, FoundLSN: a.foundLSN, Doubt: a.gate.doubts().Tell,
-		Outstanding: a.outbox.outstanding(), Seq: a.clock.Now(time.Now()), Gossip: a.gossipAddr(), Host: hostName(),
+		Outstanding: a.outbox.outstanding(), Seq: a.clock.Now(time.Now()), Gossip: a.gossip.addr(), Host: hostName(),
 	}
 	a.link.mu.Lock()
 	in.ReportedAll, a.link.again = a.link.again, false
@@ -177,7 +177,7 @@ func (a *Agent) hello(ctx context.Context) (api.Welcome, error) {
 // trusted may say where, since it says where the BMCs are too; it names an IP, so that
 // nothing is looked up.
 func (a *Agent) joinCentral(w api.Welcome) {
-	g := a.gossiping()
+	g := a.gossip.member()
 	if g == nil {
 		return
 	}
@@ -367,7 +367,7 @@ func (a *Agent) assignmentChanged(changed, gone []string) {
 	}
 	if some {
 		a.prober.forgetRefused()
-		a.changed()
+		a.gossip.changed()
 	}
 }
 
@@ -612,7 +612,7 @@ func (a *Agent) tellRack() { poke(a.rack) }
 // rackNews is what central has not been told, and counts as told from now on.
 func (a *Agent) rackNews() rackWord {
 	var w rackWord
-	state, holds, now := a.rackState(), a.assigned.unconfirmed(), time.Now()
+	state, holds, now := a.view.rack(), a.assigned.unconfirmed(), time.Now()
 	t := &a.toTell
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -627,7 +627,7 @@ func (a *Agent) rackNews() rackWord {
 	}
 	for name := range t.explain {
 		delete(t.explain, name)
-		if e, ok := a.explain(name, now); ok {
+		if e, ok := a.view.explain(name, now); ok {
 			w.explained = append(w.explained, e)
 		}
 	}

@@ -649,7 +649,7 @@ func TestSyncAnotherCentral(t *testing.T) {
 		c.wantEnd(c.ask("n1", power.ActOff), power.Succeeded, power.ReasonAlready)
 	}
 	r.slow("n1")
-	if _, err := r.a.ask(api.OpRequest{ID: "local", Node: "n1", Action: power.ActOn}, false); err != nil {
+	if _, err := r.a.control.ask(api.OpRequest{ID: "local", Node: "n1", Action: power.ActOn}, false); err != nil {
 		t.Fatal(err)
 	}
 	c.phase("local", api.PhaseRunning+": waiting")
@@ -854,7 +854,7 @@ func TestSyncClocksMerge(t *testing.T) {
 	c.do(func() { c.seq = ahead })
 	c.wantEnd(c.ask("n1", power.ActOff), power.Succeeded, power.ReasonAlready)
 	r.slow("n1")
-	local, err := r.a.ask(api.OpRequest{ID: "local", Node: "n1", Action: power.ActOn}, false)
+	local, err := r.a.control.ask(api.OpRequest{ID: "local", Node: "n1", Action: power.ActOn}, false)
 	if err != nil || !local.Verdict.Accepted() || local.Op.Seq <= ahead+1 {
 		t.Fatalf("asked at the rack: %+v, %v; want a sequence above %d", local, err, ahead+1)
 	}

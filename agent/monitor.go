@@ -197,7 +197,7 @@ func (m *monitor) configure(s api.RackSettings) {
 	m.settings = s
 	m.letGoAs(nil) // at once: it was decided for what is desired now
 	m.pause.Store(s.Pause)
-	m.a.setDomains(s.Domains)
+	m.a.stagger.setLimits(s.Domains)
 	if s.Pause != nil {
 		m.agenda.set("", power.ReasonPaused, s.Pause.Until)
 	} else if rested {
@@ -779,7 +779,7 @@ func (m *monitor) state() api.RackState {
 
 func (m *monitor) stateOf(brake *api.Brake, faults int) api.RackState {
 	times, pause := m.times.Load(), m.pause.Load()
-	s := api.RackState{Monitor: times.text, Brake: brake, Faults: faults, OpenBreakers: m.a.prober.deadBMCs(), Domains: m.a.Domains()}
+	s := api.RackState{Monitor: times.text, Brake: brake, Faults: faults, OpenBreakers: m.a.prober.deadBMCs(), Domains: m.a.view.domains()}
 	if times.ignored != "" {
 		s.Monitor = fmt.Sprintf("%s (central's is ignored: %s)", times.text, times.ignored)
 	}

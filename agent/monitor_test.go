@@ -241,7 +241,7 @@ func TestTurnedOnIsNotComeBack(t *testing.T) {
 		time.Sleep(20 * time.Second)
 		r.assign(withStatus(r.nodes[0], power.StatusFailedDeployment))
 		time.Sleep(7 * time.Second)
-		e, _ := r.a.explain("n1", time.Now())
+		e, _ := r.a.view.explain("n1", time.Now())
 		for _, d := range e.RecentDecisions {
 			if d.Reason == power.ReasonCameBack {
 				t.Errorf("decided %+v", d)
@@ -423,7 +423,7 @@ func TestHoldOverridesAndEndsByItself(t *testing.T) {
 		r.wantPower("n1", power.On)
 		time.Sleep(3 * time.Second)
 		r.wantPower("n1", power.Off)
-		row := r.a.nodes(time.Now())[0]
+		row := r.a.view.nodes(time.Now())[0]
 		if row.Desired != power.WantOff || row.DesiredFrom != "status READY" || row.Hold != nil {
 			t.Errorf("row %+v", row)
 		}
@@ -617,7 +617,7 @@ func TestMatchedEndsWithTheDesire(t *testing.T) {
 		if r.made("n1").Matched {
 			t.Fatal("its agent says of a node that it was seen off, and it was not")
 		}
-		if row := r.a.nodes(time.Now())[0]; row.Drift || !row.Pending {
+		if row := r.a.view.nodes(time.Now())[0]; row.Drift || !row.Pending {
 			t.Fatalf("row %+v", row)
 		}
 	})
@@ -730,11 +730,11 @@ func TestAMonitorThatIsOffIsSaid(t *testing.T) {
 		time.Sleep(time.Minute)
 		r.bmc("n1").SetPower(power.Off)
 		for _, what := range []string{"read a while ago", "read long ago", "not read since the start"} {
-			e, _ := r.a.explain("n1", time.Now())
+			e, _ := r.a.view.explain("n1", time.Now())
 			if !strings.Contains(e.Message, "the monitor of the rack is off") || strings.Contains(e.Message, "checks it next") {
 				t.Errorf("%s: %s", what, e.Message)
 			}
-			if e, _ := r.a.explain("n2", time.Now()); strings.Contains(e.Message, "monitor is off") {
+			if e, _ := r.a.view.explain("n2", time.Now()); strings.Contains(e.Message, "monitor is off") {
 				t.Errorf("nothing is wanted of n2: %s", e.Message)
 			}
 			if what == "read a while ago" {

@@ -385,7 +385,7 @@ func (w *fleetWorld) play(s simtest.Step) {
 			w.local(func(a *Agent) error {
 				in := api.SetHold{Names: names, Want: want, For: s.Duration("for"), AskedBy: by, Confirmed: s.Get("confirmed") != ""}
 				w.m.Holding(in, now)
-				_, err := a.hold(in, now)
+				_, err := a.control.hold(in, now)
 				if err == nil {
 					w.resolve(a)
 				}
@@ -604,7 +604,7 @@ func (w *fleetWorld) settle() {
 		left = ""
 		for _, name := range w.names {
 			if want, pending := w.m.Pending(name, w.fake.BMC(name).Power()); pending && !w.m.Forbidden(name) {
-				e, _ := w.proc.a.explain(name, time.Now())
+				e, _ := w.proc.a.view.explain(name, time.Now())
 				left += fmt.Sprintf("%s is to be %s: %s\n", name, want, e.Message)
 			}
 		}
@@ -633,7 +633,7 @@ const fleetPatience = 21 * time.Minute
 // node, and whether that is so.
 func (w *fleetWorld) explained(name string, want power.State) {
 	now := time.Now()
-	e, ok := w.proc.a.explain(name, now)
+	e, ok := w.proc.a.view.explain(name, now)
 	reason := e.Monitor.Waits
 	if reason == "" && strings.Contains(e.Message, power.ReasonRack.Text()) {
 		reason = power.ReasonRack

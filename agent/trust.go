@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"maps"
-	"net/http"
 	"slices"
 	"time"
 
@@ -472,17 +471,4 @@ func (a *Agent) keptEnds() []api.OpReport {
 	})
 	sortReports(all)
 	return all
-}
-
-func (a *Agent) ctlTrust(*http.Request) (api.Trust, error) { return a.trustState(), nil }
-
-func (a *Agent) ctlConfirmTrust(r *http.Request) (api.Trust, error) {
-	in, err := body[api.ConfirmTrust](r)
-	if err != nil {
-		return api.Trust{}, err
-	}
-	if in.AskedBy == "" {
-		in.AskedBy = "local"
-	}
-	return a.confirmTrust(in)
 }

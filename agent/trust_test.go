@@ -231,10 +231,10 @@ func TestSyncAnEmptyCentralTakesNothing(t *testing.T) {
 	c.wantEnd(c.ask("n1", power.ActOn), power.Succeeded, power.ReasonVerified)
 	r.allReported()
 	c.goAway()
-	if _, err := r.a.hold(api.SetHold{Names: []string{"n2"}, Want: power.WantOn, Reason: "bench"}, time.Now()); err != nil {
+	if _, err := r.a.control.hold(api.SetHold{Names: []string{"n2"}, Want: power.WantOn, Reason: "bench"}, time.Now()); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := r.a.ask(api.OpRequest{ID: "local", Node: "n3", Action: power.ActOn, Hold: true}, false); err != nil {
+	if _, err := r.a.control.ask(api.OpRequest{ID: "local", Node: "n3", Action: power.ActOn, Hold: true}, false); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, "the operation has ended", func() bool { o, _ := r.a.outbox.find("local"); return o.End != nil })
@@ -301,7 +301,7 @@ func TestSyncARestoredCentralIsToldAllEnds(t *testing.T) {
 	r, c := withCentral(t, 2)
 	on := c.ask("n1", power.ActOn)
 	c.wantEnd(on, power.Succeeded, power.ReasonVerified)
-	if _, err := r.a.ask(api.OpRequest{ID: "local", Node: "n2", Action: power.ActOn, AskedBy: "ann", Reason: "why"}, false); err != nil {
+	if _, err := r.a.control.ask(api.OpRequest{ID: "local", Node: "n2", Action: power.ActOn, AskedBy: "ann", Reason: "why"}, false); err != nil {
 		t.Fatal(err)
 	}
 	c.wantEnd("local", power.Succeeded, power.ReasonVerified)

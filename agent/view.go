@@ -1,0 +1,107 @@
+package agent
+
+import (
+	"time"
+
+	"rackpower/central/api"
+	"rackpower/power"
+)
+
+// rackView shows how the rack stands. Whoever looks waits for no disk: it takes no lock that
+// is held over a flush, and none of a lane.
+type rackView struct {
+	name     string // the agent's
+	assigned *assigned
+	readings *readings
+	outbox   *outbox
+	monitor  *monitor
+	prober   *prober
+	stagger  *stagger
+	alarms   *alarms
+}
+
+func newRackView(a *Agent) *rackView {
+	return &rackView{
+		name: a.cfg.Name, assigned: a.assigned, readings: a.readings, outbox: a.outbox, monitor: a.monitor, prober: a.prober,
+		stagger: a.stagger, alarms: a.alarms,
+	}
+}
+
+// nodes is the rack's power as the agent knows it.
+func (v *rackView) nodes(now time.Time) []api.Node {
+	list := []api.Node{}
+	monitored, running := v.monitor.timetable() != nil, v.outbox.running()
+	for _, n := range v.assigned.all() {
+		reading := v.readings.get(n.Name)
+		desired, made := n.desired(now), v.readings.made(n.Name)
+		out := running[n.Name]
+		row := api.Node{
+			Name: n.Name, Rack: v.name, State: reading.State, Reach: reading.Reach, Stale: reading.Stale(now, power.DefaultStale),
+			Status: n.Status, Desired: desired.Want, DesiredFrom: n.from(now), Hold: api.ShowHold(n.hold, now), Agent: v.name, BMC: n.BMC,
+			Domain: n.Domain,
+		}
+		if !reading.ObservedAt.IsZero() {
+			row.ObservedAt = &reading.ObservedAt
+		}
+		if !reading.TriedAt.IsZero() {
+			row.TriedAt = &reading.TriedAt
+		}
+		if len(out) > 0 {
+			op := out[0]
+			row.Op = &api.OpBrief{
+				ID: op.Op.ID, Action: op.Op.Action, Verdict: op.Verdict, AskedBy: op.Op.AskedBy, AskedAt: op.Op.AskedAt,
+				Phase: op.Phase,
+			}
+			row.Waiting = len(out) - 1
+		}
+		row.Waits, row.WaitsMessage, row.WaitsUntil = made.Waits, made.WaitsMessage, made.WaitsUntil
+		row.Fault, row.FaultSince = made.Fault, made.FaultSince
+		row.Compare(desired, made.Matched, monitored)
+		list = append(list, row)
+	}
+	return list
+}
+
+// rack is how the rack stands: its monitor, and what people have to know.
+func (v *rackView) rack() api.RackState {
+	s := v.monitor.state()
+	s.Alarms = v.alarms.list()
+	return s
+}
+
+// domains is how the queues of the power domains of this agent's nodes stand.
+func (v *rackView) domains() []api.DomainState {
+	names := map[string]bool{}
+	for _, n := range v.assigned.all() {
+		if n.Domain != "" {
+			names[n.Domain] = true
+		}
+	}
+	return v.stagger.states(names)
+}
+
+// domainOf is how the queue of the node's power domain stands; nil: it is in none.
+func (v *rackView) domainOf(node string) *api.DomainState {
+	n, ok := v.assigned.get(node)
+	if !ok || n.Domain == "" {
+		return nil
+	}
+	v.stagger.mu.Lock()
+	defer v.stagger.mu.Unlock()
+	st := v.stagger.domain(n.Domain).state()
+	return &st
+}
+
+// gossiped is what gossip tells of the nodes.
+func (v *rackView) gossiped() []NodeView {
+	nodes, running := v.assigned.all(), v.outbox.running()
+	views := make([]NodeView, 0, len(nodes))
+	for _, n := range nodes {
+		view := NodeView{Name: n.Name, Reading: v.readings.get(n.Name)}
+		if out := running[n.Name]; len(out) > 0 {
+			view.Op = out[0].Op.Action
+		}
+		views = append(views, view)
+	}
+	return views
+}
