@@ -75,16 +75,9 @@ type Agent struct {
 
 	heeded atomic.Pointer[syncRecord] // the assignment that the monitor goes by
 
-	bare     bool   // it never had a central, a node or an operation when it started
-	opening  string // names this opening of the journal
-	foundLSN uint64 // that of the last record that it found
-
-	link    linkState
+	link    *link
 	permit  permit
 	leaving leaving
-	toTell  toTell
-	// undelivered is what central refused.
-	undelivered undelivered
 }
 
 // The two logs in the agent's directory.
@@ -133,7 +126,6 @@ func (a *Agent) open() (err error) {
 		return fmt.Errorf("cannot open the journal: %w", err)
 	}
 	a.log = operations
-	a.opening, a.foundLSN = newID(), operations.Recovery().FoundLSN
 	if a.cfg.wrapLog != nil {
 		a.log = a.cfg.wrapLog(a, operations)
 	}
@@ -146,6 +138,7 @@ func (a *Agent) open() (err error) {
 	a.poller = newPoller(a)
 	a.prober = newProber(a)
 	a.view = newRackView(a)
+	a.link = newLink(a, operations.Recovery().FoundLSN)
 	a.control = newControl(a)
 	a.addresses.compare(a.places())
 	if err := a.prober.loadRefused(a.assignLg.Live()); err != nil {
@@ -167,10 +160,10 @@ func (a *Agent) open() (err error) {
 	a.checkClock(time.Now())
 	a.monitor.load()
 	a.heeds()
-	a.bare = a.assigned.position() == syncRecord{} && a.assigned.trusts().CentralID == "" && len(a.assigned.all()) == 0 &&
+	a.link.bare = a.assigned.position() == syncRecord{} && a.assigned.trusts().CentralID == "" && len(a.assigned.all()) == 0 &&
 		len(a.allLanes()) == 0
 	a.noteKept()
-	if a.bare {
+	if a.link.bare {
 		a.logger.Warn("the journal is new; if there should be one, stop the agent and see whether its volume is mounted", "data", a.cfg.Dir)
 	}
 	a.leaveReplayed()
@@ -230,7 +223,7 @@ func (a *Agent) Run(ctx context.Context, socket net.Listener) error {
 	parts.Go(func() { a.alarms.keep(ctx, a.assignLg) })
 	parts.Go(func() { a.gossip.run(ctx, a.view.gossiped) })
 	if a.cfg.Central != nil {
-		parts.Go(func() { a.syncCentral(ctx) })
+		parts.Go(func() { a.link.run(ctx) })
 		parts.Go(func() { a.permit.beats(ctx) })
 	} else {
 		parts.Go(func() { a.reportToNobody(ctx) })
@@ -248,7 +241,7 @@ func (a *Agent) Run(ctx context.Context, socket net.Listener) error {
 	a.wg.Wait()
 	parts.Wait()
 	a.poller.reads.Wait()
-	a.goodbye()
+	a.link.goodbye()
 	closing, done := context.WithTimeout(context.Background(), 2*time.Second)
 	defer done()
 	a.bmcs.closeAll(closing)

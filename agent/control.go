@@ -22,6 +22,7 @@ type control struct {
 	name, version, journal string // of the agent; journal is its id
 	agent                  requests
 	view                   *rackView
+	link                   *link
 	assigned               *assigned
 	outbox                 *outbox
 	monitor                *monitor
@@ -44,8 +45,6 @@ type requests interface {
 	weigh(op power.Op, held bool) api.OpReport
 	desiresChanged(nodes []string)
 	ackAlarms(in api.AckAlarm) ([]api.Alarm, error)
-	trustState() api.Trust
-	confirmTrust(in api.ConfirmTrust) (api.Trust, error)
 	// begin counts a goroutine that the agent waits for until done.
 	begin() bool
 	done()
@@ -53,7 +52,7 @@ type requests interface {
 
 func newControl(a *Agent) *control {
 	return &control{
-		name: a.cfg.Name, version: a.cfg.Version, journal: a.log.ID(), agent: a, view: a.view, assigned: a.assigned, outbox: a.outbox,
+		name: a.cfg.Name, version: a.cfg.Version, journal: a.log.ID(), agent: a, view: a.view, link: a.link, assigned: a.assigned, outbox: a.outbox,
 		monitor: a.monitor, poller: a.poller, permit: &a.permit, alarms: a.alarms, gossip: &a.gossip, clock: &a.clock, tellRack: a.tellRack,
 		logger: a.logger,
 	}
@@ -373,7 +372,7 @@ func (c *control) ctlAckAlarm(r *http.Request) ([]api.Alarm, error) {
 
 func (c *control) ctlAlarms(*http.Request) ([]api.Alarm, error) { return c.alarms.list(), nil }
 
-func (c *control) ctlTrust(*http.Request) (api.Trust, error) { return c.agent.trustState(), nil }
+func (c *control) ctlTrust(*http.Request) (api.Trust, error) { return c.link.trustState(), nil }
 
 func (c *control) ctlConfirmTrust(r *http.Request) (api.Trust, error) {
 	in, err := body[api.ConfirmTrust](r)
@@ -383,5 +382,5 @@ func (c *control) ctlConfirmTrust(r *http.Request) (api.Trust, error) {
 	if in.AskedBy == "" {
 		in.AskedBy = "local"
 	}
-	return c.agent.confirmTrust(in)
+	return c.link.confirmTrust(in)
 }

@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"math/rand/v2"
 	"reflect"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"rackpower/central/api"
@@ -17,79 +19,126 @@ import (
 	"rackpower/power"
 )
 
-// linkState is what is known of central.
-type linkState struct {
-	mu      sync.Mutex
-	session string
-	central string
-	ops     int64 // cursor of operations taken into the journal during this run
-	up      bool
-	since   time.Time
-	acked   int64 // highest revision that an acknowledgement of the trusted central named
-	again   bool  // the next hello follows all the ends that are kept
+// link keeps in touch with central: it says hello, polls and reports. What central says
+// it gives to the agent, and it takes nothing from a central that is not trusted.
+type link struct {
+	name, version string  // the agent's
+	central       Central // nil: there is none
+	agent         follower
+	log           opLog
+	opening       string        // names this opening of the journal
+	foundLSN      uint64        // that of the last record that it found
+	bare          bool          // the agent never had a central, a node or an operation when it started
+	kept          appender      // the assignment's log
+	rack          chan struct{} // a token: there is something of the rack that central is told
+	gate          *gate
+	permit        *permit
+	assigned      *assigned
+	heeded        *atomic.Pointer[syncRecord] // the assignment that the monitor goes by
+	outbox        *outbox
+	readings      *readings
+	view          *rackView
+	alarms        *alarms
+	gossip        *gossiper
+	clock         *power.Clock
+	logger        *slog.Logger
+
+	toTell      toTell
+	undelivered undelivered // what central refused
+
+	mu        sync.Mutex
+	sessionID string
+	ops       int64 // cursor of operations taken into the journal during this run
+	up        bool
+	since     time.Time
+	acked     int64 // highest revision that an acknowledgement of the trusted central named
+	again     bool  // the next hello follows all the ends that are kept
 	// gossipRefused is why central does not join this agent's gossip.
 	gossipRefused string
 	unknown       *untrusted              // the central that answered last, if it is not trusted
 	end           context.CancelCauseFunc // ends the session
 }
 
+// follower is what the agent as a whole does with what central says.
+type follower interface {
+	checkClock(now time.Time)
+	followCentral(seq power.Seq)
+	compared(w api.Welcome) error
+	apply(got api.Assignment, db api.Database) error
+	heedEnds(ends []api.EndedOp) error
+	acknowledged(ops []api.OpReport, by ack) bool
+	letGo(nodes []string, by, reason string) error
+	holdsBack() []string
+	keptEnds() []api.OpReport
+	locate(readings []api.NodeReading)
+	removed() error
+}
+
+func newLink(a *Agent, foundLSN uint64) *link {
+	return &link{
+		name: a.cfg.Name, version: a.cfg.Version, central: a.cfg.Central, agent: a, log: a.log, opening: newID(), foundLSN: foundLSN,
+		kept: a.assignLg, rack: a.rack, gate: &a.gate, permit: &a.permit, assigned: a.assigned, heeded: &a.heeded, outbox: a.outbox,
+		readings: a.readings, view: a.view, alarms: a.alarms, gossip: &a.gossip, clock: &a.clock, logger: a.logger,
+	}
+}
+
 // begin notes the session that is under way, and the central that it is with if that is
 // not trusted.
-func (s *linkState) begin(end context.CancelCauseFunc, u *untrusted) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.end, s.unknown = end, u
+func (l *link) begin(end context.CancelCauseFunc, u *untrusted) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.end, l.unknown = end, u
 }
 
 // over ends the session that is under way.
-func (s *linkState) over(err error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.unknown = nil
-	if s.end != nil {
-		s.end(err)
+func (l *link) over(err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.unknown = nil
+	if l.end != nil {
+		l.end(err)
 	}
 }
 
 // stranger is what is known of the central that answered last and is not trusted; nil:
 // that is not so.
-func (s *linkState) stranger() *untrusted {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.unknown == nil {
+func (l *link) stranger() *untrusted {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.unknown == nil {
 		return nil
 	}
-	u := *s.unknown
+	u := *l.unknown
 	u.nodes = maps.Clone(u.nodes)
 	return &u
 }
 
 // heardRev notes the revision of an acknowledgement.
-func (s *linkState) heardRev(rev int64) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.acked = max(s.acked, rev)
+func (l *link) heardRev(rev int64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.acked = max(l.acked, rev)
 }
 
-func (s *linkState) set(up bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.up != up || s.since.IsZero() {
-		s.up, s.since = up, time.Now()
+func (l *link) set(up bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.up != up || l.since.IsZero() {
+		l.up, l.since = up, time.Now()
 	}
 }
 
 // String is "reached" or "away for 3 min".
-func (s *linkState) String() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+func (l *link) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	switch {
-	case s.unknown != nil:
+	case l.unknown != nil:
 		return "answers and is not trusted: see rackpower local trust"
-	case s.since.IsZero():
+	case l.since.IsZero():
 		return "not reached yet"
-	case !s.up:
-		return "away for " + power.Ago(time.Since(s.since))
+	case !l.up:
+		return "away for " + power.Ago(time.Since(l.since))
 	default:
 		return "reached"
 	}
@@ -104,16 +153,16 @@ const (
 	readingsEvery = 250 * time.Millisecond // readings alone gather this long
 )
 
-// syncCentral keeps in touch with central until ctx ends: hello, then one long
+// run keeps in touch with central until ctx ends: hello, then one long
 // poll and one stream of reports side by side. Any error starts over with a hello,
 // after a pause that grows. All that is exchanged is state, so starting over
 // repeats nothing.
-func (a *Agent) syncCentral(ctx context.Context) {
+func (l *link) run(ctx context.Context) {
 	pauses := backoff.Doubling{First: firstPause}
 	var logged time.Time // that the name is another's
 	for ctx.Err() == nil {
 		began := time.Now()
-		err := a.session(ctx)
+		err := l.session(ctx)
 		if ctx.Err() != nil {
 			return
 		}
@@ -121,7 +170,7 @@ func (a *Agent) syncCentral(ctx context.Context) {
 			continue
 		}
 		if api.CodeOf(err) != api.CodeHello {
-			a.link.set(false)
+			l.set(false)
 		}
 		if time.Since(began) > 10*time.Second {
 			pauses.Reset()
@@ -132,14 +181,14 @@ func (a *Agent) syncCentral(ctx context.Context) {
 		}
 		pause := pauses.Next()
 		if api.CodeOf(err) == api.CodeTwoAgents {
-			a.refusedName(err)
+			l.refusedName(err)
 			if time.Since(logged) >= time.Minute {
 				logged = time.Now()
-				a.logger.Error("central gives the name to another agent", "central", a.cfg.Central.Target(), "err", err)
+				l.logger.Error("central gives the name to another agent", "central", l.central.Target(), "err", err)
 			}
 		} else {
-			a.permit.away()
-			a.logger.Warn("central is away", "central", a.cfg.Central.Target(), "err", err, "pause", pause)
+			l.permit.away()
+			l.logger.Warn("central is away", "central", l.central.Target(), "err", err, "pause", pause)
 		}
 		if backoff.Sleep(ctx, pause/2+rand.N(pause)) != nil {
 			return
@@ -151,22 +200,22 @@ func (a *Agent) syncCentral(ctx context.Context) {
 var errHelloAgain = errors.New("there is something new to say hello with")
 
 // hello says how things stand here.
-func (a *Agent) hello(ctx context.Context) (api.Welcome, error) {
+func (l *link) hello(ctx context.Context) (api.Welcome, error) {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	in := api.Hello{
-		Version: a.cfg.Version, JournalID: a.log.ID(), Epoch: a.log.Epoch(), LSN: a.log.LSN(),
-		Opening: a.opening, FoundLSN: a.foundLSN, Doubt: a.gate.doubts().Tell,
-		Outstanding: a.outbox.outstanding(), Seq: a.clock.Now(time.Now()), Gossip: a.gossip.addr(), Host: hostName(),
+		Version: l.version, JournalID: l.log.ID(), Epoch: l.log.Epoch(), LSN: l.log.LSN(),
+		Opening: l.opening, FoundLSN: l.foundLSN, Doubt: l.gate.doubts().Tell,
+		Outstanding: l.outbox.outstanding(), Seq: l.clock.Now(time.Now()), Gossip: l.gossip.addr(), Host: hostName(),
 	}
-	a.link.mu.Lock()
-	in.ReportedAll, a.link.again = a.link.again, false
-	acked := a.link.acked
-	a.link.mu.Unlock()
-	if trust := a.assigned.trusts(); trust.Reported {
+	l.mu.Lock()
+	in.ReportedAll, l.again = l.again, false
+	acked := l.acked
+	l.mu.Unlock()
+	if trust := l.assigned.trusts(); trust.Reported {
 		in.ReportedTo, in.Rev = trust.Database, acked
 	}
-	w, err := a.cfg.Central.Hello(ctx, a.cfg.Name, in)
+	w, err := l.central.Hello(ctx, l.name, in)
 	if err != nil {
 		return w, fmt.Errorf("hello: %w", err)
 	}
@@ -176,17 +225,17 @@ func (a *Agent) hello(ctx context.Context) (api.Welcome, error) {
 // joinCentral has gossip join central where it says that it gossips. A central that is
 // trusted may say where, since it says where the BMCs are too; it names an IP, so that
 // nothing is looked up.
-func (a *Agent) joinCentral(w api.Welcome) {
-	g := a.gossip.member()
+func (l *link) joinCentral(w api.Welcome) {
+	g := l.gossip.member()
 	if g == nil {
 		return
 	}
-	a.link.mu.Lock()
-	news := w.GossipRefused != "" && w.GossipRefused != a.link.gossipRefused
-	a.link.gossipRefused = w.GossipRefused
-	a.link.mu.Unlock()
+	l.mu.Lock()
+	news := w.GossipRefused != "" && w.GossipRefused != l.gossipRefused
+	l.gossipRefused = w.GossipRefused
+	l.mu.Unlock()
 	if news {
-		a.logger.Warn("central does not join this agent's gossip: this one joins central's",
+		l.logger.Warn("central does not join this agent's gossip: this one joins central's",
 			"reason", w.GossipRefused, "address", w.Gossip, "remedy", "where that cannot be reached: --join with an address of central that can")
 	}
 	if w.Gossip == "" {
@@ -197,55 +246,55 @@ func (a *Agent) joinCentral(w api.Welcome) {
 		err = g.Join(w.Gossip)
 	}
 	if err != nil {
-		a.logger.Warn("cannot gossip with central", "address", w.Gossip, "err", err)
+		l.logger.Warn("cannot gossip with central", "address", w.Gossip, "err", err)
 	}
 }
 
 // session lasts from one hello to the first error.
-func (a *Agent) session(ctx context.Context) error {
+func (l *link) session(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	a.checkClock(time.Now())
-	w, err := a.hello(ctx)
+	l.agent.checkClock(time.Now())
+	w, err := l.hello(ctx)
 	if err != nil {
 		return err
 	}
-	met, err := a.welcome(w.Database)
+	met, err := l.welcome(w.Database)
 	switch {
 	case err != nil:
 		return err
 	case !met.trusted():
-		return a.untrustedSession(ctx, cancel, w, met)
+		return l.untrustedSession(ctx, cancel, w, met)
 	}
-	a.permit.back(time.Now())
-	a.alarms.clear(api.AlarmTwoAgents)
-	a.link.begin(cancel, nil)
-	a.alarms.clear(api.AlarmCentralUnknown)
-	a.followCentral(w.Seq)
-	a.link.mu.Lock()
-	a.link.ops = 0 // all not accepted comes again, which is harmless; the cursor may be another's
-	a.link.session, a.link.central = w.Session, w.CentralID
-	a.link.mu.Unlock()
-	a.link.set(true)
+	l.permit.back(time.Now())
+	l.alarms.clear(api.AlarmTwoAgents)
+	l.begin(cancel, nil)
+	l.alarms.clear(api.AlarmCentralUnknown)
+	l.agent.followCentral(w.Seq)
+	l.mu.Lock()
+	l.ops = 0 // all not accepted comes again, which is harmless; the cursor may be another's
+	l.sessionID = w.Session
+	l.mu.Unlock()
+	l.set(true)
 	for _, al := range w.Alarms {
-		a.logger.Error("central has an alarm about this agent", "kind", al.Kind, "message", al.Message)
+		l.logger.Error("central has an alarm about this agent", "kind", al.Kind, "message", al.Message)
 	}
-	if err := a.compared(w); err != nil {
+	if err := l.agent.compared(w); err != nil {
 		return err
 	}
-	a.joinCentral(w)
-	a.outbox.allAgain()
-	if n := a.outbox.lost(); n > 0 {
-		a.logger.Error("more requests were refused while central was away than are kept: it is not told of the oldest", "dropped", n, "kept",
+	l.joinCentral(w)
+	l.outbox.allAgain()
+	if n := l.outbox.lost(); n > 0 {
+		l.logger.Error("more requests were refused while central was away than are kept: it is not told of the oldest", "dropped", n, "kept",
 			maxRefused)
 	}
-	a.readings.allUntold()
-	a.toTell.begin()
-	a.undelivered.begin()
-	a.logger.Info("central reached", "central", a.cfg.Central.Target(), "central_id", w.CentralID, "epoch", a.log.Epoch())
+	l.readings.allUntold()
+	l.toTell.begin()
+	l.undelivered.begin()
+	l.logger.Info("central reached", "central", l.central.Target(), "central_id", w.CentralID, "epoch", l.log.Epoch())
 
-	if !a.assigned.trusts().Reported {
-		if err := a.tellKept(ctx, w); err != nil {
+	if !l.assigned.trusts().Reported {
+		if err := l.tellKept(ctx, w); err != nil {
 			return err
 		}
 		if w.ReportAll {
@@ -253,52 +302,52 @@ func (a *Agent) session(ctx context.Context) error {
 		}
 	}
 	var parts sync.WaitGroup
-	parts.Go(func() { cancel(a.poll(ctx, w)) })
-	parts.Go(func() { cancel(a.reportAll(ctx, w)) })
+	parts.Go(func() { cancel(l.poll(ctx, w)) })
+	parts.Go(func() { cancel(l.reportAll(ctx, w)) })
 	parts.Wait()
 	return context.Cause(ctx)
 }
 
 // poll asks for what changed, again and again.
-func (a *Agent) poll(ctx context.Context, w api.Welcome) error {
+func (l *link) poll(ctx context.Context, w api.Welcome) error {
 	for first := true; ; first = false {
-		for a.removed() != nil { // nothing can be taken
+		for l.agent.removed() != nil { // nothing can be taken
 			if err := backoff.Sleep(ctx, pollWait); err != nil {
 				return err
 			}
 		}
-		at := a.assigned.position()
+		at := l.assigned.position()
 		if at.Database != w.Database {
 			at.Rev = 0
 		}
-		a.link.mu.Lock()
-		cursor := a.link.ops
-		a.link.mu.Unlock()
+		l.mu.Lock()
+		cursor := l.ops
+		l.mu.Unlock()
 		waits := pollWait
 		if first {
 			waits = 0 // to know soon that nothing has changed
 		}
 		one, cancel := context.WithTimeout(ctx, pollWait+10*time.Second)
-		got, err := a.cfg.Central.Poll(one, a.cfg.Name, api.Poll{
-			Session: w.Session, Database: at.Database, Rev: at.Rev, Ops: cursor, Seq: a.clock.Now(time.Now()), Wait: waits,
-			AppliedRev: at.Rev, Unreleased: a.holdsBack(),
+		got, err := l.central.Poll(one, l.name, api.Poll{
+			Session: w.Session, Database: at.Database, Rev: at.Rev, Ops: cursor, Seq: l.clock.Now(time.Now()), Wait: waits,
+			AppliedRev: at.Rev, Unreleased: l.agent.holdsBack(),
 		})
 		cancel()
 		if err != nil {
 			return fmt.Errorf("poll: %w", err)
 		}
-		if err := a.apply(got, w.Database); err != nil {
+		if err := l.agent.apply(got, w.Database); err != nil {
 			if api.CodeOf(err) != "" || ctx.Err() != nil {
 				return err
 			}
 			// The journal took something not: central gives it again. What is told of meanwhile
 			// is told in this session.
-			a.logger.Error("cannot take what central gave", "err", err)
+			l.logger.Error("cannot take what central gave", "err", err)
 			if err := backoff.Sleep(ctx, journalPause); err != nil {
 				return err
 			}
 		}
-		a.inTouch()
+		l.inTouch()
 	}
 }
 
@@ -342,7 +391,7 @@ func (a *Agent) apply(got api.Assignment, db api.Database) error {
 	a.link.ops = got.OpsCursor
 	a.link.mu.Unlock()
 	if len(got.Explain) > 0 {
-		a.toTell.explains(got.Explain)
+		a.link.toTell.explains(got.Explain)
 		a.tellRack()
 	}
 	a.prober.hurry(got.Reads)
@@ -355,7 +404,7 @@ func (a *Agent) assignmentChanged(changed, gone []string) {
 	some := len(changed)+len(gone) > 0
 	a.leave(gone)
 	if some {
-		a.toTell.holdsAgain(changed)
+		a.link.toTell.holdsAgain(changed)
 		a.bmcsChanged(append(slices.Clone(changed), gone...))
 		a.follow(a.assigned.newest(), "a hold", time.Now())
 		a.desiresChanged(append(slices.Clone(changed), gone...))
@@ -415,41 +464,41 @@ func (a *Agent) takeNodeOps(ops []power.Op) error {
 }
 
 // reportAll sends what central has not been told, as it comes.
-func (a *Agent) reportAll(ctx context.Context, w api.Welcome) error {
+func (l *link) reportAll(ctx context.Context, w api.Welcome) error {
 	lastReadings := time.Time{}
 	for {
-		changed := a.outbox.changed()
-		ops, heeded := a.outbox.take(maxReportOps), *a.heeded.Load() // before the readings: they are of then, or later
+		changed := l.outbox.changed()
+		ops, heeded := l.outbox.take(maxReportOps), *l.heeded.Load() // before the readings: they are of then, or later
 		var readings []api.NodeReading
 		if len(ops) > 0 || time.Since(lastReadings) >= readingsEvery {
-			readings = a.readings.take(maxReportRead)
-			a.locate(readings)
+			readings = l.readings.take(maxReportRead)
+			l.agent.locate(readings)
 			lastReadings = time.Now()
 		}
-		rack := a.rackNews()
+		rack := l.rackNews()
 		if len(ops) == 0 && len(readings) == 0 && rack.none() {
-			if err := a.awaitNews(ctx, changed); err != nil {
+			if err := l.awaitNews(ctx, changed); err != nil {
 				return err
 			}
 			continue
 		}
-		err := a.deliver(news{ops, readings, rack}, func(n news) error { return a.report(ctx, w, heeded, n.ops, n.readings, n.rack) })
+		err := l.deliver(news{ops, readings, rack}, func(n news) error { return l.report(ctx, w, heeded, n.ops, n.readings, n.rack) })
 		if err != nil {
-			a.readings.untold(readings)
-			a.toTell.untold(rack)
+			l.readings.untold(readings)
+			l.toTell.untold(rack)
 			return err
 		}
 		if len(ops) < maxReportOps {
-			a.allDelivered()
+			l.allDelivered()
 		}
 	}
 }
 
 // awaitNews waits until there is something to report, and then a moment more.
-func (a *Agent) awaitNews(ctx context.Context, news <-chan struct{}) error {
-	pending := a.readings.news
-	if a.readings.pending() {
-		if err := waitOr(ctx, readingsEvery, news, a.rack); err != nil {
+func (l *link) awaitNews(ctx context.Context, news <-chan struct{}) error {
+	pending := l.readings.news
+	if l.readings.pending() {
+		if err := waitOr(ctx, readingsEvery, news, l.rack); err != nil {
 			return err
 		}
 	} else {
@@ -458,7 +507,7 @@ func (a *Agent) awaitNews(ctx context.Context, news <-chan struct{}) error {
 			return context.Cause(ctx)
 		case <-news:
 		case <-pending:
-		case <-a.rack:
+		case <-l.rack:
 		}
 	}
 	return backoff.Sleep(ctx, reportEvery)
@@ -478,7 +527,7 @@ func waitOr(ctx context.Context, d time.Duration, news, more <-chan struct{}) er
 	return nil
 }
 
-func (a *Agent) report(ctx context.Context, w api.Welcome, at syncRecord, ops []api.OpReport, readings []api.NodeReading,
+func (l *link) report(ctx context.Context, w api.Welcome, at syncRecord, ops []api.OpReport, readings []api.NodeReading,
 	rack rackWord,
 ) error {
 	one, cancel := context.WithTimeout(ctx, 15*time.Second)
@@ -486,19 +535,19 @@ func (a *Agent) report(ctx context.Context, w api.Welcome, at syncRecord, ops []
 	if at.Database != w.Database {
 		at.Rev = 0
 	}
-	answer, err := a.cfg.Central.Report(one, a.cfg.Name, api.Report{
-		Session: w.Session, JournalID: a.log.ID(), Epoch: a.log.Epoch(), LSN: a.log.LSN(),
-		Ops: ops, Readings: readings, Rev: at.Rev, Seq: a.clock.Now(time.Now()), Unreleased: a.holdsBack(),
+	answer, err := l.central.Report(one, l.name, api.Report{
+		Session: w.Session, JournalID: l.log.ID(), Epoch: l.log.Epoch(), LSN: l.log.LSN(),
+		Ops: ops, Readings: readings, Rev: at.Rev, Seq: l.clock.Now(time.Now()), Unreleased: l.agent.holdsBack(),
 		Holds: rack.holds, Rack: rack.state, Explained: rack.explained,
 	})
 	if err != nil {
 		return fmt.Errorf("report: %w", err)
 	}
-	a.followCentral(answer.Seq)
-	if err := a.heedEnds(answer.Ended); err != nil {
+	l.agent.followCentral(answer.Seq)
+	if err := l.agent.heedEnds(answer.Ended); err != nil {
 		return err
 	}
-	if !a.acknowledged(ops, ack{w.Database, answer.Rev}) {
+	if !l.agent.acknowledged(ops, ack{w.Database, answer.Rev}) {
 		return backoff.Sleep(ctx, journalPause)
 	}
 	return nil
@@ -610,10 +659,10 @@ func (t *toTell) untold(w rackWord) {
 func (a *Agent) tellRack() { poke(a.rack) }
 
 // rackNews is what central has not been told, and counts as told from now on.
-func (a *Agent) rackNews() rackWord {
+func (l *link) rackNews() rackWord {
 	var w rackWord
-	state, holds, now := a.view.rack(), a.assigned.unconfirmed(), time.Now()
-	t := &a.toTell
+	state, holds, now := l.view.rack(), l.assigned.unconfirmed(), time.Now()
+	t := &l.toTell
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.told == nil || !reflect.DeepEqual(state, *t.told) {
@@ -627,7 +676,7 @@ func (a *Agent) rackNews() rackWord {
 	}
 	for name := range t.explain {
 		delete(t.explain, name)
-		if e, ok := a.view.explain(name, now); ok {
+		if e, ok := l.view.explain(name, now); ok {
 			w.explained = append(w.explained, e)
 		}
 	}

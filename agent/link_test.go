@@ -906,7 +906,7 @@ func TestLinkSaysHowCentralIs(t *testing.T) {
 		got := r.a.link.String()
 		return strings.HasPrefix(got, "away for ") && strings.HasSuffix(got, " s")
 	})
-	if got := new(linkState).String(); got != "not reached yet" {
+	if got := new(link).String(); got != "not reached yet" {
 		t.Errorf("at the start: %q", got)
 	}
 }
@@ -941,12 +941,12 @@ func TestCentralNamesHostsOnly(t *testing.T) {
 		j := new(joins)
 		r.a.SetGossip(j)
 		for _, addr := range []string{"", "0.0.0.0:7946", "[::]:7946", "224.0.0.1:7946", "host.example:7946", "127.0.0.1", "127.0.0.1:0", "x"} {
-			r.a.joinCentral(api.Welcome{Gossip: addr})
+			r.a.link.joinCentral(api.Welcome{Gossip: addr})
 		}
 		if len(j.asked) != 0 {
 			t.Errorf("joined %q", j.asked)
 		}
-		r.a.joinCentral(api.Welcome{Gossip: "192.0.2.7:7946"})
+		r.a.link.joinCentral(api.Welcome{Gossip: "192.0.2.7:7946"})
 		if !slices.Equal(j.asked, []string{"192.0.2.7:7946"}) {
 			t.Errorf("joined %q", j.asked)
 		}

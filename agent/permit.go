@@ -177,10 +177,10 @@ func (a *Agent) beginPermit(live []journal.Record) error {
 }
 
 // inTouch notes that the assignment is the newest one.
-func (a *Agent) inTouch() {
+func (l *link) inTouch() {
 	now := time.Now()
-	a.permit.synced(now)
-	p := &a.permit
+	l.permit.synced(now)
+	p := l.permit
 	p.mu.Lock()
 	due := now.Sub(p.kept) >= lease/2 || now.Before(p.kept)
 	if due {
@@ -190,17 +190,17 @@ func (a *Agent) inTouch() {
 	if !due {
 		return
 	}
-	if _, err := a.assignLg.Append(entry(journal.Put, kindContact, contactKey, contactRecord{At: now.UTC()})); err != nil {
-		a.logger.Warn("cannot keep when central was last heard", "err", err)
+	if _, err := l.kept.Append(entry(journal.Put, kindContact, contactKey, contactRecord{At: now.UTC()})); err != nil {
+		l.logger.Warn("cannot keep when central was last heard", "err", err)
 	}
 }
 
 // refusedName takes central's word that another agent has the name.
-func (a *Agent) refusedName(err error) {
-	a.permit.standDown(err.Error())
-	a.alarms.raise(api.Alarm{
+func (l *link) refusedName(err error) {
+	l.permit.standDown(err.Error())
+	l.alarms.raise(api.Alarm{
 		Kind:    api.AlarmTwoAgents,
-		Message: fmt.Sprintf("central gives the name %s to another agent: this one sends no command of its own accord", a.cfg.Name),
+		Message: fmt.Sprintf("central gives the name %s to another agent: this one sends no command of its own accord", l.name),
 		Remedy:  "stop the agent that is not this rack's (rackpower agents at central says where both are)",
 	})
 }
@@ -244,17 +244,17 @@ func (x *execution) permitted() error {
 
 // goodbye tells central that nothing is done any more, so that whoever comes next under
 // this name need not wait.
-func (a *Agent) goodbye() {
-	a.link.mu.Lock()
-	session, up := a.link.session, a.link.up
-	a.link.mu.Unlock()
-	if a.cfg.Central == nil || session == "" || !up {
+func (l *link) goodbye() {
+	l.mu.Lock()
+	session, up := l.sessionID, l.up
+	l.mu.Unlock()
+	if l.central == nil || session == "" || !up {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
-	if err := a.cfg.Central.Goodbye(ctx, a.cfg.Name, api.Goodbye{Session: session}); err != nil {
-		a.logger.Debug("central was not told of the end", "err", err)
+	if err := l.central.Goodbye(ctx, l.name, api.Goodbye{Session: session}); err != nil {
+		l.logger.Debug("central was not told of the end", "err", err)
 	}
 }
 

@@ -63,7 +63,7 @@ func TestPermit(t *testing.T) {
 func TestAnAgentWhoseNameIsTakenSendsNothing(t *testing.T) {
 	inBubble(t, 2, func(r *harness) {
 		taken := api.Problemf(api.CodeTwoAgents, "the name r1 is taken")
-		r.a.refusedName(taken)
+		r.a.link.refusedName(taken)
 		waits := r.ask("n1", power.ActOn)
 		time.Sleep(2 * time.Minute)
 		if got, _ := r.a.outbox.find(waits.Op.ID); got.End != nil || !strings.Contains(got.Phase, "another agent") {
@@ -79,7 +79,7 @@ func TestAnAgentWhoseNameIsTakenSendsNothing(t *testing.T) {
 		r.restart() // it still knows
 		time.Sleep(time.Minute)
 		r.wantCommands("n1")
-		r.a.inTouch()
+		r.a.link.inTouch()
 		r.wantEnd(waits.Op.ID, power.Succeeded, power.ReasonVerified)
 		r.wantCommands("n1", power.PowerOn)
 	})
@@ -90,7 +90,7 @@ func TestAnAgentWhoseNameIsTakenSendsNothing(t *testing.T) {
 func TestWhoWasOutOfTouchAsksFirst(t *testing.T) {
 	for _, away := range []time.Duration{10 * time.Second, time.Hour} {
 		inBubble(t, 1, func(r *harness) {
-			r.a.inTouch()
+			r.a.link.inTouch()
 			r.crash()
 			time.Sleep(away)
 			r.start()
@@ -104,7 +104,7 @@ func TestWhoWasOutOfTouchAsksFirst(t *testing.T) {
 				r.wantCommands("n1")
 				time.Sleep(3 * time.Minute) // its deadline is later than rejoinFor
 			}
-			r.a.inTouch()
+			r.a.link.inTouch()
 			if away > lease {
 				r.end(id)
 				return

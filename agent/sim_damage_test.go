@@ -167,7 +167,7 @@ func (w *damageWorld) compare() {
 			ended = append(ended, api.EndedOp{OpRef: api.OpRef{ID: id, Node: op.Node, Action: op.Action}, End: end})
 		}
 	}
-	back := a.foundLSN < w.told
+	back := a.link.foundLSN < w.told
 	if err := a.compared(api.Welcome{WentBack: back, Ended: ended}); err != nil {
 		w.m.Tracef("   compare: %v", err)
 		return

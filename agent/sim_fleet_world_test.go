@@ -206,7 +206,7 @@ func (w *fleetWorld) tell() {
 	if w.away.Load() || w.proc.Dead() || w.m.Broken() {
 		return
 	}
-	if met, err := a.welcome(w.db); err != nil || !met.trusted() {
+	if met, err := a.link.welcome(w.db); err != nil || !met.trusted() {
 		if err == nil {
 			w.m.Fail("trust", "the right central is not followed")
 		}
@@ -285,7 +285,7 @@ func (w *fleetWorld) stranger(older bool) {
 	if older {
 		db = api.Database{CentralID: w.met.CentralID, Incarnation: w.met.Incarnation - 1}
 	}
-	met, err := a.welcome(db)
+	met, err := a.link.welcome(db)
 	if err != nil {
 		return
 	}

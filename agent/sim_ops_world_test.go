@@ -347,13 +347,13 @@ func (w *opsWorld) report(n int, lose bool) {
 // can get. The model is not told.
 func (w *opsWorld) stranger() {
 	a, db := w.proc.a, api.Database{CentralID: "stranger"}
-	met, err := a.welcome(db)
+	met, err := a.link.welcome(db)
 	if err != nil || !met.trusted() {
 		return
 	}
 	_, _, _ = a.assigned.apply(api.Assignment{Full: true, Rev: 1}, db)
 	_ = a.acknowledged(a.outbox.take(1000), ack{db, 1})
-	_, _ = a.welcome(w.db)
+	_, _ = a.link.welcome(w.db)
 }
 
 // restored is central that was restored from a backup of the beginning: it knows of no
@@ -361,7 +361,7 @@ func (w *opsWorld) stranger() {
 func (w *opsWorld) restored() {
 	w.db.Incarnation++
 	a := w.proc.a
-	if met, err := a.welcome(w.db); err != nil {
+	if met, err := a.link.welcome(w.db); err != nil {
 		return
 	} else if !met.trusted() {
 		w.m.Fail("restored", "a restored central is not followed")

@@ -188,23 +188,23 @@ func (s *assigned) forget(gone []string) {
 
 // welcome decides whether the central that answered is followed, and makes durable when
 // that is another one, or another state of it, than before.
-func (a *Agent) welcome(db api.Database) (meeting, error) {
-	trust := a.assigned.trusts()
-	m := meet(trust.Database, db, a.bare)
+func (l *link) welcome(db api.Database) (meeting, error) {
+	trust := l.assigned.trusts()
+	m := meet(trust.Database, db, l.bare)
 	switch {
 	case !m.trusted() || m == meetTrusted:
 		return m, nil
 	case m == meetRestored:
-		a.logger.Warn("central's database was restored: all ends that are kept here are told again", "central_id", db.CentralID, "incarnation",
+		l.logger.Warn("central's database was restored: all ends that are kept here are told again", "central_id", db.CentralID, "incarnation",
 			db.Incarnation)
 	}
-	return m, a.assigned.setTrust(trustRecord{Database: db, At: time.Now().UTC().Round(0)})
+	return m, l.assigned.setTrust(trustRecord{Database: db, At: time.Now().UTC().Round(0)})
 }
 
 // Trusts reports whether the agent takes anything from that central. One that never had
 // a central trusts each.
 func (a *Agent) Trusts(db api.Database) bool {
-	return meet(a.assigned.trusts().Database, db, a.bare).trusted()
+	return meet(a.assigned.trusts().Database, db, a.link.bare).trusted()
 }
 
 // untrusted is a central that answers and that the agent does not follow, with what it
@@ -248,11 +248,11 @@ func (u *untrusted) says(trust trustRecord) string {
 }
 
 // trustState is what a person has to know before trusting a central.
-func (a *Agent) trustState() api.Trust {
-	trust := a.assigned.trusts()
+func (l *link) trustState() api.Trust {
+	trust := l.assigned.trusts()
 	out := api.Trust{Trusted: trust.Database, Since: trust.At, By: trust.By, Kept: trust.Kept}
-	out.Outstanding = len(a.outbox.unacknowledged())
-	u := a.link.stranger()
+	out.Outstanding = len(l.outbox.unacknowledged())
+	u := l.stranger()
 	if u == nil {
 		return out
 	}
@@ -261,7 +261,7 @@ func (a *Agent) trustState() api.Trust {
 		return out
 	}
 	mine := map[string]assignedNode{}
-	for _, n := range a.assigned.all() {
+	for _, n := range l.assigned.all() {
 		mine[n.Name] = n
 		if _, stays := u.nodes[n.Name]; !stays {
 			out.Untrusted.Removes = append(out.Untrusted.Removes, n.Name)
@@ -280,8 +280,8 @@ func (a *Agent) trustState() api.Trust {
 
 // confirmTrust does what a person at the rack confirmed: trust the central that answers,
 // or let the nodes go that central took away.
-func (a *Agent) confirmTrust(in api.ConfirmTrust) (api.Trust, error) {
-	state := a.trustState()
+func (l *link) confirmTrust(in api.ConfirmTrust) (api.Trust, error) {
+	state := l.trustState()
 	if in.Database != (api.Database{}) {
 		u := state.Untrusted
 		if u == nil || u.Database != in.Database {
@@ -293,15 +293,15 @@ func (a *Agent) confirmTrust(in api.ConfirmTrust) (api.Trust, error) {
 				"nothing was changed: by now it would take more nodes away: %s; look again with rackpower local trust", noderange.Fold(more))
 		}
 		t := trustRecord{Database: in.Database, At: time.Now().UTC().Round(0), By: in.AskedBy, Reason: in.Reason, MayGo: in.Removes}
-		if err := a.assigned.setTrust(t); err != nil {
+		if err := l.assigned.setTrust(t); err != nil {
 			return state, err
 		}
-		a.logger.Warn("another central is trusted", "central_id", in.CentralID, "was", state.Trusted.CentralID, "by", in.AskedBy, "reason",
+		l.logger.Warn("another central is trusted", "central_id", in.CentralID, "was", state.Trusted.CentralID, "by", in.AskedBy, "reason",
 			in.Reason,
 			"removes", len(in.Removes))
-		a.alarms.clear(api.AlarmCentralUnknown)
-		a.link.over(errHelloAgain)
-		return a.trustState(), nil
+		l.alarms.clear(api.AlarmCentralUnknown)
+		l.over(errHelloAgain)
+		return l.trustState(), nil
 	}
 	if len(in.Removes) == 0 {
 		return state, api.Problemf(api.CodeBadRequest, "neither a central nor a node is named")
@@ -310,10 +310,10 @@ func (a *Agent) confirmTrust(in api.ConfirmTrust) (api.Trust, error) {
 		return state, api.Problemf(api.CodeRefused,
 			"nothing was changed: these nodes do not wait to be removed: %s; look again with rackpower local trust", noderange.Fold(unknown))
 	}
-	if err := a.letGo(in.Removes, in.AskedBy, in.Reason); err != nil {
+	if err := l.agent.letGo(in.Removes, in.AskedBy, in.Reason); err != nil {
 		return state, err
 	}
-	return a.trustState(), nil
+	return l.trustState(), nil
 }
 
 // letGo drops nodes that central took away, as a person confirmed.
@@ -335,24 +335,24 @@ func without(a, b []string) []string {
 // untrustedSession keeps in touch with a central that is not trusted: it is told that
 // this is so, its requests are refused, and what it would assign is kept for the person
 // who is to decide. It gets neither ends, holds and readings nor anything acknowledged.
-func (a *Agent) untrustedSession(ctx context.Context, cancel context.CancelCauseFunc, w api.Welcome, met meeting) error {
+func (l *link) untrustedSession(ctx context.Context, cancel context.CancelCauseFunc, w api.Welcome, met meeting) error {
 	u := &untrusted{Database: w.Database, why: met, since: time.Now().UTC().Round(0)}
-	if old := a.link.stranger(); old != nil && old.Database == w.Database {
+	if old := l.stranger(); old != nil && old.Database == w.Database {
 		u.since = old.since
 	}
-	a.link.begin(cancel, u)
-	a.raiseUntrusted()
+	l.begin(cancel, u)
+	l.raiseUntrusted()
 	var refused []api.OpReport
 	var cursor int64
 	for {
-		if err := a.tellUntrusted(ctx, w, refused); err != nil {
+		if err := l.tellUntrusted(ctx, w, refused); err != nil {
 			return err
 		}
 		one, done := context.WithTimeout(ctx, pollWait+10*time.Second)
-		a.link.mu.Lock()
+		l.mu.Lock()
 		rev := u.rev
-		a.link.mu.Unlock()
-		got, err := a.cfg.Central.Poll(one, a.cfg.Name, api.Poll{Session: w.Session, Database: w.Database, Rev: rev, Ops: cursor, Wait: pollWait})
+		l.mu.Unlock()
+		got, err := l.central.Poll(one, l.name, api.Poll{Session: w.Session, Database: w.Database, Rev: rev, Ops: cursor, Wait: pollWait})
 		done()
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
@@ -360,30 +360,30 @@ func (a *Agent) untrustedSession(ctx context.Context, cancel context.CancelCause
 		if err != nil {
 			return fmt.Errorf("poll of a central that is not trusted: %w", err)
 		}
-		a.link.mu.Lock()
+		l.mu.Lock()
 		u.take(got)
-		a.link.mu.Unlock()
-		a.raiseUntrusted()
+		l.mu.Unlock()
+		l.raiseUntrusted()
 		refused, cursor = nil, got.OpsCursor
 		for _, op := range got.Ops {
-			text := fmt.Sprintf("agent %s does not trust this central; on its machine: rackpower local trust", a.cfg.Name)
+			text := fmt.Sprintf("agent %s does not trust this central; on its machine: rackpower local trust", l.name)
 			refused = append(refused, refusal(op, power.ReasonUntrusted, text))
 		}
 	}
 }
 
 // tellUntrusted reports what a central may know that is not trusted.
-func (a *Agent) tellUntrusted(ctx context.Context, w api.Welcome, refused []api.OpReport) error {
+func (l *link) tellUntrusted(ctx context.Context, w api.Welcome, refused []api.OpReport) error {
 	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
 	defer cancel()
-	state := api.RackState{Monitor: a.monitor.state().Monitor}
-	for _, al := range a.alarms.list() {
+	state := api.RackState{Monitor: l.view.rack().Monitor}
+	for _, al := range l.alarms.list() {
 		if al.Kind == api.AlarmCentralUnknown {
 			state.Alarms = append(state.Alarms, al)
 		}
 	}
-	_, err := a.cfg.Central.Report(ctx, a.cfg.Name, api.Report{
-		Session: w.Session, JournalID: a.log.ID(), Epoch: a.log.Epoch(), LSN: a.log.LSN(), Ops: refused, Rack: &state,
+	_, err := l.central.Report(ctx, l.name, api.Report{
+		Session: w.Session, JournalID: l.log.ID(), Epoch: l.log.Epoch(), LSN: l.log.LSN(), Ops: refused, Rack: &state,
 	})
 	if err != nil {
 		return fmt.Errorf("report to a central that is not trusted: %w", err)
@@ -392,8 +392,8 @@ func (a *Agent) tellUntrusted(ctx context.Context, w api.Welcome, refused []api.
 }
 
 // raiseUntrusted says that a central answers which is not trusted.
-func (a *Agent) raiseUntrusted() {
-	state := a.trustState()
+func (l *link) raiseUntrusted() {
+	state := l.trustState()
 	u := state.Untrusted
 	if u == nil {
 		return
@@ -402,7 +402,7 @@ func (a *Agent) raiseUntrusted() {
 	if u.Known {
 		text += fmt.Sprintf("; to trust it means that %d nodes come, %d go and %d change", len(u.Adds), len(u.Removes), len(u.Changes))
 	}
-	a.alarms.raise(api.Alarm{Kind: api.AlarmCentralUnknown, Message: text, Remedy: "rackpower local trust"})
+	l.alarms.raise(api.Alarm{Kind: api.AlarmCentralUnknown, Message: text, Remedy: "rackpower local trust"})
 }
 
 // noteKept raises or ends the alarm about nodes that central took away.
@@ -425,32 +425,32 @@ const maxTold = maxReportOps
 
 // tellKept tells a database that may not know them all ends that are kept although some
 // central has acknowledged them.
-func (a *Agent) tellKept(ctx context.Context, w api.Welcome) error {
-	all := a.keptEnds()
+func (l *link) tellKept(ctx context.Context, w api.Welcome) error {
+	all := l.agent.keptEnds()
 	tell := func(n news) error {
 		one, cancel := context.WithTimeout(ctx, 15*time.Second)
-		answer, err := a.cfg.Central.Report(one, a.cfg.Name, api.Report{
-			Session: w.Session, JournalID: a.log.ID(), Epoch: a.log.Epoch(), LSN: a.log.LSN(), Ops: n.ops, Seq: a.clock.Now(time.Now()),
+		answer, err := l.central.Report(one, l.name, api.Report{
+			Session: w.Session, JournalID: l.log.ID(), Epoch: l.log.Epoch(), LSN: l.log.LSN(), Ops: n.ops, Seq: l.clock.Now(time.Now()),
 		})
 		cancel()
 		if err != nil {
 			return fmt.Errorf("report of ends that are kept: %w", err)
 		}
-		a.link.heardRev(answer.Rev)
+		l.heardRev(answer.Rev)
 		return nil
 	}
 	for part := range slices.Chunk(all, maxTold) {
-		if err := a.deliver(news{ops: part}, tell); err != nil {
+		if err := l.deliver(news{ops: part}, tell); err != nil {
 			return err
 		}
 	}
 	if len(all) > 0 {
-		a.logger.Info("central was told all ends that are kept", "ends", len(all), "central_id", w.CentralID)
+		l.logger.Info("central was told all ends that are kept", "ends", len(all), "central_id", w.CentralID)
 	}
-	a.link.mu.Lock()
-	a.link.again = w.ReportAll
-	a.link.mu.Unlock()
-	return a.assigned.toldAll(w.Database)
+	l.mu.Lock()
+	l.again = w.ReportAll
+	l.mu.Unlock()
+	return l.assigned.toldAll(w.Database)
 }
 
 // keptEnds lists the ends that are kept and not about to be told anyway, in the order of

@@ -212,11 +212,11 @@ func (r *harness) trust(removes ...string) {
 	r.t.Helper()
 	var state api.Trust
 	eventually(r.t, "what it means to trust it is known", func() bool {
-		state = r.a.trustState()
+		state = r.a.link.trustState()
 		return state.Untrusted != nil && state.Untrusted.Known
 	})
 	wantIDs(r.t, "nodes that would go", state.Untrusted.Removes, removes...)
-	if _, err := r.a.confirmTrust(api.ConfirmTrust{
+	if _, err := r.a.link.confirmTrust(api.ConfirmTrust{
 		Database: state.Untrusted.Database, Removes: state.Untrusted.Removes,
 		AskedBy: "ann",
 	}); err != nil {
@@ -334,7 +334,7 @@ func TestSyncARestoredCentralIsToldAllEnds(t *testing.T) {
 func TestSyncKeptNodesAreLetGo(t *testing.T) {
 	for name, letGo := range map[string]func(r *harness) error{
 		"trust": func(r *harness) error {
-			_, err := r.a.confirmTrust(api.ConfirmTrust{Removes: []string{"n1", "n2"}, AskedBy: "ann"})
+			_, err := r.a.link.confirmTrust(api.ConfirmTrust{Removes: []string{"n1", "n2"}, AskedBy: "ann"})
 			return err
 		},
 		"acknowledged": func(r *harness) error {
@@ -351,7 +351,7 @@ func TestSyncKeptNodesAreLetGo(t *testing.T) {
 			c.assign(handsOff("n3"))
 			c.polledPast()
 			eventually(t, "two are missing", func() bool { return len(r.a.assigned.trusts().Kept) == 2 })
-			if _, err := r.a.confirmTrust(api.ConfirmTrust{Removes: []string{"n3"}}); api.CodeOf(err) != api.CodeRefused {
+			if _, err := r.a.link.confirmTrust(api.ConfirmTrust{Removes: []string{"n3"}}); api.CodeOf(err) != api.CodeRefused {
 				t.Errorf("a node was let go that nobody took away: %v", err)
 			}
 			if err := letGo(r); err != nil {

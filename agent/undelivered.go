@@ -68,7 +68,7 @@ func (n news) what() string {
 // deliver sends news. What central refuses for good would be refused for ever: it is
 // halved until the item is found, which is set aside for this session, and the rest is
 // sent. Where central takes not even a report of nothing, no item is the cause.
-func (a *Agent) deliver(n news, send func(news) error) error {
+func (l *link) deliver(n news, send func(news) error) error {
 	err := send(n)
 	if !refusedForGood(err) || n.none() {
 		return err
@@ -76,23 +76,23 @@ func (a *Agent) deliver(n news, send func(news) error) error {
 	if bare := send(news{}); bare != nil {
 		return bare
 	}
-	return a.sift(n, send, err)
+	return l.sift(n, send, err)
 }
 
 // sift delivers what was refused with the error, in halves.
-func (a *Agent) sift(n news, send func(news) error, refused error) error {
+func (l *link) sift(n news, send func(news) error, refused error) error {
 	first, second := n.halves()
 	if second.none() {
 		if api.CodeOf(refused) != api.CodeBadRequest {
 			return refused // a bound that is reached now
 		}
-		a.setAside(n, refused)
+		l.setAside(n, refused)
 		return nil
 	}
 	for _, half := range []news{first, second} {
 		err := send(half)
 		if refusedForGood(err) {
-			err = a.sift(half, send, err)
+			err = l.sift(half, send, err)
 		}
 		if err != nil {
 			return err
@@ -119,13 +119,13 @@ const maxUndelivered = 100
 
 // setAside keeps an item from being sent again in this session. Ends stay in the journal,
 // and the next session tries once more: another central may take them.
-func (a *Agent) setAside(n news, cause error) {
+func (l *link) setAside(n news, cause error) {
 	what := n.what()
-	a.logger.Error("central refuses what is reported; it is set aside until the next session", "what", what, "err", cause)
+	l.logger.Error("central refuses what is reported; it is set aside until the next session", "what", what, "err", cause)
 	for _, r := range n.ops {
-		a.outbox.setAside(r)
+		l.outbox.setAside(r)
 	}
-	u := &a.undelivered
+	u := &l.undelivered
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if u.items == nil {
@@ -140,15 +140,15 @@ func (a *Agent) setAside(n news, cause error) {
 	if more := len(u.items) - 1; more > 0 {
 		text += fmt.Sprintf(", and %d more", more)
 	}
-	a.alarms.raise(api.Alarm{Kind: api.AlarmReportRefused, Message: text, Remedy: "journalctl -u rackpower-agent"})
+	l.alarms.raise(api.Alarm{Kind: api.AlarmReportRefused, Message: text, Remedy: "journalctl -u rackpower-agent"})
 }
 
 // allDelivered ends the alarm when nothing is aside.
-func (a *Agent) allDelivered() {
-	a.undelivered.mu.Lock()
-	defer a.undelivered.mu.Unlock()
-	if len(a.undelivered.items) == 0 {
-		a.alarms.clear(api.AlarmReportRefused)
+func (l *link) allDelivered() {
+	l.undelivered.mu.Lock()
+	defer l.undelivered.mu.Unlock()
+	if len(l.undelivered.items) == 0 {
+		l.alarms.clear(api.AlarmReportRefused)
 	}
 }
 
