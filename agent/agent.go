@@ -15,6 +15,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"rackpower/agent/limiter"
 	"rackpower/central/api"
 	"rackpower/journal"
 	"rackpower/power"
@@ -48,7 +49,7 @@ type Agent struct {
 	outbox   *outbox
 	readings *readings
 	bmcs     *bmcs
-	stagger  *stagger
+	limiter  *limiter.Limiter
 	clock    power.Clock
 	ids      *ids
 	monitor  *monitor
@@ -95,7 +96,7 @@ func New(cfg Config) (*Agent, error) {
 	}
 	a := &Agent{
 		cfg: cfg, logger: cfg.Logger, outbox: newOutbox(cfg.Timing.KeepEnded), ids: newIDs(),
-		stagger: newStagger(), lanes: map[string]*lane{}, gossip: gossiper{dirty: make(chan struct{}, 1)}, rack: make(chan struct{}, 1),
+		limiter: limiter.New(), lanes: map[string]*lane{}, gossip: gossiper{dirty: make(chan struct{}, 1)}, rack: make(chan struct{}, 1),
 	}
 	a.alarms = newAlarms(cfg.Logger, a.tellRack)
 	a.strays = map[string]bool{}
@@ -217,7 +218,7 @@ func (a *Agent) Run(ctx context.Context, socket net.Listener) error {
 	})
 	defer stopped()
 
-	for _, part := range []func(context.Context){a.monitor.run, a.bmcs.tend, a.prober.run, a.stagger.run, a.watchAddresses} {
+	for _, part := range []func(context.Context){a.monitor.run, a.bmcs.tend, a.prober.run, a.limiter.Run, a.watchAddresses} {
 		parts.Go(func() { part(ctx) })
 	}
 	parts.Go(func() { a.alarms.keep(ctx, a.assignLg) })
@@ -231,7 +232,7 @@ func (a *Agent) Run(ctx context.Context, socket net.Listener) error {
 	if socket != nil {
 		parts.Go(func() { a.control.serve(ctx, socket) })
 	}
-	a.beginStagger(time.Now())
+	a.beginLimiter(time.Now())
 	parts.Go(func() { a.readFirst(ctx) })
 	a.resume()
 	<-ctx.Done()

@@ -60,7 +60,7 @@ func (x *execution) run(ctx context.Context) (power.End, error) {
 	if unfinished != nil {
 		return power.End{}, unfinished // with its slot: nobody takes its place while all stop
 	}
-	x.a.stagger.release(x.op.ID)
+	x.a.limiter.Release(x.op.ID)
 	end.At, end.Attempts, end.State, end.Unsettled = time.Now(), x.h.attempts, x.seen, x.unsettled(end)
 	if x.note != "" {
 		if end.Detail != "" {

@@ -197,7 +197,7 @@ func (m *monitor) configure(s api.RackSettings) {
 	m.settings = s
 	m.letGoAs(nil) // at once: it was decided for what is desired now
 	m.pause.Store(s.Pause)
-	m.a.stagger.setLimits(s.Domains)
+	m.a.limiter.SetLimits(s.Domains)
 	if s.Pause != nil {
 		m.agenda.set("", power.ReasonPaused, s.Pause.Until)
 	} else if rested {

@@ -3,6 +3,7 @@ package agent
 import (
 	"time"
 
+	"rackpower/agent/limiter"
 	"rackpower/central/api"
 	"rackpower/power"
 )
@@ -16,14 +17,14 @@ type rackView struct {
 	outbox   *outbox
 	monitor  *monitor
 	prober   *prober
-	stagger  *stagger
+	limiter  *limiter.Limiter
 	alarms   *alarms
 }
 
 func newRackView(a *Agent) *rackView {
 	return &rackView{
 		name: a.cfg.Name, assigned: a.assigned, readings: a.readings, outbox: a.outbox, monitor: a.monitor, prober: a.prober,
-		stagger: a.stagger, alarms: a.alarms,
+		limiter: a.limiter, alarms: a.alarms,
 	}
 }
 
@@ -77,7 +78,7 @@ func (v *rackView) domains() []api.DomainState {
 			names[n.Domain] = true
 		}
 	}
-	return v.stagger.states(names)
+	return v.limiter.States(names)
 }
 
 // domainOf is how the queue of the node's power domain stands; nil: it is in none.
@@ -86,9 +87,7 @@ func (v *rackView) domainOf(node string) *api.DomainState {
 	if !ok || n.Domain == "" {
 		return nil
 	}
-	v.stagger.mu.Lock()
-	defer v.stagger.mu.Unlock()
-	st := v.stagger.domain(n.Domain).state()
+	st := v.limiter.State(n.Domain)
 	return &st
 }
 

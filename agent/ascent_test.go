@@ -2,60 +2,14 @@ package agent
 
 import (
 	"fmt"
-	"maps"
-	"slices"
 	"strings"
 	"testing"
 	"time"
-
-	"pgregory.net/rapid"
 
 	"rackpower/central/api"
 	"rackpower/power"
 	"rackpower/power/powertest"
 )
-
-// naiveDomain is domain's twin: it looks at everything that ever happened.
-type naiveDomain struct {
-	limit   api.DomainLimit
-	grants  []time.Time
-	leaves  []time.Time
-	waiting map[string]power.Seq
-	arrived map[string]int
-	flying  map[string]bool
-}
-
-func (n *naiveDomain) grant(now time.Time) (got []string) {
-	gap := time.Duration(0)
-	if n.limit.Rate > 0 {
-		gap = time.Duration(float64(time.Second) / n.limit.Rate)
-	}
-	for {
-		if len(n.waiting) == 0 || n.limit.Concurrent > 0 && len(n.flying) >= n.limit.Concurrent {
-			return got
-		}
-		for _, at := range n.grants {
-			if now.Sub(at) < gap {
-				return got
-			}
-		}
-		for _, at := range n.leaves {
-			if gap > 0 && at.After(now) {
-				return got
-			}
-		}
-		first := slices.MinFunc(slices.Collect(maps.Keys(n.waiting)), func(a, b string) int {
-			if n.waiting[a] != n.waiting[b] {
-				return int(n.waiting[a]) - int(n.waiting[b])
-			}
-			return n.arrived[a] - n.arrived[b]
-		})
-		delete(n.waiting, first)
-		n.flying[first] = true
-		n.grants = append(n.grants, now)
-		got = append(got, first)
-	}
-}
 
 // mostIn checks that no window of time holds more than rate times its length, and one.
 func mostIn(times []time.Time, rate float64) error {
@@ -68,120 +22,6 @@ func mostIn(times []time.Time, rate float64) error {
 		}
 	}
 	return nil
-}
-
-// TestDomainAgainstItsTwin: first come, first served; in any window of time never
-// more than the rate allows, never more than Concurrent at once, and nobody who
-// could have a slot is left waiting.
-func TestDomainAgainstItsTwin(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		start := time.Unix(1_000_000, 0)
-		limit := api.DomainLimit{
-			Name: "d", Rate: rapid.SampledFrom([]float64{0, 0.5, 1, 4, 10}).Draw(t, "rate"),
-			Concurrent: rapid.SampledFrom([]int{0, 1, 3, 10}).Draw(t, "concurrent"),
-		}
-		d := newDomain(limit, start)
-		n := &naiveDomain{
-			limit: limit, grants: []time.Time{start}, leaves: []time.Time{start}, waiting: map[string]power.Seq{},
-			arrived: map[string]int{}, flying: map[string]bool{},
-		}
-		places := map[string]*place{}
-		now, ops := start, 0
-		var granted, left []time.Time
-		grant := func() (next time.Time) {
-			got, next := d.grant(now)
-			var names []string
-			for _, p := range got {
-				names = append(names, p.op)
-				granted = append(granted, now)
-			}
-			if want := n.grant(now); !slices.Equal(names, want) {
-				t.Fatalf("at %s: granted %v, want %v", now.Sub(start), names, want)
-			}
-			if limit.Concurrent > 0 && len(d.flying) > limit.Concurrent {
-				t.Fatalf("%d in flight of %d", len(d.flying), limit.Concurrent)
-			}
-			return next
-		}
-		pick := func(set []string) string {
-			slices.Sort(set)
-			return rapid.SampledFrom(set).Draw(t, "op")
-		}
-		t.Repeat(map[string]func(*rapid.T){
-			"": func(*rapid.T) { grant() },
-			"join": func(t *rapid.T) {
-				ops++
-				p := &place{op: fmt.Sprint("op", ops), rank: power.Seq(rapid.IntRange(1, 20).Draw(t, "rank"))}
-				d.join(p)
-				places[p.op], n.waiting[p.op], n.arrived[p.op] = p, p.rank, ops
-			},
-			"leave": func(t *rapid.T) {
-				if len(n.waiting) == 0 {
-					t.Skip("nobody waits")
-				}
-				op := pick(slices.Collect(maps.Keys(n.waiting)))
-				if !d.leave(places[op]) {
-					t.Fatalf("%s is not in the line", op)
-				}
-				delete(n.waiting, op)
-			},
-			"release": func(t *rapid.T) {
-				if len(n.flying) == 0 {
-					t.Skip("none in flight")
-				}
-				op := pick(slices.Collect(maps.Keys(n.flying)))
-				if !d.release(op, now) || d.release(op, now) {
-					t.Fatalf("%s has not one slot", op)
-				}
-				delete(n.flying, op)
-			},
-			"command": func(t *rapid.T) {
-				at := d.leaveAt(now)
-				if at.Before(now) {
-					t.Fatalf("may leave at %s, it is %s", at, now)
-				}
-				n.leaves, left = append(n.leaves, at), append(left, at)
-			},
-			"time": func(t *rapid.T) {
-				now = now.Add(time.Duration(rapid.IntRange(1, 1500).Draw(t, "ms")) * time.Millisecond)
-			},
-			"until due": func(t *rapid.T) {
-				next := grant()
-				if next.IsZero() {
-					if len(n.waiting) > 0 && !d.full() {
-						t.Fatal("some wait, some may go, and nobody is to be woken")
-					}
-					t.Skip("nothing is due")
-				}
-				before := len(granted)
-				now = next
-				grant()
-				if len(granted) == before {
-					t.Fatalf("nothing was granted when it was due")
-				}
-			},
-		})
-		for _, times := range [][]time.Time{granted, left} {
-			if limit.Rate == 0 {
-				continue
-			}
-			if err := mostIn(append([]time.Time{start}, times...), limit.Rate); err != nil {
-				t.Fatal(err)
-			}
-		}
-		for i := 0; len(n.waiting) > 0; i++ { // nothing starves
-			for op := range n.flying {
-				d.release(op, now)
-				delete(n.flying, op)
-			}
-			if i > 10*ops {
-				t.Fatalf("%d still wait", len(n.waiting))
-			}
-			if next := grant(); !next.IsZero() {
-				now = next
-			}
-		}
-	})
 }
 
 // inDomains puts node i into power domain i modulo the number of names.
@@ -236,7 +76,7 @@ func (r *harness) revive() {
 		r.bmc(n.Name).SetMute(false)
 	}
 	r.start()
-	r.a.stagger.setLimits([]api.DomainLimit{{Name: "feed-a", Rate: 5, Concurrent: 25}, {Name: "feed-b", Rate: 5, Concurrent: 25}})
+	r.a.limiter.SetLimits([]api.DomainLimit{{Name: "feed-a", Rate: 5, Concurrent: 25}, {Name: "feed-b", Rate: 5, Concurrent: 25}})
 }
 
 // TestFleetComesBack: 400 nodes are off, all are wanted on, by people and by the
@@ -257,7 +97,7 @@ func TestFleetComesBack(t *testing.T) {
 					time.Sleep(time.Minute) // the readings of the assignment
 				}
 				r.kill(records)
-				r.a.stagger.setLimits([]api.DomainLimit{{Name: "feed-a", Rate: 5, Concurrent: 25}, {Name: "feed-b", Rate: 5, Concurrent: 25}})
+				r.a.limiter.SetLimits([]api.DomainLimit{{Name: "feed-a", Rate: 5, Concurrent: 25}, {Name: "feed-b", Rate: 5, Concurrent: 25}})
 				for i, n := range r.nodes {
 					if who == "people" {
 						r.ask(n.Name, power.ActOn)
@@ -311,7 +151,7 @@ func TestDomainBoundsHowManyAreOnTheirWay(t *testing.T) {
 			r.bmc(n.Name).SetOnAfter(onAfter)
 		}
 		limit := []api.DomainLimit{{Name: "feed", Rate: 20, Concurrent: 8}}
-		r.a.stagger.setLimits(limit)
+		r.a.limiter.SetLimits(limit)
 		var ids []string
 		for _, n := range r.nodes {
 			ids = append(ids, r.ask(n.Name, power.ActOn).Op.ID)
@@ -326,7 +166,7 @@ func TestDomainBoundsHowManyAreOnTheirWay(t *testing.T) {
 		}
 		r.crash()
 		r.start()
-		r.a.stagger.setLimits(limit)
+		r.a.limiter.SetLimits(limit)
 		for _, id := range ids {
 			r.wantEnd(id, power.Succeeded, power.ReasonVerified)
 		}
@@ -357,7 +197,7 @@ func TestWhatWaitsForItsDomainCanBeStopped(t *testing.T) {
 		for _, n := range r.nodes {
 			r.bmc(n.Name).SetStuck(true) // keeps its slot for long
 		}
-		r.a.stagger.setLimits([]api.DomainLimit{{Name: "feed", Rate: 10, Concurrent: 1}})
+		r.a.limiter.SetLimits([]api.DomainLimit{{Name: "feed", Rate: 10, Concurrent: 1}})
 		first := r.ask("n1", power.ActOn).Op.ID
 		time.Sleep(time.Second)
 		waits := map[string]string{}
@@ -412,7 +252,7 @@ func TestCyclesThatWaitLeaveTheirNodesOn(t *testing.T) {
 	inBubble(t, 70, func(r *harness) {
 		r.inDomains("feed")
 		limit := []api.DomainLimit{{Name: "feed", Rate: 0.2}} // 60 of them in five minutes
-		r.a.stagger.setLimits(limit)
+		r.a.limiter.SetLimits(limit)
 		for _, n := range r.nodes {
 			r.bmc(n.Name).SetPower(power.On)
 			r.bmc(n.Name).SetOnAfter(3 * time.Second)
@@ -424,7 +264,7 @@ func TestCyclesThatWaitLeaveTheirNodesOn(t *testing.T) {
 		r.waitFor("one is off", time.Minute, func() bool { return r.dark() > 0 })
 		r.crash()
 		r.start()
-		r.a.stagger.setLimits(limit)
+		r.a.limiter.SetLimits(limit)
 		most := 0
 		for range 600 {
 			time.Sleep(time.Second)
@@ -458,7 +298,7 @@ func TestSentAgainKeepsItsSlotAndTheRate(t *testing.T) {
 		for _, n := range r.nodes {
 			r.bmc(n.Name).SetStuck(true)
 		}
-		r.a.stagger.setLimits([]api.DomainLimit{{Name: "feed", Rate: 2, Concurrent: 30}})
+		r.a.limiter.SetLimits([]api.DomainLimit{{Name: "feed", Rate: 2, Concurrent: 30}})
 		var ids []string
 		for _, n := range r.nodes[:20] {
 			ids = append(ids, r.ask(n.Name, power.ActOn).Op.ID)
@@ -488,7 +328,7 @@ func TestSentAgainKeepsItsSlotAndTheRate(t *testing.T) {
 func TestHungBMCsDoNotSaveTheirTurns(t *testing.T) {
 	inBubble(t, 30, func(r *harness) {
 		r.inDomains("feed")
-		r.a.stagger.setLimits([]api.DomainLimit{{Name: "feed", Rate: 2}})
+		r.a.limiter.SetLimits([]api.DomainLimit{{Name: "feed", Rate: 2}})
 		for _, n := range r.nodes {
 			r.ask(n.Name, power.ActOn)
 		}
@@ -514,7 +354,7 @@ func TestHungBMCsDoNotSaveTheirTurns(t *testing.T) {
 func TestLimitsChangeWhileSomeWait(t *testing.T) {
 	inBubble(t, 100, func(r *harness) {
 		r.inDomains("feed", "")
-		r.a.stagger.setLimits([]api.DomainLimit{{Name: "feed", Rate: 0.1, Concurrent: 1}})
+		r.a.limiter.SetLimits([]api.DomainLimit{{Name: "feed", Rate: 0.1, Concurrent: 1}})
 		var ids []string
 		for _, n := range r.nodes {
 			ids = append(ids, r.ask(n.Name, power.ActOn).Op.ID)
@@ -526,7 +366,7 @@ func TestLimitsChangeWhileSomeWait(t *testing.T) {
 		if got := len(r.powerOns()["feed"]); got > 1 {
 			t.Fatalf("%d power-ons", got)
 		}
-		r.a.stagger.setLimits([]api.DomainLimit{{Name: "feed"}}) // no bound
+		r.a.limiter.SetLimits([]api.DomainLimit{{Name: "feed"}}) // no bound
 		time.Sleep(12 * time.Second)
 		if got := len(r.powerOns()["feed"]); got != 50 {
 			t.Fatalf("%d power-ons", got)
@@ -534,7 +374,7 @@ func TestLimitsChangeWhileSomeWait(t *testing.T) {
 		for _, id := range ids {
 			r.wantEnd(id, power.Succeeded, power.ReasonVerified)
 		}
-		r.a.stagger.setLimits(nil)
+		r.a.limiter.SetLimits(nil)
 		want := api.DomainLimit{Name: "feed", Rate: power.DefaultDomainRate, Concurrent: power.DefaultDomainConcurrent}
 		if got := r.a.view.domainOf("n1").DomainLimit; got != want {
 			t.Fatalf("limits: %+v", got)
@@ -553,7 +393,7 @@ func TestLateCommandsAskForAnotherTime(t *testing.T) {
 		r.crash()
 		r.cfg.Timing.KeepSession = -1
 		r.start()
-		r.a.stagger.setLimits([]api.DomainLimit{{Name: "feed", Rate: 0.5}})
+		r.a.limiter.SetLimits([]api.DomainLimit{{Name: "feed", Rate: 0.5}})
 		for _, n := range r.nodes {
 			r.bmc(n.Name).SetTimeout(time.Second)
 		}
@@ -591,14 +431,14 @@ func TestStopGivesNoSlotAway(t *testing.T) {
 	inBubble(t, 2, func(r *harness) {
 		r.inDomains("feed")
 		r.bmc("n1").SetOnAfter(time.Minute)
-		r.a.stagger.setLimits([]api.DomainLimit{{Name: "feed", Rate: 10, Concurrent: 1}})
+		r.a.limiter.SetLimits([]api.DomainLimit{{Name: "feed", Rate: 10, Concurrent: 1}})
 		r.ask("n1", power.ActOn)
 		time.Sleep(time.Second)
 		r.ask("n2", power.ActOn)
 		time.Sleep(time.Second)
 		a := r.a
 		r.crash()
-		if got := a.stagger.domain("feed").state(); got.InFlight != 1 {
+		if got := a.limiter.State("feed"); got.InFlight != 1 {
 			t.Fatalf("after the stop: %+v", got)
 		}
 		r.wantCommands("n2")
@@ -610,7 +450,7 @@ func TestStopGivesNoSlotAway(t *testing.T) {
 func TestDomainChangesWhileSomeWait(t *testing.T) {
 	inBubble(t, 20, func(r *harness) {
 		r.inDomains("a")
-		r.a.stagger.setLimits([]api.DomainLimit{{Name: "a", Rate: 0.1}, {Name: "b", Rate: 2}})
+		r.a.limiter.SetLimits([]api.DomainLimit{{Name: "a", Rate: 0.1}, {Name: "b", Rate: 2}})
 		for _, n := range r.nodes {
 			r.ask(n.Name, power.ActOn, func(o *power.Op) { o.Deadline = time.Now().Add(time.Hour) })
 		}
@@ -633,19 +473,4 @@ func TestDomainChangesWhileSomeWait(t *testing.T) {
 			}
 		}
 	})
-}
-
-// TestRateIsRaisedAfterAMistake: what was spaced by a rate that nobody meant holds up
-// nothing after that.
-func TestRateIsRaisedAfterAMistake(t *testing.T) {
-	d := newDomain(api.DomainLimit{Name: "d", Rate: 0.001}, time.Unix(1_000_000, 0))
-	now := d.granted.Add(time.Hour)
-	for range 3 {
-		d.leaveAt(now) // sent, and sent again twice
-	}
-	d.setLimit(api.DomainLimit{Name: "d", Rate: 10}, now)
-	d.join(&place{op: "x"})
-	if got, next := d.grant(now.Add(time.Second)); len(got) != 1 {
-		t.Fatalf("the next slot is handed out in %s", next.Sub(now))
-	}
 }
