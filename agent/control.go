@@ -52,7 +52,8 @@ type requests interface {
 
 func newControl(a *Agent) *control {
 	return &control{
-		name: a.cfg.Name, version: a.cfg.Version, journal: a.log.ID(), agent: a, view: a.view, link: a.link, assigned: a.assigned, outbox: a.outbox,
+		name: a.cfg.Name, version: a.cfg.Version, journal: a.log.ID(), agent: a, view: a.view, link: a.link, assigned: a.assigned,
+		outbox:  a.outbox,
 		monitor: a.monitor, poller: a.poller, permit: &a.permit, alarms: a.alarms, gossip: &a.gossip, clock: &a.clock, tellRack: a.tellRack,
 		logger: a.logger,
 	}
@@ -354,6 +355,7 @@ func (c *control) ctlChangeKeys(r *http.Request) (api.GossipKeys, error) {
 func (c *control) ctlInfo(*http.Request) (api.Info, error) {
 	return api.Info{ID: c.journal, Version: c.version, Nodes: len(c.assigned.all()), Agents: 1, Gossip: c.gossip.addr()}, nil
 }
+
 func (c *control) ctlExplain(r *http.Request) (api.Explanation, error) {
 	e, ok := c.view.explain(r.PathValue("name"), time.Now())
 	if !ok {

@@ -361,7 +361,8 @@ func TestCentralDoesNotKnowTheHoldYet(t *testing.T) {
 		r.bmc("n1").SetPower(power.On)
 		set := func(want power.Want) {
 			t.Helper()
-			if _, err := r.a.control.hold(api.SetHold{Names: []string{"n1"}, Want: want, Reason: "hands inside", AskedBy: "ann"}, time.Now()); err != nil {
+			if _, err := r.a.control.hold(api.SetHold{Names: []string{"n1"}, Want: want, Reason: "hands inside", AskedBy: "ann"},
+				time.Now()); err != nil {
 				t.Fatal(err)
 			}
 		}

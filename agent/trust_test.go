@@ -301,7 +301,8 @@ func TestSyncARestoredCentralIsToldAllEnds(t *testing.T) {
 	r, c := withCentral(t, 2)
 	on := c.ask("n1", power.ActOn)
 	c.wantEnd(on, power.Succeeded, power.ReasonVerified)
-	if _, err := r.a.control.ask(api.OpRequest{ID: "local", Node: "n2", Action: power.ActOn, AskedBy: "ann", Reason: "why"}, false); err != nil {
+	if _, err := r.a.control.ask(api.OpRequest{ID: "local", Node: "n2", Action: power.ActOn, AskedBy: "ann", Reason: "why"},
+		false); err != nil {
 		t.Fatal(err)
 	}
 	c.wantEnd("local", power.Succeeded, power.ReasonVerified)

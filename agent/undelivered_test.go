@@ -62,9 +62,9 @@ func TestAReportThatIsRefusedIsSifted(t *testing.T) {
 // one that it refuses is set aside, and errors that pass end it.
 func TestDeliverSendsAllThatIsTaken(t *testing.T) {
 	log := slog.New(slog.DiscardHandler)
-	a := &Agent{logger: log, outbox: newOutbox(0), alarms: newAlarms(log, func() {})}
+	l := &link{logger: log, outbox: newOutbox(0), alarms: newAlarms(log, func() {})}
 	rapid.Check(t, func(rt *rapid.T) {
-		a.link.undelivered.begin()
+		l.undelivered.begin()
 		var all news
 		bad := map[string]bool{}
 		for i := range rapid.IntRange(0, 20).Draw(rt, "items") {
@@ -86,7 +86,7 @@ func TestDeliverSendsAllThatIsTaken(t *testing.T) {
 		away := rapid.IntRange(1, 200).Draw(rt, "away at")
 		got, asked := map[string]int{}, 0
 		errAway := errors.New("away")
-		err := a.link.deliver(all, func(n news) error {
+		err := l.deliver(all, func(n news) error {
 			names := namesOf(n)
 			asked++
 			switch {
@@ -105,8 +105,8 @@ func TestDeliverSendsAllThatIsTaken(t *testing.T) {
 		switch {
 		case asked >= away && !errors.Is(err, errAway):
 			rt.Fatalf("central was away: %v", err)
-		case asked < away && deaf && (api.CodeOf(err) != api.CodeBadRequest || asked > 2 || len(a.link.undelivered.items) > 0):
-			rt.Fatalf("a central that takes nothing: %v after %d reports, %v", err, asked, a.link.undelivered.items)
+		case asked < away && deaf && (api.CodeOf(err) != api.CodeBadRequest || asked > 2 || len(l.undelivered.items) > 0):
+			rt.Fatalf("a central that takes nothing: %v after %d reports, %v", err, asked, l.undelivered.items)
 		case asked >= away || deaf:
 			return
 		case err != nil:
@@ -121,8 +121,8 @@ func TestDeliverSendsAllThatIsTaken(t *testing.T) {
 				rt.Fatalf("%s arrived %d times, want %d", name, got[name], want)
 			}
 		}
-		if len(a.link.undelivered.items) != aside {
-			rt.Fatalf("%d set aside, want %d", len(a.link.undelivered.items), aside)
+		if len(l.undelivered.items) != aside {
+			rt.Fatalf("%d set aside, want %d", len(l.undelivered.items), aside)
 		}
 	})
 }

@@ -23,6 +23,7 @@ var floors = map[string]int{
 	"rackpower/central":               4,
 	"rackpower/central/store":         3,
 	"rackpower/agent":                 3,
+	"rackpower/agent/limiter":         2,
 	"rackpower/agent/simtest":         2,
 	"rackpower/central/httpserver":    2,
 	"rackpower/central/api":           1,
