@@ -16,8 +16,10 @@ var floors = map[string]int{
 	"rackpower/cmd/rackpower":         5,
 	"rackpower/cmd/rackpower-central": 5,
 	"rackpower/cmd/docscheck":         5,
-	"rackpower/cmd/settings":          4,
+	"rackpower/cmd/rackpower/agentd":  4,
+	"rackpower/cmd/daemon":            3,
 	"rackpower/cmd/rackpower/demo":    2,
+	"rackpower/cmd/settings":          1,
 	"rackpower/cmd/printer":           1,
 	"rackpower/cmd/term":              0,
 	"rackpower/central":               4,
@@ -49,7 +51,10 @@ var owners = map[string][]string{
 	"github.com/bougou/go-ipmi":       {"rackpower/power/ipmi", "rackpower/power/bmcsim"},
 	"github.com/robfig/cron":          {"rackpower/agent", "rackpower/central", "rackpower/power/cronexpr"},
 	"github.com/coreos/go-systemd":    {"rackpower/systemd"},
-	"github.com/urfave/cli":           {"rackpower/cmd/rackpower", "rackpower/cmd/rackpower-central", "rackpower/cmd/settings"},
+	"github.com/urfave/cli": {
+		"rackpower/cmd/rackpower", "rackpower/cmd/rackpower/agentd", "rackpower/cmd/rackpower-central",
+		"rackpower/cmd/daemon", "rackpower/cmd/settings",
+	},
 }
 
 type listed struct {

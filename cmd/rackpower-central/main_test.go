@@ -44,16 +44,16 @@ func command(args ...string) (stdout, stderr string, exit int) {
 	return out.String(), errs.String(), exit
 }
 
-// daemon is `rackpower-central serve` as a process of its own.
-type daemon struct {
+// served is `rackpower-central serve` as a process of its own.
+type served struct {
 	*api.Client
 	cmd *exec.Cmd
 	log *bytes.Buffer
 }
 
-func start(t *testing.T, dir string, more ...string) *daemon {
+func start(t *testing.T, dir string, more ...string) *served {
 	t.Helper()
-	d := &daemon{log: new(bytes.Buffer)}
+	d := &served{log: new(bytes.Buffer)}
 	d.cmd = exec.Command(os.Args[0], append([]string{"serve", "--data", dir}, more...)...)
 	d.cmd.Env = append(os.Environ(), mainEnv+"=1")
 	d.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}

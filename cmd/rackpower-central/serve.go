@@ -14,8 +14,10 @@ import (
 
 	"rackpower/central"
 	"rackpower/central/store"
+	"rackpower/cmd/daemon"
 	"rackpower/cmd/settings"
 	"rackpower/gossip"
+	"rackpower/internal/backoff"
 	"rackpower/systemd"
 )
 
@@ -40,7 +42,7 @@ func serveCommand() *cli.Command {
 				Name: "check-below", Value: store.DefaultCheckBelow,
 				Usage: "check the database at the start if it is smaller than `BYTES`; -1: never",
 			},
-		}, append(settings.GossipFlags(), settings.LogFlags()...)...),
+		}, append(daemon.GossipFlags(), settings.LogFlags()...)...),
 		Action: serve,
 	}
 }
@@ -69,43 +71,29 @@ func serve(c *cli.Context) error {
 	if err := cfg.Validate(); err != nil {
 		return settings.Usage("%v", err)
 	}
-	gc, err := gossipConfig(c, log)
-	if err != nil {
+	var gc *gossip.Config
+	if c.String("gossip") != "" {
+		member := gossip.Config{Name: central.MemberName, Role: gossip.RoleCentral, Version: c.App.Version, Logger: log}
+		if gc, err = daemon.Gossip(c, member); err != nil {
+			return err
+		}
+	}
+	if err := daemon.CheckSocket(cfg.Socket); err != nil {
 		return err
 	}
-	if err := checkAddresses(cfg, gc); err != nil {
+	if err := daemon.CheckGossip(gc, true); err != nil { // the key is made or read later
 		return err
 	}
 	if err := os.MkdirAll(cfg.Data, 0o700); err != nil {
 		return settings.Exit(settings.ExitFailed, "cannot make data directory: %v", err)
 	}
-	if err := settings.CheckOwner(cfg.Data); err != nil {
+	if err := daemon.CheckOwner(cfg.Data); err != nil {
 		return err
 	}
 	if err := fromSystemd(&cfg); err != nil {
 		return err
 	}
 	return run(c.Context, cfg, gc)
-}
-
-// checkAddresses looks at what the flags name before anything is made.
-func checkAddresses(cfg central.Config, gc *gossip.Config) error {
-	if err := settings.CheckSocket(cfg.Socket); err != nil || gc == nil {
-		return err
-	}
-	for _, addr := range gc.Join {
-		if err := settings.CheckAddress("join", addr); err != nil {
-			return err
-		}
-	}
-	sealed := *gc
-	if needsKey(gc) {
-		sealed.Key = gossip.NewKey() // the right one is made or read later
-	}
-	if err := sealed.Validate(); err != nil {
-		return settings.Usage("%v", err)
-	}
-	return nil
 }
 
 // fromSystemd takes the sockets that systemd opened; the control socket is then
@@ -134,10 +122,8 @@ func open(ctx context.Context, cfg central.Config) (*central.Central, error) {
 		if !errors.Is(err, store.ErrInUse) || time.Now().After(until) {
 			return c, err
 		}
-		select {
-		case <-ctx.Done():
+		if backoff.Sleep(ctx, 50*time.Millisecond) != nil {
 			return nil, err
-		case <-time.After(50 * time.Millisecond):
 		}
 	}
 }

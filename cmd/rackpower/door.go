@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"io/fs"
-	"path/filepath"
 	"strings"
 	"syscall"
 
@@ -68,7 +67,7 @@ func (d door) open(c *cli.Context) (*session, error) {
 	}
 	target := c.String(d.flag)
 	if d.flag == "socket" {
-		target = socketURL(target)
+		target = settings.SocketURL(target)
 	} else if err := settings.CheckCentral(target); err != nil {
 		return nil, err
 	}
@@ -79,18 +78,6 @@ func (d door) open(c *cli.Context) (*session, error) {
 	k := connection{c: c, ctx: c.Context, door: d, client: client}
 	tellSilence(p, client, d.who, patience)
 	return &session{connection: k, confirmer: confirmer{k, p.Err}, view: view{p}}, nil
-}
-
-// socketURL is the address of a socket whose path may begin where the process stands.
-func socketURL(path string) string {
-	path = strings.TrimPrefix(path, "unix://")
-	if path == "" || strings.Contains(path, "://") {
-		return path
-	}
-	if whole, err := filepath.Abs(path); err == nil {
-		path = whole
-	}
-	return "unix://" + path
 }
 
 // with opens a session around an action.

@@ -4,12 +4,10 @@ import (
 	"context"
 	"encoding/json"
 	"net/http"
-	"net/http/httptest"
 	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"rackpower/central/api"
 	"rackpower/cmd/settings"
@@ -186,25 +184,6 @@ func TestTheAgentIsAskedUnlessCentralIsNamed(t *testing.T) {
 	expect(t, "central", m.run("members -o name --central "+nobody), settings.ExitUnreachable, "", "central at")
 	expect(t, "the socket", m.run("members -o name --role central --socket "+m.url+" --central "+nobody), 0, "central\n", "")
 	expect(t, "no agent", m.run("members --socket "+nobody), settings.ExitUnreachable, "", "the agent at")
-}
-
-func TestAgentWaitsForItsKey(t *testing.T) {
-	for text, want := range map[string]string{
-		`{"keys":["aGVsbG8="]}`: "5 bytes", `{"keys":[]}`: "give both a key",
-	} {
-		srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte(text)) }))
-		client, err := api.NewClient(srv.URL)
-		if err != nil {
-			t.Fatal(err)
-		}
-		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
-		if _, _, err := askKeys(ctx, "r1", everyCentral, client); err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("%s: %v", text, err)
-		}
-		cancel()
-		client.Close()
-		srv.Close()
-	}
 }
 
 // TestNamesOfStrangersAreNotObeyed has members whose names a terminal would obey: any

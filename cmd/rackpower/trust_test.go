@@ -1,12 +1,9 @@
 package main
 
 import (
-	"context"
 	"encoding/json"
 	"net/http"
-	"net/http/httptest"
 	"slices"
-	"strings"
 	"testing"
 
 	"github.com/urfave/cli/v2"
@@ -93,24 +90,5 @@ func TestTrust(t *testing.T) {
 				t.Errorf("sent %+v, want %+v", sent, *c.sent)
 			}
 		})
-	}
-}
-
-// A central that is not trusted cannot have an agent gossip with keys of its own.
-func TestNoKeyIsTakenFromAnUntrustedCentral(t *testing.T) {
-	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		reply(w, api.Enrolled{Database: api.Database{CentralID: "c2"}, Keys: []string{"MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="}})
-	}))
-	defer srv.Close()
-	client, err := api.NewClient(srv.URL)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer client.Close()
-	for id, ok := range map[string]bool{"c1": false, "c2": true} {
-		keys, _, err := askKeys(context.Background(), "r1", func(db api.Database) bool { return db.CentralID == id }, client)
-		if ok != (err == nil && len(keys) == 1) || !ok && !strings.Contains(err.Error(), "rackpower local trust") {
-			t.Errorf("trusting %s: %v, %v", id, keys, err)
-		}
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"rackpower/central/api"
+	"rackpower/internal/backoff"
 	"rackpower/power"
 	"rackpower/power/bmcsim"
 	"rackpower/power/noderange"
@@ -141,10 +142,8 @@ func (d *demo) until(ctx context.Context, bound time.Duration, what string, ok f
 		if time.Now().After(end) {
 			return fmt.Errorf("waited %s in vain until %s", bound, what)
 		}
-		select {
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		case <-time.After(50 * time.Millisecond):
+		if err := backoff.Sleep(ctx, 50*time.Millisecond); err != nil {
+			return err
 		}
 	}
 	return nil

@@ -1,4 +1,4 @@
-package settings
+package daemon
 
 import (
 	"context"
@@ -12,6 +12,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"rackpower/central/api"
+	"rackpower/cmd/settings"
 	"rackpower/gossip"
 	"rackpower/power"
 )
@@ -80,7 +81,8 @@ func TestGossipKeysFromFileAndCredential(t *testing.T) {
 		"/empty is empty":  {"serf-rpc-token-file": filepath.Join(dir, "empty")},
 		"want 16, 24 or 3": {"gossip-key-file": filepath.Join(dir, "short")},
 	} {
-		if _, err := read(values); CodeOf(err) != ExitUsage || !strings.Contains(err.Error(), what) || strings.Contains(err.Error(), "hush") {
+		if _, err := read(values); settings.CodeOf(err) != settings.ExitUsage || !strings.Contains(err.Error(), what) ||
+			strings.Contains(err.Error(), "hush") {
 			t.Errorf("%s: %v", what, err)
 		}
 	}

@@ -1,7 +1,8 @@
-package main
+package agentd
 
 import (
 	"context"
+	"encoding/json"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -29,7 +30,7 @@ func TestAgentsThatWereAwayTogetherGetTheKey(t *testing.T) {
 	}
 	central := member("central", gossip.RoleCentral, after)
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		reply(w, api.Enrolled{Keys: []string{after.Reveal()}, Join: central.Addr()})
+		_ = json.NewEncoder(w).Encode(api.Enrolled{Keys: []string{after.Reveal()}, Join: central.Addr()})
 	}))
 	t.Cleanup(srv.Close)
 	client, err := api.NewClient(srv.URL)
@@ -47,7 +48,7 @@ func TestAgentsThatWereAwayTogetherGetTheKey(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	var parts sync.WaitGroup
 	t.Cleanup(func() { cancel(); parts.Wait() })
-	d := &daemon{logger: slog.New(slog.DiscardHandler)}
+	d := &service{logger: slog.New(slog.DiscardHandler)}
 	parts.Go(func() { d.freshKeys(ctx, "r1", r1, everyCentral, client) })
 	parts.Go(func() { d.freshKeys(ctx, "r2", r2, everyCentral, client) })
 	for end := time.Now().Add(60 * time.Second); len(others(r1)) != 2 || len(others(r2)) != 2 ||

@@ -1,4 +1,4 @@
-package settings
+package daemon
 
 import (
 	"fmt"

@@ -1,4 +1,4 @@
-package settings
+package daemon
 
 import (
 	"errors"
@@ -7,8 +7,9 @@ import (
 	"os"
 	"os/user"
 	"strconv"
-	"strings"
 	"syscall"
+
+	"rackpower/cmd/settings"
 )
 
 // maxSocket is how long a socket's path may be, in bytes: the kernel's 107, and room
@@ -20,10 +21,10 @@ const maxSocket = 95
 func CheckAddress(flag, addr string) error {
 	_, port, err := net.SplitHostPort(addr)
 	if err != nil {
-		return Usage("%s: %q is not HOST:PORT", dashed(flag), addr)
+		return settings.Usage("%s: %q is not HOST:PORT", "--"+flag, addr)
 	}
 	if _, err := strconv.ParseUint(port, 10, 16); err != nil {
-		return Usage("%s: %q: the port is not a number from 0 to 65535", dashed(flag), addr)
+		return settings.Usage("%s: %q: the port is not a number from 0 to 65535", "--"+flag, addr)
 	}
 	return nil
 }
@@ -36,18 +37,7 @@ func CheckFree(flag, addr string) error {
 	case err == nil:
 		_ = l.Close()
 	case errors.Is(err, syscall.EADDRINUSE):
-		return Exit(ExitFailed, "%s: another program has the address %s: name another", dashed(flag), addr)
-	}
-	return nil
-}
-
-// CheckCentral refuses an address of central that anybody on the way, or on this
-// machine, may put himself behind: passwords of BMCs go there.
-func CheckCentral(target string) error {
-	if strings.HasPrefix(strings.ToLower(target), "http://") {
-		return Usage("--central: %s is not encrypted, and any program may take its port: use unix:///run/rackpower/central.sock, from another "+
-			"machine "+
-			"through ssh -L (systemd/README.md)", target)
+		return settings.Exit(settings.ExitFailed, "%s: another program has the address %s: name another", "--"+flag, addr)
 	}
 	return nil
 }
@@ -79,15 +69,16 @@ func CheckOwner(dir string) error {
 		return nil
 	}
 	owner := strconv.FormatUint(uint64(st.Uid), 10)
-	return Exit(ExitFailed, "%s belongs to user %s, who could not read what root writes there: use systemctl start, or setpriv --reuid=%s "+
-		"--regid=%d --init-groups before the command",
+	return settings.Exit(settings.ExitFailed,
+		"%s belongs to user %s, who could not read what root writes there: use systemctl start, or setpriv --reuid=%s "+
+			"--regid=%d --init-groups before the command",
 		dir, owner, owner, st.Gid)
 }
 
 // CheckSocket says whether a path is too long for a unix socket.
 func CheckSocket(path string) error {
 	if len(path) > maxSocket {
-		return Usage("the socket's path has %d bytes, %d are possible: name a shorter one with --socket", len(path), maxSocket)
+		return settings.Usage("the socket's path has %d bytes, %d are possible: name a shorter one with --socket", len(path), maxSocket)
 	}
 	return nil
 }

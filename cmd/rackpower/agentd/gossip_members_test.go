@@ -1,4 +1,4 @@
-package main
+package agentd
 
 import (
 	"context"
@@ -23,7 +23,7 @@ func loopMember(t *testing.T, name string) *gossip.Cluster {
 
 // TestKnownMembersAreFoundAgain has a member know another from the file alone.
 func TestKnownMembersAreFoundAgain(t *testing.T) {
-	d, dir := &daemon{logger: slog.New(slog.DiscardHandler)}, t.TempDir()
+	d, dir := &service{logger: slog.New(slog.DiscardHandler)}, t.TempDir()
 	path := filepath.Join(dir, membersName)
 	a, b := loopMember(t, "a"), loopMember(t, "b")
 	d.seedKnown(dir, b) // no file

@@ -1,4 +1,6 @@
-package settings
+// Package daemon is what the daemons of both programs do when they start: they check what
+// their flags name before they write, and make themselves members of the gossip cluster.
+package daemon
 
 import (
 	"errors"
@@ -11,6 +13,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"rackpower/cmd/settings"
 	"rackpower/gossip"
 )
 
@@ -36,6 +39,39 @@ func GossipFlags() []cli.Flag {
 	}
 }
 
+// noGossip is the --gossip of a daemon that keeps to itself.
+const noGossip = "off"
+
+// Gossip is a member with what the flags of gossip say; nil: no gossip.
+func Gossip(c *cli.Context, member gossip.Config) (*gossip.Config, error) {
+	if member.Bind = c.String("gossip"); member.Bind == noGossip {
+		return nil, nil
+	}
+	member.Advertise, member.Join = c.String("advertise"), c.StringSlice("join")
+	return &member, GossipKeys(c, &member, c.String("data"))
+}
+
+// CheckGossip says what is wrong with the flags of gossip before anything is written;
+// keyComes: a key that is missing comes later.
+func CheckGossip(cfg *gossip.Config, keyComes bool) error {
+	if cfg == nil {
+		return nil
+	}
+	for _, addr := range cfg.Join {
+		if err := CheckAddress("join", addr); err != nil {
+			return err
+		}
+	}
+	complete := *cfg
+	if keyComes && errors.Is(cfg.Validate(), gossip.ErrNeedsKey) {
+		complete.Key = gossip.NewKey()
+	}
+	if err := complete.Validate(); err != nil {
+		return settings.Usage("%v", err)
+	}
+	return nil
+}
+
 // GossipKeys reads the flags of GossipFlags into cfg. The keys that the data
 // directory keeps from the last change of keys go before the one that is given.
 func GossipKeys(c *cli.Context, cfg *gossip.Config, data string) error {
@@ -43,16 +79,16 @@ func GossipKeys(c *cli.Context, cfg *gossip.Config, data string) error {
 	if file := keyFile(c.String("gossip-key-file")); file != "" {
 		text, err := secretIn(file)
 		if err != nil {
-			return Exit(ExitUsage, "cannot read the gossip key: %v", err)
+			return settings.Exit(settings.ExitUsage, "cannot read the gossip key: %v", err)
 		}
 		if cfg.Key, err = gossip.ParseKey(text); err != nil {
-			return Exit(ExitUsage, "%s: %v", file, err)
+			return settings.Exit(settings.ExitUsage, "%s: %v", file, err)
 		}
 	}
 	if file := c.String("serf-rpc-token-file"); file != "" {
 		text, err := secretIn(file)
 		if err != nil {
-			return Exit(ExitUsage, "cannot read the token of Serf's RPC: %v", err)
+			return settings.Exit(settings.ExitUsage, "cannot read the token of Serf's RPC: %v", err)
 		}
 		cfg.RPCToken = gossip.Token(text)
 	}

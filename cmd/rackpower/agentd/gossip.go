@@ -1,10 +1,9 @@
-package main
+package agentd
 
 import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"path/filepath"
 	"slices"
 	"time"
@@ -13,60 +12,23 @@ import (
 
 	"rackpower/agent"
 	"rackpower/central/api"
-	"rackpower/cmd/settings"
+	"rackpower/cmd/daemon"
 	"rackpower/gossip"
 	"rackpower/internal/backoff"
 )
 
-// noGossip is the --gossip of an agent that keeps to itself.
-const noGossip = "off"
-
-// gossipConfig reads the flags of gossip; nil: no gossip.
-func gossipConfig(c *cli.Context, logger *slog.Logger) (*gossip.Config, error) {
-	bind, name := c.String("gossip"), c.String("name")
-	if bind == noGossip {
-		return nil, nil
-	}
-	cfg := &gossip.Config{
-		Name: name, Role: gossip.RoleAgent, Rack: name, Version: version, Bind: bind, Advertise: c.String("advertise"),
-		Join: c.StringSlice("join"), Logger: logger,
-	}
-	return cfg, settings.GossipKeys(c, cfg, c.String("data"))
-}
-
-// checkGossip looks at the flags of gossip before anything is written.
-func checkGossip(c *cli.Context) error {
-	cfg, err := gossipConfig(c, nil)
-	if err != nil || cfg == nil {
-		return err
-	}
-	for _, addr := range cfg.Join {
-		if err := settings.CheckAddress("join", addr); err != nil {
-			return err
-		}
-	}
-	if errors.Is(cfg.Validate(), gossip.ErrNeedsKey) && c.String("central") != noCentral {
-		cfg.Key = gossip.NewKey() // central hands out the right one
-	}
-	if err := cfg.Validate(); err != nil {
-		return settings.Usage("%v", err)
-	}
-	return nil
-}
-
 // gossip joins the cluster and connects the agent with it: at once, or as soon as
 // central has handed out the key.
-func (d *daemon) gossip(c *cli.Context, a *agent.Agent, central *api.Client) error {
-	cfg, err := gossipConfig(c, d.logger)
-	if err != nil || cfg == nil {
-		return err
+func (d *service) gossip(c *cli.Context, a *agent.Agent, central *api.Client, cfg *gossip.Config) error {
+	if cfg == nil {
+		return nil
 	}
 	cfg.Epoch, cfg.CanReach = a.JournalEpoch(), a.CanReach
 	if errors.Is(cfg.Validate(), gossip.ErrNeedsKey) {
 		d.gossipLater(c.Context, *cfg, a, central)
 		return nil
 	}
-	if err := settings.CheckFree("gossip", cfg.Bind); err != nil {
+	if err := daemon.CheckFree("gossip", cfg.Bind); err != nil {
 		if c.IsSet("gossip") {
 			return err
 		}
@@ -78,13 +40,13 @@ func (d *daemon) gossip(c *cli.Context, a *agent.Agent, central *api.Client) err
 
 // joinCluster joins. With central the agent gets other keys from there, when it has
 // none of its own and nobody wants those that it has.
-func (d *daemon) joinCluster(ctx context.Context, cfg gossip.Config, a *agent.Agent, central *api.Client) error {
+func (d *service) joinCluster(ctx context.Context, cfg gossip.Config, a *agent.Agent, central *api.Client) error {
 	cluster, err := gossip.New(cfg)
 	if err != nil {
 		return err
 	}
 	d.later(cluster.Close)
-	a.SetGossip(cluster2agent{settings.Cluster{Cluster: cluster}})
+	a.SetGossip(cluster2agent{daemon.Cluster{Cluster: cluster}})
 	d.logger.Info("gossip", "address", cluster.Addr(), "join", cfg.Join, "encrypted", len(cluster.Ring()) > 0, "rpc", cluster.RPCAddr())
 	dir := filepath.Dir(cfg.KeyringFile)
 	d.seedKnown(dir, cluster)
@@ -96,7 +58,7 @@ func (d *daemon) joinCluster(ctx context.Context, cfg gossip.Config, a *agent.Ag
 }
 
 // beside runs f until the end of the daemon.
-func (d *daemon) beside(ctx context.Context, f func(context.Context)) {
+func (d *service) beside(ctx context.Context, f func(context.Context)) {
 	ctx, cancel := context.WithCancel(ctx)
 	ended := make(chan struct{})
 	go func() { defer close(ended); f(ctx) }()
@@ -110,7 +72,7 @@ const lonely = 5 * time.Second
 // freshKeys asks central for the keys whenever nobody else is there, or members with
 // another key are and central is not among those with this one: the others may have
 // changed the key while this agent, and those that it sees, were away.
-func (d *daemon) freshKeys(ctx context.Context, name string, cluster *gossip.Cluster, trusts trusting, central *api.Client) {
+func (d *service) freshKeys(ctx context.Context, name string, cluster *gossip.Cluster, trusts trusting, central *api.Client) {
 	known := uint64(0) // refusals for another key that were looked into
 	pauses := backoff.Doubling{First: lonely, Most: 5 * time.Minute}
 	for wait := pauses.Next(); backoff.Sleep(ctx, wait) == nil; {
@@ -153,7 +115,7 @@ func seesCentral(cluster *gossip.Cluster) bool {
 
 // gossipLater asks central for the cluster's key, again and again, and joins when it
 // has it. The end of the daemon ends it.
-func (d *daemon) gossipLater(ctx context.Context, cfg gossip.Config, a *agent.Agent, central *api.Client) {
+func (d *service) gossipLater(ctx context.Context, cfg gossip.Config, a *agent.Agent, central *api.Client) {
 	d.beside(ctx, func(ctx context.Context) {
 		d.logger.Info("gossip waits for its key, which central hands out", "central", central.Target())
 		keys, join := d.enrol(ctx, cfg.Name, a.Trusts, central)
@@ -171,7 +133,7 @@ func (d *daemon) gossipLater(ctx context.Context, cfg gossip.Config, a *agent.Ag
 }
 
 // enrol returns the cluster's keys as central hands them out, nil when ctx ends.
-func (d *daemon) enrol(ctx context.Context, name string, trusts trusting, central *api.Client) ([]gossip.Key, string) {
+func (d *service) enrol(ctx context.Context, name string, trusts trusting, central *api.Client) ([]gossip.Key, string) {
 	said := ""
 	for pauses := (backoff.Doubling{First: 250 * time.Millisecond, Most: 15 * time.Second}); ; {
 		keys, join, err := askKeys(ctx, name, trusts, central)
@@ -220,7 +182,7 @@ func askKeys(ctx context.Context, name string, trusts trusting, central *api.Cli
 }
 
 // cluster2agent shows the cluster as the agent wants it.
-type cluster2agent struct{ settings.Cluster }
+type cluster2agent struct{ daemon.Cluster }
 
 // SetNodes publishes the rack's power.
 func (g cluster2agent) SetNodes(views []agent.NodeView) {

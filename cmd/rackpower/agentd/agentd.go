@@ -1,4 +1,6 @@
-package main
+// Package agentd runs an agent as a daemon: it reads the flags, opens what the agent needs,
+// joins the gossip cluster, and tells the service manager how it fares.
+package agentd
 
 import (
 	"context"
@@ -18,7 +20,9 @@ import (
 	"rackpower/agent"
 	"rackpower/central/api"
 	"rackpower/central/httpserver"
+	"rackpower/cmd/daemon"
 	"rackpower/cmd/settings"
+	"rackpower/gossip"
 	"rackpower/internal/backoff"
 	"rackpower/journal"
 	"rackpower/power/ipmi"
@@ -28,38 +32,8 @@ import (
 // noCentral is the --central of an agent that works alone.
 const noCentral = "none"
 
-func agentCommand() *cli.Command {
-	return &cli.Command{
-		Name: "agent", Category: "daemons and tools", Usage: "run the agent of a rack", Action: runAgent,
-		Description: "It controls the nodes that central assigns to the rack of its name, keeps a journal of their operations in its data\n" +
-			"directory, and answers on its own socket when central is away. Until SIGTERM." +
-			examples("rackpower agent --name r1 --data /var/lib/rackpower/agent --central unix:///run/rackpower/central.sock",
-				"rackpower agent --config /etc/rackpower/agent.yaml") + exitHelp,
-		Flags: append([]cli.Flag{
-			&cli.StringFlag{Name: "name", Required: true, Usage: "`NAME` of the agent and of its rack"},
-			&cli.StringFlag{Name: "data", Required: true, Usage: "store the journal and the assignment in `DIR`"},
-			&cli.StringFlag{Name: "central", Required: true, Usage: "`URL` of central, or \"none\""},
-			&cli.StringFlag{Name: "gossip", Value: defaultGossip, Usage: "`HOST:PORT` for gossip, or \"off\""},
-			&cli.StringFlag{Name: "advertise", Usage: "`HOST:PORT` at which other members reach this agent's gossip"},
-			&cli.StringSliceFlag{Name: "join", Usage: "`HOST:PORT` of a gossip member to join; may be repeated"},
-			&cli.StringFlag{Name: "socket", Usage: "`PATH` of the agent's control socket", DefaultText: "agent.sock in the data directory"},
-			&cli.StringFlag{
-				Name: "monitor", Value: agent.DefaultMonitor,
-				Usage: "read the nodes at the times of the `CRON` expression, or \"off\"; central's setting for the rack takes precedence",
-			},
-			&cli.DurationFlag{
-				Name: "debounce", Value: agent.DefaultDebounce,
-				Usage: "enforce transient statuses (NEW, DEPLOYING, ...) after two equal readings that are `DURATION` apart",
-			},
-		}, append(settings.GossipFlags(), settings.LogFlags()...)...),
-	}
-}
-
-// defaultGossip is where agents gossip when nothing else is said.
-const defaultGossip = "127.0.0.1:7946"
-
-// daemon is an agent on its way up or down: what was started, in order.
-type daemon struct {
+// service is an agent on its way up or down: what was started, in order.
+type service struct {
 	logger *slog.Logger
 
 	mu   sync.Mutex
@@ -67,14 +41,14 @@ type daemon struct {
 }
 
 // later has something undone at the end, the latest first.
-func (d *daemon) later(fn func() error) {
+func (d *service) later(fn func() error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.undo = append(d.undo, fn)
 }
 
 // end undoes all, also what is added meanwhile.
-func (d *daemon) end() error {
+func (d *service) end() error {
 	var errs []error
 	for {
 		d.mu.Lock()
@@ -90,13 +64,14 @@ func (d *daemon) end() error {
 	}
 }
 
-func runAgent(c *cli.Context) (err error) {
+// Run runs the agent of a rack until the end of its context.
+func Run(c *cli.Context) (err error) {
 	logger, err := settings.Logger(c)
 	if err != nil {
 		return err
 	}
 	settings.Daemon(c.Context, logger)
-	d := &daemon{logger: logger}
+	d := &service{logger: logger}
 	defer func() {
 		if late := d.end(); err == nil && late != nil {
 			err = late
@@ -104,7 +79,7 @@ func runAgent(c *cli.Context) (err error) {
 	}()
 	dialer := ipmi.NewDialer(ipmi.Config{Log: logger})
 	cfg := agent.Config{
-		Name: c.String("name"), Dir: c.String("data"), Version: version, Monitor: c.String("monitor"), Logger: logger,
+		Name: c.String("name"), Dir: c.String("data"), Version: c.App.Version, Monitor: c.String("monitor"), Logger: logger,
 		Dial: dialer.Dial, Probe: dialer.Probe, Forget: dialer.Forget, LookUp: lookUp,
 	}
 	if cfg.Timing.Debounce = c.Duration("debounce"); cfg.Timing.Debounce <= 0 {
@@ -116,10 +91,15 @@ func runAgent(c *cli.Context) (err error) {
 	if err := api.CheckName(cfg.Name); err != nil {
 		return settings.Usage("--name: %v", err)
 	}
-	if err := checkGossip(c); err != nil {
+	member := gossip.Config{Name: cfg.Name, Role: gossip.RoleAgent, Rack: cfg.Name, Version: cfg.Version, Logger: logger}
+	cluster, err := daemon.Gossip(c, member)
+	if err != nil {
 		return err
 	}
-	if err := settings.CheckSocket(socketPath(c.String("socket"), cfg.Dir)); err != nil {
+	if err := daemon.CheckGossip(cluster, c.String("central") != noCentral); err != nil { // central hands out the key
+		return err
+	}
+	if err := daemon.CheckSocket(socketPath(c.String("socket"), cfg.Dir)); err != nil {
 		return err
 	}
 	central, err := d.central(c)
@@ -132,14 +112,14 @@ func runAgent(c *cli.Context) (err error) {
 	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
 		return settings.Exit(settings.ExitFailed, "cannot make the data directory: %v", err)
 	}
-	if err := settings.CheckOwner(cfg.Dir); err != nil {
+	if err := daemon.CheckOwner(cfg.Dir); err != nil {
 		return err
 	}
-	return d.run(c, cfg, central)
+	return d.run(c, cfg, central, cluster)
 }
 
 // central makes the client of central, which need not be there.
-func (d *daemon) central(c *cli.Context) (*api.Client, error) {
+func (d *service) central(c *cli.Context) (*api.Client, error) {
 	target := c.String("central")
 	if target == noCentral {
 		return nil, nil
@@ -151,12 +131,12 @@ func (d *daemon) central(c *cli.Context) (*api.Client, error) {
 	if err != nil {
 		return nil, settings.Usage("--central: %v (or none)", err)
 	}
-	client.ServedBy(settings.Trusted)
+	client.ServedBy(daemon.Trusted)
 	d.later(func() error { client.Close(); return nil })
 	return client, nil
 }
 
-func (d *daemon) run(c *cli.Context, cfg agent.Config, central *api.Client) error {
+func (d *service) run(c *cli.Context, cfg agent.Config, central *api.Client, cluster *gossip.Config) error {
 	passed, err := systemd.Listeners()
 	if err != nil {
 		return err
@@ -175,7 +155,7 @@ func (d *daemon) run(c *cli.Context, cfg agent.Config, central *api.Client) erro
 		return err
 	}
 	d.later(a.Close)
-	if err := d.gossip(c, a, central); err != nil {
+	if err := d.gossip(c, a, central, cluster); err != nil {
 		return err
 	}
 	if control == nil {
@@ -184,7 +164,7 @@ func (d *daemon) run(c *cli.Context, cfg agent.Config, central *api.Client) erro
 		}
 		d.later(func() error { _ = control.Close(); return nil })
 	}
-	d.logger.Info("agent starts", "name", cfg.Name, "version", version, "data", cfg.Dir, "central", c.String("central"), "socket",
+	d.logger.Info("agent starts", "name", cfg.Name, "version", c.App.Version, "data", cfg.Dir, "central", c.String("central"), "socket",
 		control.Addr().String())
 	return d.serve(c.Context, a, control)
 }
@@ -198,7 +178,7 @@ func socketPath(flag, dir string) string {
 }
 
 // serve runs the agent and tells the service manager how it fares.
-func (d *daemon) serve(ctx context.Context, a *agent.Agent, control net.Listener) error {
+func (d *service) serve(ctx context.Context, a *agent.Agent, control net.Listener) error {
 	notify := systemd.New(d.logger)
 	beside, cancel := context.WithCancel(ctx)
 	var parts sync.WaitGroup
@@ -216,8 +196,8 @@ func (d *daemon) serve(ctx context.Context, a *agent.Agent, control net.Listener
 }
 
 // tellReady says ready when the agent's own socket answers.
-func (d *daemon) tellReady(ctx context.Context, notify *systemd.Notifier, socket string) {
-	client, err := api.NewClient(socketURL(socket))
+func (d *service) tellReady(ctx context.Context, notify *systemd.Notifier, socket string) {
+	client, err := api.NewClient(settings.SocketURL(socket))
 	if err != nil {
 		d.logger.Warn("cannot ask the own socket", "err", err)
 		notify.Ready()

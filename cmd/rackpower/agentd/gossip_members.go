@@ -1,4 +1,4 @@
-package main
+package agentd
 
 import (
 	"context"
@@ -29,7 +29,7 @@ const (
 
 // seedKnown has the cluster join at addresses that were kept. A file that cannot be
 // read is as good as none.
-func (d *daemon) seedKnown(dir string, cluster *gossip.Cluster) {
+func (d *service) seedKnown(dir string, cluster *gossip.Cluster) {
 	var addrs []string
 	raw, err := os.ReadFile(filepath.Join(dir, membersName))
 	if err == nil {
@@ -48,7 +48,7 @@ func (d *daemon) seedKnown(dir string, cluster *gossip.Cluster) {
 }
 
 // keepKnown keeps the addresses of the live members until ctx ends.
-func (d *daemon) keepKnown(ctx context.Context, dir string, cluster *gossip.Cluster) {
+func (d *service) keepKnown(ctx context.Context, dir string, cluster *gossip.Cluster) {
 	var kept []string
 	for wait := time.Second; backoff.Sleep(ctx, wait) == nil; wait = keepEvery {
 		addrs := others(cluster)

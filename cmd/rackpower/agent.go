@@ -1,0 +1,40 @@
+package main
+
+import (
+	"github.com/urfave/cli/v2"
+
+	"rackpower/agent"
+	"rackpower/cmd/daemon"
+	"rackpower/cmd/rackpower/agentd"
+	"rackpower/cmd/settings"
+)
+
+// defaultGossip is where agents gossip when nothing else is said.
+const defaultGossip = "127.0.0.1:7946"
+
+func agentCommand() *cli.Command {
+	return &cli.Command{
+		Name: "agent", Category: "daemons and tools", Usage: "run the agent of a rack", Action: agentd.Run,
+		Description: "It controls the nodes that central assigns to the rack of its name, keeps a journal of their operations in its data\n" +
+			"directory, and answers on its own socket when central is away. Until SIGTERM." +
+			examples("rackpower agent --name r1 --data /var/lib/rackpower/agent --central unix:///run/rackpower/central.sock",
+				"rackpower agent --config /etc/rackpower/agent.yaml") + exitHelp,
+		Flags: append([]cli.Flag{
+			&cli.StringFlag{Name: "name", Required: true, Usage: "`NAME` of the agent and of its rack"},
+			&cli.StringFlag{Name: "data", Required: true, Usage: "store the journal and the assignment in `DIR`"},
+			&cli.StringFlag{Name: "central", Required: true, Usage: "`URL` of central, or \"none\""},
+			&cli.StringFlag{Name: "gossip", Value: defaultGossip, Usage: "`HOST:PORT` for gossip, or \"off\""},
+			&cli.StringFlag{Name: "advertise", Usage: "`HOST:PORT` at which other members reach this agent's gossip"},
+			&cli.StringSliceFlag{Name: "join", Usage: "`HOST:PORT` of a gossip member to join; may be repeated"},
+			&cli.StringFlag{Name: "socket", Usage: "`PATH` of the agent's control socket", DefaultText: "agent.sock in the data directory"},
+			&cli.StringFlag{
+				Name: "monitor", Value: agent.DefaultMonitor,
+				Usage: "read the nodes at the times of the `CRON` expression, or \"off\"; central's setting for the rack takes precedence",
+			},
+			&cli.DurationFlag{
+				Name: "debounce", Value: agent.DefaultDebounce,
+				Usage: "enforce transient statuses (NEW, DEPLOYING, ...) after two equal readings that are `DURATION` apart",
+			},
+		}, append(daemon.GossipFlags(), settings.LogFlags()...)...),
+	}
+}
