@@ -100,7 +100,7 @@ func New(cfg Config) (*Agent, error) {
 	}
 	a.alarms = newAlarms(cfg.Logger, a.tellRack)
 	a.strays = map[string]bool{}
-	a.monitor = newMonitor(a)
+	a.monitor = newMonitor(&host{a: a}, cfg)
 	a.readings = newReadings(a.gossip.changed)
 	a.addresses = newAddresses(cfg.LookUp)
 	a.bmcs = newBMCs(cfg, a.addresses.turn, rand.Float64)
@@ -159,7 +159,8 @@ func (a *Agent) open() (err error) {
 	}
 	a.clock.Load(a.assigned.newest())
 	a.checkClock(time.Now())
-	a.monitor.load()
+	a.limiter.SetLimits(a.assigned.settings().Domains)
+	a.monitor.load(a.assigned.memories, a.assigned.brake, a.assigned.settings())
 	a.heeds()
 	a.link.bare = a.assigned.position() == syncRecord{} && a.assigned.trusts().CentralID == "" && len(a.assigned.all()) == 0 &&
 		len(a.allLanes()) == 0
@@ -218,7 +219,7 @@ func (a *Agent) Run(ctx context.Context, socket net.Listener) error {
 	})
 	defer stopped()
 
-	for _, part := range []func(context.Context){a.monitor.run, a.bmcs.tend, a.prober.run, a.limiter.Run, a.watchAddresses} {
+	for _, part := range []func(context.Context){a.monitor.run, a.poller.run, a.bmcs.tend, a.prober.run, a.limiter.Run, a.watchAddresses} {
 		parts.Go(func() { part(ctx) })
 	}
 	parts.Go(func() { a.alarms.keep(ctx, a.assignLg) })

@@ -354,7 +354,7 @@ func (l *link) poll(ctx context.Context, w api.Welcome) error {
 // apply takes an assignment: nodes first, then requests in the order of their
 // sequences, then cancellations. The cursor moves only past what is durable.
 func (a *Agent) apply(got api.Assignment, db api.Database) error {
-	others := a.otherBMC(got.Nodes)
+	others, domains := a.otherBMC(got.Nodes), a.assigned.settings().Domains
 	changed, gone, err := a.assigned.apply(got, db)
 	if err != nil {
 		return err
@@ -363,6 +363,9 @@ func (a *Agent) apply(got api.Assignment, db api.Database) error {
 	a.followCentral(got.Seq)
 	a.noteKept()
 	if got.Rack != nil {
+		if now := a.assigned.settings().Domains; !slices.Equal(now, domains) {
+			a.limiter.SetLimits(now)
+		}
 		a.monitor.configure(a.assigned.settings())
 		a.heedAcks(a.assigned.settings().Acks)
 	}

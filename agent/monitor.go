@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"reflect"
 	"slices"
 	"sync"
@@ -70,9 +71,12 @@ const (
 //
 // Readings run beside the passes, so a BMC that does not answer holds none up.
 type monitor struct {
-	a       *Agent
+	host    monitorHost
+	name    string // of the rack
+	own     string // the agent's own schedule
 	t       Timing
 	started time.Time
+	logger  *slog.Logger
 
 	poked   chan struct{} // a token: there is something to compare
 	retimed chan struct{} // a token: the schedule changed
@@ -94,9 +98,49 @@ type monitor struct {
 	brake    *api.Brake
 	agenda   agenda
 	settings api.RackSettings
-	told     api.RackState
 	retries  []string // nodes whose BMCs are to be tried again
 	rested   bool     // in the last pass
+}
+
+// monitorHost is what the monitor needs of the agent around it. nodes, facts, reading, leftAlone, holds,
+// show and save are called with the monitor's lock held, and must not call back; the others
+// never are. Of the monitor's own methods only rests and ended may be called under a lane's
+// lock.
+type monitorHost interface {
+	// nodes are those that are assigned.
+	nodes() []assignedNode
+	// facts are what the node's lane knows; want is the desired state.
+	facts(node string, want power.State) facts
+	reading(node string) power.Reading
+	// leftAlone says why the node's BMC is not in the rounds, and which other nodes have it;
+	// "" where that is not so.
+	leftAlone(node string) (breakerOpen, sharedWith string)
+	// holds is why nothing is corrected for now, "" if nothing keeps it.
+	holds(now time.Time) string
+	// show has others told what the monitor makes of a node.
+	show(node string, m api.NodeMonitor)
+	// save makes durable, all or nothing, what is remembered of nodes, and the brake.
+	save(memories map[string]memory, brake *api.Brake) error
+
+	// readAll reads all nodes, the starts spread over a time, and compares each.
+	readAll(ctx context.Context, spread time.Duration)
+	// readSoon has nodes read and compared at once. It does not block.
+	readSoon(nodes []string)
+	// retryBMC forgets why the node's BMC is left alone.
+	retryBMC(node string)
+	submit(op power.Op) (api.OpReport, error)
+	// dropUnwanted ends what was asked for and is not desired any more.
+	dropUnwanted(nodes []assignedNode)
+	// passed says that a pass is over: the state may be another one.
+	passed()
+}
+
+// facts are what is outstanding on a node.
+type facts struct {
+	busy      bool      // an operation is
+	elsewhere bool      // one takes it elsewhere than to the desired state
+	cutting   bool      // a power-off that the monitor asked for is
+	changed   time.Time // when an operation last changed its power
 }
 
 // timetable is when nodes are read and compared.
@@ -129,6 +173,7 @@ type nodeWatch struct {
 	othersSince time.Time // as in watched
 	failedAt    time.Time // when a correction last ended without success
 	asked       time.Time // when it was last to be read for another one's sake
+	shown       api.NodeMonitor
 	last        decision
 	decided     []api.Decision
 }
@@ -139,9 +184,9 @@ type opEnd struct {
 	started bool
 }
 
-func newMonitor(a *Agent) *monitor {
+func newMonitor(host monitorHost, cfg Config) *monitor {
 	m := &monitor{
-		a: a, t: a.cfg.Timing, started: time.Now(), poked: make(chan struct{}, 1), retimed: make(chan struct{}, 1),
+		host: host, name: cfg.Name, own: cfg.Monitor, logger: cfg.Logger, t: cfg.Timing, started: time.Now(), poked: make(chan struct{}, 1), retimed: make(chan struct{}, 1),
 		nodes: map[string]*nodeWatch{},
 	}
 	m.times.Store(&timetable{})
@@ -161,19 +206,19 @@ func (m *monitor) unlock() {
 }
 
 // load takes what was kept over the restart.
-func (m *monitor) load() {
+func (m *monitor) load(memories map[string]memory, brake *api.Brake, s api.RackSettings) {
 	m.mu.Lock()
-	for name, mem := range m.a.assigned.memories {
+	for name, mem := range memories {
 		w := m.watch(name)
 		w.mem, w.kept = mem, mem
-		m.a.readings.setMonitor(name, mem.view()) // the first report says no less than the last one did
+		m.show(name, mem.view()) // the first report says no less than the last one did
 		if mem.Left != "" {
 			m.agenda.set(name, whySecondLook, mem.LeftAt.Add(m.t.SecondLook))
 		}
 	}
-	m.setBrake(m.a.assigned.brake)
+	m.setBrake(brake)
 	m.unlock()
-	m.configure(m.a.assigned.settings())
+	m.configure(s)
 	m.desiresChanged()
 }
 
@@ -197,7 +242,6 @@ func (m *monitor) configure(s api.RackSettings) {
 	m.settings = s
 	m.letGoAs(nil) // at once: it was decided for what is desired now
 	m.pause.Store(s.Pause)
-	m.a.limiter.SetLimits(s.Domains)
 	if s.Pause != nil {
 		m.agenda.set("", power.ReasonPaused, s.Pause.Until)
 	} else if rested {
@@ -211,16 +255,16 @@ func (m *monitor) configure(s api.RackSettings) {
 // reschedule puts central's schedule in force, or the agent's own where that is
 // empty. One that cannot be read is ignored, loudly.
 func (m *monitor) reschedule(text string) {
-	own, ownErr := parseSchedule(m.a.cfg.Monitor)
+	own, ownErr := parseSchedule(m.own)
 	if ownErr != nil {
 		own = nil
 	}
-	s, now, ignored := own, m.a.cfg.Monitor, ""
+	s, now, ignored := own, m.own, ""
 	if text != "" {
 		theirs, err := parseSchedule(text)
 		if err != nil {
 			ignored = err.Error()
-			m.a.logger.Error("the rack's monitor schedule is ignored", "err", err, "in force", now)
+			m.logger.Error("the rack's monitor schedule is ignored", "err", err, "in force", now)
 		} else {
 			s, now = theirs, text
 		}
@@ -250,20 +294,18 @@ func (m *monitor) run(ctx context.Context) {
 	runner.Start()
 	defer func() { <-runner.Stop().Done() }()
 	job := cron.NewChain(cron.SkipIfStillRunning(cron.DiscardLogger)).Then(cron.FuncJob(func() {
-		m.a.poller.round(ctx, m.a.assigned.names(), m.spread())
+		m.host.readAll(ctx, m.spread())
 	}))
 	var entry cron.EntryID
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case names := <-m.a.poller.wanted:
-			parts.Go(func() { m.a.poller.round(ctx, names, 0) })
 		case <-m.retimed:
 			runner.Remove(entry)
 			if s := m.timetable(); s != nil {
 				entry = runner.Schedule(s, job)
-				parts.Go(func() { m.a.poller.round(ctx, m.a.assigned.names(), 0) })
+				parts.Go(func() { m.host.readAll(ctx, 0) })
 			}
 		}
 	}
@@ -304,7 +346,7 @@ func (m *monitor) rests(now time.Time) bool {
 func (m *monitor) desiresChanged() {
 	m.mu.Lock()
 	defer m.unlock()
-	m.refresh(m.a.assigned.all(), time.Now())
+	m.refresh(m.host.nodes(), time.Now())
 	poke(m.poked)
 }
 
@@ -318,7 +360,7 @@ func (m *monitor) refresh(nodes []assignedNode, now time.Time) (changed []string
 		if w.mem.want(n.desired(now), source, confirmed, now) {
 			w.last = decision{Node: n.Name, Reason: power.ReasonUnread, Message: power.ReasonUnread.Text()}
 			w.run, w.othersSince, w.cameBack = run{}, time.Time{}, false
-			m.a.readings.setMonitor(n.Name, w.mem.view()) // what was told before was about another desire
+			m.show(n.Name, w.mem.view()) // what was told before was about another desire
 			changed = append(changed, n.Name)
 		}
 		if n.Retry > w.mem.Retry { // lower: central was restored, and nobody asked for a retry
@@ -388,7 +430,7 @@ func (m *monitor) untilDue() time.Duration {
 // new about, and asks for what is to be done once all that is remembered is durable.
 func (m *monitor) pass(now time.Time) {
 	m.mu.Lock()
-	nodes := m.a.assigned.all()
+	nodes := m.host.nodes()
 	looks := append(m.fire(now), m.refresh(nodes, now)...)
 	m.forgetGone(nodes)
 	all := m.observe(nodes, now)
@@ -400,11 +442,11 @@ func (m *monitor) pass(now time.Time) {
 	todo, more := m.decide(round, all)
 	looks = append(looks, more...)
 	if err := m.save(); err != nil {
-		m.a.logger.Error("the monitor corrects nothing for now", "err", err)
+		m.logger.Error("the monitor corrects nothing for now", "err", err)
 		m.again(todo, now)
 		todo = nil
 	}
-	held := m.a.holdsMonitor(now)
+	held := m.host.holds(now)
 	if held != "" {
 		m.again(todo, now)
 		todo = nil
@@ -416,18 +458,17 @@ func (m *monitor) pass(now time.Time) {
 	m.rested = m.rests(now)
 	m.unlock()
 	if began { // what it asked for stands in nobody's way
-		for _, n := range nodes {
-			m.a.lane(n.Name).dropUnwanted()
-		}
+		m.host.dropUnwanted(nodes)
 	}
 	for _, name := range retries {
-		m.a.prober.retryBMC(name)
+		m.host.retryBMC(name)
 	}
 	slices.Sort(looks)
-	m.a.poller.readSoon(slices.Compact(looks))
+	m.host.readSoon(slices.Compact(looks))
 	for _, d := range todo {
 		m.submit(d)
 	}
+	m.host.passed()
 }
 
 // again has decided what could not be made durable, in a while.
@@ -501,13 +542,13 @@ func (m *monitor) waiting(why power.Reason) []string {
 func (m *monitor) observe(nodes []assignedNode, now time.Time) []watched {
 	all := make([]watched, len(nodes))
 	for i, n := range nodes { // whether they are busy first: an end that comes meanwhile is then taken
-		all[i] = watched{Node: n.Name, From: n.from(now)}
-		m.a.lane(n.Name).facts(&all[i], m.nodes[n.Name].mem.Desired.State())
+		f := m.host.facts(n.Name, m.nodes[n.Name].mem.Desired.State())
+		all[i] = watched{Node: n.Name, From: n.from(now), Busy: f.busy, Elsewhere: f.elsewhere, Cutting: f.cutting, Changed: f.changed}
 	}
 	m.takeEnds()
 	for i := range all {
 		n, w := &all[i], m.nodes[all[i].Node]
-		n.Reading = m.a.readings.get(n.Node)
+		n.Reading = m.host.reading(n.Node)
 		if !n.Reading.TriedAt.Equal(w.tried) {
 			w.tried, w.due = n.Reading.TriedAt, true
 			w.run.saw(n.Reading, w.mem.Since)
@@ -516,7 +557,7 @@ func (m *monitor) observe(nodes []assignedNode, now time.Time) []watched {
 				w.cameBack = true
 			}
 			if !w.mem.RevertedAt.Equal(fell) {
-				m.a.logger.Warn("a success did not last", "node", n.Node, "op", w.mem.RevertedOp, "message", w.mem.Reverted)
+				m.logger.Warn("a success did not last", "node", n.Node, "op", w.mem.RevertedOp, "message", w.mem.Reverted)
 			}
 			if n.Reading.State == w.mem.Desired.State() {
 				w.cameBack = false
@@ -528,20 +569,6 @@ func (m *monitor) observe(nodes []assignedNode, now time.Time) []watched {
 		n.Memory, n.Run, n.CameBack, n.OthersSince = w.mem, w.run, w.cameBack, w.othersSince
 	}
 	return all
-}
-
-// facts are whether an operation is outstanding, whether one takes the node elsewhere
-// than to the wanted state, whether one is the monitor's power-off, and when one last
-// changed the power.
-func (l *lane) facts(n *watched, want power.State) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for _, t := range l.tasks {
-		final := t.op.Action.Final()
-		n.Elsewhere = n.Elsewhere || final != power.Unknown && final != want
-		n.Cutting = n.Cutting || final == power.Off && t.op.Origin == power.FromMonitor
-	}
-	n.Busy, n.Changed = len(l.tasks) > 0, l.ended
 }
 
 func (m *monitor) takeEnds() {
@@ -584,11 +611,11 @@ func (m *monitor) applyBrake(r *planRound, all []watched) []string {
 	m.setBrake(after)
 	switch {
 	case before == nil:
-		m.a.logger.Error("THE FLEET BRAKE HOLDS", "rack", m.a.cfg.Name, "reason", power.ReasonBrake, "kind", after.Kind, "nodes", after.Nodes,
+		m.logger.Error("THE FLEET BRAKE HOLDS", "rack", m.name, "reason", power.ReasonBrake, "kind", after.Kind, "nodes", after.Nodes,
 			"of", after.Total, "message", after.Message)
 		m.redecide()
 	case after == nil:
-		m.a.logger.Warn("the fleet brake is over: its nodes are as they are wanted", "rack", m.a.cfg.Name)
+		m.logger.Warn("the fleet brake is over: its nodes are as they are wanted", "rack", m.name)
 		return m.waiting(power.ReasonBrake)
 	}
 	return nil
@@ -619,7 +646,7 @@ func (m *monitor) letGoAs(all []watched) bool {
 // letGo releases the brake: its nodes are not counted again until they were seen as
 // desired. all, if any, is brought up to that too.
 func (m *monitor) letGo(by string, all []watched) {
-	m.a.logger.Warn("the fleet brake was released", "rack", m.a.cfg.Name, "by", by, "nodes", m.brake.Nodes)
+	m.logger.Warn("the fleet brake was released", "rack", m.name, "by", by, "nodes", m.brake.Nodes)
 	for _, name := range m.brake.Nodes {
 		if w := m.nodes[name]; w != nil {
 			w.mem.Released = true
@@ -641,7 +668,7 @@ func (m *monitor) release(in api.ReleaseBrake) (*api.Brake, error) {
 	if was == nil {
 		return nil, nil
 	}
-	if err := in.Grown(m.a.cfg.Name, *was); err != nil {
+	if err := in.Grown(m.name, *was); err != nil {
 		return nil, err
 	}
 	m.letGo(in.AskedBy, nil)
@@ -660,9 +687,7 @@ func (m *monitor) decide(r planRound, all []watched) (todo []decision, looks []s
 	for i, n := range all {
 		if w := m.nodes[n.Node]; w.due || w.last.Reason == power.ReasonOthers {
 			w.due = false
-			if b := m.a.prober.bmcState(n.Node); b != nil {
-				all[i].BreakerOpen, all[i].SharedWith = b.BreakerOpen, b.SharedWith
-			}
+			all[i].BreakerOpen, all[i].SharedWith = m.host.leftAlone(n.Node)
 			asked = append(asked, all[i])
 		}
 	}
@@ -738,7 +763,7 @@ func (m *monitor) save() error {
 			memories[name] = mem
 		}
 	}
-	if err := m.a.assigned.remember(memories, m.brake); err != nil {
+	if err := m.host.save(memories, m.brake); err != nil {
 		return err
 	}
 	for name, mem := range memories {
@@ -757,29 +782,26 @@ func (m *monitor) publish(all []watched, held string, now time.Time) {
 		} else if n.differs(now) && !n.Busy && w.last.Action != "" && held != "" {
 			view.Waits, view.WaitsMessage = power.ReasonUnsure, held
 		}
-		switch was := m.a.readings.made(n.Node).Fault; {
+		switch was := w.shown.Fault; {
 		case was == "" && view.Fault != "":
-			m.a.logger.Error("node in fault", "node", n.Node, "reason", power.ReasonFault, "message", view.Fault)
+			m.logger.Error("node in fault", "node", n.Node, "reason", power.ReasonFault, "message", view.Fault)
 		case was != "" && view.Fault == "":
-			m.a.logger.Info("node no longer in fault", "node", n.Node)
+			m.logger.Info("node no longer in fault", "node", n.Node)
 		}
-		m.a.readings.setMonitor(n.Node, view)
+		m.show(n.Node, view)
 	}
-	if state := m.stateOf(m.brake, m.faults()); !reflect.DeepEqual(state, m.told) {
-		m.told = state
-		m.a.tellRack()
-	}
+}
+
+// show has others told what the monitor makes of a node.
+func (m *monitor) show(node string, view api.NodeMonitor) {
+	m.watch(node).shown = view
+	m.host.show(node, view)
 }
 
 // state is how the monitor stands.
 func (m *monitor) state() api.RackState {
-	s := m.shown.Load()
-	return m.stateOf(s.brake, s.faults)
-}
-
-func (m *monitor) stateOf(brake *api.Brake, faults int) api.RackState {
-	times, pause := m.times.Load(), m.pause.Load()
-	s := api.RackState{Monitor: times.text, Brake: brake, Faults: faults, OpenBreakers: m.a.prober.deadBMCs(), Domains: m.a.view.domains()}
+	shown, times, pause := m.shown.Load(), m.times.Load(), m.pause.Load()
+	s := api.RackState{Monitor: times.text, Brake: shown.brake, Faults: shown.faults}
 	if times.ignored != "" {
 		s.Monitor = fmt.Sprintf("%s (central's is ignored: %s)", times.text, times.ignored)
 	}
@@ -804,8 +826,8 @@ func (m *monitor) submit(d decision) {
 		ID: newID(), Node: d.Node, Action: d.Action, AskedBy: "monitor", Origin: power.FromMonitor,
 		Reason: d.Message, Options: power.Options{IfBusy: power.Refuse},
 	}
-	r, err := m.a.Submit(op)
-	m.a.logger.Info("monitor", "node", d.Node, "action", d.Action, "reason", d.Reason, "message", d.Message, "verdict", r.Verdict, "err", err)
+	r, err := m.host.submit(op)
+	m.logger.Info("monitor", "node", d.Node, "action", d.Action, "reason", d.Reason, "message", d.Message, "verdict", r.Verdict, "err", err)
 }
 
 // note keeps a decision for those who ask why. They hold what was there before, which

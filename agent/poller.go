@@ -220,6 +220,20 @@ func (p *poller) round(ctx context.Context, names []string, spread time.Duration
 	p.readNodes(ctx, names, spread, p.compare)
 }
 
+// run reads nodes that are wanted at once, until ctx ends.
+func (p *poller) run(ctx context.Context) {
+	var rounds sync.WaitGroup
+	defer rounds.Wait()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case names := <-p.wanted:
+			rounds.Go(func() { p.round(ctx, names, 0) })
+		}
+	}
+}
+
 // readSoon has nodes read and compared at once. It does not block.
 func (p *poller) readSoon(nodes []string) {
 	if len(nodes) == 0 {

@@ -63,10 +63,11 @@ func (v *rackView) nodes(now time.Time) []api.Node {
 	return list
 }
 
-// rack is how the rack stands: its monitor, and what people have to know.
+// rack is how the rack stands: its monitor, its BMCs and power domains, and what people
+// have to know.
 func (v *rackView) rack() api.RackState {
 	s := v.monitor.state()
-	s.Alarms = v.alarms.list()
+	s.OpenBreakers, s.Domains, s.Alarms = v.prober.deadBMCs(), v.domains(), v.alarms.list()
 	return s
 }
 
