@@ -16,6 +16,7 @@ import (
 	"github.com/google/uuid"
 
 	"rackpower/agent/limiter"
+	"rackpower/agent/monitor"
 	"rackpower/central/api"
 	"rackpower/journal"
 	"rackpower/power"
@@ -52,7 +53,7 @@ type Agent struct {
 	limiter  *limiter.Limiter
 	clock    power.Clock
 	ids      *ids
-	monitor  *monitor
+	monitor  *monitor.Monitor
 	poller   *poller
 	prober   *prober
 	alarms   *alarms
@@ -100,7 +101,7 @@ func New(cfg Config) (*Agent, error) {
 	}
 	a.alarms = newAlarms(cfg.Logger, a.tellRack)
 	a.strays = map[string]bool{}
-	a.monitor = newMonitor(&host{a: a}, cfg)
+	a.monitor = monitor.New(&host{a: a}, monitor.Config{Name: cfg.Name, Schedule: cfg.Monitor, Timing: cfg.Timing.Timing, Logger: cfg.Logger})
 	a.readings = newReadings(a.gossip.changed)
 	a.addresses = newAddresses(cfg.LookUp)
 	a.bmcs = newBMCs(cfg, a.addresses.turn, rand.Float64)
@@ -160,7 +161,7 @@ func (a *Agent) open() (err error) {
 	a.clock.Load(a.assigned.newest())
 	a.checkClock(time.Now())
 	a.limiter.SetLimits(a.assigned.settings().Domains)
-	a.monitor.load(a.assigned.memories, a.assigned.brake, a.assigned.settings())
+	a.monitor.Load(a.assigned.memories, a.assigned.brake, a.assigned.settings())
 	a.heeds()
 	a.link.bare = a.assigned.position() == syncRecord{} && a.assigned.trusts().CentralID == "" && len(a.assigned.all()) == 0 &&
 		len(a.allLanes()) == 0
@@ -219,7 +220,7 @@ func (a *Agent) Run(ctx context.Context, socket net.Listener) error {
 	})
 	defer stopped()
 
-	for _, part := range []func(context.Context){a.monitor.run, a.poller.run, a.bmcs.tend, a.prober.run, a.limiter.Run, a.watchAddresses} {
+	for _, part := range []func(context.Context){a.monitor.Run, a.poller.run, a.bmcs.tend, a.prober.run, a.limiter.Run, a.watchAddresses} {
 		parts.Go(func() { part(ctx) })
 	}
 	parts.Go(func() { a.alarms.keep(ctx, a.assignLg) })
@@ -419,7 +420,7 @@ func (a *Agent) Cancel(c api.Cancel) (api.OpReport, error) {
 // desiresChanged has everything follow what is desired now: the monitor knows it
 // before anything is read, and ends what it asked for and nobody desires any more.
 func (a *Agent) desiresChanged(names []string) {
-	a.monitor.desiresChanged()
+	a.monitor.DesiresChanged()
 	for _, name := range names {
 		a.lane(name).dropUnwanted()
 	}
@@ -439,7 +440,7 @@ func (a *Agent) Summary() string {
 	}
 	text := fmt.Sprintf("%d nodes, %d operations outstanding, %d to report, central %s", len(a.assigned.all()), outstanding,
 		a.outbox.waiting(), a.link.String())
-	if b := a.monitor.state().Brake; b != nil {
+	if b := a.monitor.State().Brake; b != nil {
 		text = "THE FLEET BRAKE HOLDS since " + power.At(b.Since) + "; " + text
 	}
 	if alarms := a.alarms.list(); len(alarms) > 0 {

@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"rackpower/agent/monitor"
 	"rackpower/central/api"
 	"rackpower/journal"
 	"rackpower/power"
@@ -35,7 +36,7 @@ type assigned struct {
 	trust  trustRecord
 	rack   api.RackSettings
 	// memories and brake are what the monitor last made durable.
-	memories map[string]memory
+	memories map[string]monitor.Memory
 	brake    *api.Brake
 }
 
@@ -111,7 +112,10 @@ const (
 )
 
 func loadAssigned(agent string, log appender, live []journal.Record) (*assigned, error) {
-	s := &assigned{agent: agent, log: log, nodes: map[string]assignedNode{}, holds: map[string]power.Hold{}, memories: map[string]memory{}}
+	s := &assigned{
+		agent: agent, log: log, nodes: map[string]assignedNode{}, holds: map[string]power.Hold{},
+		memories: map[string]monitor.Memory{},
+	}
 	for _, r := range live {
 		var err error
 		switch r.Kind {
@@ -124,7 +128,9 @@ func loadAssigned(agent string, log appender, live []journal.Record) (*assigned,
 		case kindTrust:
 			err = json.Unmarshal(r.Payload, &s.trust)
 		case kindMemory:
-			s.memories[strings.TrimPrefix(r.Key, memoryPrefix)], err = readMemory(r.Payload)
+			var m monitor.Memory
+			err = json.Unmarshal(r.Payload, &m)
+			s.memories[strings.TrimPrefix(r.Key, memoryPrefix)] = m
 		case kindRack:
 			err = json.Unmarshal(r.Payload, &s.rack)
 		case kindBrake:
@@ -268,7 +274,7 @@ func sameSettings(a, b api.RackSettings) bool {
 // remember makes durable what the monitor remembers, all or nothing: the memories
 // that differ from those it kept before, and the brake. Nodes that are gone are left
 // out.
-func (s *assigned) remember(memories map[string]memory, brake *api.Brake) error {
+func (s *assigned) remember(memories map[string]monitor.Memory, brake *api.Brake) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var entries []journal.Entry
@@ -278,7 +284,7 @@ func (s *assigned) remember(memories map[string]memory, brake *api.Brake) error 
 		}
 	}
 	switch {
-	case sameBrake(brake, s.brake):
+	case monitor.SameBrake(brake, s.brake):
 	case brake == nil:
 		entries = append(entries, entry(journal.Drop, kindBrake, brakeKey, nil))
 	default:
@@ -440,7 +446,7 @@ func (s *assigned) position() syncRecord {
 // monitor does not rest.
 func (a *Agent) wants(op power.Op) bool {
 	n, ok := a.assigned.get(op.Node)
-	if !ok || a.monitor.rests(time.Now()) {
+	if !ok || a.monitor.Rests(time.Now()) {
 		return false
 	}
 	d := n.desired(time.Now())

@@ -105,10 +105,10 @@ func BenchmarkPass(b *testing.B) {
 			for _, n := range a.assigned.names() {
 				a.readings.saw(n, power.Seen(power.Off, now))
 			}
-			a.monitor.pass(now)
+			a.monitor.Pass(now)
 			b.ResetTimer()
 			for b.Loop() {
-				a.monitor.pass(now)
+				a.monitor.Pass(now)
 			}
 		})
 	}

@@ -5,7 +5,6 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
-	"runtime"
 	"slices"
 	"testing"
 	"time"
@@ -84,10 +83,18 @@ func TestWhoOnlyLooksWaitsForNoDisk(t *testing.T) {
 				_, _ = a.Submit(power.Op{ID: "op-1", Node: "n1", Action: power.ActOn, AskedBy: "admin", Origin: power.FromCentral})
 			}()
 			<-hung.entered
-			for a.monitor.mu.TryLock() { // until a pass waits as well
-				a.monitor.mu.Unlock()
-				poke(a.monitor.poked)
-				runtime.Gosched()
+			for waits := false; !waits; { // until a pass waits as well, holding the monitor's lock
+				a.monitor.Poke()
+				done := make(chan struct{})
+				go func() {
+					defer close(done)
+					a.monitor.DesiresChanged()
+				}()
+				select {
+				case <-done:
+				case <-time.After(20 * time.Millisecond):
+					waits = true
+				}
 			}
 			answered := make(chan struct{})
 			go func() {

@@ -156,7 +156,7 @@ func TestUnknownNodesLeaveNothing(t *testing.T) {
 			if _, err := r.a.Cancel(api.Cancel{ID: "op-none", Node: name, Action: power.ActOn}); err == nil {
 				t.Fatal("there was something to cancel")
 			}
-			r.a.monitor.retryAll([]string{name})
+			r.a.monitor.RetryAll([]string{name})
 			r.a.lane(name).dropUnwanted()
 			r.a.prober.hurry([]string{name})
 		}

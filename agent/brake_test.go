@@ -2,15 +2,13 @@ package agent
 
 import (
 	"errors"
-	"fmt"
 	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
-	"pgregory.net/rapid"
-
+	"rackpower/agent/monitor"
 	"rackpower/central/api"
 	"rackpower/journal"
 	"rackpower/power"
@@ -63,7 +61,7 @@ func (r *harness) settings(s api.RackSettings) {
 
 func (r *harness) wantBrake(kind string, nodes int) api.Brake {
 	r.t.Helper()
-	b := r.a.monitor.state().Brake
+	b := r.a.monitor.State().Brake
 	if b == nil {
 		r.t.Fatalf("no brake holds, want one for %d nodes", nodes)
 	}
@@ -76,7 +74,7 @@ func (r *harness) wantBrake(kind string, nodes int) api.Brake {
 
 func (r *harness) wantNoBrake() {
 	r.t.Helper()
-	if b := r.a.monitor.state().Brake; b != nil {
+	if b := r.a.monitor.State().Brake; b != nil {
 		r.t.Fatalf("a brake holds: %s", b.Message)
 	}
 }
@@ -169,13 +167,13 @@ func TestBulkChangeDarkensNothing(t *testing.T) {
 				if r.dark() > 0 || r.commands() > 0 {
 					t.Fatalf("%d nodes are dark, %d commands were sent", r.dark(), r.commands())
 				}
-				b := r.wantBrake(brakeCut, 30)
+				b := r.wantBrake(monitor.BrakeCut, 30)
 				if m := r.a.readings.made("n7"); m.Waits != power.ReasonBrake || m.Matched {
 					t.Errorf("n7: %+v", m)
 				}
 				r.restart()
 				time.Sleep(5 * time.Minute)
-				if again := r.wantBrake(brakeCut, 30); again.ID != b.ID || r.dark() > 0 {
+				if again := r.wantBrake(monitor.BrakeCut, 30); again.ID != b.ID || r.dark() > 0 {
 					t.Fatalf("after a restart: %+v, %d dark", again, r.dark())
 				}
 				r.settings(api.RackSettings{ReleaseBrake: "another"})
@@ -205,7 +203,7 @@ func TestConfirmedBulkChangeGoesThrough(t *testing.T) {
 					time.Sleep(time.Second)
 				}
 				if r.dark() != 30 {
-					t.Fatalf("%d nodes are off, want 30; brake %+v", r.dark(), r.a.monitor.state().Brake)
+					t.Fatalf("%d nodes are off, want 30; brake %+v", r.dark(), r.a.monitor.State().Brake)
 				}
 				if name == "in one assignment" && time.Since(began) > 3*time.Second {
 					t.Errorf("it took %s", time.Since(began))
@@ -241,7 +239,7 @@ func TestConfirmedAfterwards(t *testing.T) {
 		r.hall(power.StatusDeployed, power.On)
 		r.assign(r.changed(30, power.StatusReady, false)...)
 		time.Sleep(time.Minute)
-		r.wantBrake(brakeCut, 30)
+		r.wantBrake(monitor.BrakeCut, 30)
 		r.assign(r.changed(30, power.StatusDeployed, false)...) // it was wrong
 		time.Sleep(time.Minute)
 		r.wantNoBrake()
@@ -270,7 +268,7 @@ func TestFewCutsTripNoBrake(t *testing.T) {
 		if r.dark() != 8 {
 			t.Fatalf("%d are off, want 8: those of a moment ago count", r.dark())
 		}
-		r.wantBrake(brakeCut, 1)
+		r.wantBrake(monitor.BrakeCut, 1)
 	})
 }
 
@@ -288,14 +286,14 @@ func TestOutageIsNotCorrected(t *testing.T) {
 				if r.dark() != 12 || r.commands() != 0 {
 					t.Fatalf("%d are off, %d commands", r.dark(), r.commands())
 				}
-				r.wantBrake(brakeDrift, 12)
-				if _, err := r.a.monitor.release(api.ReleaseBrake{MaxNodes: map[string]int{r.a.cfg.Name: 11}}); api.CodeOf(err) != api.CodeRefused {
+				r.wantBrake(monitor.BrakeDrift, 12)
+				if _, err := r.a.monitor.Release(api.ReleaseBrake{MaxNodes: map[string]int{r.a.cfg.Name: 11}}); api.CodeOf(err) != api.CodeRefused {
 					t.Fatalf("more than was seen was released: %v", err)
 				}
-				r.a.monitor.configure(api.RackSettings{ReleaseBrake: r.a.monitor.state().Brake.ID, ReleaseNodes: 11})
+				r.a.monitor.Configure(api.RackSettings{ReleaseBrake: r.a.monitor.State().Brake.ID, ReleaseNodes: 11})
 				time.Sleep(time.Minute)
-				r.wantBrake(brakeDrift, 12)
-				if b, err := r.a.monitor.release(api.ReleaseBrake{AskedBy: "ann", MaxNodes: map[string]int{r.a.cfg.Name: 40}}); err != nil || b == nil {
+				r.wantBrake(monitor.BrakeDrift, 12)
+				if b, err := r.a.monitor.Release(api.ReleaseBrake{AskedBy: "ann", MaxNodes: map[string]int{r.a.cfg.Name: 40}}); err != nil || b == nil {
 					t.Fatalf("release: %+v, %v", b, err)
 				}
 				time.Sleep(2 * time.Minute)
@@ -308,7 +306,7 @@ func TestOutageIsNotCorrected(t *testing.T) {
 					r.bmc(r.nodes[i*3].Name).SetPower(power.Off)
 				}
 				time.Sleep(3 * time.Minute) // the release was for that time only
-				r.wantBrake(brakeDrift, 12)
+				r.wantBrake(monitor.BrakeDrift, 12)
 			})
 		})
 	}
@@ -327,7 +325,7 @@ func TestNodesThatComeOnAtOnceAreNotCut(t *testing.T) {
 		if r.dark() != 10 || r.commands() > 0 {
 			t.Fatalf("%d are off, %d commands", r.dark(), r.commands())
 		}
-		if b := r.a.monitor.state().Brake; b == nil || len(b.Nodes) != 30 {
+		if b := r.a.monitor.State().Brake; b == nil || len(b.Nodes) != 30 {
 			t.Fatalf("brake %+v", b)
 		}
 	})
@@ -357,12 +355,12 @@ func TestBrakeEndsWithTheDrift(t *testing.T) {
 			r.bmc(n.Name).SetPower(power.Off)
 		}
 		time.Sleep(2 * time.Minute)
-		r.wantBrake(brakeDrift, 12)
+		r.wantBrake(monitor.BrakeDrift, 12)
 		for _, n := range r.nodes[:10] {
 			r.bmc(n.Name).SetPower(power.On)
 		}
 		time.Sleep(2 * time.Minute)
-		r.wantBrake(brakeDrift, 2) // not when the count falls below the bound
+		r.wantBrake(monitor.BrakeDrift, 2) // not when the count falls below the bound
 		if r.dark() != 2 {
 			t.Fatalf("%d are off, want 2", r.dark())
 		}
@@ -404,7 +402,7 @@ func TestOldDriftOfDeployedNodesIsNotNews(t *testing.T) {
 			r.bmc(r.nodes[20+i].Name).SetPower(power.Off)
 		}
 		time.Sleep(2 * time.Minute)
-		r.wantBrake(brakeDrift, 12+1) // with the one of the last minutes
+		r.wantBrake(monitor.BrakeDrift, 12+1) // with the one of the last minutes
 	})
 }
 
@@ -428,7 +426,7 @@ func TestBrakeBoundsAreSettable(t *testing.T) {
 		r.hall(power.StatusDeployed, power.On)
 		r.assign(r.changed(2, power.StatusReady, false)...)
 		time.Sleep(time.Minute)
-		r.wantBrake(brakeCut, 2)
+		r.wantBrake(monitor.BrakeCut, 2)
 	})
 	monitored(t, 10, func(r *harness) {
 		r.settings(api.RackSettings{BrakePercent: 90})
@@ -440,91 +438,6 @@ func TestBrakeBoundsAreSettable(t *testing.T) {
 			t.Fatalf("%d are off", r.dark())
 		}
 	})
-}
-
-// drawWatched draws a node of every kind that the judge tells apart.
-func drawWatched(rt *rapid.T, i int, now time.Time) watched {
-	state := func(label string) power.State {
-		return rapid.SampledFrom([]power.State{power.On, power.Off, power.Unknown}).Draw(rt, label)
-	}
-	ago := func(label string) time.Time {
-		return now.Add(-time.Duration(rapid.IntRange(0, 90).Draw(rt, label)) * 10 * time.Second)
-	}
-	n := watched{Node: fmt.Sprintf("n%02d", i), From: "status", Busy: rapid.Bool().Draw(rt, "busy") && rapid.Bool().Draw(rt, "busy2")}
-	n.Memory = memory{
-		Desired: rapid.SampledFrom([]power.Desired{
-			{Want: power.WantOff},
-			{Want: power.WantOn},
-			{Want: power.HandsOff},
-			{Want: power.HandsOff, Expected: power.On},
-			{Want: power.WantOff, NoCut: true},
-			{Want: power.WantOff, Debounced: true},
-		}).Draw(rt,
-			"desired"),
-		Since:     ago("since"),
-		Matched:   rapid.Bool().Draw(rt, "matched"),
-		Confirmed: rapid.IntRange(0, 4).Draw(rt, "confirmed") == 0,
-		Released:  rapid.IntRange(0, 4).Draw(rt, "released") == 0,
-		LastOn:    rapid.Bool().Draw(rt, "last on"),
-	}
-	if rapid.IntRange(0, 9).Draw(rt, "shared") == 0 {
-		n.SharedWith = "another"
-	}
-	n.Elsewhere = n.Busy && rapid.Bool().Draw(rt, "elsewhere")
-	n.Cutting = n.Busy && rapid.Bool().Draw(rt, "cutting")
-	if rapid.IntRange(0, 4).Draw(rt, "fault") == 0 {
-		n.Memory.Fault, n.Memory.NextTry = "x", now.Add(time.Duration(rapid.IntRange(-3, 3).Draw(rt, "try"))*time.Second)
-	}
-	if rapid.IntRange(0, 3).Draw(rt, "cut") == 0 {
-		n.Memory.CutAt = ago("cutAt")
-	}
-	if rapid.IntRange(0, 5).Draw(rt, "tried") > 0 {
-		n.Reading = power.Seen(state("state"), ago("observed"))
-		if rapid.IntRange(0, 4).Draw(rt, "reach") == 0 {
-			n.Reading = n.Reading.Failed(power.ReachUnreachable, now)
-		}
-		if rapid.IntRange(0, 4).Draw(rt, "since start") == 0 {
-			n.Reading = power.Reading{}.Failed(power.ReachUnreachable, now)
-		}
-	} else {
-		n.Reading = power.Reading{State: power.Unknown, Reach: power.ReachNever}
-	}
-	if n.Memory.Matched {
-		n.Memory.Differs = ago("differs")
-	}
-	n.Run = run{State: n.Reading.State, First: ago("first"), Last: now}
-	n.Changed = ago("changed")
-	n.CameBack = rapid.IntRange(0, 4).Draw(rt, "back") == 0
-	return n
-}
-
-func TestBrakeSaysOnlyWhatIsSo(t *testing.T) {
-	t8 := tally{Of: 40, Bounds: brakeBounds{Percent: 20, Above: 5}}
-	names := func(n int) (list []string) {
-		for i := range n {
-			list = append(list, fmt.Sprintf("n%02d", i+1))
-		}
-		return list
-	}
-	for _, c := range []struct {
-		kind          string
-		nodes, recent int
-		says          string
-	}{
-		{brakeCut, 9, 0, "9 of 40 nodes would be powered off at once, and nobody confirmed it (more than 20 % and more than 5): n[01-09]. "},
-		{brakeCut, 6, 3, "6 of 40 nodes would be powered off at once, and nobody confirmed it (with 3 that were a moment ago more than 20 % " +
-			"and more than 5): "},
-		{brakeCut, 5, 0, "5 of 40 nodes would be powered off at once, and nobody confirmed it (fewer than there were: it began to hold at more " +
-			"than 20 % and more than 5): "},
-		{brakeDrift, 9, 0, "9 of 40 nodes are at once not as they were wanted and had been (more than 20 % and more than 5): "},
-		{brakeDrift, 2, 30, "2 of 40 nodes are at once not as they were wanted and had been (fewer than there were: it began to hold at more " +
-			"than 20 % and more than 5): n[01-02]. "},
-	} {
-		t8.Recent = c.recent
-		if b := t8.brake(api.Brake{Kind: c.kind}, names(c.nodes)); !strings.HasPrefix(b.Message, c.says) {
-			t.Errorf("%d nodes and %d a moment ago: %s", c.nodes, c.recent, b.Message)
-		}
-	}
 }
 
 // TestBrakeStopsWhatHasNotLeft: corrections that were asked for before it held and
@@ -542,7 +455,7 @@ func TestBrakeStopsWhatHasNotLeft(t *testing.T) {
 		if r.dark() > 0 {
 			t.Fatalf("%d are dark", r.dark())
 		}
-		r.wantBrake(brakeCut, 30)
+		r.wantBrake(monitor.BrakeCut, 30)
 		op := r.ask("n20", power.ActOff) // people's requests are carried out
 		r.wantEnd(op.Op.ID, power.Succeeded, power.ReasonVerified)
 	})
@@ -625,10 +538,10 @@ func TestHoldConfirmsWhatItsEndBrings(t *testing.T) {
 				}
 				time.Sleep(10 * time.Minute)
 				if r.dark() != c.dark {
-					t.Fatalf("%d are dark, want %d; brake %+v", r.dark(), c.dark, r.a.monitor.state().Brake)
+					t.Fatalf("%d are dark, want %d; brake %+v", r.dark(), c.dark, r.a.monitor.State().Brake)
 				}
 				if c.dark == 0 {
-					r.wantBrake(brakeCut, 30)
+					r.wantBrake(monitor.BrakeCut, 30)
 				} else {
 					r.wantNoBrake()
 				}
@@ -663,9 +576,9 @@ func TestBulkChangeWhileBMCsAreAway(t *testing.T) {
 					return
 				}
 				if r.dark() > 0 {
-					t.Fatalf("%d are dark; brake %+v", r.dark(), r.a.monitor.state().Brake)
+					t.Fatalf("%d are dark; brake %+v", r.dark(), r.a.monitor.State().Brake)
 				}
-				r.wantBrake(brakeCut, 30)
+				r.wantBrake(monitor.BrakeCut, 30)
 				r.assign(r.changed(30, power.StatusDeployed, false)...)
 				time.Sleep(2 * time.Minute)
 				r.wantNoBrake()
@@ -700,9 +613,9 @@ func TestBulkChangeAfterAStartWhileBMCsAreAway(t *testing.T) {
 				}
 				time.Sleep(20 * time.Minute)
 				if r.dark() > 0 {
-					t.Fatalf("%d are dark; brake %+v", r.dark(), r.a.monitor.state().Brake)
+					t.Fatalf("%d are dark; brake %+v", r.dark(), r.a.monitor.State().Brake)
 				}
-				r.wantBrake(brakeCut, 30)
+				r.wantBrake(monitor.BrakeCut, 30)
 			})
 		})
 	}
@@ -731,9 +644,9 @@ func TestBulkChangeWhileOperationsRun(t *testing.T) {
 					return
 				}
 				if r.dark() > 0 {
-					t.Fatalf("%d are dark; brake %+v", r.dark(), r.a.monitor.state().Brake)
+					t.Fatalf("%d are dark; brake %+v", r.dark(), r.a.monitor.State().Brake)
 				}
-				r.wantBrake(brakeCut, 25)
+				r.wantBrake(monitor.BrakeCut, 25)
 			})
 		})
 	}
@@ -783,7 +696,7 @@ func TestCutsThatADeathPutOffCount(t *testing.T) {
 		if r.dark() != 8 {
 			t.Fatalf("%d are off within a minute, want 8", r.dark())
 		}
-		if b := r.a.monitor.state().Brake; b == nil || b.Kind != brakeCut {
+		if b := r.a.monitor.State().Brake; b == nil || b.Kind != monitor.BrakeCut {
 			t.Fatalf("brake %+v", b)
 		}
 	})
@@ -796,13 +709,13 @@ func TestReleaseIsForWhatIsDesired(t *testing.T) {
 		r.hall(power.StatusDeployed, power.On)
 		r.assign(r.changed(30, power.StatusReady, false)...)
 		time.Sleep(time.Minute)
-		b := r.wantBrake(brakeCut, 30)
+		b := r.wantBrake(monitor.BrakeCut, 30)
 		r.settings(api.RackSettings{ReleaseBrake: b.ID, ReleasedBy: "ann"})
 		r.assign(r.changed(30, power.StatusNew, false)...)
 		time.Sleep(5 * time.Minute)
 		if r.dark() > 0 {
 			t.Fatalf("%d are off", r.dark())
 		}
-		r.wantBrake(brakeCut, 30)
+		r.wantBrake(monitor.BrakeCut, 30)
 	})
 }

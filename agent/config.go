@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"time"
 
+	"rackpower/agent/monitor"
 	"rackpower/central/api"
 	"rackpower/journal"
 	"rackpower/power"
@@ -15,6 +16,7 @@ import (
 // Timing bounds the waits around commands. The zero value of a field means its
 // default; tests shorten them.
 type Timing struct {
+	monitor.Timing
 	// Verify holds how long the state is read after the first, second and third
 	// command before the next is sent, or the operation fails. Its length is how
 	// often a command is sent at most. Default 30 s, 60 s, 90 s.
@@ -40,37 +42,6 @@ type Timing struct {
 	SessionAge time.Duration
 	// BMCReset is how long a BMC may take to come back. Default power.WaitForBMC.
 	BMCReset time.Duration
-	// Settle is how long the monitor leaves a node alone after it was changed.
-	// Default 60 s.
-	Settle time.Duration
-	// Debounce is how far apart two equal readings must be at least before a
-	// debounced desire is enforced. Default 30 s.
-	Debounce time.Duration
-	// Gather is how long a power-off that a change of desire wants, and nobody
-	// confirmed, waits for other such changes. Default 5 s; they are waited for six
-	// times as long at most.
-	Gather time.Duration
-	// SecondLook is how long after an operation that changed the power the node is read
-	// once more: some fall back. Default 30 s.
-	SecondLook time.Duration
-	// Lasting is how long such a change must last: what falls back earlier, and nobody
-	// asked for it, did not succeed. Default 30 min, the longest pause between the tries of
-	// a fault: a node that is corrected more often is in fault.
-	Lasting time.Duration
-	// FaultAfter is how many corrections in a row fail before a node is in fault.
-	// Default 3.
-	FaultAfter int
-	// FaultPause is the first pause between tries of a node in fault; it doubles up to
-	// FaultPauseMax. Default 1 min and 30 min.
-	FaultPause, FaultPauseMax time.Duration
-	// BrakeWindow is how long a power-off by the monitor counts for the fleet brake.
-	// Default 60 s.
-	BrakeWindow time.Duration
-	// Others is how long a correction that the fleet brake judges waits at most for
-	// readings of the other nodes. Default 30 s.
-	Others time.Duration
-	// Moment is how long readings gather before they are compared. Default 50 ms.
-	Moment time.Duration
 	// Probe is the pause before a BMC that does not answer is probed; it doubles up to
 	// LongProbe. Default 30 s and 10 min.
 	Probe, LongProbe time.Duration
@@ -84,10 +55,17 @@ type Timing struct {
 	KeepEnded time.Duration
 }
 
-// DefaultDebounce is how far apart the readings are that a debounced desire waits for.
-const DefaultDebounce = 30 * time.Second
+// What a monitor goes by where nothing else is set.
+const (
+	DefaultMonitor  = monitor.DefaultSchedule
+	DefaultDebounce = monitor.DefaultDebounce
+)
+
+// MonitorOff as a schedule means that nothing is read or enforced by itself.
+const MonitorOff = monitor.Off
 
 func (t Timing) withDefaults() Timing {
+	t.Timing = t.Timing.WithDefaults()
 	if len(t.Verify) == 0 {
 		t.Verify = []time.Duration{30 * time.Second, 60 * time.Second, 90 * time.Second}
 	}
@@ -105,17 +83,7 @@ func (t Timing) withDefaults() Timing {
 		{&t.KeepSession, 20 * time.Second},
 		{&t.SessionAge, time.Minute},
 		{&t.BMCReset, power.WaitForBMC},
-		{&t.Settle, time.Minute},
 		{&t.KeepEnded, time.Hour},
-		{&t.Debounce, DefaultDebounce},
-		{&t.Gather, 5 * time.Second},
-		{&t.SecondLook, 30 * time.Second},
-		{&t.Lasting, 30 * time.Minute},
-		{&t.FaultPause, time.Minute},
-		{&t.FaultPauseMax, 30 * time.Minute},
-		{&t.BrakeWindow, time.Minute},
-		{&t.Others, 30 * time.Second},
-		{&t.Moment, 50 * time.Millisecond},
 		{&t.Probe, 30 * time.Second},
 		{&t.LongProbe, 10 * time.Minute},
 		{&t.ProbeAnswer, 2 * time.Second},
@@ -124,9 +92,6 @@ func (t Timing) withDefaults() Timing {
 		if *f.field == 0 {
 			*f.field = f.value
 		}
-	}
-	if t.FaultAfter == 0 {
-		t.FaultAfter = 3
 	}
 	return t
 }
@@ -194,8 +159,7 @@ func (c Config) Validate() error {
 	case c.Dial == nil:
 		return fmt.Errorf("an agent needs a power driver")
 	}
-	_, err := parseSchedule(c.Monitor)
-	return err
+	return monitor.CheckSchedule(c.Monitor)
 }
 
 func (c Config) withDefaults() Config {

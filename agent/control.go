@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"time"
 
+	"rackpower/agent/monitor"
 	"rackpower/central/api"
 	"rackpower/central/httpserver"
 	"rackpower/power"
@@ -25,7 +26,7 @@ type control struct {
 	link                   *link
 	assigned               *assigned
 	outbox                 *outbox
-	monitor                *monitor
+	monitor                *monitor.Monitor
 	poller                 *poller
 	permit                 *permit
 	alarms                 *alarms
@@ -296,7 +297,7 @@ func (c *control) ctlRead(r *http.Request) ([]api.Node, error) {
 		defer c.agent.done()
 		defer close(done)
 		c.poller.readNow(ctx, in.Names)
-		c.monitor.read("")
+		c.monitor.Poke()
 	}()
 	select {
 	case <-done:

@@ -28,7 +28,7 @@ func (c *control) hold(in api.SetHold, now time.Time) (api.Changed, error) {
 	c.poller.readSoon(names)
 	c.tellRack()
 	out := api.Changed{Changed: len(names), Unchanged: unchanged}
-	state := c.monitor.state()
+	state := c.monitor.State()
 	if why := api.Idle(c.name, &state, c.assigned.settings(), now); why != "" && len(names) > 0 && in.Want != power.HandsOff {
 		out.Notes = append(out.Notes, "nothing is done about it for now: "+why)
 	}
@@ -99,13 +99,13 @@ func (c *control) ctlRetry(r *http.Request) (api.Changed, error) {
 		}
 	}
 	c.logger.Info("retry", "nodes", in.Names, "by", in.AskedBy, "reason", in.Reason)
-	c.monitor.retryAll(in.Names)
+	c.monitor.RetryAll(in.Names)
 	c.poller.readSoon(in.Names)
 	return api.Changed{Changed: len(in.Names)}, nil
 }
 
 func (c *control) ctlBrakes(*http.Request) ([]api.RackBrake, error) {
-	if b := c.monitor.state().Brake; b != nil {
+	if b := c.monitor.State().Brake; b != nil {
 		return []api.RackBrake{{Rack: c.name, Brake: *b}}, nil
 	}
 	return []api.RackBrake{}, nil
@@ -124,7 +124,7 @@ func (c *control) ctlReleaseBrake(r *http.Request) ([]api.RackBrake, error) {
 	if in.AskedBy == "" {
 		in.AskedBy = "local"
 	}
-	b, err := c.monitor.release(in)
+	b, err := c.monitor.Release(in)
 	switch {
 	case err != nil:
 		return nil, err

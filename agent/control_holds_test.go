@@ -2,12 +2,12 @@ package agent
 
 import (
 	"errors"
-	"fmt"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"rackpower/agent/monitor"
 	"rackpower/central/api"
 	"rackpower/power"
 )
@@ -269,7 +269,7 @@ func TestBrakeAtTheSocket(t *testing.T) {
 	r.assign(r.nodes...)
 	eventually(t, "the brake holds", func() bool { return len(ok[[]api.RackBrake](t)(c.Brakes(t.Context()))) == 1 })
 	b := ok[[]api.RackBrake](t)(c.Brakes(t.Context()))[0]
-	if b.Rack != "r1" || len(b.Nodes) != 10 || b.Kind != brakeCut {
+	if b.Rack != "r1" || len(b.Nodes) != 10 || b.Kind != monitor.BrakeCut {
 		t.Fatalf("%+v", b)
 	}
 	_, err := c.ReleaseBrake(t.Context(), api.ReleaseBrake{Racks: []string{"r2"}})
@@ -315,17 +315,6 @@ func TestExplainAndRetryAtTheSocket(t *testing.T) {
 	}
 	_, err = c.RetryNodes(t.Context(), api.RetryNodes{Names: []string{"n9"}})
 	wantCode(t, err, api.CodeNotFound, "n9")
-}
-
-func TestRingsAreBounded(t *testing.T) {
-	var w nodeWatch
-	now := time.Now()
-	for i := range 3 * keepRuns {
-		w.note(decision{Reason: power.ReasonAlready, Message: fmt.Sprint(i / 2)}, now)
-	}
-	if len(w.decided) != keepRuns || w.decided[0].Times != 2 {
-		t.Fatalf("%d decisions: %+v", len(w.decided), w.decided[0])
-	}
 }
 
 // TestAskedBeyondAllBounds: what central could not store is not taken at the socket.

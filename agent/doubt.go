@@ -198,7 +198,7 @@ func (a *Agent) settle(over doubt) {
 	}
 	g.changed = nil
 	g.mu.Unlock()
-	poke(a.monitor.poked)
+	a.monitor.Poke()
 }
 
 // loadDoubt takes what the logs hold, and has people told.
@@ -304,7 +304,7 @@ func (a *Agent) readFirst(ctx context.Context) {
 		return
 	}
 	a.settle(doubt{Read: true})
-	a.monitor.read("")
+	a.monitor.Poke()
 }
 
 // compared goes on after central said, in its hello's answer, what it knows: whether the
@@ -503,7 +503,7 @@ func (a *Agent) acknowledgedAlarm(alarm api.Alarm) {
 	case api.AlarmAssignmentDamaged:
 		a.settle(doubt{Assign: true, Ack: true})
 	}
-	poke(a.monitor.poked)
+	a.monitor.Poke()
 }
 
 // filesRemoved has the agent act no more: what it writes down would be lost with the

@@ -24,7 +24,7 @@ func (v *rackView) explain(name string, now time.Time) (api.Explanation, bool) {
 	}
 	var since time.Time
 	e.RecentReadings = append([]api.ReadingRun{}, v.readings.history(name)...)
-	e.RecentDecisions, since, e.Next = v.monitor.rings(name, now)
+	e.RecentDecisions, since, e.Next = v.monitor.Decisions(name, now)
 	if e.BMC != nil && e.BMC.BreakerOpen != "" {
 		e.Next = e.BMC.NextProbe // it is not in the rounds
 	}
@@ -48,17 +48,4 @@ func (v *rackView) opsOf(name string) []api.Op {
 	}
 	slices.Reverse(ops)
 	return ops
-}
-
-// rings are the runs of decisions that are kept of a node, since when it is desired as
-// it is, and when it is read next.
-func (m *monitor) rings(name string, now time.Time) (decided []api.Decision, since, next time.Time) {
-	n := m.shown.Load().nodes[name]
-	decided, since, next = append([]api.Decision{}, n.decided...), n.since, n.next
-	if s := m.timetable(); s != nil {
-		if round := s.Next(now); next.IsZero() || round.Before(next) {
-			next = round
-		}
-	}
-	return decided, since, next
 }

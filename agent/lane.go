@@ -353,7 +353,7 @@ func (l *lane) tell(t *task, end power.End, lsn uint64) {
 	t.end, t.lsn, t.running = &end, lsn, false
 	l.remember(t)
 	l.a.outbox.put(t.report())
-	l.a.monitor.ended(t.op, end, !t.started.IsZero())
+	l.a.monitor.Ended(t.op, end, !t.started.IsZero())
 	l.a.logger.Info("ended", "node", l.node, "op", t.op.ID, "action", t.op.Action, "seq", t.op.Seq, "outcome", end.Outcome, "reason",
 		end.Reason, "detail", end.Detail)
 }

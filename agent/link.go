@@ -366,7 +366,7 @@ func (a *Agent) apply(got api.Assignment, db api.Database) error {
 		if now := a.assigned.settings().Domains; !slices.Equal(now, domains) {
 			a.limiter.SetLimits(now)
 		}
-		a.monitor.configure(a.assigned.settings())
+		a.monitor.Configure(a.assigned.settings())
 		a.heedAcks(a.assigned.settings().Acks)
 	}
 	a.assignmentChanged(changed, gone)

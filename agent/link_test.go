@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"rackpower/agent/monitor"
 	"rackpower/central/api"
 	"rackpower/journal"
 	"rackpower/power"
@@ -378,7 +379,8 @@ func (c *scripted) polledPast() {
 func quick() Timing {
 	return Timing{
 		Verify: []time.Duration{time.Minute}, FirstLook: time.Millisecond, LongLook: 5 * time.Millisecond, Unreachable: 200 * time.Millisecond,
-		Retry: time.Millisecond, LongRetry: 5 * time.Millisecond, MinOff: time.Millisecond, Exchange: time.Second, Settle: time.Millisecond,
+		Retry: time.Millisecond, LongRetry: 5 * time.Millisecond, MinOff: time.Millisecond, Exchange: time.Second,
+		Timing: monitor.Timing{Settle: time.Millisecond},
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"reflect"
 	"time"
 
+	"rackpower/agent/monitor"
 	"rackpower/central/api"
 	"rackpower/power"
 )
@@ -15,44 +16,57 @@ type host struct {
 	told api.RackState // by passed
 }
 
-func (h *host) nodes() []assignedNode { return h.a.assigned.all() }
+func (h *host) Nodes(now time.Time) []monitor.Node {
+	all := h.a.assigned.all()
+	nodes := make([]monitor.Node, len(all))
+	for i, n := range all {
+		nodes[i] = monitor.Node{
+			Name: n.Name, Desired: n.desired(now), From: n.from(now), Retry: n.Retry,
+			Source: func(before string) (string, bool) { return n.source(now, before) },
+		}
+		if n.hold.Active(now) {
+			nodes[i].HoldUntil = n.hold.Until
+		}
+	}
+	return nodes
+}
 
-func (h *host) facts(node string, want power.State) facts { return h.a.lane(node).facts(want) }
+func (h *host) Facts(node string, want power.State) monitor.Facts { return h.a.lane(node).facts(want) }
 
-func (h *host) reading(node string) power.Reading { return h.a.readings.get(node) }
+func (h *host) Reading(node string) power.Reading { return h.a.readings.get(node) }
 
-func (h *host) leftAlone(node string) (breakerOpen, sharedWith string) {
+func (h *host) LeftAlone(node string) (breakerOpen, sharedWith string) {
 	if b := h.a.prober.bmcState(node); b != nil {
 		return b.BreakerOpen, b.SharedWith
 	}
 	return "", ""
 }
 
-func (h *host) holds(now time.Time) string { return h.a.holdsMonitor(now) }
+func (h *host) Holds(now time.Time) string { return h.a.holdsMonitor(now) }
 
-func (h *host) show(node string, m api.NodeMonitor) { h.a.readings.setMonitor(node, m) }
+func (h *host) Show(node string, m api.NodeMonitor) { h.a.readings.setMonitor(node, m) }
 
-func (h *host) save(memories map[string]memory, brake *api.Brake) error {
+func (h *host) Save(memories map[string]monitor.Memory, brake *api.Brake) error {
 	return h.a.assigned.remember(memories, brake)
 }
 
-func (h *host) readAll(ctx context.Context, spread time.Duration) {
+func (h *host) ReadAll(ctx context.Context, spread time.Duration) {
 	h.a.poller.round(ctx, h.a.assigned.names(), spread)
 }
 
-func (h *host) readSoon(nodes []string) { h.a.poller.readSoon(nodes) }
+func (h *host) ReadSoon(nodes []string) { h.a.poller.readSoon(nodes) }
 
-func (h *host) retryBMC(node string) { h.a.prober.retryBMC(node) }
+func (h *host) RetryBMC(node string) { h.a.prober.retryBMC(node) }
 
-func (h *host) submit(op power.Op) (api.OpReport, error) { return h.a.Submit(op) }
+func (h *host) Submit(op power.Op) (api.OpReport, error) { return h.a.Submit(op) }
 
-func (h *host) dropUnwanted(nodes []assignedNode) {
+func (h *host) DropUnwanted(nodes []monitor.Node) {
 	for _, n := range nodes {
 		h.a.lane(n.Name).dropUnwanted()
 	}
 }
 
-func (h *host) passed() {
+func (h *host) Passed() {
 	state := h.a.view.rack()
 	state.Alarms = nil // central is told of them when they change
 	if !reflect.DeepEqual(state, h.told) {
@@ -62,14 +76,22 @@ func (h *host) passed() {
 }
 
 // facts are what the monitor goes by.
-func (l *lane) facts(want power.State) (f facts) {
+func (l *lane) facts(want power.State) (f monitor.Facts) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, t := range l.tasks {
 		final := t.op.Action.Final()
-		f.elsewhere = f.elsewhere || final != power.Unknown && final != want
-		f.cutting = f.cutting || final == power.Off && t.op.Origin == power.FromMonitor
+		f.Elsewhere = f.Elsewhere || final != power.Unknown && final != want
+		f.Cutting = f.Cutting || final == power.Off && t.op.Origin == power.FromMonitor
 	}
-	f.busy, f.changed = len(l.tasks) > 0, l.ended
+	f.Busy, f.Changed = len(l.tasks) > 0, l.ended
 	return f
+}
+
+// poke leaves a token.
+func poke(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
 }

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"rackpower/agent/monitor"
 	"rackpower/central/api"
 	"rackpower/power"
 )
@@ -79,12 +80,12 @@ func TestMonitorLeavesBusyNodesAlone(t *testing.T) {
 
 func TestScheduleErrorsSayWhatToWrite(t *testing.T) {
 	for _, text := range []string{"every minute", "* * *", "@every x", "TZ=UTC", "CRON_TZ=Europe/Berlin"} {
-		if _, err := parseSchedule(text); err == nil {
+		if err := monitor.CheckSchedule(text); err == nil {
 			t.Errorf("%q was taken", text)
 		}
 	}
 	for _, text := range []string{"", "off", "@every 30s", "*/5 * * * *", "@hourly"} {
-		if _, err := parseSchedule(text); err != nil {
+		if err := monitor.CheckSchedule(text); err != nil {
 			t.Errorf("%q: %v", text, err)
 		}
 	}
@@ -306,7 +307,7 @@ func TestFaultPausesGrowAndSurviveARestart(t *testing.T) {
 		tries := func() int { return len(b.Commands()) }
 		r.waitFor("three tries", 10*time.Minute, func() bool { return tries() == 3 })
 		r.waitFor("the fault", 10*time.Second, func() bool { return r.made("n1").Fault != "" })
-		if s := r.a.monitor.state(); s.Faults != 1 {
+		if s := r.a.monitor.State(); s.Faults != 1 {
 			t.Fatalf("state %+v", s)
 		}
 		last := time.Now()
@@ -330,7 +331,7 @@ func TestFaultPausesGrowAndSurviveARestart(t *testing.T) {
 		b.SetStuck(false)
 		r.waitFor("it is off", 31*time.Minute, func() bool { return b.Power() == power.Off })
 		time.Sleep(time.Minute)
-		if m := r.made("n1"); m.Fault != "" || m.Failures != 0 || m.Faults != 1 || r.a.monitor.state().Faults != 0 {
+		if m := r.made("n1"); m.Fault != "" || m.Failures != 0 || m.Faults != 1 || r.a.monitor.State().Faults != 0 {
 			t.Fatalf("it does not clear itself: %+v", m)
 		}
 	})
@@ -444,7 +445,7 @@ func TestPauseReadsAndCorrectsNothing(t *testing.T) {
 		r.restart()
 		time.Sleep(5 * time.Minute)
 		r.wantCommands("n1")
-		if m, s := r.made("n1"), r.a.monitor.state(); m.Waits != power.ReasonPaused || !strings.Contains(m.WaitsMessage, "ann") ||
+		if m, s := r.made("n1"), r.a.monitor.State(); m.Waits != power.ReasonPaused || !strings.Contains(m.WaitsMessage, "ann") ||
 			s.Pause == nil ||
 			m.WaitsUntil.IsZero() {
 			t.Fatalf("%+v, %+v", m, s)
@@ -458,7 +459,7 @@ func TestPauseReadsAndCorrectsNothing(t *testing.T) {
 		r.wantPower("n1", power.On)
 		time.Sleep(6 * time.Second) // its end is noticed between two rounds
 		r.wantPower("n1", power.Off)
-		if s := r.a.monitor.state(); s.Pause != nil {
+		if s := r.a.monitor.State(); s.Pause != nil {
 			t.Fatalf("%+v", s)
 		}
 		r.settings(api.RackSettings{Pause: &api.Pause{By: "ann", Since: time.Now()}})
@@ -518,11 +519,11 @@ func TestScheduleChangesAtRunTime(t *testing.T) {
 		if n := reads(10 * time.Minute); n < 9 || n > 12 {
 			t.Errorf("%d readings under the agent's own schedule", n)
 		}
-		if s := r.a.monitor.state(); !strings.Contains(s.Monitor, "@every 60s") || !strings.Contains(s.Monitor, "every minute") {
+		if s := r.a.monitor.State(); !strings.Contains(s.Monitor, "@every 60s") || !strings.Contains(s.Monitor, "every minute") {
 			t.Errorf("schedule %q does not say what is in force and what is ignored", s.Monitor)
 		}
 		r.settings(api.RackSettings{})
-		if s := r.a.monitor.state(); s.Monitor != "@every 60s" {
+		if s := r.a.monitor.State(); s.Monitor != "@every 60s" {
 			t.Errorf("schedule %q", s.Monitor)
 		}
 	})
@@ -595,7 +596,7 @@ func TestFailedCorrectionsAreNotRepeatedAtOnce(t *testing.T) {
 		r.assign(withStatus(r.nodes[0], power.StatusReady))
 		time.Sleep(90 * time.Second)
 		r.bmc("n1").SetPower(power.On)
-		r.a.monitor.ended(power.Op{Node: "n1", Action: power.ActOff, Origin: power.FromMonitor}, power.End{Outcome: power.Failed, At: time.Now()},
+		r.a.monitor.Ended(power.Op{Node: "n1", Action: power.ActOff, Origin: power.FromMonitor}, power.End{Outcome: power.Failed, At: time.Now()},
 			true)
 		r.a.poller.readSoon([]string{"n1"})
 		time.Sleep(55 * time.Second)

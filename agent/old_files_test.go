@@ -8,6 +8,7 @@ import (
 	"slices"
 	"testing"
 
+	"rackpower/agent/monitor"
 	"rackpower/central/api"
 	"rackpower/journal"
 	"rackpower/power"
@@ -74,7 +75,7 @@ func recordOf(kind journal.Kind) any {
 	case kindSync:
 		return new(syncRecord)
 	case kindMemory:
-		return new(memory)
+		return new(monitor.Memory)
 	case kindRack:
 		return new(api.RackSettings)
 	case kindBrake:

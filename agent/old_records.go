@@ -63,9 +63,3 @@ func (t *trustRecord) UnmarshalJSON(data []byte) error {
 	type plain trustRecord
 	return unmarshalRenamed(data, (*plain)(t), "told", "reported")
 }
-
-// UnmarshalJSON reads records of before, too.
-func (m *memory) UnmarshalJSON(data []byte) error {
-	type plain memory
-	return unmarshalRenamed(data, (*plain)(m), "fell", "reverted", "fell_op", "reverted_op", "fell_at", "reverted_at")
-}

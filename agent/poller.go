@@ -19,8 +19,8 @@ type poller struct {
 	bmcs     *bmcs
 	readings *readings
 	logger   *slog.Logger
-	compare  func(node string) // called after each reading of a round
-	longest  time.Duration     // of a reading that does not count as slow
+	compare  func()        // called after each reading of a round
+	longest  time.Duration // of a reading that does not count as slow
 
 	wanted chan []string  // nodes that are to be read and compared now
 	slots  chan struct{}  // full: as many readings are under way as may be
@@ -30,7 +30,7 @@ type poller struct {
 
 func newPoller(a *Agent) *poller {
 	return &poller{
-		ctx: a.ctx, assigned: a.assigned, bmcs: a.bmcs, readings: a.readings, logger: a.logger, compare: a.monitor.read,
+		ctx: a.ctx, assigned: a.assigned, bmcs: a.bmcs, readings: a.readings, logger: a.logger, compare: a.monitor.Poke,
 		longest: a.cfg.Timing.SlowRead, wanted: make(chan []string, 64), slots: make(chan struct{}, a.cfg.Workers),
 	}
 }
@@ -217,7 +217,7 @@ func (p *poller) readNode(ctx context.Context, name string) (mute failure) {
 
 // round reads the nodes; each is compared as soon as it is read.
 func (p *poller) round(ctx context.Context, names []string, spread time.Duration) {
-	p.readNodes(ctx, names, spread, p.compare)
+	p.readNodes(ctx, names, spread, func(string) { p.compare() })
 }
 
 // run reads nodes that are wanted at once, until ctx ends.

@@ -434,7 +434,7 @@ func (w *fleetWorld) play(s simtest.Step) {
 		w.letGo(s.Get("local") != "")
 	case "retry":
 		if s.Get("local") != "" {
-			w.proc.a.monitor.retryAll(names)
+			w.proc.a.monitor.RetryAll(names)
 			w.proc.a.poller.readSoon(names)
 			w.m.Retried(names)
 			return
@@ -508,7 +508,7 @@ func (w *fleetWorld) letGo(local bool) {
 	w.m.BrakeReleased(b, local)
 	if local {
 		w.local(func(a *Agent) error {
-			_, err := a.monitor.release(api.ReleaseBrake{AskedBy: "bob", MaxNodes: map[string]int{"r1": len(b.Nodes)}})
+			_, err := a.monitor.Release(api.ReleaseBrake{AskedBy: "bob", MaxNodes: map[string]int{"r1": len(b.Nodes)}})
 			return err
 		})
 		return
@@ -521,10 +521,7 @@ func (w *fleetWorld) Brake() *api.Brake {
 	if w.proc == nil || w.proc.a == nil || w.proc.Dead() {
 		return nil
 	}
-	m := w.proc.a.monitor
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return m.brake
+	return w.proc.a.monitor.State().Brake
 }
 
 func (w *fleetWorld) ask(s simtest.Step) {

@@ -10,6 +10,7 @@ import (
 
 	"pgregory.net/rapid"
 
+	"rackpower/agent/monitor"
 	"rackpower/central/api"
 	"rackpower/power"
 )
@@ -113,7 +114,7 @@ func TestMostNodesAreNotTakenAwayUnconfirmed(t *testing.T) {
 func TestNoOrderOfRemovalsTakesMostNodes(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		n := rapid.IntRange(1, 30).Draw(t, "nodes")
-		s := &assigned{log: &notes{}, nodes: map[string]assignedNode{}, holds: map[string]power.Hold{}, memories: map[string]memory{}}
+		s := &assigned{log: &notes{}, nodes: map[string]assignedNode{}, holds: map[string]power.Hold{}, memories: map[string]monitor.Memory{}}
 		there := map[string]api.AssignedNode{} // at central
 		for i := range n {
 			name := fmt.Sprintf("n%02d", i)

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"rackpower/agent/limiter"
+	"rackpower/agent/monitor"
 	"rackpower/central/api"
 	"rackpower/power"
 )
@@ -15,7 +16,7 @@ type rackView struct {
 	assigned *assigned
 	readings *readings
 	outbox   *outbox
-	monitor  *monitor
+	monitor  *monitor.Monitor
 	prober   *prober
 	limiter  *limiter.Limiter
 	alarms   *alarms
@@ -31,7 +32,7 @@ func newRackView(a *Agent) *rackView {
 // nodes is the rack's power as the agent knows it.
 func (v *rackView) nodes(now time.Time) []api.Node {
 	list := []api.Node{}
-	monitored, running := v.monitor.timetable() != nil, v.outbox.running()
+	monitored, running := v.monitor.Scheduled(), v.outbox.running()
 	for _, n := range v.assigned.all() {
 		reading := v.readings.get(n.Name)
 		desired, made := n.desired(now), v.readings.made(n.Name)
@@ -66,7 +67,7 @@ func (v *rackView) nodes(now time.Time) []api.Node {
 // rack is how the rack stands: its monitor, its BMCs and power domains, and what people
 // have to know.
 func (v *rackView) rack() api.RackState {
-	s := v.monitor.state()
+	s := v.monitor.State()
 	s.OpenBreakers, s.Domains, s.Alarms = v.prober.deadBMCs(), v.domains(), v.alarms.list()
 	return s
 }

@@ -26,6 +26,7 @@ var floors = map[string]int{
 	"rackpower/central/store":         3,
 	"rackpower/agent":                 3,
 	"rackpower/agent/limiter":         2,
+	"rackpower/agent/monitor":         2,
 	"rackpower/agent/simtest":         2,
 	"rackpower/central/httpserver":    2,
 	"rackpower/central/api":           1,
@@ -49,7 +50,7 @@ var owners = map[string][]string{
 	"github.com/hashicorp/memberlist": {"rackpower/gossip"},
 	"github.com/mattn/go-sqlite3":     {"rackpower/central/store"},
 	"github.com/bougou/go-ipmi":       {"rackpower/power/ipmi", "rackpower/power/bmcsim"},
-	"github.com/robfig/cron":          {"rackpower/agent", "rackpower/central", "rackpower/power/cronexpr"},
+	"github.com/robfig/cron":          {"rackpower/agent/monitor", "rackpower/central", "rackpower/power/cronexpr"},
 	"github.com/coreos/go-systemd":    {"rackpower/systemd"},
 	"github.com/urfave/cli": {
 		"rackpower/cmd/rackpower", "rackpower/cmd/rackpower/agentd", "rackpower/cmd/rackpower-central",

@@ -1,4 +1,4 @@
-package agent
+package monitor
 
 import (
 	"fmt"
@@ -8,9 +8,9 @@ import (
 	"rackpower/power"
 )
 
-// memory is what the monitor remembers of a node, over restarts too. All of it but
+// Memory is what the monitor remembers of a node, over restarts too. All of it but
 // the counter of faults is about one desire: another one begins anew.
-type memory struct {
+type Memory struct {
 	Desired power.Desired `json:"desired"`
 	Since   time.Time     `json:"since"` // when that became the desire
 	// Source names what the desire came from, so that a confirmation which is given
@@ -57,9 +57,9 @@ type memory struct {
 
 // want takes what is desired of the node at the time now. It reports whether that is
 // news.
-func (m *memory) want(d power.Desired, source string, confirmed bool, now time.Time) bool {
+func (m *Memory) want(d power.Desired, source string, confirmed bool, now time.Time) bool {
 	if m.Since.IsZero() || d != m.Desired {
-		*m = memory{
+		*m = Memory{
 			Desired: d, Since: now, Source: source, Confirmed: confirmed,
 			Faults: m.Faults, CutAt: m.CutAt, left: m.left, LastOn: m.LastOn, Retry: m.Retry, Reverted: m.Reverted, RevertedOp: m.RevertedOp,
 			RevertedAt: m.RevertedAt,
@@ -76,7 +76,7 @@ func (m *memory) want(d power.Desired, source string, confirmed bool, now time.T
 }
 
 // notAfter brings times down that lie ahead of the clock: it was stepped back.
-func (m *memory) notAfter(now time.Time, t Timing) {
+func (m *Memory) notAfter(now time.Time, t Timing) {
 	for _, at := range []*time.Time{&m.Since, &m.Differs, &m.CutAt, &m.LeftAt, &m.LostAt} {
 		if at.After(now) {
 			*at = now
@@ -90,7 +90,7 @@ func (m *memory) notAfter(now time.Time, t Timing) {
 // saw takes a reading. It reports whether the node came back by itself after it had been
 // turned off, and is wanted off. While the node is busy a reading proves nothing for good, and nothing
 // at all when it is taken elsewhere: a cycle passes through off.
-func (m *memory) saw(r power.Reading, busy, elsewhere bool, t Timing) (cameBack bool) {
+func (m *Memory) saw(r power.Reading, busy, elsewhere bool, t Timing) (cameBack bool) {
 	if r.Reach == power.ReachOK && r.State != power.Unknown {
 		m.LastOn = r.State == power.On
 	}
@@ -117,7 +117,7 @@ func (m *memory) saw(r power.Reading, busy, elsewhere bool, t Timing) (cameBack 
 // lasts takes a reading made while nothing was under way: it may show that a success did
 // not last. Of a correction that is a failure. It reports whether a node came back that is
 // wanted off.
-func (m *memory) lasts(r power.Reading, t Timing) (cameBack bool) {
+func (m *Memory) lasts(r power.Reading, t Timing) (cameBack bool) {
 	was := m.left
 	says := m.left.saw(r, t)
 	if says == "" {
@@ -137,7 +137,7 @@ func (m *memory) lasts(r power.Reading, t Timing) (cameBack bool) {
 
 // right notes that the node was seen as desired and had its second look. Corrections that
 // did not last are not forgotten before one has lasted.
-func (m *memory) right(at time.Time, t Timing) {
+func (m *Memory) right(at time.Time, t Timing) {
 	was := *m
 	m.mended()
 	if was.Lost > 0 && (was.Left != "" || at.Sub(was.LostAt) < t.Lasting) {
@@ -146,7 +146,7 @@ func (m *memory) right(at time.Time, t Timing) {
 }
 
 // failed counts a correction that came to nothing.
-func (m *memory) failed(why string, now time.Time, t Timing) {
+func (m *Memory) failed(why string, now time.Time, t Timing) {
 	m.Failures, m.Earlier = m.Failures+m.Earlier+1, 0
 	if m.Failures < t.FaultAfter {
 		return
@@ -167,14 +167,14 @@ func (m *memory) failed(why string, now time.Time, t Timing) {
 }
 
 // mended forgets failures: the node is as it should be, or somebody wants it tried.
-func (m *memory) mended() {
+func (m *Memory) mended() {
 	m.Failures, m.Fault, m.FaultSince, m.NextTry = 0, "", time.Time{}, time.Time{}
 	m.Lost, m.LostAt, m.Earlier = 0, time.Time{}, 0
 }
 
 // cuts notes that the monitor asks for a power-off at the time now. One that somebody
 // agreed to does not count for the brake, and what counted long ago does not any more.
-func (m *memory) cuts(now time.Time, window time.Duration) {
+func (m *Memory) cuts(now time.Time, window time.Duration) {
 	switch {
 	case !m.Confirmed && !m.Released:
 		m.CutAt = now
@@ -184,10 +184,10 @@ func (m *memory) cuts(now time.Time, window time.Duration) {
 }
 
 // resting reports whether the node is in fault and its next try not due.
-func (m memory) resting(now time.Time) bool { return m.Fault != "" && now.Before(m.NextTry) }
+func (m Memory) resting(now time.Time) bool { return m.Fault != "" && now.Before(m.NextTry) }
 
 // ended takes the end of an operation on the node.
-func (m *memory) ended(op power.Op, end power.End, started bool, t Timing) {
+func (m *Memory) ended(op power.Op, end power.End, started bool, t Timing) {
 	mine, final := op.Origin == power.FromMonitor, op.Action.Final()
 	m.left.ended(op, end)
 	if mine && final == power.Off && end.Attempts > 0 && !m.CutAt.IsZero() {
@@ -210,7 +210,7 @@ func (m *memory) ended(op power.Op, end power.End, started bool, t Timing) {
 }
 
 // view is what others are told of it.
-func (m memory) view() api.NodeMonitor {
+func (m Memory) view() api.NodeMonitor {
 	return api.NodeMonitor{
 		Fault: m.Fault, FaultSince: m.FaultSince, Failures: m.Failures, Faults: m.Faults, Matched: m.Matched,
 		Reverted: m.Reverted, RevertedOp: m.RevertedOp, RevertedAt: m.RevertedAt, RevertedTimes: m.Lost,
@@ -218,7 +218,7 @@ func (m memory) view() api.NodeMonitor {
 }
 
 // kept is what is kept of it over a restart.
-func (m memory) kept() memory {
+func (m Memory) kept() Memory {
 	m.still, m.gone = time.Time{}, time.Time{}
 	return m
 }

@@ -1,10 +1,12 @@
-package agent
+package monitor
 
 import (
 	"fmt"
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/google/uuid"
 
 	"rackpower/central/api"
 	"rackpower/power"
@@ -13,14 +15,14 @@ import (
 
 // The kinds of a brake.
 const (
-	brakeCut   = "cut"   // too many would lose power
-	brakeDrift = "drift" // too many differ at once
+	BrakeCut   = "cut"   // too many would lose power
+	BrakeDrift = "drift" // too many differ at once
 )
 
 // brakeSays is what each kind is about.
 var brakeSays = map[string]string{
-	brakeCut:   "too many nodes would be powered off at once, and nobody confirmed it",
-	brakeDrift: "too many nodes are at once not as they were wanted and had been",
+	BrakeCut:   "too many nodes would be powered off at once, and nobody confirmed it",
+	BrakeDrift: "too many nodes are at once not as they were wanted and had been",
 }
 
 // driftNews is how long the drift of a node that is not enforced counts: it is there
@@ -148,9 +150,9 @@ func (t tally) over(nodes int) bool {
 func (t tally) trips() (kind string, nodes []string) {
 	switch {
 	case len(t.Cut) > 0 && t.over(len(t.Cut)+t.Recent):
-		return brakeCut, t.Cut
+		return BrakeCut, t.Cut
 	case t.over(len(t.Drift)):
-		return brakeDrift, t.Drift
+		return BrakeDrift, t.Drift
 	}
 	return "", nil
 }
@@ -180,10 +182,10 @@ func (t tally) after(held *api.Brake, nodes []watched, now time.Time) *api.Brake
 		if kind == "" {
 			return nil
 		}
-		return t.brake(api.Brake{ID: newID(), Since: now, Kind: kind}, names)
+		return t.brake(api.Brake{ID: uuid.Must(uuid.NewV7()).String(), Since: now, Kind: kind}, names)
 	}
 	joined := t.Cut
-	if held.Kind == brakeDrift {
+	if held.Kind == BrakeDrift {
 		joined = t.Drift
 	}
 	named, joins := setOf(held.Nodes), setOf(joined)
@@ -217,13 +219,13 @@ func (t tally) brake(b api.Brake, names []string) *api.Brake {
 	b.Nodes, b.Total = names, t.Of
 	slices.Sort(b.Nodes)
 	what := "would be powered off at once, and nobody confirmed it"
-	if b.Kind == brakeDrift {
+	if b.Kind == BrakeDrift {
 		what = "are at once not as they were wanted and had been"
 	}
 	bounds := fmt.Sprintf("more than %d %% and more than %d", t.Bounds.Percent, t.Bounds.Above)
 	switch {
 	case t.over(len(names)):
-	case b.Kind == brakeCut && t.over(len(names)+t.Recent):
+	case b.Kind == BrakeCut && t.over(len(names)+t.Recent):
 		bounds = fmt.Sprintf("with %d that were a moment ago %s", t.Recent, bounds)
 	default:
 		bounds = "fewer than there were: it began to hold at " + bounds
@@ -243,7 +245,8 @@ func some(names []string, n int) string {
 	return fmt.Sprintf("%s and %d more", strings.Join(names[:n], ", "), len(names)-n)
 }
 
-func sameBrake(a, b *api.Brake) bool {
+// SameBrake reports whether two brakes are one and the same.
+func SameBrake(a, b *api.Brake) bool {
 	if a == nil || b == nil {
 		return a == b
 	}

@@ -1,4 +1,6 @@
-package agent
+// Package monitor compares what is desired of the nodes of a rack with what was read, and asks
+// for corrections, unless the fleet brake holds.
+package monitor
 
 import (
 	"context"
@@ -10,6 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/robfig/cron/v3"
 
 	"rackpower/central/api"
@@ -18,21 +21,27 @@ import (
 	"rackpower/power/cronexpr"
 )
 
-// DefaultMonitor is how often every node is read and compared.
-const DefaultMonitor = "@every 60s"
+// DefaultSchedule is how often every node is read and compared.
+const DefaultSchedule = "@every 60s"
 
-// MonitorOff as a schedule means that nothing is read or enforced by itself.
-const MonitorOff = api.MonitorOff
+// Off as a schedule means that nothing is read or enforced by itself.
+const Off = api.MonitorOff
 
 // schedule is a cron schedule; nil: never.
 type schedule = cron.Schedule
 
+// CheckSchedule says what is wrong with a schedule.
+func CheckSchedule(text string) error {
+	_, err := parseSchedule(text)
+	return err
+}
+
 func parseSchedule(text string) (schedule, error) {
 	switch text {
-	case MonitorOff:
+	case Off:
 		return nil, nil
 	case "":
-		text = DefaultMonitor
+		text = DefaultSchedule
 	}
 	s, err := cronexpr.Parse(text)
 	if err != nil {
@@ -58,7 +67,7 @@ const (
 	whySaveAgain  power.Reason = "save-again"
 )
 
-// monitor compares what is desired with what was read, and asks for corrections
+// Monitor compares what is desired with what was read, and asks for corrections
 // through the same door as everybody. It reads on its schedule, when its agenda says
 // so, and whenever somebody asks.
 //
@@ -70,8 +79,8 @@ const (
 //	      +-> agenda: what is to be read again, and when
 //
 // Readings run beside the passes, so a BMC that does not answer holds none up.
-type monitor struct {
-	host    monitorHost
+type Monitor struct {
+	host    Host
 	name    string // of the rack
 	own     string // the agent's own schedule
 	t       Timing
@@ -102,47 +111,6 @@ type monitor struct {
 	rested   bool     // in the last pass
 }
 
-// monitorHost is what the monitor needs of the agent around it. nodes, facts, reading, leftAlone, holds,
-// show and save are called with the monitor's lock held, and must not call back; the others
-// never are. Of the monitor's own methods only rests and ended may be called under a lane's
-// lock.
-type monitorHost interface {
-	// nodes are those that are assigned.
-	nodes() []assignedNode
-	// facts are what the node's lane knows; want is the desired state.
-	facts(node string, want power.State) facts
-	reading(node string) power.Reading
-	// leftAlone says why the node's BMC is not in the rounds, and which other nodes have it;
-	// "" where that is not so.
-	leftAlone(node string) (breakerOpen, sharedWith string)
-	// holds is why nothing is corrected for now, "" if nothing keeps it.
-	holds(now time.Time) string
-	// show has others told what the monitor makes of a node.
-	show(node string, m api.NodeMonitor)
-	// save makes durable, all or nothing, what is remembered of nodes, and the brake.
-	save(memories map[string]memory, brake *api.Brake) error
-
-	// readAll reads all nodes, the starts spread over a time, and compares each.
-	readAll(ctx context.Context, spread time.Duration)
-	// readSoon has nodes read and compared at once. It does not block.
-	readSoon(nodes []string)
-	// retryBMC forgets why the node's BMC is left alone.
-	retryBMC(node string)
-	submit(op power.Op) (api.OpReport, error)
-	// dropUnwanted ends what was asked for and is not desired any more.
-	dropUnwanted(nodes []assignedNode)
-	// passed says that a pass is over: the state may be another one.
-	passed()
-}
-
-// facts are what is outstanding on a node.
-type facts struct {
-	busy      bool      // an operation is
-	elsewhere bool      // one takes it elsewhere than to the desired state
-	cutting   bool      // a power-off that the monitor asked for is
-	changed   time.Time // when an operation last changed its power
-}
-
 // timetable is when nodes are read and compared.
 type timetable struct {
 	schedule schedule
@@ -165,7 +133,7 @@ type nodeStanding struct {
 
 // nodeWatch is a node as the monitor keeps it.
 type nodeWatch struct {
-	mem, kept   memory // kept is what the log has of it
+	mem, kept   Memory // kept is what the log has of it
 	run         run
 	tried       time.Time // the newest reading that was taken
 	cameBack    bool
@@ -184,9 +152,19 @@ type opEnd struct {
 	started bool
 }
 
-func newMonitor(host monitorHost, cfg Config) *monitor {
-	m := &monitor{
-		host: host, name: cfg.Name, own: cfg.Monitor, logger: cfg.Logger, t: cfg.Timing, started: time.Now(), poked: make(chan struct{}, 1), retimed: make(chan struct{}, 1),
+// Config is what a monitor goes by.
+type Config struct {
+	Name     string // of the rack
+	Schedule string // of the readings, where central has none
+	Timing   Timing
+	Logger   *slog.Logger
+}
+
+// New makes a monitor that remembers nothing; see Load.
+func New(host Host, cfg Config) *Monitor {
+	m := &Monitor{
+		host: host, name: cfg.Name, own: cfg.Schedule, logger: cfg.Logger, t: cfg.Timing, started: time.Now(), poked: make(chan struct{},
+			1), retimed: make(chan struct{}, 1),
 		nodes: map[string]*nodeWatch{},
 	}
 	m.times.Store(&timetable{})
@@ -195,7 +173,7 @@ func newMonitor(host monitorHost, cfg Config) *monitor {
 }
 
 // unlock shows what changed and releases the lock.
-func (m *monitor) unlock() {
+func (m *Monitor) unlock() {
 	next := m.agenda.firsts()
 	s := &standing{brake: m.brake, faults: m.faults(), nodes: make(map[string]nodeStanding, len(m.nodes))}
 	for name, w := range m.nodes {
@@ -205,8 +183,8 @@ func (m *monitor) unlock() {
 	m.mu.Unlock()
 }
 
-// load takes what was kept over the restart.
-func (m *monitor) load(memories map[string]memory, brake *api.Brake, s api.RackSettings) {
+// Load takes what was kept over the restart.
+func (m *Monitor) Load(memories map[string]Memory, brake *api.Brake, s api.RackSettings) {
 	m.mu.Lock()
 	for name, mem := range memories {
 		w := m.watch(name)
@@ -218,11 +196,11 @@ func (m *monitor) load(memories map[string]memory, brake *api.Brake, s api.RackS
 	}
 	m.setBrake(brake)
 	m.unlock()
-	m.configure(s)
-	m.desiresChanged()
+	m.Configure(s)
+	m.DesiresChanged()
 }
 
-func (m *monitor) watch(name string) *nodeWatch {
+func (m *Monitor) watch(name string) *nodeWatch {
 	w := m.nodes[name]
 	if w == nil {
 		w = &nodeWatch{}
@@ -231,8 +209,8 @@ func (m *monitor) watch(name string) *nodeWatch {
 	return w
 }
 
-// configure takes the settings of the rack.
-func (m *monitor) configure(s api.RackSettings) {
+// Configure takes the settings of the rack.
+func (m *Monitor) Configure(s api.RackSettings) {
 	m.mu.Lock()
 	defer m.unlock()
 	if m.times.Load().text != "" && reflect.DeepEqual(s, m.settings) {
@@ -254,7 +232,7 @@ func (m *monitor) configure(s api.RackSettings) {
 
 // reschedule puts central's schedule in force, or the agent's own where that is
 // empty. One that cannot be read is ignored, loudly.
-func (m *monitor) reschedule(text string) {
+func (m *Monitor) reschedule(text string) {
 	own, ownErr := parseSchedule(m.own)
 	if ownErr != nil {
 		own = nil
@@ -271,7 +249,7 @@ func (m *monitor) reschedule(text string) {
 	}
 	changed := now != m.times.Load().text
 	m.times.Store(&timetable{s, now, ignored})
-	m.off.Store(text == MonitorOff)
+	m.off.Store(text == Off)
 	if changed {
 		poke(m.retimed)
 	}
@@ -285,8 +263,8 @@ func poke(c chan struct{}) {
 	}
 }
 
-// run reads and compares until ctx ends.
-func (m *monitor) run(ctx context.Context) {
+// Run reads and compares until ctx ends.
+func (m *Monitor) Run(ctx context.Context) {
 	var parts sync.WaitGroup
 	defer parts.Wait()
 	parts.Go(func() { m.keep(ctx) })
@@ -294,7 +272,7 @@ func (m *monitor) run(ctx context.Context) {
 	runner.Start()
 	defer func() { <-runner.Stop().Done() }()
 	job := cron.NewChain(cron.SkipIfStillRunning(cron.DiscardLogger)).Then(cron.FuncJob(func() {
-		m.host.readAll(ctx, m.spread())
+		m.host.ReadAll(ctx, m.spread())
 	}))
 	var entry cron.EntryID
 	for {
@@ -305,19 +283,22 @@ func (m *monitor) run(ctx context.Context) {
 			runner.Remove(entry)
 			if s := m.timetable(); s != nil {
 				entry = runner.Schedule(s, job)
-				parts.Go(func() { m.host.readAll(ctx, 0) })
+				parts.Go(func() { m.host.ReadAll(ctx, 0) })
 			}
 		}
 	}
 }
 
-func (m *monitor) timetable() schedule {
+// Scheduled reports whether nodes are read and enforced at all.
+func (m *Monitor) Scheduled() bool { return m.timetable() != nil }
+
+func (m *Monitor) timetable() schedule {
 	return m.times.Load().schedule
 }
 
 // spread is the time over which the next round's readings are spread: at most
 // half the time to the round after.
-func (m *monitor) spread() time.Duration {
+func (m *Monitor) spread() time.Duration {
 	s := m.timetable()
 	if s == nil {
 		return 0
@@ -326,38 +307,39 @@ func (m *monitor) spread() time.Duration {
 	return min(s.Next(now).Sub(now)/2, maxSpread)
 }
 
-// read says that a node was read.
-func (m *monitor) read(string) { poke(m.poked) }
+// Poke says that there is something to compare.
+func (m *Monitor) Poke() { poke(m.poked) }
 
-// ended says that an operation ended. Its lane's lock is held.
-func (m *monitor) ended(op power.Op, end power.End, started bool) {
+// Ended says that an operation ended. Its lane's lock is held.
+func (m *Monitor) Ended(op power.Op, end power.End, started bool) {
 	m.ends.Lock()
 	defer m.ends.Unlock()
 	m.ends.list = append(m.ends.list, opEnd{op, end, started})
 	poke(m.poked)
 }
 
-// rests reports whether the monitor corrects nothing at all for now.
-func (m *monitor) rests(now time.Time) bool {
+// Rests reports whether the monitor corrects nothing at all for now.
+func (m *Monitor) Rests(now time.Time) bool {
 	return m.resting.Load() || m.off.Load() || m.pause.Load().Active(now)
 }
 
-// desiresChanged notes, before anything is read, what is desired from now on.
-func (m *monitor) desiresChanged() {
+// DesiresChanged notes, before anything is read, what is desired from now on.
+func (m *Monitor) DesiresChanged() {
 	m.mu.Lock()
 	defer m.unlock()
-	m.refresh(m.host.nodes(), time.Now())
+	now := time.Now()
+	m.refresh(m.host.Nodes(now), now)
 	poke(m.poked)
 }
 
 // refresh brings the memories up to what is desired now. It returns the nodes of which
 // that is something new.
-func (m *monitor) refresh(nodes []assignedNode, now time.Time) (changed []string) {
+func (m *Monitor) refresh(nodes []Node, now time.Time) (changed []string) {
 	for _, n := range nodes {
 		w := m.watch(n.Name)
 		w.mem.notAfter(now, m.t)
-		source, confirmed := n.source(now, w.mem.Source)
-		if w.mem.want(n.desired(now), source, confirmed, now) {
+		source, confirmed := n.Source(w.mem.Source)
+		if w.mem.want(n.Desired, source, confirmed, now) {
 			w.last = decision{Node: n.Name, Reason: power.ReasonUnread, Message: power.ReasonUnread.Text()}
 			w.run, w.othersSince, w.cameBack = run{}, time.Time{}, false
 			m.show(n.Name, w.mem.view()) // what was told before was about another desire
@@ -367,17 +349,13 @@ func (m *monitor) refresh(nodes []assignedNode, now time.Time) (changed []string
 			m.retry(n.Name, w)
 			w.mem.Retry = n.Retry
 		}
-		if n.hold.Active(now) {
-			m.agenda.set(n.Name, whyHoldEnds, n.hold.Until)
-		} else {
-			m.agenda.set(n.Name, whyHoldEnds, time.Time{})
-		}
+		m.agenda.set(n.Name, whyHoldEnds, n.HoldUntil)
 	}
 	return changed
 }
 
-// retryAll has nodes tried again because somebody at the rack asked.
-func (m *monitor) retryAll(names []string) {
+// RetryAll has nodes tried again because somebody at the rack asked.
+func (m *Monitor) RetryAll(names []string) {
 	m.mu.Lock()
 	defer m.unlock()
 	for _, name := range names {
@@ -387,7 +365,7 @@ func (m *monitor) retryAll(names []string) {
 }
 
 // retry forgets that a node is in fault and its BMC left alone.
-func (m *monitor) retry(name string, w *nodeWatch) {
+func (m *Monitor) retry(name string, w *nodeWatch) {
 	w.mem.mended()
 	w.due = true
 	m.retries = append(m.retries, name)
@@ -395,7 +373,7 @@ func (m *monitor) retry(name string, w *nodeWatch) {
 
 // keep compares, a moment after there is something to compare and whenever the
 // agenda says so, until ctx ends. It is the only one that decides.
-func (m *monitor) keep(ctx context.Context) {
+func (m *Monitor) keep(ctx context.Context) {
 	took := time.Duration(0) // a large rack is compared less often
 	for {
 		timer := time.NewTimer(m.untilDue())
@@ -411,12 +389,12 @@ func (m *monitor) keep(ctx context.Context) {
 		case <-timer.C:
 		}
 		began := time.Now()
-		m.pass(began)
+		m.Pass(began)
 		took = min(time.Since(began), time.Second/10)
 	}
 }
 
-func (m *monitor) untilDue() time.Duration {
+func (m *Monitor) untilDue() time.Duration {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	at, ok := m.agenda.next()
@@ -426,11 +404,11 @@ func (m *monitor) untilDue() time.Duration {
 	return max(time.Until(at), 0)
 }
 
-// pass looks at all nodes, judges them together, decides on those that something is
+// Pass looks at all nodes, judges them together, decides on those that something is
 // new about, and asks for what is to be done once all that is remembered is durable.
-func (m *monitor) pass(now time.Time) {
+func (m *Monitor) Pass(now time.Time) {
 	m.mu.Lock()
-	nodes := m.host.nodes()
+	nodes := m.host.Nodes(now)
 	looks := append(m.fire(now), m.refresh(nodes, now)...)
 	m.forgetGone(nodes)
 	all := m.observe(nodes, now)
@@ -446,7 +424,7 @@ func (m *monitor) pass(now time.Time) {
 		m.again(todo, now)
 		todo = nil
 	}
-	held := m.host.holds(now)
+	held := m.host.Holds(now)
 	if held != "" {
 		m.again(todo, now)
 		todo = nil
@@ -454,25 +432,25 @@ func (m *monitor) pass(now time.Time) {
 	m.publish(all, held, now)
 	retries := m.retries
 	m.retries = nil
-	began := !m.rested && m.rests(now)
-	m.rested = m.rests(now)
+	began := !m.rested && m.Rests(now)
+	m.rested = m.Rests(now)
 	m.unlock()
 	if began { // what it asked for stands in nobody's way
-		m.host.dropUnwanted(nodes)
+		m.host.DropUnwanted(nodes)
 	}
 	for _, name := range retries {
-		m.host.retryBMC(name)
+		m.host.RetryBMC(name)
 	}
 	slices.Sort(looks)
-	m.host.readSoon(slices.Compact(looks))
+	m.host.ReadSoon(slices.Compact(looks))
 	for _, d := range todo {
 		m.submit(d)
 	}
-	m.host.passed()
+	m.host.Passed()
 }
 
 // again has decided what could not be made durable, in a while.
-func (m *monitor) again(todo []decision, now time.Time) {
+func (m *Monitor) again(todo []decision, now time.Time) {
 	for _, d := range todo {
 		m.nodes[d.Node].due = true
 	}
@@ -480,7 +458,7 @@ func (m *monitor) again(todo []decision, now time.Time) {
 }
 
 // bounds are those of the brake.
-func (m *monitor) bounds() brakeBounds {
+func (m *Monitor) bounds() brakeBounds {
 	b := brakeBounds{Percent: m.settings.BrakePercent, Above: m.settings.BrakeAbove, Window: m.t.BrakeWindow}
 	if b.Percent == 0 {
 		b.Percent = power.DefaultBrakePercent
@@ -491,7 +469,7 @@ func (m *monitor) bounds() brakeBounds {
 	return b
 }
 
-func (m *monitor) forgetGone(nodes []assignedNode) {
+func (m *Monitor) forgetGone(nodes []Node) {
 	if len(m.nodes) == len(nodes) {
 		return
 	}
@@ -507,7 +485,7 @@ func (m *monitor) forgetGone(nodes []assignedNode) {
 }
 
 // fire takes what is due off the agenda and returns the nodes to read.
-func (m *monitor) fire(now time.Time) []string {
+func (m *Monitor) fire(now time.Time) []string {
 	var looks []string
 	for _, key := range m.agenda.due(now) {
 		if key.Node == "" {
@@ -528,7 +506,7 @@ func (m *monitor) fire(now time.Time) []string {
 }
 
 // waiting lists the nodes about which nothing is done for a reason.
-func (m *monitor) waiting(why power.Reason) []string {
+func (m *Monitor) waiting(why power.Reason) []string {
 	var names []string
 	for name, w := range m.nodes {
 		if w.last.Reason == why {
@@ -539,16 +517,16 @@ func (m *monitor) waiting(why power.Reason) []string {
 }
 
 // observe takes in what happened to the nodes since the last pass.
-func (m *monitor) observe(nodes []assignedNode, now time.Time) []watched {
+func (m *Monitor) observe(nodes []Node, now time.Time) []watched {
 	all := make([]watched, len(nodes))
 	for i, n := range nodes { // whether they are busy first: an end that comes meanwhile is then taken
-		f := m.host.facts(n.Name, m.nodes[n.Name].mem.Desired.State())
-		all[i] = watched{Node: n.Name, From: n.from(now), Busy: f.busy, Elsewhere: f.elsewhere, Cutting: f.cutting, Changed: f.changed}
+		f := m.host.Facts(n.Name, m.nodes[n.Name].mem.Desired.State())
+		all[i] = watched{Node: n.Name, From: n.From, Busy: f.Busy, Elsewhere: f.Elsewhere, Cutting: f.Cutting, Changed: f.Changed}
 	}
 	m.takeEnds()
 	for i := range all {
 		n, w := &all[i], m.nodes[all[i].Node]
-		n.Reading = m.host.reading(n.Node)
+		n.Reading = m.host.Reading(n.Node)
 		if !n.Reading.TriedAt.Equal(w.tried) {
 			w.tried, w.due = n.Reading.TriedAt, true
 			w.run.saw(n.Reading, w.mem.Since)
@@ -571,7 +549,7 @@ func (m *monitor) observe(nodes []assignedNode, now time.Time) []watched {
 	return all
 }
 
-func (m *monitor) takeEnds() {
+func (m *Monitor) takeEnds() {
 	m.ends.Lock()
 	ends := m.ends.list
 	m.ends.list = nil
@@ -595,7 +573,7 @@ func (m *monitor) takeEnds() {
 
 // applyBrake brings the brake up to the count. It returns nodes to read: those that
 // waited for a brake that let go.
-func (m *monitor) applyBrake(r *planRound, all []watched) []string {
+func (m *Monitor) applyBrake(r *planRound, all []watched) []string {
 	defer func() { r.Brake = m.brake }()
 	if m.letGoAs(all) {
 		r.Tally = judge(r.Now, m.bounds(), all)
@@ -605,7 +583,7 @@ func (m *monitor) applyBrake(r *planRound, all []watched) []string {
 	}
 	before := m.brake
 	after := r.Tally.after(before, all, r.Now)
-	if sameBrake(before, after) {
+	if SameBrake(before, after) {
 		return nil
 	}
 	m.setBrake(after)
@@ -622,19 +600,19 @@ func (m *monitor) applyBrake(r *planRound, all []watched) []string {
 }
 
 // redecide has all that waits looked at in the light of a brake or of other settings.
-func (m *monitor) redecide() {
+func (m *Monitor) redecide() {
 	for _, w := range m.nodes {
 		w.due = w.due || w.last.Action == "" && w.last.Reason != power.ReasonAlready
 	}
 }
 
-func (m *monitor) setBrake(b *api.Brake) {
+func (m *Monitor) setBrake(b *api.Brake) {
 	m.brake = b
 	m.resting.Store(b != nil)
 }
 
 // letGoAs releases the brake if the settings say so of it. all is as for letGo.
-func (m *monitor) letGoAs(all []watched) bool {
+func (m *Monitor) letGoAs(all []watched) bool {
 	s := m.settings
 	if m.brake == nil || m.brake.ID != s.ReleaseBrake || s.ReleaseNodes > 0 && len(m.brake.Nodes) > s.ReleaseNodes {
 		return false
@@ -645,7 +623,7 @@ func (m *monitor) letGoAs(all []watched) bool {
 
 // letGo releases the brake: its nodes are not counted again until they were seen as
 // desired. all, if any, is brought up to that too.
-func (m *monitor) letGo(by string, all []watched) {
+func (m *Monitor) letGo(by string, all []watched) {
 	m.logger.Warn("the fleet brake was released", "rack", m.name, "by", by, "nodes", m.brake.Nodes)
 	for _, name := range m.brake.Nodes {
 		if w := m.nodes[name]; w != nil {
@@ -659,9 +637,9 @@ func (m *monitor) letGo(by string, all []watched) {
 	m.redecide()
 }
 
-// release lets the brake go because somebody at the rack asked. When it returns
+// Release lets the brake go because somebody at the rack asked. When it returns
 // without error that is durable.
-func (m *monitor) release(in api.ReleaseBrake) (*api.Brake, error) {
+func (m *Monitor) Release(in api.ReleaseBrake) (*api.Brake, error) {
 	m.mu.Lock()
 	defer m.unlock()
 	was := m.brake
@@ -682,12 +660,12 @@ func (m *monitor) release(in api.ReleaseBrake) (*api.Brake, error) {
 
 // decide plans for the nodes that something is new about, or that wait for others. It
 // returns what is to be done and whom to read.
-func (m *monitor) decide(r planRound, all []watched) (todo []decision, looks []string) {
+func (m *Monitor) decide(r planRound, all []watched) (todo []decision, looks []string) {
 	var asked []watched
 	for i, n := range all {
 		if w := m.nodes[n.Node]; w.due || w.last.Reason == power.ReasonOthers {
 			w.due = false
-			all[i].BreakerOpen, all[i].SharedWith = m.host.leftAlone(n.Node)
+			all[i].BreakerOpen, all[i].SharedWith = m.host.LeftAlone(n.Node)
 			asked = append(asked, all[i])
 		}
 	}
@@ -720,7 +698,7 @@ func (m *monitor) decide(r planRound, all []watched) (todo []decision, looks []s
 }
 
 // remind puts on the agenda when the node is to be looked at again.
-func (m *monitor) remind(d decision, n watched, r planRound, looks *[]string) {
+func (m *Monitor) remind(d decision, n watched, r planRound, looks *[]string) {
 	if w := m.nodes[d.Node]; w.last.Reason != d.Reason {
 		m.agenda.set(d.Node, w.last.Reason, time.Time{})
 	}
@@ -740,7 +718,7 @@ func (m *monitor) remind(d decision, n watched, r planRound, looks *[]string) {
 }
 
 // unreadSince lists the nodes that may have drifted and were not looked at since.
-func (m *monitor) unreadSince(since time.Time, all []watched, now time.Time) []string {
+func (m *Monitor) unreadSince(since time.Time, all []watched, now time.Time) []string {
 	if since.IsZero() {
 		return nil
 	}
@@ -756,14 +734,14 @@ func (m *monitor) unreadSince(since time.Time, all []watched, now time.Time) []s
 }
 
 // save makes durable what is remembered and was not before.
-func (m *monitor) save() error {
-	memories := map[string]memory{}
+func (m *Monitor) save() error {
+	memories := map[string]Memory{}
 	for name, w := range m.nodes {
 		if mem := w.mem.kept(); mem != w.kept {
 			memories[name] = mem
 		}
 	}
-	if err := m.host.save(memories, m.brake); err != nil {
+	if err := m.host.Save(memories, m.brake); err != nil {
 		return err
 	}
 	for name, mem := range memories {
@@ -773,7 +751,7 @@ func (m *monitor) save() error {
 }
 
 // publish tells what the monitor makes of the nodes; held is why it corrects none.
-func (m *monitor) publish(all []watched, held string, now time.Time) {
+func (m *Monitor) publish(all []watched, held string, now time.Time) {
 	for _, n := range all {
 		w := m.nodes[n.Node]
 		view := w.mem.view()
@@ -793,13 +771,13 @@ func (m *monitor) publish(all []watched, held string, now time.Time) {
 }
 
 // show has others told what the monitor makes of a node.
-func (m *monitor) show(node string, view api.NodeMonitor) {
+func (m *Monitor) show(node string, view api.NodeMonitor) {
 	m.watch(node).shown = view
-	m.host.show(node, view)
+	m.host.Show(node, view)
 }
 
-// state is how the monitor stands.
-func (m *monitor) state() api.RackState {
+// State is how the monitor stands.
+func (m *Monitor) State() api.RackState {
 	shown, times, pause := m.shown.Load(), m.times.Load(), m.pause.Load()
 	s := api.RackState{Monitor: times.text, Brake: shown.brake, Faults: shown.faults}
 	if times.ignored != "" {
@@ -811,7 +789,7 @@ func (m *monitor) state() api.RackState {
 	return s
 }
 
-func (m *monitor) faults() (n int) {
+func (m *Monitor) faults() (n int) {
 	for _, w := range m.nodes {
 		if w.mem.Fault != "" {
 			n++
@@ -821,14 +799,17 @@ func (m *monitor) faults() (n int) {
 }
 
 // submit asks for a correction.
-func (m *monitor) submit(d decision) {
+func (m *Monitor) submit(d decision) {
 	op := power.Op{
-		ID: newID(), Node: d.Node, Action: d.Action, AskedBy: "monitor", Origin: power.FromMonitor,
+		ID: uuid.Must(uuid.NewV7()).String(), Node: d.Node, Action: d.Action, AskedBy: "monitor", Origin: power.FromMonitor,
 		Reason: d.Message, Options: power.Options{IfBusy: power.Refuse},
 	}
-	r, err := m.host.submit(op)
+	r, err := m.host.Submit(op)
 	m.logger.Info("monitor", "node", d.Node, "action", d.Action, "reason", d.Reason, "message", d.Message, "verdict", r.Verdict, "err", err)
 }
+
+// keepRuns is how many runs of equal decisions are remembered of a node.
+const keepRuns = 20
 
 // note keeps a decision for those who ask why. They hold what was there before, which
 // therefore stays as it was.
@@ -843,4 +824,17 @@ func (w *nodeWatch) note(d decision, now time.Time) {
 	}
 	before = before[max(0, len(before)+1-keepRuns):]
 	w.decided = append(slices.Clone(before), seen)
+}
+
+// Decisions are the runs of decisions that are kept of a node, since when it is desired as
+// it is, and when it is read next.
+func (m *Monitor) Decisions(name string, now time.Time) (decided []api.Decision, since, next time.Time) {
+	n := m.shown.Load().nodes[name]
+	decided, since, next = append([]api.Decision{}, n.decided...), n.since, n.next
+	if s := m.timetable(); s != nil {
+		if round := s.Next(now); next.IsZero() || round.Before(next) {
+			next = round
+		}
+	}
+	return decided, since, next
 }

@@ -1,6 +1,7 @@
-package agent
+package monitor
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
@@ -13,7 +14,7 @@ import (
 // atNoon is the round of the tests.
 func atNoon() planRound {
 	return planRound{
-		Now: time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC), Fresh: actFresh, Timing: Timing{}.withDefaults(),
+		Now: time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC), Fresh: actFresh, Timing: Timing{}.WithDefaults(),
 		Tally: tally{Of: 100, Bounds: brakeBounds{Percent: 20, Above: 5}},
 	}
 }
@@ -132,16 +133,16 @@ func TestPlan(t *testing.T) {
 			action: power.ActOff, reason: power.ReasonDrift,
 		},
 		{
-			name: "the brake holds", status: power.StatusReady, round: func(r *planRound) { r.Brake = &api.Brake{Kind: brakeCut} },
+			name: "the brake holds", status: power.StatusReady, round: func(r *planRound) { r.Brake = &api.Brake{Kind: BrakeCut} },
 			reason: power.ReasonBrake,
 		},
 		{
 			name: "the brake holds, wanted on", status: power.StatusDiskErasing, node: read(power.Off),
-			round: func(r *planRound) { r.Brake = &api.Brake{Kind: brakeCut} }, reason: power.ReasonBrake,
+			round: func(r *planRound) { r.Brake = &api.Brake{Kind: BrakeCut} }, reason: power.ReasonBrake,
 		},
 		{
 			name: "the brake holds, confirmed", status: power.StatusReady, node: func(n *watched) { n.Memory.Confirmed = true },
-			round: func(r *planRound) { r.Brake = &api.Brake{Kind: brakeDrift} }, reason: power.ReasonBrake,
+			round: func(r *planRound) { r.Brake = &api.Brake{Kind: BrakeDrift} }, reason: power.ReasonBrake,
 		},
 		{name: "no monitor", status: power.StatusReady, round: func(r *planRound) { r.Off = true }, reason: power.ReasonRack},
 		{name: "another node has its BMC", status: power.StatusReady, node: func(n *watched) { n.SharedWith = "n2" }, reason: power.ReasonShared},
@@ -172,7 +173,7 @@ func TestPlan(t *testing.T) {
 			c.round(&round)
 		}
 		n := watched{Node: "n1", From: "status " + string(c.status)}
-		n.Memory = memory{Desired: c.status.Desired(), Since: ago(time.Hour)}
+		n.Memory = Memory{Desired: c.status.Desired(), Since: ago(time.Hour)}
 		n.Run = run{power.On, ago(time.Hour), ago(time.Second)}
 		read(power.On)(&n)
 		if c.node != nil {
@@ -194,7 +195,7 @@ func TestPlanAgainstTwin(t *testing.T) {
 		r := atNoon()
 		r.Off = rapid.IntRange(0, 9).Draw(rt, "off") == 0
 		if rapid.IntRange(0, 9).Draw(rt, "brake") == 0 {
-			r.Brake = &api.Brake{Kind: brakeDrift}
+			r.Brake = &api.Brake{Kind: BrakeDrift}
 		}
 		if rapid.IntRange(0, 9).Draw(rt, "pause") == 0 {
 			r.Pause = &api.Pause{Until: r.Now.Add(time.Duration(rapid.IntRange(-1, 1).Draw(rt, "pauseEnd")) * time.Second)}
@@ -289,8 +290,8 @@ func TestAgendaAgainstAList(t *testing.T) {
 }
 
 func TestMemoryOfADesire(t *testing.T) {
-	tm, now := Timing{}.withDefaults(), time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
-	m := memory{}
+	tm, now := Timing{}.WithDefaults(), time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
+	m := Memory{}
 	if !m.want(power.Desired{Want: power.WantOff}, "status READY false", false, now) || m.Matched || !m.Since.Equal(now) {
 		t.Fatalf("%+v", m)
 	}
@@ -337,11 +338,22 @@ func TestMemoryOfADesire(t *testing.T) {
 		{power.End{Outcome: power.Succeeded, Attempts: 1}, true, 0},
 	} {
 		for origin, want := range map[power.Origin]int{power.FromMonitor: c.want, power.FromCentral: 0} {
-			m := memory{Desired: power.Desired{Want: power.WantOn}}
+			m := Memory{Desired: power.Desired{Want: power.WantOn}}
 			m.ended(power.Op{Action: power.ActOn, Origin: origin}, c.end, c.started, tm)
 			if m.Failures != want {
 				t.Errorf("%s by %s: %d failures, want %d", c.end.Outcome, origin, m.Failures, want)
 			}
 		}
+	}
+}
+
+func TestRingsAreBounded(t *testing.T) {
+	var w nodeWatch
+	now := time.Now()
+	for i := range 3 * keepRuns {
+		w.note(decision{Reason: power.ReasonAlready, Message: fmt.Sprint(i / 2)}, now)
+	}
+	if len(w.decided) != keepRuns || w.decided[0].Times != 2 {
+		t.Fatalf("%d decisions: %+v", len(w.decided), w.decided[0])
 	}
 }

@@ -1,4 +1,4 @@
-package agent
+package monitor
 
 import (
 	"cmp"
@@ -13,7 +13,7 @@ import (
 type watched struct {
 	Node    string
 	From    string // where its desired power comes from, in words
-	Memory  memory
+	Memory  Memory
 	Reading power.Reading
 	Run     run // of equal readings since the desire changed
 	// Busy is true while an operation is outstanding: its final state stands for

@@ -1,4 +1,4 @@
-package agent
+package monitor
 
 import (
 	"slices"
@@ -61,9 +61,9 @@ type brakeCount struct {
 func (c brakeCount) trips() (kind string, names []string) {
 	switch {
 	case c.tooManyCut:
-		return brakeCut, c.cut
+		return BrakeCut, c.cut
 	case c.tooManyDrifts:
-		return brakeDrift, c.drift
+		return BrakeDrift, c.drift
 	}
 	return "", nil
 }

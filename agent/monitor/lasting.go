@@ -1,4 +1,4 @@
-package agent
+package monitor
 
 import (
 	"encoding/json"
@@ -96,19 +96,26 @@ func (l left) looked(at time.Time, t Timing) bool {
 	return l.Left == "" || at.Sub(l.LeftAt) >= t.SecondLook
 }
 
-// readMemory reads a record of the monitor's memory. Agents of before kept a look at
-// power-offs only, in two fields of their own.
-func readMemory(payload []byte) (memory, error) {
-	var m memory
-	var old struct {
+// UnmarshalJSON reads records of before, too: some fields had other names, and of what has
+// to last power-offs only were kept.
+func (m *Memory) UnmarshalJSON(data []byte) error {
+	type plain Memory
+	rec := struct {
+		*plain
+		Fell    string    `json:"fell"`
+		FellOp  string    `json:"fell_op"`
+		FellAt  time.Time `json:"fell_at"`
 		OffAt   time.Time `json:"off_at"`
 		OffMine bool      `json:"off_mine"`
+	}{plain: (*plain)(m)}
+	if err := json.Unmarshal(data, &rec); err != nil {
+		return err
 	}
-	if err := json.Unmarshal(payload, &m); err != nil {
-		return m, err
+	if rec.Fell != "" {
+		m.Reverted, m.RevertedOp, m.RevertedAt = rec.Fell, rec.FellOp, rec.FellAt
 	}
-	if err := json.Unmarshal(payload, &old); err == nil && m.Left == "" && !old.OffAt.IsZero() {
-		m.left = left{Left: power.Off, LeftAt: old.OffAt, LeftMine: old.OffMine, LeftAction: power.ActOff}
+	if m.Left == "" && !rec.OffAt.IsZero() {
+		m.left = left{Left: power.Off, LeftAt: rec.OffAt, LeftMine: rec.OffMine, LeftAction: power.ActOff}
 	}
-	return m, nil
+	return nil
 }
