@@ -441,10 +441,10 @@ func (a *Agent) Summary() string {
 	text := fmt.Sprintf("%d nodes, %d operations outstanding, %d to report, central %s", len(a.assigned.all()), outstanding,
 		a.outbox.waiting(), a.link.String())
 	if b := a.monitor.State().Brake; b != nil {
-		text = "THE FLEET BRAKE HOLDS since " + power.At(b.Since) + "; " + text
+		text = "the fleet brake holds since " + power.At(b.Since) + "; " + text
 	}
 	if alarms := a.alarms.list(); len(alarms) > 0 {
-		text = "ALARM: " + api.AlarmText(alarms) + "; " + text
+		text = "alarm: " + api.AlarmText(alarms) + "; " + text
 	}
 	return text
 }

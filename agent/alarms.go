@@ -172,7 +172,7 @@ func (s *alarms) keep(ctx context.Context, log appender) {
 	for {
 		var again <-chan time.Time
 		if err := s.save(log); err != nil {
-			s.logger.Error("alarms stand in memory only", "err", err)
+			s.logger.Error("alarms are kept in memory only", "err", err)
 			again = time.After(saveAlarmsEvery)
 		}
 		select {
@@ -232,7 +232,7 @@ func (a *Agent) heedJournal(sub string, al journal.Alarm) {
 	case journal.AlarmFull:
 		a.alarms.raise(api.Alarm{Kind: full, Message: al.Text, Remedy: "make room in " + a.cfg.Dir})
 	case journal.AlarmWrite:
-		a.alarms.raise(api.Alarm{Kind: api.AlarmWriteFailed, Message: fmt.Sprintf("%s: %v", al.Text, al.Err), Remedy: "see to the disk of " +
+		a.alarms.raise(api.Alarm{Kind: api.AlarmWriteFailed, Message: fmt.Sprintf("%s: %v", al.Text, al.Err), Remedy: "check the disk of " +
 			a.cfg.Dir, NeedsAck: true})
 	case journal.AlarmStopped:
 		a.stop(fmt.Errorf("%w: %s", errStopping, al.Text))

@@ -197,7 +197,7 @@ func (c *control) ask(req api.OpRequest, dry bool) (api.OpReport, error) {
 	}
 	r, err := submit(op)
 	if err == nil && r.Verdict == power.VerdictRefuse {
-		c.outbox.put(r) // for central's audit trail
+		c.outbox.put(r) // for central's audit log
 	} else if why := c.permit.why(time.Now()); err == nil && why != "" {
 		r.Message += "; carried out because it is asked for here, although this agent sends nothing of its own accord: " + why
 	}

@@ -280,11 +280,11 @@ func (a *Agent) holdsMonitor(now time.Time) string {
 	case d.Read:
 		return "the journal or the assignment is damaged: every BMC is read first"
 	case d.Compare:
-		return "the journal may be older than it was: central is to say what it knows, or somebody to acknowledge it (rackpower local ack)"
+		return "the journal may be older than it was: wait for central, or acknowledge it (rackpower local ack)"
 	case d.Assign:
-		return "the assignment may be older than it was: central is to send all of it, or somebody to acknowledge it (rackpower local ack)"
+		return "the assignment may be older than it was: wait for central, or acknowledge it (rackpower local ack)"
 	case d.Ack:
-		return "the assignment is damaged, until somebody acknowledges it (rackpower local ack)"
+		return "the assignment is damaged: acknowledge it (rackpower local ack)"
 	case a.stopping():
 		return "the agent stops"
 	}
@@ -415,7 +415,7 @@ func (a *Agent) heedEnds(ends []api.EndedOp) error {
 		how := l.heedEnd(e)
 		l.mu.Unlock()
 		if how != "" {
-			a.logger.Error("central has another word on an operation", "node", e.Node, "op", e.ID, "outcome", e.End.Outcome, "here", how)
+			a.logger.Error("central knows another outcome of an operation", "node", e.Node, "op", e.ID, "outcome", e.End.Outcome, "here", how)
 			differ = append(differ, fmt.Sprintf("%s of node %s (%s here, %s at central)", e.Action, e.Node, how, e.End.Outcome))
 		}
 	}
@@ -427,8 +427,10 @@ func (a *Agent) heedEnds(ends []api.EndedOp) error {
 	if more := len(differ) - 1; more > 0 {
 		text += fmt.Sprintf(", and %d more", more)
 	}
-	a.alarms.raise(api.Alarm{Kind: api.AlarmOutcomesDiffer, NeedsAck: true, Message: "agent and central differ, and central's word stands: " +
-		text})
+	a.alarms.raise(api.Alarm{
+		Kind: api.AlarmOutcomesDiffer, NeedsAck: true,
+		Message: "agent and central differ, and central's outcome counts: " + text,
+	})
 	return nil
 }
 

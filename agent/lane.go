@@ -265,7 +265,7 @@ func (l *lane) cancelTask(t *task, why cancelRecord) (api.OpReport, error) {
 }
 
 // noLongerDesired is why an operation of the monitor ends when the desire changed.
-const noLongerDesired = "the desired state has changed since the monitor asked, or the monitor rests"
+const noLongerDesired = "the desired state has changed since the monitor asked, or the monitor is paused or off"
 
 // dropUnwanted ends what the monitor asked for and nobody desires any more.
 func (l *lane) dropUnwanted() {

@@ -386,7 +386,7 @@ func (a *Agent) apply(got api.Assignment, db api.Database) error {
 			if api.CodeOf(err) == "" {
 				return err // the journal did not take it: central sends it again
 			}
-			a.logger.Info("cancel came to nothing", "op", c.ID, "reason", err)
+			a.logger.Info("cancel had no effect", "op", c.ID, "reason", err)
 			a.outbox.again(c.ID)
 		}
 	}

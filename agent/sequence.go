@@ -19,7 +19,7 @@ func (a *Agent) follow(seq power.Seq, from string, now time.Time) bool {
 	if !a.alarms.stands(api.AlarmSequenceAhead) {
 		a.alarms.raise(api.Alarm{
 			Kind: api.AlarmSequenceAhead, Message: "the sequence of " + from + " is not followed: " + aheadText(seq, now),
-			Remedy: "see to the clocks of both machines (timedatectl)",
+			Remedy: "compare the clocks of both machines (timedatectl)",
 		})
 	}
 	return false

@@ -311,7 +311,7 @@ func TestReportsAreAppliedOnce(t *testing.T) {
 		t.Errorf("%+v", o)
 	}
 	if auditLog := s.auditLog(op.ID); !slices.Equal(auditLog, []string{"asked", "accepted", "started", "ended"}) {
-		t.Errorf("audit trail %v", auditLog)
+		t.Errorf("audit log %v", auditLog)
 	}
 	other := r.ended(op, power.Failed)
 	r.mustReport(other)
@@ -343,7 +343,7 @@ func TestWhatEnteredAtTheRackIsKnown(t *testing.T) {
 		End: &power.End{Outcome: power.Refused, Reason: power.ReasonBusy, At: s.clock()},
 	})
 	if auditLog := s.auditLog(refused.ID); !slices.Equal(auditLog, []string{"asked", "refused"}) {
-		t.Errorf("audit trail %v", auditLog)
+		t.Errorf("audit log %v", auditLog)
 	}
 	// Its agent starts anew, is asked again with the same id, and accepts.
 	refused.Seq = s.c.store.Seq(s.clock()).Next(s.clock())
@@ -353,7 +353,7 @@ func TestWhatEnteredAtTheRackIsKnown(t *testing.T) {
 		t.Errorf("refused, then accepted: %+v", o)
 	}
 	if auditLog := s.auditLog(refused.ID); !slices.Equal(auditLog, []string{"asked", "refused", "accepted", "started", "ended"}) {
-		t.Errorf("audit trail %v", auditLog)
+		t.Errorf("audit log %v", auditLog)
 	}
 	// Another agent has no say in it.
 	two := s.rack("r2")
@@ -385,7 +385,7 @@ func TestJoinedRequestsShareTheEnd(t *testing.T) {
 			own.Joined = first.ID
 			r.mustReport(own)
 			if auditLog := s.auditLog(second.ID); !slices.Equal(auditLog, []string{"asked", "accepted", "ended"}) || s.c.Contradictions() != 0 {
-				t.Errorf("audit trail %v, %d contradictions", auditLog, s.c.Contradictions())
+				t.Errorf("audit log %v, %d contradictions", auditLog, s.c.Contradictions())
 			}
 		})
 	}
@@ -418,7 +418,7 @@ func TestLostAnswersAreHarmless(t *testing.T) {
 		s.restart()
 	}
 	if auditLog := s.auditLog(report.Op.ID); !slices.Equal(auditLog, []string{"asked", "accepted", "started", "ended"}) {
-		t.Errorf("audit trail %v", auditLog)
+		t.Errorf("audit log %v", auditLog)
 	}
 	if s.agent("r1").Alarm != "" || s.op(report.Op.ID).Outcome != power.Succeeded {
 		t.Errorf("%+v", s.op(report.Op.ID))

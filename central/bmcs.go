@@ -255,7 +255,7 @@ func readClear(s api.NodeSpec) error {
 		case !known:
 			return fmt.Errorf("clear: want some of %v", clearable)
 		case value != "":
-			return fmt.Errorf("%s is given and is to be cleared", field)
+			return fmt.Errorf("%s is both set and cleared", field)
 		}
 	}
 	return nil

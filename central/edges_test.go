@@ -369,7 +369,7 @@ func TestWhatDidNotArriveIsTakenBack(t *testing.T) {
 		t.Errorf("%s, %+v", ids(g.Ops), g.Cancels)
 	}
 	if auditLog := s.auditLog(before.ID); !slices.Equal(auditLog, []string{"asked", "cancel", "ended"}) || s.agent("r1").Alarm != "" {
-		t.Errorf("audit trail %v", auditLog)
+		t.Errorf("audit log %v", auditLog)
 	}
 }
 

@@ -179,7 +179,7 @@ func (u *unitOfWork) applyHolds(agent string, all []api.NodeHold) error {
 	for _, in := range all {
 		h := in.Hold
 		if _, err := power.ParseWant(string(h.Want)); h.Want != "" && err != nil || h.Seq == 0 || !u.c.store.MergeSeq(h.Seq, u.now) {
-			u.c.log.Warn("a hold that makes no sense was reported", "agent", agent, "node", in.Node, "want", h.Want, "seq", h.Seq)
+			u.c.log.Warn("an invalid hold was reported", "agent", agent, "node", in.Node, "want", h.Want, "seq", h.Seq)
 			continue
 		}
 		n, found, err := u.tx.Node(in.Node)

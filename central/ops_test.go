@@ -36,7 +36,7 @@ func TestAskingAgainIsHarmless(t *testing.T) {
 		t.Errorf("again: %+v, %v; first %+v", again, err, first)
 	}
 	if auditLog := s.auditLog(req.ID); !slices.Equal(auditLog, []string{"asked"}) {
-		t.Errorf("audit trail %v", auditLog)
+		t.Errorf("audit log %v", auditLog)
 	}
 	for what, change := range map[string]func(*api.OpRequest){
 		"node":        func(r *api.OpRequest) { r.Node = "b" },
@@ -89,7 +89,7 @@ func TestEachRequestIsAnsweredForItself(t *testing.T) {
 	}
 	for i, want := range [][]string{{"asked"}, nil, {"asked", "refused"}, {"asked", "refused"}} {
 		if auditLog := s.auditLog(ask.Ops[i].ID); !slices.Equal(auditLog, want) {
-			t.Errorf("%s: audit trail %v, want %v", ask.Ops[i].Node, auditLog, want)
+			t.Errorf("%s: audit log %v, want %v", ask.Ops[i].Node, auditLog, want)
 		}
 	}
 	if o := s.op(ask.Ops[3].ID); o.Outcome != power.Refused || o.EndedAt == nil {
@@ -265,7 +265,7 @@ func TestCancel(t *testing.T) {
 		t.Errorf("after its end: %+v", again)
 	}
 	if auditLog := s.auditLog(late.ID); !slices.Equal(auditLog, []string{"asked", "cancel", "accepted", "started", "ended"}) {
-		t.Errorf("audit trail %v", auditLog)
+		t.Errorf("audit log %v", auditLog)
 	}
 }
 

@@ -85,7 +85,7 @@ func (c *Central) notIts(tx *store.Tx, agent string, w api.OpReport, o store.Op,
 		return "", nil
 	}
 	if w.Op.Validate() != nil || api.CheckName(w.Op.Node) != nil {
-		return "an operation that makes no sense", nil
+		return "an invalid operation", nil
 	}
 	its, err := has(tx, agent, w.Op.Node)
 	if err != nil || its {

@@ -252,7 +252,7 @@ func brakeID(s api.RackState) string {
 
 func brakeEvents(rack string, old, next *api.Brake, set api.RackSettings) (news []api.AuditEntry) {
 	if old != nil {
-		detail := "its nodes are as they are wanted, or are no longer to be corrected"
+		detail := "its nodes match their desired state, or need no correction any more"
 		if set.ReleaseBrake == old.ID {
 			detail = "released by " + set.ReleasedBy
 		}

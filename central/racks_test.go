@@ -238,7 +238,7 @@ func TestABrakeIsShownAndReleased(t *testing.T) {
 	r.says(api.RackState{Brake: brakeOf("b3", "n9")})
 	wantLines(t, s.entries("", auditBrake, auditBrakeOver, auditBrakeRelease), "brake: n[1-3]", "brake-release: rack r1: too many",
 		"brake-over: released by bob",
-		"brake: n9", "brake-over: its nodes are as they are wanted", "brake: n9")
+		"brake: n9", "brake-over: its nodes match their desired state", "brake: n9")
 }
 
 func TestAnAlarmOfTheJournalStaysBesideTheBrake(t *testing.T) {

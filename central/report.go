@@ -117,7 +117,7 @@ func (u *unitOfWork) follow(agent string, seq power.Seq) error {
 
 func (u *unitOfWork) raiseAhead(agent, what string) error {
 	return u.raise(agent, api.Alarm{
-		Kind: api.AlarmSequenceAhead, Remedy: "see to the clocks of both machines (timedatectl)",
+		Kind: api.AlarmSequenceAhead, Remedy: "compare the clocks of both machines (timedatectl)",
 		Message: fmt.Sprintf("%s is more than %s ahead of central's clock and is not followed: one of the two clocks is wrong", what,
 			power.MaxAhead),
 	})
@@ -286,7 +286,7 @@ func (u *unitOfWork) applyOpReport(name string, w api.OpReport, journal string, 
 		differ.note(&o, w.End.Outcome)
 		return nil
 	case malformed:
-		what := fmt.Sprintf("a report that makes no sense: phase %.20q with %s", w.Phase, cmp.Or(outcomeOf(w), "no outcome"))
+		what := fmt.Sprintf("an invalid report: phase %.20q with %s", w.Phase, cmp.Or(outcomeOf(w), "no outcome"))
 		return u.disown(name, foreignReport{node: w.Op.Node, op: w.Op.ID, what: what, outcome: outcomeOf(w)})
 	case ignored:
 		return nil

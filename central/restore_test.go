@@ -104,7 +104,7 @@ func TestAnEndThatTurnsUpTakesThePlaceOfLost(t *testing.T) {
 		t.Errorf("%+v", o)
 	}
 	if auditLog := s.auditLog(op.ID); !slices.Equal(auditLog, []string{"asked", "accepted", "started", "ended", "ended"}) {
-		t.Errorf("audit trail %v", auditLog)
+		t.Errorf("audit log %v", auditLog)
 	}
 	r.mustReport(r.ended(op, power.Failed))
 	if o := s.op(op.ID); o.Outcome != power.Succeeded {

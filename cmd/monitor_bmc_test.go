@@ -96,7 +96,7 @@ func TestWrongPasswordIsTriedTwice(t *testing.T) {
 	s.until(20*time.Second, "the wrong password was refused", func() bool { return b.AuthFailures() == 2 && farm.BMC(1).AuthFailures() == 2 })
 	s.stays(2500*time.Millisecond, "there is no third log-in", func() bool { return b.AuthFailures() == 2 })
 	s.saysAll("explain n01", "refuses the log-in", "rackpower node add n01 --rack r1 --password-file FILE --update",
-		"rackpower node retry n01", "2 logins refused", "next reading none before somebody sees to its BMC")
+		"rackpower node retry n01", "2 logins refused", "next reading none until its BMC is corrected")
 	s.saysAll("status n01", "auth-failed")
 	s.kill("r1")
 	s.startWatchful()
@@ -142,7 +142,7 @@ func TestFailedCorrectionsAreCounted(t *testing.T) {
 	s.saysAll("status n01", "fault: ")
 	s.saysAll("explain n01", "It is in fault since", "rackpower node retry n01", "3 corrections failed in a row")
 	if !s.audited("fault", "n01") {
-		t.Error("the audit trail does not tell of the fault")
+		t.Error("the audit log does not tell of the fault")
 	}
 	s.kill("r1")
 	s.startWatchful()

@@ -149,7 +149,7 @@ func TestBrakeHoldsAnUnconfirmedCall(t *testing.T) {
 		t.Errorf("%d power-offs", n)
 	}
 	if !s.audited("brake-release", "meant") {
-		t.Error("the audit trail does not tell who released the brake")
+		t.Error("the audit log does not tell who released the brake")
 	}
 }
 

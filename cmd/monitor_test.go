@@ -102,7 +102,7 @@ func (s *site) explain(name string) api.Explanation {
 	return e
 }
 
-// audited reports whether an event of a kind is in the audit trail and says something.
+// audited reports whether an event of a kind is in the audit log and says something.
 func (s *site) audited(what, says string) bool {
 	entries, err := s.client.Audit(s.t.Context(), "", 1000)
 	if err != nil {

@@ -19,7 +19,7 @@ type evidence struct {
 	told     map[string]*told
 	outcomes map[string]map[power.Outcome]string
 	ops      []api.Op       // all that central knows, in the order of their sequences
-	ends     map[string]int // how often each is ended in central's audit trail
+	ends     map[string]int // how often each is ended in central's audit log
 	servers  []server
 }
 
@@ -129,7 +129,7 @@ func (v *verdict) judgeEnds(op api.Op, e evidence) {
 			shown))
 	}
 	if n := e.ends[op.ID]; n > 1 {
-		v.doubled = append(v.doubled, fmt.Sprintf("%s of %s (%s) ended %d times in the audit trail", op.Action, op.Node, op.ID, n))
+		v.doubled = append(v.doubled, fmt.Sprintf("%s of %s (%s) ended %d times in the audit log", op.Action, op.Node, op.ID, n))
 	}
 }
 

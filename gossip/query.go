@@ -37,7 +37,7 @@ const (
 var ErrNoMember = errors.New("no such member")
 
 // Ping asks one member for a sign of life by a gossip query and returns the time
-// until it came. The question travels by gossip, so that among many members the
+// until it came. The request travels by gossip, so that among many members the
 // time is some gossip intervals, not that of a packet. It ends with ctx, else after
 // 3 s; a member that is known to have failed or left is not asked.
 func (c *Cluster) Ping(ctx context.Context, name string) (time.Duration, error) {

@@ -219,7 +219,7 @@ func canonicalHost(host string, brackets bool) (string, error) {
 	case brackets:
 		return canonicalIPv6(host)
 	case strings.Contains(host, ":"):
-		return "", errors.New("an IPv6 address stands in brackets: ipmi://USER@[ADDRESS]")
+		return "", errors.New("write an IPv6 address in brackets: ipmi://USER@[ADDRESS]")
 	}
 	host = strings.ToLower(strings.TrimSuffix(host, "."))
 	labels := strings.Split(host, ".")
@@ -261,7 +261,7 @@ func canonicalIPv6(host string) (string, error) {
 	addr, err := netip.ParseAddr(host)
 	switch {
 	case err != nil || !addr.Is6():
-		return "", errors.New("what stands in brackets is no IPv6 address")
+		return "", errors.New("the text in brackets is no IPv6 address")
 	case addr.Zone() == "":
 	case !addr.IsLinkLocalUnicast():
 		return "", errors.New("only a link-local address (fe80::) has a zone")

@@ -22,7 +22,7 @@ const (
 // brakeSays is what each kind is about.
 var brakeSays = map[string]string{
 	BrakeCut:   "too many nodes would be powered off at once, and nobody confirmed it",
-	BrakeDrift: "too many nodes are at once not as they were wanted and had been",
+	BrakeDrift: "too many nodes left their desired state at once",
 }
 
 // driftNews is how long the drift of a node that is not enforced counts: it is there
@@ -220,7 +220,7 @@ func (t tally) brake(b api.Brake, names []string) *api.Brake {
 	slices.Sort(b.Nodes)
 	what := "would be powered off at once, and nobody confirmed it"
 	if b.Kind == BrakeDrift {
-		what = "are at once not as they were wanted and had been"
+		what = "left their desired state at once"
 	}
 	bounds := fmt.Sprintf("more than %d %% and more than %d", t.Bounds.Percent, t.Bounds.Above)
 	switch {
@@ -232,7 +232,7 @@ func (t tally) brake(b api.Brake, names []string) *api.Brake {
 	}
 	b.Message = fmt.Sprintf("%d of %d nodes %s (%s): %s. The monitor corrects nothing until the brake is released (rackpower brake release) "+
 		"or "+
-		"the nodes are as they are wanted",
+		"the nodes match their desired state",
 		len(names), t.Of, what, bounds, some(names, 8))
 	return &b
 }

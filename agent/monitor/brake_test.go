@@ -86,8 +86,8 @@ func TestBrakeSaysOnlyWhatIsSo(t *testing.T) {
 			"and more than 5): "},
 		{BrakeCut, 5, 0, "5 of 40 nodes would be powered off at once, and nobody confirmed it (fewer than there were: it began to hold at more " +
 			"than 20 % and more than 5): "},
-		{BrakeDrift, 9, 0, "9 of 40 nodes are at once not as they were wanted and had been (more than 20 % and more than 5): "},
-		{BrakeDrift, 2, 30, "2 of 40 nodes are at once not as they were wanted and had been (fewer than there were: it began to hold at more " +
+		{BrakeDrift, 9, 0, "9 of 40 nodes left their desired state at once (more than 20 % and more than 5): "},
+		{BrakeDrift, 2, 30, "2 of 40 nodes left their desired state at once (fewer than there were: it began to hold at more " +
 			"than 20 % and more than 5): n[01-02]. "},
 	} {
 		t8.Recent = c.recent

@@ -589,11 +589,11 @@ func (m *Monitor) applyBrake(r *planRound, all []watched) []string {
 	m.setBrake(after)
 	switch {
 	case before == nil:
-		m.logger.Error("THE FLEET BRAKE HOLDS", "rack", m.name, "reason", power.ReasonBrake, "kind", after.Kind, "nodes", after.Nodes,
+		m.logger.Error("the fleet brake holds", "rack", m.name, "reason", power.ReasonBrake, "kind", after.Kind, "nodes", after.Nodes,
 			"of", after.Total, "message", after.Message)
 		m.redecide()
 	case after == nil:
-		m.logger.Warn("the fleet brake is over: its nodes are as they are wanted", "rack", m.name)
+		m.logger.Warn("the fleet brake is over: its nodes match their desired state", "rack", m.name)
 		return m.waiting(power.ReasonBrake)
 	}
 	return nil

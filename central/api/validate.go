@@ -132,7 +132,7 @@ func (in SetHold) Validate() error {
 	}
 	if in.Want == "" {
 		if in.For != 0 {
-			return errors.New("a release does not last: for goes with a hold")
+			return errors.New("a release has no duration: \"for\" goes with a hold")
 		}
 		return nil
 	}
@@ -140,7 +140,7 @@ func (in SetHold) Validate() error {
 		return err
 	}
 	if in.Reason == "" {
-		return errors.New("a hold needs a reason: whoever finds the node held wants to know why")
+		return errors.New("a hold needs a reason, for people who find the node held")
 	}
 	return nil
 }
@@ -164,7 +164,7 @@ func (in SetRack) Validate() error {
 // Validate checks a pause, or its end.
 func (in SetPause) Validate() error {
 	if in.Resume && in.For != 0 {
-		return errors.New("to resume has no duration")
+		return errors.New("resume takes no duration")
 	}
 	return errors.Join(CheckLast(in.For), CheckTexts(in.AskedBy, in.Reason))
 }
@@ -213,7 +213,7 @@ func (in PutSchedule) Validate() error {
 			return err
 		}
 	} else if in.For != 0 {
-		return errors.New("a release does not last: for goes with a hold")
+		return errors.New("a release has no duration: \"for\" goes with a hold")
 	}
 	return errors.Join(CheckLast(in.For), CheckTexts(in.Nodes, in.Reason, in.By, in.AskedBy))
 }
@@ -298,7 +298,7 @@ func (in AddNodes) Validate() error { return CheckTexts(in.AskedBy) }
 // Validate checks that it is said why: others will want to know.
 func (in ForgetAgent) Validate() error {
 	if strings.TrimSpace(in.Reason) == "" {
-		return errors.New("an agent is forgotten with a reason: others will want to know why")
+		return errors.New("give a reason why the agent is forgotten, for the audit log")
 	}
 	return CheckTexts(in.AskedBy, in.Reason)
 }
@@ -324,7 +324,7 @@ func (in ChangeKeys) Validate() error {
 // Validate checks who acknowledges: others will want to know why.
 func (in AckAlarm) Validate() error {
 	if strings.TrimSpace(in.Reason) == "" {
-		return errors.New("an alarm is acknowledged with a reason: others will want to know why")
+		return errors.New("give a reason for the acknowledgement, for the audit log")
 	}
 	return CheckTexts(in.Kind, in.AskedBy, in.Reason)
 }

@@ -105,7 +105,7 @@ func TestValid(t *testing.T) {
 		{SetRack{BrakePercent: number(101)}, "brake percent 101"},
 		{SetRack{BrakePercent: number(-1)}, "brake percent -1"},
 		{SetRack{BrakeAbove: number(MaxCount + 1)}, "brake above"},
-		{SetPause{Resume: true, For: time.Hour}, "to resume has no duration"},
+		{SetPause{Resume: true, For: time.Hour}, "resume takes no duration"},
 		{SetPause{For: -1}, "is not between"},
 		{SetDomain{}, "no power domain is named"},
 		{SetDomain{DomainLimit: DomainLimit{Name: "a\nb"}}, "control characters"},

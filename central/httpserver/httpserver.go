@@ -42,7 +42,7 @@ func Decode[In any](r *http.Request, strict bool) (in In, err error) {
 		return in, api.Problemf(api.CodeBadRequest, "cannot read the body: %v", err)
 	}
 	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
-		return in, api.Problemf(api.CodeBadRequest, "something follows the JSON in the body")
+		return in, api.Problemf(api.CodeBadRequest, "unexpected data after the JSON body")
 	}
 	return in, api.Valid(in)
 }

@@ -40,7 +40,7 @@ func (t *Tx) AddAudit(e api.AuditEntry) error {
 		e.HappenedAt = time.Time{}
 	}
 	if _, err := t.exec(sqlAddAudit, nanos(e.At), nanos(e.HappenedAt), e.Who, e.What, e.Node, e.Op, e.Why, e.Outcome, e.Detail); err != nil {
-		return fmt.Errorf("cannot write audit trail: %w", err)
+		return fmt.Errorf("cannot write audit log: %w", err)
 	}
 	return nil
 }
@@ -68,7 +68,7 @@ func (t *Tx) AuditAfter(nodes []string, id int64, limit int) ([]api.AuditEntry, 
 // LastAudit is the id of the newest entry, 0 when there is none.
 func (t *Tx) LastAudit() (id int64, err error) {
 	if err := t.row(sqlLastAudit).Scan(&id); err != nil {
-		return 0, fmt.Errorf("cannot read audit trail: %w", disk(err))
+		return 0, fmt.Errorf("cannot read audit log: %w", disk(err))
 	}
 	return id, nil
 }
@@ -84,7 +84,7 @@ func (t *Tx) audit(query string, args ...any) ([]api.AuditEntry, error) {
 		return err
 	}, query, args...)
 	if err != nil {
-		return nil, fmt.Errorf("cannot read audit trail: %w", err)
+		return nil, fmt.Errorf("cannot read audit log: %w", err)
 	}
 	return all, nil
 }
@@ -99,7 +99,7 @@ func (t *Tx) AuditNodes() ([]string, error) {
 		return err
 	}, sqlAuditNodes)
 	if err != nil {
-		return nil, fmt.Errorf("cannot read audit trail: %w", err)
+		return nil, fmt.Errorf("cannot read audit log: %w", err)
 	}
 	return names, nil
 }
@@ -111,7 +111,7 @@ func (t *Tx) AuditNodes() ([]string, error) {
 func (t *Tx) Prune(cutoff time.Time, chunk int, from int64) (next int64, done bool, err error) {
 	old, err := t.pruneAudit(cutoff, chunk)
 	if err != nil {
-		return 0, false, fmt.Errorf("cannot prune audit trail: %w", err)
+		return 0, false, fmt.Errorf("cannot prune audit log: %w", err)
 	}
 	seen, next, err := t.pruneOps(cutoff, chunk, from)
 	if err != nil {

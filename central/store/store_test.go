@@ -231,7 +231,7 @@ func TestEveryConnectionHasTheSettings(t *testing.T) {
 		return err
 	})
 	if err == nil || !strings.Contains(err.Error(), "append-only") {
-		t.Errorf("the audit trail could be changed: %v", err)
+		t.Errorf("the audit log could be changed: %v", err)
 	}
 }
 
@@ -706,7 +706,7 @@ func TestPruneGoesByWhatIsCertain(t *testing.T) {
 	mustView(t, s, func(tx *Tx) error {
 		audit, err := tx.Audit(nil, 10)
 		if len(audit) != 2 || audit[0].What != "new" || audit[1].What != "newer" {
-			t.Errorf("left of the audit trail: %+v", audit)
+			t.Errorf("left of the audit log: %+v", audit)
 		}
 		if _, found, _ := tx.Op("ended"); !found {
 			t.Error("an operation that was asked just now is gone")

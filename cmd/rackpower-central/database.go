@@ -41,7 +41,7 @@ func restoreCommand() *cli.Command {
 	return &cli.Command{
 		Name: "restore", Usage: "replace the database with a backup", ArgsUsage: "FILE",
 		Description: "Central must not run. The database that was there is kept beside the restored one. Agents notice\n" +
-			"that it was restored, take their assignment anew, tell again how operations ended, and carry out nothing twice.\n" +
+			"that, take their whole assignment again, report again how operations ended, and carry out nothing twice.\n" +
 			"They keep nodes and holds of after the backup, which rackpower agents shows. Run it as the user\n" +
 			"that central runs as, who has to own the database." +
 			examples("rackpower-central restore /backup/central-monday.db") + exitHelp,

@@ -21,7 +21,7 @@ const exitHelp = `
 EXIT STATUS
    0  done
    1  failed, or damage was found
-   2  usage: the command line makes no sense, nothing was done`
+   2  usage error; nothing was done`
 
 // examples makes the section of that name.
 func examples(lines ...string) string { return "\n\nEXAMPLES\n   " + strings.Join(lines, "\n   ") }

@@ -36,7 +36,7 @@ func serveCommand() *cli.Command {
 			&cli.StringSliceFlag{Name: "join", Usage: "`HOST:PORT` of a gossip member to join; may be repeated"},
 			&cli.DurationFlag{
 				Name: "keep", Value: central.DefaultKeep,
-				Usage: "keep ended operations and the audit trail for `DURATION`; 0: forever",
+				Usage: "keep ended operations and the audit log for `DURATION`; 0: forever",
 			},
 			&cli.Int64Flag{
 				Name: "check-below", Value: store.DefaultCheckBelow,
@@ -206,7 +206,7 @@ func (p *pulse) beat(ctx context.Context, c *central.Central, notify *systemd.No
 			p.mu.Unlock()
 		}
 		if gone {
-			notify.Status("ALARM: %v", err)
+			notify.Status("alarm: %v", err)
 		} else if info, err := c.Info(ctx); err == nil {
 			notify.Status("%d nodes, %d agents", info.Nodes, info.Agents)
 		}

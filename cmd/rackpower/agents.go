@@ -17,17 +17,17 @@ import (
 func agentsCommand() *cli.Command {
 	list := &cli.Command{
 		Name: "list", Usage: "list the agents", Flags: atCentral.flags(), Action: atCentral.with(listAgents),
-		Description: "With when central heard of each last, what it has not taken yet, and what keeps its monitor from its work.\n" +
-			"Alarms are shown with what to do about them." + examples("rackpower agents", "rackpower agents list -o json") + exitHelp,
+		Description: "Shows when central last heard from each, what it has not taken yet, and what stops its monitor.\n" +
+			"Alarms are shown with the command that helps." + examples("rackpower agents", "rackpower agents list -o json") + exitHelp,
 	}
 	return &cli.Command{
 		Name: "agents", Category: "look", Usage: "list the agents, acknowledge their alarms, remove agents", Action: list.Action,
-		Description: "Without a further word it is list." + examples("rackpower agents", "rackpower agents ack r1 --reason \"disk replaced\"") +
+		Description: "Without a subcommand it lists them." + examples("rackpower agents", "rackpower agents ack r1 --reason \"disk replaced\"") +
 			exitHelp,
 		Subcommands: []*cli.Command{list, {
 			Name: "ack", Usage: "acknowledge alarms of an agent", ArgsUsage: "AGENT", Action: atCentral.with(ackAlarm),
-			Description: "What waits for a person to have seen the alarm goes on then; the alarm says what that is. An alarm whose\n" +
-				"cause is still there comes back." +
+			Description: "What the alarm blocks then continues; the alarm says what that is. An alarm whose\n" +
+				"cause persists comes back." +
 				examples("rackpower agents ack r1 --kind journal-damaged --reason \"disk replaced, nodes looked at\"") + exitHelp,
 			Flags: atCentral.flags(kindFlag(), reasonFlag(true)),
 		}, {
@@ -50,7 +50,7 @@ func localAckCommand() *cli.Command {
 	return &cli.Command{
 		Name: "ack", Category: "monitor", Usage: "acknowledge alarms of this rack's agent", ArgsUsage: "[KIND]",
 		Action: atAgent.with(ackOwnAlarm),
-		Description: "All of them, or that of one KIND. What waits for a person to have seen the alarm goes on then." +
+		Description: "All alarms, or that of one KIND. What the alarm blocks then continues." +
 			examples("rackpower local status", "rackpower local ack journal-damaged") + exitHelp,
 		Flags: atAgent.flags(reasonFlag(false)),
 	}
@@ -75,7 +75,7 @@ func listAgents(s *session) error {
 		}
 	}
 	for _, kind := range slices.Sorted(maps.Keys(byKind)) {
-		s.WarnEach(byKind[kind], "agents %s: ALARM "+term.Clean(kind)+": rackpower agents -o json has each", func(name string) {
+		s.WarnEach(byKind[kind], "agents %s: alarm "+term.Clean(kind)+": rackpower agents -o json has each", func(name string) {
 			s.Warn("agent %s, %s", term.Clean(name), term.Clean(words[name+" "+kind]))
 		})
 	}
@@ -126,7 +126,7 @@ func nodesBehind(names []string) string {
 
 // alarmWords is an alarm with what to do about it.
 func alarmWords(a api.Alarm) string {
-	text := fmt.Sprintf("ALARM %s: %s", a.Kind, a.Message)
+	text := fmt.Sprintf("alarm %s: %s", a.Kind, a.Message)
 	if a.Remedy != "" {
 		text += ": " + a.Remedy
 	}

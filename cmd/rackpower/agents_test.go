@@ -102,7 +102,7 @@ func TestAgentsForget(t *testing.T) {
 func TestNotesOfManyAgentsShareALine(t *testing.T) {
 	for n, want := range map[int]string{
 		3:   "agent r03, since",
-		125: "agents r[01-99],r[100-125]: ALARM disk-full: rackpower agents -o json has each\n",
+		125: "agents r[01-99],r[100-125]: alarm disk-full: rackpower agents -o json has each\n",
 	} {
 		f := newFake(t)
 		for i := range n {

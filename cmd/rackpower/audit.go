@@ -14,7 +14,7 @@ import (
 
 func auditCommand() *cli.Command {
 	return &cli.Command{
-		Name: "audit", Category: "look", Usage: "show the audit trail: who did what to which node, when and why", ArgsUsage: "[NODES...]",
+		Name: "audit", Category: "look", Usage: "show the audit log: who did what to which node, when and why", ArgsUsage: "[NODES...]",
 		Description: "Oldest first." + nodesHelp + examples("rackpower audit r1n01", "rackpower audit --limit 20") + exitHelp,
 		Flags:       atCentral.flags(&cli.IntFlag{Name: "limit", Value: 1000, Usage: "show at most the newest `N` entries"}),
 		Action: atCentral.with(func(s *session) error {

@@ -28,8 +28,8 @@ func brakeCommand(d door) *cli.Command {
 	}
 	return &cli.Command{
 		Name: "brake", Category: "monitor", Usage: "show or release the fleet brake, which stops mass power-offs",
-		Description: "When very many nodes would lose power at once, or differ at once from what is wanted, the monitor of their rack\n" +
-			"corrects nothing and waits for an administrator. Requests are carried out as ever." +
+		Description: "When many nodes would lose power at once, or leave their desired state at once, the monitor of their rack\n" +
+			"corrects nothing until an administrator releases the brake. Requests are still carried out." +
 			examples(shown[0], released[0]) + exitHelp,
 		Subcommands: []*cli.Command{
 			{
@@ -42,7 +42,7 @@ func brakeCommand(d door) *cli.Command {
 				Flags:  d.flags(append(confirmFlags(), why)...),
 				Action: d.with(releaseBrakes),
 				Description: which + "Where that is not meant, undo the change that led\nto it instead: " +
-					"a brake lets go when nothing differs any more." +
+					"a brake ends when no node differs any more." +
 					asksFirst + examples(released...) + exitHelp,
 			},
 		},
@@ -90,9 +90,9 @@ func (v view) showBrakes(d door, brakes []api.RackBrake) error {
 		v.Details("rack", b.Rack, "message", b.Message, "kind", brakeKinds[b.Kind], "since", v.Since(b.Since),
 			"nodes", fmt.Sprintf("%s (%d of %d)", noderange.Fold(b.Nodes), len(b.Nodes), b.Total))
 		if b.Released {
-			v.Details("released", "yes; the agent has not said yet that it lets go")
+			v.Details("released", "yes, not yet confirmed by its agent")
 		} else {
-			v.Details("to let it", releaseBrakeBy(d, b.Rack))
+			v.Details("to release", releaseBrakeBy(d, b.Rack))
 		}
 	}
 	return nil
@@ -107,8 +107,8 @@ func releaseBrakeBy(d door, rack string) string {
 }
 
 var brakeKinds = map[string]string{
-	"cut":   "cut: so many would lose power at once",
-	"drift": "drift: so many differ at once from what is wanted",
+	"cut":   "cut: too many would lose power at once",
+	"drift": "drift: too many left their desired state at once",
 }
 
 func releaseBrakes(s *session) error {

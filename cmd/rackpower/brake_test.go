@@ -19,10 +19,10 @@ func TestBrake(t *testing.T) {
 	f.brakes = []api.RackBrake{{Rack: "r1", Brake: *cutBrake(time.Now())}}
 	want := `rack:          r1
 message:       30 of 40 nodes would be powered off at once
-kind:          cut: so many would lose power at once
+kind:          cut: too many would lose power at once
 since:         TIME
 nodes:         r1n[01-30] (30 of 40)
-to let it:     `
+to release:    `
 	expectExactly(t, "show", f.run("brake show"), 0, want+"rackpower brake release r1 --reason TEXT\n")
 	expectExactly(t, "show", f.run("local brake show"), 0, want+"rackpower local brake release\n")
 	expect(t, "other rack", f.run("brake show r2"), 0, "no brake holds\n", "")
@@ -31,8 +31,8 @@ to let it:     `
 		rows[0]["kind"] != "cut" {
 		t.Errorf("%v %v", err, rows)
 	}
-	expect(t, "many", f.run("brake release r1 --reason x"), 2, "", "30 nodes will lose power: r1n[01-30]; nothing was done: say --yes")
-	expect(t, "many", f.run("local brake release"), 2, "", "30 nodes will lose power: r1n[01-30]; nothing was done: say --yes")
+	expect(t, "many", f.run("brake release r1 --reason x"), 2, "", "30 nodes will lose power: r1n[01-30]; nothing was done: confirm with --yes")
+	expect(t, "many", f.run("local brake release"), 2, "", "30 nodes will lose power: r1n[01-30]; nothing was done: confirm with --yes")
 	expect(t, "--yes", f.run("brake release --reason x --yes"), 0, "rack r1: released; the monitor corrects r1n[01-30]\n", "")
 	expect(t, "local", f.run("local brake release --yes"), 0, "rack r1: released; the monitor corrects r1n[01-30]\n", "")
 	if r := f.releases; len(r) != 2 || len(r[0].Racks) != 1 || r[0].Racks[0] != "r1" || r[0].Reason != "x" || len(r[1].Racks) != 0 ||

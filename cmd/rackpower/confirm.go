@@ -201,7 +201,7 @@ func (k confirmer) countNodes() (int, error) {
 // terminal it is an error: nobody can answer.
 func (k confirmer) question(statement string) (bool, error) {
 	if !asks(k.c) {
-		return false, settings.Exit(settings.ExitUsage, "%s; nothing was done: say --yes if that is meant", statement)
+		return false, settings.Exit(settings.ExitUsage, "%s; nothing was done: confirm with --yes", statement)
 	}
 	fmt.Fprintf(k.err, "%s. Continue? [y/N] ", statement)
 	answer, err := typed(k.ctx, func() (string, error) {

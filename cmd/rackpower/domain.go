@@ -87,7 +87,7 @@ func bound(format string, n float64) string {
 func setDomain(s *session) error {
 	rate, concurrent := s.c.Float64("rate"), s.c.Int("concurrent")
 	if !s.c.IsSet("rate") && !s.c.IsSet("concurrent") {
-		return settings.Usage("nothing to set: say --rate or --concurrent")
+		return settings.Usage("nothing to set: give --rate or --concurrent")
 	}
 	before, known, err := s.domain()
 	if err != nil {

@@ -22,8 +22,8 @@ func explainCommand(d door) *cli.Command {
 	return &cli.Command{
 		Name: "explain", Category: "look", Usage: "explain the state of a node and what to do about it", ArgsUsage: "NODE",
 		Flags: d.flags(),
-		Description: "What is wanted of the node and who says so, what its monitor has seen, decided and waits for, how its BMC\n" +
-			"answers, and its operations. Times say their zone." +
+		Description: "Shows the desired state and its source, what the monitor read, decided and waits for, how the BMC\n" +
+			"answers, and the operations of the node. Times include their zone." +
 			examples(name+" r1n07", name+" r1n07 -o json") + exitHelp,
 		Action: d.with(explainNode),
 	}
@@ -115,7 +115,7 @@ func (p *nodePage) facts(e api.Explanation, n api.Node) {
 	}
 	switch alone := e.BMC != nil && e.BMC.BreakerOpen != ""; {
 	case alone && e.BMC.NextProbe.IsZero():
-		p.Fact("next reading", "none before somebody sees to its BMC")
+		p.Fact("next reading", "none until its BMC is corrected")
 	case alone:
 		p.Fact("next reading", "when its BMC answers a probe")
 	case e.Next.IsZero():

@@ -27,7 +27,7 @@ pause         by carol since TIME, until TIME: moving cables
 power domain  feedA: 10 a second, 50 at once, 3 on the way, 7 waiting
 BMC           ipmi://admin@10.0.1.7, left alone: its password was refused twice, 2 attempts without an answer, 2 logins refused
               RAKP 2: unauthorized name
-next reading  none before somebody sees to its BMC
+next reading  none until its BMC is corrected
 
 operations
   TIME  on   by alice    running: waiting for power domain feedA: 3 ahead, about 2 s

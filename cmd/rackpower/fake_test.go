@@ -58,7 +58,7 @@ type fake struct {
 	explained api.Explanation
 	trail     []api.AuditEntry
 	notes     []string       // of changes
-	away      int            // polls of the audit trail to answer with "stopping"
+	away      int            // polls of the audit log to answer with "stopping"
 	polled    func(all bool) // called before such a poll is answered: who polls has seen all
 
 	forgets  []api.ForgetAgent

@@ -17,7 +17,7 @@ import (
 // them.
 
 func reasonFlag(required bool) cli.Flag {
-	return &cli.StringFlag{Name: "reason", Usage: "`TEXT` for the audit trail", Required: required}
+	return &cli.StringFlag{Name: "reason", Usage: "`TEXT` for the audit log", Required: required}
 }
 
 func yesFlag() cli.Flag {
@@ -42,7 +42,7 @@ func (k connection) reason() (string, error) {
 func (k connection) lasting(flag string) (time.Duration, error) {
 	d := k.c.Duration(flag)
 	if k.c.IsSet(flag) && d <= 0 {
-		return 0, settings.Usage("--%s: %s is not longer than 0; leave the flag out for no end", flag, d)
+		return 0, settings.Usage("--%s: %s is not positive; omit the flag for no end", flag, d)
 	}
 	return d, nil
 }

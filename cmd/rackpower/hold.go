@@ -20,7 +20,7 @@ func holdCommand(d door) *cli.Command {
 		Name: "hold", Category: "monitor", Usage: "set the desired power of nodes, overriding their status",
 		ArgsUsage: "NODES... on|off|hands-off",
 		Description: "The monitor turns the nodes on or off and keeps them so, or leaves them alone (hands-off), until the hold is\n" +
-			"released or its time is over; then their statuses count again. A hold replaces the one before." + asksFirst + nodesHelp +
+			"released or ends; then their statuses apply again. A new hold replaces the one before." + asksFirst + nodesHelp +
 			examples(name+" r1n07 hands-off --reason \"swapping a DIMM\"", name+" @rack1 off --for 2h --reason \"feed B is being serviced\" --yes") +
 			exitHelp,
 		Flags:  d.flags(append(confirmFlags(), lastingFlag("for", "until released"), reasonFlag(true))...),
@@ -32,7 +32,7 @@ func releaseCommand(d door) *cli.Command {
 	name := d.command + " release"
 	return &cli.Command{
 		Name: "release", Category: "monitor", Usage: "end the holds of nodes, so that their statuses apply again", ArgsUsage: "NODES...",
-		Description: "A node whose status wants it off, and that a hold kept on, is turned off." + asksFirst + nodesHelp +
+		Description: "A node that a hold kept on is turned off if its status wants it off." + asksFirst + nodesHelp +
 			examples(name+" r1n07", name+" @rack1 --reason \"feed B is back\"") + exitHelp,
 		Flags:  d.flags(append(confirmFlags(), reasonFlag(false))...),
 		Action: d.with(releaseNodes),

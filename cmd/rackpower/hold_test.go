@@ -20,7 +20,7 @@ func TestHold(t *testing.T) {
 		t.Fatalf("%+v", h)
 	}
 	expect(t, "many", f.run("hold all off --reason x"), 2, "",
-		"25 nodes will lose power, all of r1: r1n[01-25]; nothing was done: say --yes if that is meant")
+		"25 nodes will lose power, all of r1: r1n[01-25]; nothing was done: confirm with --yes")
 	expect(t, "many on", f.run("hold all on --reason x"), 0, "r1n[01-25] held on until released\n", "")
 	expect(t, "many --yes", f.run("hold all off --reason x --yes"), 0, "r1n[01-25] held off until released\n", "")
 	if len(f.holds) != 4 || f.holds[2].Confirmed || !f.holds[3].Confirmed {
@@ -47,14 +47,14 @@ func TestHoldRefusesWhatMakesNoSense(t *testing.T) {
 		"hold off r1n01 --reason x":                             "unknown want \"r1n01\"",
 		"hold r1n01 off --reason x --for soon":                  "--for: \"soon\" is not a duration such as",
 		"hold r1n01 off --reason x --for -1h":                   "--for: \"-1h\" is negative",
-		"hold r1n01 off --reason x --for 0s":                    "--for: 0s is not longer than 0",
+		"hold r1n01 off --reason x --for 0s":                    "--for: 0s is not positive",
 		"hold r1n77 off --reason x":                             "no such node: r1n77",
 		"hold @state:off off --reason x":                        "no node matches \"@state:off\"",
 		"hold r1n01 off --reason x --hold":                      "unknown flag --hold: it belongs to",
 		"local hold r1n01 off":                                  "--reason is missing",
 		"release":                                               "NODES is missing",
 		"release r1n77":                                         "no such node: r1n77",
-		"on r1n01 --hold-for 2h":                                "--hold-for says how long a hold lasts: say --hold too",
+		"on r1n01 --hold-for 2h":                                "--hold-for needs --hold",
 		"on r1n01 --hold --hold-for -2h":                        "\"-2h\" is negative",
 		"diag r1n01 --hold":                                     "unknown flag --hold: it belongs to",
 		"bmc-reset r1n01 --hold":                                "unknown flag --hold: it belongs to",
@@ -65,7 +65,7 @@ func TestHoldRefusesWhatMakesNoSense(t *testing.T) {
 		"pause r9 --reason x":                                   "no such rack: r9",
 		"resume r9":                                             "no such rack: r9",
 		"local pause r1 --reason x":                             "unknown command \"pause\"",
-		"rack set r1":                                           "nothing to set: say --monitor, --brake-percent or --brake-above",
+		"rack set r1":                                           "nothing to set: give --monitor, --brake-percent or --brake-above",
 		"rack set r1 --brake-percent 101":                       "brake percent 101 is not between 1 and 100 (0: the default, 20)",
 		"rack set r1 --brake-above -1":                          "brake above -1 is not between 1",
 		"rack set r1 --brake-above few":                         "\"few\" is not a whole number",
@@ -74,7 +74,7 @@ func TestHoldRefusesWhatMakesNoSense(t *testing.T) {
 		"brake show r9":                                         "no such rack: r9",
 		"brake release r9 --reason x":                           "no such rack: r9",
 		"local brake release r1":                                "unexpected operand \"r1\": the command takes none",
-		"domain set feedA":                                      "nothing to set: say --rate or --concurrent",
+		"domain set feedA":                                      "nothing to set: give --rate or --concurrent",
 		"domain set feedA --rate -1":                            "a rate of -1 is not between 0 (no bound) and 10000",
 		"domain set feedA --rate NaN":                           "a rate of NaN is not between",
 		"domain set feedA --concurrent -1":                      "-1 nodes at once is not between 0 (no bound) and 100000",

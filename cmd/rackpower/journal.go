@@ -23,7 +23,7 @@ import (
 
 func journalCommand() *cli.Command {
 	about := "DIR is an agent's data directory or a journal's own. Nothing is locked and nothing is written,\n" +
-		"so it may belong to a running agent, be a copy, or stand on a read-only disk."
+		"so it may belong to a running agent, be a copy, or be on a read-only disk."
 	return &cli.Command{
 		Name: "journal", Category: "on a rack", Usage: "read an agent's journal",
 		Description: about + examples("rackpower journal verify /var/lib/rackpower/agent") + exitHelp,

@@ -101,7 +101,7 @@ func listMembers(s *session) error {
 	members = slices.DeleteFunc(members, func(m api.Member) bool { return !wanted(m) })
 	slices.SortFunc(members, func(a, b api.Member) int { return noderange.Compare(a.Name, b.Name) })
 	if len(members) == 0 && s.People() && !s.Quiet {
-		s.Warn("no member is like that")
+		s.Warn("no member matches")
 	}
 	if err := printer.Show(s.Printer, s.memberListing(members)); err != nil || !s.c.Bool("watch") {
 		return err

@@ -108,7 +108,7 @@ r10      10.0.0.20  7946  failed 40 s ago   rack=r10 role=agent version=v1
 	expect(t, "status", m.run("members --status dead"), settings.ExitUsage, "", `unknown "dead": want alive, leaving, left, failed`)
 	expect(t, "tag", m.run("members --tag rack"), settings.ExitUsage, "", "not KEY=VALUE")
 	expect(t, "none", m.run("members --role tourist -o json"), 0, "[]\n", "")
-	expect(t, "none", m.run("members --role tourist"), 0, "", "no member is like that")
+	expect(t, "none", m.run("members --role tourist"), 0, "", "no member matches")
 	m.problem = api.Problemf(api.CodeUnavailable, "this process runs without gossip (--gossip)")
 	expect(t, "without gossip", m.run("members"), settings.ExitUnreachable, "", "runs without gossip")
 }

@@ -21,7 +21,7 @@ import (
 func nodeCommand() *cli.Command {
 	return &cli.Command{
 		Name: "node", Category: "nodes", Usage: "add, change, show or remove nodes",
-		Description: "What central knows of nodes: where their BMCs are, and where they are in their life." +
+		Description: "Central keeps the rack, the BMC and the life-cycle status of each node." +
 			examples("rackpower node import racks.yaml", "rackpower node show r1n01") + exitHelp,
 		Subcommands: []*cli.Command{
 			{
@@ -49,8 +49,8 @@ func nodeCommand() *cli.Command {
 				Name: "import", Usage: "add nodes from a file, all or none", ArgsUsage: "FILE|-", Action: atCentral.with(importNodes),
 				Description: "YAML or JSON: a list of nodes; CSV: a line each, the first names the columns.\n" +
 					"Fields: name, rack, bmc, password or password_file (relative to this file), kg or kg_file, domain, status.\n" +
-					"With --update, a field that YAML or JSON gives as \"\" is taken away, and more than one node that goes to another rack\n" +
-					"has to be confirmed." +
+					"With --update, a field that YAML or JSON gives as \"\" is removed. To move more than one node to another rack\n" +
+					"needs a confirmation." +
 					examples("rackpower node import racks.yaml --dry-run", "rackpower node export -o csv | rackpower node import - --update") + exitHelp,
 				Flags: atCentral.flags(append(confirmFlags(),
 					&cli.BoolFlag{Name: "update", Usage: "change nodes that exist; fields that are not given keep their value"},
@@ -70,7 +70,7 @@ func nodeCommand() *cli.Command {
 					Name: "yes", Aliases: []string{"y"},
 					Usage: "do not ask for confirmation",
 				}),
-				Description: "Their power stays as it is. Nodes with an outstanding operation are refused. It asks before it removes\n" +
+				Description: "Their power does not change. Nodes with an outstanding operation are refused. It asks before it removes\n" +
 					"more than one; without a terminal it needs --yes then." + nodesHelp + examples("rackpower node rm r1n[01-04]") + exitHelp,
 			},
 			retryCommand(atCentral),
@@ -351,8 +351,8 @@ func retryCommand(d door) *cli.Command {
 	return &cli.Command{
 		Name: "retry", Category: category, Usage: "try nodes again that are in fault or whose BMC is left alone", ArgsUsage: "NODES...",
 		Flags: d.flags(reasonFlag(false)),
-		Description: "The monitor forgets that its corrections failed, and BMCs that did not answer, or refused their password, are\n" +
-			"logged in to again at once." + nodesHelp + examples(name+" r1n07", name+" @rack1 --reason \"switch replaced\"") + exitHelp,
+		Description: "Resets the count of failed corrections, and logs in again at once to BMCs that did not answer or\n" +
+			"refused their password." + nodesHelp + examples(name+" r1n07", name+" @rack1 --reason \"switch replaced\"") + exitHelp,
 		Action: d.with(retryNodes),
 	}
 }

@@ -283,7 +283,7 @@ func (r specReader) checkRows(rows []specRow, dir string) (specs []api.NodeSpec,
 	for _, row := range rows {
 		spec, kgFile, err := row.spec()
 		if err == nil && seen[spec.Name] != "" {
-			err = fmt.Errorf("node %s stands in %s already", spec.Name, seen[spec.Name])
+			err = fmt.Errorf("node %s is in %s already", spec.Name, seen[spec.Name])
 		}
 		if file := row.fields["password_file"]; err == nil && file != "" {
 			spec.Password, err = r.rowSecret(spec, "password", spec.Password, file, dir)

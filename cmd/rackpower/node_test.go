@@ -139,7 +139,7 @@ func TestNodeImportNamesEveryBadRowAndTakesNone(t *testing.T) {
 	for _, says := range []string{
 		"row 2 (line 3): name \"\": want 1 to 63", "row 3 (line 4): node r1n02: the rack is missing", "row 4 (line 5): node r1n03:",
 		"row 5 (line 6): node r1n04: unknown status \"SLEEPY\"",
-		"row 6 (line 7): node r1n01 stands in row 1 (line 2) already", "row 7 (line 8): node r1n05: a BMC address must not hold a password",
+		"row 6 (line 7): node r1n01 is in row 1 (line 2) already", "row 7 (line 8): node r1n05: a BMC address must not hold a password",
 		"nothing was imported",
 	} {
 		if got.exit != 2 || !strings.Contains(got.errs, says) {
@@ -202,7 +202,7 @@ func TestNodeChanges(t *testing.T) {
 	}
 	expect(t, "rm", f.run("node rm r1n01"), 0, "r1n01 removed\n", "")
 	expect(t, "rm", f.run("node rm r1n[01-02]"), 2, "",
-		"2 nodes will be removed, with the passwords of their BMCs: r1n[01-02]; nothing was done: say --yes if that is meant")
+		"2 nodes will be removed, with the passwords of their BMCs: r1n[01-02]; nothing was done: confirm with --yes")
 	expect(t, "rm", f.run("node rm r1n[01-02] --yes"), 0, "r1n[01-02] removed\n", "")
 	old := asks
 	asks = func(*cli.Context) bool { return true }
@@ -278,7 +278,7 @@ func TestImportedStatusesAskFirst(t *testing.T) {
 		t.Fatal(err)
 	}
 	expect(t, "update", f.run("node import "+file+" --update"), 2, "",
-		"3 nodes will lose power, all of r1: r1n[01-03]; nothing was done: say --yes")
+		"3 nodes will lose power, all of r1: r1n[01-03]; nothing was done: confirm with --yes")
 	expect(t, "dry run", f.run("node import "+file+" --update --dry-run"), 0, "4 nodes would be added", "")
 	expect(t, "new nodes", f.run("node import "+file), 0, "4 nodes added", "")
 	expect(t, "--yes", f.run("node import "+file+" --update --yes"), 0, "4 nodes added", "")
@@ -300,7 +300,7 @@ func TestMovesAskFirst(t *testing.T) {
 	}
 	write("r1n01,r2\nr1n02,r2\nr1n03,r1\nr2n01,r2\n")
 	expect(t, "two go", f.run("node import "+file+" --update"), 2, "",
-		"2 nodes will be moved from racks r1: r1n[01-02]; nothing was done: say --yes")
+		"2 nodes will be moved from racks r1: r1n[01-02]; nothing was done: confirm with --yes")
 	expect(t, "--yes", f.run("node import "+file+" --update --yes"), 0, "4 nodes added", "")
 	expect(t, "one of them", f.run("node add r1n01 --rack r2 --update"), 0, "1 node added", "")
 	write("r1n01,r1\nr1n02,r1\n")

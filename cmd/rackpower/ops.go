@@ -132,17 +132,17 @@ func opCommand(d door) *cli.Command {
 	name := d.command + " op"
 	return &cli.Command{
 		Name: "op", Category: "look", Usage: "show or cancel operations",
-		Description: "By the ids that the power commands and rackpower ops print." + examples(name+" show ID", name+" cancel ID") + exitHelp,
+		Description: "The power commands and rackpower ops print the ids." + examples(name+" show ID", name+" cancel ID") + exitHelp,
 		Subcommands: []*cli.Command{
 			{
 				Name: "show", Usage: "show the details of operations", ArgsUsage: "ID...", Flags: d.flags(), Action: d.with(showOp),
-				Description: "An operation that has ended is shown with its outcome, however long ago its asker stopped waiting." +
+				Description: "An ended operation is shown with its outcome, even if its asker stopped waiting." +
 					examples(name+" show 0198c2a1-…", name+" show ID -o json") + exitHelp,
 			},
 			{
 				Name: "cancel", Usage: "cancel operations: they end at their next safe point", ArgsUsage: "ID...", Action: d.with(cancelOps),
 				Flags: d.flags(reasonFlag(false)),
-				Description: "A command that has left for a BMC is awaited; the operation ends before the next one. What has ended stays as it is." +
+				Description: "A command that was sent to a BMC is awaited; the operation ends before the next one. Ended operations do not change." +
 					examples(name+" cancel ID", d.command+" ops @rack1 --outstanding -o name | xargs "+name+" cancel") + exitHelp,
 			},
 		},

@@ -21,10 +21,10 @@ func peersCommand() *cli.Command {
 	return &cli.Command{
 		Name: "peers", Category: "on a rack", Usage: "show the power of all nodes as gossip reports it", ArgsUsage: "[NODES...]",
 		Action: eitherDoor(listPeers),
-		Description: eitherHelp + "\nCentral need not be there. In NODES, @NAME stands for the nodes of that agent.\n\n" +
-			"With --who it says which agent has a node and who can reach its BMC: agents that do not have the node ask the\n" +
-			"BMC for a sign of life, for which its address must be known to whom you ask. It ends with 1 when none can, with 2\n" +
-			"when nobody knows the node." + nodesHelp +
+		Description: eitherHelp + "\nIt works without central. In NODES, @NAME means the nodes of that agent.\n\n" +
+			"With --who it shows which agent has a node and which agents reach its BMC: agents that do not have the node\n" +
+			"probe the BMC, if the asked member knows its address. It exits with 1 if none reaches the BMC, with 2 if nobody\n" +
+			"knows the node." + nodesHelp +
 			examples("rackpower peers", "rackpower peers @state:off -o name", "rackpower peers --who r1n01") + exitHelp,
 		Flags: eitherFlags(&cli.StringFlag{Name: "who", Usage: "show which agent has `NODE`, and which agents reach its BMC"}),
 	}

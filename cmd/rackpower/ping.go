@@ -16,7 +16,7 @@ func pingCommand() *cli.Command {
 	return &cli.Command{
 		Name: "ping", Category: "on a rack", Usage: "check that a member of the gossip cluster answers", ArgsUsage: "AGENT",
 		Action: eitherDoor(pingMember),
-		Description: "The question travels by gossip, so the time is that of some rounds of gossip, not of a packet." +
+		Description: "The request travels by gossip, so the time is that of some rounds of gossip, not of a packet." +
 			examples("rackpower ping r2", "rackpower ping central --count 3") + exitHelp,
 		Flags: eitherFlags(&cli.IntFlag{Name: "count", Value: 1, Usage: "send `N` requests"}),
 	}

@@ -83,10 +83,10 @@ func powerCommand(action power.Action, d door) *cli.Command {
 }
 
 func verbDescription(action power.Action) string {
-	text := "Each node gets one operation. What is outstanding on a node already is joined, followed or superseded,\n" +
-		"and the answer says so. --timeout bounds the waiting only: rackpower op show ID tells the rest."
+	text := "Each node gets one operation. It joins, follows or supersedes what is outstanding on the node,\n" +
+		"and the answer says so. --timeout bounds the waiting only: rackpower op show ID shows the outcome."
 	if action.Final() != power.Unknown {
-		text += "\nWhat a node's status forbids is refused, because the monitor would undo it; --hold says that it is meant."
+		text += "\nA request against the desired state is refused, because the monitor would undo it; --hold overrides the status."
 	}
 	switch {
 	case action.CutsPower():
@@ -164,7 +164,7 @@ func orderHold(s *session, o *order) error {
 		return err
 	}
 	if s.c.IsSet("hold-for") && !o.request.Hold {
-		return settings.Usage("--hold-for says how long a hold lasts: say --hold too")
+		return settings.Usage("--hold-for needs --hold")
 	}
 	if o.request.Hold {
 		o.held = fmt.Sprintf("held %s %s", o.action.Final(), s.UntilOr(s.After(o.request.HoldFor), "released"))

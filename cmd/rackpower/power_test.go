@@ -294,7 +294,7 @@ func TestManyNodesLosePowerOnlyWhenConfirmed(t *testing.T) {
 		"bmc-reset": "22 BMCs will restart, all of r1: r1n[01-21,99]",
 	} {
 		for _, who := range []string{"", "local "} {
-			expect(t, who+verb, f.run(who+verb+" all"), 2, "", what+"; nothing was done: say --yes if that is meant")
+			expect(t, who+verb, f.run(who+verb+" all"), 2, "", what+"; nothing was done: confirm with --yes")
 		}
 	}
 	expect(t, "on", f.run("on all"), 0, "r1n[01-21,99] on\n", "")

@@ -20,7 +20,7 @@ func pauseCommand() *cli.Command {
 	return &cli.Command{
 		Name: "pause", Category: "monitor", Usage: "pause the monitor of a rack", ArgsUsage: "RACK",
 		Action: atCentral.with(pauseRack),
-		Description: "For maintenance: the nodes are read as ever and requests are carried out, but nothing is corrected." +
+		Description: "For maintenance: nodes are read and requests are carried out, but nothing is corrected." +
 			examples("rackpower pause r1 --for 2h --reason \"moving cables\"", "rackpower resume r1") + exitHelp,
 		Flags: atCentral.flags(lastingFlag("for", "until resumed"), reasonFlag(true)),
 	}
@@ -45,11 +45,11 @@ func pauseRack(s *session) error {
 	if in.For, err = s.lasting("for"); err != nil {
 		return err
 	}
-	return setPause(s, in, "the monitor rests "+s.UntilOr(s.After(in.For), "resumed")+"; requests are carried out as ever")
+	return setPause(s, in, "the monitor is paused "+s.UntilOr(s.After(in.For), "resumed")+"; requests are still carried out")
 }
 
 func resumeRack(s *session) error {
-	return setPause(s, api.SetPause{Resume: true, AskedBy: askedBy(), Reason: s.c.String("reason")}, "the monitor goes on")
+	return setPause(s, api.SetPause{Resume: true, AskedBy: askedBy(), Reason: s.c.String("reason")}, "the monitor resumes")
 }
 
 func setPause(s *session, in api.SetPause, what string) error {
@@ -58,7 +58,7 @@ func setPause(s *session, in api.SetPause, what string) error {
 		return err
 	}
 	if in.Resume && !rack.Settings.Pause.Active(s.Now()) && !rack.State.Pause.Active(s.Now()) {
-		what = "the monitor does not rest"
+		what = "the monitor is not paused"
 	}
 	if rack, err = s.client.SetPause(s.ctx, rack.Name, in); err != nil {
 		return err
@@ -69,7 +69,7 @@ func setPause(s *session, in api.SetPause, what string) error {
 func rackCommand() *cli.Command {
 	return &cli.Command{
 		Name: "rack", Category: "monitor", Usage: "show or set how the monitors of the racks work",
-		Description: "The monitor of a rack reads its nodes and corrects what is not as it is wanted." +
+		Description: "The monitor of a rack reads its nodes and corrects those that differ from their desired state." +
 			examples("rackpower rack list", "rackpower rack set r1 --monitor '@every 30s'") + exitHelp,
 		Subcommands: []*cli.Command{
 			{
@@ -329,7 +329,7 @@ func setRack(s *session) error {
 		said = append(said, "brake at %s")
 	}
 	if len(said) == 0 {
-		return settings.Usage("nothing to set: say --monitor, --brake-percent or --brake-above")
+		return settings.Usage("nothing to set: give --monitor, --brake-percent or --brake-above")
 	}
 	if err := in.Validate(); err != nil {
 		return settings.Usage("%v", err)
@@ -396,7 +396,7 @@ func noteRacks(s *session, nodes []api.Node) {
 		s.Warn("rack %s: agent %s %s: its nodes are shown as they were last read", term.Clean(r.Name), term.Clean(r.Agent),
 			term.Clean(r.AgentState.Predicate(s.Now())))
 	})
-	s.WarnEach(alarmed, "racks %s: ALARM (rackpower agents)", func(name string) {
+	s.WarnEach(alarmed, "racks %s: alarm (rackpower agents)", func(name string) {
 		for _, a := range byName[name].State.Alarms {
 			s.Warn("rack %s: %s", term.Clean(name), term.Clean(alarmWords(a)))
 		}

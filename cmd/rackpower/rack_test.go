@@ -12,7 +12,7 @@ func TestPauseAndResume(t *testing.T) {
 	f := newFake(t, hall(1, power.On)...)
 	f.racks = []api.Rack{{Name: "r1", AgentState: hoursAway()}}
 	got := f.run("pause r1 --for 2h --reason cables").timeless()
-	expect(t, "pause", got, 0, "rack r1: the monitor rests until TIME; requests are carried out as ever\n",
+	expect(t, "pause", got, 0, "rack r1: the monitor is paused until TIME; requests are still carried out\n",
 		"its agent is away since TIME (last seen 2 h ago): it learns of it when it is back\n")
 	expect(t, "resume", f.run("resume r1 -q"), 0, "", "")
 	expect(t, "resume", f.run("resume r1 -o name"), 0, "r1\n", "")
@@ -20,9 +20,9 @@ func TestPauseAndResume(t *testing.T) {
 	if len(p) != 3 || p[0].For != 2*time.Hour || p[0].Reason != "cables" || p[0].Resume || !p[1].Resume || p[1].AskedBy != "tester" {
 		t.Errorf("%+v", p)
 	}
-	expect(t, "resume", f.run("resume r1"), 0, "rack r1: the monitor does not rest\n", "its agent is away")
+	expect(t, "resume", f.run("resume r1"), 0, "rack r1: the monitor is not paused\n", "its agent is away")
 	f.racks[0].AgentState = hoursFailed()
-	expect(t, "failed", f.run("resume r1"), 0, "the monitor does not rest\n",
+	expect(t, "failed", f.run("resume r1"), 0, "the monitor is not paused\n",
 		"its agent failed 2 h ago, as gossip says: it learns of it when it is back\n")
 }
 

@@ -22,7 +22,7 @@ const wantRelease = "release"
 func scheduleCommand() *cli.Command {
 	return &cli.Command{
 		Name: "schedule", Category: "monitor", Usage: "set holds at the times of a cron expression",
-		Description: "Such as: what nobody uses is off at night, the test racks are on at 7. What a person holds is left alone." +
+		Description: "For example: unused nodes are off at night, test racks are on at 7. A hold that a person set takes precedence." +
 			examples("rackpower schedule add night --cron '0 20 * * *' --nodes '@status:DEPLOYED&@rack1' --want off --for 11h",
 				"rackpower schedule next") + exitHelp,
 		Subcommands: []*cli.Command{
@@ -57,7 +57,7 @@ func scheduleAddCommand() *cli.Command {
 	return &cli.Command{
 		Name: "add", Usage: "add a schedule, or replace one", ArgsUsage: "NAME", Action: atCentral.with(addSchedule),
 		Description: "CRON is minute, hour, day of the month, month and day of the week, or @daily, @every 6h and the like, in central's\n" +
-			"local time; CRON_TZ=Europe/Oslo before it names another zone. The nodes are selected anew at each run.\n" +
+			"local time; CRON_TZ=Europe/Oslo before it names another zone. Each run selects the nodes again.\n" +
 			asksFirst[1:] + nodesHelp +
 			examples("rackpower schedule add night --cron '0 20 * * 1-5' --nodes '@rack1,!r1n07' --want off --for 11h --reason \"nobody tests at "+
 				"night\"",
@@ -86,7 +86,7 @@ func scheduleOf(s *session) (in api.PutSchedule, err error) {
 	case in.Cron == "":
 		return in, settings.Usage("--cron is empty")
 	case in.Nodes == "":
-		return in, settings.Usage("--nodes: NODES is empty; say all if you mean every node")
+		return in, settings.Usage("--nodes: NODES is empty; use all for every node")
 	}
 	if in.For, err = s.lasting("for"); err != nil {
 		return in, err
@@ -95,7 +95,7 @@ func scheduleOf(s *session) (in api.PutSchedule, err error) {
 		return in, settings.Usage("--want: %v", err)
 	}
 	if in.Want == "" && in.For > 0 {
-		return in, settings.Usage("--for says how long a hold lasts: a schedule that releases sets none")
+		return in, settings.Usage("--for goes with a hold: a schedule that releases sets none")
 	}
 	return in, nil
 }
@@ -186,9 +186,9 @@ func (k confirmer) confirmSchedule(in api.PutSchedule, nodes []api.Node) (bool, 
 
 func selectedWords(nodes []api.Node) string {
 	if len(nodes) == 0 {
-		return "no node as things stand"
+		return "no node now"
 	}
-	return fmt.Sprintf("%s (%s as things stand)", noderange.Fold(namesOf(nodes)), plural(len(nodes), "node"))
+	return fmt.Sprintf("%s (%s now)", noderange.Fold(namesOf(nodes)), plural(len(nodes), "node"))
 }
 
 // wantOf is what a schedule does, in a word or two.
@@ -245,7 +245,7 @@ func showSchedule(s *session) error {
 	if !s.People() {
 		return printer.Show(s.Printer, s.scheduleListing([]api.Schedule{c}))
 	}
-	confirmed := "no: the fleet brake watches over each run"
+	confirmed := "no: the fleet brake applies to each run"
 	if c.Confirmed {
 		confirmed = "yes, for every run"
 	}

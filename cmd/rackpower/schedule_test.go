@@ -16,20 +16,20 @@ func TestScheduleAdd(t *testing.T) {
 		return f.runContext(t.Context(), append([]string{"schedule", "add", "night", "--cron", "0 20 * * 1-5"}, args...)).timeless()
 	}
 	got := add("--nodes", "@r1,!r1n[05-25]", "--want", "off", "--for", "11h", "--reason", "idle")
-	expect(t, "add", got, 0, "schedule night set: off for 11h r1n[01-04] (4 nodes as things stand), next TIME\n", "")
+	expect(t, "add", got, 0, "schedule night set: off for 11h r1n[01-04] (4 nodes now), next TIME\n", "")
 	p := f.puts[0]
 	if p.Name != "night" || p.Cron != "0 20 * * 1-5" || p.Nodes != "@r1,!r1n[05-25]" || p.Want != power.WantOff || p.For != 11*time.Hour ||
 		p.Reason != "idle" || p.By != "tester" || p.Confirmed {
 		t.Errorf("%+v", p)
 	}
 	// The nodes are off now; at eight in the evening they may not be.
-	many := "25 nodes will lose power in each run, if they are on then, all of r1: r1n[01-25]; nothing was done: say --yes"
+	many := "25 nodes will lose power in each run, if they are on then, all of r1: r1n[01-25]; nothing was done: confirm with --yes"
 	expect(t, "many", add("--nodes", "all", "--want", "off"), 2, "", many)
 	expect(t, "many", add("--nodes", "all", "--want", "release"), 2, "", many)
 	expect(t, "dry run", add("--nodes", "all", "--want", "off", "--dry-run", "--update"), 0, "schedule night would be set: off r1n[01-25]", "")
 	expect(t, "on", add("--nodes", "all", "--want", "ON"), 0, "schedule night set: on r1n[01-25]", "")
 	expect(t, "--yes", add("--nodes", "all", "--want", "release", "--yes"), 0, "schedule night set: release r1n[01-25]", "")
-	expect(t, "nothing now", add("--nodes", "@status:DEPLOYED", "--want", "off"), 0, "off no node as things stand",
+	expect(t, "nothing now", add("--nodes", "@status:DEPLOYED", "--want", "off"), 0, "off no node now",
 		"--nodes selects no node now\n")
 	expect(t, "no such rack", add("--nodes", "@rack9", "--want", "off"), 2, "",
 		"rackpower schedule add: --nodes: no node matches \"@rack9\"\n")
@@ -66,7 +66,7 @@ want:          off for 11h
 reason:        idle
 by:            bob
 since:         TIME
-confirmed:     no: the fleet brake watches over each run
+confirmed:     no: the fleet brake applies to each run
 last run:      TIME: 12 nodes held off
 next run:      TIME
 `)

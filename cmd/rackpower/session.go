@@ -91,7 +91,7 @@ func (s *session) explain(err error) error {
 // would mean every node.
 func selection(operands []string) (string, error) {
 	if slices.ContainsFunc(operands, func(s string) bool { return strings.TrimSpace(s) == "" }) {
-		return "", settings.Usage("NODES is empty; say all if you mean every node")
+		return "", settings.Usage("NODES is empty; use all for every node")
 	}
 	return strings.Join(operands, ","), nil
 }

@@ -23,9 +23,9 @@ func statusCommand(d door) *cli.Command {
 	name := d.command + " status"
 	return &cli.Command{
 		Name: "status", Category: "look", Usage: "show the power state of nodes", ArgsUsage: "[NODES...]",
-		Description: "The state is what was last read, with its age; --fresh reads now. A node whose state is not the desired one is\n" +
-			"pending until it is seen so for the first time (with what that waits for), in drift when it had been so.\n" +
-			"A node that the monitor could not mend is in fault. rackpower explain NODE says why." + nodesHelp +
+		Description: "The state is what was last read, with its age; --fresh reads now. A node that differs from its desired state is\n" +
+			"pending if it was not in that state yet (with what the monitor waits for), and in drift if it was.\n" +
+			"A node that repeated corrections did not change is in fault. rackpower explain NODE says why." + nodesHelp +
 			examples(name+" @rack1", name+" @state:on -o name", name+" r1n[01-40] --fresh -o json", name+" --watch") + exitHelp,
 		Flags: d.flags(
 			&cli.BoolFlag{Name: "fresh", Usage: "read the nodes now"},

@@ -17,10 +17,10 @@ func localTrustCommand() *cli.Command {
 	return &cli.Command{
 		Name: "trust", Category: "on a rack", Usage: "show which central the agent trusts, or confirm another one",
 		Action: atAgent.with(confirmTrust),
-		Description: "An agent follows the first central that it meets, and no other one until somebody confirms it here: a central that\n" +
-			"starts with an empty directory would take all nodes and holds away. Nor does it let all of its nodes go, or most of\n" +
-			"them, because central lost them. This shows what waits, and what it would mean, and asks. When a rack is to go\n" +
-			"over to another central, point its agent there (--central) and say this." +
+		Description: "An agent follows the first central that it meets, and another one only after a confirmation here: a central that\n" +
+			"starts with an empty directory would take all nodes and holds away. Nor does it release most of its nodes at once without a\n" +
+			"confirmation. This shows what waits for one and what it would change, and asks. To move a rack\n" +
+			"to another central, point its agent there (--central) and confirm here." +
 			examples("rackpower local trust", "rackpower local trust --yes --reason \"the new central of hall 2\"") + exitHelp,
 		Flags: atAgent.flags(reasonFlag(false), yesFlag()),
 	}

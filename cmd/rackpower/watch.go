@@ -21,8 +21,8 @@ func watchCommand() *cli.Command {
 	return &cli.Command{
 		Name: "watch", Category: "look", Usage: "show events as they happen, until interrupted", ArgsUsage: "[NODES...]",
 		Action: atCentral.with(watchEvents),
-		Description: "Requests and how they end, statuses, holds, faults, drift, brakes: the audit trail as it grows, from now on; --since\n" +
-			"and --limit show some of what was before. When central is away it says so and goes on when central is back." + nodesHelp +
+		Description: "Requests and their outcomes, statuses, holds, faults, drift, brakes: the audit log from now on; --since\n" +
+			"and --limit add earlier entries. When central is away it says so, and continues when central is back." + nodesHelp +
 			examples("rackpower watch", "rackpower watch @rack1 --since 1h", "rackpower watch -o jsonl") + exitHelp,
 		Flags: atCentral.flags(
 			&cli.DurationFlag{Name: "since", Usage: "begin with the events of the last `DURATION`"},
@@ -31,14 +31,14 @@ func watchCommand() *cli.Command {
 	}
 }
 
-// How long a poll of the audit trail waits, and how long a central that is away is
+// How long a poll of the audit log waits, and how long a central that is away is
 // left alone.
 // Tests are more impatient.
 const watchPoll = 30 * time.Second
 
 var watchAgain = time.Second
 
-// events follows the audit trail.
+// events follows the audit log.
 type events struct {
 	s     *session
 	expr  string

@@ -9,7 +9,7 @@ import (
 const (
 	ExitOK          = 0
 	ExitFailed      = 1 // something that was asked for did not come about
-	ExitUsage       = 2 // the request makes no sense as it stands
+	ExitUsage       = 2 // the request is invalid
 	ExitUnreachable = 3 // central or agent not reachable
 	ExitPending     = 4 // not over yet when the time to wait was
 	ExitRefused     = 5 // busy, stale, against the desired state, not permitted

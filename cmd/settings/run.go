@@ -41,7 +41,7 @@ func RunContext(ctx context.Context, app *cli.App, args []string) int {
 		}
 	}
 	if out, ok := app.Writer.(*output); ok && err == nil && out.failed != nil {
-		err = Exit(ExitFailed, "cannot write what there is to say: %v", out.failed)
+		err = Exit(ExitFailed, "cannot write the output: %v", out.failed)
 	}
 	tell(app.ErrWriter, l, err)
 	return CodeOf(err)

@@ -208,7 +208,7 @@ func (s *session) oldRights() bool {
 // reopen ends the session and opens another one over the same link, asking for the
 // highest privilege again.
 func (s *session) reopen(ctx context.Context, op string) *power.Error {
-	s.cfg.Log.Debug("opening the session anew: the user may have other rights now", "bmc", s.ep.Key())
+	s.cfg.Log.Debug("opening the session again: the user may have other rights now", "bmc", s.ep.Key())
 	s.dialer.forgetRole(s.ep)
 	_ = s.goodbye()
 	fresh, err := s.dialer.handshake(ctx, s.link, s.ep, time.Now().Add(s.cfg.Timeout))

@@ -83,7 +83,7 @@ func Run(c *cli.Context) (err error) {
 		Dial: dialer.Dial, Probe: dialer.Probe, Forget: dialer.Forget, LookUp: lookUp,
 	}
 	if cfg.Timing.Debounce = c.Duration("debounce"); cfg.Timing.Debounce <= 0 {
-		return settings.Usage("--debounce: %s is not longer than 0", cfg.Timing.Debounce)
+		return settings.Usage("--debounce: %s is not positive", cfg.Timing.Debounce)
 	}
 	if err := cfg.Validate(); err != nil {
 		return settings.Usage("%v", err)

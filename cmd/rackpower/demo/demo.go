@@ -99,7 +99,7 @@ func (d *demo) say(format string, args ...any) { fmt.Fprintf(d.out, "   "+format
 func (d *demo) claim(text string, err error) {
 	d.claims = append(d.claims, claim{text, err})
 	if err != nil {
-		d.say("NOT TRUE: %s: %v", text, err)
+		d.say("not true: %s: %v", text, err)
 	}
 }
 
@@ -368,7 +368,7 @@ func (d *demo) verdict() error {
 	for _, c := range d.claims {
 		mark := "true "
 		if c.err != nil {
-			mark = "FALSE"
+			mark = "false"
 			failed++
 		}
 		fmt.Fprintf(d.out, "   %s  %s\n", mark, c.text)
