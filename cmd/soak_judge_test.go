@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"rackpower/agent/simtest"
 	"rackpower/central/api"
 	"rackpower/power"
 )
@@ -191,7 +192,7 @@ func (v *verdict) judgeCommands(s server, ops []api.Op) {
 		s.name, explained+1, len(s.commands), s.commands[explained], s.commands[from:explained])
 	allowed := map[power.Command]int{}
 	for _, op := range ops {
-		for _, c := range wordOf(op.Action) {
+		for _, c := range simtest.Commands(op.Action) {
 			allowed[c] += own(op)
 		}
 	}
@@ -266,29 +267,6 @@ func own(op api.Op) int {
 	return op.Attempts
 }
 
-// wordOf lists the commands of an action in the order in which it sends them; each
-// of them may be repeated where the action may.
-func wordOf(a power.Action) []power.Command {
-	switch a {
-	case power.ActOn:
-		return []power.Command{power.PowerOn}
-	case power.ActOff:
-		return []power.Command{power.PowerOff}
-	case power.ActSoftOff:
-		return []power.Command{power.PressSoftOff, power.PowerOff}
-	case power.ActCycle:
-		return []power.Command{power.PowerOff, power.PowerOn}
-	case power.ActReset:
-		return []power.Command{power.HardReset}
-	case power.ActDiag:
-		return []power.Command{power.PulseDiag}
-	case power.ActBMCReset:
-		return []power.Command{power.ResetBMC}
-	default:
-		return nil
-	}
-}
-
 // isCommand reports whether a word of a simulator's log is a command of an action.
 func isCommand(c power.Command) bool {
 	return slices.Contains([]power.Command{
@@ -358,7 +336,7 @@ func explain(ops []api.Op, log []power.Command) int {
 
 // sends reports whether an action may send these commands.
 func sends(a power.Action, log []power.Command) bool {
-	word := wordOf(a)
+	word := simtest.Commands(a)
 	for _, c := range log {
 		i := slices.Index(word, c)
 		if i < 0 {

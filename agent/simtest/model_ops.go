@@ -496,11 +496,15 @@ func (m *OpsModel) takeStarted(g *appended, o *opsOp, at time.Time) {
 	o.started = at
 }
 
-// commandsOf is what an action may send.
-var commandsOf = map[power.Action]string{
-	"on": "power-on", "off": "power-off", "soft-off": "soft-off power-off", "cycle": "power-off power-on",
-	"reset": "hard-reset", "diag": "pulse-diag", "bmc-reset": "reset-bmc",
+var commandsOf = map[power.Action][]power.Command{
+	power.ActOn: {power.PowerOn}, power.ActOff: {power.PowerOff}, power.ActSoftOff: {power.PressSoftOff, power.PowerOff},
+	power.ActCycle: {power.PowerOff, power.PowerOn}, power.ActReset: {power.HardReset}, power.ActDiag: {power.PulseDiag},
+	power.ActBMCReset: {power.ResetBMC},
 }
+
+// Commands lists what an action may send, in the order in which it sends them; each of them
+// may be repeated where the action may.
+func Commands(a power.Action) []power.Command { return commandsOf[a] }
 
 // leadsTo is the state after a command; hard-reset and pulse-diag need the node on.
 func leadsTo(c power.Command) power.State {
@@ -526,7 +530,7 @@ func (m *OpsModel) takeSending(g *appended, o *opsOp, rec commandRecord) {
 	switch {
 	case o.started.IsZero():
 		m.breach("one at a time", "%s sends %s and was not started", id, c)
-	case !slices.Contains(strings.Fields(commandsOf[o.op.Action]), string(c)):
+	case !slices.Contains(Commands(o.op.Action), c):
 		m.breach("actions", "%s of %s sends %s", o.op.Action, id, c)
 	case o.cancel != nil && (at.After(o.cancelAt) || g.proc != o.cancelIn):
 		m.breach("safe point", "%s sends %s, %s after it was told to stop", id, c, at.Sub(o.cancelAt))
