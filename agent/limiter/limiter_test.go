@@ -13,7 +13,7 @@ import (
 	"rackpower/power"
 )
 
-// naiveDomain is domain's twin: it looks at everything that ever happened.
+// naiveDomain is the reference model of domain: it looks at everything that ever happened.
 type naiveDomain struct {
 	limit   api.DomainLimit
 	grants  []time.Time

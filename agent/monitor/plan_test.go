@@ -246,7 +246,7 @@ func TestAgendaAgainstAList(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		begin := time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
 		var a agenda
-		twin := map[agendaKey]time.Time{}
+		model := map[agendaKey]time.Time{}
 		now := begin
 		for range rapid.IntRange(1, 60).Draw(rt, "steps") {
 			key := agendaKey{rapid.SampledFrom([]string{"n1", "n2", "n3"}).Draw(rt, "node"), rapid.SampledFrom([]power.Reason{"a", "b"}).Draw(rt,
@@ -255,26 +255,26 @@ func TestAgendaAgainstAList(t *testing.T) {
 			case 0, 1:
 				at := now.Add(time.Duration(rapid.IntRange(0, 20).Draw(rt, "at")) * time.Second)
 				a.set(key.Node, key.Why, at)
-				twin[key] = at
+				model[key] = at
 			case 2:
 				a.set(key.Node, key.Why, time.Time{})
-				delete(twin, key)
+				delete(model, key)
 			default:
 				now = now.Add(time.Duration(rapid.IntRange(0, 10).Draw(rt, "pass")) * time.Second)
 				for _, k := range a.due(now) {
-					if at, ok := twin[k]; !ok || at.After(now) {
+					if at, ok := model[k]; !ok || at.After(now) {
 						rt.Fatalf("%v fires at %s, want %s", k, now, at)
 					}
-					delete(twin, k)
+					delete(model, k)
 				}
-				for k, at := range twin {
+				for k, at := range model {
 					if !at.After(now) {
 						rt.Fatalf("%v of %s did not fire at %s", k, at, now)
 					}
 				}
 			}
 			var first, of time.Time
-			for k, at := range twin {
+			for k, at := range model {
 				if first.IsZero() || at.Before(first) {
 					first = at
 				}
@@ -282,7 +282,7 @@ func TestAgendaAgainstAList(t *testing.T) {
 					of = at
 				}
 			}
-			if next, ok := a.next(); ok != (len(twin) > 0) || !next.Equal(first) || !a.firsts()[key.Node].Equal(of) {
+			if next, ok := a.next(); ok != (len(model) > 0) || !next.Equal(first) || !a.firsts()[key.Node].Equal(of) {
 				rt.Fatalf("next %s, of %s %s; want %s, %s", next, key.Node, a.firsts()[key.Node], first, of)
 			}
 		}

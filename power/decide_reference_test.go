@@ -9,9 +9,9 @@ import (
 	"pgregory.net/rapid"
 )
 
-// twinTable says, for "outstanding>asked" with plain parameters, what they are to
+// referenceTable says, for "outstanding>asked" with plain parameters, what they are to
 // each other: what is not listed differs in its final state.
-var twinTable = map[string]string{
+var referenceTable = map[string]string{
 	"on>on": "enough", "on>cycle": "more", "on>reset": "more",
 	"cycle>on": "enough", "cycle>cycle": "enough", "cycle>reset": "enough",
 	"reset>on": "enough", "reset>reset": "enough", "reset>cycle": "more",
@@ -19,25 +19,25 @@ var twinTable = map[string]string{
 	"soft-off>soft-off": "enough", "soft-off>off": "hurry",
 }
 
-func twinPlain(o Op) string {
+func referencePlain(o Op) string {
 	return fmt.Sprint(o.Action, "/", o.Boot, "/", o.Grace, "/", o.NoEscalate)
 }
 
-func twinFinal(a Action) string {
+func referenceFinal(a Action) string {
 	return map[Action]string{"on": "on", "cycle": "on", "reset": "on", "off": "off", "soft-off": "off"}[a]
 }
 
-func twinWord(h Held, req Op) string {
+func referenceWord(h Held, req Op) string {
 	if h.Cancelling {
 		return "ending"
 	}
-	if twinPlain(h.Op) == twinPlain(req) {
+	if referencePlain(h.Op) == referencePlain(req) {
 		return "equal"
 	}
-	if twinFinal(h.Op.Action) == "" || twinFinal(req.Action) == "" {
+	if referenceFinal(h.Op.Action) == "" || referenceFinal(req.Action) == "" {
 		return "apart"
 	}
-	word, listed := twinTable[string(h.Op.Action)+">"+string(req.Action)]
+	word, listed := referenceTable[string(h.Op.Action)+">"+string(req.Action)]
 	if !listed {
 		return "differs"
 	}
@@ -51,8 +51,8 @@ func twinWord(h Held, req Op) string {
 	return word
 }
 
-// twinDecide is Decide, written a second time in another way.
-func twinDecide(lane Lane, req Op) Decision {
+// referenceDecide is Decide, written a second time in another way.
+func referenceDecide(lane Lane, req Op) Decision {
 	n := len(lane.Outstanding)
 	last := ""
 	for _, h := range lane.Outstanding {
@@ -68,7 +68,7 @@ func twinDecide(lane Lane, req Op) Decision {
 		return Decision{Verdict: "start", Reason: "idle"}
 	}
 	full := Decision{Verdict: "refuse", Reason: "queue-full", With: last}
-	equal := twinWord(lane.Outstanding[n-1], req) == "equal"
+	equal := referenceWord(lane.Outstanding[n-1], req) == "equal"
 	if req.IfBusy == "refuse" && !equal {
 		return Decision{Verdict: "refuse", Reason: "busy", With: last}
 	}
@@ -83,7 +83,7 @@ func twinDecide(lane Lane, req Op) Decision {
 	for {
 		top := stack[len(stack)-1]
 		d := Decision{With: top.Op.ID, Supersedes: gone}
-		word := twinWord(top, req)
+		word := referenceWord(top, req)
 		switch word {
 		case "equal":
 			d.Verdict, d.Reason = "join", "equal"
@@ -145,9 +145,9 @@ func drawRequest(t *rapid.T, n int, lane Lane) Op {
 	return req
 }
 
-// TestDecideAgainstTwin walks reachable lanes, each made by Decide's own
-// decisions, and holds every decision against the twin and the invariants.
-func TestDecideAgainstTwin(t *testing.T) {
+// TestDecideAgainstReference walks reachable lanes, each made by Decide's own
+// decisions, and holds every decision against the reference and the invariants.
+func TestDecideAgainstReference(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		var lane Lane
 		wanted, pure := "", true //nolint:ineffassign // final state last asked for; no queue so far
@@ -163,21 +163,21 @@ func TestDecideAgainstTwin(t *testing.T) {
 			default:
 				req := drawRequest(t, n, lane)
 				before := Lane{Outstanding: slices.Clone(lane.Outstanding), LastSeq: lane.LastSeq}
-				d, twin := Decide(lane, req), twinDecide(lane, req)
+				d, want := Decide(lane, req), referenceDecide(lane, req)
 				if !reflect.DeepEqual(before, lane) {
 					t.Fatalf("Decide changed its input")
 				}
-				if !reflect.DeepEqual(d, twin) {
-					t.Fatalf("%s asks %s (%s)\nDecide: %+v\ntwin:   %+v", drawLane(lane), twinPlain(req), req.IfBusy, d, twin)
+				if !reflect.DeepEqual(d, want) {
+					t.Fatalf("%s asks %s (%s)\nDecide: %+v\nwant:   %+v", drawLane(lane), referencePlain(req), req.IfBusy, d, want)
 				}
 				next := carryOut(lane, req, d)
 				checkDecision(t, lane, req, d, next)
 				repeat := d.Reason == ReasonRepeat
-				if f := twinFinal(req.Action); f != "" && d.Verdict.Accepted() && !repeat {
+				if f := referenceFinal(req.Action); f != "" && d.Verdict.Accepted() && !repeat {
 					wanted = f
 				}
 				pure = len(next.Outstanding) > 0
-				if pure && wanted != "" && !repeat && req.IfBusy == Supersede && twinFinal(req.Action) != "" && d.Verdict.Accepted() {
+				if pure && wanted != "" && !repeat && req.IfBusy == Supersede && referenceFinal(req.Action) != "" && d.Verdict.Accepted() {
 					if got := lastFinal(next); got != wanted {
 						t.Fatalf("%s asks %s, %+v: ends %q, want %q", drawLane(lane), req.Action, d, got, wanted)
 					}
@@ -191,7 +191,7 @@ func TestDecideAgainstTwin(t *testing.T) {
 func lastFinal(lane Lane) string {
 	got := ""
 	for _, h := range lane.Outstanding {
-		if f := twinFinal(h.Op.Action); f != "" {
+		if f := referenceFinal(h.Op.Action); f != "" {
 			got = f
 		}
 	}
@@ -209,12 +209,12 @@ func checkDecision(t *rapid.T, lane Lane, req Op, d Decision, next Lane) {
 	differs := false
 	for _, h := range lane.Outstanding {
 		gone := slices.Contains(d.Supersedes, h.Op.ID)
-		if gone && (h.Running || twinFinal(h.Op.Action) == "") {
+		if gone && (h.Running || referenceFinal(h.Op.Action) == "") {
 			t.Fatalf("%s: %+v ends one that ran or has no final state", drawLane(lane), d)
 		}
 		if h.Op.ID == d.Cancels {
 			differs = true
-			if !h.Running || h.Cancelling || twinFinal(h.Op.Action) == twinFinal(req.Action) {
+			if !h.Running || h.Cancelling || referenceFinal(h.Op.Action) == referenceFinal(req.Action) {
 				t.Fatalf("%s asks %s: cancels %s", drawLane(lane), req.Action, h.Op.ID)
 			}
 		}
