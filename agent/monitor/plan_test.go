@@ -189,8 +189,8 @@ func TestPlan(t *testing.T) {
 	}
 }
 
-// TestPlanAgainstTwin: whatever is planned is what the rules allow, said plainly.
-func TestPlanAgainstTwin(t *testing.T) {
+// TestPlanAgainstRules: whatever is planned is what the rules allow, said plainly.
+func TestPlanAgainstRules(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		r := atNoon()
 		r.Off = rapid.IntRange(0, 9).Draw(rt, "off") == 0
