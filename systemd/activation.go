@@ -31,12 +31,6 @@ func Listeners() (map[string]net.Listener, error) {
 	return maps.Clone(all), err
 }
 
-// Listener returns the one socket of the given name, nil when there is none.
-func Listener(name string) (net.Listener, error) {
-	all, err := passed()
-	return all[name], err
-}
-
 func named(files []*os.File) (map[string]net.Listener, error) {
 	found := make(map[string]net.Listener, len(files))
 	var failed error

@@ -29,9 +29,10 @@ func daemonForTest() error {
 	if err != nil {
 		return err
 	}
-	one, err := Listener(Control)
-	if err != nil || one == nil || one != all[Control] {
-		return fmt.Errorf("%v, %w", one, err)
+	again, err := Listeners()
+	one := all[Control]
+	if err != nil || one == nil || one != again[Control] {
+		return fmt.Errorf("%v, %v, %w", one, again, err)
 	}
 	conn, err := one.Accept()
 	if err != nil {

@@ -49,20 +49,11 @@ func New(logger *slog.Logger) *Notifier {
 // Active reports whether a manager listens.
 func (n *Notifier) Active() bool { return n.on }
 
-// WatchdogInterval is the time within which the manager wants a sign of life
-// (WatchdogSec=), 0 when it wants none.
-func (n *Notifier) WatchdogInterval() time.Duration { return n.every }
-
-// Ready says that the daemon serves, or that a reload is done.
+// Ready says that the daemon serves.
 func (n *Notifier) Ready() { n.send(daemon.SdNotifyReady) }
 
 // Stopping says that it is about to end.
 func (n *Notifier) Stopping() { n.send(daemon.SdNotifyStopping) }
-
-// Reloading says that settings are being read again, until Ready.
-func (n *Notifier) Reloading() {
-	n.send(daemon.SdNotifyReloading + "\n" + strings.TrimSpace(daemon.SdNotifyMonotonicUsec()))
-}
 
 // Status is the line that systemctl status shows. The same line again is not sent
 // again, so it may be called in every round of a loop.

@@ -96,9 +96,9 @@ func TestNotifierWithoutAManagerIsSilent(t *testing.T) {
 	}
 }
 
-func TestListenerWithoutAManagerIsNone(t *testing.T) {
+func TestWithoutAManagerThereAreNoListeners(t *testing.T) {
 	t.Setenv("LISTEN_FDS", "")
-	if l, err := Listener("control"); l != nil || err != nil {
+	if l, err := Listeners(); len(l) > 0 || err != nil {
 		t.Errorf("%v, %v", l, err)
 	}
 }
@@ -107,8 +107,8 @@ func TestWatchdogIsFedOnlyByTheLiving(t *testing.T) {
 	got := manager(t)
 	t.Setenv("WATCHDOG_USEC", "30000")
 	n := New(nil)
-	if n.WatchdogInterval() != 30*time.Millisecond {
-		t.Fatalf("interval %v", n.WatchdogInterval())
+	if n.every != 30*time.Millisecond {
+		t.Fatalf("interval %v", n.every)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	asked := make(chan struct{}, 1000)
@@ -142,11 +142,11 @@ func TestStatusIsOneLineAndSentOnce(t *testing.T) {
 	n := New(nil)
 	n.Status("%d nodes\nREADY=1", 3)
 	n.Status("%d nodes\nREADY=1", 3)
-	n.Reloading()
+	n.Stopping()
 	if msg := <-got; msg != "STATUS=3 nodes READY=1" {
 		t.Errorf("%q", msg)
 	}
-	if msg := <-got; !strings.HasPrefix(msg, "RELOADING=1\nMONOTONIC_USEC=") {
+	if msg := <-got; msg != "STOPPING=1" {
 		t.Errorf("%q", msg)
 	}
 }
