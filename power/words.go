@@ -31,7 +31,7 @@ func Describe(d Decision, lane Lane, req Op, now time.Time) string {
 		if d.Cancels != "" {
 			return fmt.Sprintf("%s, being cancelled; %s next", found, req.Action)
 		}
-		return fmt.Sprintf("%s; %s next, %s superseded", found, req.Action, count(len(d.Supersedes), "waiting operation"))
+		return fmt.Sprintf("%s; %s next, %s superseded", found, req.Action, Count(len(d.Supersedes), "waiting operation"))
 	case VerdictQueue:
 		return fmt.Sprintf("%s; %s waits as number %d", found, req.Action, len(lane.Outstanding)+1)
 	}
@@ -63,7 +63,8 @@ func phrase(h Held) string {
 	}
 }
 
-func count(n int, what string) string {
+// Count writes how many of something there are: "1 node", "2 nodes".
+func Count(n int, what string) string {
 	if n == 1 {
 		return "1 " + what
 	}

@@ -70,7 +70,7 @@ func (p *Page) Rows(rows [][]string) {
 	for _, row := range rows {
 		head := "  "
 		for i, cell := range row[:len(row)-1] {
-			head += cell + strings.Repeat(" ", width[i]-term.Width(cell)+2)
+			head += term.Pad(cell, width[i]+2)
 		}
 		last := row[len(row)-1]
 		if room := p.width - term.Width(head); p.width > 0 && room < narrow && room < term.Width(last) {

@@ -147,7 +147,7 @@ func (h hinting) brake() *hint {
 	}
 	return &hint{
 		fmt.Sprintf("the fleet brake holds %s: undo the change that led to it, or release it if all of it is meant",
-			plural(len(b.Nodes), "node")),
+			power.Count(len(b.Nodes), "node")),
 		h.help(power.ReasonBrake),
 	}
 }

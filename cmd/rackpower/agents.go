@@ -11,6 +11,7 @@ import (
 	"rackpower/central/api"
 	"rackpower/cmd/printer"
 	"rackpower/cmd/term"
+	"rackpower/power"
 	"rackpower/power/noderange"
 )
 
@@ -97,8 +98,8 @@ func forgetAgent(s *session) error {
 		if a.Name != name || a.Nodes == 0 || s.c.Bool("yes") {
 			continue
 		}
-		if _, err := s.question(fmt.Sprintf("%s will be assigned to no agent, and %s ended", plural(a.Nodes, "node"),
-			plural(a.Outstanding, "operation"))); err != nil {
+		if _, err := s.question(fmt.Sprintf("%s will be assigned to no agent, and %s ended", power.Count(a.Nodes, "node"),
+			power.Count(a.Outstanding, "operation"))); err != nil {
 			return err
 		}
 	}
@@ -107,8 +108,8 @@ func forgetAgent(s *session) error {
 		return err
 	}
 	if s.People() && !s.Quiet {
-		s.Say("agent %s forgotten: %s ended, %s assigned to nobody%s", term.Clean(name), plural(gone.Ended, "operation"),
-			plural(len(gone.Nodes), "node"), nodesBehind(gone.Nodes))
+		s.Say("agent %s forgotten: %s ended, %s assigned to nobody%s", term.Clean(name), power.Count(gone.Ended, "operation"),
+			power.Count(len(gone.Nodes), "node"), nodesBehind(gone.Nodes))
 		return nil
 	}
 	return printer.Show(s.Printer, printer.Listing[api.ForgottenAgent]{

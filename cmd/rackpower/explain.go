@@ -205,7 +205,7 @@ func (v view) faultWords(m api.NodeMonitor) string {
 		text = "not yet"
 	}
 	if m.Failures > 0 && m.Fault == "" { // a fault says it itself
-		text += ", " + plural(m.Failures, "correction") + " failed in a row"
+		text += ", " + power.Count(m.Failures, "correction") + " failed in a row"
 	}
 	if m.Waits == power.ReasonFault && !m.WaitsUntil.IsZero() {
 		text += ", next try " + v.Until(m.WaitsUntil)
@@ -231,10 +231,10 @@ func (v view) bmcWords(e api.Explanation, n api.Node) string {
 		words = append(words, "answers")
 	}
 	if b.Failures > 0 {
-		words = append(words, plural(b.Failures, "attempt")+" without an answer")
+		words = append(words, power.Count(b.Failures, "attempt")+" without an answer")
 	}
 	if b.AuthFailures > 0 {
-		words = append(words, plural(b.AuthFailures, "login")+" refused")
+		words = append(words, power.Count(b.AuthFailures, "login")+" refused")
 	}
 	if !b.NextProbe.IsZero() {
 		words = append(words, "next probe "+v.Until(b.NextProbe))

@@ -19,6 +19,7 @@ import (
 	"rackpower/cmd/settings"
 	"rackpower/cmd/term"
 	"rackpower/journal"
+	"rackpower/power"
 )
 
 func journalCommand() *cli.Command {
@@ -252,7 +253,7 @@ func verifyJournal(c *cli.Context) error {
 		return err
 	}
 	if damages > 0 {
-		return settings.Exit(settings.ExitFailed, "the journal is damaged in %s", plural(damages, "place"))
+		return settings.Exit(settings.ExitFailed, "the journal is damaged in %s", power.Count(damages, "place"))
 	}
 	return nil
 }
@@ -263,8 +264,8 @@ func tellReport(p printer.Printer, v verified) {
 		records += s.Records
 		torn += s.TornBytes
 	}
-	p.Say("%s: agent %s, opened %s, %s in %s, last LSN %d, %d live", term.Clean(v.Journal), term.Clean(v.Owner), plural(int(v.Epoch), "time"),
-		plural(records, "record"), plural(len(v.Segments), "segment"), v.LSN, v.Live)
+	p.Say("%s: agent %s, opened %s, %s in %s, last LSN %d, %d live", term.Clean(v.Journal), term.Clean(v.Owner),
+		power.Count(int(v.Epoch), "time"), power.Count(records, "record"), power.Count(len(v.Segments), "segment"), v.LSN, v.Live)
 	if torn > 0 {
 		p.Say("  %d bytes of a write that was cut off and never acknowledged", torn)
 	}

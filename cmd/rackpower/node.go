@@ -163,7 +163,7 @@ func (v view) showAdded(a api.AddedNodes, specs []api.NodeSpec, dry bool) error 
 		if dry {
 			would = "would be "
 		}
-		v.Say("%s %sadded, %d changed, %d unchanged", plural(a.Added, "node"), would, a.Changed, a.Unchanged)
+		v.Say("%s %sadded, %d changed, %d unchanged", power.Count(a.Added, "node"), would, a.Changed, a.Unchanged)
 		for _, note := range a.Notes {
 			v.Warn("%s", term.Clean(note))
 		}

@@ -236,7 +236,7 @@ func cancelOps(s *session) error {
 		if code == settings.ExitUsage && len(ops) > 0 {
 			code = settings.ExitFailed // something was done
 		}
-		return settings.Exit(code, "%d of %s not cancelled", len(ids)-len(ops), plural(len(ids), "operation"))
+		return settings.Exit(code, "%d of %s not cancelled", len(ids)-len(ops), power.Count(len(ids), "operation"))
 	}
 	return errors.Join(wrong...)
 }

@@ -203,7 +203,7 @@ func (f *following) verdict() error {
 		if !f.s.People() || f.s.Quiet {
 			f.nameEach(nodes)
 		}
-		return settings.Exit(code, "%d of %s %s", len(nodes), plural(len(f.rows), "node"), fmt.Sprintf(format, args...))
+		return settings.Exit(code, "%d of %s %s", len(nodes), power.Count(len(f.rows), "node"), fmt.Sprintf(format, args...))
 	}
 	switch {
 	case len(failed) > 0:

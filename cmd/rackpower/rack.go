@@ -228,16 +228,16 @@ func (v view) monitorCell(r *api.RackState) string {
 		notes = append(notes, "off")
 	}
 	if r.Brake != nil {
-		notes = append(notes, fmt.Sprintf("brake holds %s (%s)", plural(len(r.Brake.Nodes), "node"), r.Brake.Kind))
+		notes = append(notes, fmt.Sprintf("brake holds %s (%s)", power.Count(len(r.Brake.Nodes), "node"), r.Brake.Kind))
 	}
 	if pause := v.pauseCell(r.Pause); pause != "" {
 		notes = append(notes, pause)
 	}
 	if r.Faults > 0 {
-		notes = append(notes, fmt.Sprintf("%s in fault", plural(r.Faults, "node")))
+		notes = append(notes, fmt.Sprintf("%s in fault", power.Count(r.Faults, "node")))
 	}
 	if r.OpenBreakers > 0 {
-		notes = append(notes, fmt.Sprintf("%s left alone", plural(r.OpenBreakers, "BMC")))
+		notes = append(notes, fmt.Sprintf("%s left alone", power.Count(r.OpenBreakers, "BMC")))
 	}
 	return strings.Join(notes, ", ")
 }
@@ -289,7 +289,7 @@ func showRack(s *session) error {
 	s.Details("rack", rack.Name, "agent", s.agentOf(rack), "nodes", fmt.Sprint(rack.Nodes), "reads", readsCell(rack), "brake at",
 		brakeBounds(rack.Settings),
 		"brake", s.brakeWords(st.Brake), "pause", s.pauseOf(rack),
-		"in fault", plural(st.Faults, "node"), "left alone", plural(st.OpenBreakers, "BMC"))
+		"in fault", power.Count(st.Faults, "node"), "left alone", power.Count(st.OpenBreakers, "BMC"))
 	for _, words := range domainWords(st.Domains) {
 		s.Details("domain", words)
 	}
@@ -300,7 +300,7 @@ func (v view) brakeWords(b *api.Brake) string {
 	if b == nil {
 		return ""
 	}
-	return fmt.Sprintf("holds %d of %s (%s) since %s: %s", len(b.Nodes), plural(b.Total, "node"), b.Kind, v.Since(b.Since),
+	return fmt.Sprintf("holds %d of %s (%s) since %s: %s", len(b.Nodes), power.Count(b.Total, "node"), b.Kind, v.Since(b.Since),
 		noderange.Fold(b.Nodes))
 }
 
@@ -409,6 +409,6 @@ func noteRacks(s *session, nodes []api.Node) {
 }
 
 func (v view) noteBrake(d door, rack string, b api.Brake) {
-	v.Warn("rack %s: the brake holds %s (%s) since %s: %s brake show", term.Clean(rack), plural(len(b.Nodes), "node"), term.Clean(b.Kind),
+	v.Warn("rack %s: the brake holds %s (%s) since %s: %s brake show", term.Clean(rack), power.Count(len(b.Nodes), "node"), term.Clean(b.Kind),
 		v.Since(b.Since), d.command)
 }

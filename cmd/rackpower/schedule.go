@@ -188,7 +188,7 @@ func selectedWords(nodes []api.Node) string {
 	if len(nodes) == 0 {
 		return "no node now"
 	}
-	return fmt.Sprintf("%s (%s now)", noderange.Fold(namesOf(nodes)), plural(len(nodes), "node"))
+	return fmt.Sprintf("%s (%s now)", noderange.Fold(namesOf(nodes)), power.Count(len(nodes), "node"))
 }
 
 // wantOf is what a schedule does, in a word or two.

@@ -135,10 +135,3 @@ func askedBy() string {
 	}
 	return cmp.Or(os.Getenv("RACKPOWER_ASKED_BY"), os.Getenv("SUDO_USER"), os.Getenv("USER"), login, fmt.Sprintf("uid %d", os.Getuid()))
 }
-
-func plural(n int, what string) string {
-	if n == 1 {
-		return "1 " + what
-	}
-	return fmt.Sprintf("%d %ss", n, what)
-}

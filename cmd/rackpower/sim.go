@@ -74,7 +74,7 @@ func runSim(c *cli.Context) error {
 			return settings.Usage("--names: %v", err)
 		}
 		if len(names) != cfg.Count {
-			return settings.Usage("--names: %s for %d BMCs", plural(len(names), "name"), cfg.Count)
+			return settings.Usage("--names: %s for %d BMCs", power.Count(len(names), "name"), cfg.Count)
 		}
 		cfg.Names = func(i int) string { return names[i] }
 	}

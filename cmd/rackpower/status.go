@@ -76,7 +76,7 @@ func unreadError(unread map[string][]string) error {
 		count += len(unread[why])
 		texts = append(texts, fmt.Sprintf("%s %s", noderange.Fold(unread[why]), term.Clean(why)))
 	}
-	return settings.Exit(settings.ExitFailed, "%s could not be read now: %s", plural(count, "node"), strings.Join(texts, ", "))
+	return settings.Exit(settings.ExitFailed, "%s could not be read now: %s", power.Count(count, "node"), strings.Join(texts, ", "))
 }
 
 // readNow has nodes read and tells, by reason, which were not.
@@ -87,7 +87,7 @@ func readNow(s *session, before []api.Node) (nodes []api.Node, unread map[string
 			seen[n.Name] = *n.ObservedAt
 		}
 	}
-	s.Progress("reading %s", plural(len(before), "node"))
+	s.Progress("reading %s", power.Count(len(before), "node"))
 	defer s.ClearProgress()
 	wait := min(max(s.c.Duration("timeout"), time.Second), time.Minute)
 	if nodes, err = s.client.ReadNodes(s.ctx, api.ReadNodes{Names: namesOf(before), Wait: wait}); err != nil {

@@ -234,8 +234,8 @@ func (e *events) line(ev *event) string {
 			said = append(said, e.s.Readable(text))
 		}
 	}
-	what += strings.Repeat(" ", max(e.what-term.Width(what), 0))
-	return strings.TrimRight(fmt.Sprintf("%s  %-*s  %s  %-8s  %s", e.s.Time(happened(ev.AuditEntry)), e.node, node, e.s.Paint(what),
+	return strings.TrimRight(fmt.Sprintf("%s  %s  %s  %-8s  %s", e.s.Time(happened(ev.AuditEntry)), term.Pad(node, e.node),
+		e.s.Paint(term.Pad(what, e.what)),
 		term.Clean(ev.Who), strings.Join(said, ": ")), " ")
 }
 
