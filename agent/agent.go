@@ -15,6 +15,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"rackpower/agent/bmcpool"
 	"rackpower/agent/limiter"
 	"rackpower/agent/monitor"
 	"rackpower/central/api"
@@ -49,7 +50,7 @@ type Agent struct {
 	assigned *assigned
 	outbox   *outbox
 	readings *readings
-	bmcs     *bmcs
+	bmcs     *bmcpool.Pool
 	limiter  *limiter.Limiter
 	clock    power.Clock
 	ids      *ids
@@ -104,7 +105,11 @@ func New(cfg Config) (*Agent, error) {
 	a.monitor = monitor.New(&host{a: a}, monitor.Config{Name: cfg.Name, Schedule: cfg.Monitor, Timing: cfg.Timing.Timing, Logger: cfg.Logger})
 	a.readings = newReadings(a.gossip.changed)
 	a.addresses = newAddresses(cfg.LookUp)
-	a.bmcs = newBMCs(cfg, a.addresses.turn, rand.Float64)
+	a.bmcs = bmcpool.New(bmcpool.Config{
+		Dial: cfg.Dial, Forget: cfg.Forget, Exchange: cfg.Timing.Exchange, KeepSession: cfg.Timing.KeepSession,
+		SessionAge: cfg.Timing.SessionAge, Probe: cfg.Timing.Probe, LongProbe: cfg.Timing.LongProbe, Jitter: rand.Float64,
+		Beside: a.addresses.turn, Logger: cfg.Logger,
+	})
 	a.ctx, a.stop = context.WithCancelCause(context.Background())
 	if err := a.open(); err != nil {
 		return nil, errors.Join(err, a.Close())
@@ -220,7 +225,7 @@ func (a *Agent) Run(ctx context.Context, socket net.Listener) error {
 	})
 	defer stopped()
 
-	for _, part := range []func(context.Context){a.monitor.Run, a.poller.run, a.bmcs.tend, a.prober.run, a.limiter.Run, a.watchAddresses} {
+	for _, part := range []func(context.Context){a.monitor.Run, a.poller.run, a.bmcs.Tend, a.prober.run, a.limiter.Run, a.watchAddresses} {
 		parts.Go(func() { part(ctx) })
 	}
 	parts.Go(func() { a.alarms.keep(ctx, a.assignLg) })
@@ -247,7 +252,7 @@ func (a *Agent) Run(ctx context.Context, socket net.Listener) error {
 	a.link.goodbye()
 	closing, done := context.WithTimeout(context.Background(), 2*time.Second)
 	defer done()
-	a.bmcs.closeAll(closing)
+	a.bmcs.Close(closing)
 	if err := errors.Join(a.log.Err(), a.assignLg.Err()); err != nil {
 		return fmt.Errorf("the journal failed: %w", err)
 	}

@@ -14,74 +14,14 @@ import (
 	"rackpower/power"
 )
 
-func TestBreakerBacksOff(t *testing.T) {
-	now := time.Unix(1_000_000, 0)
-	jitter := 0.0
-	wait := probePauses{first: 30 * time.Second, longest: 10 * time.Minute, jitter: func() float64 { return jitter }}
-	var b breaker
-	mute := failure{power.ReachUnreachable, "no answer"}
-	if b.failed(now, now, mute, wait) || b.open() {
-		t.Fatal("opened by one reading")
-	}
-	if !b.failed(now, now, mute, wait) || !b.open() || !b.next.Equal(now.Add(30*time.Second)) {
-		t.Fatalf("after two: %+v", b)
-	}
-	if b.failed(now, now.Add(time.Second), mute, wait); !b.next.Equal(now.Add(30 * time.Second)) {
-		t.Fatal("somebody who looked beside the schedule moved it")
-	}
-	for _, want := range []time.Duration{1, 2, 4, 8, 10, 10} {
-		now = b.next
-		b.began = now // or the next full reading comes first
-		if b.later(now, wait); !b.next.Equal(now.Add(want * time.Minute)) {
-			t.Fatalf("the next probe is after %s, want %s min", b.next.Sub(now), want)
-		}
-	}
-	b.trial = true
-	if b.open() {
-		t.Fatal("on trial and not read")
-	}
-	jitter = 0.8
-	if now = b.next; b.failed(now, now, mute, wait) || !b.open() || b.next.Sub(now) != 8*time.Minute {
-		t.Fatalf("a failed trial: %+v", b)
-	}
-	if !b.answered(now) || b.open() || b.answered(now) {
-		t.Fatalf("answered: %+v", b)
-	}
-}
-
-// TestSilenceCountsFromTheLastAnswer is about what explain and status say "since" of.
-func TestSilenceCountsFromTheLastAnswer(t *testing.T) {
-	start := time.Unix(1_000_000, 0)
-	at := func(s int) time.Time { return start.Add(time.Duration(s) * time.Second) }
-	wait := probePauses{first: 30 * time.Second, longest: 10 * time.Minute, jitter: func() float64 { return 0 }}
-	mute, busy := failure{power.ReachUnreachable, "no answer"}, failure{power.ReachBusy, "no free session"}
-	for _, c := range []struct {
-		name   string
-		events []failure // one every 10 s; empty: an answer
-		since  time.Time
-	}{
-		{"never answered", []failure{mute, mute, mute}, at(0)},
-		{"answered, then silent", []failure{{}, mute, mute, mute}, at(0)},
-		{"answered twice", []failure{{}, mute, {}, mute, mute}, at(20)},
-		{"silent, then busy", []failure{{}, mute, mute, busy, busy}, at(30)},
-		{"busy, then silent", []failure{busy, mute}, at(10)},
-	} {
-		var b breaker
-		for i, f := range c.events {
-			if now := at(10 * i); f == (failure{}) {
-				b.answered(now)
-			} else {
-				b.failed(now, now, f, wait)
-			}
-		}
-		if !b.since.Equal(c.since) {
-			t.Errorf("%s: since %s, want %s", c.name, b.since.Sub(start), c.since.Sub(start))
-		}
-	}
-}
-
 // breakerRig is a rig whose monitor runs, whose BMCs are probed, and whose first
 // reading is over.
+// breakerOpen says why the node's BMC is left alone, and until when.
+func (r *harness) breakerOpen(node string) (until time.Time, says string, open bool) {
+	b := r.a.prober.bmcState(node)
+	return b.NextProbe, b.BreakerOpen, b.BreakerOpen != ""
+}
+
 func breakerRig(t *testing.T, nodes int, fn func(*harness)) {
 	t.Helper()
 	inBubble(t, nodes, func(r *harness) {
@@ -105,12 +45,12 @@ func TestDeadBMCHasItsOwnSchedule(t *testing.T) {
 		b := r.bmc("n1")
 		b.SetMute(true)
 		time.Sleep(3 * time.Minute)
-		until, says, open := r.a.prober.breakerOpen("n1")
+		until, says, open := r.breakerOpen("n1")
 		if !open || says == "" || !until.After(time.Now()) {
 			t.Fatalf("open %v until %s: %s", open, until, says)
 		}
-		if _, _, open := r.a.prober.breakerOpen("n2"); open || r.a.prober.deadBMCs() != 1 {
-			t.Fatalf("%d BMCs are left alone", r.a.prober.deadBMCs())
+		if _, _, open := r.breakerOpen("n2"); open || r.a.bmcs.LeftAlone() != 1 {
+			t.Fatalf("%d BMCs are left alone", r.a.bmcs.LeftAlone())
 		}
 		before := b.Counts()
 		time.Sleep(time.Hour)
@@ -136,7 +76,7 @@ func TestDeadBMCHasItsOwnSchedule(t *testing.T) {
 		if got := r.a.readings.get("n1"); got.Reach != power.ReachOK || got.State != power.On {
 			t.Fatalf("not read when its probe was answered: %+v", got)
 		}
-		if st := r.a.prober.bmcState("n1"); st.Failures != 0 || st.BreakerOpen != "" || r.a.prober.deadBMCs() != 0 {
+		if st := r.a.prober.bmcState("n1"); st.Failures != 0 || st.BreakerOpen != "" || r.a.bmcs.LeftAlone() != 0 {
 			t.Fatalf("state: %+v", st)
 		}
 	})
@@ -187,7 +127,7 @@ func TestPeoplePassTheBreakerAndCloseIt(t *testing.T) {
 			r.bmc(n).SetMute(true)
 		}
 		time.Sleep(30 * time.Minute)
-		if r.a.prober.deadBMCs() != 3 {
+		if r.a.bmcs.LeftAlone() != 3 {
 			t.Fatal("the breakers are not open")
 		}
 		for _, n := range []string{"n1", "n2", "n3"} {
@@ -198,7 +138,7 @@ func TestPeoplePassTheBreakerAndCloseIt(t *testing.T) {
 		if end.At.Sub(began) > 2*time.Second {
 			t.Fatalf("took %s", end.At.Sub(began))
 		}
-		if _, _, open := r.a.prober.breakerOpen("n1"); open {
+		if _, _, open := r.breakerOpen("n1"); open {
 			t.Fatal("the breaker did not close")
 		}
 		r.a.poller.readNow(r.a.ctx, []string{"n2"}) // at the rack's socket
@@ -206,8 +146,8 @@ func TestPeoplePassTheBreakerAndCloseIt(t *testing.T) {
 		r.a.prober.hurry([]string{"n3"}) // through central
 		time.Sleep(time.Second)
 		r.wantReach("n3", power.ReachOK)
-		if r.a.prober.deadBMCs() != 0 {
-			t.Fatalf("%d are left alone", r.a.prober.deadBMCs())
+		if r.a.bmcs.LeftAlone() != 0 {
+			t.Fatalf("%d are left alone", r.a.bmcs.LeftAlone())
 		}
 		before := r.bmc("n1").Counts().Reads
 		time.Sleep(5 * time.Minute)
@@ -285,8 +225,8 @@ func TestRefusedLogInsAreCountedOverRestarts(t *testing.T) {
 			t.Fatalf("%d log-ins refused, want 2", got)
 		}
 		r.wantReach("n1", power.ReachAuthFailed)
-		until, says, open := r.a.prober.breakerOpen("n1")
-		if !open || !until.IsZero() || !strings.Contains(says, "could lock the account") || r.a.prober.deadBMCs() != 1 {
+		until, says, open := r.breakerOpen("n1")
+		if !open || !until.IsZero() || !strings.Contains(says, "could lock the account") || r.a.bmcs.LeftAlone() != 1 {
 			t.Fatalf("open %v until %s: %s", open, until, says)
 		}
 		r.wantEnd(r.ask("n1", power.ActOn).Op.ID, power.Failed, power.ReasonAuth)
@@ -342,20 +282,6 @@ func TestRecordOfRefusedLogInsTellsNoPassword(t *testing.T) {
 			t.Errorf("%d records", found)
 		}
 	})
-}
-
-func TestReachedTellsAnswersFromSilence(t *testing.T) {
-	for kind, want := range map[power.ErrorKind]bool{
-		power.KindAuth: true, power.KindBusy: true, power.KindRefused: true, power.KindPrivilege: true, power.KindUnsupported: true,
-		power.KindUnreachable: false, power.KindCanceled: false,
-	} {
-		if got := reached(&power.Error{Kind: kind}); got != want {
-			t.Errorf("%s: %v", kind, got)
-		}
-	}
-	if !reached(nil) || reached(errors.New("of nobody knows what")) || unreached(nil) {
-		t.Error("nil or another's error")
-	}
 }
 
 // healthy reads all nodes once, as a first round would, and returns how long the last
@@ -492,7 +418,7 @@ func TestNoDeadBMCsOfNodesThatAreGone(t *testing.T) {
 			r.bmc(n.Name).SetWrongPassword(true)
 		}
 		time.Sleep(5 * time.Minute)
-		if n := r.a.prober.deadBMCs(); n != 3 {
+		if n := r.a.bmcs.LeftAlone(); n != 3 {
 			t.Fatalf("%d BMCs are left alone, want 3", n)
 		}
 		r.nodes[1].BMC = "ipmi://admin@n9"
@@ -501,7 +427,7 @@ func TestNoDeadBMCsOfNodesThatAreGone(t *testing.T) {
 		}
 		for range 2 {
 			time.Sleep(time.Minute)
-			if n := r.a.prober.deadBMCs(); n != 1 {
+			if n := r.a.bmcs.LeftAlone(); n != 1 {
 				t.Fatalf("%d BMCs are left alone, want that of n3", n)
 			}
 			r.restart()
@@ -542,7 +468,7 @@ func TestBMCThatIgnoresProbes(t *testing.T) {
 		b.SetMute(false)
 		time.Sleep(10*time.Minute + time.Second)
 		r.wantReach("n1", power.ReachOK)
-		if r.a.prober.deadBMCs() != 0 {
+		if r.a.bmcs.LeftAlone() != 0 {
 			t.Error("it is left alone")
 		}
 	})
@@ -565,7 +491,7 @@ func TestBMCWithoutASession(t *testing.T) {
 				t.Errorf("%s", e.Message)
 			}
 		}
-		_, says, open := r.a.prober.breakerOpen("n1")
+		_, says, open := r.breakerOpen("n1")
 		if !open || !strings.Contains(says, "answers and has opened no session") {
 			t.Errorf("%v: %s", open, says)
 		}
@@ -599,7 +525,7 @@ func TestAnyRefusedLogInCounts(t *testing.T) {
 			if got := b.Counts().AuthFailures; got != 2 {
 				t.Errorf("%s: %d log-ins refused, want 2", kind, got)
 			}
-			_, text, open := r.a.prober.breakerOpen("n1")
+			_, text, open := r.breakerOpen("n1")
 			if !open || !strings.Contains(text, says) || !strings.Contains(text, "could lock the account") {
 				t.Errorf("%s: %v %s", kind, open, text)
 			}

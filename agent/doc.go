@@ -17,10 +17,10 @@
 //
 // The files: lane.go takes and orders requests, execute.go carries one operation
 // out, ascent.go takes a power-on through its domain's queue (package limiter), replay.go
-// turns the journal back into lanes, bmc.go owns connections, breaker.go knows which BMCs
-// are left alone, poller.go reads nodes and readings.go keeps what was read, outbox.go
-// and link.go talk to central, monitor_host.go is the agent as package monitor sees it,
-// which enforces desired states, view.go and explain.go show how the rack stands,
+// turns the journal back into lanes, prober.go knows the BMC of each node and how one gets
+// on with it (package bmcpool), poller.go reads nodes and readings.go keeps what was read,
+// outbox.go and link.go talk to central, monitor_host.go is the agent as package monitor
+// sees it, which enforces desired states, view.go and explain.go show how the rack stands,
 // control.go and control_holds.go serve the rack's own socket, gossip_reach.go answers
 // other members, assignment.go keeps what central assigned. README.md lists the journal
 // records; docs/architecture.md has the order of the locks.

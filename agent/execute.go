@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"time"
 
+	"rackpower/agent/bmcpool"
 	"rackpower/internal/backoff"
 	"rackpower/journal"
 	"rackpower/power"
@@ -21,7 +22,7 @@ type execution struct {
 	op   power.Op
 	h    *history
 	time Timing
-	bmc  *bmc
+	bmc  *bmcpool.BMC
 	ep   power.Endpoint
 	// force lets the first log-in pass an open breaker: a person asked.
 	force bool
@@ -202,7 +203,7 @@ func (x *execution) carryOut(ctx context.Context) (power.Reason, error) {
 	if err := x.alone(); err != nil {
 		return "", err
 	}
-	x.ep, x.bmc = ep, x.a.bmcs.get(ep)
+	x.ep, x.bmc = ep, x.a.bmcs.Get(ep)
 	if x.op.Action != power.ActBMCReset {
 		if err := x.settle(ctx); err != nil {
 			return "", err
@@ -234,7 +235,7 @@ func (x *execution) locate() error {
 	if err != nil || ep == x.ep {
 		return nil
 	}
-	b := x.a.bmcs.get(ep)
+	b := x.a.bmcs.Get(ep)
 	if b != x.bmc && x.h.attempts > 0 {
 		return fail(power.ReasonMoved, "its BMC was changed from %s to %s after a command had been sent to the first; nothing is sent to the "+
 			"second", x.ep, ep)
@@ -253,7 +254,7 @@ func (x *execution) stateNow(ctx context.Context) (power.State, error) {
 		if err := x.locate(); err != nil {
 			return "", err
 		}
-		state, err := x.bmc.state(ctx, x.ep, x.force)
+		state, err := x.bmc.State(ctx, x.ep, x.force)
 		if now, gone := x.a.assigned.endpoint(x.l.node); gone != nil || now == x.ep || stops(ctx, err) {
 			return state, err
 		}
@@ -317,7 +318,7 @@ func (x *execution) boot(ctx context.Context) error {
 	}
 	x.l.setPhase(x.t, "setting boot device "+string(x.op.Boot))
 	err := x.persist(ctx, func() error {
-		return x.bmc.with(ctx, x.ep, x.force, func(ctx context.Context, d power.Driver) error { return d.SetBoot(ctx, x.op.Boot) })
+		return x.bmc.With(ctx, x.ep, x.force, func(ctx context.Context, d power.Driver) error { return d.SetBoot(ctx, x.op.Boot) })
 	})
 	if err != nil && !stops(ctx, err) {
 		return fail(power.ReasonOf(power.KindOf(err)), "cannot set boot device %s: %v", x.op.Boot, err)
@@ -571,14 +572,14 @@ func (x *execution) once(ctx context.Context, cmd power.Command) (power.Reason, 
 // read the power any more is just what it is for, so that read may fail.
 func (x *execution) bmcReset(ctx context.Context) (power.Reason, error) {
 	if x.h.sendings[power.ResetBMC] == 0 {
-		state, err := x.bmc.state(ctx, x.ep, x.force)
+		state, err := x.bmc.State(ctx, x.ep, x.force)
 		x.force = false
 		switch {
 		case err == nil:
 			x.observe(state)
 		case stops(ctx, err):
 			return "", err
-		case refusedLogIn(err):
+		case bmcpool.RefusedLogIn(err):
 			return "", fail(power.ReasonOf(power.KindOf(err)), "%v", err)
 		}
 		if err := x.send(ctx, power.ResetBMC); err != nil {
@@ -592,7 +593,7 @@ func (x *execution) bmcReset(ctx context.Context) (power.Reason, error) {
 		if err := backoff.Sleep(ctx, retry.Next()); err != nil {
 			return "", err
 		}
-		state, err := x.bmc.state(ctx, x.ep, false)
+		state, err := x.bmc.State(ctx, x.ep, false)
 		if err == nil {
 			x.observe(state)
 			return power.ReasonVerified, nil
@@ -602,7 +603,7 @@ func (x *execution) bmcReset(ctx context.Context) (power.Reason, error) {
 		}
 		last = err
 	}
-	if refusedLogIn(last) {
+	if bmcpool.RefusedLogIn(last) {
 		return "", fail(power.ReasonOf(power.KindOf(last)), "the BMC confirmed its reset and is back; %v", last)
 	}
 	return "", fail(power.ReasonUnreachable, "the BMC confirmed its reset and has not answered for %s", x.time.BMCReset)
@@ -701,7 +702,7 @@ func (x *execution) send(ctx context.Context, cmd power.Command) error {
 		x.l.setPhase(x.t, "sending "+string(cmd))
 		var left bool
 		var ended endError
-		err = x.bmc.with(ctx, x.ep, x.force, func(inner context.Context, d power.Driver) (err error) {
+		err = x.bmc.With(ctx, x.ep, x.force, func(inner context.Context, d power.Driver) (err error) {
 			if way.late() {
 				return errLate
 			}

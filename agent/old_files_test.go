@@ -8,6 +8,7 @@ import (
 	"slices"
 	"testing"
 
+	"rackpower/agent/bmcpool"
 	"rackpower/agent/monitor"
 	"rackpower/central/api"
 	"rackpower/journal"
@@ -83,7 +84,7 @@ func recordOf(kind journal.Kind) any {
 	case kindHold:
 		return new(power.Hold)
 	case kindRefused:
-		return new(refusedRecord)
+		return new(bmcpool.Refusal)
 	case kindDoubt:
 		return new(doubt)
 	case kindAlarm:

@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"rackpower/agent/bmcpool"
 	"rackpower/internal/backoff"
 	"rackpower/power"
 )
@@ -16,7 +17,7 @@ import (
 type poller struct {
 	ctx      context.Context // nobody waits to be heard after its end
 	assigned *assigned
-	bmcs     *bmcs
+	bmcs     *bmcpool.Pool
 	readings *readings
 	logger   *slog.Logger
 	compare  func()        // called after each reading of a round
@@ -45,7 +46,7 @@ type reading struct {
 
 // group is nodes that one BMC serves.
 type group struct {
-	bmc   *bmc
+	bmc   *bmcpool.BMC
 	names []string
 }
 
@@ -116,7 +117,7 @@ func (p *poller) readBeside(ctx context.Context, g group, how reading, wg *sync.
 
 // groups sorts nodes by their BMCs. rest are those that are not read.
 func (p *poller) groups(names []string, how reading) (list []group, rest []string) {
-	at := map[*bmc]int{}
+	at := map[*bmcpool.BMC]int{}
 	for _, name := range names {
 		ep, err := p.assigned.endpoint(name)
 		if err != nil {
@@ -124,12 +125,8 @@ func (p *poller) groups(names []string, how reading) (list []group, rest []strin
 			rest = append(rest, name)
 			continue
 		}
-		b := p.bmcs.get(ep)
-		b.mu.Lock()
-		b.nodes[name] = true
-		open := b.breaker.open()
-		b.mu.Unlock()
-		if open && how.round {
+		b := p.bmcs.Get(ep)
+		if b.Note(name) && how.round {
 			rest = append(rest, name)
 			continue
 		}
@@ -147,28 +144,20 @@ func (p *poller) groups(names []string, how reading) (list []group, rest []strin
 // readGroup reads the nodes of a BMC one after the other. When it gives no answer for
 // one, the others are not tried.
 func (p *poller) readGroup(ctx context.Context, g group, how reading) {
-	select {
-	case <-g.bmc.reader:
-	default:
-		if how.spread > 0 {
-			return
-		}
-		select {
-		case <-g.bmc.reader:
-		case <-ctx.Done():
-			return
-		}
+	done, ok := g.bmc.BeginReading(ctx, how.spread == 0)
+	if !ok {
+		return
 	}
-	defer func() { g.bmc.reader <- struct{}{} }()
-	mute := g.bmc.failedSince(how.asked)
+	defer done()
+	mute := g.bmc.FailedSince(how.asked)
 	for _, name := range g.names {
 		if ctx.Err() != nil {
 			return
 		}
-		if mute.says == "" {
+		if mute.Message == "" {
 			mute = p.readNode(ctx, name)
 		} else {
-			p.readings.failed(name, mute.reach, mute.says)
+			p.readings.failed(name, mute.Reach, mute.Message)
 		}
 		if how.then != nil {
 			how.then(name)
@@ -176,28 +165,17 @@ func (p *poller) readGroup(ctx context.Context, g group, how reading) {
 	}
 }
 
-// failedSince says why a reading that began after the given time had no answer, if there
-// was one.
-func (b *bmc) failedSince(t time.Time) failure {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.breaker.failures > 0 && b.breaker.began.After(t) {
-		return b.breaker.last
-	}
-	return failure{}
-}
-
 // readNode reads one node. It returns the failure of a BMC that gave no answer.
-func (p *poller) readNode(ctx context.Context, name string) (mute failure) {
+func (p *poller) readNode(ctx context.Context, name string) (mute bmcpool.Failure) {
 	ep, err := p.assigned.endpoint(name)
 	if err != nil {
 		p.readings.failed(name, power.ReachUnconfigured, err.Error())
-		return failure{}
+		return bmcpool.Failure{}
 	}
-	b, began := p.bmcs.get(ep), time.Now()
-	state, err := b.state(ctx, ep, false)
+	b, began := p.bmcs.Get(ep), time.Now()
+	state, err := b.State(ctx, ep, false)
 	if now, gone := p.assigned.endpoint(name); gone != nil || now != ep {
-		return failure{} // it was given another BMC meanwhile: what this one says is not about it
+		return bmcpool.Failure{} // it was given another BMC meanwhile: what this one says is not about it
 	}
 	switch {
 	case err == nil:
@@ -207,12 +185,9 @@ func (p *poller) readNode(ctx context.Context, name string) (mute failure) {
 	default:
 		p.readings.failed(name, power.ReachOf(err), err.Error())
 		p.logger.Debug("cannot read", "node", name, "err", err)
-		if unreached(err) {
-			b.unread(began, err)
-			return failure{power.ReachOf(err), err.Error()}
-		}
+		return b.Unread(began, err)
 	}
-	return failure{}
+	return bmcpool.Failure{}
 }
 
 // round reads the nodes; each is compared as soon as it is read.

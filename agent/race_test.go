@@ -195,14 +195,22 @@ func TestDeadContextNeverSends(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		b := r.a.bmcs.get(ep)
-		if err := b.acquire(context.Background()); err != nil {
-			t.Fatal(err)
-		}
+		begun, over := make(chan struct{}), make(chan struct{})
+		go func() {
+			err := r.a.bmcs.Get(ep).With(context.Background(), ep, false, func(context.Context, power.Driver) error {
+				close(begun)
+				<-over
+				return nil
+			})
+			if err != nil {
+				t.Error(err)
+			}
+		}()
+		<-begun
 		on := r.ask("n1", power.ActOn).Op.ID
 		off := r.ask("n1", power.ActOff).Op.ID
 		time.Sleep(time.Second)
-		b.release()
+		close(over)
 		r.wantEnd(on, power.Superseded, power.ReasonNewer)
 		r.wantEnd(off, power.Succeeded, power.ReasonAlready)
 		r.wantCommands("n1")

@@ -68,7 +68,7 @@ func (v *rackView) nodes(now time.Time) []api.Node {
 // have to know.
 func (v *rackView) rack() api.RackState {
 	s := v.monitor.State()
-	s.OpenBreakers, s.Domains, s.Alarms = v.prober.deadBMCs(), v.domains(), v.alarms.list()
+	s.OpenBreakers, s.Domains, s.Alarms = v.prober.bmcs.LeftAlone(), v.domains(), v.alarms.list()
 	return s
 }
 

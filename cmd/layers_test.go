@@ -30,6 +30,7 @@ var floors = map[string]int{
 	"rackpower/agent/simtest":         2,
 	"rackpower/central/httpserver":    2,
 	"rackpower/central/api":           1,
+	"rackpower/agent/bmcpool":         1,
 	"rackpower/gossip":                1,
 	"rackpower/power/ipmi":            1,
 	"rackpower/power/bmcsim":          1,

@@ -1,4 +1,6 @@
-package agent
+// Package bmcpool holds the connections to the BMCs of a rack, one exchange at a time each,
+// and knows which of them are left alone because they do not answer or refuse the log-in.
+package bmcpool
 
 import (
 	"context"
@@ -11,10 +13,10 @@ import (
 	"rackpower/power"
 )
 
-// bmc is one BMC: a lock that lets one exchange happen at a time, and the
+// BMC is one BMC: a lock that lets one exchange happen at a time, and the
 // connection that is kept between them. Nodes behind one BMC share it.
-type bmc struct {
-	of       *bmcs
+type BMC struct {
+	of       *Pool
 	key      string
 	dial     power.Dialer
 	exchange time.Duration // bound on one exchange
@@ -38,7 +40,7 @@ type bmc struct {
 	nodes   map[string]bool // that were read by this BMC, gone ones too
 	// refused are the log-ins refused in a row, by the credentials: nodes that share a
 	// BMC may not share these.
-	refused map[credentials]refusals
+	refused map[Credentials]refusals
 }
 
 // refusals is how often in a row, and why at last.
@@ -48,19 +50,42 @@ type refusals struct {
 	says  string // of the last, in this process
 }
 
-func newBMC(of *bmcs, key string) *bmc {
-	b := &bmc{
-		of: of, key: key, dial: of.dial, exchange: of.t.Exchange, keep: of.t.KeepSession, age: of.t.SessionAge, turn: make(chan struct{},
+func newBMC(of *Pool, key string) *BMC {
+	b := &BMC{
+		of: of, key: key, dial: of.dial, exchange: of.exchange, keep: of.keepFor, age: of.age, turn: make(chan struct{},
 			1), reader: make(chan struct{}, 1),
-		nodes: map[string]bool{}, refused: map[credentials]refusals{},
+		nodes: map[string]bool{}, refused: map[Credentials]refusals{},
 	}
 	b.turn <- struct{}{}
 	b.reader <- struct{}{}
 	return b
 }
 
+// Key is that of its endpoints.
+func (b *BMC) Key() string { return b.key }
+
+// BeginReading takes the right to read the BMC's nodes, which one reading at a time has, until
+// done is called. wait: until it is free; false: somebody else has it, or ctx has ended.
+func (b *BMC) BeginReading(ctx context.Context, wait bool) (done func(), ok bool) {
+	done = func() { b.reader <- struct{}{} }
+	select {
+	case <-b.reader:
+		return done, true
+	default:
+	}
+	if !wait {
+		return nil, false
+	}
+	select {
+	case <-b.reader:
+		return done, true
+	case <-ctx.Done():
+		return nil, false
+	}
+}
+
 // acquire waits for the BMC's turn. ctx ends the wait.
-func (b *bmc) acquire(ctx context.Context) error {
+func (b *BMC) acquire(ctx context.Context) error {
 	select {
 	case <-b.turn:
 	default:
@@ -85,7 +110,7 @@ func (b *bmc) acquire(ctx context.Context) error {
 }
 
 // tryAcquire takes the BMC's turn if nobody has it.
-func (b *bmc) tryAcquire() bool {
+func (b *BMC) tryAcquire() bool {
 	select {
 	case <-b.turn:
 	default:
@@ -103,7 +128,7 @@ func (b *bmc) tryAcquire() bool {
 	return true
 }
 
-func (b *bmc) release() {
+func (b *BMC) release() {
 	if b.beside != nil {
 		b.beside <- struct{}{}
 		b.beside = nil
@@ -111,11 +136,11 @@ func (b *bmc) release() {
 	b.turn <- struct{}{}
 }
 
-// with runs fn with a connected driver while nobody else talks to the BMC. ctx
+// With runs fn with a connected driver while nobody else talks to the BMC. ctx
 // ends the wait for the turn and is looked at again before fn; what fn then does
 // runs to its own end, within the exchange bound, whatever becomes of ctx. force
 // lets one log-in through although earlier ones were refused.
-func (b *bmc) with(ctx context.Context, ep power.Endpoint, force bool, fn func(context.Context, power.Driver) error) error {
+func (b *BMC) With(ctx context.Context, ep power.Endpoint, force bool, fn func(context.Context, power.Driver) error) error {
 	if err := b.acquire(ctx); err != nil {
 		return err
 	}
@@ -143,7 +168,7 @@ func (b *bmc) with(ctx context.Context, ep power.Endpoint, force bool, fn func(c
 
 // turnTo has the connection be one to the endpoint: the one that is kept, where only the
 // part of the BMC differs and it serves all of them, else none yet.
-func (b *bmc) turnTo(ep power.Endpoint) {
+func (b *BMC) turnTo(ep power.Endpoint) {
 	was := b.endpoint
 	b.endpoint = ep
 	if was == ep {
@@ -157,13 +182,13 @@ func (b *bmc) turnTo(ep power.Endpoint) {
 	b.drop()
 }
 
-// state reads the power, once more over a new connection when a kept one turns
+// State reads the power, once more over a new connection when a kept one turns
 // out to be dead: BMCs forget sessions.
-func (b *bmc) state(ctx context.Context, ep power.Endpoint, force bool) (power.State, error) {
+func (b *BMC) State(ctx context.Context, ep power.Endpoint, force bool) (power.State, error) {
 	var state power.State
 	for try := 0; ; try++ {
 		kept := false
-		err := b.with(ctx, ep, force && try == 0, func(ctx context.Context, d power.Driver) (err error) {
+		err := b.With(ctx, ep, force && try == 0, func(ctx context.Context, d power.Driver) (err error) {
 			kept = !b.lastUsed.IsZero()
 			state, err = d.State(ctx)
 			return err
@@ -175,7 +200,7 @@ func (b *bmc) state(ctx context.Context, ep power.Endpoint, force bool) (power.S
 	}
 }
 
-func (b *bmc) connect(ctx context.Context) error {
+func (b *BMC) connect(ctx context.Context) error {
 	if b.driver != nil && (b.keep > 0 && time.Since(b.lastUsed) > b.keep || time.Since(b.opened) > b.age || b.wantsNew()) {
 		b.drop()
 	}
@@ -194,7 +219,7 @@ func (b *bmc) connect(ctx context.Context) error {
 }
 
 // wantsNew reports, once, whether somebody wants the session to be a new one.
-func (b *bmc) wantsNew() bool {
+func (b *BMC) wantsNew() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	anew := b.anew
@@ -203,7 +228,7 @@ func (b *bmc) wantsNew() bool {
 }
 
 // drop ends the connection. Only the holder of the token calls it.
-func (b *bmc) drop() {
+func (b *BMC) drop() {
 	if b.driver != nil {
 		_ = b.driver.Close()
 		b.driver, b.lastUsed = nil, time.Time{}
@@ -212,7 +237,7 @@ func (b *bmc) drop() {
 
 // closeIdle ends a connection that was not used for the time it is kept, unless
 // somebody is using the BMC now.
-func (b *bmc) closeIdle() {
+func (b *BMC) closeIdle() {
 	if b.tryAcquire() {
 		defer b.release()
 		if b.driver != nil && time.Since(b.lastUsed) > b.keep {
@@ -221,69 +246,102 @@ func (b *bmc) closeIdle() {
 	}
 }
 
-// bmcs holds the BMCs of a rack by their key.
-type bmcs struct {
-	dial   power.Dialer
-	forget func(power.Endpoint) // what was learnt of the BMC; nil: nothing is
-	t      Timing
-	pauses probePauses
-	logger *slog.Logger
-	salt   string                          // of credentials
-	keep   func(rec refusedRecord, k bool) // makes a count of refusals durable
-	wake   chan struct{}                   // a token: the times of the next probes may have changed
-	beside func(key string) chan struct{}  // addresses.turn
-
-	mu    sync.Mutex
-	all   map[string]*bmc
-	alone map[*bmc]bool // those that a probe may be due for
+// Config is what a pool needs.
+type Config struct {
+	Dial   power.Dialer
+	Forget func(power.Endpoint) // what was learnt of the BMC; nil: nothing is
+	// Exchange bounds one exchange; KeepSession is how long a session may be idle,
+	// SessionAge how old it may be.
+	Exchange, KeepSession, SessionAge time.Duration
+	// Probe is the pause before a silent BMC is probed; it doubles up to LongProbe, and up
+	// to a quarter of each is left out by Jitter, in [0, 1).
+	Probe, LongProbe time.Duration
+	Jitter           func() float64
+	// Beside is a token that is held besides while a BMC is talked to, nil for none: it may
+	// be another one as well, by another name.
+	Beside func(key string) chan struct{}
+	Logger *slog.Logger
 }
 
-func (s *bmcs) get(ep power.Endpoint) *bmc { return s.byKey(ep.Key()) }
+// Pool holds the BMCs of a rack by their key.
+type Pool struct {
+	dial                   power.Dialer
+	forget                 func(power.Endpoint)
+	exchange, keepFor, age time.Duration
+	pauses                 probePauses
+	logger                 *slog.Logger
+	salt                   string                    // of credentials
+	keep                   func(rec Refusal, k bool) // makes a count of refusals durable
+	wake                   chan struct{}             // a token: the times of the next probes may have changed
+	beside                 func(key string) chan struct{}
 
-func (s *bmcs) byKey(key string) *bmc {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	b := s.all[key]
+	mu    sync.Mutex
+	all   map[string]*BMC
+	alone map[*BMC]bool // those that a probe may be due for
+}
+
+// New makes a pool. Nothing is dialled before somebody asks.
+func New(c Config) *Pool {
+	return &Pool{
+		dial: c.Dial, forget: c.Forget, exchange: c.Exchange, keepFor: c.KeepSession, age: c.SessionAge, logger: c.Logger,
+		pauses: probePauses{first: c.Probe, longest: c.LongProbe, jitter: c.Jitter}, beside: c.Beside, wake: make(chan struct{}, 1),
+		all: map[string]*BMC{}, alone: map[*BMC]bool{}, keep: func(Refusal, bool) {},
+	}
+}
+
+// KeepRefusals has counts of refused log-ins made durable, or forgotten, by keep. What stands
+// for the credentials in them is made with the salt. It is called before the pool is used.
+func (p *Pool) KeepRefusals(salt string, keep func(r Refusal, keep bool)) {
+	p.salt, p.keep = salt, keep
+}
+
+// Get is the BMC of an endpoint.
+func (p *Pool) Get(ep power.Endpoint) *BMC { return p.byKey(ep.Key()) }
+
+func (p *Pool) byKey(key string) *BMC {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	b := p.all[key]
 	if b == nil {
-		b = newBMC(s, key)
-		s.all[key] = b
+		b = newBMC(p, key)
+		p.all[key] = b
 	}
 	return b
 }
 
-func (s *bmcs) list() []*bmc {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	list := make([]*bmc, 0, len(s.all))
-	for _, b := range s.all {
+func (p *Pool) list() []*BMC {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	list := make([]*BMC, 0, len(p.all))
+	for _, b := range p.all {
 		list = append(list, b)
 	}
 	return list
 }
 
-// tend closes idle sessions until ctx ends.
-func (s *bmcs) tend(ctx context.Context) {
-	if s.t.KeepSession <= 0 {
+// Tend closes idle sessions until ctx ends.
+func (p *Pool) Tend(ctx context.Context) {
+	if p.keepFor <= 0 {
 		return
 	}
-	tick := time.NewTicker(max(s.t.KeepSession/4, time.Second))
+	tick := time.NewTicker(max(p.keepFor/4, time.Second))
 	defer tick.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
-			for _, b := range s.list() {
+			for _, b := range p.list() {
 				b.closeIdle()
 			}
 		}
 	}
 }
 
-// closeAll ends all sessions; exchanges under way are waited for until ctx ends.
-func (s *bmcs) closeAll(ctx context.Context) {
+// Close ends all sessions; exchanges under way are waited for until ctx ends.
+func (p *Pool) Close(ctx context.Context) {
 	var wg sync.WaitGroup
-	for _, b := range s.list() {
+	for _, b := range p.list() {
 		wg.Go(func() {
 			if b.acquire(ctx) == nil {
 				b.drop()
