@@ -38,13 +38,13 @@ deps: ## install what the tests can use (root, Debian), or name it
 # The short tests: no whole processes, no long models, nothing that waits for seconds.
 WAITING := TestAgentsThatWereAwayTogetherGetTheKey|TestEveryCommandKnowsSilence|TestAHelloThatWasOvertakenIsVoid|TestWhatIsRememberedAges|TestATargetThatDoesNotAnswer
 check: build lint ## build, lint and the short tests: before each commit
-	$(GO) test -short -skip '^($(MODELS)|$(WAITING))' ./agent ./central/... ./cmd/docscheck ./cmd/rackpower ./internal/... ./journal/... ./power/... ./systemd
+	$(GO) test -short -skip '^($(MODELS)|$(WAITING))' ./agent/... ./central/... ./cmd/docscheck ./cmd/rackpower ./internal/... ./journal/... ./power/... ./systemd
 	$(GO) test -short -run '^Test(Imports|Only|AgentIsFree)' ./cmd
 
 # The packages where goroutines meet run with the race detector here, but for the agent's
 # long models, which are one goroutine's at a time; make race runs everything with it, which
 # takes several minutes longer. The tests of whole processes, which mostly wait, run beside.
-RACED := ./agent ./journal/... ./power ./power/bmcsim ./power/ipmi ./power/powertest ./systemd
+RACED := ./agent/... ./journal/... ./power ./power/bmcsim ./power/ipmi ./power/powertest ./systemd
 DEATHS := TestNothingIsSentTwiceAfterDamage|TestCrashAtEveryRecord|TestFleetComesBack
 MODELS := TestSim(Ops|Fleet|Damage|Transcripts)|TestMutationsCompile|$(DEATHS)
 test: deps build ## every test but the long ones below, about 10 minutes
