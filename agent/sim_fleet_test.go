@@ -13,8 +13,8 @@ const fleetHistories = 250
 // fleetMeets is what the default number of histories must have met.
 var fleetMeets = []string{
 	"step status", "step trickle", "step hold", "step release", "step ask", "step pause", "step resume", "step monitor", "step bounds",
-	"step let-go",
-	"step retry", "step kill", "step crash", "step stop", "step away", "step back", "step hand", "step late", "step latency", "step stuck",
+	"step release-brake",
+	"step retry", "step kill", "step crash", "step stop", "step away", "step back", "step manual", "step late", "step latency", "step stuck",
 	"step unstuck",
 	"step mute", "step wake", "step password", "step restart-bmc", "step comeback", "step fallback", "fell back", "step stay", "step lose",
 	"bulk unconfirmed", "bulk out of sight", "bulk confirmed", "confirmed followed", "as many cut as may be", "outage", "hold expired",

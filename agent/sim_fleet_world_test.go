@@ -135,9 +135,9 @@ func (w *fleetWorld) run(s simtest.Script) {
 		w.fake.BMC(name).SetLatency(fleetLatency)
 	}
 	s = s[1:]
-	for len(s) > 0 && s[0].Verb == "give" { // as it is when the agent starts first
+	for len(s) > 0 && s[0].Verb == "initial" { // as it is when the agent starts first
 		w.m.Tracef("-- %s", s[0])
-		w.give(s[0])
+		w.setInitial(s[0])
 		s = s[1:]
 	}
 	w.start()
@@ -177,14 +177,14 @@ func (w *fleetWorld) named(s simtest.Step) []string {
 	return simtest.FleetNames(s.Operand(0), len(w.names))
 }
 
-func (w *fleetWorld) give(s simtest.Step) {
+func (w *fleetWorld) setInitial(s simtest.Step) {
 	for _, name := range w.named(s) {
 		status := statusOf(s.Operand(1))
 		n := w.nodes[name]
 		n.Status, n.Desired = status, status.Desired()
 		w.nodes[name] = n
 		state := power.State(s.Operand(2))
-		if state == "fits" {
+		if state == "as-desired" {
 			state = n.Desired.State()
 		}
 		if state == power.On {
@@ -277,11 +277,11 @@ func (w *fleetWorld) tell() {
 	}
 }
 
-// stranger is another central that answers once: one with nothing in it, or one with an
+// otherCentral is another central that answers once: one with nothing in it, or one with an
 // older state of the right one's database than the agent has met. Of a restore that it has
 // not met it cannot know.
-func (w *fleetWorld) stranger(older bool) {
-	a, db := w.proc.a, api.Database{CentralID: "stranger"}
+func (w *fleetWorld) otherCentral(older bool) {
+	a, db := w.proc.a, api.Database{CentralID: "other-central"}
 	if older {
 		db = api.Database{CentralID: w.met.CentralID, Incarnation: w.met.Incarnation - 1}
 	}
@@ -406,8 +406,8 @@ func (w *fleetWorld) play(s simtest.Step) {
 				n.Hold.Until = now.Add(d)
 			}
 		})
-	case "stranger":
-		w.stranger(s.Get("older") != "")
+	case "other-central":
+		w.otherCentral(s.Get("older") != "")
 	case "backup":
 		w.backup = maps.Clone(w.nodes)
 	case "restore":
@@ -430,8 +430,8 @@ func (w *fleetWorld) play(s simtest.Step) {
 		w.set(func(s *api.RackSettings) { s.Monitor = text })
 	case "bounds":
 		w.set(func(r *api.RackSettings) { r.BrakePercent, r.BrakeAbove = s.Number("percent"), s.Number("above") })
-	case "let-go":
-		w.letGo(s.Get("local") != "")
+	case "release-brake":
+		w.releaseBrake(s.Get("local") != "")
 	case "retry":
 		if s.Get("local") != "" {
 			w.proc.a.monitor.RetryAll(names)
@@ -453,7 +453,7 @@ func (w *fleetWorld) play(s simtest.Step) {
 	case "back":
 		w.away.Store(false)
 		w.tell()
-	case "hand":
+	case "manual":
 		state := power.State(s.Operand(1))
 		if state != power.On && state != power.Off {
 			return
@@ -498,8 +498,8 @@ func (w *fleetWorld) fault(s simtest.Step, name string) {
 	}
 }
 
-// letGo is somebody releasing the brake, as he sees it.
-func (w *fleetWorld) letGo(local bool) {
+// releaseBrake is somebody releasing the brake, as he sees it.
+func (w *fleetWorld) releaseBrake(local bool) {
 	w.m.Poll()
 	b := w.Brake()
 	if b == nil {
@@ -592,7 +592,7 @@ func (w *fleetWorld) settle() {
 	w.set(func(s *api.RackSettings) { s.Pause, s.Monitor = nil, "" })
 	left := ""
 	for range 8 {
-		w.letGo(false)
+		w.releaseBrake(false)
 		w.sleep(4 * time.Minute)
 		w.m.Poll()
 		if w.m.Broken() {

@@ -46,7 +46,7 @@ func TestSimTranscripts(t *testing.T) { simtest.Transcripts(t, "testdata/sim", p
 // kind of record.
 var opsExamples = map[string]string{
 	"cycle": `
-		0s hand n1 on
+		0s manual n1 on
 		0s late n1 on=1s off=1s
 		0s ask a1 n1 cycle boot=pxe
 		1s ask a2 n1 cycle boot=pxe
@@ -60,7 +60,7 @@ var opsExamples = map[string]string{
 		0s ask a5 n1 soft-off
 		20s report n=2`,
 	"hasten": `
-		0s hand n1 on
+		0s manual n1 on
 		0s soft n1 40s
 		0s ask a1 n1 soft-off grace=30s
 		3s ask a2 n1 off
@@ -68,12 +68,12 @@ var opsExamples = map[string]string{
 		9s cancel a3
 		20s report n=9`,
 	"soft-off": `
-		0s hand n1 on
+		0s manual n1 on
 		0s deaf n1 true
 		0s ask a1 n1 soft-off grace=5s
 		20s ask a2 n1 diag`,
 	"once": `
-		0s hand n1 on
+		0s manual n1 on
 		0s latency n1 100ms
 		0s ask a1 n1 reset
 		0s ask a2 n1 diag
@@ -82,7 +82,7 @@ var opsExamples = map[string]string{
 		90s report n=2
 		1s report n=9`,
 	"lost answers": `
-		0s hand n1 on
+		0s manual n1 on
 		0s lose n1 n=2
 		0s ask a1 n1 off
 		0s ask a2 n1 on if_busy=queue

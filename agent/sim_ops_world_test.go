@@ -214,8 +214,8 @@ func (w *opsWorld) play(s simtest.Step) {
 		}
 	case "cancel":
 		w.cancel(s.Operand(0))
-	case "stranger":
-		w.stranger()
+	case "other-central":
+		w.otherCentral()
 	case "restored":
 		w.restored()
 	case "report":
@@ -275,7 +275,7 @@ func (w *opsWorld) play(s simtest.Step) {
 	case "restart-bmc":
 		b.SetRebootTime(s.Duration("reboot"))
 		b.Restart()
-	case "hand":
+	case "manual":
 		w.m.SetByHand(b.Name())
 		b.SetPower(state)
 	}
@@ -344,10 +344,10 @@ func (w *opsWorld) report(n int, lose bool) {
 	}
 }
 
-// stranger is another central, with nothing in it, that answers once and takes what it
+// otherCentral is another central, with nothing in it, that answers once and takes what it
 // can get. The model is not told.
-func (w *opsWorld) stranger() {
-	a, db := w.proc.a, api.Database{CentralID: "stranger"}
+func (w *opsWorld) otherCentral() {
+	a, db := w.proc.a, api.Database{CentralID: "other-central"}
 	met, err := a.link.welcome(db)
 	if err != nil || !met.trusted() {
 		return

@@ -103,14 +103,15 @@ func DrawFleet(seed, n uint64) Script {
 	if d.IntN(3) == 0 {
 		s[0].Args = append(s[0].Args, "feed="+pick(d, "0.2", "1", "4"))
 	}
-	give := func(nodes string) {
+	initial := func(nodes string) {
 		status, state := d.status(), pick(d, "on", "off")
-		s = append(s, d.step(0, "give", nodes, status, state))
+		s = append(s, d.step(0, "initial", nodes, status, state))
 	}
-	s = append(s, d.step(0, "give", fmt.Sprintf("1-%d", d.nodes),
-		string(pick(d, power.StatusDeployed, power.StatusDeployed, power.StatusDiskErasing, power.StatusReady, power.StatusTesting)), "fits"))
+	s = append(s, d.step(0, "initial", fmt.Sprintf("1-%d", d.nodes),
+		string(pick(d, power.StatusDeployed, power.StatusDeployed, power.StatusDiskErasing, power.StatusReady, power.StatusTesting)),
+		"as-desired"))
 	for range d.IntN(3) {
-		give(d.some(1 + d.IntN(4)))
+		initial(d.some(1 + d.IntN(4)))
 	}
 	for range d.IntN(3) {
 		s = append(s, d.fleetFault(0, pick(d, "latency", "late")))
@@ -146,7 +147,7 @@ func (d *generator) centrals(s Script, begin int) Script {
 		s = slices.Insert(s, at(from+1), step)
 	}
 	for range d.IntN(3) {
-		s = slices.Insert(s, at(begin), d.step(d.fleetPause(), "stranger", d.flags(nil, "older")...))
+		s = slices.Insert(s, at(begin), d.step(d.fleetPause(), "other-central", d.flags(nil, "older")...))
 	}
 	return s
 }
@@ -230,7 +231,7 @@ func (d *generator) fleetSteps() Script {
 	case n < 70:
 		return Script{d.step(p, "bounds", fmt.Sprintf("percent=%d", pick(d, 0, 10, 30)), fmt.Sprintf("above=%d", pick(d, 0, 2, 8)))}
 	case n < 76:
-		return Script{d.step(p, "let-go", d.flags(nil, "local")...)}
+		return Script{d.step(p, "release-brake", d.flags(nil, "local")...)}
 	case n < 79:
 		return Script{d.step(p, "retry", d.flags([]string{d.some(1 + d.IntN(d.nodes))}, "local")...)}
 	case n < 85:
@@ -242,9 +243,9 @@ func (d *generator) fleetSteps() Script {
 	case n < 92:
 		return Script{d.step(p, "back")}
 	case n < 97:
-		return Script{d.step(p, "hand", d.some(1+d.IntN(2)), pick(d, "on", "off"))}
+		return Script{d.step(p, "manual", d.some(1+d.IntN(2)), pick(d, "on", "off"))}
 	case n < 101:
-		return d.underFire(d.step(p, "hand", d.some(d.many()), pick(d, "on", "off")))
+		return d.underFire(d.step(p, "manual", d.some(d.many()), pick(d, "on", "off")))
 	default:
 		return Script{d.fleetFault(p, "")}
 	}

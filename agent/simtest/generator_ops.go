@@ -30,7 +30,7 @@ func DrawOps(seed, n uint64) Script {
 			s = append(s, Step{Verb: "latency", Args: []string{node, d.span(0, 80*time.Millisecond).String()}})
 		}
 		if d.IntN(2) == 0 {
-			s = append(s, Step{Verb: "hand", Args: []string{node, "on"}})
+			s = append(s, Step{Verb: "manual", Args: []string{node, "on"}})
 		}
 		if d.IntN(3) > 0 {
 			s = append(s, d.fault(0, "late", node))
@@ -50,7 +50,7 @@ func DrawOps(seed, n uint64) Script {
 	}
 	for range d.IntN(4) { // drawn last: the rest of a history is what it was
 		at := 1 + d.IntN(len(s))
-		s = slices.Insert(s, at, d.step(d.pause(), pick(d, "stranger", "restored")))
+		s = slices.Insert(s, at, d.step(d.pause(), pick(d, "other-central", "restored")))
 	}
 	return s
 }
@@ -196,7 +196,7 @@ func (d *generator) fault(p time.Duration, verb, node string) Step {
 	if verb == "" {
 		verb = pick(d, "late", "late", "late", "prompt", "latency", "timeout", "soft", "soft", "deaf", "stuck", "mute", "mute", "wake", "wake",
 			"lie", "lose", "lose", "lose",
-			"refuse", "refuse", "refuse-reads", "refuse-dials", "restart-bmc", "restart-bmc", "password", "hand")
+			"refuse", "refuse", "refuse-reads", "refuse-dials", "restart-bmc", "restart-bmc", "password", "manual")
 	}
 	args := []string{node}
 	switch verb {
@@ -225,7 +225,7 @@ func (d *generator) fault(p time.Duration, verb, node string) Step {
 			string(pick(d, power.KindRefused, power.KindBusy, power.KindUnreachable, power.KindUnreachable, power.KindAuth, power.KindPrivilege)))
 	case "restart-bmc":
 		args = append(args, "reboot="+d.span(0, 15*time.Second).String())
-	case "hand":
+	case "manual":
 		args = append(args, pick(d, "on", "off"))
 	}
 	return Step{After: p, Verb: verb, Args: args}

@@ -39,7 +39,7 @@ type FleetModel struct {
 	brakeDied          bool            // it held when the process died, and was not seen since
 	brakeAt            time.Time       // when it was last seen to hold
 	nextDue            time.Time       // when a node may be due
-	letGone            map[string]bool // brakes that somebody released, by id
+	released           map[string]bool // brakes that somebody released, by id
 }
 
 // kept is how soon what happened is remembered over a death, at the latest.
@@ -214,7 +214,7 @@ type FleetAgent interface {
 func NewFleetModel(verbose bool, fake *powertest.Fake, agent FleetAgent) *FleetModel {
 	return &FleetModel{
 		Trace: newTrace(verbose), fake: fake, agent: agent,
-		nodes: map[string]*fleetNode{}, ops: map[string]*fleetOp{}, letGone: map[string]bool{},
+		nodes: map[string]*fleetNode{}, ops: map[string]*fleetOp{}, released: map[string]bool{},
 	}
 }
 
@@ -552,7 +552,7 @@ func (m *FleetModel) BrakeReleased(b *api.Brake, local bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.met["brake released"]++
-	m.brake, m.brakeDied, m.letGone[b.ID] = nil, false, true
+	m.brake, m.brakeDied, m.released[b.ID] = nil, false, true
 	if local {
 		m.excuseAll()
 	}
@@ -629,7 +629,7 @@ func (m *FleetModel) Disturbed(verb string, names []string) {
 	m.Poll()
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	all := slices.Contains([]string{"kill", "crash", "stop", "pause", "monitor", "bounds", "let-go", "end", "resume"}, verb)
+	all := slices.Contains([]string{"kill", "crash", "stop", "pause", "monitor", "bounds", "release-brake", "end", "resume"}, verb)
 	blades := slices.ContainsFunc(names, func(name string) bool { return m.nodes[name].shares })
 	for _, n := range m.nodes {
 		named := slices.Contains(names, n.name)
@@ -639,7 +639,7 @@ func (m *FleetModel) Disturbed(verb string, names []string) {
 		if all || named || blades && n.shares {
 			n.due = time.Time{}
 		}
-		if named && verb != "hand" || verb == "end" {
+		if named && verb != "manual" || verb == "end" {
 			n.outage = nil
 		}
 	}
@@ -739,7 +739,7 @@ func (m *FleetModel) takeBrake(b *api.Brake, now time.Time) {
 			n.due = time.Time{}
 		}
 	}
-	if b != nil && m.letGone[b.ID] || b == nil && m.brake == nil {
+	if b != nil && m.released[b.ID] || b == nil && m.brake == nil {
 		return
 	}
 	if b == nil {
