@@ -310,7 +310,7 @@ func TestSchedulesThatMakeNoSense(t *testing.T) {
 		"unknown":   {api.CodeNotFound, "no such node", func(p *api.PutSchedule) { p.Nodes = "ghost" }},
 		"want":      {api.CodeBadRequest, "unknown want", func(p *api.PutSchedule) { p.Want = "up" }},
 		"for":       {api.CodeBadRequest, "between 0", func(p *api.PutSchedule) { p.For = -1 }},
-		"release":   {api.CodeBadRequest, "does not last", func(p *api.PutSchedule) { p.Want = "" }},
+		"release":   {api.CodeBadRequest, "no duration", func(p *api.PutSchedule) { p.Want = "" }},
 	} {
 		in := api.PutSchedule{Schedule: night}
 		c.change(&in)

@@ -102,7 +102,8 @@ func (e Explanation) isAndShould(since time.Time) string {
 	}
 }
 
-// differs reports whether the node is not known to be as it is desired.
+// differs reports whether the node is not known to be as it is desired: unlike
+// DiffersFrom it counts one that was not read.
 func (e Explanation) differs() bool {
 	return e.Desired.State() != power.Unknown && e.Reading.State != e.Desired.State()
 }

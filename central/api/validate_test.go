@@ -96,7 +96,7 @@ func TestValid(t *testing.T) {
 		{hold(func(h *SetHold) { h.Reason = "" }), "a hold needs a reason"},
 		{hold(func(h *SetHold) { h.Want = "up" }), "up"},
 		{hold(func(h *SetHold) { h.For = 11 * 365 * 24 * time.Hour }), "is not between"},
-		{hold(func(h *SetHold) { h.Want, h.For = "", time.Hour }), "a release does not last"},
+		{hold(func(h *SetHold) { h.Want, h.For = "", time.Hour }), "a release has no duration"},
 		{SetRack{Monitor: text("")}, ""},
 		{SetRack{Monitor: text("off")}, ""},
 		{SetRack{Monitor: text("@every 0s")}, "shorter than 1s"},
@@ -118,11 +118,11 @@ func TestValid(t *testing.T) {
 		{plan(func(s *PutSchedule) { s.Cron = "61 * * * *" }), "cannot read cron expression"},
 		{plan(func(s *PutSchedule) { s.Nodes = "r1n[" }), "r1n["},
 		{plan(func(s *PutSchedule) { s.Want = "up" }), "up"},
-		{plan(func(s *PutSchedule) { s.Want, s.For = "", time.Hour }), "a release does not last"},
+		{plan(func(s *PutSchedule) { s.Want, s.For = "", time.Hour }), "a release has no duration"},
 		{plan(func(s *PutSchedule) { s.Reason = long }), "longer than"},
 		{RemoveSchedule{Name: long}, "longer than"},
 		{ReleaseBrake{Reason: long}, "longer than"},
-		{AckAlarm{Kind: "x"}, "with a reason"},
+		{AckAlarm{Kind: "x"}, "give a reason"},
 		{Hello{}, ""}, // agents' bodies are looked at where they are applied
 	} {
 		err := Valid(c.in)

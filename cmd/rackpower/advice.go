@@ -175,8 +175,8 @@ func (h hinting) monitorOff() *hint {
 
 // flagged is for a node that differs from what is expected where nothing is enforced.
 func (h hinting) flagged() *hint {
-	d, state := h.e.Desired, h.e.Reading.State
-	if d.Want != power.HandsOff || d.Expected == "" || state == power.Unknown || state == "" || state == d.Expected {
+	d := h.e.Desired
+	if d.Enforces() || !d.DiffersFrom(h.e.Reading.State) {
 		return nil
 	}
 	return &hint{
