@@ -571,6 +571,10 @@ func (c *Central) listAgents(r *http.Request) ([]api.Agent, error) {
 		if err != nil {
 			return err
 		}
+		enrolled, err := enrolments(tx)
+		if err != nil {
+			return err
+		}
 		for _, a := range agents {
 			n := counts[a.Name]
 			p := c.sessions.of(a.Name).presence(now, c.cfg.Away)
@@ -584,7 +588,7 @@ func (c *Central) listAgents(r *http.Request) ([]api.Agent, error) {
 			}
 			view.Alarms = alarmsOf(raised[a.Name], view.Rack)
 			view.Alarm = alarmOf(api.AlarmText(view.Alarms), view.Rack)
-			view.ForeignReports = p.notIts
+			view.ForeignReports, view.Certificate = p.notIts, certificateOf(enrolled[a.Name], now)
 			if !p.LastSeen.IsZero() {
 				view.SeenAt = &p.LastSeen
 			}

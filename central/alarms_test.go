@@ -47,7 +47,7 @@ func TestAlarmsOfAnAgentUntilAPersonSawThem(t *testing.T) {
 	if got := s.agent("r1"); got.Alarm != "two" {
 		t.Errorf("the agent has not said yet that it is over: %q", got.Alarm)
 	}
-	want := api.AlarmAck{Kind: "y", Since: own.Since, By: "bob"}
+	want := api.AlarmAck{Kind: "y", Since: own.Since, By: meFor("bob")}
 	if got := r.poll(); got.Rack == nil || !slices.Equal(got.Rack.Acks, []api.AlarmAck{want}) {
 		t.Errorf("the agent is told %+v", got.Rack)
 	}

@@ -130,7 +130,7 @@ func (c *Central) auditAfter(ctx context.Context, in *auditQuery) ([]api.AuditEn
 // auditNames selects among the nodes that are and those that were; nil: no
 // restriction.
 func auditNames(tx *store.Tx, expr string) ([]string, error) {
-	if expr == "" || expr == "all" {
+	if (expr == "" || expr == "all") && tx.Asker().Scope == "" {
 		return nil, nil
 	}
 	nodes, err := tx.Nodes()
@@ -152,6 +152,9 @@ func auditNames(tx *store.Tx, expr string) ([]string, error) {
 		}
 	}
 	names, err := selectNodes(expr, all)
+	if err == nil {
+		names, err = onlyWithin(tx, names)
+	}
 	if err == nil && names == nil {
 		names = []string{}
 	}

@@ -26,6 +26,12 @@ type Central struct {
 	changes  *notifier
 	audited  *notifier // of the audit log
 	mux      *http.ServeMux
+	tls      *serverTLS // nil: no port
+
+	guesses    guesses
+	tokensUsed recently
+	refusals   recently
+
 	// gossip is set before anything is served; nil: none.
 	gossip api.Cluster
 
@@ -72,6 +78,12 @@ func New(cfg Config) (*Central, error) {
 		return nil, err
 	}
 	c.store = st
+	if cfg.TLS.Listen != "" {
+		if c.tls, err = newServerTLS(cfg.TLS, cfg.Data, cfg.Now); err != nil {
+			st.Close()
+			return nil, err
+		}
+	}
 	if err := errors.Join(c.nameBMCs(), c.load(), c.restampHolds()); err != nil {
 		st.Close()
 		return nil, err

@@ -23,6 +23,8 @@ type Config struct {
 
 	// Listeners are served beside Socket: those that systemd passes.
 	Listeners []net.Listener
+	// TLS is how it is reached from other machines; zero: it is not.
+	TLS TLSConfig
 	// Keep is how long ended operations and the audit log are kept. Default 90
 	// days, negative: for ever.
 	Keep time.Duration
@@ -61,7 +63,7 @@ func (c Config) Validate() error {
 	if c.Data == "" {
 		return fmt.Errorf("no data directory given")
 	}
-	return nil
+	return c.TLS.validate()
 }
 
 // DatabasePath is where the database lies within a data directory.

@@ -98,15 +98,15 @@ func TestCentralExplainsWhatItCan(t *testing.T) {
 		t.Fatal(err)
 	}
 	if !strings.Contains(e.Away, "agent r1 is away since") || e.Status != power.StatusReady || e.Desired.Want != power.WantOff ||
-		e.DesiredFrom != "hold of bob" || e.Hold == nil ||
+		e.DesiredFrom != "hold of "+meFor("bob") || e.Hold == nil ||
 		e.Monitor.Fault == "" || e.Reading.State != power.On || len(e.Ops) != 2 || e.Ops[0].ID != op.ID || e.Ops[1].ID != asked.ID ||
 		e.Rack.Brake == nil ||
 		e.Rack.Pause == nil || e.Domain == nil || e.Domain.Waiting != 3 {
 		t.Errorf("%+v", e)
 	}
 	for _, part := range []string{
-		"a was last read on, 61 s ago; hold of bob wants it off", "off (asked by admin",
-		"in fault: off failed 3 times", "paused by eve", "The fleet brake holds: too many", "agent r1 is away",
+		"a was last read on, 61 s ago; hold of " + meFor("bob") + " wants it off", "off (asked by " + meFor("admin"),
+		"in fault: off failed 3 times", "paused by " + meFor("eve"), "The fleet brake holds: too many", "agent r1 is away",
 	} {
 		if !strings.Contains(e.Message, part) {
 			t.Errorf("%q is not in %q", part, e.Message)

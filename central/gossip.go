@@ -3,6 +3,7 @@ package central
 import (
 	"net"
 	"net/http"
+	"slices"
 	"strconv"
 	"time"
 
@@ -62,7 +63,11 @@ func gossipAddress(agent string, members []api.Member) string {
 // listPeers shows of each node what its own agent tells by gossip.
 func (c *Central) listPeers(r *http.Request) ([]api.PeerNode, error) {
 	owners := map[string]string{}
-	err := c.store.View(r.Context(), func(tx *store.Tx) error {
+	var in map[string]bool
+	err := c.store.View(r.Context(), func(tx *store.Tx) (err error) {
+		if in, err = within(tx); err != nil {
+			return err
+		}
 		nodes, err := tx.Nodes()
 		for _, n := range nodes {
 			owners[n.Name] = n.Agent
@@ -72,7 +77,11 @@ func (c *Central) listPeers(r *http.Request) ([]api.PeerNode, error) {
 	if err != nil {
 		return nil, err
 	}
-	return api.AnswerPeers(c.gossip, func(node string) string { return owners[node] })
+	peers, err := api.AnswerPeers(c.gossip, func(node string) string { return owners[node] })
+	if in != nil {
+		peers = slices.DeleteFunc(peers, func(p api.PeerNode) bool { return !in[p.Node] })
+	}
+	return peers, err
 }
 
 func (c *Central) ping(r *http.Request, in api.Ping) (api.Pong, error) {
@@ -84,6 +93,9 @@ func (c *Central) who(r *http.Request) (api.Who, error) {
 	name := r.URL.Query().Get("node")
 	var node store.Node
 	err := c.store.View(r.Context(), func(tx *store.Tx) (err error) {
+		if err := mayTouch(tx, name); err != nil {
+			return err
+		}
 		node, _, err = tx.Node(name)
 		return err
 	})

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http/httptest"
+	"os/user"
 	"path/filepath"
 	"sync"
 	"testing"
@@ -369,4 +370,13 @@ func ids(ops []power.Op) string {
 		text += " " + op.ID
 	}
 	return text
+}
+
+// meFor is the name that the audit log has for a request of this process in another's name.
+func meFor(who string) string {
+	me, err := user.Current()
+	if err != nil {
+		panic(err)
+	}
+	return me.Username + " for " + who
 }

@@ -69,15 +69,15 @@ func TestAHoldReachesTheAgent(t *testing.T) {
 		t.Fatalf("%+v", g)
 	}
 	h := g.Nodes[0].Hold
-	if h.Want != power.WantOn || h.By != "bob" || h.Reason != "mend" || !h.Until.Equal(s.clock().Add(2*time.Hour)) || h.Seq == 0 ||
+	if h.Want != power.WantOn || h.By != meFor("bob") || h.Reason != "mend" || !h.Until.Equal(s.clock().Add(2*time.Hour)) || h.Seq == 0 ||
 		h.Confirmed {
 		t.Errorf("%+v", h)
 	}
 	if d := g.Nodes[0].Desired; d.Want != power.WantOn {
 		t.Errorf("%+v", d)
 	}
-	if n := s.node("a"); n.Desired != power.WantOn || n.Hold == nil || n.Hold.By != "bob" || n.Hold.Expires == nil ||
-		n.DesiredFrom != "hold of bob" {
+	if n := s.node("a"); n.Desired != power.WantOn || n.Hold == nil || n.Hold.By != meFor("bob") || n.Hold.Expires == nil ||
+		n.DesiredFrom != "hold of "+meFor("bob") {
 		t.Errorf("%+v, %+v", n, n.Hold)
 	}
 	if n := s.node("c"); n.Desired != power.WantOff || n.Hold != nil || n.DesiredFrom != "status READY" {
@@ -91,7 +91,7 @@ func TestAHoldReachesTheAgent(t *testing.T) {
 	if n := s.node("a"); n.Hold != nil || n.Desired != power.WantOff {
 		t.Errorf("%+v", n)
 	}
-	wantLines(t, s.entries("a", "hold", "release"), "hold: on until 20", "release: desired off, was on (hold of bob)")
+	wantLines(t, s.entries("a", "hold", "release"), "hold: on until 20", "release: desired off, was on (hold of "+meFor("bob")+")")
 	confirmed := api.SetHold{Names: []string{"c"}, Want: power.WantOff, Reason: "x", Confirmed: true}
 	if _, err := s.SetHold(t.Context(), confirmed); err != nil {
 		t.Fatal(err)
@@ -173,7 +173,7 @@ func TestAHoldEndsByItself(t *testing.T) {
 		g.Nodes[0].Hold.Seq == 0 {
 		t.Errorf("%+v", g)
 	}
-	wantLines(t, s.entries("a", "hold", "hold-over", "release"), "hold: on", "hold-over: on (hold of bob)")
+	wantLines(t, s.entries("a", "hold", "hold-over", "release"), "hold: on", "hold-over: on (hold of "+meFor("bob")+")")
 	// The end is no news that would stand above a hold of the rack's own.
 	local := power.Hold{Want: power.WantOff, By: "eve", Seq: g.Nodes[0].Hold.Seq + 1}
 	r.mustReportHolds(api.NodeHold{Node: "a", Hold: local})
@@ -206,7 +206,7 @@ func TestARequestGoesByTheHold(t *testing.T) {
 		t.Errorf("as held: %+v", o)
 	}
 	o := s.ask("a", power.ActOff)
-	if o.Why != power.ReasonDesired || !strings.Contains(o.Message, "hold of bob (mend) wants the node on") ||
+	if o.Why != power.ReasonDesired || !strings.Contains(o.Message, "hold of "+meFor("bob")+" (mend) wants the node on") ||
 		!strings.Contains(o.Message, "rackpower release") || !strings.Contains(o.Message, "--hold") {
 		t.Errorf("against the hold: %+v", o)
 	}
@@ -310,7 +310,7 @@ func TestALocalHoldIsAdoptedIfNewer(t *testing.T) {
 	local := power.Hold{Want: power.HandsOff, By: "eve", Reason: "smoke", Since: s.clock(), Seq: mine.Seq + 5}
 	older := power.Hold{Want: power.WantOff, By: "old", Seq: mine.Seq - 5}
 	r.mustReportHolds(api.NodeHold{Node: "a", Hold: older})
-	if n := s.node("a"); n.Hold.By != "bob" {
+	if n := s.node("a"); n.Hold.By != meFor("bob") {
 		t.Errorf("an older one was adopted: %+v", n.Hold)
 	}
 	for range 2 {
@@ -320,7 +320,7 @@ func TestALocalHoldIsAdoptedIfNewer(t *testing.T) {
 	if len(g.Nodes) != 1 || !sameHold(g.Nodes[0].Hold, local) {
 		t.Errorf("%+v", g)
 	}
-	wantLines(t, s.entries("a", "hold"), "hold: on", "hold: hands-off until released, was on (hold of bob); at the socket of agent r1")
+	wantLines(t, s.entries("a", "hold"), "hold: on", "hold: hands-off until released, was on (hold of "+meFor("bob")+"); at the socket of agent r1")
 	s.hold(power.WantOff, 0, "a")
 	if g := r.poll(); !g.Nodes[0].Hold.Over(local) {
 		t.Errorf("what is set later is numbered before: %+v", g)
@@ -331,13 +331,13 @@ func TestALocalHoldIsAdoptedIfNewer(t *testing.T) {
 		"beyond reason": {Want: power.WantOn, By: "x", Seq: 1 << 63},
 	} {
 		r.mustReportHolds(api.NodeHold{Node: "a", Hold: h})
-		if n := s.node("a"); n.Hold.By != "bob" {
+		if n := s.node("a"); n.Hold.By != meFor("bob") {
 			t.Errorf("%s: %+v", what, n.Hold)
 		}
 	}
 	two := s.rack("r2")
 	two.mustReportHolds(api.NodeHold{Node: "a", Hold: power.Hold{Want: power.WantOn, By: "x", Seq: s.c.store.Seq(s.clock()).Next(s.clock())}})
-	if n := s.node("a"); n.Hold.By != "bob" {
+	if n := s.node("a"); n.Hold.By != meFor("bob") {
 		t.Errorf("another agent's report counted: %+v", n.Hold)
 	}
 	release := power.Hold{By: "eve", Seq: s.c.store.Seq(s.clock()).Next(s.clock())}

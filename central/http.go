@@ -13,6 +13,7 @@ import (
 const (
 	maxAdminBody = 32 << 20
 	maxAgentBody = 64 << 20
+	maxJoinBody  = 64 << 10
 	maxWait      = 60 * time.Second
 )
 
@@ -41,46 +42,57 @@ func foreign(r *http.Request) *api.Problem {
 
 func (c *Central) routes() *http.ServeMux {
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /v1/nodes", query(c, c.listNodes))
-	mux.HandleFunc("POST /v1/nodes", body(c, maxAdminBody, true, c.addNodes))
-	mux.HandleFunc("POST /v1/nodes/remove", body(c, maxAdminBody, true, c.removeNodes))
-	mux.HandleFunc("POST /v1/nodes/status", body(c, maxAdminBody, true, c.setStatus))
-	mux.HandleFunc("POST /v1/nodes/hold", body(c, maxAdminBody, true, c.setHold))
-	mux.HandleFunc("POST /v1/nodes/retry", body(c, maxAdminBody, true, c.retryNodes))
-	mux.HandleFunc("GET /v1/nodes/{name}/explain", query(c, c.explain))
-	mux.HandleFunc("GET /v1/nodes/export", query(c, c.exportNodes))
-	mux.HandleFunc("POST /v1/ops", body(c, maxAdminBody, true, c.askOps))
-	mux.HandleFunc("POST /v1/ops/query", body(c, maxAdminBody, true, c.queryOps))
-	mux.HandleFunc("POST /v1/ops/{id}/cancel", body(c, maxAdminBody, true, c.cancelOp))
-	mux.HandleFunc("POST /v1/reads", body(c, maxAdminBody, true, c.readNodes))
-	mux.HandleFunc("GET /v1/racks", query(c, c.listRacks))
-	mux.HandleFunc("POST /v1/racks/{name}", body(c, maxAdminBody, true, c.setRack))
-	mux.HandleFunc("POST /v1/racks/{name}/pause", body(c, maxAdminBody, true, c.setPause))
-	mux.HandleFunc("GET /v1/brakes", query(c, c.listBrakes))
-	mux.HandleFunc("POST /v1/brakes/release", body(c, maxAdminBody, true, c.releaseBrakes))
-	mux.HandleFunc("GET /v1/domains", query(c, c.listDomains))
-	mux.HandleFunc("POST /v1/domains", body(c, maxAdminBody, true, c.setDomain))
-	mux.HandleFunc("GET /v1/schedules", query(c, c.listSchedules))
-	mux.HandleFunc("POST /v1/schedules", body(c, maxAdminBody, true, c.putSchedule))
-	mux.HandleFunc("POST /v1/schedules/remove", body(c, maxAdminBody, true, c.removeSchedule))
-	mux.HandleFunc("GET /v1/schedules/next", query(c, c.nextRuns))
-	mux.HandleFunc("GET /v1/agents", query(c, c.listAgents))
-	mux.HandleFunc("POST /v1/agents/{name}/forget", body(c, maxAdminBody, true, c.forgetAgent))
-	mux.HandleFunc("POST /v1/agents/{name}/ack", body(c, maxAdminBody, true, c.ackAlarm))
-	mux.HandleFunc("GET /v1/members", query(c, c.listMembers))
-	mux.HandleFunc("GET /v1/peers", query(c, c.listPeers))
-	mux.HandleFunc("POST /v1/gossip/ping", body(c, maxAdminBody, true, c.ping))
-	mux.HandleFunc("GET /v1/gossip/who", query(c, c.who))
-	mux.HandleFunc("GET /v1/gossip/keys", query(c, c.listKeys))
-	mux.HandleFunc("POST /v1/gossip/keys", body(c, maxAdminBody, true, c.changeKeys))
-	mux.HandleFunc("GET /v1/audit", query(c, c.listAudit))
-	mux.HandleFunc("GET /v1/info", query(c, c.info))
+	serve := func(pattern string, to access, h http.HandlerFunc) { mux.HandleFunc(pattern, c.guarded(to, h)) }
+	serve("GET /v1/nodes", sees, query(c, c.listNodes))
+	serve("POST /v1/nodes", manages, body(c, maxAdminBody, true, c.addNodes))
+	serve("POST /v1/nodes/remove", manages, body(c, maxAdminBody, true, c.removeNodes))
+	serve("POST /v1/nodes/status", acts, body(c, maxAdminBody, true, c.setStatus))
+	serve("POST /v1/nodes/hold", acts, body(c, maxAdminBody, true, c.setHold))
+	serve("POST /v1/nodes/retry", acts, body(c, maxAdminBody, true, c.retryNodes))
+	serve("GET /v1/nodes/{name}/explain", sees, query(c, c.explain))
+	serve("GET /v1/nodes/export", manages, query(c, c.exportNodes))
+	serve("POST /v1/ops", acts, body(c, maxAdminBody, true, c.askOps))
+	serve("POST /v1/ops/query", sees, body(c, maxAdminBody, true, c.queryOps))
+	serve("POST /v1/ops/{id}/cancel", acts, body(c, maxAdminBody, true, c.cancelOp))
+	serve("POST /v1/reads", sees, body(c, maxAdminBody, true, c.readNodes))
+	serve("GET /v1/racks", sees, query(c, c.listRacks))
+	serve("POST /v1/racks/{name}", managesSite, body(c, maxAdminBody, true, c.setRack))
+	serve("POST /v1/racks/{name}/pause", actsOnSite, body(c, maxAdminBody, true, c.setPause))
+	serve("GET /v1/brakes", sees, query(c, c.listBrakes))
+	serve("POST /v1/brakes/release", actsOnSite, body(c, maxAdminBody, true, c.releaseBrakes))
+	serve("GET /v1/domains", sees, query(c, c.listDomains))
+	serve("POST /v1/domains", managesSite, body(c, maxAdminBody, true, c.setDomain))
+	serve("GET /v1/schedules", sees, query(c, c.listSchedules))
+	serve("POST /v1/schedules", actsOnSite, body(c, maxAdminBody, true, c.putSchedule))
+	serve("POST /v1/schedules/remove", actsOnSite, body(c, maxAdminBody, true, c.removeSchedule))
+	serve("GET /v1/schedules/next", sees, query(c, c.nextRuns))
+	serve("GET /v1/agents", sees, query(c, c.listAgents))
+	serve("POST /v1/agents/{name}/forget", managesSite, body(c, maxAdminBody, true, c.forgetAgent))
+	serve("POST /v1/agents/{name}/ack", actsOnSite, body(c, maxAdminBody, true, c.ackAlarm))
+	serve("GET /v1/members", sees, query(c, c.listMembers))
+	serve("GET /v1/peers", sees, query(c, c.listPeers))
+	serve("POST /v1/gossip/ping", actsOnSite, body(c, maxAdminBody, true, c.ping))
+	serve("GET /v1/gossip/who", sees, query(c, c.who))
+	serve("GET /v1/gossip/keys", managesSite, query(c, c.listKeys))
+	serve("POST /v1/gossip/keys", managesSite, body(c, maxAdminBody, true, c.changeKeys))
+	serve("GET /v1/audit", sees, query(c, c.listAudit))
+	serve("GET /v1/info", sees, query(c, c.info))
+	serve("GET /v1/whoami", sees, query(c, c.whoAmI))
+	serve("GET /v1/users", managesSite, query(c, c.listUsers))
+	serve("POST /v1/users", managesSite, body(c, maxAdminBody, true, c.addUser))
+	serve("POST /v1/users/{name}/rotate", managesSite, body(c, maxAdminBody, true, c.rotateToken))
+	serve("POST /v1/users/{name}/remove", managesSite, body(c, maxAdminBody, true, c.removeUser))
+	serve("POST /v1/agents/{name}/token", managesSite, body(c, maxAdminBody, true, c.agentToken))
+	serve("POST /v1/agents/{name}/revoke", managesSite, body(c, maxAdminBody, true, c.revokeAgent))
+	serve("GET /v1/ca", isAnybody, query(c, c.siteCA))
+	serve("POST /v1/join", isAnybody, body(c, maxJoinBody, true, c.join))
+	serve("POST /v1/agents/{name}/renew", isAgent, body(c, maxJoinBody, false, c.renew))
 	// Agents of another version may know more fields than this central.
-	mux.HandleFunc("POST /v1/agents/{name}/enrol", agentsOnly(body(c, maxAgentBody, false, c.enrol)))
-	mux.HandleFunc("POST /v1/agents/{name}/hello", agentsOnly(body(c, maxAgentBody, false, c.hello)))
-	mux.HandleFunc("POST /v1/agents/{name}/poll", agentsOnly(body(c, maxAgentBody, false, c.poll)))
-	mux.HandleFunc("POST /v1/agents/{name}/report", agentsOnly(body(c, maxAgentBody, false, c.report)))
-	mux.HandleFunc("POST /v1/agents/{name}/goodbye", agentsOnly(body(c, maxAgentBody, false, c.goodbye)))
+	serve("POST /v1/agents/{name}/enrol", isAgent, body(c, maxAgentBody, false, c.enrol))
+	serve("POST /v1/agents/{name}/hello", isAgent, body(c, maxAgentBody, false, c.hello))
+	serve("POST /v1/agents/{name}/poll", isAgent, body(c, maxAgentBody, false, c.poll))
+	serve("POST /v1/agents/{name}/report", isAgent, body(c, maxAgentBody, false, c.report))
+	serve("POST /v1/agents/{name}/goodbye", isAgent, body(c, maxAgentBody, false, c.goodbye))
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		api.Problemf(api.CodeNotFound, "no such resource: %s %s", r.Method, r.URL.Path).Write(w)
 	})
@@ -104,6 +116,10 @@ func body[In, Out any](c *Central, limit int64, strict bool, f func(*http.Reques
 			c.answer(w, nil, err)
 			return
 		}
+		if err := maySpeak(r, in); err != nil {
+			c.answer(w, nil, err)
+			return
+		}
 		out, err := f(r, in)
 		c.answer(w, out, err)
 	}
@@ -117,16 +133,4 @@ func (c *Central) answer(w http.ResponseWriter, out any, err error) {
 	if err := httpserver.Answer(w, out, p); err != nil {
 		c.log.Debug("answer not taken", "err", err)
 	}
-}
-
-// askedBy is who asks: whom the body names, else the user at the other end of
-// the unix socket.
-func askedBy(r *http.Request, named string) string {
-	if named != "" {
-		return named
-	}
-	if p := peer(r); p != "" {
-		return p
-	}
-	return "unknown"
 }

@@ -2,16 +2,13 @@ package central
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
-	"os"
-	"os/user"
-	"strconv"
 
-	"rackpower/central/api"
 	"rackpower/central/httpserver"
 )
 
@@ -38,6 +35,13 @@ func (c *Central) listen() (all []net.Listener, err error) {
 		}
 		all = append(all, l)
 	}
+	if c.cfg.TLS.Listen != "" {
+		l, err := net.Listen("tcp", c.cfg.TLS.Listen)
+		if err != nil {
+			return all, fmt.Errorf("cannot listen on %s: %w", c.cfg.TLS.Listen, err)
+		}
+		all = append(all, tls.NewListener(l, c.tls.config()))
+	}
 	if len(all) == 0 {
 		return nil, errors.New("nothing to listen on: give a socket")
 	}
@@ -61,32 +65,4 @@ func withPeer(ctx context.Context, conn net.Conn) context.Context {
 		return context.WithValue(ctx, peerKey{}, u)
 	}
 	return ctx
-}
-
-// peer names the user at the other end of a unix socket, "" for other
-// connections.
-func peer(r *http.Request) string {
-	conn, _ := r.Context().Value(peerKey{}).(net.Conn)
-	id, err := api.PeerOf(conn)
-	if err != nil {
-		return ""
-	}
-	uid := strconv.FormatUint(uint64(id), 10)
-	if u, err := user.LookupId(uid); err == nil {
-		return u.Username
-	}
-	return "uid " + uid
-}
-
-// agentsOnly serves a path to root and to central's own user, who have the passwords of
-// BMCs and the gossip keys anyway: who may ask for power is not told them.
-func agentsOnly(h http.HandlerFunc) http.HandlerFunc {
-	return func(w http.ResponseWriter, r *http.Request) {
-		conn, _ := r.Context().Value(peerKey{}).(net.Conn)
-		if id, err := api.PeerOf(conn); err != nil || id != 0 && int(id) != os.Geteuid() {
-			api.Problemf(api.CodeRefused, "not permitted: an agent runs as root or as the user of central, on the socket of central").Write(w)
-			return
-		}
-		h(w, r)
-	}
 }

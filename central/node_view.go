@@ -54,6 +54,9 @@ func (c *Central) listNodes(r *http.Request) ([]api.Node, error) {
 		if err != nil {
 			return err
 		}
+		if names, err = onlyWithin(tx, names); err != nil {
+			return err
+		}
 		byName := make(map[string]store.Node, len(nodes))
 		for _, n := range nodes {
 			byName[n.Name] = n

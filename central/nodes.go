@@ -356,8 +356,14 @@ func find(tx *store.Tx, names []string) ([]store.Node, error) {
 	slices.Sort(names)
 	names = slices.Compact(names)
 	nodes, err := tx.NodesNamed(names)
-	if err != nil || len(nodes) == len(names) {
+	if err != nil {
 		return nodes, err
+	}
+	if err := mayTouch(tx, names...); err != nil {
+		return nil, err
+	}
+	if len(nodes) == len(names) {
+		return nodes, nil
 	}
 	known := map[string]bool{}
 	for _, n := range nodes {
@@ -473,7 +479,14 @@ func (c *Central) exportNodes(r *http.Request) ([]api.NodeSpec, error) {
 	out := []api.NodeSpec{}
 	err := c.store.View(r.Context(), func(tx *store.Tx) error {
 		nodes, err := tx.Nodes()
+		if err != nil {
+			return err
+		}
+		in, err := within(tx)
 		for _, n := range nodes {
+			if in != nil && !in[n.Name] {
+				continue
+			}
 			out = append(out, api.NodeSpec{Name: n.Name, Rack: n.Rack, BMC: n.BMC, Domain: n.Domain, Status: n.Status})
 		}
 		return err

@@ -142,7 +142,7 @@ func TestRemovalAndStatusNameWhatIsWrong(t *testing.T) {
 		t.Fatalf("%+v, %v", got, err)
 	}
 	entries, err := s.Audit(t.Context(), "a", 10)
-	if err != nil || len(entries) != 2 || entries[1].What != "status" || entries[1].Who != "admin" || entries[1].Why != "clean-up" ||
+	if err != nil || len(entries) != 2 || entries[1].What != "status" || entries[1].Who != meFor("admin") || entries[1].Why != "clean-up" ||
 		!strings.Contains(entries[1].Detail, "READY") {
 		t.Errorf("%+v, %v", entries, err)
 	}

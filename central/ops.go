@@ -77,29 +77,34 @@ func sameRequest(o *store.Op, a asked) bool {
 
 func (c *Central) askOps(r *http.Request, in api.AskOps) ([]api.Op, error) {
 	now := c.cfg.Now()
-	who := ""
-	all := readRequests(in, func(named string) string {
-		if named == "" && who == "" {
-			who = askedBy(r, "")
-		}
-		if named == "" {
-			return who
-		}
-		return named
-	}, now)
+	all := readRequests(in, func(named string) string { return askedBy(r, named) }, now)
 	var out []api.Op
 	if in.DryRun {
 		err := c.store.View(r.Context(), func(tx *store.Tx) (err error) {
+			if err := mayTouch(tx, nodesOf(all)...); err != nil {
+				return err
+			}
 			out, err = c.wouldTake(tx, all, now)
 			return err
 		})
 		return out, err
 	}
 	err := c.write(r.Context(), now, "central", func(u *unitOfWork) (err error) {
+		if err := mayTouch(u.tx, nodesOf(all)...); err != nil {
+			return err
+		}
 		out, err = u.takeAll(all)
 		return err
 	})
 	return out, err
+}
+
+func nodesOf(all []asked) []string {
+	names := make([]string, len(all))
+	for i, a := range all {
+		names[i] = a.op.Node
+	}
+	return names
 }
 
 // takeAll takes or refuses each request; any error undoes all.
@@ -359,6 +364,9 @@ func (c *Central) cancelOp(r *http.Request, in api.CancelOp) (api.Op, error) {
 		if !found {
 			return api.Problemf(api.CodeNotFound, "no operation %s", r.PathValue("id"))
 		}
+		if err := mayTouch(u.tx, o.Node); err != nil {
+			return err
+		}
 		if err := u.cancel(&o, in.Reason); err != nil {
 			return err
 		}
@@ -472,8 +480,14 @@ func (c *Central) findOps(ctx context.Context, in api.QueryOps) (api.FoundOps, e
 		if in.AfterRev > 0 && len(ops) == in.Limit { // there may be more: go on behind these
 			found.Rev = slices.MaxFunc(ops, func(a, b store.Op) int { return cmp.Compare(a.Rev, b.Rev) }).Rev
 		}
+		if err != nil {
+			return err
+		}
+		in, err := within(tx)
 		for i := range ops {
-			found.Ops = append(found.Ops, c.show(&ops[i], now))
+			if in == nil || in[ops[i].Node] {
+				found.Ops = append(found.Ops, c.show(&ops[i], now))
+			}
 		}
 		return err
 	})

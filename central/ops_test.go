@@ -137,7 +137,7 @@ func TestADryRunStoresNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	if ops[0].Verdict != power.VerdictSupersede || ops[1].Verdict != power.VerdictJoin || ops[2].Outcome != power.Refused ||
-		!strings.Contains(ops[0].Message, "cycle (asked by admin") {
+		!strings.Contains(ops[0].Message, "cycle (asked by "+meFor("admin")) {
 		t.Errorf("%+v", ops)
 	}
 	if found, _ := s.QueryOps(t.Context(), api.QueryOps{}); len(found.Ops) != 1 {
@@ -216,7 +216,7 @@ func TestCancel(t *testing.T) {
 
 	early := s.ask("a", power.ActOn)
 	o, err := cancel(early.ID)
-	if err != nil || o.Outcome != power.Cancelled || o.CancelBy != "boss" || o.Why != power.ReasonAsked {
+	if err != nil || o.Outcome != power.Cancelled || o.CancelBy != meFor("boss") || o.Why != power.ReasonAsked {
 		t.Fatalf("before it left: %+v, %v", o, err)
 	}
 	if got := r.poll(); len(got.Ops)+len(got.Cancels) != 0 {
@@ -230,11 +230,11 @@ func TestCancel(t *testing.T) {
 
 	late := r.deliver("b", power.ActCycle)
 	got := r.pollBehind(time.Minute)
-	if o, err = cancel(late.ID); err != nil || o.Phase != api.PhaseTaken || o.CancelBy != "boss" {
+	if o, err = cancel(late.ID); err != nil || o.Phase != api.PhaseTaken || o.CancelBy != meFor("boss") {
 		t.Fatalf("%+v, %v", o, err)
 	}
 	g := <-got
-	if len(g.Cancels) != 1 || g.Cancels[0] != (api.Cancel{ID: late.ID, Node: "b", Action: power.ActCycle, By: "boss", Reason: "no"}) {
+	if len(g.Cancels) != 1 || g.Cancels[0] != (api.Cancel{ID: late.ID, Node: "b", Action: power.ActCycle, By: meFor("boss"), Reason: "no"}) {
 		t.Fatalf("%+v", g)
 	}
 	// The answer was lost: it comes again, as long as the operation has not ended.

@@ -122,7 +122,7 @@ func TestAPauseEndsByItself(t *testing.T) {
 	r := s.rack("r1")
 	r.poll()
 	out, err := s.SetPause(t.Context(), "r1", api.SetPause{For: time.Hour, Reason: "cabling", AskedBy: "bob"})
-	if p := out.Settings.Pause; err != nil || p == nil || p.By != "bob" || p.Reason != "cabling" || !p.Until.Equal(s.clock().Add(time.Hour)) {
+	if p := out.Settings.Pause; err != nil || p == nil || p.By != meFor("bob") || p.Reason != "cabling" || !p.Until.Equal(s.clock().Add(time.Hour)) {
 		t.Fatalf("%+v, %v", out, err)
 	}
 	if g := r.poll(); g.Rack == nil || !g.Rack.Pause.Active(s.clock()) {
@@ -141,7 +141,7 @@ func TestAPauseEndsByItself(t *testing.T) {
 		t.Errorf("%+v", g)
 	}
 	wantLines(t, s.entries("", auditPause, auditPauseOver, auditResume), "pause: rack r1: its monitor corrects nothing until",
-		"pause-over: rack r1: it was paused by bob")
+		"pause-over: rack r1: it was paused by "+meFor("bob"))
 	for range 2 {
 		if _, err := s.SetPause(t.Context(), "r1", api.SetPause{Resume: true}); err != nil {
 			t.Fatal(err)
@@ -213,7 +213,7 @@ func TestABrakeIsShownAndReleased(t *testing.T) {
 		}
 	}
 	g, err := s.Poll(t.Context(), "r1", r.request(0)) // the answer is lost
-	if err != nil || g.Rack == nil || g.Rack.ReleaseBrake != "b1" || g.Rack.ReleasedBy != "bob" {
+	if err != nil || g.Rack == nil || g.Rack.ReleaseBrake != "b1" || g.Rack.ReleasedBy != meFor("bob") {
 		t.Fatalf("%+v, %v", g, err)
 	}
 	r.says(api.RackState{Monitor: "@every 60s", Brake: brakeOf("b1", "n1", "n2")}) // it has not heard of it
@@ -237,7 +237,7 @@ func TestABrakeIsShownAndReleased(t *testing.T) {
 	}
 	r.says(api.RackState{Brake: brakeOf("b3", "n9")})
 	wantLines(t, s.entries("", auditBrake, auditBrakeOver, auditBrakeRelease), "brake: n[1-3]", "brake-release: rack r1: too many",
-		"brake-over: released by bob",
+		"brake-over: released by "+meFor("bob"),
 		"brake: n9", "brake-over: its nodes match their desired state", "brake: n9")
 }
 

@@ -72,7 +72,7 @@ func TestAScheduleHoldsNodes(t *testing.T) {
 	s.hold(power.WantOn, 0, "b")
 	confirmed := night
 	confirmed.Confirmed = true
-	if out := s.schedule(confirmed); !out.NextAt.Equal(s.clock().Add(7*time.Hour)) || out.By != "bob" || !out.CreatedAt.Equal(s.clock()) {
+	if out := s.schedule(confirmed); !out.NextAt.Equal(s.clock().Add(7*time.Hour)) || out.By != meFor("bob") || !out.CreatedAt.Equal(s.clock()) {
 		t.Errorf("%+v", out)
 	}
 	before := r.poll()
@@ -89,14 +89,14 @@ func TestAScheduleHoldsNodes(t *testing.T) {
 	if len(g.Nodes) != 1 || g.Nodes[0].Name != "a" || g.Rev != before.Rev+1 {
 		t.Fatalf("%+v", g)
 	}
-	if h := g.Nodes[0].Hold; h.Want != power.WantOff || h.Schedule != "night" || h.By != "bob" || h.Reason != "power bill" || !h.Confirmed ||
+	if h := g.Nodes[0].Hold; h.Want != power.WantOff || h.Schedule != "night" || h.By != meFor("bob") || h.Reason != "power bill" || !h.Confirmed ||
 		!h.Until.Equal(fired.Add(12*time.Hour)) {
 		t.Errorf("%+v", h)
 	}
 	if n := s.node("a"); n.DesiredFrom != "schedule night" || n.Hold.Schedule != "night" {
 		t.Errorf("%+v", n)
 	}
-	if n := s.node("b"); n.Hold.By != "bob" || n.Hold.Want != power.WantOn {
+	if n := s.node("b"); n.Hold.By != meFor("bob") || n.Hold.Want != power.WantOn {
 		t.Errorf("a person's hold was replaced: %+v", n.Hold)
 	}
 	got := s.scheduled("night")

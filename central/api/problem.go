@@ -11,16 +11,18 @@ type Code string
 
 // The codes, each with its HTTP status.
 const (
-	CodeBadRequest  Code = "bad-request" // 400: the request makes no sense
-	CodeNotFound    Code = "not-found"   // 404: no such node, operation or agent
-	CodeExists      Code = "exists"      // 409
-	CodeBusy        Code = "busy"        // 409: something is outstanding
-	CodeRefused     Code = "refused"     // 409: stale, against the desired state, not permitted
-	CodeQueueFull   Code = "queue-full"  // 429: a bound is reached, which the detail names
-	CodeHello       Code = "hello"       // 412: say hello first (agents)
-	CodeTwoAgents   Code = "two-agents"  // 409: another agent has the name
-	CodeUnavailable Code = "unavailable" // 503: stopping, disk full
-	CodeInternal    Code = "internal"    // 500
+	CodeBadRequest  Code = "bad-request"       // 400: the request makes no sense
+	CodeNotFound    Code = "not-found"         // 404: no such node, operation or agent
+	CodeExists      Code = "exists"            // 409
+	CodeBusy        Code = "busy"              // 409: something is outstanding
+	CodeRefused     Code = "refused"           // 409: stale, against the desired state, not permitted
+	CodeQueueFull   Code = "queue-full"        // 429: a bound is reached, which the detail names
+	CodeHello       Code = "hello"             // 412: say hello first (agents)
+	CodeTwoAgents   Code = "two-agents"        // 409: another agent has the name
+	CodeLogin       Code = "not-authenticated" // 401: nobody is known to ask
+	CodeForbidden   Code = "not-permitted"     // 403: who asks may not
+	CodeUnavailable Code = "unavailable"       // 503: stopping, disk full
+	CodeInternal    Code = "internal"          // 500
 )
 
 // Problem is an error as it travels (RFC 9457, application/problem+json).
@@ -37,6 +39,7 @@ func (p *Problem) Error() string { return p.Detail }
 var statusOf = map[Code]int{
 	CodeBadRequest: http.StatusBadRequest, CodeNotFound: http.StatusNotFound, CodeExists: http.StatusConflict,
 	CodeBusy: http.StatusConflict, CodeRefused: http.StatusConflict, CodeHello: http.StatusPreconditionFailed,
+	CodeLogin: http.StatusUnauthorized, CodeForbidden: http.StatusForbidden,
 	CodeTwoAgents: http.StatusConflict, CodeQueueFull: http.StatusTooManyRequests,
 	CodeUnavailable: http.StatusServiceUnavailable, CodeInternal: http.StatusInternalServerError,
 }

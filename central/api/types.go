@@ -320,6 +320,8 @@ type Agent struct {
 	Alarm          string     `json:"alarm,omitempty"`
 	Address        string     `json:"address,omitempty"`
 	Rack           *RackState `json:"rack,omitempty"` // how its monitor stands
+	// Certificate is nil for an agent that uses the socket.
+	Certificate *AgentCertificate `json:"certificate,omitempty"`
 }
 
 // Member is a member of the gossip cluster.
@@ -349,6 +351,10 @@ type AuditEntry struct {
 	Why        string    `json:"why,omitempty"`
 	Outcome    string    `json:"outcome,omitempty"`
 	Detail     string    `json:"detail,omitempty"`
+	// Via is how who asked was authenticated (socket, certificate, token), Address where
+	// from; both empty for what central, a schedule or an agent did.
+	Via     string `json:"via,omitempty"`
+	Address string `json:"address,omitempty"`
 }
 
 // Info answers GET /v1/info.

@@ -11,8 +11,9 @@ import (
 )
 
 const (
-	auditColumns   = `id, at, happened, who, what, node, op, why, outcome, detail`
-	sqlAddAudit    = `INSERT INTO audit (at, happened, who, what, node, op, why, outcome, detail) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)`
+	auditColumns = `id, at, happened, who, what, node, op, why, outcome, detail, via, address`
+	sqlAddAudit  = `INSERT INTO audit (at, happened, who, what, node, op, why, outcome, detail, via, address)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)`
 	sqlAudit       = `SELECT ` + auditColumns + ` FROM audit ORDER BY id DESC LIMIT $1`
 	sqlAuditOf     = `SELECT ` + auditColumns + ` FROM audit WHERE node IN (SELECT value FROM json_each($1)) ORDER BY id DESC LIMIT $2`
 	sqlAuditFrom   = `SELECT ` + auditColumns + ` FROM audit WHERE id > $1 ORDER BY id LIMIT $2`
@@ -33,13 +34,18 @@ const (
 )
 
 // AddAudit appends to the audit log. The entry's ID is not looked at: ids grow in
-// the order of the commits, and none is ever given twice.
+// the order of the commits, and none is ever given twice. What the asker of the job did
+// says how that is known.
 func (t *Tx) AddAudit(e api.AuditEntry) error {
 	t.s.audited = true
 	if e.HappenedAt.Equal(e.At) || e.HappenedAt.After(e.At) { // a rack's clock must not write into the future
 		e.HappenedAt = time.Time{}
 	}
-	if _, err := t.exec(sqlAddAudit, nanos(e.At), nanos(e.HappenedAt), e.Who, e.What, e.Node, e.Op, e.Why, e.Outcome, e.Detail); err != nil {
+	if t.asker.is(e.Who) {
+		e.Via, e.Address = t.asker.Via, t.asker.Address
+	}
+	_, err := t.exec(sqlAddAudit, nanos(e.At), nanos(e.HappenedAt), e.Who, e.What, e.Node, e.Op, e.Why, e.Outcome, e.Detail, e.Via, e.Address)
+	if err != nil {
 		return fmt.Errorf("cannot write audit log: %w", err)
 	}
 	return nil
@@ -78,7 +84,7 @@ func (t *Tx) audit(query string, args ...any) ([]api.AuditEntry, error) {
 	err := t.each(func(r *sql.Rows) error {
 		var e api.AuditEntry
 		var at, happened int64
-		err := r.Scan(&e.ID, &at, &happened, &e.Who, &e.What, &e.Node, &e.Op, &e.Why, &e.Outcome, &e.Detail)
+		err := r.Scan(&e.ID, &at, &happened, &e.Who, &e.What, &e.Node, &e.Op, &e.Why, &e.Outcome, &e.Detail, &e.Via, &e.Address)
 		e.At, e.HappenedAt = timeAt(at), timeAt(cmp.Or(happened, at))
 		all = append(all, e)
 		return err

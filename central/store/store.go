@@ -284,7 +284,7 @@ func (s *Store) View(ctx context.Context, fn func(*Tx) error) error {
 		return fmt.Errorf("cannot begin to read: %w", err)
 	}
 	defer c.exec("ROLLBACK")
-	return fn(&Tx{c: c, s: s})
+	return fn(&Tx{c: c, s: s, asker: AskerOf(ctx)})
 }
 
 // Close ends the writer after what is queued, waits for views, and closes the

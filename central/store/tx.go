@@ -89,6 +89,7 @@ func (c *conn) close() {
 type Tx struct {
 	c     *conn
 	s     *Store
+	asker Asker
 	hooks []func()
 }
 

@@ -11,6 +11,7 @@ import (
 // job is one function that wants to write.
 type job struct {
 	fn      func(*Tx) error
+	asker   Asker
 	claimed atomic.Bool // by the writer, or by a caller that gave up before
 	hooks   []func()
 	err     error
@@ -22,7 +23,7 @@ type job struct {
 // error is returned as it is. Once fn has begun, the end of ctx is ignored.
 // After an ErrDisk it is unknown what a crash would leave of it.
 func (s *Store) Write(ctx context.Context, fn func(*Tx) error) error {
-	j := &job{fn: fn, done: make(chan struct{})}
+	j := &job{fn: fn, asker: AskerOf(ctx), done: make(chan struct{})}
 	if err := s.queue(ctx, j); err != nil {
 		return err
 	}
@@ -149,7 +150,7 @@ func (s *Store) runOne(j *job) error {
 	if _, err := s.writer.exec("SAVEPOINT job"); err != nil {
 		return err
 	}
-	tx := &Tx{c: s.writer, s: s}
+	tx := &Tx{c: s.writer, s: s, asker: j.asker}
 	j.err = s.call(j.fn, tx)
 	if j.err == nil {
 		j.hooks = tx.hooks

@@ -1,0 +1,336 @@
+package central
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/user"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"rackpower/central/api"
+	"rackpower/central/auth"
+	"rackpower/central/store"
+)
+
+// AdminGroup is the group whose members may do everything on the socket.
+const AdminGroup = "rackpower-admin"
+
+// access says who may use a route. Everything is refused by default.
+type access struct {
+	least auth.Role // "": agents only, by their own name
+	// scoped routes look at the scope by themselves; the others change what belongs to the
+	// whole site, or show what holds nothing of single nodes.
+	scoped bool
+	open   bool // for those who are not known yet
+}
+
+// The kinds of routes.
+var (
+	sees        = access{least: auth.Viewer, scoped: true}
+	acts        = access{least: auth.Operator, scoped: true}
+	actsOnSite  = access{least: auth.Operator}
+	manages     = access{least: auth.Admin, scoped: true}
+	managesSite = access{least: auth.Admin}
+	isAgent     = access{}
+	isAnybody   = access{open: true}
+)
+
+// guarded serves a route to those who may use it.
+func (c *Central) guarded(to access, h http.HandlerFunc) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		if to.open {
+			h(w, r)
+			return
+		}
+		p, err := c.principal(r)
+		if err == nil {
+			err = may(p, to, r)
+		}
+		if err != nil {
+			c.refused(r, p, err)
+			c.answer(w, nil, err)
+			return
+		}
+		asker := store.Asker{Name: p.Name, Via: string(p.Method), Address: p.Address, Scope: p.Scope}
+		if p.Kind == auth.Agent {
+			asker.Name = "agent " + p.Name
+		}
+		if p.Everywhere() {
+			asker.Scope = ""
+		}
+		ctx := context.WithValue(r.Context(), principalKey{}, p)
+		h(w, r.WithContext(store.WithAsker(ctx, asker)))
+	}
+}
+
+type principalKey struct{}
+
+// may says why a principal may not use a route, nil if it may.
+func may(p auth.Principal, to access, r *http.Request) error {
+	if to.least == "" {
+		if p.Kind == auth.Agent && p.Name == r.PathValue("name") || p.Kind == auth.User && p.Method == auth.BySocket && p.Own {
+			return nil
+		}
+		if p.Kind == auth.Agent {
+			return api.Problemf(api.CodeForbidden, "not permitted: the certificate is agent %s's, who speaks for itself only", p.Name)
+		}
+		return api.Problemf(api.CodeForbidden, "not permitted: an agent runs as root or as the user of central, on the socket of central, or "+
+			"has a certificate (rackpower agents token)")
+	}
+	switch {
+	case p.Kind == auth.Agent:
+		return api.Problemf(api.CodeForbidden, "not permitted: agent %s reports on its own nodes and asks for nothing else", p.Name)
+	case !p.Role.Includes(to.least):
+		return api.Problemf(api.CodeForbidden, "not permitted: this needs the role %s, and %s is %s", to.least, p.Name, article(p.Role))
+	case !to.scoped && !p.Everywhere():
+		return api.Problemf(api.CodeForbidden, "not permitted: this concerns the whole site, and %s is %s of %s only", p.Name, article(p.Role), p.Scope)
+	}
+	return nil
+}
+
+func article(r auth.Role) string {
+	if r == "" {
+		return "nobody here"
+	}
+	if strings.ContainsRune("aeiou", rune(r[0])) {
+		return "an " + string(r)
+	}
+	return "a " + string(r)
+}
+
+// principal finds out who asks: by the user at the other end of a unix socket, else by a
+// bearer token or a client certificate.
+func (c *Central) principal(r *http.Request) (auth.Principal, error) {
+	if conn, ok := r.Context().Value(peerKey{}).(*net.UnixConn); ok {
+		return c.socketUser(r.Context(), conn)
+	}
+	address := r.RemoteAddr
+	if host, _, err := net.SplitHostPort(address); err == nil {
+		address = host
+	}
+	now := c.cfg.Now()
+	if wait := c.guesses.wait(address, now); wait > 0 {
+		return auth.Principal{Address: address}, api.Problemf(api.CodeQueueFull, "too many logins from here failed: ask again in %s", wait.Round(time.Second))
+	}
+	p, err := c.networkUser(r, now)
+	p.Address = address
+	if err != nil && api.CodeOf(err) == api.CodeLogin {
+		c.guesses.failed(address, now)
+	}
+	return p, err
+}
+
+func (c *Central) networkUser(r *http.Request, now time.Time) (auth.Principal, error) {
+	header := r.Header.Get("Authorization")
+	if header == "" {
+		if r.TLS != nil && len(r.TLS.PeerCertificates) > 0 {
+			return c.certificateHolder(r.Context(), r.TLS.PeerCertificates, now)
+		}
+		return auth.Principal{}, api.Problemf(api.CodeLogin, "who asks is not known: log in (rackpower login)")
+	}
+	kind, token, _ := strings.Cut(header, " ")
+	if token = strings.TrimSpace(token); !strings.EqualFold(kind, "Bearer") || !auth.IsToken(token) {
+		return auth.Principal{}, api.Problemf(api.CodeLogin, "what was sent to log in is no token of rackpower (rackpower user rotate makes a new one)")
+	}
+	return c.tokenHolder(r.Context(), token, now)
+}
+
+// tokenNoted is how exactly it is kept when a token was used last.
+const tokenNoted = time.Minute
+
+func (c *Central) tokenHolder(ctx context.Context, token string, now time.Time) (auth.Principal, error) {
+	hash := auth.HashToken(token)
+	var p auth.Principal
+	err := c.store.View(ctx, func(tx *store.Tx) error {
+		name, expires, found, err := tx.Token(hash)
+		switch {
+		case err != nil:
+			return err
+		case !found:
+			return api.Problemf(api.CodeLogin, "the token is not known, or was revoked: an admin makes a new one (rackpower user rotate)")
+		case !expires.IsZero() && !now.Before(expires):
+			return api.Problemf(api.CodeLogin, "the token of %s expired: an admin makes a new one (rackpower user rotate %s)", name, name)
+		}
+		u, _, err := tx.User(name)
+		p = userOf(u, auth.ByToken)
+		return err
+	})
+	if err == nil && c.tokensUsed.due(hash, now, tokenNoted) {
+		err = c.store.Write(ctx, func(tx *store.Tx) error { return tx.TokenUsed(hash, now) })
+	}
+	return p, err
+}
+
+// userOf is a user of the database as a principal.
+func userOf(u store.User, by auth.Method) auth.Principal {
+	return auth.Principal{Kind: auth.User, Name: u.Name, Role: auth.Role(u.Role), Scope: u.Scope, Speaks: u.Speaks, Method: by}
+}
+
+// certificateHolder verifies a client certificate here rather than in the handshake, so
+// that who is refused is told why.
+func (c *Central) certificateHolder(ctx context.Context, chain []*x509.Certificate, now time.Time) (auth.Principal, error) {
+	leaf, p := chain[0], auth.Principal{Method: auth.ByCertificate}
+	if c.tls == nil {
+		return p, api.Problemf(api.CodeLogin, "client certificates are not taken here")
+	}
+	between := x509.NewCertPool()
+	for _, cert := range chain[1:] {
+		between.AddCert(cert)
+	}
+	options := x509.VerifyOptions{
+		Roots: c.tls.clients, Intermediates: between, CurrentTime: now, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+	}
+	_, err := leaf.Verify(options)
+	var invalid x509.CertificateInvalidError
+	switch {
+	case errors.As(err, &invalid) && invalid.Reason == x509.Expired && now.After(leaf.NotAfter):
+		return p, api.Problemf(api.CodeLogin, "the certificate expired at %s: enrol anew (rackpower agents token NAME)", leaf.NotAfter.UTC().Format(time.RFC3339))
+	case err != nil:
+		return p, api.Problemf(api.CodeLogin, "the certificate is not of this site's CA: enrol (rackpower agents token NAME)")
+	}
+	kind, name, err := auth.Identity(leaf, c.tls.site)
+	if err != nil {
+		return p, api.Problemf(api.CodeLogin, "%v", err)
+	}
+	p.Kind, p.Name, p.Serial = kind, name, auth.Serial(leaf)
+	err = c.store.View(ctx, func(tx *store.Tx) error {
+		if kind == auth.Agent {
+			e, err := tx.Enrolment(name)
+			if err == nil && !leaf.NotBefore.After(e.RevokedAt) {
+				err = api.Problemf(api.CodeLogin, "the certificate of agent %s was revoked at %s: enrol anew (rackpower agents token %s)", name,
+					e.RevokedAt.Format(time.RFC3339), name)
+			}
+			return err
+		}
+		u, found, err := tx.User(name)
+		if err == nil && !found {
+			err = api.Problemf(api.CodeLogin, "there is no user %s any more", name)
+		}
+		holder := userOf(u, auth.ByCertificate)
+		holder.Serial = p.Serial
+		p = holder
+		return err
+	})
+	return p, err
+}
+
+// socketUser is who asks over a unix socket. Root, central's own user and the members of
+// AdminGroup may do everything; others what a user of their name may.
+func (c *Central) socketUser(ctx context.Context, conn *net.UnixConn) (auth.Principal, error) {
+	id, err := api.PeerOf(conn)
+	if err != nil {
+		return auth.Principal{}, api.Problemf(api.CodeLogin, "who asks is not known: %v", err)
+	}
+	uid := strconv.FormatUint(uint64(id), 10)
+	p := auth.Principal{Kind: auth.User, Name: "uid " + uid, Method: auth.BySocket}
+	account, err := user.LookupId(uid)
+	if err == nil {
+		p.Name = account.Username
+	}
+	if id == 0 || int(id) == os.Geteuid() {
+		p.Role, p.Own, p.Speaks = auth.Admin, true, true
+		return p, nil
+	}
+	err = c.store.View(ctx, func(tx *store.Tx) error {
+		u, found, err := tx.User(p.Name)
+		if found {
+			p = userOf(u, auth.BySocket)
+		}
+		return err
+	})
+	if err != nil || p.Role != "" {
+		return p, err
+	}
+	if account != nil && isIn(account, AdminGroup) {
+		p.Role = auth.Admin
+		return p, nil
+	}
+	return p, api.Problemf(api.CodeForbidden, "not permitted: %s is neither in the group %s nor a user of central (rackpower user add %s "+
+		"--role viewer)", p.Name, AdminGroup, p.Name)
+}
+
+func isIn(account *user.User, group string) bool {
+	g, err := user.LookupGroup(group)
+	if err != nil {
+		return false
+	}
+	groups, err := account.GroupIds()
+	return err == nil && slices.Contains(groups, g.Gid)
+}
+
+// askedBy is the name that the audit log has for who asks: the one that was authenticated,
+// and the one in whose name it asks, if it may.
+func askedBy(r *http.Request, named string) string {
+	p, _ := r.Context().Value(principalKey{}).(auth.Principal)
+	who, err := p.For(named)
+	if err != nil {
+		return p.Name // body has refused it
+	}
+	if who == "" {
+		return "unknown"
+	}
+	return who
+}
+
+// maySpeak refuses a body that names another than the principal, who may not speak for
+// others.
+func maySpeak(r *http.Request, in any) error {
+	p, _ := r.Context().Value(principalKey{}).(auth.Principal)
+	for _, named := range claimed(reflect.ValueOf(in)) {
+		if _, err := p.For(named); err != nil {
+			return api.Problemf(api.CodeForbidden, "not permitted: %v (rackpower user add --speaks-for-others)", err)
+		}
+	}
+	return nil
+}
+
+// claimed is whom a body names as the one who asks, its operations too.
+func claimed(v reflect.Value) (names []string) {
+	if v.Kind() != reflect.Struct {
+		return nil
+	}
+	if f := v.FieldByName("AskedBy"); f.IsValid() && f.Kind() == reflect.String && f.String() != "" {
+		names = append(names, f.String())
+	}
+	if ops := v.FieldByName("Ops"); ops.IsValid() && ops.Kind() == reflect.Slice {
+		for i := range ops.Len() {
+			names = append(names, claimed(ops.Index(i))...)
+		}
+	}
+	return names
+}
+
+// refused has the audit log say who was refused what, once a minute for each address and
+// reason.
+func (c *Central) refused(r *http.Request, p auth.Principal, why error) {
+	code := api.CodeOf(why)
+	if code != api.CodeForbidden && code != api.CodeLogin && code != api.CodeQueueFull {
+		return
+	}
+	now, who := c.cfg.Now(), p.Name
+	if p.Kind == auth.Agent {
+		who = "agent " + p.Name
+	}
+	if who == "" {
+		who = "unknown"
+	}
+	if !c.refusals.due(p.Address+" "+who+" "+why.Error(), now, time.Minute) {
+		return
+	}
+	c.log.Warn("request refused", "who", who, "address", p.Address, "method", r.Method, "path", r.URL.Path, "reason", why)
+	e := api.AuditEntry{
+		At: now, Who: who, What: "access-refused", Outcome: string(code), Detail: fmt.Sprintf("%s %.200s: %.300s", r.Method, r.URL.Path, why),
+		Via: string(p.Method), Address: p.Address,
+	}
+	if err := c.store.Write(context.WithoutCancel(r.Context()), func(tx *store.Tx) error { return tx.AddAudit(e) }); err != nil {
+		c.log.Error("cannot write the audit log", "err", err)
+	}
+}

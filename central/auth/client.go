@@ -1,0 +1,62 @@
+package auth
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// Pinned is the TLS configuration of a client that knows nothing of a site but the hash of
+// its CA: it takes the CA's certificate from the server's chain, and then asks of the chain
+// what any client does. seen is called with the CA's certificate when all of it holds.
+func Pinned(hash string, seen func(ca *x509.Certificate)) *tls.Config {
+	return &tls.Config{
+		MinVersion:         tls.VersionTLS13,
+		InsecureSkipVerify: true, //nolint:gosec // VerifyConnection verifies, against the CA of the hash
+		VerifyConnection: func(state tls.ConnectionState) error {
+			ca, err := pinnedChain(state, hash, time.Now())
+			if err == nil && seen != nil {
+				seen(ca)
+			}
+			return err
+		},
+	}
+}
+
+func pinnedChain(state tls.ConnectionState, hash string, now time.Time) (*x509.Certificate, error) {
+	if len(state.PeerCertificates) == 0 {
+		return nil, errors.New("the server showed no certificate")
+	}
+	var ca *x509.Certificate
+	others := x509.NewCertPool()
+	for _, c := range state.PeerCertificates[1:] {
+		if c.IsCA && Hash(c) == hash {
+			ca = c
+		} else {
+			others.AddCert(c)
+		}
+	}
+	if ca == nil {
+		return nil, errors.New("the server belongs to another site: none of its certificates is of the CA with the hash that was given")
+	}
+	roots := x509.NewCertPool()
+	roots.AddCert(ca)
+	_, err := state.PeerCertificates[0].Verify(x509.VerifyOptions{
+		DNSName: state.ServerName, Roots: roots, Intermediates: others, CurrentTime: now, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+	})
+	return ca, err
+}
+
+// Trusting is the TLS configuration of a client that knows the certificate of the site's
+// CA, in PEM.
+func Trusting(ca []byte) (*tls.Config, error) {
+	cert, err := ParseCert(ca)
+	if err != nil {
+		return nil, fmt.Errorf("cannot read the certificate of the site's CA: %w", err)
+	}
+	roots := x509.NewCertPool()
+	roots.AddCert(cert)
+	return &tls.Config{MinVersion: tls.VersionTLS13, RootCAs: roots}, nil
+}

@@ -1,0 +1,62 @@
+package central
+
+import (
+	"fmt"
+	"slices"
+
+	"rackpower/central/api"
+	"rackpower/central/store"
+	"rackpower/power/noderange"
+)
+
+// within is the names that the scope of who asks has, of the nodes that there are and of
+// others; nil: all of them. An expression that names nodes which are gone has the rest.
+func within(tx *store.Tx, others ...noderange.Node) (map[string]bool, error) {
+	scope := tx.Asker().Scope
+	if scope == "" {
+		return nil, nil
+	}
+	nodes, err := tx.Nodes()
+	if err != nil {
+		return nil, err
+	}
+	names, _, err := selectThere(scope, append(rangesOf(nodes), others...))
+	if err != nil {
+		return nil, fmt.Errorf("scope %q: %w", scope, err)
+	}
+	in := make(map[string]bool, len(names))
+	for _, name := range names {
+		in[name] = true
+	}
+	return in, nil
+}
+
+// mayTouch refuses all when one of the names is beyond the scope of who asks.
+func mayTouch(tx *store.Tx, names ...string) error {
+	in, err := within(tx)
+	if in == nil || err != nil {
+		return err
+	}
+	beyond := slices.DeleteFunc(slices.Clone(names), func(name string) bool { return in[name] })
+	if len(beyond) == 0 {
+		return nil
+	}
+	return beyondScope(tx, beyond)
+}
+
+func beyondScope(tx *store.Tx, names []string) error {
+	return api.Problemf(api.CodeForbidden, "not permitted: %s may see and act on %s only, and not on %s", tx.Asker().Name, tx.Asker().Scope, brief(names))
+}
+
+// onlyWithin is the names that are within the scope of who asks.
+func onlyWithin(tx *store.Tx, names []string) ([]string, error) {
+	in, err := within(tx)
+	if in == nil || err != nil {
+		return names, err
+	}
+	kept := slices.DeleteFunc(slices.Clone(names), func(name string) bool { return !in[name] })
+	if len(kept) == 0 && len(names) > 0 {
+		return nil, beyondScope(tx, names)
+	}
+	return kept, nil
+}
