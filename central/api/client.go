@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"context"
 	"crypto/rand"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -24,9 +25,11 @@ var ErrUnreachable = errors.New("not reachable")
 // Client talks to central, or to an agent's control socket. It is safe for many
 // goroutines.
 type Client struct {
-	target   string // as the user wrote it, for errors
-	base     string
+	target   string       // as the user wrote it, for errors
+	bases    []string     // several: names of one central
+	at       atomic.Int32 // of bases: the one that answered last
 	http     *http.Client
+	token    string
 	serves   func(uid uint32) error // what is wrong with the user who serves a socket; nil: any will do
 	patience Patience
 	silent   atomic.Bool   // its user has been told of a silence
@@ -35,26 +38,38 @@ type Client struct {
 }
 
 // NewClient makes a client for unix:///path/to.sock, http://host:port or
-// https://host:port.
+// https://host:port. Several https addresses, separated by commas, are names of one
+// central: the next one is tried where one does not answer.
 func NewClient(target string) (*Client, error) {
-	u, err := url.Parse(target)
-	if err != nil {
-		return nil, fmt.Errorf("cannot read address %q: want unix:///path or https://host:port", target)
-	}
 	transport := &http.Transport{MaxIdleConnsPerHost: 16, IdleConnTimeout: 90 * time.Second}
-	c := &Client{target: target, http: &http.Client{Transport: transport}, patience: DefaultPatience(), run: rand.Text()}
-	switch {
-	case u.Scheme == "unix" && u.Host == "" && u.Path != "": // a host would be the beginning of a relative path
-		c.base = "http://unix"
-		transport.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return c.dial(ctx, u.Path)
+	c := &Client{
+		target: target, patience: DefaultPatience(), run: rand.Text(),
+		http: &http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }},
+	}
+	for _, one := range strings.Split(target, ",") {
+		u, err := url.Parse(strings.TrimSpace(one))
+		switch {
+		case err != nil:
+			return nil, fmt.Errorf("cannot read address %q: want unix:///path or https://host:port", one)
+		case u.Scheme == "unix" && u.Host == "" && u.Path != "" && one == target: // a host would be the beginning of a relative path
+			c.bases = append(c.bases, "http://unix")
+			transport.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
+				return c.dial(ctx, u.Path)
+			}
+		case (u.Scheme == "https" || u.Scheme == "http" && one == target) && u.Host != "" && u.User == nil && strings.Trim(u.Path, "/") == "":
+			c.bases = append(c.bases, u.Scheme+"://"+u.Host)
+		default:
+			return nil, fmt.Errorf("cannot read address %q: want unix:///path or https://host:port", one)
 		}
-	case (u.Scheme == "http" || u.Scheme == "https") && u.Host != "" && strings.Trim(u.Path, "/") == "":
-		c.base = u.Scheme + "://" + u.Host
-	default:
-		return nil, fmt.Errorf("cannot read address %q: want unix:///path or https://host:port", target)
 	}
 	return c, nil
+}
+
+// Secure sets how the client asks over TLS, and the bearer token that it sends; "": none.
+// It is called before the client is used. A token goes to https only.
+func (c *Client) Secure(cfg *tls.Config, token string) {
+	c.http.Transport.(*http.Transport).TLSClientConfig = cfg //nolint:errcheck,forcetypeassert // NewClient made it
+	c.token = token
 }
 
 // ServedBy has the client talk to a unix socket only if wrong finds nothing wrong with
@@ -92,25 +107,16 @@ func (c *Client) Do(ctx context.Context, method, path string, in, out any) error
 
 // do is Do of a request that may take a while.
 func (c *Client) do(ctx context.Context, method, path string, in, out any, wait time.Duration) error {
-	var body io.Reader
+	var data []byte
 	if in != nil {
-		data, err := json.Marshal(in)
-		if err != nil {
+		var err error
+		if data, err = json.Marshal(in); err != nil {
 			return fmt.Errorf("cannot encode request to %s: %w", path, err)
 		}
-		body = bytes.NewReader(data)
 	}
 	watched, watch := c.watch(ctx, wait)
 	defer watch.stop()
-	req, err := http.NewRequestWithContext(watched, method, c.base+path, body)
-	if err != nil {
-		return fmt.Errorf("cannot make request to %s: %w", path, err)
-	}
-	if in != nil {
-		req.Header.Set("Content-Type", "application/json")
-	}
-	req.Header.Set("Prefer", PreferProcessing)
-	resp, err := c.http.Do(req)
+	resp, err := c.send(watched, method, path, data)
 	if err != nil {
 		return c.unreachable(watched, ctx, err)
 	}
@@ -133,6 +139,31 @@ func (c *Client) do(ctx context.Context, method, path string, in, out any, wait 
 	}
 	c.silent.Store(false)
 	return nil
+}
+
+// send tries the names of central, from the one on that answered last. Every request may
+// be sent again.
+func (c *Client) send(ctx context.Context, method, path string, data []byte) (resp *http.Response, err error) {
+	first := int(c.at.Load())
+	for i := range c.bases {
+		at := (first + i) % len(c.bases)
+		req, wrong := http.NewRequestWithContext(ctx, method, c.bases[at]+path, bytes.NewReader(data))
+		if wrong != nil {
+			return nil, fmt.Errorf("cannot make request to %s: %w", path, wrong)
+		}
+		if data != nil {
+			req.Header.Set("Content-Type", "application/json")
+		}
+		req.Header.Set("Prefer", PreferProcessing)
+		if c.token != "" && req.URL.Scheme == "https" {
+			req.Header.Set("Authorization", "Bearer "+c.token)
+		}
+		if resp, err = c.http.Do(req); err == nil || ctx.Err() != nil {
+			c.at.Store(int32(at)) //nolint:gosec // a handful
+			return resp, err
+		}
+	}
+	return nil, err
 }
 
 func (c *Client) unreachable(watched, ctx context.Context, err error) error {

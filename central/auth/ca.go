@@ -201,13 +201,13 @@ func identityURI(site string, kind Kind, name string) *url.URL {
 }
 
 // Identity is whom a verified client certificate of a site names by its URI SAN
-// rackpower://SITE/KIND/NAME.
+// rackpower://SITE/KIND/NAME. site "": any.
 func Identity(cert *x509.Certificate, site string) (Kind, string, error) {
 	if len(cert.URIs) != 1 || cert.URIs[0].Scheme != uriScheme {
 		return "", "", errors.New("the certificate names nobody: it has no rackpower:// URI")
 	}
 	u := cert.URIs[0]
-	if u.Host != url.PathEscape(site) {
+	if site != "" && u.Host != url.PathEscape(site) {
 		return "", "", fmt.Errorf("the certificate is for another site: %q, this one is %q", u.Host, site)
 	}
 	kind, name, ok := strings.Cut(strings.TrimPrefix(u.Path, "/"), "/")

@@ -5,7 +5,6 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"time"
 )
 
 // Pinned is the TLS configuration of a client that knows nothing of a site but the hash of
@@ -16,7 +15,7 @@ func Pinned(hash string, seen func(ca *x509.Certificate)) *tls.Config {
 		MinVersion:         tls.VersionTLS13,
 		InsecureSkipVerify: true, //nolint:gosec // VerifyConnection verifies, against the CA of the hash
 		VerifyConnection: func(state tls.ConnectionState) error {
-			ca, err := pinnedChain(state, hash, time.Now())
+			ca, err := pinnedChain(state, hash)
 			if err == nil && seen != nil {
 				seen(ca)
 			}
@@ -25,28 +24,32 @@ func Pinned(hash string, seen func(ca *x509.Certificate)) *tls.Config {
 	}
 }
 
-func pinnedChain(state tls.ConnectionState, hash string, now time.Time) (*x509.Certificate, error) {
+func pinnedChain(state tls.ConnectionState, hash string) (*x509.Certificate, error) {
 	if len(state.PeerCertificates) == 0 {
 		return nil, errors.New("the server showed no certificate")
 	}
-	var ca *x509.Certificate
-	others := x509.NewCertPool()
 	for _, c := range state.PeerCertificates[1:] {
 		if c.IsCA && Hash(c) == hash {
-			ca = c
-		} else {
-			others.AddCert(c)
+			return c, VerifyServer(state, c)
 		}
 	}
-	if ca == nil {
-		return nil, errors.New("the server belongs to another site: none of its certificates is of the CA with the hash that was given")
+	return nil, errors.New("the server belongs to another site: none of its certificates is of the CA with the hash that was given")
+}
+
+// VerifyServer verifies the certificate of a server against a CA.
+func VerifyServer(state tls.ConnectionState, ca *x509.Certificate) error {
+	if len(state.PeerCertificates) == 0 {
+		return errors.New("the server showed no certificate")
 	}
-	roots := x509.NewCertPool()
+	roots, between := x509.NewCertPool(), x509.NewCertPool()
 	roots.AddCert(ca)
+	for _, c := range state.PeerCertificates[1:] {
+		between.AddCert(c)
+	}
 	_, err := state.PeerCertificates[0].Verify(x509.VerifyOptions{
-		DNSName: state.ServerName, Roots: roots, Intermediates: others, CurrentTime: now, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+		DNSName: state.ServerName, Roots: roots, Intermediates: between, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 	})
-	return ca, err
+	return err
 }
 
 // Trusting is the TLS configuration of a client that knows the certificate of the site's
