@@ -91,7 +91,8 @@ func may(p auth.Principal, to access, r *http.Request) error {
 	case !p.Role.Includes(to.least):
 		return api.Problemf(api.CodeForbidden, "not permitted: this needs the role %s, and %s is %s", to.least, p.Name, article(p.Role))
 	case !to.scoped && !p.Everywhere():
-		return api.Problemf(api.CodeForbidden, "not permitted: this concerns the whole site, and %s is %s of %s only", p.Name, article(p.Role), p.Scope)
+		return api.Problemf(api.CodeForbidden, "not permitted: this concerns the whole site, and %s is %s of %s only", p.Name, article(p.Role),
+			p.Scope)
 	}
 	return nil
 }
@@ -118,7 +119,8 @@ func (c *Central) principal(r *http.Request) (auth.Principal, error) {
 	}
 	now := c.cfg.Now()
 	if wait := c.guesses.wait(address, now); wait > 0 {
-		return auth.Principal{Address: address}, api.Problemf(api.CodeQueueFull, "too many logins from here failed: ask again in %s", wait.Round(time.Second))
+		return auth.Principal{Address: address}, api.Problemf(api.CodeQueueFull, "too many logins from here failed: ask again in %s",
+			wait.Round(time.Second))
 	}
 	p, err := c.networkUser(r, now)
 	p.Address = address
@@ -138,7 +140,8 @@ func (c *Central) networkUser(r *http.Request, now time.Time) (auth.Principal, e
 	}
 	kind, token, _ := strings.Cut(header, " ")
 	if token = strings.TrimSpace(token); !strings.EqualFold(kind, "Bearer") || !auth.IsToken(token) {
-		return auth.Principal{}, api.Problemf(api.CodeLogin, "what was sent to log in is no token of rackpower (rackpower user rotate makes a new one)")
+		return auth.Principal{}, api.Problemf(api.CodeLogin,
+			"what was sent to log in is no token of rackpower (rackpower user rotate makes a new one)")
 	}
 	return c.tokenHolder(r.Context(), token, now)
 }
@@ -192,7 +195,8 @@ func (c *Central) certificateHolder(ctx context.Context, chain []*x509.Certifica
 	var invalid x509.CertificateInvalidError
 	switch {
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired && now.After(leaf.NotAfter):
-		return p, api.Problemf(api.CodeLogin, "the certificate expired at %s: enrol anew (rackpower agents token NAME)", leaf.NotAfter.UTC().Format(time.RFC3339))
+		return p, api.Problemf(api.CodeLogin, "the certificate expired at %s: enrol anew (rackpower agents token NAME)",
+			leaf.NotAfter.UTC().Format(time.RFC3339))
 	case err != nil:
 		return p, api.Problemf(api.CodeLogin, "the certificate is not of this site's CA: enrol (rackpower agents token NAME)")
 	}

@@ -76,7 +76,8 @@ func (c *Central) join(r *http.Request, in api.JoinSite) (api.SiteCertificate, e
 	now := c.cfg.Now()
 	p := auth.Principal{Method: auth.ByToken, Address: addressOf(r)}
 	if wait := c.guesses.wait(p.Address, now); wait > 0 {
-		return api.SiteCertificate{}, api.Problemf(api.CodeQueueFull, "too many logins from here failed: ask again in %s", wait.Round(time.Second))
+		return api.SiteCertificate{}, api.Problemf(api.CodeQueueFull, "too many logins from here failed: ask again in %s",
+			wait.Round(time.Second))
 	}
 	ca, err := c.needCA()
 	if err != nil {
@@ -179,10 +180,10 @@ func (c *Central) revokeAgent(r *http.Request, in api.RevokeAgent) (api.Changed,
 		if err != nil || !found {
 			return err
 		}
-		a.Session = ""
+		a.Session, a.Run = "", ""
 		u.tx.OnCommit(func() {
 			if d := c.sessions.known(name); d != nil {
-				d.update(func() { d.session = "" })
+				d.update(func() { d.session, d.holder = "", holderOf(a) }) // who enrols anew is no second process
 			}
 		})
 		return u.tx.SaveAgent(a)
@@ -211,7 +212,7 @@ func certificateOf(e store.Enrolment, now time.Time) *api.AgentCertificate {
 	if !e.NotAfter.IsZero() {
 		out.NotAfter = &e.NotAfter
 	}
-	if !e.RevokedAt.IsZero() && (e.NotAfter.IsZero() || e.NotAfter.Add(-auth.AgentLife).Before(e.RevokedAt.Add(time.Second))) {
+	if !e.RevokedAt.IsZero() && !e.NotAfter.Add(-auth.AgentLife).After(e.RevokedAt) {
 		out.RevokedAt = &e.RevokedAt
 	}
 	if e.Token != "" && now.Before(e.ExpiresAt) {

@@ -320,7 +320,8 @@ func TestALocalHoldIsAdoptedIfNewer(t *testing.T) {
 	if len(g.Nodes) != 1 || !sameHold(g.Nodes[0].Hold, local) {
 		t.Errorf("%+v", g)
 	}
-	wantLines(t, s.entries("a", "hold"), "hold: on", "hold: hands-off until released, was on (hold of "+meFor("bob")+"); at the socket of agent r1")
+	wantLines(t, s.entries("a", "hold"), "hold: on", "hold: hands-off until released, was on (hold of "+meFor("bob")+
+		"); at the socket of agent r1")
 	s.hold(power.WantOff, 0, "a")
 	if g := r.poll(); !g.Nodes[0].Hold.Over(local) {
 		t.Errorf("what is set later is numbered before: %+v", g)

@@ -107,6 +107,9 @@ func (c *Central) addNodes(r *http.Request, in api.AddNodes) (api.AddedNodes, er
 	now, who := c.cfg.Now(), askedBy(r, in.AskedBy)
 	err := c.write(r.Context(), now, who, func(u *unitOfWork) error {
 		var err error
+		if err := mayPut(u.tx, specs); err != nil {
+			return err
+		}
 		u.forced, u.agreed = in.Force, in.Confirmed || in.MovesConfirmed
 		if out, err = u.addAll(specs, in.Update, in.Confirmed); err != nil {
 			return err

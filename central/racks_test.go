@@ -122,7 +122,8 @@ func TestAPauseEndsByItself(t *testing.T) {
 	r := s.rack("r1")
 	r.poll()
 	out, err := s.SetPause(t.Context(), "r1", api.SetPause{For: time.Hour, Reason: "cabling", AskedBy: "bob"})
-	if p := out.Settings.Pause; err != nil || p == nil || p.By != meFor("bob") || p.Reason != "cabling" || !p.Until.Equal(s.clock().Add(time.Hour)) {
+	if p := out.Settings.Pause; err != nil || p == nil || p.By != meFor("bob") || p.Reason != "cabling" ||
+		!p.Until.Equal(s.clock().Add(time.Hour)) {
 		t.Fatalf("%+v, %v", out, err)
 	}
 	if g := r.poll(); g.Rack == nil || !g.Rack.Pause.Active(s.clock()) {

@@ -72,7 +72,8 @@ func TestAScheduleHoldsNodes(t *testing.T) {
 	s.hold(power.WantOn, 0, "b")
 	confirmed := night
 	confirmed.Confirmed = true
-	if out := s.schedule(confirmed); !out.NextAt.Equal(s.clock().Add(7*time.Hour)) || out.By != meFor("bob") || !out.CreatedAt.Equal(s.clock()) {
+	if out := s.schedule(confirmed); !out.NextAt.Equal(s.clock().Add(7*time.Hour)) || out.By != meFor("bob") ||
+		!out.CreatedAt.Equal(s.clock()) {
 		t.Errorf("%+v", out)
 	}
 	before := r.poll()
@@ -89,7 +90,8 @@ func TestAScheduleHoldsNodes(t *testing.T) {
 	if len(g.Nodes) != 1 || g.Nodes[0].Name != "a" || g.Rev != before.Rev+1 {
 		t.Fatalf("%+v", g)
 	}
-	if h := g.Nodes[0].Hold; h.Want != power.WantOff || h.Schedule != "night" || h.By != meFor("bob") || h.Reason != "power bill" || !h.Confirmed ||
+	if h := g.Nodes[0].Hold; h.Want != power.WantOff || h.Schedule != "night" || h.By != meFor("bob") || h.Reason != "power bill" ||
+		!h.Confirmed ||
 		!h.Until.Equal(fired.Add(12*time.Hour)) {
 		t.Errorf("%+v", h)
 	}

@@ -1,6 +1,7 @@
 package central
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 
@@ -44,8 +45,48 @@ func mayTouch(tx *store.Tx, names ...string) error {
 	return beyondScope(tx, beyond)
 }
 
+// mayPut refuses nodes that are beyond the scope of who asks, as they are or as they would
+// be.
+func mayPut(tx *store.Tx, specs []api.NodeSpec) error {
+	if tx.Asker().Scope == "" {
+		return nil
+	}
+	nodes, err := tx.Nodes()
+	if err != nil {
+		return err
+	}
+	at := make(map[string]int, len(nodes))
+	for i, n := range nodes {
+		at[n.Name] = i
+	}
+	all, names, old := rangesOf(nodes), make([]string, len(specs)), []string{}
+	for i, s := range specs {
+		next := noderange.Node{Name: s.Name, Rack: s.Rack, Status: string(s.Status)}
+		if k, found := at[s.Name]; found {
+			old = append(old, s.Name)
+			next.State, next.Rack, next.Status = all[k].State, cmp.Or(next.Rack, all[k].Rack), cmp.Or(next.Status, all[k].Status)
+			all[k] = next
+		} else {
+			all = append(all, next)
+		}
+		names[i] = s.Name
+	}
+	if err := mayTouch(tx, old...); err != nil {
+		return err
+	}
+	in, _, err := selectThere(tx.Asker().Scope, all)
+	if err != nil {
+		return err
+	}
+	if beyond := slices.DeleteFunc(names, func(name string) bool { return slices.Contains(in, name) }); len(beyond) > 0 {
+		return beyondScope(tx, beyond)
+	}
+	return nil
+}
+
 func beyondScope(tx *store.Tx, names []string) error {
-	return api.Problemf(api.CodeForbidden, "not permitted: %s may see and act on %s only, and not on %s", tx.Asker().Name, tx.Asker().Scope, brief(names))
+	return api.Problemf(api.CodeForbidden, "not permitted: %s may see and act on %s only, and not on %s", tx.Asker().Name, tx.Asker().Scope,
+		brief(names))
 }
 
 // onlyWithin is the names that are within the scope of who asks.

@@ -14,11 +14,14 @@ import (
 	"rackpower/central/auth"
 )
 
+// DefaultSite is the name of a site that was given none.
+const DefaultSite = "default"
+
 // TLSConfig says how central is reached from other machines.
 type TLSConfig struct {
 	Listen string   // HOST:PORT
 	Names  []string // under which clients reach it: DNS names and addresses
-	// Site is the name of the site in the certificates. Default "default". It stays what it
+	// Site is the name of the site in the certificates. Default DefaultSite. It stays what it
 	// was when the CA was made.
 	Site string
 	// CAKey is the CA's private key in PEM where it is kept elsewhere; nil: in Data.
@@ -68,7 +71,7 @@ type serverTLS struct {
 func newServerTLS(cfg TLSConfig, data string, now func() time.Time) (*serverTLS, error) {
 	s := &serverTLS{site: cfg.Site, names: cfg.Names, certFile: cfg.CertFile, keyFile: cfg.KeyFile, now: now}
 	if s.site == "" {
-		s.site = "default"
+		s.site = DefaultSite
 	}
 	if cfg.CertFile != "" {
 		text, err := os.ReadFile(cfg.ClientCA)

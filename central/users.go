@@ -27,7 +27,10 @@ func (c *Central) listUsers(r *http.Request) ([]api.User, error) {
 }
 
 func showUser(u store.User) api.User {
-	out := api.User{Name: u.Name, Role: u.Role, Nodes: u.Scope, SpeaksForOthers: u.Speaks, CreatedAt: u.CreatedAt, CreatedBy: u.CreatedBy, HasToken: u.Tokens > 0}
+	out := api.User{
+		Name: u.Name, Role: u.Role, Nodes: u.Scope, SpeaksForOthers: u.Speaks, CreatedAt: u.CreatedAt, CreatedBy: u.CreatedBy,
+		HasToken: u.Tokens > 0,
+	}
 	if !u.ExpiresAt.IsZero() {
 		out.ExpiresAt = &u.ExpiresAt
 	}
@@ -62,7 +65,8 @@ func (c *Central) addUser(r *http.Request, in api.AddUser) (api.NewToken, error)
 		case err != nil:
 			return err
 		case found && !in.Update:
-			return api.Problemf(api.CodeExists, "user %s exists: --update changes the role and the nodes, rackpower user rotate makes a new token", in.Name)
+			return api.Problemf(api.CodeExists, "user %s exists: --update changes the role and the nodes, rackpower user rotate makes a new token",
+				in.Name)
 		case !found && in.Update:
 			return api.Problemf(api.CodeNotFound, "no such user: %s", in.Name)
 		}

@@ -32,7 +32,7 @@ var floors = map[string]int{
 	"rackpower/central/httpserver":    2,
 	"rackpower/central/api":           1,
 	"rackpower/agent/bmcpool":         1,
-	"rackpower/central/auth":          1,
+	"rackpower/central/auth":          0,
 	"rackpower/gossip":                1,
 	"rackpower/power/ipmi":            1,
 	"rackpower/power/bmcsim":          1,

@@ -61,7 +61,7 @@ func TestBrakeHoldsWhatAScriptChangesOneByOne(t *testing.T) {
 	s.saysAll("status n01", "READY off pending: brake", "rack r1: the brake holds 30 nodes")
 	s.saysAll("explain n01", "n01 is on; status READY wants it off", "The monitor does nothing: the fleet brake holds",
 		"rackpower brake release r1")
-	watched.says("status tester READY, was DEPLOYED; desired off", "of 40 nodes would be powered off at once, and nobody confirmed it")
+	watched.says("status "+testerName+" READY, was DEPLOYED; desired off", "of 40 nodes would be powered off at once, and nobody confirmed it")
 	if text := watched.text(); strings.Contains(text, "drift") {
 		t.Errorf("a changed status is shown as a drift:\n%s", text)
 	}

@@ -30,8 +30,8 @@ func TestHolds(t *testing.T) {
 	s.saysAll("explain n01", "n01 is on, as status DEPLOYING wants it")
 
 	s.mustRun("off", "n01", "--hold", "--reason", "swapping a DIMM")
-	s.saysAll("status n01", "off (held by tester)")
-	s.saysAll("explain n01", "n01 is off, as hold of tester wants it", "swapping a DIMM", "rackpower release n01")
+	s.saysAll("status n01", "off (held by "+testerName+")")
+	s.saysAll("explain n01", "n01 is off, as hold of "+testerName+" wants it", "swapping a DIMM", "rackpower release n01")
 	s.stays(2500*time.Millisecond, "the held node stays off", power1(0, power.Off))
 	if n := farm.BMC(0).PowerOns(); n != 0 {
 		t.Errorf("n01 was turned on %d times", n)

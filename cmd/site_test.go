@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"os/user"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -221,13 +222,22 @@ func specOf(name string, ep power.Endpoint) api.NodeSpec {
 	return api.NodeSpec{Name: name, Rack: "r1", BMC: ep.String(), Password: string(ep.Password)}
 }
 
+// testerName is who the audit log names for what the tests ask for.
+var testerName = func() string {
+	me, err := user.Current()
+	if err != nil {
+		panic(err)
+	}
+	return me.Username + " for tester"
+}()
+
 // run runs the command line and returns what it printed and its exit status.
 func (s *site) run(args ...string) (stdout, stderr string, exit int) {
 	s.t.Helper()
 	ctx, cancel := context.WithTimeout(s.t.Context(), 2*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, s.cli, args...)
-	cmd.Env = append(os.Environ(), "RACKPOWER_CENTRAL=unix://"+s.socket(), "RACKPOWER_ASKED_BY=tester")
+	cmd.Env = append(os.Environ(), "RACKPOWER_CENTRAL=unix://"+s.socket(), "RACKPOWER_ASKED_BY=tester", "XDG_CONFIG_HOME="+s.dir)
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
 	err := cmd.Run()

@@ -122,7 +122,8 @@ func (id *Identity) verify(state tls.ConnectionState) error {
 	case pin != "":
 		return auth.Pinned(pin, nil).VerifyConnection(state)
 	case ca == nil:
-		return fmt.Errorf("agent %s has no certificate yet: make a token (rackpower agents token %s) and give its file with --token-file", id.name, id.name)
+		return fmt.Errorf("agent %s has no certificate yet: make a token (rackpower agents token %s) and give its file with --token-file",
+			id.name, id.name)
 	}
 	return auth.VerifyServer(state, ca)
 }
@@ -181,7 +182,8 @@ func (id *Identity) enrol(ctx context.Context, central Central, expired *x509.Ce
 			return fmt.Errorf("the certificate expired at %s: make a token (rackpower agents token %s) and give its file with --token-file",
 				expired.NotAfter.Format(time.RFC3339), id.name)
 		}
-		return fmt.Errorf("there is no certificate and no token: make one (rackpower agents token %s) and give its file with --token-file", id.name)
+		return fmt.Errorf("there is no certificate and no token: make one (rackpower agents token %s) and give its file with --token-file",
+			id.name)
 	}
 	token, err := auth.ParseEnrolment(text)
 	if err != nil {

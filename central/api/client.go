@@ -46,7 +46,11 @@ func NewClient(target string) (*Client, error) {
 		target: target, patience: DefaultPatience(), run: rand.Text(),
 		http: &http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }},
 	}
-	for _, one := range strings.Split(target, ",") {
+	names := []string{target}
+	if strings.HasPrefix(target, "https://") {
+		names = strings.Split(target, ",")
+	}
+	for _, one := range names {
 		u, err := url.Parse(strings.TrimSpace(one))
 		switch {
 		case err != nil:
@@ -94,6 +98,9 @@ func (c *Client) dial(ctx context.Context, path string) (net.Conn, error) {
 
 // Target is the address as it was given.
 func (c *Client) Target() string { return c.target }
+
+// Remote reports whether the client asks over a network rather than a unix socket.
+func (c *Client) Remote() bool { return c.bases[0] != "http://unix" }
 
 // Close ends idle connections.
 func (c *Client) Close() { c.http.CloseIdleConnections() }

@@ -44,16 +44,30 @@
 //	GET    /v1/gossip/keys
 //	POST   /v1/gossip/keys
 //	GET    /v1/info
+//	GET    /v1/whoami                      who asks, as central knows it
+//	GET    /v1/users
+//	POST   /v1/users                       adds or changes one
+//	POST   /v1/users/{name}/rotate         revokes the tokens, makes a new one
+//	POST   /v1/users/{name}/remove
+//	POST   /v1/agents/{name}/token         a token that enrols an agent once
+//	POST   /v1/agents/{name}/revoke        its certificate holds no longer
+//
+// # Routes of central, for those who are not known yet
+//
+//	GET    /v1/ca                          the CA of the site
+//	POST   /v1/join                        enrols an agent that has a token
 //
 // # Routes of central, for agents
 //
-// Only root and central's own user may use them: the answers hold passwords and keys.
+// On the socket only root and central's own user may use them, over TLS the agent of that
+// name: the answers hold passwords and keys.
 //
 //	POST   /v1/agents/{name}/enrol         what an agent needs to gossip
 //	POST   /v1/agents/{name}/hello         at the start and after each reconnect
 //	POST   /v1/agents/{name}/poll          long poll: what changed for the agent
 //	POST   /v1/agents/{name}/report        ends, phases and readings
 //	POST   /v1/agents/{name}/goodbye
+//	POST   /v1/agents/{name}/renew         the next certificate
 //
 // # Routes of an agent's socket
 //

@@ -76,8 +76,8 @@ func CheckGossip(cfg *gossip.Config, keyComes bool) error {
 // directory keeps from the last change of keys go before the one that is given.
 func GossipKeys(c *cli.Context, cfg *gossip.Config, data string) error {
 	cfg.KeyringFile, cfg.RPC = filepath.Join(data, KeyringName), c.String("serf-rpc")
-	if file := keyFile(c.String("gossip-key-file")); file != "" {
-		text, err := secretIn(file)
+	if file := CredentialFile(c.String("gossip-key-file"), keyCredential); file != "" {
+		text, err := SecretIn(file)
 		if err != nil {
 			return settings.Exit(settings.ExitUsage, "cannot read the gossip key: %v", err)
 		}
@@ -86,7 +86,7 @@ func GossipKeys(c *cli.Context, cfg *gossip.Config, data string) error {
 		}
 	}
 	if file := c.String("serf-rpc-token-file"); file != "" {
-		text, err := secretIn(file)
+		text, err := SecretIn(file)
 		if err != nil {
 			return settings.Exit(settings.ExitUsage, "cannot read the token of Serf's RPC: %v", err)
 		}
@@ -95,21 +95,21 @@ func GossipKeys(c *cli.Context, cfg *gossip.Config, data string) error {
 	return nil
 }
 
-// keyFile is the file that the flag names, else systemd's credential, else "".
-func keyFile(flag string) string {
+// CredentialFile is the file that a flag names, else that of the systemd credential, else "".
+func CredentialFile(flag, credential string) string {
 	dir := os.Getenv("CREDENTIALS_DIRECTORY")
 	if flag != "" || dir == "" {
 		return flag
 	}
-	path := filepath.Join(dir, keyCredential)
+	path := filepath.Join(dir, credential)
 	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
 		return ""
 	}
 	return path
 }
 
-// secretIn reads a short secret from a file.
-func secretIn(path string) (string, error) {
+// SecretIn reads a short secret from a file.
+func SecretIn(path string) (string, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return "", err

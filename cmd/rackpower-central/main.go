@@ -35,6 +35,6 @@ func newApp() *cli.App {
 			"serve": "CENTRAL", "backup": "CENTRAL", "restore": "CENTRAL", "check": "CENTRAL", // whose database it is
 		}},
 		Description: "Central takes requests, hands them to the agents of the racks and collects what became of them." + exitHelp,
-		Commands:    []*cli.Command{serveCommand(), backupCommand(), restoreCommand(), checkCommand()},
+		Commands:    []*cli.Command{serveCommand(), backupCommand(), restoreCommand(), checkCommand(), caCommand()},
 	}
 }

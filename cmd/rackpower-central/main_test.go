@@ -168,7 +168,9 @@ func TestCommandLinesThatMakeNoSense(t *testing.T) {
 		says string
 	}{
 		"serve": {settings.ExitUsage, "data"},
-		"serve --data " + dir + " --listen 127.0.0.1:7620":               {settings.ExitUsage, "TLS"},
+		"serve --data " + dir + " --listen 127.0.0.1:7620":               {settings.ExitUsage, "--tls-name"},
+		"serve --data " + dir + " --tls-name a":                          {settings.ExitUsage, "--listen"},
+		"serve --data " + dir + " --listen 127.0.0.1:7620 --tls-cert a":  {settings.ExitUsage, "--tls-key"},
 		"serve --data " + dir + " --gossip 0.0.0.0:0":                    {settings.ExitUsage, "gossip"},
 		"serve --data " + dir + " --join there":                          {settings.ExitUsage, "--join"},
 		"serve --data " + dir + " --socket /" + strings.Repeat("a", 120): {settings.ExitUsage, "--socket"},

@@ -24,12 +24,19 @@ import (
 func serveCommand() *cli.Command {
 	return &cli.Command{
 		Name: "serve", Usage: "run central",
-		Description: "Serves people and agents on a unix socket, until SIGTERM. There is no TCP port until there is TLS." +
+		Description: "Serves people and agents of this machine on a unix socket, and those of others over TLS 1.3 with --listen, until\n" +
+			"SIGTERM. Central makes a CA for the site and a certificate for the names that --tls-name gives." +
 			examples("rackpower-central serve --data /var/lib/rackpower/central", "rackpower-central serve --config /etc/rackpower/central.yaml") +
 			exitHelp,
 		Flags: append([]cli.Flag{
 			&cli.StringFlag{Name: "data", Required: true, Usage: "`DIR` of the database"},
-			&cli.StringFlag{Name: "listen", Usage: "not available yet: TCP `ADDRESS`, which needs TLS"},
+			&cli.StringFlag{Name: "listen", Usage: "serve other machines over TLS at this `HOST:PORT`; needs --tls-name", DefaultText: "not at all"},
+			&cli.StringSliceFlag{Name: "tls-name", Usage: "`NAME` or address by which others reach central; may be repeated"},
+			&cli.StringFlag{Name: "site", Value: central.DefaultSite, Usage: "`NAME` of the site in its certificates; it is settled when the CA is made"},
+			&cli.StringFlag{Name: "ca-key-file", Usage: "read the CA's private key from `FILE`; default: the systemd credential " + caKeyCredential + ", else ca.key in the data directory"},
+			&cli.StringFlag{Name: "tls-cert", Usage: "`FILE` with a certificate of another CA, instead of central's own; with --tls-key and --client-ca"},
+			&cli.StringFlag{Name: "tls-key", Usage: "`FILE` with the key of --tls-cert"},
+			&cli.StringFlag{Name: "client-ca", Usage: "`FILE` with the CA of agents' certificates"},
 			&cli.StringFlag{Name: "socket", Usage: "`PATH` of the unix socket", DefaultText: "central.sock in the data directory"},
 			&cli.StringFlag{Name: "gossip", Value: "127.0.0.1:0", Usage: "`HOST:PORT` for gossip with the agents, or \"off\""},
 			&cli.StringFlag{Name: "advertise", Usage: "`HOST:PORT` at which other members reach central's gossip"},
@@ -53,14 +60,12 @@ func serve(c *cli.Context) error {
 		return err
 	}
 	settings.Daemon(c.Context, log)
-	if addr := c.String("listen"); addr != "" {
-		return settings.Usage("--listen: %s is not opened: without TLS nobody who asks there is known. Leave it out: people and agents use the "+
-			"socket, "+
-			"those of other machines through ssh -L (systemd/README.md)", addr)
-	}
 	cfg := central.Config{
 		Data: c.String("data"), Socket: c.String("socket"), Version: c.App.Version, Log: log,
 		Keep: c.Duration("keep"), CheckBelow: c.Int64("check-below"),
+	}
+	if err := serverTLS(c, &cfg.TLS); err != nil {
+		return err
 	}
 	if cfg.Keep == 0 {
 		cfg.Keep = -1
@@ -94,6 +99,25 @@ func serve(c *cli.Context) error {
 		return err
 	}
 	return run(c.Context, cfg, gc)
+}
+
+// caKeyCredential is the name of the systemd credential that holds the CA's key.
+const caKeyCredential = "ca-key"
+
+// serverTLS reads the flags of TLS.
+func serverTLS(c *cli.Context, cfg *central.TLSConfig) error {
+	cfg.Listen, cfg.Names, cfg.Site = c.String("listen"), c.StringSlice("tls-name"), c.String("site")
+	cfg.CertFile, cfg.KeyFile, cfg.ClientCA = c.String("tls-cert"), c.String("tls-key"), c.String("client-ca")
+	file := daemon.CredentialFile(c.String("ca-key-file"), caKeyCredential)
+	if file == "" || cfg.Listen == "" {
+		return nil
+	}
+	key, err := os.ReadFile(file)
+	if err != nil {
+		return settings.Exit(settings.ExitUsage, "cannot read the key of the CA: %v", err)
+	}
+	cfg.CAKey = key
+	return nil
 }
 
 // fromSystemd takes the sockets that systemd opened; the control socket is then

@@ -22,7 +22,15 @@ func agentCommand() *cli.Command {
 		Flags: append([]cli.Flag{
 			&cli.StringFlag{Name: "name", Required: true, Usage: "`NAME` of the agent and of its rack"},
 			&cli.StringFlag{Name: "data", Required: true, Usage: "store the journal and the assignment in `DIR`"},
-			&cli.StringFlag{Name: "central", Required: true, Usage: "`URL` of central, or \"none\""},
+			&cli.StringFlag{
+				Name: "central", Required: true,
+				Usage: "`URL` of central, or \"none\"; several https URLs, separated by commas, are its names",
+			},
+			&cli.StringFlag{
+				Name: "token-file",
+				Usage: "enrol with the token in `FILE` (rackpower agents token), once; default: the systemd credential " +
+					agentd.TokenCredential + ", if there is one",
+			},
 			&cli.StringFlag{Name: "gossip", Value: defaultGossip, Usage: "`HOST:PORT` for gossip, or \"off\""},
 			&cli.StringFlag{Name: "advertise", Usage: "`HOST:PORT` at which other members reach this agent's gossip"},
 			&cli.StringSliceFlag{Name: "join", Usage: "`HOST:PORT` of a gossip member to join; may be repeated"},

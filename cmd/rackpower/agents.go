@@ -10,6 +10,7 @@ import (
 
 	"rackpower/central/api"
 	"rackpower/cmd/printer"
+	"rackpower/cmd/settings"
 	"rackpower/cmd/term"
 	"rackpower/power"
 	"rackpower/power/noderange"
@@ -26,6 +27,18 @@ func agentsCommand() *cli.Command {
 		Description: "Without a subcommand it lists them." + examples("rackpower agents", "rackpower agents ack r1 --reason \"disk replaced\"") +
 			exitHelp,
 		Subcommands: []*cli.Command{list, {
+			Name: "token", Usage: "print a token that enrols an agent once", ArgsUsage: "AGENT", Action: atCentral.with(agentToken),
+			Description: "Write the line to a file of the rack's machine and start the agent there with --token-file FILE. The agent gets a\n" +
+				"certificate for 30 days, which it renews by itself. A token before it that was not used holds no longer." +
+				examples("rackpower agents token r1 > r1.token", "rackpower agents token r1 --ttl 1h") + exitHelp,
+			Flags: atCentral.flags(&cli.DurationFlag{Name: "ttl", Usage: "have the token expire after `DURATION`", DefaultText: "15m"}),
+		}, {
+			Name: "revoke", Usage: "have the certificate of an agent hold no longer", ArgsUsage: "AGENT", Action: atCentral.with(revokeAgent),
+			Description: "Its connection ends at once. It goes on enforcing what it was assigned last, and its nodes stay with it, until\n" +
+				"it is enrolled anew (agents token) or forgotten (agents forget)." +
+				examples("rackpower agents revoke r1 --reason \"the machine was stolen\"") + exitHelp,
+			Flags: atCentral.flags(reasonFlag(true)),
+		}, {
 			Name: "ack", Usage: "acknowledge alarms of an agent", ArgsUsage: "AGENT", Action: atCentral.with(ackAlarm),
 			Description: "What the alarm blocks then continues; the alarm says what that is. An alarm whose\n" +
 				"cause persists comes back." +
@@ -83,9 +96,56 @@ func listAgents(s *session) error {
 	return nil
 }
 
+// agentName is the one operand of the commands on an agent.
+func (s *session) agentName() (string, error) {
+	if s.c.NArg() != 1 {
+		return "", settings.Usage("name one agent")
+	}
+	return s.c.Args().First(), nil
+}
+
+// agentToken prints the token alone on stdout, to be redirected into a file.
+func agentToken(s *session) error {
+	name, err := s.agentName()
+	if err != nil {
+		return err
+	}
+	out, err := s.client.AgentToken(s.ctx, name, api.MakeAgentToken{TTL: s.c.Duration("ttl"), AskedBy: s.askedBy()})
+	if err != nil {
+		return err
+	}
+	if !s.People() {
+		return printer.Show(s.Printer, printer.Listing[api.AgentToken]{
+			Rows: []api.AgentToken{out},
+			Name: func(t api.AgentToken) string { return t.Token },
+		})
+	}
+	fmt.Fprintln(s.Out, out.Token)
+	if !s.Quiet {
+		s.Warn("agent %s may enrol with it once, until %s: rackpower agent --name %s --token-file FILE", name, s.Time(out.ExpiresAt), name)
+	}
+	return nil
+}
+
+func revokeAgent(s *session) error {
+	name, err := s.agentName()
+	if err != nil {
+		return err
+	}
+	reason, err := s.reason()
+	if err != nil {
+		return err
+	}
+	if _, err := s.client.RevokeAgent(s.ctx, name, api.RevokeAgent{AskedBy: s.askedBy(), Reason: reason}); err != nil {
+		return err
+	}
+	s.Say("the certificate of agent %s holds no longer", name)
+	return nil
+}
+
 // forgetAgent asks when nodes lose their agent.
 func forgetAgent(s *session) error {
-	in, name := api.ForgetAgent{AskedBy: askedBy()}, s.c.Args().First()
+	in, name := api.ForgetAgent{AskedBy: s.askedBy()}, s.c.Args().First()
 	var err error
 	if in.Reason, err = s.reason(); err != nil {
 		return err
@@ -135,7 +195,7 @@ func alarmWords(a api.Alarm) string {
 }
 
 func ackAlarm(s *session) error {
-	in := api.AckAlarm{Kind: s.c.String("kind"), AskedBy: askedBy()}
+	in := api.AckAlarm{Kind: s.c.String("kind"), AskedBy: s.askedBy()}
 	var err error
 	if in.Reason, err = s.reason(); err != nil {
 		return err
@@ -148,7 +208,7 @@ func ackAlarm(s *session) error {
 }
 
 func ackOwnAlarm(s *session) error {
-	acked, err := s.client.AckOwnAlarm(s.ctx, api.AckAlarm{Kind: s.c.Args().First(), AskedBy: askedBy(), Reason: s.c.String("reason")})
+	acked, err := s.client.AckOwnAlarm(s.ctx, api.AckAlarm{Kind: s.c.Args().First(), AskedBy: s.askedBy(), Reason: s.c.String("reason")})
 	if err != nil {
 		return err
 	}
@@ -179,9 +239,25 @@ func (v view) agentListing(agents []api.Agent) printer.Listing[api.Agent] {
 				a.Version, a.Address, alarm,
 			}
 		},
-		WideHead: []string{"REV", "HAS", "JOURNAL", "EPOCH", "LSN"},
+		WideHead: []string{"REV", "HAS", "JOURNAL", "EPOCH", "LSN", "CERTIFICATE"},
 		WideCells: func(a api.Agent) []string {
-			return []string{fmt.Sprint(a.Rev), fmt.Sprint(a.RevSeen), a.JournalID, fmt.Sprint(a.Epoch), fmt.Sprint(a.LSN)}
+			return []string{
+				fmt.Sprint(a.Rev), fmt.Sprint(a.RevSeen), a.JournalID, fmt.Sprint(a.Epoch), fmt.Sprint(a.LSN),
+				v.certificateCell(a.Certificate),
+			}
 		},
+	}
+}
+
+func (v view) certificateCell(c *api.AgentCertificate) string {
+	switch {
+	case c == nil:
+		return "socket"
+	case c.RevokedAt != nil:
+		return "revoked " + v.Time(*c.RevokedAt)
+	case c.NotAfter != nil:
+		return "until " + v.Time(*c.NotAfter)
+	default:
+		return "not enrolled yet"
 	}
 }

@@ -112,7 +112,7 @@ var brakeKinds = map[string]string{
 }
 
 func releaseBrakes(s *session) error {
-	in := api.ReleaseBrake{AskedBy: askedBy(), Reason: strings.TrimSpace(s.c.String("reason"))}
+	in := api.ReleaseBrake{AskedBy: s.askedBy(), Reason: strings.TrimSpace(s.c.String("reason"))}
 	var err error
 	if s.door == atCentral {
 		if in.Reason, err = s.reason(); err != nil {

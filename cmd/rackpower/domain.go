@@ -93,7 +93,7 @@ func setDomain(s *session) error {
 	if err != nil {
 		return err
 	}
-	in := api.SetDomain{DomainLimit: before.DomainLimit, AskedBy: askedBy(), Reason: s.c.String("reason")}
+	in := api.SetDomain{DomainLimit: before.DomainLimit, AskedBy: s.askedBy(), Reason: s.c.String("reason")}
 	if s.c.IsSet("rate") {
 		in.Rate = rate
 	}
@@ -142,7 +142,7 @@ func removeDomain(s *session) error {
 	if !known {
 		return settings.Exit(settings.ExitUsage, "no such domain: %s", term.Clean(name))
 	}
-	in := api.SetDomain{DomainLimit: api.DomainLimit{Name: name}, Remove: true, AskedBy: askedBy(), Reason: s.c.String("reason")}
+	in := api.SetDomain{DomainLimit: api.DomainLimit{Name: name}, Remove: true, AskedBy: s.askedBy(), Reason: s.c.String("reason")}
 	after, err := s.client.SetDomain(s.ctx, in)
 	if err != nil {
 		return err

@@ -56,7 +56,11 @@ var access = syscall.Access
 
 // flags are those of the address and of the output.
 func (d door) flags(more ...cli.Flag) []cli.Flag {
-	return append(more, append([]cli.Flag{&cli.StringFlag{Name: d.flag, Value: d.initial, Usage: d.usage}}, outputFlags()...)...)
+	own := []cli.Flag{&cli.StringFlag{Name: d.flag, Value: d.initial, Usage: d.usage}}
+	if d.flag == "central" {
+		own = append(own, profileFlag())
+	}
+	return append(more, append(own, outputFlags()...)...)
 }
 
 // open makes the session of a command; nothing is sent yet.
@@ -66,14 +70,16 @@ func (d door) open(c *cli.Context) (*session, error) {
 		return nil, err
 	}
 	target := c.String(d.flag)
+	var client *api.Client
 	if d.flag == "socket" {
-		target = settings.SocketURL(target)
-	} else if err := settings.CheckCentral(target); err != nil {
-		return nil, err
+		if client, err = api.NewClient(settings.SocketURL(target)); err != nil {
+			err = settings.Usage("--socket: %v", err)
+		}
+	} else {
+		client, err = connect(c, target)
 	}
-	client, err := api.NewClient(target)
 	if err != nil {
-		return nil, settings.Usage("--%s: %v", d.flag, err)
+		return nil, err
 	}
 	k := connection{c: c, ctx: c.Context, door: d, client: client}
 	tellSilence(p, client, d.who, patience)

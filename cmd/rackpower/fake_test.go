@@ -74,6 +74,7 @@ type fake struct {
 
 func newFake(t *testing.T, nodes ...api.Node) *fake {
 	t.Helper()
+	t.Setenv("XDG_CONFIG_HOME", t.TempDir()) // no profile of who runs the tests
 	f := &fake{t: t, nodes: nodes, ops: map[string]*api.Op{}, clock: printer.Clock{Now: time.Now, Zone: time.UTC}}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /v1/nodes", f.getNodes)

@@ -46,7 +46,7 @@ func holdNodes(s *session) error {
 	if err != nil {
 		return settings.Usage("%v", err)
 	}
-	in := api.SetHold{Want: want, AskedBy: askedBy()}
+	in := api.SetHold{Want: want, AskedBy: s.askedBy()}
 	if in.Reason, err = s.reason(); err != nil {
 		return err
 	}
@@ -77,7 +77,7 @@ func releaseNodes(s *session) error {
 	if err != nil {
 		return err
 	}
-	in := api.SetHold{Reason: s.c.String("reason"), AskedBy: askedBy()}
+	in := api.SetHold{Reason: s.c.String("reason"), AskedBy: s.askedBy()}
 	if in.Confirmed, err = s.confirm(cut(freed(nodes))); err != nil {
 		return err
 	}

@@ -35,7 +35,8 @@ func newApp() *cli.App {
 		explainCommand(atCentral), watchCommand(), agentsCommand(), membersCommand(), peersCommand(), pingCommand(), gossipCommand(),
 		auditCommand(), localCommand(),
 		holdCommand(atCentral), releaseCommand(atCentral), brakeCommand(atCentral), pauseCommand(), resumeCommand(),
-		rackCommand(), domainCommand(), scheduleCommand(), journalCommand(), agentCommand(), simCommand(), demoCommand(),
+		rackCommand(), domainCommand(), scheduleCommand(), journalCommand(), loginCommand(), logoutCommand(), userCommand(), agentCommand(),
+		simCommand(), demoCommand(),
 	)
 	return app
 }

@@ -148,7 +148,7 @@ func addNode(s *session) error {
 	if err := checkSecrets(spec); err != nil {
 		return settings.Usage("%v", err)
 	}
-	return addNodes(s, api.AddNodes{Nodes: []api.NodeSpec{spec}, Update: c.Bool("update"), Force: c.Bool("force"), AskedBy: askedBy()})
+	return addNodes(s, api.AddNodes{Nodes: []api.NodeSpec{spec}, Update: c.Bool("update"), Force: c.Bool("force"), AskedBy: s.askedBy()})
 }
 
 // added is what node add and import print.
@@ -268,7 +268,7 @@ func importNodes(s *session) error {
 	}
 	return addNodes(s, api.AddNodes{
 		Nodes: specs, Update: s.c.Bool("update"), Force: s.c.Bool("force"), DryRun: s.c.Bool("dry-run"),
-		AskedBy: askedBy(),
+		AskedBy: s.askedBy(),
 	})
 }
 
@@ -314,7 +314,7 @@ func removeNodes(s *session) error {
 	}
 	// Whoever asks was told how many nodes go, or named the one: the agent lets go of them,
 	// be they most that it has.
-	in := api.RemoveNodes{Names: namesOf(nodes), Confirmed: true, AskedBy: askedBy(), Reason: s.c.String("reason")}
+	in := api.RemoveNodes{Names: namesOf(nodes), Confirmed: true, AskedBy: s.askedBy(), Reason: s.c.String("reason")}
 	changed, err := s.client.RemoveNodes(s.ctx, in)
 	if err != nil {
 		return err
@@ -362,7 +362,7 @@ func retryNodes(s *session) error {
 	if err != nil {
 		return err
 	}
-	changed, err := s.client.RetryNodes(s.ctx, api.RetryNodes{Names: namesOf(nodes), AskedBy: askedBy(), Reason: s.c.String("reason")})
+	changed, err := s.client.RetryNodes(s.ctx, api.RetryNodes{Names: namesOf(nodes), AskedBy: s.askedBy(), Reason: s.c.String("reason")})
 	if err != nil {
 		return err
 	}
@@ -409,7 +409,7 @@ func setStatus(s *session) error {
 			return err
 		}
 	}
-	in := api.SetStatus{Names: namesOf(nodes), Status: status, Confirmed: confirmed, AskedBy: askedBy(), Reason: s.c.String("reason")}
+	in := api.SetStatus{Names: namesOf(nodes), Status: status, Confirmed: confirmed, AskedBy: s.askedBy(), Reason: s.c.String("reason")}
 	changed, err := s.client.SetStatus(s.ctx, in)
 	if err != nil {
 		return err

@@ -212,7 +212,7 @@ func cancelOps(s *session) error {
 	var ops []api.Op
 	var wrong []error
 	for _, id := range ids {
-		op, err := s.client.CancelOp(s.ctx, id, api.CancelOp{AskedBy: askedBy(), Reason: s.c.String("reason")})
+		op, err := s.client.CancelOp(s.ctx, id, api.CancelOp{AskedBy: s.askedBy(), Reason: s.c.String("reason")})
 		if err != nil {
 			wrong = append(wrong, s.explain(err))
 			var p *api.Problem

@@ -131,7 +131,7 @@ func orderOf(s *session, action power.Action) (order, error) {
 	o.request = api.OpRequest{
 		Action: action, Options: power.Options{IfBusy: power.IfBusy(c.String("if-busy")), Boot: power.BootDevice(c.String("boot"))},
 		NoEscalate: c.Bool("no-escalate"),
-		Deadline:   c.Duration("deadline"), Reason: c.String("reason"), AskedBy: askedBy(),
+		Deadline:   c.Duration("deadline"), Reason: c.String("reason"), AskedBy: s.askedBy(),
 	}
 	if action == power.ActSoftOff {
 		o.request.Grace = c.Duration("grace")

@@ -37,7 +37,7 @@ func resumeCommand() *cli.Command {
 }
 
 func pauseRack(s *session) error {
-	in := api.SetPause{AskedBy: askedBy()}
+	in := api.SetPause{AskedBy: s.askedBy()}
 	var err error
 	if in.Reason, err = s.reason(); err != nil {
 		return err
@@ -49,7 +49,7 @@ func pauseRack(s *session) error {
 }
 
 func resumeRack(s *session) error {
-	return setPause(s, api.SetPause{Resume: true, AskedBy: askedBy(), Reason: s.c.String("reason")}, "the monitor resumes")
+	return setPause(s, api.SetPause{Resume: true, AskedBy: s.askedBy(), Reason: s.c.String("reason")}, "the monitor resumes")
 }
 
 func setPause(s *session, in api.SetPause, what string) error {
@@ -312,7 +312,7 @@ func (v view) pauseWords(pause *api.Pause) string {
 }
 
 func setRack(s *session) error {
-	in := api.SetRack{AskedBy: askedBy(), Reason: s.c.String("reason")}
+	in := api.SetRack{AskedBy: s.askedBy(), Reason: s.c.String("reason")}
 	var said []string
 	if s.c.IsSet("monitor") {
 		text := strings.TrimSpace(s.c.String("monitor"))

@@ -77,7 +77,7 @@ func scheduleAddCommand() *cli.Command {
 // scheduleOf is the one that the flags describe.
 func scheduleOf(s *session) (in api.PutSchedule, err error) {
 	c := s.c
-	in = api.PutSchedule{Update: c.Bool("update"), DryRun: c.Bool("dry-run"), AskedBy: askedBy()}
+	in = api.PutSchedule{Update: c.Bool("update"), DryRun: c.Bool("dry-run"), AskedBy: s.askedBy()}
 	in.Name, in.Cron, in.Nodes, in.Reason, in.By = strings.TrimSpace(c.Args().First()), strings.TrimSpace(c.String("cron")),
 		strings.TrimSpace(c.String("nodes")), c.String("reason"), in.AskedBy
 	switch {
@@ -276,7 +276,7 @@ func removeSchedule(s *session) error {
 	if err != nil {
 		return err
 	}
-	changed, err := s.client.RemoveSchedule(s.ctx, api.RemoveSchedule{Name: c.Name, AskedBy: askedBy(), Reason: s.c.String("reason")})
+	changed, err := s.client.RemoveSchedule(s.ctx, api.RemoveSchedule{Name: c.Name, AskedBy: s.askedBy(), Reason: s.c.String("reason")})
 	if err != nil {
 		return err
 	}

@@ -32,22 +32,27 @@ func readSecrets(c *cli.Context, p printer.Printer) secretReader {
 // password reads a password from the first line of a file, of stdin, or from a
 // person.
 func (r secretReader) password(file string) (string, error) {
+	return r.secret(file, "the password", "BMC password: ")
+}
+
+// secret is password of another secret; prompt is for a person.
+func (r secretReader) secret(file, what, prompt string) (string, error) {
 	var line string
 	switch {
 	case file != "-":
-		return r.inFile(file, "the password")
+		return r.inFile(file, what)
 	case r.person:
 		var err error
-		if line, err = r.typedPassword(); err != nil {
+		if line, err = r.typed(what, prompt); err != nil {
 			return "", err
 		}
 	default:
 		var err error
 		if line, err = firstLine(r.in); err != nil {
-			return "", settings.Exit(settings.ExitUsage, "cannot read the password: %v", err)
+			return "", settings.Exit(settings.ExitUsage, "cannot read %s: %v", what, err)
 		}
 	}
-	return line, notEmpty(line, file, "the password")
+	return line, notEmpty(line, file, what)
 }
 
 // secretIn reads the first line of a file; what it holds is said where that fails.
@@ -72,12 +77,12 @@ func notEmpty(secret, file, what string) error {
 	return nil
 }
 
-// typedPassword asks a person, without echo. The terminal echoes again afterwards,
-// interrupted or not.
-func (r secretReader) typedPassword() (string, error) {
+// typed asks a person, without echo. The terminal echoes again afterwards, interrupted or
+// not.
+func (r secretReader) typed(what, prompt string) (string, error) {
 	read, restore := term.ReadPassword()
 	defer restore()
-	fmt.Fprint(r.Err, "BMC password: ")
+	fmt.Fprint(r.Err, prompt)
 	defer fmt.Fprintln(r.Err)
 	text, err := typed(r.ctx, read)
 	switch {
@@ -86,7 +91,7 @@ func (r secretReader) typedPassword() (string, error) {
 	case interrupted(r.ctx, err):
 		return "", settings.Exit(settings.ExitFailed, "interrupted")
 	default:
-		return "", settings.Exit(settings.ExitUsage, "cannot read the password: %v", err)
+		return "", settings.Exit(settings.ExitUsage, "cannot read %s: %v", what, err)
 	}
 }
 

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/user"
 	"slices"
 	"strings"
 
@@ -58,32 +57,36 @@ func interrupted(ctx context.Context, err error) bool {
 
 // explain gives the errors of the API the exit statuses that they have for people.
 func (s *session) explain(err error) error {
-	var p *api.Problem
+	return explainAt(s.ctx, s.door, s.client.Target(), s.Printer, err)
+}
+
+// explainAt is explain of what was asked at a door.
+func explainAt(ctx context.Context, d door, target string, p printer.Printer, err error) error {
+	var problem *api.Problem
 	switch {
 	case err == nil:
 		return nil
 	case errors.Is(err, api.ErrSilent):
-		return settings.Exit(settings.ExitUnreachable, "%s at %v; see systemctl status %s, journalctl -u %s", s.door.who, err, s.door.unit,
-			s.door.unit)
+		return settings.Exit(settings.ExitUnreachable, "%s at %v; see systemctl status %s, journalctl -u %s", d.who, err, d.unit, d.unit)
 	case errors.Is(err, api.ErrUnreachable):
-		return settings.Exit(settings.ExitUnreachable, "%s at %v; %s", s.door.who, err, s.door.wayOut(s.c.String(s.door.flag)))
+		return settings.Exit(settings.ExitUnreachable, "%s at %v; %s", d.who, err, d.wayOut(target))
 	case errors.As(err, new(nothing)):
 		return settings.Exit(settings.ExitUsage, "%v", err)
-	case interrupted(s.ctx, err):
+	case interrupted(ctx, err):
 		return settings.Exit(settings.ExitFailed, "interrupted")
-	case !errors.As(err, &p):
+	case !errors.As(err, &problem):
 		return err
 	}
 	code := settings.ExitFailed
-	switch p.Code {
+	switch problem.Code {
 	case api.CodeBadRequest, api.CodeNotFound, api.CodeExists:
 		code = settings.ExitUsage
-	case api.CodeBusy, api.CodeRefused:
+	case api.CodeBusy, api.CodeRefused, api.CodeLogin, api.CodeForbidden:
 		code = settings.ExitRefused
 	case api.CodeUnavailable:
 		code = settings.ExitUnreachable
 	}
-	return settings.Exit(code, "%s", s.Readable(p.Detail))
+	return settings.Exit(code, "%s", p.Readable(problem.Detail))
 }
 
 // selection is the expression that the operands are together; "" when there are none.
@@ -127,11 +130,12 @@ func namesOf(nodes []api.Node) []string {
 	return names
 }
 
-// askedBy is who the trail will show.
-func askedBy() string {
-	login := ""
-	if u, err := user.Current(); err == nil {
-		login = u.Username
+// askedBy is whom the command asks for, where that is another than who is authenticated:
+// the user behind sudo, or the one that a front end names.
+func (s *session) askedBy() string {
+	named := os.Getenv("RACKPOWER_ASKED_BY")
+	if named == "" && !s.client.Remote() {
+		named = os.Getenv("SUDO_USER")
 	}
-	return cmp.Or(os.Getenv("RACKPOWER_ASKED_BY"), os.Getenv("SUDO_USER"), os.Getenv("USER"), login, fmt.Sprintf("uid %d", os.Getuid()))
+	return named
 }

@@ -44,7 +44,7 @@ func TestEveryCommandKnowsSilence(t *testing.T) {
 	}
 	operands["FILE|-"] = nodes
 	more := map[string]string{ // what is wanted beside operands
-		"node add": "--rack r1 --bmc ipmi://a@192.0.2.1", "rack set": "--brake-percent 30", "domain set": "--rate 1",
+		"node add": "--rack r1 --bmc ipmi://a@192.0.2.1", "rack set": "--brake-percent 30", "user add": "--role viewer", "domain set": "--rate 1",
 		"gossip keys install": "--key-file " + key, "schedule add": "--cron @daily --nodes n1 --want on",
 	}
 	apart := []string{"watch"} // says so, and goes on

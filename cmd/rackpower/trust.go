@@ -31,7 +31,7 @@ func confirmTrust(s *session) error {
 	if err != nil {
 		return err
 	}
-	in := api.ConfirmTrust{AskedBy: askedBy(), Reason: s.c.String("reason")}
+	in := api.ConfirmTrust{AskedBy: s.askedBy(), Reason: s.c.String("reason")}
 	statement := ""
 	switch u := state.Untrusted; {
 	case u != nil && !u.Known:

@@ -9,9 +9,8 @@ import (
 // machine, may put himself behind: passwords of BMCs go there.
 func CheckCentral(target string) error {
 	if strings.HasPrefix(strings.ToLower(target), "http://") {
-		return Usage("--central: %s is not encrypted, and any program may take its port: use unix:///run/rackpower/central.sock, from another "+
-			"machine "+
-			"through ssh -L (systemd/README.md)", target)
+		return Usage("--central: %s is not encrypted, and any program may take its port: use unix:///run/rackpower/central.sock on the "+
+			"machine of central, https:// from others", target)
 	}
 	return nil
 }

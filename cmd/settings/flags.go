@@ -26,7 +26,7 @@ type Daemons map[string]string
 // the name) and from the file: whom to ask, how to print, when to ask first. What is said for one
 // command (yes, hold, wait, status, force, reason ...) has neither, or a line in a
 // profile would confirm every power-off to come.
-var common = []string{configFlag, "central", "socket", "output", "no-color", "quiet", "confirm-share"}
+var common = []string{configFlag, "central", "profile", "socket", "output", "no-color", "quiet", "confirm-share"}
 
 // never are flags that confirm or force: not even a daemon's command has them from
 // anywhere but the command line.

@@ -18,6 +18,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"rackpower/agent"
+	"rackpower/agent/identity"
 	"rackpower/central/api"
 	"rackpower/central/httpserver"
 	"rackpower/cmd/daemon"
@@ -106,14 +107,17 @@ func Run(c *cli.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	if central != nil { // a nil client would be a central that is not nil
-		cfg.Central = central
-	}
 	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
 		return settings.Exit(settings.ExitFailed, "cannot make the data directory: %v", err)
 	}
 	if err := daemon.CheckOwner(cfg.Dir); err != nil {
 		return err
+	}
+	if central != nil { // a nil client would be a central that is not nil
+		cfg.Central = central
+		if err := d.identify(c, cfg.Dir, central); err != nil {
+			return err
+		}
 	}
 	return d.run(c, cfg, central, cluster)
 }
@@ -134,6 +138,50 @@ func (d *service) central(c *cli.Context) (*api.Client, error) {
 	client.ServedBy(daemon.Trusted)
 	d.later(func() error { client.Close(); return nil })
 	return client, nil
+}
+
+// identify has the agent be known to a central on another machine by its certificate.
+func (d *service) identify(c *cli.Context, data string, client *api.Client) error {
+	if !client.Remote() {
+		return nil
+	}
+	name, file := c.String("name"), c.String("token-file")
+	id, err := identity.Open(data, name, func() (string, error) { return enrolmentToken(file) }, d.logger)
+	if err != nil {
+		return settings.Exit(settings.ExitFailed, "%v", err)
+	}
+	if !id.Enrolled() {
+		token, err := enrolmentToken(file)
+		if err == nil && token == "" {
+			err = fmt.Errorf("make one on central (rackpower agents token %s) and give its file with --token-file", name)
+		}
+		if err != nil {
+			return settings.Exit(settings.ExitUsage, "this agent has neither a certificate nor an enrolment token: %v", err)
+		}
+	}
+	client.Secure(id.TLS(), "")
+	d.beside(c.Context, func(ctx context.Context) { id.Keep(ctx, client, client.Close) })
+	return nil
+}
+
+// TokenCredential is the name of the systemd credential that holds the enrolment token.
+const TokenCredential = "token"
+
+// enrolmentToken reads the token that enrols the agent, "" when there is none. Its file may
+// be gone once it was used.
+func enrolmentToken(flag string) (string, error) {
+	file := daemon.CredentialFile(flag, TokenCredential)
+	if file == "" {
+		return "", nil
+	}
+	text, err := daemon.SecretIn(file)
+	if errors.Is(err, os.ErrNotExist) {
+		return "", nil
+	}
+	if err != nil {
+		return "", fmt.Errorf("cannot read the enrolment token: %w", err)
+	}
+	return text, nil
 }
 
 func (d *service) run(c *cli.Context, cfg agent.Config, central *api.Client, cluster *gossip.Config) error {
