@@ -253,7 +253,7 @@ func (c *Central) socketUser(ctx context.Context, conn *net.UnixConn) (auth.Prin
 	if err != nil || p.Role != "" {
 		return p, err
 	}
-	if account != nil && isIn(account, AdminGroup) {
+	if isIn(conn, AdminGroup) {
 		p.Role = auth.Admin
 		return p, nil
 	}
@@ -261,13 +261,14 @@ func (c *Central) socketUser(ctx context.Context, conn *net.UnixConn) (auth.Prin
 		"--role viewer)", p.Name, AdminGroup, p.Name)
 }
 
-func isIn(account *user.User, group string) bool {
+// isIn reports whether the process at the other end of a socket is in a group.
+func isIn(conn *net.UnixConn, group string) bool {
 	g, err := user.LookupGroup(group)
 	if err != nil {
 		return false
 	}
-	groups, err := account.GroupIds()
-	return err == nil && slices.Contains(groups, g.Gid)
+	groups, err := api.PeerGroups(conn)
+	return err == nil && slices.ContainsFunc(groups, func(gid uint32) bool { return strconv.FormatUint(uint64(gid), 10) == g.Gid })
 }
 
 // askedBy is the name that the audit log has for who asks: the one that was authenticated,

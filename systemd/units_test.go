@@ -54,7 +54,8 @@ func TestUnitsVerify(t *testing.T) {
 	}
 }
 
-// TestUnitsAreHardened holds the services to an exposure of 1.2 at most.
+// TestUnitsAreHardened holds the services to an exposure of 1.4 at most. A user
+// namespace of their own would make it 1.2, and hide who asks on their sockets.
 func TestUnitsAreHardened(t *testing.T) {
 	tool := analyze(t)
 	for _, unit := range services {
@@ -63,7 +64,7 @@ func TestUnitsAreHardened(t *testing.T) {
 		if found == nil {
 			t.Fatalf("%s: %v\n%s", unit, err, out)
 		}
-		if score, _ := strconv.ParseFloat(string(found[1]), 64); score > 1.2 {
+		if score, _ := strconv.ParseFloat(string(found[1]), 64); score > 1.4 {
 			t.Errorf("%s has an exposure of %v", unit, score)
 		}
 	}
