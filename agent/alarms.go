@@ -204,7 +204,7 @@ func (a *Agent) ackAlarms(in api.AckAlarm) ([]api.Alarm, error) {
 		if in.Kind != "" && alarm.Kind != in.Kind || in.Kind == "" && alarm.Kind == api.AlarmAssignmentShrank {
 			continue
 		}
-		if gone, ok := a.alarms.acknowledge(alarm.Kind, alarm.Since, cmp.Or(in.AskedBy, "local")); ok {
+		if gone, ok := a.alarms.acknowledge(alarm.Kind, alarm.Since, in.AskedBy); ok {
 			acked = append(acked, gone)
 			a.acknowledgedAlarm(gone)
 		}

@@ -108,7 +108,7 @@ func TestWhoOnlyLooksWaitsForNoDisk(t *testing.T) {
 					"/v1/nodes", "/v1/nodes/n1/explain", "/v1/info", "/v1/racks", "/v1/brakes", "/v1/domains", "/v1/alarms", "/v1/trust",
 				} {
 					rec := httptest.NewRecorder()
-					a.control.handler().ServeHTTP(rec, httptest.NewRequest(http.MethodGet, path, nil))
+					a.control.routes().ServeHTTP(rec, httptest.NewRequest(http.MethodGet, path, nil))
 					if rec.Code != http.StatusOK {
 						t.Errorf("GET %s: %d %s", path, rec.Code, rec.Body)
 					}

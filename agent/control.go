@@ -1,7 +1,6 @@
 package agent
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -64,6 +63,7 @@ func newControl(a *Agent) *control {
 // paths as central, of this rack's nodes only.
 func (c *control) serve(ctx context.Context, l net.Listener) {
 	srv := httpserver.New(c.handler(), maxControlConns)
+	srv.ConnContext = httpserver.WithPeer
 	srv.BaseContext = func(net.Listener) context.Context { return ctx }
 	down := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
@@ -82,8 +82,28 @@ func (c *control) serve(ctx context.Context, l net.Listener) {
 	}
 }
 
-// handler serves the control socket's requests.
+// handler serves the control socket's requests, to those who may ask.
 func (c *control) handler() http.Handler {
+	routes := c.routes()
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		p, err := httpserver.SocketUser(r.Context())
+		if err == nil && !p.Own && !httpserver.IsAdmin(r.Context()) {
+			err = api.Problemf(api.CodeForbidden, "not permitted: %s is not in the group %s, whose members may ask an agent at its rack", p.Name,
+				httpserver.AdminGroup)
+		}
+		if err != nil {
+			c.logger.Warn("request refused", "who", p.Name, "method", r.Method, "path", r.URL.Path, "reason", err)
+			httpserver.ForgetDeadline(w)
+			var problem *api.Problem
+			errors.As(err, &problem)
+			_ = httpserver.Answer(w, nil, problem)
+			return
+		}
+		routes.ServeHTTP(w, r.WithContext(httpserver.WithPrincipal(r.Context(), p)))
+	})
+}
+
+func (c *control) routes() http.Handler {
 	mux := http.NewServeMux()
 	handle(mux, "GET /v1/nodes", c.ctlNodes)
 	handle(mux, "POST /v1/ops", c.ctlAsk)
@@ -130,7 +150,19 @@ func handle[T any](mux *http.ServeMux, pattern string, fn func(*http.Request) (T
 	})
 }
 
-func body[T any](r *http.Request) (T, error) { return httpserver.Decode[T](r, true) }
+// body reads a body, which names in the end who asks.
+func body[T any](r *http.Request) (T, error) {
+	in, err := httpserver.Decode[T](r, true)
+	if err != nil {
+		return in, err
+	}
+	p := httpserver.Principal(r)
+	if err := httpserver.MaySpeak(p, in, "only root and the agent's own user may"); err != nil {
+		return in, err
+	}
+	httpserver.NameAsker(p, &in)
+	return in, nil
+}
 
 func (c *control) ctlNodes(r *http.Request) ([]api.Node, error) {
 	nodes := c.view.nodes(time.Now())
@@ -183,7 +215,7 @@ func (c *control) ctlAsk(r *http.Request) ([]api.Op, error) {
 }
 
 func opFrom(req api.OpRequest, now time.Time) power.Op {
-	return req.Op(cmp.Or(req.AskedBy, "local"), power.FromLocal, now)
+	return req.Op(req.AskedBy, power.FromLocal, now)
 }
 
 func (c *control) ask(req api.OpRequest, dry bool) (api.OpReport, error) {
@@ -257,16 +289,12 @@ func (c *control) ctlCancel(r *http.Request) (api.Op, error) {
 	if err != nil {
 		return api.Op{}, err
 	}
-	by := in.AskedBy
-	if by == "" {
-		by = "local"
-	}
-	report, err := c.agent.Cancel(api.Cancel{ID: r.PathValue("id"), By: by, Reason: in.Reason})
+	report, err := c.agent.Cancel(api.Cancel{ID: r.PathValue("id"), By: in.AskedBy, Reason: in.Reason})
 	if err != nil {
 		return api.Op{}, err
 	}
 	op := opOf(report, c.name)
-	op.CancelBy = by
+	op.CancelBy = in.AskedBy
 	return op, nil
 }
 
@@ -381,9 +409,6 @@ func (c *control) ctlConfirmTrust(r *http.Request) (api.Trust, error) {
 	in, err := body[api.ConfirmTrust](r)
 	if err != nil {
 		return api.Trust{}, err
-	}
-	if in.AskedBy == "" {
-		in.AskedBy = "local"
 	}
 	return c.link.confirmTrust(in)
 }

@@ -37,9 +37,6 @@ func (c *control) hold(in api.SetHold, now time.Time) (api.Changed, error) {
 
 func (c *control) holdsOf(in api.SetHold, now time.Time) (holds map[string]power.Hold, unchanged int, err error) {
 	h := power.Hold{Want: in.Want, By: in.AskedBy, Reason: in.Reason, Since: now.UTC().Round(0), Confirmed: in.Confirmed}
-	if h.By == "" {
-		h.By = "local"
-	}
 	if in.For > 0 && in.Want != "" {
 		h.Until = h.Since.Add(in.For)
 	}
@@ -120,9 +117,6 @@ func (c *control) ctlReleaseBrake(r *http.Request) ([]api.RackBrake, error) {
 		if rack != c.name {
 			return nil, api.Problemf(api.CodeNotFound, "this is the agent of rack %s, not %s", c.name, rack)
 		}
-	}
-	if in.AskedBy == "" {
-		in.AskedBy = "local"
 	}
 	b, err := c.monitor.Release(in)
 	switch {

@@ -44,13 +44,13 @@ func TestHoldAtTheSocket(t *testing.T) {
 	}
 	eventually(t, "n1 is on", func() bool { return r.bmc("n1").Power() == power.On })
 	row := ok[[]api.Node](t)(c.Nodes(t.Context(), "n1"))[0]
-	if row.Desired != power.WantOn || row.DesiredFrom != "hold of ann" || row.Hold == nil || row.Hold.By != "ann" ||
+	if row.Desired != power.WantOn || row.DesiredFrom != "hold of "+me+" for ann" || row.Hold == nil || row.Hold.By != me+" for ann" ||
 		row.Hold.Reason != "bench" ||
 		row.Hold.Expires == nil {
 		t.Fatalf("row %+v", row)
 	}
 	op := askAt(t, c, api.OpRequest{ID: id("a"), Node: "n1", Action: power.ActOff})
-	if op.Why != power.ReasonDesired || !strings.Contains(op.Message, "hold of ann") {
+	if op.Why != power.ReasonDesired || !strings.Contains(op.Message, "hold of "+me+" for ann wants") {
 		t.Fatalf("off against a hold: %+v", op)
 	}
 	r.restart() // the client's agent is gone; the hold is not
@@ -98,7 +98,7 @@ func TestRequestWithAHold(t *testing.T) {
 		t.Fatalf("%+v", end)
 	}
 	n, _ := r.a.assigned.get("n1")
-	if n.hold.Want != power.WantOff || n.hold.By != "ann" || n.hold.Reason != "swap" || n.hold.Until.IsZero() {
+	if n.hold.Want != power.WantOff || n.hold.By != me+" for ann" || n.hold.Reason != "swap" || n.hold.Until.IsZero() {
 		t.Fatalf("hold %+v", n.hold)
 	}
 	time.Sleep(200 * time.Millisecond)
@@ -358,7 +358,7 @@ func TestCentralDoesNotKnowTheHoldYet(t *testing.T) {
 		set(power.WantOn)
 		for _, action := range []power.Action{power.ActOff, power.ActSoftOff} {
 			if got := r.ask("n1", action); got.Verdict != power.VerdictRefuse || got.Reason != power.ReasonDesired ||
-				!strings.Contains(got.Message, "hold of ann") {
+				!strings.Contains(got.Message, "hold of "+me+" for ann wants") {
 				t.Fatalf("%+v", got)
 			}
 		}

@@ -6,23 +6,55 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"os/user"
 	"path/filepath"
+	"runtime"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/google/uuid"
 
 	"rackpower/central/api"
+	"rackpower/central/auth"
 	"rackpower/central/httpserver"
 	"rackpower/power"
 	"rackpower/power/powertest"
 )
 
-// withControl starts an agent without a central and a client of its handler.
+// serveControl serves the socket of an agent until the end of the test.
+func serveControl(t *testing.T, c *control) (path string) {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "") // the name of a socket is short
+	if err != nil {
+		t.Fatal(err)
+	}
+	path = filepath.Join(dir, "agent.sock")
+	l, err := httpserver.ListenSocket(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan struct{})
+	go func() { defer close(ended); c.serve(ctx, l) }()
+	t.Cleanup(func() { cancel(); <-ended; _ = os.RemoveAll(dir) })
+	return path
+}
+
+// me is the user who runs the tests, as the agent knows him.
+var me = func() string {
+	if account, err := user.Current(); err == nil {
+		return account.Username
+	}
+	return fmt.Sprintf("uid %d", os.Getuid())
+}()
+
+// withControl starts an agent without a central and a client of its socket.
 func withControl(t *testing.T, nodes int, opts ...func(*Config)) (*harness, *api.Client) {
 	t.Helper()
 	r := &harness{t: t, fake: powertest.NewFake()}
@@ -39,9 +71,7 @@ func withControl(t *testing.T, nodes int, opts ...func(*Config)) (*harness, *api
 		r.nodes = append(r.nodes, handsOff(fmt.Sprintf("n%d", i+1)))
 	}
 	r.assign(r.nodes...)
-	srv := httptest.NewServer(r.a.control.handler())
-	t.Cleanup(srv.Close)
-	client, err := api.NewClient(srv.URL)
+	client, err := api.NewClient("unix://" + serveControl(t, r.a.control))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -107,7 +137,8 @@ func TestControlAskAndFollow(t *testing.T) {
 		ID: id("a"), Node: "n1", Action: power.ActOn, Options: power.Options{Boot: power.BootPXE}, AskedBy: "ann", Reason: "repair",
 		Deadline: time.Hour,
 	})
-	if op.Verdict != power.VerdictStart || op.Rack != "r1" || op.Origin != power.FromLocal || op.AskedBy != "ann" || op.Reason != "repair" ||
+	if op.Verdict != power.VerdictStart || op.Rack != "r1" || op.Origin != power.FromLocal || op.AskedBy != me+" for ann" ||
+		op.Reason != "repair" ||
 		op.Seq == 0 ||
 		op.Message == "" || op.Boot != power.BootPXE || op.Deadline.Before(before.Add(time.Hour)) || op.AskedAt.Before(before) {
 		t.Fatalf("answer %+v", op)
@@ -120,10 +151,10 @@ func TestControlAskAndFollow(t *testing.T) {
 	if again := askAt(t, c, api.OpRequest{
 		ID: id("a"), Node: "n1", Action: power.ActOn,
 		Options: power.Options{Boot: power.BootPXE},
-	}); again.Outcome != power.Succeeded || again.AskedBy != "ann" {
+	}); again.Outcome != power.Succeeded || again.AskedBy != me+" for ann" {
 		t.Fatalf("asked again: %+v", again)
 	}
-	if local := askAt(t, c, api.OpRequest{ID: id("b"), Node: "n1", Action: power.ActOn}); local.AskedBy != "local" {
+	if local := askAt(t, c, api.OpRequest{ID: id("b"), Node: "n1", Action: power.ActOn}); local.AskedBy != me {
 		t.Fatalf("nameless asker: %+v", local)
 	}
 	if end := endAt(t, c, id("b")); !end.Already {
@@ -202,7 +233,7 @@ func TestControlBadRequestAcceptsNothing(t *testing.T) {
 
 func TestControlMalformedBodies(t *testing.T) {
 	r, _ := withControl(t, 1)
-	srv := httptest.NewServer(r.a.control.handler())
+	srv := httptest.NewServer(r.a.control.routes())
 	defer srv.Close()
 	for _, c := range []struct {
 		method, path, body string
@@ -375,14 +406,14 @@ func TestControlCancel(t *testing.T) {
 	_, err = c.CancelOp(t.Context(), id("joined"), api.CancelOp{})
 	wantCode(t, err, api.CodeRefused, "joined operation "+id("waiting"))
 	op := ok[api.Op](t)(c.CancelOp(t.Context(), id("waiting"), api.CancelOp{AskedBy: "ann", Reason: "typo"}))
-	if op.Outcome != power.Cancelled || op.CancelBy != "ann" || !strings.Contains(op.Detail, "ann (typo)") {
+	if op.Outcome != power.Cancelled || op.CancelBy != me+" for ann" || !strings.Contains(op.Detail, "ann (typo)") {
 		t.Fatalf("answer %+v", op)
 	}
 	if end := endAt(t, c, id("joined")); end.Outcome != power.Cancelled {
 		t.Fatalf("what joined it: %+v", end)
 	}
 	eventually(t, "the command is sent", func() bool { return len(r.bmc("n1").Commands()) == 1 })
-	if op := ok[api.Op](t)(c.CancelOp(t.Context(), id("running"), api.CancelOp{})); op.CancelBy != "local" {
+	if op := ok[api.Op](t)(c.CancelOp(t.Context(), id("running"), api.CancelOp{})); op.CancelBy != me {
 		t.Fatalf("answer %+v", op)
 	}
 	if end := endAt(t, c, id("running")); end.Outcome != power.Cancelled || end.Attempts != 1 {
@@ -411,7 +442,8 @@ func TestControlNodes(t *testing.T) {
 		t.Fatalf("nodes %+v", nodes)
 	}
 	n1, n2, n3 := nodes[0], nodes[1], nodes[2]
-	if n1.Name != "n1" || n1.Rack != "r1" || n1.Op == nil || n1.Op.ID != id("a") || n1.Op.AskedBy != "ann" || n1.Waiting != 1 || n1.Drift {
+	if n1.Name != "n1" || n1.Rack != "r1" || n1.Op == nil || n1.Op.ID != id("a") || n1.Op.AskedBy != me+" for ann" ||
+		n1.Waiting != 1 || n1.Drift {
 		t.Errorf("n1 %+v", n1)
 	}
 	if n2.State != power.On || n2.Reach != power.ReachOK || n2.Stale || !n2.Drift || n2.Desired != power.WantOff || n2.ObservedAt == nil ||
@@ -554,3 +586,58 @@ func TestControlSocketOfARunningAgent(t *testing.T) {
 
 // id is the UUID that stands for a short name.
 func id(name string) string { return uuid.NewSHA1(uuid.Nil, []byte(name)).String() }
+
+// TestControlKnowsWhoAsks: the name is that of the user at the other end of the socket.
+// Who may not speak for others may not name another, and who is not in the group is
+// refused, whatever it asks.
+func TestControlKnowsWhoAsks(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root can connect as another user")
+	}
+	r, _ := withControl(t, 1)
+	path := serveControl(t, r.a.control)
+	if err := errors.Join(os.Chmod(path, 0o666), os.Chmod(filepath.Dir(path), 0o711)); err != nil { //nolint:gosec // others have to reach it
+		t.Fatal(err)
+	}
+	const stranger = 54321 // who has no account
+	transport := &http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) {
+		runtime.LockOSThread() // the user of this thread alone changes; it ends with the goroutine
+		if _, _, e := syscall.RawSyscall(syscall.SYS_SETRESUID, ^uintptr(0), stranger, ^uintptr(0)); e != 0 {
+			return nil, e
+		}
+		return net.Dial("unix", path)
+	}}
+	defer transport.CloseIdleConnections()
+	asked := `{"ops":[{"id":"` + id("a") + `","node":"n1","action":"on","asked_by":"ann"}]}`
+	for _, body := range []string{"", asked} {
+		method, target := http.MethodGet, "/v1/nodes"
+		if body != "" {
+			method, target = http.MethodPost, "/v1/ops"
+		}
+		req, err := http.NewRequestWithContext(t.Context(), method, "http://agent"+target, strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp, err := transport.RoundTrip(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		said, _ := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		if resp.StatusCode != http.StatusForbidden || !strings.Contains(string(said), "uid 54321 is not in the group rackpower-admin") {
+			t.Errorf("%s: %d %s", target, resp.StatusCode, said)
+		}
+	}
+	member := auth.Principal{Kind: auth.User, Name: "bob", Role: auth.Admin, Method: auth.BySocket}
+	for body, want := range map[string]int{asked: http.StatusForbidden, strings.ReplaceAll(asked, "ann", "bob"): http.StatusOK} {
+		req := httptest.NewRequest(http.MethodPost, "/v1/ops", strings.NewReader(body))
+		w := httptest.NewRecorder()
+		r.a.control.routes().ServeHTTP(w, req.WithContext(httpserver.WithPrincipal(t.Context(), member)))
+		if w.Code != want || want != http.StatusOK && !strings.Contains(w.Body.String(), "bob may not ask in the name of ann") {
+			t.Errorf("%s: %d %s", body, w.Code, w.Body)
+		}
+	}
+	if o, found := r.a.outbox.find(id("a")); !found || o.Op.AskedBy != "bob" {
+		t.Errorf("%+v", o.Op)
+	}
+}

@@ -408,7 +408,7 @@ func TestBatchWithABadRequestAcceptsNone(t *testing.T) {
 	inBubble(t, 2, func(r *harness) {
 		body := `{"ops":[{"id":"a","node":"n1","action":"on"},{"id":"b","node":"n2","action":"fly"}]}`
 		rec := httptest.NewRecorder()
-		r.a.control.handler().ServeHTTP(rec, httptest.NewRequest("POST", "/v1/ops", strings.NewReader(body)))
+		r.a.control.routes().ServeHTTP(rec, httptest.NewRequest("POST", "/v1/ops", strings.NewReader(body)))
 		time.Sleep(time.Minute)
 		if rec.Code >= 300 && r.bmc("n1").Power() == power.On {
 			t.Errorf("answered %d %s, yet n1 was powered on", rec.Code, rec.Body)

@@ -123,7 +123,7 @@ func TestABatchWithAnIDTwice(t *testing.T) {
 		body = strings.ReplaceAll(body, "ID", newID())
 		req := httptest.NewRequest(http.MethodPost, "/v1/ops", strings.NewReader(body))
 		w := httptest.NewRecorder()
-		r.a.control.handler().ServeHTTP(w, req)
+		r.a.control.routes().ServeHTTP(w, req)
 		if w.Code != http.StatusBadRequest || !strings.Contains(w.Body.String(), "same id") {
 			t.Errorf("%d %s", w.Code, w.Body)
 		}

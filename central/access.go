@@ -7,21 +7,14 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"os"
-	"os/user"
-	"reflect"
-	"slices"
-	"strconv"
 	"strings"
 	"time"
 
 	"rackpower/central/api"
 	"rackpower/central/auth"
+	"rackpower/central/httpserver"
 	"rackpower/central/store"
 )
-
-// AdminGroup is the group whose members may do everything on the socket.
-const AdminGroup = "rackpower-admin"
 
 // access says who may use a route. Everything is refused by default.
 type access struct {
@@ -66,12 +59,9 @@ func (c *Central) guarded(to access, h http.HandlerFunc) http.HandlerFunc {
 		if p.Everywhere() {
 			asker.Scope = ""
 		}
-		ctx := context.WithValue(r.Context(), principalKey{}, p)
-		h(w, r.WithContext(store.WithAsker(ctx, asker)))
+		h(w, r.WithContext(store.WithAsker(httpserver.WithPrincipal(r.Context(), p), asker)))
 	}
 }
-
-type principalKey struct{}
 
 // may says why a principal may not use a route, nil if it may.
 func may(p auth.Principal, to access, r *http.Request) error {
@@ -110,8 +100,8 @@ func article(r auth.Role) string {
 // principal finds out who asks: by the user at the other end of a unix socket, else by a
 // bearer token or a client certificate.
 func (c *Central) principal(r *http.Request) (auth.Principal, error) {
-	if conn, ok := r.Context().Value(peerKey{}).(*net.UnixConn); ok {
-		return c.socketUser(r.Context(), conn)
+	if httpserver.OnSocket(r.Context()) {
+		return c.socketUser(r.Context())
 	}
 	address := r.RemoteAddr
 	if host, _, err := net.SplitHostPort(address); err == nil {
@@ -228,20 +218,10 @@ func (c *Central) certificateHolder(ctx context.Context, chain []*x509.Certifica
 
 // socketUser is who asks over a unix socket. Root, central's own user and the members of
 // AdminGroup may do everything; others what a user of their name may.
-func (c *Central) socketUser(ctx context.Context, conn *net.UnixConn) (auth.Principal, error) {
-	id, err := api.PeerOf(conn)
-	if err != nil {
-		return auth.Principal{}, api.Problemf(api.CodeLogin, "who asks is not known: %v", err)
-	}
-	uid := strconv.FormatUint(uint64(id), 10)
-	p := auth.Principal{Kind: auth.User, Name: "uid " + uid, Method: auth.BySocket}
-	account, err := user.LookupId(uid)
-	if err == nil {
-		p.Name = account.Username
-	}
-	if id == 0 || int(id) == os.Geteuid() {
-		p.Role, p.Own, p.Speaks = auth.Admin, true, true
-		return p, nil
+func (c *Central) socketUser(ctx context.Context) (auth.Principal, error) {
+	p, err := httpserver.SocketUser(ctx)
+	if err != nil || p.Own {
+		return p, err
 	}
 	err = c.store.View(ctx, func(tx *store.Tx) error {
 		u, found, err := tx.User(p.Name)
@@ -253,28 +233,18 @@ func (c *Central) socketUser(ctx context.Context, conn *net.UnixConn) (auth.Prin
 	if err != nil || p.Role != "" {
 		return p, err
 	}
-	if isIn(conn, AdminGroup) {
+	if httpserver.IsAdmin(ctx) {
 		p.Role = auth.Admin
 		return p, nil
 	}
 	return p, api.Problemf(api.CodeForbidden, "not permitted: %s is neither in the group %s nor a user of central (rackpower user add %s "+
-		"--role viewer)", p.Name, AdminGroup, p.Name)
-}
-
-// isIn reports whether the process at the other end of a socket is in a group.
-func isIn(conn *net.UnixConn, group string) bool {
-	g, err := user.LookupGroup(group)
-	if err != nil {
-		return false
-	}
-	groups, err := api.PeerGroups(conn)
-	return err == nil && slices.ContainsFunc(groups, func(gid uint32) bool { return strconv.FormatUint(uint64(gid), 10) == g.Gid })
+		"--role viewer)", p.Name, httpserver.AdminGroup, p.Name)
 }
 
 // askedBy is the name that the audit log has for who asks: the one that was authenticated,
 // and the one in whose name it asks, if it may.
 func askedBy(r *http.Request, named string) string {
-	p, _ := r.Context().Value(principalKey{}).(auth.Principal)
+	p := httpserver.Principal(r)
 	who, err := p.For(named)
 	if err != nil {
 		return p.Name // body has refused it
@@ -283,34 +253,6 @@ func askedBy(r *http.Request, named string) string {
 		return "unknown"
 	}
 	return who
-}
-
-// maySpeak refuses a body that names another than the principal, who may not speak for
-// others.
-func maySpeak(r *http.Request, in any) error {
-	p, _ := r.Context().Value(principalKey{}).(auth.Principal)
-	for _, named := range claimed(reflect.ValueOf(in)) {
-		if _, err := p.For(named); err != nil {
-			return api.Problemf(api.CodeForbidden, "not permitted: %v (rackpower user add --speaks-for-others)", err)
-		}
-	}
-	return nil
-}
-
-// claimed is whom a body names as the one who asks, its operations too.
-func claimed(v reflect.Value) (names []string) {
-	if v.Kind() != reflect.Struct {
-		return nil
-	}
-	if f := v.FieldByName("AskedBy"); f.IsValid() && f.Kind() == reflect.String && f.String() != "" {
-		names = append(names, f.String())
-	}
-	if ops := v.FieldByName("Ops"); ops.IsValid() && ops.Kind() == reflect.Slice {
-		for i := range ops.Len() {
-			names = append(names, claimed(ops.Index(i))...)
-		}
-	}
-	return names
 }
 
 // refused has the audit log say who was refused what, once a minute for each address and

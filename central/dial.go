@@ -9,6 +9,7 @@ import (
 	"slices"
 
 	"rackpower/central/api"
+	"rackpower/central/httpserver"
 )
 
 // Central joins the gossip of agents at addresses that they name, which must not have it
@@ -42,7 +43,7 @@ func (c *Central) mayDial(r *http.Request, agent, addr string) error {
 
 // hostOf is where a connection comes from; here: from this machine.
 func hostOf(r *http.Request) (from netip.Addr, here bool) {
-	if _, unix := r.Context().Value(peerKey{}).(*net.UnixConn); unix {
+	if httpserver.OnSocket(r.Context()) {
 		return netip.Addr{}, true
 	}
 	at, err := netip.ParseAddrPort(r.RemoteAddr)

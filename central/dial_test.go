@@ -1,7 +1,6 @@
 package central
 
 import (
-	"context"
 	"net"
 	"net/http"
 	"slices"
@@ -9,6 +8,7 @@ import (
 	"testing"
 
 	"rackpower/central/api"
+	"rackpower/central/httpserver"
 )
 
 // TestWhereCentralDials: whatever an agent names, central gossips only with addresses of
@@ -62,13 +62,13 @@ func TestWhereCentralDials(t *testing.T) {
 	} {
 		r, _ := http.NewRequestWithContext(t.Context(), http.MethodPost, "/", nil)
 		if r.RemoteAddr = c.from; c.from == unix {
-			r = r.WithContext(context.WithValue(t.Context(), peerKey{}, new(net.UnixConn)))
+			r = r.WithContext(httpserver.WithPeer(t.Context(), new(net.UnixConn)))
 		}
 		if err := s.c.mayDial(r, "r1", c.addr); (err == nil) != c.ok {
 			t.Errorf("from %q to %q: %v", c.from, c.addr, err)
 		}
 	}
-	r, _ := http.NewRequestWithContext(context.WithValue(t.Context(), peerKey{}, new(net.UnixConn)), http.MethodPost, "/", nil)
+	r, _ := http.NewRequestWithContext(httpserver.WithPeer(t.Context(), new(net.UnixConn)), http.MethodPost, "/", nil)
 	if s.c.mayDial(r, "r2", "192.0.2.7:7946") == nil {
 		t.Error("r2 named the address of r1")
 	}

@@ -116,7 +116,7 @@ func body[In, Out any](c *Central, limit int64, strict bool, f func(*http.Reques
 			c.answer(w, nil, err)
 			return
 		}
-		if err := maySpeak(r, in); err != nil {
+		if err := httpserver.MaySpeak(httpserver.Principal(r), in, "rackpower user add --speaks-for-others"); err != nil {
 			c.answer(w, nil, err)
 			return
 		}

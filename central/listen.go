@@ -1,7 +1,6 @@
 package central
 
 import (
-	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -53,16 +52,6 @@ const maxConns = 4096
 
 func (c *Central) server() *http.Server {
 	srv := httpserver.New(c.Handler(), maxConns)
-	srv.ConnContext, srv.ErrorLog = withPeer, slog.NewLogLogger(c.log.Handler(), slog.LevelWarn)
+	srv.ConnContext, srv.ErrorLog = httpserver.WithPeer, slog.NewLogLogger(c.log.Handler(), slog.LevelWarn)
 	return srv
-}
-
-type peerKey struct{}
-
-// withPeer remembers the connection of a unix socket, to ask who is there.
-func withPeer(ctx context.Context, conn net.Conn) context.Context {
-	if u, ok := conn.(*net.UnixConn); ok {
-		return context.WithValue(ctx, peerKey{}, u)
-	}
-	return ctx
 }

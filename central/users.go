@@ -7,6 +7,7 @@ import (
 
 	"rackpower/central/api"
 	"rackpower/central/auth"
+	"rackpower/central/httpserver"
 	"rackpower/central/store"
 	"rackpower/power/noderange"
 )
@@ -42,7 +43,7 @@ func showUser(u store.User) api.User {
 
 // whoAmI says who asks, as it is known here.
 func (c *Central) whoAmI(r *http.Request) (api.User, error) {
-	p, _ := r.Context().Value(principalKey{}).(auth.Principal)
+	p := httpserver.Principal(r)
 	return api.User{Name: p.Name, Role: string(p.Role), Nodes: p.Scope, SpeaksForOthers: p.Speaks, Via: string(p.Method)}, nil
 }
 
