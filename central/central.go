@@ -72,7 +72,8 @@ func New(cfg Config) (*Central, error) {
 		interfaceAddrs: net.InterfaceAddrs,
 	}
 	st, err := store.Open(store.Config{
-		Path: DatabasePath(cfg.Data), Log: cfg.Log, CheckBelow: cfg.CheckBelow, Audited: func() { c.audited.raise(0) },
+		Path: DatabasePath(cfg.Data), Log: cfg.Log, CheckBelow: cfg.CheckBelow, KeyFile: cfg.SealKeyFile,
+		Audited: func() { c.audited.raise(0) },
 	})
 	if err != nil {
 		return nil, err

@@ -25,6 +25,9 @@ type Config struct {
 	Listeners []net.Listener
 	// TLS is how it is reached from other machines; zero: it is not.
 	TLS TLSConfig
+	// SealKeyFile has the keys that seal passwords in the database; "": seal.key in Data,
+	// which is made.
+	SealKeyFile string
 	// Keep is how long ended operations and the audit log are kept. Default 90
 	// days, negative: for ever.
 	Keep time.Duration

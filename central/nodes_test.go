@@ -22,7 +22,7 @@ func restoreOnto(t *testing.T, dir string, f func()) {
 		t.Fatal(err)
 	}
 	f()
-	if _, _, err := store.Restore(context.Background(), backup, DatabasePath(dir)); err != nil {
+	if _, _, err := store.Restore(context.Background(), backup, DatabasePath(dir), ""); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -33,6 +33,7 @@ var floors = map[string]int{
 	"rackpower/central/api":           1,
 	"rackpower/agent/bmcpool":         1,
 	"rackpower/central/auth":          0,
+	"rackpower/central/seal":          0,
 	"rackpower/gossip":                1,
 	"rackpower/power/ipmi":            1,
 	"rackpower/power/bmcsim":          1,

@@ -62,8 +62,9 @@ func Backup(ctx context.Context, path, to string) (sum Summary, err error) {
 // so that agents take their whole assignment anew, and tell again what they told
 // after the backup; sessions are void; and what had been taken at the time of the
 // backup counts as delivered, because it may have been since. Agents refuse what
-// they have carried out already.
-func Restore(ctx context.Context, backup, path string) (sum Summary, kept string, err error) {
+// they have carried out already. keyFile is Config.KeyFile; without the keys of the
+// backup's passwords it is ErrNoKey and nothing is changed.
+func Restore(ctx context.Context, backup, path, keyFile string) (sum Summary, kept string, err error) {
 	if version, err := peek(backup); err != nil {
 		return sum, "", err
 	} else if version == 0 {
@@ -83,6 +84,13 @@ func Restore(ctx context.Context, backup, path string) (sum Summary, kept string
 		return sum, "", fmt.Errorf("cannot restore %s: %w", backup, disk(err))
 	}
 	if sum, err = finishCopy(ctx, temp, true); err != nil {
+		return sum, "", fmt.Errorf("cannot restore %s: %w", backup, err)
+	}
+	err = withConn(ctx, temp, true, func(c *sql.Conn) error {
+		_, _, err := readKeys(ctx, c, keyFile, filepath.Dir(path))
+		return err
+	})
+	if err != nil {
 		return sum, "", fmt.Errorf("cannot restore %s: %w", backup, err)
 	}
 	like := path

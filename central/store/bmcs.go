@@ -41,7 +41,7 @@ func (n *Node) bmcFields() []any {
 }
 
 func (t *Tx) putBMC(n Node) error {
-	_, err := t.exec(sqlPutBMC, string(n.KG), n.Part, n.Addr, n.At, n.Shared, n.Name)
+	_, err := t.exec(sqlPutBMC, t.seal(n.KG, sealedKG, n.Name), n.Part, n.Addr, n.At, n.Shared, n.Name)
 	return err
 }
 

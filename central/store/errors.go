@@ -24,6 +24,9 @@ var (
 	// ErrRemoved means that the database file was removed or replaced under this process:
 	// nothing that is written would be found again.
 	ErrRemoved = errors.New("the database was removed or replaced")
+	// ErrNoKey means that passwords are sealed with a key that is not there. Nothing was
+	// changed.
+	ErrNoKey = errors.New("the passwords in the database do not open")
 	// ErrCorrupt means that a check found the database damaged.
 	ErrCorrupt = errors.New("the database is damaged")
 )

@@ -73,7 +73,8 @@ const (
 	sqlHeldUntil = `SELECT ` + nodeColumns + ` FROM nodes WHERE hold_want <> '' AND hold_until > 0 AND hold_until <= $1 ORDER BY name`
 )
 
-func scanNode(scan func(...any) error) (n Node, err error) {
+// scanNode reads a row. Passwords are plain in memory and sealed in the database.
+func (t *Tx) scanNode(scan func(...any) error) (n Node, err error) {
 	var observed, tried, since, until, seq, heard, retry int64
 	var monitor string
 	fields := []any{
@@ -88,8 +89,10 @@ func scanNode(scan func(...any) error) (n Node, err error) {
 	n.Hold.Since, n.Hold.Until, n.Hold.Seq, n.Hold.Heard, n.Retry = timeAt(since), timeAt(until), power.Seq(seq), power.Seq(heard),
 		power.Seq(retry)
 	n.ObservedAt, n.TriedAt = timeAt(observed), timeAt(tried)
-	n.Monitor, err = monitorOf(monitor)
-	return n, err
+	if n.Monitor, err = monitorOf(monitor); err != nil {
+		return n, err
+	}
+	return n, errors.Join(t.open(&n.Password, sealedPassword, n.Name), t.open(&n.KG, sealedKG, n.Name))
 }
 
 // matchedOnly is the text of the monitor's report on a node as it should be: nearly
@@ -120,7 +123,7 @@ func monitorOf(text string) (m api.NodeMonitor, err error) {
 func (t *Tx) nodes(query string, args ...any) ([]Node, error) {
 	var all []Node
 	err := t.each(func(r *sql.Rows) error {
-		n, err := scanNode(r.Scan)
+		n, err := t.scanNode(r.Scan)
 		all = append(all, n)
 		return err
 	}, query, args...)
@@ -132,7 +135,7 @@ func (t *Tx) nodes(query string, args ...any) ([]Node, error) {
 
 // Node finds a node; ok is false when there is none of that name.
 func (t *Tx) Node(name string) (n Node, ok bool, err error) {
-	n, err = scanNode(t.row(sqlNode, name).Scan)
+	n, err = t.scanNode(t.row(sqlNode, name).Scan)
 	if errors.Is(err, sql.ErrNoRows) {
 		return Node{}, false, nil
 	}
@@ -186,7 +189,8 @@ func (t *Tx) CountNodes() (n int, err error) {
 // PutNode adds a node or replaces what people, and central, said of it; its
 // reading stays.
 func (t *Tx) PutNode(n Node) error {
-	_, err := t.exec(sqlAddNode, n.Name, n.Rack, n.Agent, n.BMC, string(n.Password), n.Domain, string(n.Status), n.Confirmed, n.Rev,
+	_, err := t.exec(sqlAddNode, n.Name, n.Rack, n.Agent, n.BMC, t.seal(n.Password, sealedPassword, n.Name), n.Domain, string(n.Status),
+		n.Confirmed, n.Rev,
 		string(n.Hold.Want), n.Hold.By, n.Hold.Reason, n.Hold.Schedule, nanos(n.Hold.Since), nanos(n.Hold.Until), int64(n.Hold.Seq),
 		int64(n.Hold.Heard),
 		n.Hold.Confirmed, int64(n.Retry), textOf(n.Monitor), n.Monitor.Fault, n.Matched, n.Drifting, n.BreakerOpen)

@@ -50,7 +50,7 @@ func schemaOne(t *testing.T) string {
 func TestADatabaseOfTheFirstVersionLosesNothing(t *testing.T) {
 	backup := schemaOne(t)
 	restored := newPath(t)
-	if _, _, err := Restore(context.Background(), backup, restored); err != nil {
+	if _, _, err := Restore(context.Background(), backup, restored, ""); err != nil {
 		t.Fatal(err)
 	}
 	for what, path := range map[string]string{"migrated": schemaOne(t), "restored": restored} {
@@ -177,7 +177,7 @@ func TestWhatPeopleSetComesBack(t *testing.T) {
 	if _, err := Backup(context.Background(), path, backup); err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := Restore(context.Background(), backup, path); err != nil {
+	if _, _, err := Restore(context.Background(), backup, path, ""); err != nil {
 		t.Fatal(err)
 	}
 	compare("restored", path)
@@ -227,7 +227,7 @@ func TestEntriesOfTheTrailAreNumberedOnce(t *testing.T) {
 	}
 	third := add(now)
 	s.Close()
-	if _, _, err := Restore(context.Background(), backup, path); err != nil {
+	if _, _, err := Restore(context.Background(), backup, path, ""); err != nil {
 		t.Fatal(err)
 	}
 	s = mustOpen(t, Config{Path: path})

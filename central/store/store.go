@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"rackpower/central/api"
+	"rackpower/central/seal"
 	"rackpower/power"
 )
 
@@ -31,7 +32,10 @@ type Config struct {
 	CheckBelow int64
 	// MaxBatch bounds the jobs of one transaction. 0: DefaultMaxBatch.
 	MaxBatch int
-	Log      *slog.Logger // nil: slog.Default()
+	// KeyFile has the keys that seal passwords, see package seal, where they are kept
+	// elsewhere: it is never written. "": seal.key beside the database, which is made.
+	KeyFile string
+	Log     *slog.Logger // nil: slog.Default()
 	// Audited is called by the writer after each commit that may have added to the
 	// audit log; nil: nobody cares. It must not wait for the store.
 	Audited func()
@@ -57,6 +61,7 @@ type Store struct {
 	files  files   // likewise
 	// toldGone: the log says that the files are gone; likewise.
 	toldGone bool
+	ring     atomic.Pointer[seal.Ring] // keys of passwords
 	views    chan *conn
 	opened   int // connections that views holds when nobody reads
 
@@ -142,6 +147,9 @@ func (s *Store) openWriter() error {
 	if err := migrate(ctx, c); err != nil {
 		return err
 	}
+	if err := s.openKeys(ctx); err != nil {
+		return err
+	}
 	if s.cfg.maxPages > 0 {
 		if _, err := c.ExecContext(ctx, fmt.Sprintf("PRAGMA max_page_count = %d", s.cfg.maxPages)); err != nil {
 			return err
@@ -214,6 +222,7 @@ func dsn(path string, readOnly bool) string {
 	} else {
 		q.Set("_journal_mode", "WAL")
 		q.Set("_synchronous", "FULL")
+		q.Set("_secure_delete", "on") // what was sealed with a key of before is gone with it
 		q.Set("_txlock", "immediate")
 		q.Set("mode", "rwc")
 	}

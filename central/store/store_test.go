@@ -257,7 +257,7 @@ func TestASecondOneIsRefused(t *testing.T) {
 	if !errors.Is(err, ErrInUse) {
 		t.Fatalf("a second opening: %v", err)
 	}
-	if _, _, err := Restore(context.Background(), path, path); !errors.Is(err, ErrInUse) {
+	if _, _, err := Restore(context.Background(), path, path, ""); !errors.Is(err, ErrInUse) {
 		t.Fatalf("a restore beneath an open database: %v", err)
 	}
 	s.Close()
@@ -422,7 +422,7 @@ func TestANewerDatabaseIsLeftAlone(t *testing.T) {
 	for what, f := range map[string]func() error{
 		"check":   func() error { _, err := Check(context.Background(), path); return err },
 		"backup":  func() error { _, err := Backup(context.Background(), path, path+".b"); return err },
-		"restore": func() error { _, _, err := Restore(context.Background(), path, path+".r"); return err },
+		"restore": func() error { _, _, err := Restore(context.Background(), path, path+".r", ""); return err },
 	} {
 		if err := f(); !errors.Is(err, ErrNewer) {
 			t.Errorf("%s: %v", what, err)
@@ -582,7 +582,7 @@ func TestBackupWithoutHardLinks(t *testing.T) {
 		t.Errorf("overwriting: %v", err)
 	}
 	s.Close()
-	_, kept, err := Restore(context.Background(), backup, path)
+	_, kept, err := Restore(context.Background(), backup, path, "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -611,7 +611,7 @@ func TestRestoreMakesAnotherIncarnation(t *testing.T) {
 	was, late := s.Database(), Op{}
 	mustView(t, s, func(tx *Tx) (err error) { late, _, err = tx.Op("b"); return err })
 	s.Close()
-	_, kept, err := Restore(context.Background(), backup, path)
+	_, kept, err := Restore(context.Background(), backup, path, "")
 	if err != nil {
 		t.Fatal(err)
 	}

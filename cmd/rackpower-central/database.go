@@ -6,13 +6,29 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"rackpower/central"
+	"rackpower/central/seal"
 	"rackpower/central/store"
+	"rackpower/cmd/daemon"
 	"rackpower/cmd/settings"
 )
 
 // databaseFlag names the directory; where central is installed it need not be given.
 func databaseFlag() cli.Flag {
 	return &cli.StringFlag{Name: "data", Value: installedData, Usage: "data directory `DIR` of central"}
+}
+
+// sealKeyFlag names the file of keys that seal passwords, where it is not in the data
+// directory.
+func sealKeyFlag() cli.Flag {
+	return &cli.StringFlag{Name: "seal-key-file", Usage: "read the keys that seal passwords from `FILE`; default: the systemd credential " +
+		sealKeyCredential + ", else " + seal.FileName + " in the data directory"}
+}
+
+// sealKeyCredential is the name of the systemd credential that holds the keys.
+const sealKeyCredential = "seal-key"
+
+func sealKeyFile(c *cli.Context) string {
+	return daemon.CredentialFile(c.String("seal-key-file"), sealKeyCredential)
 }
 
 // installedData is the data directory of the systemd unit.
@@ -22,7 +38,8 @@ func backupCommand() *cli.Command {
 	return &cli.Command{
 		Name: "backup", Usage: "back up the database; central may be running", ArgsUsage: "FILE",
 		Description: "The copy shows one moment and is checked before it gets its name. It holds the passwords of the\n" +
-			"BMCs, and is readable by its owner only. An existing file is not overwritten." +
+			"BMCs sealed: keep a copy of the key, " + seal.FileName + " in the data directory, in another place.\n" +
+			"It is readable by its owner only. An existing file is not overwritten." +
 			examples("rackpower-central backup /backup/central-monday.db", "rackpower-central backup --data DIR /backup/central-monday.db") +
 			exitHelp,
 		Flags: []cli.Flag{databaseFlag()},
@@ -43,14 +60,15 @@ func restoreCommand() *cli.Command {
 		Description: "Central must not run. The database that was there is kept beside the restored one. Agents notice\n" +
 			"that, take their whole assignment again, report again how operations ended, and carry out nothing twice.\n" +
 			"They keep nodes and holds of after the backup, which rackpower agents shows. Run it as the user\n" +
-			"that central runs as, who has to own the database." +
+			"that central runs as, who has to own the database. The key that seals the passwords in the backup\n" +
+			"has to be there (" + seal.FileName + " in the data directory, or --seal-key-file): without it nothing is restored." +
 			examples("rackpower-central restore /backup/central-monday.db") + exitHelp,
-		Flags: []cli.Flag{databaseFlag()},
+		Flags: []cli.Flag{databaseFlag(), sealKeyFlag()},
 		Action: func(c *cli.Context) error {
 			if err := store.MakeDirectory(c.String("data")); err != nil {
 				return failed(err)
 			}
-			sum, kept, err := store.Restore(c.Context, c.Args().First(), central.DatabasePath(c.String("data")))
+			sum, kept, err := store.Restore(c.Context, c.Args().First(), central.DatabasePath(c.String("data")), sealKeyFile(c))
 			if err != nil {
 				return failed(err)
 			}

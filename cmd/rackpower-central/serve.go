@@ -34,6 +34,7 @@ func serveCommand() *cli.Command {
 			&cli.StringSliceFlag{Name: "tls-name", Usage: "`NAME` or address by which others reach central; may be repeated"},
 			&cli.StringFlag{Name: "site", Value: central.DefaultSite, Usage: "`NAME` of the site in its certificates; it is settled when the CA is made"},
 			&cli.StringFlag{Name: "ca-key-file", Usage: "read the CA's private key from `FILE`; default: the systemd credential " + caKeyCredential + ", else ca.key in the data directory"},
+			sealKeyFlag(),
 			&cli.StringFlag{Name: "tls-cert", Usage: "`FILE` with a certificate of another CA, instead of central's own; with --tls-key and --client-ca"},
 			&cli.StringFlag{Name: "tls-key", Usage: "`FILE` with the key of --tls-cert"},
 			&cli.StringFlag{Name: "client-ca", Usage: "`FILE` with the CA of agents' certificates"},
@@ -64,6 +65,7 @@ func serve(c *cli.Context) error {
 		Data: c.String("data"), Socket: c.String("socket"), Version: c.App.Version, Log: log,
 		Keep: c.Duration("keep"), CheckBelow: c.Int64("check-below"),
 	}
+	cfg.SealKeyFile = sealKeyFile(c)
 	if err := serverTLS(c, &cfg.TLS); err != nil {
 		return err
 	}
@@ -191,7 +193,7 @@ func run(ctx context.Context, cfg central.Config, gc *gossip.Config) error {
 // explain turns the errors of a start into a line that says what to do.
 func explain(err error) error {
 	if errors.Is(err, store.ErrInUse) || errors.Is(err, store.ErrNewer) || errors.Is(err, store.ErrForeign) ||
-		errors.Is(err, store.ErrCorrupt) {
+		errors.Is(err, store.ErrCorrupt) || errors.Is(err, store.ErrNoKey) {
 		return settings.Exit(settings.ExitFailed, "cannot start: %s", oneLine(err))
 	}
 	return err

@@ -1,0 +1,244 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"rackpower/central/seal"
+	"rackpower/power"
+)
+
+// What is sealed, see seal.Ring.
+const (
+	sealedPassword = "password"
+	sealedKG       = "kg"
+)
+
+// sealedColumns are where sealed values are. The purpose of each is the column's name, and
+// the name that they are bound to is the row's.
+var sealedColumns = []struct{ table, column string }{{"nodes", sealedPassword}, {"nodes", sealedKG}}
+
+// sealStep is called after each chunk of a column; tests have it fail.
+var sealStep func(column string) error
+
+// sealChunk is how many values are sealed in one transaction.
+const sealChunk = 500
+
+func (t *Tx) seal(plain power.Secret, purpose, name string) string {
+	return t.s.ring.Load().Seal(string(plain), purpose, name)
+}
+
+func (t *Tx) open(value *power.Secret, purpose, name string) error {
+	plain, err := t.s.ring.Load().Open(string(*value), purpose, name)
+	if err != nil {
+		return fmt.Errorf("cannot open the %s of %s: %w", purpose, name, err)
+	}
+	*value = power.Secret(plain)
+	return nil
+}
+
+// readKeys reads the keys and checks that there is none missing. ring is nil where there
+// is none and none is needed. file is empty for the database's own file, in dir.
+func readKeys(ctx context.Context, c *sql.Conn, file, dir string) (ring *seal.Ring, used map[string]bool, err error) {
+	if used, err = keysUsed(ctx, c); err != nil {
+		return nil, nil, err
+	}
+	path, own := file, file == ""
+	if own {
+		path = filepath.Join(dir, seal.FileName)
+	}
+	ring, err = seal.ReadFile(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist) && own:
+		ring = nil
+	case err != nil:
+		return nil, nil, fmt.Errorf("cannot read the key that seals passwords: %w", err)
+	}
+	var missing []string
+	for _, id := range slices.Sorted(maps.Keys(used)) {
+		if ring == nil || !ring.Has(id) {
+			missing = append(missing, id)
+		}
+	}
+	if len(missing) > 0 {
+		return nil, nil, fmt.Errorf("%w: they are sealed with key %s, which is not in %s: put the file of that key there (a line of it "+
+			"that is added opens and does not seal), or name it with --seal-key-file or the systemd credential seal-key",
+			ErrNoKey, strings.Join(missing, ", "), path)
+	}
+	return ring, used, nil
+}
+
+// keysUsed are the ids of the keys that values are sealed with.
+func keysUsed(ctx context.Context, c *sql.Conn) (map[string]bool, error) {
+	used := map[string]bool{}
+	for _, at := range sealedColumns {
+		var here bool
+		err := c.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM pragma_table_info($1) WHERE name = $2)`, at.table, at.column).Scan(&here)
+		if err != nil {
+			return nil, fmt.Errorf("cannot read sealed values: %w", disk(err))
+		}
+		if !here { // a backup of before
+			continue
+		}
+		if err := keysUsedIn(ctx, c, at.table, at.column, used); err != nil {
+			return nil, fmt.Errorf("cannot read sealed values: %w", disk(err))
+		}
+	}
+	return used, nil
+}
+
+func keysUsedIn(ctx context.Context, c *sql.Conn, table, column string, used map[string]bool) error {
+	rows, err := c.QueryContext(ctx, `SELECT `+column+` FROM `+table+` WHERE `+column+` <> ''`)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var text string
+		if err := rows.Scan(&text); err != nil {
+			return err
+		}
+		if id, sealed := seal.KeyOf(text); sealed {
+			used[id] = true
+		}
+	}
+	return rows.Err()
+}
+
+// openKeys reads the keys, or makes the first one, and seals with the ring's first key
+// what is plain (a database of before) or sealed with another key.
+func (s *Store) openKeys(ctx context.Context) error {
+	dir := filepath.Dir(s.cfg.Path)
+	ring, _, err := readKeys(ctx, s.writer.c, s.cfg.KeyFile, dir)
+	if err != nil {
+		return err
+	}
+	if ring == nil {
+		ring = seal.NewRing(seal.NewKey())
+		path := filepath.Join(dir, seal.FileName)
+		if err := ring.WriteFile(path); err != nil {
+			return err
+		}
+		if err := ownAs(dir, path); err != nil {
+			return err
+		}
+		s.log.Info("a key that seals passwords was made: keep a copy of it, apart from backups of the database", "file", path, "key",
+			ring.Key().ID())
+	}
+	s.ring.Store(ring)
+	if err := s.sealAll(s.alone); err != nil {
+		return fmt.Errorf("cannot seal passwords: %w", err)
+	}
+	return s.wipePlain(ctx)
+}
+
+// alone runs a transaction before the writer's goroutine does.
+func (s *Store) alone(fn func(*Tx) error) error {
+	if _, err := s.writer.exec("BEGIN IMMEDIATE"); err != nil {
+		return err
+	}
+	err := fn(&Tx{c: s.writer, s: s})
+	if err == nil {
+		_, err = s.writer.exec("COMMIT")
+	}
+	if err != nil && !s.writer.idle() {
+		_, _ = s.writer.exec("ROLLBACK")
+	}
+	return err
+}
+
+// sealAll seals with the ring's first key what is not, a chunk in each transaction: what
+// ends it early is continued by the next.
+func (s *Store) sealAll(write func(func(*Tx) error) error) error {
+	for _, at := range sealedColumns {
+		for after, more := "", true; more; {
+			err := write(func(t *Tx) (err error) {
+				after, more, err = t.sealSome(at.table, at.column, after)
+				return err
+			})
+			if err == nil && sealStep != nil {
+				err = sealStep(at.column)
+			}
+			if err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// sealSome seals the next values after the row of a name.
+func (t *Tx) sealSome(table, column, after string) (last string, more bool, err error) {
+	type value struct{ name, text string }
+	var values []value
+	ring := t.s.ring.Load()
+	err = t.each(func(r *sql.Rows) error {
+		var v value
+		err := r.Scan(&v.name, &v.text)
+		values = append(values, v)
+		return err
+	}, `SELECT name, `+column+` FROM `+table+` WHERE name > $1 AND `+column+` <> '' AND
+		(substr(`+column+`, 1, length($2)) <> $2 OR length(`+column+`) < $3) ORDER BY name LIMIT $4`,
+		after, ring.Prefix(), seal.MinLength, sealChunk)
+	if err != nil {
+		return "", false, err
+	}
+	for _, v := range values {
+		plain := power.Secret(v.text)
+		if _, sealed := seal.KeyOf(v.text); sealed {
+			if err := t.open(&plain, column, v.name); err != nil {
+				return "", false, err
+			}
+		}
+		if _, err := t.exec(`UPDATE `+table+` SET `+column+` = $1 WHERE name = $2`, t.seal(plain, column, v.name), v.name); err != nil {
+			return "", false, err
+		}
+		last = v.name
+	}
+	return last, len(values) == sealChunk, nil
+}
+
+// wipePlain rewrites the file once after values that were plain were sealed: pages that are
+// free, and the log, still hold them. Where there is no room for that, the next start tries
+// again.
+func (s *Store) wipePlain(ctx context.Context) error {
+	var plain bool
+	if err := s.writer.c.QueryRowContext(ctx, "SELECT plain FROM meta").Scan(&plain); err != nil {
+		return fmt.Errorf("cannot read meta data: %w", disk(err))
+	}
+	if !plain {
+		return nil
+	}
+	_, err := s.writer.c.ExecContext(ctx, "VACUUM")
+	if err == nil {
+		err = emptyLog(ctx, s.writer.c)
+	}
+	if err == nil {
+		_, err = s.writer.c.ExecContext(ctx, "UPDATE meta SET plain = 0")
+	}
+	if err != nil {
+		s.log.Warn("passwords are sealed, but parts of the database that are not in use may still hold them in plain; the next start tries again",
+			"path", s.cfg.Path, "err", err)
+	}
+	return nil
+}
+
+// emptyLog takes all out of the write-ahead log. Whoever reads the database at that moment
+// prevents it.
+func emptyLog(ctx context.Context, c *sql.Conn) error {
+	var busy, log, moved int
+	if err := c.QueryRowContext(ctx, "PRAGMA wal_checkpoint(TRUNCATE)").Scan(&busy, &log, &moved); err != nil {
+		return disk(err)
+	}
+	if busy != 0 {
+		return errors.New("somebody else reads the database")
+	}
+	return nil
+}
