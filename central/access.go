@@ -43,7 +43,7 @@ func (c *Central) guarded(to access, h http.HandlerFunc) http.HandlerFunc {
 			h(w, r)
 			return
 		}
-		p, err := c.principal(r)
+		p, err := c.authenticate(r)
 		if err == nil {
 			err = may(p, to, r)
 		}
@@ -129,11 +129,29 @@ func (c *Central) networkUser(r *http.Request, now time.Time) (auth.Principal, e
 		return auth.Principal{}, api.Problemf(api.CodeLogin, "who asks is not known: log in (rackpower login)")
 	}
 	kind, token, _ := strings.Cut(header, " ")
-	if token = strings.TrimSpace(token); !strings.EqualFold(kind, "Bearer") || !auth.IsToken(token) {
+	token = strings.TrimSpace(token)
+	if c.cfg.Login != nil && strings.EqualFold(kind, "Bearer") && auth.IsJWT(token) {
+		return c.issuedTo(r.Context(), token)
+	}
+	if !strings.EqualFold(kind, "Bearer") || !auth.IsToken(token) {
 		return auth.Principal{}, api.Problemf(api.CodeLogin,
 			"what was sent to log in is no token of rackpower (rackpower user rotate makes a new one)")
 	}
 	return c.tokenHolder(r.Context(), token, now)
+}
+
+// issuedTo is whom a token of the issuer outside is for.
+func (c *Central) issuedTo(ctx context.Context, token string) (auth.Principal, error) {
+	p, err := c.cfg.Login.Verify(ctx, token)
+	switch {
+	case errors.Is(err, auth.ErrNoIssuer):
+		return p, api.Problemf(api.CodeUnavailable, "%v: ask again later, or with a token of central's own", err)
+	case err != nil && p.Name != "": // known, and without a role
+		return p, api.Problemf(api.CodeForbidden, "not permitted: %v", err)
+	case err != nil:
+		return p, api.Problemf(api.CodeLogin, "the token does not hold: %v", err)
+	}
+	return p, nil
 }
 
 // tokenNoted is how exactly it is kept when a token was used last.

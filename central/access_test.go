@@ -7,8 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
+	"net/http/httptest"
+	"net/url"
 	"os"
 	"regexp"
 	"strings"
@@ -177,7 +180,7 @@ var ofAgents = []string{"enrol", "hello", "poll", "report", "goodbye", "renew"}
 var ofAnybody = map[string]bool{"GET /v1/ca": true, "POST /v1/join": true}
 
 // documentedRoutes are central's, as package api lists them.
-func documentedRoutes(t *testing.T) []string {
+func documentedRoutes(t testing.TB) []string {
 	t.Helper()
 	text, err := os.ReadFile("api/doc.go")
 	if err != nil {
@@ -198,6 +201,10 @@ func TestEveryRouteAsEveryRole(t *testing.T) {
 	r, _ := onTLS(t)
 	foreignCA, err := auth.OpenCA(t.TempDir(), "lab", nil, time.Now())
 	if err != nil {
+		t.Fatal(err)
+	}
+	spec := api.NodeSpec{Name: "other", Rack: "r1", BMC: "ipmi://admin@192.0.2.1"}
+	if _, err := r.AddNodes(t.Context(), api.AddNodes{Nodes: []api.NodeSpec{spec}}); err != nil {
 		t.Fatal(err)
 	}
 	type caller struct {
@@ -634,4 +641,103 @@ func TestTLSConfigurationsThatMakeNoSense(t *testing.T) {
 	if !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("%v", err)
 	}
+}
+
+// outside is an issuer of logins whose tokens say who they are for: ROLE.NAME.x
+type outside struct{ away bool }
+
+func (o *outside) Verify(_ context.Context, token string) (auth.Principal, error) {
+	p := auth.Principal{Kind: auth.User, Method: auth.ByOIDC}
+	if o.away {
+		return p, auth.ErrNoIssuer
+	}
+	if token == "YWxpY2U.YWxpY2U.eA" {
+		p.Name, p.Role, p.Scope = "alice", auth.Operator, "@ra"
+		return p, nil
+	}
+	if token == "YWxpY2U.bm9uZQ.eA" {
+		p.Name = "alice"
+		return p, errors.New("no group of alice has a role here")
+	}
+	return p, errors.New("bad signature")
+}
+
+func TestLoginsOfAnIssuer(t *testing.T) {
+	issuer := new(outside)
+	r := run(t, Config{TLS: TLSConfig{Listen: "127.0.0.1:0", Names: []string{"127.0.0.1"}}, Login: issuer})
+	alice := r.remote(t, "YWxpY2U.YWxpY2U.eA", nil)
+	if me, err := alice.WhoAmI(t.Context()); err != nil || me.Name != "alice" || me.Role != "operator" || me.Nodes != "@ra" ||
+		me.Via != "oidc" {
+		t.Errorf("%+v, %v", me, err)
+	}
+	_, err := alice.Users(t.Context())
+	wantCode(t, err, api.CodeForbidden)
+	_, err = r.remote(t, "YWxpY2U.bm9uZQ.eA", nil).WhoAmI(t.Context())
+	wantCode(t, err, api.CodeForbidden)
+	_, err = r.remote(t, "YWxpY2U.YWxpY2U.eQ", nil).WhoAmI(t.Context())
+	wantCode(t, err, api.CodeLogin)
+	issuer.away = true
+	_, err = alice.WhoAmI(t.Context())
+	wantCode(t, err, api.CodeUnavailable)
+	_, err = r.enrolled(t, "r1").Hello(t.Context(), "r1", api.Hello{JournalID: "j", Epoch: 1})
+	if err != nil {
+		t.Errorf("an agent, while the issuer is away: %v", err)
+	}
+}
+
+type forTests struct{}
+
+// FuzzEveryRouteAsEveryRole sends bodies and queries to all routes as each role: nothing
+// panics, nothing that a role may not do gets past, and no answer is an internal error.
+func FuzzEveryRouteAsEveryRole(f *testing.F) {
+	c, err := New(Config{Data: f.TempDir(), Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Cleanup(func() { _ = c.Close() })
+	c.authenticate = func(r *http.Request) (auth.Principal, error) {
+		p, _ := r.Context().Value(forTests{}).(auth.Principal)
+		if p.Kind == "" {
+			return p, api.Problemf(api.CodeLogin, "nobody")
+		}
+		return p, nil
+	}
+	for _, route := range documentedRoutes(f) {
+		for role := range uint8(5) {
+			f.Add(route, role, "select=all&wait=1ms", `{"names":["a"],"nodes":[{"name":"a","rack":"r1"}],"ops":[{"node":"a","action":"on"}]}`)
+		}
+	}
+	f.Fuzz(func(t *testing.T, route string, role uint8, query, body string) {
+		method, path, ok := strings.Cut(route, " ")
+		if !ok || method != http.MethodGet && method != http.MethodPost {
+			return
+		}
+		path = strings.NewReplacer("{name}", "r1", "{id}", "x").Replace(path)
+		target, err := url.Parse(path)
+		if err != nil || !strings.HasPrefix(path, "/") {
+			return
+		}
+		target.RawQuery = query
+		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+		defer cancel()
+		p := []auth.Principal{
+			{},
+			{Kind: auth.User, Name: "v", Role: auth.Viewer},
+			{Kind: auth.User, Name: "o", Role: auth.Operator, Scope: "@r1"},
+			{Kind: auth.User, Name: "a", Role: auth.Admin},
+			{Kind: auth.Agent, Name: "r1"},
+		}[role%5]
+		r := (&http.Request{
+			Method: method, URL: target, Body: io.NopCloser(strings.NewReader(body)), Header: http.Header{"Content-Type": {"application/json"}},
+			RemoteAddr: "192.0.2.1:1", Host: "x",
+		}).WithContext(context.WithValue(ctx, forTests{}, p))
+		w := httptest.NewRecorder()
+		c.Handler().ServeHTTP(w, r)
+		if w.Code == http.StatusInternalServerError {
+			t.Errorf("%s as %s: %s", route, p.Name, w.Body)
+		}
+		if least, known := leastOf[route]; known && w.Code < 400 && (!p.Role.Includes(least.role) || least.whole && !p.Everywhere()) {
+			t.Errorf("%s as %s: %d %s", route, p.Name, w.Code, w.Body)
+		}
+	})
 }

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"rackpower/central/api"
+	"rackpower/central/auth"
 	"rackpower/central/store"
 	"rackpower/power"
 )
@@ -27,6 +28,9 @@ type Central struct {
 	audited  *notifier // of the audit log
 	mux      *http.ServeMux
 	tls      *serverTLS // nil: no port
+
+	// authenticate finds out who asks: principal, or what a test puts there.
+	authenticate func(*http.Request) (auth.Principal, error)
 
 	guesses    guesses
 	tokensUsed recently
@@ -89,7 +93,7 @@ func New(cfg Config) (*Central, error) {
 		st.Close()
 		return nil, err
 	}
-	c.mux = c.routes()
+	c.authenticate, c.mux = c.principal, c.routes()
 	return c, nil
 }
 

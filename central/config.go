@@ -1,6 +1,7 @@
 package central
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
 	"net"
@@ -8,6 +9,7 @@ import (
 	"time"
 
 	"rackpower/central/api"
+	"rackpower/central/auth"
 	"rackpower/central/store"
 )
 
@@ -28,6 +30,8 @@ type Config struct {
 	// SealKeyFile has the keys that seal passwords in the database; "": seal.key in Data,
 	// which is made.
 	SealKeyFile string
+	// Login verifies tokens of an issuer outside, for those who ask over TLS; nil: there is none.
+	Login Login
 	// Keep is how long ended operations and the audit log are kept. Default 90
 	// days, negative: for ever.
 	Keep time.Duration
@@ -37,6 +41,11 @@ type Config struct {
 	CheckBelow int64
 	// Now is the clock. Default time.Now.
 	Now func() time.Time
+}
+
+// Login says who a token that central did not make is for. It may be used concurrently.
+type Login interface {
+	Verify(ctx context.Context, token string) (auth.Principal, error)
 }
 
 // Defaults.

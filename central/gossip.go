@@ -93,8 +93,10 @@ func (c *Central) who(r *http.Request) (api.Who, error) {
 	name := r.URL.Query().Get("node")
 	var node store.Node
 	err := c.store.View(r.Context(), func(tx *store.Tx) (err error) {
-		if err := mayTouch(tx, name); err != nil {
-			return err
+		if name != "" {
+			if err := mayTouch(tx, name); err != nil {
+				return err
+			}
 		}
 		node, _, err = tx.Node(name)
 		return err

@@ -2,6 +2,7 @@ package central
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -21,15 +22,28 @@ func within(tx *store.Tx, others ...noderange.Node) (map[string]bool, error) {
 	if err != nil {
 		return nil, err
 	}
-	names, _, err := selectThere(scope, append(rangesOf(nodes), others...))
+	names, err := scopeOf(scope, append(rangesOf(nodes), others...))
 	if err != nil {
-		return nil, fmt.Errorf("scope %q: %w", scope, err)
+		return nil, err
 	}
 	in := make(map[string]bool, len(names))
 	for _, name := range names {
 		in[name] = true
 	}
 	return in, nil
+}
+
+// scopeOf is the names that a scope has; it may have none for now.
+func scopeOf(scope string, nodes []noderange.Node) ([]string, error) {
+	names, _, err := selectThere(scope, nodes)
+	var none *noderange.EmptyError
+	if errors.As(err, &none) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("scope %q: %w", scope, err)
+	}
+	return names, nil
 }
 
 // mayTouch refuses all when one of the names is beyond the scope of who asks.
@@ -74,7 +88,7 @@ func mayPut(tx *store.Tx, specs []api.NodeSpec) error {
 	if err := mayTouch(tx, old...); err != nil {
 		return err
 	}
-	in, _, err := selectThere(tx.Asker().Scope, all)
+	in, err := scopeOf(tx.Asker().Scope, all)
 	if err != nil {
 		return err
 	}

@@ -34,6 +34,7 @@ var floors = map[string]int{
 	"rackpower/agent/bmcpool":         1,
 	"rackpower/central/auth":          0,
 	"rackpower/central/seal":          0,
+	"rackpower/central/oidc":          1,
 	"rackpower/gossip":                1,
 	"rackpower/power/ipmi":            1,
 	"rackpower/power/bmcsim":          1,
@@ -54,6 +55,7 @@ var owners = map[string][]string{
 	"github.com/hashicorp/memberlist": {"rackpower/gossip"},
 	"github.com/mattn/go-sqlite3":     {"rackpower/central/store"},
 	"github.com/bougou/go-ipmi":       {"rackpower/power/ipmi", "rackpower/power/bmcsim"},
+	"github.com/coreos/go-oidc":       {"rackpower/central/oidc"},
 	"github.com/robfig/cron":          {"rackpower/agent/monitor", "rackpower/central", "rackpower/power/cronexpr"},
 	"github.com/coreos/go-systemd":    {"rackpower/systemd"},
 	"github.com/urfave/cli": {

@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -50,7 +51,8 @@ type Method string
 const (
 	BySocket      Method = "socket"      // the user at the other end of a unix socket
 	ByCertificate Method = "certificate" // a client certificate
-	ByToken       Method = "token"       // a bearer token
+	ByToken       Method = "token"       // a bearer token of central's own
+	ByOIDC        Method = "oidc"        // an ID token of an OpenID Connect issuer
 )
 
 // Principal is who asks.
@@ -85,3 +87,7 @@ func (p Principal) For(other string) (string, error) {
 	}
 	return p.Name + " for " + other, nil
 }
+
+// ErrNoIssuer is that the issuer of logins could not be asked for its keys: nothing is wrong
+// with the token.
+var ErrNoIssuer = errors.New("the issuer of the login is not reachable")

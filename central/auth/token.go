@@ -33,6 +33,17 @@ func IsToken(text string) bool {
 	return ok && isSecret(secret)
 }
 
+// IsJWT reports whether a text has the form of a JSON Web Token (RFC 7519, section 3).
+func IsJWT(text string) bool {
+	parts := strings.Split(text, ".")
+	for _, part := range parts {
+		if _, err := base64.RawURLEncoding.DecodeString(part); err != nil || part == "" {
+			return false
+		}
+	}
+	return len(parts) == 3
+}
+
 func isSecret(text string) bool {
 	raw, err := base64.RawURLEncoding.DecodeString(text)
 	return err == nil && len(raw) == secretBytes

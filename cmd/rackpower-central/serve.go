@@ -13,6 +13,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"rackpower/central"
+	"rackpower/central/oidc"
 	"rackpower/central/store"
 	"rackpower/cmd/daemon"
 	"rackpower/cmd/settings"
@@ -37,6 +38,12 @@ func serveCommand() *cli.Command {
 			sealKeyFlag(),
 			&cli.StringFlag{Name: "tls-cert", Usage: "`FILE` with a certificate of another CA, instead of central's own; with --tls-key and --client-ca"},
 			&cli.StringFlag{Name: "tls-key", Usage: "`FILE` with the key of --tls-cert"},
+			&cli.StringFlag{Name: "oidc-issuer", Usage: "take logins of this OpenID Connect issuer, a `URL`"},
+			&cli.StringFlag{Name: "oidc-audience", Usage: "take tokens for this `CLIENT` only"},
+			&cli.StringSliceFlag{Name: "oidc-role", Usage: "give a group a role: `GROUP=ROLE` or GROUP=ROLE:NODES; may be repeated"},
+			&cli.StringFlag{Name: "oidc-name-claim", Value: "preferred_username", Usage: "read the user's name from this `CLAIM`"},
+			&cli.StringFlag{Name: "oidc-groups-claim", Value: "groups", Usage: "read the groups from this `CLAIM`"},
+			&cli.StringFlag{Name: "oidc-ca", Usage: "`FILE` with the CA of the issuer", DefaultText: "those of this machine"},
 			&cli.StringFlag{Name: "client-ca", Usage: "`FILE` with the CA of agents' certificates"},
 			&cli.StringFlag{Name: "socket", Usage: "`PATH` of the unix socket", DefaultText: "central.sock in the data directory"},
 			&cli.StringFlag{Name: "gossip", Value: "127.0.0.1:0", Usage: "`HOST:PORT` for gossip with the agents, or \"off\""},
@@ -67,6 +74,9 @@ func serve(c *cli.Context) error {
 	}
 	cfg.SealKeyFile = sealKeyFile(c)
 	if err := serverTLS(c, &cfg.TLS); err != nil {
+		return err
+	}
+	if err := outsideLogin(c, &cfg); err != nil {
 		return err
 	}
 	if cfg.Keep == 0 {
@@ -101,6 +111,33 @@ func serve(c *cli.Context) error {
 		return err
 	}
 	return run(c.Context, cfg, gc)
+}
+
+// outsideLogin reads the flags of OpenID Connect.
+func outsideLogin(c *cli.Context, cfg *central.Config) error {
+	in := oidc.Config{
+		Issuer: c.String("oidc-issuer"), Audience: c.String("oidc-audience"), CAFile: c.String("oidc-ca"),
+		NameClaim: c.String("oidc-name-claim"), GroupsClaim: c.String("oidc-groups-claim"),
+	}
+	if in.Issuer == "" {
+		if in.Audience != "" || len(c.StringSlice("oidc-role")) > 0 {
+			return settings.Usage("--oidc-audience and --oidc-role are of no use without --oidc-issuer")
+		}
+		return nil
+	}
+	for _, text := range c.StringSlice("oidc-role") {
+		grant, err := oidc.ParseGrant(text)
+		if err != nil {
+			return settings.Usage("--oidc-role: %v", err)
+		}
+		in.Grants = append(in.Grants, grant)
+	}
+	verifier, err := oidc.New(in)
+	if err != nil {
+		return settings.Usage("--oidc-issuer: %v", err)
+	}
+	cfg.Login = verifier
+	return nil
 }
 
 // caKeyCredential is the name of the systemd credential that holds the CA's key.

@@ -110,8 +110,8 @@ func logout(c *cli.Context) error {
 // token reads a bearer token like a password.
 func (r secretReader) token(file string) (string, error) {
 	text, err := r.secret(file, "the token", "Token: ")
-	if err == nil && !auth.IsToken(text) {
-		err = settings.Usage("this is no token: it is the line beginning with rpt_ that rackpower user add printed")
+	if err == nil && !auth.IsToken(text) && !auth.IsJWT(text) {
+		err = settings.Usage("this is no token: it is the line beginning with rpt_ that rackpower user add printed, or an ID token")
 	}
 	return text, err
 }
