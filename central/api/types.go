@@ -336,27 +336,6 @@ type Member struct {
 	Tags    map[string]string `json:"tags"`
 }
 
-// AuditEntry is one line of the audit log.
-type AuditEntry struct {
-	ID int64 `json:"id"` // grows in the order in which entries became durable
-	// At is when central wrote it down. HappenedAt is when it happened, which is earlier
-	// for what a rack told of later, by that rack's clock; zero in what is given to the
-	// store: at the same time.
-	At         time.Time `json:"at"`
-	HappenedAt time.Time `json:"happened_at,omitzero"`
-	Who        string    `json:"who"`
-	What       string    `json:"what"` // asked, accepted, started, ended, status, hold, drift, fault, brake, ...
-	Node       string    `json:"node,omitempty"`
-	Op         string    `json:"op,omitempty"`
-	Why        string    `json:"why,omitempty"`
-	Outcome    string    `json:"outcome,omitempty"`
-	Detail     string    `json:"detail,omitempty"`
-	// Via is how who asked was authenticated (socket, certificate, token), Address where
-	// from; both empty for what central, a schedule or an agent did.
-	Via     string `json:"via,omitempty"`
-	Address string `json:"address,omitempty"`
-}
-
 // Info answers GET /v1/info.
 type Info struct {
 	ID      string `json:"id"` // of the database

@@ -2,18 +2,22 @@ package store
 
 import (
 	"cmp"
+	"context"
 	"database/sql"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"rackpower/central/api"
 )
 
 const (
-	auditColumns = `id, at, happened, who, what, node, op, why, outcome, detail, via, address`
-	sqlAddAudit  = `INSERT INTO audit (at, happened, who, what, node, op, why, outcome, detail, via, address)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)`
+	// The hash before an entry is that of the one before it, or of the last one that was pruned.
+	auditColumns = `id, at, happened, who, what, node, op, why, outcome, detail, via, address, hash, coalesce((SELECT hash FROM audit AS b
+		WHERE b.id < audit.id ORDER BY b.id DESC LIMIT 1), (SELECT a.hash FROM audit_anchor AS a WHERE a.id < audit.id), '')`
+	sqlAddAudit = `INSERT INTO audit (id, at, happened, who, what, node, op, why, outcome, detail, via, address, hash)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)`
 	sqlAudit       = `SELECT ` + auditColumns + ` FROM audit ORDER BY id DESC LIMIT $1`
 	sqlAuditOf     = `SELECT ` + auditColumns + ` FROM audit WHERE node IN (SELECT value FROM json_each($1)) ORDER BY id DESC LIMIT $2`
 	sqlAuditFrom   = `SELECT ` + auditColumns + ` FROM audit WHERE id > $1 ORDER BY id LIMIT $2`
@@ -23,11 +27,16 @@ const (
 	sqlAuditNodes = `WITH RECURSIVE seen (node) AS (SELECT min(node) FROM audit WHERE node > ''
 		UNION ALL SELECT (SELECT min(node) FROM audit WHERE node > seen.node) FROM seen WHERE seen.node IS NOT NULL)
 		SELECT node FROM seen WHERE node IS NOT NULL`
+	sqlAuditAnchor = `SELECT id, hash FROM audit_anchor`
+	sqlAuditHead   = `SELECT id, hash FROM audit UNION ALL SELECT id, hash FROM audit_anchor ORDER BY id DESC LIMIT 1`
+	sqlUnhashed    = `SELECT count(*) FROM audit WHERE id <= $1`
 	// What is later than the newest entry was written while a clock was ahead: it must
 	// not keep what follows it from being pruned.
-	sqlOldestAudit = `SELECT id, at FROM audit WHERE at <= (SELECT at FROM audit ORDER BY id DESC LIMIT 1) ORDER BY id LIMIT $1`
-	sqlPruneAudit  = `DELETE FROM audit WHERE id <= $1 AND at < $2 AND id < (SELECT max(id) FROM audit)`
-	sqlOldestOps   = `SELECT rev, stage, max(ended_at, asked_at) FROM ops WHERE rev > $1 AND (stage < 4 OR max(ended_at, asked_at)
+	sqlOldestAudit = `SELECT id, at FROM audit WHERE at <= (SELECT at FROM audit ORDER BY id DESC LIMIT 1)
+		AND id < (SELECT max(id) FROM audit) ORDER BY id LIMIT $1`
+	sqlMoveAnchor = `UPDATE audit_anchor SET (id, hash) = (SELECT id, hash FROM audit WHERE id = $1) WHERE id < $1`
+	sqlPruneAudit = `DELETE FROM audit WHERE id <= $1`
+	sqlOldestOps  = `SELECT rev, stage, max(ended_at, asked_at) FROM ops WHERE rev > $1 AND (stage < 4 OR max(ended_at, asked_at)
 		<= coalesce((SELECT at FROM audit ORDER BY id DESC LIMIT 1), 9223372036854775807)) ORDER BY rev LIMIT $2`
 	sqlPruneOp    = `DELETE FROM ops WHERE rev = $1`
 	sqlPruneTombs = `DELETE FROM removed WHERE at < $1`
@@ -44,11 +53,60 @@ func (t *Tx) AddAudit(e api.AuditEntry) error {
 	if t.asker.is(e.Who) {
 		e.Via, e.Address = t.asker.Via, t.asker.Address
 	}
-	_, err := t.exec(sqlAddAudit, nanos(e.At), nanos(e.HappenedAt), e.Who, e.What, e.Node, e.Op, e.Why, e.Outcome, e.Detail, e.Via, e.Address)
-	if err != nil {
+	return t.appendAudit(func(last auditLink) (auditLink, []any) {
+		e.ID = last.id + 1
+		return chained(e, last.hash)
+	})
+}
+
+// appendAudit writes what next makes of the end of the log. The end is remembered until
+// something is rolled back.
+func (t *Tx) appendAudit(next func(auditLink) (auditLink, []any)) error {
+	if t.s.head == nil {
+		var last auditLink
+		if err := t.row(sqlAuditHead).Scan(&last.id, &last.hash); err != nil {
+			return fmt.Errorf("cannot read audit log: %w", disk(err))
+		}
+		t.s.head = &last
+	}
+	head, args := next(*t.s.head)
+	if _, err := t.exec(sqlAddAudit, args...); err != nil {
 		return fmt.Errorf("cannot write audit log: %w", err)
 	}
+	t.s.head = &head
 	return nil
+}
+
+// auditLink is what the next entry of the audit log is chained to.
+type auditLink struct {
+	id   int64
+	hash string
+}
+
+// chained is an entry as a link, and as the arguments of sqlAddAudit. Its texts are made
+// such that JSON has them as they are.
+func chained(e api.AuditEntry, before string) (auditLink, []any) {
+	for _, text := range []*string{&e.Who, &e.What, &e.Node, &e.Op, &e.Why, &e.Outcome, &e.Detail, &e.Via, &e.Address} {
+		*text = strings.ToValidUTF8(*text, "\uFFFD")
+	}
+	l := auditLink{e.ID, e.Sum(before)}
+	return l, []any{
+		e.ID, nanos(e.At), nanos(e.HappenedAt), e.Who, e.What, e.Node, e.Op, e.Why, e.Outcome, e.Detail, e.Via, e.Address, l.hash,
+	}
+}
+
+// beginChain marks where the hashes begin in a log that has entries already.
+func beginChain(ctx context.Context, c *sql.Conn, now time.Time) error {
+	var last int64
+	if err := c.QueryRowContext(ctx, sqlLastAudit).Scan(&last); err != nil || last == 0 {
+		return err
+	}
+	_, args := chained(api.AuditEntry{
+		ID: last + 1, At: now, Who: "central", What: "audit-chain",
+		Detail: "the entries from here on are chained by hashes; those before have none",
+	}, "")
+	_, err := c.ExecContext(ctx, sqlAddAudit, args...)
+	return err
 }
 
 // Audit returns the newest entries, oldest first; nodes nil: of all, and those
@@ -84,7 +142,8 @@ func (t *Tx) audit(query string, args ...any) ([]api.AuditEntry, error) {
 	err := t.each(func(r *sql.Rows) error {
 		var e api.AuditEntry
 		var at, happened int64
-		err := r.Scan(&e.ID, &at, &happened, &e.Who, &e.What, &e.Node, &e.Op, &e.Why, &e.Outcome, &e.Detail, &e.Via, &e.Address)
+		err := r.Scan(&e.ID, &at, &happened, &e.Who, &e.What, &e.Node, &e.Op, &e.Why, &e.Outcome, &e.Detail, &e.Via, &e.Address,
+			&e.Hash, &e.Before)
 		e.At, e.HappenedAt = timeAt(at), timeAt(cmp.Or(happened, at))
 		all = append(all, e)
 		return err
@@ -93,6 +152,47 @@ func (t *Tx) audit(query string, args ...any) ([]api.AuditEntry, error) {
 		return nil, fmt.Errorf("cannot read audit log: %w", err)
 	}
 	return all, nil
+}
+
+// verifyPage is how many entries are checked at a time.
+const verifyPage = 1000
+
+// VerifyAudit checks the hashes of the audit log, from its start to its end. It reads in
+// pages, so that it keeps neither writers nor readers waiting. What is pruned meanwhile is
+// left out.
+func (s *Store) VerifyAudit(ctx context.Context) (api.AuditCheck, error) {
+	return verifyAudit(func(f func(*Tx) error) error { return s.View(ctx, f) })
+}
+
+func verifyAudit(view func(func(*Tx) error) error) (check api.AuditCheck, err error) {
+	var at auditLink
+	for more := true; more && err == nil; {
+		err = view(func(t *Tx) error {
+			var anchor auditLink
+			if err := t.row(sqlAuditAnchor).Scan(&anchor.id, &anchor.hash); err != nil {
+				return fmt.Errorf("cannot read where the audit log begins: %w", disk(err))
+			}
+			if anchor.id >= at.id {
+				at = anchor
+			}
+			if check.Last == 0 {
+				if err := t.row(sqlUnhashed, anchor.id).Scan(&check.Unhashed); err != nil {
+					return fmt.Errorf("cannot read audit log: %w", disk(err))
+				}
+			}
+			page, err := t.AuditAfter(nil, at.id, verifyPage)
+			more = len(page) == verifyPage
+			for _, e := range page {
+				if !check.Add(e, at.hash) {
+					more = false
+					break
+				}
+				at = auditLink{e.ID, e.Hash}
+			}
+			return err
+		})
+	}
+	return check, err
 }
 
 // AuditNodes returns the names of all nodes in the audit log, removed ones too.
@@ -135,20 +235,25 @@ func (t *Tx) Prune(cutoff time.Time, chunk int, from int64) (next int64, done bo
 	return next, done, nil
 }
 
-// pruneAudit spares younger entries between old ones: what was asked at a rack
-// stands there with the rack's own time.
+// pruneAudit removes entries from the start on, and keeps the hash of the last one: there
+// the chain begins. It stops at the first entry that is not old. Those of a clock that was
+// ahead go with an old one behind them, which was written later.
 func (t *Tx) pruneAudit(cutoff time.Time, chunk int) (n int, err error) {
 	var last int64
+	young := false
 	err = t.each(func(r *sql.Rows) error {
 		var id, at int64
 		err := r.Scan(&id, &at)
-		if at < nanos(cutoff) {
+		if young = young || at >= nanos(cutoff); !young {
 			last, n = id, n+1
 		}
 		return err
 	}, sqlOldestAudit, chunk)
-	if err == nil && n > 0 {
-		_, err = t.exec(sqlPruneAudit, last, nanos(cutoff))
+	if err != nil || n == 0 {
+		return n, err
+	}
+	if _, err = t.exec(sqlMoveAnchor, last); err == nil {
+		_, err = t.exec(sqlPruneAudit, last)
 	}
 	return n, err
 }

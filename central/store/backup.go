@@ -110,7 +110,7 @@ func Restore(ctx context.Context, backup, path, keyFile string) (sum Summary, ke
 }
 
 // Check reads the whole database, whoever has it open, and says what it holds.
-// Damage is ErrCorrupt.
+// Damage is ErrCorrupt, an audit log whose hashes do not fit ErrAltered.
 func Check(ctx context.Context, path string) (sum Summary, err error) {
 	version, err := peek(path)
 	if err != nil {
@@ -126,7 +126,20 @@ func Check(ctx context.Context, path string) (sum Summary, err error) {
 		if err := foreignKeys(ctx, c); err != nil {
 			return err
 		}
-		sum, err = summarise(ctx, c)
+		if sum, err = summarise(ctx, c); err != nil || version < chainSchema {
+			return err
+		}
+		one := &conn{c: c, stmts: map[string]*sql.Stmt{}}
+		check, err := verifyAudit(func(f func(*Tx) error) error {
+			if _, err := one.exec("BEGIN"); err != nil {
+				return err
+			}
+			defer one.exec("ROLLBACK")
+			return cmp.Or(ctx.Err(), f(&Tx{c: one}))
+		})
+		if err == nil && check.Wrong != 0 {
+			err = fmt.Errorf("%w: %s", ErrAltered, check)
+		}
 		return err
 	})
 	return sum, err
@@ -237,6 +250,14 @@ func renew(ctx context.Context, c *sql.Conn, now time.Time) error {
 			return disk(err)
 		}
 	}
+	var last auditLink
+	if err := tx.QueryRowContext(ctx, sqlAuditHead).Scan(&last.id, &last.hash); err != nil {
+		return disk(err)
+	}
+	_, args := restoreEntry(last, now)
+	if _, err := tx.ExecContext(ctx, sqlAddAudit, args...); err != nil {
+		return disk(err)
+	}
 	return disk(tx.Commit())
 }
 
@@ -247,6 +268,9 @@ func (t *Tx) Renew(now time.Time) error {
 		if _, err := t.exec(step.query, step.args...); err != nil {
 			return fmt.Errorf("cannot make another incarnation of the database: %w", err)
 		}
+	}
+	if err := t.appendAudit(func(last auditLink) (auditLink, []any) { return restoreEntry(last, now) }); err != nil {
+		return err
 	}
 	var next api.Database
 	if err := t.row(`SELECT id, incarnation FROM meta`).Scan(&next.CentralID, &next.Incarnation); err != nil {
@@ -274,13 +298,15 @@ func renewal(now time.Time) []statement {
 		{`UPDATE nodes SET confirmed = 0`, nil},
 		{`UPDATE ops SET delivered = 1, rev = rev + $1, cursor = CASE cursor WHEN 0 THEN 0 ELSE cursor + $1 END,
 			cancel_cursor = CASE cancel_cursor WHEN 0 THEN 0 ELSE cancel_cursor + $1 END WHERE stage < 4`, []any{restoredRevs}},
-		// Whoever follows the audit log has seen ids that the backup does not know.
-		{
-			`INSERT INTO audit (id, at, who, what, node, op, why, outcome, detail)
-			VALUES ((SELECT coalesce(max(id), 0) FROM audit) + $1, $2, 'central', 'restore', '', '', '', '', 'the database was restored from a backup')`,
-			[]any{restoredRevs, now.UnixNano()},
-		},
 	}
+}
+
+// restoreEntry is what the audit log says of another incarnation. Whoever follows it has
+// seen ids that the backup does not know.
+func restoreEntry(last auditLink, now time.Time) (auditLink, []any) {
+	return chained(api.AuditEntry{
+		ID: last.id + restoredRevs, At: now, Who: "central", What: "restore", Detail: "the database was restored from a backup",
+	}, last.hash)
 }
 
 // setAside gives the database at path a second name, under which it stays when

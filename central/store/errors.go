@@ -29,6 +29,8 @@ var (
 	ErrNoKey = errors.New("the passwords in the database do not open")
 	// ErrCorrupt means that a check found the database damaged.
 	ErrCorrupt = errors.New("the database is damaged")
+	// ErrAltered means that the audit log is not as it was written.
+	ErrAltered = errors.New("the audit log was changed")
 )
 
 // disk marks the errors of SQLite that speak of the disk.

@@ -26,6 +26,9 @@ const applicationID = 0x52505752
 // Schema is the version of the schema that this program writes.
 var Schema = countMigrations()
 
+// chainSchema is the version since which the audit log has hashes.
+const chainSchema = 17
+
 func countMigrations() int64 {
 	names, err := fs.Glob(migrations, "migrations/*.sql")
 	if err != nil || len(names) == 0 {
@@ -100,6 +103,9 @@ func step(ctx context.Context, c *sql.Conn, to int64) error {
 	if _, err = c.ExecContext(ctx, script); err == nil && to == 1 {
 		_, err = c.ExecContext(ctx, `INSERT INTO meta (one, id, generation, created_at, seq, rev) VALUES (1, $1, 1, $2, 0, 0)`,
 			newID(), time.Now().UnixNano())
+	}
+	if err == nil && to == chainSchema {
+		err = beginChain(ctx, c, time.Now())
 	}
 	if err == nil {
 		_, err = c.ExecContext(ctx, "COMMIT")

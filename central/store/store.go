@@ -71,8 +71,9 @@ type Store struct {
 	rev        int64  // owned by the writer goroutine
 	savedSeq   uint64 // likewise: what meta holds
 	savedRev   atomic.Int64
-	audited    bool // by the open transaction: the audit log may have grown
-	wrote      bool // by the open transaction: a sequence merely seen is not worth a flush
+	head       *auditLink // likewise: the end of the audit log; nil: as the database has it
+	audited    bool       // by the open transaction: the audit log may have grown
+	wrote      bool       // by the open transaction: a sequence merely seen is not worth a flush
 
 	mu     sync.RWMutex // held for reading while a job is being queued
 	closed bool

@@ -113,7 +113,7 @@ func (t *Tx) Try(f func() error) error {
 		_, err = t.c.exec("RELEASE item")
 		return err
 	}
-	t.hooks = t.hooks[:hooks]
+	t.hooks, t.s.head = t.hooks[:hooks], nil
 	if t.c.idle() {
 		return fmt.Errorf("%w: the transaction was given up: %w", ErrDisk, err)
 	}

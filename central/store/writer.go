@@ -102,6 +102,7 @@ func (s *Store) commit(batch []*job) error {
 	if !s.writer.idle() {
 		_, _ = s.writer.exec("ROLLBACK")
 	}
+	s.head = nil
 	for _, j := range batch {
 		j.hooks = nil
 		if j.err == nil {
@@ -155,7 +156,7 @@ func (s *Store) runOne(j *job) error {
 	if j.err == nil {
 		j.hooks = tx.hooks
 	} else {
-		j.err = disk(j.err)
+		j.err, s.head = disk(j.err), nil
 		if s.writer.idle() {
 			return fmt.Errorf("the transaction was given up: %w", j.err)
 		}
