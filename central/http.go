@@ -84,6 +84,7 @@ func (c *Central) routes() *http.ServeMux {
 	serve("POST /v1/users/{name}/remove", managesSite, body(c, maxAdminBody, true, c.removeUser))
 	serve("POST /v1/agents/{name}/token", managesSite, body(c, maxAdminBody, true, c.agentToken))
 	serve("POST /v1/agents/{name}/revoke", managesSite, body(c, maxAdminBody, true, c.revokeAgent))
+	serve("POST /v1/seal/rotate", managesSite, body(c, maxAdminBody, true, c.rotateSealKey))
 	serve("GET /v1/ca", isAnybody, query(c, c.siteCA))
 	serve("POST /v1/join", isAnybody, body(c, maxJoinBody, true, c.join))
 	serve("POST /v1/agents/{name}/renew", isAgent, body(c, maxJoinBody, false, c.renew))

@@ -187,3 +187,21 @@ func (c *Client) JoinSite(ctx context.Context, in JoinSite) (SiteCertificate, er
 func (c *Client) RenewCertificate(ctx context.Context, agent string, in RenewCertificate) (SiteCertificate, error) {
 	return call[SiteCertificate](ctx, c, http.MethodPost, "/v1/agents/"+url.PathEscape(agent)+"/renew", in)
 }
+
+// RotateSealKey has another key seal the passwords in central's database.
+type RotateSealKey struct {
+	AskedBy string `json:"asked_by,omitempty"`
+	Reason  string `json:"reason,omitempty"`
+}
+
+// SealKey says which key seals the passwords.
+type SealKey struct {
+	From string `json:"from"` // id of the key of before
+	To   string `json:"to"`   // id of the one that seals now
+	Kept string `json:"kept"` // file that has the key of before
+}
+
+// RotateSealKey has another key seal the passwords in central's database.
+func (c *Client) RotateSealKey(ctx context.Context, in RotateSealKey) (SealKey, error) {
+	return call[SealKey](ctx, c, http.MethodPost, "/v1/seal/rotate", in)
+}

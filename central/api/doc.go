@@ -51,6 +51,7 @@
 //	POST   /v1/users/{name}/remove
 //	POST   /v1/agents/{name}/token         a token that enrols an agent once
 //	POST   /v1/agents/{name}/revoke        its certificate holds no longer
+//	POST   /v1/seal/rotate                 another key seals the passwords; on the socket only
 //
 // # Routes of central, for those who are not known yet
 //

@@ -28,6 +28,9 @@ import (
 // FileName is the name of the file of keys within a data directory.
 const FileName = "seal.key"
 
+// OldSuffix is what the name of the file has that holds the keys of before.
+const OldSuffix = ".old"
+
 // ErrNoKey means that a value is sealed with a key that is not there.
 var ErrNoKey = errors.New("key missing")
 
@@ -95,6 +98,9 @@ func NewRing(first Key, more ...Key) *Ring {
 
 // Key is the one that seals.
 func (r *Ring) Key() Key { return r.keys[0] }
+
+// Keys are all of them.
+func (r *Ring) Keys() []Key { return slices.Clone(r.keys) }
 
 // Others are the keys that only open.
 func (r *Ring) Others() []Key { return slices.Clone(r.keys[1:]) }

@@ -25,8 +25,9 @@ const (
 // the name that they are bound to is the row's.
 var sealedColumns = []struct{ table, column string }{{"nodes", sealedPassword}, {"nodes", sealedKG}}
 
-// sealStep is called after each chunk of a column; tests have it fail.
-var sealStep func(column string) error
+// sealStep is called after each chunk of a column, keyStep after each file of keys that was
+// written; tests have them fail.
+var sealStep, keyStep func(string) error
 
 // sealChunk is how many values are sealed in one transaction.
 const sealChunk = 500
@@ -61,10 +62,11 @@ func readKeys(ctx context.Context, c *sql.Conn, file, dir string) (ring *seal.Ri
 	case err != nil:
 		return nil, nil, fmt.Errorf("cannot read the key that seals passwords: %w", err)
 	}
-	var missing []string
-	for _, id := range slices.Sorted(maps.Keys(used)) {
-		if ring == nil || !ring.Has(id) {
-			missing = append(missing, id)
+	missing := missingKeys(ring, used)
+	if own && ring != nil && len(missing) > 0 { // a backup of before the key was changed
+		if old, err := seal.ReadFile(path + seal.OldSuffix); err == nil {
+			ring = seal.NewRing(ring.Key(), slices.Concat(ring.Others(), old.Keys())...)
+			missing = missingKeys(ring, used)
 		}
 	}
 	if len(missing) > 0 {
@@ -73,6 +75,15 @@ func readKeys(ctx context.Context, c *sql.Conn, file, dir string) (ring *seal.Ri
 			ErrNoKey, strings.Join(missing, ", "), path)
 	}
 	return ring, used, nil
+}
+
+func missingKeys(ring *seal.Ring, used map[string]bool) (missing []string) {
+	for _, id := range slices.Sorted(maps.Keys(used)) {
+		if ring == nil || !ring.Has(id) {
+			missing = append(missing, id)
+		}
+	}
+	return missing
 }
 
 // keysUsed are the ids of the keys that values are sealed with.
@@ -115,18 +126,14 @@ func keysUsedIn(ctx context.Context, c *sql.Conn, table, column string, used map
 // openKeys reads the keys, or makes the first one, and seals with the ring's first key
 // what is plain (a database of before) or sealed with another key.
 func (s *Store) openKeys(ctx context.Context) error {
-	dir := filepath.Dir(s.cfg.Path)
-	ring, _, err := readKeys(ctx, s.writer.c, s.cfg.KeyFile, dir)
+	ring, _, err := readKeys(ctx, s.writer.c, s.cfg.KeyFile, filepath.Dir(s.cfg.Path))
 	if err != nil {
 		return err
 	}
 	if ring == nil {
 		ring = seal.NewRing(seal.NewKey())
-		path := filepath.Join(dir, seal.FileName)
-		if err := ring.WriteFile(path); err != nil {
-			return err
-		}
-		if err := ownAs(dir, path); err != nil {
+		path := s.keyPath()
+		if err := s.writeKeys(ring, path); err != nil {
 			return err
 		}
 		s.log.Info("a key that seals passwords was made: keep a copy of it, apart from backups of the database", "file", path, "key",
@@ -136,7 +143,7 @@ func (s *Store) openKeys(ctx context.Context) error {
 	if err := s.sealAll(s.alone); err != nil {
 		return fmt.Errorf("cannot seal passwords: %w", err)
 	}
-	return s.wipePlain(ctx)
+	return errors.Join(s.wipePlain(ctx), s.dropKeys(ctx))
 }
 
 // alone runs a transaction before the writer's goroutine does.
@@ -239,6 +246,91 @@ func emptyLog(ctx context.Context, c *sql.Conn) error {
 	}
 	if busy != 0 {
 		return errors.New("somebody else reads the database")
+	}
+	return nil
+}
+
+// ErrKeyElsewhere means that the keys are not the database's own to change.
+var ErrKeyElsewhere = errors.New("the keys that seal passwords are kept elsewhere")
+
+// KeyChange is what RotateKey did.
+type KeyChange struct {
+	From, To string // ids of the keys
+	Kept     string // file that has the key of before, for backups of before
+}
+
+// RotateKey makes a new key and seals all with it, while others read and write. The file
+// has the new key before anything is sealed with it, and the old one until nothing is: what
+// ends it early, the next start or rotation completes.
+func (s *Store) RotateKey(ctx context.Context) (KeyChange, error) {
+	if s.cfg.KeyFile != "" {
+		return KeyChange{}, fmt.Errorf("%w: put the new key into %s, on a line before the others, and restart central", ErrKeyElsewhere,
+			s.cfg.KeyFile)
+	}
+	s.rotating.Lock()
+	defer s.rotating.Unlock()
+	before := s.ring.Load()
+	after := before.With(seal.NewKey())
+	change := KeyChange{From: before.Key().ID(), To: after.Key().ID(), Kept: s.keyPath() + seal.OldSuffix}
+	if err := s.writeKeys(after, s.keyPath()); err != nil {
+		return KeyChange{}, err
+	}
+	write := func(fn func(*Tx) error) error { return s.Write(ctx, fn) }
+	// By the writer: no transaction is sealed with the key of before after this one.
+	if err := write(func(*Tx) error { s.ring.Store(after); return nil }); err != nil {
+		return KeyChange{}, err
+	}
+	if err := s.sealAll(write); err != nil {
+		return KeyChange{}, fmt.Errorf("cannot seal passwords: %w", err)
+	}
+	return change, s.dropKeys(ctx)
+}
+
+// dropKeys takes the keys that seal nothing any more out of the database's own file. They
+// go to a file beside it, for backups that need them. In memory they stay: a view may have
+// begun before.
+func (s *Store) dropKeys(ctx context.Context) error {
+	ring := s.ring.Load()
+	if s.cfg.KeyFile != "" || len(ring.Others()) == 0 {
+		return nil
+	}
+	err := withConn(ctx, s.cfg.Path, false, func(c *sql.Conn) error {
+		used, err := keysUsed(ctx, c)
+		if err == nil && (len(used) > 1 || len(used) == 1 && !used[ring.Key().ID()]) {
+			err = errors.New("keys of before are in use yet")
+		}
+		if err == nil {
+			_ = emptyLog(ctx, c) // what is not written over yet needs the keys of before
+		}
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("cannot drop keys: %w", err)
+	}
+	kept := s.keyPath() + seal.OldSuffix
+	all := ring.Others()
+	old, err := seal.ReadFile(kept)
+	switch {
+	case err == nil:
+		all = append(all, old.Keys()...)
+	case !errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("cannot keep keys of before: %w", err)
+	}
+	return errors.Join(s.writeKeys(seal.NewRing(all[0], all[1:]...), kept), s.writeKeys(seal.NewRing(ring.Key()), s.keyPath()))
+}
+
+// keyPath is the database's own file of keys.
+func (s *Store) keyPath() string { return filepath.Join(filepath.Dir(s.cfg.Path), seal.FileName) }
+
+func (s *Store) writeKeys(ring *seal.Ring, path string) error {
+	if err := ring.WriteFile(path); err != nil {
+		return err
+	}
+	if err := ownAs(filepath.Dir(path), path); err != nil {
+		return err
+	}
+	if keyStep != nil {
+		return keyStep(path)
 	}
 	return nil
 }

@@ -243,3 +243,93 @@ func TestAPasswordOfAnotherNodeDoesNotOpen(t *testing.T) {
 		return err
 	})
 }
+
+func TestTheKeyIsChangedUnderWay(t *testing.T) {
+	path := newPath(t)
+	s := mustOpen(t, Config{Path: path})
+	nodes := sealChunk + 7
+	withPasswords(t, s, nodes)
+	backup := path + ".backup"
+	if _, err := Backup(t.Context(), path, backup); err != nil {
+		t.Fatal(err)
+	}
+	viewed, done := make(chan struct{}), make(chan error, 1)
+	mustView(t, s, func(tx *Tx) error { // begins before and reads after
+		if _, err := tx.CountNodes(); err != nil {
+			return err
+		}
+		go func() {
+			_, err := s.RotateKey(context.Background())
+			close(viewed)
+			done <- err
+		}()
+		<-viewed
+		n, _, err := tx.Node(nodeName(0))
+		if n.Password != plainPassword {
+			t.Errorf("%q", string(n.Password))
+		}
+		return err
+	})
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	change, err := s.RotateKey(t.Context())
+	if err != nil || change.From == change.To || change.To != s.ring.Load().Key().ID() {
+		t.Errorf("%+v, %v", change, err)
+	}
+	ring, err := seal.ReadFile(s.keyPath())
+	if err != nil || len(ring.Others()) != 0 || ring.Key().ID() != change.To {
+		t.Errorf("%v", err)
+	}
+	old, err := seal.ReadFile(change.Kept)
+	if err != nil || len(old.Others()) != 1 || !old.Has(change.From) {
+		t.Errorf("%v", err)
+	}
+	mustHavePasswords(t, s, nodes)
+	s.Close()
+	s = mustOpen(t, Config{Path: path})
+	mustHavePasswords(t, s, nodes)
+	s.Close()
+	if _, _, err := Restore(context.Background(), backup, path, ""); err != nil {
+		t.Errorf("the backup of before: %v", err)
+	}
+	mustHavePasswords(t, mustOpen(t, Config{Path: path}), nodes)
+	restored := newPath(t)
+	if _, _, err := Restore(context.Background(), backup, restored, change.Kept); err != nil {
+		t.Errorf("the backup of before: %v", err)
+	}
+	if _, err := mustOpen(t, Config{Path: restored, KeyFile: change.Kept}).RotateKey(t.Context()); !errors.Is(err, ErrKeyElsewhere) {
+		t.Errorf("%v", err)
+	}
+}
+
+// What a kill leaves at each step of a rotation opens, has all, and ends with one key.
+func TestARotationThatEndsAtAnyStepIsCompletedByTheNextStart(t *testing.T) {
+	path := newPath(t)
+	s := mustOpen(t, Config{Path: path})
+	nodes := sealChunk + 7
+	withPasswords(t, s, nodes)
+	var left []string
+	keep := func(string) error {
+		dir := t.TempDir()
+		left = append(left, dir)
+		return os.CopyFS(dir, os.DirFS(filepath.Dir(path)))
+	}
+	sealStep, keyStep = keep, keep
+	defer func() { sealStep, keyStep = nil, nil }()
+	if _, err := s.RotateKey(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	sealStep, keyStep = nil, nil
+	if len(left) != 7 { // 3 files of keys, 2 chunks of each column
+		t.Errorf("%d steps", len(left))
+	}
+	for i, dir := range left {
+		again := mustOpen(t, Config{Path: filepath.Join(dir, FileName)})
+		mustHavePasswords(t, again, nodes)
+		if ring, err := seal.ReadFile(again.keyPath()); err != nil || len(ring.Others()) != 0 || ring.Key() != s.ring.Load().Key() {
+			t.Errorf("step %d: %v, %v", i, ring, err)
+		}
+		again.Close()
+	}
+}

@@ -62,6 +62,7 @@ type Store struct {
 	// toldGone: the log says that the files are gone; likewise.
 	toldGone bool
 	ring     atomic.Pointer[seal.Ring] // keys of passwords
+	rotating sync.Mutex                // held while the key is changed
 	views    chan *conn
 	opened   int // connections that views holds when nobody reads
 

@@ -134,6 +134,9 @@ func TestLifeOfTheDaemon(t *testing.T) {
 	if out, errs, exit := command("check", "--data", dir); exit != 0 || !strings.HasPrefix(out, "ok: ") {
 		t.Errorf("check: %d, %q, %q", exit, out, errs)
 	}
+	if out, errs, exit := command("seal", "rotate", "--data", dir); exit != 0 || !strings.Contains(out, "seal.key.old") {
+		t.Errorf("seal rotate beneath a daemon: %d, %q, %q", exit, out, errs)
+	}
 	if err := d.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
@@ -144,6 +147,9 @@ func TestLifeOfTheDaemon(t *testing.T) {
 	if out, errs, exit := command("restore", "--data", dir, backup); exit != 0 || !strings.Contains(out, "generation 2") ||
 		!strings.Contains(out, "kept") {
 		t.Errorf("restore: %d, %q, %q", exit, out, errs)
+	}
+	if out, errs, exit := command("seal", "rotate", "--data", dir); exit != 0 || !strings.Contains(out, "seal.key.old") {
+		t.Errorf("seal rotate: %d, %q, %q", exit, out, errs)
 	}
 	d = start(t, dir)
 	if again, err := d.Info(t.Context()); err != nil || again.ID != info.ID {
