@@ -367,6 +367,8 @@ func (a *Agent) refuses(op power.Op) (api.OpReport, bool) {
 		return refusal(op, power.ReasonNoNode, fmt.Sprintf("node %s is not assigned to agent %s", op.Node, a.cfg.Name)), true
 	case a.sharedWith(op.Node) != "":
 		return refusal(op, power.ReasonShared, power.SharedBMC(op.Node, a.sharedWith(op.Node))), true
+	case n.Protected.Forbids(op.Action):
+		return refusal(op, power.ReasonProtected, n.Protected.Refusal(op.Node)), true
 	case (op.Origin == power.FromLocal || op.Origin == power.FromCentral && n.unheard()) && d.Conflicts(op.Action):
 		return refusal(op, power.ReasonDesired, power.RefusedAgainstDesired(op.Action, n.from(now), d.Want)), true
 	}

@@ -70,7 +70,9 @@ type assignedNode struct {
 
 // desired is what the node's power should be at the time now.
 func (n assignedNode) desired(now time.Time) power.Desired {
-	return power.Effective(n.Status, n.hold, now)
+	d := power.Effective(n.Status, n.hold, now)
+	d.NoCut = d.NoCut || n.Protected.On()
+	return d
 }
 
 // unheard reports whether central may not have known the hold when it took a request.
@@ -263,6 +265,7 @@ func (s *assigned) dropAll(name string) []journal.Entry {
 func sameNode(a, b api.AssignedNode) bool {
 	for _, n := range []*api.AssignedNode{&a, &b} {
 		n.Hold.Since, n.Hold.Until = n.Hold.Since.UTC().Round(0), n.Hold.Until.UTC().Round(0)
+		n.Protected.Since = n.Protected.Since.UTC().Round(0)
 	}
 	return a == b
 }

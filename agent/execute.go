@@ -195,6 +195,9 @@ func (x *execution) carryOut(ctx context.Context) (power.Reason, error) {
 	if err := x.unwanted(); err != nil {
 		return "", err
 	}
+	if n, _ := x.a.assigned.get(x.l.node); x.h.attempts == 0 && n.Protected.Forbids(x.op.Action) {
+		return "", protected(n)
+	}
 	ep, err := x.a.assigned.endpoint(x.l.node)
 	if err != nil {
 		return "", err
@@ -292,6 +295,12 @@ func (x *execution) unwanted() error {
 		return nil
 	}
 	return endError{power.End{Outcome: power.Cancelled, Reason: power.ReasonDesired, Detail: noLongerDesired}}
+}
+
+// protected ends an operation of before its node was protected. One that has cut power
+// already may still give it back.
+func protected(n assignedNode) error {
+	return endError{power.End{Outcome: power.Cancelled, Reason: power.ReasonProtected, Detail: n.Protected.Refusal(n.Name)}}
 }
 
 func (x *execution) on(ctx context.Context) (power.Reason, error) {
@@ -695,6 +704,9 @@ func (x *execution) send(ctx context.Context, cmd power.Command) error {
 		until = until.Add(waited)
 		if err := x.unwanted(); err != nil {
 			return err
+		}
+		if n, _ := x.a.assigned.get(x.l.node); n.Protected.ForbidsCommand(cmd) {
+			return protected(n)
 		}
 		if err := x.locate(); err != nil {
 			return err

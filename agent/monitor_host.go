@@ -21,7 +21,7 @@ func (h *host) Nodes(now time.Time) []monitor.Node {
 	nodes := make([]monitor.Node, len(all))
 	for i, n := range all {
 		nodes[i] = monitor.Node{
-			Name: n.Name, Desired: n.desired(now), From: n.from(now), Retry: n.Retry,
+			Name: n.Name, Desired: n.desired(now), From: n.from(now), Protected: n.Protected.Text(), Retry: n.Retry,
 			Source: func(before string) (string, bool) { return n.source(now, before) },
 		}
 		if n.hold.Active(now) {

@@ -40,7 +40,7 @@ func (v *rackView) nodes(now time.Time) []api.Node {
 		row := api.Node{
 			Name: n.Name, Rack: v.name, State: reading.State, Reach: reading.Reach, Stale: reading.Stale(now, power.DefaultStale),
 			Status: n.Status, Desired: desired.Want, DesiredFrom: n.from(now), Hold: api.ShowHold(n.hold, now), Agent: v.name, BMC: n.BMC,
-			Domain: n.Domain,
+			Domain: n.Domain, Protected: api.ShowProtection(n.Protected),
 		}
 		if !reading.ObservedAt.IsZero() {
 			row.ObservedAt = &reading.ObservedAt

@@ -163,7 +163,10 @@ var leastOf = map[string]struct {
 	"POST /v1/schedules": {auth.Operator, true}, "POST /v1/schedules/remove": {auth.Operator, true},
 	"POST /v1/agents/{name}/ack": {auth.Operator, true}, "POST /v1/gossip/ping": {auth.Operator, true},
 
-	"POST /v1/nodes": {auth.Admin, false}, "POST /v1/nodes/remove": {auth.Admin, false}, "GET /v1/nodes/export": {auth.Admin, false},
+	"POST /v1/nodes": {auth.Admin, false}, "POST /v1/nodes/protect": {auth.Admin, false}, "POST /v1/nodes/remove": {
+		auth.Admin,
+		false,
+	}, "GET /v1/nodes/export": {auth.Admin, false},
 	"POST /v1/racks/{name}": {auth.Admin, true}, "POST /v1/domains": {auth.Admin, true}, "POST /v1/agents/{name}/forget": {auth.Admin, true},
 	"GET /v1/gossip/keys": {auth.Admin, true}, "POST /v1/gossip/keys": {auth.Admin, true}, "GET /v1/users": {auth.Admin, true},
 	"POST /v1/users": {auth.Admin, true}, "POST /v1/users/{name}/rotate": {auth.Admin, true}, "POST /v1/users/{name}/remove": {

@@ -550,7 +550,7 @@ func assigned(n store.Node, now time.Time) api.AssignedNode {
 	return api.AssignedNode{
 		Name: n.Name, BMC: n.BMC, Password: string(n.Password), KG: string(n.KG), SharedWith: n.Shared, Domain: n.Domain, Status: n.Status,
 		Confirmed: n.Confirmed,
-		Desired:   power.Effective(n.Status, n.Hold, now), Hold: n.Hold, Retry: n.Retry,
+		Desired:   power.Effective(n.Status, n.Hold, now), Hold: n.Hold, Retry: n.Retry, Protected: n.Protected,
 	}
 }
 

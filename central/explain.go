@@ -93,7 +93,7 @@ func (c *Central) explain(r *http.Request) (api.Explanation, error) {
 // agent does not have yet.
 func (c *Central) enrich(e api.Explanation, k known) api.Explanation {
 	now := c.cfg.Now()
-	e.Agent = k.node.Agent
+	e.Agent, e.Protected = k.node.Agent, api.ShowProtection(k.node.Protected)
 	has := map[string]bool{}
 	for _, o := range e.Ops {
 		has[o.ID] = true
@@ -132,7 +132,7 @@ func (c *Central) ownExplanation(k known, away string) api.Explanation {
 	e := api.Explanation{
 		Node: n.Name, Agent: n.Agent, Away: away, At: now.UTC(), Status: n.Status, Desired: power.Effective(n.Status, n.Hold, now),
 		DesiredFrom: power.DesiredFrom(n.Status, n.Hold, now), Hold: api.ShowHold(n.Hold, now), Reading: n.Reading, Monitor: n.Monitor,
-		Rack: deref(k.state),
+		Rack: deref(k.state), Protected: api.ShowProtection(n.Protected),
 	}
 	if n.BMC == "" {
 		e.Reading.Reach = power.ReachUnconfigured

@@ -115,6 +115,9 @@ func alike(is, asked power.Hold, now time.Time) bool {
 
 // neverCut says that a hold will not be enforced, where that is so.
 func neverCut(n store.Node, h power.Hold) string {
+	if h.Want == power.WantOff && n.Protected.On() {
+		return fmt.Sprintf("it is %s; the hold is enforced once that is taken back", n.Protected.Text())
+	}
 	if h.Want != power.WantOff || !n.Status.Desired().NoCut {
 		return ""
 	}

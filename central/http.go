@@ -48,6 +48,7 @@ func (c *Central) routes() *http.ServeMux {
 	serve("POST /v1/nodes/remove", manages, body(c, maxAdminBody, true, c.removeNodes))
 	serve("POST /v1/nodes/status", acts, body(c, maxAdminBody, true, c.setStatus))
 	serve("POST /v1/nodes/hold", acts, body(c, maxAdminBody, true, c.setHold))
+	serve("POST /v1/nodes/protect", manages, body(c, maxAdminBody, true, c.protectNodes))
 	serve("POST /v1/nodes/retry", acts, body(c, maxAdminBody, true, c.retryNodes))
 	serve("GET /v1/nodes/{name}/explain", sees, query(c, c.explain))
 	serve("GET /v1/nodes/export", manages, query(c, c.exportNodes))

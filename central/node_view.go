@@ -104,8 +104,8 @@ func showNode(n store.Node, open []*store.Op, agent api.AgentPresence, now time.
 		Name: n.Name, Rack: n.Rack, State: n.State, Reach: n.Reach, Stale: agent.Absent() ||
 			stale(n.Reading, now), Status: n.Status, Desired: desired.Want,
 		DesiredFrom: power.DesiredFrom(n.Status, n.Hold, now), Hold: api.ShowHold(n.Hold, now), Agent: n.Agent, BMC: n.BMC, Domain: n.Domain,
-		AgentState: agent,
-		Waits:      m.Waits, WaitsMessage: m.WaitsMessage, WaitsUntil: m.WaitsUntil, Fault: m.Fault, FaultSince: m.FaultSince,
+		AgentState: agent, Protected: api.ShowProtection(n.Protected),
+		Waits: m.Waits, WaitsMessage: m.WaitsMessage, WaitsUntil: m.WaitsUntil, Fault: m.Fault, FaultSince: m.FaultSince,
 	}
 	if n.BMC == "" {
 		out.Reach = power.ReachUnconfigured

@@ -45,7 +45,7 @@ func readSpec(s api.NodeSpec) (api.NodeSpec, error) {
 		}
 		s.Status = status
 	}
-	if err := api.CheckDomain(s.Domain); err != nil {
+	if err := errors.Join(api.CheckDomain(s.Domain), api.CheckTexts(s.Protected)); err != nil {
 		return s, err
 	}
 	return s, nil
@@ -143,6 +143,9 @@ func (u *unitOfWork) addAll(specs []api.NodeSpec, update, confirmed bool) (out a
 			return out, err
 		}
 		next := merged(old, s, confirmed)
+		if s.Protected != "" && s.Protected != shownReason(old.Protected) {
+			next.Protected = power.Protection{By: u.who, Reason: s.Protected, Since: u.now.UTC()}
+		}
 		switch {
 		case exists && !update:
 			bad.exist = append(bad.exist, s.Name)
@@ -341,6 +344,7 @@ func differences(old, next store.Node) string {
 	add("bmc", old.BMC, next.BMC)
 	add("domain", old.Domain, next.Domain)
 	add("status", string(old.Status), string(next.Status))
+	add("protection", old.Protected.Text(), next.Protected.Text())
 	if old.Password != next.Password {
 		all = append(all, "password")
 	}
@@ -478,6 +482,50 @@ func (u *unitOfWork) setStatus(n store.Node, status power.Status, in api.SetStat
 	return u.audit("status", n.Name, in.Reason, detail)
 }
 
+// shownReason is why a node is protected, in an export; "" where it is not.
+func shownReason(p power.Protection) string {
+	if !p.On() {
+		return ""
+	}
+	return cmp.Or(p.Reason, "protected")
+}
+
+func (c *Central) protectNodes(r *http.Request, in api.ProtectNodes) (api.Changed, error) {
+	var out api.Changed
+	now, who := c.cfg.Now(), askedBy(r, in.AskedBy)
+	err := c.write(r.Context(), now, who, func(u *unitOfWork) error {
+		out = api.Changed{}
+		nodes, err := find(u.tx, in.Names)
+		if err != nil {
+			return err
+		}
+		for _, n := range nodes {
+			if n.Protected.On() != in.Unprotect {
+				out.Unchanged++
+				continue
+			}
+			out.Changed++
+			if err := u.protect(n, in); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	return out, err
+}
+
+func (u *unitOfWork) protect(n store.Node, in api.ProtectNodes) error {
+	next, what, detail := n, "protect", "nothing takes its power away"
+	next.Protected = power.Protection{By: u.who, Reason: in.Reason, Since: u.now.UTC()}
+	if in.Unprotect {
+		next.Protected, what, detail = power.Protection{}, "unprotect", "was "+n.Protected.Text()
+	}
+	if err := u.save(n, next); err != nil {
+		return err
+	}
+	return u.audit(what, n.Name, in.Reason, detail)
+}
+
 func (c *Central) exportNodes(r *http.Request) ([]api.NodeSpec, error) {
 	out := []api.NodeSpec{}
 	err := c.store.View(r.Context(), func(tx *store.Tx) error {
@@ -490,7 +538,10 @@ func (c *Central) exportNodes(r *http.Request) ([]api.NodeSpec, error) {
 			if in != nil && !in[n.Name] {
 				continue
 			}
-			out = append(out, api.NodeSpec{Name: n.Name, Rack: n.Rack, BMC: n.BMC, Domain: n.Domain, Status: n.Status})
+			out = append(out, api.NodeSpec{
+				Name: n.Name, Rack: n.Rack, BMC: n.BMC, Domain: n.Domain, Status: n.Status,
+				Protected: shownReason(n.Protected),
+			})
 		}
 		return err
 	})

@@ -202,6 +202,8 @@ func judge(op power.Op, node store.Node, known bool, now time.Time) store.Op {
 		refuse(power.ReasonConfigless, fmt.Sprintf("no BMC is known for node %s", op.Node))
 	case node.Shared != "":
 		refuse(power.ReasonShared, power.SharedBMC(node.Name, node.Shared))
+	case node.Protected.Forbids(op.Action):
+		refuse(power.ReasonProtected, node.Protected.Refusal(node.Name))
 	case desired.Conflicts(op.Action):
 		refuse(power.ReasonDesired, power.RefusedBy(op.Action, node.Status, node.Hold, now))
 	}

@@ -273,7 +273,7 @@ func runsOf(s store.Schedule, nodes []store.Node, count int, now time.Time) (run
 	run := api.ScheduledRun{Schedule: s.Name, Want: s.Want, Nodes: namesOf(p.selected), LosingPower: []string{}, Held: namesOf(p.held)}
 	for _, n := range p.change {
 		after := power.Effective(n.Status, holdOf(s, now, now), now)
-		if n.State == power.On && after.Want == power.WantOff && !after.NoCut {
+		if n.State == power.On && after.Want == power.WantOff && !after.NoCut && !n.Protected.On() {
 			run.LosingPower = append(run.LosingPower, n.Name)
 		}
 	}

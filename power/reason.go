@@ -28,6 +28,8 @@ var (
 	ReasonQueueFull  = ofVerdict("queue-full", "too many requests wait for the node", "rackpower ops NODE", "rackpower op cancel ID")
 	ReasonDesired    = ofVerdict("desired", "the monitor would undo the request", "rackpower node set-status NODE STATUS",
 		"rackpower hold NODE on --reason TEXT")
+	ReasonProtected = ofVerdict("protected", "the node is protected: nothing takes its power away",
+		"rackpower node unprotect NODE --reason TEXT")
 	ReasonNoNode     = ofVerdict("no-node", "the agent does not have the node", "rackpower node show NODE")
 	ReasonUntrusted  = ofVerdict("central-unknown", "the agent does not trust the central that asks", "rackpower local trust")
 	ReasonConfigless = ofVerdict("unconfigured", "no BMC is known for the node",

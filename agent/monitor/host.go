@@ -46,6 +46,8 @@ type Node struct {
 	Name    string
 	Desired power.Desired
 	From    string // where that comes from, in words
+	// Protected is who keeps its power from being taken away, in words; "": nobody.
+	Protected string
 	// Source names that for comparison, and whether a person confirmed the change that led to
 	// it from the source before.
 	Source    func(before string) (name string, confirmed bool)

@@ -521,7 +521,10 @@ func (m *Monitor) observe(nodes []Node, now time.Time) []watched {
 	all := make([]watched, len(nodes))
 	for i, n := range nodes { // whether they are busy first: an end that comes meanwhile is then taken
 		f := m.host.Facts(n.Name, m.nodes[n.Name].mem.Desired.State())
-		all[i] = watched{Node: n.Name, From: n.From, Busy: f.Busy, Elsewhere: f.Elsewhere, Cutting: f.Cutting, Changed: f.Changed}
+		all[i] = watched{
+			Node: n.Name, From: n.From, Protected: n.Protected, Busy: f.Busy, Elsewhere: f.Elsewhere, Cutting: f.Cutting,
+			Changed: f.Changed,
+		}
 	}
 	m.takeEnds()
 	for i := range all {

@@ -11,11 +11,13 @@ import (
 
 // watched is one node as the monitor sees it at one moment.
 type watched struct {
-	Node    string
-	From    string // where its desired power comes from, in words
-	Memory  Memory
-	Reading power.Reading
-	Run     run // of equal readings since the desire changed
+	Node string
+	From string // where its desired power comes from, in words
+	// Protected is who keeps its power from being taken away, in words; "": nobody.
+	Protected string
+	Memory    Memory
+	Reading   power.Reading
+	Run       run // of equal readings since the desire changed
 	// Busy is true while an operation is outstanding: its final state stands for
 	// the desired one.
 	Busy bool
@@ -116,6 +118,8 @@ func (r planRound) leaveAlone(n watched) decision {
 		return not(power.ReasonUnread, r.Now, "")
 	case n.Reading.State == d.State():
 		return not(power.ReasonAlready, time.Time{}, "%s wants it %s, and it is", n.From, d.Want)
+	case n.Protected != "" && d.Want == power.WantOff:
+		return not(power.ReasonProtected, time.Time{}, "it is %s", n.Protected)
 	case d.NoCut && d.Want == power.WantOff:
 		return not(power.ReasonNoCut, time.Time{}, "")
 	case r.Pause.Active(r.Now):

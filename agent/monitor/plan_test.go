@@ -78,6 +78,14 @@ func TestPlan(t *testing.T) {
 			reason: power.ReasonNoCut,
 		},
 		{
+			name: "protected", status: power.StatusReady,
+			node: func(n *watched) { n.Protected = "protected by ann"; n.Memory.Desired.NoCut = true }, reason: power.ReasonProtected,
+		},
+		{
+			name: "protected, wanted on", status: power.StatusDiskErasing,
+			node: func(n *watched) { read(power.Off)(n); n.Protected = "protected by ann" }, action: power.ActOn, reason: power.ReasonDrift,
+		},
+		{
 			name: "debounced, first reading", status: power.StatusNew,
 			node: func(n *watched) { n.Run = run{power.On, ago(20 * time.Second), ago(time.Second)} }, reason: power.ReasonDebounce,
 			until: 10 * time.Second,

@@ -167,6 +167,8 @@ type AssignedNode struct {
 	// Hold is the newest hold or release that central knows of. The agent ends it by
 	// itself when its time is over.
 	Hold power.Hold `json:"hold,omitzero"`
+	// Protected says that nothing may take power from the node. An agent of before ignores it.
+	Protected power.Protection `json:"protected,omitzero"`
 	// Retry grows whenever an administrator wants the node tried again although its
 	// BMC, or the node, is left alone.
 	Retry power.Seq `json:"retry,omitempty"`

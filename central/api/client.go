@@ -311,6 +311,11 @@ func (c *Client) SetHold(ctx context.Context, in SetHold) (Changed, error) {
 	return call[Changed](ctx, c, http.MethodPost, "/v1/nodes/hold", in)
 }
 
+// ProtectNodes protects nodes from losing power, or takes that back.
+func (c *Client) ProtectNodes(ctx context.Context, in ProtectNodes) (Changed, error) {
+	return call[Changed](ctx, c, http.MethodPost, "/v1/nodes/protect", in)
+}
+
 // RetryNodes has nodes tried again that are left alone.
 func (c *Client) RetryNodes(ctx context.Context, in RetryNodes) (Changed, error) {
 	return call[Changed](ctx, c, http.MethodPost, "/v1/nodes/retry", in)

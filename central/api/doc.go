@@ -14,6 +14,7 @@
 //	POST   /v1/nodes/remove
 //	POST   /v1/nodes/status
 //	POST   /v1/nodes/hold                  sets or releases holds
+//	POST   /v1/nodes/protect               protects nodes from losing power, or no longer
 //	POST   /v1/nodes/retry                 nodes that are left alone are tried again
 //	GET    /v1/nodes/{name}/explain        why a node is as it is
 //	GET    /v1/nodes/export

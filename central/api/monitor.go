@@ -187,24 +187,25 @@ type BMCState struct {
 // Central answers with what the node's agent says, and by itself, with Away set,
 // when the agent does not answer.
 type Explanation struct {
-	Node            string        `json:"node"`
-	Agent           string        `json:"agent"`
-	Away            string        `json:"away,omitempty"` // why the agent's part is missing
-	At              time.Time     `json:"at"`
-	Status          power.Status  `json:"status"`
-	Desired         power.Desired `json:"desired"`
-	DesiredFrom     string        `json:"desired_from"` // where the desired state comes from
-	Hold            *Hold         `json:"hold,omitempty"`
-	Reading         power.Reading `json:"reading"`
-	Monitor         NodeMonitor   `json:"monitor"`
-	Message         string        `json:"message"`         // the sum of it, for people
-	Ops             []Op          `json:"ops"`             // outstanding, and the newest that ended
-	RecentReadings  []ReadingRun  `json:"recent_readings"` // newest last
-	RecentDecisions []Decision    `json:"recent_decisions"`
-	BMC             *BMCState     `json:"bmc,omitempty"`
-	Domain          *DomainState  `json:"domain,omitempty"`
-	Rack            RackState     `json:"rack"`
-	Next            time.Time     `json:"next,omitzero"` // when the node is read next
+	Node            string            `json:"node"`
+	Agent           string            `json:"agent"`
+	Away            string            `json:"away,omitempty"` // why the agent's part is missing
+	At              time.Time         `json:"at"`
+	Status          power.Status      `json:"status"`
+	Desired         power.Desired     `json:"desired"`
+	DesiredFrom     string            `json:"desired_from"` // where the desired state comes from
+	Hold            *Hold             `json:"hold,omitempty"`
+	Reading         power.Reading     `json:"reading"`
+	Monitor         NodeMonitor       `json:"monitor"`
+	Message         string            `json:"message"`         // the sum of it, for people
+	Ops             []Op              `json:"ops"`             // outstanding, and the newest that ended
+	RecentReadings  []ReadingRun      `json:"recent_readings"` // newest last
+	RecentDecisions []Decision        `json:"recent_decisions"`
+	BMC             *BMCState         `json:"bmc,omitempty"`
+	Domain          *DomainState      `json:"domain,omitempty"`
+	Rack            RackState         `json:"rack"`
+	Next            time.Time         `json:"next,omitzero"`       // when the node is read next
+	Protected       *power.Protection `json:"protected,omitempty"` // as in Node
 }
 
 // Rack is a rack's monitor as central knows it: the answer of GET /v1/racks.

@@ -20,6 +20,9 @@ type NodeSpec struct {
 	KG     string       `json:"kg,omitempty" yaml:"kg,omitempty"`
 	Domain string       `json:"domain,omitempty" yaml:"domain,omitempty"`
 	Status power.Status `json:"status,omitempty" yaml:"status,omitempty"`
+	// Protected is why the node's power must not be taken away; "": nothing is said of that.
+	// Taking a protection back has a request of its own.
+	Protected string `json:"protected,omitempty" yaml:"protected,omitempty"`
 	// Clear names fields that an update takes away: bmc (with password and kg),
 	// password, kg, domain, status.
 	Clear []string `json:"clear,omitempty" yaml:"-"`
@@ -73,6 +76,16 @@ type SetStatus struct {
 	Reason    string `json:"reason,omitempty"`
 }
 
+// ProtectNodes is the body of POST /v1/nodes/protect. An operation that has not begun, and
+// would take power from one of the nodes, ends.
+type ProtectNodes struct {
+	Names []string `json:"names"`
+	// Unprotect takes the protection back; it needs a reason.
+	Unprotect bool   `json:"unprotect,omitempty"`
+	AskedBy   string `json:"asked_by,omitempty"`
+	Reason    string `json:"reason,omitempty"`
+}
+
 // Changed answers requests that change nodes.
 type Changed struct {
 	Changed   int `json:"changed"`
@@ -92,6 +105,8 @@ type Node struct {
 	Status     power.Status `json:"status"`
 	Desired    power.Want   `json:"desired"`
 	Hold       *Hold        `json:"hold"`
+	// Protected says who keeps the node's power from being taken away; absent: nobody.
+	Protected *power.Protection `json:"protected,omitempty"`
 	// Drift is true when the state is not the wanted or expected one and nothing
 	// is outstanding that would mend it.
 	Drift bool `json:"drift"`
@@ -151,6 +166,14 @@ func ShowHold(h power.Hold, now time.Time) *Hold {
 		out.Expires = &h.Until
 	}
 	return out
+}
+
+// ShowProtection is a protection as people see it, nil where there is none.
+func ShowProtection(p power.Protection) *power.Protection {
+	if !p.On() {
+		return nil
+	}
+	return &p
 }
 
 // OpBrief is an outstanding operation in a node's row.

@@ -258,6 +258,14 @@ func (in RetryNodes) Validate() error {
 	return errors.Join(checkNames(in.Names), CheckTexts(in.AskedBy, in.Reason))
 }
 
+// Validate checks who asks, and why what was protected is so no longer.
+func (in ProtectNodes) Validate() error {
+	if in.Unprotect && strings.TrimSpace(in.Reason) == "" {
+		return errors.New("give a reason why the nodes are no longer protected, for the audit log")
+	}
+	return errors.Join(checkNames(in.Names), CheckTexts(in.AskedBy, in.Reason))
+}
+
 // Validate checks who asks and why.
 func (in RemoveNodes) Validate() error {
 	return errors.Join(checkNames(in.Names), CheckTexts(in.AskedBy, in.Reason))

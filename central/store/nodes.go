@@ -36,12 +36,14 @@ type Node struct {
 	// WaitsFor names the agents that have to let go of the node, or of its BMC, before
 	// its own is told of it; "": none.
 	WaitsFor string
+	// Protected says who keeps the node's power from being taken away.
+	Protected power.Protection
 	BMCIdentity
 }
 
 const nodeColumns = `name, rack, agent, bmc, password, domain, status, confirmed, rev,
 	hold_want, hold_by, hold_reason, hold_schedule, hold_since, hold_until, hold_seq, hold_heard, hold_confirmed, retry,
-	state, reach, observed_at, tried_at, monitor, matched, drifting, breaker_open, unsettled, waits_for, ` + bmcColumns
+	state, reach, observed_at, tried_at, monitor, matched, drifting, breaker_open, unsettled, waits_for, protected, ` + bmcColumns
 
 const (
 	sqlNode      = `SELECT ` + nodeColumns + ` FROM nodes WHERE name = $1`
@@ -65,6 +67,7 @@ const (
 	sqlExhume    = `DELETE FROM removed WHERE agent = $1 AND name = $2`
 	sqlRemovedOf = `SELECT name, MAX(confirmed) FROM (SELECT name, confirmed FROM removed WHERE agent = $1 AND rev > $2
 		UNION ALL SELECT name, 1 FROM nodes WHERE agent = $3 AND rev > $4 AND waits_for <> '') GROUP BY name ORDER BY name`
+	sqlProtect = `UPDATE nodes SET protected = $1 WHERE name = $2`
 	sqlHad     = `SELECT EXISTS (SELECT 1 FROM removed WHERE agent = $1 AND name = $2)`
 	sqlRefresh = `UPDATE nodes SET observed_at = $1, tried_at = $2
 		WHERE name = $3 AND agent = $4 AND tried_at < $2 AND state = $5 AND reach = $6 AND monitor = $7 AND unsettled = 0`
@@ -76,11 +79,11 @@ const (
 // scanNode reads a row. Passwords are plain in memory and sealed in the database.
 func (t *Tx) scanNode(scan func(...any) error) (n Node, err error) {
 	var observed, tried, since, until, seq, heard, retry int64
-	var monitor string
+	var monitor, protected string
 	fields := []any{
 		&n.Name, &n.Rack, &n.Agent, &n.BMC, (*string)(&n.Password), &n.Domain, &n.Status, &n.Confirmed, &n.Rev,
 		&n.Hold.Want, &n.Hold.By, &n.Hold.Reason, &n.Hold.Schedule, &since, &until, &seq, &heard, &n.Hold.Confirmed, &retry,
-		&n.State, &n.Reach, &observed, &tried, &monitor, &n.Matched, &n.Drifting, &n.BreakerOpen, &n.Unsettled, &n.WaitsFor,
+		&n.State, &n.Reach, &observed, &tried, &monitor, &n.Matched, &n.Drifting, &n.BreakerOpen, &n.Unsettled, &n.WaitsFor, &protected,
 	}
 	err = scan(append(fields, n.bmcFields()...)...)
 	if err != nil {
@@ -89,7 +92,10 @@ func (t *Tx) scanNode(scan func(...any) error) (n Node, err error) {
 	n.Hold.Since, n.Hold.Until, n.Hold.Seq, n.Hold.Heard, n.Retry = timeAt(since), timeAt(until), power.Seq(seq), power.Seq(heard),
 		power.Seq(retry)
 	n.ObservedAt, n.TriedAt = timeAt(observed), timeAt(tried)
-	if n.Monitor, err = monitorOf(monitor); err != nil {
+	if n.Monitor, err = monitorOf(monitor); err == nil && protected != "" {
+		err = json.Unmarshal([]byte(protected), &n.Protected)
+	}
+	if err != nil {
 		return n, err
 	}
 	return n, errors.Join(t.open(&n.Password, sealedPassword, n.Name), t.open(&n.KG, sealedKG, n.Name))
@@ -203,10 +209,20 @@ func (t *Tx) PutNode(n Node) error {
 	if err == nil {
 		_, err = t.exec(sqlPutWaits, n.WaitsFor, n.Name)
 	}
+	if err == nil {
+		_, err = t.exec(sqlProtect, protectedText(n.Protected), n.Name)
+	}
 	if err != nil {
 		return fmt.Errorf("cannot save node %s: %w", n.Name, err)
 	}
 	return nil
+}
+
+func protectedText(p power.Protection) string {
+	if !p.On() {
+		return ""
+	}
+	return encode(p)
 }
 
 // HeldUntil returns the nodes whose hold ended by itself at or before the time.

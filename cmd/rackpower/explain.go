@@ -99,6 +99,7 @@ func (p *nodePage) facts(e api.Explanation, n api.Node) {
 	p.Fact("power", p.readingWords(e))
 	p.Fact("desired", desiredWords(e))
 	p.Fact("hold", p.held(e.Hold))
+	p.Fact("protected", protection(e.Protected))
 	p.Fact("monitor", p.waitsWords(e.Monitor))
 	p.Fact("fault", p.faultWords(e.Monitor))
 	for _, a := range e.Rack.Alarms {
@@ -123,6 +124,14 @@ func (p *nodePage) facts(e api.Explanation, n api.Node) {
 	default:
 		p.Fact("next reading", p.Until(e.Next)+note(e.Rack.Monitor))
 	}
+}
+
+// protection is who protects a node since when, and why.
+func protection(p *power.Protection) string {
+	if p == nil {
+		return ""
+	}
+	return strings.TrimPrefix(p.Text(), "protected ")
 }
 
 // note is text in brackets, if there is any.

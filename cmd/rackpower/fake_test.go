@@ -64,6 +64,7 @@ type fake struct {
 	forgets  []api.ForgetAgent
 	holds    []api.SetHold
 	retries  []api.RetryNodes
+	protects []api.ProtectNodes
 	pauses   []api.SetPause
 	rackSets []api.SetRack
 	releases []api.ReleaseBrake
@@ -146,6 +147,7 @@ func (f *fake) monitorPaths(mux *http.ServeMux) {
 	mux.HandleFunc("GET /v1/audit", f.audit)
 	changed := func(names []string) any { return api.Changed{Changed: len(names), Notes: f.notes} }
 	taking(f, mux, "POST /v1/nodes/hold", &f.holds, func(in api.SetHold) any { return changed(in.Names) })
+	taking(f, mux, "POST /v1/nodes/protect", &f.protects, func(in api.ProtectNodes) any { return changed(in.Names) })
 	taking(f, mux, "POST /v1/nodes/retry", &f.retries, func(in api.RetryNodes) any { return changed(in.Names) })
 	taking(f, mux, "POST /v1/racks/{name}", &f.rackSets, func(in api.SetRack) any {
 		rack := f.racks[0]

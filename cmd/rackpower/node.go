@@ -48,7 +48,8 @@ func nodeCommand() *cli.Command {
 			{
 				Name: "import", Usage: "add nodes from a file, all or none", ArgsUsage: "FILE|-", Action: atCentral.with(importNodes),
 				Description: "YAML or JSON: a list of nodes; CSV: a line each, the first names the columns.\n" +
-					"Fields: name, rack, bmc, password or password_file (relative to this file), kg or kg_file, domain, status.\n" +
+					"Fields: name, rack, bmc, password or password_file (relative to this file), kg or kg_file, domain, status,\n" +
+					"protected (why its power must not be taken away).\n" +
 					"With --update, a field that YAML or JSON gives as \"\" is removed. To move more than one node to another rack\n" +
 					"needs a confirmation." +
 					examples("rackpower node import racks.yaml --dry-run", "rackpower node export -o csv | rackpower node import - --update") + exitHelp,
@@ -73,6 +74,7 @@ func nodeCommand() *cli.Command {
 				Description: "Their power does not change. Nodes with an outstanding operation are refused. It asks before it removes\n" +
 					"more than one; without a terminal it needs --yes then." + nodesHelp + examples("rackpower node rm r1n[01-04]") + exitHelp,
 			},
+			protectCommand("protect"), protectCommand("unprotect"),
 			retryCommand(atCentral),
 			{
 				Name: "show", Usage: "show the details of nodes", ArgsUsage: "NODES...", Action: atCentral.looking(showNode),
@@ -370,6 +372,39 @@ func retryNodes(s *session) error {
 	return s.showChangedNodes(changed, nodes, "tried again from now on")
 }
 
+// protectCommand is rackpower node protect, and unprotect.
+func protectCommand(verb string) *cli.Command {
+	c := &cli.Command{
+		Name: verb, Usage: "keep anything from taking power from nodes", ArgsUsage: "NODES...",
+		Flags: atCentral.flags(reasonFlag(false)), Action: atCentral.with(protectNodes),
+		Description: "Neither the monitor nor a request, at central or at the rack, turns a protected node off, resets it or sends\n" +
+			"it an NMI, until an admin unprotects it. An operation that has sent no command yet ends. The BMC may be restarted." +
+			nodesHelp + examples("rackpower node protect r1n07 --reason \"database of the site\"") + exitHelp,
+	}
+	if verb == "unprotect" {
+		c.Usage, c.Flags = "let power be taken from protected nodes again", atCentral.flags(reasonFlag(true))
+		c.Description = "What the monitor wants of the nodes is enforced from then on." + nodesHelp +
+			examples("rackpower node unprotect r1n07 --reason \"database moved\"") + exitHelp
+	}
+	return c
+}
+
+func protectNodes(s *session) error {
+	nodes, err := s.nodes(s.c.Args().Slice())
+	if err != nil {
+		return err
+	}
+	in := api.ProtectNodes{
+		Names: namesOf(nodes), AskedBy: s.askedBy(), Reason: s.c.String("reason"),
+		Unprotect: s.c.Command.Name == "unprotect",
+	}
+	changed, err := s.client.ProtectNodes(s.ctx, in)
+	if err != nil {
+		return err
+	}
+	return s.showChangedNodes(changed, nodes, s.c.Command.Name+"ed")
+}
+
 func showNode(s *session) error {
 	nodes, err := s.nodes(s.c.Args().Slice())
 	if err != nil {
@@ -386,7 +421,7 @@ func showNode(s *session) error {
 			"node", n.Name, "rack", n.Rack, "agent", strings.TrimSpace(n.Agent+" "+n.AgentState.Text(s.Now())), "bmc", n.BMC, "domain", n.Domain,
 			"state", stateCell(n), "observed at", s.OptionalTime(n.ObservedAt), "reach", string(n.Reach), "tried at", s.OptionalTime(n.TriedAt),
 			"status", string(n.Status), "desired", strings.TrimSuffix(fmt.Sprintf("%s, from %s", n.Desired, n.DesiredFrom), ", from "), "hold",
-			s.held(n.Hold), "differs", s.differs(n), "fault", s.faultOf(n), "operation", s.opCell(n),
+			s.held(n.Hold), "protected", protection(n.Protected), "differs", s.differs(n), "fault", s.faultOf(n), "operation", s.opCell(n),
 		)
 	}
 	return nil

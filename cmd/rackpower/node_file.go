@@ -22,7 +22,7 @@ import (
 )
 
 // specFields are the fields of a node in files.
-var specFields = []string{"name", "rack", "bmc", "password", "password_file", "kg", "kg_file", "domain", "status"}
+var specFields = []string{"name", "rack", "bmc", "password", "password_file", "kg", "kg_file", "domain", "status", "protected"}
 
 // maxSaid bounds how many bad rows are told at once.
 const maxSaid = 20
@@ -343,7 +343,8 @@ func (r specRow) spec() (spec api.NodeSpec, kgFile string, err error) {
 	f := r.fields
 	spec = api.NodeSpec{
 		Name: f["name"], Rack: f["rack"], BMC: f["bmc"], Password: f["password"], KG: f["kg"], Domain: f["domain"],
-		Status: power.Status(f["status"]),
+		Protected: f["protected"],
+		Status:    power.Status(f["status"]),
 	}
 	if spec.BMC, kgFile, err = power.CutKGFile(spec.BMC); err != nil {
 		return spec, "", fmt.Errorf("node %s: %w", spec.Name, err)
@@ -403,9 +404,9 @@ func tidySpec(n *api.NodeSpec) error {
 // writeCSV writes nodes as import reads them.
 func writeCSV(w io.Writer, nodes []api.NodeSpec) error {
 	out := csv.NewWriter(w)
-	rows := [][]string{{"name", "rack", "bmc", "domain", "status"}}
+	rows := [][]string{{"name", "rack", "bmc", "domain", "status", "protected"}}
 	for _, n := range nodes {
-		rows = append(rows, []string{n.Name, n.Rack, n.BMC, n.Domain, string(n.Status)})
+		rows = append(rows, []string{n.Name, n.Rack, n.BMC, n.Domain, string(n.Status), n.Protected})
 	}
 	return out.WriteAll(rows)
 }

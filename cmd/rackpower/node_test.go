@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/urfave/cli/v2"
 
@@ -336,5 +337,24 @@ func TestRetry(t *testing.T) {
 	expect(t, "local", f.run("local retry r1n03"), 0, "r1n03 tried again from now on\n", "")
 	if r := f.retries; len(r) != 2 || len(r[0].Names) != 2 || r[0].Reason != "switch" || r[1].Names[0] != "r1n03" {
 		t.Errorf("%+v", r)
+	}
+}
+
+func TestProtect(t *testing.T) {
+	nodes := hall(2, power.On)
+	nodes[0].Protected = &power.Protection{By: "ann", Reason: "database", Since: time.Date(2026, 3, 1, 19, 0, 0, 0, time.UTC)}
+	f := newFake(t, nodes...)
+	expect(t, "protect", f.run("node protect r1n[01-02] --reason db"), 0, "r1n[01-02] protected\n", "")
+	expect(t, "unprotect", f.run("node unprotect r1n01 --reason moved"), 0, "r1n01 unprotected\n", "")
+	if r := f.run("node unprotect r1n01"); r.exit != 2 {
+		t.Errorf("without a reason: %+v", r)
+	}
+	if p := f.protects; len(p) != 2 || p[0].Unprotect || p[0].Reason != "db" || len(p[0].Names) != 2 || !p[1].Unprotect {
+		t.Errorf("%+v", p)
+	}
+	for _, args := range []string{"status r1n01 -o wide", "node show r1n01"} {
+		if r := f.run(args); !strings.Contains(r.out, "by ann since 2026-03-01 19:00:00Z: database") {
+			t.Errorf("%s: %+v", args, r)
+		}
 	}
 }

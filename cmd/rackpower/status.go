@@ -121,13 +121,13 @@ func (v view) nodeListing(nodes []api.Node) printer.Listing[api.Node] {
 				v.driftCell(n), v.opCell(n),
 			}
 		},
-		WideHead: []string{"RACK", "AGENT", "DOMAIN", "BMC"},
+		WideHead: []string{"RACK", "AGENT", "DOMAIN", "BMC", "PROTECTED"},
 		WideCells: func(n api.Node) []string {
 			agent := n.Agent
 			if n.AgentState.Absent() {
 				agent += " (" + n.AgentState.Text(v.Now()) + ")"
 			}
-			return []string{n.Rack, agent, n.Domain, n.BMC}
+			return []string{n.Rack, agent, n.Domain, n.BMC, protection(n.Protected)}
 		},
 	}
 }
