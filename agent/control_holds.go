@@ -1,7 +1,6 @@
 package agent
 
 import (
-	"cmp"
 	"net/http"
 	"time"
 
@@ -67,11 +66,9 @@ func (c *control) askHeld(req api.OpRequest, op power.Op) (api.OpReport, error) 
 		r.End = &power.End{Outcome: power.Refused, Reason: r.Reason, Detail: r.Message, At: time.Now()}
 		return r, nil
 	}
-	_, err := c.hold(api.SetHold{
-		Names: []string{op.Node}, Want: api.HeldBy(op.Action), For: req.HoldFor,
-		Reason: cmp.Or(op.Reason, "asked for together with "+string(op.Action)), AskedBy: op.AskedBy, Confirmed: op.Confirmed,
-	}, time.Now())
-	if err != nil {
+	h := req.HoldWith(op)
+	in := api.SetHold{Names: []string{op.Node}, Want: h.Want, For: req.HoldFor, Reason: h.Reason, AskedBy: h.By, Confirmed: h.Confirmed}
+	if _, err := c.hold(in, h.Since); err != nil {
 		return api.OpReport{}, err
 	}
 	return c.agent.Submit(op)

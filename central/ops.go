@@ -50,22 +50,7 @@ func readRequests(in api.AskOps, who func(string) string, now time.Time) []asked
 
 func readRequest(r api.OpRequest, who string, now time.Time) asked {
 	op := r.Op(who, power.FromCentral, now.UTC()).WithDefaults(now.UTC())
-	return asked{op: op, within: op.Deadline.Sub(op.AskedAt), hold: holdWith(r, op)}
-}
-
-// holdWith is the hold that a request asks for together with its operation, nil for none.
-func holdWith(r api.OpRequest, op power.Op) *power.Hold {
-	if !r.Hold {
-		return nil
-	}
-	h := &power.Hold{
-		Want: api.HeldBy(op.Action), By: op.AskedBy, Since: op.AskedAt, Confirmed: op.Confirmed,
-		Reason: cmp.Or(op.Reason, "asked for together with "+string(op.Action)),
-	}
-	if r.HoldFor != 0 {
-		h.Until = h.Since.Add(r.HoldFor)
-	}
-	return h
+	return asked{op: op, within: op.Deadline.Sub(op.AskedAt), hold: r.HoldWith(op)}
 }
 
 // sameRequest reports whether a stored operation is what is asked for again.

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"time"
 
 	"rackpower/power"
@@ -219,7 +220,23 @@ func (r OpRequest) Op(who string, origin power.Origin, now time.Time) power.Op {
 	return op
 }
 
-// AskOps is the body of POST /v1/ops. Each request stands for itself: unknown
+// HoldWith is the hold that r requests together with its operation op, without a sequence
+// yet; nil for none.
+func (r OpRequest) HoldWith(op power.Op) *power.Hold {
+	if !r.Hold {
+		return nil
+	}
+	h := &power.Hold{
+		Want: HeldBy(op.Action), By: op.AskedBy, Since: op.AskedAt, Confirmed: op.Confirmed,
+		Reason: cmp.Or(op.Reason, "asked for together with "+string(op.Action)),
+	}
+	if r.HoldFor != 0 {
+		h.Until = h.Since.Add(r.HoldFor)
+	}
+	return h
+}
+
+// AskOps is the body of POST /v1/ops. Each request is independent: unknown
 // nodes and refusals are told one by one in the answer, in the same order.
 type AskOps struct {
 	Ops    []OpRequest `json:"ops"`
@@ -342,7 +359,7 @@ type Agent struct {
 	ForeignReports int64      `json:"foreign_reports,omitempty"`
 	Alarm          string     `json:"alarm,omitempty"`
 	Address        string     `json:"address,omitempty"`
-	Rack           *RackState `json:"rack,omitempty"` // how its monitor stands
+	Rack           *RackState `json:"rack,omitempty"` // the state of its monitor
 	// Certificate is nil for an agent that uses the socket.
 	Certificate *AgentCertificate `json:"certificate,omitempty"`
 }
