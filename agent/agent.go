@@ -236,12 +236,12 @@ func (a *Agent) Run(ctx context.Context, socket net.Listener) error {
 	} else {
 		parts.Go(func() { a.reportToNobody(ctx) })
 	}
-	if socket != nil {
-		parts.Go(func() { a.control.serve(ctx, socket) })
-	}
 	a.beginLimiter(time.Now())
 	parts.Go(func() { a.readFirst(ctx) })
 	a.resume()
+	if socket != nil { // after resume: a read that is requested there needs an agent that runs
+		parts.Go(func() { a.control.serve(ctx, socket) })
+	}
 	<-ctx.Done()
 	a.mu.Lock()
 	a.closed = true

@@ -71,6 +71,11 @@ func withControl(t *testing.T, nodes int, opts ...func(*Config)) (*harness, *api
 		r.nodes = append(r.nodes, handsOff(fmt.Sprintf("n%d", i+1)))
 	}
 	r.assign(r.nodes...)
+	eventually(t, "the agent runs", func() bool {
+		r.a.mu.Lock()
+		defer r.a.mu.Unlock()
+		return r.a.running
+	})
 	client, err := api.NewClient("unix://" + serveControl(t, r.a.control))
 	if err != nil {
 		t.Fatal(err)
