@@ -1,4 +1,4 @@
-# make help lists the verbs. How the tests are built is told in docs/testing.md.
+# make help lists the verbs. docs/testing.md describes the tests.
 SHELL := /bin/bash
 GO ?= go
 BIN := bin
@@ -24,7 +24,7 @@ build: ## both programs, into bin/
 	CGO_ENABLED=1 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/rackpower-central ./cmd/rackpower-central
 
 # What the tests can use beyond Go and a C compiler. Installed when that is
-# possible without asking; otherwise said, and the checks that need it are left out.
+# possible without asking; otherwise named, and the checks that need it are left out.
 TOOLS := ipmi_sim:openipmi ipmitool:ipmitool ipmipower:freeipmi-tools systemd-analyze:systemd nft:nftables ip:iproute2
 deps: ## install what the tests can use (root, Debian), or name it
 	@missing=(); for t in $(TOOLS); do PATH="$$PATH:/usr/sbin:/sbin" command -v "$${t%%:*}" >/dev/null || missing+=("$${t##*:}"); done; \
@@ -38,7 +38,8 @@ deps: ## install what the tests can use (root, Debian), or name it
 # The short tests: no whole processes, no long models, nothing that waits for seconds.
 WAITING := TestAgentsThatWereAwayTogetherGetTheKey|TestEveryCommandKnowsSilence|TestAHelloThatWasOvertakenIsVoid|TestWhatIsRememberedAges|TestATargetThatDoesNotAnswer
 check: build lint ## build, lint and the short tests: before each commit
-	$(GO) test -short -skip '^($(MODELS)|$(WAITING))' ./agent/... ./central/... ./cmd/docscheck ./cmd/rackpower ./internal/... ./journal/... ./power/... ./systemd
+	$(GO) test -short -skip '^($(MODELS)|$(WAITING))' ./agent/... ./central/... ./internal/... ./journal/... ./power/... ./systemd \
+	  ./cmd/daemon ./cmd/docscheck ./cmd/printer ./cmd/rackpower/... ./cmd/settings ./cmd/term
 	$(GO) test -short -run '^Test(Imports|Only|AgentIsFree)' ./cmd
 
 # The packages where goroutines meet run with the race detector here, but for the agent's
