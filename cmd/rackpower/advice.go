@@ -9,16 +9,16 @@ import (
 	"rackpower/power"
 )
 
-// hint is what stands in the way, and the commands that help.
+// hint is the obstacle, and the commands that help.
 type hint struct {
 	text string
 	run  []string // commands, in order
 }
 
 // hints lists what helps, the most pressing first. The commands are those of the reason
-// that stands in the way; a reason without a hint of its own has the text of its line.
-func hints(d door, now time.Time, e api.Explanation, n api.Node) []hint {
-	h := hinting{e: e, rack: n.Rack, door: d, now: now}
+// that is the obstacle; a reason without a hint of its own has the text of its line.
+func hints(d server, now time.Time, e api.Explanation, n api.Node) []hint {
+	h := hinting{e: e, rack: n.Rack, server: d, now: now}
 	if h.rack == "" {
 		h.rack = e.Agent
 	}
@@ -40,17 +40,17 @@ func hints(d door, now time.Time, e api.Explanation, n api.Node) []hint {
 // hinting is what the hints go by. Each of its methods returns nil where nothing is in
 // the way.
 type hinting struct {
-	e    api.Explanation
-	rack string
-	door door
-	now  time.Time
+	e      api.Explanation
+	rack   string
+	server server
+	now    time.Time
 }
 
 // help is the commands that help against r. At a rack's socket they are those that its
 // agent takes, where it does.
 func (h hinting) help(r power.Reason) []string {
 	commands := r.Help(h.e.Node, h.rack)
-	if h.door != atAgent {
+	if h.server != atAgent {
 		return commands
 	}
 	local := strings.NewReplacer("rackpower node retry", "rackpower local retry", "rackpower brake show", "rackpower local brake show",
@@ -62,7 +62,7 @@ func (h hinting) help(r power.Reason) []string {
 }
 
 func (h hinting) away() *hint {
-	if h.e.Away == "" || h.door == atAgent {
+	if h.e.Away == "" || h.server == atAgent {
 		return nil
 	}
 	return &hint{
@@ -181,7 +181,7 @@ func (h hinting) flagged() *hint {
 	}
 	return &hint{
 		fmt.Sprintf("the node is expected %s, and nothing is enforced: ask for it", d.Expected),
-		[]string{fmt.Sprintf("%s %s %s", h.door.command, d.Expected, h.e.Node)},
+		[]string{fmt.Sprintf("%s %s %s", h.server.command, d.Expected, h.e.Node)},
 	}
 }
 
@@ -190,7 +190,7 @@ func (h hinting) held() *hint {
 	if h.e.Hold == nil || h.e.Hold.Want == h.e.Status.Desired().Want {
 		return nil
 	}
-	return &hint{"the hold overrides the status: release it to end it", []string{fmt.Sprintf("%s release %s", h.door.command, h.e.Node)}}
+	return &hint{"the hold overrides the status: release it to end it", []string{fmt.Sprintf("%s release %s", h.server.command, h.e.Node)}}
 }
 
 func (h hinting) noStatus() *hint {

@@ -35,7 +35,7 @@ func agentsCommand() *cli.Command {
 		}, {
 			Name: "revoke", Usage: "have the certificate of an agent hold no longer", ArgsUsage: "AGENT", Action: atCentral.with(revokeAgent),
 			Description: "Its connection ends at once. It goes on enforcing what it was assigned last, and its nodes stay with it, until\n" +
-				"it is enrolled anew (agents token) or forgotten (agents forget)." +
+				"it is enrolled again (agents token) or forgotten (agents forget)." +
 				examples("rackpower agents revoke r1 --reason \"the machine was stolen\"") + exitHelp,
 			Flags: atCentral.flags(reasonFlag(true)),
 		}, {

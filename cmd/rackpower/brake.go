@@ -17,7 +17,7 @@ import (
 
 // brakeCommand lets people see and release the fleet brake. An agent has one, so
 // there no rack is named and no reason wanted.
-func brakeCommand(d door) *cli.Command {
+func brakeCommand(d server) *cli.Command {
 	name, operands, why := d.command+" brake", "[RACK...]", reasonFlag(true)
 	which := "Without a RACK it is every brake that holds. "
 	shown := []string{name + " show", name + " show r1 -o json"}
@@ -76,10 +76,10 @@ func showHeldBrakes(s *session) error {
 	if len(brakes) == 0 {
 		s.Say("no brake holds")
 	}
-	return s.showBrakes(s.door, brakes)
+	return s.showBrakes(s.server, brakes)
 }
 
-func (v view) showBrakes(d door, brakes []api.RackBrake) error {
+func (v view) showBrakes(d server, brakes []api.RackBrake) error {
 	if !v.People() || v.Quiet {
 		return printer.Show(v.Printer, printer.Listing[api.RackBrake]{Rows: brakes, Name: func(b api.RackBrake) string { return b.Rack }})
 	}
@@ -99,7 +99,7 @@ func (v view) showBrakes(d door, brakes []api.RackBrake) error {
 }
 
 // releaseBrakeBy is the command that releases a rack's brake.
-func releaseBrakeBy(d door, rack string) string {
+func releaseBrakeBy(d server, rack string) string {
 	if d == atAgent {
 		return d.command + " brake release"
 	}
@@ -114,7 +114,7 @@ var brakeKinds = map[string]string{
 func releaseBrakes(s *session) error {
 	in := api.ReleaseBrake{AskedBy: s.askedBy(), Reason: strings.TrimSpace(s.c.String("reason"))}
 	var err error
-	if s.door == atCentral {
+	if s.server == atCentral {
 		if in.Reason, err = s.reason(); err != nil {
 			return err
 		}
@@ -125,7 +125,7 @@ func releaseBrakes(s *session) error {
 	}
 	if len(brakes) == 0 {
 		s.Say("no brake holds: there is nothing to release")
-		return s.showBrakes(s.door, nil)
+		return s.showBrakes(s.server, nil)
 	}
 	if err := s.confirmBrakes(brakes); err != nil {
 		return err
@@ -133,7 +133,7 @@ func releaseBrakes(s *session) error {
 	in.MaxNodes = map[string]int{}
 	for _, b := range brakes {
 		in.MaxNodes[b.Rack] = len(b.Nodes)
-		if s.door == atCentral {
+		if s.server == atCentral {
 			in.Racks = append(in.Racks, b.Rack)
 		}
 	}
@@ -141,7 +141,7 @@ func releaseBrakes(s *session) error {
 	if err != nil {
 		return err
 	}
-	return s.showReleased(s.door, released)
+	return s.showReleased(s.server, released)
 }
 
 // confirmBrakes asks when what the brakes hold takes power from many.
@@ -162,7 +162,7 @@ func (k confirmer) confirmBrakes(brakes []api.RackBrake) error {
 	return err
 }
 
-func (v view) showReleased(d door, brakes []api.RackBrake) error {
+func (v view) showReleased(d server, brakes []api.RackBrake) error {
 	if !v.People() {
 		return v.showBrakes(d, brakes)
 	}
@@ -176,7 +176,7 @@ func (v view) showReleased(d door, brakes []api.RackBrake) error {
 }
 
 // brakeLoses are the nodes that lose power when a brake is released: of a cut all
-// that it holds, of a drift those that are wanted off.
+// that it holds, of a drift those whose desired state is off.
 func brakeLoses(b api.RackBrake, known map[string]api.Node) []api.Node {
 	var wantedOff []api.Node
 	for _, name := range b.Nodes {

@@ -167,7 +167,7 @@ func (k confirmer) wholeRacks(im impact) (string, error) {
 		return "", nil
 	}
 	expr := "all" // the agent's own
-	if k.door == atCentral {
+	if k.server == atCentral {
 		expr = "@" + strings.Join(slices.Sorted(maps.Keys(hit)), ",@")
 	}
 	nodes, err := k.client.Nodes(k.ctx, expr)
@@ -185,7 +185,7 @@ func (k confirmer) wholeRacks(im impact) (string, error) {
 
 // countNodes is how many nodes there are.
 func (k confirmer) countNodes() (int, error) {
-	if k.door != atCentral {
+	if k.server != atCentral {
 		nodes, err := k.client.Nodes(k.ctx, "all")
 		return len(nodes), err
 	}

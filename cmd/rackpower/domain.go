@@ -17,7 +17,7 @@ func domainCommand() *cli.Command {
 		Name: "domain", Category: "monitor", Usage: "show or set how fast the nodes of a power domain are turned on",
 		Description: fmt.Sprintf("A power domain is what nodes hang on together: a feed, a PDU (rackpower node add --domain). So that its "+
 			"breakers\n"+
-			"hold, power-ons start %g a second and %d at once at most unless something else is set, whoever asks for them.", power.DefaultDomainRate,
+			"hold, power-ons start %g a second and %d at once at most unless something else is set, no matter who asks.", power.DefaultDomainRate,
 			power.DefaultDomainConcurrent) +
 			examples("rackpower domain list", "rackpower domain set feedA --rate 5 --concurrent 20") + exitHelp,
 		Subcommands: []*cli.Command{

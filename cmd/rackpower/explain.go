@@ -17,7 +17,7 @@ import (
 	"rackpower/power/noderange"
 )
 
-func explainCommand(d door) *cli.Command {
+func explainCommand(d server) *cli.Command {
 	name := d.command + " explain"
 	return &cli.Command{
 		Name: "explain", Category: "look", Usage: "explain the state of a node and what to do about it", ArgsUsage: "NODE",
@@ -47,7 +47,7 @@ func explainNode(s *session) error {
 			Name: func(e api.Explanation) string { return e.Node },
 		})
 	}
-	p := &nodePage{view: s.view, Page: printer.NewPage(s.Printer, s.PageWidth()), door: s.door}
+	p := &nodePage{view: s.view, Page: printer.NewPage(s.Printer, s.PageWidth()), server: s.server}
 	p.explain(e, nodes[0])
 	_, err = fmt.Fprint(s.Out, p.String())
 	return err
@@ -57,7 +57,7 @@ func explainNode(s *session) error {
 type nodePage struct {
 	view
 	*printer.Page
-	door door
+	server server
 }
 
 // explain fills the page; n is the node's row in status.
@@ -68,7 +68,7 @@ func (p *nodePage) explain(e api.Explanation, n api.Node) {
 	p.section("operations", p.opRows(e.Ops))
 	p.section("readings, the newest first", p.seenRows(e.RecentReadings))
 	p.section("decisions of the monitor, the newest first", p.decidedRows(e.RecentDecisions))
-	p.advise(hints(p.door, p.Now(), e, n))
+	p.advise(hints(p.server, p.Now(), e, n))
 }
 
 func (p *nodePage) advise(hints []hint) {

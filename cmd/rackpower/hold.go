@@ -14,7 +14,7 @@ import (
 	"rackpower/power"
 )
 
-func holdCommand(d door) *cli.Command {
+func holdCommand(d server) *cli.Command {
 	name := d.command + " hold"
 	return &cli.Command{
 		Name: "hold", Category: "monitor", Usage: "set the desired power of nodes, overriding their status",
@@ -28,7 +28,7 @@ func holdCommand(d door) *cli.Command {
 	}
 }
 
-func releaseCommand(d door) *cli.Command {
+func releaseCommand(d server) *cli.Command {
 	name := d.command + " release"
 	return &cli.Command{
 		Name: "release", Category: "monitor", Usage: "end the holds of nodes, so that their statuses apply again", ArgsUsage: "NODES...",
@@ -84,7 +84,7 @@ func releaseNodes(s *session) error {
 	return setHold(s, in, nodes, "released")
 }
 
-// freed are the nodes that are wanted off when their hold ends.
+// freed are the nodes whose desired state is off when their hold ends.
 func freed(nodes []api.Node) []api.Node {
 	return slices.DeleteFunc(slices.Clone(nodes), func(n api.Node) bool {
 		return n.Hold == nil || n.Hold.Want == power.WantOff || n.Status.Desired().Want != power.WantOff

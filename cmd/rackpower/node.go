@@ -314,7 +314,7 @@ func removeNodes(s *session) error {
 			return err
 		}
 	}
-	// Whoever asks was told how many nodes go, or named the one: the agent lets go of them,
+	// The one who asks was told how many nodes go, or named the one: the agent lets go of them,
 	// be they most that it has.
 	in := api.RemoveNodes{Names: namesOf(nodes), Confirmed: true, AskedBy: s.askedBy(), Reason: s.c.String("reason")}
 	changed, err := s.client.RemoveNodes(s.ctx, in)
@@ -345,7 +345,7 @@ func (v view) showChangedNodes(c api.Changed, nodes []api.Node, what string) err
 }
 
 // retryCommand is part of rackpower node, and of rackpower local.
-func retryCommand(d door) *cli.Command {
+func retryCommand(d server) *cli.Command {
 	name, category := "rackpower node retry", ""
 	if d == atAgent {
 		name, category = d.command+" retry", "monitor"

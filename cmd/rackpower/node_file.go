@@ -193,7 +193,7 @@ func jsonRows(data []byte) ([]specRow, error) {
 	}
 }
 
-// twiceIn names a key that stands twice in an object of texts, "" if none does.
+// twiceIn names a key that is twice in an object of texts, "" if none does.
 func twiceIn(object []byte) string {
 	dec := json.NewDecoder(bytes.NewReader(object))
 	seen := map[string]bool{}

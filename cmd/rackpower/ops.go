@@ -18,7 +18,7 @@ import (
 	"rackpower/power/noderange"
 )
 
-func opsCommand(d door) *cli.Command {
+func opsCommand(d server) *cli.Command {
 	name := d.command + " ops"
 	return &cli.Command{
 		Name: "ops", Category: "look", Usage: "list operations", ArgsUsage: "[NODES...]",
@@ -128,7 +128,7 @@ func took(o api.Op) string {
 	return settings.Duration(o.EndedAt.Sub(*o.StartedAt).Round(10 * time.Millisecond))
 }
 
-func opCommand(d door) *cli.Command {
+func opCommand(d server) *cli.Command {
 	name := d.command + " op"
 	return &cli.Command{
 		Name: "op", Category: "look", Usage: "show or cancel operations",

@@ -32,7 +32,7 @@ var actionUsage = map[power.Action]string{
 }
 
 // powerCommand makes the command of an action.
-func powerCommand(action power.Action, d door) *cli.Command {
+func powerCommand(action power.Action, d server) *cli.Command {
 	flags := []cli.Flag{
 		&cli.StringFlag{
 			Name: "wait", Value: waitVerified,
@@ -199,7 +199,7 @@ func operate(s *session, action power.Action) error {
 		return s.unsure(err, nodes, o.dryRun)
 	}
 	if len(ops) != len(reqs) {
-		return fmt.Errorf("%s answered %d of %d requests", s.door.who, len(ops), len(reqs))
+		return fmt.Errorf("%s answered %d of %d requests", s.server.who, len(ops), len(reqs))
 	}
 	f := newFollowing(s, o, ops, began)
 	if o.dryRun {

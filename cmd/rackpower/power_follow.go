@@ -184,10 +184,10 @@ func (f *following) finish(interrupted bool) error {
 	case f.lost != nil && len(pending) > 0:
 		err := f.s.explain(f.lost)
 		return settings.Exit(settings.CodeOf(err), "%v\nthe operations on %s go on; %s ops --outstanding shows them", err,
-			noderange.Fold(pending), f.s.door.command)
+			noderange.Fold(pending), f.s.server.command)
 	case interrupted:
 		f.s.Warn("interrupted: the operations on %s go on; %s ops %s --outstanding shows them, %s op cancel ID ends one",
-			noderange.Fold(pending), f.s.door.command, noderange.Fold(pending), f.s.door.command)
+			noderange.Fold(pending), f.s.server.command, noderange.Fold(pending), f.s.server.command)
 	}
 	return f.verdict()
 }
@@ -219,7 +219,7 @@ func (f *following) verdict() error {
 			}
 		}
 		return tell(settings.ExitPending, pending, "still pending, the operations go on: %s (%s op show %s)", noderange.Fold(pending),
-			f.s.door.command, id)
+			f.s.server.command, id)
 	}
 	return nil
 }

@@ -102,7 +102,7 @@ func (f *following) groups(each func(nodes []string, text string)) {
 // holds reports whether a request set a hold: one that was refused did not.
 func (o order) holds(op api.Op) bool { return o.held != "" && op.Outcome != power.Refused }
 
-// words says in a few words how a request stands.
+// words says in a few words the state of a request.
 func (o order) words(op api.Op) string {
 	switch op.Outcome {
 	case power.Succeeded:
@@ -144,7 +144,7 @@ func (f *following) tellDryRun() error {
 		var order []string
 		for _, row := range f.rows {
 			text := strings.TrimPrefix(cmp.Or(row.op.Message, row.op.Detail, string(row.op.Verdict)), "dry run: ")
-			if f.s.door == atAgent && f.order.holds(row.op) {
+			if f.s.server == atAgent && f.order.holds(row.op) {
 				text += "; " + f.order.held // central says so itself
 			}
 			if row.op.AgentNote != "" {

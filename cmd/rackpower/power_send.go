@@ -39,7 +39,7 @@ func (s *session) unsure(err error, nodes []api.Node, dry bool) error {
 	}
 	said := s.explain(err)
 	return settings.Exit(settings.CodeOf(said), "%v\nwhat was asked for may have been taken: %s ops %s --outstanding shows it",
-		said, s.door.command, noderange.Fold(namesOf(nodes)))
+		said, s.server.command, noderange.Fold(namesOf(nodes)))
 }
 
 // lost reports whether a request may be sent again in a moment: nobody answered, or

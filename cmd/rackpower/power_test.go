@@ -335,7 +335,7 @@ func TestManyNodesLosePowerOnlyWhenConfirmed(t *testing.T) {
 	}
 }
 
-// TestWhatAsksFirst holds the bounds of the question against small fleets, at both doors.
+// TestWhatAsksFirst holds the bounds of the question against small fleets, at both servers.
 func TestWhatAsksFirst(t *testing.T) {
 	rack := func(name string, n int, state power.State) []api.Node {
 		nodes := hall(n, state)

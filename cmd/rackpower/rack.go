@@ -359,7 +359,7 @@ func (v view) showRack(rack api.Rack, what string) error {
 // noteRacks says on stderr which of the nodes' agents are away, and what keeps the
 // monitors of their racks from correcting them. Who cannot say so, says nothing.
 func noteRacks(s *session, nodes []api.Node) {
-	if s.Quiet || !s.People() || len(nodes) == 0 && s.door != atAgent {
+	if s.Quiet || !s.People() || len(nodes) == 0 && s.server != atAgent {
 		return
 	}
 	concerned := map[string]bool{}
@@ -373,7 +373,7 @@ func noteRacks(s *session, nodes []api.Node) {
 	var away, alarmed, braked, paused []string
 	byName := map[string]api.Rack{}
 	for _, r := range racks {
-		if !concerned[r.Name] && s.door != atAgent {
+		if !concerned[r.Name] && s.server != atAgent {
 			continue
 		}
 		byName[r.Name] = r
@@ -401,14 +401,14 @@ func noteRacks(s *session, nodes []api.Node) {
 			s.Warn("rack %s: %s", term.Clean(name), term.Clean(alarmWords(a)))
 		}
 	})
-	s.WarnEach(braked, "racks %s: the brake holds: "+s.door.command+" brake show",
-		func(name string) { s.noteBrake(s.door, name, *byName[name].State.Brake) })
-	s.WarnEach(paused, "racks %s: the monitor is paused ("+s.door.command+" rack list)", func(name string) {
+	s.WarnEach(braked, "racks %s: the brake holds: "+s.server.command+" brake show",
+		func(name string) { s.noteBrake(s.server, name, *byName[name].State.Brake) })
+	s.WarnEach(paused, "racks %s: the monitor is paused ("+s.server.command+" rack list)", func(name string) {
 		s.Warn("rack %s: the monitor is paused %s", term.Clean(name), term.Clean(s.pauseOf(byName[name])))
 	})
 }
 
-func (v view) noteBrake(d door, rack string, b api.Brake) {
+func (v view) noteBrake(d server, rack string, b api.Brake) {
 	v.Warn("rack %s: the brake holds %s (%s) since %s: %s brake show", term.Clean(rack), power.Count(len(b.Nodes), "node"), term.Clean(b.Kind),
 		v.Since(b.Since), d.command)
 }

@@ -16,7 +16,7 @@ import (
 	"rackpower/gossip"
 )
 
-// secretReader reads passwords and keys: from files, from stdin, from whoever types.
+// secretReader reads passwords and keys: from files, from stdin, from the terminal.
 type secretReader struct {
 	ctx    context.Context
 	in     io.Reader // stdin

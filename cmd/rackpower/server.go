@@ -13,9 +13,9 @@ import (
 	"rackpower/cmd/term"
 )
 
-// door says whom a command asks. Central and an agent's own socket speak the same
-// language, so the commands are the same.
-type door struct {
+// server is what a command asks. Central and an agent's own socket have the same
+// API, so the commands are the same.
+type server struct {
 	who     string // "central", "agent"
 	command string // what precedes the command's name: "rackpower", "rackpower local"
 	flag    string // that names the address
@@ -26,13 +26,13 @@ type door struct {
 }
 
 var (
-	atCentral = door{
+	atCentral = server{
 		who: "central", unit: "rackpower-central.service", command: "rackpower", flag: "central", initial: "unix:///run/rackpower/central.sock",
 		usage: "`URL` of central: unix:///PATH or https://HOST:PORT",
 		hint: "is rackpower-central running there? name another address with --central or RACKPOWER_CENTRAL; on a rack, rackpower local asks " +
 			"its agent",
 	}
-	atAgent = door{
+	atAgent = server{
 		who: "the agent", unit: "rackpower-agent.service", command: "rackpower local", flag: "socket", initial: "/run/rackpower/agent.sock",
 		usage: "`PATH` of the agent's control socket",
 		hint:  "is rackpower agent running there? name another socket with --socket or RACKPOWER_SOCKET",
@@ -40,7 +40,7 @@ var (
 )
 
 // wayOut is what to do when nobody answered at a target.
-func (d door) wayOut(target string) string {
+func (d server) wayOut(target string) string {
 	path := strings.TrimPrefix(target, "unix://")
 	if errors.Is(access(path, accessWrite), fs.ErrPermission) {
 		return "you may not use that socket: its group (rackpower-admin) may, and root"
@@ -51,11 +51,11 @@ func (d door) wayOut(target string) string {
 // accessWrite asks access(2) for the right that connecting to a socket needs.
 const accessWrite = 2
 
-// access is access(2). Tests, which root may run, put themselves here.
+// access is access(2). Tests replace it, because root may use every socket.
 var access = syscall.Access
 
 // flags are those of the address and of the output.
-func (d door) flags(more ...cli.Flag) []cli.Flag {
+func (d server) flags(more ...cli.Flag) []cli.Flag {
 	own := []cli.Flag{&cli.StringFlag{Name: d.flag, Value: d.initial, Usage: d.usage}}
 	if d.flag == "central" {
 		own = append(own, profileFlag())
@@ -64,7 +64,7 @@ func (d door) flags(more ...cli.Flag) []cli.Flag {
 }
 
 // open makes the session of a command; nothing is sent yet.
-func (d door) open(c *cli.Context) (*session, error) {
+func (d server) open(c *cli.Context) (*session, error) {
 	p, err := newPrinter(c)
 	if err != nil {
 		return nil, err
@@ -81,13 +81,13 @@ func (d door) open(c *cli.Context) (*session, error) {
 	if err != nil {
 		return nil, err
 	}
-	k := connection{c: c, ctx: c.Context, door: d, client: client}
+	k := connection{c: c, ctx: c.Context, server: d, client: client}
 	tellSilence(p, client, d.who, patience)
 	return &session{connection: k, confirmer: confirmer{k, p.Err}, view: view{p}}, nil
 }
 
 // with opens a session around an action.
-func (d door) with(do func(*session) error) cli.ActionFunc {
+func (d server) with(do func(*session) error) cli.ActionFunc {
 	return func(c *cli.Context) error {
 		s, err := d.open(c)
 		if err != nil {
@@ -101,7 +101,7 @@ func (d door) with(do func(*session) error) cli.ActionFunc {
 // looking is with for commands that only look: where no node is as the expression says,
 // programs get an empty list and people a line on stderr, and that is no failure. What
 // acts on nodes needs some.
-func (d door) looking(do func(*session) error) cli.ActionFunc {
+func (d server) looking(do func(*session) error) cli.ActionFunc {
 	return d.with(func(s *session) error {
 		var none nothing
 		err := do(s)

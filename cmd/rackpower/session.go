@@ -28,7 +28,7 @@ type session struct {
 type connection struct {
 	c      *cli.Context
 	ctx    context.Context
-	door   door
+	server server
 	client *api.Client
 }
 
@@ -57,11 +57,11 @@ func interrupted(ctx context.Context, err error) bool {
 
 // explain gives the errors of the API the exit statuses that they have for people.
 func (s *session) explain(err error) error {
-	return explainAt(s.ctx, s.door, s.client.Target(), s.Printer, err)
+	return explainAt(s.ctx, s.server, s.client.Target(), s.Printer, err)
 }
 
-// explainAt is explain of what was asked at a door.
-func explainAt(ctx context.Context, d door, target string, p printer.Printer, err error) error {
+// explainAt is explain of what was asked at a server.
+func explainAt(ctx context.Context, d server, target string, p printer.Printer, err error) error {
 	var problem *api.Problem
 	switch {
 	case err == nil:

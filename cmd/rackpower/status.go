@@ -19,7 +19,7 @@ import (
 	"rackpower/power/noderange"
 )
 
-func statusCommand(d door) *cli.Command {
+func statusCommand(d server) *cli.Command {
 	name := d.command + " status"
 	return &cli.Command{
 		Name: "status", Category: "look", Usage: "show the power state of nodes", ArgsUsage: "[NODES...]",

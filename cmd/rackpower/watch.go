@@ -80,7 +80,7 @@ func (e *events) ended(err error) error {
 	return err
 }
 
-// begin finds the newest entry, and shows those before that are wanted.
+// begin finds the newest entry, and shows the requested ones before it.
 func (e *events) begin() error {
 	newest, err := e.s.client.Audit(e.s.ctx, "", 1)
 	if err != nil {
@@ -148,7 +148,7 @@ func (e *events) lost(err error) {
 
 func (e *events) back() {
 	if e.away {
-		e.s.Warn("%s is back", e.s.door.who)
+		e.s.Warn("%s is back", e.s.server.who)
 	}
 	e.away = false
 }
