@@ -14,7 +14,7 @@ import (
 	"rackpower/power"
 )
 
-// breakerRig is a rig whose monitor runs, whose BMCs are probed, and whose first
+// withBreaker is a rig whose monitor runs, whose BMCs are probed, and whose first
 // reading is over.
 // breakerOpen says why the node's BMC is left alone, and until when.
 func (r *harness) breakerOpen(node string) (until time.Time, says string, open bool) {
@@ -22,7 +22,7 @@ func (r *harness) breakerOpen(node string) (until time.Time, says string, open b
 	return b.NextProbe, b.BreakerOpen, b.BreakerOpen != ""
 }
 
-func breakerRig(t *testing.T, nodes int, fn func(*harness)) {
+func withBreaker(t *testing.T, nodes int, fn func(*harness)) {
 	t.Helper()
 	inBubble(t, nodes, func(r *harness) {
 		r.crash()
@@ -41,7 +41,7 @@ func (r *harness) wantReach(node string, want power.Reach) {
 }
 
 func TestDeadBMCHasItsOwnSchedule(t *testing.T) {
-	breakerRig(t, 2, func(r *harness) {
+	withBreaker(t, 2, func(r *harness) {
 		b := r.bmc("n1")
 		b.SetMute(true)
 		time.Sleep(3 * time.Minute)
@@ -83,7 +83,7 @@ func TestDeadBMCHasItsOwnSchedule(t *testing.T) {
 }
 
 func TestBreakerWithoutAProbeReads(t *testing.T) {
-	breakerRig(t, 1, func(r *harness) {
+	withBreaker(t, 1, func(r *harness) {
 		r.crash()
 		r.cfg.Probe = nil
 		r.start()
@@ -104,7 +104,7 @@ func TestBreakerWithoutAProbeReads(t *testing.T) {
 // TestAnswersProbesAndNothingElse: a BMC whose probe is answered and whose reading is
 // not is left alone for longer and longer.
 func TestAnswersProbesAndNothingElse(t *testing.T) {
-	breakerRig(t, 1, func(r *harness) {
+	withBreaker(t, 1, func(r *harness) {
 		b := r.bmc("n1")
 		b.FailNextDials(1<<30, power.KindUnreachable)
 		b.FailNextReads(1<<30, power.KindUnreachable)
@@ -122,7 +122,7 @@ func TestAnswersProbesAndNothingElse(t *testing.T) {
 }
 
 func TestPeoplePassTheBreakerAndCloseIt(t *testing.T) {
-	breakerRig(t, 3, func(r *harness) {
+	withBreaker(t, 3, func(r *harness) {
 		for _, n := range []string{"n1", "n2", "n3"} {
 			r.bmc(n).SetMute(true)
 		}
@@ -165,7 +165,7 @@ func TestAnErrorIsAnAnswer(t *testing.T) {
 		power.KindPrivilege: "It cannot be read: state: privilege", power.KindUnsupported: "It cannot be read: state: unsupported",
 		power.KindUnreachable: "the BMC does not answer", power.KindAuth: "the BMC refuses the log-in",
 	} {
-		breakerRig(t, 1, func(r *harness) {
+		withBreaker(t, 1, func(r *harness) {
 			r.hall(power.StatusReady, power.Off)
 			r.bmc("n1").FailNextReads(1000, kind)
 			time.Sleep(3 * time.Minute)
@@ -177,7 +177,7 @@ func TestAnErrorIsAnAnswer(t *testing.T) {
 }
 
 func TestNodesOfOneBMCAreReadInOneGo(t *testing.T) {
-	breakerRig(t, 8, func(r *harness) {
+	withBreaker(t, 8, func(r *harness) {
 		for i := range r.nodes {
 			r.nodes[i].BMC = fmt.Sprintf("ipmi://admin@chassis?target=%#02x", 0x30+2*i)
 		}
@@ -212,7 +212,7 @@ func (r *harness) password(node int, password string) {
 // TestRefusedLogInsAreCountedOverRestarts: an agent that dies again and again does not
 // lock an account.
 func TestRefusedLogInsAreCountedOverRestarts(t *testing.T) {
-	breakerRig(t, 1, func(r *harness) {
+	withBreaker(t, 1, func(r *harness) {
 		b := r.bmc("n1")
 		b.SetAccount("admin", "secret")
 		r.password(0, "wrong")
@@ -266,7 +266,7 @@ func TestRefusedLogInsAreCountedOverRestarts(t *testing.T) {
 }
 
 func TestRecordOfRefusedLogInsTellsNoPassword(t *testing.T) {
-	breakerRig(t, 1, func(r *harness) {
+	withBreaker(t, 1, func(r *harness) {
 		r.bmc("n1").SetWrongPassword(true)
 		time.Sleep(3 * time.Minute)
 		found := 0
@@ -382,7 +382,7 @@ func TestBMCThatIsBackBeforeItsProbe(t *testing.T) {
 		"lost":     &power.Error{Kind: power.KindUnreachable, Op: "probe", Err: errors.New("no answer")},
 	} {
 		t.Run(name, func(t *testing.T) {
-			breakerRig(t, 1, func(r *harness) {
+			withBreaker(t, 1, func(r *harness) {
 				b := r.bmc("n1")
 				var probes atomic.Int64
 				r.crash()
@@ -413,7 +413,7 @@ func TestBMCThatIsBackBeforeItsProbe(t *testing.T) {
 // TestNoDeadBMCsOfNodesThatAreGone: what is counted is what somebody can do something
 // about.
 func TestNoDeadBMCsOfNodesThatAreGone(t *testing.T) {
-	breakerRig(t, 3, func(r *harness) {
+	withBreaker(t, 3, func(r *harness) {
 		for _, n := range r.nodes {
 			r.bmc(n.Name).SetWrongPassword(true)
 		}
@@ -443,7 +443,7 @@ func TestNoDeadBMCsOfNodesThatAreGone(t *testing.T) {
 // TestReachOfABMCOfOurOwn: a chassis serves nodes of two racks; what is asked about it
 // from outside takes no second way to it.
 func TestReachOfABMCOfOurOwn(t *testing.T) {
-	breakerRig(t, 1, func(r *harness) {
+	withBreaker(t, 1, func(r *harness) {
 		before := r.bmc("n1").Counts().Probes
 		how, ok := r.a.CanReach("other n1:623")
 		if !ok || !strings.HasPrefix(how, "read ") || r.bmc("n1").Counts().Probes != before {
@@ -455,7 +455,7 @@ func TestReachOfABMCOfOurOwn(t *testing.T) {
 // TestBMCThatIgnoresProbes: only an answered probe led back into the rounds, and some BMCs
 // answer none.
 func TestBMCThatIgnoresProbes(t *testing.T) {
-	breakerRig(t, 1, func(r *harness) {
+	withBreaker(t, 1, func(r *harness) {
 		b := r.bmc("n1")
 		r.crash()
 		r.cfg.Probe = func(context.Context, power.Endpoint) error {
@@ -477,7 +477,7 @@ func TestBMCThatIgnoresProbes(t *testing.T) {
 // TestBMCWithoutASession: it is there, so nobody is sent to its cable, and it is not
 // asked all the time.
 func TestBMCWithoutASession(t *testing.T) {
-	breakerRig(t, 2, func(r *harness) {
+	withBreaker(t, 2, func(r *harness) {
 		b := r.bmc("n1")
 		r.nodes[1].BMC = r.nodes[0].BMC + "?target=0x30"
 		r.hall(power.StatusReady, power.On)
@@ -514,7 +514,7 @@ func TestAnyRefusedLogInCounts(t *testing.T) {
 		power.KindAuth: "user or password", power.KindPrivilege: "for want of rights", power.KindRefused: "the log-in",
 		power.KindUnsupported: "the log-in",
 	} {
-		breakerRig(t, 1, func(r *harness) {
+		withBreaker(t, 1, func(r *harness) {
 			b := r.bmc("n1")
 			b.RefuseLogIns(kind)
 			for range 10 {
@@ -544,7 +544,7 @@ func TestAnyRefusedLogInCounts(t *testing.T) {
 
 // TestNobodyReadsOfContexts: what a BMC that is silent is said to do is said in plain words.
 func TestNobodyReadsOfContexts(t *testing.T) {
-	breakerRig(t, 1, func(r *harness) {
+	withBreaker(t, 1, func(r *harness) {
 		b := r.bmc("n1")
 		b.SetTimeout(time.Hour) // the agent's own bounds come first
 		b.SetMute(true)
@@ -575,7 +575,7 @@ func TestNobodyReadsOfContexts(t *testing.T) {
 // TestSessionsDoNotGrowOld: what a BMC said when a session was opened is believed for a
 // minute, and not after a retry.
 func TestSessionsDoNotGrowOld(t *testing.T) {
-	breakerRig(t, 1, func(r *harness) {
+	withBreaker(t, 1, func(r *harness) {
 		b := r.bmc("n1")
 		var forgotten atomic.Int64
 		r.crash()

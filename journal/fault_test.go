@@ -41,7 +41,7 @@ func script(n int) [][]journal.Entry {
 // outcome is what a run of a script left: acked is certain, maybe is the group
 // whose Append failed in a way that leaves it open.
 type outcome struct {
-	acked *twin
+	acked *model
 	maybe []journal.Entry
 }
 
@@ -53,7 +53,7 @@ func (o outcome) check(got []string) error {
 }
 
 // run opens the journal, appends groups until it stops, and says what is owed.
-func run(fsys journal.FS, before *twin, groups [][]journal.Entry) (outcome, *journal.Journal) {
+func run(fsys journal.FS, before *model, groups [][]journal.Entry) (outcome, *journal.Journal) {
 	o := outcome{acked: before}
 	j, err := journal.Open(config(fsys))
 	if err != nil {
@@ -79,14 +79,14 @@ func run(fsys journal.FS, before *twin, groups [][]journal.Entry) (outcome, *jou
 func TestEachCallFailsOnce(t *testing.T) {
 	groups := script(60)
 	clean := faultfs.New()
-	_, j := run(clean, &twin{}, groups)
+	_, j := run(clean, &model{}, groups)
 	mustClose(t, j)
 	for n := 1; n <= clean.Calls(); n++ {
 		for name, fault := range map[string]error{"EIO": faultfs.ErrIO, "ENOSPC": faultfs.ErrFull} {
 			t.Run(fmt.Sprint(name, n), func(t *testing.T) {
 				disk := faultfs.New()
 				disk.FailCall(n, fault)
-				o, j := run(disk, &twin{}, groups)
+				o, j := run(disk, &model{}, groups)
 				calls := disk.Log()
 				call := calls[min(n, len(calls))-1]
 				if j != nil {
@@ -119,7 +119,7 @@ func TestEachCallFailsOnce(t *testing.T) {
 func TestFailedFlushThenRestartThenPowerLoss(t *testing.T) {
 	first, second := script(25), script(30)
 	clean := faultfs.New()
-	_, j := run(clean, &twin{}, first)
+	_, j := run(clean, &model{}, first)
 	mustClose(t, j)
 	for n, call := range clean.Log() {
 		if call.Op != faultfs.OpSync && call.Op != faultfs.OpSyncDir {
@@ -134,7 +134,7 @@ func TestFailedFlushThenRestartThenPowerLoss(t *testing.T) {
 				}
 				return faultfs.Fault{}
 			})
-			o, j := run(disk, &twin{}, first)
+			o, j := run(disk, &model{}, first)
 			if j != nil {
 				_ = j.Close()
 			}
@@ -236,7 +236,7 @@ func TestFullDiskThenRoomAgain(t *testing.T) {
 			disk.SetCapacity(disk.Used() + extra)
 		}
 		journal.Restock(j)
-		model, failed := &twin{}, 0
+		model, failed := &model{}, 0
 		for i, g := range groups {
 			if i == 40 {
 				disk.SetCapacity(0)
@@ -287,11 +287,11 @@ func TestOpenOnAFullDisk(t *testing.T) {
 	wantLive(t, open(t, config(disk)), "a=1", "n=1")
 }
 
-// The random twin: power losses, kills, failing calls and full disks in any
+// The random model: power losses, kills, failing calls and full disks in any
 // order, compared with a naive model after each.
 func TestPowerLossAgainstTwin(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
-		disk, model := faultfs.New(), &twin{}
+		disk, model := faultfs.New(), &model{}
 		choose := func(n int) int { return rapid.IntRange(0, n-1).Draw(rt, "choice") }
 		groups := script(rapid.IntRange(5, 40).Draw(rt, "groups"))
 		for range rapid.IntRange(1, 4).Draw(rt, "lives") {

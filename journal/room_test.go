@@ -43,7 +43,7 @@ func TestASmallDiskIsFullOnlyWhileASnapshotHasNoRoom(t *testing.T) {
 			rt.Fatal(err)
 		}
 		defer func() { _ = j.Close() }()
-		model := &twin{}
+		model := &model{}
 		add := func(i int) error {
 			e := put(fmt.Sprint("k", i), strings.Repeat("x", 1000))
 			before := snapshotSize(j.Live(), e)

@@ -75,11 +75,11 @@ func wantLive(t testing.TB, j *journal.Journal, want ...string) {
 	}
 }
 
-// twin is the naive model: it keeps every record and works the live set out
+// model is the naive model: it keeps every record and works the live set out
 // anew each time.
-type twin struct{ groups [][]journal.Entry }
+type model struct{ groups [][]journal.Entry }
 
-func (m *twin) live() []string {
+func (m *model) live() []string {
 	var recs []journal.Entry
 	for _, g := range m.groups {
 		for _, e := range g {
@@ -98,9 +98,9 @@ func (m *twin) live() []string {
 	return out
 }
 
-// with is the twin after one group more.
-func (m *twin) with(g []journal.Entry) *twin {
-	return &twin{groups: append(slices.Clone(m.groups), g)}
+// with is the model after one group more.
+func (m *model) with(g []journal.Entry) *model {
+	return &model{groups: append(slices.Clone(m.groups), g)}
 }
 
 // sameRecords compares everything, LSN and time too.

@@ -12,7 +12,7 @@ import (
 
 // DamageModel holds an agent whose logs are damaged against rules that hold whatever was
 // lost: what may not happen twice does not, nothing is sent before every BMC was read, what
-// is lost is told, and an alarm stands until it is acknowledged. All methods may be called
+// is lost is told, and an alarm stays until it is acknowledged. All methods may be called
 // concurrently.
 type DamageModel struct {
 	Trace

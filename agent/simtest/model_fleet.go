@@ -19,7 +19,7 @@ import (
 // alone. It shares no logic with the monitor: what a status wants is a table of its own.
 //
 // What the rules leave open it lets pass. So a process that dies may have forgotten what
-// happened within the last second (kept), and what happens at the very instant of a
+// happened within the last second (durable), and what happens at the very instant of a
 // change may go by what was before it. All methods may be called concurrently.
 type FleetModel struct {
 	Trace
@@ -42,8 +42,8 @@ type FleetModel struct {
 	released           map[string]bool // brakes that somebody released, by id
 }
 
-// kept is how soon what happened is remembered over a death, at the latest.
-const kept = time.Second
+// durable is how soon what happened is remembered over a death, at the latest.
+const durable = time.Second
 
 // What the rules say, in numbers.
 const (
@@ -66,16 +66,16 @@ const (
 	yes
 )
 
-// wish is what a node's power is to be: "on", "off", or "" when nobody's hand is on it.
-type wish struct {
+// desire is what a node's power should be: "on", "off", or "" when nobody's hand is on it.
+type desire struct {
 	want      power.State
 	debounced bool
 	noCut     bool
 	expectsOn bool // shown and never enforced
 }
 
-// wishes is the table of rules 5. What is not in it is hands-off.
-var wishes = map[power.Status]wish{
+// desires is the table of rules 5. What is not in it is hands-off.
+var desires = map[power.Status]desire{
 	"NEW": {want: power.Off, debounced: true}, "READY": {want: power.Off}, "BROKEN": {want: power.Off}, "FAILED_DEPLOYMENT": {want: power.Off},
 	"DEPLOYING": {want: power.On, debounced: true}, "TESTING": {want: power.On, debounced: true}, "DISK_ERASING": {
 		want:  power.On,
@@ -85,11 +85,11 @@ var wishes = map[power.Status]wish{
 }
 
 // allows reports whether the monitor may send the command.
-func (w wish) allows(cmd power.Command) bool {
+func (w desire) allows(cmd power.Command) bool {
 	return cmd == power.PowerOn && w.want == power.On || cmd == power.PowerOff && w.want == power.Off && !w.noCut
 }
 
-// fleetInput is what a wish comes from.
+// fleetInput is what a desire comes from.
 type fleetInput struct {
 	status    power.Status
 	confirmed bool
@@ -100,12 +100,12 @@ func holds(h power.Hold, now time.Time) bool {
 	return h.Want != "" && (h.Until.IsZero() || now.Before(h.Until))
 }
 
-func (i fleetInput) wish(now time.Time) wish {
-	w := wishes[i.status]
+func (i fleetInput) desire(now time.Time) desire {
+	w := desires[i.status]
 	if !holds(i.hold, now) {
 		return w
 	}
-	held := wish{noCut: w.noCut}
+	held := desire{noCut: w.noCut}
 	switch i.hold.Want {
 	case "on":
 		held.want = power.On
@@ -115,9 +115,9 @@ func (i fleetInput) wish(now time.Time) wish {
 	return held
 }
 
-// stands is which of two holds does: the later one, but a person's that ran when a
+// newerHold is which of two holds is valid: the later one, but a person's that ran when a
 // schedule set its own.
-func stands(central, local power.Hold) power.Hold {
+func newerHold(central, local power.Hold) power.Hold {
 	ran := local.Schedule == "" && central.Schedule != "" && holds(local, central.Since)
 	if local.Seq != 0 && (ran || local.Seq > central.Seq) {
 		return local
@@ -145,10 +145,10 @@ type fleetNode struct {
 	maybe  *fleetInput // assigned, and it is not known whether the agent has it
 	local  power.Hold  // set at the rack
 
-	wish, before wish
-	since, till  time.Time // when that became the wish, at the earliest and at the latest
-	excused      sure      // the brake does not count it: confirmed or released
-	usedAt       time.Time // when it was first seen as wished while nothing was under way
+	desire, before desire
+	since, latest  time.Time // when that became the desire, at the earliest and at the latest
+	uncounted      sure      // the brake does not count it: confirmed or released
+	reachedAt       time.Time // when it was first seen as desired while nothing was under way
 	matched      bool
 
 	read       power.State // the last that was read
@@ -163,10 +163,10 @@ type fleetNode struct {
 	changed    time.Time  // when an operation ended that had touched it
 	backAfter  time.Duration
 	fallAfter  time.Duration
-	corrected  []time.Time // when the monitor asked for something, under this wish and since nobody else touched the node
+	corrected  []time.Time // when the monitor asked for something, under this desire and since nobody else touched the node
 	cutAt      time.Time   // when the monitor last sent it an unconfirmed off
 	fails      int         // corrections that failed in a row, at least
-	tries      int         // that ended under this wish
+	tries      int         // that ended under this desire
 	lastFail   time.Time
 	failBefore time.Time // the one before that
 	failBorn   time.Time // the process in which
@@ -234,8 +234,8 @@ func (m *FleetModel) Begin(proc int) {
 	m.note("process %d starts", proc)
 	for _, n := range m.nodes {
 		m.advance(n, now)
-		if n.till.IsZero() { // it may not have been noted before the death
-			n.till = now.Add(kept)
+		if n.latest.IsZero() { // it may not have been noted before the death
+			n.latest = now.Add(durable)
 		}
 		n.readWell, n.run, n.sending = false, "", nil
 	}
@@ -254,18 +254,18 @@ func (m *FleetModel) Died() {
 	for _, n := range m.nodes {
 		m.advance(n, now)
 		n.due, n.corrected = time.Time{}, nil // what was not noted yet goes with the process
-		recent := func(t time.Time) bool { return !t.IsZero() && now.Sub(t) < kept }
+		recent := func(t time.Time) bool { return !t.IsZero() && now.Sub(t) < durable }
 		if recent(n.since) {
-			n.till = time.Time{}
+			n.latest = time.Time{}
 			changed = true
 		}
 		amid = amid || recent(n.readAt)
 		waits = waits || n.maybe != nil
-		if recent(n.usedAt) {
-			n.usedAt, n.matched = time.Time{}, false
-			n.excused = max(n.excused, min(perhaps, n.excused))
-			if n.excused == no {
-				n.excused = perhaps
+		if recent(n.reachedAt) {
+			n.reachedAt, n.matched = time.Time{}, false
+			n.uncounted = max(n.uncounted, min(perhaps, n.uncounted))
+			if n.uncounted == no {
+				n.uncounted = perhaps
 			}
 		}
 		if recent(n.lastFail) && n.fails > 0 {
@@ -288,11 +288,11 @@ func (m *FleetModel) Died() {
 	}
 }
 
-// advance brings a node's wish up to the time now. The lock is held.
+// advance brings a node's desire up to the time now. The lock is held.
 func (m *FleetModel) advance(n *fleetNode, now time.Time) {
 	m.change(n, n.in, now)
-	if !n.usedAt.IsZero() && !m.dead && now.Sub(n.usedAt) >= kept && n.excused != no {
-		n.excused = no
+	if !n.reachedAt.IsZero() && !m.dead && now.Sub(n.reachedAt) >= durable && n.uncounted != no {
+		n.uncounted = no
 	}
 }
 
@@ -300,13 +300,13 @@ func (m *FleetModel) advance(n *fleetNode, now time.Time) {
 func (m *FleetModel) change(n *fleetNode, to fleetInput, now time.Time) {
 	from := n.in
 	n.in = to
-	w := to.wish(now)
-	if w == n.wish {
-		if to != from && (to.confirmed || to.hold.Confirmed) && n.excused == no {
-			n.excused, n.usedAt = perhaps, time.Time{} // agreed to afterwards
+	w := to.desire(now)
+	if w == n.desire {
+		if to != from && (to.confirmed || to.hold.Confirmed) && n.uncounted == no {
+			n.uncounted, n.reachedAt = perhaps, time.Time{} // agreed to afterwards
 		}
 		if from.confirmed && !to.confirmed || from.hold != to.hold {
-			n.excused = min(n.excused, perhaps) // what a process knew of before may go with it
+			n.uncounted = min(n.uncounted, perhaps) // what a process knew of before may go with it
 		}
 		return
 	}
@@ -316,15 +316,15 @@ func (m *FleetModel) change(n *fleetNode, to fleetInput, now time.Time) {
 		at, heldBefore = to.hold.Until, true
 		m.met["hold expired"]++
 	}
-	n.before, n.wish, n.since = n.wish, w, at
-	n.till = at.Add(kept)
+	n.before, n.desire, n.since = n.desire, w, at
+	n.latest = at.Add(durable)
 	if m.dead {
-		n.till = time.Time{}
+		n.latest = time.Time{}
 	} else if m.born.After(at) {
-		n.till = m.born.Add(kept)
+		n.latest = m.born.Add(durable)
 	}
-	n.excused = agrees(from, to, now, heldBefore)
-	n.usedAt, n.matched = time.Time{}, false
+	n.uncounted = agrees(from, to, now, heldBefore)
+	n.reachedAt, n.matched = time.Time{}, false
 	if n.readAt.Before(at) { // at the same instant it counts
 		n.run = ""
 	}
@@ -333,9 +333,9 @@ func (m *FleetModel) change(n *fleetNode, to fleetInput, now time.Time) {
 
 // What is assigned.
 
-// input is what a node's wish comes from once central has said something about it.
+// input is what a node's desire comes from once central has said something about it.
 func (n *fleetNode) input(a api.AssignedNode) fleetInput {
-	return fleetInput{status: a.Status, confirmed: a.Confirmed, hold: stands(a.Hold, n.local)}
+	return fleetInput{status: a.Status, confirmed: a.Confirmed, hold: newerHold(a.Hold, n.local)}
 }
 
 // Assigning takes what the agent is about to be told.
@@ -361,7 +361,7 @@ func (m *FleetModel) Assigned(a api.Assignment) {
 	for _, as := range a.Nodes {
 		n := m.nodes[as.Name]
 		m.advance(n, now)
-		was := n.wish
+		was := n.desire
 		if as.Retry > 0 {
 			m.retry(n, as)
 		}
@@ -369,7 +369,7 @@ func (m *FleetModel) Assigned(a api.Assignment) {
 		if n.local.Seq != 0 && n.in.hold.Seq != n.local.Seq {
 			n.local = power.Hold{}
 		}
-		if n.wish != was && n.wish.want == power.Off && !n.wish.noCut && m.fake.BMC(n.name).Power() == power.On && n.read == power.On {
+		if n.desire != was && n.desire.want == power.Off && !n.desire.noCut && m.fake.BMC(n.name).Power() == power.On && n.read == power.On {
 			cut = append(cut, n)
 		}
 	}
@@ -386,7 +386,7 @@ func (n *fleetNode) take(m *FleetModel, now time.Time) {
 }
 
 // KeepsHold says that a node is about to be assigned by a central that may not know its
-// newest hold, which stands all the same.
+// newest hold, which is valid all the same.
 func (m *FleetModel) KeepsHold(name string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -406,7 +406,7 @@ func (m *FleetModel) takeSettings(now time.Time) {
 		}
 	}
 	if m.settings.ReleaseBrake != m.maybeSet.ReleaseBrake || m.settings.ReleaseNodes != m.maybeSet.ReleaseNodes {
-		m.excuseAll()
+		m.uncountAll()
 	}
 	m.settings, m.setAt, m.unsure = m.maybeSet, now, false
 }
@@ -418,9 +418,9 @@ func (m *FleetModel) bulkChange(cut []*fleetNode, now time.Time) {
 	for _, n := range cut {
 		leads := slices.ContainsFunc(n.ops, func(o *fleetOp) bool { return o.op.Action.Final() == power.Off })
 		switch {
-		case n.excused == no && !leads:
+		case n.uncounted == no && !leads:
 			unconfirmed = append(unconfirmed, n)
-		case n.excused == yes:
+		case n.uncounted == yes:
 			confirmed = append(confirmed, n)
 		}
 	}
@@ -446,7 +446,7 @@ func (m *FleetModel) bulkChange(cut []*fleetNode, now time.Time) {
 	for _, n := range confirmed { // it is followed soon, if nothing else is the matter
 		if n.readWell && now.Sub(n.readAt) < 70*time.Second && len(n.ops) == 0 && !m.ill(n, now) {
 			n.due = now.Add(fleetFollows)
-			if n.wish.debounced {
+			if n.desire.debounced {
 				n.due = n.due.Add(fleetDebounce)
 			}
 			m.nextDue = n.due
@@ -533,7 +533,7 @@ func (m *FleetModel) Resolve(settings api.RackSettings, nodes map[string]api.Ass
 	}
 }
 
-// retry takes an administrator's wish that the node is tried again.
+// retry takes an administrator's desire that the node is tried again.
 func (m *FleetModel) retry(n *fleetNode, as api.AssignedNode) {
 	n.fails, n.tries, n.corrected = 0, 0, nil
 }
@@ -554,16 +554,16 @@ func (m *FleetModel) BrakeReleased(b *api.Brake, local bool) {
 	m.met["brake released"]++
 	m.brake, m.brakeDied, m.released[b.ID] = nil, false, true
 	if local {
-		m.excuseAll()
+		m.uncountAll()
 	}
 }
 
-// excuseAll has the brake count no node that is to be corrected now: more may have joined
+// uncountAll has the brake count no node that must be corrected now: more may have joined
 // the one that was released than were seen.
-func (m *FleetModel) excuseAll() {
+func (m *FleetModel) uncountAll() {
 	for _, n := range m.nodes {
-		n.excused, n.outage, n.bulk = max(n.excused, perhaps), nil, nil
-		n.usedAt = time.Time{}
+		n.uncounted, n.outage, n.bulk = max(n.uncounted, perhaps), nil, nil
+		n.reachedAt = time.Time{}
 	}
 }
 
@@ -576,10 +576,11 @@ func (m *FleetModel) SetByHand(names []string, to power.State) {
 	for _, name := range names {
 		n := m.nodes[name]
 		m.advance(n, now)
-		known := n.matched && !m.dead && now.Sub(n.usedAt) >= kept && n.readWell && now.Sub(n.readAt) < 70*time.Second && n.offAt.IsZero() &&
+		known := n.matched && !m.dead && now.Sub(n.reachedAt) >= durable && n.readWell &&
+			now.Sub(n.readAt) < 70*time.Second && n.offAt.IsZero() &&
 			n.fails == 0
-		wants := n.wish.want
-		if n.wish.expectsOn {
+		wants := n.desire.want
+		if n.desire.expectsOn {
 			wants = power.On
 		}
 		n.bulk, n.outage = nil, nil
@@ -670,14 +671,14 @@ func (m *FleetModel) Pending(name string, is power.State) (power.State, bool) {
 	defer m.mu.Unlock()
 	n := m.nodes[name]
 	m.advance(n, time.Now())
-	return n.wish.want, n.wish.want != "" && n.wish.want != is && time.Since(n.since) > 3*time.Minute
+	return n.desire.want, n.desire.want != "" && n.desire.want != is && time.Since(n.since) > 3*time.Minute
 }
 
 // Forbidden reports whether the monitor may not do what is wanted.
 func (m *FleetModel) Forbidden(name string) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	w := m.nodes[name].wish
+	w := m.nodes[name].desire
 	return w.noCut && w.want == power.Off
 }
 
@@ -743,7 +744,7 @@ func (m *FleetModel) takeBrake(b *api.Brake, now time.Time) {
 		return
 	}
 	if b == nil {
-		if m.brakeDied && now.Sub(m.born) < kept {
+		if m.brakeDied && now.Sub(m.born) < durable {
 			return // the process is not up yet
 		}
 		m.brakeOver(now)
@@ -767,8 +768,8 @@ func (m *FleetModel) takeBrake(b *api.Brake, now time.Time) {
 	for _, name := range b.Nodes {
 		n := m.nodes[name]
 		m.advance(n, now)
-		if !slices.Contains(old, name) && b.Kind == "cut" && n.excused == yes && now.Sub(n.since) > kept {
-			m.breach("confirmed", "the brake names %s, which is to be off by a change that was confirmed", name)
+		if !slices.Contains(old, name) && b.Kind == "cut" && n.uncounted == yes && now.Sub(n.since) > durable {
+			m.breach("confirmed", "the brake names %s, which should be off by a change that was confirmed", name)
 		}
 	}
 	m.brake, m.brakeDied, m.brakeAt = b, false, now
@@ -779,8 +780,8 @@ func (m *FleetModel) brakeOver(now time.Time) {
 	for _, name := range m.brake.Nodes {
 		n := m.nodes[name]
 		m.advance(n, now)
-		if m.brake.Kind == "cut" && n.wish.want == power.Off && n.since.Before(m.brakeAt) && n.read == power.On &&
-			n.offSeen.Before(m.brakeAt.Add(-kept)) {
+		if m.brake.Kind == "cut" && n.desire.want == power.Off && n.since.Before(m.brakeAt) && n.read == power.On &&
+			n.offSeen.Before(m.brakeAt.Add(-durable)) {
 			m.breach("brake", "it is over, and %s is on as before", name)
 		}
 	}
@@ -842,7 +843,7 @@ func (m *FleetModel) accepted(rec acceptedRecord, fresh bool) {
 			n.due = time.Time{}
 			m.met["confirmed followed"]++
 		}
-		o.unconfirmed = o.op.Action == power.ActOff && n.excused == no
+		o.unconfirmed = o.op.Action == power.ActOff && n.uncounted == no
 		o.limit = m.bound()
 		if fresh {
 			m.correction(n, o, now)
@@ -863,14 +864,14 @@ func (m *FleetModel) correction(n *fleetNode, o *fleetOp, now time.Time) {
 	case n.read == target:
 		m.breach("fresh", "%s of %s is asked for, which was read %s", o.op.Action, n.name, n.read)
 	}
-	if n.wish.debounced {
+	if n.desire.debounced {
 		m.met["debounced"]++
 		if lasts := n.readAt.Sub(n.runFrom); n.run != n.read || lasts < fleetDebounce {
 			m.breach("debounce", "%s of %s is asked for after equal readings for %s", o.op.Action, n.name, lasts)
 		}
 	}
 	back := target == power.Off && n.tries > 0 || target == power.Off && now.Sub(n.changed) >= fleetSecondLook
-	if n.changed.After(n.since) && n.changed.After(n.till) && now.Sub(n.changed) < fleetSettle && !back {
+	if n.changed.After(n.since) && n.changed.After(n.latest) && now.Sub(n.changed) < fleetSettle && !back {
 		m.breach("settle", "%s of %s is asked for %s after it was changed", o.op.Action, n.name, now.Sub(n.changed))
 	}
 	if since := now.Sub(n.changed); n.changed.After(n.since) && since >= fleetSettle && since < fleetSettle+30*time.Second {
@@ -928,7 +929,7 @@ func (m *FleetModel) ended(o *fleetOp, end power.End, fresh bool) {
 		if fresh {
 			n.offAt, n.offMine = end.At, mine
 		}
-	case end.Outcome == power.Succeeded && final == n.wish.want && n.offAt.IsZero():
+	case end.Outcome == power.Succeeded && final == n.desire.want && n.offAt.IsZero():
 		n.fails = 0
 	case mine && fresh && (end.Outcome == power.Failed || end.Outcome == power.Indeterminate || end.Outcome == power.Expired &&
 		end.Attempts > 0):
@@ -940,7 +941,7 @@ func (m *FleetModel) ended(o *fleetOp, end power.End, fresh bool) {
 // mends forgets corrections that failed when the node is as wished, nothing is under way
 // and no second look is due.
 func (n *fleetNode) mends() {
-	if n.offAt.IsZero() && len(n.ops) == 0 && n.wish.want == n.read {
+	if n.offAt.IsZero() && len(n.ops) == 0 && n.desire.want == n.read {
 		n.fails = 0
 	}
 }
@@ -985,10 +986,10 @@ func (m *FleetModel) Read(proc int, node string, _ time.Time, s power.State, err
 		n.bulk = nil // and not in the middle of a cycle
 	}
 	elsewhere := slices.ContainsFunc(n.ops, func(o *fleetOp) bool {
-		return o.op.Action.Final() != power.Unknown && o.op.Action.Final() != n.wish.want
+		return o.op.Action.Final() != power.Unknown && o.op.Action.Final() != n.desire.want
 	})
 	if !n.offAt.IsZero() && !elsewhere && now.Sub(n.offAt) >= fleetSecondLook {
-		if s == power.On && n.wish.want == power.Off {
+		if s == power.On && n.desire.want == power.Off {
 			m.met["came back"]++
 			if n.offMine {
 				m.failed(n, now)
@@ -996,21 +997,21 @@ func (m *FleetModel) Read(proc int, node string, _ time.Time, s power.State, err
 		}
 		n.offAt, n.offMine = time.Time{}, false
 	}
-	want := n.wish.want
-	if n.wish.expectsOn {
+	want := n.desire.want
+	if n.desire.expectsOn {
 		want = power.On
 	}
 	if s != want {
 		return
 	}
 	n.mends()
-	if n.excused == yes && !elsewhere { // a cycle passes through off
-		n.excused = perhaps
+	if n.uncounted == yes && !elsewhere { // a cycle passes through off
+		n.uncounted = perhaps
 	}
 	if len(n.ops) == 0 {
 		n.matched = true
-		if n.usedAt.IsZero() {
-			n.usedAt = now
+		if n.reachedAt.IsZero() {
+			n.reachedAt = now
 		}
 	}
 }
@@ -1037,14 +1038,14 @@ func (m *FleetModel) Leaves(proc int, node string, cmd power.Command) {
 // monitorSends holds a command of the monitor, that nobody else asked for, against what
 // is wanted.
 func (m *FleetModel) monitorSends(n *fleetNode, o *fleetOp, cmd power.Command, b *api.Brake, now time.Time) {
-	if !n.wish.allows(cmd) && !(now.Equal(n.since) && n.before.allows(cmd)) {
+	if !n.desire.allows(cmd) && !(now.Equal(n.since) && n.before.allows(cmd)) {
 		rule := "desired"
 		switch held := holds(n.in.hold, now); {
-		case n.wish.noCut && cmd == power.PowerOff:
+		case n.desire.noCut && cmd == power.PowerOff:
 			rule = "erasing"
 		case held:
 			rule = "hold"
-		case n.wish.want == "":
+		case n.desire.want == "":
 			rule = "hands off"
 		}
 		m.breach(rule, "the monitor sends %s to %s (%s, hold %q, since %s ago)", cmd, n.name, n.in.status, n.in.hold.Want, now.Sub(n.since))
@@ -1138,7 +1139,7 @@ func bound(of, percent, above int) int {
 	return max(above, int(math.Floor(float64(of)*float64(percent)/100)))
 }
 
-// sameSettings compares settings as they are kept.
+// sameSettings compares settings as they are stored.
 func sameSettings(a, b api.RackSettings) bool {
 	x, _ := json.Marshal(a)
 	y, _ := json.Marshal(b)

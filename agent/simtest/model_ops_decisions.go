@@ -104,7 +104,7 @@ func sameDecision(got, want power.Decision) bool {
 		slices.Equal(got.Supersedes, want.Supersedes)
 }
 
-// judge holds an acceptance that has become durable, and what stands in its group,
+// judge holds an acceptance that has become durable, and what is in its group,
 // against the table. The lock is held.
 func (m *OpsModel) judge(g *appended) {
 	o := g.accepted
