@@ -27,7 +27,7 @@ const (
 type addresses struct {
 	lookUp  func(ctx context.Context, host string) ([]netip.Addr, error) // nil: names are not looked up
 	changed chan struct{}                                                // a token: the assignment has
-	looking chan struct{}                                                // holds one token: whoever has it looks up
+	looking chan struct{}                                                // holds one token: its holder looks up
 
 	mu       sync.Mutex
 	compared map[string]placed // the nodes as they were when they were compared
@@ -66,7 +66,7 @@ func (s *addresses) of(ep power.Endpoint) []power.Endpoint {
 	return all
 }
 
-// turn is a lock that stands beside that of a BMC which is another one as well, by
+// turn is a lock beside that of a BMC which is another one as well, by
 // another name; nil: it is not.
 func (s *addresses) turn(key string) chan struct{} {
 	s.mu.Lock()

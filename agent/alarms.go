@@ -60,7 +60,7 @@ func (s *alarms) load(live []journal.Record) error {
 	return nil
 }
 
-// raise shows an alarm from now on. One that stands with the same message is left as it
+// raise shows an alarm from now on. One that is raised with the same message is left as it
 // is; another message replaces it, and an acknowledgement of the one before does not
 // end it. Where it needs an acknowledgement and no remedy is named, the remedy is to
 // acknowledge it. Since is filled in.
@@ -84,7 +84,7 @@ func alarmAt(a api.Alarm, now time.Time) api.Alarm {
 	return a
 }
 
-// clear ends an alarm whose cause is gone, if it stands.
+// clear ends an alarm whose cause is gone, if it is raised.
 func (s *alarms) clear(kind string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -123,8 +123,8 @@ func (s *alarms) list() []api.Alarm {
 	return slices.SortedFunc(maps.Values(s.now), func(a, b api.Alarm) int { return cmp.Compare(a.Kind, b.Kind) })
 }
 
-// stands reports whether there is an alarm of the kind.
-func (s *alarms) stands(kind string) bool {
+// active reports whether there is an alarm of the kind.
+func (s *alarms) active(kind string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	_, ok := s.now[kind]

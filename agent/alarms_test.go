@@ -102,7 +102,7 @@ func TestAlarmsOfAnAgentAreAcknowledgedAtCentralOrAtTheRack(t *testing.T) {
 		c.rev++
 		c.rack = &api.RackSettings{Acks: []api.AlarmAck{ack}}
 	})
-	eventually(t, "acknowledged at central", func() bool { return !r.a.alarms.stands("x") })
+	eventually(t, "acknowledged at central", func() bool { return !r.a.alarms.active("x") })
 	if got, err := r.a.ackAlarms(api.AckAlarm{}); err != nil || len(got) != 1 || got[0].Kind != "y" {
 		t.Errorf("at the rack: %+v, %v", got, err)
 	}

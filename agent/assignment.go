@@ -30,7 +30,7 @@ type assigned struct {
 	// mu is the writers': it is held while the log flushes.
 	mu     sync.Mutex
 	nodes  map[string]assignedNode
-	sorted []string              // names of nodes; nil: to be made anew
+	sorted []string              // names of nodes; nil: to be made again
 	holds  map[string]power.Hold // set here, by node, until central has them
 	sync   syncRecord
 	trust  trustRecord
@@ -233,7 +233,7 @@ func (s *assigned) take(a api.Assignment, gone []string) {
 const maxAssigned = 8 << 20
 
 // appendNodes makes nodes durable, in groups where they are many, and the rest together
-// with the last of them: central gives all anew that has come without its revision.
+// with the last of them: central gives all again that has come without its revision.
 func (s *assigned) appendNodes(nodes, rest []journal.Entry) error {
 	size, from := 0, 0
 	for i, e := range nodes {
@@ -406,7 +406,7 @@ func (s *assigned) gone(a api.Assignment, keep map[string]bool) []string {
 	return gone
 }
 
-// put makes a node current, under that of central's hold and the local one that stands.
+// put makes a node current, under that of central's hold and the local one that is valid.
 func (s *assigned) put(n api.AssignedNode, local power.Hold) {
 	hold := n.Hold
 	if local.Over(hold) {

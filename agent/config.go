@@ -108,7 +108,7 @@ type Config struct {
 	// LookUp returns the addresses that the name of a BMC stands for. nil: names are not
 	// looked up, and two for one BMC are not found.
 	LookUp func(ctx context.Context, host string) ([]netip.Addr, error)
-	// Forget has what was learnt of a BMC, such as a user's privilege, asked for anew.
+	// Forget has what was learnt of a BMC, such as a user's privilege, asked for again.
 	// nil: Dial remembers nothing.
 	Forget func(power.Endpoint)
 	// Central is nil for an agent that works without one.

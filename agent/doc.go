@@ -20,7 +20,7 @@
 // turns the journal back into lanes, prober.go knows the BMC of each node and how one gets
 // on with it (package bmcpool), poller.go reads nodes and readings.go keeps what was read,
 // outbox.go and link.go talk to central, monitor_host.go is the agent as package monitor
-// sees it, which enforces desired states, view.go and explain.go show how the rack stands,
+// sees it, which enforces desired states, view.go and explain.go show the state of the rack,
 // control.go and control_holds.go serve the rack's own socket, gossip_reach.go answers
 // other members, assignment.go keeps what central assigned. README.md lists the journal
 // records; docs/architecture.md has the order of the locks.

@@ -33,7 +33,7 @@ type doubt struct {
 	Assign bool `json:"assign,omitempty"`
 	// Ack: the monitor waits until a person has acknowledged the alarm.
 	Ack bool `json:"ack,omitempty"`
-	// Tell: central is to be told that records may be lost.
+	// Tell: central must be told that records may be lost.
 	Tell bool `json:"tell,omitempty"`
 }
 
@@ -227,7 +227,7 @@ func (a *Agent) loadDoubt(found journal.Recovery) error {
 			Message: found.WentBack + "; what was outstanding waits until central was reached, or this is acknowledged",
 		})
 	}
-	if d := a.gate.doubts(); d.Compare && !a.alarms.stands(api.AlarmJournalWentBack) {
+	if d := a.gate.doubts(); d.Compare && !a.alarms.active(api.AlarmJournalWentBack) {
 		says := found.Copied
 		if says == "" {
 			says = "the journal may be older than it was"
@@ -406,7 +406,7 @@ func lostEnd(action power.Action) power.End {
 
 // heedEnds takes central's word for operations that have ended there. One that is
 // outstanding here is not carried out, or not any further; of one that ended otherwise
-// here central's word stands.
+// here central's report is valid.
 func (a *Agent) heedEnds(ends []api.EndedOp) error {
 	var differ []string
 	for _, e := range ends {

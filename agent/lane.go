@@ -556,7 +556,7 @@ func (l *lane) oversee(t *task) (power.End, error) {
 			}
 		}
 	}()
-	var again time.Time // when to try anew what the journal did not take, whoever wakes the lane before
+	var again time.Time // when to try again what the journal did not take, no matter who wakes the lane before
 	for {
 		timer := time.NewTimer(max(l.untilExpiry(), time.Until(again)))
 		select {

@@ -589,7 +589,7 @@ func (a *Agent) acknowledged(ops []api.OpReport, by ack) bool {
 	return len(stay) == 0
 }
 
-// reportToNobody stands in for central where none is configured: ends need no
+// reportToNobody takes the place of central where none is configured: ends need no
 // acknowledgement then.
 func (a *Agent) reportToNobody(ctx context.Context) {
 	for {

@@ -53,7 +53,7 @@ type permit struct {
 	changed chan struct{}
 }
 
-// errNotNow ends what the agent may not do now; it is carried out anew when it may.
+// errNotNow ends what the agent may not do now; it is carried out again when it may.
 var errNotNow = errors.New("the agent may not act now")
 
 // begin is called at the start, with when an earlier process last synchronised (zero:
@@ -242,7 +242,7 @@ func (x *execution) permitted() error {
 	return errNotNow
 }
 
-// goodbye tells central that nothing is done any more, so that whoever comes next under
+// goodbye tells central that nothing is done any more, so that the next process under
 // this name need not wait.
 func (l *link) goodbye() {
 	l.mu.Lock()

@@ -72,7 +72,7 @@ func TestAnAgentWhoseNameIsTakenSendsNothing(t *testing.T) {
 		r.wantCommands("n1")
 		local := r.ask("n2", power.ActOn, func(o *power.Op) { o.Origin = power.FromLocal })
 		r.wantEnd(local.Op.ID, power.Succeeded, power.ReasonVerified)
-		if !r.a.alarms.stands(api.AlarmTwoAgents) {
+		if !r.a.alarms.active(api.AlarmTwoAgents) {
 			t.Error("no alarm")
 		}
 		time.Sleep(time.Second)

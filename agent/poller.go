@@ -195,7 +195,7 @@ func (p *poller) round(ctx context.Context, names []string, spread time.Duration
 	p.readNodes(ctx, names, spread, func(string) { p.compare() })
 }
 
-// run reads nodes that are wanted at once, until ctx ends.
+// run reads the nodes that are requested at once, until ctx ends.
 func (p *poller) run(ctx context.Context) {
 	var rounds sync.WaitGroup
 	defer rounds.Wait()

@@ -12,7 +12,7 @@ import (
 )
 
 // replay turns the journal's live records back into lanes and outbox, as they
-// were when the last record became durable. It decides nothing anew: what was
+// were when the last record became durable. It decides nothing again: what was
 // joined or superseded stays so, because the records say it.
 func (a *Agent) replay(live []journal.Record) error {
 	tasks := map[string]*task{}

@@ -16,7 +16,7 @@ func (a *Agent) follow(seq power.Seq, from string, now time.Time) bool {
 	if a.clock.Merge(seq, now) {
 		return true
 	}
-	if !a.alarms.stands(api.AlarmSequenceAhead) {
+	if !a.alarms.active(api.AlarmSequenceAhead) {
 		a.alarms.raise(api.Alarm{
 			Kind: api.AlarmSequenceAhead, Message: "the sequence of " + from + " is not followed: " + aheadText(seq, now),
 			Remedy: "compare the clocks of both machines (timedatectl)",

@@ -19,7 +19,7 @@ import (
 
 // opsTiming is short, so that a history is; the ratios are those of the defaults.
 var opsTiming = Timing{
-	Timing:    monitor.Timing{Moment: 1000 * time.Hour}, // the monitor itself is tested elsewhere: it asks through the same door
+	Timing:    monitor.Timing{Moment: 1000 * time.Hour}, // the monitor itself is tested elsewhere: its requests take the same way
 	Verify:    []time.Duration{8 * time.Second, 10 * time.Second, 12 * time.Second},
 	FirstLook: 300 * time.Millisecond, LongLook: 2 * time.Second,
 	Unreachable: 12 * time.Second, Retry: 500 * time.Millisecond, LongRetry: 4 * time.Second,

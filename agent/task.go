@@ -24,7 +24,7 @@ type task struct {
 	hastened bool
 	// stopped says that the operation ends at its next safe point, and why.
 	stopped *cancelRecord
-	// concluding is true once its work is done and only its end is to be journaled:
+	// concluding is true once its work is done and only its end must be journaled:
 	// too late to join it.
 	concluding bool
 	// replayed: it was accepted before the present start. doubt: records of it may be lost,

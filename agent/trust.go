@@ -57,7 +57,7 @@ type trustRecord struct {
 	Reason string    `json:"reason,omitempty"`
 	// Reported says that this database knows all ends that the agent keeps.
 	Reported bool `json:"reported,omitempty"`
-	// MayGo names the nodes that whoever trusts it has let go, until its first assignment.
+	// MayGo names the nodes that the person who trusts it has let go, until its first assignment.
 	MayGo []string `json:"may_go,omitempty"`
 	// Kept names the nodes that it took away and that the agent goes on with, KeptSince
 	// since when.

@@ -278,7 +278,7 @@ func TestSyncAnEmptyCentralTakesNothing(t *testing.T) {
 	}
 	check()
 	r.restart() // and it answers again
-	eventually(t, "it is met again", func() bool { return r.a.alarms.stands(api.AlarmCentralUnknown) && r.a.link.stranger() != nil })
+	eventually(t, "it is met again", func() bool { return r.a.alarms.active(api.AlarmCentralUnknown) && r.a.link.stranger() != nil })
 	check()
 
 	c.become("central-1", slices.Collect(maps.Values(right))...)
@@ -347,7 +347,7 @@ func TestSyncKeptNodesAreLetGo(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			r, c := withCentral(t, 3)
 			c.unassign("n1", "n2", "n3")
-			eventually(t, "the alarm", func() bool { return r.a.alarms.stands(api.AlarmAssignmentShrank) })
+			eventually(t, "the alarm", func() bool { return r.a.alarms.active(api.AlarmAssignmentShrank) })
 			c.polledPast()
 			wantIDs(t, "nodes", r.a.assigned.names(), "n1", "n2", "n3")
 			c.assign(handsOff("n3"))
@@ -362,7 +362,7 @@ func TestSyncKeptNodesAreLetGo(t *testing.T) {
 			wantIDs(t, "nodes", r.a.assigned.names(), "n3")
 			r.restart()
 			wantIDs(t, "nodes after a restart", r.a.assigned.names(), "n3")
-			if r.a.alarms.stands(api.AlarmAssignmentShrank) {
+			if r.a.alarms.active(api.AlarmAssignmentShrank) {
 				t.Error("the alarm stands")
 			}
 		})

@@ -54,7 +54,7 @@ func TestAReportThatIsRefusedIsSifted(t *testing.T) {
 	// The next session, with a central that takes it.
 	c.do(func() { c.judge = nil; c.refuse["poll"] = api.Problemf(api.CodeHello, "say hello first") })
 	c.wantEnd(bad, power.Succeeded, power.ReasonVerified)
-	eventually(t, "the alarm is over", func() bool { return !r.a.alarms.stands(api.AlarmReportRefused) })
+	eventually(t, "the alarm is over", func() bool { return !r.a.alarms.active(api.AlarmReportRefused) })
 	eventually(t, "the journal lets go", func() bool { return len(r.liveKeys()) == 0 })
 }
 

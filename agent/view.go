@@ -9,7 +9,7 @@ import (
 	"rackpower/power"
 )
 
-// rackView shows how the rack stands. Whoever looks waits for no disk: it takes no lock that
+// rackView shows the state of the rack. A reader waits for no disk: it takes no lock that
 // is held over a flush, and none of a lane.
 type rackView struct {
 	name     string // the agent's
@@ -64,7 +64,7 @@ func (v *rackView) nodes(now time.Time) []api.Node {
 	return list
 }
 
-// rack is how the rack stands: its monitor, its BMCs and power domains, and what people
+// rack is the state of the rack: its monitor, its BMCs and power domains, and what people
 // have to know.
 func (v *rackView) rack() api.RackState {
 	s := v.monitor.State()
@@ -83,7 +83,7 @@ func (v *rackView) domains() []api.DomainState {
 	return v.limiter.States(names)
 }
 
-// domainOf is how the queue of the node's power domain stands; nil: it is in none.
+// domainOf is the state of the queue of the node's power domain; nil: it is in none.
 func (v *rackView) domainOf(node string) *api.DomainState {
 	n, ok := v.assigned.get(node)
 	if !ok || n.Domain == "" {

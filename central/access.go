@@ -203,7 +203,7 @@ func (c *Central) certificateHolder(ctx context.Context, chain []*x509.Certifica
 	var invalid x509.CertificateInvalidError
 	switch {
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired && now.After(leaf.NotAfter):
-		return p, api.Problemf(api.CodeLogin, "the certificate expired at %s: enrol anew (rackpower agents token NAME)",
+		return p, api.Problemf(api.CodeLogin, "the certificate expired at %s: enrol again (rackpower agents token NAME)",
 			leaf.NotAfter.UTC().Format(time.RFC3339))
 	case err != nil:
 		return p, api.Problemf(api.CodeLogin, "the certificate is not of this site's CA: enrol (rackpower agents token NAME)")
@@ -217,7 +217,7 @@ func (c *Central) certificateHolder(ctx context.Context, chain []*x509.Certifica
 		if kind == auth.Agent {
 			e, err := tx.Enrolment(name)
 			if err == nil && !leaf.NotBefore.After(e.RevokedAt) {
-				err = api.Problemf(api.CodeLogin, "the certificate of agent %s was revoked at %s: enrol anew (rackpower agents token %s)", name,
+				err = api.Problemf(api.CodeLogin, "the certificate of agent %s was revoked at %s: enrol again (rackpower agents token %s)", name,
 					e.RevokedAt.Format(time.RFC3339), name)
 			}
 			return err

@@ -101,7 +101,7 @@ func (d *agentSession) look(now time.Time) snapshot {
 	return g
 }
 
-// due reports whether what was sent then is to be sent (again) now, and notes when
+// due reports whether what was sent then must be sent (again) now, and notes when
 // it will be.
 func (g *snapshot) due(sent, now time.Time) bool {
 	if now.Sub(sent) > resendRead {
@@ -130,7 +130,7 @@ func (d *agentSession) sentReads(nodes, asked []string, now time.Time) {
 	}
 }
 
-// update runs f under the lock and wakes whoever waits.
+// update runs f under the lock and wakes all who wait.
 func (d *agentSession) update(f func()) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -162,7 +162,7 @@ func (d *agentSession) saw(all []api.NodeReading) {
 	}
 }
 
-// explain has a node explained. The channel gets the first answer; done is to be
+// explain has a node explained. The channel gets the first answer; done must be
 // called when it is no longer waited for.
 func (d *agentSession) explain(node string) (answer <-chan api.Explanation, done func()) {
 	ch := make(chan api.Explanation, 1)
@@ -311,7 +311,7 @@ func (d *agentSession) untold() fate {
 	return d.fate
 }
 
-// arrive notes a poll that begins; the returned function notes its end. Whoever knocks
+// arrive notes a poll that begins; the returned function notes its end. A caller that knocks
 // after the sign of life that the poll is finds another count of knocks than was returned.
 func (d *agentSession) arrive(ctx context.Context, now func() time.Time, rev int64) (knocks uint64, leave func()) {
 	d.mu.Lock()

@@ -252,7 +252,7 @@ func compareJournals(a store.Agent, in api.Hello) fate {
 	case in.Opening == "": // an agent of before
 		return journalSame
 	case in.Epoch > a.Epoch && in.FoundLSN < a.LSN:
-		return journalBack // what it has written since stands where something else stood
+		return journalBack // its newer records replaced others
 	case in.Epoch == a.Epoch && a.Opening != "" && in.Opening != a.Opening:
 		return journalBack // it was opened so often before, from a later state
 	default:
@@ -296,7 +296,7 @@ func (u *unitOfWork) settle(open []store.Op, in api.Hello, f fate) (lost int, er
 		switch {
 		case knows[refOf(o)]:
 			if (f == journalBack || in.Doubt) && o.LSN > 0 {
-				o.LSN = 0 // its records are counted anew
+				o.LSN = 0 // its records are counted again
 				if err := u.tx.SaveOp(o); err != nil {
 					return lost, err
 				}

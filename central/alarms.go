@@ -23,7 +23,7 @@ func ackRemedy(agent, kind string) string {
 }
 
 // raise has central show an alarm about an agent, with an entry in the audit log and
-// in the log. One that stands already with the same message is left as it is. Where the
+// in the log. One that is raised already with the same message is left as it is. Where the
 // alarm needs an acknowledgement and no remedy is named, the remedy is to acknowledge it.
 func (u *unitOfWork) raise(agent string, a api.Alarm) error {
 	a.Since = u.now.UTC()

@@ -80,7 +80,7 @@ func advanceOp(o *store.Op, w api.OpReport, journal string) (news []string, how 
 
 // takeRefusalBack makes a refusal undone. An agent keeps none of them over a restart,
 // so that what is asked for again with the same id may be accepted then: of the two
-// reports the acceptance is the one in the journal. It came later and stands where it
+// reports the acceptance is the one in the journal. It came later and has its place where it
 // came: its sequence is another.
 func takeRefusalBack(o *store.Op, again power.Op) {
 	o.Seq, o.AskedAt, o.Deadline = again.Seq, again.AskedAt.UTC(), again.Deadline.UTC()

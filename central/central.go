@@ -139,7 +139,7 @@ func (c *Central) load() error {
 }
 
 // UseGossip has central show the members of a cluster, tell agents where to join
-// it, and join them. It is to be called before Run and before Handler is used.
+// it, and join them. It must be called before Run and before Handler is used.
 func (c *Central) UseGossip(g api.Cluster) error {
 	c.gossip = g
 	return c.store.View(context.Background(), func(tx *store.Tx) error {

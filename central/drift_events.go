@@ -101,7 +101,7 @@ func nodeAfter(old store.Node, r api.NodeReading, knows bool, now time.Time) sto
 	n := old
 	if r.TriedAt.After(old.TriedAt) || old.TriedAt.After(now) { // central's clock was set back
 		n.Reading = r.Reading
-		if r.ObservedAt.IsZero() { // not read since the agent's start: what was read before stands, with its age
+		if r.ObservedAt.IsZero() { // not read since the agent's start: what was read before is valid, with its age
 			n.State, n.ObservedAt = old.State, old.ObservedAt
 		}
 	}

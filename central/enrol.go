@@ -183,7 +183,7 @@ func (c *Central) revokeAgent(r *http.Request, in api.RevokeAgent) (api.Changed,
 		a.Session, a.Run = "", ""
 		u.tx.OnCommit(func() {
 			if d := c.sessions.known(name); d != nil {
-				d.update(func() { d.session, d.holder = "", holderOf(a) }) // who enrols anew is no second process
+				d.update(func() { d.session, d.holder = "", holderOf(a) }) // who enrols again is no second process
 			}
 		})
 		return u.tx.SaveAgent(a)

@@ -125,7 +125,7 @@ func neverCut(n store.Node, h power.Hold) string {
 }
 
 // hold sets or releases a node's hold; a hold without a sequence gets the next one.
-// where says through which door it came, "" for central's own.
+// where says where it came in, "" for central's own.
 func (u *unitOfWork) hold(n store.Node, h power.Hold, where string) error {
 	if h.Seq == 0 {
 		h.Seq = u.tx.NextSeq(u.now)
@@ -173,7 +173,7 @@ func describeHold(h power.Hold) string {
 }
 
 // applyHolds takes the holds that were set or released at a rack's own socket, each
-// if it stands over what central knows. The node's assignment carries the newest
+// if it overrides what central knows. The node's assignment carries the newest
 // one either way.
 func (u *unitOfWork) applyHolds(agent string, all []api.NodeHold) error {
 	if len(all) == 0 {
@@ -200,7 +200,7 @@ func (u *unitOfWork) applyHolds(agent string, all []api.NodeHold) error {
 		}
 		if h.Seq < n.Hold.Seq {
 			// A schedule's makes way that was set meanwhile. The next above it, so that what
-			// the rack sets before it hears of this still stands over both.
+			// the rack sets before it hears of this still overrides both.
 			h.Seq = n.Hold.Seq + 1
 			u.c.store.MergeSeq(h.Seq, u.now)
 		}

@@ -11,7 +11,7 @@ import (
 	"rackpower/central/httpserver"
 )
 
-// listen opens everything that is to be served, or nothing.
+// listen opens everything that is served, or nothing.
 func (c *Central) listen() (all []net.Listener, err error) {
 	defer func() {
 		if err != nil {

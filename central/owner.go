@@ -30,7 +30,7 @@ type disowned struct {
 	shown int
 }
 
-// next counts one more, and reports whether it is to be shown.
+// next counts one more, and reports whether it should be shown.
 func (d *disowned) next(now time.Time) bool {
 	d.count++
 	if age := now.Sub(d.since); age >= disownedEvery || age < 0 {

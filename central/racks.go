@@ -97,7 +97,7 @@ func (c *Central) presence(agent string) api.AgentPresence {
 	return c.sessions.of(agent).presence(c.cfg.Now(), c.cfg.Away).AgentPresence
 }
 
-// changeRack has f change the settings of a rack, and answers with how it stands.
+// changeRack has f change the settings of a rack, and answers with its state.
 func (c *Central) changeRack(r *http.Request, who string, f func(u *unitOfWork, a store.Agent) error) (out api.Rack, err error) {
 	name, now := r.PathValue("name"), c.cfg.Now()
 	err = c.write(r.Context(), now, who, func(u *unitOfWork) error {
@@ -195,7 +195,7 @@ func (u *unitOfWork) endPause(a store.Agent, what, why string) error {
 	return u.audit(what, "", why, detail)
 }
 
-// applyRackState takes how an agent's monitor stands, and notes brakes that hold or let go and
+// applyRackState takes the state of an agent's monitor, and notes brakes that hold or let go and
 // alarms that began or ended.
 func (u *unitOfWork) applyRackState(name string, next api.RackState) error {
 	a, found, err := u.tx.Agent(name)

@@ -271,7 +271,7 @@ func (u *unitOfWork) applyOpReport(name string, w api.OpReport, journal string, 
 		return errors.Join(err, u.disown(name, foreignReport{node: w.Op.Node, op: w.Op.ID, what: what, outcome: outcomeOf(w)}))
 	}
 	if !u.c.store.MergeSeq(w.Op.Seq, u.now) {
-		w.Op.Seq = u.tx.NextSeq(u.now) // it happened all the same, and stands where it was heard of
+		w.Op.Seq = u.tx.NextSeq(u.now) // it happened all the same, and has its place where it was reported
 	}
 	if !found {
 		o = entered(w.Op, name)

@@ -21,7 +21,7 @@ import (
 //
 //	what says hello                     is let in when the one before
 //	the same process                    (at once)
-//	the same journal, opened since      has ended, or does not poll anew when it is asked to
+//	the same journal, opened since      has ended, or does not poll again when it is asked to
 //	any other                           has ended, or was silent for silentFor
 //
 // It has ended when it said goodbye. When its connection was closed and it did not come
@@ -67,7 +67,7 @@ type rival struct {
 func runOf(in api.Hello) string { return cmp.Or(in.Run, fmt.Sprintf("%s/%d", in.JournalID, in.Epoch)) }
 
 // admits reports whether a process may have the name now. Where it may not but is likely
-// a restart, knock says that the holder is to be asked for a sign of life: without one
+// a restart, knock says that the holder must be asked for a sign of life: without one
 // since signs it is let in.
 func (h *holder) admits(in api.Hello, now time.Time, knocked bool, signs uint64) (ok, knock bool) {
 	silent := now.Sub(h.heard)
@@ -86,7 +86,7 @@ func (h *holder) admits(in api.Hello, now time.Time, knocked bool, signs uint64)
 }
 
 // admit reports, for a hello, whether its process may have the name, waiting for a sign
-// of life of the one that has it where it must. It is asked anew within the job.
+// of life of the one that has it where it must. It is asked again within the job.
 func (c *Central) admit(ctx context.Context, d *agentSession, in api.Hello) (knocked bool, signs uint64) {
 	d.mu.Lock()
 	ok, knock := d.holder.admits(in, c.cfg.Now(), false, 0)

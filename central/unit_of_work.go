@@ -108,7 +108,7 @@ func standing(n store.Node) power.Desired {
 	return power.Effective(n.Status, h, time.Time{})
 }
 
-// joins notes a power domain that gains or loses a node in this job. It is to be
+// joins notes a power domain that gains or loses a node in this job. It must be
 // called before that.
 func (u *unitOfWork) joins(domain string) error {
 	if _, known := u.domains[domain]; known || domain == "" {

@@ -37,7 +37,7 @@ const (
 )
 
 // SetNodes publishes the power of all nodes of this agent. It does not block: what
-// changes faster than the cluster can be told is coalesced, the newest stands.
+// changes faster than the cluster can be told is coalesced, the newest is valid.
 // Nodes with an empty, overlong or unreadable name are left out, as are those beyond 5,000.
 func (c *Cluster) SetNodes(nodes []NodePower) {
 	nodes = slices.Clone(nodes)

@@ -411,7 +411,7 @@ func (c *Cluster) memberEvent(e serf.MemberEvent) {
 
 // maxEpoch is the highest epoch that is believed: epochs are small counts, or the
 // time in seconds. One that is far in the future could never be outdone. The
-// constant stands in for a clock that was not set yet.
+// constant takes the place of a clock that was not set yet.
 func maxEpoch(now time.Time) uint64 {
 	const year = 365 * 24 * 3600
 	return uint64(max(now.Unix(), 1_800_000_000)) + year

@@ -195,7 +195,7 @@ func private(sealed bool, verb string, ip net.IP) error {
 	if sealed || ip.IsLoopback() {
 		return nil
 	}
-	return fmt.Errorf("cannot %s %s: %w, and whoever can send there could forge "+
+	return fmt.Errorf("cannot %s %s: %w, and anyone who can send there could forge "+
 		"what every node's power is; give a gossip key, or use an address of the loopback (127.0.0.1)", verb, ip, ErrNeedsKey)
 }
 

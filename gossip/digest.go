@@ -111,7 +111,7 @@ func sumOf(all []brief) uint64 {
 		status := briefStatuses[b.status]
 		b.held, b.status, b.statusAge = 0, 0, 0
 		if status == StatusFailed || status == StatusLeft {
-			b.status = 1 // whoever does not know that it is gone has something to hear
+			b.status = 1 // a member that does not know that it is gone has something to hear
 		}
 		h.Write(b.encode(nil, ""))
 	}

@@ -55,7 +55,7 @@ func (c *Cluster) Seed(addrs ...string) error {
 	return nil
 }
 
-// remember takes an address up, or as one that has to be tried anew. The caller holds
+// remember takes an address up, or as one that has to be tried again. The caller holds
 // Cluster.mu.
 func (c *Cluster) remember(addr string) {
 	s, known := c.seeds[addr]

@@ -10,7 +10,7 @@ import (
 )
 
 // table holds the newest record of each agent. Merging is commutative,
-// associative and idempotent: whoever has got the same messages, in any order and
+// associative and idempotent: members that have the same messages, in any order and
 // any number of times, holds the same records. It has no lock and no clock.
 type table struct {
 	agents map[string]*entry
@@ -66,7 +66,7 @@ const (
 )
 
 // merge takes a message that its agent sent at the time at or before. Of two equal
-// messages the earlier time stands.
+// messages the earlier time is valid.
 func (t *table) merge(m message, at time.Time) effect {
 	e := t.agents[m.agent]
 	if e == nil {
@@ -202,7 +202,7 @@ func (e *entry) list(digest uint64, total int) *nameList {
 }
 
 // merge puts names in. A list that is whole and does not have its digest starts
-// anew: names are never put to the wrong node's power.
+// again: names are never put to the wrong node's power.
 func (l *nameList) merge(m message) bool {
 	if l.missing == 0 {
 		return false

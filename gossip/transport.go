@@ -19,7 +19,7 @@ const (
 	// firstByteWithin is how long a stream may be silent at its begin.
 	firstByteWithin = 5 * time.Second
 	// maxSerfStreams bounds the streams that memberlist reads at once, maxSerfStream the
-	// bytes of one: it takes up to 20 MiB from whoever connects before it looks at the key.
+	// bytes of one: it takes up to 20 MiB from anyone who connects before it looks at the key.
 	// The state of 4,096 members has some 2 MiB.
 	maxSerfStreams = 32
 	maxSerfStream  = 8 << 20

@@ -29,7 +29,7 @@ func (m *marker) touch() {
 	}
 }
 
-// due is how long to wait for the mark, at most 0 when it is to be written.
+// due is how long to wait for the mark, at most 0 when it must be written.
 func (m *marker) due() time.Duration {
 	return time.Duration(m.last.Load()) + m.after - time.Since(m.start)
 }

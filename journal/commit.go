@@ -165,7 +165,7 @@ func (j *Journal) commit(b batch) error {
 	}
 }
 
-// extend writes a batch behind what stands in the current segment: one write,
+// extend writes a batch behind the content of the current segment: one write,
 // one flush.
 func (j *Journal) extend(b batch) error {
 	j.buf = j.encode(j.buf[:0], b, j.cur.salt, j.cur.off, uint32(j.cur.off))

@@ -40,7 +40,7 @@ type Config struct {
 	// there was no loss of power, and no write is torn. Only used with Mark.
 	Boot string
 	// OnOpen, where it is set, is told what Open found, before anything is changed, and
-	// returns what is to be durable together with the segment of this opening: after a
+	// returns what must be durable together with the segment of this opening: after a
 	// crash either all that follows from the damage is there or the damage is found again.
 	OnOpen func(found Recovery, live []Record) []Entry
 }

@@ -16,7 +16,7 @@ import (
 // length counts from the CRC to the end of the payload; zeros then fill up to a
 // multiple of 8. The CRC covers everything behind it, the zeros too, and starts
 // from the segment's salt and the frame's own offset, so that neither a frame of
-// another segment nor one that stands at another place ever verifies.
+// another segment nor one at another place ever verifies.
 const (
 	frameHead  = 36
 	frameAlign = 8

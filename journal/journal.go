@@ -196,7 +196,7 @@ func (j *Journal) putAside(segments []segmentFile) error {
 		j.rec.Kept = append(j.rec.Kept, d.File+damagedSuffix)
 	}
 	if missing := gaps(segments); len(missing) > 0 {
-		// What stands before a gap is history that is not whole: it says so once.
+		// What is before a gap is history that is not whole: it says so once.
 		last := missing[len(missing)-1].File
 		for _, seg := range segments {
 			if seg.damaged || seg.name >= last || renamed[seg.name] {

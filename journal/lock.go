@@ -15,7 +15,7 @@ import (
 // lockName is the file in a journal's directory that its one writer holds.
 const lockName = "LOCK"
 
-// Lock takes the flock of a file, and of the directory that it stands in, so that a
+// Lock takes the flock of a file, and of its directory, so that a
 // file that somebody removed locks nobody in. It writes the number of this process into
 // the file. The kernel gives the locks back when the process ends, however it ends.
 func (disk) Lock(name string) (io.Closer, error) {

@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// highWater is how far a journal is known to have come. It stands in a file of its own
+// highWater is how far a journal is known to have come. It is in a file of its own
 // beside the journal (Config.Mark), so that a journal that was put back from a copy,
 // or whose tail is gone, is told from the newest one:
 //
@@ -42,7 +42,7 @@ const (
 // MarkSuffix follows the path of a journal's directory in that of its mark file.
 const MarkSuffix = ".mark"
 
-// markPath is the mark file of the journal in dir. It stands outside, so that it does not
+// markPath is the mark file of the journal in dir. It is outside, so that it does not
 // go back with it.
 func markPath(dir string) string { return filepath.Clean(dir) + MarkSuffix }
 

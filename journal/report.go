@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// Position says where a record stands.
+// Position says where a record is.
 type Position struct {
 	File    string `json:"file"` // name within the directory
 	Segment uint64 `json:"segment"`
@@ -43,7 +43,7 @@ type SegmentReport struct {
 	Epoch    uint64    `json:"epoch"`
 	Created  time.Time `json:"created"`
 	FirstLSN uint64    `json:"first_lsn"`
-	// LastLSN is FirstLSN-1 when only a snapshot stands in the segment.
+	// LastLSN is FirstLSN-1 when the segment has only a snapshot.
 	LastLSN  uint64 `json:"last_lsn"`
 	Snapshot int    `json:"snapshot"` // records carried over
 	Records  int    `json:"records"`  // records appended

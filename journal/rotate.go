@@ -69,7 +69,7 @@ func (j *Journal) image(salt uint32, b batch) ([]byte, error) {
 	return buf, nil
 }
 
-// targetSize is how long a segment is to be: twice its snapshot at least, or a
+// targetSize is how long a segment should be: twice its snapshot at least, or a
 // large live set would be written again at every append.
 func targetSize(segment, live, batch int64) int64 {
 	size := max(segment, dataStart+2*live, dataStart+live+batch+2*markSize)

@@ -100,7 +100,7 @@ type content struct {
 }
 
 // settle reads a segment, again if it looks damaged, until two readings agree.
-// The records are kept only when they are wanted.
+// The records are kept only if want is true.
 func settle(fsys FS, dir, name string, want bool) (content, error) {
 	var c content
 	for try := 0; ; try++ {

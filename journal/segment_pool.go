@@ -282,7 +282,7 @@ func (s *segmentPool) close() error {
 }
 
 // olderThan returns the segments that a full disk may cost before the new
-// segment stands: none when they may still be needed.
+// segment is: none when they may still be needed.
 func olderThan(segments []segmentFile, newest uint64, damaged bool) []string {
 	var names []string
 	for _, seg := range segments {

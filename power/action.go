@@ -58,7 +58,7 @@ func (a Action) CutsPower() bool {
 }
 
 // Once reports whether the action is a once-operation (rules 3), whose command must never
-// be sent twice: each arrival acts anew, and nothing that can be read tells whether
+// be sent twice: each arrival acts again, and nothing that can be read tells whether
 // the first one did.
 func (a Action) Once() bool { return a == ActReset || a == ActDiag || a == ActBMCReset }
 

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// MaxAhead is how far a sequence may lie ahead of the clock of whoever gets it. What is
+// MaxAhead is how far a sequence may lie ahead of the clock of the receiver. What is
 // further ahead was drawn by a clock that is wrong, or by nobody.
 const MaxAhead = time.Hour
 
@@ -63,7 +63,7 @@ func (c *Clock) Now(now time.Time) Seq {
 	return c.max
 }
 
-// Max is what is to be kept over a restart, for Load.
+// Max is what must be kept over a restart, for Load.
 func (c *Clock) Max() Seq {
 	c.mu.Lock()
 	defer c.mu.Unlock()

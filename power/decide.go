@@ -129,7 +129,7 @@ func against(held []Held, req Op) Decision {
 }
 
 // weigh holds a request against one operation. goOn is true when that one has
-// ended superseded and the one before it is to be asked.
+// ended superseded and the one before it must be asked.
 func weigh(h Held, req Op, first bool) (d Decision, goOn bool) {
 	d.With = h.Op.ID
 	switch {

@@ -12,7 +12,7 @@ import (
 type Command string
 
 // The commands. Repeating PowerOn, PowerOff or SoftOff leads to the same final
-// state; HardReset, PulseDiag and ResetBMC act anew each time they arrive.
+// state; HardReset, PulseDiag and ResetBMC act again each time they arrive.
 const (
 	PowerOn      Command = "power-on"
 	PowerOff     Command = "power-off"
@@ -114,7 +114,7 @@ type Error struct {
 	// Sent is true when the command may have reached the BMC, whatever came back.
 	// False is a promise: it has not left. Reads and set-up steps have it false.
 	Sent bool
-	// Lost is true when the connection must be dialled anew before it is of use.
+	// Lost is true when the connection must be dialled again before it is of use.
 	Lost bool
 	// Refused is true when a log-in named a user and the BMC refused it, whatever Kind
 	// says: it may count towards a lock of the account.

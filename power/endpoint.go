@@ -45,7 +45,7 @@ type Endpoint struct {
 	Port     int    // UDP port, 623 when zero
 	User     string
 	Password Secret
-	KG       Secret // BMC key as ParseKG reads it; "": the password stands in
+	KG       Secret // BMC key as ParseKG reads it; "": the password is used
 	Suite    int    // cipher suite to insist on; 0: let the driver choose
 	// Target is the IPMB address of a management controller behind the BMC, such as
 	// that of a node in a multi-node chassis; commands are bridged to it over Channel.
@@ -280,7 +280,7 @@ func checkAddr(addr netip.Addr) error {
 	return nil
 }
 
-// readOptions reads what stands behind the question mark.
+// readOptions reads the text behind the question mark.
 func (e *Endpoint) readOptions(query string) error {
 	options, err := url.ParseQuery(query)
 	if err != nil {

@@ -17,11 +17,11 @@ type Hold struct {
 	Since    time.Time `json:"since,omitzero"`
 	Until    time.Time `json:"until,omitzero"` // when it ends by itself; zero: when released
 	// Seq orders sets and releases of a node's hold wherever they entered, at
-	// central or at the socket of a rack: the highest one stands.
+	// central or at the socket of a rack: the highest one is valid.
 	Seq Seq `json:"seq,omitempty"`
 	// Heard is the Seq of the newest hold or release of a person that the schedule knew.
 	Heard Seq `json:"heard,omitempty"`
-	// Confirmed says that whoever set it was told how many nodes lose power and
+	// Confirmed says that the one who set it was told how many nodes lose power and
 	// agreed.
 	Confirmed bool `json:"confirmed,omitempty"`
 }
@@ -31,7 +31,7 @@ func (h Hold) Active(now time.Time) bool {
 	return h.Want != "" && (h.Until.IsZero() || now.Before(h.Until))
 }
 
-// Over reports whether h stands where both became known: the one that was set or
+// Over reports whether h is valid where both became known: the one that was set or
 // released later does, but for a person's hold that ran when a schedule set its own. A
 // schedule lets people's holds be; only one that did not know of it can have set
 // another, as central's can not of what is set at the socket of a rack it has no link

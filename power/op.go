@@ -17,10 +17,10 @@ const (
 	Refuse    IfBusy = "refuse"    // ask again later
 )
 
-// Origin is the door through which a request came in.
+// Origin is where a request came in.
 type Origin string
 
-// The doors. All of them lead to the same lane.
+// The origins. All of them lead to the same lane.
 const (
 	FromCentral Origin = "central"
 	FromLocal   Origin = "local"   // the agent's own socket

@@ -123,7 +123,7 @@ func (r Reason) Text() string {
 	return string(r)
 }
 
-// Help is the commands that help where r stands in the way of a node, in order; there
+// Help is the commands that help where r is the obstacle of a node, in order; there
 // may be none.
 func (r Reason) Help(node, rack string) []string {
 	var commands []string

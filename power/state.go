@@ -13,7 +13,7 @@ const (
 	Unknown State = "unknown"
 )
 
-// Reach says how well the last attempt to read a node's power went. It stands
+// Reach says how well the last attempt to read a node's power went. It is
 // beside the State, never inside it.
 type Reach string
 

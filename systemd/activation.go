@@ -22,7 +22,7 @@ var passed = sync.OnceValues(func() (map[string]net.Listener, error) {
 
 // Listeners returns the listening sockets that the manager opened for this
 // process, by name (FileDescriptorName=), an empty map when there are none. It may
-// be called again and returns the same ones. Whoever uses one closes it; the path
+// be called again and returns the same ones. The user closes it; the path
 // of a unix socket then stays, as it belongs to the socket unit. A passed file that
 // is no listening unix socket, or a name that occurs twice, is an error, and nothing is
 // left open then.

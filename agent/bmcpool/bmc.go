@@ -22,7 +22,7 @@ type BMC struct {
 	exchange time.Duration // bound on one exchange
 	keep     time.Duration // that a session may be idle
 	age      time.Duration // that a session may have
-	turn     chan struct{} // holds one token: whoever has it talks to the BMC
+	turn     chan struct{} // holds one token: its holder talks to the BMC
 	beside   chan struct{} // the token that is held besides: the BMC is another one as well, by another name
 
 	// below: owned by the holder of the token
@@ -31,12 +31,12 @@ type BMC struct {
 	lastUsed time.Time
 	opened   time.Time // the session of the driver
 
-	reader chan struct{} // holds one token: whoever has it reads the BMC's nodes
+	reader chan struct{} // holds one token: its holder reads the BMC's nodes
 
 	mu      sync.Mutex // guards what is below
 	breaker breaker
 	probing bool
-	anew    bool            // the next exchange is to open a new session
+	reopen  bool            // the next exchange must open a new session
 	nodes   map[string]bool // that were read by this BMC, gone ones too
 	// refused are the log-ins refused in a row, by the credentials: nodes that share a
 	// BMC may not share these.
@@ -222,9 +222,9 @@ func (b *BMC) connect(ctx context.Context) error {
 func (b *BMC) wantsNew() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	anew := b.anew
-	b.anew = false
-	return anew
+	reopen := b.reopen
+	b.reopen = false
+	return reopen
 }
 
 // drop ends the connection. Only the holder of the token calls it.
@@ -289,8 +289,8 @@ func New(c Config) *Pool {
 	}
 }
 
-// KeepRefusals has counts of refused log-ins made durable, or forgotten, by keep. What stands
-// for the credentials in them is made with the salt. It is called before the pool is used.
+// KeepRefusals has counts of refused log-ins made durable, or forgotten, by keep. The hash of
+// the credentials in them is made with the salt. It is called before the pool is used.
 func (p *Pool) KeepRefusals(salt string, keep func(r Refusal, keep bool)) {
 	p.salt, p.keep = salt, keep
 }

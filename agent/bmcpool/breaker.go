@@ -31,7 +31,7 @@ const authFailuresToOpen = 2
 //	   |                                      |  |   the last reading   |
 //	   |                                      |  +--no answer: doubled  |
 //	   |                                      +---- reading failed -----+
-//	   +---- anything answered, whoever asked -------- reading ---------+
+//	   +---- anything answered, no matter who asked -------- reading ---------+
 //
 // That the BMC is there and opens no session is no answer.
 type breaker struct {
@@ -267,7 +267,7 @@ func (p *Pool) Restore(r Refusal) {
 }
 
 // ForgetRefused forgets what BMCs refused and is not in use any more, by Refusal.Key:
-// credentials that come back were changed and count anew. used is asked for if there is
+// credentials that come back were changed and count again. used is asked for if there is
 // something to forget.
 func (p *Pool) ForgetRefused(used func() map[string]bool) (gone []Refusal) {
 	refused := slices.DeleteFunc(p.list(), func(b *BMC) bool { return !b.hasRefused() })
@@ -423,7 +423,7 @@ func (b *BMC) Retry(ep power.Endpoint) {
 	known := b.refused[rec.Print].times > 0
 	delete(b.refused, rec.Print)
 	b.breaker.answered(b.breaker.heard)
-	b.anew = true
+	b.reopen = true
 	b.mu.Unlock()
 	if b.of.forget != nil {
 		b.of.forget(ep)
@@ -499,7 +499,7 @@ func (p *Pool) probe(ctx context.Context, b *BMC, how Probes) {
 			err = how.knock(ctx, b)
 			b.release()
 		} else {
-			busy = true // whoever talks to it finds out as well
+			busy = true // the one that talks to it finds out as well
 		}
 	}
 	if ctx.Err() != nil {

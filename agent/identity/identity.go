@@ -56,7 +56,7 @@ func Open(dir, name string, token func() (string, error), log *slog.Logger) (*Id
 		err = id.take(text)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("cannot read %s: %w; remove the file and enrol anew (rackpower agents token %s)", id.path, err, name)
+		return nil, fmt.Errorf("cannot read %s: %w; remove the file and enrol again (rackpower agents token %s)", id.path, err, name)
 	}
 	return id, nil
 }

@@ -345,7 +345,7 @@ func (l *Limiter) Run(ctx context.Context) {
 }
 
 // step hands out what is due and renews words that are old. It returns the time
-// until it is to be called again.
+// until it must be called again.
 func (l *Limiter) step(now time.Time) time.Duration {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -368,7 +368,7 @@ func (l *Limiter) step(now time.Time) time.Duration {
 	return max(again, 0)
 }
 
-// State is how a domain stands.
+// State is the state of a domain.
 func (l *Limiter) State(name string) api.DomainState {
 	l.mu.Lock()
 	defer l.mu.Unlock()

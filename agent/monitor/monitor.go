@@ -68,7 +68,7 @@ const (
 )
 
 // Monitor compares what is desired with what was read, and asks for corrections
-// through the same door as everybody. It reads on its schedule, when its agenda says
+// in the same way as everybody. It reads on its schedule, when its agenda says
 // so, and whenever somebody asks.
 //
 //	readings, ends of operations, changes of desire
@@ -76,7 +76,7 @@ const (
 //	      v            a moment later, over all nodes
 //	  keep: one pass = remember -> judge (brake) -> plan -> journal -> submit
 //	      |
-//	      +-> agenda: what is to be read again, and when
+//	      +-> agenda: what must be read again, and when
 //
 // Readings run beside the passes, so a BMC that does not answer holds none up.
 type Monitor struct {
@@ -405,7 +405,7 @@ func (m *Monitor) untilDue() time.Duration {
 }
 
 // Pass looks at all nodes, judges them together, decides on those that something is
-// new about, and asks for what is to be done once all that is remembered is durable.
+// new about, and asks for what must be done once all that is remembered is durable.
 func (m *Monitor) Pass(now time.Time) {
 	m.mu.Lock()
 	nodes := m.host.Nodes(now)
@@ -435,7 +435,7 @@ func (m *Monitor) Pass(now time.Time) {
 	began := !m.rested && m.Rests(now)
 	m.rested = m.Rests(now)
 	m.unlock()
-	if began { // what it asked for stands in nobody's way
+	if began { // what it asked for blocks nobody
 		m.host.DropUnwanted(nodes)
 	}
 	for _, name := range retries {
@@ -662,7 +662,7 @@ func (m *Monitor) Release(in api.ReleaseBrake) (*api.Brake, error) {
 }
 
 // decide plans for the nodes that something is new about, or that wait for others. It
-// returns what is to be done and whom to read.
+// returns what must be done and whom to read.
 func (m *Monitor) decide(r planRound, all []watched) (todo []decision, looks []string) {
 	var asked []watched
 	for i, n := range all {
@@ -700,7 +700,7 @@ func (m *Monitor) decide(r planRound, all []watched) (todo []decision, looks []s
 	return todo, append(looks, m.unreadSince(others, all, r.Now)...)
 }
 
-// remind puts on the agenda when the node is to be looked at again.
+// remind puts on the agenda when the node must be looked at again.
 func (m *Monitor) remind(d decision, n watched, r planRound, looks *[]string) {
 	if w := m.nodes[d.Node]; w.last.Reason != d.Reason {
 		m.agenda.set(d.Node, w.last.Reason, time.Time{})
@@ -779,7 +779,7 @@ func (m *Monitor) show(node string, view api.NodeMonitor) {
 	m.host.Show(node, view)
 }
 
-// State is how the monitor stands.
+// State is the state of the monitor.
 func (m *Monitor) State() api.RackState {
 	shown, times, pause := m.shown.Load(), m.times.Load(), m.pause.Load()
 	s := api.RackState{Monitor: times.text, Brake: shown.brake, Faults: shown.faults}

@@ -9,7 +9,7 @@ import (
 )
 
 // Memory is what the monitor remembers of a node, over restarts too. All of it but
-// the counter of faults is about one desire: another one begins anew.
+// the counter of faults is about one desire: another one begins again.
 type Memory struct {
 	Desired power.Desired `json:"desired"`
 	Since   time.Time     `json:"since"` // when that became the desire

@@ -7,7 +7,7 @@ import (
 	"rackpower/power"
 )
 
-// agenda is what is to be looked at later: at most one time for each node and
+// agenda is what must be looked at later: at most one time for each node and
 // reason. The monitor's goroutine owns it.
 type agenda struct {
 	items agendaHeap

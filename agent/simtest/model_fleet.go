@@ -148,8 +148,8 @@ type fleetNode struct {
 	desire, before desire
 	since, latest  time.Time // when that became the desire, at the earliest and at the latest
 	uncounted      sure      // the brake does not count it: confirmed or released
-	reachedAt       time.Time // when it was first seen as desired while nothing was under way
-	matched      bool
+	reachedAt      time.Time // when it was first seen as desired while nothing was under way
+	matched        bool
 
 	read       power.State // the last that was read
 	readAt     time.Time

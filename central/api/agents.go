@@ -84,7 +84,7 @@ type Welcome struct {
 	Ended []EndedOp `json:"ended,omitempty"`
 }
 
-// EndedOp is how an operation has ended at central. It stands over the agent's.
+// EndedOp is how an operation has ended at central. It overrides the agent's.
 type EndedOp struct {
 	OpRef
 	End power.End `json:"end"`

@@ -15,7 +15,7 @@ type Alarm struct {
 	Since time.Time `json:"since"`
 	// Remedy is the command to type, "" where there is none.
 	Remedy string `json:"remedy,omitempty"`
-	// NeedsAck says that it stands until a person acknowledges it. One that does not ends
+	// NeedsAck says that it stays until a person acknowledges it. One that does not ends
 	// with its cause.
 	NeedsAck bool `json:"needs_ack,omitempty"`
 }

@@ -210,7 +210,7 @@ func (e Explanation) fault() string {
 	return "It is in fault" + at(" since ", e.Monitor.FaultSince) + ": " + e.Monitor.Fault
 }
 
-// help is the commands that help where r stands in the way, in brackets.
+// help is the commands that help where r is the obstacle, in brackets.
 func (e Explanation) help(r power.Reason) string {
 	commands := r.Help(e.Node, e.Agent)
 	if len(commands) == 0 {

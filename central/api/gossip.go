@@ -296,7 +296,7 @@ func AnswerChangeKeys(ctx context.Context, c Cluster, in ChangeKeys) (GossipKeys
 	}
 	keys, err := AnswerKeys(ctx, c)
 	if err != nil {
-		keys.Keys = []GossipKey{} // the change is made, whoever can tell
+		keys.Keys = []GossipKey{} // the change is made, even if nobody can list the keys
 	}
 	return keys, nil
 }

@@ -85,7 +85,7 @@ type RackSettings struct {
 }
 
 // Brake is a fleet brake that holds: the monitor of a rack corrects nothing until it
-// is released or all of its nodes are again as they are wanted.
+// is released or all of its nodes are in their desired state.
 type Brake struct {
 	ID    string    `json:"id"`
 	Since time.Time `json:"since"`
@@ -97,14 +97,14 @@ type Brake struct {
 	Message string   `json:"message"` // for people
 }
 
-// DomainState is how a power domain's queue stands at an agent.
+// DomainState is the state of a power domain's queue at an agent.
 type DomainState struct {
 	DomainLimit
 	InFlight int `json:"in_flight"` // nodes on their way to "on"
 	Waiting  int `json:"waiting"`   // power-ons in the queue
 }
 
-// RackState is how an agent's monitor stands. It is state: the newest one counts.
+// RackState is the state of an agent's monitor. It is state: the newest one counts.
 type RackState struct {
 	Monitor      string        `json:"monitor"` // the schedule in force
 	Brake        *Brake        `json:"brake,omitempty"`

@@ -319,7 +319,7 @@ func (in Ping) Validate() error {
 	return CheckTexts(in.Name)
 }
 
-// Validate checks what is to be done; the key itself is read by gossip.
+// Validate checks the change; the key itself is read by gossip.
 func (in ChangeKeys) Validate() error {
 	switch in.Action {
 	case KeyInstall, KeyUse, KeyRemove:

@@ -12,7 +12,7 @@ import (
 // socketMode is for the user who serves and his group.
 const socketMode = 0o660
 
-// ListenSocket makes a unix socket whose path never stands there with another mode,
+// ListenSocket makes a unix socket whose path never exists with another mode,
 // whatever the umask is. A socket file that nobody serves any more is replaced; one that
 // is in use, and a file that is no socket, is an error. The socket's file goes when the
 // listener is closed.

@@ -46,7 +46,7 @@ func (a Agent) Settings() (s api.RackSettings, err error) {
 	return s, err
 }
 
-// State is how the rack's monitor stands, as the agent said last; nil: it said
+// State is the state of the rack's monitor, as the agent reported last; nil: it said
 // nothing yet.
 func (a Agent) State() (*api.RackState, error) {
 	if a.state == "" {
@@ -194,7 +194,7 @@ func (t *Tx) TellRack(agent string, rev int64) error {
 	return nil
 }
 
-// SaveRackState stores how a rack's monitor stands.
+// SaveRackState stores the state of a rack's monitor.
 func (t *Tx) SaveRackState(agent string, s api.RackState) error {
 	if _, err := t.exec(sqlRackState, encode(s), agent); err != nil {
 		return fmt.Errorf("cannot save state of rack %s: %w", agent, err)

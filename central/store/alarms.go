@@ -43,7 +43,7 @@ func (t *Tx) alarms(of string) (map[string][]api.Alarm, error) {
 }
 
 // RaiseAlarm stores an alarm about an agent. It reports false where one of that kind
-// with that message stands already, which then stays as it is.
+// with that message is raised already, which then stays as it is.
 func (t *Tx) RaiseAlarm(agent string, a api.Alarm) (news bool, err error) {
 	n, err := t.exec(sqlRaiseAlarm, agent, a.Kind, a.Message, nanos(a.Since), a.Remedy, a.NeedsAck)
 	if err != nil {

@@ -32,7 +32,7 @@
 // # Migrations
 //
 // They are the embedded files migrations/NNNN.sql; PRAGMA user_version counts
-// those that were applied. The number also stands in the file's header, at
+// those that were applied. The number is also in the file's header, at
 // offset 60, which is why this is not left to a migration library that keeps
 // its count in a table: a database of a newer version is recognised and
 // refused before SQLite has opened it, and so without a byte being changed.

@@ -88,7 +88,7 @@ func (t *Tx) Holders(n Node) ([]Leaving, error) {
 // NodesWaiting returns the nodes that some agent has to let go of.
 func (t *Tx) NodesWaiting() ([]Node, error) { return t.nodes(sqlNodesWaiting) }
 
-// RequeueOps has the requests that have not left for the node's agent delivered anew, and
+// RequeueOps has the requests that have not left for the node's agent delivered again, and
 // MoveOps gives them to another agent.
 func (t *Tx) RequeueOps(node, agent string, cursor int64) error {
 	if _, err := t.exec(sqlRequeueOps, cursor, node, agent); err != nil {

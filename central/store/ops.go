@@ -25,7 +25,7 @@ const (
 	StageEnded   Stage = 4
 )
 
-// StageOf reads a phase; what stands behind a colon is for people.
+// StageOf reads a phase; the text behind a colon is for people.
 func StageOf(phase string) Stage {
 	word, _, _ := strings.Cut(phase, ":")
 	switch word {
@@ -228,7 +228,7 @@ func (t *Tx) SaveOp(o *Op) error {
 	return nil
 }
 
-// MoveOp stores where an operation stands among the others and when it was asked for
+// MoveOp stores the place of an operation among the others and when it was asked for
 // and is over: what SaveOp leaves as it was when it was added.
 func (t *Tx) MoveOp(o *Op) error {
 	if _, err := t.exec(sqlMoveOp, int64(o.Seq), nanos(o.AskedAt), nanos(o.Deadline), o.ID); err != nil {

@@ -15,7 +15,7 @@ func CheckCentral(target string) error {
 	return nil
 }
 
-// SocketURL is the address of a socket whose path may begin where the process stands.
+// SocketURL is the address of a socket whose path may begin in the working directory.
 func SocketURL(path string) string {
 	path = strings.TrimPrefix(path, "unix://")
 	if path == "" || strings.Contains(path, "://") {

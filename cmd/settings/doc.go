@@ -15,7 +15,7 @@
 //	join: [10.0.0.1:7946, 10.0.0.2:7946]
 //
 // Flags may stand before and after the operands; "--" ends them. A flag that the
-// command does not know is an error, wherever it stands, and so is a key of the
+// command does not know is an error, wherever it is, and so is a key of the
 // file that no command knows. Operands are counted by the words of a command's
 // ArgsUsage: "NODES" is one, "[NODES]" at most one, "NODES..." one or more.
 package settings

@@ -48,7 +48,7 @@ func RunContext(ctx context.Context, app *cli.App, args []string) int {
 }
 
 // output is stdout, which remembers that something could not be written: an answer that
-// was lost is no success, whoever printed it.
+// was lost is no success, no matter who printed it.
 type output struct {
 	*os.File
 	failed error

@@ -20,7 +20,7 @@ func Sleep(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// Doubling is pauses of which each is twice as long as the one before, up to Most. Whoever
+// Doubling is pauses of which each is twice as long as the one before, up to Most. Who
 // shares something with many others adds jitter.
 type Doubling struct {
 	First, Most time.Duration
@@ -34,5 +34,5 @@ func (d *Doubling) Next() time.Duration {
 	return pause
 }
 
-// Reset begins anew with the first pause.
+// Reset begins again with the first pause.
 func (d *Doubling) Reset() { d.next = 0 }

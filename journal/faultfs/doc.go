@@ -1,5 +1,5 @@
 // Package faultfs is a disk in memory that fails on demand, for the tests of
-// package journal and of whatever stands on it.
+// package journal and of its users.
 //
 // A file has two faces: what reads see (the page cache) and what would survive a
 // loss of power (the disk). Write changes the first, Sync carries the sectors

@@ -80,7 +80,7 @@ func coldReset(c *call, _ *handlers.HandlerContext, _ []byte) ([]byte, byte) {
 	})
 }
 
-// command carries out and records a command, unless it is to be refused. It is in
+// command carries out and records a command, unless it must be refused. It is in
 // the log before it has any effect that others could see.
 func (c *call) command(word string, do func() byte) byte {
 	b := c.b

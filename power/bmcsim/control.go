@@ -33,7 +33,7 @@ type View struct {
 	Log   []Entry `json:"log,omitempty"`
 }
 
-// view returns how the BMC stands now, with its log if wanted.
+// view returns the state of the BMC, with its log if wanted.
 func (b *BMC) view(withLog bool) View {
 	now, unlock := b.look()
 	defer unlock()
@@ -160,7 +160,7 @@ func (f *Farm) serveControl() (stop func() error, err error) {
 }
 
 // listenControl listens on a loopback address, or on a unix socket when there is
-// a slash in addr. Whoever gets through may do anything to the farm.
+// a slash in addr. Anyone who gets through may do anything to the farm.
 func listenControl(addr string) (net.Listener, error) {
 	addr = strings.TrimPrefix(addr, "unix://")
 	if strings.Contains(addr, "/") {

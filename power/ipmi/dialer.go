@@ -34,7 +34,7 @@ func Dial(ctx context.Context, ep power.Endpoint) (power.Driver, error) {
 
 // Dial opens a session to the BMC of the endpoint. It is a power.Dialer.
 //
-// It returns when the session stands, when the BMC has refused it, when ctx ends
+// It returns when the session is open, when the BMC has refused it, when ctx ends
 // (KindCanceled) or when Config.Timeout is over (KindUnreachable). Password and
 // user are tried once: a wrong one is KindAuth at once. KindBusy means that the
 // BMC is there and opens no session, KindUnsupported that no cipher suite is common.
@@ -71,7 +71,7 @@ func (d *Dialer) open(ctx context.Context, ep power.Endpoint) (*link, error) {
 }
 
 // handshake opens a session over the link, beginning with what is known of the BMC,
-// and notes what it finds out. A BMC that was silent is asked anew next time.
+// and notes what it finds out. A BMC that was silent is asked again next time.
 func (d *Dialer) handshake(ctx context.Context, l *link, ep power.Endpoint, deadline time.Time) (*session, *power.Error) {
 	h := &handshake{link: l, cfg: d.cfg, ep: ep, deadline: deadline, known: d.recall(ep)}
 	s, bad := h.run(ctx)

@@ -58,7 +58,7 @@ const doubt = 150 * time.Millisecond
 // that is being opened.
 var errGone = errors.New("the BMC does not go on with the session that it began to open")
 
-// reopenings is how often a session that is gone is opened anew in one Dial.
+// reopenings is how often a session that is gone is opened again in one Dial.
 const reopenings = 2
 
 // A session is opened with the highest privilege, and with the next lower one
@@ -73,7 +73,7 @@ var levels = map[power.Level]types.PrivilegeLevel{
 	power.LevelUser:          types.PrivilegeLevelUser,
 }
 
-// run opens the session. It begins anew with a lower privilege when the BMC
+// run opens the session. It begins again with a lower privilege when the BMC
 // refuses the higher one, and when the BMC forgot the session in between. A privilege
 // that was given before and is refused now is asked for from the top. A level that the
 // endpoint names is asked for, and no other.
@@ -465,7 +465,7 @@ func (h *handshake) await(ctx context.Context, kind types.PayloadType, wait time
 }
 
 // refused makes the error of a status. A session that the BMC no longer knows
-// is opened anew.
+// is opened again.
 func (h *handshake) refused(kind power.ErrorKind, status types.RmcpStatusCode) *power.Error {
 	if status == types.RmcpStatusCodeInvalidSessionID || status == types.RmcpStatusCodeInactiveSessionID {
 		return &power.Error{Kind: power.KindUnreachable, Op: opOpen, Lost: true, Err: errGone}

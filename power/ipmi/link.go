@@ -70,7 +70,7 @@ func (l *link) send(p []byte) error {
 // the socket's. ctx must be watched.
 func (l *link) receive(ctx context.Context, until time.Time) ([]byte, error) {
 	l.conn.SetReadDeadline(until)
-	if cause := ended(ctx); cause != nil { // maybe before the deadline was set anew
+	if cause := ended(ctx); cause != nil { // maybe before the deadline was set again
 		return nil, cause
 	}
 	n, err := l.conn.Read(l.in)

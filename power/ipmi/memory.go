@@ -76,7 +76,7 @@ func (d *Dialer) remember(h *handshake, opened bool) {
 	}
 }
 
-// Forget has the next Dial ask the BMC of the endpoint for everything anew. It may be
+// Forget has the next Dial ask the BMC of the endpoint for everything again. It may be
 // called whenever something may have changed: BMC, user, rights, address.
 func (d *Dialer) Forget(ep power.Endpoint) {
 	d.mu.Lock()

@@ -142,7 +142,7 @@ func (c *codec) open(p []byte) (sequence uint32, msg []byte, err error) {
 	return binary.LittleEndian.Uint32(p[offSequence:]), msg, err
 }
 
-// code returns the MAC of p; it stands until the next call.
+// code returns the MAC of p; it is valid until the next call.
 func (c *codec) code(p []byte) []byte {
 	c.mac.Reset()
 	c.mac.Write(p)
@@ -200,7 +200,7 @@ func appendMessage(dst []byte, to, from byte, cmd types.Command, tag byte, data 
 	return append(dst, checksum(dst[body:]))
 }
 
-// response is an IPMI answer. Data stands until the next packet is read.
+// response is an IPMI answer. Data is valid until the next packet is read.
 type response struct {
 	netFn types.NetFn
 	id    byte

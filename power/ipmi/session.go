@@ -20,11 +20,11 @@ type session struct {
 	ep     power.Endpoint
 	codec  codec
 	limit  types.PrivilegeLevel // the highest the session may be raised to
-	level  types.PrivilegeLevel // where it stands
+	level  types.PrivilegeLevel // its current level
 	lost   error                // why it is of no more use
 	closed bool
 
-	dialer  *Dialer // that opened it; nil: it cannot be opened anew
+	dialer  *Dialer // that opened it; nil: it cannot be opened again
 	opened  time.Time
 	guessed bool // the limit is what the user was given before, or something was refused for it
 

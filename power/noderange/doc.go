@@ -5,12 +5,12 @@
 //	@rack1          the nodes of a rack
 //	@status:READY   the nodes with a status
 //	@state:off      the nodes last read in a state
-//	!x              all of what stands before it, without x
+//	!x              everything before it, without x
 //	a&b             only what is in both
 //	(a,b)&c         parentheses group
 //	all             every node
 //
-// An exclusion that nothing stands before takes from all: "!r1n01" is every node
+// An exclusion with nothing before it takes from all: "!r1n01" is every node
 // but one. & binds before the comma; "!" takes from everything to its left within
 // its parentheses. A node that does not exist is an error: a typing
 // mistake must not silently do less than was meant.

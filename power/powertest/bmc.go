@@ -57,7 +57,7 @@ type BMC struct {
 	refuse        power.ErrorKind
 	maxSessions   int
 	sessions      int
-	boots         int // how often the BMC itself started anew: older sessions are dead
+	boots         int // how often the BMC itself restarted: older sessions are dead
 
 	latency, timeout        time.Duration
 	onAfter, offAfter, soft time.Duration

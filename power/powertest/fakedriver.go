@@ -15,7 +15,7 @@ type fakeDriver struct {
 	bmc    *BMC
 	boot   int // the start of the BMC in which the session was opened
 	closed bool
-	lost   bool // an answer did not come: to be dialled anew
+	lost   bool // an answer did not come: to be dialled again
 }
 
 // gone says why nothing that is sent now would be answered; nil: it would be.

@@ -19,7 +19,7 @@ func Pass(datagram []byte) [][]byte { return [][]byte{datagram} }
 // Lose is the Filter that loses everything.
 func Lose([]byte) [][]byte { return nil }
 
-// Proxy stands between a driver and a BMC and does what networks and attackers
+// Proxy is between a driver and a BMC and does what networks and attackers
 // do. Methods may be called concurrently.
 type Proxy struct {
 	ep    power.Endpoint

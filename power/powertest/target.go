@@ -32,7 +32,7 @@ type (
 		Hang()
 		Wake()
 	}
-	// Restarter's BMC starts anew and forgets its sessions; it answers again when
+	// Restarter's BMC restarts and forgets its sessions; it answers again when
 	// Restart returns.
 	Restarter interface{ Restart() error }
 	// Killer's BMC is gone: nothing listens on its port.
