@@ -78,6 +78,12 @@ func (Key) LogValue() slog.Value { return slog.StringValue("redacted") }
 // MarshalText hides the key.
 func (Key) MarshalText() ([]byte, error) { return []byte("redacted"), nil }
 
+// HasKey reports whether there is a key, in the keyring file or given.
+func (c Config) HasKey() bool {
+	keys, err := c.ring()
+	return err != nil || len(keys) > 0 // keys that cannot be read are not replaced
+}
+
 // ring lists the keys that the member starts with, the primary first: those of the
 // keyring file, where there is one, else those of the configuration.
 func (c Config) ring() ([]Key, error) {

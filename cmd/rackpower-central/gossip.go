@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"log/slog"
 
@@ -20,9 +19,10 @@ func startGossip(c *central.Central, cfg *gossip.Config, log *slog.Logger) (stop
 	if err := daemon.CheckFree("gossip", cfg.Bind); err != nil {
 		return nil, err
 	}
-	if errors.Is(cfg.Validate(), gossip.ErrNeedsKey) { // central makes it, and hands it out to the agents
+	if !cfg.HasKey() { // central makes it, and hands it out to the agents
 		cfg.Key = gossip.NewKey()
-		log.Info("a gossip key was made; agents get it from here, others from the file", "id", cfg.Key.ID(), "file", cfg.KeyringFile)
+		log.Info("a gossip key was made; agents get it from here when they start, others from the file. Members without a key are refused",
+			"id", cfg.Key.ID(), "file", cfg.KeyringFile)
 	}
 	cfg.OnMember = func(m gossip.Member) { c.MemberChanged(m.Name, m.Status, m.StatusAge) }
 	cluster, err := gossip.New(*cfg)

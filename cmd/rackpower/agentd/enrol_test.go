@@ -33,7 +33,7 @@ func TestNoKeyIsTakenFromAnUntrustedCentral(t *testing.T) {
 
 func TestAgentWaitsForItsKey(t *testing.T) {
 	for text, want := range map[string]string{
-		`{"keys":["aGVsbG8="]}`: "5 bytes", `{"keys":[]}`: "give both a key",
+		`{"keys":["aGVsbG8="]}`: "5 bytes", `{"keys":[]}`: "without a key",
 	} {
 		srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte(text)) }))
 		client, err := api.NewClient(srv.URL)

@@ -24,18 +24,29 @@ func (d *service) gossip(c *cli.Context, a *agent.Agent, central *api.Client, cf
 		return nil
 	}
 	cfg.Epoch, cfg.CanReach = a.JournalEpoch(), a.CanReach
-	if errors.Is(cfg.Validate(), gossip.ErrNeedsKey) {
-		d.gossipLater(c.Context, *cfg, a, central)
-		return nil
+	if err := d.freePort(cfg, c.IsSet("gossip")); err != nil {
+		return err
 	}
-	if err := daemon.CheckFree("gossip", cfg.Bind); err != nil {
-		if c.IsSet("gossip") {
-			return err
-		}
-		d.logger.Warn("the usual gossip port is taken, using a free one", "address", cfg.Bind)
-		cfg.Bind = "127.0.0.1:0"
+	switch {
+	case cfg.HasKey():
+	case central != nil:
+		d.gossipLater(c.Context, *cfg, c.IsSet("gossip"), a, central)
+		return nil
+	default:
+		d.logger.Info("gossip has no key, as there is no central to hand one out: only members on this machine that have none take part")
 	}
 	return d.joinCluster(c.Context, *cfg, a, central)
+}
+
+// freePort has gossip use a free port where the usual one is taken. One that was asked for
+// has to be free.
+func (d *service) freePort(cfg *gossip.Config, asked bool) error {
+	err := daemon.CheckFree("gossip", cfg.Bind)
+	if err != nil && !asked {
+		d.logger.Warn("the usual gossip port is taken, using a free one", "address", cfg.Bind)
+		cfg.Bind, err = "127.0.0.1:0", nil
+	}
+	return err
 }
 
 // joinCluster joins. With central the agent gets other keys from there, when it has
@@ -115,7 +126,7 @@ func seesCentral(cluster *gossip.Cluster) bool {
 
 // gossipLater asks central for the cluster's key, again and again, and joins when it
 // has it. The end of the daemon ends it.
-func (d *service) gossipLater(ctx context.Context, cfg gossip.Config, a *agent.Agent, central *api.Client) {
+func (d *service) gossipLater(ctx context.Context, cfg gossip.Config, asked bool, a *agent.Agent, central *api.Client) {
 	d.beside(ctx, func(ctx context.Context) {
 		d.logger.Info("gossip waits for its key, which central hands out", "central", central.Target())
 		keys, join := d.enrol(ctx, cfg.Name, a.Trusts, central)
@@ -126,7 +137,11 @@ func (d *service) gossipLater(ctx context.Context, cfg gossip.Config, a *agent.A
 		if join != "" {
 			cfg.Join = append(cfg.Join, join)
 		}
-		if err := d.joinCluster(ctx, cfg, a, central); err != nil {
+		err := d.freePort(&cfg, asked) // it may be taken by now
+		if err == nil {
+			err = d.joinCluster(ctx, cfg, a, central)
+		}
+		if err != nil {
 			d.logger.Error("cannot gossip", "err", err)
 		}
 	})
@@ -171,7 +186,7 @@ func askKeys(ctx context.Context, name string, trusts trusting, central *api.Cli
 		keys = append(keys, key)
 	}
 	if len(keys) == 0 {
-		return nil, "", errors.New("central gossips without a key, on its loopback only: give both a key (--gossip-key-file)")
+		return nil, "", errors.New("central is of a version that gossips without a key: start a newer one, or give both a key")
 	}
 	if got.Join != "" {
 		if _, err := api.GossipAddr(got.Join); err != nil {
