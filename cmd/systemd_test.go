@@ -135,6 +135,7 @@ func TestLifeOnARealSystemd(t *testing.T) {
 	if ports := m.run("cat", "/proc/net/tcp", "/proc/net/tcp6"); strings.Contains(ports, fmt.Sprintf(":%04X ", 7620)) {
 		t.Errorf("a port is open:\n%s", ports)
 	}
+	m.knowsWhoAsks()
 	for _, service := range []string{agent, central} {
 		before := m.main(service)
 		m.run("systemctl", "kill", "--kill-whom=main", "-s", "HUP", service)
@@ -185,6 +186,54 @@ func TestLifeOnARealSystemd(t *testing.T) {
 	m.losesItsLog(agent, central)
 	m.inheritsAMask(agent, central)
 	m.hasAVolume(central)
+	m.enrols(agent, central)
+}
+
+// knowsWhoAsks has a user in the group, and one outside, ask both daemons.
+func (m *systemdHost) knowsWhoAsks() {
+	m.t.Helper()
+	m.run("useradd", "-M", "-G", "rackpower-admin", "carol")
+	m.run("useradd", "-M", "dave")
+	as := func(who string, args ...string) (string, int) {
+		return m.try(append([]string{"setpriv", "--reuid=" + who, "--regid=" + who, "--init-groups"}, args...)...)
+	}
+	for _, args := range [][]string{
+		{"rackpower", "hold", "n1", "on", "--for", "1h", "--yes", "--reason", "test"},
+		{"rackpower", "local", "release", "n1", "--reason", "test"},
+	} {
+		if out, exit := as("carol", args...); exit != 0 {
+			m.t.Errorf("carol, %v: %d, %s", args, exit, out)
+		}
+		if out, exit := as("dave", args...); exit != 3 || !strings.Contains(out, "permission denied") {
+			m.t.Errorf("dave, %v: %d, %s", args, exit, out)
+		}
+	}
+	m.until(20*time.Second, "the audit log has both by name", func() bool {
+		out := m.run("rackpower", "audit", "-o", "json")
+		return strings.Count(out, "carol") >= 2
+	})
+}
+
+// enrols has the agent reach central over TLS, with a token that systemd hands it.
+func (m *systemdHost) enrols(agent, central string) {
+	m.t.Helper()
+	m.run("sed", "-i", "-e", "s/^# listen: .*/listen: 127.0.0.1:7620/", "-e", "s/^# tls-name: .*/tls-name: [127.0.0.1]/",
+		"/etc/rackpower/central.yaml")
+	m.run("systemctl", "restart", central)
+	m.alive()
+	m.run("sed", "-i", "s#^central: .*#central: https://127.0.0.1:7620#", "/etc/rackpower/agent.yaml")
+	m.run("sh", "-c", "mkdir -p -m 0700 /etc/credstore && umask 077 && rackpower agents token r1 > /etc/credstore/token")
+	m.run("systemctl", "restart", agent)
+	m.until(20*time.Second, "the agent has enrolled", func() bool {
+		_, exit := m.try("test", "-s", "/var/lib/rackpower/agent/identity.pem")
+		return exit == 0
+	})
+	m.run("rm", "/etc/credstore/token")
+	m.run("systemctl", "restart", agent)
+	m.alive()
+	if out := m.run("rackpower", "status", "n1"); !strings.Contains(out, "n1") {
+		m.t.Errorf("over TLS: %s", out)
+	}
 }
 
 // dropIn sets options of services and starts them again; none takes them back.
