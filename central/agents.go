@@ -35,7 +35,7 @@ func (c *Central) hello(r *http.Request, in api.Hello) (api.Welcome, error) {
 	if err := c.wentBack(r.Context(), name, in, now); err != nil {
 		return api.Welcome{}, err
 	}
-	w := api.Welcome{Database: c.store.Database(), Session: rand.Text()}
+	w := api.Welcome{Database: c.store.Database(), Protocol: api.Protocol, Session: rand.Text()}
 	if c.gossip != nil {
 		w.Gossip = c.gossip.Addr()
 	}
@@ -72,8 +72,8 @@ func (c *Central) hello(r *http.Request, in api.Hello) (api.Welcome, error) {
 	}
 	w.Seq = c.store.Seq(now)
 	c.seed(name, in.Gossip)
-	c.log.Info("agent said hello", "agent", name, "version", in.Version, "journal", in.JournalID, "epoch", in.Epoch, "lsn", in.LSN,
-		"outstanding", len(in.Outstanding), "alarms", api.AlarmText(w.Alarms))
+	c.log.Info("agent said hello", "agent", name, "version", in.Version, "protocol", in.Protocol, "journal", in.JournalID, "epoch", in.Epoch,
+		"lsn", in.LSN, "outstanding", len(in.Outstanding), "alarms", api.AlarmText(w.Alarms))
 	return w, nil
 }
 

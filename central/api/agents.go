@@ -16,9 +16,16 @@ type Database struct {
 	Incarnation int64 `json:"incarnation,omitempty"`
 }
 
+// Protocol is the number of what agents and central say to each other. It grows by one with
+// a change that the other side has to know of; neighbours work together.
+const Protocol = 1
+
 // Hello is what an agent says at its start and whenever central answers
 // CodeHello to something else.
 type Hello struct {
+	// Protocol is that of the agent, see Protocol; 0: from before there was a number. The
+	// client fills it in.
+	Protocol  int    `json:"protocol,omitempty"`
 	Version   string `json:"version"`
 	JournalID string `json:"journal_id"`
 	Epoch     uint64 `json:"epoch"` // how often the journal was opened
@@ -68,7 +75,8 @@ type OpRef struct {
 // Welcome is the answer.
 type Welcome struct {
 	Database
-	Session string `json:"session"` // names this hello; goes with polls and reports
+	Protocol int    `json:"protocol,omitempty"` // of central, as Hello.Protocol
+	Session  string `json:"session"`            // names this hello; goes with polls and reports
 	// ReportAll says that the agent may have ended operations which are open here: it
 	// tells all ends that it keeps, and then says hello again.
 	ReportAll bool      `json:"report_all,omitempty"`

@@ -419,6 +419,7 @@ func (c *Client) Hello(ctx context.Context, agent string, in Hello) (Welcome, er
 	if in.Run == "" {
 		in.Run, in.Nth = c.run, c.said.Add(1)
 	}
+	in.Protocol = Protocol
 	return call[Welcome](ctx, c, http.MethodPost, "/v1/agents/"+url.PathEscape(agent)+"/hello", in)
 }
 
