@@ -197,7 +197,8 @@ func (c *Central) certificateHolder(ctx context.Context, chain []*x509.Certifica
 		between.AddCert(cert)
 	}
 	options := x509.VerifyOptions{
-		Roots: c.tls.clients, Intermediates: between, CurrentTime: now, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+		Roots: c.tls.clients, Intermediates: between, CurrentTime: auth.Begun(leaf,
+			now), KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
 	}
 	_, err := leaf.Verify(options)
 	var invalid x509.CertificateInvalidError

@@ -190,6 +190,12 @@ func (c *Central) RunReady(ctx context.Context, ready func([]net.Addr)) error {
 			}
 		})
 	}
+	if c.tls == nil {
+		c.log.Info("only this machine is served; to serve agents and people of others: --listen ADDRESS --tls-name NAME, then rackpower agents " +
+			"token")
+	} else if c.tls.ca != nil {
+		c.log.Info("TLS", "site", c.tls.site, "names", c.tls.names, "ca_hash", c.tls.ca.Hash())
+	}
 	c.background(ctx, &parts)
 	if ready != nil {
 		ready(addrs)

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"rackpower/central/api"
 	"rackpower/central/auth"
 )
 
@@ -45,6 +46,11 @@ func (t TLSConfig) validate() error {
 	case !external && len(t.Names) == 0:
 		return errors.New("without TLS nobody who asks over the network is known: give the names by which agents and people reach " +
 			"central (--tls-name NAME, may be repeated)")
+	}
+	if t.Site != "" {
+		if err := api.CheckName(t.Site); err != nil {
+			return fmt.Errorf("--site: %w", err)
+		}
 	}
 	if _, _, err := net.SplitHostPort(t.Listen); err != nil {
 		return fmt.Errorf("--listen: %q is not HOST:PORT", t.Listen)

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"os/user"
@@ -73,6 +74,7 @@ func build(t testing.TB) (cli, serve string) {
 type site struct {
 	t      *testing.T
 	dir    string
+	tls    string // HOST:PORT of central; "": agents use the socket
 	cli    string
 	serve  string
 	client *api.Client
@@ -117,7 +119,11 @@ func (s *site) startCentral() {
 }
 
 func (s *site) centralArgs() []string {
-	return []string{"serve", "--data", filepath.Join(s.dir, "central"), "--socket", s.socket()}
+	args := []string{"serve", "--data", filepath.Join(s.dir, "central"), "--socket", s.socket()}
+	if s.tls != "" {
+		args = append(args, "--listen", s.tls, "--tls-name", "127.0.0.1")
+	}
+	return args
 }
 
 func (s *site) startAgent(name string) {
@@ -132,10 +138,39 @@ func (s *site) startMonitor(name, schedule string) {
 }
 
 func (s *site) agentArgs(name, schedule string) []string {
-	return []string{
-		"agent", "--name", name, "--data", filepath.Join(s.dir, name), "--central", "unix://" + s.socket(),
-		"--gossip", "127.0.0.1:0", "--socket", s.agentSocket(name), "--monitor", schedule,
+	args := []string{
+		"agent", "--name", name, "--data", filepath.Join(s.dir, name), "--gossip", "127.0.0.1:0", "--socket", s.agentSocket(name),
+		"--monitor", schedule,
 	}
+	if s.tls == "" {
+		return append(args, "--central", "unix://"+s.socket())
+	}
+	return append(args, "--central", "https://"+s.tls, "--token-file", s.tokenFile(name))
+}
+
+// overTLS has central listen on a port, and agents ask there.
+func (s *site) overTLS() {
+	s.t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.tls = l.Addr().String()
+	l.Close()
+}
+
+// tokenFile has central make a token for an agent.
+func (s *site) tokenFile(name string) string {
+	s.t.Helper()
+	out, err := s.client.AgentToken(s.t.Context(), name, api.MakeAgentToken{TTL: time.Hour})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	path := filepath.Join(s.dir, name+".token")
+	if err := os.WriteFile(path, []byte(out.Token+"\n"), 0o600); err != nil {
+		s.t.Fatal(err)
+	}
+	return path
 }
 
 func (s *site) agentSocket(name string) string { return filepath.Join(s.dir, name+".sock") }

@@ -164,13 +164,11 @@ func newSoak(t *testing.T, plan soakPlan) *soak {
 		volumes: map[string]*volume{}, clocks: map[string]string{}, doors: map[string]*api.Client{},
 	}
 	s.makeVolumes()
+	s.overTLS()
 	s.makeDaemons()
 	s.doors["central"] = s.client
 	for _, rack := range plan.racks {
 		s.doors[rack] = clientOf(t, s.agentSocket(rack))
-	}
-	for _, d := range s.daemons {
-		go d.run() // waited for by stop
 	}
 	s.makeMachines()
 	return s
@@ -228,13 +226,18 @@ func (s *soak) makeDaemons() {
 	} else {
 		serve, s.clocks["central"] = bin, filepath.Join(dir, "central.clock")
 	}
-	s.daemons = append(s.daemons, newDaemon(s.site, "central", serve, s.centralArgs(), soakClock+"="+s.clocks["central"]))
+	start := func(d *daemon) {
+		s.daemons = append(s.daemons, d)
+		go d.run() // waited for by stop
+	}
+	start(newDaemon(s.site, "central", serve, s.centralArgs(), soakClock+"="+s.clocks["central"]))
+	s.until(20*time.Second, "central answers", func() bool { _, err := s.client.Info(s.t.Context()); return err == nil })
 	for _, rack := range s.plan.racks {
 		bin := s.cli
 		if s.clocks[rack] != "" {
 			bin = cli
 		}
-		s.daemons = append(s.daemons, newDaemon(s.site, rack, bin, s.agentArgs(rack, "@every 2s"), soakClock+"="+s.clocks[rack]))
+		start(newDaemon(s.site, rack, bin, s.agentArgs(rack, "@every 2s"), soakClock+"="+s.clocks[rack]))
 	}
 }
 
@@ -252,7 +255,6 @@ func (s *soak) makeMachines() {
 		s.t.Fatal(err)
 	}
 	s.machines = append(s.machines, real...)
-	s.until(20*time.Second, "central answers", func() bool { _, err := s.client.Info(s.t.Context()); return err == nil })
 	var specs []api.NodeSpec
 	for _, m := range s.machines {
 		specs = append(specs, m.spec)

@@ -160,15 +160,6 @@ func (ca *CA) Server(names []string, now time.Time) (*tls.Certificate, error) {
 // the request only the key is used: what it says of its owner is not believed. The answer
 // is the certificate in PEM.
 func (ca *CA) SignAgent(name string, request []byte, from time.Time) (certificate []byte, leaf *x509.Certificate, err error) {
-	return ca.sign(Agent, name, request, from, AgentLife)
-}
-
-// SignUser is SignAgent for a user, with another life.
-func (ca *CA) SignUser(name string, request []byte, from time.Time, life time.Duration) ([]byte, *x509.Certificate, error) {
-	return ca.sign(User, name, request, from, life)
-}
-
-func (ca *CA) sign(kind Kind, name string, request []byte, from time.Time, life time.Duration) ([]byte, *x509.Certificate, error) {
 	block, rest := pem.Decode(request)
 	if block == nil || block.Type != "CERTIFICATE REQUEST" || len(bytes.TrimSpace(rest)) > 0 {
 		return nil, nil, errors.New("the signing request is no PEM text of a CERTIFICATE REQUEST")
@@ -184,15 +175,15 @@ func (ca *CA) sign(kind Kind, name string, request []byte, from time.Time, life 
 		return nil, nil, errors.New("the signing request has another key than ECDSA on P-256")
 	}
 	template := &x509.Certificate{
-		SerialNumber: newSerial(), Subject: pkix.Name{CommonName: string(kind) + " " + name, Organization: []string{ca.site}},
-		NotBefore: from, NotAfter: from.Add(life), URIs: []*url.URL{identityURI(ca.site, kind, name)},
+		SerialNumber: newSerial(), Subject: pkix.Name{CommonName: string(Agent) + " " + name, Organization: []string{ca.site}},
+		NotBefore: from, NotAfter: from.Add(AgentLife), URIs: []*url.URL{identityURI(ca.site, Agent, name)},
 		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, ca.cert, csr.PublicKey, ca.key)
 	if err != nil {
 		return nil, nil, fmt.Errorf("cannot sign: %w", err)
 	}
-	leaf, err := x509.ParseCertificate(der)
+	leaf, err = x509.ParseCertificate(der)
 	return encodeCert(der), leaf, err
 }
 

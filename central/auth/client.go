@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"time"
 )
 
 // Pinned is the TLS configuration of a client that knows nothing of a site but the hash of
@@ -36,6 +37,15 @@ func pinnedChain(state tls.ConnectionState, hash string) (*x509.Certificate, err
 	return nil, errors.New("the server belongs to another site: none of its certificates is of the CA with the hash that was given")
 }
 
+// Begun is the time by which a certificate is verified: now, but not before it began. A
+// clock that is behind, or was set back, refuses nobody; one that ended has ended.
+func Begun(cert *x509.Certificate, now time.Time) time.Time {
+	if now.Before(cert.NotBefore) {
+		return cert.NotBefore
+	}
+	return now
+}
+
 // VerifyServer verifies the certificate of a server against a CA.
 func VerifyServer(state tls.ConnectionState, ca *x509.Certificate) error {
 	if len(state.PeerCertificates) == 0 {
@@ -47,19 +57,22 @@ func VerifyServer(state tls.ConnectionState, ca *x509.Certificate) error {
 		between.AddCert(c)
 	}
 	_, err := state.PeerCertificates[0].Verify(x509.VerifyOptions{
-		DNSName: state.ServerName, Roots: roots, Intermediates: between, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+		DNSName: state.ServerName, Roots: roots, Intermediates: between, CurrentTime: Begun(state.PeerCertificates[0],
+			time.Now()), KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 	})
 	return err
 }
 
 // Trusting is the TLS configuration of a client that knows the certificate of the site's
-// CA, in PEM.
+// CA, in PEM. It verifies as VerifyServer does.
 func Trusting(ca []byte) (*tls.Config, error) {
 	cert, err := ParseCert(ca)
 	if err != nil {
 		return nil, fmt.Errorf("cannot read the certificate of the site's CA: %w", err)
 	}
-	roots := x509.NewCertPool()
-	roots.AddCert(cert)
-	return &tls.Config{MinVersion: tls.VersionTLS13, RootCAs: roots}, nil
+	return &tls.Config{
+		MinVersion:         tls.VersionTLS13,
+		InsecureSkipVerify: true, // VerifyConnection verifies
+		VerifyConnection:   func(state tls.ConnectionState) error { return VerifyServer(state, cert) },
+	}, nil
 }
