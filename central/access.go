@@ -28,6 +28,7 @@ type access struct {
 // The kinds of routes.
 var (
 	sees        = access{least: auth.Viewer, scoped: true}
+	seesSite    = access{least: auth.Viewer}
 	acts        = access{least: auth.Operator, scoped: true}
 	actsOnSite  = access{least: auth.Operator}
 	manages     = access{least: auth.Admin, scoped: true}

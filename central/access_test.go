@@ -151,7 +151,8 @@ var leastOf = map[string]struct {
 	"POST /v1/reads": {auth.Viewer, false}, "GET /v1/racks": {auth.Viewer, false}, "GET /v1/brakes": {auth.Viewer, false},
 	"GET /v1/domains": {auth.Viewer, false}, "GET /v1/schedules": {auth.Viewer, false}, "GET /v1/schedules/next": {auth.Viewer, false},
 	"GET /v1/agents": {auth.Viewer, false}, "GET /v1/members": {auth.Viewer, false}, "GET /v1/peers": {auth.Viewer, false},
-	"GET /v1/gossip/who": {auth.Viewer, false}, "GET /v1/audit": {auth.Viewer, false}, "GET /v1/info": {auth.Viewer, false},
+	"GET /v1/gossip/who": {auth.Viewer, false}, "GET /v1/audit": {auth.Viewer, false},
+	"GET /v1/audit/verify": {auth.Viewer, true}, "GET /v1/info": {auth.Viewer, false},
 	"GET /v1/whoami": {auth.Viewer, false},
 
 	"POST /v1/nodes/status": {auth.Operator, false}, "POST /v1/nodes/hold": {auth.Operator, false}, "POST /v1/nodes/retry": {

@@ -21,8 +21,9 @@ const (
 
 // auditQuery is a question to the audit log.
 type auditQuery struct {
-	expr  string
-	limit int
+	expr   string
+	filter store.AuditFilter
+	limit  int
 	// follow asks for the entries behind the id after, waiting for one; else for the
 	// newest ones.
 	follow bool
@@ -32,6 +33,14 @@ type auditQuery struct {
 
 func readAuditQuery(q url.Values) (in auditQuery, err error) {
 	in.expr, in.limit = q.Get("select"), defaultAudit
+	in.filter.Who, in.filter.What = q.Get("who"), q.Get("what")
+	for key, at := range map[string]*time.Time{"since": &in.filter.Since, "until": &in.filter.Until} {
+		if text := q.Get(key); text != "" {
+			if *at, err = time.Parse(time.RFC3339Nano, text); err != nil {
+				return in, api.Problemf(api.CodeBadRequest, "%s %q is no time such as 2006-01-02T15:04:05Z", key, text)
+			}
+		}
+	}
 	if text := q.Get("limit"); text != "" {
 		n, err := strconv.Atoi(text)
 		if err != nil || n < 0 {
@@ -68,15 +77,22 @@ func (c *Central) listAudit(r *http.Request) ([]api.AuditEntry, error) {
 	}
 	out := []api.AuditEntry{}
 	err = c.store.View(r.Context(), func(tx *store.Tx) error {
-		names, err := auditNames(tx, in.expr)
-		if err != nil {
+		if in.filter.Nodes, err = auditNames(tx, in.expr); err != nil {
 			return err
 		}
-		entries, err := tx.Audit(names, in.limit)
+		entries, err := tx.Audit(in.filter, in.limit)
 		out = append(out, entries...)
 		return err
 	})
 	return out, err
+}
+
+func (c *Central) verifyAudit(r *http.Request) (api.AuditCheck, error) {
+	check, err := c.store.VerifyAudit(r.Context(), r.URL.Query().Get("head"))
+	if err == nil && check.Wrong != 0 {
+		c.log.Error("the audit log is not as it was written", "entry", check.Wrong, "why", check.Why)
+	}
+	return check, err
 }
 
 // followAudit waits until there is an entry behind the one that is known. It looks
@@ -109,16 +125,15 @@ func (c *Central) followAudit(ctx context.Context, in auditQuery) ([]api.AuditEn
 // was looked through.
 func (c *Central) auditAfter(ctx context.Context, in *auditQuery) ([]api.AuditEntry, error) {
 	out := []api.AuditEntry{}
-	err := c.store.View(ctx, func(tx *store.Tx) error {
-		names, err := auditNames(tx, in.expr)
-		if err != nil {
+	err := c.store.View(ctx, func(tx *store.Tx) (err error) {
+		if in.filter.Nodes, err = auditNames(tx, in.expr); err != nil {
 			return err
 		}
 		last, err := tx.LastAudit()
 		if err != nil || last <= in.after {
 			return err
 		}
-		entries, err := tx.AuditAfter(names, in.after, in.limit)
+		entries, err := tx.AuditAfter(in.filter, in.after, in.limit)
 		if out = append(out, entries...); err == nil && len(out) == 0 {
 			in.after = last
 		}

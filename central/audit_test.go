@@ -2,11 +2,14 @@ package central
 
 import (
 	"context"
+	"fmt"
 	"slices"
+	"strconv"
 	"testing"
 	"time"
 
 	"rackpower/central/api"
+	"rackpower/central/store"
 	"rackpower/power"
 )
 
@@ -107,11 +110,120 @@ func TestFollowingTheTrailMissesNothing(t *testing.T) {
 
 func TestQuestionsToTheTrailThatMakeNoSense(t *testing.T) {
 	s := newSite(t)
-	for _, q := range []string{"after=x", "after=-1", "after=1&wait=soon", "after=1&wait=-1s", "wait=1s", "limit=-1", "limit=x"} {
+	for _, q := range []string{
+		"after=x", "after=-1", "after=1&wait=soon", "after=1&wait=-1s", "wait=1s", "since=1h", "until=yesterday", "limit=-1", "limit=x",
+	} {
 		var out []api.AuditEntry
 		err := s.Do(t.Context(), "GET", "/v1/audit?"+q, nil, &out)
 		if api.CodeOf(err) != api.CodeBadRequest {
 			t.Errorf("%s: %+v, %v", q, out, err)
+		}
+	}
+}
+
+// TestTheAuditLogIsFiltered by who, what and time, alone and together with nodes.
+func TestTheAuditLogIsFiltered(t *testing.T) {
+	at := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	s := newSite(t)
+	for i, e := range []api.AuditEntry{
+		{Who: "bob", What: "hold", Node: "a"},
+		{Who: "ann", What: "asked", Node: "a"},
+		{Who: "me for bob", What: "asked", Node: "b"},
+		{Who: "bobby", What: "ended", Node: "b"},
+	} {
+		e.At, e.Detail = at.Add(time.Duration(i)*time.Hour), strconv.Itoa(i)
+		if err := s.c.store.Write(t.Context(), func(tx *store.Tx) error { return tx.AddAudit(e) }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.nodes("a", "b")
+	later := at.Add(24 * time.Hour)
+	for name, c := range map[string]struct {
+		q    api.AuditQuery
+		want string
+	}{
+		"who":           {api.AuditQuery{Who: "bob"}, "02"},
+		"what":          {api.AuditQuery{What: "asked"}, "12"},
+		"since":         {api.AuditQuery{Since: at.Add(time.Hour), Until: later}, "123"},
+		"until":         {api.AuditQuery{Until: at.Add(time.Hour)}, "0"},
+		"since, newest": {api.AuditQuery{Since: at, Until: later, Limit: 2}, "23"},
+		"node":          {api.AuditQuery{Nodes: "b", Until: later}, "23"},
+		"all of them":   {api.AuditQuery{Nodes: "a,b", Who: "bob", What: "asked", Since: at, Until: later}, "2"},
+		"nothing":       {api.AuditQuery{Nodes: "a", Who: "bobby"}, ""},
+	} {
+		all, err := s.FindAudit(t.Context(), c.q)
+		got := ""
+		for _, e := range all {
+			got += e.Detail
+		}
+		if err != nil || got != c.want {
+			t.Errorf("%s: %q, want %q; %v", name, got, c.want, err)
+		}
+	}
+}
+
+// TestTheAuditLogIsVerified over the API: a viewer of the whole site may, and every field
+// of an entry counts.
+func TestTheAuditLogIsVerified(t *testing.T) {
+	s := newSite(t)
+	s.nodes("a", "b")
+	first, err := s.VerifyAudit(t.Context(), "")
+	if err != nil || !first.OK() || first.Entries != 2 || first.Head == "" {
+		t.Fatalf("%+v, %v", first, err)
+	}
+	s.hold(power.WantOff, 0, "a", "b")
+	later, err := s.VerifyAudit(t.Context(), first.Head)
+	if err != nil || !later.OK() || later.Entries != 4 || later.Head == first.Head {
+		t.Errorf("%+v, %v", later, err)
+	}
+	if other, err := s.VerifyAudit(t.Context(), "another"); err != nil || other.OK() {
+		t.Errorf("%+v, %v", other, err)
+	}
+	all, err := s.AuditAfter(t.Context(), "", 0, 0)
+	if err != nil || len(all) != 4 || all[0].Before != "" {
+		t.Fatalf("%+v, %v", all, err)
+	}
+	for i, e := range all {
+		if e.Sum(e.Before) != e.Hash || i > 0 && e.Before != all[i-1].Hash {
+			t.Errorf("as it comes over the API: %+v", e)
+		}
+	}
+	e := all[3]
+	for name, change := range map[string]func(*api.AuditEntry){
+		"id": func(e *api.AuditEntry) { e.ID++ }, "at": func(e *api.AuditEntry) { e.At = e.At.Add(1) },
+		"happened": func(e *api.AuditEntry) { e.HappenedAt = e.At.Add(1) }, "who": func(e *api.AuditEntry) { e.Who += "x" },
+		"what": func(e *api.AuditEntry) { e.What += "x" }, "node": func(e *api.AuditEntry) { e.Node += "x" },
+		"op": func(e *api.AuditEntry) { e.Op += "x" }, "why": func(e *api.AuditEntry) { e.Why += "x" },
+		"outcome": func(e *api.AuditEntry) { e.Outcome += "x" }, "detail": func(e *api.AuditEntry) { e.Detail += "x" },
+		"via": func(e *api.AuditEntry) { e.Via += "x" }, "address": func(e *api.AuditEntry) { e.Address += "x" },
+	} {
+		changed := e
+		change(&changed)
+		if changed.Sum(changed.Before) == e.Hash {
+			t.Errorf("%s may be changed", name)
+		}
+	}
+}
+
+// TestTheAuditLogSaysWhatWasOutstanding when an operation was asked.
+func TestTheAuditLogSaysWhatWasOutstanding(t *testing.T) {
+	s := newSite(t)
+	s.nodes("a")
+	var ids []any
+	for range 5 {
+		ids = append(ids, s.ask("a", power.ActOff).ID)
+	}
+	all, err := s.FindAudit(t.Context(), api.AuditQuery{What: auditAsked})
+	if err != nil || len(all) != 5 {
+		t.Fatalf("%+v, %v", all, err)
+	}
+	for i, want := range []string{
+		"off", fmt.Sprintf("off; outstanding: off %s", ids[:1]...), fmt.Sprintf("off; outstanding: off %s, off %s", ids[:2]...),
+		fmt.Sprintf("off; outstanding: off %s, off %s, off %s", ids[:3]...),
+		fmt.Sprintf("off; outstanding: off %s, off %s, off %s, ...", ids[:3]...),
+	} {
+		if all[i].Detail != want {
+			t.Errorf("%q, want %q", all[i].Detail, want)
 		}
 	}
 }

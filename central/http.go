@@ -77,6 +77,7 @@ func (c *Central) routes() *http.ServeMux {
 	serve("GET /v1/gossip/keys", managesSite, query(c, c.listKeys))
 	serve("POST /v1/gossip/keys", managesSite, body(c, maxAdminBody, true, c.changeKeys))
 	serve("GET /v1/audit", sees, query(c, c.listAudit))
+	serve("GET /v1/audit/verify", seesSite, query(c, c.verifyAudit))
 	serve("GET /v1/info", sees, query(c, c.info))
 	serve("GET /v1/whoami", sees, query(c, c.whoAmI))
 	serve("GET /v1/users", managesSite, query(c, c.listUsers))

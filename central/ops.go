@@ -158,17 +158,42 @@ func (u *unitOfWork) take(a asked) (store.Op, error) {
 		o.Cursor = u.tx.NextRev()
 		u.marks.raise(o.Rack, o.Cursor)
 	}
+	asked := entry(&o, auditAsked, o.AskedBy, u.now)
+	before, err := u.outstanding(o.Node)
+	if err != nil {
+		return o, err
+	}
+	asked.Detail += before
 	if err := u.tx.AddOp(&o); err != nil {
 		return o, err
 	}
 	u.marks.note(o.Rev)
-	if err := u.tx.AddAudit(entry(&o, auditAsked, o.AskedBy, u.now)); err != nil {
+	if err := u.tx.AddAudit(asked); err != nil {
 		return o, err
 	}
 	if o.Outcome == power.Refused {
 		return o, u.tx.AddAudit(entry(&o, auditRefused, "central", u.now))
 	}
 	return o, nil
+}
+
+// outstandingShown is how many operations that are outstanding the audit log names.
+const outstandingShown = 3
+
+// outstanding says for the audit log what has not ended on a node, "" for nothing.
+func (u *unitOfWork) outstanding(node string) (string, error) {
+	open, err := u.tx.FirstOpenOn(node, outstandingShown+1)
+	if err != nil || len(open) == 0 {
+		return "", err
+	}
+	var texts []string
+	for _, o := range open[:min(len(open), outstandingShown)] {
+		texts = append(texts, fmt.Sprintf("%s %s", o.Action, o.ID))
+	}
+	if len(open) > outstandingShown {
+		texts = append(texts, "...")
+	}
+	return "; outstanding: " + strings.Join(texts, ", "), nil
 }
 
 // judge decides whether central takes a request. What is outstanding on the

@@ -100,7 +100,7 @@ func endsOf(t *rapid.T, s *site, r *rack, reports [][]api.OpReport, all []life) 
 				return err
 			}
 		}
-		auditLog, err := u.tx.Audit([]string{"n"}, 1000)
+		auditLog, err := u.tx.Audit(store.AuditFilter{Nodes: []string{"n"}}, 1000)
 		if err != nil {
 			return err
 		}

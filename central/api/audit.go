@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"net/url"
 	"strconv"
 	"time"
 )
@@ -65,6 +66,10 @@ type AuditCheck struct {
 	Head string `json:"head,omitempty"`
 	// Unhashed counts the entries of before there were hashes.
 	Unhashed int `json:"unhashed,omitempty"`
+	// Wanted is the hash that was looked for, such as the Head of an earlier check, "" for
+	// none; Found says that it is among those of the entries that fit.
+	Wanted string `json:"wanted,omitempty"`
+	Found  bool   `json:"found,omitempty"`
 	// Wrong is the first entry that does not fit, 0 for none, and Why says how.
 	Wrong int64  `json:"wrong,omitempty"`
 	Why   string `json:"why,omitempty"`
@@ -87,11 +92,15 @@ func (c *AuditCheck) Add(e AuditEntry, before string) bool {
 			c.First = e.ID
 		}
 		c.Last, c.Head = e.ID, e.Hash
+		c.Found = c.Found || e.Hash == c.Wanted
 		return true
 	}
 	c.Wrong = e.ID
 	return false
 }
+
+// OK reports whether all is as it was written, as far as hashes can show.
+func (c AuditCheck) OK() bool { return c.Wrong == 0 && (c.Wanted == "" || c.Found) }
 
 // String says what was found in a sentence.
 func (c AuditCheck) String() string {
@@ -102,8 +111,38 @@ func (c AuditCheck) String() string {
 	case c.Entries > 0:
 		text = fmt.Sprintf("%d entries from %d to %d are unchanged; head %s", c.Entries, c.First, c.Last, c.Head)
 	}
+	if c.Wanted != "" && !c.Found {
+		text += "; no entry has the hash " + c.Wanted
+	}
 	if c.Unhashed > 0 {
 		text += fmt.Sprintf("; %d of before there were hashes cannot be checked", c.Unhashed)
 	}
 	return text
+}
+
+// AuditQuery is a question to the audit log; its zero value asks for the newest entries of
+// all kinds.
+type AuditQuery struct {
+	Nodes        string // a NODES expression; "": of all, and those that speak of no node
+	Who, What    string // "": all
+	Since, Until time.Time
+	Limit        int // 0: as many as central gives
+}
+
+func (q AuditQuery) values() url.Values {
+	v := url.Values{}
+	for key, text := range map[string]string{"select": q.Nodes, "who": q.Who, "what": q.What} {
+		if text != "" {
+			v.Set(key, text)
+		}
+	}
+	for key, at := range map[string]time.Time{"since": q.Since, "until": q.Until} {
+		if !at.IsZero() {
+			v.Set(key, timeText(at))
+		}
+	}
+	if q.Limit > 0 {
+		v.Set("limit", strconv.Itoa(q.Limit))
+	}
+	return v
 }

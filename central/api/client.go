@@ -296,7 +296,12 @@ func (c *Client) Members(ctx context.Context) ([]Member, error) {
 // Audit returns the newest entries of the audit log of the nodes (none: all),
 // oldest first.
 func (c *Client) Audit(ctx context.Context, expr string, limit int) ([]AuditEntry, error) {
-	return call[[]AuditEntry](ctx, c, http.MethodGet, fmt.Sprintf("/v1/audit?select=%s&limit=%d", url.QueryEscape(expr), limit), nil)
+	return c.FindAudit(ctx, AuditQuery{Nodes: expr, Limit: limit})
+}
+
+// FindAudit returns the newest entries of the audit log that are asked for, oldest first.
+func (c *Client) FindAudit(ctx context.Context, q AuditQuery) ([]AuditEntry, error) {
+	return call[[]AuditEntry](ctx, c, http.MethodGet, "/v1/audit?"+q.values().Encode(), nil)
 }
 
 // AuditAfter returns the entries of the audit log behind an id, of the nodes that
@@ -304,6 +309,14 @@ func (c *Client) Audit(ctx context.Context, expr string, limit int) ([]AuditEntr
 func (c *Client) AuditAfter(ctx context.Context, expr string, after int64, wait time.Duration) ([]AuditEntry, error) {
 	return waiting[[]AuditEntry](ctx, c, wait, http.MethodGet, fmt.Sprintf("/v1/audit?select=%s&after=%d&wait=%s", url.QueryEscape(expr),
 		after, wait), nil)
+}
+
+// verifyWait is how long central may need for its whole audit log.
+const verifyWait = 10 * time.Minute
+
+// VerifyAudit checks the hashes of the audit log; head is one to look for, "" for none.
+func (c *Client) VerifyAudit(ctx context.Context, head string) (AuditCheck, error) {
+	return waiting[AuditCheck](ctx, c, verifyWait, http.MethodGet, "/v1/audit/verify?head="+url.QueryEscape(head), nil)
 }
 
 // SetHold sets or releases holds, on all nodes or none.

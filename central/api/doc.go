@@ -34,7 +34,9 @@
 //	POST   /v1/schedules/remove
 //	GET    /v1/schedules/next              ?name=N&count=K
 //	GET    /v1/audit                       ?select=EXPR&limit=N: the newest entries
+//	                                       ?who=W&what=W&since=T&until=T: only such
 //	                                       ?after=ID&wait=D: long poll, those behind an entry
+//	GET    /v1/audit/verify                ?head=HASH: checks the hashes of all entries
 //	GET    /v1/agents
 //	POST   /v1/agents/{name}/ack           acknowledges alarms
 //	POST   /v1/agents/{name}/forget

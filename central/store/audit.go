@@ -18,11 +18,6 @@ const (
 		WHERE b.id < audit.id ORDER BY b.id DESC LIMIT 1), (SELECT a.hash FROM audit_anchor AS a WHERE a.id < audit.id), '')`
 	sqlAddAudit = `INSERT INTO audit (id, at, happened, who, what, node, op, why, outcome, detail, via, address, hash)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)`
-	sqlAudit       = `SELECT ` + auditColumns + ` FROM audit ORDER BY id DESC LIMIT $1`
-	sqlAuditOf     = `SELECT ` + auditColumns + ` FROM audit WHERE node IN (SELECT value FROM json_each($1)) ORDER BY id DESC LIMIT $2`
-	sqlAuditFrom   = `SELECT ` + auditColumns + ` FROM audit WHERE id > $1 ORDER BY id LIMIT $2`
-	sqlAuditFromOf = `SELECT ` + auditColumns + ` FROM audit
-		WHERE id > $1 AND +node IN (SELECT value FROM json_each($2)) ORDER BY id LIMIT $3`
 	sqlLastAudit  = `SELECT coalesce(max(id), 0) FROM audit`
 	sqlAuditNodes = `WITH RECURSIVE seen (node) AS (SELECT min(node) FROM audit WHERE node > ''
 		UNION ALL SELECT (SELECT min(node) FROM audit WHERE node > seen.node) FROM seen WHERE seen.node IS NOT NULL)
@@ -109,24 +104,64 @@ func beginChain(ctx context.Context, c *sql.Conn, now time.Time) error {
 	return err
 }
 
-// Audit returns the newest entries, oldest first; nodes nil: of all, and those
-// that speak of no node.
-func (t *Tx) Audit(nodes []string, limit int) ([]api.AuditEntry, error) {
-	query, args := sqlAudit, []any{limit}
-	if nodes != nil {
-		query, args = sqlAuditOf, []any{list(nodes), limit}
+// AuditFilter selects entries of the audit log; its zero value selects all.
+type AuditFilter struct {
+	Nodes        []string // nil: of all, and those that speak of no node
+	Who          string   // alone or in whose name another one asked
+	What         string
+	Since, Until time.Time // by when central wrote them down
+}
+
+// query makes the query of those behind the id, or, with an id below 0, of the newest ones.
+func (f AuditFilter) query(id int64, limit int) (query string, args []any) {
+	var where []string
+	add := func(condition string, arg any) {
+		args = append(args, arg)
+		where = append(where, strings.ReplaceAll(condition, "?", fmt.Sprintf("$%d", len(args))))
 	}
+	order, nodes, from := "id DESC", "node", "audit"
+	if id >= 0 {
+		order, nodes = "id", "+node" // in the order of ids, as they are found
+		add("id > ?", id)
+	}
+	if !f.Since.IsZero() {
+		if f.Nodes == nil && id < 0 {
+			from = "audit INDEXED BY audit_at"
+		}
+		add("at >= ?", nanos(f.Since))
+	}
+	if !f.Until.IsZero() {
+		add("at < ?", nanos(f.Until))
+	}
+	if f.Nodes != nil {
+		add(nodes+" IN (SELECT value FROM json_each(?))", list(f.Nodes))
+	}
+	if f.Who != "" {
+		add("(who = ? OR substr(who, -length(' for ' || ?)) = ' for ' || ?)", f.Who)
+	}
+	if f.What != "" {
+		add("what = ?", f.What)
+	}
+	query = "SELECT " + auditColumns + " FROM " + from
+	if len(where) > 0 {
+		query += " WHERE " + strings.Join(where, " AND ")
+	}
+	args = append(args, limit)
+	return fmt.Sprintf("%s ORDER BY %s LIMIT $%d", query, order, len(args)), args
+}
+
+// Audit returns the newest entries, oldest first.
+func (t *Tx) Audit(f AuditFilter, limit int) ([]api.AuditEntry, error) {
+	query, args := f.query(-1, limit)
 	all, err := t.audit(query, args...)
 	slices.Reverse(all)
 	return all, err
 }
 
-// AuditAfter returns the first entries behind the id, oldest first; nodes as for Audit.
-func (t *Tx) AuditAfter(nodes []string, id int64, limit int) ([]api.AuditEntry, error) {
-	if nodes != nil {
-		return t.audit(sqlAuditFromOf, id, list(nodes), limit)
-	}
-	return t.audit(sqlAuditFrom, id, limit)
+// AuditAfter returns the first entries behind the id, oldest first.
+func (t *Tx) AuditAfter(f AuditFilter, id int64, limit int) ([]api.AuditEntry, error) {
+	query, args := f.query(id, limit)
+	return t.audit(query, args...)
 }
 
 // LastAudit is the id of the newest entry, 0 when there is none.
@@ -159,12 +194,13 @@ const verifyPage = 1000
 
 // VerifyAudit checks the hashes of the audit log, from its start to its end. It reads in
 // pages, so that it keeps neither writers nor readers waiting. What is pruned meanwhile is
-// left out.
-func (s *Store) VerifyAudit(ctx context.Context) (api.AuditCheck, error) {
-	return verifyAudit(func(f func(*Tx) error) error { return s.View(ctx, f) })
+// left out. head is a hash to look for, "" for none.
+func (s *Store) VerifyAudit(ctx context.Context, head string) (api.AuditCheck, error) {
+	return verifyAudit(head, func(f func(*Tx) error) error { return s.View(ctx, f) })
 }
 
-func verifyAudit(view func(func(*Tx) error) error) (check api.AuditCheck, err error) {
+func verifyAudit(head string, view func(func(*Tx) error) error) (check api.AuditCheck, err error) {
+	check.Wanted = head
 	var at auditLink
 	for more := true; more && err == nil; {
 		err = view(func(t *Tx) error {
@@ -180,7 +216,7 @@ func verifyAudit(view func(func(*Tx) error) error) (check api.AuditCheck, err er
 					return fmt.Errorf("cannot read audit log: %w", disk(err))
 				}
 			}
-			page, err := t.AuditAfter(nil, at.id, verifyPage)
+			page, err := t.AuditAfter(AuditFilter{}, at.id, verifyPage)
 			more = len(page) == verifyPage
 			for _, e := range page {
 				if !check.Add(e, at.hash) {

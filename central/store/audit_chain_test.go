@@ -19,7 +19,7 @@ import (
 // verified is what a check of the audit log finds; wrong is the entry that must not fit.
 func verified(t testing.TB, s *Store, wrong int64) api.AuditCheck {
 	t.Helper()
-	check, err := s.VerifyAudit(context.Background())
+	check, err := s.VerifyAudit(context.Background(), "")
 	if err != nil || check.Wrong != wrong {
 		t.Fatalf("want entry %d to be wrong: %s, %v", wrong, check, err)
 	}
@@ -213,7 +213,7 @@ func TestAnUnhashedLogIsChainedFromItsEndOn(t *testing.T) {
 	}
 	s := mustOpen(t, Config{Path: path})
 	mustView(t, s, func(tx *Tx) error {
-		all, err := tx.Audit(nil, 10)
+		all, err := tx.Audit(AuditFilter{}, 10)
 		if len(all) != 6 || all[5].What != "audit-chain" || all[5].ID != 6 || all[4].Hash != "" || all[5].Before != "" {
 			t.Errorf("%+v", all)
 		}
@@ -291,12 +291,47 @@ func TestTheChainFitsWhateverHappens(t *testing.T) {
 			if err != nil {
 				rt.Fatal(err)
 			}
-			check, err := s.VerifyAudit(t.Context())
+			check, err := s.VerifyAudit(t.Context(), "")
 			if err != nil || check.Wrong != 0 || check.Last != int64(want) || want > 0 && check.Entries != int(check.Last-check.First)+1 {
 				rt.Fatalf("%+v, %v; want %d", check, err, want)
 			}
 		}
 	})
+}
+
+// TestFiltersOfTheAuditLogAreIndexed looks at what SQLite makes of each question.
+func TestFiltersOfTheAuditLogAreIndexed(t *testing.T) {
+	s := mustOpen(t, Config{Path: newPath(t)})
+	now := time.Now()
+	for name, c := range map[string]struct {
+		filter AuditFilter
+		after  int64
+		want   string
+	}{
+		"newest":         {AuditFilter{}, -1, "SCAN audit"}, // from the end, as many as are asked for
+		"behind an id":   {AuditFilter{Who: "bob"}, 7, "SEARCH audit USING INTEGER PRIMARY KEY (rowid>?)"},
+		"since":          {AuditFilter{Since: now, Who: "bob", What: "x"}, -1, "SEARCH audit USING INDEX audit_at (at>?)"},
+		"since, until":   {AuditFilter{Since: now, Until: now}, -1, "SEARCH audit USING INDEX audit_at (at>? AND at<?)"},
+		"nodes":          {AuditFilter{Nodes: []string{"n"}}, -1, "SEARCH audit USING INDEX audit_node (node=?)"},
+		"nodes, behind":  {AuditFilter{Nodes: []string{"n"}}, 7, "SEARCH audit USING INTEGER PRIMARY KEY (rowid>?)"},
+		"hash before it": {AuditFilter{}, 7, "SEARCH b USING INTEGER PRIMARY KEY (rowid<?)"},
+	} {
+		mustView(t, s, func(tx *Tx) error {
+			query, args := c.filter.query(c.after, 10)
+			plan := ""
+			err := tx.each(func(r *sql.Rows) error {
+				var id, parent, unused int
+				var detail string
+				err := r.Scan(&id, &parent, &unused, &detail)
+				plan += detail + "\n"
+				return err
+			}, "EXPLAIN QUERY PLAN "+query, args...)
+			if !strings.Contains(plan, c.want) {
+				t.Errorf("%s: want %s, got\n%s", name, c.want, plan)
+			}
+			return err
+		})
+	}
 }
 
 // BenchmarkAddAudit is a job with one entry, without the commit's flush being counted on.

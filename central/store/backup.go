@@ -130,7 +130,7 @@ func Check(ctx context.Context, path string) (sum Summary, err error) {
 			return err
 		}
 		one := &conn{c: c, stmts: map[string]*sql.Stmt{}}
-		check, err := verifyAudit(func(f func(*Tx) error) error {
+		check, err := verifyAudit("", func(f func(*Tx) error) error {
 			if _, err := one.exec("BEGIN"); err != nil {
 				return err
 			}

@@ -162,7 +162,8 @@ var (
 	sqlOpen   = `SELECT ` + opColumns + ` FROM ops WHERE stage < 4 ORDER BY seq`
 	sqlOpenOn = `SELECT ` + opColumns +
 		` FROM ops INDEXED BY ops_open_node WHERE stage < 4 AND node IN (SELECT value FROM json_each($1)) ORDER BY seq`
-	sqlDueOps = `SELECT ` + opColumns +
+	sqlFirstOpenOn = `SELECT ` + opColumns + ` FROM ops INDEXED BY ops_open_node WHERE stage < 4 AND node = $1 ORDER BY seq LIMIT $2`
+	sqlDueOps      = `SELECT ` + opColumns +
 		` FROM ops INDEXED BY ops_due WHERE stage = 1 AND delivered = 0 AND deadline <= $1 ORDER BY deadline LIMIT $2`
 	sqlJoiners = `SELECT ` + opColumns + ` FROM ops WHERE joined = $1 AND joined <> '' AND stage < 4 ORDER BY seq`
 	sqlShared  = `SELECT ` + opColumns + ` FROM ops WHERE node = $1 AND (id = $2 OR joined = $2) ORDER BY seq`
@@ -297,6 +298,11 @@ func (t *Tx) AllOpenOps() ([]Op, error) { return t.ops(sqlOpen) }
 
 // OpenOpsOn returns the operations on the nodes that have not ended.
 func (t *Tx) OpenOpsOn(nodes []string) ([]Op, error) { return t.ops(sqlOpenOn, list(nodes)) }
+
+// FirstOpenOn returns the first operations on the node that have not ended, at most so many.
+func (t *Tx) FirstOpenOn(node string, most int) ([]Op, error) {
+	return t.ops(sqlFirstOpenOn, node, most)
+}
 
 // DueOps returns what never left central and whose deadline has passed, at most so many.
 func (t *Tx) DueOps(now time.Time, most int) ([]Op, error) {

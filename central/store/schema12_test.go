@@ -87,7 +87,7 @@ func TestADatabaseOfSchema12LosesNothing(t *testing.T) {
 			Name: "night", Cron: "0 19 * * *", Nodes: "all", Want: power.WantOff, For: time.Hour, Reason: "why", By: "bob", Confirmed: true,
 			CreatedAt: at, LastAt: at, LastMessage: "held 40 nodes",
 		}, Done: at.Add(time.Minute)}, err)
-		audit, err := tx.Audit([]string{"n"}, 10)
+		audit, err := tx.Audit(AuditFilter{Nodes: []string{"n"}}, 10)
 		same("audit", audit, []api.AuditEntry{{
 			ID: 1, At: at, HappenedAt: at.Add(-time.Second), Who: "me", What: "asked", Node: "n", Op: "id", Why: "w", Outcome: "failed", Detail: "d",
 		}}, err)

@@ -87,7 +87,7 @@ func TestADatabaseOfTheFirstVersionLosesNothing(t *testing.T) {
 			}
 			gone, _, _ := tx.RemovedSince("r1", 0)
 			o, found, _ := tx.Op("op")
-			trail, err := tx.Audit([]string{"n1"}, 10)
+			trail, err := tx.Audit(AuditFilter{Nodes: []string{"n1"}}, 10)
 			if len(gone) != 1 || !found || o.IfBusy != power.Queue || len(trail) != 1 || err != nil {
 				t.Errorf("%s: removed %v, operation %+v, trail %+v, %v", what, gone, o, trail, err)
 			}
@@ -232,12 +232,12 @@ func TestEntriesOfTheTrailAreNumberedOnce(t *testing.T) {
 	}
 	s = mustOpen(t, Config{Path: path})
 	mustView(t, s, func(tx *Tx) error {
-		behind, err := tx.AuditAfter(nil, third, 10)
+		behind, err := tx.AuditAfter(AuditFilter{}, third, 10)
 		if len(behind) != 1 || behind[0].What != "restore" {
 			t.Errorf("who had seen entry %d is told %+v", third, behind)
 		}
-		some, err2 := tx.AuditAfter([]string{"n"}, 0, 1)
-		none, err3 := tx.AuditAfter([]string{"m"}, 0, 10)
+		some, err2 := tx.AuditAfter(AuditFilter{Nodes: []string{"n"}}, 0, 1)
+		none, err3 := tx.AuditAfter(AuditFilter{Nodes: []string{"m"}}, 0, 10)
 		if len(some) != 1 || some[0].Node != "n" || len(none) != 0 {
 			t.Errorf("%+v, %+v", some, none)
 		}

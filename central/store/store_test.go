@@ -674,7 +674,7 @@ func TestPruneGoesInChunks(t *testing.T) {
 	}
 	mustView(t, s, func(tx *Tx) error {
 		ops, _ := tx.FindOps(api.QueryOps{Limit: 1000})
-		audit, _ := tx.Audit(nil, 1000)
+		audit, _ := tx.Audit(AuditFilter{}, 1000)
 		gone, _, _ := tx.RemovedSince("r1", 0)
 		r1, _, err := tx.Agent("r1")
 		if len(ops) != 55 || len(audit) != 50 { // 50 newer ones and 5 older that are outstanding
@@ -704,7 +704,7 @@ func TestPruneGoesByWhatIsCertain(t *testing.T) {
 		return err
 	})
 	mustView(t, s, func(tx *Tx) error {
-		audit, err := tx.Audit(nil, 10)
+		audit, err := tx.Audit(AuditFilter{}, 10)
 		if len(audit) != 3 || audit[0].What != "new" { // only what is at the start is removed
 			t.Errorf("left of the audit log: %+v", audit)
 		}
@@ -743,7 +743,7 @@ func TestPruneGoesOnBehindTheFuture(t *testing.T) {
 	}
 	mustView(t, s, func(tx *Tx) error {
 		ops, _ := tx.FindOps(api.QueryOps{Limit: 1000})
-		audit, err := tx.Audit(nil, 1000)
+		audit, err := tx.Audit(AuditFilter{}, 1000)
 		if len(ops) != 30+20 || len(audit) != 20+1 { // the entries of the clock that was ahead have gone with those behind them
 			t.Errorf("%d operations and %d entries are left", len(ops), len(audit))
 		}
