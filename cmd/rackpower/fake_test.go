@@ -58,6 +58,8 @@ type fake struct {
 	explained api.Explanation
 	trail     []api.AuditEntry
 	notes     []string       // of changes
+	check     api.AuditCheck // of the audit log
+	question  string         // to the audit log, the last one
 	away      int            // polls of the audit log to answer with "stopping"
 	polled    func(all bool) // called before such a poll is answered: who polls has seen all
 
@@ -145,6 +147,7 @@ func (f *fake) monitorPaths(mux *http.ServeMux) {
 		return e
 	})
 	mux.HandleFunc("GET /v1/audit", f.audit)
+	seeing(f, mux, "GET /v1/audit/verify", func(*http.Request) any { return f.check })
 	changed := func(names []string) any { return api.Changed{Changed: len(names), Notes: f.notes} }
 	taking(f, mux, "POST /v1/nodes/hold", &f.holds, func(in api.SetHold) any { return changed(in.Names) })
 	taking(f, mux, "POST /v1/nodes/protect", &f.protects, func(in api.ProtectNodes) any { return changed(in.Names) })
@@ -183,6 +186,7 @@ func (f *fake) audit(w http.ResponseWriter, r *http.Request) {
 	if !q.Has("after") {
 		f.mu.Lock()
 		defer f.mu.Unlock()
+		f.question = r.URL.RawQuery
 		if f.trail != nil {
 			limit, _ := strconv.Atoi(q.Get("limit"))
 			reply(w, f.trail[max(len(f.trail)-limit, 0):])

@@ -63,6 +63,9 @@ func takeApart(app *cli.App, args []string) (*line, error) {
 	return l, l.settle()
 }
 
+// listName is the subcommand of what a command does without one.
+const listName = "list"
+
 // word is a command's name or an operand.
 func (l *line) word(word string, commands *[]*cli.Command) error {
 	if l.command != nil && len(l.command.Subcommands) == 0 {
@@ -74,6 +77,13 @@ func (l *line) word(word string, commands *[]*cli.Command) error {
 		return nil
 	}
 	i := slices.IndexFunc(*commands, func(c *cli.Command) bool { return c.HasName(word) })
+	if i < 0 && l.command != nil && l.command.Action != nil {
+		// What has no subcommand's name is an operand of what the command does without one.
+		i = slices.IndexFunc(*commands, func(c *cli.Command) bool { return c.Name == listName && c.ArgsUsage != "" })
+		if i >= 0 {
+			l.operands = append(l.operands, word)
+		}
+	}
 	if i < 0 {
 		var names []string
 		for _, c := range *commands {
@@ -158,9 +168,8 @@ func (l *line) settle() error {
 		return nil
 	}
 	if l.command != nil && len(l.command.Subcommands) > 0 && l.command.Action != nil {
-		// What the command does without a subcommand is its "list".
 		subcommands := l.command.Subcommands
-		if err := l.word("list", &subcommands); err != nil {
+		if err := l.word(listName, &subcommands); err != nil {
 			return err
 		}
 	}
