@@ -118,17 +118,18 @@ func New(cfg Config) (*Agent, error) {
 }
 
 func (a *Agent) open() (err error) {
-	open := func(sub string, onOpen func(journal.Recovery, []journal.Record) []journal.Entry) (*journal.Journal, error) {
+	open := func(sub string, keep int, onOpen func(journal.Recovery, []journal.Record) []journal.Entry) (*journal.Journal, error) {
 		cfg := journal.Config{
 			Dir: filepath.Join(a.cfg.Dir, sub), Owner: a.cfg.Name, Logger: a.logger,
 			OnAlarm: func(al journal.Alarm) { a.heedJournal(sub, al) }, OnOpen: onOpen, Mark: true, Boot: bootID(),
+			KeepSegments: keep,
 		}
 		if a.cfg.tuneLog != nil {
 			a.cfg.tuneLog(&cfg)
 		}
 		return openJournal(cfg)
 	}
-	operations, err := open(journalDir, a.onOpenJournal)
+	operations, err := open(journalDir, 0, a.onOpenJournal)
 	if err != nil {
 		return fmt.Errorf("cannot open the journal: %w", err)
 	}
@@ -136,11 +137,31 @@ func (a *Agent) open() (err error) {
 	if a.cfg.wrapLog != nil {
 		a.log = a.cfg.wrapLog(a, operations)
 	}
-	if a.assignLg, err = open(assignedDir, a.onOpenAssigned); err != nil {
+	ring, err := openKeys(a.cfg)
+	if err != nil {
+		return err
+	}
+	plain := false
+	a.assignLg, err = open(assignedDir, 0, func(found journal.Recovery, live []journal.Record) []journal.Entry {
+		var entries []journal.Entry
+		entries, plain = resealed(ring, live)
+		return append(a.onOpenAssigned(found, live), entries...)
+	})
+	if err == nil && plain {
+		// The segments of before have passwords in plain: none is kept.
+		if err = a.assignLg.Close(); err == nil {
+			a.assignLg, err = open(assignedDir, -1, nil)
+		}
+	}
+	if err != nil {
 		return fmt.Errorf("cannot open the assignment: %w", err)
 	}
-	if a.assigned, err = loadAssigned(a.cfg.Name, a.assignLg, a.assignLg.Live()); err != nil {
+	var sealErr error
+	if a.assigned, sealErr, err = loadAssigned(a.cfg.Name, a.assignLg, ring, a.assignLg.Live()); err != nil {
 		return err
+	}
+	if sealErr != nil {
+		a.logger.Error("passwords do not open: their nodes have no BMC until central gives all anew", "err", sealErr)
 	}
 	a.poller = newPoller(a)
 	a.prober = newProber(a)

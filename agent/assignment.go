@@ -14,6 +14,7 @@ import (
 
 	"rackpower/agent/monitor"
 	"rackpower/central/api"
+	"rackpower/central/seal"
 	"rackpower/journal"
 	"rackpower/power"
 )
@@ -24,6 +25,7 @@ import (
 type assigned struct {
 	agent string // its name
 	log   appender
+	ring  *seal.Ring // passwords are sealed in the log and plain in memory
 
 	now atomic.Pointer[snapshot] // for readers, which wait for no disk
 
@@ -113,17 +115,22 @@ const (
 	brakeKey     = "brake"
 )
 
-func loadAssigned(agent string, log appender, live []journal.Record) (*assigned, error) {
-	s := &assigned{
-		agent: agent, log: log, nodes: map[string]assignedNode{}, holds: map[string]power.Hold{},
+// loadAssigned reads the records. A node whose password does not open (the key was lost) is
+// without BMC until central gives all anew, which it is asked for: sealErr says which.
+func loadAssigned(agent string, log appender, ring *seal.Ring, live []journal.Record) (s *assigned, sealErr, err error) {
+	s = &assigned{
+		agent: agent, log: log, ring: ring, nodes: map[string]assignedNode{}, holds: map[string]power.Hold{},
 		memories: map[string]monitor.Memory{},
 	}
 	for _, r := range live {
-		var err error
 		switch r.Kind {
 		case kindNode:
 			var n api.AssignedNode
-			err = json.Unmarshal(r.Payload, &n)
+			if err = json.Unmarshal(r.Payload, &n); err == nil {
+				if shut := openNode(ring, &n); shut != nil {
+					n.BMC, n.Password, n.KG, sealErr = "", "", "", shut
+				}
+			}
 			s.nodes[n.Name] = assignedNode{AssignedNode: n, hold: n.Hold}
 		case kindSync:
 			err = json.Unmarshal(r.Payload, &s.sync)
@@ -144,8 +151,11 @@ func loadAssigned(agent string, log appender, live []journal.Record) (*assigned,
 			s.holds[strings.TrimPrefix(r.Key, holdPrefix)] = h
 		}
 		if err != nil {
-			return nil, fmt.Errorf("cannot read assignment record %d: %w", r.LSN, err)
+			return nil, nil, fmt.Errorf("cannot read assignment record %d: %w", r.LSN, err)
 		}
+	}
+	if sealErr != nil {
+		s.sync.Rev = 0
 	}
 	for name, n := range s.nodes {
 		s.put(n.AssignedNode, s.holds[name])
@@ -154,7 +164,7 @@ func loadAssigned(agent string, log appender, live []journal.Record) (*assigned,
 		s.trust.Database = s.sync.Database
 	}
 	s.publish()
-	return s, nil
+	return s, sealErr, nil
 }
 
 // apply makes an assignment durable and current. It returns the names of the
@@ -187,7 +197,7 @@ func (s *assigned) apply(a api.Assignment, db api.Database) (changed, gone []str
 			holds[n.Name] = old.hold
 		}
 		if !sameNode(old.AssignedNode, n) {
-			nodes = append(nodes, entry(journal.Put, kindNode, nodePrefix+n.Name, n))
+			nodes = append(nodes, sealedNode(s.ring, n))
 			changed = append(changed, n.Name)
 		}
 	}

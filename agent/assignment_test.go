@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"rackpower/central/api"
+	"rackpower/central/seal"
 	"rackpower/journal"
 	"rackpower/power"
 )
@@ -67,9 +68,11 @@ func (n *notes) want(t *testing.T, lines ...string) {
 	n.lines = nil
 }
 
+var testRing = seal.NewRing(seal.NewKey())
+
 func loaded(t *testing.T, n *notes) *assigned {
 	t.Helper()
-	s, err := loadAssigned("r1", n, n.records())
+	s, _, err := loadAssigned("r1", n, testRing, n.records())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -161,7 +164,7 @@ func TestAssignmentThatIsNotDurableIsNotApplied(t *testing.T) {
 
 func TestDamagedAssignmentRecordIsAnError(t *testing.T) {
 	for _, kind := range []journal.Kind{kindNode, kindSync, kindMemory, kindRack, kindBrake, kindHold} {
-		_, err := loadAssigned("r1", &notes{}, []journal.Record{{LSN: 7, Entry: journal.Entry{Kind: kind, Payload: []byte("{")}}})
+		_, _, err := loadAssigned("r1", &notes{}, testRing, []journal.Record{{LSN: 7, Entry: journal.Entry{Kind: kind, Payload: []byte("{")}}})
 		if err == nil || !strings.Contains(err.Error(), "record 7") {
 			t.Errorf("%s: %v", KindName(uint8(kind)), err)
 		}
@@ -198,7 +201,7 @@ func TestALargeAssignmentIsWrittenInGroups(t *testing.T) {
 		a := api.Assignment{Full: true, Rev: rev}
 		for i := range nodes {
 			n := handsOff(fmt.Sprintf("n%02d", i))
-			n.Password = strings.Repeat("x", 500_000)
+			n.Password = strings.Repeat("x", 375_000)
 			if holds && i%2 == 0 {
 				n.Hold = power.Hold{Want: power.WantOff, By: "ann", Seq: 40}
 			}
@@ -216,7 +219,7 @@ func TestALargeAssignmentIsWrittenInGroups(t *testing.T) {
 			log.fails = fails
 			next := assignment(4, false)
 			for i := range next.Nodes {
-				next.Nodes[i].Password = strings.Repeat("y", 500_000)
+				next.Nodes[i].Password = strings.Repeat("y", 375_000)
 			}
 			if _, _, err := s.apply(next, c1); (err != nil) != (fails > 0 && fails < 4) {
 				t.Fatalf("append %d fails: %v after %d groups", fails, err, len(log.lines))

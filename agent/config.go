@@ -9,6 +9,7 @@ import (
 
 	"rackpower/agent/monitor"
 	"rackpower/central/api"
+	"rackpower/central/seal"
 	"rackpower/journal"
 	"rackpower/power"
 )
@@ -101,7 +102,10 @@ type Config struct {
 	Name    string // of the agent and of its rack
 	Dir     string // its own state directory
 	Version string
-	Dial    power.Dialer
+	// SealKeyFile has the keys that seal passwords in Dir, see package seal; "": seal.key in
+	// Dir, which is made.
+	SealKeyFile string
+	Dial        power.Dialer
 	// Probe asks a BMC that did not answer whether it is there, in one cheap exchange
 	// without a log-in. nil: such a BMC is read instead.
 	Probe func(context.Context, power.Endpoint) error
@@ -123,6 +127,7 @@ type Config struct {
 
 	wrapLog func(*Agent, opLog) opLog // tests put a failing disk or a crash here
 	tuneLog func(*journal.Config)     // tests put a disk in memory here
+	ring    *seal.Ring                // and the keys with it
 }
 
 // Central is what the agent needs of central; *[api.Client] is one.

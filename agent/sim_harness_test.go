@@ -94,6 +94,7 @@ func (h *simHarness) start() {
 		h.see.Begin(proc.N)
 		cfg := h.configure(proc)
 		cfg.Name, cfg.Dir, cfg.Dial, cfg.Logger = "r1", "/agent", proc.Dial, slog.New(slog.DiscardHandler)
+		cfg.ring = testRing
 		cfg.tuneLog = func(c *journal.Config) {
 			c.FS, c.SegmentSize, c.KeepSegments = h.disks[0], 16<<10, 1
 			c.Boot = "up"

@@ -114,7 +114,10 @@ func TestMostNodesAreNotTakenAwayUnconfirmed(t *testing.T) {
 func TestNoOrderOfRemovalsTakesMostNodes(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		n := rapid.IntRange(1, 30).Draw(t, "nodes")
-		s := &assigned{log: &notes{}, nodes: map[string]assignedNode{}, holds: map[string]power.Hold{}, memories: map[string]monitor.Memory{}}
+		s := &assigned{
+			log: &notes{}, ring: testRing, nodes: map[string]assignedNode{}, holds: map[string]power.Hold{},
+			memories: map[string]monitor.Memory{},
+		}
 		there := map[string]api.AssignedNode{} // at central
 		for i := range n {
 			name := fmt.Sprintf("n%02d", i)

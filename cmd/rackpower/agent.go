@@ -31,6 +31,11 @@ func agentCommand() *cli.Command {
 				Usage: "enrol with the token in `FILE` (rackpower agents token), once; default: the systemd credential " +
 					agentd.TokenCredential + ", if there is one",
 			},
+			&cli.StringFlag{
+				Name: "seal-key-file",
+				Usage: "read the keys that seal passwords in the data directory from `FILE`; default: the systemd credential " +
+					agentd.SealKeyCredential + ", else seal.key in the data directory, which is made",
+			},
 			&cli.StringFlag{Name: "gossip", Value: defaultGossip, Usage: "`HOST:PORT` for gossip, or \"off\""},
 			&cli.StringFlag{Name: "advertise", Usage: "`HOST:PORT` at which other members reach this agent's gossip"},
 			&cli.StringSliceFlag{Name: "join", Usage: "`HOST:PORT` of a gossip member to join; may be repeated"},

@@ -81,7 +81,8 @@ func Run(c *cli.Context) (err error) {
 	dialer := ipmi.NewDialer(ipmi.Config{Log: logger})
 	cfg := agent.Config{
 		Name: c.String("name"), Dir: c.String("data"), Version: c.App.Version, Monitor: c.String("monitor"), Logger: logger,
-		Dial: dialer.Dial, Probe: dialer.Probe, Forget: dialer.Forget, LookUp: lookUp,
+		SealKeyFile: daemon.CredentialFile(c.String("seal-key-file"), SealKeyCredential),
+		Dial:        dialer.Dial, Probe: dialer.Probe, Forget: dialer.Forget, LookUp: lookUp,
 	}
 	if cfg.Timing.Debounce = c.Duration("debounce"); cfg.Timing.Debounce <= 0 {
 		return settings.Usage("--debounce: %s is not positive", cfg.Timing.Debounce)
@@ -166,6 +167,10 @@ func (d *service) identify(c *cli.Context, data string, client *api.Client) erro
 
 // TokenCredential is the name of the systemd credential that holds the enrolment token.
 const TokenCredential = "token"
+
+// SealKeyCredential is the name of the systemd credential that holds the keys that seal
+// passwords in the data directory.
+const SealKeyCredential = "seal-key"
 
 // enrolmentToken reads the token that enrols the agent, "" when there is none. Its file may
 // be gone once it was used.
