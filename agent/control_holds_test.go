@@ -358,7 +358,7 @@ func TestCentralDoesNotKnowTheHoldYet(t *testing.T) {
 		set(power.WantOn)
 		for _, action := range []power.Action{power.ActOff, power.ActSoftOff} {
 			if got := r.ask("n1", action); got.Verdict != power.VerdictRefuse || got.Reason != power.ReasonDesired ||
-				!strings.Contains(got.Message, "hold of "+me+" for ann wants") {
+				!strings.Contains(got.Message, "hold of ann wants") {
 				t.Fatalf("%+v", got)
 			}
 		}
