@@ -135,7 +135,7 @@ func TestPeoplePassTheBreakerAndCloseIt(t *testing.T) {
 		}
 		began := time.Now()
 		end := r.wantEnd(r.ask("n1", power.ActOn).Op.ID, power.Succeeded, power.ReasonVerified)
-		if end.At.Sub(began) > 2*time.Second {
+		if end.At.Sub(began) > 5*time.Second { // a probe may be under way; the breaker's pause is minutes
 			t.Fatalf("took %s", end.At.Sub(began))
 		}
 		if _, _, open := r.breakerOpen("n1"); open {
