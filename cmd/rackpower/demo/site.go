@@ -157,7 +157,7 @@ func (d *demo) cli(ctx context.Context, wantExit int, args ...string) error {
 	}
 	fmt.Fprintf(d.out, "   $ rackpower %s\n", strings.Join(shown, " "))
 	cmd := exec.CommandContext(ctx, d.self, args...)
-	cmd.Env = append(os.Environ(), "RACKPOWER_CENTRAL="+d.client.Target(), "RACKPOWER_ASKED_BY=admin",
+	cmd.Env = append(os.Environ(), "RACKPOWER_CENTRAL="+d.client.Target(),
 		"RACKPOWER_CONFIRM_SHARE=100") // its racks are small
 	text, err := cmd.CombinedOutput()
 	for line := range strings.Lines(string(text)) {
