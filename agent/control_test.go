@@ -597,7 +597,7 @@ func id(name string) string { return uuid.NewSHA1(uuid.Nil, []byte(name)).String
 // refused, whatever it asks.
 func TestControlKnowsWhoAsks(t *testing.T) {
 	if os.Geteuid() != 0 {
-		t.Skip("only root can connect as another user")
+		t.Skip("LEFT OUT: only root can connect as another user")
 	}
 	r, _ := withControl(t, 1)
 	path := serveControl(t, r.a.control)

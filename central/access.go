@@ -109,16 +109,23 @@ func (c *Central) principal(r *http.Request) (auth.Principal, error) {
 		address = host
 	}
 	now := c.cfg.Now()
-	if wait := c.guesses.wait(address, now); wait > 0 {
-		return auth.Principal{Address: address}, api.Problemf(api.CodeQueueFull, "too many logins from here failed: ask again in %s",
-			wait.Round(time.Second))
-	}
 	p, err := c.networkUser(r, now)
 	p.Address = address
-	if err != nil && api.CodeOf(err) == api.CodeLogin {
-		c.guesses.failed(address, now)
+	return p, c.guessed(address, now, err)
+}
+
+// guessed counts a login that failed, and slows down the address that it came from. One that
+// succeeds is not held up: agents may share an address with who guesses.
+func (c *Central) guessed(address string, now time.Time, err error) error {
+	if api.CodeOf(err) != api.CodeLogin {
+		return err
 	}
-	return p, err
+	wait := c.guesses.wait(address, now)
+	c.guesses.failed(address, now)
+	if wait > 0 {
+		return api.Problemf(api.CodeQueueFull, "too many logins from here failed: ask again in %s", wait.Round(time.Second))
+	}
+	return err
 }
 
 func (c *Central) networkUser(r *http.Request, now time.Time) (auth.Principal, error) {

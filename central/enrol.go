@@ -75,10 +75,6 @@ func (c *Central) agentToken(r *http.Request, in api.MakeAgentToken) (api.AgentT
 func (c *Central) join(r *http.Request, in api.JoinSite) (api.SiteCertificate, error) {
 	now := c.cfg.Now()
 	p := auth.Principal{Method: auth.ByToken, Address: addressOf(r)}
-	if wait := c.guesses.wait(p.Address, now); wait > 0 {
-		return api.SiteCertificate{}, api.Problemf(api.CodeQueueFull, "too many logins from here failed: ask again in %s",
-			wait.Round(time.Second))
-	}
 	ca, err := c.needCA()
 	if err != nil {
 		return api.SiteCertificate{}, err
@@ -103,10 +99,9 @@ func (c *Central) join(r *http.Request, in api.JoinSite) (api.SiteCertificate, e
 			e.NotAfter.Format(time.RFC3339))))
 	})
 	if api.CodeOf(err) == api.CodeLogin {
-		c.guesses.failed(p.Address, now)
 		c.refused(r, p, err)
 	}
-	return out, err
+	return out, c.guessed(p.Address, now, err)
 }
 
 // mayJoin says why a secret does not enrol. Who does not know the secret is not told

@@ -50,7 +50,8 @@ type guessed struct {
 	last  time.Time
 }
 
-// wait is how long an address has to wait before its next login is looked at.
+// wait is how long an address has to wait before it is told again what was wrong with a
+// login.
 func (g *guesses) wait(address string, now time.Time) time.Duration {
 	g.mu.Lock()
 	defer g.mu.Unlock()
