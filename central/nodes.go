@@ -392,6 +392,13 @@ func (c *Central) removeNodes(r *http.Request, in api.RemoveNodes) (api.Changed,
 			return err
 		}
 		for _, n := range nodes {
+			if n.Protected.On() { // removed and added again it would be without
+				return api.Problemf(api.CodeRefused,
+					"nothing was changed: node %s is %s; unprotect it first (rackpower node unprotect %s --reason TEXT)",
+					n.Name, n.Protected.Text(), n.Name)
+			}
+		}
+		for _, n := range nodes {
 			if err := errors.Join(u.joins(n.Domain), u.forget(n.Agent, n.Name, in.Confirmed), u.leaves(n)); err != nil {
 				return err
 			}

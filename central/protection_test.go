@@ -73,3 +73,22 @@ func TestProtected(t *testing.T) {
 	}
 	wantLines(t, s.entries("a", "protect", "unprotect"), "protect: nothing takes", "unprotect: database")
 }
+
+// TestAProtectedNodeIsNotRemoved: added again, it would be without its protection.
+func TestAProtectedNodeIsNotRemoved(t *testing.T) {
+	s := newSite(t)
+	s.nodes("a", "b")
+	if _, err := s.ProtectNodes(t.Context(), api.ProtectNodes{Names: []string{"a"}, Reason: "database"}); err != nil {
+		t.Fatal(err)
+	}
+	both := api.RemoveNodes{Names: []string{"a", "b"}, Confirmed: true}
+	_, err := s.RemoveNodes(t.Context(), both)
+	wantCode(t, err, api.CodeRefused)
+	s.node("b") // nothing was removed
+	if _, err := s.ProtectNodes(t.Context(), api.ProtectNodes{Names: []string{"a"}, Unprotect: true, Reason: "moved"}); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := s.RemoveNodes(t.Context(), both); err != nil || out.Changed != 2 {
+		t.Errorf("%+v, %v", out, err)
+	}
+}
