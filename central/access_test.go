@@ -160,8 +160,9 @@ var leastOf = map[string]struct {
 		false,
 	},
 	"POST /v1/ops": {auth.Operator, false}, "POST /v1/ops/{id}/cancel": {auth.Operator, false},
-	"POST /v1/racks/{name}/pause": {auth.Operator, true}, "POST /v1/brakes/release": {auth.Operator, true},
-	"POST /v1/schedules": {auth.Operator, true}, "POST /v1/schedules/remove": {auth.Operator, true},
+	"POST /v1/racks/{name}/pause": {auth.Operator, true}, "POST /v1/pause": {auth.Operator, true},
+	"POST /v1/brakes/release": {auth.Operator, true},
+	"POST /v1/schedules":      {auth.Operator, true}, "POST /v1/schedules/remove": {auth.Operator, true},
 	"POST /v1/agents/{name}/ack": {auth.Operator, true}, "POST /v1/gossip/ping": {auth.Operator, true},
 
 	"POST /v1/nodes": {auth.Admin, false}, "POST /v1/nodes/protect": {auth.Admin, false}, "POST /v1/nodes/remove": {

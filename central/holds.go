@@ -225,7 +225,11 @@ func (c *Central) sweep(ctx context.Context) {
 			return err
 		}
 		paused, err := tx.PausesOver(now)
-		due = len(held)+len(paused) > 0
+		if err != nil {
+			return err
+		}
+		site, err := tx.SitePause()
+		due = len(held)+len(paused) > 0 || site != nil && !site.Active(now)
 		return err
 	})
 	if err == nil && due {
@@ -263,7 +267,11 @@ func (u *unitOfWork) sweepDue() error {
 			return err
 		}
 	}
-	return nil
+	site, err := u.tx.SitePause()
+	if err == nil && site != nil && !site.Active(u.now) {
+		err = u.endSitePause(site, auditPauseOver, "")
+	}
+	return err
 }
 
 func by(h power.Hold) string {

@@ -59,6 +59,7 @@ func (c *Central) routes() *http.ServeMux {
 	serve("GET /v1/racks", sees, query(c, c.listRacks))
 	serve("POST /v1/racks/{name}", managesSite, body(c, maxAdminBody, true, c.setRack))
 	serve("POST /v1/racks/{name}/pause", actsOnSite, body(c, maxAdminBody, true, c.setPause))
+	serve("POST /v1/pause", actsOnSite, body(c, maxAdminBody, true, c.setSitePause))
 	serve("GET /v1/brakes", sees, query(c, c.listBrakes))
 	serve("POST /v1/brakes/release", actsOnSite, body(c, maxAdminBody, true, c.releaseBrakes))
 	serve("GET /v1/domains", sees, query(c, c.listDomains))

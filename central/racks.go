@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"time"
 
 	"rackpower/central/api"
 	"rackpower/central/store"
@@ -30,6 +31,13 @@ func settings(tx *store.Tx, a store.Agent) (api.RackSettings, error) {
 	s, err := a.Settings()
 	if err != nil {
 		return s, fmt.Errorf("cannot read settings of rack %s: %w", a.Name, err)
+	}
+	site, err := tx.SitePause()
+	if err != nil {
+		return s, err
+	}
+	if site != nil && (s.Pause == nil || site.Outlasts(s.Pause)) {
+		s.Pause = site
 	}
 	domains, err := tx.DomainsOf(a.Name)
 	for _, d := range domains {
@@ -160,22 +168,95 @@ func (c *Central) setPause(r *http.Request, in api.SetPause) (api.Rack, error) {
 			return err
 		}
 		if in.Resume {
-			if !s.Pause.Active(now) {
-				return nil
+			if s.Pause.Active(now) {
+				return u.endPause(a, auditResume, in.Reason)
 			}
-			return u.endPause(a, auditResume, in.Reason)
+			site, err := u.tx.SitePause()
+			if err == nil && site.Active(now) {
+				err = api.Problemf(api.CodeRefused, "rack %s is paused with all the others, by %s: rackpower resume all", a.Name, site.By)
+			}
+			return err
 		}
-		s.Pause = &api.Pause{By: who, Reason: in.Reason, Since: now.UTC()}
-		until := "resumed"
-		if in.For > 0 {
-			s.Pause.Until = s.Pause.Since.Add(in.For)
-			until = power.At(s.Pause.Until)
-		}
+		s.Pause = pausedBy(who, in, now)
 		if err := u.saveSettings(a.Name, s); err != nil {
 			return err
 		}
-		return u.audit(auditPause, "", in.Reason, fmt.Sprintf("rack %s: its monitor corrects nothing until %s", a.Name, until))
+		return u.audit(auditPause, "", in.Reason, fmt.Sprintf("rack %s: its monitor corrects nothing until %s", a.Name, pausedUntil(s.Pause)))
 	})
+}
+
+func pausedBy(who string, in api.SetPause, now time.Time) *api.Pause {
+	p := &api.Pause{By: who, Reason: in.Reason, Since: now.UTC()}
+	if in.For > 0 {
+		p.Until = p.Since.Add(in.For)
+	}
+	return p
+}
+
+func pausedUntil(p *api.Pause) string {
+	if p.Until.IsZero() {
+		return "resumed"
+	}
+	return power.At(p.Until)
+}
+
+// setSitePause pauses all racks, those that come later too, or ends that. What racks are
+// paused beside it stays.
+func (c *Central) setSitePause(r *http.Request, in api.SetPause) ([]api.Rack, error) {
+	who, now := askedBy(r, in.AskedBy), c.cfg.Now()
+	err := c.write(r.Context(), now, who, func(u *unitOfWork) error {
+		old, err := u.tx.SitePause()
+		switch {
+		case err != nil:
+			return err
+		case in.Resume && !old.Active(now):
+			return nil
+		case in.Resume:
+			return u.endSitePause(old, auditResume, in.Reason)
+		}
+		p := pausedBy(who, in, now)
+		p.Site = true
+		if err := u.saveSitePause(p); err != nil {
+			return err
+		}
+		return u.audit(auditPause, "", in.Reason, "all racks: their monitors correct nothing until "+pausedUntil(p))
+	})
+	if err != nil {
+		return nil, err
+	}
+	return c.listRacks(r)
+}
+
+func (u *unitOfWork) saveSitePause(p *api.Pause) error {
+	if err := u.tx.SaveSitePause(p); err != nil {
+		return err
+	}
+	agents, err := u.tx.Agents()
+	for _, a := range agents {
+		if err := u.tellRack(a.Name); err != nil {
+			return err
+		}
+	}
+	return err
+}
+
+// endSitePause has all monitors go on whose racks are not paused by themselves.
+func (u *unitOfWork) endSitePause(p *api.Pause, what, why string) error {
+	if err := u.saveSitePause(nil); err != nil {
+		return err
+	}
+	return u.audit(what, "", why, "all racks: "+pauseWas(p))
+}
+
+func pauseWas(p *api.Pause) string {
+	text := "it was paused by " + p.By
+	if p.Site {
+		text = "they were paused by " + p.By
+	}
+	if p.Reason != "" {
+		text += ": " + p.Reason
+	}
+	return text
 }
 
 // endPause has a rack's monitor go on.
@@ -184,10 +265,7 @@ func (u *unitOfWork) endPause(a store.Agent, what, why string) error {
 	if err != nil || s.Pause == nil {
 		return err
 	}
-	detail := fmt.Sprintf("rack %s: it was paused by %s", a.Name, s.Pause.By)
-	if s.Pause.Reason != "" {
-		detail += ": " + s.Pause.Reason
-	}
+	detail := fmt.Sprintf("rack %s: %s", a.Name, pauseWas(s.Pause))
 	s.Pause = nil
 	if err := u.saveSettings(a.Name, s); err != nil {
 		return err

@@ -165,6 +165,70 @@ func TestAPauseEndsByItself(t *testing.T) {
 	wantLines(t, s.entries("", auditPause, auditPauseOver, auditResume), "pause: ", "pause-over: ", "pause: until resumed", "resume: rack r1")
 }
 
+// TestAllRacksArePaused: those that come later too, and apart from what racks are paused
+// beside it.
+func TestAllRacksArePaused(t *testing.T) {
+	s := newSite(t)
+	s.nodes("a")
+	first := s.rack("r1")
+	first.poll()
+	pauseAll := func(in api.SetPause) []api.Rack {
+		t.Helper()
+		out, err := s.SetSitePause(t.Context(), in)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return out
+	}
+	if out := pauseAll(api.SetPause{Resume: true}); len(out) != 1 || out[0].Settings.Pause != nil {
+		t.Errorf("nothing to resume: %+v", out)
+	}
+	out := pauseAll(api.SetPause{Reason: "feed B", AskedBy: "bob", For: 3 * time.Hour})
+	if p := out[0].Settings.Pause; !p.Active(s.clock()) || !p.Site || p.By != meFor("bob") {
+		t.Fatalf("%+v", out)
+	}
+	if g := first.poll(); g.Rack == nil || !g.Rack.Pause.Active(s.clock()) || !g.Rack.Pause.Site {
+		t.Errorf("told: %+v", g.Rack)
+	}
+	s.restart()
+	specs := []api.NodeSpec{{Name: "b", Rack: "r2", BMC: "ipmi://admin@192.0.9.9", Status: power.StatusReady}}
+	if _, err := s.AddNodes(t.Context(), api.AddNodes{Nodes: specs}); err != nil {
+		t.Fatal(err)
+	}
+	second := s.rack("r2")
+	if g := second.poll(); g.Rack == nil || !g.Rack.Pause.Active(s.clock()) {
+		t.Errorf("a rack that came later: %+v", g.Rack)
+	}
+	changed, err := s.SetStatus(t.Context(), api.SetStatus{Names: []string{"b"}, Status: power.StatusDeploying})
+	if text := strings.Join(changed.Notes, " "); err != nil || !strings.Contains(text, "rackpower resume all") {
+		t.Errorf("notes: %q, %v", text, err)
+	}
+	_, err = s.SetPause(t.Context(), "r1", api.SetPause{Resume: true})
+	wantCode(t, err, api.CodeRefused)
+	// A pause of its own that lasts longer counts, and stays when the others go on.
+	if r, err := s.SetPause(t.Context(), "r1", api.SetPause{Reason: "cabling"}); err != nil || r.Settings.Pause.Site {
+		t.Fatalf("%+v, %v", r, err)
+	}
+	if out = pauseAll(api.SetPause{Resume: true, Reason: "done"}); !out[0].Settings.Pause.Active(s.clock()) || out[1].Settings.Pause != nil {
+		t.Errorf("after the end: %+v", out)
+	}
+	if g := second.poll(); g.Rack == nil || g.Rack.Pause != nil {
+		t.Errorf("told of the end: %+v", g.Rack)
+	}
+	// One that is over ends by itself.
+	pauseAll(api.SetPause{For: time.Hour})
+	s.later(time.Hour)
+	for range 2 {
+		s.c.sweep(context.Background())
+	}
+	second.mustHello()
+	if g := second.poll(); g.Rack == nil || g.Rack.Pause != nil {
+		t.Errorf("its time is over: %+v", g.Rack)
+	}
+	wantLines(t, s.entries("", auditPause, auditPauseOver, auditResume), "pause: all racks: their monitors correct nothing until 2",
+		"pause: rack r1", "resume: all racks: they were paused by "+meFor("bob")+": feed B", "pause: all racks", "pause-over: all racks")
+}
+
 func brakeOf(id string, nodes ...string) *api.Brake {
 	return &api.Brake{ID: id, Kind: "cut", Nodes: nodes, Total: 10, Message: "too many would lose power"}
 }

@@ -349,6 +349,11 @@ func (c *Client) SetRack(ctx context.Context, rack string, in SetRack) (Rack, er
 	return call[Rack](ctx, c, http.MethodPost, "/v1/racks/"+url.PathEscape(rack), in)
 }
 
+// SetSitePause has the monitors of all racks rest, or go on.
+func (c *Client) SetSitePause(ctx context.Context, in SetPause) ([]Rack, error) {
+	return call[[]Rack](ctx, c, http.MethodPost, "/v1/pause", in)
+}
+
 // SetPause has a rack's monitor rest, or go on.
 func (c *Client) SetPause(ctx context.Context, rack string, in SetPause) (Rack, error) {
 	return call[Rack](ctx, c, http.MethodPost, "/v1/racks/"+url.PathEscape(rack)+"/pause", in)

@@ -25,6 +25,7 @@
 //	GET    /v1/racks                       schedule, pause and brake bounds of each monitor
 //	POST   /v1/racks/{name}
 //	POST   /v1/racks/{name}/pause          pauses or resumes
+//	POST   /v1/pause                       pauses or resumes all racks, those to come too
 //	GET    /v1/brakes                      those that hold
 //	POST   /v1/brakes/release
 //	GET    /v1/domains                     power domains and their limits

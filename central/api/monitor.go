@@ -35,6 +35,12 @@ type Pause struct {
 	Reason string    `json:"reason,omitempty"`
 	Since  time.Time `json:"since"`
 	Until  time.Time `json:"until,omitzero"` // zero: until somebody resumes it
+	Site   bool      `json:"site,omitempty"` // of all racks: rackpower resume all
+}
+
+// Outlasts reports whether p ends later than q; neither may be nil.
+func (p *Pause) Outlasts(q *Pause) bool {
+	return !q.Until.IsZero() && (p.Until.IsZero() || p.Until.After(q.Until))
 }
 
 // Grown refuses a release that was decided when the brake of the rack held fewer nodes.
@@ -227,7 +233,8 @@ type SetRack struct {
 	Reason       string  `json:"reason,omitempty"`
 }
 
-// SetPause is the body of POST /v1/racks/{name}/pause.
+// SetPause is the body of POST /v1/racks/{name}/pause and, for all racks, those to come
+// too, of POST /v1/pause.
 type SetPause struct {
 	Resume  bool          `json:"resume,omitempty"`
 	For     time.Duration `json:"for,omitempty"` // 0: until resumed
@@ -373,6 +380,8 @@ func Idle(rack string, state *RackState, set RackSettings, now time.Time) string
 	switch {
 	case brake != nil && brake.ID != set.ReleaseBrake:
 		return fmt.Sprintf("the brake of rack %s holds since %s (%s): rackpower brake show", rack, power.At(brake.Since), brake.Message)
+	case set.Pause.Active(now) && set.Pause.Site:
+		return fmt.Sprintf("the monitors of all racks were paused by %s: rackpower resume all", set.Pause.By)
 	case set.Pause.Active(now):
 		return fmt.Sprintf("the monitor of rack %s was paused by %s: rackpower resume %s", rack, set.Pause.By, rack)
 	case off:

@@ -156,6 +156,9 @@ func (h hinting) paused() *hint {
 	if !h.e.Rack.Pause.Active(h.now) {
 		return nil
 	}
+	if h.e.Rack.Pause.Site {
+		return &hint{fmt.Sprintf("%s paused the monitors of all racks: resume them", h.e.Rack.Pause.By), []string{"rackpower resume all"}}
+	}
 	return &hint{fmt.Sprintf("%s paused the monitor: resume it", h.e.Rack.Pause.By), h.help(power.ReasonPaused)}
 }
 

@@ -159,6 +159,7 @@ func (f *fake) monitorPaths(mux *http.ServeMux) {
 		}
 		return rack
 	})
+	taking(f, mux, "POST /v1/pause", &f.pauses, func(api.SetPause) any { return f.racks })
 	taking(f, mux, "POST /v1/racks/{name}/pause", &f.pauses, func(api.SetPause) any { return f.racks[0] })
 	taking(f, mux, "POST /v1/brakes/release", &f.releases, func(api.ReleaseBrake) any { return f.brakes })
 	taking(f, mux, "POST /v1/domains", &f.limits, func(in api.SetDomain) any {

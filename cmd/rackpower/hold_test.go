@@ -59,7 +59,7 @@ func TestHoldRefusesWhatMakesNoSense(t *testing.T) {
 		"diag r1n01 --hold":                                     "unknown flag --hold: it belongs to",
 		"bmc-reset r1n01 --hold":                                "unknown flag --hold: it belongs to",
 		"pause r1":                                              "--reason is missing",
-		"pause --reason x":                                      "RACK is missing",
+		"pause --reason x":                                      "RACK|all is missing",
 		"pause r1 r2 --reason x":                                "unexpected operand \"r2\"",
 		"pause r1 --reason x --for -1h":                         "is negative",
 		"pause r9 --reason x":                                   "no such rack: r9",

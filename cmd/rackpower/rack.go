@@ -18,20 +18,22 @@ import (
 
 func pauseCommand() *cli.Command {
 	return &cli.Command{
-		Name: "pause", Category: "monitor", Usage: "pause the monitor of a rack", ArgsUsage: "RACK",
+		Name: "pause", Category: "monitor", Usage: "pause the monitor of a rack, or of all", ArgsUsage: "RACK|all",
 		Action: atCentral.with(pauseRack),
-		Description: "For maintenance: nodes are read and requests are carried out, but nothing is corrected." +
-			examples("rackpower pause r1 --for 2h --reason \"moving cables\"", "rackpower resume r1") + exitHelp,
+		Description: "For maintenance: nodes are read and requests are carried out, but nothing is corrected.\n" +
+			"With all, racks that are added later are paused too." +
+			examples("rackpower pause r1 --for 2h --reason \"moving cables\"", "rackpower pause all --reason \"feed B is gone\"") + exitHelp,
 		Flags: atCentral.flags(lastingFlag("for", "until resumed"), reasonFlag(true)),
 	}
 }
 
 func resumeCommand() *cli.Command {
 	return &cli.Command{
-		Name: "resume", Category: "monitor", Usage: "resume the monitor of a rack", ArgsUsage: "RACK",
+		Name: "resume", Category: "monitor", Usage: "resume the monitor of a rack, or what was paused by pause all", ArgsUsage: "RACK|all",
 		Action: atCentral.with(resumeRack),
-		Description: "What differs from the desired state is corrected from now on; the fleet brake watches over it." +
-			examples("rackpower resume r1") + exitHelp,
+		Description: "What differs from the desired state is corrected from now on; the fleet brake watches over it.\n" +
+			"A rack that was also paused by itself stays so when all are resumed, and the other way round." +
+			examples("rackpower resume r1", "rackpower resume all") + exitHelp,
 		Flags: atCentral.flags(reasonFlag(false)),
 	}
 }
@@ -53,6 +55,9 @@ func resumeRack(s *session) error {
 }
 
 func setPause(s *session, in api.SetPause, what string) error {
+	if s.c.Args().First() == "all" {
+		return setSitePause(s, in, what)
+	}
 	rack, err := s.rack()
 	if err != nil {
 		return err
@@ -63,7 +68,35 @@ func setPause(s *session, in api.SetPause, what string) error {
 	if rack, err = s.client.SetPause(s.ctx, rack.Name, in); err != nil {
 		return err
 	}
+	if p := rack.Settings.Pause; in.Resume && p.Active(s.Now()) {
+		what = "still paused, " + s.pauseCell(p)
+	}
 	return s.showRack(rack, what)
+}
+
+// setSitePause is setPause of all racks.
+func setSitePause(s *session, in api.SetPause, what string) error {
+	racks, err := s.client.SetSitePause(s.ctx, in)
+	if err != nil {
+		return err
+	}
+	if !s.People() {
+		return printer.Show(s.Printer, s.rackListing(racks))
+	}
+	what, only := strings.Replace(what, "the monitor is", "the monitors are", 1), []string{}
+	if in.Resume {
+		what = "the monitors resume"
+	}
+	s.Say("all racks (%d): %s", len(racks), term.Clean(what))
+	for _, r := range racks {
+		if in.Resume && r.Settings.Pause.Active(s.Now()) {
+			only = append(only, r.Name)
+		}
+	}
+	if len(only) > 0 {
+		s.Warn("paused by themselves, and still so: racks %s (rackpower rack list)", noderange.Fold(only))
+	}
+	return nil
 }
 
 func rackCommand() *cli.Command {
@@ -89,7 +122,8 @@ func rackCommand() *cli.Command {
 					examples("rackpower rack set r1 --monitor '*/5 * * * *'", "rackpower rack set r1 --monitor \"\"",
 						"rackpower rack set r1 --brake-percent 50 --brake-above 10") + exitHelp,
 				Flags: atCentral.flags(
-					&cli.StringFlag{Name: "monitor", Usage: "read the nodes at the times of the `CRON` expression, or \"off\"; \"\": as the agent is configured"},
+					&cli.StringFlag{Name: "monitor", Usage: "read the nodes at the times of the `CRON` expression, or \"off\"; \"\": as the agent is " +
+						"configured"},
 					&cli.IntFlag{
 						Name: "brake-percent", Usage: "the fleet brake holds if more than `PERCENT` of the nodes, and more than --brake-above, are concerned",
 						DefaultText: fmt.Sprintf("unchanged; 0: %d", power.DefaultBrakePercent),
@@ -246,10 +280,14 @@ func (v view) pauseCell(pause *api.Pause) string {
 	if !pause.Active(v.Now()) {
 		return ""
 	}
-	if pause.Until.IsZero() {
-		return "paused by " + pause.By
+	text := "paused by " + pause.By
+	if pause.Site {
+		text = "all racks paused by " + pause.By
 	}
-	return fmt.Sprintf("paused by %s until %s", pause.By, v.Time(pause.Until))
+	if pause.Until.IsZero() {
+		return text
+	}
+	return text + " until " + v.Time(pause.Until)
 }
 
 // domainWords describes the queues of power domains.
@@ -308,7 +346,12 @@ func (v view) pauseWords(pause *api.Pause) string {
 	if !pause.Active(v.Now()) {
 		return ""
 	}
-	return fmt.Sprintf("by %s since %s, %s%s", pause.By, v.Since(pause.Since), v.UntilOr(pause.Until, "resumed"), because(pause.Reason))
+	with := ""
+	if pause.Site {
+		with = "with all racks "
+	}
+	return fmt.Sprintf("%sby %s since %s, %s%s", with, pause.By, v.Since(pause.Since), v.UntilOr(pause.Until, "resumed"),
+		because(pause.Reason))
 }
 
 func setRack(s *session) error {

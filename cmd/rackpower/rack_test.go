@@ -26,6 +26,21 @@ func TestPauseAndResume(t *testing.T) {
 		"its agent failed 2 h ago, as gossip says: it learns of it when it is back\n")
 }
 
+func TestPauseAndResumeAll(t *testing.T) {
+	f := newFake(t)
+	f.racks = []api.Rack{{Name: "r1"}, {Name: "r2"}}
+	expect(t, "pause", f.run("pause all --for 2h --reason cables").timeless(), 0,
+		"all racks (2): the monitors are paused until TIME; requests are still carried out\n", "")
+	f.racks[1].Settings.Pause = &api.Pause{By: "bob"}
+	expect(t, "resume", f.run("resume all"), 0, "all racks (2): the monitors resume\n", "paused by themselves, and still so: racks r2")
+	expect(t, "names", f.run("resume all -o name"), 0, "r1\nr2\n", "")
+	f.racks[0].Settings.Pause = &api.Pause{By: "bob", Site: true}
+	expect(t, "still", f.run("resume r1"), 0, "rack r1: still paused, all racks paused by bob\n", "")
+	if p := f.pauses; len(p) != 4 || p[0].For != 2*time.Hour || p[0].Reason != "cables" || !p[1].Resume {
+		t.Errorf("%+v", p)
+	}
+}
+
 func TestRacks(t *testing.T) {
 	f := newFake(t)
 	expect(t, "none", f.run("rack list"), 0, "no racks are known yet\n", "")
