@@ -2,6 +2,7 @@ package main
 
 import (
 	"net/netip"
+	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -15,15 +16,26 @@ import (
 
 func simCommand() *cli.Command {
 	return &cli.Command{
-		Name: "sim", Category: "daemons and tools", Usage: "simulate BMCs that speak IPMI v2.0", Action: runSim,
-		Description: "BMC i listens on the i-th address from --listen on. Until interrupted." +
-			examples("rackpower sim --count 40", "rackpower sim --count 4 --listen 127.0.20.1 --names r1n[01-04] --control 127.0.0.1:8623") +
+		Name: "sim", Category: "daemons and tools", Usage: "simulate BMCs that speak IPMI v2.0 and Redfish", Action: runSim,
+		Description: "BMC i listens on the i-th address from --listen on. Until interrupted.\n" +
+			"With --redfish each has a Redfish service beside IPMI, over TLS with a\n" +
+			"certificate of its own. Profiles are the shapes of its tree, one after\n" +
+			"another: " + profileNames() + "." +
+			examples("rackpower sim --count 40", "rackpower sim --count 4 --listen 127.0.20.1 --names r1n[01-04] --control 127.0.0.1:8623",
+				"rackpower sim --count 9 --redfish --redfish-profile inline,two-systems") +
 			exitHelp,
 		Flags: append([]cli.Flag{
 			&cli.IntFlag{Name: "count", Value: 40, Usage: "simulate `N` BMCs"},
 			&cli.StringFlag{Name: "listen", Value: "127.0.20.1", Usage: "`ADDRESS` of the first BMC"},
 			&cli.IntFlag{Name: "port", Value: power.DefaultIPMIPort, Usage: "UDP `PORT` of each BMC"},
 			&cli.BoolFlag{Name: "same-address", Usage: "use one address for all BMCs, and ports from --port on"},
+			&cli.BoolFlag{Name: "redfish", Usage: "give each BMC a Redfish service, too"},
+			&cli.IntFlag{Name: "redfish-port", Value: 443, Usage: "TCP `PORT` of Redfish of each BMC"},
+			&cli.BoolFlag{Name: "redfish-http", Usage: "Redfish over plain HTTP"},
+			&cli.StringSliceFlag{
+				Name: "redfish-profile", Usage: "give BMCs the Redfish profiles `NAME[,NAME...]` in turn",
+				DefaultText: bmcsim.Profiles[0].Name,
+			},
 			&cli.StringFlag{Name: "user", Value: bmcsim.DefaultUser, Usage: "`NAME` of the BMCs' administrator"},
 			&cli.StringFlag{Name: "password-file", Usage: "read the password from the first line of `FILE`", DefaultText: string(bmcsim.DefaultPassword)},
 			&cli.StringFlag{Name: "kg-file", Usage: "read the BMCs' key K_g from the first line of `FILE`"},
@@ -68,6 +80,9 @@ func runSim(c *cli.Context) error {
 		}
 		cfg.KG = power.Secret(kg)
 	}
+	if cfg.Redfish, err = simRedfish(c); err != nil {
+		return err
+	}
 	if pattern := c.String("names"); pattern != "" {
 		names, err := noderange.Expand(pattern)
 		if err != nil {
@@ -82,4 +97,33 @@ func runSim(c *cli.Context) error {
 		return settings.Usage("%v", err)
 	}
 	return bmcsim.Run(c.Context, cfg, c.App.Writer)
+}
+
+// simRedfish is what the flags say of Redfish, nil for nothing.
+func simRedfish(c *cli.Context) (*bmcsim.Redfish, error) {
+	if !c.Bool("redfish") {
+		for _, name := range []string{"redfish-port", "redfish-http", "redfish-profile"} {
+			if c.IsSet(name) {
+				return nil, settings.Usage("--%s needs --redfish", name)
+			}
+		}
+		return nil, nil
+	}
+	r := &bmcsim.Redfish{Port: c.Int("redfish-port"), Plain: c.Bool("redfish-http")}
+	for _, name := range c.StringSlice("redfish-profile") {
+		p, err := bmcsim.ProfileNamed(name)
+		if err != nil {
+			return nil, settings.Usage("--redfish-profile: %v", err)
+		}
+		r.Profiles = append(r.Profiles, p)
+	}
+	return r, nil
+}
+
+func profileNames() string {
+	names := make([]string, 0, len(bmcsim.Profiles))
+	for _, p := range bmcsim.Profiles {
+		names = append(names, p.Name)
+	}
+	return strings.Join(names, ", ")
 }

@@ -10,6 +10,7 @@ const (
 	kindPower              // the node changes its power
 	kindSystem             // the node's system has shut down
 	kindBack               // the node comes back by itself
+	kindShown              // the BMC reports what the power has become
 	kindBMC                // the BMC does something to itself
 )
 

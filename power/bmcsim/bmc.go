@@ -27,6 +27,8 @@ type BMC struct {
 	addr netip.AddrPort
 	conn *net.UDPConn
 	lib  *bmc.BMC
+	// redfish is nil without.
+	redfish *redfish
 
 	mu       sync.Mutex // guards what follows
 	closed   bool
@@ -39,6 +41,7 @@ type BMC struct {
 	user     string
 	kg       power.Secret
 	password power.Secret
+	level    int // the highest privilege of the account
 	sessions map[uint32]*session
 	silent   time.Time // no datagram comes in or goes out before
 	pending  map[string]*exchange
@@ -50,8 +53,9 @@ type BMC struct {
 // counts are what a BMC has seen since the farm started.
 type counts struct {
 	Datagrams    int `json:"datagrams"`     // that arrived, before any loss
-	Reads        int `json:"reads"`         // Get Chassis Status answered
-	Opened       int `json:"opened"`        // sessions that were activated
+	Requests     int `json:"requests"`      // of HTTP that arrived
+	Reads        int `json:"reads"`         // Get Chassis Status and System answered
+	Opened       int `json:"opened"`        // sessions that were activated, of either protocol
 	Closed       int `json:"closed"`        // sessions that the other side closed
 	AuthFailures int `json:"auth_failures"` // wrong user, wrong password, or a RAKP message refused by the other side
 	Repeats      int `json:"repeats"`       // datagrams not executed because their sequence number was seen before
@@ -65,14 +69,15 @@ func newBMC(f *Farm, i int, conn *net.UDPConn, initial power.State) *BMC {
 		addr: conn.LocalAddr().(*net.UDPAddr).AddrPort(),
 		rng:  rand.New(rand.NewPCG(uint64(f.cfg.Seed), uint64(i))),
 		user: f.cfg.User, password: f.cfg.Password, kg: f.cfg.KG,
+		level: levelAdministrator,
 	}
 	b.faults.limit = DefaultSessions
 	b.faults.idle = DefaultIdle
 	b.faults.bootTime = f.cfg.BootTime
-	b.faults.failCode = 0xc0 // node busy
+	b.faults.failCode = codeBusy
 	b.node.onAfter, b.node.offAfter = f.cfg.OnAfter, f.cfg.OffAfter
 	b.node.on = initial == power.On
-	b.node.target = b.node.on
+	b.node.target, b.node.shown = b.node.on, b.node.on
 	b.agenda.wake = b.wake
 
 	b.lib = bmc.New(bmc.DeviceInfo{

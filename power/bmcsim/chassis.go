@@ -14,9 +14,10 @@ const bootFlagsLast = 60 * time.Second
 type node struct {
 	on     bool // what it is
 	target bool // what it will be when everything accepted has taken effect
+	shown  bool // what the BMC says that it is
 
-	onAfter, offAfter, softAfter, backAfter time.Duration
-	stuck, deaf                             bool
+	onAfter, offAfter, softAfter, backAfter, lag time.Duration
+	stuck, deaf                                  bool
 
 	shutting bool // the system was asked to shut down and will
 
@@ -25,6 +26,9 @@ type node struct {
 	flagsKeep bool // parameter 3 asked to keep them beyond bootFlagsLast
 	flagsKept bool // a chassis command came in time
 	lastBoot  power.BootDevice
+
+	limit          int // in watts; 0: none
+	limitException string
 
 	cuts, powerOns, resets, diags int
 }
@@ -56,6 +60,7 @@ func (b *BMC) switched(at time.Time, on, commanded bool) {
 		return
 	}
 	n.on = on
+	b.show(at, on)
 	b.agenda.drop(kindBack)
 	if on {
 		if commanded {
@@ -77,6 +82,15 @@ func (b *BMC) switched(at time.Time, on, commanded bool) {
 			b.keepState()
 		})
 	}
+}
+
+// show lets the BMC report a change of the power, as late as it does.
+func (b *BMC) show(at time.Time, on bool) {
+	if b.node.lag <= 0 {
+		b.node.shown = on
+		return
+	}
+	b.agenda.add(at.Add(b.node.lag), kindShown, func() { b.node.shown = on })
 }
 
 // boot is the moment in which the node looks where to boot from.
@@ -162,13 +176,16 @@ var chassisWords = [...]string{
 
 // Completion codes used here (IPMI v2.0 table 5-2).
 const (
-	codeOK         = 0x00
-	codeParam      = 0x80 // parameter not supported (section 28.12)
-	codeTruncated  = 0xc6
-	codeLength     = 0xc7
-	codeRange      = 0xc9
-	codePrivilege  = 0xd4
-	codeWrongState = 0xd5
+	codeOK          = 0x00
+	codeBusy        = 0xc0
+	codeInvalid     = 0xc1
+	codeUnspecified = 0xff
+	codeParam       = 0x80 // parameter not supported (section 28.12)
+	codeTruncated   = 0xc6
+	codeLength      = 0xc7
+	codeRange       = 0xc9
+	codePrivilege   = 0xd4
+	codeWrongState  = 0xd5
 )
 
 // control carries out chassis control action and returns its completion code.

@@ -53,7 +53,7 @@ func getStatus(c *call, _ *handlers.HandlerContext, _ []byte) ([]byte, byte) {
 	c.b.counts.Reads++
 	const previous, identify = 0x00, 0x40
 	status := byte(0x40) // power restore policy: as it was
-	if c.b.node.on {
+	if c.b.node.shown {
 		status |= 0x01
 	}
 	return []byte{status, previous, identify}, codeOK
@@ -85,10 +85,18 @@ func coldReset(c *call, _ *handlers.HandlerContext, _ []byte) ([]byte, byte) {
 func (c *call) command(word string, do func() byte) byte {
 	b := c.b
 	e := Entry{Time: c.now, Command: word, Before: stateOf(b.node.on), Source: c.from}
-	if b.faults.failNext > 0 {
+	e.ResetType = c.detail
+	switch {
+	case b.faults.loseRequests > 0: // it never came
+		b.faults.loseRequests--
+		c.lose = true
+		return codeOK
+	case c.refuse != nil && !c.refuse.Executed:
+		e.Code = c.refuse.code()
+	case b.faults.failNext > 0:
 		b.faults.failNext--
 		e.Code = b.faults.failCode
-	} else {
+	default:
 		e.Code = do()
 		if b.faults.loseNext > 0 {
 			b.faults.loseNext--
@@ -180,3 +188,10 @@ func getBootOption(c *call, _ *handlers.HandlerContext, req []byte) ([]byte, byt
 	}
 	return nil, codeParam
 }
+
+// Privileges of the account (section 6.8).
+const (
+	levelUser          = 2
+	levelOperator      = 3
+	levelAdministrator = 4
+)

@@ -66,6 +66,9 @@ type Config struct {
 	// from outside: "127.0.0.1:PORT", or the path of a unix socket.
 	Control string
 
+	// Redfish, if set, gives each BMC a Redfish service beside IPMI.
+	Redfish *Redfish
+
 	// Names names the BMCs; nil: bmc1, bmc2, ... Names are unique and have no "/".
 	Names func(i int) string
 	// Logger gets what concerns the farm itself; nil: nothing is logged.
@@ -106,6 +109,11 @@ func (c Config) Validate() error {
 		return fmt.Errorf("cannot listen on port %d: it is not between 0 and 65535", c.Port)
 	case c.SameAddress && c.Port > 0 && c.Port+c.Count-1 > 65535:
 		return fmt.Errorf("cannot put %d BMCs on one address from port %d: the last would be beyond 65535", c.Count, c.Port)
+	case c.Redfish != nil && (c.Redfish.Port < 0 || c.Redfish.Port > 65535):
+		return fmt.Errorf("cannot listen on port %d for Redfish: it is not between 0 and 65535", c.Redfish.Port)
+	case c.Redfish != nil && c.SameAddress && c.Redfish.Port > 0 && c.Redfish.Port+c.Count-1 > 65535:
+		return fmt.Errorf("cannot put %d BMCs on one address from port %d for Redfish: the last would be beyond 65535",
+			c.Count, c.Redfish.Port)
 	case len(c.User) > 16:
 		return errors.New("cannot use a user name of more than 16 bytes")
 	case len(c.Password) > 20:

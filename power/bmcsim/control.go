@@ -29,8 +29,12 @@ type View struct {
 	Resets   int              `json:"resets"`
 	Diags    int              `json:"diags"`
 	counts
-	Fault Fault   `json:"fault"`
-	Log   []Entry `json:"log,omitempty"`
+	Redfish         string  `json:"redfish,omitempty"` // its URL
+	Profile         string  `json:"profile,omitempty"`
+	RedfishSessions int     `json:"redfish_sessions,omitempty"`
+	Limit           int     `json:"limit,omitempty"` // in watts
+	Fault           Fault   `json:"fault"`
+	Log             []Entry `json:"log,omitempty"`
 }
 
 // view returns the state of the BMC, with its log if wanted.
@@ -41,16 +45,21 @@ func (b *BMC) view(withLog bool) View {
 	n, s := b.node, b.faults
 	v := View{
 		Name: b.name, Addr: b.addr.String(), Power: stateOf(n.on), Boot: n.bootDevice(), LastBoot: n.lastBoot,
-		Sessions: len(b.sessions), Cuts: n.cuts, PowerOns: n.powerOns, Resets: n.resets, Diags: n.diags, counts: b.counts,
+		Sessions: len(b.sessions), Cuts: n.cuts, PowerOns: n.powerOns, Resets: n.resets, Diags: n.diags, counts: b.counts, Limit: n.limit,
 		Fault: Fault{
 			Mute: &s.mute, LossRx: &s.lossRx, LossTx: &s.lossTx, Delay: (*Duration)(&s.delay), Duplicate: &s.duplicate,
 			Stuck: &n.stuck, Deaf: &n.deaf, OnAfter: (*Duration)(&n.onAfter), OffAfter: (*Duration)(&n.offAfter),
 			SoftOffTakes: (*Duration)(&n.softAfter), ComesBack: (*Duration)(&n.backAfter),
-			FailCode: &s.failCode, FailNext: &s.failNext, LoseAnswers: &s.loseNext,
+			FailCode: &s.failCode, FailNext: &s.failNext, LoseAnswers: &s.loseNext, LoseRequests: &s.loseRequests,
+			Lag:          (*Duration)(&n.lag),
 			SessionLimit: &s.limit, SessionIdle: (*Duration)(&s.idle), BootTime: (*Duration)(&s.bootTime),
 			IgnoreProbes: &s.ignoreProbes, NoIPMI20: &s.noIPMI20, BadChecksums: &s.badChecksums, RAKP2Status: &s.rakp2Status,
 			RAKP4Status: &s.rakp4Status,
 		},
+	}
+	if w := b.redfish; w != nil {
+		w.evict(now)
+		v.Redfish, v.Profile, v.RedfishSessions, v.Fault.Redfish = b.RedfishURL(), w.profile.Name, len(w.sessions), w.view()
 	}
 	if n.target != n.on {
 		v.Pending = stateOf(n.target)

@@ -1,6 +1,7 @@
 // Package bmcsim is a farm of simulated BMCs in one process: N addresses, each
 // with one BMC that speaks IPMI v2.0 over UDP (RMCP+, cipher suites 3 and 17) and
-// controls the power of one imagined node.
+// controls the power of one imagined node. With [Config.Redfish] each has a Redfish service
+// beside, of the same node, account and log.
 //
 // It serves tests and the demonstration; ipmitool and ipmipower talk to it as to a real
 // machine. Unlike a real machine it records every command that arrived, when, from which

@@ -2,10 +2,12 @@ package bmcsim
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"net/netip"
 	"strings"
 	"sync"
@@ -21,6 +23,9 @@ type Farm struct {
 	byName map[string]*BMC
 	log    *logFile
 	states *logFile
+
+	web    *http.Server // of all Redfish services
+	webTLS *tls.Config
 
 	wg       sync.WaitGroup // the BMCs' goroutines
 	stopHTTP func() error
@@ -44,6 +49,9 @@ func Start(ctx context.Context, cfg Config) (*Farm, error) {
 	}
 	for _, b := range f.bmcs {
 		f.wg.Go(b.serve)
+		if b.redfish != nil {
+			f.wg.Go(b.serveRedfish)
+		}
 	}
 	ctx, f.cancel = context.WithCancel(ctx)
 	go func() { // waited for by Close, through f.ended
@@ -62,6 +70,9 @@ func (f *Farm) open() (err error) {
 		return err
 	}
 	f.states = states
+	if f.cfg.Redfish != nil {
+		f.web, f.webTLS = f.webServer(), tlsOf()
+	}
 	addr := f.cfg.Listen
 	for i := range f.cfg.Count {
 		if err := f.openBMC(i, addr, known); err != nil {
@@ -102,7 +113,7 @@ func (f *Farm) openBMC(i int, addr netip.Addr, known map[string]power.State) err
 	b := newBMC(f, i, conn, initial)
 	f.bmcs = append(f.bmcs, b)
 	f.byName[name] = b
-	return nil
+	return f.openRedfish(i, b)
 }
 
 // BMC returns BMC i, counted from 0.
@@ -131,6 +142,9 @@ func (f *Farm) end() {
 	for _, b := range f.bmcs {
 		errs = append(errs, b.close())
 	}
+	if f.web != nil {
+		errs = append(errs, f.web.Close())
+	}
 	f.wg.Wait()
 	f.err = errors.Join(append(errs, f.log.close(), f.states.close())...)
 }
@@ -140,6 +154,9 @@ func (b *BMC) close() error {
 	defer b.mu.Unlock()
 	b.closed = true
 	b.agenda.stop()
+	if b.redfish != nil {
+		_ = b.redfish.listener.Close() // by the HTTP server too, when that has begun
+	}
 	return b.conn.Close()
 }
 
@@ -172,8 +189,34 @@ func (f *Farm) String() string {
 		where = fmt.Sprintf("%s ports %d-%d", first.Addr(), first.Port(), last.Port())
 	}
 	line := fmt.Sprintf("%s on %s, user %s, cipher suites 3 and 17", n, where, f.cfg.User)
+	if r := f.cfg.Redfish; r != nil {
+		line += ", Redfish at " + f.redfishLine(r)
+	}
 	if f.control != nil {
 		line += ", control at " + f.control.String()
 	}
 	return line
+}
+
+// redfishLine says where the Redfish services are.
+func (f *Farm) redfishLine(r *Redfish) string {
+	first, last := f.bmcs[0].redfish.addr, f.bmcs[len(f.bmcs)-1].redfish.addr
+	where := fmt.Sprintf("%s://%s", r.scheme(), first)
+	switch {
+	case len(f.bmcs) == 1:
+	case r.Port == 0:
+		where = fmt.Sprintf("%s://%s-%s, a free port each", r.scheme(), first.Addr(), last.Addr())
+	case f.cfg.SameAddress:
+		where += fmt.Sprintf("-%d", last.Port())
+	default:
+		where = fmt.Sprintf("%s://%s-%s:%d", r.scheme(), first.Addr(), last.Addr(), first.Port())
+	}
+	names := make([]string, 0, len(r.Profiles))
+	for _, p := range r.Profiles {
+		names = append(names, p.Name)
+	}
+	if len(names) == 0 {
+		names = append(names, Profiles[0].Name)
+	}
+	return where + " (" + strings.Join(names, ", ") + ")"
 }

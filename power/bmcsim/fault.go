@@ -41,6 +41,8 @@ type Fault struct {
 	FailCode     *byte        `json:"fail_code,omitempty"` // for the next FailNext commands
 	FailNext     *int         `json:"fail_next,omitempty"`
 	LoseAnswers  *int         `json:"lose_answers,omitempty"`
+	LoseRequests *int         `json:"lose_requests,omitempty"`
+	Lag          *Duration    `json:"lag,omitempty"`
 	SessionLimit *int         `json:"session_limit,omitempty"`
 	SessionIdle  *Duration    `json:"session_idle,omitempty"`
 	BootTime     *Duration    `json:"boot_time,omitempty"`
@@ -54,6 +56,8 @@ type Fault struct {
 	Password     *string      `json:"password,omitempty"`     // one-way: not shown
 	Power        *power.State `json:"power,omitempty"`        // someone presses the button now
 	Restart      *Duration    `json:"restart,omitempty"`      // the BMC restarts now
+
+	Redfish *RedfishFault `json:"redfish,omitempty"`
 }
 
 // Set applies faults in order, each as a whole.
@@ -87,6 +91,9 @@ func put[T any](to *T, from *T) {
 func (f Fault) settings(b *BMC) {
 	n, s := &b.node, &b.faults
 	put(&s.mute, f.Mute)
+	if !s.mute && b.redfish != nil {
+		b.redfish.endConns(true)
+	}
 	put(&s.lossRx, f.LossRx)
 	put(&s.lossTx, f.LossTx)
 	put((*Duration)(&s.delay), f.Delay)
@@ -100,6 +107,17 @@ func (f Fault) settings(b *BMC) {
 	put(&s.failCode, f.FailCode)
 	put(&s.failNext, f.FailNext)
 	put(&s.loseNext, f.LoseAnswers)
+	put(&s.loseRequests, f.LoseRequests)
+	if f.Lag != nil {
+		n.lag = time.Duration(*f.Lag)
+		if n.lag == 0 {
+			b.agenda.drop(kindShown)
+			n.shown = n.on
+		}
+	}
+	if f.Redfish != nil && b.redfish != nil {
+		f.Redfish.settings(b.redfish)
+	}
 	put(&s.limit, f.SessionLimit)
 	put((*Duration)(&s.idle), f.SessionIdle)
 	put((*Duration)(&s.bootTime), f.BootTime)
@@ -117,7 +135,7 @@ func (f Fault) Validate() error {
 			return fmt.Errorf("%s is %v: want a probability from 0 to 1", name, *p)
 		}
 	}
-	for name, n := range map[string]*int{"fail_next": f.FailNext, "lose_answers": f.LoseAnswers} {
+	for name, n := range map[string]*int{"fail_next": f.FailNext, "lose_answers": f.LoseAnswers, "lose_requests": f.LoseRequests} {
 		if n != nil && *n < 0 {
 			return fmt.Errorf("%s is %d: want 0 or more", name, *n)
 		}
@@ -125,7 +143,7 @@ func (f Fault) Validate() error {
 	if n := f.SessionLimit; n != nil && (*n < 0 || *n > maxSessions) {
 		return fmt.Errorf("session_limit is %d: want 0 to %d", *n, maxSessions)
 	}
-	if n := f.Privilege; n != nil && (*n < 2 || *n > 4) {
+	if n := f.Privilege; n != nil && (*n < levelUser || *n > levelAdministrator) {
 		return fmt.Errorf("privilege is %d: want 2 (user), 3 (operator) or 4 (administrator)", *n)
 	}
 	if s := f.Power; s != nil && *s != power.On && *s != power.Off {
@@ -139,5 +157,5 @@ func (f Fault) Validate() error {
 	if p := f.Password; p != nil && len(*p) > 20 {
 		return errors.New("password has more than 20 bytes")
 	}
-	return nil
+	return f.Redfish.validate()
 }

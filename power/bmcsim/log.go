@@ -14,7 +14,8 @@ import (
 // Words in an Entry beside those of power.Command. The commands arrive over the
 // network; the events happen to the node.
 const (
-	CommandCycle = "power-cycle" // chassis control "power cycle"
+	CommandCycle     = "power-cycle" // chassis control "power cycle"
+	CommandSoftReset = "soft-reset"  // a Reset "GracefulRestart": the system restarts itself
 
 	EventOn      = "went-on"      // the node is on from now
 	EventOff     = "went-off"     // the node is off from now
@@ -41,6 +42,8 @@ type Entry struct {
 	// Code is the completion code answered; when it is not zero the command was
 	// not executed.
 	Code byte `json:"code,omitempty"`
+	// ResetType is the type of a Reset that came by Redfish.
+	ResetType string `json:"reset_type,omitempty"`
 }
 
 // logFile appends entries to a file, one write each, so that what was written

@@ -101,8 +101,11 @@ type call struct {
 	b    *BMC
 	now  time.Time
 	from string
-	lose bool   // its answer does not leave
-	then func() // what happens once its answer has left
+	lose bool // its answer does not leave
+	// detail and refuse are of Redfish: the type of a Reset, and how the request is refused.
+	detail string
+	refuse *Refusal
+	then   func() // what happens once its answer has left
 }
 
 type callKey struct{}
@@ -142,7 +145,11 @@ func (b *BMC) inFlight(req request) (done func()) {
 	if req.netFn != netFnChassis && (req.netFn != netFnApp || req.cmd != cmdColdReset) {
 		return nil
 	}
-	key := fmt.Sprintf("%x %x %x %x", req.fromSession, req.netFn, req.cmd, req.data)
+	return b.inHand(fmt.Sprintf("%x %x %x %x", req.fromSession, req.netFn, req.cmd, req.data))
+}
+
+// inHand counts a request, and its repeats, until the function it returns runs.
+func (b *BMC) inHand(key string) (done func()) {
 	if b.pending == nil {
 		b.pending = map[string]*exchange{}
 	}

@@ -18,6 +18,7 @@ type faults struct {
 	failCode       byte
 	failNext       int
 	loseNext       int
+	loseRequests   int
 	limit          int
 	idle           time.Duration
 	bootTime       time.Duration
@@ -34,7 +35,7 @@ func (b *BMC) set(change func()) {
 }
 
 // Mute makes the BMC take datagrams and never answer. What arrives is not executed.
-func (b *BMC) Mute(on bool) { b.set(func() { b.faults.mute = on }) }
+func (b *BMC) Mute(on bool) { b.Set(Fault{Mute: &on}) }
 
 // Loss makes datagrams get lost on their way in and out, each with the given
 // probability from 0 to 1.
@@ -74,6 +75,13 @@ func (b *BMC) FailCode(code byte, n int) {
 // LoseAnswers makes the next n power commands and resets of the BMC be executed
 // without an answer.
 func (b *BMC) LoseAnswers(n int) { b.set(func() { b.faults.loseNext = max(n, 0) }) }
+
+// LoseRequests makes the next n power commands and resets of the BMC get lost on their way:
+// they are neither executed nor answered.
+func (b *BMC) LoseRequests(n int) { b.set(func() { b.faults.loseRequests = max(n, 0) }) }
+
+// Lag makes the BMC report a change of the node's power so long after it.
+func (b *BMC) Lag(d time.Duration) { b.Set(Fault{Lag: new(Duration(max(d, 0)))}) }
 
 // SessionLimit sets how many sessions the BMC has room for, from 0 to 250. Those
 // open stay. Opening one more than there is room for costs the oldest session
@@ -119,6 +127,9 @@ func (b *BMC) restart(now time.Time, downtime time.Duration) {
 	b.agenda.drop(kindReply)
 	clear(b.pending)
 	b.silent = now.Add(max(downtime, 0))
+	if b.redfish != nil {
+		b.redfish.restart()
+	}
 }
 
 // Suites sets the cipher suites the BMC offers, of 3 and 17; none: both.
@@ -135,6 +146,7 @@ func (b *BMC) Suites(ids ...int) {
 // Privilege sets the highest privilege the account may ask for: 2 user (may read),
 // 3 operator (may also switch), 4 administrator (may also reset the BMC).
 func (b *BMC) Privilege(level int) {
+	b.set(func() { b.level = min(max(level, levelUser), levelAdministrator) })
 	_ = b.lib.Users.Update(2, func(u *bmc.User) error {
 		u.ChannelAccess[lanChannel] = bmc.UserChannelAccess{MaxPrivilege: bmc.PrivilegeLevel(min(max(level, 2), 4)), Enabled: true}
 		return nil
