@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"rackpower/agent/bmcpool"
@@ -471,6 +472,14 @@ func (x *execution) offSeen(ctx context.Context) error {
 }
 
 func (x *execution) softOff(ctx context.Context) (power.Reason, error) {
+	reason, err := x.goDown(ctx)
+	if x.h.sendings[power.PowerOff] > 0 { // by this process or by one before
+		x.note = strings.TrimSuffix("escalated to a hard off; "+x.note, "; ")
+	}
+	return reason, err
+}
+
+func (x *execution) goDown(ctx context.Context) (power.Reason, error) {
 	state, err := x.read(ctx)
 	if err != nil {
 		return "", err
@@ -485,7 +494,6 @@ func (x *execution) softOff(ctx context.Context) (power.Reason, error) {
 	if x.op.NoEscalate && !x.isHastened() {
 		return "", fail(power.ReasonNotEscal, "still on after the grace of %s, and no hard off was wanted", x.op.Grace)
 	}
-	x.note = "escalated to a hard off"
 	return x.reach(ctx, power.Off, power.PowerOff)
 }
 
@@ -501,6 +509,9 @@ func (x *execution) askDown(ctx context.Context) (bool, error) {
 		if errors.As(err, &ended) && ended.end.Reason == power.ReasonUnsupported && !x.op.NoEscalate {
 			return false, nil // nothing will come of waiting
 		}
+		if errors.Is(err, errHastened) {
+			return false, nil
+		}
 		if errors.Is(err, errThere) {
 			return true, nil
 		}
@@ -509,24 +520,13 @@ func (x *execution) askDown(ctx context.Context) (bool, error) {
 		}
 	}
 	x.l.setPhase(x.t, fmt.Sprintf("waiting for the system to go down, hard off at %s", power.At(x.h.softOff.Add(x.op.Grace))))
-	graceful, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	stop := make(chan struct{})
-	defer close(stop)
-	go func() {
-		select {
-		case <-x.t.hasten:
-			cancel(errHastened)
-		case <-stop:
-		}
-	}()
 	phase := x.t.phase
 	for pause := x.time.FirstLook; ; pause = min(pause*3/2, x.time.LongLook) {
 		left := time.Until(x.h.softOff.Add(x.op.Grace))
 		if left <= 0 {
 			return false, nil
 		}
-		if err := backoff.Sleep(graceful, min(pause, left)); errors.Is(err, errHastened) {
+		if err := x.sleepInGrace(ctx, min(pause, left)); errors.Is(err, errHastened) {
 			return false, nil
 		} else if err != nil {
 			return false, err
@@ -540,6 +540,22 @@ func (x *execution) askDown(ctx context.Context) (bool, error) {
 }
 
 var errHastened = errors.New("the grace was ended by an off")
+
+// sleepInGrace is a pause that an off ends, with errHastened.
+func (x *execution) sleepInGrace(ctx context.Context, pause time.Duration) error {
+	graceful, cancel := context.WithCancelCause(ctx)
+	stop := make(chan struct{})
+	defer close(stop)
+	defer cancel(nil)
+	go func() {
+		select {
+		case <-x.t.hasten:
+			cancel(errHastened)
+		case <-stop:
+		}
+	}()
+	return backoff.Sleep(graceful, pause)
+}
 
 func (x *execution) isHastened() bool {
 	select {
@@ -682,7 +698,8 @@ func stops(ctx context.Context, err error) bool {
 // send lets one command leave, with its record before it and its answer's record
 // behind. It returns nil when the command may have had its effect, so that reading
 // tells more; a command that did not leave is tried again here. A power-on waits for
-// its power domain first, and has errThere when the node is read on meanwhile.
+// its power domain first, and has errThere when the node is read on meanwhile. A soft-off
+// that an off overtakes before it left has errHastened.
 func (x *execution) send(ctx context.Context, cmd power.Command) error {
 	way := &ascent{}
 	if cmd == power.PowerOn {
@@ -741,7 +758,12 @@ func (x *execution) send(ctx context.Context, cmd power.Command) error {
 		if kind == power.KindAuth || kind == power.KindPrivilege || kind == power.KindUnsupported || !time.Now().Add(pause).Before(until) {
 			return fail(power.ReasonOf(kind), "%v", err)
 		}
-		if err := backoff.Sleep(ctx, pause); err != nil {
+		if cmd == power.PressSoftOff {
+			err = x.sleepInGrace(ctx, pause)
+		} else {
+			err = backoff.Sleep(ctx, pause)
+		}
+		if err != nil {
 			return err
 		}
 		if err := x.stillNeeded(ctx, cmd); err != nil {

@@ -165,6 +165,7 @@ func (w *opsWorld) settleDown() {
 		b.FailNext(0, "")
 		b.FailNextReads(0, "")
 		b.FailNextDials(0, "")
+		b.FailNextSends(0, "")
 		b.SetTimeout(2 * time.Second)
 	}
 	for range 60 * 4 {
@@ -272,6 +273,8 @@ func (w *opsWorld) play(s simtest.Step) {
 		b.FailNextReads(s.Number("n"), kind)
 	case "refuse-dials":
 		b.FailNextDials(s.Number("n"), kind)
+	case "refuse-sends":
+		b.FailNextSends(s.Number("n"), kind)
 	case "restart-bmc":
 		b.SetRebootTime(s.Duration("reboot"))
 		b.Restart()

@@ -196,7 +196,7 @@ func (d *generator) fault(p time.Duration, verb, node string) Step {
 	if verb == "" {
 		verb = pick(d, "late", "late", "late", "prompt", "latency", "timeout", "soft", "soft", "deaf", "stuck", "mute", "mute", "wake", "wake",
 			"lie", "lose", "lose", "lose",
-			"refuse", "refuse", "refuse-reads", "refuse-dials", "restart-bmc", "restart-bmc", "password", "manual")
+			"refuse", "refuse", "refuse-reads", "refuse-dials", "refuse-sends", "restart-bmc", "restart-bmc", "password", "manual")
 	}
 	args := []string{node}
 	switch verb {
@@ -223,6 +223,8 @@ func (d *generator) fault(p time.Duration, verb, node string) Step {
 	case "refuse-reads", "refuse-dials":
 		args = append(args, fmt.Sprintf("n=%d", 1+d.IntN(4)), "kind="+
 			string(pick(d, power.KindRefused, power.KindBusy, power.KindUnreachable, power.KindUnreachable, power.KindAuth, power.KindPrivilege)))
+	case "refuse-sends":
+		args = append(args, fmt.Sprintf("n=%d", 1+d.IntN(4)), "kind="+string(pick(d, power.KindUnreachable, power.KindBusy)))
 	case "restart-bmc":
 		args = append(args, "reboot="+d.span(0, 15*time.Second).String())
 	case "manual":

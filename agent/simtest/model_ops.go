@@ -89,6 +89,7 @@ type opsOp struct {
 	answer    *power.Error  // what the driver said of it
 	acked     power.Command // the last command that the BMC confirmed
 	lastSend  time.Time
+	leftAt    time.Time // lastSend of before the pending one
 	softAt    time.Time
 	offSeen   time.Time
 	noSoft    bool // the BMC cannot do soft-off
@@ -97,6 +98,7 @@ type opsOp struct {
 	read                    power.State
 	readAt                  time.Time
 	blockedAt               time.Time // a dial failed
+	keptAt                  time.Time // a command did not leave
 	sawOff                  bool
 	deceived                bool // a reading was a lie
 	trouble                 bool // an exchange failed
@@ -546,6 +548,8 @@ func (m *OpsModel) takeSending(g *appended, o *opsOp, rec commandRecord) {
 		m.breach("fresh read", "%s sends %s without having read the power in this process", id, c)
 	case c != power.ResetBMC && !o.readAt.After(o.blockedAt) && at.Sub(o.readAt) > 2*time.Second:
 		m.breach("fresh read", "%s sends %s after a dial that failed, and read the power %s ago, before that", id, c, at.Sub(o.readAt))
+	case c != power.ResetBMC && o.readAt.Before(o.keptAt):
+		m.breach("fresh read", "%s sends %s again %s after it did not leave, and did not read the power since", id, c, at.Sub(o.keptAt))
 	case c != power.ResetBMC && o.read == leadsTo(c):
 		m.breach("no command where none is needed", "%s sends %s to a node that it read %s", id, c, o.read)
 	case (c == power.HardReset || c == power.PulseDiag) && o.read != power.On:
@@ -587,7 +591,7 @@ func (m *OpsModel) takeSending(g *appended, o *opsOp, rec commandRecord) {
 	}
 	o.sends[c]++
 	o.pending, o.pendingIn, o.left, o.answer = c, g.proc, false, nil
-	o.lastSend = at
+	o.leftAt, o.lastSend = o.lastSend, at
 	if c == power.PressSoftOff && o.softAt.IsZero() {
 		o.softAt = at
 	}
@@ -605,6 +609,10 @@ func (m *OpsModel) takeSent(g *appended, o *opsOp, rec commandRecord) {
 	o.pending = ""
 	if notLeft {
 		o.sends[c]--
+		o.keptAt, o.lastSend = rec.At, o.leftAt
+		if c == power.PowerOff {
+			o.hastyReads, o.lateReads = 0, 0
+		}
 		if c == power.PressSoftOff {
 			o.softAt = time.Time{}
 		}
@@ -776,6 +784,9 @@ func (m *OpsModel) success(g *appended, o *opsOp, end power.End) {
 	id := o.op.ID
 	if end.Already != (o.attempts() == 0) {
 		m.breach("outcome", "%s succeeded with already = %v after %d commands", id, end.Already, o.attempts())
+	}
+	if said, did := strings.Contains(end.Detail, "escalated"), o.op.Action == power.ActSoftOff && o.sends[power.PowerOff] > 0; said != did {
+		m.breach("outcome", "%s succeeded (%s) after %v", id, end.Detail, o.sends)
 	}
 	if f := twoStates[o.op.Action]; f != "" {
 		if o.readIn != g.proc || o.read != f || o.readAt.Before(o.lastSend) {

@@ -70,6 +70,7 @@ type BMC struct {
 	failNext                failures
 	failReads               failures
 	failDials               failures
+	failSends               failures
 
 	real     power.State
 	shown    power.State
@@ -173,6 +174,12 @@ func (b *BMC) FailNextReads(n int, kind power.ErrorKind) {
 // FailNextDials has the next n dials fail with kind.
 func (b *BMC) FailNextDials(n int, kind power.ErrorKind) {
 	b.set(func() { b.failDials = failures{n, kind} })
+}
+
+// FailNextSends has the next n commands fail with kind before they leave: the BMC gets
+// nothing, and the driver reports kind without Sent.
+func (b *BMC) FailNextSends(n int, kind power.ErrorKind) {
+	b.set(func() { b.failSends = failures{n, kind} })
 }
 
 // Restart restarts the BMC itself: open sessions are dead, and it is silent for

@@ -72,6 +72,9 @@ func (d *fakeDriver) Do(ctx context.Context, cmd power.Command) error {
 	}
 	return d.exchange(ctx, string(cmd), func() *power.Error {
 		b := d.bmc
+		if kind, failed := b.failSends.take(); failed {
+			return &power.Error{Kind: kind, Lost: true, Err: errors.New("as the test asked, it did not leave")}
+		}
 		if e := d.gone(true); e != nil {
 			return e
 		}
