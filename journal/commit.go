@@ -24,6 +24,8 @@ type request struct {
 	turn chan bool
 	lsn  uint64
 	err  error
+	// renew: it begins a new segment, whether it fits into the current one or not.
+	renew bool
 }
 
 func newRequest(typ frameType, entries []Entry) *request {
@@ -41,7 +43,7 @@ func newRequest(typ frameType, entries []Entry) *request {
 type batch struct {
 	requests []*request
 	size     int64
-	// rotate: it does not fit into the current segment.
+	// rotate: it does not fit into the current segment, or is to renew it.
 	rotate bool
 }
 
@@ -74,6 +76,18 @@ func (j *Journal) Append(entries ...Entry) (lsn uint64, err error) {
 		return 0, err
 	}
 	return r.lsn, nil
+}
+
+// Renew writes what is live into a new segment and removes all segments before it: nothing is
+// left on disk of records that were replaced or dropped. Where it fails, the next call of
+// Renew goes on. What was put aside as damaged stays.
+func (j *Journal) Renew() error {
+	r := newRequest(frameRecord, nil)
+	r.renew = true
+	if err := j.submit(r); err != nil {
+		return err
+	}
+	return j.pool.dropHistory()
 }
 
 // submit waits until a request is durable. The first to come leads: it commits
@@ -112,11 +126,11 @@ func (j *Journal) submit(r *request) error {
 func (j *Journal) take() batch {
 	var b batch
 	room := j.cur.size - j.cur.off
-	if first := j.queue[0]; first.typ == frameRecord && first.size > room-2*markSize {
+	if first := j.queue[0]; first.renew || first.typ == frameRecord && first.size > room-2*markSize {
 		b.rotate = true
 	}
 	for _, r := range j.queue {
-		if len(b.requests) > 0 && b.size+r.size > maxBatch {
+		if len(b.requests) > 0 && (r.renew || b.size+r.size > maxBatch) {
 			break
 		}
 		left := room - b.size - r.size
@@ -138,7 +152,7 @@ func (j *Journal) take() batch {
 
 // commit makes a batch durable, in the current segment or in a new one.
 func (j *Journal) commit(b batch) error {
-	if b.size == 0 {
+	if b.size == 0 && !b.rotate {
 		return nil
 	}
 	var failed error

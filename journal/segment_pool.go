@@ -247,6 +247,21 @@ func (s *segmentPool) dropOldest() bool {
 	return true
 }
 
+// dropHistory removes all compacted segments.
+func (s *segmentPool) dropHistory() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for len(s.history) > 0 {
+		if !s.dropOldest() {
+			return fmt.Errorf("cannot remove compacted journal segment %s", s.history[0])
+		}
+	}
+	if !s.flushRemoved() {
+		return fmt.Errorf("cannot flush the journal's directory %s", s.cfg.Dir)
+	}
+	return nil
+}
+
 // flushRemoved makes the removal before durable.
 func (s *segmentPool) flushRemoved() bool {
 	if !s.removed {
