@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -118,18 +119,19 @@ func New(cfg Config) (*Agent, error) {
 }
 
 func (a *Agent) open() (err error) {
-	open := func(sub string, keep int, onOpen func(journal.Recovery, []journal.Record) []journal.Entry) (*journal.Journal, error) {
+	disk := journal.Disk()
+	open := func(sub string, onOpen func(journal.Recovery, []journal.Record) []journal.Entry) (*journal.Journal, error) {
 		cfg := journal.Config{
 			Dir: filepath.Join(a.cfg.Dir, sub), Owner: a.cfg.Name, Logger: a.logger,
 			OnAlarm: func(al journal.Alarm) { a.heedJournal(sub, al) }, OnOpen: onOpen, Mark: true, Boot: bootID(),
-			KeepSegments: keep,
 		}
 		if a.cfg.tuneLog != nil {
 			a.cfg.tuneLog(&cfg)
+			disk = cmp.Or(cfg.FS, disk)
 		}
 		return openJournal(cfg)
 	}
-	operations, err := open(journalDir, 0, a.onOpenJournal)
+	operations, err := open(journalDir, a.onOpenJournal)
 	if err != nil {
 		return fmt.Errorf("cannot open the journal: %w", err)
 	}
@@ -137,32 +139,22 @@ func (a *Agent) open() (err error) {
 	if a.cfg.wrapLog != nil {
 		a.log = a.cfg.wrapLog(a, operations)
 	}
-	ring, err := openKeys(a.cfg)
+	keys, err := openKeys(a.cfg, disk)
 	if err != nil {
 		return err
 	}
-	plain := false
-	a.assignLg, err = open(assignedDir, 0, func(found journal.Recovery, live []journal.Record) []journal.Entry {
-		var entries []journal.Entry
-		entries, plain = resealed(ring, live)
-		return append(a.onOpenAssigned(found, live), entries...)
-	})
-	if err == nil && plain {
-		// The segments of before have passwords in plain: none is kept.
-		if err = a.assignLg.Close(); err == nil {
-			a.assignLg, err = open(assignedDir, -1, nil)
-		}
-	}
+	a.assignLg, err = open(assignedDir, a.onOpenAssigned)
 	if err != nil {
 		return fmt.Errorf("cannot open the assignment: %w", err)
 	}
 	var sealErr error
-	if a.assigned, sealErr, err = loadAssigned(a.cfg.Name, a.assignLg, ring, a.assignLg.Live()); err != nil {
+	if a.assigned, sealErr, err = loadAssigned(a.cfg.Name, a.assignLg, keys, a.assignLg.Live()); err != nil {
 		return err
 	}
 	if sealErr != nil {
 		a.logger.Error("passwords do not open: their nodes have no BMC until central gives all anew", "err", sealErr)
 	}
+	a.trySeal()
 	a.poller = newPoller(a)
 	a.prober = newProber(a)
 	a.view = newRackView(a)
@@ -250,6 +242,7 @@ func (a *Agent) Run(ctx context.Context, socket net.Listener) error {
 		parts.Go(func() { part(ctx) })
 	}
 	parts.Go(func() { a.alarms.keep(ctx, a.assignLg) })
+	parts.Go(func() { a.keepSealing(ctx) })
 	parts.Go(func() { a.gossip.run(ctx, a.view.gossiped) })
 	if a.cfg.Central != nil {
 		parts.Go(func() { a.link.run(ctx) })

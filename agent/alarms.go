@@ -50,7 +50,7 @@ func (s *alarms) load(live []journal.Record) error {
 		}
 		a.Kind = strings.TrimPrefix(r.Key, alarmPrefix)
 		s.kept[a.Kind] = a
-		if a.Kind == api.AlarmDiskFull || a.Kind == api.AlarmAssignmentDiskFull {
+		if a.Kind == api.AlarmDiskFull || a.Kind == api.AlarmAssignmentDiskFull || a.Kind == api.AlarmNotSealed {
 			continue // opening the logs has just shown whether that is still so
 		}
 		if raised, ok := s.now[a.Kind]; !ok || raised.Message == a.Message {

@@ -14,7 +14,6 @@ import (
 
 	"rackpower/agent/monitor"
 	"rackpower/central/api"
-	"rackpower/central/seal"
 	"rackpower/journal"
 	"rackpower/power"
 )
@@ -25,7 +24,7 @@ import (
 type assigned struct {
 	agent string // its name
 	log   appender
-	ring  *seal.Ring // passwords are sealed in the log and plain in memory
+	keys  *sealKeys // passwords are sealed in the log and plain in memory
 
 	now atomic.Pointer[snapshot] // for readers, which wait for no disk
 
@@ -117,9 +116,9 @@ const (
 
 // loadAssigned reads the records. A node whose password does not open (the key was lost) is
 // without BMC until central gives all anew, which it is asked for: sealErr says which.
-func loadAssigned(agent string, log appender, ring *seal.Ring, live []journal.Record) (s *assigned, sealErr, err error) {
+func loadAssigned(agent string, log appender, keys *sealKeys, live []journal.Record) (s *assigned, sealErr, err error) {
 	s = &assigned{
-		agent: agent, log: log, ring: ring, nodes: map[string]assignedNode{}, holds: map[string]power.Hold{},
+		agent: agent, log: log, keys: keys, nodes: map[string]assignedNode{}, holds: map[string]power.Hold{},
 		memories: map[string]monitor.Memory{},
 	}
 	for _, r := range live {
@@ -127,7 +126,7 @@ func loadAssigned(agent string, log appender, ring *seal.Ring, live []journal.Re
 		case kindNode:
 			var n api.AssignedNode
 			if err = json.Unmarshal(r.Payload, &n); err == nil {
-				if shut := openNode(ring, &n); shut != nil {
+				if shut := openNode(keys.ring, &n); shut != nil {
 					n.BMC, n.Password, n.KG, sealErr = "", "", "", shut
 				}
 			}
@@ -197,7 +196,11 @@ func (s *assigned) apply(a api.Assignment, db api.Database) (changed, gone []str
 			holds[n.Name] = old.hold
 		}
 		if !sameNode(old.AssignedNode, n) {
-			nodes = append(nodes, sealedNode(s.ring, n))
+			e, err := s.keys.sealedNode(n)
+			if err != nil {
+				return nil, nil, fmt.Errorf("cannot keep the assignment: %w", err)
+			}
+			nodes = append(nodes, e)
 			changed = append(changed, n.Name)
 		}
 	}

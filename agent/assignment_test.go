@@ -68,11 +68,14 @@ func (n *notes) want(t *testing.T, lines ...string) {
 	n.lines = nil
 }
 
-var testRing = seal.NewRing(seal.NewKey())
+var (
+	testRing = seal.NewRing(seal.NewKey())
+	testKeys = &sealKeys{ring: testRing, written: true}
+)
 
 func loaded(t *testing.T, n *notes) *assigned {
 	t.Helper()
-	s, _, err := loadAssigned("r1", n, testRing, n.records())
+	s, _, err := loadAssigned("r1", n, testKeys, n.records())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -164,7 +167,7 @@ func TestAssignmentThatIsNotDurableIsNotApplied(t *testing.T) {
 
 func TestDamagedAssignmentRecordIsAnError(t *testing.T) {
 	for _, kind := range []journal.Kind{kindNode, kindSync, kindMemory, kindRack, kindBrake, kindHold} {
-		_, _, err := loadAssigned("r1", &notes{}, testRing, []journal.Record{{LSN: 7, Entry: journal.Entry{Kind: kind, Payload: []byte("{")}}})
+		_, _, err := loadAssigned("r1", &notes{}, testKeys, []journal.Record{{LSN: 7, Entry: journal.Entry{Kind: kind, Payload: []byte("{")}}})
 		if err == nil || !strings.Contains(err.Error(), "record 7") {
 			t.Errorf("%s: %v", KindName(uint8(kind)), err)
 		}

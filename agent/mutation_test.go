@@ -181,6 +181,8 @@ func runMutated(t *testing.T, m mutation.Mutation, root, dir string) (word, by s
 		return string(found[1]), string(found[2])
 	case ctx.Err() != nil || strings.Contains(string(out), "out of memory"):
 		return "hung", "the histories did not end"
+	case err != nil && strings.Contains(string(out), "--- FAIL: "+m.FoundBy+" ") && !strings.Contains(string(out), "panic:"):
+		return "failed", m.FoundBy // a test without histories
 	case err != nil && strings.Contains(string(out), "panic:"):
 		_, why, _ := strings.Cut(string(out), "panic: ")
 		why, _, _ = strings.Cut(why, "\n")

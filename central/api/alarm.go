@@ -31,6 +31,7 @@ const (
 	AlarmFilesRemoved       = "files-removed"        // files were removed or replaced under a running daemon
 	AlarmDiskFull           = "disk-full"            // no room for the journal of operations
 	AlarmAssignmentDiskFull = "assignment-disk-full" // no room for the assignment
+	AlarmNotSealed          = "not-sealed"           // passwords are in plain in the assignment's log
 	AlarmWriteFailed        = "write-failed"         // the disk of the data directory fails
 	AlarmCentralUnknown     = "central-unknown"      // a central that was never seen before
 	AlarmAssignmentShrank   = "assignment-shrank"    // central takes most nodes away

@@ -151,6 +151,15 @@ func (r *Ring) Open(text, purpose, name string) (string, error) {
 	return "", fmt.Errorf("it does not open with key %s: it is damaged, or was put in another's place", id)
 }
 
+// Relabel has a value that is damaged say that it is sealed with the ring's first key, with
+// which it does not open either.
+func Relabel(text string, r *Ring) string {
+	if _, sealed := KeyOf(text); !sealed {
+		return text
+	}
+	return r.Prefix() + text[prefix:]
+}
+
 // KeyOf is the id of the key that a value is sealed with; sealed is false for one that is
 // not sealed.
 func KeyOf(text string) (id string, sealed bool) {
@@ -167,11 +176,29 @@ func ReadFile(path string) (*Ring, error) {
 	if err != nil {
 		return nil, err
 	}
-	keys, err := parse(text)
+	ring, err := Parse(text)
 	if err != nil {
 		return nil, fmt.Errorf("cannot read %s: %w", path, err)
 	}
+	return ring, nil
+}
+
+// Parse reads the text of a file of keys.
+func Parse(text []byte) (*Ring, error) {
+	keys, err := parse(text)
+	if err != nil {
+		return nil, err
+	}
 	return NewRing(keys[0], keys[1:]...), nil
+}
+
+// Text is the text of a file of the ring's keys.
+func (r *Ring) Text() []byte {
+	text := "# Keys that seal passwords, one a line. The first one seals. Without them no password opens.\n"
+	for _, k := range r.keys {
+		text += base64.StdEncoding.EncodeToString(k.bytes[:]) + "\n"
+	}
+	return []byte(text)
 }
 
 func parse(text []byte) ([]Key, error) {
@@ -206,16 +233,12 @@ func (r *Ring) WriteFile(path string) (err error) {
 			err = fmt.Errorf("cannot write %s: %w", path, err)
 		}
 	}()
-	text := "# Keys that seal passwords, one a line. The first one seals. Without them no password opens.\n"
-	for _, k := range r.keys {
-		text += base64.StdEncoding.EncodeToString(k.bytes[:]) + "\n"
-	}
 	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*") // mode 0600
 	if err != nil {
 		return err
 	}
 	defer os.Remove(f.Name())
-	_, err = f.WriteString(text)
+	_, err = f.Write(r.Text())
 	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
 		return err
 	}
