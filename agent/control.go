@@ -33,6 +33,7 @@ type control struct {
 	clock                  *power.Clock
 	tellRack               func() // has central told
 	logger                 *slog.Logger
+	refusals               httpserver.Recently
 }
 
 // requests is what the socket asks of the agent as a whole.
@@ -92,7 +93,9 @@ func (c *control) handler() http.Handler {
 				httpserver.AdminGroup)
 		}
 		if err != nil {
-			c.logger.Warn("request refused", "who", p.Name, "method", r.Method, "path", r.URL.Path, "reason", err)
+			if c.refusals.Due(p.Name+" "+err.Error(), time.Now(), time.Minute) {
+				c.logger.Warn("request refused", "who", p.Name, "method", r.Method, "path", r.URL.Path, "reason", err)
+			}
 			httpserver.ForgetDeadline(w)
 			var problem *api.Problem
 			errors.As(err, &problem)

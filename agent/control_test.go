@@ -646,3 +646,19 @@ func TestControlKnowsWhoAsks(t *testing.T) {
 		t.Errorf("%+v", o.Op)
 	}
 }
+
+// TestRefusalsAtTheSocketAreLoggedOnceAMinute: whoever may not ask must not fill the log.
+func TestRefusalsAtTheSocketAreLoggedOnceAMinute(t *testing.T) {
+	var log strings.Builder
+	c := &control{name: "r1", logger: slog.New(slog.NewTextHandler(&log, nil))}
+	for range 100 { // not by a socket: who asks is not known
+		rec := httptest.NewRecorder()
+		c.handler().ServeHTTP(rec, httptest.NewRequest(http.MethodGet, "/v1/nodes", nil))
+		if rec.Code != http.StatusUnauthorized {
+			t.Fatalf("%d %s", rec.Code, rec.Body)
+		}
+	}
+	if n := strings.Count(log.String(), "request refused"); n != 1 {
+		t.Errorf("%d lines for 100 refusals:\n%.500s", n, log.String())
+	}
+}

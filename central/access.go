@@ -182,7 +182,7 @@ func (c *Central) tokenHolder(ctx context.Context, token string, now time.Time) 
 		p = userOf(u, auth.ByToken)
 		return err
 	})
-	if err == nil && c.tokensUsed.due(hash, now, tokenNoted) {
+	if err == nil && c.tokensUsed.Due(hash, now, tokenNoted) {
 		err = c.store.Write(ctx, func(tx *store.Tx) error { return tx.TokenUsed(hash, now) })
 	}
 	return p, err
@@ -296,7 +296,7 @@ func (c *Central) refused(r *http.Request, p auth.Principal, why error) {
 	if who == "" {
 		who = "unknown"
 	}
-	if !c.refusals.due(p.Address+" "+who+" "+why.Error(), now, time.Minute) {
+	if !c.refusals.Due(p.Address+" "+who+" "+why.Error(), now, time.Minute) {
 		return
 	}
 	c.log.Warn("request refused", "who", who, "address", p.Address, "method", r.Method, "path", r.URL.Path, "reason", why)

@@ -13,6 +13,7 @@ import (
 
 	"rackpower/central/api"
 	"rackpower/central/auth"
+	"rackpower/central/httpserver"
 	"rackpower/central/store"
 	"rackpower/power"
 )
@@ -33,8 +34,8 @@ type Central struct {
 	authenticate func(*http.Request) (auth.Principal, error)
 
 	guesses    guesses
-	tokensUsed recently
-	refusals   recently
+	tokensUsed httpserver.Recently
+	refusals   httpserver.Recently
 
 	// gossip is set before anything is served; nil: none.
 	gossip api.Cluster

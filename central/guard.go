@@ -5,29 +5,8 @@ import (
 	"time"
 )
 
-// maxRemembered bounds what is remembered of addresses and of refusals.
+// maxRemembered bounds what is remembered of addresses.
 const maxRemembered = 10_000
-
-// recently says of many keys whether something was done for them a short while ago.
-type recently struct {
-	mu sync.Mutex
-	at map[string]time.Time
-}
-
-// due reports whether nothing was done for the key within the time, and notes that it is
-// done now.
-func (r *recently) due(key string, now time.Time, within time.Duration) bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if last, ok := r.at[key]; ok && now.Sub(last) < within && !now.Before(last) {
-		return false
-	}
-	if r.at == nil || len(r.at) >= maxRemembered {
-		r.at = map[string]time.Time{}
-	}
-	r.at[key] = now
-	return true
-}
 
 // Logins from one address that fail: freeGuesses within guessWindow are answered at once,
 // then one every guessPause.
