@@ -546,7 +546,12 @@ func missing(found bool, name string) error {
 	return errHello(name)
 }
 
+// assigned is a node as its agent gets it. One whose password does not open has no BMC: it must
+// not be logged in to without.
 func assigned(n store.Node, now time.Time) api.AssignedNode {
+	if n.Damaged() != "" {
+		n.BMC, n.Password, n.KG = "", "", ""
+	}
 	return api.AssignedNode{
 		Name: n.Name, BMC: n.BMC, Password: string(n.Password), KG: string(n.KG), SharedWith: n.Shared, Domain: n.Domain, Status: n.Status,
 		Confirmed: n.Confirmed,

@@ -280,11 +280,11 @@ func clearFields(n *store.Node, fields []string) {
 	for _, field := range fields {
 		switch field {
 		case "bmc":
-			n.BMC, n.Password, n.KG = "", "", ""
+			n.BMC, n.Password, n.KG, n.DamagedPassword, n.DamagedKG = "", "", "", "", ""
 		case "password":
-			n.Password = ""
+			n.Password, n.DamagedPassword = "", ""
 		case "kg":
-			n.KG = ""
+			n.KG, n.DamagedKG = "", ""
 		case "domain":
 			n.Domain = ""
 		case "status":

@@ -94,6 +94,7 @@ func (c *Central) explain(r *http.Request) (api.Explanation, error) {
 func (c *Central) enrich(e api.Explanation, k known) api.Explanation {
 	now := c.cfg.Now()
 	e.Agent, e.Protected = k.node.Agent, api.ShowProtection(k.node.Protected)
+	sayDamaged(&e, k.node)
 	has := map[string]bool{}
 	for _, o := range e.Ops {
 		has[o.ID] = true
@@ -152,5 +153,16 @@ func (c *Central) ownExplanation(k known, away string) api.Explanation {
 		e.BMC = &api.BMCState{Address: n.BMC, SharedWith: n.Shared}
 	}
 	e.Message = e.Summary(time.Time{})
+	sayDamaged(&e, n)
 	return withLists(e)
+}
+
+// sayDamaged has an explanation say that the node's password does not open.
+func sayDamaged(e *api.Explanation, n store.Node) {
+	note := damagedNote(n)
+	if note == "" {
+		return
+	}
+	e.Monitor.Waits, e.Monitor.WaitsMessage = power.ReasonDamaged, note
+	e.Message = fmt.Sprintf("%s Nothing acts on it: %s.", e.Message, note)
 }

@@ -123,8 +123,28 @@ func showNode(n store.Node, open []*store.Op, agent api.AgentPresence, now time.
 		}
 		out.Waiting = len(open) - 1
 	}
+	if note := damagedNote(n); note != "" {
+		out.Waits, out.WaitsMessage = power.ReasonDamaged, note
+	}
 	out.Compare(desired, n.Matched, m.Waits != power.ReasonRack)
 	return out
+}
+
+// damagedNote says what of a node does not open, and what helps; "" where all does.
+func damagedNote(n store.Node) string {
+	what := n.Damaged()
+	if what == "" {
+		return ""
+	}
+	flags := ""
+	if n.DamagedPassword != "" {
+		flags += " --password-file FILE"
+	}
+	if n.DamagedKG != "" {
+		flags += " --kg-file FILE"
+	}
+	return fmt.Sprintf("the %s of node %s does not open, what is in the database was damaged or changed: set it anew (rackpower node add %s "+
+		"--rack %s%s --update)", what, n.Name, n.Name, n.Rack, flags)
 }
 
 // stale reports whether a reading is old, or of unknown age: central's clock was set

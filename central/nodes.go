@@ -264,6 +264,12 @@ func merged(old store.Node, s api.NodeSpec, confirmed bool) store.Node {
 	n.BMC = cmp.Or(s.BMC, old.BMC)
 	n.Password = cmp.Or(power.Secret(s.Password), old.Password)
 	n.KG = cmp.Or(power.Secret(s.KG), old.KG)
+	if s.Password != "" {
+		n.DamagedPassword = ""
+	}
+	if s.KG != "" {
+		n.DamagedKG = ""
+	}
 	n.Domain = cmp.Or(s.Domain, old.Domain)
 	clearFields(&n, s.Clear)
 	if n.BMC != old.BMC {
@@ -345,10 +351,10 @@ func differences(old, next store.Node) string {
 	add("domain", old.Domain, next.Domain)
 	add("status", string(old.Status), string(next.Status))
 	add("protection", old.Protected.Text(), next.Protected.Text())
-	if old.Password != next.Password {
+	if old.Password != next.Password || old.DamagedPassword != next.DamagedPassword {
 		all = append(all, "password")
 	}
-	if old.KG != next.KG {
+	if old.KG != next.KG || old.DamagedKG != next.DamagedKG {
 		all = append(all, "K_g")
 	}
 	return strings.Join(all, "; ")

@@ -210,6 +210,8 @@ func judge(op power.Op, node store.Node, known bool, now time.Time) store.Op {
 			"%s --update --rack RACK)", op.Node, op.Node))
 	case node.BMC == "":
 		refuse(power.ReasonConfigless, fmt.Sprintf("no BMC is known for node %s", op.Node))
+	case node.Damaged() != "":
+		refuse(power.ReasonDamaged, damagedNote(node))
 	case node.Shared != "":
 		refuse(power.ReasonShared, power.SharedBMC(node.Name, node.Shared))
 	case node.Protected.Forbids(op.Action):

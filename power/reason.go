@@ -34,6 +34,8 @@ var (
 	ReasonUntrusted  = ofVerdict("central-unknown", "the agent does not trust the central that asks", "rackpower local trust")
 	ReasonConfigless = ofVerdict("unconfigured", "no BMC is known for the node",
 		"rackpower node add NODE --rack RACK --bmc ipmi://USER@HOST --password-file FILE --update")
+	ReasonDamaged = ofVerdict("password-damaged", "the password of the node's BMC does not open in central's database: set it anew",
+		"rackpower node add NODE --rack RACK --password-file FILE --update")
 	ReasonShared = ofVerdict("bmc-shared", "another node has the same BMC, so nothing acts on either",
 		"rackpower node add NODE --rack RACK --bmc ipmi://USER@HOST --update",
 		"rackpower node add NODE --rack RACK --bmc 'ipmi://USER@HOST?target=0x30' --update", "rackpower node rm NODE")

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"database/sql"
 	"errors"
 	"fmt"
@@ -41,7 +42,7 @@ func (n *Node) bmcFields() []any {
 }
 
 func (t *Tx) putBMC(n Node) error {
-	_, err := t.exec(sqlPutBMC, t.seal(n.KG, sealedKG, n.Name), n.Part, n.Addr, n.At, n.Shared, n.Name)
+	_, err := t.exec(sqlPutBMC, cmp.Or(t.seal(n.KG, sealedKG, n.Name), n.DamagedKG), n.Part, n.Addr, n.At, n.Shared, n.Name)
 	return err
 }
 

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
@@ -36,13 +37,18 @@ func (t *Tx) seal(plain power.Secret, purpose, name string) string {
 	return t.s.ring.Load().Seal(string(plain), purpose, name)
 }
 
-func (t *Tx) open(value *power.Secret, purpose, name string) error {
+// open makes a value plain. One that does not open is returned, and the value is empty: it is
+// of one row only, and the others must not suffer from it.
+func (t *Tx) open(value *power.Secret, purpose, name string) (damaged string) {
 	plain, err := t.s.ring.Load().Open(string(*value), purpose, name)
 	if err != nil {
-		return fmt.Errorf("cannot open the %s of %s: %w", purpose, name, err)
+		damaged = string(*value)
+		if _, said := t.s.damaged.LoadOrStore(purpose+" "+name, true); !said {
+			t.s.log.Error("a sealed value does not open: set it anew", "of", name, "what", purpose, "err", err)
+		}
 	}
 	*value = power.Secret(plain)
-	return nil
+	return damaged
 }
 
 // readKeys reads the keys and checks that there is none missing. ring is nil where there
@@ -198,13 +204,14 @@ func (t *Tx) sealSome(table, column, after string) (last string, more bool, err 
 		return "", false, err
 	}
 	for _, v := range values {
-		plain := power.Secret(v.text)
+		plain, next := power.Secret(v.text), ""
 		if _, sealed := seal.KeyOf(v.text); sealed {
-			if err := t.open(&plain, column, v.name); err != nil {
-				return "", false, err
+			if damaged := t.open(&plain, column, v.name); damaged != "" {
+				next = seal.Relabel(damaged, ring) // it will never open, and must not keep its key in use
 			}
 		}
-		if _, err := t.exec(`UPDATE `+table+` SET `+column+` = $1 WHERE name = $2`, t.seal(plain, column, v.name), v.name); err != nil {
+		next = cmp.Or(next, t.seal(plain, column, v.name))
+		if _, err := t.exec(`UPDATE `+table+` SET `+column+` = $1 WHERE name = $2`, next, v.name); err != nil {
 			return "", false, err
 		}
 		last = v.name

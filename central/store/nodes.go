@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"database/sql"
 	"encoding/json"
 	"errors"
@@ -16,10 +17,13 @@ type Node struct {
 	Name, Rack, Agent string
 	BMC               string // as power.ParseEndpoint reads it; "" for none
 	Password          power.Secret
-	Domain            string
-	Status            power.Status
-	Confirmed         bool  // the latest change of status was confirmed by a person
-	Rev               int64 // the agent's revision of the row's latest change
+	// DamagedPassword and DamagedKG are what is stored in place of a password, or of a K_g, that
+	// does not open: it stays until it is set anew, and the node is not acted on.
+	DamagedPassword, DamagedKG string
+	Domain                     string
+	Status                     power.Status
+	Confirmed                  bool  // the latest change of status was confirmed by a person
+	Rev                        int64 // the agent's revision of the row's latest change
 	// Hold is the newest hold, or release, that central knows of.
 	Hold  power.Hold
 	Retry power.Seq // of the latest wish to try again
@@ -98,7 +102,22 @@ func (t *Tx) scanNode(scan func(...any) error) (n Node, err error) {
 	if err != nil {
 		return n, err
 	}
-	return n, errors.Join(t.open(&n.Password, sealedPassword, n.Name), t.open(&n.KG, sealedKG, n.Name))
+	n.DamagedPassword = t.open(&n.Password, sealedPassword, n.Name)
+	n.DamagedKG = t.open(&n.KG, sealedKG, n.Name)
+	return n, nil
+}
+
+// Damaged names what of the node does not open, "" for nothing.
+func (n Node) Damaged() string {
+	switch {
+	case n.DamagedPassword != "" && n.DamagedKG != "":
+		return "password and K_g"
+	case n.DamagedKG != "":
+		return "K_g"
+	case n.DamagedPassword != "":
+		return "password"
+	}
+	return ""
 }
 
 // matchedOnly is the text of the monitor's report on a node as it should be: nearly
@@ -195,7 +214,8 @@ func (t *Tx) CountNodes() (n int, err error) {
 // PutNode adds a node or replaces what people, and central, said of it; its
 // reading stays.
 func (t *Tx) PutNode(n Node) error {
-	_, err := t.exec(sqlAddNode, n.Name, n.Rack, n.Agent, n.BMC, t.seal(n.Password, sealedPassword, n.Name), n.Domain, string(n.Status),
+	_, err := t.exec(sqlAddNode, n.Name, n.Rack, n.Agent, n.BMC, cmp.Or(t.seal(n.Password, sealedPassword, n.Name), n.DamagedPassword),
+		n.Domain, string(n.Status),
 		n.Confirmed, n.Rev,
 		string(n.Hold.Want), n.Hold.By, n.Hold.Reason, n.Hold.Schedule, nanos(n.Hold.Since), nanos(n.Hold.Until), int64(n.Hold.Seq),
 		int64(n.Hold.Heard),

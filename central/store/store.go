@@ -63,6 +63,7 @@ type Store struct {
 	toldGone bool
 	ring     atomic.Pointer[seal.Ring] // keys of passwords
 	rotating sync.Mutex                // held while the key is changed
+	damaged  sync.Map                  // what does not open and the log tells of
 	views    chan *conn
 	opened   int // connections that views holds when nobody reads
 
