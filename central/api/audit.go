@@ -82,6 +82,9 @@ func (c *AuditCheck) Add(e AuditEntry, before string) bool {
 		c.Why = fmt.Sprintf("it stands behind entry %d", c.Last)
 	case e.Hash == "":
 		c.Why = "it has no hash"
+	case e.Before != before && e.Before != "" && e.Hash == e.Sum(e.Before):
+		c.Why = fmt.Sprintf("entries between %d and it are missing; an export by a user with a scope leaves out what is beyond it, and cannot "+
+			"be checked", c.Last)
 	case e.Hash != e.Sum(before):
 		c.Why = "its hash is not that of what it says and of the entry before it"
 		if c.Last > 0 {

@@ -45,13 +45,15 @@ func TestAnExportIsVerifiedAlone(t *testing.T) {
 	verify("from an entry on", f.run("audit export --after 2").out, "", 0, "2 entries from 3 to 4 are unchanged; head ", "")
 	verify("a known head", got.out, " --head "+f.trail[1].Hash, 0, "4 entries", "")
 	verify("the end is missing", lines[0]+lines[1], " --head "+f.trail[3].Hash, 1, "", "no entry has the hash "+f.trail[3].Hash)
-	verify("one is missing", lines[0]+lines[2]+lines[3], "", 1, "", "entry 3 does not fit: its hash is not that of what it says and of entry 1")
+	verify("one is missing", lines[0]+lines[2]+lines[3], "", 1, "", "entry 3 does not fit: entries between 1 and it are missing; an export by")
 	verify("one is changed", strings.Replace(got.out, `"id":2`, `"id":7`, 1), "", 1, "", "entry 7 does not fit")
 	verify("the first is changed", strings.Replace(got.out, "bob", "ann", 1), "", 1, "", "entry 1 does not fit")
 	verify("others may come first", `{"id":1,"at":"2026-03-01T12:00:00Z","who":"x","what":"y"}`+"\n"+f.run("audit export --after 2").out, "", 0,
 		"1 of before there were hashes cannot be checked", "")
 	verify("no JSON", "x", "", 1, "", "entry 1 of the file: ")
 	verify("nothing", "", "", 0, "no entries with hashes", "")
+	f.trail = append(f.trail[:1:1], f.trail[2:]...) // the second is beyond the scope of who asks
+	expect(t, "with a gap", f.run("audit export"), 0, `"id":3`, "1 gaps, where entries are beyond your scope")
 	expect(t, "no file", f.run("audit verify --file /nowhere/x"), 2, "", "--file: ")
 	expect(t, "a negative id", f.run("audit export --after -1"), 2, "", "--after: -1")
 }
