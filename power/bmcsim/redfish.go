@@ -263,6 +263,7 @@ type webAnswer struct {
 	wait    chan struct{} // closed when it may leave
 	drip    time.Duration // between its bytes
 	endless bool          // it has no end
+	nested  int           // arrays within each other are in it
 	then    func()        // what happens once it has left, under the lock
 	done    func()        // the request is no longer in hand, under the lock
 }
@@ -313,6 +314,7 @@ func (a *webAnswer) write(rw http.ResponseWriter, r *http.Request) {
 		kind = "application/json; charset=utf-8"
 		if a.body != nil {
 			out, _ = json.Marshal(a.body) // of maps, strings and numbers alone
+			out = withNested(out, a.nested)
 		}
 	}
 	h := rw.Header()

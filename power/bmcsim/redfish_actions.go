@@ -281,15 +281,13 @@ func (c *webCall) precondition() *webAnswer {
 	switch c.w.faults.etag {
 	case etagNone:
 		ok = true
-	case etagStar:
-		ok = match == "*"
 	case etagRefused:
 		ok = match == ""
-	case etagRequired:
+	case etagRequired, etagStar:
 		if match == "" {
 			return refused(http.StatusPreconditionRequired, "PreconditionRequired", "The request needs an If-Match.")
 		}
-		ok = match == "*" || match == tag
+		ok = match == "*" || match == tag && c.w.faults.etag == etagRequired
 	case etagWeak: // no weak tag matches (RFC 9110, section 13.1.1)
 		ok = match == "" || match == "*" || match == strings.TrimPrefix(tag, "W/")
 	default:
