@@ -72,7 +72,7 @@ soak: deps build ## whole processes under every fault for SOAK_TIME
 # Deaths within every write of a few lives, at every PROOF_STRIDE bytes; then random
 # histories of a whole agent against a model of the rules, of one whose monitor enforces the
 # desired power of many nodes, and of one whose logs are damaged or put back, until so many
-# were played or a third of the time has passed for each. See agent/README.md.
+# were played or a third of the time has passed for each. See agent/simtest/README.md.
 PROOF_HISTORIES ?= 1000000
 PROOF_TIME ?= 30m
 PROOF_SEED ?= $(shell date +%s)
