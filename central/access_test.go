@@ -153,12 +153,13 @@ var leastOf = map[string]struct {
 	"GET /v1/agents": {auth.Viewer, false}, "GET /v1/members": {auth.Viewer, false}, "GET /v1/peers": {auth.Viewer, false},
 	"GET /v1/gossip/who": {auth.Viewer, false}, "GET /v1/audit": {auth.Viewer, false},
 	"GET /v1/audit/verify": {auth.Viewer, true}, "GET /v1/info": {auth.Viewer, false},
-	"GET /v1/whoami": {auth.Viewer, false},
+	"GET /v1/whoami": {auth.Viewer, false}, "GET /v1/plans/{id}": {auth.Viewer, false},
 
 	"POST /v1/nodes/status": {auth.Operator, false}, "POST /v1/nodes/hold": {auth.Operator, false}, "POST /v1/nodes/retry": {
 		auth.Operator,
 		false,
 	},
+	"POST /v1/plans": {auth.Operator, false}, "POST /v1/plans/{id}/apply": {auth.Operator, false},
 	"POST /v1/ops": {auth.Operator, false}, "POST /v1/ops/{id}/cancel": {auth.Operator, false},
 	"POST /v1/racks/{name}/pause": {auth.Operator, true}, "POST /v1/pause": {auth.Operator, true},
 	"POST /v1/brakes/release": {auth.Operator, true},

@@ -43,8 +43,7 @@ func BenchmarkOpsTaken(b *testing.B) {
 	s.nodes("a")
 	clients(b, func(_, i int) error {
 		now := s.clock()
-		all := readRequests(api.AskOps{Ops: []api.OpRequest{{ID: newID(), Node: "a", Action: power.ActOn}}}, func(string) string { return "x" },
-			now)
+		all := readRequests(api.AskOps{Ops: []api.OpRequest{{ID: newID(), Node: "a", Action: power.ActOn, AskedBy: "x"}}}, now)
 		return s.c.write(context.Background(), now, "central", func(u *unitOfWork) error {
 			_, err := u.takeAll(all)
 			return err

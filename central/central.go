@@ -276,6 +276,9 @@ func (c *Central) noteSeen() {
 // prune deletes old history in small pieces, so that nobody waits for long.
 func (c *Central) prune(ctx context.Context) {
 	cutoff := c.cfg.Now().Add(-c.cfg.Keep)
+	if err := c.store.Write(ctx, func(tx *store.Tx) error { return tx.PrunePlans(c.cfg.Now().Add(-planShown)) }); err != nil {
+		c.log.Error("cannot delete plans", "err", err)
+	}
 	for from, done := int64(0), false; !done && ctx.Err() == nil; {
 		err := c.store.Write(ctx, func(tx *store.Tx) (err error) {
 			from, done, err = tx.Prune(cutoff, pruneChunk, from)

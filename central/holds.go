@@ -37,37 +37,30 @@ func heldAs(in api.SetHold, who string, now time.Time) power.Hold {
 	return h
 }
 
-func (c *Central) setHold(r *http.Request, in api.SetHold) (api.Changed, error) {
-	now, who := c.cfg.Now(), askedBy(r, in.AskedBy)
-	h := heldAs(in, who, now)
-	var out api.Changed
-	err := c.write(r.Context(), now, who, func(u *unitOfWork) error {
-		out = api.Changed{}
-		nodes, err := find(u.tx, in.Names)
-		if err != nil {
-			return err
+// setHolds holds or releases nodes.
+func (u *unitOfWork) setHolds(in api.SetHold) (out api.Changed, err error) {
+	h := heldAs(in, in.AskedBy, u.now)
+	nodes, err := find(u.tx, in.Names)
+	if err != nil {
+		return out, err
+	}
+	var changed []store.Node
+	for _, n := range nodes {
+		if alike(n.Hold, h, u.now) {
+			out.Unchanged++
+			continue
 		}
-		var changed []store.Node
-		for _, n := range nodes {
-			if alike(n.Hold, h, now) {
-				out.Unchanged++
-				continue
-			}
-			out.Changed++
-			if note := neverCut(n, h); note != "" {
-				out.Notes = append(out.Notes, "node "+n.Name+": "+note)
-			}
-			if err := u.hold(n, h, ""); err != nil {
-				return err
-			}
-			n.Hold = h
-			changed = append(changed, n)
+		out.Changed++
+		if note := neverCut(n, h); note != "" {
+			out.Notes = append(out.Notes, "node "+n.Name+": "+note)
 		}
-		if out.Notes, err = u.idleNotes(out.Notes, changed); err != nil {
-			return err
+		if err := u.hold(n, h, ""); err != nil {
+			return out, err
 		}
-		return nil
-	})
+		n.Hold = h
+		changed = append(changed, n)
+	}
+	out.Notes, err = u.idleNotes(out.Notes, changed)
 	return out, err
 }
 

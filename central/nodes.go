@@ -445,37 +445,30 @@ func noneBusy(tx *store.Tx, nodes []store.Node) error {
 	return api.Problemf(api.CodeBusy, "nothing was changed: operations are outstanding: %s", brief(busy))
 }
 
-func (c *Central) setStatus(r *http.Request, in api.SetStatus) (api.Changed, error) {
+// setStatuses sets the status of nodes.
+func (u *unitOfWork) setStatuses(in api.SetStatus) (out api.Changed, err error) {
 	status, err := readStatus(in.Status)
 	if err != nil {
-		return api.Changed{}, api.Problemf(api.CodeBadRequest, "%v", err)
+		return out, api.Problemf(api.CodeBadRequest, "%v", err)
 	}
-	var out api.Changed
-	now, who := c.cfg.Now(), askedBy(r, in.AskedBy)
-	err = c.write(r.Context(), now, who, func(u *unitOfWork) error {
-		out = api.Changed{}
-		nodes, err := find(u.tx, in.Names)
-		if err != nil {
-			return err
+	nodes, err := find(u.tx, in.Names)
+	if err != nil {
+		return out, err
+	}
+	var changed []store.Node
+	for _, n := range nodes {
+		if n.Status == status && (n.Confirmed || !in.Confirmed) {
+			out.Unchanged++
+			continue
 		}
-		var changed []store.Node
-		for _, n := range nodes {
-			if n.Status == status && (n.Confirmed || !in.Confirmed) {
-				out.Unchanged++
-				continue
-			}
-			out.Changed++
-			if err := u.setStatus(n, status, in); err != nil {
-				return err
-			}
-			n.Status = status
-			changed = append(changed, n)
+		out.Changed++
+		if err := u.setStatus(n, status, in); err != nil {
+			return out, err
 		}
-		if out.Notes, err = u.idleNotes(nil, changed); err != nil {
-			return err
-		}
-		return nil
-	})
+		n.Status = status
+		changed = append(changed, n)
+	}
+	out.Notes, err = u.idleNotes(nil, changed)
 	return out, err
 }
 

@@ -40,10 +40,10 @@ func (a asked) held(n store.Node) store.Node {
 }
 
 // readRequests makes operations of requests, which are valid by themselves.
-func readRequests(in api.AskOps, who func(string) string, now time.Time) []asked {
+func readRequests(in api.AskOps, now time.Time) []asked {
 	all := make([]asked, len(in.Ops))
 	for i, r := range in.Ops {
-		all[i] = readRequest(r, who(r.AskedBy), now)
+		all[i] = readRequest(r, r.AskedBy, now)
 	}
 	return all
 }
@@ -60,28 +60,13 @@ func sameRequest(o *store.Op, a asked) bool {
 		o.Deadline.Sub(o.AskedAt) == a.within
 }
 
-func (c *Central) askOps(r *http.Request, in api.AskOps) ([]api.Op, error) {
-	now := c.cfg.Now()
-	all := readRequests(in, func(named string) string { return askedBy(r, named) }, now)
-	var out []api.Op
-	if in.DryRun {
-		err := c.store.View(r.Context(), func(tx *store.Tx) (err error) {
-			if err := mayTouch(tx, nodesOf(all)...); err != nil {
-				return err
-			}
-			out, err = c.wouldTake(tx, all, now)
-			return err
-		})
-		return out, err
+// askAll takes or refuses each request of who may touch all of the nodes.
+func (u *unitOfWork) askAll(in api.AskOps) ([]api.Op, error) {
+	all := readRequests(in, u.now)
+	if err := mayTouch(u.tx, nodesOf(all)...); err != nil {
+		return nil, err
 	}
-	err := c.write(r.Context(), now, "central", func(u *unitOfWork) (err error) {
-		if err := mayTouch(u.tx, nodesOf(all)...); err != nil {
-			return err
-		}
-		out, err = u.takeAll(all)
-		return err
-	})
-	return out, err
+	return u.takeAll(all)
 }
 
 func nodesOf(all []asked) []string {
@@ -278,9 +263,8 @@ func (c *Central) wouldTake(tx *store.Tx, all []asked, now time.Time) ([]api.Op,
 		a.op.Seq = c.store.Seq(now).Next(now)
 		o := judge(a.op, a.held(node), known, now)
 		if o.Outcome == "" {
-			d := power.Decide(lanes[a.op.Node], a.op)
-			o.Verdict, o.Why, o.Phase = d.Verdict, d.Reason, ""
-			o.Message = "dry run: " + power.Describe(d, lanes[a.op.Node], a.op, now)
+			o.Phase = ""
+			o.Message = "dry run: " + foresee(&o.Op, lanes[a.op.Node], a.op, now)
 			if a.hold != nil {
 				o.Message += "; the node would be held " + describeHold(*a.hold)
 			}
@@ -291,6 +275,13 @@ func (c *Central) wouldTake(tx *store.Tx, all []asked, now time.Time) ([]api.Op,
 		out = append(out, o.Op)
 	}
 	return out, nil
+}
+
+// foresee says what the agent will decide, as far as central knows.
+func foresee(o *api.Op, lane power.Lane, op power.Op, now time.Time) (says string) {
+	d := power.Decide(lane, op)
+	o.Verdict, o.Why = d.Verdict, d.Reason
+	return power.Describe(d, lane, op, now)
 }
 
 // lanesOf is what Decide would see, as far as central knows.

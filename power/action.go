@@ -57,6 +57,10 @@ func (a Action) CutsPower() bool {
 	}
 }
 
+// StopsSystem reports whether the action takes power, or the running system, away from a
+// node that is on, as an NMI does too: what is never done to a protected node.
+func (a Action) StopsSystem() bool { return a.CutsPower() || a == ActDiag }
+
 // Once reports whether the action is a once-operation (rules 3), whose command must never
 // be sent twice: each arrival acts again, and nothing that can be read tells whether
 // the first one did.

@@ -18,7 +18,7 @@ func (p Protection) On() bool { return p.By != "" }
 
 // Forbids reports whether the action would take power, or the running system, from a
 // protected node. A restart of its BMC does not.
-func (p Protection) Forbids(a Action) bool { return p.On() && (a.CutsPower() || a == ActDiag) }
+func (p Protection) Forbids(a Action) bool { return p.On() && a.StopsSystem() }
 
 // ForbidsCommand is Forbids for one command: the power-on of a cycle that has cut power
 // already may leave.

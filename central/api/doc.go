@@ -21,6 +21,9 @@
 //	POST   /v1/ops
 //	POST   /v1/ops/query                   long poll
 //	POST   /v1/ops/{id}/cancel
+//	POST   /v1/plans                       what a change would do, node by node
+//	GET    /v1/plans/{id}
+//	POST   /v1/plans/{id}/apply            makes the change, if it does what was shown
 //	POST   /v1/reads                       waits for fresh readings
 //	GET    /v1/racks                       schedule, pause and brake bounds of each monitor
 //	POST   /v1/racks/{name}

@@ -17,6 +17,7 @@ const (
 	CodeBusy        Code = "busy"              // 409: something is outstanding
 	CodeRefused     Code = "refused"           // 409: stale, against the desired state, not permitted
 	CodeQueueFull   Code = "queue-full"        // 429: a bound is reached, which the detail names
+	CodeChanged     Code = "changed"           // 409: what a plan was made for is no longer so
 	CodeHello       Code = "hello"             // 412: say hello first (agents)
 	CodeTwoAgents   Code = "two-agents"        // 409: another agent has the name
 	CodeLogin       Code = "not-authenticated" // 401: nobody is known to ask
@@ -38,7 +39,7 @@ func (p *Problem) Error() string { return p.Detail }
 
 var statusOf = map[Code]int{
 	CodeBadRequest: http.StatusBadRequest, CodeNotFound: http.StatusNotFound, CodeExists: http.StatusConflict,
-	CodeBusy: http.StatusConflict, CodeRefused: http.StatusConflict, CodeHello: http.StatusPreconditionFailed,
+	CodeChanged: http.StatusConflict, CodeBusy: http.StatusConflict, CodeRefused: http.StatusConflict, CodeHello: http.StatusPreconditionFailed,
 	CodeLogin: http.StatusUnauthorized, CodeForbidden: http.StatusForbidden,
 	CodeTwoAgents: http.StatusConflict, CodeQueueFull: http.StatusTooManyRequests,
 	CodeUnavailable: http.StatusServiceUnavailable, CodeInternal: http.StatusInternalServerError,

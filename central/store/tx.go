@@ -119,7 +119,25 @@ func (t *Tx) Try(f func() error) error {
 	}
 	_, undone := t.c.exec("ROLLBACK TO item")
 	_, released := t.c.exec("RELEASE item")
-	return errors.Join(err, undone, released)
+	if wrong := errors.Join(undone, released); wrong != nil {
+		return errors.Join(err, wrong)
+	}
+	return err
+}
+
+var errUndone = errors.New("undone on purpose")
+
+// Undone runs f and undoes what it did, to see what would be.
+func (t *Tx) Undone(f func() error) error {
+	var wrong error
+	err := t.Try(func() error {
+		wrong = f()
+		return errUndone
+	})
+	if err == errUndone { //nolint:errorlint // joined to another error it was not undone
+		return wrong
+	}
+	return errors.Join(wrong, err)
 }
 
 // NextRev gives the next revision of operations. Revisions grow in the order of

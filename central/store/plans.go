@@ -1,0 +1,77 @@
+package store
+
+import (
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"rackpower/central/api"
+)
+
+// Plan is a row of plans.
+type Plan struct {
+	api.Plan
+	Principal string // who asked, as authenticated
+	Change    api.Change
+}
+
+const (
+	planColumns = `id, principal, state, asked_at, expires_at, change, plan`
+	sqlPlan     = `SELECT ` + planColumns + ` FROM plans WHERE id = $1`
+	sqlPutPlan  = `INSERT OR REPLACE INTO plans (` + planColumns + `) VALUES ($1, $2, $3, $4, $5, $6, $7)`
+	// Of those of a principal the newest stay.
+	sqlPrunePlansOf = `DELETE FROM plans WHERE id IN (SELECT id FROM plans WHERE principal = $1
+		ORDER BY asked_at DESC, id DESC LIMIT -1 OFFSET $2)`
+	sqlPrunePlans = `DELETE FROM plans WHERE expires_at <= $1`
+)
+
+func scanPlan(r scanner) (p Plan, err error) {
+	var change, plan string
+	var id, state string
+	var asked, expires int64
+	if err = r.Scan(&id, &p.Principal, &state, &asked, &expires, &change, &plan); err != nil {
+		return p, err
+	}
+	err = errors.Join(json.Unmarshal([]byte(change), &p.Change), json.Unmarshal([]byte(plan), &p.Plan))
+	p.ID, p.State, p.AskedAt, p.ExpiresAt = id, api.PlanState(state), timeAt(asked), timeAt(expires)
+	return p, err
+}
+
+// Plan finds a plan; found is false when there is none.
+func (t *Tx) Plan(id string) (p Plan, found bool, err error) {
+	p, err = scanPlan(t.row(sqlPlan, id))
+	if errors.Is(err, sql.ErrNoRows) {
+		return Plan{}, false, nil
+	}
+	if err != nil {
+		return Plan{}, false, fmt.Errorf("cannot read plan %s: %w", id, disk(err))
+	}
+	return p, true, nil
+}
+
+// PutPlan stores a plan, new or changed.
+func (t *Tx) PutPlan(p Plan) error {
+	_, err := t.exec(sqlPutPlan, p.ID, p.Principal, string(p.State), nanos(p.AskedAt), nanos(p.ExpiresAt), encode(p.Change), encode(p.Plan))
+	if err != nil {
+		return fmt.Errorf("cannot save plan %s: %w", p.ID, err)
+	}
+	return nil
+}
+
+// PrunePlansOf deletes all but the newest plans of a principal.
+func (t *Tx) PrunePlansOf(principal string, keep int) error {
+	if _, err := t.exec(sqlPrunePlansOf, principal, keep); err != nil {
+		return fmt.Errorf("cannot delete plans: %w", err)
+	}
+	return nil
+}
+
+// PrunePlans deletes the plans that expired by a time.
+func (t *Tx) PrunePlans(by time.Time) error {
+	if _, err := t.exec(sqlPrunePlans, nanos(by)); err != nil {
+		return fmt.Errorf("cannot delete plans: %w", err)
+	}
+	return nil
+}
