@@ -225,9 +225,11 @@ func (c *Central) makePlan(r *http.Request, in api.MakePlan) (api.Plan, error) {
 			ID: in.ID, State: api.PlanMade, What: in.What(), AskedAt: now.UTC(), ExpiresAt: now.Add(planLasts).UTC(),
 		}}
 		p.AskedBy, p.Reason = in.Asker()
-		if p.Nodes, err = u.wouldDo(in.Change); err != nil {
+		seen, err := u.wouldDo(in.Change)
+		if err != nil {
 			return err
 		}
+		p.Nodes, p.Notes = seen.nodes, seen.changed.Notes
 		if err := u.tx.PutPlan(p); err != nil {
 			return err
 		}
@@ -238,10 +240,9 @@ func (c *Central) makePlan(r *http.Request, in api.MakePlan) (api.Plan, error) {
 }
 
 // wouldDo is what a change would do.
-func (u *unitOfWork) wouldDo(ch api.Change) (out []api.PlannedNode, err error) {
-	err = u.tx.Undone(func() error {
-		seen, err := u.c.unitOfWork(u.tx, u.now, u.who).foresee(ch)
-		out = seen.nodes
+func (u *unitOfWork) wouldDo(ch api.Change) (out foreseen, err error) {
+	err = u.tx.Undone(func() (err error) {
+		out, err = u.c.unitOfWork(u.tx, u.now, u.who).foresee(ch)
 		return err
 	})
 	return out, err
@@ -328,7 +329,8 @@ func (u *unitOfWork) apply(p *store.Plan, principal string) error {
 		return err
 	}
 	if news := changes(p.Nodes, seen.nodes); len(news) > 0 {
-		return api.Problemf(api.CodeChanged, "nothing was done: what plan %s was made for has changed since:\n%s\nMake another plan (rackpower plan)",
+		return api.Problemf(api.CodeChanged,
+			"nothing was done: what plan %s was made for has changed since:\n%s\nMake another plan (rackpower plan)",
 			p.ID, strings.Join(news, "\n"))
 	}
 	p.State, p.AppliedAt = api.PlanApplied, u.now.UTC()

@@ -148,7 +148,13 @@ func TestAPlanSaysWhen(t *testing.T) {
 	s.status(power.StatusDeployed, names...)
 	r.seen(power.On, "n00")
 	s.hold(power.WantOn, time.Hour, "n00")
-	p = s.plan(statusOf(power.StatusReady, "n00"))
+	if _, err := s.SetPause(t.Context(), "r1", api.SetPause{AskedBy: "eve"}); err != nil {
+		t.Fatal(err)
+	}
+	p = s.plan(statusOf(power.StatusReady, "n00", "n01"))
+	if text := strings.Join(p.Notes, " "); !strings.Contains(text, "paused by") {
+		t.Errorf("notes %q", text)
+	}
 	if n := p.Nodes[0]; n.Effect != api.EffectLosesPower || !strings.Contains(n.Message, "at its end") {
 		t.Errorf("%+v", n)
 	}
@@ -246,8 +252,10 @@ func TestAPlanOfAnother(t *testing.T) {
 	if err != nil || p.AskedBy != "ann" {
 		t.Fatalf("%+v, %v", p, err)
 	}
-	_, err = ben.ApplyPlan(t.Context(), p.ID)
-	wantCode(t, err, api.CodeForbidden)
+	for _, other := range []*api.Client{ben, r.as(t, "cal", api.AddUser{Role: "admin"})} {
+		_, err = other.ApplyPlan(t.Context(), p.ID)
+		wantCode(t, err, api.CodeForbidden)
+	}
 	_, err = ben.Plan(t.Context(), p.ID)
 	wantCode(t, err, api.CodeForbidden)
 	_, err = ben.MakePlan(t.Context(), api.MakePlan{ID: p.ID, Change: api.Change{

@@ -58,6 +58,7 @@ type Plan struct {
 	ExpiresAt time.Time     `json:"expires_at"`
 	AppliedAt time.Time     `json:"applied_at,omitzero"`
 	Nodes     []PlannedNode `json:"nodes"`
+	Notes     []string      `json:"notes,omitempty"` // as in Changed
 	// Once it is applied: the operations as they are now, or what was changed.
 	Ops     []Op     `json:"ops,omitempty"`
 	Changed *Changed `json:"changed,omitempty"`

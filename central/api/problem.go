@@ -39,7 +39,8 @@ func (p *Problem) Error() string { return p.Detail }
 
 var statusOf = map[Code]int{
 	CodeBadRequest: http.StatusBadRequest, CodeNotFound: http.StatusNotFound, CodeExists: http.StatusConflict,
-	CodeChanged: http.StatusConflict, CodeBusy: http.StatusConflict, CodeRefused: http.StatusConflict, CodeHello: http.StatusPreconditionFailed,
+	CodeChanged: http.StatusConflict, CodeBusy: http.StatusConflict, CodeRefused: http.StatusConflict,
+	CodeHello: http.StatusPreconditionFailed,
 	CodeLogin: http.StatusUnauthorized, CodeForbidden: http.StatusForbidden,
 	CodeTwoAgents: http.StatusConflict, CodeQueueFull: http.StatusTooManyRequests,
 	CodeUnavailable: http.StatusServiceUnavailable, CodeInternal: http.StatusInternalServerError,

@@ -56,6 +56,7 @@ type fake struct {
 	schedules []api.Schedule
 	runs      []api.ScheduledRun
 	explained api.Explanation
+	planned   api.Plan
 	trail     []api.AuditEntry
 	notes     []string       // of changes
 	check     api.AuditCheck // of the audit log
@@ -69,6 +70,8 @@ type fake struct {
 	protects []api.ProtectNodes
 	pauses   []api.SetPause
 	rackSets []api.SetRack
+	plans    []api.MakePlan
+	applied  []struct{}
 	releases []api.ReleaseBrake
 	limits   []api.SetDomain
 	puts     []api.PutSchedule
@@ -159,6 +162,9 @@ func (f *fake) monitorPaths(mux *http.ServeMux) {
 		}
 		return rack
 	})
+	taking(f, mux, "POST /v1/plans", &f.plans, func(in api.MakePlan) any { f.planned.ID = in.ID; return f.planned })
+	seeing(f, mux, "GET /v1/plans/{id}", func(*http.Request) any { return f.planned })
+	taking(f, mux, "POST /v1/plans/{id}/apply", &f.applied, func(struct{}) any { return f.planned })
 	taking(f, mux, "POST /v1/pause", &f.pauses, func(api.SetPause) any { return f.racks })
 	taking(f, mux, "POST /v1/racks/{name}/pause", &f.pauses, func(api.SetPause) any { return f.racks[0] })
 	taking(f, mux, "POST /v1/brakes/release", &f.releases, func(api.ReleaseBrake) any { return f.brakes })

@@ -9,7 +9,8 @@ EXIT STATUS
    2  usage error; nothing was done
    3  central or the agent cannot be reached
    4  still pending when --timeout ended; the operations continue
-   5  refused: busy, stale, against the desired state, not permitted
+   5  refused: busy, stale, against the desired state, not permitted, or a plan
+      whose nodes have changed since
    If nodes differ: 1 before 5 before 4.
    Ctrl-C and other signals end the command, not the operations; the shell then
    sees 128 plus the signal's number.`

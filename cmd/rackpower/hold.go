@@ -40,28 +40,33 @@ func releaseCommand(d server) *cli.Command {
 }
 
 func holdNodes(s *session) error {
+	in, nodes, err := holdOf(s)
+	if err != nil {
+		return err
+	}
+	if in.Confirmed, err = s.confirmHold(nodes, in.Want); err != nil {
+		return err
+	}
+	what := fmt.Sprintf("held %s %s", in.Want, s.UntilOr(s.After(in.For), "released"))
+	return setHold(s, in, nodes, what)
+}
+
+// holdOf reads a hold and its nodes.
+func holdOf(s *session) (in api.SetHold, nodes []api.Node, err error) {
 	operands := s.c.Args().Slice()
 	last := len(operands) - 1
-	want, err := power.ParseWant(operands[last])
-	if err != nil {
-		return settings.Usage("%v", err)
+	in.AskedBy = s.askedBy()
+	if in.Want, err = power.ParseWant(operands[last]); err != nil {
+		return in, nil, settings.Usage("%v", err)
 	}
-	in := api.SetHold{Want: want, AskedBy: s.askedBy()}
 	if in.Reason, err = s.reason(); err != nil {
-		return err
+		return in, nil, err
 	}
 	if in.For, err = s.lasting("for"); err != nil {
-		return err
+		return in, nil, err
 	}
-	nodes, err := s.nodes(operands[:last])
-	if err != nil {
-		return err
-	}
-	if in.Confirmed, err = s.confirmHold(nodes, want); err != nil {
-		return err
-	}
-	what := fmt.Sprintf("held %s %s", want, s.UntilOr(s.After(in.For), "released"))
-	return setHold(s, in, nodes, what)
+	nodes, err = s.nodes(operands[:last])
+	return in, nodes, err
 }
 
 // confirmHold asks when a hold takes power from many.

@@ -34,7 +34,8 @@ func newApp() *cli.App {
 		statusCommand(atCentral), opsCommand(atCentral), opCommand(atCentral), nodeCommand(),
 		explainCommand(atCentral), watchCommand(), agentsCommand(), membersCommand(), peersCommand(), pingCommand(), gossipCommand(),
 		auditCommand(), localCommand(),
-		holdCommand(atCentral), releaseCommand(atCentral), brakeCommand(atCentral), pauseCommand(), resumeCommand(),
+		planCommand(), applyCommand(), holdCommand(atCentral), releaseCommand(atCentral), brakeCommand(atCentral), pauseCommand(),
+		resumeCommand(),
 		rackCommand(), domainCommand(), scheduleCommand(), journalCommand(), loginCommand(), logoutCommand(), userCommand(), agentCommand(),
 		simCommand(), demoCommand(),
 	)

@@ -427,24 +427,31 @@ func showNode(s *session) error {
 	return nil
 }
 
-func setStatus(s *session) error {
+// statusOf reads a status and its nodes.
+func statusOf(s *session) (in api.SetStatus, nodes []api.Node, err error) {
 	operands := s.c.Args().Slice()
 	last := len(operands) - 1
-	status, err := power.ParseStatus(operands[last])
-	if err != nil {
-		return settings.Usage("%v", err)
+	in.AskedBy, in.Reason = s.askedBy(), s.c.String("reason")
+	if in.Status, err = power.ParseStatus(operands[last]); err != nil {
+		return in, nil, settings.Usage("%v", err)
 	}
-	nodes, err := s.nodes(operands[:last])
+	nodes, err = s.nodes(operands[:last])
+	in.Names = namesOf(nodes)
+	return in, nodes, err
+}
+
+func setStatus(s *session) error {
+	in, nodes, err := statusOf(s)
 	if err != nil {
 		return err
 	}
-	confirmed := s.c.Bool("yes")
+	status := in.Status
+	in.Confirmed = s.c.Bool("yes")
 	if status.Desired().Want == power.WantOff {
-		if confirmed, err = s.confirm(cut(nodes)); err != nil {
+		if in.Confirmed, err = s.confirm(cut(nodes)); err != nil {
 			return err
 		}
 	}
-	in := api.SetStatus{Names: namesOf(nodes), Status: status, Confirmed: confirmed, AskedBy: s.askedBy(), Reason: s.c.String("reason")}
 	changed, err := s.client.SetStatus(s.ctx, in)
 	if err != nil {
 		return err

@@ -33,15 +33,39 @@ var actionUsage = map[power.Action]string{
 
 // powerCommand makes the command of an action.
 func powerCommand(action power.Action, d server) *cli.Command {
-	flags := []cli.Flag{
+	flags := append(waitFlags(waitDefault(action)), requestFlags(action)...)
+	flags = append(flags, &cli.BoolFlag{Name: "dry-run", Usage: "show what would happen, do nothing"})
+	if asksBefore(action) {
+		flags = append(flags, confirmFlags()...)
+	} else {
+		flags = append(flags, yesFlag())
+	}
+	name := d.command + " " + string(action)
+	return &cli.Command{
+		Name: string(action), Usage: actionUsage[action], ArgsUsage: "NODES...", Category: "power", Flags: d.flags(flags...),
+		Description: verbDescription(action) + nodesHelp +
+			examples(name+" r1n[01-40]", name+" @rack1 '!r1n07' --reason \"feed B\" --yes", name+" r1n01 --wait accepted -o json") + exitHelp,
+		Action: d.with(func(s *session) error { return operate(s, action) }),
+	}
+}
+
+// waitFlags say how long a command waits for operations.
+func waitFlags(byDefault string) []cli.Flag {
+	return []cli.Flag{
 		&cli.StringFlag{
 			Name: "wait", Value: waitVerified,
 			Usage: "wait for this `CONDITION`: verified (the power was read), accepted (by the agent), none (central has the request)",
 		},
 		&cli.DurationFlag{
 			Name: "timeout", Usage: "wait at most `DURATION`; the operations continue after that",
-			DefaultText: waitDefault(action),
+			DefaultText: byDefault,
 		},
+	}
+}
+
+// requestFlags say what is asked for, beside the action.
+func requestFlags(action power.Action) []cli.Flag {
+	flags := []cli.Flag{
 		&cli.DurationFlag{
 			Name: "deadline", Usage: "let operations expire after `DURATION`",
 			DefaultText: waitDefault(action),
@@ -51,12 +75,6 @@ func powerCommand(action power.Action, d server) *cli.Command {
 			Usage: "`POLICY` for nodes with another outstanding operation: supersede, queue or refuse",
 		},
 		reasonFlag(false),
-		&cli.BoolFlag{Name: "dry-run", Usage: "show what would happen, do nothing"},
-	}
-	if asksBefore(action) {
-		flags = append(flags, confirmFlags()...)
-	} else {
-		flags = append(flags, yesFlag())
 	}
 	if action.Final() != power.Unknown {
 		flags = append(flags,
@@ -73,13 +91,7 @@ func powerCommand(action power.Action, d server) *cli.Command {
 			&cli.BoolFlag{Name: "no-escalate", Usage: "do not turn nodes off hard"},
 		)
 	}
-	name := d.command + " " + string(action)
-	return &cli.Command{
-		Name: string(action), Usage: actionUsage[action], ArgsUsage: "NODES...", Category: "power", Flags: d.flags(flags...),
-		Description: verbDescription(action) + nodesHelp +
-			examples(name+" r1n[01-40]", name+" @rack1 '!r1n07' --reason \"feed B\" --yes", name+" r1n01 --wait accepted -o json") + exitHelp,
-		Action: d.with(func(s *session) error { return operate(s, action) }),
-	}
+	return flags
 }
 
 func verbDescription(action power.Action) string {
@@ -124,10 +136,36 @@ const waitSlack = 5 * time.Second
 
 func orderOf(s *session, action power.Action) (order, error) {
 	c := s.c
-	o := order{action: action, wait: c.String("wait"), dryRun: c.Bool("dry-run"), confirmed: c.Bool("yes")}
-	if !slices.Contains([]string{waitVerified, waitAccepted, waitNone}, o.wait) {
-		return o, settings.Usage("--wait: unknown %q: want %s, %s or %s", o.wait, waitVerified, waitAccepted, waitNone)
+	o, err := requestOf(s, action)
+	if err != nil {
+		return o, err
 	}
+	o.dryRun, o.confirmed = c.Bool("dry-run"), c.Bool("yes")
+	if o.wait, err = waitOf(s); err != nil {
+		return o, err
+	}
+	switch {
+	case c.IsSet("timeout"):
+		o.timeout = c.Duration("timeout")
+	case o.request.Deadline > 0:
+		o.timeout = o.request.Deadline + waitSlack
+	default:
+		o.timeout = action.Deadline(o.request.Grace) + waitSlack
+	}
+	return o, nil
+}
+
+func waitOf(s *session) (string, error) {
+	wait := s.c.String("wait")
+	if !slices.Contains([]string{waitVerified, waitAccepted, waitNone}, wait) {
+		return "", settings.Usage("--wait: unknown %q: want %s, %s or %s", wait, waitVerified, waitAccepted, waitNone)
+	}
+	return wait, nil
+}
+
+// requestOf reads what requestFlags say.
+func requestOf(s *session, action power.Action) (order, error) {
+	c, o := s.c, order{action: action}
 	o.request = api.OpRequest{
 		Action: action, Options: power.Options{IfBusy: power.IfBusy(c.String("if-busy")), Boot: power.BootDevice(c.String("boot"))},
 		NoEscalate: c.Bool("no-escalate"),
@@ -145,15 +183,18 @@ func orderOf(s *session, action power.Action) (order, error) {
 	if err := op.Validate(); err != nil {
 		return o, settings.Usage("%v", err)
 	}
-	switch {
-	case c.IsSet("timeout"):
-		o.timeout = c.Duration("timeout")
-	case o.request.Deadline > 0:
-		o.timeout = o.request.Deadline + waitSlack
-	default:
-		o.timeout = action.Deadline(o.request.Grace) + waitSlack
-	}
 	return o, nil
+}
+
+// requests makes the requests of an order.
+func (o order) requests(nodes []api.Node) []api.OpRequest {
+	reqs := make([]api.OpRequest, len(nodes))
+	for i, n := range nodes {
+		reqs[i] = o.request
+		reqs[i].Node, reqs[i].Confirmed = n.Name, o.confirmed
+		reqs[i].ID = uuid.Must(uuid.NewV7()).String()
+	}
+	return reqs
 }
 
 // orderHold adds what --hold and --hold-for say.
@@ -187,13 +228,7 @@ func operate(s *session, action power.Action) error {
 			return err
 		}
 	}
-	reqs := make([]api.OpRequest, len(nodes))
-	for i, n := range nodes {
-		reqs[i] = o.request
-		reqs[i].Node, reqs[i].Confirmed = n.Name, o.confirmed
-		reqs[i].ID = uuid.Must(uuid.NewV7()).String()
-	}
-	began := s.Now()
+	reqs, began := o.requests(nodes), s.Now()
 	ops, err := s.ask(api.AskOps{Ops: reqs, DryRun: o.dryRun})
 	if err != nil {
 		return s.unsure(err, nodes, o.dryRun)

@@ -455,7 +455,7 @@ func TestBadPowerRequestsAreRefusedBeforeAnythingIsAsked(t *testing.T) {
 		"on r1n01 --wait forever":         "--wait: unknown \"forever\"",
 		"on r1n01 --boot floppy":          "unknown boot device \"floppy\"",
 		"off r1n01 --boot pxe":            "--boot",
-		"on r1n01 --grace 3m":             "unknown flag --grace: it belongs to local soft-off, soft-off",
+		"on r1n01 --grace 3m":             "unknown flag --grace: it belongs to local soft-off, plan soft-off, soft-off",
 		"on r1n01 --timeout fast":         "--timeout: \"fast\" is not a duration",
 		"on r1n01 --colour":               "unknown flag --colour",
 		"on r1n01 -o xml":                 "-o: unknown format \"xml\"",

@@ -79,6 +79,12 @@ func explainAt(ctx context.Context, d server, target string, p printer.Printer, 
 	}
 	code := settings.ExitFailed
 	switch problem.Code {
+	case api.CodeChanged: // a line for each that has
+		lines := strings.Split(problem.Detail, "\n")
+		for i := range lines {
+			lines[i] = p.Readable(lines[i])
+		}
+		return settings.Exit(settings.ExitRefused, "%s", strings.Join(lines, "\n"))
 	case api.CodeBadRequest, api.CodeNotFound, api.CodeExists:
 		code = settings.ExitUsage
 	case api.CodeBusy, api.CodeRefused, api.CodeLogin, api.CodeForbidden:
