@@ -180,11 +180,12 @@ func TestRun(t *testing.T) {
 
 func TestAThousand(t *testing.T) {
 	t.Parallel()
-	f := farm(t, Config{Count: 1000})
+	f := farm(t, Config{Count: 1000, Redfish: &Redfish{}})
 	for _, i := range []int{0, 499, 999} {
 		if login(t, f.BMC(i)).control(1) != 0 || f.BMC(i).Power() != power.On {
 			t.Errorf("BMC %d", i)
 		}
+		browse(t, f.BMC(i)).wantState("On")
 	}
 	if f.Named("bmc500") != f.BMC(499) || f.Named("nobody") != nil {
 		t.Error("names")

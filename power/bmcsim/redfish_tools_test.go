@@ -191,7 +191,7 @@ func TestFenceRedfish(t *testing.T) {
 func TestRedfishpower(t *testing.T) {
 	t.Parallel()
 	path := tool(t, "redfishpower", "powerman, built with --with-redfishpower (Debian's is not)")
-	b, _ := oneWeb(t, "inline", Config{Port: 0, Redfish: &Redfish{Port: 0}})
+	b, _ := oneWeb(t, "inline", Config{})
 	ep := b.RedfishEndpoint()
 	system := "redfish/v1/Systems/" + b.redfish.profile.SystemID
 	cmd := exec.CommandContext(t.Context(), path, "-h", fmt.Sprintf("%s:%d", ep.Host, ep.Port))
@@ -206,6 +206,14 @@ func TestRedfishpower(t *testing.T) {
 	if err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	t.Logf("%s", out)
+	var said []string
+	for line := range strings.Lines(string(out)) {
+		if _, word, ok := strings.Cut(strings.TrimSpace(line), fmt.Sprintf("%d: ", ep.Port)); ok {
+			said = append(said, word)
+		}
+	}
+	if want := []string{"off", "ok", "on", "ok", "off"}; !slices.Equal(said, want) {
+		t.Errorf("said %q, want %q\n%s", said, want, out)
+	}
 	wantWords(t, b, "power-on", "power-off")
 }
