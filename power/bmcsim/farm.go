@@ -139,11 +139,11 @@ func (f *Farm) end() {
 	if f.stopHTTP != nil {
 		errs = append(errs, f.stopHTTP())
 	}
-	for _, b := range f.bmcs {
-		errs = append(errs, b.close())
-	}
 	if f.web != nil {
 		errs = append(errs, f.web.Close())
+	}
+	for _, b := range f.bmcs {
+		errs = append(errs, b.close())
 	}
 	f.wg.Wait()
 	f.err = errors.Join(append(errs, f.log.close(), f.states.close())...)
@@ -155,7 +155,7 @@ func (b *BMC) close() error {
 	b.closed = true
 	b.agenda.stop()
 	if b.redfish != nil {
-		_ = b.redfish.listener.Close() // by the HTTP server too, when that has begun
+		_ = b.redfish.listener.Close() // the HTTP server has, if it had begun
 	}
 	return b.conn.Close()
 }
