@@ -272,7 +272,7 @@ func checkBMC(s *api.NodeSpec) error {
 		s.BMC = ep.String()
 	}
 	_, wrongKG := power.ParseKG(power.Secret(s.KG))
-	return errors.Join(power.CheckPassword(power.Secret(s.Password)), wrongKG)
+	return errors.Join(power.CheckPassword(power.Secret(s.Password), s.BMC), wrongKG)
 }
 
 // clearFields takes away what the row says. Without a BMC there is nothing to log in to.

@@ -89,8 +89,31 @@ type Driver interface {
 
 // Targeter is a Driver whose session serves all parts of its BMC.
 type Targeter interface {
-	// SetTarget has what follows go to another part, as in Endpoint.
-	SetTarget(target, channel uint8)
+	// SetTarget has what follows go to the part that the endpoint means; all else in it is
+	// as it was dialled.
+	SetTarget(ep Endpoint)
+}
+
+// Keeper is a Driver whose session is kept for another time than others: BMCs that have few
+// slots for sessions, and are slow to open them, keep theirs for longer.
+type Keeper interface {
+	// KeepFor is how long the session may be idle, and how old it may be.
+	KeepFor() (idle, age time.Duration)
+}
+
+// Changer is a Driver that can tell that the power is about to change: State gives what it
+// was.
+type Changer interface {
+	// Changing reports whether that was so at the last State.
+	Changing() bool
+}
+
+// Notes keep what drivers must know after a crash, by the Key of a BMC.
+type Notes interface {
+	// Note is what was kept last; nil: nothing.
+	Note(bmc string) []byte
+	// Keep returns when the note is durable; nil: there is nothing to keep any more.
+	Keep(bmc string, note []byte) error
 }
 
 // ErrorKind is what callers act on.
@@ -119,6 +142,8 @@ type Error struct {
 	// Refused is true when a log-in named a user and the BMC refused it, whatever Kind
 	// says: it may count towards a lock of the account.
 	Refused bool
+	// After is how long the BMC asks to be left alone; 0: it does not say.
+	After time.Duration
 	// Op says what was tried, for people: "power-on", "get chassis status".
 	Op  string
 	Err error
@@ -146,6 +171,15 @@ func KindOf(err error) ErrorKind {
 		return e.Kind
 	}
 	return KindUnreachable
+}
+
+// AfterOf is how long the BMC asked to be left alone.
+func AfterOf(err error) time.Duration {
+	var e *Error
+	if errors.As(err, &e) {
+		return e.After
+	}
+	return 0
 }
 
 // WasSent reports whether the command behind err may have reached the BMC. An

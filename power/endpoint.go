@@ -1,26 +1,42 @@
 package power
 
 import (
+	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/netip"
 	"net/url"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
 )
 
+// The schemes of endpoints.
+const (
+	SchemeIPMI        = "ipmi"
+	SchemeRedfish     = "redfish"
+	SchemeRedfishHTTP = "redfish+http" // without TLS, for laboratories
+)
+
 // DefaultIPMIPort is the UDP port of RMCP (IPMI v2.0 section 13.1.2).
 const DefaultIPMIPort = 623
+
+// defaultPorts are the ports that are left out of an address.
+var defaultPorts = map[string]int{SchemeIPMI: DefaultIPMIPort, SchemeRedfish: 443, SchemeRedfishHTTP: 80}
 
 // Bounds of IPMI v2.0, in bytes (sections 13.20, 22.30).
 const (
 	MaxUser     = 16
 	MaxPassword = 20 // of a password, and of K_g
 )
+
+// maxRedfishSecret bounds user and password of Redfish, which has no bound of its own.
+const maxRedfishSecret = 128
 
 // addrBMC is the IPMB address of a BMC itself (section 5.5): a target of this
 // address is no other part.
@@ -40,9 +56,9 @@ const (
 // Two endpoints are of one BMC if their Keys are equal, and of one node if their
 // Parts are. ParseEndpoint makes equal what is equal; its values may be compared.
 type Endpoint struct {
-	Scheme   string // "ipmi"
+	Scheme   string // one of the Scheme constants
 	Host     string // name in lower case, or address as netip writes it
-	Port     int    // UDP port, 623 when zero
+	Port     int    // that of the scheme when zero
 	User     string
 	Password Secret
 	KG       Secret // BMC key as ParseKG reads it; "": the password is used
@@ -55,23 +71,53 @@ type Endpoint struct {
 	Level   Level
 	// LegacyBoot has boot devices booted by the PC BIOS instead of EFI.
 	LegacyBoot bool
+	// System is the Redfish System that is meant, by its Id; "": the only one of the BMC
+	// that can be reset.
+	System string
+	// Pin is the public key that the BMC's certificate must have: PinFirst, the one that was
+	// seen first; sha256: and its hash in hexadecimal digits; "": any that a trusted authority
+	// has certified for the host.
+	Pin string
+	// OldTLS allows TLS 1.2.
+	OldTLS bool
+	// Basic has user and password sent with each request, without a session.
+	Basic bool
 }
+
+// PinFirst is the Pin of a BMC whose key is taken as it is seen first.
+const PinFirst = "first"
+
+// IsRedfish reports whether the BMC is spoken to by Redfish.
+func (e Endpoint) IsRedfish() bool { return e.Scheme == SchemeRedfish || e.Scheme == SchemeRedfishHTTP }
 
 // Key names the BMC, without credentials and part: what the lock per BMC hangs on.
 func (e Endpoint) Key() string {
-	port := e.Port
+	scheme, port := e.Scheme, e.Port
 	if port == 0 {
-		port = DefaultIPMIPort
+		port = defaultPorts[scheme]
 	}
-	return e.Scheme + "://" + net.JoinHostPort(e.Host, strconv.Itoa(port))
+	if scheme == SchemeRedfishHTTP && port == defaultPorts[scheme] { // the same BMC listens on both
+		scheme, port = SchemeRedfish, defaultPorts[SchemeRedfish]
+	}
+	return scheme + "://" + net.JoinHostPort(e.Host, strconv.Itoa(port))
 }
 
-// Part names what the BMC manages as one node: its Key, and the target if there is one.
+// Part names what the BMC manages as one node: its Key, and the target or System if there is
+// one.
 func (e Endpoint) Part() string {
-	if e.Target == 0 {
-		return e.Key()
+	switch {
+	case e.Target != 0:
+		return fmt.Sprintf("%s/%#02x/%d", e.Key(), e.Target, e.Channel)
+	case e.System != "":
+		return e.Key() + "/" + e.System
 	}
-	return fmt.Sprintf("%s/%#02x/%d", e.Key(), e.Target, e.Channel)
+	return e.Key()
+}
+
+// BMC is the endpoint without the part of its BMC that is meant.
+func (e Endpoint) BMC() Endpoint {
+	e.Target, e.Channel, e.System = 0, 0, ""
+	return e
 }
 
 // At is the endpoint with an address in place of the host's name.
@@ -100,7 +146,19 @@ func (e Endpoint) LinkLocal() bool {
 	return err == nil && addr.IsLinkLocalUnicast()
 }
 
-const endpointForm = "want ipmi://USER@HOST[:PORT][?suite=3|17&target=0x30&channel=0&level=user|operator|administrator&boot=legacy|efi]"
+// endpointForms are what is wanted by the scheme; "": where it is not known.
+var endpointForms = map[string]string{
+	"":            "want ipmi://USER@HOST or redfish://USER@HOST/[SYSTEM]",
+	SchemeIPMI:    "want ipmi://USER@HOST[:PORT][?suite=3|17&target=0x30&channel=0&level=user|operator|administrator&boot=legacy|efi]",
+	SchemeRedfish: "want redfish://USER@HOST[:PORT]/[SYSTEM][?pin=first|sha256:HASH&tls=1.2&auth=session|basic&boot=legacy|efi]",
+}
+
+func endpointForm(scheme string) string {
+	if scheme == SchemeRedfishHTTP {
+		scheme = SchemeRedfish
+	}
+	return endpointForms[scheme]
+}
 
 // errPassword never says what it was found in.
 var errPassword = errors.New("a BMC address must not hold a password: use --password-file FILE (in a file of nodes: password_file). " +
@@ -113,11 +171,12 @@ func badEndpoint(format string, args ...any) error {
 // ParseEndpoint reads
 //
 //	ipmi://USER@HOST[:PORT][?suite=3|17&target=0x30&channel=0&level=user|operator|administrator&boot=legacy|efi]
+//	redfish://USER@HOST[:PORT]/[SYSTEM][?pin=first|sha256:HASH&tls=1.2&auth=session|basic&boot=legacy|efi]
 //
-// and brings it into its one canonical form: however an address is spelt, Key and Part
-// are the same. What looks like a password is an error: it would stand in the shell's
-// history, the process list and the database. No error repeats the text, nor any piece
-// of it that could be a password.
+// (or redfish+http://) and brings it into its one canonical form: however an address is
+// spelt, Key and Part are the same. What looks like a password is an error: it would stand
+// in the shell's history, the process list and the database. No error repeats the text, nor
+// any piece of it that could be a password.
 func ParseEndpoint(s string) (Endpoint, error) {
 	switch {
 	case strings.Contains(s, "kg-file="):
@@ -128,27 +187,47 @@ func ParseEndpoint(s string) (Endpoint, error) {
 	}
 	u, err := url.Parse(s)
 	if err != nil || u.Opaque != "" || !strings.Contains(s, "://") {
-		return Endpoint{}, badEndpoint("it is no URL; %s", endpointForm)
+		return Endpoint{}, badEndpoint("it is no URL; %s", endpointForm(""))
 	}
-	if u.Scheme != "ipmi" {
-		return Endpoint{}, badEndpoint("only the scheme ipmi:// is supported; %s", endpointForm)
+	ep := Endpoint{Scheme: u.Scheme, Port: defaultPorts[u.Scheme], User: u.User.Username()}
+	form := endpointForm(u.Scheme)
+	switch {
+	case ep.Port == 0:
+		return Endpoint{}, badEndpoint("only the schemes ipmi://, redfish:// and redfish+http:// are supported; %s", endpointForm(""))
+	case !ep.IsRedfish() && u.Path != "" && u.Path != "/" || u.Fragment != "":
+		return Endpoint{}, badEndpoint("nothing may follow the host but options; %s", form)
 	}
-	if u.Path != "" && u.Path != "/" || u.Fragment != "" {
-		return Endpoint{}, badEndpoint("nothing may follow the host but options; %s", endpointForm)
-	}
-	ep := Endpoint{Scheme: u.Scheme, Port: DefaultIPMIPort, User: u.User.Username()}
-	if err := checkUser(ep.User); err != nil {
+	if err := ep.checkUser(); err != nil {
 		return Endpoint{}, err
 	}
 	if ep.Host, err = canonicalHost(u.Hostname(), strings.HasPrefix(u.Host, "[")); err != nil {
-		return Endpoint{}, badEndpoint("%w", err)
+		return Endpoint{}, badEndpoint("%w; %s", err, form)
 	}
 	if p := u.Port(); p != "" {
 		if ep.Port, err = strconv.Atoi(p); err != nil || ep.Port < 1 || ep.Port > 65535 {
 			return Endpoint{}, badEndpoint("the port is not between 1 and 65535")
 		}
 	}
+	if ep.IsRedfish() {
+		if err := ep.readSystem(u.Path); err != nil {
+			return Endpoint{}, err
+		}
+	}
 	return ep, ep.readOptions(u.RawQuery)
+}
+
+// readSystem reads the System behind the host: its Id, or the path of its resource.
+func (e *Endpoint) readSystem(path string) error {
+	path = strings.Trim(path, "/")
+	if rest, is := strings.CutPrefix(strings.ToLower(path), "redfish/v1/systems/"); is {
+		path = path[len(path)-len(rest):]
+	}
+	if len(path) > 64 || strings.Trim(strings.ToLower(path), "abcdefghijklmnopqrstuvwxyz0123456789-_.") != "" ||
+		path != "" && strings.Trim(path, ".") == "" {
+		return badEndpoint("behind the host may be the Id of one System: letters, digits and -_. alone; %s", endpointForm(e.Scheme))
+	}
+	e.System = path
+	return nil
 }
 
 // holdsPassword reports whether the text looks as if somebody had written a password
@@ -165,8 +244,9 @@ func holdsPassword(s string) bool {
 	_, rest, found := strings.Cut(plain, "://")
 	if !found {
 		rest = plain
-		if len(rest) >= 5 && strings.EqualFold(rest[:5], "ipmi:") {
-			rest = strings.TrimLeft(rest[5:], "/")
+		scheme, tail, _ := strings.Cut(rest, ":")
+		if defaultPorts[strings.ToLower(scheme)] != 0 {
+			rest = strings.TrimLeft(tail, "/")
 		}
 	}
 	if at := strings.LastIndex(rest, "@"); at >= 0 && strings.ContainsAny(rest[:at], ":@/;|?#") {
@@ -198,12 +278,15 @@ func Redact(text string) string {
 	})
 }
 
-// checkUser refuses what IPMI has no room for, and what is no plain name.
-func checkUser(user string) error {
-	if len(user) > MaxUser {
+// checkUser refuses what the protocol has no room for, and what is no plain name.
+func (e Endpoint) checkUser() error {
+	switch {
+	case !e.IsRedfish() && len(e.User) > MaxUser:
 		return badEndpoint("the user name is longer than the %d bytes of IPMI", MaxUser)
+	case len(e.User) > maxRedfishSecret:
+		return badEndpoint("the user name is longer than %d bytes", maxRedfishSecret)
 	}
-	for _, r := range user {
+	for _, r := range e.User {
 		if r <= ' ' || r > '~' || strings.ContainsRune(":/@;|\"'`<>", r) {
 			return badEndpoint("the user name holds something other than letters, digits and plain signs")
 		}
@@ -215,11 +298,11 @@ func checkUser(user string) error {
 func canonicalHost(host string, brackets bool) (string, error) {
 	switch {
 	case host == "":
-		return "", fmt.Errorf("the host is missing; %s", endpointForm)
+		return "", errors.New("the host is missing")
 	case brackets:
 		return canonicalIPv6(host)
 	case strings.Contains(host, ":"):
-		return "", errors.New("write an IPv6 address in brackets: ipmi://USER@[ADDRESS]")
+		return "", errors.New("write an IPv6 address in brackets: USER@[ADDRESS]")
 	}
 	host = strings.ToLower(strings.TrimSuffix(host, "."))
 	labels := strings.Split(host, ".")
@@ -282,17 +365,22 @@ func checkAddr(addr netip.Addr) error {
 
 // readOptions reads the text behind the question mark.
 func (e *Endpoint) readOptions(query string) error {
+	form := endpointForm(e.Scheme)
 	options, err := url.ParseQuery(query)
 	if err != nil {
-		return badEndpoint("its options are malformed; %s", endpointForm)
+		return badEndpoint("its options are malformed; %s", form)
+	}
+	known := ipmiOptions
+	if e.IsRedfish() {
+		known = redfishOptions
 	}
 	for key, values := range options {
-		read := endpointOptions[key]
+		read := known[key]
 		if read == nil {
-			return badEndpoint("an option is not one of suite, target, channel, level, boot")
+			return badEndpoint("an option is not one of %s", strings.Join(slices.Sorted(maps.Keys(known)), ", "))
 		}
 		if len(values) != 1 || !read(e, values[0]) {
-			return badEndpoint("option %s is given twice or has no value that is known; %s", key, endpointForm)
+			return badEndpoint("option %s is given twice or has no value that is known; %s", key, form)
 		}
 	}
 	switch {
@@ -302,12 +390,14 @@ func (e *Endpoint) readOptions(query string) error {
 		return badEndpoint("target 0x20 is the BMC itself, on no other channel")
 	case e.Target == addrBMC:
 		e.Target = 0
+	case e.Scheme == SchemeRedfishHTTP && (e.Pin != "" || e.OldTLS):
+		return badEndpoint("redfish+http has no TLS: neither pin nor tls")
 	}
 	return nil
 }
 
-// endpointOptions read the value of an option; false: it has none such.
-var endpointOptions = map[string]func(*Endpoint, string) bool{
+// ipmiOptions read the value of an option; false: it has none such.
+var ipmiOptions = map[string]func(*Endpoint, string) bool{
 	"suite": func(e *Endpoint, v string) bool {
 		n, ok := number(v)
 		e.Suite = int(n)
@@ -328,11 +418,52 @@ var endpointOptions = map[string]func(*Endpoint, string) bool{
 		e.Level = Level(strings.ToLower(v))
 		return e.Level == LevelUser || e.Level == LevelOperator || e.Level == LevelAdministrator
 	},
-	"boot": func(e *Endpoint, v string) bool {
-		v = strings.ToLower(v)
-		e.LegacyBoot = v == "legacy"
-		return v == "legacy" || v == "efi"
+	"boot": readBoot,
+}
+
+// redfishOptions are those of Redfish.
+var redfishOptions = map[string]func(*Endpoint, string) bool{
+	"pin": func(e *Endpoint, v string) (ok bool) {
+		e.Pin, ok = canonicalPin(v)
+		return ok
 	},
+	"tls": func(e *Endpoint, v string) bool {
+		e.OldTLS = v == "1.2"
+		return v == "1.2" || v == "1.3"
+	},
+	"auth": func(e *Endpoint, v string) bool {
+		v = strings.ToLower(v)
+		e.Basic = v == "basic"
+		return v == "basic" || v == "session"
+	},
+	"boot": readBoot,
+}
+
+func readBoot(e *Endpoint, v string) bool {
+	v = strings.ToLower(v)
+	e.LegacyBoot = v == "legacy"
+	return v == "legacy" || v == "efi"
+}
+
+// pinPrefix goes before the hash of a key.
+const pinPrefix = "sha256:"
+
+// PinOf is the Pin of a public key, in its DER encoding (SubjectPublicKeyInfo).
+func PinOf(key []byte) string {
+	sum := sha256.Sum256(key)
+	return pinPrefix + hex.EncodeToString(sum[:])
+}
+
+// canonicalPin brings a pin into its one form: also without its prefix, in capitals, or with
+// colons between the bytes.
+func canonicalPin(v string) (pin string, ok bool) {
+	v = strings.ToLower(v)
+	if v == PinFirst {
+		return v, true
+	}
+	digits := strings.ReplaceAll(strings.TrimPrefix(v, pinPrefix), ":", "")
+	sum, err := hex.DecodeString(digits)
+	return pinPrefix + digits, err == nil && len(sum) == sha256.Size
 }
 
 // number reads 48 and 0x30; never an octal one.
@@ -354,7 +485,10 @@ func (e Endpoint) String() string {
 	if e.User != "" {
 		u.User = url.User(e.User)
 	}
-	if e.Port != 0 && e.Port != DefaultIPMIPort {
+	if e.System != "" {
+		u.Path = "/" + e.System
+	}
+	if e.Port != 0 && e.Port != defaultPorts[e.Scheme] {
 		u.Host += ":" + strconv.Itoa(e.Port)
 	}
 	var options []string
@@ -368,6 +502,9 @@ func (e Endpoint) String() string {
 	add(e.Channel != 0, "channel=%d", e.Channel)
 	add(e.Level != "", "level=%s", e.Level)
 	add(e.LegacyBoot, "boot=%s", "legacy")
+	add(e.Pin != "", "pin=%s", e.Pin)
+	add(e.OldTLS, "tls=%s", "1.2")
+	add(e.Basic, "auth=%s", "basic")
 	u.RawQuery = strings.Join(options, "&")
 	return u.String()
 }
@@ -399,14 +536,28 @@ func CutKGFile(s string) (rest, file string, err error) {
 	return base, file, nil
 }
 
-// CheckPassword refuses a password that a BMC cannot have: longer than IPMI's 20 bytes,
-// or with something in it that came from a file's format and that nobody typed.
-func CheckPassword(p Secret) error { return checkSecret("the password", string(p)) }
+// CheckPassword refuses a password that the BMC of that address cannot have: longer than
+// IPMI's 20 bytes, or with something in it that came from a file's format and that nobody
+// typed. "" is an address that is not known here.
+func CheckPassword(p Secret, bmc string) error {
+	if strings.HasPrefix(strings.ToLower(bmc), SchemeIPMI+":") {
+		return checkSecret("the password", string(p))
+	}
+	if len(p) > maxRedfishSecret {
+		return fmt.Errorf("the password is longer than %d bytes", maxRedfishSecret)
+	}
+	return checkText("the password", string(p))
+}
 
 func checkSecret(what, s string) error {
-	switch {
-	case len(s) > MaxPassword:
+	if len(s) > MaxPassword {
 		return fmt.Errorf("%s is %d bytes long, and IPMI v2.0 takes %d at most", what, len(s), MaxPassword)
+	}
+	return checkText(what, s)
+}
+
+func checkText(what, s string) error {
+	switch {
 	case !utf8.ValidString(s) || strings.ContainsRune(s, utf8.RuneError):
 		return fmt.Errorf("%s is not text in UTF-8", what)
 	case strings.HasPrefix(s, "\uFEFF"):

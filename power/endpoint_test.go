@@ -184,7 +184,7 @@ func TestCutKGFile(t *testing.T) {
 
 func TestSecretsFitTheProtocol(t *testing.T) {
 	for _, p := range []string{"", "secret", strings.Repeat("x", 20), "ünï", " with blanks "} {
-		if err := CheckPassword(Secret(p)); err != nil {
+		if err := CheckPassword(Secret(p), "ipmi://h"); err != nil {
 			t.Errorf("%q: %v", p, err)
 		}
 	}
@@ -192,7 +192,7 @@ func TestSecretsFitTheProtocol(t *testing.T) {
 		strings.Repeat("x", 21), strings.Repeat("ü", 11), "\uFEFFpw", "pw\n", "pw\r\n", "p\x00w", "\xff\xfep\x00w\x00",
 		"p\ufffdw", "p\tw", "pw\x7f",
 	} {
-		if err := CheckPassword(Secret(p)); err == nil || strings.Contains(err.Error(), p) {
+		if err := CheckPassword(Secret(p), "ipmi://h"); err == nil || strings.Contains(err.Error(), p) {
 			t.Errorf("%q: %v", p, err)
 		}
 	}
@@ -241,4 +241,52 @@ func FuzzParseEndpoint(f *testing.F) {
 			t.Errorf("%q is not canonical: %#v", s, ep)
 		}
 	})
+}
+
+func TestRedfishEndpoints(t *testing.T) {
+	hash := strings.Repeat("ab", 32)
+	for in, want := range map[string]string{
+		"redfish://admin@BMC1.example.":                              "redfish://bmc1.example:443",
+		"redfish://admin@h:443/":                                     "redfish://h:443",
+		"redfish://h/System.Embedded.1":                              "redfish://h:443/System.Embedded.1",
+		"redfish://h/redfish/v1/Systems/System_0/":                   "redfish://h:443/System_0",
+		"redfish+http://h/1":                                         "redfish://h:443/1", // the same BMC, in clear
+		"redfish+http://h:8000":                                      "redfish+http://h:8000",
+		"REDFISH://[::ffff:10.0.0.1]?auth=basic&tls=1.2":             "redfish://10.0.0.1:443",
+		"redfish://h?pin=" + strings.ToUpper(hash):                   "redfish://h:443",
+		"redfish://h/1?pin=first&boot=legacy&auth=session":           "redfish://h:443/1",
+		"redfish://a-user-of-more-than-16-bytes@h?tls=1.3":           "redfish://h:443",
+		"redfish://h?pin=sha256:" + strings.Repeat("AB:", 31) + "ab": "redfish://h:443",
+	} {
+		ep, err := ParseEndpoint(in)
+		if err != nil || ep.Part() != want {
+			t.Errorf("%s: part %q, %v; want %q", in, ep.Part(), err, want)
+			continue
+		}
+		if again, err := ParseEndpoint(ep.String()); err != nil || again != ep {
+			t.Errorf("%s is written as %s, which reads as %+v, %v", in, ep, again, err)
+		}
+		if ep.Pin != "" && ep.Pin != PinFirst && ep.Pin != "sha256:"+hash {
+			t.Errorf("%s: pin %s", in, ep.Pin)
+		}
+	}
+	for _, s := range []string{
+		"redfish://h/a/b", "redfish://h/..", "redfish://h/a%20b", "redfish://h/a%2Fb", "redfish://h?suite=3", "redfish://h?target=0x30",
+		"redfish://h?pin=abc", "redfish://h?pin=", "redfish://h?tls=1.1", "redfish://h?auth=digest", "redfish+http://h?pin=first",
+		"redfish+http://h?tls=1.2", "redfish://admin:S3cret@h/1", "redfish:admin:S3cret@h", "redfish://h/" + strings.Repeat("a", 65), "https://h",
+		"ipmi://h?pin=first", "redfish://h#1",
+	} {
+		if ep, err := ParseEndpoint(s); err == nil {
+			t.Errorf("%q read as %v", s, ep)
+		}
+	}
+	long := Secret(strings.Repeat("x", 64))
+	if CheckPassword(long, "redfish://h") != nil || CheckPassword(long, "ipmi://h") == nil ||
+		CheckPassword(long+long+"x", "redfish://h") == nil {
+		t.Error("the bounds of passwords")
+	}
+	a, b := Endpoint{Scheme: SchemeRedfish, Host: "h", System: "1"}, Endpoint{Scheme: SchemeRedfish, Host: "h", System: "2", Port: 443}
+	if a.Key() != b.Key() || a.Part() == b.Part() {
+		t.Errorf("Systems of one BMC: keys %s and %s, parts %s and %s", a.Key(), b.Key(), a.Part(), b.Part())
+	}
 }

@@ -20,8 +20,7 @@ type BMC struct {
 	key      string
 	dial     power.Dialer
 	exchange time.Duration // bound on one exchange
-	keep     time.Duration // that a session may be idle
-	age      time.Duration // that a session may have
+	keep     time.Duration // that a session may be idle; below 0: it is not kept
 	turn     chan struct{} // holds one token: its holder talks to the BMC
 	beside   chan struct{} // the token that is held besides: the BMC is another one as well, by another name
 
@@ -30,6 +29,8 @@ type BMC struct {
 	driver   power.Driver
 	lastUsed time.Time
 	opened   time.Time // the session of the driver
+	// idle is how long that may be so, and age how old it may be
+	idle, age time.Duration
 
 	reader chan struct{} // holds one token: its holder reads the BMC's nodes
 
@@ -52,8 +53,7 @@ type refusals struct {
 
 func newBMC(of *Pool, key string) *BMC {
 	b := &BMC{
-		of: of, key: key, dial: of.dial, exchange: of.exchange, keep: of.keepFor, age: of.age, turn: make(chan struct{},
-			1), reader: make(chan struct{}, 1),
+		of: of, key: key, dial: of.dial, exchange: of.exchange, keep: of.keepFor, turn: make(chan struct{}, 1), reader: make(chan struct{}, 1),
 		nodes: map[string]bool{}, refused: map[Credentials]refusals{},
 	}
 	b.turn <- struct{}{}
@@ -174,9 +174,8 @@ func (b *BMC) turnTo(ep power.Endpoint) {
 	if was == ep {
 		return
 	}
-	was.Target, was.Channel = ep.Target, ep.Channel
-	if d, ok := targeter(b.driver); ok && was == ep {
-		d.SetTarget(ep.Target, ep.Channel)
+	if d, ok := as[power.Targeter](b.driver); ok && was.BMC() == ep.BMC() {
+		d.SetTarget(ep)
 		return
 	}
 	b.drop()
@@ -201,7 +200,7 @@ func (b *BMC) State(ctx context.Context, ep power.Endpoint, force bool) (power.S
 }
 
 func (b *BMC) connect(ctx context.Context) error {
-	if b.driver != nil && (b.keep > 0 && time.Since(b.lastUsed) > b.keep || time.Since(b.opened) > b.age || b.wantsNew()) {
+	if b.driver != nil && (b.keep > 0 && time.Since(b.lastUsed) > b.idle || time.Since(b.opened) > b.age || b.wantsNew()) {
 		b.drop()
 	}
 	if b.driver != nil {
@@ -214,6 +213,10 @@ func (b *BMC) connect(ctx context.Context) error {
 		return err
 	}
 	b.driver, b.lastUsed, b.opened = bounded{d, b.exchange}, time.Time{}, time.Now()
+	b.idle, b.age = b.keep, b.of.age
+	if k, ok := as[power.Keeper](b.driver); ok {
+		b.idle, b.age = k.KeepFor()
+	}
 	b.learn(b.endpoint, nil)
 	return nil
 }
@@ -240,7 +243,7 @@ func (b *BMC) drop() {
 func (b *BMC) closeIdle() {
 	if b.tryAcquire() {
 		defer b.release()
-		if b.driver != nil && time.Since(b.lastUsed) > b.keep {
+		if b.driver != nil && time.Since(b.lastUsed) > b.idle {
 			b.drop()
 		}
 	}

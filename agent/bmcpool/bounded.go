@@ -33,13 +33,13 @@ func (d bounded) SetBoot(ctx context.Context, dev power.BootDevice) error {
 	return unanswered(d.Driver.SetBoot(ctx, dev), d.within)
 }
 
-// targeter is what of the driver turns to another part of the BMC, if it can.
-func targeter(d power.Driver) (t power.Targeter, ok bool) {
+// as is what the driver can do besides, if it can.
+func as[A any](d power.Driver) (a A, ok bool) {
 	if b, is := d.(bounded); is {
 		d = b.Driver
 	}
-	t, ok = d.(power.Targeter)
-	return t, ok
+	a, ok = d.(A)
+	return a, ok
 }
 
 // unanswered makes "no answer" of an exchange that the bound on it has ended.

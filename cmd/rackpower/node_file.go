@@ -363,7 +363,7 @@ func (r specRow) spec() (spec api.NodeSpec, kgFile string, err error) {
 // checkSecrets refuses what a BMC cannot have.
 func checkSecrets(n api.NodeSpec) error {
 	_, wrongKG := power.ParseKG(power.Secret(n.KG))
-	if err := errors.Join(power.CheckPassword(power.Secret(n.Password)), wrongKG); err != nil {
+	if err := errors.Join(power.CheckPassword(power.Secret(n.Password), n.BMC), wrongKG); err != nil {
 		return fmt.Errorf("node %s: %w", n.Name, err)
 	}
 	return nil

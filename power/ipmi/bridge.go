@@ -4,6 +4,8 @@ import (
 	"fmt"
 
 	"github.com/bougou/go-ipmi/pkg/types"
+
+	"rackpower/power"
 )
 
 // A node of a multi-node chassis is a management controller on the IPMB behind the
@@ -26,7 +28,7 @@ import (
 const trackRequest = 0x40
 
 // SetTarget implements power.Targeter: the session is the BMC's, whatever part is meant.
-func (s *session) SetTarget(target, channel uint8) { s.ep.Target, s.ep.Channel = target, channel }
+func (s *session) SetTarget(ep power.Endpoint) { s.ep.Target, s.ep.Channel = ep.Target, ep.Channel }
 
 // bridged reports whether the command goes to the target: sessions are the BMC's own.
 func (s *session) bridged(cmd types.Command) bool {

@@ -115,9 +115,9 @@ func TestOneSessionServesAllParts(t *testing.T) {
 	c.farm.BMC(2).SetPower(power.On)
 	for range 3 {
 		wantState(t, d, power.Off)
-		d.SetTarget(nodeAddr+2, 0)
+		d.SetTarget(power.Endpoint{Target: nodeAddr + 2})
 		wantState(t, d, power.On)
-		d.SetTarget(nodeAddr, 0)
+		d.SetTarget(power.Endpoint{Target: nodeAddr})
 	}
 	if err := d.Do(t.Context(), power.PowerOn); err != nil {
 		t.Error(err)

@@ -97,7 +97,7 @@ func checkEndpoint(ep power.Endpoint) error {
 		return &power.Error{Kind: kind, Op: opOpen, Err: fmt.Errorf(format, args...)}
 	}
 	switch {
-	case ep.Scheme != "" && ep.Scheme != "ipmi":
+	case ep.Scheme != "" && ep.Scheme != power.SchemeIPMI:
 		return bad(power.KindUnsupported, "scheme %q is not IPMI", ep.Scheme)
 	case ep.Host == "":
 		return bad(power.KindUnsupported, "the endpoint has no host")
@@ -106,7 +106,7 @@ func checkEndpoint(ep power.Endpoint) error {
 	case len(ep.User) > power.MaxUser:
 		return bad(power.KindAuth, "the user name is longer than the 16 bytes of IPMI")
 	}
-	if err := power.CheckPassword(ep.Password); err != nil {
+	if err := power.CheckPassword(ep.Password, "ipmi:"); err != nil {
 		return bad(power.KindAuth, "%w", err)
 	}
 	if _, err := power.ParseKG(ep.KG); err != nil {
