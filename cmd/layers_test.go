@@ -37,6 +37,7 @@ var floors = map[string]int{
 	"rackpower/central/oidc":          1,
 	"rackpower/gossip":                1,
 	"rackpower/power/ipmi":            1,
+	"rackpower/power/redfish":         1,
 	"rackpower/power/bmcsim":          1,
 	"rackpower/power/powertest":       1,
 	"rackpower/journal/faultfs":       1,
