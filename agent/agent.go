@@ -164,6 +164,9 @@ func (a *Agent) open() (err error) {
 	if err := a.prober.loadRefused(a.assignLg.Live()); err != nil {
 		return err
 	}
+	if err := a.keepNotes(a.assignLg.Live()); err != nil {
+		return fmt.Errorf("cannot keep what is known of BMCs: %w", err)
+	}
 	if err := a.alarms.load(a.assignLg.Live()); err != nil {
 		return err
 	}

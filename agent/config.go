@@ -115,6 +115,8 @@ type Config struct {
 	// Forget has what was learnt of a BMC, such as a user's privilege, asked for again.
 	// nil: Dial remembers nothing.
 	Forget func(power.Endpoint)
+	// UseNotes is given where what Dial must know after a crash is kept. nil: nothing is.
+	UseNotes func(power.Notes)
 	// Central is nil for an agent that works without one.
 	Central Central
 	// Monitor is the cron expression of the readings. Default "@every 60s"; "off"

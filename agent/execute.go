@@ -684,7 +684,7 @@ func (x *execution) persist(ctx context.Context, fn func() error) error {
 			return fail(power.ReasonOf(kind), "%v", err)
 		}
 		x.l.setPhase(x.t, "BMC "+string(kind)+", trying again")
-		if err := backoff.Sleep(ctx, pause); err != nil {
+		if err := backoff.Sleep(ctx, max(pause, power.AfterOf(err))); err != nil {
 			return err
 		}
 	}
@@ -758,6 +758,7 @@ func (x *execution) send(ctx context.Context, cmd power.Command) error {
 		if kind == power.KindAuth || kind == power.KindPrivilege || kind == power.KindUnsupported || !time.Now().Add(pause).Before(until) {
 			return fail(power.ReasonOf(kind), "%v", err)
 		}
+		pause = max(pause, power.AfterOf(err))
 		if cmd == power.PressSoftOff {
 			err = x.sleepInGrace(ctx, pause)
 		} else {

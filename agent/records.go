@@ -35,6 +35,7 @@ const (
 	kindAlarm    journal.Kind = 27 // api.Alarm until it is over or acknowledged, there too
 	kindTrust    journal.Kind = 28 // trustRecord, there too
 	kindContact  journal.Kind = 29 // contactRecord, there too
+	kindNote     journal.Kind = 30 // what a driver keeps of a BMC, there too
 )
 
 var kindNames = map[journal.Kind]string{
@@ -43,6 +44,7 @@ var kindNames = map[journal.Kind]string{
 	kindHastened: "hastened", kindLastSeq: "last-seq", kindNode: "node", kindSync: "sync",
 	kindMemory: "monitor", kindRack: "rack", kindBrake: "brake", kindHold: "hold",
 	kindRefused: "refused", kindAlarm: "alarm", kindTrust: "trust", kindDoubt: "doubt", kindContact: "contact",
+	kindNote: "note",
 }
 
 // KindName names a kind of journal record, for people.

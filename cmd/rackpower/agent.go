@@ -36,6 +36,10 @@ func agentCommand() *cli.Command {
 				Usage: "read the keys that seal passwords in the data directory from `FILE`; default: the systemd credential " +
 					agentd.SealKeyCredential + ", else seal.key in the data directory, which is made",
 			},
+			&cli.StringFlag{
+				Name:  "bmc-ca-file",
+				Usage: "trust Redfish BMCs whose certificate is of an authority in `FILE` (PEM); default: those of the system",
+			},
 			&cli.StringFlag{Name: "gossip", Value: defaultGossip, Usage: "`HOST:PORT` for gossip, or \"off\""},
 			&cli.StringFlag{Name: "advertise", Usage: "`HOST:PORT` at which other members reach this agent's gossip"},
 			&cli.StringSliceFlag{Name: "join", Usage: "`HOST:PORT` of a gossip member to join; may be repeated"},

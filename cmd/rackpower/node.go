@@ -29,13 +29,18 @@ func nodeCommand() *cli.Command {
 				Description: "The password is read from a file, or from stdin with \"-\" (on a terminal without echo), never from the command line.\n" +
 					"Options of the BMC's address, joined by &: suite=3|17; target=0x30, the IPMB address of this node in a chassis whose BMC\n" +
 					"serves several (channel=0); level=user|operator|administrator, the privilege that sessions ask for; boot=legacy|efi, how\n" +
-					"boot devices are booted; kg-file=FILE, as --kg-file. A node has a BMC, or part of one, for itself." +
+					"boot devices are booted; kg-file=FILE, as --kg-file. A node has a BMC, or part of one, for itself.\n" +
+					"Redfish: redfish://USER@HOST[:PORT]/[SYSTEM]; without SYSTEM the only one that can be reset. Its options:\n" +
+					"pin=first trusts the public key that the BMC shows first, pin=sha256:HASH that one; without, its certificate must\n" +
+					"be of an authority that the agent trusts. tls=1.2 allows TLS 1.2; auth=basic needs no session; boot=legacy|efi.\n" +
+					"redfish+http:// is without TLS, for laboratories." +
 					examples("rackpower node add r1n01 --rack r1 --bmc ipmi://admin@10.0.1.1 --password-file bmc.password",
+						"rackpower node add r1n02 --rack r1 --bmc 'redfish://admin@10.0.1.2?pin=first' --password-file bmc.password",
 						"rackpower node add r1n01 --rack r1 --status READY --update",
 						"rackpower node add r1n01a --rack r1 --bmc 'ipmi://admin@10.0.1.1?target=0x30' --password-file bmc.password") + exitHelp,
 				Flags: atCentral.flags(append(confirmFlags(),
 					&cli.StringFlag{Name: "rack", Required: true, Usage: "`NAME` of the rack; the rack's agent controls the node"},
-					&cli.StringFlag{Name: "bmc", Usage: "`URL` of the BMC: ipmi://USER@HOST[:PORT][?OPTIONS]"},
+					&cli.StringFlag{Name: "bmc", Usage: "`URL` of the BMC: ipmi://USER@HOST[:PORT][?OPTIONS] or redfish://USER@HOST[:PORT]/[SYSTEM][?OPTIONS]"},
 					&cli.StringFlag{Name: "password-file", Usage: "read the BMC's password from the first line of `FILE`; -: from stdin"},
 					&cli.StringFlag{Name: "kg-file", Usage: "read the BMC's key K_g from the first line of `FILE`: text, or 0x and " +
 						"hexadecimal digits; only for BMCs with two-key logins"},

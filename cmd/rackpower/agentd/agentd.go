@@ -26,7 +26,6 @@ import (
 	"rackpower/gossip"
 	"rackpower/internal/backoff"
 	"rackpower/journal"
-	"rackpower/power/ipmi"
 	"rackpower/systemd"
 )
 
@@ -78,11 +77,14 @@ func Run(c *cli.Context) (err error) {
 			err = late
 		}
 	}()
-	dialer := ipmi.NewDialer(ipmi.Config{Log: logger})
+	bmcs, err := newDrivers(logger, c.String("bmc-ca-file"))
+	if err != nil {
+		return err
+	}
 	cfg := agent.Config{
 		Name: c.String("name"), Dir: c.String("data"), Version: c.App.Version, Monitor: c.String("monitor"), Logger: logger,
 		SealKeyFile: daemon.CredentialFile(c.String("seal-key-file"), SealKeyCredential),
-		Dial:        dialer.Dial, Probe: dialer.Probe, Forget: dialer.Forget, LookUp: lookUp,
+		Dial:        bmcs.Dial, Probe: bmcs.Probe, Forget: bmcs.Forget, UseNotes: bmcs.redfish.UseNotes, LookUp: lookUp,
 	}
 	if cfg.Timing.Debounce = c.Duration("debounce"); cfg.Timing.Debounce <= 0 {
 		return settings.Usage("--debounce: %s is not positive", cfg.Timing.Debounce)

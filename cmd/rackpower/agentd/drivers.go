@@ -1,0 +1,61 @@
+package agentd
+
+import (
+	"context"
+	"crypto/x509"
+	"log/slog"
+	"os"
+
+	"rackpower/cmd/settings"
+	"rackpower/power"
+	"rackpower/power/ipmi"
+	"rackpower/power/redfish"
+)
+
+// drivers opens sessions to BMCs, each in the protocol that the node's address names.
+type drivers struct {
+	ipmi    *ipmi.Dialer
+	redfish *redfish.Dialer
+}
+
+// newDrivers makes them. caFile has the certificates of the authorities that certify BMCs; "":
+// those of the system do.
+func newDrivers(logger *slog.Logger, caFile string) (*drivers, error) {
+	cfg := redfish.Config{Log: logger}
+	if caFile != "" {
+		pem, err := os.ReadFile(caFile)
+		if err != nil {
+			return nil, settings.Usage("--bmc-ca-file: %v", err)
+		}
+		cfg.Roots = x509.NewCertPool()
+		if !cfg.Roots.AppendCertsFromPEM(pem) {
+			return nil, settings.Usage("--bmc-ca-file: there is no certificate in %s", caFile)
+		}
+	}
+	return &drivers{ipmi: ipmi.NewDialer(ipmi.Config{Log: logger}), redfish: redfish.NewDialer(cfg)}, nil
+}
+
+// Dial is a power.Dialer.
+func (d *drivers) Dial(ctx context.Context, ep power.Endpoint) (power.Driver, error) {
+	if ep.IsRedfish() {
+		return d.redfish.Dial(ctx, ep)
+	}
+	return d.ipmi.Dial(ctx, ep)
+}
+
+// Probe asks a BMC whether it is there.
+func (d *drivers) Probe(ctx context.Context, ep power.Endpoint) error {
+	if ep.IsRedfish() {
+		return d.redfish.Probe(ctx, ep)
+	}
+	return d.ipmi.Probe(ctx, ep)
+}
+
+// Forget forgets what was learnt of a BMC.
+func (d *drivers) Forget(ep power.Endpoint) {
+	if ep.IsRedfish() {
+		d.redfish.Forget(ep)
+		return
+	}
+	d.ipmi.Forget(ep)
+}
