@@ -58,6 +58,34 @@ func TestAReportThatIsRefusedIsSifted(t *testing.T) {
 	eventually(t, "the journal lets go", func() bool { return len(r.liveKeys()) == 0 })
 }
 
+// TestNothingIsLostWhereCentralHasTooMuch: reports that are refused because the agent asks
+// too often are sent again, all of them, and none is set aside.
+func TestNothingIsLostWhereCentralHasTooMuch(t *testing.T) {
+	r, c := withCentral(t, 4)
+	refused := 0
+	ids := []string{c.ask("n1", power.ActOn), c.ask("n2", power.ActOn), c.ask("n3", power.ActOn), c.ask("n4", power.ActOff)}
+	c.do(func() {
+		c.judge = func(in api.Report) error {
+			if ended := slices.ContainsFunc(in.Ops, func(o api.OpReport) bool { return o.End != nil }); ended && refused < 3 {
+				refused++
+				return api.TooMany(0, "too many requests of agent r1")
+			}
+			return nil
+		}
+	})
+	for _, id := range ids {
+		c.ends(id, 1)
+	}
+	r.allReported()
+	eventually(t, "the journal lets go", func() bool { return len(r.liveKeys()) == 0 })
+	if n := get(c, func() int { return refused }); n == 0 {
+		t.Error("nothing was refused")
+	}
+	if r.a.alarms.active(api.AlarmReportRefused) {
+		t.Error("something was set aside")
+	}
+}
+
 // TestDeliverSendsAllThatIsTaken: against any central, an item that it takes is sent once,
 // one that it refuses is set aside, and errors that pass end it.
 func TestDeliverSendsAllThatIsTaken(t *testing.T) {

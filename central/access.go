@@ -40,17 +40,28 @@ var (
 // guarded serves a route to those who may use it.
 func (c *Central) guarded(to access, h http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		if to.open {
-			h(w, r)
-			return
+		p, err := auth.Principal{Address: addressOf(r)}, error(nil)
+		if !to.open {
+			p, err = c.authenticate(r)
 		}
-		p, err := c.authenticate(r)
+		var t *ticket
 		if err == nil {
+			t, err = c.limits.admit(r.Context(), p, to, r)
+		}
+		if err == nil {
+			defer t.done()
+			t.refused = func(err error) { c.refused(r, p, err) }
+			r.Body = t.body(r.Body)
+			r = r.WithContext(context.WithValue(r.Context(), ticketKey{}, t))
 			err = may(p, to, r)
 		}
 		if err != nil {
 			c.refused(r, p, err)
 			c.answer(w, nil, err)
+			return
+		}
+		if to.open {
+			h(w, r)
 			return
 		}
 		asker := store.Asker{Name: p.Name, Via: string(p.Method), Address: p.Address, Scope: p.Scope}
@@ -66,6 +77,9 @@ func (c *Central) guarded(to access, h http.HandlerFunc) http.HandlerFunc {
 
 // may says why a principal may not use a route, nil if it may.
 func may(p auth.Principal, to access, r *http.Request) error {
+	if to.open {
+		return nil
+	}
 	if to.least == "" {
 		if p.Kind == auth.Agent && p.Name == r.PathValue("name") || p.Kind == auth.User && p.Method == auth.BySocket && p.Own {
 			return nil
@@ -123,7 +137,7 @@ func (c *Central) guessed(address string, now time.Time, err error) error {
 	wait := c.guesses.wait(address, now)
 	c.guesses.failed(address, now)
 	if wait > 0 {
-		return api.Problemf(api.CodeQueueFull, "too many logins from here failed: ask again in %s", wait.Round(time.Second))
+		return api.TooMany(wait, "too many logins from here failed")
 	}
 	return err
 }
@@ -286,7 +300,7 @@ func askedBy(r *http.Request, named string) string {
 // reason.
 func (c *Central) refused(r *http.Request, p auth.Principal, why error) {
 	code := api.CodeOf(why)
-	if code != api.CodeForbidden && code != api.CodeLogin && code != api.CodeQueueFull {
+	if code != api.CodeForbidden && code != api.CodeLogin && code != api.CodeTooMany {
 		return
 	}
 	now, who := c.cfg.Now(), p.Name
@@ -296,12 +310,18 @@ func (c *Central) refused(r *http.Request, p auth.Principal, why error) {
 	if who == "" {
 		who = "unknown"
 	}
-	if !c.refusals.Due(p.Address+" "+who+" "+why.Error(), now, time.Minute) {
+	more, due := c.refusals.Count(p.Address+" "+who+" "+why.Error(), now, time.Minute)
+	if !due {
 		return
 	}
-	c.log.Warn("request refused", "who", who, "address", p.Address, "method", r.Method, "path", r.URL.Path, "reason", why)
+	c.log.Warn("request refused", "who", who, "address", p.Address, "method", r.Method, "path", r.URL.Path, "reason", why, "more_since_last",
+		more)
+	detail := fmt.Sprintf("%s %.200s: %.300s", r.Method, r.URL.Path, why)
+	if more > 0 {
+		detail += fmt.Sprintf(" (and %d times more since the entry before)", more)
+	}
 	e := api.AuditEntry{
-		At: now, Who: who, What: "access-refused", Outcome: string(code), Detail: fmt.Sprintf("%s %.200s: %.300s", r.Method, r.URL.Path, why),
+		At: now, Who: who, What: "access-refused", Outcome: string(code), Detail: detail,
 		Via: string(p.Method), Address: p.Address,
 	}
 	if err := c.store.Write(context.WithoutCancel(r.Context()), func(tx *store.Tx) error { return tx.AddAudit(e) }); err != nil {

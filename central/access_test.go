@@ -65,7 +65,15 @@ func (r *running) remote(t *testing.T, token string, cert *tls.Certificate) *api
 		cfg.Certificates = []tls.Certificate{*cert}
 	}
 	client.Secure(cfg, token)
+	client.SetPatience(impatient())
 	return client
+}
+
+// impatient is the patience of a client that is told of each refusal.
+func impatient() api.Patience {
+	p := api.DefaultPatience()
+	p.TooMany = 0
+	return p
 }
 
 // as is a client of a user who was added for it.
@@ -605,12 +613,12 @@ func TestGuessesAreSlowedDown(t *testing.T) {
 		wantCode(t, err, api.CodeLogin)
 	}
 	_, err := r.remote(t, auth.NewToken(), nil).WhoAmI(t.Context())
-	wantCode(t, err, api.CodeQueueFull)
+	wantCode(t, err, api.CodeTooMany)
 	if _, err = alice.WhoAmI(t.Context()); err != nil { // from the same address
 		t.Error(err)
 	}
 	_, err = r.join(t, auth.NewEnrolment("r1", r.c.tls.ca.Hash()).String())
-	wantCode(t, err, api.CodeQueueFull)
+	wantCode(t, err, api.CodeTooMany)
 	clock.later(guessPause)
 	_, err = r.remote(t, auth.NewToken(), nil).WhoAmI(t.Context())
 	wantCode(t, err, api.CodeLogin)

@@ -425,6 +425,10 @@ func (c *Central) poll(r *http.Request, in api.Poll) (api.Assignment, error) {
 		if g.knocks != knocks {
 			return nothing, nil // somebody wants to know whether there is another poll
 		}
+		resume, err := idle(r.Context())
+		if err != nil {
+			return nothing, err
+		}
 		select {
 		case <-g.news:
 		case <-again:
@@ -434,6 +438,9 @@ func (c *Central) poll(r *http.Request, in api.Poll) (api.Assignment, error) {
 			return nothing, nil
 		case <-r.Context().Done():
 			return nothing, r.Context().Err()
+		}
+		if err := resume(); err != nil {
+			return nothing, err
 		}
 	}
 }

@@ -106,6 +106,10 @@ func (c *Central) followAudit(ctx context.Context, in auditQuery) ([]api.AuditEn
 		if err != nil || len(out) > 0 || in.wait <= 0 {
 			return out, err
 		}
+		resume, err := idle(ctx)
+		if err != nil {
+			return out, err
+		}
 		select {
 		case <-news:
 		case <-timer.C:
@@ -117,6 +121,9 @@ func (c *Central) followAudit(ctx context.Context, in auditQuery) ([]api.AuditEn
 		}
 		if backoff.Sleep(ctx, queryPause) != nil {
 			return out, ctx.Err()
+		}
+		if err := resume(); err != nil {
+			return out, err
 		}
 	}
 }

@@ -33,6 +33,7 @@ type Central struct {
 	// authenticate finds out who asks: principal, or what a test puts there.
 	authenticate func(*http.Request) (auth.Principal, error)
 
+	limits     *limits
 	guesses    guesses
 	tokensUsed httpserver.Recently
 	refusals   httpserver.Recently
@@ -74,7 +75,7 @@ func New(cfg Config) (*Central, error) {
 	c := &Central{
 		cfg: cfg, log: cfg.Log, sessions: newAgentSessions(), changes: newNotifier(), audited: newNotifier(), stop: make(chan struct{}),
 		explainWait: defaultExplainWait, knockWait: knockWait,
-		interfaceAddrs: net.InterfaceAddrs,
+		interfaceAddrs: net.InterfaceAddrs, limits: newLimits(cfg.Limits),
 	}
 	st, err := store.Open(store.Config{
 		Path: DatabasePath(cfg.Data), Log: cfg.Log, CheckBelow: cfg.CheckBelow, KeyFile: cfg.SealKeyFile,

@@ -32,6 +32,8 @@ type Config struct {
 	SealKeyFile string
 	// Login verifies tokens of an issuer outside, for those who ask over TLS; nil: there is none.
 	Login Login
+	// Limits bound what one user may ask.
+	Limits Limits
 	// Keep is how long ended operations and the audit log are kept. Default 90
 	// days, negative: for ever.
 	Keep time.Duration
@@ -64,6 +66,12 @@ func (c Config) withDefaults() Config {
 	if c.Away == 0 {
 		c.Away = DefaultAway
 	}
+	if c.Limits.Rate == 0 {
+		c.Limits.Rate = DefaultUserRate
+	}
+	if c.Limits.Waiting == 0 {
+		c.Limits.Waiting = DefaultUserWaiting
+	}
 	if c.Now == nil {
 		c.Now = time.Now
 	}
@@ -74,6 +82,9 @@ func (c Config) withDefaults() Config {
 func (c Config) Validate() error {
 	if c.Data == "" {
 		return fmt.Errorf("no data directory given")
+	}
+	if c.Limits.Rate < 0 || c.Limits.Waiting < 0 {
+		return fmt.Errorf("a limit of a user is negative")
 	}
 	return c.TLS.validate()
 }

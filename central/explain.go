@@ -72,10 +72,17 @@ func (c *Central) explain(r *http.Request) (api.Explanation, error) {
 	}
 	answer, done := c.sessions.of(agent).explain(name)
 	defer done()
+	resume, err := idle(r.Context())
+	if err != nil {
+		return api.Explanation{}, err
+	}
 	timer := time.NewTimer(c.explainWait)
 	defer timer.Stop()
 	select {
 	case e := <-answer:
+		if err := resume(); err != nil {
+			return api.Explanation{}, err
+		}
 		if k, err = c.knowledge(r, name); err != nil {
 			return api.Explanation{}, err
 		}

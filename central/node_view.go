@@ -207,6 +207,10 @@ func (c *Central) readNodes(r *http.Request, in api.ReadNodes) ([]api.Node, erro
 				c.sessions.of(agent).want(names, began, began.Add(min(in.Wait, maxWait)))
 			}
 		}
+		resume, err := idle(r.Context())
+		if err != nil {
+			return nil, err
+		}
 		select {
 		case <-news:
 		case <-timer.C:
@@ -218,6 +222,9 @@ func (c *Central) readNodes(r *http.Request, in api.ReadNodes) ([]api.Node, erro
 		}
 		if backoff.Sleep(r.Context(), queryPause) != nil {
 			return nil, r.Context().Err()
+		}
+		if err := resume(); err != nil {
+			return nil, err
 		}
 	}
 }

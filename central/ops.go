@@ -442,6 +442,10 @@ func (c *Central) queryOps(r *http.Request, in api.QueryOps) (api.FoundOps, erro
 				return found, err
 			}
 		}
+		resume, err := idle(r.Context())
+		if err != nil {
+			return found, err
+		}
 		select {
 		case <-news:
 		case <-timer.C:
@@ -453,6 +457,9 @@ func (c *Central) queryOps(r *http.Request, in api.QueryOps) (api.FoundOps, erro
 		}
 		if backoff.Sleep(r.Context(), queryPause) != nil {
 			return found, r.Context().Err()
+		}
+		if err := resume(); err != nil {
+			return found, err
 		}
 	}
 }

@@ -27,11 +27,17 @@ type Patience struct {
 	// the time that the request itself says it may wait.
 	Work   time.Duration
 	Silent func() // nil: nobody is told. Any goroutine may call it
+
+	// TooMany is how long requests are sent again that the server refuses because there are
+	// too many (CodeTooMany). Refused is called once for such a request, with the pause until
+	// it is sent again; nil: nobody is told.
+	TooMany time.Duration
+	Refused func(p *Problem, pause time.Duration)
 }
 
 // DefaultPatience is a new client's.
 func DefaultPatience() Patience {
-	return Patience{Say: 3 * time.Second, GiveUp: 15 * time.Second, Work: time.Minute}
+	return Patience{Say: 3 * time.Second, GiveUp: 15 * time.Second, Work: time.Minute, TooMany: time.Minute}
 }
 
 // SetPatience replaces a client's patience, before it is used.

@@ -4,18 +4,22 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"crypto/rand"
+	crand "crypto/rand"
 	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
+
+	"rackpower/internal/backoff"
 )
 
 // ErrUnreachable is what errors.Is finds when no answer came: nothing is known
@@ -43,7 +47,7 @@ type Client struct {
 func NewClient(target string) (*Client, error) {
 	transport := &http.Transport{MaxIdleConnsPerHost: 16, IdleConnTimeout: 90 * time.Second}
 	c := &Client{
-		target: target, patience: DefaultPatience(), run: rand.Text(),
+		target: target, patience: DefaultPatience(), run: crand.Text(),
 		http: &http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }},
 	}
 	names := []string{target}
@@ -112,7 +116,8 @@ func (c *Client) Do(ctx context.Context, method, path string, in, out any) error
 	return c.do(ctx, method, path, in, out, 0)
 }
 
-// do is Do of a request that may take a while.
+// do is Do of a request that may take a while. One that was refused because there are too
+// many is sent again: nothing was done.
 func (c *Client) do(ctx context.Context, method, path string, in, out any, wait time.Duration) error {
 	var data []byte
 	if in != nil {
@@ -121,6 +126,29 @@ func (c *Client) do(ctx context.Context, method, path string, in, out any, wait 
 			return fmt.Errorf("cannot encode request to %s: %w", path, err)
 		}
 	}
+	for began, told := time.Now(), false; ; told = true {
+		err := c.once(ctx, method, path, data, out, wait)
+		var p *Problem
+		if !errors.As(err, &p) || p.Code != CodeTooMany {
+			return err
+		}
+		pause := max(p.RetryAfter, time.Second)
+		pause += rand.N(pause / 4) // others were told the same
+		end, bounded := ctx.Deadline()
+		if time.Since(began)+pause > c.patience.TooMany || bounded && time.Until(end) < pause {
+			return err
+		}
+		if !told && c.patience.Refused != nil {
+			c.patience.Refused(p, pause)
+		}
+		if ended := backoff.Sleep(ctx, pause); ended != nil {
+			return ended
+		}
+	}
+}
+
+// once sends a request once.
+func (c *Client) once(ctx context.Context, method, path string, data []byte, out any, wait time.Duration) error {
 	watched, watch := c.watch(ctx, wait)
 	defer watch.stop()
 	resp, err := c.send(watched, method, path, data)
@@ -206,6 +234,9 @@ func problemOf(resp *http.Response, w *watch) error {
 		return Problemf(CodeInternal, "unexpected answer %s (%s): what answers there is another program, or a part of rackpower that does not "+
 			"do this; is the address right?",
 			resp.Status, line[:min(len(line), 100)])
+	}
+	if seconds, err := strconv.ParseUint(resp.Header.Get("Retry-After"), 10, 31); err == nil {
+		p.RetryAfter = time.Duration(seconds) * time.Second //nolint:gosec // 31 bits
 	}
 	return p
 }

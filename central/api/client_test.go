@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -121,5 +122,43 @@ func TestStatusFieldsAreThePromisedOnes(t *testing.T) {
 		if !op[f] {
 			t.Errorf("ops has no %s", f)
 		}
+	}
+}
+
+// TestAClientWaitsAndAsksAgain: what was refused because there was too much is sent again
+// after the time that the server says; who waits is told once.
+func TestAClientWaitsAndAsksAgain(t *testing.T) {
+	var asked atomic.Int64
+	full := func(w http.ResponseWriter, _ *http.Request) {
+		if asked.Add(1) < 3 {
+			TooMany(0, "too many").Write(w)
+			return
+		}
+		Problemf(CodeBusy, "reached").Write(w)
+	}
+	c := serve(t, full)
+	p, told := DefaultPatience(), 0
+	p.Refused = func(why *Problem, pause time.Duration) {
+		told++
+		if why.RetryAfter != time.Second || pause < time.Second || pause > 2*time.Second || why.Error() != "too many: ask again later" {
+			t.Errorf("%+v, %s", why, pause)
+		}
+	}
+	c.SetPatience(p)
+	_, err := c.Agents(t.Context())
+	if CodeOf(err) != CodeBusy || told != 1 || asked.Load() != 3 {
+		t.Errorf("%v, told %d times, asked %d times", err, told, asked.Load())
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+	defer cancel()
+	asked.Store(0)
+	if _, err = c.Agents(ctx); CodeOf(err) != CodeTooMany || asked.Load() != 1 {
+		t.Errorf("with no time for another try: %v, asked %d times", err, asked.Load())
+	}
+	p.TooMany = 0
+	c.SetPatience(p)
+	asked.Store(0)
+	if _, err = c.Agents(t.Context()); CodeOf(err) != CodeTooMany || asked.Load() != 1 {
+		t.Errorf("without patience: %v, asked %d times", err, asked.Load())
 	}
 }

@@ -7,6 +7,11 @@
 // after a lost answer: operations carry ids chosen by their asker, statuses and
 // reports are states and not differences.
 //
+// Central answers 429 with the Code too-many-requests and the header Retry-After (seconds)
+// to a principal that asks too often, or has too many requests, requests that wait for
+// news, or bytes of bodies at once. Nothing was done then. Client waits and sends such a
+// request again.
+//
 // # Routes of central, for people
 //
 //	GET    /v1/nodes                       ?select=EXPR

@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"strconv"
+	"time"
 )
 
 // Code is what programs act on in a Problem.
@@ -18,6 +20,7 @@ const (
 	CodeRefused     Code = "refused"           // 409: stale, against the desired state, not permitted
 	CodeQueueFull   Code = "queue-full"        // 429: a bound is reached, which the detail names
 	CodeChanged     Code = "changed"           // 409: what a plan was made for is no longer so
+	CodeTooMany     Code = "too-many-requests" // 429: nothing was done; the header Retry-After says when to ask again
 	CodeHello       Code = "hello"             // 412: say hello first (agents)
 	CodeTwoAgents   Code = "two-agents"        // 409: another agent has the name
 	CodeLogin       Code = "not-authenticated" // 401: nobody is known to ask
@@ -32,6 +35,8 @@ type Problem struct {
 	Status int    `json:"status"`
 	Detail string `json:"detail"`
 	Code   Code   `json:"code"`
+	// RetryAfter is when to ask again, in the header Retry-After; 0: nothing is known of that.
+	RetryAfter time.Duration `json:"-"`
 }
 
 // Error returns the detail.
@@ -42,7 +47,7 @@ var statusOf = map[Code]int{
 	CodeChanged: http.StatusConflict, CodeBusy: http.StatusConflict, CodeRefused: http.StatusConflict,
 	CodeHello: http.StatusPreconditionFailed,
 	CodeLogin: http.StatusUnauthorized, CodeForbidden: http.StatusForbidden,
-	CodeTwoAgents: http.StatusConflict, CodeQueueFull: http.StatusTooManyRequests,
+	CodeTwoAgents: http.StatusConflict, CodeQueueFull: http.StatusTooManyRequests, CodeTooMany: http.StatusTooManyRequests,
 	CodeUnavailable: http.StatusServiceUnavailable, CodeInternal: http.StatusInternalServerError,
 }
 
@@ -52,9 +57,28 @@ func Problemf(code Code, format string, args ...any) *Problem {
 	return &Problem{Title: http.StatusText(status), Status: status, Detail: fmt.Sprintf(format, args...), Code: code}
 }
 
+// TooMany makes a problem of CodeTooMany: who asks has too much of something now, and may
+// ask again after a while.
+func TooMany(after time.Duration, format string, args ...any) *Problem {
+	p := Problemf(CodeTooMany, format+": ask again later", args...)
+	p.RetryAfter = max(after, time.Second)
+	return p
+}
+
+// Seconds is RetryAfter as the header has it, "" for none.
+func (p *Problem) Seconds() string {
+	if p.RetryAfter <= 0 {
+		return ""
+	}
+	return strconv.FormatInt(int64((p.RetryAfter+time.Second-1)/time.Second), 10)
+}
+
 // Write sends the problem as the answer to a request.
 func (p *Problem) Write(w http.ResponseWriter) {
 	w.Header().Set("Content-Type", "application/problem+json")
+	if after := p.Seconds(); after != "" {
+		w.Header().Set("Retry-After", after)
+	}
 	w.WriteHeader(p.Status)
 	_ = json.NewEncoder(w).Encode(p)
 }

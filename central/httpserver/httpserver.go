@@ -33,7 +33,10 @@ func Decode[In any](r *http.Request, strict bool) (in In, err error) {
 	}
 	if err := dec.Decode(&in); err != nil {
 		var big *http.MaxBytesError
+		var p *api.Problem
 		switch {
+		case errors.As(err, &p):
+			return in, p
 		case errors.As(err, &big):
 			return in, api.Problemf(api.CodeBadRequest, "the body is larger than %d bytes", big.Limit)
 		case errors.Is(err, io.EOF):

@@ -12,20 +12,36 @@ const maxRecent = 10_000
 // anybody can cause, and the log tells of, is not told each time. The zero value is ready.
 type Recently struct {
 	mu sync.Mutex
-	at map[string]time.Time
+	at map[string]*since
+}
+
+// since is when something was done for a key, and how often it was not since then.
+type since struct {
+	time.Time
+	left int
 }
 
 // Due reports whether nothing was done for the key within the time, and notes that it is
 // done now.
 func (r *Recently) Due(key string, now time.Time, within time.Duration) bool {
+	_, due := r.Count(key, now, within)
+	return due
+}
+
+// Count is Due that also says, when it is, how often it was not since the time before.
+func (r *Recently) Count(key string, now time.Time, within time.Duration) (left int, due bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if last, ok := r.at[key]; ok && now.Sub(last) < within && !now.Before(last) {
-		return false
+	last, known := r.at[key]
+	switch {
+	case known && now.Sub(last.Time) < within && !now.Before(last.Time):
+		last.left++
+		return 0, false
+	case known:
+		left = last.left
+	case r.at == nil || len(r.at) >= maxRecent:
+		r.at = map[string]*since{}
 	}
-	if r.at == nil || len(r.at) >= maxRecent {
-		r.at = map[string]time.Time{}
-	}
-	r.at[key] = now
-	return true
+	r.at[key] = &since{Time: now}
+	return left, true
 }

@@ -49,6 +49,11 @@ func serveCommand() *cli.Command {
 			&cli.StringFlag{Name: "gossip", Value: "127.0.0.1:0", Usage: "`HOST:PORT` for gossip with the agents, or \"off\""},
 			&cli.StringFlag{Name: "advertise", Usage: "`HOST:PORT` at which other members reach central's gossip"},
 			&cli.StringSliceFlag{Name: "join", Usage: "`HOST:PORT` of a gossip member to join; may be repeated"},
+			&cli.IntFlag{
+				Name: "user-rate", Value: central.DefaultUserRate,
+				Usage: "take at most `N` requests a second of one user, ten times as many at once; a front end may need more",
+			},
+			&cli.IntFlag{Name: "user-watches", Value: central.DefaultUserWaiting, Usage: "let at most `N` requests of one user wait for news at once"},
 			&cli.DurationFlag{
 				Name: "keep", Value: central.DefaultKeep,
 				Usage: "keep ended operations and the audit log for `DURATION`; 0: forever",
@@ -70,7 +75,8 @@ func serve(c *cli.Context) error {
 	settings.Daemon(c.Context, log)
 	cfg := central.Config{
 		Data: c.String("data"), Socket: c.String("socket"), Version: c.App.Version, Log: log,
-		Keep: c.Duration("keep"), CheckBelow: c.Int64("check-below"),
+		Limits: central.Limits{Rate: c.Int("user-rate"), Waiting: c.Int("user-watches")},
+		Keep:   c.Duration("keep"), CheckBelow: c.Int64("check-below"),
 	}
 	cfg.SealKeyFile = sealKeyFile(c)
 	if err := serverTLS(c, &cfg.TLS); err != nil {

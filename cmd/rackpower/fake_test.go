@@ -38,6 +38,7 @@ type fake struct {
 	becomes func(op *api.Op, look int)
 	looks   int
 	drop    int // requests to /v1/ops to leave unanswered
+	full    int // requests to /v1/ops to refuse because there are too many
 	problem *api.Problem
 	export  []api.NodeSpec
 
@@ -273,6 +274,11 @@ func (f *fake) getNodes(w http.ResponseWriter, r *http.Request) {
 func (f *fake) ask(w http.ResponseWriter, r *http.Request) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if f.full > 0 {
+		f.full--
+		api.TooMany(0, "too many requests of alice").Write(w)
+		return
+	}
 	var in api.AskOps
 	if err := json.NewDecoder(r.Body).Decode(&in); err != nil {
 		api.Problemf(api.CodeBadRequest, "%v", err).Write(w)

@@ -22,8 +22,8 @@ func (k connection) ask(in api.AskOps) ([]api.Op, error) {
 	end := time.Now().Add(askAgainFor)
 	for {
 		ops, err := k.client.AskOps(k.ctx, in)
-		if !lost(err) || errors.Is(err, api.ErrSilent) || time.Now().After(end) {
-			return ops, err
+		if !lost(err) || errors.Is(err, api.ErrSilent) || api.CodeOf(err) == api.CodeTooMany || time.Now().After(end) {
+			return ops, err // the client has waited where there were too many
 		}
 		if err := backoff.Sleep(k.ctx, askAgainEvery); err != nil {
 			return nil, err
@@ -34,7 +34,7 @@ func (k connection) ask(in api.AskOps) ([]api.Op, error) {
 // unsure explains why requests have no answer. Those that may have been taken all
 // the same are said to be so: silence would be read as "nothing was done".
 func (s *session) unsure(err error, nodes []api.Node, dry bool) error {
-	if dry || !lost(err) && !interrupted(s.ctx, err) {
+	if dry || api.CodeOf(err) == api.CodeTooMany || !lost(err) && !interrupted(s.ctx, err) {
 		return err
 	}
 	said := s.explain(err)
@@ -42,8 +42,9 @@ func (s *session) unsure(err error, nodes []api.Node, dry bool) error {
 		said, s.server.command, noderange.Fold(namesOf(nodes)))
 }
 
-// lost reports whether a request may be sent again in a moment: nobody answered, or
-// somebody about to stop did.
+// lost reports whether a request may be sent again in a moment: nobody answered, somebody
+// about to stop did, or one who has too many requests.
 func lost(err error) bool {
-	return errors.Is(err, api.ErrUnreachable) || api.CodeOf(err) == api.CodeUnavailable
+	code := api.CodeOf(err)
+	return errors.Is(err, api.ErrUnreachable) || code == api.CodeUnavailable || code == api.CodeTooMany
 }

@@ -189,6 +189,23 @@ func TestLostAnswersAreAskedForAgainWithTheSameIDs(t *testing.T) {
 	}
 }
 
+// TestWhoAsksTooOftenWaits and says so; one who has waited for long is told that nothing was
+// done.
+func TestWhoAsksTooOftenWaits(t *testing.T) {
+	f := newFake(t, hall(2, power.Off)...)
+	f.full = 2
+	f.becomes = ends(1, power.Succeeded)
+	expect(t, "on", f.run("on all"), 0, "r1n[01-02] on\n", "too many requests of alice: ask again later; trying again in 1s\n")
+	if len(f.asked) != 1 || len(f.ops) != 2 {
+		t.Errorf("%d requests became %d operations", len(f.asked), len(f.ops))
+	}
+	before := patience
+	patience.TooMany = 0
+	defer func() { patience = before }()
+	f.full = 1000
+	expect(t, "on", f.run("on all"), 5, "", "too many requests of alice: ask again later\n")
+}
+
 func TestWhoIsLostWhileWaitingIsAskedAtTheSameDoor(t *testing.T) {
 	for args, want := range map[string]string{
 		"on r1n01 --timeout 300ms":       "\nthe operations on r1n01 go on; rackpower ops --outstanding shows them\n",

@@ -8,12 +8,14 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/urfave/cli/v2"
 
 	"rackpower/central/api"
 	"rackpower/cmd/printer"
 	"rackpower/cmd/settings"
+	"rackpower/cmd/term"
 	"rackpower/power/noderange"
 )
 
@@ -35,9 +37,12 @@ type connection struct {
 // patience is how long a command waits for a sign of life. Tests are more impatient.
 var patience = api.DefaultPatience()
 
-// tellSilence has a client tell of silence.
+// tellSilence has a client tell of silence, and of requests that have to wait.
 func tellSilence(p printer.Printer, client *api.Client, who string, in api.Patience) {
 	in.Silent = func() { p.Warn("%s at %s has not answered for %s, still waiting", who, client.Target(), in.Say) }
+	in.Refused = func(why *api.Problem, pause time.Duration) {
+		p.Warn("%s; trying again in %s", term.Clean(why.Detail), pause.Round(time.Second))
+	}
 	client.SetPatience(in)
 }
 
@@ -87,7 +92,7 @@ func explainAt(ctx context.Context, d server, target string, p printer.Printer, 
 		return settings.Exit(settings.ExitRefused, "%s", strings.Join(lines, "\n"))
 	case api.CodeBadRequest, api.CodeNotFound, api.CodeExists:
 		code = settings.ExitUsage
-	case api.CodeBusy, api.CodeRefused, api.CodeLogin, api.CodeForbidden:
+	case api.CodeBusy, api.CodeRefused, api.CodeTooMany, api.CodeLogin, api.CodeForbidden:
 		code = settings.ExitRefused
 	case api.CodeUnavailable:
 		code = settings.ExitUnreachable
