@@ -40,7 +40,6 @@ func (c *client) failed(ctx, bounded context.Context, op string, left, connected
 	e := &power.Error{Kind: power.KindUnreachable, Op: op, Sent: left, Lost: true, Err: err}
 	var wrongKey *keyError
 	var untrusted *tls.CertificateVerificationError
-	var alert tls.AlertError
 	switch {
 	case ended(ctx) != nil:
 		e.Kind, e.Lost, e.Err = power.KindCanceled, false, ended(ctx)
@@ -48,7 +47,7 @@ func (c *client) failed(ctx, bounded context.Context, op string, left, connected
 		e.Kind, e.Err = power.KindAuth, wrongKey
 	case errors.As(err, &untrusted):
 		e.Kind, e.Err = power.KindAuth, c.untrusted(untrusted)
-	case errors.As(err, &alert) && alert == alertProtocolVersion, strings.Contains(err.Error(), "unsupported protocol version"):
+	case strings.Contains(err.Error(), "protocol version not supported"), strings.Contains(err.Error(), "unsupported protocol version"):
 		e.Kind, e.Err = power.KindUnsupported, errors.New("it does not speak TLS 1.3; allow TLS 1.2 for this BMC alone (?tls=1.2)")
 	case errors.Is(err, errTooLong), errors.Is(err, errEncoded):
 		e.Kind, e.Lost = power.KindRefused, false
@@ -61,9 +60,6 @@ func (c *client) failed(ctx, bounded context.Context, op string, left, connected
 	}
 	return e
 }
-
-// alertProtocolVersion is the TLS alert by which a server refuses all versions (RFC 8446 6.2).
-const alertProtocolVersion = tls.AlertError(70)
 
 // plainly says what an error of the network means.
 func plainly(err error) error {

@@ -121,7 +121,7 @@ func (s *session) logIn(ctx context.Context, root serviceRoot) (answer, *power.E
 	switch {
 	case err.Kind == power.KindUnsupported:
 		err.Err = fmt.Errorf("%w; if it has no sessions, say so (?auth=basic)", err.Err)
-	case err.Kind == power.KindPrivilege, a.status == http.StatusBadRequest:
+	case err.Kind == power.KindPrivilege, err.Kind == power.KindRefused && a.status == http.StatusBadRequest:
 		err.Refused = true
 	}
 	return a, err
