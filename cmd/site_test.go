@@ -212,6 +212,18 @@ func (s *site) kill(name string) {
 	}
 }
 
+// terminate is kill -TERM, and waits.
+func (s *site) terminate(name string) {
+	s.mu.Lock()
+	cmd := s.procs[name]
+	delete(s.procs, name)
+	s.mu.Unlock()
+	if cmd != nil {
+		_ = cmd.Process.Signal(syscall.SIGTERM)
+		_ = cmd.Wait()
+	}
+}
+
 func (s *site) stop() {
 	for _, name := range s.names() {
 		s.kill(name)

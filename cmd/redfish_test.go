@@ -1,0 +1,114 @@
+package cmd_test
+
+import (
+	"math/rand/v2"
+	"strings"
+	"testing"
+	"time"
+
+	"rackpower/central/api"
+	"rackpower/power"
+	"rackpower/power/bmcsim"
+)
+
+// overRedfish is the BMC by Redfish, its key trusted at first sight.
+func overRedfish(b *bmcsim.BMC) power.Endpoint {
+	ep := b.RedfishEndpoint()
+	ep.Pin = power.PinFirst
+	return ep
+}
+
+// TestRedfishFromCLIToBMC has every shape of BMC controlled, and no session left behind.
+func TestRedfishFromCLIToBMC(t *testing.T) {
+	farm := startFarm(t, bmcsim.Config{Count: len(bmcsim.Profiles), Redfish: &bmcsim.Redfish{Profiles: bmcsim.Profiles}})
+	s := newSite(t)
+	s.startAgent("r1")
+	var specs []api.NodeSpec
+	for i := range farm.Len() {
+		specs = append(specs, specOf(farm.BMC(i).Name(), overRedfish(farm.BMC(i))))
+	}
+	s.addNodes(specs...)
+	for _, step := range []struct{ action, state string }{{"on", "on"}, {"on", "on"}, {"reset", "on"}, {"cycle", "on"}, {"soft-off", "off"}} {
+		args := []string{step.action, "all", "-o", "json", "--yes"}
+		if step.action == "soft-off" {
+			args = append(args, "--grace", "1s")
+		}
+		for _, r := range decodeJSON[[]result](t, s.mustRun(args...)) {
+			if r.Outcome != "succeeded" || r.State != step.state {
+				t.Errorf("%s: %+v", step.action, r)
+			}
+		}
+	}
+	s.mustRun("on", "all", "--boot", "pxe", "--yes")
+	for i := range farm.Len() {
+		b := farm.BMC(i)
+		if b.Power() != power.On || b.Resets() != 1 || b.Cuts() != 2 || b.PowerOns() != 3 || b.LastBoot() != power.BootPXE {
+			t.Errorf("%s (%s): %s, %d resets, %d cuts, %d times on, booted %q", b.Name(), bmcsim.Profiles[i].Name, b.Power(), b.Resets(), b.Cuts(),
+				b.PowerOns(), b.LastBoot())
+		}
+		if n := b.RedfishSessions(); n != 1 {
+			t.Errorf("%s: %d sessions are open", b.Name(), n)
+		}
+	}
+	s.mustRun("status", "all")
+	s.terminate("r1")
+	for i := range farm.Len() {
+		if n := farm.BMC(i).RedfishSessions(); n != 0 {
+			t.Errorf("%s: %d sessions are left by an agent that was stopped", farm.BMC(i).Name(), n)
+		}
+	}
+}
+
+// TestAgentKilledOverRedfish kills the agent of a site with both kinds of BMC under cycles
+// and resets, while connections are reset after what acts was taken. BMCs of Redfish have
+// room for four sessions.
+func TestAgentKilledOverRedfish(t *testing.T) {
+	shapes := []bmcsim.Profile{}
+	for _, p := range bmcsim.Profiles {
+		p.Sessions, p.SessionTimeout = 4, time.Hour
+		shapes = append(shapes, p)
+	}
+	farm := startFarm(t, bmcsim.Config{
+		Count: len(shapes), OnAfter: 200 * time.Millisecond, OffAfter: 200 * time.Millisecond, Initial: power.On,
+		Redfish: &bmcsim.Redfish{Profiles: shapes},
+	})
+	s := newSite(t)
+	s.startAgent("r1")
+	var specs []api.NodeSpec
+	var nodes []string
+	for i := range farm.Len() {
+		b, ep := farm.BMC(i), overRedfish(farm.BMC(i))
+		if i == 0 { // one of IPMI
+			ep = b.Endpoint()
+			b.SessionLimit(1000)
+		}
+		b.Delay(25 * time.Millisecond) // so that some die between a command and its answer
+		specs, nodes = append(specs, specOf(b.Name(), ep)), append(nodes, b.Name())
+	}
+	s.addNodes(specs...)
+	c := s.crowd(nodes, []power.Action{power.ActCycle, power.ActCycle, power.ActReset, power.ActReset, power.ActOn}, 700*time.Millisecond)
+	rng := rand.New(rand.NewPCG(8, 9))
+	for range rounds(10) {
+		farm.BMC(rng.IntN(farm.Len())).LoseAnswers(1)
+		time.Sleep(time.Duration(50+rng.IntN(900)) * time.Millisecond)
+		s.kill("r1")
+		time.Sleep(time.Duration(rng.IntN(100)) * time.Millisecond)
+		s.startAgent("r1")
+	}
+	taken := c.stop()
+	ops := s.allEnded(2 * time.Minute)
+	judge(t, taken, ops, farm)
+	for _, op := range ops {
+		if strings.Contains(op.Detail, "sessions") || power.Reason(op.Why) == power.ReasonBMCBusy {
+			t.Errorf("%s of %s: %s (%s)", op.Action, op.Node, op.Outcome, op.Detail)
+		}
+	}
+	for i := 1; i < farm.Len(); i++ {
+		if n := farm.BMC(i).RedfishSessions(); n > 2 { // one that is in use, one that a kill left
+			t.Errorf("%s: %d sessions", farm.BMC(i).Name(), n)
+		}
+		if n := farm.BMC(i).MaxInFlight(); n > 1 {
+			t.Errorf("%s: %d requests at once", farm.BMC(i).Name(), n)
+		}
+	}
+}
