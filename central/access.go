@@ -23,6 +23,8 @@ type access struct {
 	// whole site, or show what holds nothing of single nodes.
 	scoped bool
 	open   bool // for those who are not known yet
+	// own says that users may use it for their own name, whatever the role.
+	own bool
 }
 
 // The kinds of routes.
@@ -34,25 +36,20 @@ var (
 	manages     = access{least: auth.Admin, scoped: true}
 	managesSite = access{least: auth.Admin}
 	isAgent     = access{}
-	isAnybody   = access{open: true}
+
+	ownOrManagesSite = access{least: auth.Admin, own: true}
+
+	isAnybody = access{open: true}
 )
 
 // guarded serves a route to those who may use it.
 func (c *Central) guarded(to access, h http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		p, err := auth.Principal{Address: addressOf(r)}, error(nil)
-		if !to.open {
-			p, err = c.authenticate(r)
-		}
-		var t *ticket
-		if err == nil {
-			t, err = c.limits.admit(r.Context(), p, to, r)
-		}
+		p, t, err := c.letIn(to, r)
 		if err == nil {
 			defer t.done()
-			t.refused = func(err error) { c.refused(r, p, err) }
 			r.Body = t.body(r.Body)
-			r = r.WithContext(context.WithValue(r.Context(), ticketKey{}, t))
+			r = r.WithContext(context.WithValue(t.ctx, ticketKey{}, t))
 			err = may(p, to, r)
 		}
 		if err != nil {
@@ -75,6 +72,37 @@ func (c *Central) guarded(to access, h http.HandlerFunc) http.HandlerFunc {
 	}
 }
 
+// letIn finds out who asks, and lets the request in at its turn. Whose rights were changed
+// meanwhile is looked at again: from then on a change ends the request.
+func (c *Central) letIn(to access, r *http.Request) (p auth.Principal, t *ticket, err error) {
+	for {
+		before := c.limits.changes()
+		if p = (auth.Principal{Address: addressOf(r)}); !to.open {
+			p, err = c.authenticate(r)
+		}
+		if err != nil {
+			return p, nil, err
+		}
+		if t, err = c.limits.admit(r.Context(), p, to, r); err != nil {
+			return p, nil, err
+		}
+		t.refused = func(err error) { c.refused(r, p, err) }
+		if c.limits.changes() == before {
+			return p, t, nil
+		}
+		t.done()
+	}
+}
+
+// ended is the error of a request, or why it was ended.
+func ended(r *http.Request, err error) error {
+	var p *api.Problem
+	if errors.As(context.Cause(r.Context()), &p) {
+		return p
+	}
+	return err
+}
+
 // may says why a principal may not use a route, nil if it may.
 func may(p auth.Principal, to access, r *http.Request) error {
 	if to.open {
@@ -91,6 +119,8 @@ func may(p auth.Principal, to access, r *http.Request) error {
 			"has a certificate (rackpower agents token)")
 	}
 	switch {
+	case to.own && p.Kind == auth.User && p.Role != "" && p.Name == r.PathValue("name"):
+		return nil
 	case p.Kind == auth.Agent:
 		return api.Problemf(api.CodeForbidden, "not permitted: agent %s reports on its own nodes and asks for nothing else", p.Name)
 	case !p.Role.Includes(to.least):
@@ -184,6 +214,7 @@ func (c *Central) tokenHolder(ctx context.Context, token string, now time.Time) 
 	var p auth.Principal
 	err := c.store.View(ctx, func(tx *store.Tx) error {
 		name, expires, found, err := tx.Token(hash)
+		defer func() { p.Until = expires }()
 		switch {
 		case err != nil:
 			return err
@@ -226,10 +257,14 @@ func (c *Central) certificateHolder(ctx context.Context, chain []*x509.Certifica
 	var invalid x509.CertificateInvalidError
 	switch {
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired && now.After(leaf.NotAfter):
-		return p, api.Problemf(api.CodeLogin, "the certificate expired at %s: enrol again (rackpower agents token NAME)",
-			leaf.NotAfter.UTC().Format(time.RFC3339))
+		again := "enrol again (rackpower agents token NAME)"
+		if kind, name, err := auth.Identity(leaf, c.tls.site); err == nil && kind == auth.User {
+			again = "log in with a token (rackpower login), then make another (rackpower user cert " + name + ")"
+		}
+		return p, api.Problemf(api.CodeLogin, "the certificate expired at %s: %s", leaf.NotAfter.UTC().Format(time.RFC3339), again)
 	case err != nil:
-		return p, api.Problemf(api.CodeLogin, "the certificate is not of this site's CA: enrol (rackpower agents token NAME)")
+		return p, api.Problemf(api.CodeLogin, "the certificate is not of this site's CA: agents enrol (rackpower agents token NAME), people log "+
+			"in (rackpower login)")
 	}
 	kind, name, err := auth.Identity(leaf, c.tls.site)
 	if err != nil {
@@ -249,11 +284,20 @@ func (c *Central) certificateHolder(ctx context.Context, chain []*x509.Certifica
 		if err == nil && !found {
 			err = api.Problemf(api.CodeLogin, "there is no user %s any more", name)
 		}
+		if err == nil && c.tls.ca != nil { // another CA's are not known one by one
+			_, found, err = tx.Certificate(p.Serial)
+			if err == nil && !found {
+				err = api.Problemf(api.CodeLogin, "the certificate of %s was revoked: log in with a token (rackpower login)", name)
+			}
+		}
 		holder := userOf(u, auth.ByCertificate)
 		holder.Serial = p.Serial
 		p = holder
 		return err
 	})
+	if err == nil && kind == auth.User && c.tls.ca != nil && c.tokensUsed.Due(p.Serial, now, tokenNoted) {
+		err = c.store.Write(ctx, func(tx *store.Tx) error { return tx.CertificateUsed(p.Serial, now) })
+	}
 	return p, err
 }
 

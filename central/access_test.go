@@ -184,8 +184,9 @@ var leastOf = map[string]struct {
 		auth.Admin,
 		true,
 	},
-	"POST /v1/seal/rotate":         {auth.Admin, true},
-	"POST /v1/agents/{name}/token": {auth.Admin, true}, "POST /v1/agents/{name}/revoke": {auth.Admin, true},
+	"POST /v1/users/{name}/certificate": {auth.Admin, true}, // of another user
+	"POST /v1/seal/rotate":              {auth.Admin, true},
+	"POST /v1/agents/{name}/token":      {auth.Admin, true}, "POST /v1/agents/{name}/revoke": {auth.Admin, true},
 }
 
 // onSocketOnly are routes that nobody has over the network.

@@ -27,8 +27,8 @@ func (c *Central) needCA() (*auth.CA, error) {
 		return nil, api.Problemf(api.CodeRefused, "central has no TLS port: start it with --listen ADDRESS --tls-name NAME; agents on this "+
 			"machine need no token, they use the socket")
 	case c.tls.ca == nil:
-		return nil, api.Problemf(api.CodeRefused, "the certificates of this site come from another CA (--client-ca): issue one with the URI "+
-			"rackpower://%s/agent/NAME there", c.tls.site)
+		return nil, api.Problemf(api.CodeRefused, "the certificates of this site come from another CA (--client-ca): issue one there, with the "+
+			"URI rackpower://%s/agent/NAME for an agent and rackpower://%s/user/NAME for a user", c.tls.site, c.tls.site)
 	}
 	return c.tls.ca, nil
 }

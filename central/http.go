@@ -87,6 +87,7 @@ func (c *Central) routes() *http.ServeMux {
 	serve("GET /v1/users", managesSite, query(c, c.listUsers))
 	serve("POST /v1/users", managesSite, body(c, maxAdminBody, true, c.addUser))
 	serve("POST /v1/users/{name}/rotate", managesSite, body(c, maxAdminBody, true, c.rotateToken))
+	serve("POST /v1/users/{name}/certificate", ownOrManagesSite, body(c, maxJoinBody, true, c.certifyUser))
 	serve("POST /v1/users/{name}/remove", managesSite, body(c, maxAdminBody, true, c.removeUser))
 	serve("POST /v1/agents/{name}/token", managesSite, body(c, maxAdminBody, true, c.agentToken))
 	serve("POST /v1/agents/{name}/revoke", managesSite, body(c, maxAdminBody, true, c.revokeAgent))
@@ -110,7 +111,7 @@ func (c *Central) routes() *http.ServeMux {
 func query[Out any](c *Central, f func(*http.Request) (Out, error)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		out, err := f(r)
-		c.answer(w, out, err)
+		c.answer(w, out, ended(r, err))
 	}
 }
 
@@ -128,7 +129,7 @@ func body[In, Out any](c *Central, limit int64, strict bool, f func(*http.Reques
 			return
 		}
 		out, err := f(r, in)
-		c.answer(w, out, err)
+		c.answer(w, out, ended(r, err))
 	}
 }
 

@@ -78,18 +78,19 @@ type limits struct {
 	of      map[string]*usage
 	watches int   // of users
 	bytes   int64 // of bodies
+	changed uint64
 }
 
 // usage is what one principal has. All but the turns is under the lock of limits.
 type usage struct {
 	allowance
-	who    string
-	user   bool
-	bucket *rate.Limiter // nil: any rate
-	turns  chan struct{}
-	nOpen  int
-	nWaits int
-	nBytes int64
+	who     string
+	user    bool
+	bucket  *rate.Limiter // nil: any rate
+	turns   chan struct{}
+	tickets map[*ticket]struct{} // of open requests
+	nWaits  int
+	nBytes  int64
 }
 
 func newLimits(l Limits) *limits {
@@ -136,12 +137,12 @@ func (l *limits) usageOf(key, who string, s allowance) *usage {
 	if u == nil {
 		if len(l.of) >= maxPrincipals {
 			for key, u := range l.of {
-				if u.nOpen == 0 {
+				if len(u.tickets) == 0 {
 					delete(l.of, key)
 				}
 			}
 		}
-		u = &usage{allowance: s, who: who, user: s == l.user, turns: make(chan struct{}, s.handled)}
+		u = &usage{allowance: s, who: who, user: s == l.user, turns: make(chan struct{}, s.handled), tickets: map[*ticket]struct{}{}}
 		if s.rate > 0 {
 			u.bucket = rate.NewLimiter(rate.Limit(s.rate), s.rate*burstSeconds)
 		}
@@ -154,6 +155,10 @@ func (l *limits) usageOf(key, who string, s allowance) *usage {
 type ticket struct {
 	l       *limits
 	u       *usage
+	ctx     context.Context // of the request; end ends it
+	end     context.CancelCauseFunc
+	method  auth.Method
+	serial  string      // of the certificate
 	refused func(error) // notes that it was refused after that
 	turn    bool        // it is at work
 	waits   bool        // it counts among those that wait for news
@@ -164,12 +169,41 @@ type ticket struct {
 func (l *limits) admit(ctx context.Context, p auth.Principal, to access, r *http.Request) (*ticket, error) {
 	key, who, s := l.principal(p, to, r)
 	t, err := l.open(key, who, s)
-	if err == nil {
-		if err = t.work(ctx); err != nil {
-			t.done()
+	if err != nil {
+		return nil, err
+	}
+	t.method, t.serial = p.Method, p.Serial
+	t.ctx, t.end = context.WithCancelCause(ctx)
+	if err := t.work(t.ctx); err != nil {
+		t.done()
+		return nil, err
+	}
+	return t, nil
+}
+
+// changes counts the changes of rights.
+func (l *limits) changes() uint64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.changed
+}
+
+// rightsChanged ends the open requests of a user but for the one that did it, for the
+// reason; with a serial only those with that certificate. Tokens of an issuer outside have
+// other rights.
+func (l *limits) rightsChanged(user, serial string, but *ticket, why error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.changed++
+	u := l.of["user "+user]
+	if u == nil {
+		return
+	}
+	for t := range u.tickets {
+		if t != but && t.method != auth.ByOIDC && t.end != nil && (serial == "" || serial == t.serial) {
+			t.end(why)
 		}
 	}
-	return t, err
 }
 
 func (l *limits) open(key, who string, s allowance) (*ticket, error) {
@@ -184,11 +218,12 @@ func (l *limits) open(key, who string, s allowance) (*ticket, error) {
 			return nil, api.TooMany(delay, "too many requests of %s: at most %d a second, and %d at once", who, s.rate, s.rate*burstSeconds)
 		}
 	}
-	if u.nOpen >= s.open {
-		return nil, api.TooMany(retryRequest, "%d requests of %s are open, which is the limit", u.nOpen, who)
+	if len(u.tickets) >= s.open {
+		return nil, api.TooMany(retryRequest, "%d requests of %s are open, which is the limit", s.open, who)
 	}
-	u.nOpen++
-	return &ticket{l: l, u: u}, nil
+	t := &ticket{l: l, u: u, refused: func(error) {}}
+	u.tickets[t] = struct{}{}
+	return t, nil
 }
 
 // work waits for a turn.
@@ -260,9 +295,12 @@ func (t *ticket) done() {
 	if t.turn {
 		<-t.u.turns
 	}
+	if t.end != nil {
+		t.end(nil)
+	}
 	t.l.mu.Lock()
 	defer t.l.mu.Unlock()
-	t.u.nOpen--
+	delete(t.u.tickets, t)
 	t.u.nBytes, t.l.bytes = t.u.nBytes-t.bytes, t.l.bytes-t.bytes
 	if t.waits {
 		t.u.nWaits--
@@ -297,7 +335,7 @@ type ticketKey struct{}
 // idle has a request wait for news without a turn. The returned function waits until it
 // has one again. Work that is no request has no turns.
 func idle(ctx context.Context) (resume func() error, err error) {
-	t, _ := ctx.Value(ticketKey{}).(*ticket)
+	t := ticketOf(ctx)
 	if t == nil {
 		return func() error { return nil }, nil
 	}
@@ -306,4 +344,10 @@ func idle(ctx context.Context) (resume func() error, err error) {
 		return nil, err
 	}
 	return func() error { return t.work(ctx) }, nil
+}
+
+// ticketOf is the request that a context is of; nil: it is of none.
+func ticketOf(ctx context.Context) *ticket {
+	t, _ := ctx.Value(ticketKey{}).(*ticket)
+	return t
 }

@@ -117,7 +117,7 @@ func TestOneUserHasOnlyItsTurns(t *testing.T) {
 		for _, one := range all {
 			one.done()
 		}
-		if u := l.of["user alice"]; u.nOpen != 0 || u.nWaits != 0 || l.watches != 0 || len(u.turns) != 0 {
+		if u := l.of["user alice"]; len(u.tickets) != 0 || u.nWaits != 0 || l.watches != 0 || len(u.turns) != 0 {
 			t.Errorf("left: %+v", u)
 		}
 	})
@@ -171,7 +171,7 @@ func TestWhatOnePrincipalHasAtOnce(t *testing.T) {
 		}
 	}
 	wantCode(t, err, api.CodeTooMany)
-	if n := l.of["user carol"].nOpen; n != l.user.open {
+	if n := len(l.of["user carol"].tickets); n != l.user.open {
 		t.Errorf("%d are open", n)
 	}
 }

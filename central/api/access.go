@@ -18,7 +18,9 @@ type User struct {
 	HasToken        bool       `json:"has_token"`
 	ExpiresAt       *time.Time `json:"expires_at,omitempty"` // of the token
 	UsedAt          *time.Time `json:"used_at,omitempty"`    // of the token
-	Via             string     `json:"via,omitempty"`        // how the one who asks is known; GET /v1/whoami only
+
+	Certificates []UserCertificate `json:"certificates,omitempty"` // that were not revoked
+	Via          string            `json:"via,omitempty"`          // how the one who asks is known; GET /v1/whoami only
 }
 
 // AddUser adds a user, or changes one.
@@ -52,12 +54,13 @@ type NewToken struct {
 	ExpiresAt *time.Time `json:"expires_at,omitempty"`
 }
 
-// RotateToken revokes the tokens of a user and makes a new one.
+// RotateToken revokes the tokens and certificates of a user and makes a new token.
 type RotateToken struct {
-	TTL        time.Duration `json:"ttl,omitempty"`
-	RevokeOnly bool          `json:"revoke_only,omitempty"`
-	AskedBy    string        `json:"asked_by,omitempty"`
-	Reason     string        `json:"reason,omitempty"`
+	TTL         time.Duration `json:"ttl,omitempty"`
+	RevokeOnly  bool          `json:"revoke_only,omitempty"`
+	Certificate string        `json:"certificate,omitempty"` // serial of the one that alone is revoked; with RevokeOnly
+	AskedBy     string        `json:"asked_by,omitempty"`
+	Reason      string        `json:"reason,omitempty"`
 }
 
 // Validate says what is wrong by itself.
@@ -65,7 +68,35 @@ func (in RotateToken) Validate() error {
 	if in.TTL < 0 {
 		return Problemf(CodeBadRequest, "ttl is negative")
 	}
+	if in.Certificate != "" && !in.RevokeOnly {
+		return Problemf(CodeBadRequest, "certificate goes with revoke_only")
+	}
+	return CheckTexts(in.AskedBy, in.Reason, in.Certificate)
+}
+
+// CertifyUser asks for a client certificate of a user.
+type CertifyUser struct {
+	Request string        `json:"request"`       // a signing request in PEM
+	TTL     time.Duration `json:"ttl,omitempty"` // 0: 30 days
+	AskedBy string        `json:"asked_by,omitempty"`
+	Reason  string        `json:"reason,omitempty"`
+}
+
+// Validate says what is wrong by itself.
+func (in CertifyUser) Validate() error {
+	if in.TTL < 0 {
+		return Problemf(CodeBadRequest, "ttl is negative")
+	}
 	return CheckTexts(in.AskedBy, in.Reason)
+}
+
+// UserCertificate is a client certificate of a user.
+type UserCertificate struct {
+	User        string     `json:"user,omitempty"`
+	Serial      string     `json:"serial"` // in hexadecimal
+	NotAfter    time.Time  `json:"not_after"`
+	UsedAt      *time.Time `json:"used_at,omitempty"`
+	Certificate string     `json:"certificate,omitempty"` // PEM; in the answer to CertifyUser only
 }
 
 // RemoveUser removes a user with its tokens.
@@ -156,6 +187,11 @@ func (c *Client) AddUser(ctx context.Context, in AddUser) (NewToken, error) {
 // RotateToken revokes the tokens of a user and makes a new one.
 func (c *Client) RotateToken(ctx context.Context, user string, in RotateToken) (NewToken, error) {
 	return call[NewToken](ctx, c, http.MethodPost, "/v1/users/"+url.PathEscape(user)+"/rotate", in)
+}
+
+// CertifyUser gets a client certificate for a key of a user.
+func (c *Client) CertifyUser(ctx context.Context, user string, in CertifyUser) (UserCertificate, error) {
+	return call[UserCertificate](ctx, c, http.MethodPost, "/v1/users/"+url.PathEscape(user)+"/certificate", in)
 }
 
 // RemoveUser removes a user with its tokens.

@@ -59,7 +59,8 @@
 //	GET    /v1/whoami                      who asks, as central knows it
 //	GET    /v1/users
 //	POST   /v1/users                       adds or changes one
-//	POST   /v1/users/{name}/rotate         revokes the tokens, makes a new one
+//	POST   /v1/users/{name}/rotate         revokes tokens and certificates, makes a new token
+//	POST   /v1/users/{name}/certificate    a client certificate; of others for admins only
 //	POST   /v1/users/{name}/remove
 //	POST   /v1/agents/{name}/token         a token that enrols an agent once
 //	POST   /v1/agents/{name}/revoke        its certificate holds no longer

@@ -26,6 +26,7 @@ import (
 // Lives of certificates.
 const (
 	AgentLife  = 30 * 24 * time.Hour
+	UserLife   = 30 * 24 * time.Hour // unless another is asked for
 	serverLife = 90 * 24 * time.Hour
 	caLife     = 20 * 365 * 24 * time.Hour
 	// skew is how far a client's clock may be behind: its certificate of the server is
@@ -160,6 +161,15 @@ func (ca *CA) Server(names []string, now time.Time) (*tls.Certificate, error) {
 // the request only the key is used: what it says of its owner is not believed. The answer
 // is the certificate in PEM.
 func (ca *CA) SignAgent(name string, request []byte, from time.Time) (certificate []byte, leaf *x509.Certificate, err error) {
+	return ca.sign(Agent, name, request, from, from.Add(AgentLife))
+}
+
+// SignUser is SignAgent for a person or a program, until a time.
+func (ca *CA) SignUser(name string, request []byte, from, to time.Time) (certificate []byte, leaf *x509.Certificate, err error) {
+	return ca.sign(User, name, request, from, to)
+}
+
+func (ca *CA) sign(kind Kind, name string, request []byte, from, to time.Time) (certificate []byte, leaf *x509.Certificate, err error) {
 	block, rest := pem.Decode(request)
 	if block == nil || block.Type != "CERTIFICATE REQUEST" || len(bytes.TrimSpace(rest)) > 0 {
 		return nil, nil, errors.New("the signing request is no PEM text of a CERTIFICATE REQUEST")
@@ -175,8 +185,8 @@ func (ca *CA) SignAgent(name string, request []byte, from time.Time) (certificat
 		return nil, nil, errors.New("the signing request has another key than ECDSA on P-256")
 	}
 	template := &x509.Certificate{
-		SerialNumber: newSerial(), Subject: pkix.Name{CommonName: string(Agent) + " " + name, Organization: []string{ca.site}},
-		NotBefore: from, NotAfter: from.Add(AgentLife), URIs: []*url.URL{identityURI(ca.site, Agent, name)},
+		SerialNumber: newSerial(), Subject: pkix.Name{CommonName: string(kind) + " " + name, Organization: []string{ca.site}},
+		NotBefore: from, NotAfter: to, URIs: []*url.URL{identityURI(ca.site, kind, name)},
 		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, ca.cert, csr.PublicKey, ca.key)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 )
 
 // Role is what a principal may do. Each role may do what the roles before it in Roles may.
@@ -70,6 +71,8 @@ type Principal struct {
 	Own bool
 	// Serial is the certificate's, in hexadecimal; "" without one.
 	Serial string
+	// Until is when the token expires; zero: never, or there is none.
+	Until time.Time
 }
 
 // Everywhere reports whether the scope is all nodes.

@@ -21,6 +21,16 @@ type User struct {
 	Tokens            int
 }
 
+// Certificate is a client certificate of a user.
+type Certificate struct {
+	Serial    string
+	User      string
+	CreatedAt time.Time
+	NotAfter  time.Time
+	Until     time.Time // renewals go no further; zero: as far as they like
+	UsedAt    time.Time // zero: never
+}
+
 // Enrolment is what is known of the credentials of an agent.
 type Enrolment struct {
 	Agent     string
@@ -45,6 +55,14 @@ const (
 	sqlAddToken   = `INSERT INTO tokens (hash, user, created_at, expires_at) VALUES ($1, $2, $3, $4)`
 	sqlToken      = `SELECT user, expires_at FROM tokens WHERE hash = $1`
 	sqlTokenUsed  = `UPDATE tokens SET used_at = $1 WHERE hash = $2`
+
+	certificateColumns   = `serial, user, created_at, not_after, until, used_at`
+	sqlCertificates      = `SELECT ` + certificateColumns + ` FROM certificates ORDER BY user, not_after`
+	sqlCertificate       = `SELECT ` + certificateColumns + ` FROM certificates WHERE serial = $1`
+	sqlAddCertificate    = `INSERT INTO certificates (` + certificateColumns + `) VALUES ($1, $2, $3, $4, $5, $6)`
+	sqlCertificateUsed   = `UPDATE certificates SET used_at = $1 WHERE serial = $2`
+	sqlDropCertificates  = `DELETE FROM certificates WHERE user = $1 AND (serial = $2 OR $2 = '')`
+	sqlPruneCertificates = `DELETE FROM certificates WHERE user = $1 AND not_after < $2`
 
 	enrolmentColumns = `agent, token, expires_at, used_at, serial, not_after, revoked_at`
 	sqlEnrolments    = `SELECT ` + enrolmentColumns + ` FROM enrolments ORDER BY agent`
@@ -92,9 +110,12 @@ func (t *Tx) PutUser(u User) error {
 	return nil
 }
 
-// DropUser removes a user with its tokens.
+// DropUser removes a user with its tokens and certificates.
 func (t *Tx) DropUser(name string) error {
 	if err := t.DropTokens(name); err != nil {
+		return err
+	}
+	if _, err := t.DropCertificates(name, ""); err != nil {
 		return err
 	}
 	if _, err := t.exec(sqlDropUser, name); err != nil {
@@ -138,6 +159,66 @@ func (t *Tx) TokenUsed(hash string, at time.Time) error {
 		return fmt.Errorf("cannot write token: %w", err)
 	}
 	return nil
+}
+
+func scanCertificate(r scanner) (c Certificate, err error) {
+	var created, notAfter, until, used int64
+	err = r.Scan(&c.Serial, &c.User, &created, &notAfter, &until, &used)
+	c.CreatedAt, c.NotAfter, c.Until, c.UsedAt = timeAt(created), timeAt(notAfter), timeAt(until), timeAt(used)
+	return c, err
+}
+
+// Certificates lists the certificates of users, by user.
+func (t *Tx) Certificates() (all []Certificate, err error) {
+	err = t.each(func(r *sql.Rows) error {
+		c, err := scanCertificate(r)
+		all = append(all, c)
+		return err
+	}, sqlCertificates)
+	if err != nil {
+		return nil, fmt.Errorf("cannot read certificates: %w", err)
+	}
+	return all, nil
+}
+
+// Certificate finds a certificate of a user that was not revoked.
+func (t *Tx) Certificate(serial string) (Certificate, bool, error) {
+	c, err := scanCertificate(t.row(sqlCertificate, serial))
+	if errors.Is(err, sql.ErrNoRows) {
+		return Certificate{}, false, nil
+	}
+	if err != nil {
+		return Certificate{}, false, fmt.Errorf("cannot read certificates: %w", disk(err))
+	}
+	return c, true, nil
+}
+
+// AddCertificate stores a certificate of a user. Those of the user that have expired go.
+func (t *Tx) AddCertificate(c Certificate) error {
+	if _, err := t.exec(sqlPruneCertificates, c.User, nanos(c.CreatedAt)); err != nil {
+		return fmt.Errorf("cannot remove certificates: %w", err)
+	}
+	_, err := t.exec(sqlAddCertificate, c.Serial, c.User, nanos(c.CreatedAt), nanos(c.NotAfter), nanos(c.Until), nanos(c.UsedAt))
+	if err != nil {
+		return fmt.Errorf("cannot write certificate: %w", err)
+	}
+	return nil
+}
+
+// CertificateUsed notes when a certificate was used last.
+func (t *Tx) CertificateUsed(serial string, at time.Time) error {
+	if _, err := t.exec(sqlCertificateUsed, nanos(at), serial); err != nil {
+		return fmt.Errorf("cannot write certificate: %w", err)
+	}
+	return nil
+}
+
+// DropCertificates revokes certificates of a user: the one with a serial, "" for all.
+func (t *Tx) DropCertificates(user, serial string) (n int64, err error) {
+	if n, err = t.exec(sqlDropCertificates, user, serial); err != nil {
+		return 0, fmt.Errorf("cannot revoke certificates: %w", err)
+	}
+	return n, nil
 }
 
 func scanEnrolment(r scanner) (e Enrolment, err error) {

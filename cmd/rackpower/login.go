@@ -5,8 +5,11 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
+	"errors"
 	"fmt"
+	"os"
 	"strings"
+	"time"
 
 	"github.com/urfave/cli/v2"
 
@@ -41,7 +44,8 @@ func loginCommand() *cli.Command {
 func logoutCommand() *cli.Command {
 	return &cli.Command{
 		Name: "logout", Category: "access", Usage: "forget a central and your token", Action: logout,
-		Description: "Removes the profile from this machine. The token holds on until it expires, or an admin revokes it." +
+		Description: "Removes the profile from this machine. Token and certificate hold on until they expire, or an admin\n" +
+			"revokes them." +
 			examples("rackpower logout", "rackpower logout --profile lab") + exitHelp,
 		Flags: append([]cli.Flag{profileFlag()}, outputFlags()...),
 	}
@@ -126,7 +130,7 @@ func roleWords(u api.User) string {
 
 // connect makes the client of central: of the profile where no address is named, or one of
 // the same address is.
-func connect(c *cli.Context, target string) (*api.Client, error) {
+func connect(c *cli.Context, p printer.Printer, target string) (*api.Client, error) {
 	profile, found, err := settings.LoadProfile(cmp.Or(c.String(profileFlagName), settings.DefaultProfile))
 	if err != nil {
 		return nil, err
@@ -157,8 +161,24 @@ func connect(c *cli.Context, target string) (*api.Client, error) {
 			return nil, settings.Exit(settings.ExitUsage, "profile %s: %v; log in again", profile.Name, err)
 		}
 	}
+	if profile.Certificate != "" {
+		cert, err := tls.X509KeyPair([]byte(profile.Certificate), []byte(profile.Key))
+		if err != nil {
+			return nil, settings.Exit(settings.ExitUsage, "profile %s: %v; log in again", profile.Name, err)
+		}
+		cfg.Certificates, profile.Token = []tls.Certificate{cert}, ""
+		if end := cert.Leaf.NotAfter; p.Now().After(end.Add(-expiresSoon(cert.Leaf))) && p.Now().Before(end) && c.Command.Name != "cert" {
+			p.Warn("your certificate expires at %s: rackpower user cert %s renews it", p.Time(end), profile.User)
+		}
+	}
 	client.Secure(cfg, profile.Token)
 	return client, nil
+}
+
+// expiresSoon is how long before its end a certificate is to be renewed: in its last
+// quarter, and in a week at most.
+func expiresSoon(cert *x509.Certificate) time.Duration {
+	return min(cert.NotAfter.Sub(cert.NotBefore)/4, 7*24*time.Hour)
 }
 
 func userCommand() *cli.Command {
@@ -186,14 +206,31 @@ func userCommand() *cli.Command {
 				&cli.BoolFlag{Name: "update", Usage: "change the role and the nodes of a user; tokens stay"},
 				reasonFlag(false)),
 		}, {
-			Name: "rotate", Usage: "revoke the tokens of a user and print a new one", ArgsUsage: "NAME", Action: atCentral.with(rotateToken),
-			Description: "With --revoke there is no new one." + examples("rackpower user rotate alice", "rackpower user rotate alice --revoke") +
+			Name: "cert", Usage: "get a client certificate, to use instead of the token", ArgsUsage: "NAME", Action: atCentral.with(certifyUser),
+			Description: "The key is made here and stays here. Key and certificate go to the profile of rackpower login, in the\n" +
+				"place of the token, or to one file with --out, as curl reads it (curl --cert FILE). The same command\n" +
+				"renews the certificate before it expires; it ends with the token that it was made with. Admins may\n" +
+				"make one for another user, with --out." +
+				examples("rackpower user cert alice", "rackpower user cert backup-robot --ttl 2160h --out robot.pem") + exitHelp,
+			Flags: atCentral.flags(
+				&cli.DurationFlag{Name: "ttl", Usage: "have it expire after `DURATION`", DefaultText: "30 days"},
+				&cli.StringFlag{Name: "out", Usage: "write key and certificate to the new `FILE`, not to the profile"}, reasonFlag(false)),
+		}, {
+			Name: "revoke", Usage: "revoke the tokens and certificates of a user", ArgsUsage: "NAME", Action: atCentral.with(revokeUser),
+			Description: "At once: what is open ends, too. The user stays; rackpower user rotate makes a new token. With --cert only\n" +
+				"one certificate is revoked; rackpower user list -o wide shows the serials." +
+				examples("rackpower user revoke alice --reason \"laptop stolen\"", "rackpower user revoke alice --cert 5f1c...") + exitHelp,
+			Flags: atCentral.flags(&cli.StringFlag{Name: "cert", Usage: "revoke only the certificate with this `SERIAL`"}, reasonFlag(false)),
+		}, {
+			Name: "rotate", Usage: "revoke the credentials of a user and print a new token", ArgsUsage: "NAME", Action: atCentral.with(rotateToken),
+			Description: "Tokens and certificates are revoked. With --revoke there is no new token." +
+				examples("rackpower user rotate alice", "rackpower user rotate alice --revoke") +
 				exitHelp,
 			Flags: atCentral.flags(
 				&cli.DurationFlag{Name: "ttl", Usage: "have the token expire after `DURATION`", DefaultText: "never"},
 				&cli.BoolFlag{Name: "revoke", Usage: "make no new token"}, reasonFlag(false)),
 		}, {
-			Name: "rm", Usage: "remove a user with all tokens", ArgsUsage: "NAME", Action: atCentral.with(removeUser),
+			Name: "rm", Usage: "remove a user with all tokens and certificates", ArgsUsage: "NAME", Action: atCentral.with(removeUser),
 			Description: "What the user asked for stays as it is." + examples("rackpower user rm alice --reason \"left\"") + exitHelp,
 			Flags:       atCentral.flags(reasonFlag(false)),
 		}},
@@ -209,12 +246,12 @@ func listUsers(s *session) error {
 		s.Say("there are no users: root, central's own user and the group rackpower-admin may ask on its socket (rackpower user add)")
 	}
 	return printer.Show(s.Printer, printer.Listing[api.User]{
-		Head: []string{"USER", "ROLE", "NODES", "TOKEN", "USED"}, Rows: users, Name: func(u api.User) string { return u.Name },
+		Head: []string{"USER", "ROLE", "NODES", "TOKEN", "USED", "CERT"}, Rows: users, Name: func(u api.User) string { return u.Name },
 		Cells: func(u api.User) []string {
 			token, used := "none", "never"
 			switch {
 			case u.ExpiresAt != nil:
-				token = "until " + s.Time(*u.ExpiresAt)
+				token = "until " + s.day(*u.ExpiresAt)
 			case u.HasToken:
 				token = "until revoked"
 			}
@@ -225,9 +262,30 @@ func listUsers(s *session) error {
 			if nodes == "" {
 				nodes = "all"
 			}
-			return []string{u.Name, u.Role, nodes, token, used}
+			cert := "none"
+			for _, c := range u.Certificates { // the last one ends last
+				cert = "until " + s.day(c.NotAfter)
+				if c.UsedAt != nil && (u.UsedAt == nil || c.UsedAt.After(*u.UsedAt)) {
+					used = s.Time(*c.UsedAt)
+				}
+			}
+			return []string{u.Name, u.Role, nodes, token, used, cert}
+		},
+		WideHead: []string{"SERIALS"},
+		WideCells: func(u api.User) []string {
+			var serials []string
+			for _, c := range u.Certificates {
+				serials = append(serials, c.Serial)
+			}
+			return []string{strings.Join(serials, ",")}
 		},
 	})
+}
+
+// day is the day of a time.
+func (v view) day(at time.Time) string {
+	day, _, _ := strings.Cut(v.Time(at), " ")
+	return day
 }
 
 // userName is the one operand of the commands on a user.
@@ -271,6 +329,86 @@ func (s *session) showToken(out api.NewToken, what string) error {
 	})
 }
 
+// certifyUser makes a key, has central sign it, and keeps both.
+func certifyUser(s *session) error {
+	name, err := s.userName()
+	if err != nil {
+		return err
+	}
+	out := s.c.String("out")
+	profile, found, err := settings.LoadProfile(s.c.String(profileFlagName))
+	switch {
+	case err != nil:
+		return err
+	case out == "" && (!found || profile.URL != s.client.Target()):
+		return settings.Usage("nobody is logged in here to keep it for: rackpower login, or --out FILE")
+	case out == "" && profile.User != name:
+		return settings.Usage("profile %s is %s's: --out FILE for another user", profile.Name, profile.User)
+	}
+	if out != "" {
+		if _, err := os.Lstat(out); !errors.Is(err, os.ErrNotExist) {
+			return settings.Usage("--out: %s exists", out)
+		}
+	}
+	key, err := auth.NewKey()
+	if err != nil {
+		return err
+	}
+	signer, err := auth.ParseKey(key)
+	if err != nil {
+		return err
+	}
+	request, err := auth.NewRequest(signer, name)
+	if err != nil {
+		return err
+	}
+	cert, err := s.client.CertifyUser(s.ctx, name, api.CertifyUser{
+		Request: string(request), TTL: s.c.Duration("ttl"), AskedBy: s.askedBy(), Reason: s.c.String("reason"),
+	})
+	if err != nil {
+		return err
+	}
+	if _, err := tls.X509KeyPair([]byte(cert.Certificate), key); err != nil {
+		return settings.Exit(settings.ExitFailed, "central gave another certificate: %v", err)
+	}
+	path := out
+	if out != "" {
+		err = auth.WriteFile(out, append(key, cert.Certificate...), 0o600)
+	} else {
+		profile.Certificate, profile.Key, profile.Token = cert.Certificate, string(key), ""
+		path, err = profile.Save()
+	}
+	if err != nil {
+		return settings.Exit(settings.ExitFailed, "%v", err)
+	}
+	if s.People() {
+		s.Say("%s has a certificate until %s, kept in %s", name, s.Time(cert.NotAfter), path)
+		return nil
+	}
+	return printer.Show(s.Printer, printer.Listing[api.UserCertificate]{
+		Head: []string{"USER", "SERIAL", "UNTIL"}, Rows: []api.UserCertificate{cert}, Name: func(c api.UserCertificate) string { return c.User },
+		Cells: func(c api.UserCertificate) []string { return []string{c.User, c.Serial, s.Time(c.NotAfter)} },
+	})
+}
+
+func revokeUser(s *session) error {
+	name, err := s.userName()
+	if err != nil {
+		return err
+	}
+	serial := s.c.String("cert")
+	in := api.RotateToken{RevokeOnly: true, Certificate: serial, AskedBy: s.askedBy(), Reason: s.c.String("reason")}
+	if _, err = s.client.RotateToken(s.ctx, name, in); err != nil {
+		return err
+	}
+	if serial != "" {
+		s.Say("certificate %s of %s is revoked", serial, name)
+		return nil
+	}
+	s.Say("the tokens and certificates of %s are revoked", name)
+	return nil
+}
+
 func rotateToken(s *session) error {
 	name, err := s.userName()
 	if err != nil {
@@ -281,7 +419,7 @@ func rotateToken(s *session) error {
 	if err != nil {
 		return err
 	}
-	return s.showToken(out, "the tokens of "+name+" are revoked")
+	return s.showToken(out, "the tokens and certificates of "+name+" are revoked")
 }
 
 func removeUser(s *session) error {

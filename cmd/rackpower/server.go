@@ -76,7 +76,7 @@ func (d server) open(c *cli.Context) (*session, error) {
 			err = settings.Usage("--socket: %v", err)
 		}
 	} else {
-		client, err = connect(c, target)
+		client, err = connect(c, p, target)
 	}
 	if err != nil {
 		return nil, err

@@ -15,13 +15,17 @@ import (
 const DefaultProfile = "default"
 
 // Profile is what rackpower login keeps of a central: where it is, how it is known, and the
-// token of the user.
+// token of the user or what rackpower user cert put in its place.
 type Profile struct {
 	Name  string `json:"-"`
 	URL   string `json:"url"`
 	CA    string `json:"ca,omitempty"` // PEM; "": the CAs of this machine
-	Token string `json:"token"`
+	Token string `json:"token,omitempty"`
 	User  string `json:"user,omitempty"`
+
+	// Certificate and Key, in PEM, are used instead of the token.
+	Certificate string `json:"certificate,omitempty"`
+	Key         string `json:"key,omitempty"`
 }
 
 // errNoHome is that nobody keeps profiles here, as for a service.
