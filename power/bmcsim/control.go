@@ -30,6 +30,7 @@ type View struct {
 	Diags    int              `json:"diags"`
 	counts
 	Redfish         string  `json:"redfish,omitempty"` // its URL
+	Pin             string  `json:"pin,omitempty"`     // of its key
 	Profile         string  `json:"profile,omitempty"`
 	RedfishSessions int     `json:"redfish_sessions,omitempty"`
 	Limit           int     `json:"limit,omitempty"` // in watts
@@ -60,6 +61,7 @@ func (b *BMC) view(withLog bool) View {
 	if w := b.redfish; w != nil {
 		w.evict(now)
 		v.Redfish, v.Profile, v.RedfishSessions, v.Fault.Redfish = b.RedfishURL(), w.profile.Name, len(w.sessions), w.view()
+		v.Pin = w.pin()
 	}
 	if n.target != n.on {
 		v.Pending = stateOf(n.target)

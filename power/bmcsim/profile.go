@@ -101,7 +101,8 @@ var Profiles = []Profile{
 	},
 	{
 		Name: "oem", Manufacturer: "Simulated", Model: "OEM 7", Firmware: "7.0", SystemID: "1", ManagerID: "1", ChassisID: "1",
-		Resets: []string{resetForceOn, resetForceOff, resetForceRestart, resetPushPowerButton, resetNMI}, Inline: true, ETag: etagStar,
+		Resets: []string{resetForceOn, resetForceOff, resetForceRestart, resetGracefulShutdown, resetPushPowerButton, resetNMI},
+		Inline: true, ETag: etagStar,
 		Limit: limitPowerControl, LimitException: "Oem", Sessions: 4, SessionTimeout: 30 * time.Second, OEM: true,
 	},
 }

@@ -285,6 +285,7 @@ func serveWeb(rw http.ResponseWriter, r *http.Request) {
 			ans.reset = true
 		}
 	}
+	w.leaves(ans)
 	if !ans.reset {
 		ans.write(rw, r)
 	}
@@ -295,13 +296,20 @@ func serveWeb(rw http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// left does what has to happen when an answer has left.
-func (w *redfish) left(ans *webAnswer) {
-	now, unlock := w.b.look()
+// leaves has the request no longer in hand: the next one may come as soon as the answer is
+// read.
+func (w *redfish) leaves(ans *webAnswer) {
+	_, unlock := w.b.look()
 	defer unlock()
 	if ans.done != nil {
 		ans.done()
 	}
+}
+
+// left does what has to happen when an answer has left.
+func (w *redfish) left(ans *webAnswer) {
+	now, unlock := w.b.look()
+	defer unlock()
 	if ans.then != nil && !w.b.closed {
 		ans.then()
 		w.b.agenda.run(now)
@@ -408,21 +416,34 @@ func (w *redfish) receive(r *http.Request, conn *webConn, body []byte) (ans *web
 	return ans
 }
 
-// RedfishEndpoint returns how to reach the BMC by Redfish, credentials included; the zero
-// Endpoint if it has none.
+// RedfishEndpoint returns how to reach the BMC by Redfish, credentials and the pin of its
+// key included; the zero Endpoint if it has none.
 func (b *BMC) RedfishEndpoint() power.Endpoint {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.redfish == nil {
 		return power.Endpoint{}
 	}
-	scheme := "redfish"
+	ep := power.Endpoint{
+		Scheme: power.SchemeRedfish, Host: b.addr.Addr().String(), Port: int(b.redfish.addr.Port()), User: b.user, Password: b.password,
+		Pin: b.redfish.pin(),
+	}
 	if b.farm.cfg.Redfish.Plain {
-		scheme = "redfish+http"
+		ep.Scheme = power.SchemeRedfishHTTP
 	}
-	return power.Endpoint{
-		Scheme: scheme, Host: b.addr.Addr().String(), Port: int(b.redfish.addr.Port()), User: b.user, Password: b.password,
+	return ep
+}
+
+// pin is that of the BMC's key, "" without TLS.
+func (w *redfish) pin() string {
+	if w.b.farm.cfg.Redfish.Plain {
+		return ""
 	}
+	cert, err := w.certificate()
+	if err != nil {
+		return ""
+	}
+	return power.PinOf(cert.Leaf.RawSubjectPublicKeyInfo)
 }
 
 // RedfishURL returns the URL of the BMC's Redfish service without a path, "" if it has none.

@@ -462,7 +462,7 @@ func FuzzRequest(f *testing.F) {
 			ans.then = nil // no BMC restarts here
 			rec := httptest.NewRecorder()
 			ans.write(rec, r)
-			b.redfish.left(ans)
+			b.redfish.leaves(ans)
 			if b.Panics() > 0 || ans.reset || rec.Code < 200 || rec.Code > 503 {
 				t.Fatalf("%s %q: %d", method, path, rec.Code)
 			}
