@@ -60,8 +60,9 @@ test-raced:
 test-processes:
 	PATH="$$PATH:/usr/sbin:/sbin" RACKPOWER_TEST_BIN="$(CURDIR)/$(BIN)" $(GO) test -p 1 -timeout 20m ./cmd/... ./central/... ./gossip ./internal/... ./power/cronexpr ./power/noderange
 
-race: deps build ## every test with the race detector, about 15 minutes
+race: deps build ## every test with the race detector, and the order of locks; 15 minutes
 	PATH="$$PATH:/usr/sbin:/sbin" $(GO) test -race -timeout 20m ./...
+	PROOF_HISTORIES=50 $(GO) test -tags lockrank -timeout 20m -run '^Test(Order|Sim(Ops|Fleet|Damage|Transcripts))$$' ./internal/lock ./agent
 
 # Whole processes and both simulators under every fault, for SOAK_TIME; a verdict at
 # the end. What needs root (disks that fill up and break) is left out without.

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"rackpower/central/api"
+	"rackpower/internal/lock"
 	"rackpower/power"
 	"rackpower/power/noderange"
 )
@@ -29,7 +30,7 @@ type addresses struct {
 	changed chan struct{}                                                // a token: the assignment has
 	looking chan struct{}                                                // holds one token: its holder looks up
 
-	mu       sync.Mutex
+	mu       lock.Mutex[lock.Addresses]
 	compared map[string]placed // the nodes as they were when they were compared
 	unknown  bool              // one of their names was never looked up
 	hosts    map[string]lookedUp

@@ -20,6 +20,7 @@ import (
 	"rackpower/agent/limiter"
 	"rackpower/agent/monitor"
 	"rackpower/central/api"
+	"rackpower/internal/lock"
 	"rackpower/journal"
 	"rackpower/power"
 )
@@ -71,7 +72,7 @@ type Agent struct {
 	control *control
 	rack    chan struct{} // a token: there is something of the rack that central is told
 
-	mu      sync.Mutex
+	mu      lock.Mutex[lock.Agent]
 	lanes   map[string]*lane
 	running bool // Run was called: lanes may work
 	closed  bool

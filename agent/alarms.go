@@ -9,10 +9,10 @@ import (
 	"maps"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"rackpower/central/api"
+	"rackpower/internal/lock"
 	"rackpower/journal"
 )
 
@@ -27,7 +27,7 @@ type alarms struct {
 	tell   func() // has central told
 	dirty  chan struct{}
 
-	mu   sync.Mutex
+	mu   lock.Mutex[lock.Alarms]
 	now  map[string]api.Alarm
 	kept map[string]api.Alarm // as they stand in the log
 }

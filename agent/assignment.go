@@ -8,12 +8,12 @@ import (
 	"reflect"
 	"slices"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
 
 	"rackpower/agent/monitor"
 	"rackpower/central/api"
+	"rackpower/internal/lock"
 	"rackpower/journal"
 	"rackpower/power"
 )
@@ -29,7 +29,7 @@ type assigned struct {
 	now atomic.Pointer[snapshot] // for readers, which wait for no disk
 
 	// mu is the writers': it is held while the log flushes.
-	mu     sync.Mutex
+	mu     lock.Mutex[lock.Assigned]
 	nodes  map[string]assignedNode
 	sorted []string              // names of nodes; nil: to be made again
 	holds  map[string]power.Hold // set here, by node, until central has them

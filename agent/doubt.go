@@ -8,12 +8,12 @@ import (
 	"os"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/google/uuid"
 
 	"rackpower/central/api"
+	"rackpower/internal/lock"
 	"rackpower/journal"
 	"rackpower/power"
 )
@@ -151,7 +151,7 @@ func assignmentAlarm(found journal.Recovery, now time.Time) api.Alarm {
 
 // gate keeps what is not to happen yet. Its zero value is open.
 type gate struct {
-	mu      sync.Mutex
+	mu      lock.Mutex[lock.Gate]
 	ops     doubt // of the journal of operations
 	nodes   doubt // of the assignment
 	changed chan struct{}

@@ -1,9 +1,8 @@
 package agent
 
 import (
-	"sync"
-
 	"rackpower/central/api"
+	"rackpower/internal/lock"
 	"rackpower/power"
 )
 
@@ -11,7 +10,7 @@ import (
 // never stands for two of them. A lane claims an id before it accepts a request, and
 // lets go of it when it has forgotten the operation.
 type ids struct {
-	mu sync.Mutex
+	mu lock.Mutex[lock.IDs]
 	m  map[string]power.Op // only what identifies it
 }
 

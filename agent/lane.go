@@ -5,11 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"sync"
 	"time"
 
 	"rackpower/central/api"
 	"rackpower/internal/backoff"
+	"rackpower/internal/lock"
 	"rackpower/journal"
 	"rackpower/power"
 )
@@ -20,7 +20,7 @@ type lane struct {
 	a    *Agent
 	node string
 
-	mu      sync.Mutex
+	mu      lock.Mutex[lock.Lane]
 	tasks   []*task
 	owed    []owedEnd
 	seqs    power.Clock  // the highest sequence accepted from anybody but the monitor

@@ -2,16 +2,16 @@ package agent
 
 import (
 	"slices"
-	"sync"
 
 	"rackpower/central/api"
+	"rackpower/internal/lock"
 	"rackpower/power"
 )
 
 // leaving keeps the operations of nodes that are no longer assigned, or have another BMC
 // now, until they have ended: only then has the agent let go.
 type leaving struct {
-	mu sync.Mutex
+	mu lock.Mutex[lock.Leaving]
 	m  map[string][]*task
 }
 

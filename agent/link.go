@@ -15,6 +15,7 @@ import (
 
 	"rackpower/central/api"
 	"rackpower/internal/backoff"
+	"rackpower/internal/lock"
 	"rackpower/journal"
 	"rackpower/power"
 )
@@ -616,7 +617,7 @@ func (w rackWord) none() bool {
 
 // toTell is what central has not been told of the rack as a whole.
 type toTell struct {
-	mu      sync.Mutex
+	mu      lock.Mutex[lock.News]
 	told    *api.RackState       // nil: nothing in this session
 	holds   map[string]power.Seq // told in this session
 	explain map[string]bool      // nodes that central wants explained

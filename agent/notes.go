@@ -4,8 +4,8 @@ import (
 	"encoding/json"
 	"slices"
 	"strings"
-	"sync"
 
+	"rackpower/internal/lock"
 	"rackpower/journal"
 	"rackpower/power"
 )
@@ -15,7 +15,7 @@ import (
 type bmcNotes struct {
 	log appender
 
-	mu sync.Mutex
+	mu lock.Mutex[lock.Notes]
 	of map[string][]byte // by Endpoint.Key
 }
 

@@ -3,10 +3,10 @@ package agent
 import (
 	"cmp"
 	"slices"
-	"sync"
 	"time"
 
 	"rackpower/central/api"
+	"rackpower/internal/lock"
 	"rackpower/power"
 )
 
@@ -16,7 +16,7 @@ import (
 type outbox struct {
 	keep time.Duration
 
-	mu    sync.Mutex
+	mu    lock.Mutex[lock.Outbox]
 	items map[string]*outboxItem
 	rev   int64
 	news  chan struct{} // closed and replaced at every change

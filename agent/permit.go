@@ -8,11 +8,11 @@ import (
 	"fmt"
 	"os"
 	"slices"
-	"sync"
 	"time"
 
 	"rackpower/central/api"
 	"rackpower/internal/backoff"
+	"rackpower/internal/lock"
 	"rackpower/journal"
 	"rackpower/power"
 )
@@ -43,7 +43,7 @@ const (
 // permit says whether the agent may send commands of its own accord. The zero value
 // permits.
 type permit struct {
-	mu      sync.Mutex
+	mu      lock.Mutex[lock.Permit]
 	rival   string    // central's word on another agent of this name; "": there is none
 	until   time.Time // nothing is sent before, unless the agent has synchronised
 	start   bool      // until is startFor

@@ -2,10 +2,10 @@ package agent
 
 import (
 	"slices"
-	"sync"
 	"time"
 
 	"rackpower/central/api"
+	"rackpower/internal/lock"
 	"rackpower/power"
 )
 
@@ -15,7 +15,7 @@ const keepRuns = 20
 // readings holds the newest readings of each node, what the monitor makes of it, and
 // which of them central and gossip have not been told.
 type readings struct {
-	mu      sync.Mutex
+	mu      lock.Mutex[lock.Readings]
 	nodes   map[string]power.Reading
 	runs    map[string][]api.ReadingRun // the newest keepRuns, newest last
 	monitor map[string]api.NodeMonitor

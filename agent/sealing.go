@@ -9,12 +9,12 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"rackpower/central/api"
 	"rackpower/central/seal"
 	"rackpower/internal/backoff"
+	"rackpower/internal/lock"
 	"rackpower/journal"
 )
 
@@ -26,7 +26,7 @@ type sealKeys struct {
 	fs   journal.FS
 	path string
 
-	mu      sync.Mutex
+	mu      lock.Mutex[lock.Sealing]
 	written bool
 }
 

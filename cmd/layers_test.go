@@ -48,6 +48,7 @@ var floors = map[string]int{
 	"rackpower/systemd":               0,
 	"rackpower/internal/mutation":     0,
 	"rackpower/internal/backoff":      0,
+	"rackpower/internal/lock":         0,
 }
 
 // owners says who alone may import a module from outside.

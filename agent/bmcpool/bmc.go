@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"rackpower/internal/lock"
 	"rackpower/power"
 )
 
@@ -34,7 +35,7 @@ type BMC struct {
 
 	reader chan struct{} // holds one token: its holder reads the BMC's nodes
 
-	mu      sync.Mutex // guards what is below
+	mu      lock.Mutex[lock.BMC] // guards what is below
 	breaker breaker
 	probing bool
 	reopen  bool            // the next exchange must open a new session
@@ -278,7 +279,7 @@ type Pool struct {
 	wake                   chan struct{}             // a token: the times of the next probes may have changed
 	beside                 func(key string) chan struct{}
 
-	mu    sync.Mutex
+	mu    lock.Mutex[lock.Pool]
 	all   map[string]*BMC
 	alone map[*BMC]bool // those that a probe may be due for
 }

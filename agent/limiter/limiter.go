@@ -9,10 +9,10 @@ import (
 	"slices"
 	"sort"
 	"strings"
-	"sync"
 	"time"
 
 	"rackpower/central/api"
+	"rackpower/internal/lock"
 	"rackpower/power"
 )
 
@@ -155,7 +155,7 @@ func (d *domain) state() api.DomainState {
 type Limiter struct {
 	wake chan struct{} // a token: the times of the next turns may have changed
 
-	mu      sync.Mutex
+	mu      lock.Mutex[lock.Limiter]
 	start   time.Time
 	limits  map[string]api.DomainLimit // those that were set
 	domains map[string]*domain

@@ -17,6 +17,7 @@ import (
 
 	"rackpower/central/api"
 	"rackpower/internal/backoff"
+	"rackpower/internal/lock"
 	"rackpower/power"
 	"rackpower/power/cronexpr"
 )
@@ -96,13 +97,13 @@ type Monitor struct {
 	shown   atomic.Pointer[standing]
 
 	ends struct { // operations that ended since the last pass
-		sync.Mutex
+		lock.Mutex[lock.Ends]
 		list []opEnd
 	}
 
 	// mu guards all below. It is held while the journals flush (by save, and by a lane that
 	// is asked): who only looks goes by times and shown.
-	mu       sync.Mutex
+	mu       lock.Mutex[lock.Monitor]
 	nodes    map[string]*nodeWatch
 	brake    *api.Brake
 	agenda   agenda
