@@ -202,6 +202,7 @@ func (s *addresses) compare(nodes map[string]placed) (news []string) {
 			keys[at.Key()] = append(keys[at.Key()], ep.Key())
 		}
 	}
+	overlapping(parts)
 	before := s.nodes
 	s.hosts, s.compared, s.nodes = hosts, nodes, sharers(parts) // names that are gone are forgotten
 	for name := range nodes {
@@ -216,6 +217,18 @@ func (s *addresses) compare(nodes map[string]placed) (news []string) {
 // fewNames bounds how many nodes are named of those that share a BMC: a name server that
 // is wrong may have all names stand for one address.
 const fewNames = 8
+
+// overlapping adds the parts that may be one, with the nodes of both.
+func overlapping(parts map[string][]string) {
+	for part, names := range maps.Clone(parts) {
+		exact, _ := power.Overlap(part)
+		for _, other := range exact {
+			if len(parts[other]) > 0 {
+				parts[part+" "+other] = slices.Concat(names, parts[other])
+			}
+		}
+	}
+}
 
 // sharers says of each node that has a part in common with others which these are.
 func sharers(parts map[string][]string) map[string]string {

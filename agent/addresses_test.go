@@ -211,3 +211,25 @@ func TestAllNamesForOneAddress(t *testing.T) {
 		}
 	}
 }
+
+// TestABMCInTwoProtocols: whoever has a BMC without System has all of its Systems.
+func TestABMCInTwoProtocols(t *testing.T) {
+	nodes := map[string]placed{}
+	for name, bmc := range map[string]string{
+		"n1": "redfish://192.0.2.1", "n2": "redfish://192.0.2.1/1", "n3": "redfish://192.0.2.1/2", "n4": "ipmi://192.0.2.4",
+		"n5": "redfish://192.0.2.4/1", "n6": "redfish://192.0.2.6/1", "n7": "redfish://192.0.2.6/2",
+	} {
+		ep, err := power.ParseEndpoint(bmc)
+		if err != nil {
+			t.Fatal(err)
+		}
+		nodes[name] = placed{Endpoint: ep}
+	}
+	s := newAddresses(nil)
+	s.compare(nodes)
+	for name, want := range map[string]string{"n1": "n[2-3]", "n2": "n1", "n3": "n1", "n4": "n5", "n5": "n4", "n6": "", "n7": ""} {
+		if got := s.sharedWith(name); got != want {
+			t.Errorf("%s shares its BMC with %q, want %q", name, got, want)
+		}
+	}
+}

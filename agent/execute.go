@@ -755,7 +755,8 @@ func (x *execution) send(ctx context.Context, cmd power.Command) error {
 			return err
 		}
 		kind := power.KindOf(err)
-		if kind == power.KindAuth || kind == power.KindPrivilege || kind == power.KindUnsupported || !time.Now().Add(pause).Before(until) {
+		if kind == power.KindAuth || kind == power.KindPrivilege || kind == power.KindUnsupported ||
+			power.AfterOf(err) == 0 && !time.Now().Add(pause).Before(until) { // one that says "not now" did not take it: the deadline is the bound
 			return fail(power.ReasonOf(kind), "%v", err)
 		}
 		pause = max(pause, power.AfterOf(err))

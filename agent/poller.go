@@ -173,7 +173,7 @@ func (p *poller) readNode(ctx context.Context, name string) (mute bmcpool.Failur
 		return bmcpool.Failure{}
 	}
 	b, began := p.bmcs.Get(ep), time.Now()
-	state, err := b.State(ctx, ep, false)
+	state, changing, err := b.Read(ctx, ep, false)
 	if now, gone := p.assigned.endpoint(name); gone != nil || now != ep {
 		return bmcpool.Failure{} // it was given another BMC meanwhile: what this one says is not about it
 	}
@@ -181,6 +181,9 @@ func (p *poller) readNode(ctx context.Context, name string) (mute bmcpool.Failur
 	case err == nil:
 		p.pulse.beat(time.Since(began))
 		p.readings.saw(name, power.Seen(state, time.Now()))
+		if changing {
+			time.AfterFunc(lookAgain, func() { p.readSoon([]string{name}) })
+		}
 	case stops(ctx, err):
 	default:
 		p.readings.failed(name, power.ReachOf(err), err.Error())
@@ -219,6 +222,9 @@ func (p *poller) readSoon(nodes []string) {
 	case <-p.ctx.Done():
 	}
 }
+
+// lookAgain is when a node is read again whose BMC says that its power is about to change.
+const lookAgain = 5 * time.Second
 
 // pulse is how long a reading takes that is answered, about.
 type pulse struct{ ns atomic.Int64 }

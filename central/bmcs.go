@@ -35,9 +35,9 @@ func identify(n *store.Node) {
 	}
 }
 
-// sameBMC reports whether two nodes have the same part of one BMC.
+// sameBMC reports whether two nodes have, or may have, the same part of one BMC.
 func sameBMC(a, b store.Node) bool {
-	return a.Name != b.Name && a.Part != "" && (a.Part == b.Part || a.At == b.At)
+	return a.Name != b.Name && a.Part != "" && b.Part != "" && (power.SamePart(a.Part, b.Part) || power.SamePart(a.At, b.At))
 }
 
 // clashes finds the rows of an import that would give a node the BMC of another one,
@@ -54,17 +54,16 @@ func (u *unitOfWork) clashes(specs []api.NodeSpec) (map[string]error, error) {
 		}
 		next[s.Name] = merged(n, s, false)
 	}
-	found, first := map[string]error{}, map[string]string{} // by part: who has it
+	found, first := map[string]error{}, new(power.Parts)
 	for _, s := range specs {
 		n := next[s.Name]
 		if n.Part == "" {
 			continue
 		}
-		if other, taken := first[n.Part]; taken {
+		if other := first.Take(n.Part, s.Name); other != "" {
 			found[s.Name] = errShared(n, other)
 			continue
 		}
-		first[n.Part] = s.Name
 		if n.Part == old[s.Name].Part {
 			continue // as it was
 		}
@@ -86,7 +85,8 @@ func (u *unitOfWork) clashes(specs []api.NodeSpec) (map[string]error, error) {
 
 func errShared(n store.Node, other string) error {
 	return fmt.Errorf("its BMC, %s, is that of node %s: what cuts the power of one would cut the other's. "+
-		"If they are parts of one chassis, say which (?target=0x30); if %s is gone, remove it first (rackpower node rm %s)", n.BMC, other, other,
+		"If they are parts of one chassis, say which (?target=0x30 of IPMI, /SYSTEM of Redfish); if %s is gone, remove it first (rackpower "+
+		"node rm %s)", n.BMC, other, other,
 		other)
 }
 

@@ -361,3 +361,47 @@ func TestAnUpdateTakesFieldsAway(t *testing.T) {
 		}
 	}
 }
+
+// TestABMCInTwoProtocols: a BMC of Redfish without a System is all of its Systems, and one at
+// the usual ports is the same by IPMI.
+func TestABMCInTwoProtocols(t *testing.T) {
+	s := newSite(t)
+	for _, n := range []api.NodeSpec{
+		bmcNode("n1", "r1", "redfish://admin@192.0.2.1?pin=first"), bmcNode("n2", "r1", "redfish://admin@192.0.2.2/System_0"),
+		bmcNode("n3", "r1", "redfish://admin@192.0.2.2/System_1"), bmcNode("n4", "r1", "ipmi://admin@192.0.2.4"),
+		bmcNode("n5", "r1", "redfish+http://192.0.2.5:8000/1"),
+	} {
+		if err := s.tryAdd(false, n); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for bmc, other := range map[string]string{
+		"redfish://192.0.2.1": "n1", "redfish://192.0.2.1/1": "n1", "ipmi://192.0.2.1": "n1", "redfish+http://192.0.2.1/1": "n1",
+		"redfish://192.0.2.2": "n3", "redfish://192.0.2.2/System_1": "n3", "ipmi://192.0.2.2": "n3", "redfish://192.0.2.4/x": "n4",
+		"redfish://192.0.2.4": "n4", "redfish+http://192.0.2.5:8000": "n5",
+	} {
+		err := s.tryAdd(false, bmcNode("n9", "r1", bmc))
+		wantCode(t, err, api.CodeRefused)
+		if err != nil && !strings.Contains(err.Error(), "that of node "+other) {
+			t.Errorf("%s: %v", bmc, err)
+		}
+	}
+	for _, pair := range [][2]string{
+		{"redfish://192.0.2.9", "redfish://192.0.2.9/1"}, {"redfish://192.0.2.9/1", "redfish://192.0.2.9"}, {
+			"ipmi://192.0.2.9",
+			"redfish://192.0.2.9/1",
+		},
+	} {
+		if err := s.tryAdd(false, bmcNode("a1", "r1", pair[0]), bmcNode("a2", "r1", pair[1])); err == nil {
+			t.Errorf("%v in one import", pair)
+		}
+	}
+	for _, good := range []api.NodeSpec{
+		bmcNode("p1", "r1", "redfish://192.0.2.2/System_2"), bmcNode("p2", "r1", "redfish://192.0.2.1:8443"),
+		bmcNode("p3", "r1", "ipmi://192.0.2.2?target=0x30"), bmcNode("p4", "r1", "redfish+http://192.0.2.5:8000/2"),
+	} {
+		if err := s.tryAdd(false, good); err != nil {
+			t.Errorf("%+v: %v", good, err)
+		}
+	}
+}

@@ -50,6 +50,24 @@ func TestRedfishFromCLIToBMC(t *testing.T) {
 			t.Errorf("%s: %d sessions are open", b.Name(), n)
 		}
 	}
+	for i := range farm.Len() { // "not now", in several ways
+		second := bmcsim.Duration(time.Second)
+		refusal := []bmcsim.Refusal{
+			{Status: 409, Times: 2},
+			{Status: 503, Times: 2, RetryAfter: &second},
+			{Status: 400, Times: 1},
+			{Status: 429, Times: 2},
+			{Status: 503, Times: 2, ID: "Base.1.8.ServiceTemporarilyUnavailable", Text: "Retry in 1 seconds."},
+		}[i%5]
+		refusal.Method, refusal.Path = "POST", "Reset"
+		farm.BMC(i).Set(bmcsim.Fault{Redfish: &bmcsim.RedfishFault{Refuse: &refusal}})
+	}
+	s.mustRun("reset", "all", "--yes")
+	for i := range farm.Len() {
+		if n := farm.BMC(i).Resets(); n != 2 {
+			t.Errorf("%s: %d resets", farm.BMC(i).Name(), n)
+		}
+	}
 	s.mustRun("status", "all")
 	s.terminate("r1")
 	for i := range farm.Len() {

@@ -142,7 +142,8 @@ type Error struct {
 	// Refused is true when a log-in named a user and the BMC refused it, whatever Kind
 	// says: it may count towards a lock of the account.
 	Refused bool
-	// After is how long the BMC asks to be left alone; 0: it does not say.
+	// After is how long the BMC asks to be left alone. A command that it did not take, with
+	// an After, may be tried again until the caller's time is over. 0: it does not say.
 	After time.Duration
 	// Op says what was tried, for people: "power-on", "get chassis status".
 	Op  string

@@ -135,7 +135,8 @@ func (e Endpoint) IsAddr() bool {
 // SharedBMC says why nothing acts on a node whose BMC others have as well.
 func SharedBMC(node, others string) string {
 	return fmt.Sprintf("node %s has the same BMC as %s: what cuts the power of one would cut the other's. "+
-		"Correct an address (rackpower node add --update --bmc), say which parts of the BMC they are (?target=0x30), or remove one (rackpower "+
+		"Correct an address (rackpower node add --update --bmc), say which parts of the BMC they are (?target=0x30 of IPMI, /SYSTEM of "+
+		"Redfish), or remove one (rackpower "+
 		"node rm)", node, others)
 }
 

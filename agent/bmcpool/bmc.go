@@ -185,17 +185,25 @@ func (b *BMC) turnTo(ep power.Endpoint) {
 // State reads the power, once more over a new connection when a kept one turns
 // out to be dead: BMCs forget sessions.
 func (b *BMC) State(ctx context.Context, ep power.Endpoint, force bool) (power.State, error) {
-	var state power.State
+	state, _, err := b.Read(ctx, ep, force)
+	return state, err
+}
+
+// Read is State, and says whether the power is about to change.
+func (b *BMC) Read(ctx context.Context, ep power.Endpoint, force bool) (state power.State, changing bool, _ error) {
 	for try := 0; ; try++ {
 		kept := false
 		err := b.With(ctx, ep, force && try == 0, func(ctx context.Context, d power.Driver) (err error) {
 			kept = !b.lastUsed.IsZero()
 			state, err = d.State(ctx)
+			if c, ok := as[power.Changer](d); ok {
+				changing = c.Changing()
+			}
 			return err
 		})
 		var de *power.Error
 		if err == nil || try > 0 || !kept || !errors.As(err, &de) || !de.Lost || ctx.Err() != nil {
-			return state, err
+			return state, changing, err
 		}
 	}
 }

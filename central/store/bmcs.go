@@ -30,8 +30,11 @@ const (
 
 	sqlPutBMC = `UPDATE nodes SET kg = $1, bmc_part = $2, bmc_addr = $3, bmc_at = $4, bmc_shared = $5 WHERE name = $6`
 	sqlBMCsOf = `SELECT ` + nodeColumns + ` FROM nodes WHERE name IN (
-		SELECT name FROM (SELECT name FROM nodes WHERE bmc_part <> '' AND bmc_part = $1 ORDER BY name LIMIT $2)
-		UNION SELECT name FROM (SELECT name FROM nodes WHERE bmc_at <> '' AND bmc_at = $3 ORDER BY name LIMIT $2)) ORDER BY name`
+		SELECT name FROM (SELECT name FROM nodes WHERE bmc_part <> '' AND bmc_part IN ($1, $2, $3) ORDER BY name LIMIT $4)
+		UNION SELECT name FROM (SELECT name FROM nodes WHERE bmc_part <> '' AND bmc_part > $5 AND bmc_part < $6 ORDER BY name LIMIT $4)
+		UNION SELECT name FROM (SELECT name FROM nodes WHERE bmc_at <> '' AND bmc_at IN ($7, $8, $9) ORDER BY name LIMIT $4)
+		UNION SELECT name FROM (SELECT name FROM nodes WHERE bmc_at <> '' AND bmc_at > $10 AND bmc_at < $11 ORDER BY name LIMIT $4)
+		) ORDER BY name`
 	sqlUnnamed = `SELECT ` + nodeColumns + ` FROM nodes WHERE bmc <> '' AND bmc_part = '' ORDER BY name`
 	sqlSharers = `SELECT ` + nodeColumns + ` FROM nodes WHERE agent = $1 AND bmc_shared <> '' ORDER BY name`
 	sqlAddrIs  = `SELECT count(*) FROM nodes WHERE name = $1 AND bmc_addr = $2`
@@ -46,10 +49,22 @@ func (t *Tx) putBMC(n Node) error {
 	return err
 }
 
-// NodesAtBMC returns nodes with that part of a BMC, by its name or by its address: the
-// first of each, up to a limit.
+// NodesAtBMC returns nodes with that part of a BMC, or with one that may be the same by
+// another address, by its name or by its address: the first of each, up to a limit.
 func (t *Tx) NodesAtBMC(part, at string, limit int) ([]Node, error) {
-	return t.nodes(sqlBMCsOf, part, limit, at)
+	p1, p2, over, under := overlap(part)
+	a1, a2, atOver, atUnder := overlap(at)
+	return t.nodes(sqlBMCsOf, part, p1, p2, limit, over, under, at, a1, a2, atOver, atUnder)
+}
+
+// overlap is power.Overlap for a query: two parts, and the ends of a range of them.
+func overlap(part string) (one, two, over, under string) {
+	exact, over := power.Overlap(part)
+	exact = append(exact, part, part)
+	if over != "" {
+		under = over[:len(over)-1] + "0" // what follows "/"
+	}
+	return exact[0], exact[1], over, under
 }
 
 // NodesWithoutIdentity returns the nodes that have a BMC of which it is not known which

@@ -279,7 +279,7 @@ func knownField(name string) error {
 // checkRows turns rows into nodes and says of each bad one what is wrong with it.
 // Files with passwords are looked for from dir on.
 func (r specReader) checkRows(rows []specRow, dir string) (specs []api.NodeSpec, wrong []string) {
-	seen, bmcs := map[string]string{}, map[string]string{}
+	seen, bmcs := map[string]string{}, new(power.Parts)
 	for _, row := range rows {
 		spec, kgFile, err := row.spec()
 		if err == nil && seen[spec.Name] != "" {
@@ -298,14 +298,17 @@ func (r specReader) checkRows(rows []specRow, dir string) (specs []api.NodeSpec,
 		if ep, wrong := power.ParseEndpoint(spec.BMC); wrong == nil && !ep.LinkLocal() {
 			part = ep.Part()
 		}
-		if other := bmcs[part]; err == nil && part != "" && other != "" {
-			err = fmt.Errorf("node %s has the BMC of %s: if they are parts of it, say which (?target=0x30)", spec.Name, other)
+		if err == nil && part != "" {
+			if other := bmcs.Take(part, fmt.Sprintf("node %s in %s", spec.Name, row.where)); other != "" {
+				err = fmt.Errorf("node %s has the BMC of %s: if they are parts of it, say which (?target=0x30 of IPMI, /SYSTEM of Redfish)",
+					spec.Name, other)
+			}
 		}
 		if err != nil {
 			wrong = append(wrong, fmt.Sprintf("%s: %s", row.where, term.Clean(err.Error())))
 			continue
 		}
-		seen[spec.Name], bmcs[part] = row.where, fmt.Sprintf("node %s in %s", spec.Name, row.where)
+		seen[spec.Name] = row.where
 		specs = append(specs, spec)
 	}
 	return specs, wrong

@@ -105,3 +105,43 @@ func TestSuiteOnBMCSim(t *testing.T) {
 		})
 	}
 }
+
+func TestTester(t *testing.T) {
+	t.Parallel()
+	for _, profile := range bmcsim.Profiles {
+		s := startSim(t, profile, impatient)
+		skew := -3600
+		s.fault(bmcsim.RedfishFault{ClockSkew: &skew})
+		d, err := s.Dial(t.Context(), s.Endpoint())
+		if err != nil {
+			t.Fatal(err)
+		}
+		r, err := d.(power.Tester).Test(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		key := power.PinOf(s.Certificate().RawSubjectPublicKeyInfo)
+		if r.Vendor != profile.Manufacturer || r.Model != profile.Model || r.Firmware != profile.Firmware || r.State != power.Off ||
+			r.Sessions != 1 || r.Security != "TLS 1.3, pinned key "+key || !strings.HasPrefix(r.Protocol, "Redfish 1.") ||
+			r.ClockSkew > -59*time.Minute || !strings.Contains(strings.Join(r.Systems, " "), profile.SystemID) {
+			t.Errorf("%s: %+v", profile.Name, r)
+		}
+		says := strings.Join(r.Remarks, "; ")
+		for what, want := range map[string]bool{
+			"its clock is 1h0m0s behind":              true,
+			"does not say which types":                !profile.Inline && !profile.ActionInfo,
+			"these cannot be reset: " + profile.Aside: profile.Aside != "",
+			"it has no GracefulShutdown":              profile.Name == "oem",
+			"it has no Nmi":                           false,
+			"several Systems":                         false,
+		} {
+			if strings.Contains(says, what) != want {
+				t.Errorf("%s: remarks %s", profile.Name, says)
+			}
+		}
+		_ = d.Close()
+		if log := s.Log(); len(log) != 0 {
+			t.Errorf("%s: a test sent %v", profile.Name, log)
+		}
+	}
+}

@@ -26,8 +26,9 @@ type client struct {
 	ep        power.Endpoint
 	base      string
 	transport *http.Transport
-	sign      func(*http.Request) // adds what says who asks
-	used      time.Time           // when the last answer was read
+	sign      func(*http.Request)  // adds what says who asks
+	used      time.Time            // when the last answer was read
+	tls       *tls.ConnectionState // of the last answer; nil: without TLS
 }
 
 func newClient(cfg Config, ep power.Endpoint, trust *tls.Config) *client {
@@ -272,7 +273,7 @@ func (c *client) sendOnce(ctx context.Context, r request) (answer, *power.Error)
 		}
 		return answer{}, c.failed(ctx, bounded, r.op, false, true, err)
 	}
-	c.used = time.Now()
+	c.used, c.tls = time.Now(), res.TLS
 	return a, nil
 }
 

@@ -218,7 +218,7 @@ func (s *session) allowed(ctx context.Context, op string, how action) ([]string,
 // unneeded reads the power after an answer by which the BMC did not take a command as things
 // stand: where the node is as it should be, nothing is missing.
 func (s *session) unneeded(ctx context.Context, op string, cmd power.Command, said *power.Error) *power.Error {
-	said.Kind, said.Sent = power.KindBusy, false
+	said.Kind, said.Sent, said.After = power.KindBusy, false, max(said.After, notNow)
 	if cmd.Target() == power.Unknown {
 		return said
 	}

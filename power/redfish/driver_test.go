@@ -122,14 +122,14 @@ func TestAnswersToACommand(t *testing.T) {
 		after  time.Duration
 		says   string
 	}{
-		"conflict":       {said(409, "Base.1.8.ResourceInUse", "in use"), power.KindBusy, false, 0, "in use"},
-		"bad request":    {said(400, "Base.1.8.GeneralError", "not now"), power.KindBusy, false, 0, "not now"},
+		"conflict":       {said(409, "Base.1.8.ResourceInUse", "in use"), power.KindBusy, false, notNow, "in use"},
+		"bad request":    {said(400, "Base.1.8.GeneralError", "not now"), power.KindBusy, false, notNow, "not now"},
 		"type not known": {said(400, "Base.1.8.ActionParameterNotSupported", "x"), power.KindUnsupported, true, 0, "x"},
 		"retry in text": {
 			said(503, "Base.1.8.ServiceTemporarilyUnavailable", "Retry in 17 seconds."), power.KindBusy, false,
 			17 * time.Second, "17",
 		},
-		"too many requests": {html(429), power.KindBusy, false, 0, "Something"},
+		"too many requests": {html(429), power.KindBusy, false, notNow, "Something"},
 		"page of a proxy":   {html(503), power.KindUncertain, true, 0, "Something broke"},
 		"gateway":           {html(502), power.KindUncertain, true, 0, "Something broke"},
 		"gateway time-out":  {html(504), power.KindUncertain, true, 0, "Something broke"},

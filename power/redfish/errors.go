@@ -236,5 +236,12 @@ func refused(op string, a answer, worked, acts bool) *power.Error {
 	case a.status == http.StatusRequestTimeout, a.status == http.StatusConflict:
 		e.Kind = power.KindBusy
 	}
+	if acts && e.Kind == power.KindBusy && !said.outOfSessions() {
+		e.After = max(e.After, notNow)
+	}
 	return e
 }
+
+// notNow is for how long a BMC is left alone that does not take a command and does not say
+// until when.
+const notNow = time.Second

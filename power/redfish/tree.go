@@ -116,6 +116,7 @@ func lastSegment(path link) string {
 
 // serviceRoot is /redfish/v1/ (DSP0268).
 type serviceRoot struct {
+	Version text                            `json:"RedfishVersion"`
 	Vendor  text                            `json:"Vendor"`
 	Product text                            `json:"Product"`
 	Systems link                            `json:"Systems"`
