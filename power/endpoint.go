@@ -87,6 +87,10 @@ type Endpoint struct {
 // PinFirst is the Pin of a BMC whose key is taken as it is seen first.
 const PinFirst = "first"
 
+// TrustsNobody reports whether nothing says which public key the BMC has, so that its
+// certificate must be of an authority that the agent trusts.
+func (e Endpoint) TrustsNobody() bool { return e.Scheme == SchemeRedfish && e.Pin == "" }
+
 // IsRedfish reports whether the BMC is spoken to by Redfish.
 func (e Endpoint) IsRedfish() bool { return e.Scheme == SchemeRedfish || e.Scheme == SchemeRedfishHTTP }
 

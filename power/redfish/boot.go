@@ -2,6 +2,7 @@ package redfish
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -62,7 +63,14 @@ func (s *session) setBoot(ctx context.Context, dev power.BootDevice) *power.Erro
 		}
 		body["BootSourceOverrideMode"] = want.Mode
 	}
-	if err := s.patch(ctx, path, tag, map[string]any{"Boot": body}); err != nil {
+	err = s.patch(ctx, path, tag, map[string]any{"Boot": body})
+	var said *statusError
+	if err != nil && errors.As(err.Err, &said) && said.status == http.StatusBadRequest && want.Mode != "" && want.Mode == there.Mode {
+		// It may be that the mode, which is as it should be, cannot be written.
+		delete(body, "BootSourceOverrideMode")
+		err = s.patch(ctx, path, tag, map[string]any{"Boot": body})
+	}
+	if err != nil {
 		return err
 	}
 	return s.tookBoot(ctx, path, want)

@@ -125,3 +125,25 @@ func TestBootInTheSettings(t *testing.T) {
 		}
 	}
 }
+
+// TestBootOfABMCWhoseModeIsFixed: what is as it should be is left out.
+func TestBootOfABMCWhoseModeIsFixed(t *testing.T) {
+	t.Parallel()
+	f := newFake(t)
+	f.hook = func(_ *fakeBMC, w http.ResponseWriter, r *http.Request, body map[string]any) bool {
+		set, _ := body["Boot"].(map[string]any)
+		if r.Method != http.MethodPatch || set["BootSourceOverrideMode"] == nil {
+			return false
+		}
+		complain(w, 400, "Base.1.8.PropertyNotWritable", "the mode is read-only")
+		return true
+	}
+	d := f.dialed(f.Endpoint())
+	if err := d.SetBoot(t.Context(), power.BootPXE); err != nil || f.boot["BootSourceOverrideTarget"] != "Pxe" {
+		t.Errorf("%v, %v", err, f.boot)
+	}
+	f.set(func() { f.boot["BootSourceOverrideMode"] = "Legacy" })
+	if e := failure(t, d.SetBoot(t.Context(), power.BootPXE)); e.Kind != power.KindRefused {
+		t.Errorf("the wrong mode: %v", e)
+	}
+}

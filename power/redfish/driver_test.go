@@ -235,6 +235,49 @@ func TestTheTypeOfAReset(t *testing.T) {
 	}
 }
 
+// TestDifferencesOfMakers: each has a source, and is of one maker alone.
+func TestDifferencesOfMakers(t *testing.T) {
+	t.Parallel()
+	for _, d := range differences {
+		if !strings.HasPrefix(d.source, "https://") || len(d.types) == 0 || resetTypes[d.cmd] == nil {
+			t.Errorf("%+v", d)
+		}
+	}
+	for maker, want := range map[string]string{
+		"HPE": "PushPowerButton", "HP": "PushPowerButton", "Hewlett Packard Enterprise": "PushPowerButton", "Contoso": "", "HPX": "",
+	} {
+		for _, state := range []string{"On", "Off", "PoweringOff"} {
+			f := newFake(t)
+			sent := ""
+			f.set(func() {
+				f.power["1"], f.types = state, []string{"On", "ForceOff", "ForceRestart", "Nmi", "PushPowerButton"}
+				f.hook = func(f *fakeBMC, w http.ResponseWriter, r *http.Request, body map[string]any) bool {
+					switch {
+					case r.Method == http.MethodGet && strings.HasSuffix(r.URL.Path, "/Systems/1"):
+						sys := get(f, func() map[string]any { return f.systemOf("1") })
+						sys["Manufacturer"] = maker
+						reply(w, 200, sys)
+					case strings.HasSuffix(r.URL.Path, "Reset"):
+						sent, _ = body["ResetType"].(string)
+						w.WriteHeader(204)
+					default:
+						return false
+					}
+					return true
+				}
+			})
+			err := f.dialed(f.Endpoint()).Do(t.Context(), power.PressSoftOff)
+			is := want
+			if state != "On" {
+				is = "" // the button would turn it on, or end in a hard off
+			}
+			if sent != is || (err == nil) != (is != "") {
+				t.Errorf("soft-off of a node of %s that is %s: %q, %v", maker, state, sent, err)
+			}
+		}
+	}
+}
+
 func TestTheSystemThatIsMeant(t *testing.T) {
 	t.Parallel()
 	f := newFake(t)
