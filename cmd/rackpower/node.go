@@ -31,8 +31,8 @@ func nodeCommand() *cli.Command {
 					"serves several (channel=0); level=user|operator|administrator, the privilege that sessions ask for; boot=legacy|efi, how\n" +
 					"boot devices are booted; kg-file=FILE, as --kg-file. A node has a BMC, or part of one, for itself.\n" +
 					"Redfish: redfish://USER@HOST[:PORT]/[SYSTEM]; without SYSTEM the only one that can be reset. Its options:\n" +
-					"pin=first trusts the public key that the BMC shows first, pin=sha256:HASH that one; without, its certificate must\n" +
-					"be of an authority that the agent trusts. tls=1.2 allows TLS 1.2; auth=basic needs no session; boot=legacy|efi.\n" +
+					"pin=first (--trust-first) trusts the public key that the BMC shows first, pin=sha256:HASH that one; without, its\n" +
+					"certificate must be of an authority that the agent trusts. tls=1.2 allows TLS 1.2; auth=basic needs no session; boot=legacy|efi.\n" +
 					"redfish+http:// is without TLS, for laboratories." +
 					examples("rackpower node add r1n01 --rack r1 --bmc ipmi://admin@10.0.1.1 --password-file bmc.password",
 						"rackpower node add r1n02 --rack r1 --bmc 'redfish://admin@10.0.1.2?pin=first' --password-file bmc.password",
@@ -40,13 +40,15 @@ func nodeCommand() *cli.Command {
 						"rackpower node add r1n01a --rack r1 --bmc 'ipmi://admin@10.0.1.1?target=0x30' --password-file bmc.password") + exitHelp,
 				Flags: atCentral.flags(append(confirmFlags(),
 					&cli.StringFlag{Name: "rack", Required: true, Usage: "`NAME` of the rack; the rack's agent controls the node"},
-					&cli.StringFlag{Name: "bmc", Usage: "`URL` of the BMC: ipmi://USER@HOST[:PORT][?OPTIONS] or redfish://USER@HOST[:PORT]/[SYSTEM][?OPTIONS]"},
+					&cli.StringFlag{Name: "bmc", Usage: "`URL` of the BMC: ipmi://USER@HOST[:PORT][?OPTIONS] or " +
+						"redfish://USER@HOST[:PORT]/[SYSTEM][?OPTIONS]"},
 					&cli.StringFlag{Name: "password-file", Usage: "read the BMC's password from the first line of `FILE`; -: from stdin"},
 					&cli.StringFlag{Name: "kg-file", Usage: "read the BMC's key K_g from the first line of `FILE`: text, or 0x and " +
 						"hexadecimal digits; only for BMCs with two-key logins"},
 					&cli.StringFlag{Name: "domain", Usage: "`NAME` of the power domain, such as a feed or PDU"},
 					&cli.StringFlag{Name: "status", Usage: "life-cycle `STATUS` of the node; rackpower node set-status --help lists them"},
 					&cli.BoolFlag{Name: "update", Usage: "change the node if it exists; flags that are not given keep their value, \"\" removes one"},
+					trustFirstFlag("; so it is on a terminal unless =false"),
 					forceFlag(),
 				)...),
 			},
@@ -60,6 +62,7 @@ func nodeCommand() *cli.Command {
 					examples("rackpower node import racks.yaml --dry-run", "rackpower node export -o csv | rackpower node import - --update") + exitHelp,
 				Flags: atCentral.flags(append(confirmFlags(),
 					&cli.BoolFlag{Name: "update", Usage: "change nodes that exist; fields that are not given keep their value"},
+					trustFirstFlag(""),
 					forceFlag(),
 					&cli.BoolFlag{Name: "dry-run", Usage: "check everything, change nothing"},
 				)...),
@@ -155,7 +158,39 @@ func addNode(s *session) error {
 	if err := checkSecrets(spec); err != nil {
 		return settings.Usage("%v", err)
 	}
+	if s.trustsFirst() {
+		spec.BMC = s.trustFirst(spec)
+	}
 	return addNodes(s, api.AddNodes{Nodes: []api.NodeSpec{spec}, Update: c.Bool("update"), Force: c.Bool("force"), AskedBy: s.askedBy()})
+}
+
+// trustFirstFlag has keys trusted that are seen first.
+func trustFirstFlag(usually string) cli.Flag {
+	return &cli.BoolFlag{
+		Name:  "trust-first",
+		Usage: "trust the public key that a Redfish BMC without pin shows first, as ?pin=first does" + usually,
+	}
+}
+
+// trustsFirst reports whether that is so: it was said, or somebody is there to be told.
+func (s *session) trustsFirst() bool {
+	if s.c.IsSet("trust-first") {
+		return s.c.Bool("trust-first")
+	}
+	return term.Interactive(s.c.App.Reader, s.c.App.ErrWriter)
+}
+
+// trustFirst is the address of a node's BMC with the key pinned that its agent sees first. The
+// agent alone talks to BMCs, so that it, and not this command, finds out which.
+func (s *session) trustFirst(spec api.NodeSpec) string {
+	ep, err := power.ParseEndpoint(spec.BMC)
+	if err != nil || !ep.TrustsNobody() {
+		return spec.BMC
+	}
+	ep.Pin = power.PinFirst
+	fmt.Fprintf(s.c.App.ErrWriter, "agent %s will trust the public key that the BMC of %s shows first (?pin=first)\n", term.Clean(spec.Rack),
+		spec.Name)
+	return ep.String()
 }
 
 // added is what node add and import print.
@@ -272,6 +307,11 @@ func importNodes(s *session) error {
 	specs, err := specReader{readSecrets(s.c, s.Printer)}.read(s.c.Args().First())
 	if err != nil {
 		return err
+	}
+	if s.c.Bool("trust-first") {
+		for i := range specs {
+			specs[i].BMC = s.trustFirst(specs[i])
+		}
 	}
 	return addNodes(s, api.AddNodes{
 		Nodes: specs, Update: s.c.Bool("update"), Force: s.c.Bool("force"), DryRun: s.c.Bool("dry-run"),

@@ -98,6 +98,34 @@ func TestNodeImportReadsThreeForms(t *testing.T) {
 	}
 }
 
+func TestTrustOfTheFirstKey(t *testing.T) {
+	f := newFake(t)
+	csv := filepath.Join(t.TempDir(), "nodes.csv")
+	pin := "sha256:" + strings.Repeat("ab", 32)
+	if err := os.WriteFile(csv, []byte("name,rack,bmc\na,r,redfish://admin@h1\nb,r,ipmi://admin@h2\nc,r,redfish://admin@h3?pin="+pin+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct{ args, want, says string }{
+		{"node add n1 --rack r1 --bmc redfish://admin@h/1", "redfish://admin@h/1", ""},
+		{"node add n1 --rack r1 --bmc redfish://admin@h/1 --trust-first", "redfish://admin@h/1?pin=first", "agent r1 will trust"},
+		{"node add n1 --rack r1 --trust-first --bmc redfish://admin@h?pin=" + pin, "redfish://admin@h?pin=" + pin, ""},
+		{"node add n1 --rack r1 --trust-first --bmc redfish+http://admin@h", "redfish+http://admin@h", ""},
+		{"node add n1 --rack r1 --trust-first --bmc ipmi://admin@h", "ipmi://admin@h", ""},
+		{"node add n1 --rack r1 --trust-first --update", "", ""},
+		{"node import --trust-first " + csv, "redfish://admin@h1?pin=first ipmi://admin@h2 redfish://admin@h3?pin=" + pin, "agent r will trust"},
+		{"node import " + csv, "redfish://admin@h1 ipmi://admin@h2 redfish://admin@h3?pin=" + pin, ""},
+	} {
+		expect(t, c.args, f.run(c.args), 0, "node", c.says)
+		var got []string
+		for _, n := range f.added[len(f.added)-1].Nodes {
+			got = append(got, n.BMC)
+		}
+		if strings.Join(got, " ") != c.want {
+			t.Errorf("%s: %v", c.args, got)
+		}
+	}
+}
+
 func TestNodeImportReadsPasswordFiles(t *testing.T) {
 	f := newFake(t)
 	dir := t.TempDir()
