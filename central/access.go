@@ -364,11 +364,15 @@ func (c *Central) refused(r *http.Request, p auth.Principal, why error) {
 	if more > 0 {
 		detail += fmt.Sprintf(" (and %d times more since the entry before)", more)
 	}
-	e := api.AuditEntry{
-		At: now, Who: who, What: "access-refused", Outcome: string(code), Detail: detail,
+	c.auditRefusal(context.WithoutCancel(r.Context()), api.AuditEntry{
+		At: now, Who: who, Outcome: string(code), Detail: detail,
 		Via: string(p.Method), Address: p.Address,
-	}
-	if err := c.store.Write(context.WithoutCancel(r.Context()), func(tx *store.Tx) error { return tx.AddAudit(e) }); err != nil {
+	})
+}
+
+func (c *Central) auditRefusal(ctx context.Context, e api.AuditEntry) {
+	e.What = "access-refused"
+	if err := c.store.Write(ctx, func(tx *store.Tx) error { return tx.AddAudit(e) }); err != nil {
 		c.log.Error("cannot write the audit log", "err", err)
 	}
 }

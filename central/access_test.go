@@ -649,6 +649,36 @@ func TestOnlyTLS13(t *testing.T) {
 	if !strings.HasPrefix(string(answer), "HTTP/1.0 400") || !strings.Contains(string(answer), "HTTPS") {
 		t.Errorf("%q", answer)
 	}
+	// Once a minute for each address.
+	var all []api.AuditEntry
+	until(t, "it is in the audit log", func() bool {
+		all, err = r.FindAudit(t.Context(), api.AuditQuery{What: "access-refused"})
+		return err != nil || len(all) > 0
+	})
+	if err != nil || len(all) != 1 || all[0].Address != "127.0.0.1" ||
+		!strings.HasPrefix(all[0].Detail, "TLS handshake: tls: client offered") {
+		t.Errorf("%+v, %v", all, err)
+	}
+}
+
+// TestWhatARouteRefusesIsInTheAuditLog, not only who is not let in.
+func TestWhatARouteRefusesIsInTheAuditLog(t *testing.T) {
+	r, _ := onTLS(t)
+	if _, err := r.AddNodes(t.Context(), api.AddNodes{Nodes: []api.NodeSpec{{Name: "a", Rack: "r1"}}}); err != nil {
+		t.Fatal(err)
+	}
+	narrow := r.as(t, "ned", api.AddUser{Role: "operator", Nodes: "@r2"})
+	_, err := narrow.AskOps(t.Context(), api.AskOps{Ops: []api.OpRequest{{ID: newID(), Node: "a", Action: power.ActOff}}})
+	wantCode(t, err, api.CodeForbidden)
+	_, err = r.as(t, "bob", api.AddUser{Role: "operator"}).AskOps(t.Context(), api.AskOps{Ops: []api.OpRequest{{
+		ID: newID(), Node: "a", Action: power.ActOff, AskedBy: "alice",
+	}}})
+	wantCode(t, err, api.CodeForbidden)
+	all, err := r.FindAudit(t.Context(), api.AuditQuery{What: "access-refused"})
+	if err != nil || len(all) != 2 || all[0].Who != "ned" || !strings.Contains(all[0].Detail, "may see and act on @r2 only") ||
+		all[1].Who != "bob" || !strings.Contains(all[1].Detail, "--speaks-for-others") {
+		t.Errorf("%+v, %v", all, err)
+	}
 }
 
 func TestTLSConfigurationsThatMakeNoSense(t *testing.T) {

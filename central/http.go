@@ -111,8 +111,17 @@ func (c *Central) routes() *http.ServeMux {
 func query[Out any](c *Central, f func(*http.Request) (Out, error)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		out, err := f(r)
-		c.answer(w, out, ended(r, err))
+		c.answerTo(w, r, out, ended(r, err))
 	}
+}
+
+// answerTo answers, and has the audit log say what was refused for who asked: a route may ask
+// for more than to be let in.
+func (c *Central) answerTo(w http.ResponseWriter, r *http.Request, out any, err error) {
+	if api.CodeOf(err) == api.CodeForbidden {
+		c.refused(r, httpserver.Principal(r), err)
+	}
+	c.answer(w, out, err)
 }
 
 // body makes a handler of a function that takes a JSON body, see httpserver.Decode.
@@ -125,11 +134,11 @@ func body[In, Out any](c *Central, limit int64, strict bool, f func(*http.Reques
 			return
 		}
 		if err := httpserver.MaySpeak(httpserver.Principal(r), in, "rackpower user add --speaks-for-others"); err != nil {
-			c.answer(w, nil, err)
+			c.answerTo(w, r, nil, err)
 			return
 		}
 		out, err := f(r, in)
-		c.answer(w, out, ended(r, err))
+		c.answerTo(w, r, out, ended(r, err))
 	}
 }
 

@@ -1,13 +1,17 @@
 package central
 
 import (
+	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"log/slog"
+	"log"
 	"net"
 	"net/http"
+	"strings"
+	"time"
 
+	"rackpower/central/api"
 	"rackpower/central/httpserver"
 )
 
@@ -52,6 +56,35 @@ const maxConns = 4096
 
 func (c *Central) server() *http.Server {
 	srv := httpserver.New(c.Handler(), maxConns)
-	srv.ConnContext, srv.ErrorLog = httpserver.WithPeer, slog.NewLogLogger(c.log.Handler(), slog.LevelWarn)
+	srv.ConnContext, srv.ErrorLog = httpserver.WithPeer, log.New(serverLog{c}, "", 0)
 	return srv
+}
+
+// serverLog takes what the HTTP server has to say: central's log has it. Who fails to agree on
+// TLS never comes to a route. That is in the audit log, too, and once a minute for each address:
+// anybody can cause it.
+type serverLog struct{ c *Central }
+
+const handshakeFailed = "http: TLS handshake error from "
+
+// Write takes one line.
+func (l serverLog) Write(line []byte) (int, error) {
+	text := strings.TrimSpace(string(line))
+	rest, failed := strings.CutPrefix(text, handshakeFailed)
+	if !failed {
+		l.c.log.Warn(text)
+		return len(line), nil
+	}
+	from, why, _ := strings.Cut(rest, ": ")
+	address, _, err := net.SplitHostPort(from)
+	if err != nil {
+		address = from
+	}
+	if now := l.c.cfg.Now(); l.c.refusals.Due("tls "+address, now, time.Minute) {
+		l.c.log.Warn("TLS handshake failed", "address", address, "reason", why)
+		l.c.auditRefusal(context.Background(), api.AuditEntry{
+			At: now, Who: "unknown", Outcome: string(api.CodeLogin), Detail: fmt.Sprintf("TLS handshake: %.300s", why), Address: address,
+		})
+	}
+	return len(line), nil
 }
