@@ -45,7 +45,7 @@ func (t TLSConfig) validate() error {
 		return errors.New("--tls-cert, --tls-key and --client-ca go together")
 	case !external && len(t.Names) == 0:
 		return errors.New("without TLS nobody who asks over the network is known: give the names by which agents and people reach " +
-			"central (--tls-name NAME, may be repeated)")
+			"central (--tls-name NAME, may be repeated); or take --listen away: on this machine all use the socket")
 	}
 	if t.Site != "" {
 		if err := api.CheckName(t.Site); err != nil {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"time"
@@ -237,7 +238,7 @@ func finishCopy(ctx context.Context, path string, restored bool) (sum Summary, e
 
 // renew migrates a restored database and makes another incarnation of it.
 func renew(ctx context.Context, c *sql.Conn, now time.Time) error {
-	if err := migrate(ctx, c); err != nil {
+	if err := migrate(ctx, c, slog.New(slog.DiscardHandler)); err != nil {
 		return err
 	}
 	tx, err := c.BeginTx(ctx, nil)

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"log/slog"
 	"os"
 	"time"
 
@@ -76,13 +77,19 @@ func peek(path string) (version int64, err error) {
 }
 
 // migrate brings the database to Schema, each step in its own transaction.
-func migrate(ctx context.Context, c *sql.Conn) error {
+func migrate(ctx context.Context, c *sql.Conn, log *slog.Logger) error {
 	var version int64
 	if err := c.QueryRowContext(ctx, "PRAGMA user_version").Scan(&version); err != nil {
 		return fmt.Errorf("cannot read schema version: %w", err)
 	}
 	if version > Schema {
 		return fmt.Errorf("%w: schema %d, this program knows %d: run the newer rackpower-central", ErrNewer, version, Schema)
+	}
+	if version > 0 && version < Schema {
+		defer func(from int64) {
+			log.Info("the database was migrated: an older rackpower-central does not read it, for that restore a backup of before", "from", from,
+				"to", version)
+		}(version)
 	}
 	for ; version < Schema; version++ {
 		if err := step(ctx, c, version+1); err != nil {

@@ -147,7 +147,7 @@ func (s *Store) openWriter() error {
 	if err := s.check(ctx, c); err != nil {
 		return err
 	}
-	if err := migrate(ctx, c); err != nil {
+	if err := migrate(ctx, c, s.log); err != nil {
 		return err
 	}
 	if err := s.openKeys(ctx); err != nil {
