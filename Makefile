@@ -46,7 +46,7 @@ check: build lint ## build, lint and the short tests: before each commit
 # The packages where goroutines meet run with the race detector here, but for the agent's
 # long models, which are one goroutine's at a time; make race runs everything with it, which
 # takes several minutes longer. The tests of whole processes, which mostly wait, run beside.
-RACED := ./agent/... ./journal/... ./power ./power/bmcsim ./power/ipmi ./power/powertest ./systemd
+RACED := ./agent/... ./journal/... ./power ./power/bmcsim ./power/ipmi ./power/powertest ./power/redfish ./systemd
 DEATHS := TestNothingIsSentTwiceAfterDamage|TestCrashAtEveryRecord|TestFleetComesBack
 MODELS := TestSim(Ops|Fleet|Damage|Transcripts)|TestMutationsCompile|$(DEATHS)
 test: deps build ## every test but the long ones below, about 10 minutes
