@@ -61,13 +61,8 @@ func (c *Central) guarded(to access, h http.HandlerFunc) http.HandlerFunc {
 			h(w, r)
 			return
 		}
-		asker := store.Asker{Name: p.Name, Via: string(p.Method), Address: p.Address, Scope: p.Scope}
-		if p.Kind == auth.Agent {
-			asker.Name = "agent " + p.Name
-		}
-		if p.Everywhere() {
-			asker.Scope = ""
-		}
+		asker := askerOf(p)
+		asker.Person = to.least != ""
 		h(w, r.WithContext(store.WithAsker(httpserver.WithPrincipal(r.Context(), p), asker)))
 	}
 }
@@ -101,6 +96,18 @@ func ended(r *http.Request, err error) error {
 		return p
 	}
 	return err
+}
+
+// askerOf is a principal as the store knows it.
+func askerOf(p auth.Principal) store.Asker {
+	asker := store.Asker{Name: p.Name, Via: string(p.Method), Address: p.Address, Scope: p.Scope}
+	if p.Kind == auth.Agent {
+		asker.Name = "agent " + p.Name
+	}
+	if p.Everywhere() {
+		asker.Scope = ""
+	}
+	return asker
 }
 
 // may says why a principal may not use a route, nil if it may.

@@ -1,7 +1,11 @@
 package central
 
 import (
+	"cmp"
+	"errors"
 	"net/http"
+
+	"github.com/google/uuid"
 
 	"rackpower/central/api"
 	"rackpower/central/httpserver"
@@ -10,17 +14,23 @@ import (
 
 // made is what came of a change.
 type made struct {
-	ops     []api.Op
-	changed api.Changed
+	ops      []api.Op
+	changed  api.Changed
+	schedule api.Schedule
 }
 
-// change makes a change that somebody asks for.
+// change makes a change that somebody asks for, or keeps it until a second person approves.
 func (c *Central) change(r *http.Request, ch api.Change) (out made, err error) {
 	nameAskers(r, &ch)
 	err = c.write(r.Context(), c.cfg.Now(), changer(ch), func(u *unitOfWork) (err error) {
 		out, err = u.make(ch)
 		return err
 	})
+	var needs *needsApproval
+	if errors.As(err, &needs) {
+		id := uuid.Must(uuid.NewV7()).String()
+		err = c.await(r, store.Plan{Change: ch, Plan: api.Plan{ID: id}}, needs.why)
+	}
 	return out, err
 }
 
@@ -35,6 +45,10 @@ func nameAskers(r *http.Request, ch *api.Change) {
 		ch.Status.AskedBy = askedBy(r, ch.Status.AskedBy)
 	case ch.Hold != nil:
 		ch.Hold.AskedBy = askedBy(r, ch.Hold.AskedBy)
+	case ch.Protect != nil:
+		ch.Protect.AskedBy = askedBy(r, ch.Protect.AskedBy)
+	case ch.Schedule != nil:
+		ch.Schedule.AskedBy = askedBy(r, cmp.Or(ch.Schedule.AskedBy, ch.Schedule.By))
 	}
 }
 
@@ -57,6 +71,10 @@ func (u *unitOfWork) make(ch api.Change) (out made, err error) {
 		out.changed, err = u.setStatuses(*ch.Status)
 	case ch.Hold != nil:
 		out.changed, err = u.setHolds(*ch.Hold)
+	case ch.Protect != nil:
+		out.changed, err = u.protectAll(*ch.Protect)
+	case ch.Schedule != nil:
+		out.schedule, err = u.putSchedule(*ch.Schedule)
 	}
 	return out, err
 }
@@ -88,6 +106,19 @@ func (c *Central) setStatus(r *http.Request, in api.SetStatus) (api.Changed, err
 func (c *Central) setHold(r *http.Request, in api.SetHold) (api.Changed, error) {
 	out, err := c.change(r, api.Change{Hold: &in})
 	return out.changed, err
+}
+
+func (c *Central) protectNodes(r *http.Request, in api.ProtectNodes) (api.Changed, error) {
+	out, err := c.change(r, api.Change{Protect: &in})
+	return out.changed, err
+}
+
+func (c *Central) putSchedule(r *http.Request, in api.PutSchedule) (api.Schedule, error) {
+	out, err := c.change(r, api.Change{Schedule: &in})
+	if errors.Is(err, errDryRun) {
+		err = nil
+	}
+	return out.schedule, err
 }
 
 // mayPlan refuses a plan that its asker may not make: as for any other body, in the names

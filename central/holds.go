@@ -208,7 +208,7 @@ func (u *unitOfWork) applyHolds(agent string, all []api.NodeHold) error {
 // cut is a text that came from elsewhere, no longer than one is.
 func cut(text string) string { return text[:min(len(text), api.MaxText)] }
 
-// sweep ends holds and pauses whose time is over.
+// sweep ends holds, pauses and requests for approval whose time is over.
 func (c *Central) sweep(ctx context.Context) {
 	now := c.cfg.Now()
 	due := false
@@ -222,7 +222,11 @@ func (c *Central) sweep(ctx context.Context) {
 			return err
 		}
 		site, err := tx.SitePause()
-		due = len(held)+len(paused) > 0 || site != nil && !site.Active(now)
+		if err != nil {
+			return err
+		}
+		overdue, err := tx.Overdue(now)
+		due = len(held)+len(paused)+len(overdue) > 0 || site != nil && !site.Active(now)
 		return err
 	})
 	if err == nil && due {
@@ -264,7 +268,7 @@ func (u *unitOfWork) sweepDue() error {
 	if err == nil && site != nil && !site.Active(u.now) {
 		err = u.endSitePause(site, auditPauseOver, "")
 	}
-	return err
+	return errors.Join(err, u.expireApprovals())
 }
 
 func by(h power.Hold) string {

@@ -496,28 +496,23 @@ func shownReason(p power.Protection) string {
 	return cmp.Or(p.Reason, "protected")
 }
 
-func (c *Central) protectNodes(r *http.Request, in api.ProtectNodes) (api.Changed, error) {
-	var out api.Changed
-	now, who := c.cfg.Now(), askedBy(r, in.AskedBy)
-	err := c.write(r.Context(), now, who, func(u *unitOfWork) error {
-		out = api.Changed{}
-		nodes, err := find(u.tx, in.Names)
-		if err != nil {
-			return err
+// protectAll protects nodes, or takes that back.
+func (u *unitOfWork) protectAll(in api.ProtectNodes) (out api.Changed, err error) {
+	nodes, err := find(u.tx, in.Names)
+	if err != nil {
+		return out, err
+	}
+	for _, n := range nodes {
+		if n.Protected.On() != in.Unprotect {
+			out.Unchanged++
+			continue
 		}
-		for _, n := range nodes {
-			if n.Protected.On() != in.Unprotect {
-				out.Unchanged++
-				continue
-			}
-			out.Changed++
-			if err := u.protect(n, in); err != nil {
-				return err
-			}
+		out.Changed++
+		if err := u.protect(n, in); err != nil {
+			return out, err
 		}
-		return nil
-	})
-	return out, err
+	}
+	return out, nil
 }
 
 func (u *unitOfWork) protect(n store.Node, in api.ProtectNodes) error {

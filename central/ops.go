@@ -127,6 +127,9 @@ func (u *unitOfWork) take(a asked) (store.Op, error) {
 		}
 	}
 	if o.Stage() == store.StageTaken {
+		if err := u.losesByOp(node, o.Action); err != nil {
+			return o, err
+		}
 		o.Message = "taken by central"
 		if a.hold != nil {
 			if err := u.hold(node, *a.hold, "together with operation "+o.ID); err != nil {

@@ -1,7 +1,9 @@
 package central
 
 import (
+	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -28,6 +30,7 @@ const auditApply = "plan-apply"
 type foreseen struct {
 	made
 	nodes []api.PlannedNode
+	needs string // why a second person has to approve it
 }
 
 // foresee makes a change and tells what it does to each node. Whoever only wants to know
@@ -61,6 +64,11 @@ func (u *unitOfWork) foresee(ch api.Change) (out foreseen, err error) {
 		}
 		out.nodes = append(out.nodes, n)
 	}
+	if ch.Schedule != nil {
+		for _, name := range slices.Sorted(maps.Keys(u.cuts.nodes)) {
+			out.nodes = append(out.nodes, api.PlannedNode{Node: name, Effect: api.EffectLosesPower, Message: describeSchedule(out.schedule)})
+		}
+	}
 	return out, u.stagger(out.nodes, after)
 }
 
@@ -85,7 +93,8 @@ func (u *unitOfWork) planned(before, after store.Node, lane power.Lane) api.Plan
 	}
 	from := power.DesiredFrom(after.Status, after.Hold, u.now)
 	switch when := turnsOff(after, u.now); {
-	case before.Status == after.Status && before.Hold == after.Hold && before.Confirmed == after.Confirmed:
+	case before.Status == after.Status && before.Hold == after.Hold && before.Confirmed == after.Confirmed &&
+		before.Protected == after.Protected:
 		out.Message = "nothing changes"
 	case after.Protected.On() && is.Want == power.WantOff:
 		out.Message = after.Protected.Text()
@@ -229,7 +238,7 @@ func (c *Central) makePlan(r *http.Request, in api.MakePlan) (api.Plan, error) {
 		if err != nil {
 			return err
 		}
-		p.Nodes, p.Notes = seen.nodes, seen.changed.Notes
+		p.Nodes, p.Notes, p.Needs = seen.nodes, seen.changed.Notes, seen.needs
 		if err := u.tx.PutPlan(p); err != nil {
 			return err
 		}
@@ -242,7 +251,10 @@ func (c *Central) makePlan(r *http.Request, in api.MakePlan) (api.Plan, error) {
 // wouldDo is what a change would do.
 func (u *unitOfWork) wouldDo(ch api.Change) (out foreseen, err error) {
 	err = u.tx.Undone(func() (err error) {
-		out, err = u.c.unitOfWork(u.tx, u.now, u.who).foresee(ch)
+		then := u.c.unitOfWork(u.tx, u.now, u.who)
+		if out, err = then.foresee(ch); err == nil {
+			out.needs, err = then.needs(u.tx.Asker().Name)
+		}
 		return err
 	})
 	return out, err
@@ -275,7 +287,7 @@ func knownPlan(tx *store.Tx, id string) (store.Plan, error) {
 // showPlan is a plan as people see it: with its operations as they are.
 func (c *Central) showPlan(tx *store.Tx, p store.Plan, now time.Time) (api.Plan, error) {
 	out := p.Plan
-	if out.State == api.PlanMade && !now.Before(out.ExpiresAt) {
+	if (out.State == api.PlanMade || out.State == api.PlanAwaiting) && !now.Before(out.ExpiresAt) {
 		out.State = api.PlanExpired
 	}
 	if p.Change.Ops == nil || out.State != api.PlanApplied {
@@ -298,9 +310,9 @@ func (c *Central) showPlan(tx *store.Tx, p store.Plan, now time.Time) (api.Plan,
 func (c *Central) applyPlan(r *http.Request, _ struct{}) (api.Plan, error) {
 	now := c.cfg.Now()
 	var out api.Plan
-	err := c.write(r.Context(), now, "central", func(u *unitOfWork) error {
-		p, err := knownPlan(u.tx, r.PathValue("id"))
-		if err != nil {
+	var p store.Plan
+	err := c.write(r.Context(), now, "central", func(u *unitOfWork) (err error) {
+		if p, err = knownPlan(u.tx, r.PathValue("id")); err != nil {
 			return err
 		}
 		u.who = changer(p.Change)
@@ -310,6 +322,10 @@ func (c *Central) applyPlan(r *http.Request, _ struct{}) (api.Plan, error) {
 		out, err = c.showPlan(u.tx, p, now)
 		return err
 	})
+	var needs *needsApproval
+	if errors.As(err, &needs) {
+		err = c.await(r, p, needs.why)
+	}
 	return out, err
 }
 
@@ -320,7 +336,11 @@ func (u *unitOfWork) apply(p *store.Plan, principal string) error {
 			"plan)", p.ID, p.Principal)
 	case p.State == api.PlanApplied:
 		return nil // once is enough
-	case !u.now.Before(p.ExpiresAt):
+	case p.State == api.PlanAwaiting && u.now.Before(p.ExpiresAt):
+		return awaitingProblem(p.Plan)
+	case p.State == api.PlanDenied:
+		return api.Problemf(api.CodeRefused, "nothing was done: %s denied plan %s", p.DecidedBy, p.ID)
+	case p.State == api.PlanExpired, !u.now.Before(p.ExpiresAt):
 		return api.Problemf(api.CodeRefused, "nothing was done: plan %s expired at %s: make another one (rackpower plan)", p.ID,
 			power.At(p.ExpiresAt))
 	}

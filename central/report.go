@@ -304,6 +304,13 @@ func (u *unitOfWork) applyOpReport(name string, w api.OpReport, journal string, 
 		}
 	}
 	u.marks.note(o.Rev)
+	if !found && o.Origin == power.FromLocal && o.Outcome != power.Refused {
+		if n, known, err := u.tx.Node(o.Node); err != nil || known {
+			if err := errors.Join(err, u.losesByOp(n, o.Action)); err != nil {
+				return err
+			}
+		}
+	}
 	if !found {
 		at := o.AskedAt
 		if at.IsZero() || at.After(u.now) {

@@ -2,7 +2,6 @@ package central
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -138,53 +137,58 @@ func readSchedule(in api.PutSchedule, who string, now time.Time) (store.Schedule
 // maxSchedules is how many there may be: each is looked at when any is due.
 const maxSchedules = 1000
 
-func (c *Central) putSchedule(r *http.Request, in api.PutSchedule) (api.Schedule, error) {
-	now, who := c.cfg.Now(), askedBy(r, cmp.Or(in.AskedBy, in.By))
-	s, err := readSchedule(in, who, now)
+// putSchedule adds or replaces a schedule. A dry run ends with errDryRun.
+func (u *unitOfWork) putSchedule(in api.PutSchedule) (api.Schedule, error) {
+	s, err := readSchedule(in, in.AskedBy, u.now)
 	if err != nil {
-		return api.Schedule{}, api.Problemf(api.CodeBadRequest, "schedule %q: %v", in.Name, err)
+		return s.Schedule, api.Problemf(api.CodeBadRequest, "schedule %q: %v", in.Name, err)
 	}
-	err = c.store.Write(r.Context(), func(tx *store.Tx) error {
-		old, exists, err := tx.Schedule(s.Name)
-		if err != nil {
-			return err
-		}
-		if exists && !in.Update {
-			return api.Problemf(api.CodeExists, "schedule %s exists already", s.Name)
-		}
-		if all, err := tx.Schedules(); err != nil {
-			return err
-		} else if !exists && len(all) >= maxSchedules {
-			return api.Problemf(api.CodeQueueFull, "there are %d schedules already: remove one first (rackpower schedule rm)", len(all))
-		}
-		nodes, err := tx.Nodes()
-		if err != nil {
-			return err
-		}
-		if _, err := selectNodes(s.Nodes, rangesOf(nodes)); err != nil {
-			return err // a mistake in a name must not be noticed at night only
-		}
-		what := auditScheduleAdd
-		if exists {
-			what = auditScheduleChange
-			s.CreatedAt, s.LastAt, s.LastMessage = old.CreatedAt, old.LastAt, old.LastMessage
-		}
-		if in.DryRun {
-			return errDryRun
-		}
-		if err := tx.PutSchedule(s); err != nil {
-			return err
-		}
-		detail := describeSchedule(s.Schedule)
-		if exists {
-			detail += ", was " + describeSchedule(old.Schedule)
-		}
-		return tx.AddAudit(api.AuditEntry{At: now, Who: who, What: what, Why: s.Reason, Detail: fmt.Sprintf("schedule %s: %s", s.Name, detail)})
-	})
-	if errors.Is(err, errDryRun) {
-		err = nil
+	old, exists, err := u.tx.Schedule(s.Name)
+	if err != nil {
+		return s.Schedule, err
 	}
-	return s.Schedule, err
+	if exists && !in.Update {
+		return s.Schedule, api.Problemf(api.CodeExists, "schedule %s exists already", s.Name)
+	}
+	if all, err := u.tx.Schedules(); err != nil {
+		return s.Schedule, err
+	} else if !exists && len(all) >= maxSchedules {
+		return s.Schedule, api.Problemf(api.CodeQueueFull, "there are %d schedules already: remove one first (rackpower schedule rm)", len(all))
+	}
+	nodes, err := u.tx.Nodes()
+	if err != nil {
+		return s.Schedule, err
+	}
+	names, err := selectNodes(s.Nodes, rangesOf(nodes))
+	if err != nil {
+		return s.Schedule, err // a mistake in a name must not be noticed at night only
+	}
+	what := auditScheduleAdd
+	if exists {
+		what = auditScheduleChange
+		s.CreatedAt, s.LastAt, s.LastMessage = old.CreatedAt, old.LastAt, old.LastMessage
+	}
+	if in.DryRun {
+		return s.Schedule, errDryRun
+	}
+	for _, n := range nodes {
+		held := n
+		held.Hold = holdOf(s, u.now, u.now)
+		if slices.Contains(names, n.Name) && turnsOff(held, u.now) != offNever {
+			held.State = power.Unknown // whatever it is when the time has come
+			if err := u.loses(held); err != nil {
+				return s.Schedule, err
+			}
+		}
+	}
+	if err := u.tx.PutSchedule(s); err != nil {
+		return s.Schedule, err
+	}
+	detail := describeSchedule(s.Schedule)
+	if exists {
+		detail += ", was " + describeSchedule(old.Schedule)
+	}
+	return s.Schedule, u.audit(what, "", s.Reason, fmt.Sprintf("schedule %s: %s", s.Name, detail))
 }
 
 // describeSchedule is "0 19 * * 1-5: @status:READY off for 12h0m0s".

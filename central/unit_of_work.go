@@ -29,6 +29,9 @@ type unitOfWork struct {
 	open   map[string]int // operations of agents that have not ended; see full
 	forced bool           // agents that nodes move away from are dead
 	agreed bool           // a person saw which nodes move away from their agents
+	cuts   cuts           // nodes that lose power
+	// approved is set once a second person has approved the job.
+	approved bool
 }
 
 func (c *Central) unitOfWork(tx *store.Tx, now time.Time, who string) *unitOfWork {
@@ -43,6 +46,9 @@ func (c *Central) write(ctx context.Context, now time.Time, who string, job func
 	return c.store.Write(ctx, func(tx *store.Tx) error {
 		u := c.unitOfWork(tx, now, who)
 		if err := job(u); err != nil {
+			return err
+		}
+		if err := u.approval(); err != nil {
 			return err
 		}
 		return u.finish()
@@ -74,6 +80,9 @@ func (u *unitOfWork) save(old, next store.Node) error {
 		return err
 	}
 	if err := u.desire(old, &next); err != nil {
+		return err
+	}
+	if err := u.losesByDesire(old, next); err != nil {
 		return err
 	}
 	return u.tx.PutNode(next)

@@ -29,6 +29,10 @@
 //	POST   /v1/plans                       what a change would do, node by node
 //	GET    /v1/plans/{id}
 //	POST   /v1/plans/{id}/apply            makes the change, if it does what was shown
+//	GET    /v1/approvals                   plans that await an approval
+//	POST   /v1/approvals/{id}              approves one, which makes the change, or denies it
+//	GET    /v1/policy                      when a second person has to approve
+//	POST   /v1/policy
 //	POST   /v1/reads                       waits for fresh readings
 //	GET    /v1/racks                       schedule, pause and brake bounds of each monitor
 //	POST   /v1/racks/{name}

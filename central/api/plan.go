@@ -11,6 +11,7 @@ import (
 	"github.com/google/uuid"
 
 	"rackpower/power"
+	"rackpower/power/noderange"
 )
 
 // Change is a change of nodes that can be planned. One of its fields is set.
@@ -18,6 +19,9 @@ type Change struct {
 	Ops    *AskOps    `json:"ops,omitempty"`
 	Status *SetStatus `json:"status,omitempty"`
 	Hold   *SetHold   `json:"hold,omitempty"`
+	// These two are not planned, and may await an approval.
+	Protect  *ProtectNodes `json:"protect,omitempty"`
+	Schedule *PutSchedule  `json:"schedule,omitempty"`
 }
 
 // MakePlan is the body of POST /v1/plans. The answer is a Plan; nothing is changed.
@@ -31,9 +35,11 @@ type PlanState string
 
 // The states of a plan.
 const (
-	PlanMade    PlanState = "planned"
-	PlanApplied PlanState = "applied"
-	PlanExpired PlanState = "expired"
+	PlanMade     PlanState = "planned"
+	PlanAwaiting PlanState = "awaiting" // the approval of a second person
+	PlanApplied  PlanState = "applied"
+	PlanDenied   PlanState = "denied"
+	PlanExpired  PlanState = "expired"
 )
 
 // Effect is what a change does to the power of a node.
@@ -59,6 +65,11 @@ type Plan struct {
 	AppliedAt time.Time     `json:"applied_at,omitzero"`
 	Nodes     []PlannedNode `json:"nodes"`
 	Notes     []string      `json:"notes,omitempty"` // as in Changed
+	// Needs says why a second person has to approve; empty: nobody has to.
+	Needs      string    `json:"needs,omitempty"`
+	DecidedBy  string    `json:"decided_by,omitempty"` // who approved or denied
+	DecidedAt  time.Time `json:"decided_at,omitzero"`
+	DecidedWhy string    `json:"decided_why,omitempty"`
 	// Once it is applied: the operations as they are now, or what was changed.
 	Ops     []Op     `json:"ops,omitempty"`
 	Changed *Changed `json:"changed,omitempty"`
@@ -111,6 +122,8 @@ func (ch Change) Names() []string {
 		return ch.Status.Names
 	case ch.Hold != nil:
 		return ch.Hold.Names
+	case ch.Protect != nil:
+		return ch.Protect.Names
 	}
 	return nil
 }
@@ -124,6 +137,10 @@ func (ch Change) Asker() (who, why string) {
 		return ch.Status.AskedBy, ch.Status.Reason
 	case ch.Hold != nil:
 		return ch.Hold.AskedBy, ch.Hold.Reason
+	case ch.Protect != nil:
+		return ch.Protect.AskedBy, ch.Protect.Reason
+	case ch.Schedule != nil:
+		return ch.Schedule.AskedBy, ch.Schedule.Reason
 	}
 	return "", ""
 }
@@ -145,6 +162,10 @@ func (ch Change) What() string {
 		return fmt.Sprintf("hold %s for %s", ch.Hold.Want, ch.Hold.For)
 	case ch.Hold != nil:
 		return fmt.Sprintf("hold %s until released", ch.Hold.Want)
+	case ch.Protect != nil:
+		return "unprotect"
+	case ch.Schedule != nil:
+		return "schedule " + ch.Schedule.Name
 	}
 	return ""
 }
@@ -170,7 +191,7 @@ func (in MakePlan) Validate() error {
 		count++
 		errs = append(errs, in.Hold.Validate(), checkNames(in.Hold.Names))
 	}
-	if count != 1 {
+	if count != 1 || in.Protect != nil || in.Schedule != nil {
 		return fmt.Errorf("%d changes: a plan has one of ops, status and hold", count)
 	}
 	seen := map[string]bool{}
@@ -197,4 +218,70 @@ func (c *Client) Plan(ctx context.Context, id string) (Plan, error) {
 // ApplyPlan makes the change of a plan.
 func (c *Client) ApplyPlan(ctx context.Context, id string) (Plan, error) {
 	return call[Plan](ctx, c, http.MethodPost, "/v1/plans/"+url.PathEscape(id)+"/apply", struct{}{})
+}
+
+// Policy is what the site asks for before nodes lose power.
+type Policy struct {
+	// ApproveAbove is how many nodes a person may take power from without a second one,
+	// those of the last ten minutes counted; 0: any number.
+	ApproveAbove int `json:"approve_above"`
+	// ApproveNodes is a NODES expression: these lose power only with an approval; "": none.
+	ApproveNodes string `json:"approve_nodes"`
+	// ApprovalLasts is how long a request awaits its approval; 0: an hour.
+	ApprovalLasts time.Duration `json:"approval_lasts"`
+}
+
+// SetPolicy is the body of POST /v1/policy: what is not given stays.
+type SetPolicy struct {
+	ApproveAbove  *int           `json:"approve_above,omitempty"`
+	ApproveNodes  *string        `json:"approve_nodes,omitempty"`
+	ApprovalLasts *time.Duration `json:"approval_lasts,omitempty"`
+	AskedBy       string         `json:"asked_by,omitempty"`
+	Reason        string         `json:"reason,omitempty"`
+}
+
+// Validate checks a policy by itself.
+func (in SetPolicy) Validate() error {
+	errs := []error{CheckTexts(in.AskedBy, in.Reason)}
+	if n := in.ApproveAbove; n != nil && (*n < 0 || *n > MaxCount) {
+		errs = append(errs, fmt.Errorf("approve-above %d is not between 0 (never) and %d nodes", *n, MaxCount))
+	}
+	if expr := in.ApproveNodes; expr != nil && *expr != "" {
+		_, err := noderange.Parse(*expr)
+		errs = append(errs, err, CheckTexts(*expr))
+	}
+	if d := in.ApprovalLasts; d != nil && *d != 0 && (*d < time.Minute || *d > MaxDeadline) {
+		errs = append(errs, fmt.Errorf("approval-lasts %s is not between 1m and %s", *d, MaxDeadline))
+	}
+	return errors.Join(errs...)
+}
+
+// DecidePlan is the body of POST /v1/approvals/{id}.
+type DecidePlan struct {
+	Deny    bool   `json:"deny,omitempty"`
+	AskedBy string `json:"asked_by,omitempty"`
+	Reason  string `json:"reason,omitempty"`
+}
+
+// Validate checks who decides and why.
+func (in DecidePlan) Validate() error { return CheckTexts(in.AskedBy, in.Reason) }
+
+// Approvals lists what awaits an approval.
+func (c *Client) Approvals(ctx context.Context) ([]Plan, error) {
+	return call[[]Plan](ctx, c, http.MethodGet, "/v1/approvals", nil)
+}
+
+// DecidePlan approves what awaits that, which makes the change, or denies it.
+func (c *Client) DecidePlan(ctx context.Context, id string, in DecidePlan) (Plan, error) {
+	return call[Plan](ctx, c, http.MethodPost, "/v1/approvals/"+url.PathEscape(id), in)
+}
+
+// Policy returns what the site asks for before nodes lose power.
+func (c *Client) Policy(ctx context.Context) (Policy, error) {
+	return call[Policy](ctx, c, http.MethodGet, "/v1/policy", nil)
+}
+
+// SetPolicy changes it.
+func (c *Client) SetPolicy(ctx context.Context, in SetPolicy) (Policy, error) {
+	return call[Policy](ctx, c, http.MethodPost, "/v1/policy", in)
 }

@@ -21,6 +21,7 @@ const (
 	CodeQueueFull   Code = "queue-full"        // 429: a bound is reached, which the detail names
 	CodeChanged     Code = "changed"           // 409: what a plan was made for is no longer so
 	CodeTooMany     Code = "too-many-requests" // 429: nothing was done; the header Retry-After says when to ask again
+	CodeAwaiting    Code = "awaiting-approval" // 409: not done yet: a second person has to approve Problem.Plan
 	CodeHello       Code = "hello"             // 412: say hello first (agents)
 	CodeTwoAgents   Code = "two-agents"        // 409: another agent has the name
 	CodeLogin       Code = "not-authenticated" // 401: nobody is known to ask
@@ -37,6 +38,7 @@ type Problem struct {
 	Code   Code   `json:"code"`
 	// RetryAfter is when to ask again, in the header Retry-After; 0: nothing is known of that.
 	RetryAfter time.Duration `json:"-"`
+	Plan       string        `json:"plan,omitempty"` // the id of what awaits an approval
 }
 
 // Error returns the detail.
@@ -44,7 +46,7 @@ func (p *Problem) Error() string { return p.Detail }
 
 var statusOf = map[Code]int{
 	CodeBadRequest: http.StatusBadRequest, CodeNotFound: http.StatusNotFound, CodeExists: http.StatusConflict,
-	CodeChanged: http.StatusConflict, CodeBusy: http.StatusConflict, CodeRefused: http.StatusConflict,
+	CodeChanged: http.StatusConflict, CodeAwaiting: http.StatusConflict, CodeBusy: http.StatusConflict, CodeRefused: http.StatusConflict,
 	CodeHello: http.StatusPreconditionFailed,
 	CodeLogin: http.StatusUnauthorized, CodeForbidden: http.StatusForbidden,
 	CodeTwoAgents: http.StatusConflict, CodeQueueFull: http.StatusTooManyRequests, CodeTooMany: http.StatusTooManyRequests,

@@ -10,6 +10,7 @@ type Asker struct {
 	Name    string // "" for central itself
 	Via     string // how that is known
 	Address string // where from
+	Person  bool   // or a program; not central itself, nor an agent
 	Scope   string // a NODES expression: the nodes that Name may see and act on; "": all
 }
 
@@ -33,3 +34,6 @@ func AskerOf(ctx context.Context) Asker {
 
 // Asker is who has the job or view done.
 func (t *Tx) Asker() Asker { return t.asker }
+
+// As has the rest of the job done by a, such as who asked for what another one approves.
+func (t *Tx) As(a Asker) { t.asker = a }

@@ -295,7 +295,8 @@ func renewal(now time.Time) []statement {
 			[]any{now.UnixMilli(), restoredRevs},
 		},
 		{`UPDATE agents SET session = ''`, nil},
-		// What a person confirmed was about the changes of then.
+		// What a person confirmed, planned or asked to be approved was about the changes of then.
+		{`UPDATE plans SET state = 'expired' WHERE state IN ('planned', 'awaiting')`, nil},
 		{`UPDATE nodes SET confirmed = 0`, nil},
 		{`UPDATE ops SET delivered = 1, rev = rev + $1, cursor = CASE cursor WHEN 0 THEN 0 ELSE cursor + $1 END,
 			cancel_cursor = CASE cancel_cursor WHEN 0 THEN 0 ELSE cancel_cursor + $1 END WHERE stage < 4`, []any{restoredRevs}},

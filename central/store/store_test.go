@@ -601,6 +601,13 @@ func TestRestoreMakesAnotherIncarnation(t *testing.T) {
 	if err := putOp(s, "a", "r1", "n"); err != nil {
 		t.Fatal(err)
 	}
+	states := []api.PlanState{api.PlanMade, api.PlanAwaiting, api.PlanApplied}
+	mustWrite(t, s, func(tx *Tx) (err error) {
+		for _, state := range states {
+			err = errors.Join(err, tx.PutPlan(Plan{Plan: api.Plan{ID: string(state), State: state}, Principal: "alice"}))
+		}
+		return err
+	})
 	backup := filepath.Join(t.TempDir(), "b.db")
 	if _, err := Backup(context.Background(), path, backup); err != nil {
 		t.Fatal(err)
@@ -622,6 +629,11 @@ func TestRestoreMakesAnotherIncarnation(t *testing.T) {
 	mustView(t, s, func(tx *Tx) error {
 		a, _, _ := tx.Op("a")
 		r1, _, _ := tx.Agent("r1")
+		for i, want := range []api.PlanState{api.PlanExpired, api.PlanExpired, api.PlanApplied} {
+			if p, found, err := tx.Plan(string(states[i])); err != nil || !found || p.State != want || p.Principal != "alice" {
+				t.Errorf("plan that was %s: %+v, %v", states[i], p, err)
+			}
+		}
 		_, found, err := tx.Op("b")
 		if !a.Delivered || a.Cursor <= late.Cursor || r1.Session != "" || r1.JournalID != "j" || found {
 			t.Errorf("restored: %+v, %+v, later one found: %v", a, r1, found)

@@ -58,6 +58,7 @@ type fake struct {
 	runs      []api.ScheduledRun
 	explained api.Explanation
 	planned   api.Plan
+	policy    api.Policy
 	trail     []api.AuditEntry
 	notes     []string       // of changes
 	check     api.AuditCheck // of the audit log
@@ -73,6 +74,8 @@ type fake struct {
 	rackSets []api.SetRack
 	plans    []api.MakePlan
 	applied  []struct{}
+	decided  []api.DecidePlan
+	policies []api.SetPolicy
 	releases []api.ReleaseBrake
 	limits   []api.SetDomain
 	puts     []api.PutSchedule
@@ -166,6 +169,10 @@ func (f *fake) monitorPaths(mux *http.ServeMux) {
 	taking(f, mux, "POST /v1/plans", &f.plans, func(in api.MakePlan) any { f.planned.ID = in.ID; return f.planned })
 	seeing(f, mux, "GET /v1/plans/{id}", func(*http.Request) any { return f.planned })
 	taking(f, mux, "POST /v1/plans/{id}/apply", &f.applied, func(struct{}) any { return f.planned })
+	seeing(f, mux, "GET /v1/approvals", func(*http.Request) any { return []api.Plan{f.planned} })
+	taking(f, mux, "POST /v1/approvals/{id}", &f.decided, func(api.DecidePlan) any { return f.planned })
+	seeing(f, mux, "GET /v1/policy", func(*http.Request) any { return f.policy })
+	taking(f, mux, "POST /v1/policy", &f.policies, func(api.SetPolicy) any { return f.policy })
 	taking(f, mux, "POST /v1/pause", &f.pauses, func(api.SetPause) any { return f.racks })
 	taking(f, mux, "POST /v1/racks/{name}/pause", &f.pauses, func(api.SetPause) any { return f.racks[0] })
 	taking(f, mux, "POST /v1/brakes/release", &f.releases, func(api.ReleaseBrake) any { return f.brakes })

@@ -8,7 +8,8 @@ EXIT STATUS
    1  something failed; each node is named, with the reason
    2  usage error; nothing was done
    3  central or the agent cannot be reached
-   4  still pending when --timeout ended; the operations continue
+   4  still pending when --timeout ended; the operations continue, and what
+      awaits an approval still does
    5  refused: busy, stale, against the desired state, not permitted, or a plan
       whose nodes have changed since
    If nodes differ: 1 before 5 before 4.

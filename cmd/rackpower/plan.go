@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"time"
 
@@ -131,9 +132,17 @@ func (v view) showPlan(p api.Plan) error {
 	v.Say("%s of %s: %d lose power", term.Clean(p.What), power.Count(len(p.Nodes), "node"), len(p.LosingPower()))
 	switch p.State {
 	case api.PlanMade:
+		if p.Needs != "" {
+			v.Say("A second person will have to approve it: %s", v.Readable(p.Needs))
+		}
 		v.Say("Nothing was done. To do this, until %s:\n  rackpower apply %s", v.Time(p.ExpiresAt), term.Clean(p.ID))
+	case api.PlanAwaiting:
+		v.Say("Awaits the approval of a second person until %s, asked by %s%s: %s\n  rackpower approve %s", v.Time(p.ExpiresAt),
+			term.Clean(p.AskedBy), term.Clean(because(p.Reason)), v.Readable(p.Needs), term.Clean(p.ID))
 	case api.PlanApplied:
 		v.Say("applied %s", v.Time(p.AppliedAt))
+	case api.PlanDenied:
+		v.Say("denied by %s %s%s", term.Clean(p.DecidedBy), v.Time(p.DecidedAt), term.Clean(because(p.DecidedWhy)))
 	default:
 		v.Say("%s %s", p.State, v.Time(p.ExpiresAt))
 	}
@@ -191,16 +200,18 @@ func applyPlan(s *session) error {
 	if err != nil {
 		return err
 	}
-	began := s.Now()
 	p, err := s.client.ApplyPlan(s.ctx, s.c.Args().First())
+	if api.CodeOf(err) == api.CodeAwaiting {
+		p, err = s.awaitApproval(err, wait, cmp.Or(s.c.Duration("timeout"), power.DefaultDeadline))
+	}
 	if err != nil {
 		return err
 	}
-	return s.applied(p, wait, began)
+	return s.applied(p, wait)
 }
 
 // applied follows the operations of a plan, or tells what it changed.
-func (s *session) applied(p api.Plan, wait string, began time.Time) error {
+func (s *session) applied(p api.Plan, wait string) error {
 	if len(p.Ops) > 0 {
 		o := order{action: p.Ops[0].Action, wait: wait, timeout: s.c.Duration("timeout")}
 		if !s.c.IsSet("timeout") {
@@ -208,8 +219,7 @@ func (s *session) applied(p api.Plan, wait string, began time.Time) error {
 				o.timeout = max(o.timeout, op.Deadline.Sub(s.Now())+waitSlack)
 			}
 		}
-		f := newFollowing(s, o, p.Ops, began)
-		return f.finish(f.follow())
+		return s.followed(o, p.Ops)
 	}
 	if !s.People() {
 		return printer.Show(s.Printer, planListing(p))

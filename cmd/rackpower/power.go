@@ -230,6 +230,13 @@ func operate(s *session, action power.Action) error {
 	}
 	reqs, began := o.requests(nodes), s.Now()
 	ops, err := s.ask(api.AskOps{Ops: reqs, DryRun: o.dryRun})
+	if api.CodeOf(err) == api.CodeAwaiting {
+		p, err := s.awaitApproval(err, o.wait, o.timeout)
+		if err != nil {
+			return err
+		}
+		return s.followed(o, p.Ops)
+	}
 	if err != nil {
 		return s.unsure(err, nodes, o.dryRun)
 	}
@@ -242,4 +249,10 @@ func operate(s *session, action power.Action) error {
 	}
 	interrupted := f.follow()
 	return f.finish(interrupted)
+}
+
+// followed waits for operations that were asked for later, by an approval or a plan.
+func (s *session) followed(o order, ops []api.Op) error {
+	f := newFollowing(s, o, ops, s.Now())
+	return f.finish(f.follow())
 }

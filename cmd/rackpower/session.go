@@ -92,6 +92,8 @@ func explainAt(ctx context.Context, d server, target string, p printer.Printer, 
 		return settings.Exit(settings.ExitRefused, "%s", strings.Join(lines, "\n"))
 	case api.CodeBadRequest, api.CodeNotFound, api.CodeExists:
 		code = settings.ExitUsage
+	case api.CodeAwaiting:
+		code = settings.ExitPending
 	case api.CodeBusy, api.CodeRefused, api.CodeTooMany, api.CodeLogin, api.CodeForbidden:
 		code = settings.ExitRefused
 	case api.CodeUnavailable:

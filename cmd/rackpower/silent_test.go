@@ -31,7 +31,7 @@ func TestEveryCommandKnowsSilence(t *testing.T) {
 	f.url = "unix://" + path
 	operands := map[string]string{
 		"NODES": "n1", "NODES...": "n1", "NODE": "n1", "ID": "x", "ID...": "x", "NAME": "x", "NAME...": "x", "STATUS": "READY", "RACK": "r1",
-		"RACK...": "r1", "RACKS...": "r1", "RACK|all": "r1", "on|off|hands-off": "on",
+		"RACK...": "r1", "RACKS...": "r1", "RACK|all": "r1", "RULE": "approve-above", "SETTING": "5", "on|off|hands-off": "on",
 		"AGENT": "r1", "KIND": "k", "DOMAIN": "d", "KEY": "MDEyMzQ1Njc4OWFiY2RlZg==",
 	}
 	key := filepath.Join(t.TempDir(), "key")
