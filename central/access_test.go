@@ -515,7 +515,7 @@ func TestAScopeIsAllThatOneSees(t *testing.T) {
 		t.Errorf("%+v, %v", found.Ops, err)
 	}
 	_, err = bob.CancelOp(t.Context(), asked[0].ID, api.CancelOp{})
-	wantCode(t, err, api.CodeForbidden)
+	wantCode(t, err, api.CodeNotFound)
 	entries, err := bob.Audit(t.Context(), "", 100)
 	if err != nil {
 		t.Fatal(err)

@@ -173,10 +173,7 @@ func auditNames(tx *store.Tx, expr string) ([]string, error) {
 			all = append(all, noderange.Node{Name: name})
 		}
 	}
-	names, err := selectNodes(expr, all)
-	if err == nil {
-		names, err = onlyWithin(tx, names)
-	}
+	names, err := selectWithin(tx, expr, all)
 	if err == nil && names == nil {
 		names = []string{}
 	}

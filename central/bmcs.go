@@ -76,11 +76,20 @@ func (u *unitOfWork) clashes(specs []api.NodeSpec) (map[string]error, error) {
 				other = changed
 			}
 			if sameBMC(n, other) {
-				found[s.Name] = errShared(n, other.Name)
+				found[s.Name] = u.errShared(n, other.Name)
 			}
 		}
 	}
 	return found, nil
+}
+
+// errShared is errShared of a node of the database. One beyond the scope of who asks is not
+// named.
+func (u *unitOfWork) errShared(n store.Node, other string) error {
+	if scope := u.tx.Asker().Scope; scope != "" && mayTouch(u.tx, other) != nil {
+		return fmt.Errorf("its BMC, %s, is that of a node beyond %s: what cuts the power of one would cut the other's", n.BMC, scope)
+	}
+	return errShared(n, other)
 }
 
 func errShared(n store.Node, other string) error {

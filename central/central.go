@@ -2,6 +2,7 @@ package central
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -37,6 +38,7 @@ type Central struct {
 	guesses    guesses
 	tokensUsed httpserver.Recently
 	refusals   httpserver.Recently
+	told       httpserver.Recently // errors that many requests may have
 
 	// gossip is set before anything is served; nil: none.
 	gossip api.Cluster
@@ -302,15 +304,30 @@ func (c *Central) problem(err error) *api.Problem {
 		said := *p
 		said.Detail = power.Redact(p.Detail)
 		return &said
-	case errors.Is(err, store.ErrRemoved):
-		return api.Problemf(api.CodeUnavailable, "central accepts nothing: %v", err)
-	case errors.Is(err, store.ErrDisk), errors.Is(err, store.ErrClosed), errors.Is(err, errStopping):
-		return api.Problemf(api.CodeUnavailable, "central cannot take this now, ask again later: %v", err)
+	case errors.Is(err, store.ErrClosed), errors.Is(err, errStopping):
+		return api.Problemf(api.CodeUnavailable, "central is stopping: ask again later")
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return api.Problemf(api.CodeUnavailable, "the request ended before it was carried out")
 	}
-	c.log.Error("internal error", "err", err)
-	return api.Problemf(api.CodeInternal, "internal error: %v", err)
+	// What else went wrong has paths and SQL in it, which are for those who may read the log.
+	switch {
+	case errors.Is(err, store.ErrRemoved):
+		c.tellOnce(store.ErrRemoved, err)
+		return api.Problemf(api.CodeUnavailable, "central accepts nothing: %v; its log says more", store.ErrRemoved)
+	case errors.Is(err, store.ErrDisk):
+		c.tellOnce(store.ErrDisk, err)
+		return api.Problemf(api.CodeUnavailable, "central cannot take this now, ask again later: %v; its log says more", store.ErrDisk)
+	}
+	id := rand.Text()[:8]
+	c.log.Error("internal error", "id", id, "err", err)
+	return api.Problemf(api.CodeInternal, "internal error %s: the log of central says more (journalctl -u rackpower-central -g %s)", id, id)
+}
+
+// tellOnce logs an error once a minute for each kind.
+func (c *Central) tellOnce(kind, err error) {
+	if c.told.Due(kind.Error(), c.cfg.Now(), time.Minute) {
+		c.log.Error("a request was refused", "err", err)
+	}
 }
 
 var errStopping = errors.New("central is stopping")

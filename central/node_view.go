@@ -30,10 +30,20 @@ func selectNodes(expr string, nodes []noderange.Node) ([]string, error) {
 	case errors.As(err, &syntax):
 		return nil, api.Problemf(api.CodeBadRequest, "%v", err)
 	case err != nil:
-		return nil, api.Problemf(api.CodeNotFound, "%v", err)
+		p := api.Problemf(api.CodeNotFound, "%v", err)
+		return nil, &notSelected{p, err}
 	}
 	return names, nil
 }
+
+// notSelected is a Problem that knows which names are meant.
+type notSelected struct {
+	*api.Problem
+	err error
+}
+
+// Unwrap has both found.
+func (n *notSelected) Unwrap() []error { return []error{n.Problem, n.err} }
 
 func rangesOf(nodes []store.Node) []noderange.Node {
 	out := make([]noderange.Node, len(nodes))
@@ -50,11 +60,8 @@ func (c *Central) listNodes(r *http.Request) ([]api.Node, error) {
 		if err != nil {
 			return err
 		}
-		names, err := selectNodes(r.URL.Query().Get("select"), rangesOf(nodes))
+		names, err := selectWithin(tx, r.URL.Query().Get("select"), rangesOf(nodes))
 		if err != nil {
-			return err
-		}
-		if names, err = onlyWithin(tx, names); err != nil {
 			return err
 		}
 		byName := make(map[string]store.Node, len(nodes))

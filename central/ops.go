@@ -87,7 +87,7 @@ func (u *unitOfWork) takeAll(all []asked) ([]api.Op, error) {
 		}
 		if found {
 			if !sameRequest(&o, a) {
-				return nil, usedBefore(i, &o)
+				return nil, usedBefore(u.tx, i, &o)
 			}
 			out = append(out, u.c.show(&o, u.now))
 			continue
@@ -100,7 +100,10 @@ func (u *unitOfWork) takeAll(all []asked) ([]api.Op, error) {
 	return out, nil
 }
 
-func usedBefore(i int, o *store.Op) error {
+func usedBefore(tx *store.Tx, i int, o *store.Op) error {
+	if mayTouch(tx, o.Node) != nil {
+		return api.Problemf(api.CodeBadRequest, "request %d: id %s was used before: ask again with an id of its own", i+1, o.ID)
+	}
 	return api.Problemf(api.CodeBadRequest,
 		"request %d: id %s was used before, for something else (%s of node %s): ask again with an id of its own", i+1, o.ID, o.Action, o.Node)
 }
@@ -257,7 +260,7 @@ func (c *Central) wouldTake(tx *store.Tx, all []asked, now time.Time) ([]api.Op,
 		if o, used, err := tx.Op(a.op.ID); err != nil {
 			return nil, err
 		} else if used && !sameRequest(&o, a) {
-			return nil, usedBefore(i, &o)
+			return nil, usedBefore(tx, i, &o)
 		}
 		node, known, err := tx.Node(a.op.Node)
 		if err != nil {
@@ -369,11 +372,8 @@ func (c *Central) cancelOp(r *http.Request, in api.CancelOp) (api.Op, error) {
 		if err != nil {
 			return err
 		}
-		if !found {
+		if !found || mayTouch(u.tx, o.Node) != nil {
 			return api.Problemf(api.CodeNotFound, "no operation %s", r.PathValue("id"))
-		}
-		if err := mayTouch(u.tx, o.Node); err != nil {
-			return err
 		}
 		if err := u.cancel(&o, in.Reason); err != nil {
 			return err

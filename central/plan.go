@@ -276,9 +276,11 @@ func (c *Central) getPlan(r *http.Request) (api.Plan, error) {
 	return out, err
 }
 
+// knownPlan finds a plan. To others than who made it one with nodes beyond their scope is
+// not there.
 func knownPlan(tx *store.Tx, id string) (store.Plan, error) {
 	p, found, err := tx.Plan(id)
-	if err == nil && !found {
+	if err == nil && (!found || p.Principal != tx.Asker().Name && mayTouch(tx, p.Change.Names()...) != nil) {
 		err = api.Problemf(api.CodeNotFound, "no plan %s: plans are kept for %d days", id, int(planShown.Hours()/24))
 	}
 	return p, err

@@ -263,6 +263,13 @@ func (c *Central) nextRuns(r *http.Request) ([]api.ScheduledRun, error) {
 			}
 		}
 		nodes, err := tx.Nodes()
+		if err != nil {
+			return err
+		}
+		in, err := within(tx)
+		if in != nil {
+			nodes = slices.DeleteFunc(nodes, func(n store.Node) bool { return !in[n.Name] })
+		}
 		for _, s := range all {
 			out = append(out, runsOf(s, nodes, count, now)...)
 		}

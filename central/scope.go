@@ -103,15 +103,20 @@ func beyondScope(tx *store.Tx, names []string) error {
 		brief(names))
 }
 
-// onlyWithin is the names that are within the scope of who asks.
-func onlyWithin(tx *store.Tx, names []string) ([]string, error) {
+// selectWithin is selectNodes among the nodes that the scope of who asks has. What lies
+// beyond is answered as what is not there.
+func selectWithin(tx *store.Tx, expr string, nodes []noderange.Node) ([]string, error) {
 	in, err := within(tx)
-	if in == nil || err != nil {
-		return names, err
+	if err != nil {
+		return nil, err
 	}
-	kept := slices.DeleteFunc(slices.Clone(names), func(name string) bool { return !in[name] })
-	if len(kept) == 0 && len(names) > 0 {
-		return nil, beyondScope(tx, names)
+	if in == nil {
+		return selectNodes(expr, nodes)
 	}
-	return kept, nil
+	names, err := selectNodes(expr, slices.DeleteFunc(nodes, func(n noderange.Node) bool { return !in[n.Name] }))
+	var unknown *noderange.UnknownError
+	if errors.As(err, &unknown) {
+		return nil, beyondScope(tx, unknown.Names)
+	}
+	return names, err
 }
