@@ -152,6 +152,7 @@ func (a *Agent) open() (err error) {
 	if a.assigned, sealErr, err = loadAssigned(a.cfg.Name, a.assignLg, keys, a.assignLg.Live()); err != nil {
 		return err
 	}
+	a.assigned.own = a.cfg.Credentials
 	if sealErr != nil {
 		a.logger.Error("passwords do not open: their nodes have no BMC until central gives all anew", "err", sealErr)
 	}

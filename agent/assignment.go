@@ -2,7 +2,9 @@ package agent
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"reflect"
@@ -24,7 +26,8 @@ import (
 type assigned struct {
 	agent string // its name
 	log   appender
-	keys  *sealKeys // passwords are sealed in the log and plain in memory
+	keys  *sealKeys                             // passwords are sealed in the log and plain in memory
+	own   func(name string) (power.Login, bool) // credentials that the rack keeps by itself; nil: none
 
 	now atomic.Pointer[snapshot] // for readers, which wait for no disk
 
@@ -483,5 +486,34 @@ func (s *assigned) endpoint(node string) (power.Endpoint, error) {
 		return power.Endpoint{}, fail(power.ReasonConfigless, "%v", err)
 	}
 	ep.Password, ep.KG = power.Secret(n.Password), power.Secret(n.KG)
-	return ep, nil
+	return ep, s.ownLogin(n.AssignedNode, &ep)
+}
+
+// ownLogin has the node log in with the rack's own credentials, where it has those that the
+// node names. They must come from somewhere.
+func (s *assigned) ownLogin(n api.AssignedNode, ep *power.Endpoint) error {
+	if n.Credentials == "" {
+		return nil
+	}
+	if s.own != nil {
+		if own, found := s.own(n.Credentials); found {
+			ep.User, ep.Password, ep.KG = own.User, own.Password, cmp.Or(own.KG, ep.KG)
+			return nil
+		}
+	}
+	if n.Password != "" {
+		return nil
+	}
+	return fail(power.ReasonNoCredentials, "node %s names the credentials %s, which neither central nor the file of agent %s has "+
+		"(rackpower credentials set; rackpower agent --credentials-file)", n.Name, n.Credentials, s.agent)
+}
+
+// lacks names the credentials that the node lacks; "" where it lacks none.
+func (s *assigned) lacks(node string) string {
+	var none endError
+	if _, err := s.endpoint(node); errors.As(err, &none) && none.end.Reason == power.ReasonNoCredentials {
+		n, _ := s.get(node)
+		return n.Credentials
+	}
+	return ""
 }

@@ -96,6 +96,39 @@ func (s *assigned) must(t *testing.T, a api.Assignment, central api.Database) (c
 	return changed, gone
 }
 
+// TestWhichCredentialsTheAgentTakes: the rack's own of the name, else what central gave; one
+// must have them.
+func TestWhichCredentialsTheAgentTakes(t *testing.T) {
+	own := map[string]power.Login{"lab": {User: "local", Password: "of-the-rack"}, "keyed": {User: "k", Password: "p", KG: "kg"}}
+	for name, c := range map[string]struct {
+		node api.AssignedNode
+		want string // user, password and K_g; "": refused
+	}{
+		"its own password": {api.AssignedNode{Password: "mine", KG: "g"}, "admin mine g"},
+		"central's":        {api.AssignedNode{Password: "central", Credentials: "far"}, "admin central "},
+		"the rack's":       {api.AssignedNode{Credentials: "lab", KG: "g"}, "local of-the-rack g"},
+		"both have them":   {api.AssignedNode{Password: "central", Credentials: "lab"}, "local of-the-rack "},
+		"with K_g":         {api.AssignedNode{Credentials: "keyed", KG: "g"}, "k p kg"},
+		"nobody has them":  {api.AssignedNode{Credentials: "far"}, ""},
+	} {
+		s := loaded(t, &notes{})
+		s.own = func(name string) (power.Login, bool) { l, found := own[name]; return l, found }
+		c.node.Name, c.node.BMC = "n1", "ipmi://admin@192.0.2.1"
+		s.must(t, api.Assignment{Full: true, Nodes: []api.AssignedNode{c.node}, Rev: 1}, c1)
+		ep, err := s.endpoint("n1")
+		if got := ep.User + " " + string(ep.Password) + " " + string(ep.KG); err == nil && got != c.want {
+			t.Errorf("%s: %q, want %q", name, got, c.want)
+		}
+		if (err != nil) != (c.want == "") || (s.lacks("n1") != "") != (c.want == "") {
+			t.Errorf("%s: %v, lacks %q", name, err, s.lacks("n1"))
+		}
+		var refused endError
+		if c.want == "" && (!errors.As(err, &refused) || refused.end.Reason != power.ReasonNoCredentials || s.lacks("n1") != "far") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
 func TestAssignmentInPartsAndInFull(t *testing.T) {
 	log := &notes{}
 	s := loaded(t, log)

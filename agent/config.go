@@ -117,6 +117,9 @@ type Config struct {
 	Forget func(power.Endpoint)
 	// UseNotes is given where what Dial must know after a crash is kept. nil: nothing is.
 	UseNotes func(power.Notes)
+	// Credentials returns those of a name that the rack keeps by itself, which stand over
+	// central's of that name. nil: it has none.
+	Credentials func(name string) (power.Login, bool)
 	// Central is nil for an agent that works without one.
 	Central Central
 	// Monitor is the cron expression of the readings. Default "@every 60s"; "off"

@@ -20,7 +20,7 @@ func (v *rackView) explain(name string, now time.Time) (api.Explanation, bool) {
 		Node: name, Agent: v.name, At: now, Status: n.Status, Desired: n.desired(now), DesiredFrom: n.from(now), Hold: api.ShowHold(n.hold,
 			now),
 		Reading: v.readings.get(name), Monitor: v.readings.made(name), Ops: v.opsOf(name), BMC: v.prober.bmcState(name), Domain: v.domainOf(name),
-		Rack: v.rack(), Protected: api.ShowProtection(n.Protected),
+		Rack: v.rack(), Protected: api.ShowProtection(n.Protected), MissingCredentials: v.assigned.lacks(name),
 	}
 	var since time.Time
 	e.RecentReadings = append([]api.ReadingRun{}, v.readings.history(name)...)

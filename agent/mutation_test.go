@@ -187,6 +187,8 @@ func runMutated(t *testing.T, m mutation.Mutation, root, dir string) (word, by s
 		_, why, _ := strings.Cut(string(out), "panic: ")
 		why, _, _ = strings.Cut(why, "\n")
 		return "panic", why
+	case err != nil && !strings.HasPrefix(m.FoundBy, "TestSim") && strings.Contains(string(out), "--- FAIL: "+m.FoundBy):
+		return "failed", m.FoundBy
 	case err != nil:
 		t.Errorf("%s: %v\n%s", m.Breaks, err, out)
 	}

@@ -525,14 +525,19 @@ func (c *Central) assign(ctx context.Context, name string, rev int64, full bool,
 		if err != nil {
 			return err
 		}
-		for _, n := range nodes {
-			out.Nodes = append(out.Nodes, assigned(n, c.cfg.Now()))
+		s, err := settings(tx, a)
+		if err != nil {
+			return err
 		}
-		if out.Full || a.SettingsRev > rev {
-			s, err := settings(tx, a)
-			if err != nil {
+		use := logins{tx: tx, rack: s.Credentials}
+		for _, n := range nodes {
+			node := assigned(n, c.cfg.Now())
+			if err := use.fill(&node, n.Credentials); err != nil {
 				return err
 			}
+			out.Nodes = append(out.Nodes, node)
+		}
+		if out.Full || a.SettingsRev > rev {
 			out.Rack = &s
 		}
 		if out.Forced, err = forcedAway(tx, name); err != nil {

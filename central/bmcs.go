@@ -254,12 +254,14 @@ func (c *Central) nameBMCs() error {
 }
 
 // clearable are the fields of a node that an update may take away.
-var clearable = []string{"bmc", "password", "kg", "domain", "status"}
+var clearable = []string{"bmc", "password", "kg", "credentials", "domain", "status"}
 
 // readClear checks what an update is to take away.
 func readClear(s api.NodeSpec) error {
 	for _, field := range s.Clear {
-		given := map[string]string{"bmc": s.BMC, "password": s.Password, "kg": s.KG, "domain": s.Domain, "status": string(s.Status)}
+		given := map[string]string{
+			"bmc": s.BMC, "password": s.Password, "kg": s.KG, "credentials": s.Credentials, "domain": s.Domain, "status": string(s.Status),
+		}
 		switch value, known := given[field]; {
 		case !known:
 			return fmt.Errorf("clear: want some of %v", clearable)
@@ -289,11 +291,13 @@ func clearFields(n *store.Node, fields []string) {
 	for _, field := range fields {
 		switch field {
 		case "bmc":
-			n.BMC, n.Password, n.KG, n.DamagedPassword, n.DamagedKG = "", "", "", "", ""
+			n.BMC, n.Password, n.KG, n.DamagedPassword, n.DamagedKG, n.Credentials = "", "", "", "", "", ""
 		case "password":
 			n.Password, n.DamagedPassword = "", ""
 		case "kg":
 			n.KG, n.DamagedKG = "", ""
+		case "credentials":
+			n.Credentials = ""
 		case "domain":
 			n.Domain = ""
 		case "status":

@@ -110,7 +110,8 @@ func showNode(n store.Node, open []*store.Op, agent api.AgentPresence, now time.
 	out := api.Node{
 		Name: n.Name, Rack: n.Rack, State: n.State, Reach: n.Reach, Stale: agent.Absent() ||
 			stale(n.Reading, now), Status: n.Status, Desired: desired.Want,
-		DesiredFrom: power.DesiredFrom(n.Status, n.Hold, now), Hold: api.ShowHold(n.Hold, now), Agent: n.Agent, BMC: n.BMC, Domain: n.Domain,
+		DesiredFrom: power.DesiredFrom(n.Status, n.Hold, now), Hold: api.ShowHold(n.Hold, now), Agent: n.Agent, BMC: n.BMC,
+		Credentials: n.Credentials, Domain: n.Domain,
 		AgentState: agent, Protected: api.ShowProtection(n.Protected),
 		Waits: m.Waits, WaitsMessage: m.WaitsMessage, WaitsUntil: m.WaitsUntil, Fault: m.Fault, FaultSince: m.FaultSince,
 	}

@@ -35,6 +35,11 @@ func readSpec(s api.NodeSpec) (api.NodeSpec, error) {
 			return s, fmt.Errorf("rack: %w", err)
 		}
 	}
+	if s.Credentials != "" {
+		if err := api.CheckName(s.Credentials); err != nil {
+			return s, fmt.Errorf("credentials: %w", err)
+		}
+	}
 	if err := errors.Join(checkBMC(&s), readClear(s)); err != nil {
 		return s, err
 	}
@@ -206,7 +211,12 @@ func (u *unitOfWork) addAll(specs []api.NodeSpec, update, confirmed bool) (out a
 		}
 	}
 	out.Notes = append(out.Notes, u.strangers()...)
-	return out, bad.problem()
+	if err := bad.problem(); err != nil {
+		return out, err
+	}
+	notes, err := u.credentialNotes(specs)
+	out.Notes = append(out.Notes, notes...)
+	return out, err
 }
 
 // strangers warns of agents that are given nodes in this job and were never heard of,
@@ -230,7 +240,8 @@ func (u *unitOfWork) strangers() (notes []string) {
 // underWay says what becomes of an operation whose node is given another BMC or other
 // credentials meanwhile; "" where there is none.
 func (u *unitOfWork) underWay(old, next store.Node) (string, error) {
-	if old.BMC == next.BMC && old.Password == next.Password && old.KG == next.KG && old.Domain == next.Domain {
+	if old.BMC == next.BMC && old.Password == next.Password && old.KG == next.KG && old.Credentials == next.Credentials &&
+		old.Domain == next.Domain {
 		return "", nil
 	}
 	open, err := u.tx.OpenOpsOn([]string{next.Name})
@@ -270,6 +281,7 @@ func merged(old store.Node, s api.NodeSpec, confirmed bool) store.Node {
 	if s.KG != "" {
 		n.DamagedKG = ""
 	}
+	n.Credentials = cmp.Or(s.Credentials, old.Credentials)
 	n.Domain = cmp.Or(s.Domain, old.Domain)
 	clearFields(&n, s.Clear)
 	if n.BMC != old.BMC {
@@ -332,6 +344,9 @@ func describe(n store.Node) string {
 	if n.BMC != "" {
 		text += ", bmc " + n.BMC
 	}
+	if n.Credentials != "" {
+		text += ", credentials " + n.Credentials
+	}
 	if n.Status != "" {
 		text += ", status " + string(n.Status)
 	}
@@ -348,6 +363,7 @@ func differences(old, next store.Node) string {
 	}
 	add("rack", old.Rack, next.Rack)
 	add("bmc", old.BMC, next.BMC)
+	add("credentials", old.Credentials, next.Credentials)
 	add("domain", old.Domain, next.Domain)
 	add("status", string(old.Status), string(next.Status))
 	add("protection", old.Protected.Text(), next.Protected.Text())
@@ -540,7 +556,7 @@ func (c *Central) exportNodes(r *http.Request) ([]api.NodeSpec, error) {
 				continue
 			}
 			out = append(out, api.NodeSpec{
-				Name: n.Name, Rack: n.Rack, BMC: n.BMC, Domain: n.Domain, Status: n.Status,
+				Name: n.Name, Rack: n.Rack, BMC: n.BMC, Credentials: n.Credentials, Domain: n.Domain, Status: n.Status,
 				Protected: shownReason(n.Protected),
 			})
 		}

@@ -150,6 +150,17 @@ func (c *Central) setRack(r *http.Request, in api.SetRack) (api.Rack, error) {
 		}
 		number("brake percent", &s.BrakePercent, in.BrakePercent, power.DefaultBrakePercent)
 		number("brake above", &s.BrakeAbove, in.BrakeAbove, power.DefaultBrakeAbove)
+		if in.Credentials != nil && *in.Credentials != s.Credentials {
+			all = append(all, fmt.Sprintf("credentials %s, was %s", cmp.Or(*in.Credentials, "none"), cmp.Or(s.Credentials, "none")))
+			s.Credentials = *in.Credentials
+			rev, err := u.rev(a.Name)
+			if err != nil {
+				return err
+			}
+			if err := u.tx.TellNamelessNodes(a.Name, rev); err != nil {
+				return err
+			}
+		}
 		if len(all) == 0 {
 			return nil
 		}

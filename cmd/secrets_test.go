@@ -50,17 +50,24 @@ func randomText() string {
 // may read of its processes.
 func TestSecretsAreNowhere(t *testing.T) {
 	password, kg := power.Secret("p-"+randomText()), power.Secret("k-"+randomText())
+	shared, ofRack := "s-"+randomText(), "r-"+randomText()
 	farm := startFarm(t, bmcsim.Config{Count: 3, Password: password, KG: kg})
 	s := siteIn(t, t.TempDir())
 	t.Cleanup(s.stop)
 	keyFile, kgFile := filepath.Join(t.TempDir(), "gossip-key"), filepath.Join(t.TempDir(), "kg")
 	key := strings.TrimSpace(s.mustRun("gossip", "keygen"))
-	for path, text := range map[string]string{keyFile: key, kgFile: string(kg)} {
+	sharedFile, ofRackFile := filepath.Join(t.TempDir(), "shared"), filepath.Join(t.TempDir(), "of-rack.yaml")
+	for path, text := range map[string]string{
+		keyFile: key, kgFile: string(kg), sharedFile: shared, ofRackFile: "- {name: own, user: admin, password: " + ofRack + "}\n",
+	} {
 		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
-	all := secrets{"password": string(password), "K_g": string(kg), "gossip key": key}
+	all := secrets{
+		"password": string(password), "K_g": string(kg), "gossip key": key, "shared password": shared,
+		"password of the rack": ofRack,
+	}
 	var said bytes.Buffer // all that commands printed
 	run := func(args ...string) string {
 		t.Helper()
@@ -74,7 +81,8 @@ func TestSecretsAreNowhere(t *testing.T) {
 	s.spawn("central", s.serve, append(s.centralArgs(), "--gossip", "127.0.0.1:0", "--gossip-key-file", keyFile, "--log-level", "debug",
 		"--listen", "127.0.0.1:0", "--tls-name", "127.0.0.1")...)
 	s.until(20*time.Second, "central answers", func() bool { _, err := s.client.Info(t.Context()); return err == nil })
-	s.spawn("r1", s.cli, append(s.agentArgs("r1", "@every 1s"), "--gossip-key-file", keyFile, "--log-level", "debug")...)
+	s.spawn("r1", s.cli, append(s.agentArgs("r1", "@every 1s"), "--credentials-file", ofRackFile, "--gossip-key-file", keyFile, "--log-level",
+		"debug")...)
 	var specs []api.NodeSpec
 	for i := range farm.Len() {
 		spec := specOf(farm.BMC(i).Name(), farm.BMC(i).Endpoint())
@@ -99,8 +107,17 @@ func TestSecretsAreNowhere(t *testing.T) {
 	s.addNodes(api.NodeSpec{Name: "n03", Password: wrong})
 	_, _, _ = s.run("read", "n03")
 	s.addNodes(api.NodeSpec{Name: "n03", Password: string(password)})
+	run("credentials", "set", "lab", "--user", "admin", "--password-file", sharedFile, "--kg-file", kgFile)
+	run("rack", "set", "r1", "--credentials", "lab")
+	run("node", "add", "n98", "--rack", "r1", "--bmc", "ipmi://127.0.0.1:1")
+	run("node", "add", "n99", "--rack", "r1", "--bmc", "ipmi://127.0.0.1:2", "--credentials", "own")
+	_, _, _ = s.run("status", "n[98-99]", "--fresh")
 	for _, args := range [][]string{
 		{"status"},
+		{"credentials", "list"},
+		{"credentials", "list", "-o", "json"},
+		{"node", "show", "n[98-99]"},
+		{"explain", "n99"},
 		{"status", "-o", "json"},
 		{"node", "export"},
 		{"node", "export", "-o", "json"},
@@ -114,7 +131,10 @@ func TestSecretsAreNowhere(t *testing.T) {
 	} {
 		run(args...)
 	}
-	for _, path := range []string{"nodes", "nodes/export", "agents", "audit", "info", "users", "members", "peers", "racks", "gossip/keys"} {
+	for _, path := range []string{
+		"nodes", "nodes/export", "agents", "audit", "info", "users", "credentials", "members", "peers", "racks",
+		"gossip/keys",
+	} {
 		var raw any
 		if err := s.client.Do(t.Context(), "GET", "/v1/"+path, nil, &raw); err != nil {
 			t.Errorf("%s: %v", path, err)

@@ -36,6 +36,8 @@ var (
 		"rackpower node add NODE --rack RACK --bmc ipmi://USER@HOST --password-file FILE --update")
 	ReasonDamaged = ofVerdict("password-damaged", "the password of the node's BMC does not open in central's database: set it anew",
 		"rackpower node add NODE --rack RACK --password-file FILE --update")
+	ReasonNoCredentials = ofVerdict("no-credentials", "neither central nor the rack has the credentials that the node names",
+		"rackpower credentials list", "rackpower credentials set NAME --user USER --password-file FILE")
 	ReasonShared = ofVerdict("bmc-shared", "another node has the same BMC, so nothing acts on either",
 		"rackpower node add NODE --rack RACK --bmc ipmi://USER@HOST --update",
 		"rackpower node add NODE --rack RACK --bmc 'ipmi://USER@HOST?target=0x30' --update", "rackpower node rm NODE")

@@ -164,7 +164,10 @@ type AssignedNode struct {
 	BMC      string `json:"bmc"` // power.ParseEndpoint; empty: none known
 	Password string `json:"password,omitempty"`
 	KG       string `json:"kg,omitempty"` // power.ParseKG
-	Domain   string `json:"domain,omitempty"`
+	// Credentials names those that the node is to use: the agent's own of that name, else
+	// user, Password and KG here. An agent of before uses what is here.
+	Credentials string `json:"credentials,omitempty"`
+	Domain      string `json:"domain,omitempty"`
 	// SharedWith names other nodes of the site that have the same BMC: nothing acts on
 	// it until a person has settled which of them it is.
 	SharedWith string        `json:"bmc_shared_with,omitempty"`

@@ -66,6 +66,9 @@
 //	POST   /v1/users/{name}/rotate         revokes tokens and certificates, makes a new token
 //	POST   /v1/users/{name}/certificate    a client certificate; of others for admins only
 //	POST   /v1/users/{name}/remove
+//	GET    /v1/credentials                 those that nodes may name, without passwords
+//	POST   /v1/credentials/{name}          adds or replaces them
+//	POST   /v1/credentials/{name}/remove
 //	POST   /v1/agents/{name}/token         a token that enrols an agent once
 //	POST   /v1/agents/{name}/revoke        its certificate holds no longer
 //	POST   /v1/seal/rotate                 another key seals the passwords; on the socket only

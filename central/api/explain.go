@@ -73,6 +73,9 @@ func (e Explanation) isAndShould(since time.Time) string {
 		start = ""
 	}
 	switch {
+	case e.MissingCredentials != "":
+		return fmt.Sprintf("%s names the credentials %s, which neither central nor agent %s has, so nothing can be read or done", e.Node,
+			e.MissingCredentials, e.Agent)
 	case r.Reach == power.ReachUnconfigured:
 		return fmt.Sprintf("No BMC is known for %s, so nothing can be read or done", e.Node)
 	case r.ObservedAt.IsZero() && r.Reach == power.ReachNever:

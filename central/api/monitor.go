@@ -78,6 +78,9 @@ type RackSettings struct {
 	// concerned at once. 0: 20 percent, 5 nodes.
 	BrakePercent int `json:"brake_percent,omitempty"`
 	BrakeAbove   int `json:"brake_above,omitempty"`
+	// Credentials names those of the rack's nodes that have neither a password nor a name of
+	// credentials of their own.
+	Credentials string `json:"credentials,omitempty"`
 	// Domains limits this agent's share of each power domain.
 	Domains []DomainLimit `json:"domains,omitempty"`
 	// ReleaseBrake names the brake (Brake.ID) that an administrator released.
@@ -212,6 +215,8 @@ type Explanation struct {
 	Rack            RackState         `json:"rack"`
 	Next            time.Time         `json:"next,omitzero"`       // when the node is read next
 	Protected       *power.Protection `json:"protected,omitempty"` // as in Node
+	// MissingCredentials are those that the node names, and that neither central nor its agent has.
+	MissingCredentials string `json:"missing_credentials,omitempty"`
 }
 
 // Rack is a rack's monitor as central knows it: the answer of GET /v1/racks.
@@ -229,6 +234,7 @@ type SetRack struct {
 	Monitor      *string `json:"monitor,omitempty"` // "": the agent's own
 	BrakePercent *int    `json:"brake_percent,omitempty"`
 	BrakeAbove   *int    `json:"brake_above,omitempty"`
+	Credentials  *string `json:"credentials,omitempty"` // "": none
 	AskedBy      string  `json:"asked_by,omitempty"`
 	Reason       string  `json:"reason,omitempty"`
 }

@@ -18,14 +18,16 @@ type NodeSpec struct {
 	// never sent back: exports leave it out.
 	Password string `json:"password,omitempty" yaml:"password,omitempty"`
 	// KG is the BMC's key K_g, text or 0x and hexadecimal digits; as secret as Password.
-	KG     string       `json:"kg,omitempty" yaml:"kg,omitempty"`
-	Domain string       `json:"domain,omitempty" yaml:"domain,omitempty"`
-	Status power.Status `json:"status,omitempty" yaml:"status,omitempty"`
+	KG string `json:"kg,omitempty" yaml:"kg,omitempty"`
+	// Credentials names those that count where there is no Password.
+	Credentials string       `json:"credentials,omitempty" yaml:"credentials,omitempty"`
+	Domain      string       `json:"domain,omitempty" yaml:"domain,omitempty"`
+	Status      power.Status `json:"status,omitempty" yaml:"status,omitempty"`
 	// Protected is why the node's power must not be taken away; "": nothing is said of that.
 	// Taking a protection back has a request of its own.
 	Protected string `json:"protected,omitempty" yaml:"protected,omitempty"`
-	// Clear names fields that an update takes away: bmc (with password and kg),
-	// password, kg, domain, status.
+	// Clear names fields that an update takes away: bmc (with password, kg and credentials),
+	// password, kg, credentials, domain, status.
 	Clear []string `json:"clear,omitempty" yaml:"-"`
 }
 
@@ -124,6 +126,7 @@ type Node struct {
 
 	Agent       string        `json:"agent,omitempty"`
 	BMC         string        `json:"bmc,omitempty"`
+	Credentials string        `json:"credentials,omitempty"` // that the node names
 	Domain      string        `json:"domain,omitempty"`
 	TriedAt     *time.Time    `json:"tried_at,omitempty"`     // when reach was determined
 	Waiting     int           `json:"waiting,omitempty"`      // outstanding operations beside Op

@@ -158,6 +158,11 @@ func (in SetRack) Validate() error {
 	if n := in.BrakeAbove; n != nil && (*n < 0 || *n > MaxCount) {
 		return fmt.Errorf("brake above %d is not between 1 and %d nodes (0: the default, %d)", *n, MaxCount, power.DefaultBrakeAbove)
 	}
+	if name := in.Credentials; name != nil && *name != "" {
+		if err := CheckName(*name); err != nil {
+			return fmt.Errorf("credentials: %w", err)
+		}
+	}
 	return CheckTexts(in.AskedBy, in.Reason)
 }
 

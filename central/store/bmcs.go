@@ -23,12 +23,14 @@ type BMCIdentity struct {
 	// Shared names the other nodes that have the same Part or At. Nothing acts on a
 	// node that has one.
 	Shared string
+	// Credentials names those that count where the node has no password; "" for none.
+	Credentials string
 }
 
 const (
-	bmcColumns = `kg, bmc_part, bmc_addr, bmc_at, bmc_shared`
+	bmcColumns = `kg, bmc_part, bmc_addr, bmc_at, bmc_shared, credentials`
 
-	sqlPutBMC = `UPDATE nodes SET kg = $1, bmc_part = $2, bmc_addr = $3, bmc_at = $4, bmc_shared = $5 WHERE name = $6`
+	sqlPutBMC = `UPDATE nodes SET kg = $1, bmc_part = $2, bmc_addr = $3, bmc_at = $4, bmc_shared = $5, credentials = $6 WHERE name = $7`
 	sqlBMCsOf = `SELECT ` + nodeColumns + ` FROM nodes WHERE name IN (
 		SELECT name FROM (SELECT name FROM nodes WHERE bmc_part <> '' AND bmc_part IN ($1, $2, $3) ORDER BY name LIMIT $4)
 		UNION SELECT name FROM (SELECT name FROM nodes WHERE bmc_part <> '' AND bmc_part > $5 AND bmc_part < $6 ORDER BY name LIMIT $4)
@@ -41,11 +43,12 @@ const (
 )
 
 func (n *Node) bmcFields() []any {
-	return []any{(*string)(&n.KG), &n.Part, &n.Addr, &n.At, &n.Shared}
+	return []any{(*string)(&n.KG), &n.Part, &n.Addr, &n.At, &n.Shared, &n.Credentials}
 }
 
 func (t *Tx) putBMC(n Node) error {
-	_, err := t.exec(sqlPutBMC, cmp.Or(t.seal(n.KG, sealedKG, n.Name), n.DamagedKG), n.Part, n.Addr, n.At, n.Shared, n.Name)
+	_, err := t.exec(sqlPutBMC, cmp.Or(t.seal(n.KG, sealedKG, n.Name), n.DamagedKG), n.Part, n.Addr, n.At, n.Shared, n.Credentials,
+		n.Name)
 	return err
 }
 

@@ -24,7 +24,9 @@ const (
 
 // sealedColumns are where sealed values are. The purpose of each is the column's name, and
 // the name that they are bound to is the row's.
-var sealedColumns = []struct{ table, column string }{{"nodes", sealedPassword}, {"nodes", sealedKG}}
+var sealedColumns = []struct{ table, column string }{
+	{"nodes", sealedPassword}, {"nodes", sealedKG}, {"credentials", sealedOwnPassword}, {"credentials", sealedOwnKG},
+}
 
 // sealStep is called after each chunk of a column, keyStep after each file of keys that was
 // written; tests have them fail.

@@ -338,6 +338,8 @@ func TestARotationThatEndsAtAnyStepIsCompletedByTheNextStart(t *testing.T) {
 	s := mustOpen(t, Config{Path: path})
 	nodes := sealChunk + 7
 	withPasswords(t, s, nodes)
+	shared := Credentials{Name: nodeName(0), User: "admin", Password: "shared password", KG: "shared key"}
+	mustWrite(t, s, func(tx *Tx) error { return tx.PutCredentials(shared) })
 	var left []string
 	keep := func(string) error {
 		dir := t.TempDir()
@@ -350,12 +352,18 @@ func TestARotationThatEndsAtAnyStepIsCompletedByTheNextStart(t *testing.T) {
 		t.Fatal(err)
 	}
 	sealStep, keyStep = nil, nil
-	if len(left) != 7 { // 3 files of keys, 2 chunks of each column
+	if len(left) != 9 { // 3 files of keys, 2 chunks of each column of nodes, and one of each of credentials
 		t.Errorf("%d steps", len(left))
 	}
 	for i, dir := range left {
 		again := mustOpen(t, Config{Path: filepath.Join(dir, FileName)})
 		mustHavePasswords(t, again, nodes)
+		mustView(t, again, func(tx *Tx) error {
+			if got, found, err := tx.Credentials(shared.Name); err != nil || !found || got != shared {
+				t.Errorf("step %d: %v, %v", i, found, err)
+			}
+			return nil
+		})
 		if ring, err := seal.ReadFile(again.keyPath()); err != nil || len(ring.Others()) != 0 || ring.Key() != s.ring.Load().Key() {
 			t.Errorf("step %d: %v, %v", i, ring, err)
 		}

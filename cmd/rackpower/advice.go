@@ -75,6 +75,13 @@ func (h hinting) unconfigured() *hint {
 	if h.e.Reading.Reach != power.ReachUnconfigured {
 		return nil
 	}
+	if name := h.e.MissingCredentials; name != "" {
+		return &hint{
+			fmt.Sprintf("neither central nor the rack has the credentials %s: set them, or put them into the file of the rack's agent "+
+				"(rackpower agent --credentials-file)", name),
+			h.help(power.ReasonNoCredentials),
+		}
+	}
 	return &hint{"no BMC is known for the node: give its address", h.help(power.ReasonConfigless)}
 }
 

@@ -40,6 +40,11 @@ func agentCommand() *cli.Command {
 				Name:  "bmc-ca-file",
 				Usage: "trust Redfish BMCs whose certificate is of an authority in `FILE` (PEM); default: those of the system",
 			},
+			&cli.StringFlag{
+				Name: "credentials-file",
+				Usage: "read credentials that nodes name and central never sees from `FILE`, a YAML list of name, user and password or " +
+					"password_file; default: the systemd credential " + agentd.CredentialsCredential + ", if there is one",
+			},
 			&cli.StringFlag{Name: "gossip", Value: defaultGossip, Usage: "`HOST:PORT` for gossip, or \"off\""},
 			&cli.StringFlag{Name: "advertise", Usage: "`HOST:PORT` at which other members reach this agent's gossip"},
 			&cli.StringSliceFlag{Name: "join", Usage: "`HOST:PORT` of a gossip member to join; may be repeated"},

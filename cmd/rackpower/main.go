@@ -37,7 +37,8 @@ func newApp() *cli.App {
 		planCommand(), applyCommand(), approvalsCommand(), approveCommand("approve"), approveCommand("deny"), policyCommand(),
 		holdCommand(atCentral), releaseCommand(atCentral), brakeCommand(atCentral), pauseCommand(),
 		resumeCommand(),
-		rackCommand(), domainCommand(), scheduleCommand(), journalCommand(), loginCommand(), logoutCommand(), userCommand(), agentCommand(),
+		rackCommand(), domainCommand(), scheduleCommand(), journalCommand(), loginCommand(), logoutCommand(), userCommand(),
+		credentialsCommand(), agentCommand(),
 		simCommand(), demoCommand(),
 	)
 	return app

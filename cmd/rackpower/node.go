@@ -45,6 +45,7 @@ func nodeCommand() *cli.Command {
 					&cli.StringFlag{Name: "password-file", Usage: "read the BMC's password from the first line of `FILE`; -: from stdin"},
 					&cli.StringFlag{Name: "kg-file", Usage: "read the BMC's key K_g from the first line of `FILE`: text, or 0x and " +
 						"hexadecimal digits; only for BMCs with two-key logins"},
+					&cli.StringFlag{Name: "credentials", Usage: "`NAME` of the credentials to use instead of a password (rackpower credentials)"},
 					&cli.StringFlag{Name: "domain", Usage: "`NAME` of the power domain, such as a feed or PDU"},
 					&cli.StringFlag{Name: "status", Usage: "life-cycle `STATUS` of the node; rackpower node set-status --help lists them"},
 					&cli.BoolFlag{Name: "update", Usage: "change the node if it exists; flags that are not given keep their value, \"\" removes one"},
@@ -55,8 +56,8 @@ func nodeCommand() *cli.Command {
 			{
 				Name: "import", Usage: "add nodes from a file, all or none", ArgsUsage: "FILE|-", Action: atCentral.with(importNodes),
 				Description: "YAML or JSON: a list of nodes; CSV: a line each, the first names the columns.\n" +
-					"Fields: name, rack, bmc, password or password_file (relative to this file), kg or kg_file, domain, status,\n" +
-					"protected (why its power must not be taken away).\n" +
+					"Fields: name, rack, bmc, password or password_file (relative to this file), kg or kg_file, credentials (a name),\n" +
+					"domain, status, protected (why its power must not be taken away).\n" +
 					"With --update, a field that YAML or JSON gives as \"\" is removed. To move more than one node to another rack\n" +
 					"needs a confirmation." +
 					examples("rackpower node import racks.yaml --dry-run", "rackpower node export -o csv | rackpower node import - --update") + exitHelp,
@@ -122,7 +123,7 @@ func statusHelp() string {
 func addNode(s *session) error {
 	c := s.c
 	spec := api.NodeSpec{
-		Name: c.Args().First(), Rack: c.String("rack"), BMC: c.String("bmc"), Domain: c.String("domain"),
+		Name: c.Args().First(), Rack: c.String("rack"), BMC: c.String("bmc"), Credentials: c.String("credentials"), Domain: c.String("domain"),
 		Status: power.Status(c.String("status")),
 	}
 	bmc, kgFile, err := power.CutKGFile(spec.BMC)
@@ -137,7 +138,7 @@ func addNode(s *session) error {
 		return settings.Usage("%v", err)
 	}
 	for flag, field := range map[string]string{
-		"bmc": "bmc", "password-file": "password", "kg-file": "kg", "domain": "domain",
+		"bmc": "bmc", "password-file": "password", "kg-file": "kg", "credentials": "credentials", "domain": "domain",
 		"status": "status",
 	} {
 		if c.Bool("update") && c.IsSet(flag) && c.String(flag) == "" && !(field == "kg" && kgFile != "") {
@@ -145,6 +146,9 @@ func addNode(s *session) error {
 		}
 	}
 	slices.Sort(spec.Clear)
+	if c.String("password-file") != "" && spec.Credentials != "" {
+		return settings.Usage("--password-file and --credentials exclude each other: a password of the node's own stands over credentials")
+	}
 	if file := c.String("password-file"); file != "" {
 		if spec.Password, err = readSecrets(s.c, s.Printer).password(file); err != nil {
 			return err
@@ -235,9 +239,6 @@ func addNodes(s *session, in api.AddNodes) error {
 		return settings.Exit(settings.CodeOf(said), "%v\n--update changes nodes that exist", said)
 	case err != nil:
 		return err
-	}
-	for _, note := range a.Notes {
-		fmt.Fprintln(s.c.App.ErrWriter, note)
 	}
 	return s.showAdded(a, in.Nodes, in.DryRun)
 }
@@ -463,7 +464,8 @@ func showNode(s *session) error {
 			s.Say("")
 		}
 		s.Details(
-			"node", n.Name, "rack", n.Rack, "agent", strings.TrimSpace(n.Agent+" "+n.AgentState.Text(s.Now())), "bmc", n.BMC, "domain", n.Domain,
+			"node", n.Name, "rack", n.Rack, "agent", strings.TrimSpace(n.Agent+" "+n.AgentState.Text(s.Now())), "bmc", n.BMC, "credentials",
+			credentialsOf(n), "domain", n.Domain,
 			"state", stateCell(n), "observed at", s.OptionalTime(n.ObservedAt), "reach", string(n.Reach), "tried at", s.OptionalTime(n.TriedAt),
 			"status", string(n.Status), "desired", strings.TrimSuffix(fmt.Sprintf("%s, from %s", n.Desired, n.DesiredFrom), ", from "), "hold",
 			s.held(n.Hold), "protected", protection(n.Protected), "differs", s.differs(n), "fault", s.faultOf(n), "operation", s.opCell(n),

@@ -22,7 +22,10 @@ import (
 )
 
 // specFields are the fields of a node in files.
-var specFields = []string{"name", "rack", "bmc", "password", "password_file", "kg", "kg_file", "domain", "status", "protected"}
+var specFields = []string{
+	"name", "rack", "bmc", "password", "password_file", "kg", "kg_file", "credentials", "domain", "status",
+	"protected",
+}
 
 // maxSaid bounds how many bad rows are told at once.
 const maxSaid = 20
@@ -345,7 +348,7 @@ func (r specRow) spec() (spec api.NodeSpec, kgFile string, err error) {
 	}
 	f := r.fields
 	spec = api.NodeSpec{
-		Name: f["name"], Rack: f["rack"], BMC: f["bmc"], Password: f["password"], KG: f["kg"], Domain: f["domain"],
+		Name: f["name"], Rack: f["rack"], BMC: f["bmc"], Password: f["password"], KG: f["kg"], Credentials: f["credentials"], Domain: f["domain"],
 		Protected: f["protected"],
 		Status:    power.Status(f["status"]),
 	}
@@ -355,7 +358,7 @@ func (r specRow) spec() (spec api.NodeSpec, kgFile string, err error) {
 	if kgFile != "" && f["kg_file"] != "" {
 		return spec, "", fmt.Errorf("node %s: K_g is given by kg_file and within bmc", spec.Name)
 	}
-	for _, field := range []string{"bmc", "password", "kg", "domain", "status"} {
+	for _, field := range []string{"bmc", "password", "kg", "credentials", "domain", "status"} {
 		if text, given := f[field]; given && text == "" && !r.blanks {
 			spec.Clear = append(spec.Clear, field)
 		}
@@ -374,7 +377,7 @@ func checkSecrets(n api.NodeSpec) error {
 
 // tidySpec checks a node and writes its status as the table has it.
 func tidySpec(n *api.NodeSpec) error {
-	for _, f := range []*string{&n.Name, &n.Rack, &n.BMC, &n.Domain} {
+	for _, f := range []*string{&n.Name, &n.Rack, &n.BMC, &n.Credentials, &n.Domain} {
 		*f = strings.TrimSpace(*f)
 	}
 	if err := api.CheckName(n.Name); err != nil {
@@ -385,6 +388,11 @@ func tidySpec(n *api.NodeSpec) error {
 	}
 	if err := api.CheckName(n.Rack); err != nil {
 		return fmt.Errorf("node %s: rack: %w", n.Name, err)
+	}
+	if n.Credentials != "" {
+		if err := api.CheckName(n.Credentials); err != nil {
+			return fmt.Errorf("node %s: credentials: %w", n.Name, err)
+		}
 	}
 	if n.BMC != "" {
 		ep, err := power.ParseEndpoint(n.BMC)
@@ -407,9 +415,9 @@ func tidySpec(n *api.NodeSpec) error {
 // writeCSV writes nodes as import reads them.
 func writeCSV(w io.Writer, nodes []api.NodeSpec) error {
 	out := csv.NewWriter(w)
-	rows := [][]string{{"name", "rack", "bmc", "domain", "status", "protected"}}
+	rows := [][]string{{"name", "rack", "bmc", "credentials", "domain", "status", "protected"}}
 	for _, n := range nodes {
-		rows = append(rows, []string{n.Name, n.Rack, n.BMC, n.Domain, string(n.Status), n.Protected})
+		rows = append(rows, []string{n.Name, n.Rack, n.BMC, n.Credentials, n.Domain, string(n.Status), n.Protected})
 	}
 	return out.WriteAll(rows)
 }

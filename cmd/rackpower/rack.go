@@ -132,6 +132,10 @@ func rackCommand() *cli.Command {
 						Name: "brake-above", Usage: "the fleet brake holds if more than `N` nodes, and more than --brake-percent, are concerned",
 						DefaultText: fmt.Sprintf("unchanged; 0: %d", power.DefaultBrakeAbove),
 					},
+					&cli.StringFlag{
+						Name:  "credentials",
+						Usage: "`NAME` of the credentials of the rack's nodes that have neither a password nor credentials; \"\": none",
+					},
 					reasonFlag(false),
 				),
 			},
@@ -326,7 +330,7 @@ func showRack(s *session) error {
 	st := rack.State
 	s.Details("rack", rack.Name, "agent", s.agentOf(rack), "nodes", fmt.Sprint(rack.Nodes), "reads", readsCell(rack), "brake at",
 		brakeBounds(rack.Settings),
-		"brake", s.brakeWords(st.Brake), "pause", s.pauseOf(rack),
+		"credentials", rack.Settings.Credentials, "brake", s.brakeWords(st.Brake), "pause", s.pauseOf(rack),
 		"in fault", power.Count(st.Faults, "node"), "left alone", power.Count(st.OpenBreakers, "BMC"))
 	for _, words := range domainWords(st.Domains) {
 		s.Details("domain", words)
@@ -371,8 +375,13 @@ func setRack(s *session) error {
 	if in.BrakePercent != nil || in.BrakeAbove != nil {
 		said = append(said, "brake at %s")
 	}
+	if s.c.IsSet("credentials") {
+		name := strings.TrimSpace(s.c.String("credentials"))
+		in.Credentials = &name
+		said = append(said, "credentials "+cmp.Or(name, "none"))
+	}
 	if len(said) == 0 {
-		return settings.Usage("nothing to set: give --monitor, --brake-percent or --brake-above")
+		return settings.Usage("nothing to set: give --monitor, --brake-percent, --brake-above or --credentials")
 	}
 	if err := in.Validate(); err != nil {
 		return settings.Usage("%v", err)

@@ -43,8 +43,13 @@ func TestEveryCommandKnowsSilence(t *testing.T) {
 		t.Fatal(err)
 	}
 	operands["FILE|-"] = nodes
+	password := filepath.Join(t.TempDir(), "password")
+	if err := os.WriteFile(password, []byte("secret"), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	more := map[string]string{ // what is wanted beside operands
 		"node add": "--rack r1 --bmc ipmi://a@192.0.2.1", "rack set": "--brake-percent 30", "user add": "--role viewer", "domain set": "--rate 1",
+		"credentials set":     "--user admin --password-file " + password,
 		"gossip keys install": "--key-file " + key, "schedule add": "--cron @daily --nodes n1 --want on",
 	}
 	apart := []string{"watch"} // says so, and goes on

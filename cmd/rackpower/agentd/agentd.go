@@ -86,6 +86,10 @@ func Run(c *cli.Context) (err error) {
 		SealKeyFile: daemon.CredentialFile(c.String("seal-key-file"), SealKeyCredential),
 		Dial:        bmcs.Dial, Probe: bmcs.Probe, Forget: bmcs.Forget, UseNotes: bmcs.redfish.UseNotes, LookUp: lookUp,
 	}
+	own := c.String("credentials-file")
+	if cfg.Credentials, err = openCredentials(daemon.CredentialFile(own, CredentialsCredential), own != "", logger); err != nil {
+		return settings.Exit(settings.ExitUsage, "--credentials-file: %v", err)
+	}
 	if cfg.Timing.Debounce = c.Duration("debounce"); cfg.Timing.Debounce <= 0 {
 		return settings.Usage("--debounce: %s is not positive", cfg.Timing.Debounce)
 	}

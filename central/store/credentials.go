@@ -1,0 +1,153 @@
+package store
+
+import (
+	"database/sql"
+	"errors"
+	"fmt"
+	"time"
+
+	"rackpower/power"
+)
+
+// Credentials are a user and a password that nodes name instead of having their own.
+type Credentials struct {
+	Name     string
+	User     string
+	Password power.Secret
+	KG       power.Secret // as power.ParseKG reads it; "" for none
+	SetAt    time.Time
+	SetBy    string
+	Damaged  bool // what is stored does not open: nobody logs in with it
+}
+
+const (
+	credentialsColumns = `name, user, own_password, own_kg, set_at, set_by`
+
+	sqlAllCredentials = `SELECT ` + credentialsColumns + ` FROM credentials ORDER BY name`
+	sqlCredentials    = `SELECT ` + credentialsColumns + ` FROM credentials WHERE name = $1`
+	sqlPutCredentials = `INSERT OR REPLACE INTO credentials (` + credentialsColumns + `) VALUES ($1, $2, $3, $4, $5, $6)`
+	sqlDelCredentials = `DELETE FROM credentials WHERE name = $1`
+
+	// The name that counts for a node: a password of its own stands over all names.
+	sqlCredentialsUsed = `SELECT coalesce(nullif(n.credentials, ''), nullif(a.settings, '') ->> '$.credentials', '') AS used, n.name, n.agent
+		FROM nodes n JOIN agents a ON a.name = n.agent WHERE n.bmc <> '' AND n.password = '' AND used <> '' ORDER BY n.name`
+	sqlNodesNaming  = `SELECT name FROM nodes WHERE credentials = $1 ORDER BY name`
+	sqlRacksNaming  = `SELECT name FROM agents WHERE nullif(settings, '') ->> '$.credentials' = $1 ORDER BY name`
+	sqlTellNameless = `UPDATE nodes SET rev = $1 WHERE agent = $2 AND bmc <> '' AND password = '' AND credentials = ''`
+	sqlTellNode     = `UPDATE nodes SET rev = $1 WHERE name = $2`
+)
+
+// The purposes of what is sealed; they are the names of the columns.
+const (
+	sealedOwnPassword = "own_password"
+	sealedOwnKG       = "own_kg"
+)
+
+func (t *Tx) scanCredentials(r scanner) (c Credentials, err error) {
+	var at int64
+	if err := r.Scan(&c.Name, &c.User, (*string)(&c.Password), (*string)(&c.KG), &at, &c.SetBy); err != nil {
+		return c, err
+	}
+	c.SetAt = timeAt(at)
+	c.Damaged = t.open(&c.Password, sealedOwnPassword, c.Name)+t.open(&c.KG, sealedOwnKG, c.Name) != ""
+	return c, nil
+}
+
+// AllCredentials lists the credentials by name.
+func (t *Tx) AllCredentials() (all []Credentials, err error) {
+	err = t.each(func(r *sql.Rows) error {
+		c, err := t.scanCredentials(r)
+		all = append(all, c)
+		return err
+	}, sqlAllCredentials)
+	if err != nil {
+		return nil, fmt.Errorf("cannot read credentials: %w", err)
+	}
+	return all, nil
+}
+
+// Credentials returns those of a name.
+func (t *Tx) Credentials(name string) (c Credentials, found bool, err error) {
+	c, err = t.scanCredentials(t.row(sqlCredentials, name))
+	if errors.Is(err, sql.ErrNoRows) {
+		return Credentials{}, false, nil
+	}
+	if err != nil {
+		return Credentials{}, false, fmt.Errorf("cannot read credentials %s: %w", name, disk(err))
+	}
+	return c, true, nil
+}
+
+// PutCredentials adds or replaces credentials.
+func (t *Tx) PutCredentials(c Credentials) error {
+	_, err := t.exec(sqlPutCredentials, c.Name, c.User, t.seal(c.Password, sealedOwnPassword, c.Name), t.seal(c.KG, sealedOwnKG, c.Name),
+		nanos(c.SetAt), c.SetBy)
+	if err != nil {
+		return fmt.Errorf("cannot save credentials %s: %w", c.Name, err)
+	}
+	return nil
+}
+
+// DeleteCredentials removes credentials.
+func (t *Tx) DeleteCredentials(name string) error {
+	if _, err := t.exec(sqlDelCredentials, name); err != nil {
+		return fmt.Errorf("cannot remove credentials %s: %w", name, err)
+	}
+	return nil
+}
+
+// CredentialsUsed returns, for each name of credentials that counts for nodes, these nodes
+// with their agents.
+func (t *Tx) CredentialsUsed() (map[string]map[string]string, error) {
+	used := map[string]map[string]string{}
+	err := t.each(func(r *sql.Rows) error {
+		var name, node, agent string
+		err := r.Scan(&name, &node, &agent)
+		if used[name] == nil {
+			used[name] = map[string]string{}
+		}
+		used[name][node] = agent
+		return err
+	}, sqlCredentialsUsed)
+	if err != nil {
+		return nil, fmt.Errorf("cannot read who uses credentials: %w", err)
+	}
+	return used, nil
+}
+
+// CredentialsNamed returns the nodes and the racks that name credentials, whether they count
+// for them or not.
+func (t *Tx) CredentialsNamed(name string) (nodes, racks []string, err error) {
+	for _, q := range []struct {
+		query string
+		into  *[]string
+	}{{sqlNodesNaming, &nodes}, {sqlRacksNaming, &racks}} {
+		err := t.each(func(r *sql.Rows) error {
+			var one string
+			err := r.Scan(&one)
+			*q.into = append(*q.into, one)
+			return err
+		}, q.query, name)
+		if err != nil {
+			return nil, nil, fmt.Errorf("cannot read who names credentials: %w", err)
+		}
+	}
+	return nodes, racks, nil
+}
+
+// TellNamelessNodes has the agent told anew, as of rev, of its nodes that have neither a
+// password nor a name of credentials: what their rack names counts for them.
+func (t *Tx) TellNamelessNodes(agent string, rev int64) error {
+	if _, err := t.exec(sqlTellNameless, rev, agent); err != nil {
+		return fmt.Errorf("cannot save nodes of rack %s: %w", agent, err)
+	}
+	return nil
+}
+
+// TellNode has the node's agent told of it anew, as of rev.
+func (t *Tx) TellNode(name string, rev int64) error {
+	if _, err := t.exec(sqlTellNode, rev, name); err != nil {
+		return fmt.Errorf("cannot save node %s: %w", name, err)
+	}
+	return nil
+}
