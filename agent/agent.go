@@ -59,6 +59,7 @@ type Agent struct {
 	monitor  *monitor.Monitor
 	poller   *poller
 	prober   *prober
+	tester   *tester
 	alarms   *alarms
 	gate     gate
 	strays   map[string]bool // operations of which records are there, and not what was accepted; fixed by replay
@@ -159,6 +160,7 @@ func (a *Agent) open() (err error) {
 	a.trySeal()
 	a.poller = newPoller(a)
 	a.prober = newProber(a)
+	a.tester = newTester(a)
 	a.view = newRackView(a)
 	a.link = newLink(a, operations.Recovery().FoundLSN)
 	a.control = newControl(a)

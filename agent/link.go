@@ -394,6 +394,7 @@ func (a *Agent) apply(got api.Assignment, db api.Database) error {
 	a.link.mu.Lock()
 	a.link.ops = got.OpsCursor
 	a.link.mu.Unlock()
+	a.tester.take(got.Tests)
 	if len(got.Explain) > 0 {
 		a.link.toTell.explains(got.Explain)
 		a.tellRack()
@@ -542,7 +543,7 @@ func (l *link) report(ctx context.Context, w api.Welcome, at syncRecord, ops []a
 	answer, err := l.central.Report(one, l.name, api.Report{
 		Session: w.Session, JournalID: l.log.ID(), Epoch: l.log.Epoch(), LSN: l.log.LSN(),
 		Ops: ops, Readings: readings, Rev: at.Rev, Seq: l.clock.Now(time.Now()), Unreleased: l.agent.holdsBack(),
-		Holds: rack.holds, Rack: rack.state, Explained: rack.explained,
+		Holds: rack.holds, Rack: rack.state, Explained: rack.explained, Tested: rack.tested,
 	})
 	if err != nil {
 		return fmt.Errorf("report: %w", err)
@@ -609,10 +610,11 @@ type rackWord struct {
 	state     *api.RackState
 	holds     []api.NodeHold
 	explained []api.Explanation
+	tested    []api.NodeTest
 }
 
 func (w rackWord) none() bool {
-	return w.state == nil && len(w.holds) == 0 && len(w.explained) == 0
+	return w.state == nil && len(w.holds) == 0 && len(w.explained) == 0 && len(w.tested) == 0
 }
 
 // toTell is what central has not been told of the rack as a whole.
@@ -621,6 +623,7 @@ type toTell struct {
 	told    *api.RackState       // nil: nothing in this session
 	holds   map[string]power.Seq // told in this session
 	explain map[string]bool      // nodes that central wants explained
+	tested  []api.NodeTest
 }
 
 // begin starts a session: all is told again.
@@ -651,12 +654,20 @@ func (t *toTell) explains(names []string) {
 	}
 }
 
+// tests notes what came of tests.
+func (t *toTell) tests(results ...api.NodeTest) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.tested = append(t.tested, results...)
+}
+
 // untold takes back what rackNews gave: central did not get it.
 func (t *toTell) untold(w rackWord) {
 	t.begin()
 	for _, e := range w.explained {
 		t.explains([]string{e.Node})
 	}
+	t.tests(w.tested...)
 }
 
 // tellRack has central told what is new of the rack.
@@ -678,6 +689,7 @@ func (l *link) rackNews() rackWord {
 			w.holds = append(w.holds, h)
 		}
 	}
+	w.tested, t.tested = t.tested, nil
 	for name := range t.explain {
 		delete(t.explain, name)
 		if e, ok := l.view.explain(name, now); ok {

@@ -34,10 +34,14 @@ func (n news) halves() (first, second news) {
 		first.readings, second.readings = n.readings[:cut(len(n.readings))], n.readings[cut(len(n.readings)):]
 	case w.state != nil:
 		first.rack, second.rack.state = rackWord{state: w.state}, nil
-	case len(w.holds) > 0 && len(w.explained) > 0:
+	case len(w.holds) > 0 && len(w.explained)+len(w.tested) > 0:
 		first.rack, second.rack.holds = rackWord{holds: w.holds}, nil
 	case len(w.holds) > 0:
 		first.rack.holds, second.rack.holds = w.holds[:cut(len(w.holds))], w.holds[cut(len(w.holds)):]
+	case len(w.explained) > 0 && len(w.tested) > 0:
+		first.rack, second.rack.explained = rackWord{explained: w.explained}, nil
+	case len(w.tested) > 0:
+		first.rack.tested, second.rack.tested = w.tested[:cut(len(w.tested))], w.tested[cut(len(w.tested)):]
 	default:
 		first.rack.explained, second.rack.explained = w.explained[:cut(len(w.explained))], w.explained[cut(len(w.explained)):]
 	}
@@ -60,6 +64,8 @@ func (n news) what() string {
 		return "the state of the rack"
 	case len(n.rack.holds) > 0:
 		return "the hold of node " + n.rack.holds[0].Node
+	case len(n.rack.tested) > 0:
+		return "the test of node " + n.rack.tested[0].Node
 	default:
 		return "the explanation of node " + n.rack.explained[0].Node
 	}

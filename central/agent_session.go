@@ -27,7 +27,8 @@ type agentSession struct {
 	polls   int       // in flight
 	latest  uint64    // number of the poll that came last
 	reads   map[string]*read
-	asked   map[string]*question
+	asked   questions[api.Explanation]
+	tests   questions[api.NodeTest]
 	polled  time.Time      // when a poll last began or ended, or a hello was said
 	gone    api.AgentState // what gossip says of an agent that is gone: failed or left; "": nothing
 	goneAt  time.Time      // when it said so
@@ -57,12 +58,6 @@ type read struct {
 	sent  time.Time // zero: not yet
 }
 
-// question is a node that somebody wants explained.
-type question struct {
-	sent    time.Time // to the agent; zero: not yet
-	waiting []chan api.Explanation
-}
-
 // A read or a question that was sent to the agent is sent again after so long: the
 // answer to the poll may have been lost.
 const resendRead = 3 * time.Second
@@ -72,7 +67,8 @@ type snapshot struct {
 	session   string
 	rev, mark int64
 	reads     []string
-	asked     []string      // nodes to be explained
+	asked     []string // nodes to be explained
+	tests     []api.AskedTest
 	again     time.Duration // until a read or a question is due that was sent before; 0: none is
 	news      <-chan struct{}
 	knocks    uint64 // as in holder
@@ -91,13 +87,11 @@ func (d *agentSession) look(now time.Time) snapshot {
 			g.reads = append(g.reads, node)
 		}
 	}
-	for node, q := range d.asked {
-		if g.due(q.sent, now) {
-			g.asked = append(g.asked, node)
-		}
-	}
 	slices.Sort(g.reads)
-	slices.Sort(g.asked)
+	g.asked = d.asked.due(&g, now)
+	for _, node := range d.tests.due(&g, now) {
+		g.tests = append(g.tests, api.AskedTest{ID: d.tests[node].id, Node: node})
+	}
 	return g
 }
 
@@ -113,17 +107,15 @@ func (g *snapshot) due(sent, now time.Time) bool {
 	return false
 }
 
-// sentReads notes that the nodes, to be read and to be explained, are on their way
-// to the agent.
-func (d *agentSession) sentReads(nodes, asked []string, now time.Time) {
+// sentWishes notes that what was asked for is on its way to the agent.
+func (d *agentSession) sentWishes(out *api.Assignment, now time.Time) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	for _, node := range asked {
-		if q := d.asked[node]; q != nil {
-			q.sent = now
-		}
+	d.asked.sent(out.Explain, now)
+	for _, t := range out.Tests {
+		d.tests.sent([]string{t.Node}, now)
 	}
-	for _, node := range nodes {
+	for _, node := range out.Reads {
 		if r := d.reads[node]; r != nil {
 			r.sent = now
 		}
@@ -165,24 +157,12 @@ func (d *agentSession) saw(all []api.NodeReading) {
 // explain has a node explained. The channel gets the first answer; done must be
 // called when it is no longer waited for.
 func (d *agentSession) explain(node string) (answer <-chan api.Explanation, done func()) {
-	ch := make(chan api.Explanation, 1)
-	d.update(func() {
-		if d.asked[node] == nil {
-			d.asked[node] = new(question)
-		}
-		d.asked[node].waiting = append(d.asked[node].waiting, ch)
-	})
+	var ch chan api.Explanation
+	d.update(func() { ch = d.asked.ask(node) })
 	return ch, func() {
 		d.mu.Lock()
 		defer d.mu.Unlock()
-		q := d.asked[node]
-		if q == nil {
-			return
-		}
-		q.waiting = slices.DeleteFunc(q.waiting, func(c chan api.Explanation) bool { return c == ch })
-		if len(q.waiting) == 0 {
-			delete(d.asked, node)
-		}
+		d.asked.leave(node, ch)
 	}
 }
 
@@ -191,12 +171,7 @@ func (d *agentSession) answer(all []api.Explanation) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for _, e := range all {
-		if q := d.asked[e.Node]; q != nil {
-			for _, ch := range q.waiting {
-				ch <- e // has room for one, and is answered once
-			}
-			delete(d.asked, e.Node)
-		}
+		d.asked.answer(e.Node, e)
 	}
 }
 
@@ -289,9 +264,8 @@ func (d *agentSession) greeted(session string, rev int64, sent, now time.Time) {
 		for _, r := range d.reads {
 			r.sent = time.Time{} // the answer that carried it may have been lost
 		}
-		for _, q := range d.asked {
-			q.sent = time.Time{}
-		}
+		d.asked.unsent()
+		d.tests.unsent()
 	})
 	d.ahead(sent, now)
 }
@@ -393,7 +367,8 @@ func (s *agentSessions) of(name string) *agentSession {
 	defer s.mu.Unlock()
 	if s.m[name] == nil {
 		s.m[name] = &agentSession{
-			name: name, rev: 1, reads: map[string]*read{}, asked: map[string]*question{}, news: make(chan struct{}),
+			name: name, rev: 1, reads: map[string]*read{}, asked: questions[api.Explanation]{}, tests: questions[api.NodeTest]{},
+			news: make(chan struct{}),
 			came: make(chan struct{}),
 		}
 	}

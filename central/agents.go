@@ -414,7 +414,7 @@ func (c *Central) poll(r *http.Request, in api.Poll) (api.Assignment, error) {
 			return deref(out), err
 		}
 		g := d.look(c.cfg.Now())
-		if g.session != in.Session || g.mark > in.Ops || g.rev != in.Rev || len(g.reads)+len(g.asked) > 0 {
+		if g.session != in.Session || g.mark > in.Ops || g.rev != in.Rev || len(g.reads)+len(g.asked)+len(g.tests) > 0 {
 			continue
 		}
 		var again <-chan time.Time
@@ -461,7 +461,7 @@ func (c *Central) answerPoll(ctx context.Context, d *agentSession, in *api.Poll)
 	if g.session != in.Session {
 		return nil, errHello(d.name)
 	}
-	out := &api.Assignment{Rev: in.Rev, OpsCursor: in.Ops, Reads: g.reads, Explain: g.asked}
+	out := &api.Assignment{Rev: in.Rev, OpsCursor: in.Ops, Reads: g.reads, Explain: g.asked, Tests: g.tests}
 	if g.mark > in.Ops {
 		if err := c.deliver(ctx, d, in, out); err != nil {
 			return nil, err
@@ -477,10 +477,10 @@ func (c *Central) answerPoll(ctx context.Context, d *agentSession, in *api.Poll)
 			return nil, err
 		}
 	}
-	if !out.Full && out.Rev == in.Rev && len(out.Ops)+len(out.Cancels)+len(out.Reads)+len(out.Explain) == 0 {
+	if !out.Full && out.Rev == in.Rev && len(out.Ops)+len(out.Cancels)+len(out.Reads)+len(out.Explain)+len(out.Tests) == 0 {
 		return nil, nil
 	}
-	d.sentReads(out.Reads, out.Explain, now)
+	d.sentWishes(out, now)
 	out.Seq = c.store.Seq(now)
 	return out, nil
 }

@@ -19,6 +19,7 @@ func init() {
 		least := leastOf["POST /v1/users"]
 		leastOf[route] = least
 	}
+	leastOf["POST /v1/tests"] = leastOf["POST /v1/ops"]
 }
 
 // withNodes adds nodes as they are given, each with a BMC of its own.

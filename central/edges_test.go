@@ -246,7 +246,7 @@ func TestALostReadIsAskedForAgain(t *testing.T) {
 	s := newSite(t)
 	d := s.c.sessions.of("r1")
 	d.want([]string{"a"}, s.clock(), s.clock().Add(time.Minute))
-	d.sentReads([]string{"a"}, nil, s.clock())
+	d.sentWishes(&api.Assignment{Reads: []string{"a"}}, s.clock())
 	s.later(time.Second)
 	if g := d.look(s.clock()); len(g.reads) != 0 || g.again <= time.Second || g.again > resendRead {
 		t.Errorf("%+v", g)
@@ -270,7 +270,7 @@ func TestAPollWakesForALostRead(t *testing.T) {
 	r.poll()
 	d := s.c.sessions.of("r1")
 	d.want([]string{"a"}, s.clock(), s.clock().Add(time.Minute))
-	d.sentReads([]string{"a"}, nil, s.clock().Add(50*time.Millisecond-resendRead))
+	d.sentWishes(&api.Assignment{Reads: []string{"a"}}, s.clock().Add(50*time.Millisecond-resendRead))
 	got := r.pollBehind(20 * time.Second)
 	s.later(time.Second)
 	select {

@@ -64,6 +64,7 @@ func (c *Central) report(r *http.Request, in api.Report) (api.Reported, error) {
 	}
 	d.heard(now)
 	d.answer(in.Explained)
+	d.tested(in.Tested)
 	out.Seq = c.store.Seq(now)
 	return out, nil
 }
@@ -74,6 +75,7 @@ const (
 	maxReportReadings = 10_000
 	maxReportHolds    = 20_000
 	maxExplained      = 1_000
+	maxTested         = 20_000
 )
 
 // checkReport refuses what no agent sends, before it holds up those that write.
@@ -86,6 +88,7 @@ func checkReport(in api.Report) error {
 		{"readings", len(in.Readings), maxReportReadings},
 		{"holds", len(in.Holds), maxReportHolds},
 		{"explanations", len(in.Explained), maxExplained},
+		{"tests", len(in.Tested), maxTested},
 	} {
 		if b.n > b.most {
 			return api.Problemf(api.CodeQueueFull, "a report of %d %s: at most %d at once", b.n, b.what, b.most)

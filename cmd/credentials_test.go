@@ -61,8 +61,26 @@ func TestCredentialsAsANewUserWould(t *testing.T) {
 		t.Errorf("%d, %s", exit, errs)
 	}
 
+	out = s.mustRun("credentials", "test", "n[01-03]")
+	for _, part := range []string{"n01   ok", "administrator", "cipher suite 17", "of-the-rack"} {
+		if !strings.Contains(out, part) {
+			t.Errorf("the tests lack %q:\n%s", part, out)
+		}
+	}
+	out = s.mustRun("node", "test", "n01")
+	for _, part := range []string{"product 0x0001", "1 of 63", "clock:         right", "IPMI 2.0"} {
+		if !strings.Contains(out, part) {
+			t.Errorf("the test lacks %q:\n%s", part, out)
+		}
+	}
 	for i := range farm.Len() {
 		farm.BMC(i).SetPassword("second")
+	}
+	refused := farm.BMC(2).AuthFailures()
+	out, errs, exit = s.run("credentials", "test", "n03")
+	if exit != 1 || !strings.Contains(out, "n03   auth-failed") || !strings.Contains(out, "wrong password") ||
+		!strings.Contains(errs, "1 of 1 test failed") || farm.BMC(2).AuthFailures() != refused+1 {
+		t.Errorf("%d, %d refused:\n%s%s", exit, farm.BMC(2).AuthFailures()-refused, out, errs)
 	}
 	s.mustRun("credentials", "set", "lab", "--user", "admin", "--password-file", s.file("pw", "second\n"))
 	s.mustRun("off", "n[01-02]", "--yes")

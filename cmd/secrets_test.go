@@ -115,6 +115,8 @@ func TestSecretsAreNowhere(t *testing.T) {
 	for _, args := range [][]string{
 		{"status"},
 		{"credentials", "list"},
+		{"credentials", "test", "n01", "-o", "json"},
+		{"node", "test", "n01"},
 		{"credentials", "list", "-o", "json"},
 		{"node", "show", "n[98-99]"},
 		{"explain", "n99"},

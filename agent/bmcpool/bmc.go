@@ -148,7 +148,7 @@ func (b *BMC) With(ctx context.Context, ep power.Endpoint, force bool, fn func(c
 	defer b.release()
 	b.turnTo(ep)
 	if r := b.refusals(ep); r.times >= authFailuresToOpen && !force {
-		return &power.Error{Kind: r.kind, Op: "log in", Err: fmt.Errorf("not tried: %s", r.text())}
+		return &power.Error{Kind: r.kind, Op: "log in", Err: fmt.Errorf("%w: %s", errNotTried, r.text())}
 	}
 	inner, cancel := context.WithTimeout(context.WithoutCancel(ctx), b.exchange)
 	defer cancel()
@@ -181,6 +181,26 @@ func (b *BMC) turnTo(ep power.Endpoint) {
 	}
 	b.drop()
 }
+
+// Test opens a new session, once, and has the BMC say what it is. Refused log-ins count, and
+// keep it from being tried, as ever: tried is false where it was not.
+func (b *BMC) Test(ctx context.Context, ep power.Endpoint) (result power.TestResult, tried bool, err error) {
+	b.mu.Lock()
+	b.reopen = true
+	b.mu.Unlock()
+	err = b.With(ctx, ep, false, func(ctx context.Context, d power.Driver) (err error) {
+		if t, ok := tester(d); ok {
+			result, err = t.Test(ctx)
+			return unanswered(err, b.exchange)
+		}
+		result.State, err = d.State(ctx)
+		return err
+	})
+	return result, !errors.Is(err, errNotTried) && ctx.Err() == nil, err
+}
+
+// errNotTried means that a log-in was left alone.
+var errNotTried = errors.New("not tried")
 
 // State reads the power, once more over a new connection when a kept one turns
 // out to be dead: BMCs forget sessions.

@@ -42,6 +42,15 @@ func as[A any](d power.Driver) (a A, ok bool) {
 	return a, ok
 }
 
+// tester is what of the driver tells more of its BMC, if it can.
+func tester(d power.Driver) (t power.Tester, ok bool) {
+	if b, is := d.(bounded); is {
+		d = b.Driver
+	}
+	t, ok = d.(power.Tester)
+	return t, ok
+}
+
 // unanswered makes "no answer" of an exchange that the bound on it has ended.
 func unanswered(err error, within time.Duration) error {
 	var e *power.Error

@@ -146,6 +146,8 @@ type Assignment struct {
 	Reads []string `json:"reads,omitempty"`
 	// Explain names nodes that somebody wants explained; the answer goes into a report.
 	Explain []string `json:"explain,omitempty"`
+	// Tests are those that somebody waits for; the answers go into reports.
+	Tests []AskedTest `json:"tests,omitempty"`
 	// Rack holds the settings of the whole rack; nil: as they were.
 	Rack *RackSettings `json:"rack,omitempty"`
 	Seq  power.Seq     `json:"seq"`
@@ -213,6 +215,7 @@ type Report struct {
 	Holds     []NodeHold    `json:"holds,omitempty"`
 	Rack      *RackState    `json:"rack,omitempty"` // nil: as it was
 	Explained []Explanation `json:"explained,omitempty"`
+	Tested    []NodeTest    `json:"tested,omitempty"`
 	Seq       power.Seq     `json:"seq"`
 	SentAt    time.Time     `json:"sent_at,omitzero"` // as in Hello
 	// Run names the client and Nth counts its reports, which it sends one after the

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net/http"
@@ -40,7 +41,8 @@ func (in SetCredentials) Validate() error {
 		return errors.New("the password is missing")
 	}
 	_, wrongKG := power.ParseKG(power.Secret(in.KG))
-	return errors.Join(power.CheckUser(in.User), power.CheckPassword(power.Secret(in.Password), ""), wrongKG, CheckTexts(in.AskedBy, in.Reason))
+	return errors.Join(power.CheckUser(in.User), power.CheckPassword(power.Secret(in.Password), ""), wrongKG,
+		CheckTexts(in.AskedBy, in.Reason))
 }
 
 // RemoveCredentials is the body of POST /v1/credentials/{name}/remove.
@@ -67,3 +69,49 @@ func (c *Client) SetCredentials(ctx context.Context, name string, in SetCredenti
 func (c *Client) RemoveCredentials(ctx context.Context, name string, in RemoveCredentials) (Changed, error) {
 	return call[Changed](ctx, c, http.MethodPost, "/v1/credentials/"+url.PathEscape(name)+"/remove", in)
 }
+
+// TestNodes is the body of POST /v1/tests: have each node's BMC logged in to, once, and say
+// what it answers. The answer is []NodeTest in the order of the nodes, when all were tested or
+// after Wait.
+type TestNodes struct {
+	Names   []string      `json:"names"`
+	Wait    time.Duration `json:"wait,omitempty"` // default 30 s, at most 60 s
+	AskedBy string        `json:"asked_by,omitempty"`
+}
+
+// Validate says what is wrong by itself.
+func (in TestNodes) Validate() error {
+	if in.Wait < 0 {
+		return errors.New("wait is negative")
+	}
+	return CheckTexts(in.AskedBy)
+}
+
+// AskedTest is a test that central asks an agent for. The agent tests each ID once.
+type AskedTest struct {
+	ID   string `json:"id"`
+	Node string `json:"node"`
+}
+
+// NodeTest is what came of the test of a node.
+type NodeTest struct {
+	ID    string    `json:"id,omitempty"`
+	Node  string    `json:"node"`
+	Agent string    `json:"agent,omitempty"`
+	At    time.Time `json:"at,omitzero"`
+	// Reach is ok where the log-in was taken and the BMC answered; never: it was not tested.
+	Reach       power.Reach `json:"reach"`
+	Tried       bool        `json:"tried"`             // a log-in was tried
+	Message     string      `json:"message,omitempty"` // what is wrong; "": nothing
+	Credentials string      `json:"credentials,omitempty"`
+	User        string      `json:"user,omitempty"`
+	power.TestResult
+}
+
+// TestNodes has BMCs logged in to, and says what they answer.
+func (c *Client) TestNodes(ctx context.Context, in TestNodes) ([]NodeTest, error) {
+	return waiting[[]NodeTest](ctx, c, cmp.Or(in.Wait, DefaultTestWait), http.MethodPost, "/v1/tests", in)
+}
+
+// DefaultTestWait is how long a test may take where the request does not say.
+const DefaultTestWait = 30 * time.Second

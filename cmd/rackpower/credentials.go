@@ -32,7 +32,7 @@ func credentialsCommand() *cli.Command {
 				examples("rackpower credentials set lab --user admin --password-file bmc.password",
 					"rackpower credentials set lab --user admin --password-file -") + exitHelp,
 			Flags: atCentral.flags(append(loginFlags(), reasonFlag(false))...),
-		}, {
+		}, testCommand("credentials test"), {
 			Name: "rm", Usage: "remove credentials that nothing names", ArgsUsage: "NAME", Action: atCentral.with(removeCredentials),
 			Description: "Refused while a node or a rack names them." + examples("rackpower credentials rm lab") + exitHelp,
 			Flags:       atCentral.flags(reasonFlag(false)),

@@ -84,7 +84,7 @@ func nodeCommand() *cli.Command {
 					"more than one; without a terminal it needs --yes then." + nodesHelp + examples("rackpower node rm r1n[01-04]") + exitHelp,
 			},
 			protectCommand("protect"), protectCommand("unprotect"),
-			retryCommand(atCentral),
+			testCommand("node test"), retryCommand(atCentral),
 			{
 				Name: "show", Usage: "show the details of nodes", ArgsUsage: "NODES...", Action: atCentral.looking(showNode),
 				Description: examples("rackpower node show r1n01")[2:] + exitHelp,

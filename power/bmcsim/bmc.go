@@ -87,6 +87,7 @@ func newBMC(f *Farm, i int, conn *net.UDPConn, initial power.State) *BMC {
 	// The session table proper is b.sessions; the library's only has to be no smaller.
 	b.lib.Sessions = bmc.NewSessionStoreWithOptions(clock.Real,
 		bmc.WithMaxSessions(maxSessions+1), bmc.WithInactivityTimeout(24*time.Hour))
+	_ = b.lib.Users.Update(1, func(u *bmc.User) error { u.Enabled = false; return nil }) // nobody logs in without a name
 	if u, err := b.lib.Users.Add(2, b.user); err == nil {
 		u.Enabled = true
 		u.SetPassword([]byte(string(b.password)))

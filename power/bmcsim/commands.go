@@ -2,6 +2,7 @@ package bmcsim
 
 import (
 	"context"
+	"encoding/binary"
 	"time"
 
 	"github.com/bougou/go-ipmi/pkg/bmc"
@@ -39,6 +40,7 @@ func newRegistry() *handlers.Registry {
 		types.CommandWarmReset:             coldReset,
 		types.CommandGetSystemRestartCause: restartCause,
 		types.CommandGetSystemGUID:         systemGUID,
+		types.CommandGetSELTime:            selTime,
 	} {
 		r.RegisterFunc(cmd, func(ctx context.Context, hctx *handlers.HandlerContext, req []byte) ([]byte, types.CompletionCode, error) {
 			data, code := h(ctx.Value(callKey{}).(*call), hctx, req)
@@ -120,6 +122,14 @@ func restartCause(*call, *handlers.HandlerContext, []byte) ([]byte, byte) {
 // systemGUID is Get System GUID (section 22.14): the one that RAKP uses.
 func systemGUID(c *call, _ *handlers.HandlerContext, _ []byte) ([]byte, byte) {
 	return append([]byte(nil), c.b.lib.GUID[:]...), codeOK
+}
+
+// selTime is Get SEL Time (section 31.10).
+func selTime(c *call, _ *handlers.HandlerContext, _ []byte) ([]byte, byte) {
+	if c.b.faults.noClock {
+		return nil, byte(types.CodeInvalidCommand)
+	}
+	return binary.LittleEndian.AppendUint32(nil, uint32(c.now.Add(c.b.faults.skew).Unix())), codeOK
 }
 
 // Boot option parameters (table 28-14).

@@ -23,6 +23,9 @@ type faults struct {
 	idle           time.Duration
 	bootTime       time.Duration
 
+	skew    time.Duration
+	noClock bool
+
 	ignoreProbes, noIPMI20, badChecksums bool
 	rakp2Status, rakp4Status             byte
 }
@@ -36,6 +39,11 @@ func (b *BMC) set(change func()) {
 
 // Mute makes the BMC take datagrams and never answer. What arrives is not executed.
 func (b *BMC) Mute(on bool) { b.Set(Fault{Mute: &on}) }
+
+// Clock sets by how much the BMC's clock is ahead; none: it has no clock.
+func (b *BMC) Clock(ahead time.Duration, none bool) {
+	b.set(func() { b.faults.skew, b.faults.noClock = ahead, none })
+}
 
 // Loss makes datagrams get lost on their way in and out, each with the given
 // probability from 0 to 1.

@@ -357,7 +357,9 @@ func (h *handshake) derive() (s *session, icv []byte, err error) {
 	if c.block, err = aes.NewCipher(k2[:blockSize]); err != nil {
 		return nil, nil, err
 	}
-	return &session{link: h.link, cfg: h.cfg, ep: h.ep, codec: c, limit: h.role, level: types.PrivilegeLevelUser}, icv, nil
+	return &session{
+		link: h.link, cfg: h.cfg, ep: h.ep, codec: c, suite: h.offer.suite, limit: h.role, level: types.PrivilegeLevelUser,
+	}, icv, nil
 }
 
 // wrongKG is the cause where the BMC proved that it knows the password, and then made

@@ -19,6 +19,7 @@ type session struct {
 	cfg    Config
 	ep     power.Endpoint
 	codec  codec
+	suite  types.CipherSuiteID
 	limit  types.PrivilegeLevel // the highest the session may be raised to
 	level  types.PrivilegeLevel // its current level
 	lost   error                // why it is of no more use

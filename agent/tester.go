@@ -1,0 +1,112 @@
+package agent
+
+import (
+	"errors"
+	"sync"
+	"time"
+
+	"rackpower/central/api"
+	"rackpower/power"
+)
+
+// tester tests the BMCs of nodes that central asks for, each once however often it asks: a
+// test may be refused, which counts towards a lock of the account.
+type tester struct {
+	agent *Agent
+	slots chan struct{} // full: as many tests are under way as may be
+
+	mu   sync.Mutex
+	done map[string]time.Time // ids of tests that were begun, until they are forgotten
+}
+
+// testsRemembered is how long central may ask for the same test.
+const testsRemembered = 10 * time.Minute
+
+func newTester(a *Agent) *tester {
+	return &tester{agent: a, slots: make(chan struct{}, a.cfg.Workers), done: map[string]time.Time{}}
+}
+
+// fresh leaves out the tests that were begun already.
+func (t *tester) fresh(asked []api.AskedTest, now time.Time) (fresh []api.AskedTest) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for id, at := range t.done {
+		if now.Sub(at) > testsRemembered {
+			delete(t.done, id)
+		}
+	}
+	for _, q := range asked {
+		if _, begun := t.done[q.ID]; !begun {
+			t.done[q.ID] = now
+			fresh = append(fresh, q)
+		}
+	}
+	return fresh
+}
+
+// take begins the tests that are asked for: those of one BMC one after the other.
+func (t *tester) take(asked []api.AskedTest) {
+	groups := map[string][]api.AskedTest{}
+	for _, q := range t.fresh(asked, time.Now()) {
+		key := ""
+		if ep, err := t.agent.assigned.endpoint(q.Node); err == nil {
+			key = ep.Key()
+		}
+		groups[key] = append(groups[key], q)
+	}
+	for _, group := range groups {
+		if !t.agent.begin() {
+			return
+		}
+		go func() {
+			defer t.agent.done()
+			t.group(group)
+		}()
+	}
+}
+
+// group tests nodes of one BMC. Credentials that it refused for one are not tried for the
+// next: that would be a second refusal of them.
+func (t *tester) group(asked []api.AskedTest) {
+	select {
+	case t.slots <- struct{}{}:
+		defer func() { <-t.slots }()
+	case <-t.agent.ctx.Done():
+		return
+	}
+	refused := map[power.Endpoint]api.NodeTest{}
+	for _, q := range asked {
+		result := t.test(q, refused)
+		t.agent.link.toTell.tests(result)
+		t.agent.tellRack()
+	}
+}
+
+func (t *tester) test(q api.AskedTest, refused map[power.Endpoint]api.NodeTest) api.NodeTest {
+	result := api.NodeTest{ID: q.ID, Node: q.Node, Agent: t.agent.cfg.Name, At: time.Now().UTC().Round(0)}
+	n, _ := t.agent.assigned.get(q.Node)
+	ep, err := t.agent.assigned.endpoint(q.Node)
+	result.Credentials, result.User = n.Credentials, ep.User
+	if err != nil {
+		result.Reach, result.Message = power.ReachUnconfigured, err.Error()
+		var end endError
+		if errors.As(err, &end) {
+			result.Message = end.end.Detail
+		}
+		return result
+	}
+	login := ep
+	login.Target, login.Channel = 0, 0
+	if before, same := refused[login]; same {
+		result.Reach, result.Message = before.Reach, "not tried: the BMC has just refused them for node "+before.Node
+		return result
+	}
+	result.TestResult, result.Tried, err = t.agent.bmcs.Get(ep).Test(t.agent.ctx, ep)
+	if result.Reach = power.ReachOf(err); err != nil {
+		result.Message = err.Error()
+	}
+	if result.Reach == power.ReachAuthFailed || result.Reach == power.ReachPrivilege {
+		refused[login] = result
+	}
+	return result
+}

@@ -1,0 +1,204 @@
+package central
+
+import (
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+
+	"rackpower/central/api"
+	"rackpower/central/store"
+	"rackpower/power"
+	"rackpower/power/noderange"
+)
+
+// testNodes has agents log in to BMCs, once each, and waits for what these answer.
+func (c *Central) testNodes(r *http.Request, in api.TestNodes) ([]api.NodeTest, error) {
+	if in.Wait == 0 {
+		in.Wait = api.DefaultTestWait
+	}
+	var nodes []store.Node
+	err := c.store.View(r.Context(), func(tx *store.Tx) (err error) {
+		nodes, err = find(tx, in.Names)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	out := make([]api.NodeTest, len(nodes))
+	answers := make([]<-chan api.NodeTest, len(nodes))
+	now := c.cfg.Now()
+	for i, n := range inOrder(nodes) {
+		out[i] = api.NodeTest{Node: n.Name, Agent: n.Agent, Reach: power.ReachNever}
+		away := c.presence(n.Agent)
+		switch note := c.waitsNote(n.WaitsFor, now); {
+		case n.BMC == "":
+			out[i].Reach, out[i].Message = power.ReachUnconfigured, "no BMC is known for the node"
+		case n.Damaged() != "":
+			out[i].Message = damagedNote(n)
+		case note != "":
+			out[i].Message = note
+		case away.Absent():
+			out[i].Message = agentIs(n.Agent, away, now)
+		default:
+			answer, done := c.sessions.of(n.Agent).test(n.Name)
+			defer done()
+			answers[i] = answer
+		}
+	}
+	resume, err := idle(r.Context())
+	if err != nil {
+		return nil, err
+	}
+	if err := c.awaitTests(r, in.Wait, answers, out); err != nil {
+		return nil, err
+	}
+	if err := resume(); err != nil {
+		return nil, err
+	}
+	return out, c.write(r.Context(), now, askedBy(r, in.AskedBy), func(u *unitOfWork) error {
+		return u.audit("test", "", "", testedWords(out))
+	})
+}
+
+// awaitTests fills in the answers as they come.
+func (c *Central) awaitTests(r *http.Request, wait time.Duration, answers []<-chan api.NodeTest, out []api.NodeTest) error {
+	timer := time.NewTimer(min(wait, maxWait))
+	defer timer.Stop()
+	late := false
+	for i, answer := range answers {
+		if answer == nil {
+			continue
+		}
+		if late { // what has come by now counts
+			select {
+			case out[i] = <-answer:
+			default:
+				out[i].Message = fmt.Sprintf("agent %s did not answer within %s", out[i].Agent, wait)
+			}
+			continue
+		}
+		select {
+		case out[i] = <-answer:
+		case <-timer.C:
+			late = true
+			out[i].Message = fmt.Sprintf("agent %s did not answer within %s", out[i].Agent, wait)
+		case <-c.stop:
+			return errStopping
+		case <-r.Context().Done():
+			return r.Context().Err()
+		}
+	}
+	return nil
+}
+
+// testedWords says for the audit log which nodes were tested, and what came of it.
+func testedWords(all []api.NodeTest) string {
+	names := map[power.Reach][]string{}
+	for _, t := range all {
+		names[t.Reach] = append(names[t.Reach], t.Node)
+	}
+	var parts []string
+	for reach, nodes := range names {
+		parts = append(parts, fmt.Sprintf("%s: %s", reach, noderange.Fold(nodes)))
+	}
+	slices.Sort(parts)
+	return strings.Join(parts, "; ")
+}
+
+// question is what somebody wants of an agent about a node: an explanation, a test.
+type question[T any] struct {
+	id      string
+	sent    time.Time // to the agent; zero: not yet
+	waiting []chan T
+}
+
+// questions are those that have no answer yet, by node. The session's lock guards them.
+type questions[T any] map[string]*question[T]
+
+// ask has one asked, or joins the one that is. The channel gets the first answer.
+func (qs questions[T]) ask(node string) chan T {
+	ch := make(chan T, 1)
+	if qs[node] == nil {
+		qs[node] = &question[T]{id: uuid.NewString()}
+	}
+	qs[node].waiting = append(qs[node].waiting, ch)
+	return ch
+}
+
+// leave notes that an answer is no longer waited for.
+func (qs questions[T]) leave(node string, ch chan T) {
+	q := qs[node]
+	if q == nil {
+		return
+	}
+	q.waiting = slices.DeleteFunc(q.waiting, func(c chan T) bool { return c == ch })
+	if len(q.waiting) == 0 {
+		delete(qs, node)
+	}
+}
+
+// answer gives an answer to those who wait for it.
+func (qs questions[T]) answer(node string, v T) {
+	q := qs[node]
+	if q == nil {
+		return
+	}
+	for _, ch := range q.waiting {
+		ch <- v // has room for one, and is answered once
+	}
+	delete(qs, node)
+}
+
+// due are the nodes whose questions must be sent (again).
+func (qs questions[T]) due(g *snapshot, now time.Time) (nodes []string) {
+	for node, q := range qs {
+		if g.due(q.sent, now) {
+			nodes = append(nodes, node)
+		}
+	}
+	slices.Sort(nodes)
+	return nodes
+}
+
+// sent notes that questions are on their way to the agent, or, with no time, that they may
+// have been lost.
+func (qs questions[T]) sent(nodes []string, at time.Time) {
+	for _, node := range nodes {
+		if q := qs[node]; q != nil {
+			q.sent = at
+		}
+	}
+}
+
+func (qs questions[T]) unsent() {
+	for _, q := range qs {
+		q.sent = time.Time{}
+	}
+}
+
+// test has a node tested; done must be called when the answer is no longer waited for.
+func (d *agentSession) test(node string) (answer <-chan api.NodeTest, done func()) {
+	var ch chan api.NodeTest
+	d.update(func() { ch = d.tests.ask(node) })
+	return ch, func() {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		d.tests.leave(node, ch)
+	}
+}
+
+// tested gives the agent's answers to those who wait for them.
+func (d *agentSession) tested(all []api.NodeTest) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, t := range all {
+		if q := d.tests[t.Node]; q != nil && q.id == t.ID {
+			t.Agent = d.name
+			d.tests.answer(t.Node, t)
+		}
+	}
+}
