@@ -43,7 +43,7 @@ func (m *movable) later(d time.Duration) {
 }
 
 // onTLS is a central with a port, and a clock.
-func onTLS(t *testing.T) (*running, *movable) {
+func onTLS(t testing.TB) (*running, *movable) {
 	t.Helper()
 	clock := new(movable)
 	r := run(t, Config{TLS: TLSConfig{Listen: "127.0.0.1:0", Names: []string{"127.0.0.1"}, Site: "lab"}, Now: clock.now})

@@ -35,7 +35,7 @@ type running struct {
 	ended  chan error
 }
 
-func run(t *testing.T, cfg Config) *running {
+func run(t testing.TB, cfg Config) *running {
 	t.Helper()
 	if cfg.Data == "" {
 		cfg.Data = t.TempDir()
@@ -64,7 +64,7 @@ func run(t *testing.T, cfg Config) *running {
 	return r
 }
 
-func (r *running) stop(t *testing.T) {
+func (r *running) stop(t testing.TB) {
 	t.Helper()
 	r.cancel()
 	select {
