@@ -249,6 +249,9 @@ func (s *session) follow(ctx context.Context, op string, cmd power.Command, a an
 			for _, m := range t.Messages {
 				says.says += ": " + clean(string(m.Message))
 			}
+			if cmd.Target() == power.Unknown { // it was begun: it may have reset the node before it failed
+				return &power.Error{Kind: power.KindUncertain, Op: op, Sent: true, Err: says}
+			}
 			return s.unneeded(ctx, op, cmd, &power.Error{Op: op, Err: says})
 		}
 		if a.status != http.StatusAccepted && t.State != "New" && t.State != "Starting" && t.State != "Running" && t.State != "Pending" {

@@ -347,10 +347,18 @@ func TestABMCThatStarts(t *testing.T) {
 func TestTasks(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
+		do    power.Command
 		state string // of the task
 		power string // of the node, behind it
 		ok    bool
-	}{{"Completed", "On", true}, {"Running", "On", true}, {"Exception", "On", true}, {"Exception", "Off", false}} {
+	}{
+		{power.PowerOn, "Completed", "On", true},
+		{power.PowerOn, "Running", "On", true},
+		{power.PowerOn, "Exception", "On", true},
+		{power.PowerOn, "Exception", "Off", false},
+		{power.HardReset, "Completed", "On", true},
+		{power.HardReset, "Exception", "On", false},
+	} {
 		f := newFake(t)
 		cfg := impatient
 		cfg.TaskWait = 300 * time.Millisecond
@@ -371,9 +379,13 @@ func TestTasks(t *testing.T) {
 				return true
 			}
 		})
-		err := d.Do(t.Context(), power.PowerOn)
+		err := d.Do(t.Context(), c.do)
 		if (err == nil) != c.ok || err != nil && !strings.Contains(err.Error(), "no power supply") {
-			t.Errorf("a task that is %s with the node %s: %v", c.state, c.power, err)
+			t.Errorf("%s by a task that is %s with the node %s: %v", c.do, c.state, c.power, err)
+		}
+		// What may happen twice is tried again; a reset whose task failed may have been one.
+		if once := c.do == power.HardReset; err != nil && power.WasSent(err) != once {
+			t.Errorf("%s by a task that is %s: sent %v", c.do, c.state, power.WasSent(err))
 		}
 	}
 }
