@@ -1,6 +1,7 @@
 package cmd_test
 
 import (
+	"maps"
 	"math/rand/v2"
 	"strings"
 	"testing"
@@ -104,16 +105,18 @@ func TestAgentKilledOverRedfish(t *testing.T) {
 		specs, nodes = append(specs, specOf(b.Name(), ep)), append(nodes, b.Name())
 	}
 	s.addNodes(specs...)
-	c := s.crowd(nodes, []power.Action{power.ActCycle, power.ActCycle, power.ActReset, power.ActReset, power.ActOn}, 700*time.Millisecond)
+	resets := s.crowd(nodes[:4], []power.Action{power.ActReset}, 700*time.Millisecond) // they join no cycle
+	cycles := s.crowd(nodes[4:], []power.Action{power.ActCycle, power.ActReset, power.ActOn}, 700*time.Millisecond)
 	rng := rand.New(rand.NewPCG(8, 9))
 	for range rounds(10) {
 		farm.BMC(rng.IntN(farm.Len())).LoseAnswers(1)
-		time.Sleep(time.Duration(50+rng.IntN(900)) * time.Millisecond)
+		time.Sleep(time.Duration(50+rng.IntN(1500)) * time.Millisecond)
 		s.kill("r1")
 		time.Sleep(time.Duration(rng.IntN(100)) * time.Millisecond)
 		s.startAgent("r1")
 	}
-	taken := c.stop()
+	taken := resets.stop()
+	maps.Copy(taken, cycles.stop())
 	ops := s.allEnded(2 * time.Minute)
 	judge(t, taken, ops, farm)
 	for _, op := range ops {

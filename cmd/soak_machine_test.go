@@ -51,10 +51,17 @@ func farmMachines(farm *bmcsim.Farm, racks []string) []*machine {
 	for i := range farm.Len() {
 		b := farm.BMC(i)
 		m := &machine{sim: "bmcsim", spec: specOf(b.Name(), b.Endpoint()), power: b.Power, overlaps: b.Overlaps}
+		byRedfish := i/len(racks)%2 == 1 // every second of each rack
+		if byRedfish {
+			m.sim, m.spec = "bmcsim by Redfish", specOf(b.Name(), overRedfish(b))
+		}
 		m.spec.Rack = racks[i%len(racks)]
 		m.commands = func() []power.Command { return executed(b.Commands()) }
 		m.counted = func() (int, int, int) { return b.Cuts(), b.Resets(), b.Diags() }
 		m.faults = farmFaults(b)
+		if byRedfish {
+			m.faults = redfishFaults(b)
+		}
 		m.lift = func() { settle(b) }
 		if i >= farm.Len()-len(racks) {
 			m.overlaps = nil
@@ -91,6 +98,8 @@ func settle(b *bmcsim.BMC) {
 	b.SessionLimit(bmcsim.DefaultSessions)
 	b.Late(200*time.Millisecond, 150*time.Millisecond)
 	b.SoftOffTakes(400 * time.Millisecond)
+	sessions, state := bmcsim.DefaultSessions, ""
+	b.Set(bmcsim.Fault{Redfish: &bmcsim.RedfishFault{SessionLimit: &sessions, State: &state, Refuse: &bmcsim.Refusal{}}})
 	b.Delay(answerTime)
 }
 
@@ -112,6 +121,44 @@ func farmFaults(b *bmcsim.BMC) []bmcFault {
 		{"BMC deaf to soft-off", func(*rand.Rand) { b.Deaf(true) }, well},
 		{"network losing packets", func(*rand.Rand) { b.Loss(0.2, 0.2) }, well},
 		{"network duplicating packets", func(*rand.Rand) { b.Duplicate(true) }, well},
+	}
+}
+
+// redfishFaults are those of a BMC by Redfish; settle ends them.
+func redfishFaults(b *bmcsim.BMC) []bmcFault {
+	well := func() { settle(b) }
+	refuse := func(r bmcsim.Refusal) func(*rand.Rand) {
+		return func(rng *rand.Rand) {
+			r.Method, r.Path, r.Times = "POST", ".Reset", 1+rng.IntN(3)
+			b.Set(bmcsim.Fault{Redfish: &bmcsim.RedfishFault{Refuse: &r}})
+		}
+	}
+	text := func(s string) *string { return &s }
+	none := 0
+	yes := true
+	return []bmcFault{
+		{"BMC hung", func(*rand.Rand) { b.Mute(true) }, well},
+		{"BMC restarted mid-command", func(rng *rand.Rand) {
+			awaitCommand(b, 2*time.Second)
+			b.Restart(time.Duration(200+rng.IntN(1500)) * time.Millisecond)
+		}, well},
+		{"BMC late", func(rng *rand.Rand) {
+			b.Late(time.Duration(1000+rng.IntN(4000))*time.Millisecond, time.Duration(1000+rng.IntN(4000))*time.Millisecond)
+		}, well},
+		{"BMC stuck", func(*rand.Rand) { b.Stuck(true) }, well},
+		{"BMC resetting connections after commands", func(rng *rand.Rand) { b.LoseAnswers(1 + rng.IntN(3)) }, well},
+		{"BMC deaf to soft-off", func(*rand.Rand) { b.Deaf(true) }, well},
+		{"BMC out of sessions", func(*rand.Rand) {
+			b.Set(bmcsim.Fault{Redfish: &bmcsim.RedfishFault{SessionLimit: &none, DropSessions: &yes}})
+		}, well},
+		{"BMC that forgets sessions", func(*rand.Rand) { b.Set(bmcsim.Fault{Redfish: &bmcsim.RedfishFault{DropSessions: &yes}}) }, well},
+		{
+			"BMC that says not now", refuse(bmcsim.Refusal{Status: 503, ID: "Base.1.8.ServiceTemporarilyUnavailable", Text: "Retry in 1 seconds."}),
+			well,
+		},
+		{"BMC that says conflict", refuse(bmcsim.Refusal{Status: 409}), well},
+		{"BMC that breaks with a page", refuse(bmcsim.Refusal{Status: 500, HTML: true}), well},
+		{"BMC without a power state", func(*rand.Rand) { b.Set(bmcsim.Fault{Redfish: &bmcsim.RedfishFault{State: text("null")}}) }, well},
 	}
 }
 

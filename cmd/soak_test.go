@@ -244,7 +244,7 @@ func (s *soak) makeDaemons() {
 func (s *soak) makeMachines() {
 	farm := startFarm(s.t, bmcsim.Config{
 		Count: s.plan.farm * len(s.plan.racks), Seed: int64(s.plan.seed), BootTime: 500 * time.Millisecond,
-		LogFile: filepath.Join(s.dir, "farm.log"),
+		LogFile: filepath.Join(s.dir, "farm.log"), Redfish: &bmcsim.Redfish{Profiles: bmcsim.Profiles},
 	})
 	s.machines = farmMachines(farm, s.plan.racks)
 	real, err := ipmiSimMachines(s.t, s.dir, s.plan.racks)
