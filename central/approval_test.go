@@ -286,7 +286,7 @@ func TestWhoApproves(t *testing.T) {
 	refuse("front", api.DecidePlan{AskedBy: "alice"}, api.CodeForbidden, "another person")
 	refuse("front", api.DecidePlan{AskedBy: "Alice"}, api.CodeForbidden, "another person")
 	refuse("vera", api.DecidePlan{}, api.CodeForbidden, "operator")
-	refuse("sam", api.DecidePlan{}, api.CodeForbidden, "not on c")
+	refuse("sam", api.DecidePlan{}, api.CodeNotFound, "no plan") // beyond the scope it is not there
 	p.as("sam", func() {
 		if all, err := p.Approvals(t.Context()); err != nil || len(all) != 0 {
 			t.Errorf("sam sees %+v, %v", all, err)

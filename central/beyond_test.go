@@ -39,6 +39,7 @@ var naming = map[string][]string{
 	"POST /v1/plans":            {`{"id":"NEW","status":{"names":["NAME"],"status":"READY"}}`},
 	"GET /v1/plans/{id}":        {""},
 	"POST /v1/plans/{id}/apply": {`{}`},
+	"POST /v1/approvals/{id}":   {`{}`, `{"deny":true}`},
 	"GET /v1/audit":             {"?select=NAME", "?select=NAME&after=1&wait=1ms"},
 	"GET /v1/gossip/who":        {"?node=NAME"},
 }
@@ -49,7 +50,7 @@ var naming = map[string][]string{
 var nameless = []string{
 	"POST /v1/nodes", "GET /v1/nodes/export", "GET /v1/racks", "GET /v1/brakes", "GET /v1/domains", "GET /v1/schedules",
 	"GET /v1/schedules/next", "GET /v1/agents", "GET /v1/members", "GET /v1/peers", "GET /v1/info", "GET /v1/whoami",
-	"POST /v1/users/{name}/certificate",
+	"POST /v1/users/{name}/certificate", "GET /v1/approvals",
 }
 
 // TestWhatLiesBeyondTheScopeIsNotThere asks each route for a node of others, and for one that
@@ -130,7 +131,7 @@ func TestWhatLiesBeyondTheScopeIsNotThere(t *testing.T) {
 		default:
 			for _, form := range forms {
 				id := op
-				if strings.Contains(route, "/plans/") {
+				if strings.Contains(route, "/plans/") || strings.Contains(route, "/approvals/") {
 					id = plan
 				}
 				there, nowhere := ask(route, form, "hidden7", id), ask(route, form, "absent7", newID())

@@ -60,7 +60,7 @@ func (c *Central) routes() *http.ServeMux {
 	serve("POST /v1/plans/{id}/apply", acts, body(c, maxAdminBody, true, c.applyPlan))
 	serve("GET /v1/approvals", sees, query(c, c.listApprovals))
 	serve("POST /v1/approvals/{id}", acts, body(c, maxAdminBody, true, c.decidePlan))
-	serve("GET /v1/policy", sees, query(c, c.getPolicy))
+	serve("GET /v1/policy", seesSite, query(c, c.getPolicy))
 	serve("POST /v1/policy", managesSite, body(c, maxAdminBody, true, c.setPolicy))
 	serve("POST /v1/reads", sees, body(c, maxAdminBody, true, c.readNodes))
 	serve("POST /v1/tests", acts, body(c, maxAdminBody, true, c.testNodes))

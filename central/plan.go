@@ -280,7 +280,7 @@ func (c *Central) getPlan(r *http.Request) (api.Plan, error) {
 // not there.
 func knownPlan(tx *store.Tx, id string) (store.Plan, error) {
 	p, found, err := tx.Plan(id)
-	if err == nil && (!found || p.Principal != tx.Asker().Name && mayTouch(tx, p.Change.Names()...) != nil) {
+	if err == nil && (!found || p.Principal != tx.Asker().Name && mayTouch(tx, p.NodeNames()...) != nil) {
 		err = api.Problemf(api.CodeNotFound, "no plan %s: plans are kept for %d days", id, int(planShown.Hours()/24))
 	}
 	return p, err
