@@ -2,8 +2,6 @@ package agent
 
 import (
 	"context"
-	"net"
-	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -69,7 +67,7 @@ func (g *gossiper) run(ctx context.Context, nodes func() []NodeView) {
 }
 
 // CanReach answers another member's question whether this agent can reach the BMC of
-// a node: "NODE", or "NODE HOST:PORT" where the asker knows the address. Of its own
+// a node: "NODE", or "NODE ADDRESS" where the asker knows it: HOST:PORT of IPMI, or a URL. Of its own
 // nodes, and of nodes behind the BMC of one, it says what the last reading was; any
 // other BMC it asks for a sign of life, which needs no password. It takes a second at
 // most.
@@ -78,13 +76,11 @@ func (a *Agent) CanReach(question string) (how string, ok bool) {
 	if _, mine := a.assigned.get(node); mine {
 		return a.readings.lastRead(node)
 	}
-	host, port, err := net.SplitHostPort(addr)
-	n, perr := strconv.ParseUint(port, 10, 16)
-	if err != nil || perr != nil || host == "" || a.cfg.Probe == nil {
-		return "", false
+	if !strings.Contains(addr, "://") {
+		addr = power.SchemeIPMI + "://" + addr
 	}
-	ep, err := power.ParseEndpoint(power.Endpoint{Scheme: "ipmi", Host: host, Port: int(n)}.String())
-	if err != nil {
+	ep, err := power.ParseEndpoint(addr)
+	if err != nil || a.cfg.Probe == nil {
 		return "", false
 	}
 	if mine := a.addresses.nodeAt(ep); mine != "" { // there is no second way to a BMC

@@ -107,6 +107,9 @@ func (c *Central) who(r *http.Request) (api.Who, error) {
 	bmc := ""
 	if ep, err := power.ParseEndpoint(node.BMC); err == nil {
 		bmc = net.JoinHostPort(ep.Host, strconv.Itoa(ep.Port))
+		if ep.IsRedfish() {
+			bmc = ep.Key()
+		}
 	}
 	return api.AnswerWho(r.Context(), c.gossip, name, bmc, node.Agent)
 }

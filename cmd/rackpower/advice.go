@@ -117,7 +117,7 @@ func (h hinting) privilege() *hint {
 		return nil
 	}
 	return &hint{
-		"the BMC user lacks the privilege: at the BMC, allow it IPMI over LAN as operator or higher, then retry",
+		"the BMC user lacks the privilege: at the BMC, allow it IPMI over LAN, or Redfish, as operator or higher, then retry",
 		h.help(power.ReasonPrivilege),
 	}
 }
@@ -127,7 +127,8 @@ func (h hinting) busy() *hint {
 		return nil
 	}
 	return &hint{
-		"the BMC answers, but opens no session: check which clients hold its sessions, whether IPMI over LAN (2.0) is enabled, and whether " +
+		"the BMC answers, but opens no session: check which clients hold its sessions, whether IPMI over LAN (2.0) or Redfish is enabled, and " +
+			"whether " +
 			"it is starting; the agent reads it again by itself, or at once",
 		h.help(power.ReasonBMCBusy),
 	}
@@ -139,8 +140,8 @@ func (h hinting) silent() *hint {
 		return nil
 	case reach == power.ReachUnreachable || h.e.BMC != nil && h.e.BMC.BreakerOpen != "":
 		return &hint{
-			"the BMC does not answer: check its cable, address and power, and that IPMI over LAN is enabled; the agent probes it by itself, " +
-				"or at once",
+			"the BMC does not answer: check its cable, address and power, and that IPMI over LAN or Redfish is enabled; the agent probes it " +
+				"by itself, or at once",
 			h.help(power.ReasonBreaker),
 		}
 	}

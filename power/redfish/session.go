@@ -85,15 +85,17 @@ func (s *session) open(ctx context.Context) *power.Error {
 			n.addSession(s.url)
 			s.dialer.own(key, s.url, true)
 		}
-	case err.Kind != power.KindUnreachable && err.Kind != power.KindCanceled:
-		n.dropOpening(asked) // it was answered: there is none
+	case !err.Sent:
+		n.dropOpening(asked) // it never left, or was answered: there is none
 	}
 	s.dialer.keep(key, n)
 	if err != nil {
+		err.Sent = false // it is no command
 		return err
 	}
 	token := a.header.Get("X-Auth-Token")
 	if token == "" {
+		s.dialer.own(key, s.url, false)
 		return &power.Error{Kind: power.KindRefused, Op: opOpen, Err: errors.New("the BMC opened a session without a token")}
 	}
 	s.client.sign = func(r *http.Request) { r.Header.Set("X-Auth-Token", token) }
@@ -110,12 +112,8 @@ func (s *session) logIn(ctx context.Context, root serviceRoot) (answer, *power.E
 		op: opOpen, method: http.MethodPost, path: string(root.Links.value.Sessions), within: s.cfg.Timeout,
 		body: credentials{s.ep.User, string(s.ep.Password)},
 	})
-	if err != nil {
-		err.Sent = false // it is no command
+	if err != nil || a.ok() {
 		return a, err
-	}
-	if a.ok() {
-		return a, nil
 	}
 	err = refused(opOpen, a, false, false)
 	switch {

@@ -126,6 +126,40 @@ func TestAFullBMCIsFreedOfOurs(t *testing.T) {
 	}
 }
 
+// TestWhatIsNotedOfALogIn: one that never left, or was refused, leaves nothing to look for.
+func TestWhatIsNotedOfALogIn(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		hook func(*fakeBMC, http.ResponseWriter, *http.Request, map[string]any) bool
+		dead bool
+		open int
+	}{
+		"gone":    {nil, true, 0},
+		"refused": {on("POST", "/Sessions", func(w http.ResponseWriter) { w.WriteHeader(401) }), false, 0},
+		"cut":     {on("POST", "/Sessions", cut), false, 1},
+	} {
+		f := newFake(t)
+		notes := &testNotes{of: map[string][]byte{}, left: -1}
+		f.hook = c.hook
+		cfg := impatient
+		cfg.Notes = notes
+		ep := f.Endpoint()
+		if c.dead {
+			f.Kill()
+		}
+		for range 2 {
+			if _, err := NewDialer(cfg).Dial(t.Context(), ep); err == nil || power.WasSent(err) {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+		var left note
+		_ = json.Unmarshal(notes.Note(ep.Key()), &left)
+		if (len(left.Opening) > 0) != (c.open > 0) || len(left.Sessions) > 0 {
+			t.Errorf("%s: noted %+v", name, left)
+		}
+	}
+}
+
 // TestSessionsOfOthersStay: a BMC that was restarted gives names again, and others log in by
 // the same user.
 func TestSessionsOfOthersStay(t *testing.T) {
