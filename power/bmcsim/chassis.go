@@ -27,7 +27,8 @@ type node struct {
 	flagsKept bool // a chassis command came in time
 	lastBoot  power.BootDevice
 
-	limit          int // in watts; 0: none
+	limit          int // in watts, active; 0: none
+	limitAsked     int // what was set last, and may wait to be activated
 	limitException string
 
 	cuts, powerOns, resets, diags int

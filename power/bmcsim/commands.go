@@ -15,6 +15,7 @@ import (
 const (
 	netFnChassis = 0x00
 	netFnApp     = 0x06
+	netFnGroup   = 0x2c
 
 	cmdColdReset    = 0x02
 	cmdSendMessage  = 0x34
@@ -31,16 +32,20 @@ func newRegistry() *handlers.Registry {
 	handlers.RegisterSessionHandlers(r)
 	handlers.RegisterChassisHandlers(r)
 	for cmd, h := range map[types.Command]func(*call, *handlers.HandlerContext, []byte) ([]byte, byte){
-		types.CommandGetChassisStatus:      getStatus,
-		types.CommandChassisControl:        chassisControl,
-		types.CommandChassisIdentify:       identify,
-		types.CommandSetSystemBootOptions:  setBootOption,
-		types.CommandGetSystemBootOptions:  getBootOption,
-		types.CommandColdReset:             coldReset,
-		types.CommandWarmReset:             coldReset,
-		types.CommandGetSystemRestartCause: restartCause,
-		types.CommandGetSystemGUID:         systemGUID,
-		types.CommandGetSELTime:            selTime,
+		types.CommandGetChassisStatus:       getStatus,
+		types.CommandChassisControl:         chassisControl,
+		types.CommandChassisIdentify:        identify,
+		types.CommandSetSystemBootOptions:   setBootOption,
+		types.CommandGetSystemBootOptions:   getBootOption,
+		types.CommandColdReset:              coldReset,
+		types.CommandWarmReset:              coldReset,
+		types.CommandGetSystemRestartCause:  restartCause,
+		types.CommandGetSystemGUID:          systemGUID,
+		types.CommandGetDCMIPowerReading:    powerReading,
+		types.CommandGetDCMIPowerLimit:      getLimit,
+		types.CommandSetDCMIPowerLimit:      setLimit,
+		types.CommandActivateDCMIPowerLimit: activateLimit,
+		types.CommandGetSELTime:             selTime,
 	} {
 		r.RegisterFunc(cmd, func(ctx context.Context, hctx *handlers.HandlerContext, req []byte) ([]byte, types.CompletionCode, error) {
 			data, code := h(ctx.Value(callKey{}).(*call), hctx, req)
@@ -169,9 +174,7 @@ func setBootOption(c *call, hctx *handlers.HandlerContext, req []byte) ([]byte, 
 		if dev == power.BootNone {
 			dev = "none"
 		}
-		e := Entry{Time: c.now, Command: "set-boot " + string(dev), Source: c.from}
-		e.Before, e.After = stateOf(n.on), stateOf(n.target)
-		c.b.record(e)
+		c.note("set-boot " + string(dev))
 		return nil, codeOK
 	case param == bootFlags, param == bootValidClearing, param == bootInfoAck, param == bootSetInProgress:
 		return nil, codeLength

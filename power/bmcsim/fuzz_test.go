@@ -66,6 +66,7 @@ func FuzzSession(f *testing.F) {
 		message(netFnChassis, 1, 1), message(netFnChassis, 2, 1, up), message(netFnChassis, 8, 1, 5, 0x80, 4, 0, 0, 0),
 		message(netFnChassis, 9, 1, 5, 0, 0), message(netFnApp, 0x3b, 1, 4), message(netFnApp, 0x3c, 1, 1, 2, 3, 4),
 		message(netFnApp, 0x42, 1, 0xe), message(netFnApp, 0x54, 1, 0xe, 0, 0x80), message(netFnApp, 0x3d, 1, 0), make([]byte, 32),
+		message(netFnGroup, 2, 1, groupDCMI, 1, 0, 0), message(netFnGroup, 4, 1, groupDCMI, 0, 0, 0, 0, 200, 0, 0, 0, 0, 0, 0, 0, 1, 0),
 	} {
 		f.Add(msg, true, true)
 		f.Add(msg, false, false)

@@ -439,6 +439,12 @@ const (
 	limitMax = 2000
 )
 
+// How far the power of the last minute is below and above that of now, in watts.
+const (
+	powerBelow = 6
+	powerAbove = 25
+)
+
 // watts is what the node takes.
 func (b *BMC) watts() int {
 	n := &b.node
@@ -493,7 +499,7 @@ func (c *webCall) limits(path string) object {
 			"@odata.id": root + path + "#/PowerControl/0", "MemberId": "0", "Name": "System Power Control", "PowerConsumedWatts": watts,
 			"PowerCapacityWatts": limitMax,
 			"PowerMetrics": object{
-				"IntervalInMin": 1, "MinConsumedWatts": watts - 6, "MaxConsumedWatts": watts + 25, "AverageConsumedWatts": watts,
+				"IntervalInMin": 1, "MinConsumedWatts": watts - powerBelow, "MaxConsumedWatts": watts + powerAbove, "AverageConsumedWatts": watts,
 			},
 			"PowerLimit": object{"LimitInWatts": limit, "LimitException": exception, "CorrectionInMs": 0},
 		}},
@@ -540,7 +546,7 @@ func (c *webCall) setLimit(in object) *webAnswer {
 	if watts > 0 {
 		word = fmt.Sprintf("set-limit %dW", watts)
 	}
-	return c.setting(word, func() { c.b.node.limit, c.b.node.limitException = watts, exception })
+	return c.setting(word, func() { c.b.node.limit, c.b.node.limitAsked, c.b.node.limitException = watts, watts, exception })
 }
 
 // errorBody is the body of an answer that is an error (DSP0266, section 8.6).

@@ -194,3 +194,66 @@ func TestIpmitoolByABridge(t *testing.T) {
 	wantWords(t, node, "power-on", "power-off", "power-on", "power-off")
 	wantWords(t, chassis)
 }
+
+// TestIpmitoolPowerLimit: watts and their limit, the same by IPMI and Redfish.
+func TestIpmitoolPowerLimit(t *testing.T) {
+	t.Parallel()
+	b, c := oneWeb(t, "inline", Config{Initial: power.On})
+	do := func(want string, args ...string) {
+		t.Helper()
+		out, err := ipmitool(t, b, 17, append([]string{"dcmi", "power"}, args...)...)
+		if err != nil || !strings.Contains(out, want) {
+			t.Errorf("ipmitool dcmi power %s: %v\n%s\nwant %q", strings.Join(args, " "), err, out, want)
+		}
+	}
+	limit := func() any {
+		return at(c.get("/redfish/v1/Chassis/System.1/Power"), "PowerControl", 0, "PowerLimit", "LimitInWatts")
+	}
+	do("Instantaneous power reading", "reading")
+	do("", "set_limit", "limit", "150")
+	if limit() != nil {
+		t.Error("a limit that was not activated")
+	}
+	do("", "activate")
+	do("150 Watts", "get_limit")
+	do("150 Watts", "reading")
+	if limit() != 150.0 {
+		t.Errorf("limit %v", limit())
+	}
+	do("", "deactivate")
+	if limit() != nil {
+		t.Errorf("limit %v", limit())
+	}
+	wantWords(t, b, "set-limit 150W", "activate-limit", "set-limit none")
+}
+
+// TestPowerLimitIsRefused: what is out of range, nothing to activate, and who may only read.
+func TestPowerLimitIsRefused(t *testing.T) {
+	t.Parallel()
+	b := one(t, Config{Initial: power.On})
+	c := login(t, b)
+	limit := func(watts, exception byte) []byte {
+		return []byte{groupDCMI, 0, 0, 0, exception, watts, 0, 0, 0, 0, 0, 0, 0, 1, 0}
+	}
+	want := func(code, cmd byte, data ...byte) {
+		t.Helper()
+		if got, _ := c.ask(netFnGroup, cmd, data...); got != code {
+			t.Errorf("command %#02x % x: code %#02x, want %#02x", cmd, data, got, code)
+		}
+	}
+	want(codeNoLimit, 3, groupDCMI, 0, 0)
+	want(codeNoLimit, 5, groupDCMI, 1, 0, 0)
+	want(codeLimitRange, 4, limit(limitMin-1, 0)...)
+	want(codeRange, 4, limit(200, 7)...)
+	want(codeLength, 4, groupDCMI)
+	want(codeLength, 2, 1, 1, 0, 0)
+	want(codeRange, 2, groupDCMI, 9, 0, 0)
+	want(codeOK, 4, limit(200, 1)...)
+	if code, _ := c.ask(netFnApp, 0x3b, levelUser); code != codeOK {
+		t.Fatalf("cannot become user: %#02x", code)
+	}
+	want(codePrivilege, 4, limit(220, 1)...)
+	want(codePrivilege, 5, groupDCMI, 1, 0, 0)
+	want(codeOK, 2, groupDCMI, 1, 0, 0)
+	wantWords(t, b, "set-limit 200W")
+}
