@@ -85,7 +85,6 @@ type webFaults struct {
 	nested       int
 	task         bool
 	systemsEmpty time.Duration
-	clockSkew    int
 	tls12        bool
 	closed       bool
 }
@@ -108,7 +107,9 @@ func (f *RedfishFault) settings(w *redfish) {
 	put(&s.nested, f.Nested)
 	put(&s.task, f.Task)
 	put((*Duration)(&s.systemsEmpty), f.SystemsEmpty)
-	put(&s.clockSkew, f.ClockSkew)
+	if f.ClockSkew != nil { // IPMI shows the same clock
+		w.b.faults.skew = time.Duration(*f.ClockSkew) * time.Second
+	}
 	put(&s.tls12, f.TLS12)
 	put(&s.closed, f.Closed)
 	if f.Closed != nil && *f.Closed {
@@ -130,7 +131,8 @@ func (w *redfish) view() *RedfishFault {
 		SessionLimit: &s.limit, SessionIdle: (*Duration)(&s.idle), State: &s.state, Transitional: &s.transitional, Refuse: &s.refuse,
 		CutReused: &s.cutReused, NoKeepAlive: &s.noKeepAlive, KeepAlive: (*Duration)(&s.keepAlive), ETag: &s.etag,
 		IgnoreBoot: &s.ignoreBoot, Redirect: &s.redirect, Drip: (*Duration)(&s.drip), Endless: &s.endless, Nested: &s.nested,
-		Task: &s.task, SystemsEmpty: (*Duration)(&s.systemsEmpty), ClockSkew: &s.clockSkew, TLS12: &s.tls12, Closed: &s.closed,
+		Task: &s.task, SystemsEmpty: (*Duration)(&s.systemsEmpty),
+		ClockSkew: new(int(w.b.faults.skew / time.Second)), TLS12: &s.tls12, Closed: &s.closed,
 	}
 }
 

@@ -343,6 +343,32 @@ func TestConnectionsThatEnd(t *testing.T) {
 	c.wantState("Off")
 }
 
+// TestOneClock: what is set by either protocol is shown.
+func TestOneClock(t *testing.T) {
+	t.Parallel()
+	b, c := oneWeb(t, "inline", Config{})
+	ahead := func() time.Duration {
+		text, _ := c.get("/redfish/v1/Managers/Manager.1")["DateTime"].(string)
+		at, err := time.Parse(time.RFC3339, text)
+		if err != nil {
+			return 0
+		}
+		return time.Until(at).Round(time.Hour)
+	}
+	fault(b, RedfishFault{ClockSkew: new(-7200)})
+	if ahead() != -2*time.Hour || *b.view(false).Fault.Redfish.ClockSkew != -7200 {
+		t.Errorf("%s ahead", ahead())
+	}
+	b.Clock(3*time.Hour, false)
+	if ahead() != 3*time.Hour {
+		t.Errorf("%s ahead", ahead())
+	}
+	b.Clock(0, true)
+	if at, ok := c.get("/redfish/v1/Managers/Manager.1")["DateTime"]; ok {
+		t.Errorf("no clock shows %v", at)
+	}
+}
+
 func TestTLS12(t *testing.T) {
 	t.Parallel()
 	b, c := oneWeb(t, "inline", Config{})

@@ -207,13 +207,14 @@ var managerResets = []string{"GracefulRestart", resetForceRestart}
 
 func (c *webCall) manager(path string) object {
 	p := &c.w.profile
-	at := c.now.UTC().Add(time.Duration(c.w.faults.clockSkew) * time.Second)
 	o := object{
 		"@odata.id": root + path, "@odata.type": "#Manager.v1_12_0.Manager", "Id": p.ManagerID, "Name": "Manager", "ManagerType": "BMC",
 		"Model": p.Model, "FirmwareVersion": p.Firmware, "UUID": c.b.uuid(), "Status": status(), "PowerState": "On",
-		"DateTime": at.Format(time.RFC3339), "DateTimeLocalOffset": "+00:00",
 		"Actions": c.action(path, "#Manager.Reset", "Manager.Reset", managerResets),
 		"Links":   object{"ManagerForServers": []object{link("Systems/" + p.SystemID)}},
+	}
+	if !c.b.faults.noClock {
+		o["DateTime"], o["DateTimeLocalOffset"] = c.now.UTC().Add(c.b.faults.skew).Format(time.RFC3339), "+00:00"
 	}
 	c.oem(o, object{"Attributes": link(path + "/Oem/Simulated/Attributes")})
 	return o
