@@ -160,6 +160,12 @@ func (u *unitOfWork) addAll(specs []api.NodeSpec, update, confirmed bool) (out a
 			bad.add(i, s.Name, errors.New("the rack is missing"))
 			continue
 		}
+		if s.Password != "" || s.BMC != "" { // a row may give one of them, and the node has the other
+			if err := power.CheckPassword(next.Password, next.BMC); err != nil {
+				bad.add(i, s.Name, err)
+				continue
+			}
+		}
 		if wrong, err := names.take(old, next); err != nil {
 			return out, err
 		} else if wrong != nil {
