@@ -48,7 +48,8 @@ func TestEveryCommandKnowsSilence(t *testing.T) {
 		t.Fatal(err)
 	}
 	more := map[string]string{ // what is wanted beside operands
-		"node add": "--rack r1 --bmc ipmi://a@192.0.2.1", "rack set": "--brake-percent 30", "user add": "--role viewer", "domain set": "--rate 1",
+		"node add": "--rack r1 --bmc ipmi://a@192.0.2.1", "rack set": "--brake-percent 30", "user add": "--role viewer",
+		"user cert": "--out " + filepath.Join(t.TempDir(), "cert"), "domain set": "--rate 1",
 		"credentials set":     "--user admin --password-file " + password,
 		"gossip keys install": "--key-file " + key, "schedule add": "--cron @daily --nodes n1 --want on",
 	}
