@@ -159,6 +159,11 @@ func (u *unitOfWork) addAll(specs []api.NodeSpec, update, confirmed bool) (out a
 		case next.Rack == "":
 			bad.add(i, s.Name, errors.New("the rack is missing"))
 			continue
+		case s.Password != "" || s.BMC != "": // the other one of the two may be of before
+			if wrong := power.CheckPassword(next.Password, next.BMC); wrong != nil {
+				bad.add(i, s.Name, wrong)
+				continue
+			}
 		}
 		if s.Password != "" || s.BMC != "" { // a row may give one of them, and the node has the other
 			if err := power.CheckPassword(next.Password, next.BMC); err != nil {
