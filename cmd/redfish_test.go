@@ -69,6 +69,13 @@ func TestRedfishFromCLIToBMC(t *testing.T) {
 			t.Errorf("%s: %d resets", farm.BMC(i).Name(), n)
 		}
 	}
+	for i, r := range decodeJSON[[]api.NodeTest](t, s.mustRun("node", "test", "all", "-o", "json")) {
+		if r.Reach != power.ReachOK || r.State != power.On || !strings.HasPrefix(r.Protocol, "Redfish 1.") ||
+			!strings.HasPrefix(r.Security, "TLS 1.3, pinned key sha256:") ||
+			r.Model != bmcsim.Profiles[i].Model {
+			t.Errorf("%+v", r)
+		}
+	}
 	s.mustRun("status", "all")
 	s.terminate("r1")
 	for i := range farm.Len() {
