@@ -41,6 +41,9 @@ type Identity struct {
 	cert *tls.Certificate // nil: none yet
 	ca   *x509.Certificate
 	pin  string // hash of the CA while it enrols
+	// unsaved is what the file does not have yet: it could not be written. The token is used
+	// up by then, so the certificate is used from memory and the file tried again.
+	unsaved []byte
 }
 
 // Open reads the identity of the agent from its data directory, where it may have none.
@@ -162,14 +165,28 @@ func (id *Identity) Keep(ctx context.Context, central Central, changed func()) {
 
 // step does what is due; wait is how long nothing will be, 0 after a new certificate.
 func (id *Identity) step(ctx context.Context, central Central, now time.Time) (wait time.Duration, err error) {
-	leaf := id.leaf()
+	leaf, unsaved := id.leaf(), id.save()
 	switch {
 	case leaf == nil || now.After(leaf.NotAfter):
 		return 0, id.enrol(ctx, central, leaf)
 	case now.Before(leaf.NotBefore.Add(leaf.NotAfter.Sub(leaf.NotBefore) / 2)):
-		return lookAgain, nil
+		return lookAgain, unsaved
 	}
 	return 0, id.renew(ctx, central)
+}
+
+// save has the file hold the certificate that is in use.
+func (id *Identity) save() error {
+	id.mu.Lock()
+	defer id.mu.Unlock()
+	if id.unsaved == nil {
+		return nil
+	}
+	if err := auth.WriteFile(id.path, id.unsaved, 0o600); err != nil {
+		return fmt.Errorf("the certificate is in memory only, a restart loses it: %w", err)
+	}
+	id.unsaved = nil
+	return nil
 }
 
 func (id *Identity) enrol(ctx context.Context, central Central, expired *x509.Certificate) error {
@@ -242,11 +259,15 @@ func (id *Identity) fetch(certify func(request string) (api.SiteCertificate, err
 	if err := next.take(text); err != nil {
 		return fmt.Errorf("the certificate from central is of no use: %w", err)
 	}
-	if err := auth.WriteFile(id.path, text, 0o600); err != nil {
+	if err := id.take(text); err != nil {
 		return err
 	}
+	id.mu.Lock()
+	id.unsaved = text
+	id.mu.Unlock()
 	id.log.Info("certificate from central", "agent", id.name, "until", next.cert.Leaf.NotAfter)
-	return id.take(text)
+	_ = id.save() // else the next step does, or says why not
+	return nil
 }
 
 // onlyCertificate is the first block of a PEM text, if it is a certificate.

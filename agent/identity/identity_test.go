@@ -180,3 +180,31 @@ func TestADamagedFileIsSaid(t *testing.T) {
 		}
 	}
 }
+
+// TestACertificateThatCannotBeSaved is used from memory, and not asked for again: the token
+// holds once. It is saved as soon as that is possible.
+func TestACertificateThatCannotBeSaved(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, dir := newSite(t), filepath.Join(t.TempDir(), "data")
+		id := open(t, dir, s.line("r1")) // a directory that is not there
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan struct{})
+		changed := 0
+		go func() { id.Keep(ctx, s, func() { changed++ }); close(ended) }()
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		if !id.Enrolled() || s.joined != 1 || s.renewed != 0 || changed != 1 {
+			t.Errorf("after an hour: %d joined, %d renewed, %d changes", s.joined, s.renewed, changed)
+		}
+		if err := os.Mkdir(dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(2 * mostPause)
+		synctest.Wait()
+		cancel()
+		<-ended
+		if again := open(t, dir, ""); !again.Enrolled() || again.leaf().SerialNumber.Cmp(id.leaf().SerialNumber) != 0 {
+			t.Error("it was not saved")
+		}
+	})
+}
