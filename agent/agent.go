@@ -111,7 +111,7 @@ func New(cfg Config) (*Agent, error) {
 	a.bmcs = bmcpool.New(bmcpool.Config{
 		Dial: cfg.Dial, Forget: cfg.Forget, Exchange: cfg.Timing.Exchange, KeepSession: cfg.Timing.KeepSession,
 		SessionAge: cfg.Timing.SessionAge, Probe: cfg.Timing.Probe, LongProbe: cfg.Timing.LongProbe, Jitter: rand.Float64,
-		Beside: a.addresses.turn, Logger: cfg.Logger,
+		Beside: a.addresses.turn, Refused: a.refusedLogIn, Logger: cfg.Logger,
 	})
 	a.ctx, a.stop = context.WithCancelCause(context.Background())
 	if err := a.open(); err != nil {

@@ -29,6 +29,8 @@ type assigned struct {
 	keys  *sealKeys                             // passwords are sealed in the log and plain in memory
 	own   func(name string) (power.Login, bool) // credentials that the rack keeps by itself; nil: none
 
+	switched switched
+
 	now atomic.Pointer[snapshot] // for readers, which wait for no disk
 
 	// mu is the writers': it is held while the log flushes.
@@ -486,25 +488,26 @@ func (s *assigned) endpoint(node string) (power.Endpoint, error) {
 		return power.Endpoint{}, fail(power.ReasonConfigless, "%v", err)
 	}
 	ep.Password, ep.KG = power.Secret(n.Password), power.Secret(n.KG)
-	return ep, s.ownLogin(n.AssignedNode, &ep)
+	ep, _, _, err = s.logins(n.AssignedNode, ep)
+	return ep, err
 }
 
 // ownLogin has the node log in with the rack's own credentials, where it has those that the
 // node names. They must come from somewhere.
-func (s *assigned) ownLogin(n api.AssignedNode, ep *power.Endpoint) error {
+func (s *assigned) ownLogin(n api.AssignedNode, ep *power.Endpoint) (own bool, err error) {
 	if n.Credentials == "" {
-		return nil
+		return false, nil
 	}
 	if s.own != nil {
 		if own, found := s.own(n.Credentials); found {
 			ep.User, ep.Password, ep.KG = own.User, own.Password, cmp.Or(own.KG, ep.KG)
-			return nil
+			return true, nil
 		}
 	}
 	if n.Password != "" {
-		return nil
+		return false, nil
 	}
-	return fail(power.ReasonNoCredentials, "node %s names the credentials %s, which neither central nor the file of agent %s has "+
+	return false, fail(power.ReasonNoCredentials, "node %s names the credentials %s, which neither central nor the file of agent %s has "+
 		"(rackpower credentials set; rackpower agent --credentials-file)", n.Name, n.Credentials, s.agent)
 }
 

@@ -20,8 +20,9 @@ type poller struct {
 	bmcs     *bmcpool.Pool
 	readings *readings
 	logger   *slog.Logger
-	compare  func()        // called after each reading of a round
-	longest  time.Duration // of a reading that does not count as slow
+	taken    func(node string, ep power.Endpoint) // called when a BMC let a node in
+	compare  func()                               // called after each reading of a round
+	longest  time.Duration                        // of a reading that does not count as slow
 
 	wanted chan []string  // nodes that are to be read and compared now
 	slots  chan struct{}  // full: as many readings are under way as may be
@@ -31,7 +32,7 @@ type poller struct {
 
 func newPoller(a *Agent) *poller {
 	return &poller{
-		ctx: a.ctx, assigned: a.assigned, bmcs: a.bmcs, readings: a.readings, logger: a.logger, compare: a.monitor.Poke,
+		ctx: a.ctx, assigned: a.assigned, bmcs: a.bmcs, readings: a.readings, logger: a.logger, compare: a.monitor.Poke, taken: a.taken,
 		longest: a.cfg.Timing.SlowRead, wanted: make(chan []string, 64), slots: make(chan struct{}, a.cfg.Workers),
 	}
 }
@@ -174,13 +175,20 @@ func (p *poller) readNode(ctx context.Context, name string) (mute bmcpool.Failur
 	}
 	b, began := p.bmcs.Get(ep), time.Now()
 	state, changing, err := b.Read(ctx, ep, false)
-	if now, gone := p.assigned.endpoint(name); gone != nil || now != ep {
+	refused := false // by its other credentials, too
+	if now, ok := p.assigned.changedTo(name, ep); ok && bmcpool.RefusedLogIn(err) {
+		ep = now
+		state, changing, err = b.Read(ctx, ep, false)
+		refused = bmcpool.RefusedLogIn(err)
+	}
+	if now, gone := p.assigned.endpoint(name); gone != nil || now != ep && !refused {
 		return bmcpool.Failure{} // it was given another BMC meanwhile: what this one says is not about it
 	}
 	switch {
 	case err == nil:
 		p.pulse.beat(time.Since(began))
 		p.readings.saw(name, power.Seen(state, time.Now()))
+		p.taken(name, ep)
 		if changing {
 			time.AfterFunc(lookAgain, func() { p.readSoon([]string{name}) })
 		}

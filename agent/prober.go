@@ -69,6 +69,9 @@ func (p *prober) used() map[string]bool {
 		if ep, err := p.assigned.endpoint(n.Name); err == nil {
 			used[p.bmcs.RefusalKey(ep)] = true
 		}
+		if ep, ok := p.assigned.other(n.Name); ok {
+			used[p.bmcs.RefusalKey(ep)] = true
+		}
 	}
 	return used
 }
@@ -139,6 +142,9 @@ func (p *prober) bmcState(node string) *api.BMCState {
 func (p *prober) retryBMC(node string) {
 	if b, ep := p.bmcOf(node); b != nil {
 		b.Retry(ep)
+		if other, ok := p.assigned.other(node); ok {
+			b.Retry(other)
+		}
 		p.poller.readSoon(append(p.nodesAt(b), node))
 	}
 }

@@ -106,26 +106,39 @@ func (k *sealKeys) write() error {
 const (
 	sealedPassword = "password"
 	sealedKG       = "kg"
+	sealedOther    = "other-password"
+	sealedOtherKG  = "other-kg"
 )
+
+// secret is one of a node, and the purpose that it is sealed for.
+type secret struct {
+	value   *string
+	purpose string
+}
+
+func sealedOf(n *api.AssignedNode) []secret {
+	return []secret{
+		{&n.Password, sealedPassword}, {&n.KG, sealedKG}, {&n.OtherPassword, sealedOther}, {&n.OtherKG, sealedOtherKG},
+	}
+}
 
 // sealedNode is the record of a node. Its passwords may be sealed once the keys are saved.
 func (k *sealKeys) sealedNode(n api.AssignedNode) (journal.Entry, error) {
-	if n.Password != "" || n.KG != "" {
+	for _, v := range sealedOf(&n) {
+		if *v.value == "" {
+			continue
+		}
 		if err := k.save(); err != nil {
 			return journal.Entry{}, err
 		}
+		*v.value = k.ring.Seal(*v.value, v.purpose, n.Name)
 	}
-	n.Password = k.ring.Seal(n.Password, sealedPassword, n.Name)
-	n.KG = k.ring.Seal(n.KG, sealedKG, n.Name)
 	return entry(journal.Put, kindNode, nodePrefix+n.Name, n), nil
 }
 
 // openNode makes plain what is sealed. A log of before has it plain.
 func openNode(ring *seal.Ring, n *api.AssignedNode) error {
-	for _, v := range []struct {
-		value   *string
-		purpose string
-	}{{&n.Password, sealedPassword}, {&n.KG, sealedKG}} {
+	for _, v := range sealedOf(n) {
 		if _, sealed := seal.KeyOf(*v.value); !sealed {
 			continue
 		}
@@ -147,7 +160,8 @@ func (k *sealKeys) resealed(live []journal.Record) (entries []journal.Entry, pla
 			continue
 		}
 		current := true
-		for _, text := range []string{n.Password, n.KG} {
+		for _, v := range sealedOf(&n) {
+			text := *v.value
 			_, sealed := seal.KeyOf(text)
 			plain = plain || text != "" && !sealed
 			current = current && (text == "" || sealed && strings.HasPrefix(text, k.ring.Prefix()))

@@ -86,7 +86,15 @@ func (t *tester) test(q api.AskedTest, refused map[power.Endpoint]api.NodeTest) 
 	result := api.NodeTest{ID: q.ID, Node: q.Node, Agent: t.agent.cfg.Name, At: time.Now().UTC().Round(0)}
 	n, _ := t.agent.assigned.get(q.Node)
 	ep, err := t.agent.assigned.endpoint(q.Node)
-	result.Credentials, result.User = n.Credentials, ep.User
+	if q.Other != "" && err == nil {
+		var ok bool
+		if ep, ok = t.agent.assigned.other(q.Node); !ok || n.Other != q.Other {
+			err = fail(power.ReasonNoCredentials, "node %s does not have the new credentials yet", q.Node)
+		} else if t.agent.assigned.switched.uses(n.AssignedNode) { // it uses them already
+			ep, err = t.agent.assigned.endpoint(q.Node)
+		}
+	}
+	result.Credentials, result.User, result.Other = n.Credentials, ep.User, q.Other
 	if err != nil {
 		result.Reach, result.Message = power.ReachUnconfigured, err.Error()
 		var end endError
@@ -109,4 +117,13 @@ func (t *tester) test(q api.AskedTest, refused map[power.Endpoint]api.NodeTest) 
 		refused[login] = result
 	}
 	return result
+}
+
+// took tells central that a BMC took the other credentials of a node, which it uses now.
+func (t *tester) took(n api.AssignedNode) {
+	t.agent.link.toTell.tests(api.NodeTest{
+		Node: n.Name, At: time.Now().UTC().Round(0), Reach: power.ReachOK, Tried: true, Credentials: n.Credentials, User: n.OtherUser,
+		Other: n.Other,
+	})
+	t.agent.tellRack()
 }

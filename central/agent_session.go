@@ -4,6 +4,7 @@ import (
 	"context"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -89,8 +90,9 @@ func (d *agentSession) look(now time.Time) snapshot {
 	}
 	slices.Sort(g.reads)
 	g.asked = d.asked.due(&g, now)
-	for _, node := range d.tests.due(&g, now) {
-		g.tests = append(g.tests, api.AskedTest{ID: d.tests[node].id, Node: node})
+	for _, key := range d.tests.due(&g, now) {
+		node, other, _ := strings.Cut(key, "/")
+		g.tests = append(g.tests, api.AskedTest{ID: d.tests[key].id, Node: node, Other: other})
 	}
 	return g
 }
@@ -113,7 +115,7 @@ func (d *agentSession) sentWishes(out *api.Assignment, now time.Time) {
 	defer d.mu.Unlock()
 	d.asked.sent(out.Explain, now)
 	for _, t := range out.Tests {
-		d.tests.sent([]string{t.Node}, now)
+		d.tests.sent([]string{t.Node + "/" + t.Other}, now)
 	}
 	for _, node := range out.Reads {
 		if r := d.reads[node]; r != nil {

@@ -532,7 +532,7 @@ func (c *Central) assign(ctx context.Context, name string, rev int64, full bool,
 		use := logins{tx: tx, rack: s.Credentials}
 		for _, n := range nodes {
 			node := assigned(n, c.cfg.Now())
-			if err := use.fill(&node, n.Credentials); err != nil {
+			if err := use.fill(&node, n); err != nil {
 				return err
 			}
 			out.Nodes = append(out.Nodes, node)

@@ -34,6 +34,14 @@ func (c *Central) listCredentials(r *http.Request) ([]api.Credentials, error) {
 			byName[cred.Name] = &api.Credentials{
 				Name: cred.Name, User: cred.User, KG: cred.KG != "", Damaged: cred.Damaged, SetAt: cred.SetAt.UTC(), SetBy: cred.SetBy,
 			}
+			if cred.NextUser == "" {
+				continue
+			}
+			show := byName[cred.Name]
+			show.NextUser, show.NextAt = cred.NextUser, cred.NextAt.UTC()
+			if show.Took, show.Keep, err = rotated(tx, cred); err != nil {
+				return err
+			}
 		}
 		named := func(name string) *api.Credentials {
 			if byName[name] == nil {
@@ -212,8 +220,8 @@ type logins struct {
 // fill fills in the credentials of a node without a password of its own: those that it names,
 // else those of its rack. The name goes with them: the agent may have others of that name,
 // that stay on the rack. Where central has none of the name, only these can be meant.
-func (l *logins) fill(a *api.AssignedNode, named string) error {
-	name := cmp.Or(named, l.rack)
+func (l *logins) fill(a *api.AssignedNode, n store.Node) error {
+	name := cmp.Or(n.Credentials, l.rack)
 	if a.Password != "" || a.BMC == "" || name == "" {
 		return nil
 	}
@@ -231,6 +239,7 @@ func (l *logins) fill(a *api.AssignedNode, named string) error {
 	}
 	ep.User = cred.User
 	a.BMC, a.Password, a.KG = ep.String(), string(cred.Password), cmp.Or(a.KG, string(cred.KG))
+	l.rotate(a, n, *cred)
 	return nil
 }
 

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"pgregory.net/rapid"
 
@@ -15,7 +16,10 @@ import (
 
 // The routes of credentials in the table of who may what.
 func init() {
-	for _, route := range []string{"GET /v1/credentials", "POST /v1/credentials/{name}", "POST /v1/credentials/{name}/remove"} {
+	for _, route := range []string{
+		"GET /v1/credentials", "POST /v1/credentials/{name}", "POST /v1/credentials/{name}/rotate",
+		"POST /v1/credentials/{name}/remove",
+	} {
 		least := leastOf["POST /v1/users"]
 		leastOf[route] = least
 	}
@@ -219,10 +223,99 @@ func TestLoginsByPrecedence(t *testing.T) {
 		}
 		err := s.c.store.View(context.Background(), func(tx *store.Tx) error {
 			use := logins{tx: tx, rack: rack}
-			return use.fill(&a, named)
+			return use.fill(&a, store.Node{BMCIdentity: store.BMCIdentity{Credentials: named, KG: power.Secret(kg)}})
 		})
 		if err != nil || a != want {
 			t.Fatalf("%+v, %v; want %+v", a, err, want)
 		}
 	})
+}
+
+// TestCredentialsAreReplaced node by node: what an agent says that a BMC took counts for its own
+// nodes and for this replacement; both are kept until the last node has the new ones.
+func TestCredentialsAreReplaced(t *testing.T) {
+	s := newSite(t)
+	s.credentials("lab", "admin", "lab-1")
+	s.withNodes(api.NodeSpec{Name: "a", Rack: "r1", Credentials: "lab"}, api.NodeSpec{Name: "b", Rack: "r1", Credentials: "lab"},
+		api.NodeSpec{Name: "c", Rack: "r2", Credentials: "lab"})
+	r1, r2 := s.rack("r1"), s.rack("r2")
+	r1.poll()
+	r2.poll()
+	rotate := func(in api.RotateCredentials) error {
+		_, err := s.RotateCredentials(t.Context(), "lab", in)
+		return err
+	}
+	next := api.RotateCredentials{SetCredentials: api.SetCredentials{User: "root", Password: "lab-2"}}
+	if err := rotate(next); err != nil {
+		t.Fatal(err)
+	}
+	wantCode(t, rotate(next), api.CodeRefused)
+	wantCode(t, rotate(api.RotateCredentials{}), api.CodeBadRequest)
+	a := r1.poll()
+	wantLogIns(t, "begun", a, map[string]string{"a": "admin lab-1 lab", "b": "admin lab-1 lab"})
+	other := a.Nodes[0].Other
+	if n := a.Nodes[0]; n.OtherUser != "root" || n.OtherPassword != "lab-2" || !strings.HasSuffix(other, " new") {
+		t.Errorf("%+v", n)
+	}
+	r2.poll()
+	took := func(r *rack, node, other string, reach power.Reach) {
+		r.tested(api.NodeTest{Node: node, Other: other, Reach: reach, Tried: true})
+	}
+	took(r1, "c", other, power.ReachOK) // another's
+	took(r1, "a", "1 new", power.ReachOK)
+	took(r1, "a", other, power.ReachAuthFailed)
+	shown := func() api.Credentials {
+		t.Helper()
+		all, err := s.Credentials(t.Context())
+		if err != nil || len(all) != 1 {
+			t.Fatalf("%+v, %v", all, err)
+		}
+		return all[0]
+	}
+	if got := shown(); len(got.Took) != 0 || !slices.Equal(got.Keep, []string{"a", "b", "c"}) || got.NextUser != "root" {
+		t.Errorf("%+v", got)
+	}
+	took(r1, "a", other, power.ReachOK)
+	wantLogIns(t, "a took them", r1.poll(), map[string]string{"a": "root lab-2 lab"})
+	wantLogIns(t, "of others", r2.poll(), map[string]string{})
+	wantCode(t, rotate(api.RotateCredentials{Cancel: true}), api.CodeRefused)
+	s.restart()
+	r1.mustHello()
+	r2.mustHello()
+	took(r1, "a", strings.Replace(other, "new", "old", 1), power.ReachOK)
+	wantLogIns(t, "a went back", r1.poll(), map[string]string{"a": "admin lab-1 lab"})
+	took(r1, "a", other, power.ReachOK)
+	took(r1, "b", other, power.ReachOK)
+	r1.poll()
+	if got := shown(); !slices.Equal(got.Took, []string{"a", "b"}) || !slices.Equal(got.Keep, []string{"c"}) {
+		t.Errorf("%+v", got)
+	}
+	took(r2, "c", other, power.ReachOK)
+	a = r1.poll()
+	wantLogIns(t, "over", a, map[string]string{"a": "root lab-2 lab", "b": "root lab-2 lab"})
+	if a.Nodes[0].Other != "" || a.Nodes[0].OtherPassword != "" || shown().NextUser != "" || shown().User != "root" {
+		t.Errorf("%+v, %+v", a.Nodes[0], shown())
+	}
+
+	s.later(time.Second)
+	if err := rotate(next); err != nil { // and back again
+		t.Fatal(err)
+	}
+	r1.poll()
+	if err := rotate(api.RotateCredentials{Cancel: true}); err != nil {
+		t.Fatal(err)
+	}
+	if a = r1.poll(); a.Nodes[0].Other != "" || shown().NextUser != "" {
+		t.Errorf("%+v", a.Nodes[0])
+	}
+	s.later(time.Second)
+	if err := rotate(next); err != nil {
+		t.Fatal(err)
+	}
+	s.credentials("lab", "admin", "lab-3") // ends it
+	if a = r1.poll(); a.Nodes[0].Other != "" || shown().NextUser != "" {
+		t.Errorf("%+v", a.Nodes[0])
+	}
+	_, err := s.RotateCredentials(t.Context(), "none", next)
+	wantCode(t, err, api.CodeNotFound)
 }

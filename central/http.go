@@ -96,6 +96,7 @@ func (c *Central) routes() *http.ServeMux {
 	serve("POST /v1/users/{name}/remove", managesSite, body(c, maxAdminBody, true, c.removeUser))
 	serve("GET /v1/credentials", managesSite, query(c, c.listCredentials))
 	serve("POST /v1/credentials/{name}", managesSite, body(c, maxAdminBody, true, c.setCredentials))
+	serve("POST /v1/credentials/{name}/rotate", managesSite, body(c, maxAdminBody, true, c.rotateCredentials))
 	serve("POST /v1/credentials/{name}/remove", managesSite, body(c, maxAdminBody, true, c.removeCredentials))
 	serve("POST /v1/agents/{name}/token", managesSite, body(c, maxAdminBody, true, c.agentToken))
 	serve("POST /v1/agents/{name}/revoke", managesSite, body(c, maxAdminBody, true, c.revokeAgent))

@@ -54,6 +54,9 @@ func (c *Central) report(r *http.Request, in api.Report) (api.Reported, error) {
 				return err
 			}
 		}
+		if err := u.taken(name, in.Tested); err != nil {
+			return err
+		}
 		if in.LSN > a.LSN {
 			return u.tx.ReportedLSN(name, in.LSN, now)
 		}

@@ -21,9 +21,22 @@ func (c *Central) testNodes(r *http.Request, in api.TestNodes) ([]api.NodeTest, 
 		in.Wait = api.DefaultTestWait
 	}
 	var nodes []store.Node
+	others := map[string]string{}
 	err := c.store.View(r.Context(), func(tx *store.Tx) (err error) {
-		nodes, err = find(tx, in.Names)
-		return err
+		if nodes, err = find(tx, in.Names); err != nil || !in.New {
+			return err
+		}
+		u := c.unitOfWork(tx, c.cfg.Now(), "")
+		for _, n := range nodes {
+			cred, err := u.rotationOf(n)
+			if err != nil {
+				return err
+			}
+			if cred.NextUser != "" && !n.Took.Equal(cred.NextAt) {
+				others[n.Name] = otherID(cred, false)
+			}
+		}
+		return nil
 	})
 	if err != nil {
 		return nil, err
@@ -44,7 +57,14 @@ func (c *Central) testNodes(r *http.Request, in api.TestNodes) ([]api.NodeTest, 
 		case away.Absent():
 			out[i].Message = agentIs(n.Agent, away, now)
 		default:
-			answer, done := c.sessions.of(n.Agent).test(n.Name)
+			other := ""
+			if in.New {
+				if other = others[n.Name]; other == "" {
+					out[i].Message = "its credentials are not being replaced, or it uses the new ones"
+					continue
+				}
+			}
+			answer, done := c.sessions.of(n.Agent).test(n.Name, other)
 			defer done()
 			answers[i] = answer
 		}
@@ -181,13 +201,14 @@ func (qs questions[T]) unsent() {
 }
 
 // test has a node tested; done must be called when the answer is no longer waited for.
-func (d *agentSession) test(node string) (answer <-chan api.NodeTest, done func()) {
+func (d *agentSession) test(node, other string) (answer <-chan api.NodeTest, done func()) {
 	var ch chan api.NodeTest
-	d.update(func() { ch = d.tests.ask(node) })
+	key := node + "/" + other
+	d.update(func() { ch = d.tests.ask(key) })
 	return ch, func() {
 		d.mu.Lock()
 		defer d.mu.Unlock()
-		d.tests.leave(node, ch)
+		d.tests.leave(key, ch)
 	}
 }
 
@@ -196,9 +217,10 @@ func (d *agentSession) tested(all []api.NodeTest) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for _, t := range all {
-		if q := d.tests[t.Node]; q != nil && q.id == t.ID {
+		key := t.Node + "/" + t.Other
+		if q := d.tests[key]; q != nil && q.id == t.ID {
 			t.Agent = d.name
-			d.tests.answer(t.Node, t)
+			d.tests.answer(key, t)
 		}
 	}
 }

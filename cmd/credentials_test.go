@@ -118,3 +118,54 @@ func TestCredentialsAsANewUserWould(t *testing.T) {
 		t.Error("n03 is on without credentials")
 	}
 }
+
+// TestCredentialsAreReplacedInAnyOrder: BMCs get the new password one after the other, agent and
+// central are killed meanwhile, no node is locked out, and in the end the old ones are gone.
+func TestCredentialsAreReplacedInAnyOrder(t *testing.T) {
+	farm := startFarm(t, bmcsim.Config{Count: 4, Password: "first"})
+	s := newSite(t)
+	s.startMonitor("r1", "@every 1s")
+	s.mustRun("credentials", "set", "lab", "--user", "admin", "--password-file", s.file("pw", "first\n"))
+	for i := range farm.Len() {
+		s.mustRun("node", "add", farm.BMC(i).Name(), "--rack", "r1", "--bmc", farm.BMC(i).Endpoint().String(), "--credentials", "lab")
+	}
+	for i := range farm.Len() {
+		s.reaches(farm.BMC(i).Name(), power.ReachOK)
+	}
+	farm.BMC(0).SetPassword("second")
+	second := s.file("new", "second\n")
+	out, errs, exit := s.run("credentials", "rotate", "lab", "--user", "admin", "--password-file", second, "--on", "n[01-02]")
+	if exit != 4 || !strings.Contains(out, "n01   ok           new") || !strings.Contains(out, "n02   auth-failed  old") ||
+		strings.Contains(out, "n03   ") || !strings.Contains(out, "1 node use the new ones, 3 keep the old: n[02-04]") {
+		t.Errorf("%d\n%s%s", exit, out, errs)
+	}
+	s.mustRun("on", "n[01-04]")
+	farm.BMC(1).SetPassword("second") // the agent finds out when it logs in next
+	s.mustRun("node", "retry", "n02")
+	s.until(60*time.Second, "n02 uses the new ones", func() bool {
+		all, err := s.client.Credentials(t.Context())
+		return err == nil && len(all) == 1 && len(all[0].Took) == 2
+	})
+	s.kill("central")
+	s.kill("r1")
+	farm.BMC(2).SetPassword("second")
+	s.startCentral()
+	s.startMonitor("r1", "@every 1s")
+	_, errs, exit = s.run("credentials", "rotate", "lab", "--cancel")
+	if exit != 5 && exit != 3 {
+		t.Errorf("%d, %s", exit, errs)
+	}
+	s.reaches("n04", power.ReachOK)
+	s.reaches("n03", power.ReachOK)
+	farm.BMC(3).SetPassword("second")
+	s.until(60*time.Second, "the replacement is over", func() bool {
+		out, errs, exit = s.run("credentials", "rotate", "lab")
+		return exit == 0 && strings.Contains(out, "the old ones are gone")
+	})
+	s.mustRun("off", "n[01-04]", "--yes")
+	for i := range farm.Len() {
+		if n := farm.BMC(i).AuthFailures(); n > 3 {
+			t.Errorf("%s refused %d log-ins", farm.BMC(i).Name(), n)
+		}
+	}
+}

@@ -56,16 +56,18 @@ func TestSecretsAreNowhere(t *testing.T) {
 	t.Cleanup(s.stop)
 	keyFile, kgFile := filepath.Join(t.TempDir(), "gossip-key"), filepath.Join(t.TempDir(), "kg")
 	key := strings.TrimSpace(s.mustRun("gossip", "keygen"))
+	next, nextFile := "n-"+randomText(), filepath.Join(t.TempDir(), "next")
 	sharedFile, ofRackFile := filepath.Join(t.TempDir(), "shared"), filepath.Join(t.TempDir(), "of-rack.yaml")
 	for path, text := range map[string]string{
-		keyFile: key, kgFile: string(kg), sharedFile: shared, ofRackFile: "- {name: own, user: admin, password: " + ofRack + "}\n",
+		keyFile: key, kgFile: string(kg), sharedFile: shared, nextFile: next,
+		ofRackFile: "- {name: own, user: admin, password: " + ofRack + "}\n",
 	} {
 		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
 	all := secrets{
-		"password": string(password), "K_g": string(kg), "gossip key": key, "shared password": shared,
+		"password": string(password), "K_g": string(kg), "gossip key": key, "shared password": shared, "next password": next,
 		"password of the rack": ofRack,
 	}
 	var said bytes.Buffer // all that commands printed
@@ -109,6 +111,7 @@ func TestSecretsAreNowhere(t *testing.T) {
 	s.addNodes(api.NodeSpec{Name: "n03", Password: string(password)})
 	run("credentials", "set", "lab", "--user", "admin", "--password-file", sharedFile, "--kg-file", kgFile)
 	run("rack", "set", "r1", "--credentials", "lab")
+	_, _, _ = s.run("credentials", "rotate", "lab", "--user", "admin", "--password-file", nextFile, "--on", "n99")
 	run("node", "add", "n98", "--rack", "r1", "--bmc", "ipmi://127.0.0.1:1")
 	run("node", "add", "n99", "--rack", "r1", "--bmc", "ipmi://127.0.0.1:2", "--credentials", "own")
 	_, _, _ = s.run("status", "n[98-99]", "--fresh")

@@ -148,6 +148,7 @@ func (b *BMC) With(ctx context.Context, ep power.Endpoint, force bool, fn func(c
 	defer b.release()
 	b.turnTo(ep)
 	if r := b.refusals(ep); r.times >= authFailuresToOpen && !force {
+		b.of.refused(ep)
 		return &power.Error{Kind: r.kind, Op: "log in", Err: fmt.Errorf("%w: %s", errNotTried, r.text())}
 	}
 	inner, cancel := context.WithTimeout(context.WithoutCancel(ctx), b.exchange)
@@ -292,7 +293,10 @@ type Config struct {
 	// Beside is a token that is held besides while a BMC is talked to, nil for none: it may
 	// be another one as well, by another name.
 	Beside func(key string) chan struct{}
-	Logger *slog.Logger
+	// Refused is told of log-ins that a BMC refused, or that are not tried because it did; nil:
+	// nobody is.
+	Refused func(power.Endpoint)
+	Logger  *slog.Logger
 }
 
 // Pool holds the BMCs of a rack by their key.
@@ -306,6 +310,7 @@ type Pool struct {
 	keep                   func(rec Refusal, k bool) // makes a count of refusals durable
 	wake                   chan struct{}             // a token: the times of the next probes may have changed
 	beside                 func(key string) chan struct{}
+	refused                func(power.Endpoint)
 
 	mu    lock.Mutex[lock.Pool]
 	all   map[string]*BMC
@@ -314,8 +319,12 @@ type Pool struct {
 
 // New makes a pool. Nothing is dialled before somebody asks.
 func New(c Config) *Pool {
+	if c.Refused == nil {
+		c.Refused = func(power.Endpoint) {}
+	}
 	return &Pool{
-		dial: c.Dial, forget: c.Forget, exchange: c.Exchange, keepFor: c.KeepSession, age: c.SessionAge, logger: c.Logger,
+		refused: c.Refused,
+		dial:    c.Dial, forget: c.Forget, exchange: c.Exchange, keepFor: c.KeepSession, age: c.SessionAge, logger: c.Logger,
 		pauses: probePauses{first: c.Probe, longest: c.LongProbe, jitter: c.Jitter}, beside: c.Beside, wake: make(chan struct{}, 1),
 		all: map[string]*BMC{}, alone: map[*BMC]bool{}, keep: func(Refusal, bool) {},
 	}

@@ -322,6 +322,9 @@ func (b *BMC) learn(ep power.Endpoint, err error) {
 	if rec.Times > 0 || err == nil && before > 0 {
 		b.of.keep(rec, rec.Times > 0)
 	}
+	if refused {
+		b.of.refused(ep)
+	}
 	if closed {
 		b.of.alive(b)
 		b.of.logger.Info("BMC answers again", "bmc", b.key, "failures", failures, "took", time.Since(since))
@@ -435,6 +438,46 @@ func (b *BMC) Retry(ep power.Endpoint) {
 	if known {
 		b.of.keep(rec, false)
 	}
+}
+
+// MayTry reports whether the BMC may be asked by other credentials than those that it has just
+// refused: not if it has refused them for the same user, who would be a try nearer to a lock.
+func (p *Pool) MayTry(other, than power.Endpoint) bool {
+	times := p.Get(other).refusals(other).times
+	return times == 0 || other.User != than.User && times < authFailuresToOpen
+}
+
+// GiveUp has the BMC left alone with these credentials: they were refused, and so were the only
+// others.
+func (p *Pool) GiveUp(ep power.Endpoint) {
+	b := p.Get(ep)
+	rec := Refusal{BMC: b.key, Print: p.print(ep), Times: authFailuresToOpen, At: time.Now()}
+	b.mu.Lock()
+	r := b.refused[rec.Print]
+	news := r.times < authFailuresToOpen
+	if news {
+		r.times = authFailuresToOpen
+		r.kind = cmp.Or(r.kind, power.KindAuth)
+		b.refused[rec.Print] = r
+	}
+	rec.Kind = r.kind
+	b.mu.Unlock()
+	if news {
+		p.keep(rec, true)
+	}
+}
+
+// Pardon forgets refusals of these credentials: the BMC has let the same user in since.
+func (p *Pool) Pardon(ep power.Endpoint) {
+	b := p.Get(ep)
+	if b.refusals(ep).times == 0 {
+		return
+	}
+	rec := Refusal{BMC: b.key, Print: p.print(ep)}
+	b.mu.Lock()
+	delete(b.refused, rec.Print)
+	b.mu.Unlock()
+	p.keep(rec, false)
 }
 
 // Hurry has a BMC that is left alone probed now: somebody waits for a reading.

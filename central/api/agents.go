@@ -169,7 +169,13 @@ type AssignedNode struct {
 	// Credentials names those that the node is to use: the agent's own of that name, else
 	// user, Password and KG here. An agent of before uses what is here.
 	Credentials string `json:"credentials,omitempty"`
-	Domain      string `json:"domain,omitempty"`
+	// Other names credentials that the BMC may take instead, while those of a name are being
+	// replaced; "": there are none. They are tried once where the BMC refuses the node's.
+	Other         string `json:"other,omitempty"`
+	OtherUser     string `json:"other_user,omitempty"`
+	OtherPassword string `json:"other_password,omitempty"`
+	OtherKG       string `json:"other_kg,omitempty"`
+	Domain        string `json:"domain,omitempty"`
 	// SharedWith names other nodes of the site that have the same BMC: nothing acts on
 	// it until a person has settled which of them it is.
 	SharedWith string        `json:"bmc_shared_with,omitempty"`

@@ -24,6 +24,12 @@ type Credentials struct {
 	Racks   []string  `json:"racks,omitempty"`
 	SetAt   time.Time `json:"set_at,omitzero"`
 	SetBy   string    `json:"set_by,omitempty"`
+	// NextUser and NextAt are those of credentials that take their place, Took the nodes whose
+	// BMCs took these, and Keep those that use the old ones yet.
+	NextUser string    `json:"next_user,omitempty"`
+	NextAt   time.Time `json:"next_at,omitzero"`
+	Took     []string  `json:"took,omitempty"`
+	Keep     []string  `json:"keep,omitempty"`
 }
 
 // SetCredentials is the body of POST /v1/credentials/{name}: it adds or replaces them.
@@ -43,6 +49,28 @@ func (in SetCredentials) Validate() error {
 	_, wrongKG := power.ParseKG(power.Secret(in.KG))
 	return errors.Join(power.CheckUser(in.User), power.CheckPassword(power.Secret(in.Password), ""), wrongKG,
 		CheckTexts(in.AskedBy, in.Reason))
+}
+
+// RotateCredentials is the body of POST /v1/credentials/{name}/rotate: it gives credentials that
+// take the place of the ones of the name, or takes these back.
+type RotateCredentials struct {
+	SetCredentials
+	Cancel bool `json:"cancel,omitempty"`
+	// Confirmed says that nodes whose BMCs took the new ones may be left with the old ones.
+	Confirmed bool `json:"confirmed,omitempty"`
+}
+
+// Validate says what is wrong by itself.
+func (in RotateCredentials) Validate() error {
+	if in.Cancel {
+		return CheckTexts(in.AskedBy, in.Reason)
+	}
+	return in.SetCredentials.Validate()
+}
+
+// RotateCredentials begins, or cancels, the replacement of credentials.
+func (c *Client) RotateCredentials(ctx context.Context, name string, in RotateCredentials) (Changed, error) {
+	return call[Changed](ctx, c, http.MethodPost, "/v1/credentials/"+url.PathEscape(name)+"/rotate", in)
 }
 
 // RemoveCredentials is the body of POST /v1/credentials/{name}/remove.
@@ -74,9 +102,11 @@ func (c *Client) RemoveCredentials(ctx context.Context, name string, in RemoveCr
 // what it answers. The answer is []NodeTest in the order of the nodes, when all were tested or
 // after Wait.
 type TestNodes struct {
-	Names   []string      `json:"names"`
-	Wait    time.Duration `json:"wait,omitempty"` // default 30 s, at most 60 s
-	AskedBy string        `json:"asked_by,omitempty"`
+	Names []string      `json:"names"`
+	Wait  time.Duration `json:"wait,omitempty"` // default 30 s, at most 60 s
+	// New tests the credentials that take the place of the nodes' own.
+	New     bool   `json:"new,omitempty"`
+	AskedBy string `json:"asked_by,omitempty"`
 }
 
 // Validate says what is wrong by itself.
@@ -91,6 +121,8 @@ func (in TestNodes) Validate() error {
 type AskedTest struct {
 	ID   string `json:"id"`
 	Node string `json:"node"`
+	// Other asks for the node's other credentials of that name, AssignedNode.Other.
+	Other string `json:"other,omitempty"`
 }
 
 // NodeTest is what came of the test of a node.
@@ -105,6 +137,9 @@ type NodeTest struct {
 	Message     string      `json:"message,omitempty"` // what is wrong; "": nothing
 	Credentials string      `json:"credentials,omitempty"`
 	User        string      `json:"user,omitempty"`
+	// Other names the node's other credentials, where it is these that were tested, or that the
+	// agent uses by now.
+	Other string `json:"other,omitempty"`
 	power.TestResult
 }
 

@@ -69,6 +69,7 @@
 //	POST   /v1/users/{name}/remove
 //	GET    /v1/credentials                 those that nodes may name, without passwords
 //	POST   /v1/credentials/{name}          adds or replaces them
+//	POST   /v1/credentials/{name}/rotate   others take their place where BMCs take them
 //	POST   /v1/credentials/{name}/remove
 //	POST   /v1/agents/{name}/token         a token that enrols an agent once
 //	POST   /v1/agents/{name}/revoke        its certificate holds no longer

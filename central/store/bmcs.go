@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"time"
 
 	"rackpower/power"
 )
@@ -25,10 +26,12 @@ type BMCIdentity struct {
 	Shared string
 	// Credentials names those that count where the node has no password; "" for none.
 	Credentials string
+	// Took is since when the new credentials are being tried that its BMC took.
+	Took time.Time
 }
 
 const (
-	bmcColumns = `kg, bmc_part, bmc_addr, bmc_at, bmc_shared, credentials`
+	bmcColumns = `kg, bmc_part, bmc_addr, bmc_at, bmc_shared, credentials, took`
 
 	sqlPutBMC = `UPDATE nodes SET kg = $1, bmc_part = $2, bmc_addr = $3, bmc_at = $4, bmc_shared = $5, credentials = $6 WHERE name = $7`
 	sqlBMCsOf = `SELECT ` + nodeColumns + ` FROM nodes WHERE name IN (
@@ -43,7 +46,7 @@ const (
 )
 
 func (n *Node) bmcFields() []any {
-	return []any{(*string)(&n.KG), &n.Part, &n.Addr, &n.At, &n.Shared, &n.Credentials}
+	return []any{(*string)(&n.KG), &n.Part, &n.Addr, &n.At, &n.Shared, &n.Credentials, (*nanoTime)(&n.Took)}
 }
 
 func (t *Tx) putBMC(n Node) error {
@@ -109,4 +112,17 @@ func (t *Tx) KnowsAddr(node, addr string) (bool, error) {
 		return false, fmt.Errorf("cannot read address of node %s: %w", node, disk(err))
 	}
 	return n > 0, nil
+}
+
+// nanoTime scans a time.
+type nanoTime time.Time
+
+// Scan implements sql.Scanner.
+func (t *nanoTime) Scan(v any) error {
+	n, ok := v.(int64)
+	if !ok {
+		return fmt.Errorf("%T is no time", v)
+	}
+	*t = nanoTime(timeAt(n))
+	return nil
 }

@@ -17,15 +17,20 @@ type Credentials struct {
 	KG       power.Secret // as power.ParseKG reads it; "" for none
 	SetAt    time.Time
 	SetBy    string
-	Damaged  bool // what is stored does not open: nobody logs in with it
+	// Next take the place of these, since NextAt, on each node whose BMC takes them; "": none do.
+	NextUser     string
+	NextPassword power.Secret
+	NextKG       power.Secret
+	NextAt       time.Time
+	Damaged      bool // what is stored does not open: nobody logs in with it
 }
 
 const (
-	credentialsColumns = `name, user, own_password, own_kg, set_at, set_by`
+	credentialsColumns = `name, user, own_password, own_kg, set_at, set_by, next_user, next_password, next_kg, next_at`
 
 	sqlAllCredentials = `SELECT ` + credentialsColumns + ` FROM credentials ORDER BY name`
 	sqlCredentials    = `SELECT ` + credentialsColumns + ` FROM credentials WHERE name = $1`
-	sqlPutCredentials = `INSERT OR REPLACE INTO credentials (` + credentialsColumns + `) VALUES ($1, $2, $3, $4, $5, $6)`
+	sqlPutCredentials = `INSERT OR REPLACE INTO credentials (` + credentialsColumns + `) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)`
 	sqlDelCredentials = `DELETE FROM credentials WHERE name = $1`
 
 	// The name that counts for a node: a password of its own stands over all names.
@@ -39,16 +44,23 @@ const (
 
 // The purposes of what is sealed; they are the names of the columns.
 const (
-	sealedOwnPassword = "own_password"
-	sealedOwnKG       = "own_kg"
+	sealedOwnPassword  = "own_password"
+	sealedOwnKG        = "own_kg"
+	sealedNextPassword = "next_password"
+	sealedNextKG       = "next_kg"
 )
 
 func (t *Tx) scanCredentials(r scanner) (c Credentials, err error) {
-	var at int64
-	if err := r.Scan(&c.Name, &c.User, (*string)(&c.Password), (*string)(&c.KG), &at, &c.SetBy); err != nil {
+	var at, next int64
+	err = r.Scan(&c.Name, &c.User, (*string)(&c.Password), (*string)(&c.KG), &at, &c.SetBy, &c.NextUser, (*string)(&c.NextPassword),
+		(*string)(&c.NextKG), &next)
+	if err != nil {
 		return c, err
 	}
-	c.SetAt = timeAt(at)
+	c.SetAt, c.NextAt = timeAt(at), timeAt(next)
+	if t.open(&c.NextPassword, sealedNextPassword, c.Name)+t.open(&c.NextKG, sealedNextKG, c.Name) != "" {
+		c.NextUser = "" // they cannot be tried
+	}
 	c.Damaged = t.open(&c.Password, sealedOwnPassword, c.Name)+t.open(&c.KG, sealedOwnKG, c.Name) != ""
 	return c, nil
 }
@@ -81,7 +93,8 @@ func (t *Tx) Credentials(name string) (c Credentials, found bool, err error) {
 // PutCredentials adds or replaces credentials.
 func (t *Tx) PutCredentials(c Credentials) error {
 	_, err := t.exec(sqlPutCredentials, c.Name, c.User, t.seal(c.Password, sealedOwnPassword, c.Name), t.seal(c.KG, sealedOwnKG, c.Name),
-		nanos(c.SetAt), c.SetBy)
+		nanos(c.SetAt), c.SetBy, c.NextUser, t.seal(c.NextPassword, sealedNextPassword, c.Name), t.seal(c.NextKG, sealedNextKG, c.Name),
+		nanos(c.NextAt))
 	if err != nil {
 		return fmt.Errorf("cannot save credentials %s: %w", c.Name, err)
 	}
@@ -140,6 +153,14 @@ func (t *Tx) CredentialsNamed(name string) (nodes, racks []string, err error) {
 func (t *Tx) TellNamelessNodes(agent string, rev int64) error {
 	if _, err := t.exec(sqlTellNameless, rev, agent); err != nil {
 		return fmt.Errorf("cannot save nodes of rack %s: %w", agent, err)
+	}
+	return nil
+}
+
+// Took notes which new credentials the node's BMC took: those since at, zero for none.
+func (t *Tx) Took(node string, at time.Time) error {
+	if _, err := t.exec(`UPDATE nodes SET took = $1 WHERE name = $2`, nanos(at), node); err != nil {
+		return fmt.Errorf("cannot save node %s: %w", node, err)
 	}
 	return nil
 }

@@ -25,7 +25,12 @@ const (
 // sealedColumns are where sealed values are. The purpose of each is the column's name, and
 // the name that they are bound to is the row's.
 var sealedColumns = []struct{ table, column string }{
-	{"nodes", sealedPassword}, {"nodes", sealedKG}, {"credentials", sealedOwnPassword}, {"credentials", sealedOwnKG},
+	{"nodes", sealedPassword},
+	{"nodes", sealedKG},
+	{"credentials", sealedOwnPassword},
+	{"credentials", sealedOwnKG},
+	{"credentials", sealedNextPassword},
+	{"credentials", sealedNextKG},
 }
 
 // sealStep is called after each chunk of a column, keyStep after each file of keys that was

@@ -352,7 +352,7 @@ func TestARotationThatEndsAtAnyStepIsCompletedByTheNextStart(t *testing.T) {
 		t.Fatal(err)
 	}
 	sealStep, keyStep = nil, nil
-	if len(left) != 9 { // 3 files of keys, 2 chunks of each column of nodes, and one of each of credentials
+	if len(left) != 11 { // 3 files of keys, 2 chunks of each column of nodes, and one of each of credentials
 		t.Errorf("%d steps", len(left))
 	}
 	for i, dir := range left {

@@ -465,7 +465,7 @@ func showNode(s *session) error {
 		}
 		s.Details(
 			"node", n.Name, "rack", n.Rack, "agent", strings.TrimSpace(n.Agent+" "+n.AgentState.Text(s.Now())), "bmc", n.BMC, "credentials",
-			credentialsOf(n), "domain", n.Domain,
+			namedBy(n), "domain", n.Domain,
 			"state", stateCell(n), "observed at", s.OptionalTime(n.ObservedAt), "reach", string(n.Reach), "tried at", s.OptionalTime(n.TriedAt),
 			"status", string(n.Status), "desired", strings.TrimSuffix(fmt.Sprintf("%s, from %s", n.Desired, n.DesiredFrom), ", from "), "hold",
 			s.held(n.Hold), "protected", protection(n.Protected), "differs", s.differs(n), "fault", s.faultOf(n), "operation", s.opCell(n),
