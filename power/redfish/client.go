@@ -250,6 +250,12 @@ func (c *client) sendOnce(ctx context.Context, r request) (answer, *power.Error)
 		return answer{}, &power.Error{Kind: power.KindRefused, Op: r.op, Err: err}
 	}
 	res, err := c.transport.RoundTrip(req)
+	if err == nil && bounded.Err() != nil {
+		// A server that sees the connection close gives up the request, and may still say
+		// 200 of it: that is no answer.
+		res.Body.Close()
+		err = context.Cause(bounded)
+	}
 	if err != nil {
 		left := conn != nil && conn.shutDown() > before
 		return answer{}, c.failed(ctx, bounded, r.op, acts && left, conn != nil, err)
