@@ -208,6 +208,7 @@ func (l *link) hello(ctx context.Context) (api.Welcome, error) {
 		Version: l.version, JournalID: l.log.ID(), Epoch: l.log.Epoch(), LSN: l.log.LSN(),
 		Opening: l.opening, FoundLSN: l.foundLSN, Doubt: l.gate.doubts().Tell,
 		Outstanding: l.outbox.outstanding(), Seq: l.clock.Now(time.Now()), Gossip: l.gossip.addr(), Host: hostName(),
+		Machine: machineName(),
 	}
 	l.mu.Lock()
 	in.ReportedAll, l.again = l.again, false

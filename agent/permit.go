@@ -260,9 +260,14 @@ func (l *link) goodbye() {
 
 // hostName names this machine and process, for people.
 func hostName() string {
+	return fmt.Sprintf("%s, process %d", cmp.Or(machineName(), "unnamed host"), os.Getpid())
+}
+
+// machineName is the host name of this machine, "" when it has none.
+func machineName() string {
 	name, err := os.Hostname()
 	if err != nil {
-		name = ""
+		return ""
 	}
-	return fmt.Sprintf("%s, process %d", cmp.Or(name, "unnamed host"), os.Getpid())
+	return name
 }

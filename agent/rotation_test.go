@@ -2,6 +2,7 @@ package agent
 
 import (
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"rackpower/central/api"
@@ -103,6 +104,7 @@ func TestTheOthersAreTested(t *testing.T) {
 		b := r.bmc("n1")
 		b.SetAccount("admin", "secret")
 		test := func(id, other string) api.NodeTest {
+			synctest.Wait() // until the agent runs
 			r.a.tester.take([]api.AskedTest{{ID: id, Node: "n1", Other: other}})
 			time.Sleep(time.Second)
 			for _, got := range r.told() {

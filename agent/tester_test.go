@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"rackpower/central/api"
@@ -18,6 +19,7 @@ func (r *harness) test(ids ...string) map[string]api.NodeTest {
 		node, _, _ := strings.Cut(id, "/")
 		asked = append(asked, api.AskedTest{ID: id, Node: node})
 	}
+	synctest.Wait() // until the agent runs
 	r.a.tester.take(asked)
 	time.Sleep(time.Minute)
 	r.a.link.toTell.mu.Lock()

@@ -167,7 +167,7 @@ func (u *unitOfWork) greet(name string, in api.Hello, w *api.Welcome, peer strin
 	}
 	a.JournalID, a.Epoch, a.LSN, a.Session, a.Opening = in.JournalID, in.Epoch, in.LSN, w.Session, in.Opening
 	a.SeenAt, a.Version, a.Address = u.now, in.Version, in.Gossip
-	if err := u.tx.SaveAgent(a); err != nil {
+	if err := errors.Join(u.tx.SaveAgent(a), u.runsOn(name, in.Machine)); err != nil {
 		return err
 	}
 	if !w.ReportAll {

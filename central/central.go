@@ -93,7 +93,7 @@ func New(cfg Config) (*Central, error) {
 			return nil, err
 		}
 	}
-	if err := errors.Join(c.nameBMCs(), c.load(), c.restampHolds()); err != nil {
+	if err := errors.Join(c.nameBMCs(), c.load(), c.restampHolds(), c.protectOwn()); err != nil {
 		st.Close()
 		return nil, err
 	}

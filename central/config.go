@@ -21,6 +21,8 @@ type Config struct {
 	Data    string // directory of the database; must exist
 	Socket  string // path of the unix socket; "": none
 	Version string
+	// Machine is the host name of this machine; "": as the system says.
+	Machine string
 	Log     *slog.Logger // nil: slog.Default()
 
 	// Listeners are served beside Socket: those that systemd passes.

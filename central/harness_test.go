@@ -22,10 +22,11 @@ import (
 // site is a central behind a real HTTP server, with a clock that stands still
 // until it is moved.
 type site struct {
-	t    testing.TB
-	dir  string
-	c    *Central
-	http *httptest.Server
+	machine string // host name of central
+	t       testing.TB
+	dir     string
+	c       *Central
+	http    *httptest.Server
 	*api.Client
 
 	bmcs int // given to nodes so far
@@ -57,7 +58,9 @@ func (s *site) later(d time.Duration) {
 
 func (s *site) start() {
 	s.t.Helper()
-	c, err := New(Config{Data: s.dir, Now: s.clock, Log: slog.New(slog.DiscardHandler)})
+	c, err := New(Config{
+		Data: s.dir, Now: s.clock, Log: slog.New(slog.DiscardHandler), Machine: cmp.Or(s.machine, "head.example.org"),
+	})
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -185,6 +188,7 @@ func wantCode(t testing.TB, err error, code api.Code) {
 
 // rack is a scripted agent.
 type rack struct {
+	machine string // host name
 	s       *site
 	name    string
 	run     string // of its process
@@ -220,6 +224,7 @@ func (r *rack) hello(outstanding ...string) error {
 		Version: "v1", JournalID: r.journal, Epoch: r.epoch, LSN: r.lsn, Outstanding: refs, Gossip: cmp.Or(r.gossip, "127.0.0.1:7946"),
 		SentAt:     r.s.clock(),
 		ReportedTo: r.told, ReportedAll: r.w.ReportAll, Rev: r.acked, Run: r.run, Host: r.run,
+		Machine: r.machine,
 	})
 	if err == nil {
 		r.w, r.told = w, w.Database

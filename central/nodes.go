@@ -165,12 +165,6 @@ func (u *unitOfWork) addAll(specs []api.NodeSpec, update, confirmed bool) (out a
 				continue
 			}
 		}
-		if s.Password != "" || s.BMC != "" { // a row may give one of them, and the node has the other
-			if err := power.CheckPassword(next.Password, next.BMC); err != nil {
-				bad.add(i, s.Name, err)
-				continue
-			}
-		}
 		if wrong, err := names.take(old, next); err != nil {
 			return out, err
 		} else if wrong != nil {
@@ -198,6 +192,15 @@ func (u *unitOfWork) addAll(specs []api.NodeSpec, update, confirmed bool) (out a
 				bad.add(i, s.Name, fmt.Errorf("cannot move from rack %s to %s while %s is outstanding (operation %s)", old.Rack, next.Rack,
 					open[0].Action, open[0].ID))
 				continue
+			}
+		}
+		if !exists {
+			note, err := u.protectNew(&next)
+			if err != nil {
+				return out, err
+			}
+			if note != "" {
+				out.Notes = append(out.Notes, note)
 			}
 		}
 		if exists {

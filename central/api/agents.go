@@ -59,6 +59,8 @@ type Hello struct {
 	SentAt time.Time `json:"sent_at,omitzero"`
 	// Host names the machine and process, for people.
 	Host string `json:"host,omitempty"`
+	// Machine is the host name of the agent's machine.
+	Machine string `json:"machine,omitempty"`
 	// Run names the client, and with it the process, and Nth counts its hellos: one that arrives after a later
 	// one is void. The client fills them in.
 	Run string `json:"run,omitempty"`

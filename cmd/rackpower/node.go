@@ -424,7 +424,8 @@ func protectCommand(verb string) *cli.Command {
 		Name: verb, Usage: "keep anything from taking power from nodes", ArgsUsage: "NODES...",
 		Flags: atCentral.flags(reasonFlag(false)), Action: atCentral.with(protectNodes),
 		Description: "Neither the monitor nor a request, at central or at the rack, turns a protected node off, resets it or sends\n" +
-			"it an NMI, until an admin unprotects it. An operation that has sent no command yet ends. The BMC may be restarted." +
+			"it an NMI, until an admin unprotects it. An operation that has sent no command yet ends. The BMC may be restarted.\n" +
+			"A node with the host name of central's machine, or of its own agent's, is protected by itself, once." +
 			nodesHelp + examples("rackpower node protect r1n07 --reason \"database of the site\"") + exitHelp,
 	}
 	if verb == "unprotect" {
