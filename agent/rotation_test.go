@@ -132,4 +132,22 @@ func TestTheOthersAreTested(t *testing.T) {
 			t.Errorf("%s, %+v", got, b.Counts())
 		}
 	})
+	inBubble(t, 1, func(r *harness) {
+		r.assign(rotating(r.nodes[0], "admin"))
+		b := r.bmc("n1")
+		b.SetAccount("admin", "secret")
+		synctest.Wait()                              // until the agent runs
+		for _, id := range []string{"1", "2", "3"} { // two that are refused, and one that is not tried
+			r.a.tester.take([]api.AskedTest{{ID: id, Node: "n1", Other: "1 new"}})
+			time.Sleep(time.Second)
+		}
+		if got := r.reads("n1"); got != power.ReachOK { // by its own
+			t.Errorf("%s, %+v", got, b.Counts())
+		}
+		b.SetAccount("admin", "new")
+		time.Sleep(10 * time.Minute)
+		if got := r.reads("n1"); got != power.ReachOK {
+			t.Errorf("the others are not tried after tests that were refused: %s, %+v", got, b.Counts())
+		}
+	})
 }

@@ -81,6 +81,7 @@ func TestATestTriesEachBMCOnce(t *testing.T) {
 func TestATestLogsIn(t *testing.T) {
 	inBubble(t, 1, func(r *harness) {
 		r.test("n1/1")
+		r.reads("n1") // leaves a session open
 		r.bmc("n1").SetAccount("admin", "another")
 		if got := r.test("n1/2"); got["n1/2"].Reach != power.ReachAuthFailed {
 			t.Errorf("%+v", got)
