@@ -76,6 +76,7 @@ func (c *Central) routes() *http.ServeMux {
 	serve("POST /v1/schedules", actsOnSite, body(c, maxAdminBody, true, c.putSchedule))
 	serve("POST /v1/schedules/remove", actsOnSite, body(c, maxAdminBody, true, c.removeSchedule))
 	serve("GET /v1/schedules/next", sees, query(c, c.nextRuns))
+	serve("GET /v1/attention", sees, query(c, c.listAttention))
 	serve("GET /v1/agents", sees, query(c, c.listAgents))
 	serve("POST /v1/agents/{name}/forget", managesSite, body(c, maxAdminBody, true, c.forgetAgent))
 	serve("POST /v1/agents/{name}/ack", actsOnSite, body(c, maxAdminBody, true, c.ackAlarm))

@@ -51,6 +51,7 @@
 //	                                       ?who=W&what=W&since=T&until=T: only such
 //	                                       ?after=ID&wait=D: long poll, those behind an entry
 //	GET    /v1/audit/verify                ?head=HASH: checks the hashes of all entries
+//	GET    /v1/attention                   what wants a person, the most pressing first
 //	GET    /v1/agents
 //	POST   /v1/agents/{name}/ack           acknowledges alarms
 //	POST   /v1/agents/{name}/forget

@@ -34,6 +34,8 @@ const (
 	sqlOldestOps  = `SELECT rev, stage, max(ended_at, asked_at) FROM ops WHERE rev > $1 AND (stage < 4 OR max(ended_at, asked_at)
 		<= coalesce((SELECT at FROM audit ORDER BY id DESC LIMIT 1), 9223372036854775807)) ORDER BY rev LIMIT $2`
 	sqlPruneOp    = `DELETE FROM ops WHERE rev = $1`
+	sqlAuditSince = `SELECT coalesce(min((SELECT at FROM audit WHERE node = named.value AND what = $1 ORDER BY id DESC LIMIT 1)), 0)
+		FROM json_each($2) AS named`
 	sqlPruneTombs = `DELETE FROM removed WHERE at < $1`
 )
 
@@ -318,4 +320,14 @@ func (t *Tx) pruneOps(cutoff time.Time, chunk int, from int64) (seen int, next i
 		}
 	}
 	return seen, next, err
+}
+
+// AuditedSince is when the newest entry of a kind was written of each node, of the one
+// where that was first; zero: there is none.
+func (t *Tx) AuditedSince(what string, nodes []string) (time.Time, error) {
+	var at int64
+	if err := t.row(sqlAuditSince, what, list(nodes)).Scan(&at); err != nil {
+		return time.Time{}, fmt.Errorf("cannot read the audit log: %w", disk(err))
+	}
+	return timeAt(at), nil
 }

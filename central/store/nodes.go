@@ -77,6 +77,10 @@ const (
 		WHERE name = $3 AND agent = $4 AND tried_at < $2 AND state = $5 AND reach = $6 AND monitor = $7 AND unsettled = 0`
 	sqlObserve = `UPDATE nodes SET state = $1, reach = $2, observed_at = $3, tried_at = $4, monitor = $5, fault = $6, matched = $7, drifting = $8,
 		breaker_open = $9, unsettled = $10 WHERE name = $11`
+	// A node whose password does not open is reported as one without a BMC.
+	sqlTroubled = `SELECT ` + nodeColumns + ` FROM nodes WHERE fault <> '' OR drifting OR breaker_open OR bmc_shared <> ''
+		OR reach IN ('auth-failed', 'privilege') OR (reach = 'unconfigured' AND bmc <> '')
+		OR (hold_want <> '' AND hold_until > 0 AND hold_until <= $1) ORDER BY name`
 	sqlHeldUntil = `SELECT ` + nodeColumns + ` FROM nodes WHERE hold_want <> '' AND hold_until > 0 AND hold_until <= $1 ORDER BY name`
 )
 
@@ -247,6 +251,11 @@ func protectedText(p power.Protection) string {
 
 // HeldUntil returns the nodes whose hold ended by itself at or before the time.
 func (t *Tx) HeldUntil(at time.Time) ([]Node, error) { return t.nodes(sqlHeldUntil, nanos(at)) }
+
+// Troubled returns the nodes that may want a person: in fault, drifting, with a BMC that is
+// left alone, refuses the log-in or is another node's too, and those whose hold ends by the
+// time.
+func (t *Tx) Troubled(by time.Time) ([]Node, error) { return t.nodes(sqlTroubled, nanos(by)) }
 
 // Entomb notes that the agent must forget the node, as of rev, and whether a person
 // confirmed that.
