@@ -2,7 +2,8 @@
 SHELL := /bin/bash
 GO ?= go
 BIN := bin
-VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+# X.Y.Z at a tag; behind it the number of commits since, which sorts by age (docs/releases.md).
+VERSION ?= $(shell packaging/version.sh)
 LDFLAGS := -s -w -X main.version=$(VERSION)
 # The linter and govulncheck have a module of their own, so that what they need is none of ours.
 TOOL := $(GO) tool -modfile=tools/go.mod
@@ -13,7 +14,7 @@ DESTDIR ?=
 PREFIX ?= /usr/local
 
 .DEFAULT_GOAL := build
-.PHONY: help build check test race soak proof mutations lint vuln fuzz bench demo install deps clean
+.PHONY: help build check test race soak proof mutations lint vuln fuzz bench demo deb rpm install deps clean
 
 help: ## list the verbs
 	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
@@ -21,7 +22,7 @@ help: ## list the verbs
 build: ## both programs, into bin/
 	@mkdir -p $(BIN)
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/rackpower ./cmd/rackpower
-	CGO_ENABLED=1 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/rackpower-central ./cmd/rackpower-central
+	CGO_ENABLED=1 $(GO) build -trimpath $(MODE) -ldflags '$(LDFLAGS)' -o $(BIN)/rackpower-central ./cmd/rackpower-central
 
 # What the tests can use beyond Go and a C compiler. Installed when that is
 # possible without asking; otherwise named, and the checks that need it are left out.
@@ -104,8 +105,16 @@ bench: deps ## benchmarks
 demo: build ## a simulated rack, and an agent that is killed at work
 	$(BIN)/rackpower demo
 
+# Central is position-independent there, as Debian has it; that compiles SQLite once more.
+deb rpm: MODE := -buildmode=pie
+deb: build ## Debian packages, into dist/
+	packaging/build.sh "$(VERSION)" $(BIN) dist deb
+
+rpm: build ## RPM packages, into dist/
+	packaging/build.sh "$(VERSION)" $(BIN) dist rpm
+
 install: build ## programs, units and configuration, below DESTDIR
 	systemd/install.sh "$(DESTDIR)" "$(PREFIX)" "$(BIN)"
 
-clean: ## remove bin/
-	rm -rf $(BIN)
+clean: ## remove bin/ and dist/
+	rm -rf $(BIN) dist
