@@ -1,6 +1,7 @@
 // Package noderange reads and writes sets of node names: host ranges.
 //
 //	r1n[01-40,44]   a range; the digits keep their zeros; several brackets multiply
+//	r1n*, r1n?5     the nodes so named: * is any characters, ? is one
 //	a,b             union
 //	@rack1          the nodes of a rack
 //	@status:READY   the nodes with a status

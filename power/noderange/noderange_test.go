@@ -45,6 +45,10 @@ func TestSelect(t *testing.T) {
 		"@rack:r2&r2n[11-12]":           "r2n[11-12]",
 		"r1n01,r1n01":                   "r1n01",
 		" r1n01 , web ":                 "r1n01,web",
+		"r1n*&@state:on":                "r1n[02,04,06,08,10,12]",
+		"r?n0?!*[01-07]":                "r1n[08-09],r2n[08-09]",
+		"*":                             "db-7.lab,r1n[01-12],r2n[01-12],web",
+		"d*.lab,r[1-2]*12,w?b*":         "db-7.lab,r1n12,r2n12,web",
 	} {
 		got, err := Select(expr, hall)
 		if err != nil || Fold(got) != want {
@@ -61,6 +65,7 @@ func TestSyntaxErrorsPointAtThePlace(t *testing.T) {
 		"": 0, "r1n[01-": 7, "r1n[01": 6, "r1n[]": 4, "r1n[a]": 4, "r1n[3-1]": 7, "r1n[01-3]": 8, "a,,b": 2, "a&": 2, "@": 1,
 		"@color:red": 1, "(a": 2, "a)": 1, "a b": 2, "n[1-999999]": 10, "r[1-999]n[1-999]": 0, "a;b": 1,
 		"all!@status:DEPLOYD": 12, "@state:of": 7, "@status:": 8, "@rack:,a": 6, "a&!": 3,
+		"@r*": 2, "r[1-201]*": 0, "r[1-150]*,r[1-51]?": 10,
 	} {
 		_, err := Select(expr, hall)
 		var syntax *SyntaxError
@@ -84,7 +89,7 @@ func TestUnknownNodesAreNamed(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 	var empty *EmptyError
-	for _, expr := range []string{"@nowhere", "@status:BROKEN", "@r1&@r2"} {
+	for _, expr := range []string{"@nowhere", "@status:BROKEN", "@r1&@r2", "r9*", "r1n01,r9*", "all!x?", "r[1-3]n*"} {
 		if _, err := Select(expr, hall); !errors.As(err, &empty) {
 			t.Errorf("%q: %v", expr, err)
 		}
@@ -138,7 +143,7 @@ func TestSortIsNatural(t *testing.T) {
 }
 
 func FuzzParse(f *testing.F) {
-	for _, s := range []string{"r1n[01-40,44]", "@rack1&!x", "(a,b)!c", "a[1-2]b[3-4]", "all", "@status:READY", "[[", "!!"} {
+	for _, s := range []string{"r1n[01-40,44]", "@rack1&!x", "(a,b)!c", "a[1-2]b[3-4]", "all", "@status:READY", "[[", "!!", "r1n*!r?n0[1-3]"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, text string) {

@@ -13,6 +13,9 @@ const MaxNames = 100_000
 // maxName bounds a name, in bytes.
 const maxName = 253
 
+// maxPatterns bounds the names with * or ? of an expression: each is held against every node.
+const maxPatterns = 200
+
 // SyntaxError says where an expression makes no sense and what would.
 type SyntaxError struct {
 	Expr string
@@ -61,14 +64,20 @@ func Parse(text string) (*Expr, error) {
 }
 
 // Expand lists the names of a pattern such as "r1n[01-03]" or "a,b", in the
-// order in which they are written.
+// order in which they are written. It knows no nodes, and therefore no * and ?.
 func Expand(pattern string) ([]string, error) {
 	var all []string
 	p := &parser{text: pattern}
 	for {
+		p.peek()
+		start := p.pos
 		n, err := p.name()
 		if err != nil {
 			return nil, err
+		}
+		if strings.ContainsAny(n.text, wildcards) {
+			p.pos = start
+			return nil, p.fail("a name is wanted, without * and ?")
 		}
 		all = append(all, n.list...)
 		if p.peek() != ',' {
@@ -87,6 +96,7 @@ type parser struct {
 	pos   int
 	depth int
 	named int // names so far
+	wild  int // those of them with * or ?
 }
 
 func (p *parser) fail(format string, args ...any) error {
@@ -233,9 +243,12 @@ func nameByte(c byte) bool {
 	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '-' || c == '_' || c == '.' || c == ':'
 }
 
-func (p *parser) word() string {
+func (p *parser) word() string { return p.run(nameByte) }
+
+// run reads the bytes that belong to it.
+func (p *parser) run(belongs func(byte) bool) string {
 	start := p.pos
-	for p.pos < len(p.text) && nameByte(p.text[p.pos]) {
+	for p.pos < len(p.text) && belongs(p.text[p.pos]) {
 		p.pos++
 	}
 	return p.text[start:p.pos]
@@ -253,7 +266,7 @@ func (p *parser) name() (names, error) {
 			if parts, err = p.brackets(); err != nil {
 				return names{}, err
 			}
-		} else if w := p.word(); w != "" {
+		} else if w := p.run(func(c byte) bool { return nameByte(c) || strings.IndexByte(wildcards, c) >= 0 }); w != "" {
 			parts = []string{w}
 		} else {
 			break
@@ -276,6 +289,12 @@ func (p *parser) name() (names, error) {
 		return names{}, p.fail("a node name is missing")
 	}
 	p.named += len(list)
+	if strings.ContainsAny(p.text[start:p.pos], wildcards) {
+		if p.wild += len(list); p.wild > maxPatterns {
+			p.pos = start
+			return names{}, p.fail("more than %d names with * or ?", maxPatterns)
+		}
+	}
 	return names{text: p.text[start:p.pos], list: list}, nil
 }
 

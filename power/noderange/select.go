@@ -154,6 +154,12 @@ func (n names) pick(u *universe) (set, error) {
 	out := make(set, len(n.list))
 	var missing []string
 	for _, name := range n.list {
+		if strings.ContainsAny(name, wildcards) {
+			if !u.match(name, out) {
+				return nil, &EmptyError{Expr: name}
+			}
+			continue
+		}
 		if !u.byName[name] {
 			missing = append(missing, name)
 		}
