@@ -41,7 +41,7 @@ func auditCommand() *cli.Command {
 
 func showAudit(s *session) (err error) {
 	q := api.AuditQuery{Who: s.c.String("who"), What: s.c.String("what"), Limit: s.c.Int("limit")}
-	if q.Nodes, err = selection(s.c.Args().Slice()); err != nil {
+	if q.Nodes, err = s.selection(s.c.Args().Slice()); err != nil {
 		return err
 	}
 	if q.Limit < 1 {

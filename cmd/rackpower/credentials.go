@@ -218,7 +218,7 @@ func (s *session) tryNew(name string) error {
 	}
 	names := cred.Keep
 	if expr := s.c.String("on"); expr != "" {
-		nodes, err := s.nodes([]string{expr})
+		nodes, err := s.selected(expr)
 		if err != nil {
 			return err
 		}

@@ -37,8 +37,10 @@ type fake struct {
 	// (from 1); nil leaves it as it is.
 	becomes func(op *api.Op, look int)
 	looks   int
-	drop    int // requests to /v1/ops to leave unanswered
-	full    int // requests to /v1/ops to refuse because there are too many
+	seen    func(look int) // called before nodes are shown the nth time
+	selects []string       // for which they were asked
+	drop    int            // requests to /v1/ops to leave unanswered
+	full    int            // requests to /v1/ops to refuse because there are too many
 	problem *api.Problem
 	export  []api.NodeSpec
 
@@ -253,6 +255,10 @@ func (f *fake) getNodes(w http.ResponseWriter, r *http.Request) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	expr := r.URL.Query().Get("select")
+	f.selects = append(f.selects, expr)
+	if f.seen != nil {
+		f.seen(len(f.selects))
+	}
 	var known []noderange.Node
 	for _, n := range f.nodes {
 		known = append(known, noderange.Node{Name: n.Name, Rack: n.Rack, Status: string(n.Status), State: string(n.State)})

@@ -29,6 +29,20 @@ func lastingFlag(name, until string) cli.Flag {
 	return &cli.DurationFlag{Name: name, Usage: "end it after `DURATION`, such as 90m or 2h", DefaultText: until}
 }
 
+// excludeName is the flag that takes nodes out again, since ! is not for every shell.
+const excludeName = "exclude"
+
+// addExclude gives every command that takes NODES that flag.
+func addExclude(commands []*cli.Command) {
+	for _, c := range commands {
+		if strings.Contains(c.ArgsUsage, "NODES") {
+			at := max(0, slices.IndexFunc(c.Flags, func(f cli.Flag) bool { return slices.Contains([]string{"central", "socket"}, f.Names()[0]) }))
+			c.Flags = slices.Insert(c.Flags, at, cli.Flag(&cli.StringSliceFlag{Name: excludeName, Usage: "leave out `NODES`, as ! does; may be repeated"}))
+		}
+		addExclude(c.Subcommands)
+	}
+}
+
 // reason is what --reason says, where one is wanted.
 func (k connection) reason() (string, error) {
 	text := strings.TrimSpace(k.c.String("reason"))

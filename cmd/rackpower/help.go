@@ -21,10 +21,12 @@ const nodesHelp = `
 
 NODES
    r1n[01-40,44]  a range      @rack1           the nodes of a rack
-   a,b            both         @status:READY    the nodes with a status
-   !x             without x    @state:off       the nodes last read in a state
+   r1n*, r1n?5    so named     @status:READY    the nodes with a status
+   a,b            both         @state:off       the nodes last read in a state
    a&b            in both      all              every node
-   Several operands are joined by commas.`
+   !x             without x    -                those that stdin names
+   Several operands are joined by commas. Shells want !, * and & in quotes;
+   --exclude x does what !x does.`
 
 // examples makes the section of that name.
 func examples(lines ...string) string {

@@ -31,7 +31,8 @@ func newApp() *cli.App {
 		app.Commands = append(app.Commands, powerCommand(a, atCentral))
 	}
 	app.Commands = append(app.Commands,
-		statusCommand(atCentral), opsCommand(atCentral), opCommand(atCentral), nodeCommand(),
+		cancelCommand(atCentral),
+		statusCommand(atCentral), waitCommand(atCentral), opsCommand(atCentral), opCommand(atCentral), nodeCommand(),
 		explainCommand(atCentral), watchCommand(), agentsCommand(), membersCommand(), peersCommand(), pingCommand(), gossipCommand(),
 		auditCommand(), localCommand(),
 		planCommand(), applyCommand(), approvalsCommand(), approveCommand("approve"), approveCommand("deny"), policyCommand(),
@@ -41,6 +42,7 @@ func newApp() *cli.App {
 		credentialsCommand(), agentCommand(),
 		simCommand(), demoCommand(),
 	)
+	addExclude(app.Commands)
 	return app
 }
 
@@ -52,8 +54,9 @@ func localCommand() *cli.Command {
 			"Central learns of it when it is back." +
 			examples("rackpower local status", "rackpower local off r1n01 --socket /run/rackpower/agent.sock") + exitHelp,
 		Subcommands: []*cli.Command{
-			statusCommand(atAgent), explainCommand(atAgent), opsCommand(atAgent), opCommand(atAgent),
-			holdCommand(atAgent), releaseCommand(atAgent), brakeCommand(atAgent), retryCommand(atAgent), localAckCommand(), localTrustCommand(),
+			statusCommand(atAgent), waitCommand(atAgent), explainCommand(atAgent), opsCommand(atAgent), opCommand(atAgent),
+			holdCommand(atAgent), releaseCommand(atAgent), brakeCommand(atAgent), retryCommand(atAgent), localAckCommand(),
+			cancelCommand(atAgent), localTrustCommand(),
 		},
 	}
 	for _, a := range power.Actions {

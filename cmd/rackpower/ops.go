@@ -205,10 +205,42 @@ func positive(d time.Duration) string {
 	return settings.Duration(d)
 }
 
-// cancelOps cancels what it can: an operation that has ended by now does not keep the
-// others going.
-func cancelOps(s *session) error {
-	ids := s.c.Args().Slice()
+func cancelCommand(d server) *cli.Command {
+	name := d.command + " cancel"
+	return &cli.Command{
+		Name: "cancel", Category: "power", Usage: "cancel what is outstanding for nodes", ArgsUsage: "NODES...",
+		Flags: d.flags(reasonFlag(false)), Action: d.with(cancelNodes),
+		Description: "Each operation ends at its next safe point: a command that was sent to a BMC is awaited, and none follows.\n" +
+			"The power stays as it is then. Where nothing is outstanding nothing is done, and that is no failure." + nodesHelp +
+			examples(name+" @rack1 --reason \"wrong rack\"", name+" all --exclude r1n[01-04]") + exitHelp,
+	}
+}
+
+func cancelNodes(s *session) error {
+	nodes, err := s.nodes(s.c.Args().Slice())
+	if err != nil {
+		return err
+	}
+	found, err := s.client.QueryOps(s.ctx, api.QueryOps{Nodes: namesOf(nodes), Outstanding: true})
+	if err != nil {
+		return err
+	}
+	if len(found.Ops) == 0 {
+		s.Say("nothing is outstanding")
+		return printer.Show(s.Printer, s.opListing(nil))
+	}
+	ids := make([]string, len(found.Ops))
+	for i, op := range found.Ops {
+		ids[i] = op.ID
+	}
+	return s.cancel(ids)
+}
+
+func cancelOps(s *session) error { return s.cancel(s.c.Args().Slice()) }
+
+// cancel cancels what it can: an operation that has ended by now does not keep the others
+// going.
+func (s *session) cancel(ids []string) error {
 	var ops []api.Op
 	var wrong []error
 	for _, id := range ids {
@@ -246,12 +278,20 @@ func (v view) showCancelled(ops []api.Op) error {
 	if !v.People() {
 		return printer.Show(v.Printer, v.opListing(ops))
 	}
+	nodes := map[string][]string{}
+	var order []string
 	for _, o := range ops {
+		text := fmt.Sprintf("%s ends at its next safe point (%s)", o.Action, cmp.Or(o.Phase, api.PhaseTaken))
 		if o.Outcome != "" {
-			v.Say("%s %s has ended: %s", o.Node, o.Action, term.Clean(opResult(o)))
-		} else {
-			v.Say("%s %s ends at its next safe point (%s)", o.Node, o.Action, term.Clean(cmp.Or(o.Phase, api.PhaseTaken)))
+			text = fmt.Sprintf("%s has ended: %s", o.Action, opResult(o))
 		}
+		if nodes[text] == nil {
+			order = append(order, text)
+		}
+		nodes[text] = append(nodes[text], o.Node)
+	}
+	for _, text := range order {
+		v.Say("%s %s", noderange.Fold(nodes[text]), term.Clean(text))
 	}
 	return nil
 }

@@ -37,7 +37,7 @@ func listPeers(s *session) error {
 		}
 		return showOwner(s, node)
 	}
-	expr, err := selection(s.c.Args().Slice())
+	expr, err := s.selection(s.c.Args().Slice())
 	if err != nil {
 		return err
 	}

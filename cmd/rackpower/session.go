@@ -5,10 +5,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/urfave/cli/v2"
 
@@ -102,14 +104,58 @@ func explainAt(ctx context.Context, d server, target string, p printer.Printer, 
 	return settings.Exit(code, "%s", p.Readable(problem.Detail))
 }
 
-// selection is the expression that the operands are together; "" when there are none.
-// An operand that is empty is an error: it may be a variable that was not set, and
-// would mean every node.
-func selection(operands []string) (string, error) {
-	if slices.ContainsFunc(operands, func(s string) bool { return strings.TrimSpace(s) == "" }) {
+// selection is the expression that the operands and --exclude are together; "" when there
+// are none. An operand that is empty is an error: it may be a variable that was not set,
+// and would mean every node.
+func (k connection) selection(operands []string) (string, error) {
+	blank := func(s string) bool { return strings.TrimSpace(s) == "" }
+	if slices.ContainsFunc(operands, blank) {
 		return "", settings.Usage("NODES is empty; use all for every node")
 	}
-	return strings.Join(operands, ","), nil
+	operands = slices.Clone(operands)
+	if i := slices.Index(operands, "-"); i >= 0 {
+		if slices.Contains(operands[i+1:], "-") {
+			return "", settings.Usage("- is given twice: stdin is read once")
+		}
+		listed, err := k.listed()
+		if err != nil {
+			return "", err
+		}
+		operands[i] = listed
+	}
+	expr := strings.Join(operands, ",")
+	if !k.c.IsSet(excludeName) {
+		return expr, nil
+	}
+	without := strings.Join(k.c.StringSlice(excludeName), ",") // which the library parts at its commas
+	switch {
+	case slices.ContainsFunc(k.c.StringSlice(excludeName), blank):
+		return "", settings.Usage("--%s is empty", excludeName)
+	case expr == "":
+		return "!(" + without + ")", nil
+	default:
+		return "(" + expr + ")!(" + without + ")", nil
+	}
+}
+
+// listed is what stdin names, folded where it is plain names.
+func (k connection) listed() (string, error) {
+	text, err := typed(k.ctx, func() (string, error) {
+		data, err := io.ReadAll(k.c.App.Reader)
+		return string(data), err
+	})
+	if err != nil {
+		return "", err
+	}
+	words := strings.FieldsFunc(text, func(r rune) bool { return unicode.IsSpace(r) || r == 0 })
+	if len(words) == 0 {
+		return "", settings.Usage("NODES: stdin names no node")
+	}
+	expr := strings.Join(words, ",")
+	if names, err := noderange.Expand(expr); err == nil && !slices.Contains(names, "all") {
+		return noderange.Fold(names), nil
+	}
+	return "(" + expr + ")", nil
 }
 
 // nothing is that no node is as an expression says: @state:unknown of a fleet all of
@@ -120,10 +166,15 @@ func (n nothing) Error() string { return fmt.Sprintf("no node matches %q", n.exp
 
 // nodes has the expression evaluated where the nodes are known.
 func (k connection) nodes(operands []string) ([]api.Node, error) {
-	expr, err := selection(operands)
+	expr, err := k.selection(operands)
 	if err != nil {
 		return nil, err
 	}
+	return k.selected(expr)
+}
+
+// selected are the nodes that an expression selects, "" being all.
+func (k connection) selected(expr string) ([]api.Node, error) {
 	nodes, err := k.client.Nodes(k.ctx, cmp.Or(expr, "all"))
 	if err != nil {
 		return nil, err

@@ -50,7 +50,8 @@ func TestEveryCommandKnowsSilence(t *testing.T) {
 	more := map[string]string{ // what is wanted beside operands
 		"node add": "--rack r1 --bmc ipmi://a@192.0.2.1", "rack set": "--brake-percent 30", "user add": "--role viewer",
 		"user cert": "--out " + filepath.Join(t.TempDir(), "cert"), "domain set": "--rate 1",
-		"credentials set":     "--user admin --password-file " + password,
+		"credentials set": "--user admin --password-file " + password,
+		"wait":            "--for on", "local wait": "--for on",
 		"gossip keys install": "--key-file " + key, "schedule add": "--cron @daily --nodes n1 --want on",
 	}
 	apart := []string{"watch"} // says so, and goes on

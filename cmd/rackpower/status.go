@@ -38,7 +38,11 @@ func statusCommand(d server) *cli.Command {
 }
 
 func showStatus(s *session) error {
-	nodes, err := s.nodes(s.c.Args().Slice())
+	expr, err := s.selection(s.c.Args().Slice())
+	if err != nil {
+		return err
+	}
+	nodes, err := s.selected(expr)
 	if err != nil {
 		return err
 	}
@@ -49,7 +53,7 @@ func showStatus(s *session) error {
 		}
 	}
 	if s.c.Bool("watch") {
-		return watchNodes(s, nodes)
+		return watchNodes(s, expr, nodes)
 	}
 	if err := showNodes(s, nodes); err != nil {
 		return err
@@ -220,7 +224,7 @@ func (v view) opCell(n api.Node) string {
 
 // watchNodes shows nodes again and again: the whole table on a terminal, otherwise what
 // has changed.
-func watchNodes(s *session, nodes []api.Node) error {
+func watchNodes(s *session, expr string, nodes []api.Node) error {
 	interval := max(s.c.Duration("interval"), 100*time.Millisecond)
 	screen := s.People() && term.Is(s.Out)
 	shown := map[string]string{}
@@ -237,7 +241,7 @@ func watchNodes(s *session, nodes []api.Node) error {
 		if backoff.Sleep(s.ctx, interval) != nil {
 			return nil // being interrupted is how it ends
 		}
-		now, err := s.nodes(s.c.Args().Slice())
+		now, err := s.selected(expr)
 		switch {
 		case s.ctx.Err() != nil:
 			return nil

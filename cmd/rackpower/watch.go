@@ -49,7 +49,7 @@ type events struct {
 }
 
 func watchEvents(s *session) error {
-	expr, err := selection(s.c.Args().Slice())
+	expr, err := s.selection(s.c.Args().Slice())
 	if err != nil {
 		return err
 	}
@@ -58,7 +58,7 @@ func watchEvents(s *session) error {
 	}
 	if expr != "" {
 		var none nothing // now; events to come may match
-		if _, err := s.nodes([]string{expr}); err != nil && !errors.As(err, &none) {
+		if _, err := s.selected(expr); err != nil && !errors.As(err, &none) {
 			return err
 		}
 	}
