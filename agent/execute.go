@@ -199,7 +199,7 @@ func (x *execution) carryOut(ctx context.Context) (power.Reason, error) {
 	if n, _ := x.a.assigned.get(x.l.node); x.h.attempts == 0 && n.Protected.Forbids(x.op.Action) {
 		return "", protected(n)
 	}
-	ep, err := x.a.assigned.endpoint(x.l.node)
+	ep, err := x.known(ctx)
 	if err != nil {
 		return "", err
 	}
@@ -228,6 +228,30 @@ func (x *execution) carryOut(ctx context.Context) (power.Reason, error) {
 		return x.once(ctx, power.PulseDiag)
 	default:
 		return x.bmcReset(ctx)
+	}
+}
+
+// known is where the node's BMC is, once it is known which protocol it speaks and central has
+// noted that. No command leaves before.
+func (x *execution) known(ctx context.Context) (power.Endpoint, error) {
+	for retry := x.retries(); ; {
+		ep, err := x.a.assigned.endpoint(x.l.node)
+		if err != nil || ep.Scheme != power.SchemeAuto {
+			return ep, err
+		}
+		x.l.setPhase(x.t, "finding out which protocol the BMC speaks")
+		x.a.poller.readNow(ctx, []string{x.l.node})
+		switch r := x.a.readings.run(x.l.node); r.Reach {
+		case power.ReachAuthFailed:
+			return ep, fail(power.ReasonOf(power.KindAuth), "%s", r.Message)
+		case power.ReachPrivilege:
+			return ep, fail(power.ReasonOf(power.KindPrivilege), "%s", r.Message)
+		case power.ReachUnsupported:
+			return ep, fail(power.ReasonOf(power.KindUnsupported), "%s", r.Message)
+		}
+		if err := backoff.Sleep(ctx, retry.Next()); err != nil {
+			return ep, err
+		}
 	}
 }
 

@@ -174,11 +174,11 @@ func (p *poller) readNode(ctx context.Context, name string) (mute bmcpool.Failur
 		return bmcpool.Failure{}
 	}
 	b, began := p.bmcs.Get(ep), time.Now()
-	state, changing, err := b.Read(ctx, ep, false)
+	seen, err := b.Read(ctx, ep, false)
 	refused := false // by its other credentials, too
 	if now, ok := p.assigned.changedTo(name, ep); ok && bmcpool.RefusedLogIn(err) {
 		ep = now
-		state, changing, err = b.Read(ctx, ep, false)
+		seen, err = b.Read(ctx, ep, false)
 		refused = bmcpool.RefusedLogIn(err)
 	}
 	if now, gone := p.assigned.endpoint(name); gone != nil || now != ep && !refused {
@@ -187,9 +187,10 @@ func (p *poller) readNode(ctx context.Context, name string) (mute bmcpool.Failur
 	switch {
 	case err == nil:
 		p.pulse.beat(time.Since(began))
-		p.readings.saw(name, power.Seen(state, time.Now()))
+		p.readings.found(name, seen)
+		p.readings.saw(name, power.Seen(seen.State, time.Now()))
 		p.taken(name, ep)
-		if changing {
+		if seen.Changing {
 			time.AfterFunc(lookAgain, func() { p.readSoon([]string{name}) })
 		}
 	case stops(ctx, err):

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"time"
 
+	"rackpower/agent/bmcpool"
 	"rackpower/central/api"
 	"rackpower/internal/lock"
 	"rackpower/power"
@@ -19,6 +20,7 @@ type readings struct {
 	nodes   map[string]power.Reading
 	runs    map[string][]api.ReadingRun // the newest keepRuns, newest last
 	monitor map[string]api.NodeMonitor
+	speaks  map[string]*api.FoundBMC // of nodes whose address leaves the protocol open
 	dirty   map[string]bool
 	news    chan struct{} // holds a token while there is something to tell
 	moved   func()        // called, without the lock, when a state or reach changed
@@ -27,7 +29,7 @@ type readings struct {
 func newReadings(moved func()) *readings {
 	return &readings{
 		nodes: map[string]power.Reading{}, runs: map[string][]api.ReadingRun{}, monitor: map[string]api.NodeMonitor{},
-		dirty: map[string]bool{}, news: make(chan struct{}, 1), moved: moved,
+		speaks: map[string]*api.FoundBMC{}, dirty: map[string]bool{}, news: make(chan struct{}, 1), moved: moved,
 	}
 }
 
@@ -40,6 +42,18 @@ func (r *readings) saw(node string, seen power.Reading) {
 func (r *readings) failed(node string, reach power.Reach, says string) {
 	now := time.Now()
 	r.set(node, now, says, func(old power.Reading) power.Reading { return old.Failed(reach, now) })
+}
+
+// found notes which protocol the node's BMC turned out to speak, where its address leaves that
+// open. It travels with the reading.
+func (r *readings) found(node string, seen bmcpool.Seen) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.speaks, node)
+	if seen.Found.Scheme != "" {
+		seen.Found.User = ""
+		r.speaks[node] = &api.FoundBMC{BMC: seen.Found.String(), Why: seen.Why}
+	}
 }
 
 func (r *readings) set(node string, at time.Time, says string, change func(power.Reading) power.Reading) {
@@ -138,7 +152,7 @@ func (r *readings) take(limit int) []api.NodeReading {
 		if len(list) == limit {
 			break
 		}
-		list = append(list, api.NodeReading{Node: node, Reading: r.getLocked(node), Monitor: r.monitor[node]})
+		list = append(list, api.NodeReading{Node: node, Reading: r.getLocked(node), Monitor: r.monitor[node], Found: r.speaks[node]})
 		delete(r.dirty, node)
 	}
 	return list
@@ -173,5 +187,6 @@ func (r *readings) forget(node string) {
 	delete(r.nodes, node)
 	delete(r.runs, node)
 	delete(r.monitor, node)
+	delete(r.speaks, node)
 	delete(r.dirty, node)
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"strings"
 
 	"rackpower/central/api"
 	"rackpower/central/store"
@@ -224,6 +225,40 @@ func (u *unitOfWork) located(agent string, r api.NodeReading) error {
 		return err
 	}
 	return u.reshare(n, next)
+}
+
+// found takes an agent's report on the protocol that a node's BMC speaks, where its address
+// leaves that open: it is the node's address from then on.
+func (u *unitOfWork) found(agent string, r api.NodeReading) error {
+	if r.Found == nil {
+		return nil
+	}
+	n, found, err := u.tx.Node(r.Node)
+	if err != nil || !found || n.Agent != agent {
+		return err
+	}
+	ep, err := power.ParseEndpoint(n.BMC)
+	if err != nil || ep.Scheme != power.SchemeAuto {
+		return nil // it was noted already, or changed
+	}
+	is, err := power.ParseEndpoint(r.Found.BMC)
+	if err != nil || is.Scheme != power.SchemeIPMI && is.Scheme != power.SchemeRedfish || is.Host != ep.Host {
+		return nil // it is of another BMC, which the node had before
+	}
+	next := n
+	ep = ep.As(is.Scheme)
+	ep.Port = is.Port
+	next.BMC = ep.String()
+	identify(&next)
+	if err := u.save(n, next); err != nil {
+		return err
+	}
+	if next.Part != n.Part || next.At != n.At {
+		if err := errors.Join(u.leaves(n), u.reshare(n, next)); err != nil {
+			return err
+		}
+	}
+	return u.audit("bmc-found", n.Name, "", differences(n, next)+": "+strings.ToValidUTF8(r.Found.Why[:min(len(r.Found.Why), 400)], ""))
 }
 
 // nameBMCs fills in which BMCs the nodes of a database of before have. Those that share

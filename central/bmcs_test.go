@@ -405,3 +405,65 @@ func TestABMCInTwoProtocols(t *testing.T) {
 		}
 	}
 }
+
+// TestTheProtocolThatWasFoundIsNoted, once, for the BMC that the node has.
+func TestTheProtocolThatWasFoundIsNoted(t *testing.T) {
+	s := newSite(t)
+	for name, bmc := range map[string]string{
+		"n1": "auto://admin@192.0.2.1?pin=first", "n2": "auto://admin@192.0.2.2?pin=first",
+		"n3": "auto://192.0.2.3",
+	} {
+		if err := s.tryAdd(false, bmcNode(name, "r1", bmc)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// Until it is known the BMC is taken for one of either protocol.
+	for _, bmc := range []string{"ipmi://192.0.2.1", "redfish://192.0.2.1/1", "auto://192.0.2.1"} {
+		wantCode(t, s.tryAdd(false, bmcNode("n4", "r2", bmc)), api.CodeRefused)
+	}
+	r := s.rack("r1")
+	r.mustHello()
+	r.took(r.poll())
+	found := func(node, bmc string) {
+		r.read(api.NodeReading{Node: node, Reading: power.Seen(power.On, s.now), Found: &api.FoundBMC{BMC: bmc, Why: "it answers"}})
+	}
+	found("n1", "redfish://192.0.2.1?pin=first")
+	found("n2", "ipmi://192.0.2.2")
+	for _, wrong := range []string{"ipmi://192.0.2.9", "auto://192.0.2.3", "ssh://192.0.2.3", ""} {
+		found("n3", wrong)
+	}
+	found("n1", "ipmi://192.0.2.1") // it is decided
+	for name, want := range map[string]string{
+		"n1": "redfish://admin@192.0.2.1?pin=first", "n2": "ipmi://admin@192.0.2.2",
+		"n3": "auto://192.0.2.3",
+	} {
+		if n := s.node(name); n.BMC != want {
+			t.Errorf("%s: %s, want %s", name, n.BMC, want)
+		}
+	}
+	got := map[string]string{}
+	for _, n := range r.poll().Nodes {
+		got[n.Name] = n.BMC
+	}
+	if len(got) != 2 || got["n1"] != "redfish://admin@192.0.2.1?pin=first" || got["n2"] != "ipmi://admin@192.0.2.2" {
+		t.Errorf("the agent is told %v", got)
+	}
+	all, err := s.Audit(t.Context(), "n2", 100)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := fmt.Sprint(all)
+	if !strings.Contains(text, "bmc-found") ||
+		!strings.Contains(text, "bmc ipmi://admin@192.0.2.2, was auto://admin@192.0.2.2?pin=first: it answers") {
+		t.Errorf("audit log: %s", text)
+	}
+	// A password that fits one protocol is not refused for the other.
+	long := bmcNode("n5", "r1", "auto://admin@192.0.2.5")
+	long.Password = strings.Repeat("p", 40)
+	if err := s.tryAdd(false, long); err != nil {
+		t.Error(err)
+	}
+	for name := range s.sharedOf() {
+		t.Errorf("%s shares its BMC", name)
+	}
+}

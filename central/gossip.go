@@ -107,8 +107,11 @@ func (c *Central) who(r *http.Request) (api.Who, error) {
 	bmc := ""
 	if ep, err := power.ParseEndpoint(node.BMC); err == nil {
 		bmc = net.JoinHostPort(ep.Host, strconv.Itoa(ep.Port))
-		if ep.IsRedfish() {
+		switch {
+		case ep.IsRedfish():
 			bmc = ep.Key()
+		case ep.Scheme == power.SchemeAuto:
+			bmc = power.Endpoint{Scheme: ep.Scheme, Host: ep.Host, Pin: ep.Pin}.String()
 		}
 	}
 	return api.AnswerWho(r.Context(), c.gossip, name, bmc, node.Agent)

@@ -203,7 +203,7 @@ func (u *unitOfWork) applyRest(name string, in api.Report) error {
 	}
 	for _, r := range in.Readings {
 		err := u.each(name, "reading of "+r.Node, func() error {
-			return errors.Join(u.located(name, r), u.storeReading(name, r, rev))
+			return errors.Join(u.found(name, r), u.located(name, r), u.storeReading(name, r, rev))
 		})
 		if err != nil {
 			return err

@@ -108,6 +108,12 @@ type Changer interface {
 	Changing() bool
 }
 
+// Finder is a Driver of an auto endpoint.
+type Finder interface {
+	// Found is the endpoint by the protocol that the BMC speaks, and why by that one.
+	Found() (ep Endpoint, why string)
+}
+
 // Notes keep what drivers must know after a crash, by the Key of a BMC.
 type Notes interface {
 	// Note is what was kept last; nil: nothing.

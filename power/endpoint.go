@@ -21,13 +21,14 @@ const (
 	SchemeIPMI        = "ipmi"
 	SchemeRedfish     = "redfish"
 	SchemeRedfishHTTP = "redfish+http" // without TLS, for laboratories
+	SchemeAuto        = "auto"         // Redfish or IPMI: the agent finds out
 )
 
 // DefaultIPMIPort is the UDP port of RMCP (IPMI v2.0 section 13.1.2).
 const DefaultIPMIPort = 623
 
 // defaultPorts are the ports that are left out of an address.
-var defaultPorts = map[string]int{SchemeIPMI: DefaultIPMIPort, SchemeRedfish: 443, SchemeRedfishHTTP: 80}
+var defaultPorts = map[string]int{SchemeIPMI: DefaultIPMIPort, SchemeRedfish: 443, SchemeRedfishHTTP: 80, SchemeAuto: 443}
 
 // Bounds of IPMI v2.0, in bytes (sections 13.20, 22.30).
 const (
@@ -89,10 +90,21 @@ const PinFirst = "first"
 
 // TrustsNobody reports whether nothing says which public key the BMC has, so that its
 // certificate must be of an authority that the agent trusts.
-func (e Endpoint) TrustsNobody() bool { return e.Scheme == SchemeRedfish && e.Pin == "" }
+func (e Endpoint) TrustsNobody() bool {
+	return (e.Scheme == SchemeRedfish || e.Scheme == SchemeAuto) && e.Pin == ""
+}
 
 // IsRedfish reports whether the BMC is spoken to by Redfish.
 func (e Endpoint) IsRedfish() bool { return e.Scheme == SchemeRedfish || e.Scheme == SchemeRedfishHTTP }
+
+// As is an auto endpoint by the protocol that its BMC turned out to speak.
+func (e Endpoint) As(scheme string) Endpoint {
+	e.Scheme, e.Port = scheme, defaultPorts[scheme]
+	if scheme == SchemeIPMI {
+		e.Pin, e.OldTLS = "", false
+	}
+	return e
+}
 
 // Key names the BMC, without credentials and part: what the lock per BMC hangs on.
 func (e Endpoint) Key() string {
@@ -100,7 +112,7 @@ func (e Endpoint) Key() string {
 	if port == 0 {
 		port = defaultPorts[scheme]
 	}
-	if scheme == SchemeRedfishHTTP && port == defaultPorts[scheme] { // the same BMC listens on both
+	if scheme == SchemeAuto || scheme == SchemeRedfishHTTP && port == defaultPorts[scheme] { // the same BMC listens on both
 		scheme, port = SchemeRedfish, defaultPorts[SchemeRedfish]
 	}
 	return scheme + "://" + net.JoinHostPort(e.Host, strconv.Itoa(port))
@@ -153,9 +165,10 @@ func (e Endpoint) LinkLocal() bool {
 
 // endpointForms are what is wanted by the scheme; "": where it is not known.
 var endpointForms = map[string]string{
-	"":            "want ipmi://USER@HOST or redfish://USER@HOST/[SYSTEM]",
+	"":            "want ipmi://USER@HOST, redfish://USER@HOST/[SYSTEM] or auto://USER@HOST",
 	SchemeIPMI:    "want ipmi://USER@HOST[:PORT][?suite=3|17&target=0x30&channel=0&level=user|operator|administrator&boot=legacy|efi]",
 	SchemeRedfish: "want redfish://USER@HOST[:PORT]/[SYSTEM][?pin=first|sha256:HASH&tls=1.2&auth=session|basic&boot=legacy|efi]",
+	SchemeAuto:    "want auto://USER@HOST[?pin=first|sha256:HASH&tls=1.2&boot=legacy|efi], without port",
 }
 
 func endpointForm(scheme string) string {
@@ -177,6 +190,7 @@ func badEndpoint(format string, args ...any) error {
 //
 //	ipmi://USER@HOST[:PORT][?suite=3|17&target=0x30&channel=0&level=user|operator|administrator&boot=legacy|efi]
 //	redfish://USER@HOST[:PORT]/[SYSTEM][?pin=first|sha256:HASH&tls=1.2&auth=session|basic&boot=legacy|efi]
+//	auto://USER@HOST[?pin=first|sha256:HASH&tls=1.2&boot=legacy|efi]
 //
 // (or redfish+http://) and brings it into its one canonical form: however an address is
 // spelt, Key and Part are the same. What looks like a password is an error: it would stand
@@ -198,7 +212,7 @@ func ParseEndpoint(s string) (Endpoint, error) {
 	form := endpointForm(u.Scheme)
 	switch {
 	case ep.Port == 0:
-		return Endpoint{}, badEndpoint("only the schemes ipmi://, redfish:// and redfish+http:// are supported; %s", endpointForm(""))
+		return Endpoint{}, badEndpoint("only the schemes ipmi://, redfish://, redfish+http:// and auto:// are supported; %s", endpointForm(""))
 	case !ep.IsRedfish() && u.Path != "" && u.Path != "/" || u.Fragment != "":
 		return Endpoint{}, badEndpoint("nothing may follow the host but options; %s", form)
 	}
@@ -209,6 +223,9 @@ func ParseEndpoint(s string) (Endpoint, error) {
 		return Endpoint{}, badEndpoint("%w; %s", err, form)
 	}
 	if p := u.Port(); p != "" {
+		if ep.Scheme == SchemeAuto {
+			return Endpoint{}, badEndpoint("auto looks at the usual ports of IPMI and Redfish; %s", form)
+		}
 		if ep.Port, err = strconv.Atoi(p); err != nil || ep.Port < 1 || ep.Port > 65535 {
 			return Endpoint{}, badEndpoint("the port is not between 1 and 65535")
 		}
@@ -286,7 +303,7 @@ func Redact(text string) string {
 // checkUser refuses what the protocol has no room for, and what is no plain name.
 func (e Endpoint) checkUser() error {
 	switch {
-	case !e.IsRedfish() && len(e.User) > MaxUser:
+	case e.Scheme == SchemeIPMI && len(e.User) > MaxUser:
 		return badEndpoint("the user name is longer than the %d bytes of IPMI", MaxUser)
 	case len(e.User) > maxRedfishSecret:
 		return badEndpoint("the user name is longer than %d bytes", maxRedfishSecret)
@@ -375,9 +392,12 @@ func (e *Endpoint) readOptions(query string) error {
 	if err != nil {
 		return badEndpoint("its options are malformed; %s", form)
 	}
-	known := ipmiOptions
-	if e.IsRedfish() {
-		known = redfishOptions
+	known := redfishOptions
+	switch e.Scheme {
+	case SchemeIPMI:
+		known = ipmiOptions
+	case SchemeAuto:
+		known = autoOptions
 	}
 	for key, values := range options {
 		read := known[key]
@@ -442,6 +462,11 @@ var redfishOptions = map[string]func(*Endpoint, string) bool{
 		return v == "basic" || v == "session"
 	},
 	"boot": readBoot,
+}
+
+// autoOptions are those that may stay whatever the protocol turns out to be.
+var autoOptions = map[string]func(*Endpoint, string) bool{
+	"pin": redfishOptions["pin"], "tls": redfishOptions["tls"], "boot": readBoot,
 }
 
 func readBoot(e *Endpoint, v string) bool {

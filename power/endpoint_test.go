@@ -26,12 +26,15 @@ var spellings = map[string][]string{
 	"ipmi://[2001:db8::1]:623": {
 		"ipmi://[2001:db8::1]", "ipmi://[2001:DB8:0:0:0:0:0:1]", "ipmi://a@[2001:0db8::0001]:623/", "ipmi://[2001:db8::0.0.0.1]",
 	},
-	"ipmi://[fe80::1%eth0]:623":  {"ipmi://[fe80::1%25eth0]", "ipmi://[FE80::0001%25eth0]:623"},
-	"ipmi://h:6230/0x30/0":       {"ipmi://h:6230?target=0x30", "ipmi://H.:6230?target=48&channel=0", "ipmi://h:6230?channel=0x0&target=0X30"},
-	"ipmi://h:623/0x2c/6":        {"ipmi://h?target=0x2c&channel=6", "ipmi://h?target=0x2C&channel=0x06&suite=17"},
-	"ipmi://xn--bmc-zna.de:623":  {"ipmi://xn--bmc-zna.de", "ipmi://XN--BMC-ZNA.de."},
-	"ipmi://rack_1-bmc7:623":     {"ipmi://rack_1-bmc7", "ipmi://RACK_1-BMC7"},
-	"ipmi://1.example:623":       {"ipmi://1.example"},
+	"ipmi://[fe80::1%eth0]:623": {"ipmi://[fe80::1%25eth0]", "ipmi://[FE80::0001%25eth0]:623"},
+	"ipmi://h:6230/0x30/0":      {"ipmi://h:6230?target=0x30", "ipmi://H.:6230?target=48&channel=0", "ipmi://h:6230?channel=0x0&target=0X30"},
+	"ipmi://h:623/0x2c/6":       {"ipmi://h?target=0x2c&channel=6", "ipmi://h?target=0x2C&channel=0x06&suite=17"},
+	"ipmi://xn--bmc-zna.de:623": {"ipmi://xn--bmc-zna.de", "ipmi://XN--BMC-ZNA.de."},
+	"ipmi://rack_1-bmc7:623":    {"ipmi://rack_1-bmc7", "ipmi://RACK_1-BMC7"},
+	"ipmi://1.example:623":      {"ipmi://1.example"},
+	"redfish://h7:443": {
+		"redfish://h7", "redfish://admin@H7.:443/?pin=first", "redfish+http://h7", "auto://h7", "auto://root@H7.?pin=first&tls=1.2&boot=legacy",
+	},
 	"ipmi://0xff.example.net:80": {"ipmi://0XFF.example.net:80"},
 }
 
@@ -288,5 +291,32 @@ func TestRedfishEndpoints(t *testing.T) {
 	a, b := Endpoint{Scheme: SchemeRedfish, Host: "h", System: "1"}, Endpoint{Scheme: SchemeRedfish, Host: "h", System: "2", Port: 443}
 	if a.Key() != b.Key() || a.Part() == b.Part() {
 		t.Errorf("Systems of one BMC: keys %s and %s, parts %s and %s", a.Key(), b.Key(), a.Part(), b.Part())
+	}
+}
+
+// TestAnEndpointOfAnyProtocol keeps what the protocol that is found has room for.
+func TestAnEndpointOfAnyProtocol(t *testing.T) {
+	ep, err := ParseEndpoint("auto://admin@bmc7?pin=first&tls=1.2&boot=legacy")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for got, want := range map[string]string{
+		ep.String():                   "auto://admin@bmc7?boot=legacy&pin=first&tls=1.2",
+		ep.As(SchemeIPMI).String():    "ipmi://admin@bmc7?boot=legacy",
+		ep.As(SchemeRedfish).String(): "redfish://admin@bmc7?boot=legacy&pin=first&tls=1.2",
+		ep.As(SchemeIPMI).Key():       "ipmi://bmc7:623",
+		ep.As(SchemeRedfish).Key():    ep.Key(),
+	} {
+		if got != want {
+			t.Errorf("%s, want %s", got, want)
+		}
+	}
+	for _, bad := range []string{
+		"auto://h:623", "auto://h:443", "auto://h/1", "auto://h?suite=3", "auto://h?target=0x30",
+		"auto://h?auth=basic",
+	} {
+		if ep, err := ParseEndpoint(bad); err == nil {
+			t.Errorf("%s: %+v", bad, ep)
+		}
 	}
 }

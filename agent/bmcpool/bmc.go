@@ -206,25 +206,38 @@ var errNotTried = errors.New("not tried")
 // State reads the power, once more over a new connection when a kept one turns
 // out to be dead: BMCs forget sessions.
 func (b *BMC) State(ctx context.Context, ep power.Endpoint, force bool) (power.State, error) {
-	state, _, err := b.Read(ctx, ep, force)
-	return state, err
+	seen, err := b.Read(ctx, ep, force)
+	return seen.State, err
 }
 
-// Read is State, and says whether the power is about to change.
-func (b *BMC) Read(ctx context.Context, ep power.Endpoint, force bool) (state power.State, changing bool, _ error) {
+// Seen is what a reading brought.
+type Seen struct {
+	power.State
+	Changing bool // the power is about to change
+	// Found is the BMC of an auto endpoint by the protocol that it speaks, and Why by that one;
+	// the zero Endpoint: it was no such endpoint.
+	Found power.Endpoint
+	Why   string
+}
+
+// Read is State, and says more.
+func (b *BMC) Read(ctx context.Context, ep power.Endpoint, force bool) (seen Seen, _ error) {
 	for try := 0; ; try++ {
 		kept := false
 		err := b.With(ctx, ep, force && try == 0, func(ctx context.Context, d power.Driver) (err error) {
 			kept = !b.lastUsed.IsZero()
-			state, err = d.State(ctx)
+			seen.State, err = d.State(ctx)
 			if c, ok := as[power.Changer](d); ok {
-				changing = c.Changing()
+				seen.Changing = c.Changing()
+			}
+			if f, ok := as[power.Finder](d); ok {
+				seen.Found, seen.Why = f.Found()
 			}
 			return err
 		})
 		var de *power.Error
 		if err == nil || try > 0 || !kept || !errors.As(err, &de) || !de.Lost || ctx.Err() != nil {
-			return state, changing, err
+			return seen, err
 		}
 	}
 }

@@ -236,7 +236,7 @@ func (p *Pool) print(ep power.Endpoint) Credentials {
 	if ep.KG != "" {
 		fmt.Fprintf(mac, "\x00%q", string(ep.KG))
 	}
-	if ep.IsRedfish() {
+	if ep.Scheme != power.SchemeIPMI {
 		fmt.Fprintf(mac, "\x00%q\x00%t\x00%t", ep.Pin, ep.OldTLS, ep.Basic)
 	}
 	return Credentials(binary.BigEndian.Uint32(mac.Sum(nil)))

@@ -259,6 +259,14 @@ type NodeReading struct {
 	// place of a name, or it was not looked up.
 	Address string      `json:"address,omitempty"`
 	Monitor NodeMonitor `json:"monitor,omitzero"`
+	// Found is the protocol of a BMC whose address leaves that open (auto://), nil where it does not.
+	Found *FoundBMC `json:"found,omitempty"`
+}
+
+// FoundBMC is what an agent found out of a BMC.
+type FoundBMC struct {
+	BMC string `json:"bmc"` // its address by the protocol that it speaks, without user
+	Why string `json:"why"` // by that one
 }
 
 // Reported answers a report.

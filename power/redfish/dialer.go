@@ -142,6 +142,57 @@ func (d *Dialer) Probe(ctx context.Context, ep power.Endpoint) error {
 	return nil
 }
 
+// Speaks reports whether the endpoint speaks Redfish: nil where it has a service root, which it
+// gives to everybody. KindUnsupported means that something else answers, or nothing that can be
+// spoken to.
+func (d *Dialer) Speaks(ctx context.Context, ep power.Endpoint) error {
+	if err := checkEndpoint(opProbe, ep); err != nil {
+		return err
+	}
+	c := newClient(d.cfg, ep, d.tlsFor(ep))
+	defer c.close()
+	a, err := c.send(ctx, request{op: opProbe, method: http.MethodGet, path: rootURL, within: d.cfg.ProbeTimeout})
+	if err != nil {
+		return err
+	}
+	var root serviceRoot
+	switch {
+	case a.ok() && parse(a.body, &root) == nil && (root.Version != "" || root.Systems != ""), !a.ok() && len(said(a).ids) > 1:
+		return nil
+	case a.ok():
+		return &power.Error{Kind: power.KindUnsupported, Op: opProbe, Err: errors.New("what answers has no service root")}
+	}
+	if err = refused(opProbe, a, false, false); err.Kind != power.KindBusy {
+		err.Kind, err.Refused = power.KindUnsupported, false
+	}
+	return err
+}
+
+// ErrNoReset is what errors.Is finds where a BMC has no System that can be reset.
+var ErrNoReset = errors.New("it has no System that can be reset")
+
+// Resetter is a Driver of this package.
+type Resetter interface {
+	// CanReset returns an error, with ErrNoReset, where the System cannot be reset.
+	CanReset(ctx context.Context) error
+}
+
+// CanReset implements Resetter.
+func (s *session) CanReset(ctx context.Context) error {
+	if err := s.ready(ctx, opState); err != nil {
+		return err
+	}
+	if err := s.readSystem(ctx, opState); err != nil {
+		return s.check(err)
+	}
+	if s.system.reset().Target == "" {
+		return &power.Error{Kind: power.KindUnsupported, Op: opState, Err: ErrNoReset}
+	}
+	return nil
+}
+
+var _ Resetter = (*session)(nil)
+
 // root is the service root, as it is known or as the BMC gives it.
 func (s *session) root(ctx context.Context) (serviceRoot, *power.Error) {
 	if known := s.dialer.know(s.ep, nil); known.root.Systems != "" {

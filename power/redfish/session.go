@@ -356,11 +356,11 @@ func (s *session) choose(ctx context.Context, op string, all links) (link, *powe
 // list none for a while.
 func (s *session) noSystem(op string, all links) *power.Error {
 	if len(all) > 0 {
-		what := "has no System " + s.ep.System
-		if s.ep.System == "" {
-			what = "has no System that can be reset"
+		err := ErrNoReset
+		if s.ep.System != "" {
+			err = errors.New("it has no System " + s.ep.System)
 		}
-		return &power.Error{Kind: power.KindUnsupported, Op: op, Err: fmt.Errorf("the BMC %s; it has %s", what, ids(all))}
+		return &power.Error{Kind: power.KindUnsupported, Op: op, Err: fmt.Errorf("%w; it has %s", err, ids(all))}
 	}
 	since := time.Now()
 	s.dialer.know(s.ep, func(b *learnt) {
@@ -372,7 +372,7 @@ func (s *session) noSystem(op string, all links) *power.Error {
 	if time.Since(since) < s.cfg.NotReady {
 		return &power.Error{Kind: power.KindBusy, Op: op, Err: errors.New("the BMC lists no System yet: it is not ready")}
 	}
-	return &power.Error{Kind: power.KindUnsupported, Op: op, Err: fmt.Errorf("the BMC has listed no System for %s",
+	return &power.Error{Kind: power.KindUnsupported, Op: op, Err: fmt.Errorf("%w: it has listed none for %s", ErrNoReset,
 		time.Since(since).Round(time.Second))}
 }
 
