@@ -33,7 +33,9 @@ func nodeCommand() *cli.Command {
 					"Redfish: redfish://USER@HOST[:PORT]/[SYSTEM]; without SYSTEM the only one that can be reset. Its options:\n" +
 					"pin=first (--trust-first) trusts the public key that the BMC shows first, pin=sha256:HASH that one; without, its\n" +
 					"certificate must be of an authority that the agent trusts. tls=1.2 allows TLS 1.2; auth=basic needs no session; boot=legacy|efi.\n" +
-					"redfish+http:// is without TLS, for laboratories." +
+					"redfish+http:// is without TLS, for laboratories.\n" +
+					"auto://USER@HOST has the rack's agent find out, at the usual ports: Redfish where the BMC has a System that can be\n" +
+					"reset, else IPMI. The node's address becomes what was found (rackpower node show); until then nothing is sent to it." +
 					examples("rackpower node add r1n01 --rack r1 --bmc ipmi://admin@10.0.1.1 --password-file bmc.password",
 						"rackpower node add r1n02 --rack r1 --bmc 'redfish://admin@10.0.1.2?pin=first' --password-file bmc.password",
 						"rackpower node add r1n01 --rack r1 --status READY --update",
@@ -41,7 +43,7 @@ func nodeCommand() *cli.Command {
 				Flags: atCentral.flags(append(confirmFlags(),
 					&cli.StringFlag{Name: "rack", Required: true, Usage: "`NAME` of the rack; the rack's agent controls the node"},
 					&cli.StringFlag{Name: "bmc", Usage: "`URL` of the BMC: ipmi://USER@HOST[:PORT][?OPTIONS] or " +
-						"redfish://USER@HOST[:PORT]/[SYSTEM][?OPTIONS]"},
+						"redfish://USER@HOST[:PORT]/[SYSTEM][?OPTIONS], or auto://USER@HOST"},
 					&cli.StringFlag{Name: "password-file", Usage: "read the BMC's password from the first line of `FILE`; -: from stdin"},
 					&cli.StringFlag{Name: "kg-file", Usage: "read the BMC's key K_g from the first line of `FILE`: text, or 0x and " +
 						"hexadecimal digits; only for BMCs with two-key logins"},

@@ -16,6 +16,7 @@ import (
 type drivers struct {
 	ipmi    *ipmi.Dialer
 	redfish *redfish.Dialer
+	as      func(ep power.Endpoint, scheme string) power.Endpoint // where an auto endpoint is looked for
 }
 
 // newDrivers makes them. caFile has the certificates of the authorities that certify BMCs; "":
@@ -32,12 +33,15 @@ func newDrivers(logger *slog.Logger, caFile string) (*drivers, error) {
 			return nil, settings.Usage("--bmc-ca-file: there is no certificate in %s", caFile)
 		}
 	}
-	return &drivers{ipmi: ipmi.NewDialer(ipmi.Config{Log: logger}), redfish: redfish.NewDialer(cfg)}, nil
+	return &drivers{ipmi: ipmi.NewDialer(ipmi.Config{Log: logger}), redfish: redfish.NewDialer(cfg), as: power.Endpoint.As}, nil
 }
 
 // Dial is a power.Dialer.
 func (d *drivers) Dial(ctx context.Context, ep power.Endpoint) (power.Driver, error) {
-	if ep.IsRedfish() {
+	switch {
+	case ep.Scheme == power.SchemeAuto:
+		return d.find(ctx, ep)
+	case ep.IsRedfish():
 		return d.redfish.Dial(ctx, ep)
 	}
 	return d.ipmi.Dial(ctx, ep)
@@ -45,7 +49,10 @@ func (d *drivers) Dial(ctx context.Context, ep power.Endpoint) (power.Driver, er
 
 // Probe asks a BMC whether it is there.
 func (d *drivers) Probe(ctx context.Context, ep power.Endpoint) error {
-	if ep.IsRedfish() {
+	switch {
+	case ep.Scheme == power.SchemeAuto:
+		return d.probeBoth(ctx, ep)
+	case ep.IsRedfish():
 		return d.redfish.Probe(ctx, ep)
 	}
 	return d.ipmi.Probe(ctx, ep)
@@ -53,6 +60,10 @@ func (d *drivers) Probe(ctx context.Context, ep power.Endpoint) error {
 
 // Forget forgets what was learnt of a BMC.
 func (d *drivers) Forget(ep power.Endpoint) {
+	if ep.Scheme == power.SchemeAuto {
+		d.Forget(d.as(ep, power.SchemeIPMI))
+		ep = d.as(ep, power.SchemeRedfish)
+	}
 	if ep.IsRedfish() {
 		d.redfish.Forget(ep)
 		return
