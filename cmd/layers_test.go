@@ -49,6 +49,8 @@ var floors = map[string]int{
 	"rackpower/internal/mutation":     0,
 	"rackpower/internal/backoff":      0,
 	"rackpower/internal/lock":         0,
+	"rackpower/internal/metrics":      0,
+	"rackpower/internal/prom":         1,
 }
 
 // owners says who alone may import a module from outside.
@@ -60,6 +62,7 @@ var owners = map[string][]string{
 	"github.com/coreos/go-oidc":       {"rackpower/central/oidc"},
 	"github.com/robfig/cron":          {"rackpower/agent/monitor", "rackpower/central", "rackpower/power/cronexpr"},
 	"github.com/coreos/go-systemd":    {"rackpower/systemd"},
+	"github.com/prometheus":           {"rackpower/internal/prom"},
 	"github.com/urfave/cli": {
 		"rackpower/cmd/rackpower", "rackpower/cmd/rackpower/agentd", "rackpower/cmd/rackpower-central",
 		"rackpower/cmd/daemon", "rackpower/cmd/settings",
