@@ -34,6 +34,7 @@ type control struct {
 	tellRack               func() // has central told
 	logger                 *slog.Logger
 	refusals               httpserver.Recently
+	metrics                http.Handler // nil: none
 }
 
 // requests is what the socket asks of the agent as a whole.
@@ -131,6 +132,12 @@ func (c *control) routes() http.Handler {
 	handle(mux, "GET /v1/alarms", c.ctlAlarms)
 	handle(mux, "POST /v1/alarms/ack", c.ctlAckAlarm)
 	handle(mux, "GET /v1/domains", c.ctlDomains)
+	if c.metrics != nil {
+		mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, r *http.Request) {
+			httpserver.ForgetDeadline(w)
+			c.metrics.ServeHTTP(w, r)
+		})
+	}
 	return httpserver.SignsOfLife(mux)
 }
 

@@ -145,6 +145,13 @@ func (l *link) String() string {
 	}
 }
 
+// reached reports whether central answers and is trusted.
+func (l *link) reached() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.unknown == nil && l.up
+}
+
 const (
 	pollWait      = 25 * time.Second
 	firstPause    = 200 * time.Millisecond // after a session that failed

@@ -160,7 +160,7 @@ var leastOf = map[string]struct {
 	"GET /v1/domains": {auth.Viewer, false}, "GET /v1/schedules": {auth.Viewer, false}, "GET /v1/schedules/next": {auth.Viewer, false},
 	"GET /v1/agents": {auth.Viewer, false}, "GET /v1/members": {auth.Viewer, false}, "GET /v1/peers": {auth.Viewer, false},
 	"GET /v1/gossip/who": {auth.Viewer, false}, "GET /v1/audit": {auth.Viewer, false},
-	"GET /v1/audit/verify": {auth.Viewer, true}, "GET /v1/info": {auth.Viewer, false},
+	"GET /v1/audit/verify": {auth.Viewer, true}, "GET /v1/info": {auth.Viewer, false}, "GET /metrics": {auth.Viewer, true},
 	"GET /v1/whoami": {auth.Viewer, false}, "GET /v1/plans/{id}": {auth.Viewer, false},
 	"GET /v1/approvals": {auth.Viewer, false}, "POST /v1/approvals/{id}": {auth.Operator, false},
 	"GET /v1/attention": {auth.Viewer, false},
@@ -213,7 +213,7 @@ func documentedRoutes(t testing.TB) []string {
 	}
 	whole, _, _ := strings.Cut(string(text), "# Routes of an agent's socket")
 	var all []string
-	for _, m := range regexp.MustCompile(`(?m)^//\t(GET|POST) +(/v1/\S+)`).FindAllStringSubmatch(whole, -1) {
+	for _, m := range regexp.MustCompile(`(?m)^//\t(GET|POST) +(/\S+)`).FindAllStringSubmatch(whole, -1) {
 		all = append(all, m[1]+" "+m[2])
 	}
 	return all

@@ -89,6 +89,7 @@ func (c *Central) routes() *http.ServeMux {
 	serve("GET /v1/audit", sees, query(c, c.listAudit))
 	serve("GET /v1/audit/verify", seesSite, query(c, c.verifyAudit))
 	serve("GET /v1/info", sees, query(c, c.info))
+	serve("GET /metrics", seesSite, c.metricsHandler())
 	serve("GET /v1/whoami", sees, query(c, c.whoAmI))
 	serve("GET /v1/users", managesSite, query(c, c.listUsers))
 	serve("POST /v1/users", managesSite, body(c, maxAdminBody, true, c.addUser))

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"slices"
+
 	"github.com/urfave/cli/v2"
 
 	"rackpower/agent"
@@ -57,6 +59,6 @@ func agentCommand() *cli.Command {
 				Name: "debounce", Value: agent.DefaultDebounce,
 				Usage: "enforce transient statuses (NEW, DEPLOYING, ...) after two equal readings that are `DURATION` apart",
 			},
-		}, append(daemon.GossipFlags(), settings.LogFlags()...)...),
+		}, slices.Concat(agentd.MetricsFlags(), daemon.GossipFlags(), settings.LogFlags())...),
 	}
 }

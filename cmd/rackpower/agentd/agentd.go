@@ -204,6 +204,13 @@ func (d *service) run(c *cli.Context, cfg agent.Config, central *api.Client, clu
 	if control != nil {
 		d.later(func() error { _ = control.Close(); return nil })
 	}
+	scraped, err := listenMetrics(c)
+	if err != nil {
+		return err
+	}
+	if scraped != nil {
+		d.later(func() error { _ = scraped.Close(); return nil })
+	}
 	a, err := agent.New(cfg)
 	switch {
 	case errors.Is(err, journal.ErrOwner):
@@ -214,6 +221,7 @@ func (d *service) run(c *cli.Context, cfg agent.Config, central *api.Client, clu
 		return err
 	}
 	d.later(a.Close)
+	d.metrics(c, a, scraped)
 	if err := d.gossip(c, a, central, cluster); err != nil {
 		return err
 	}
