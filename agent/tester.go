@@ -76,10 +76,43 @@ func (t *tester) group(asked []api.AskedTest) {
 	}
 	refused := map[power.Endpoint]api.NodeTest{}
 	for _, q := range asked {
-		result := t.test(q, refused)
+		result := t.answer(q, refused)
 		t.agent.link.toTell.tests(result)
 		t.agent.tellRack()
 	}
+}
+
+// answer is what comes of what central asks for.
+func (t *tester) answer(q api.AskedTest, refused map[power.Endpoint]api.NodeTest) api.NodeTest {
+	if q.Consumption {
+		return t.consumption(q)
+	}
+	return t.test(q, refused)
+}
+
+// consumption reads what the node takes, in the session that is kept.
+func (t *tester) consumption(q api.AskedTest) api.NodeTest {
+	result := api.NodeTest{ID: q.ID, Node: q.Node, Agent: t.agent.cfg.Name, Reach: power.ReachOK, Consumption: &power.Consumption{}}
+	ep, err := t.agent.assigned.endpoint(q.Node)
+	if err != nil {
+		result.Reach, result.Message = power.ReachUnconfigured, detailOf(err)
+		return result
+	}
+	*result.Consumption, err = t.agent.bmcs.Get(ep).Consumption(t.agent.ctx, ep, false)
+	result.At = time.Now().UTC().Round(0)
+	if err != nil {
+		result.Reach, result.Message = power.ReachOf(err), err.Error()
+	}
+	return result
+}
+
+// detailOf is an error for people.
+func detailOf(err error) string {
+	var end endError
+	if errors.As(err, &end) {
+		return end.end.Detail
+	}
+	return err.Error()
 }
 
 func (t *tester) test(q api.AskedTest, refused map[power.Endpoint]api.NodeTest) api.NodeTest {
@@ -96,11 +129,7 @@ func (t *tester) test(q api.AskedTest, refused map[power.Endpoint]api.NodeTest) 
 	}
 	result.Credentials, result.User, result.Other = n.Credentials, ep.User, q.Other
 	if err != nil {
-		result.Reach, result.Message = power.ReachUnconfigured, err.Error()
-		var end endError
-		if errors.As(err, &end) {
-			result.Message = end.end.Detail
-		}
+		result.Reach, result.Message = power.ReachUnconfigured, detailOf(err)
 		return result
 	}
 	login := ep

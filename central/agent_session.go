@@ -4,7 +4,6 @@ import (
 	"context"
 	"maps"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -20,6 +19,7 @@ type agentSession struct {
 
 	mu      sync.Mutex
 	session string
+	speaks  int   // the protocol of the agent, Hello.Protocol
 	rev     int64 // of the assignment
 	mark    int64 // highest cursor of a request or cancellation
 	revSeen int64 // what the agent holds
@@ -91,8 +91,9 @@ func (d *agentSession) look(now time.Time) snapshot {
 	slices.Sort(g.reads)
 	g.asked = d.asked.due(&g, now)
 	for _, key := range d.tests.due(&g, now) {
-		node, other, _ := strings.Cut(key, "/")
-		g.tests = append(g.tests, api.AskedTest{ID: d.tests[key].id, Node: node, Other: other})
+		q := askedTest(key)
+		q.ID = d.tests[key].id
+		g.tests = append(g.tests, q)
 	}
 	return g
 }
@@ -115,7 +116,7 @@ func (d *agentSession) sentWishes(out *api.Assignment, now time.Time) {
 	defer d.mu.Unlock()
 	d.asked.sent(out.Explain, now)
 	for _, t := range out.Tests {
-		d.tests.sent([]string{t.Node + "/" + t.Other}, now)
+		d.tests.sent([]string{testKey(t.Node, t.Other, t.Consumption)}, now)
 	}
 	for _, node := range out.Reads {
 		if r := d.reads[node]; r != nil {
@@ -260,8 +261,9 @@ func (d *agentSession) late(run string, nth uint64) bool {
 }
 
 // greeted begins a session.
-func (d *agentSession) greeted(session string, rev int64, sent, now time.Time) {
+func (d *agentSession) greeted(session string, rev int64, in api.Hello, now time.Time) {
 	d.update(func() {
+		d.speaks = in.Protocol
 		d.session, d.rev, d.seen, d.polled, d.told = session, max(d.rev, rev), now, now, false
 		for _, r := range d.reads {
 			r.sent = time.Time{} // the answer that carried it may have been lost
@@ -269,7 +271,7 @@ func (d *agentSession) greeted(session string, rev int64, sent, now time.Time) {
 		d.asked.unsent()
 		d.tests.unsent()
 	})
-	d.ahead(sent, now)
+	d.ahead(in.SentAt, now)
 }
 
 // tells notes what became of the journal of an agent that is to tell the ends that it

@@ -174,7 +174,7 @@ func (u *unitOfWork) greet(name string, in api.Hello, w *api.Welcome, peer strin
 		fate = journalFirst
 	}
 	u.tx.OnCommit(func() {
-		d.greeted(w.Session, a.Rev, in.SentAt, u.now)
+		d.greeted(w.Session, a.Rev, in, u.now)
 		d.tells(fate)
 		if another {
 			d.admitted(a, u.now)

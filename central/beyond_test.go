@@ -40,6 +40,7 @@ var naming = map[string][]string{
 	"GET /v1/plans/{id}":        {""},
 	"POST /v1/plans/{id}/apply": {`{}`},
 	"POST /v1/approvals/{id}":   {`{}`, `{"deny":true}`},
+	"POST /v1/power":            {`{"names":["NAME"]}`},
 	"POST /v1/tests":            {`{"names":["NAME"]}`},
 	"GET /v1/audit":             {"?select=NAME", "?select=NAME&after=1&wait=1ms"},
 	"GET /v1/gossip/who":        {"?node=NAME"},

@@ -23,7 +23,7 @@ func init() {
 		least := leastOf["POST /v1/users"]
 		leastOf[route] = least
 	}
-	leastOf["POST /v1/tests"] = leastOf["POST /v1/ops"]
+	leastOf["POST /v1/tests"], leastOf["POST /v1/power"] = leastOf["POST /v1/ops"], leastOf["POST /v1/reads"]
 }
 
 // withNodes adds nodes as they are given, each with a BMC of its own.

@@ -251,7 +251,7 @@ func TestALostReadIsAskedForAgain(t *testing.T) {
 	if g := d.look(s.clock()); len(g.reads) != 0 || g.again <= time.Second || g.again > resendRead {
 		t.Errorf("%+v", g)
 	}
-	d.greeted("another session", 1, time.Time{}, s.clock())
+	d.greeted("another session", 1, api.Hello{}, s.clock())
 	if g := d.look(s.clock()); len(g.reads) != 1 {
 		t.Errorf("%+v", g)
 	}

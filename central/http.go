@@ -63,6 +63,7 @@ func (c *Central) routes() *http.ServeMux {
 	serve("GET /v1/policy", seesSite, query(c, c.getPolicy))
 	serve("POST /v1/policy", managesSite, body(c, maxAdminBody, true, c.setPolicy))
 	serve("POST /v1/reads", sees, body(c, maxAdminBody, true, c.readNodes))
+	serve("POST /v1/power", sees, body(c, maxAdminBody, true, c.readConsumption))
 	serve("POST /v1/tests", acts, body(c, maxAdminBody, true, c.testNodes))
 	serve("GET /v1/racks", sees, query(c, c.listRacks))
 	serve("POST /v1/racks/{name}", managesSite, body(c, maxAdminBody, true, c.setRack))

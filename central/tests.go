@@ -45,38 +45,21 @@ func (c *Central) testNodes(r *http.Request, in api.TestNodes) ([]api.NodeTest, 
 	answers := make([]<-chan api.NodeTest, len(nodes))
 	now := c.cfg.Now()
 	for i, n := range inOrder(nodes) {
-		out[i] = api.NodeTest{Node: n.Name, Agent: n.Agent, Reach: power.ReachNever}
-		away := c.presence(n.Agent)
-		switch note := c.waitsNote(n.WaitsFor, now); {
-		case n.BMC == "":
-			out[i].Reach, out[i].Message = power.ReachUnconfigured, "no BMC is known for the node"
-		case n.Damaged() != "":
-			out[i].Message = damagedNote(n)
-		case note != "":
-			out[i].Message = note
-		case away.Absent():
-			out[i].Message = agentIs(n.Agent, away, now)
-		default:
-			other := ""
-			if in.New {
-				if other = others[n.Name]; other == "" {
-					out[i].Message = "its credentials are not being replaced, or it uses the new ones"
-					continue
-				}
-			}
-			answer, done := c.sessions.of(n.Agent).test(n.Name, other)
-			defer done()
-			answers[i] = answer
+		if out[i] = c.untested(n, now); out[i].Message != "" {
+			continue
 		}
-	}
-	resume, err := idle(r.Context())
-	if err != nil {
-		return nil, err
+		other := ""
+		if in.New {
+			if other = others[n.Name]; other == "" {
+				out[i].Message = "its credentials are not being replaced, or it uses the new ones"
+				continue
+			}
+		}
+		answer, done := c.sessions.of(n.Agent).test(testKey(n.Name, other, false))
+		defer done()
+		answers[i] = answer
 	}
 	if err := c.awaitTests(r, in.Wait, answers, out); err != nil {
-		return nil, err
-	}
-	if err := resume(); err != nil {
 		return nil, err
 	}
 	return out, c.write(r.Context(), now, askedBy(r, in.AskedBy), func(u *unitOfWork) error {
@@ -84,8 +67,29 @@ func (c *Central) testNodes(r *http.Request, in api.TestNodes) ([]api.NodeTest, 
 	})
 }
 
+// untested is a node before its agent is asked about it, with a message where that cannot be.
+func (c *Central) untested(n store.Node, now time.Time) api.NodeTest {
+	t := api.NodeTest{Node: n.Name, Agent: n.Agent, Reach: power.ReachNever}
+	away := c.presence(n.Agent)
+	switch note := c.waitsNote(n.WaitsFor, now); {
+	case n.BMC == "":
+		t.Reach, t.Message = power.ReachUnconfigured, "no BMC is known for the node"
+	case n.Damaged() != "":
+		t.Message = damagedNote(n)
+	case note != "":
+		t.Message = note
+	case away.Absent():
+		t.Message = agentIs(n.Agent, away, now)
+	}
+	return t
+}
+
 // awaitTests fills in the answers as they come.
 func (c *Central) awaitTests(r *http.Request, wait time.Duration, answers []<-chan api.NodeTest, out []api.NodeTest) error {
+	resume, err := idle(r.Context())
+	if err != nil {
+		return err
+	}
 	timer := time.NewTimer(min(wait, maxWait))
 	defer timer.Stop()
 	late := false
@@ -112,7 +116,7 @@ func (c *Central) awaitTests(r *http.Request, wait time.Duration, answers []<-ch
 			return r.Context().Err()
 		}
 	}
-	return nil
+	return resume()
 }
 
 // testedWords says for the audit log which nodes were tested, and what came of it.
@@ -200,10 +204,27 @@ func (qs questions[T]) unsent() {
 	}
 }
 
-// test has a node tested; done must be called when the answer is no longer waited for.
-func (d *agentSession) test(node, other string) (answer <-chan api.NodeTest, done func()) {
-	var ch chan api.NodeTest
+// testKey names what is asked of an agent in a test; askedTest is the way back.
+func testKey(node, other string, consumption bool) string {
 	key := node + "/" + other
+	if consumption {
+		key += "/" + askConsumption
+	}
+	return key
+}
+
+const askConsumption = "consumption"
+
+func askedTest(key string) (q api.AskedTest) {
+	parts := strings.Split(key, "/")
+	q.Node, q.Other = parts[0], parts[1]
+	q.Consumption = len(parts) > 2
+	return q
+}
+
+// test has a node tested; done must be called when the answer is no longer waited for.
+func (d *agentSession) test(key string) (answer <-chan api.NodeTest, done func()) {
+	var ch chan api.NodeTest
 	d.update(func() { ch = d.tests.ask(key) })
 	return ch, func() {
 		d.mu.Lock()
@@ -217,7 +238,7 @@ func (d *agentSession) tested(all []api.NodeTest) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for _, t := range all {
-		key := t.Node + "/" + t.Other
+		key := testKey(t.Node, t.Other, t.Consumption != nil)
 		if q := d.tests[key]; q != nil && q.id == t.ID {
 			t.Agent = d.name
 			d.tests.answer(key, t)

@@ -222,22 +222,39 @@ type Seen struct {
 
 // Read is State, and says more.
 func (b *BMC) Read(ctx context.Context, ep power.Endpoint, force bool) (seen Seen, _ error) {
+	err := b.read(ctx, ep, force, func(ctx context.Context, d power.Driver) (err error) {
+		seen.State, err = d.State(ctx)
+		if c, ok := as[power.Changer](d); ok {
+			seen.Changing = c.Changing()
+		}
+		if f, ok := as[power.Finder](d); ok {
+			seen.Found, seen.Why = f.Found()
+		}
+		return err
+	})
+	return seen, err
+}
+
+// Consumption reads what the node takes, and its limit, as Read does the power.
+func (b *BMC) Consumption(ctx context.Context, ep power.Endpoint, force bool) (c power.Consumption, _ error) {
+	err := b.read(ctx, ep, force, func(ctx context.Context, d power.Driver) (err error) {
+		c, err = MeterOf(d).Consumption(ctx)
+		return unanswered(err, b.exchange)
+	})
+	return c, err
+}
+
+// read is With for what may be repeated, once more over a new connection.
+func (b *BMC) read(ctx context.Context, ep power.Endpoint, force bool, fn func(context.Context, power.Driver) error) error {
 	for try := 0; ; try++ {
 		kept := false
 		err := b.With(ctx, ep, force && try == 0, func(ctx context.Context, d power.Driver) (err error) {
 			kept = !b.lastUsed.IsZero()
-			seen.State, err = d.State(ctx)
-			if c, ok := as[power.Changer](d); ok {
-				seen.Changing = c.Changing()
-			}
-			if f, ok := as[power.Finder](d); ok {
-				seen.Found, seen.Why = f.Found()
-			}
-			return err
+			return fn(ctx, d)
 		})
 		var de *power.Error
 		if err == nil || try > 0 || !kept || !errors.As(err, &de) || !de.Lost || ctx.Err() != nil {
-			return seen, err
+			return err
 		}
 	}
 }

@@ -51,6 +51,25 @@ func tester(d power.Driver) (t power.Tester, ok bool) {
 	return t, ok
 }
 
+// MeterOf is what of the driver reads and limits what a node takes; one that says
+// "unsupported" if it has none.
+func MeterOf(d power.Driver) power.Meter {
+	if m, ok := as[power.Meter](d); ok {
+		return m
+	}
+	return noMeter{}
+}
+
+type noMeter struct{}
+
+// Consumption implements power.Meter.
+func (noMeter) Consumption(context.Context) (power.Consumption, error) {
+	return power.Consumption{}, &power.Error{
+		Kind: power.KindUnsupported, Op: "get power reading",
+		Err: errors.New("the driver of this BMC knows none"),
+	}
+}
+
 // unanswered makes "no answer" of an exchange that the bound on it has ended.
 func unanswered(err error, within time.Duration) error {
 	var e *power.Error

@@ -18,7 +18,13 @@ type Database struct {
 
 // Protocol is the number of what agents and central say to each other. It grows by one with
 // a change that the other side has to know of; neighbours work together.
-const Protocol = 1
+//
+//	1  the first that was counted
+//	2  agents read how much power nodes take (AskedTest.Consumption) and limit it (ActCap)
+const Protocol = 2
+
+// ProtocolCap is that of the first agents that know power readings and caps.
+const ProtocolCap = 2
 
 // Hello is what an agent says at its start and whenever central answers
 // CodeHello to something else.

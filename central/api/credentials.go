@@ -123,6 +123,8 @@ type AskedTest struct {
 	Node string `json:"node"`
 	// Other asks for the node's other credentials of that name, AssignedNode.Other.
 	Other string `json:"other,omitempty"`
+	// Consumption has the power read that the node takes, in the session that there is, instead.
+	Consumption bool `json:"consumption,omitempty"`
 }
 
 // NodeTest is what came of the test of a node.
@@ -140,6 +142,8 @@ type NodeTest struct {
 	// Other names the node's other credentials, where it is these that were tested, or that the
 	// agent uses by now.
 	Other string `json:"other,omitempty"`
+	// Consumption is what was read where it was that which was asked for; else nil.
+	Consumption *power.Consumption `json:"consumption,omitempty"`
 	power.TestResult
 }
 

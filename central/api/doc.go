@@ -34,6 +34,7 @@
 //	GET    /v1/policy                      when a second person has to approve
 //	POST   /v1/policy
 //	POST   /v1/reads                       waits for fresh readings
+//	POST   /v1/power                       waits for what nodes take, and sums it
 //	POST   /v1/tests                       logs in to BMCs once, and waits for what they answer
 //	GET    /v1/racks                       schedule, pause and brake bounds of each monitor
 //	POST   /v1/racks/{name}

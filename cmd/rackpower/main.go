@@ -31,7 +31,7 @@ func newApp() *cli.App {
 		app.Commands = append(app.Commands, powerCommand(a, atCentral))
 	}
 	app.Commands = append(app.Commands,
-		cancelCommand(atCentral),
+		cancelCommand(atCentral), consumptionCommand(),
 		statusCommand(atCentral), waitCommand(atCentral), opsCommand(atCentral), opCommand(atCentral), nodeCommand(),
 		explainCommand(atCentral), watchCommand(), agentsCommand(), membersCommand(), peersCommand(), pingCommand(), gossipCommand(),
 		auditCommand(), localCommand(),

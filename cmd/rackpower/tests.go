@@ -94,24 +94,34 @@ func testLogins(s *session) error {
 	return failedTests(all)
 }
 
-// tellTests tells people what does not fit into a table: the same once for all nodes that it
-// is about.
+// tellTests tells people what does not fit into a table.
 func (v view) tellTests(all []api.NodeTest, more func(api.NodeTest) []string) {
+	var said []saidOf
+	for _, t := range all {
+		if t.Message != "" {
+			said = append(said, saidOf{t.Node, t.Message})
+		}
+		for _, text := range more(t) {
+			said = append(said, saidOf{t.Node, text})
+		}
+	}
+	v.tell(said)
+}
+
+// saidOf is a text that is about a node.
+type saidOf struct{ node, text string }
+
+// tell tells people texts: the same once for all nodes that it is about.
+func (v view) tell(said []saidOf) {
 	if !v.People() || v.Quiet {
 		return
 	}
 	about, texts := map[string][]string{}, []string{}
-	for _, t := range all {
-		said := more(t)
-		if t.Message != "" {
-			said = append([]string{t.Message}, said...)
+	for _, s := range said {
+		if about[s.text] == nil {
+			texts = append(texts, s.text)
 		}
-		for _, text := range said {
-			if about[text] == nil {
-				texts = append(texts, text)
-			}
-			about[text] = append(about[text], t.Node)
-		}
+		about[s.text] = append(about[s.text], s.node)
 	}
 	for _, text := range texts {
 		v.Say("%s: %s", noderange.Fold(about[text]), term.Clean(text))

@@ -67,18 +67,26 @@ func (s *session) call(ctx context.Context, op string, cmd types.Command, data [
 	if res.code == types.CodeOK {
 		return res, nil
 	}
-	passedOn := s.bridged(cmd) && res.id == types.CommandSendMessage.ID
-	if passedOn {
-		cmd = types.CommandSendMessage
-	}
-	e := &power.Error{Kind: codeKind(cmd, res.code), Op: op, Sent: true, Err: &CodeError{res.code, types.StrCC(cmd, uint8(res.code))}}
-	if passedOn {
-		e.Err = s.targetError(e.Err)
-	}
+	e := s.refused(op, &cmd, res)
+	e.Sent = true
 	if p.once && leavesOpen(cmd, res.code) {
 		e.Kind = power.KindUncertain
 	}
 	return response{}, e
+}
+
+// refused is the error of an answer with another completion code than 0. cmd becomes the
+// command that has answered: Send Message, where that did not pass it on.
+func (s *session) refused(op string, cmd *types.Command, res response) *power.Error {
+	passedOn := s.bridged(*cmd) && res.id == types.CommandSendMessage.ID
+	if passedOn {
+		*cmd = types.CommandSendMessage
+	}
+	e := &power.Error{Kind: codeKind(*cmd, res.code), Op: op, Err: &CodeError{res.code, types.StrCC(*cmd, uint8(res.code))}}
+	if passedOn {
+		e.Err = s.targetError(e.Err)
+	}
+	return e
 }
 
 // roundTrip sends a command, again and again if it may, each time under a new
