@@ -3,6 +3,7 @@ package cmd_test
 import (
 	"maps"
 	"math/rand/v2"
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -138,5 +139,53 @@ func TestAgentKilledOverRedfish(t *testing.T) {
 		if n := farm.BMC(i).MaxInFlight(); n > 1 {
 			t.Errorf("%s: %d requests at once", farm.BMC(i).Name(), n)
 		}
+	}
+}
+
+// TestAutoFromCLIToBMC adds BMCs without saying which protocol they speak. It needs the usual ports.
+func TestAutoFromCLIToBMC(t *testing.T) {
+	at := netip.AddrFrom4([4]byte{127, byte(1 + rand.IntN(250)), byte(rand.IntN(250)), 1}) // others may run this test, too
+	both := bmcsim.Config{Count: 1, Listen: at, Port: 623, Redfish: &bmcsim.Redfish{Port: 443, Profiles: bmcsim.Profiles[:1]}}
+	farm, err := bmcsim.Start(t.Context(), both)
+	if err != nil {
+		t.Skipf("LEFT OUT: the ports 443 and 623 cannot be used (run as root): %v", err)
+	}
+	t.Cleanup(func() { _ = farm.Close() })
+	old := startFarm(t, bmcsim.Config{Count: 1, Listen: at.Next(), Port: 623})
+	late := at.Next().Next()
+	s := newSite(t)
+	s.startAgent("r1")
+	for name, addr := range map[string]netip.Addr{"n1": at, "n2": at.Next(), "n3": late} {
+		s.addNodes(specOf(name, power.Endpoint{
+			Scheme: power.SchemeAuto, Host: addr.String(), User: bmcsim.DefaultUser, Password: bmcsim.DefaultPassword, Pin: power.PinFirst,
+		}))
+	}
+	s.mustRun("on", "n1,n2", "--yes")
+	if farm.BMC(0).Power() != power.On || old.BMC(0).Power() != power.On {
+		t.Error("they are not on")
+	}
+	bmcOf := func(node string) string {
+		return decodeJSON[[]api.Node](t, s.mustRun("node", "show", node, "-o", "json"))[0].BMC
+	}
+	for node, want := range map[string]string{
+		"n1": "redfish://admin@" + at.String() + "?pin=first", "n2": "ipmi://admin@" + at.Next().String(),
+		"n3": "auto://admin@" + late.String() + "?pin=first",
+	} {
+		if is := bmcOf(node); is != want {
+			t.Errorf("%s: %s, want %s", node, is, want)
+		}
+	}
+	if n := decodeJSON[[]api.Node](t, s.mustRun("node", "show", "n3", "-o", "json"))[0]; n.Reach != power.ReachUnreachable {
+		t.Errorf("n3, whose BMC is dead: %s", n.Reach)
+	}
+	both.Listen = late
+	there, err := bmcsim.Start(t.Context(), both)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = there.Close() })
+	s.mustRun("on", "n3", "--yes")
+	if is := bmcOf("n3"); is != "redfish://admin@"+late.String()+"?pin=first" || there.BMC(0).Power() != power.On {
+		t.Errorf("n3, once its BMC is there: %s, %s", is, there.BMC(0).Power())
 	}
 }
