@@ -599,3 +599,35 @@ func TestSessionsDoNotGrowOld(t *testing.T) {
 		}
 	})
 }
+
+// TestAKeyThatChangedIsNoRefusedLogIn: nothing was told to whoever shows it, so that it is asked
+// again, and what is said is always about the key of now.
+func TestAKeyThatChangedIsNoRefusedLogIn(t *testing.T) {
+	withBreaker(t, 1, func(r *harness) {
+		var dials atomic.Int64
+		dial := r.cfg.Dial
+		r.crash()
+		r.cfg.Dial = func(ctx context.Context, ep power.Endpoint) (power.Driver, error) {
+			if n := dials.Add(1); n < 6 {
+				return nil, &power.Error{
+					Kind: power.KindAuth, Untrusted: true, Lost: true, Op: "open session",
+					Err: fmt.Errorf("key %d is not the pinned one", n),
+				}
+			}
+			return dial(ctx, ep)
+		}
+		r.start()
+		for n := range 5 {
+			r.a.poller.readNow(r.t.Context(), []string{"n1"})
+			if run := r.a.readings.run("n1"); run.Reach != power.ReachAuthFailed ||
+				!strings.Contains(run.Message, fmt.Sprintf("key %d is not the pinned one", n+1)) {
+				t.Fatalf("reading %d: %+v", n+1, run)
+			}
+			if st := r.a.prober.bmcState("n1"); st.AuthFailures != 0 || st.BreakerOpen != "" {
+				t.Fatalf("reading %d: %+v", n+1, st)
+			}
+		}
+		r.a.poller.readNow(r.t.Context(), []string{"n1"})
+		r.wantReach("n1", power.ReachOK)
+	})
+}

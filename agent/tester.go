@@ -5,6 +5,7 @@ import (
 	"sync"
 	"time"
 
+	"rackpower/agent/bmcpool"
 	"rackpower/central/api"
 	"rackpower/power"
 )
@@ -142,7 +143,7 @@ func (t *tester) test(q api.AskedTest, refused map[power.Endpoint]api.NodeTest) 
 	if result.Reach = power.ReachOf(err); err != nil {
 		result.Message = err.Error()
 	}
-	if result.Reach == power.ReachAuthFailed || result.Reach == power.ReachPrivilege {
+	if bmcpool.RefusedLogIn(err) || result.Reach == power.ReachPrivilege {
 		refused[login] = result
 	}
 	return result

@@ -148,6 +148,9 @@ type Error struct {
 	// Refused is true when a log-in named a user and the BMC refused it, whatever Kind
 	// says: it may count towards a lock of the account.
 	Refused bool
+	// Untrusted is true when what answered did not show that it is the BMC, by its key: it was
+	// told neither user nor password.
+	Untrusted bool
 	// After is how long the BMC asks to be left alone. A command that it did not take, with
 	// an After, may be tried again until the caller's time is over. 0: it does not say.
 	After time.Duration

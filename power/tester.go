@@ -17,6 +17,7 @@ type Tester interface {
 type TestResult struct {
 	Protocol string `json:"protocol,omitempty"` // spoken in the session: "IPMI 2.0", "Redfish 1.15.1"
 	Security string `json:"security,omitempty"` // of the session: "cipher suite 17", "TLS 1.3"
+	Key      string `json:"key,omitempty"`      // public key that the BMC showed, as a pin has it
 	Role     string `json:"role,omitempty"`     // that the user has, as the BMC names it
 
 	Vendor   string `json:"vendor,omitempty"`

@@ -118,10 +118,11 @@ func unreached(err error) bool {
 type Credentials uint32
 
 // RefusedLogIn reports whether the BMC has refused a user: with some words or others, it
-// may count towards a lock of the account.
+// may count towards a lock of the account. One that shows another key than it should was told
+// of no user; it may be asked again, and then says what is wrong now.
 func RefusedLogIn(err error) bool {
 	var de *power.Error
-	return errors.As(err, &de) && (de.Refused || de.Kind == power.KindAuth)
+	return errors.As(err, &de) && (de.Refused || de.Kind == power.KindAuth && !de.Untrusted)
 }
 
 // refusals is how often the BMC refused these credentials in a row.

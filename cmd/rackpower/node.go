@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/urfave/cli/v2"
 
@@ -51,7 +52,7 @@ func nodeCommand() *cli.Command {
 					&cli.StringFlag{Name: "domain", Usage: "`NAME` of the power domain, such as a feed or PDU"},
 					&cli.StringFlag{Name: "status", Usage: "life-cycle `STATUS` of the node; rackpower node set-status --help lists them"},
 					&cli.BoolFlag{Name: "update", Usage: "change the node if it exists; flags that are not given keep their value, \"\" removes one"},
-					trustFirstFlag("; so it is on a terminal unless =false"),
+					trustFirstFlag(", log in once and show it; so it is on a terminal unless =false"),
 					forceFlag(),
 				)...),
 			},
@@ -167,8 +168,40 @@ func addNode(s *session) error {
 	if s.trustsFirst() {
 		spec.BMC = s.trustFirst(spec)
 	}
-	return addNodes(s, api.AddNodes{Nodes: []api.NodeSpec{spec}, Update: c.Bool("update"), Force: c.Bool("force"), AskedBy: s.askedBy()})
+	in := api.AddNodes{Nodes: []api.NodeSpec{spec}, Update: c.Bool("update"), Force: c.Bool("force"), AskedBy: s.askedBy()}
+	if err := addNodes(s, in); err != nil {
+		return err
+	}
+	if s.trustsFirst() {
+		s.showFirst(spec)
+	}
+	return nil
 }
+
+// showFirst has the agent log in to a BMC whose key is trusted as it is seen first, and shows
+// which that is. That it cannot be shown yet is no failure: the node was added.
+func (s *session) showFirst(spec api.NodeSpec) {
+	ep, err := power.ParseEndpoint(spec.BMC)
+	if err != nil || ep.Pin != power.PinFirst {
+		return
+	}
+	all, err := s.client.TestNodes(s.ctx, api.TestNodes{Names: []string{spec.Name}, Wait: firstContact, AskedBy: s.askedBy()})
+	switch {
+	case err == nil && len(all) == 1 && all[0].Key != "":
+		fmt.Fprintf(s.c.App.ErrWriter, "the BMC of %s has the key %s\n", spec.Name, term.Clean(all[0].Key))
+		return
+	case err == nil && len(all) == 1 && all[0].Message == "": // it speaks IPMI
+		return
+	case err == nil && len(all) == 1:
+		err = errors.New(all[0].Message)
+	}
+	if err != nil {
+		fmt.Fprintf(s.c.App.ErrWriter, "its key cannot be shown yet (rackpower node test %s): %s\n", spec.Name, term.Clean(err.Error()))
+	}
+}
+
+// firstContact is how long the key is waited for.
+const firstContact = 20 * time.Second
 
 // trustFirstFlag has keys trusted that are seen first.
 func trustFirstFlag(usually string) cli.Flag {

@@ -73,6 +73,40 @@ func TestWhatTestsShow(t *testing.T) {
 	}
 }
 
+// TestNodeAddShowsTheKeyThatItTrusts, where it is trusted because it is the first.
+func TestNodeAddShowsTheKeyThatItTrusts(t *testing.T) {
+	key := "sha256:" + strings.Repeat("ab", 32)
+	for _, c := range []struct {
+		args, says string
+		answer     api.NodeTest
+		asked      bool
+	}{
+		{"--bmc redfish://admin@h --trust-first", "the BMC of n1 has the key " + key, api.NodeTest{TestResult: power.TestResult{Key: key}}, true},
+		{"--bmc auto://admin@h --trust-first", "the BMC of n1 has the key " + key, api.NodeTest{TestResult: power.TestResult{Key: key}}, true},
+		{"--bmc auto://admin@h --trust-first", "", api.NodeTest{Reach: power.ReachOK}, true},
+		{"--bmc redfish://admin@h --trust-first", "cannot be shown yet (rackpower node test n1): agent r1 is away", api.NodeTest{
+			Message: "agent r1 is away",
+		}, true},
+		{"--bmc redfish://admin@h?pin=first", "", api.NodeTest{}, false},
+		{"--bmc redfish://admin@h?pin=" + key + " --trust-first", "", api.NodeTest{}, false},
+		{"--bmc ipmi://admin@h --trust-first", "", api.NodeTest{}, false},
+	} {
+		f := newFake(t)
+		mux := http.NewServeMux()
+		var asked []api.TestNodes
+		taking(f, mux, "POST /v1/nodes", &f.added, func(api.AddNodes) any { return api.AddedNodes{Added: 1} })
+		taking(f, mux, "POST /v1/tests", &asked, func(in api.TestNodes) any {
+			c.answer.Node = in.Names[0]
+			return []api.NodeTest{c.answer}
+		})
+		f.url = serveUnix(t, mux)
+		got := f.run("node add n1 --rack r1 " + c.args)
+		if got.exit != 0 || !strings.Contains(got.errs, c.says) || (len(asked) == 1) != c.asked || strings.Contains(got.errs, "BMC of n1 has") != (c.answer.Key != "") {
+			t.Errorf("%s: %+v, tests %v", c.args, got, asked)
+		}
+	}
+}
+
 func TestCredentialsOnTheCommandLine(t *testing.T) {
 	f := newFake(t, hall(1, power.On)...)
 	mux := http.NewServeMux()

@@ -44,9 +44,9 @@ func (c *client) failed(ctx, bounded context.Context, op string, left, connected
 	case ended(ctx) != nil:
 		e.Kind, e.Lost, e.Err = power.KindCanceled, false, ended(ctx)
 	case errors.As(err, &wrongKey):
-		e.Kind, e.Err = power.KindAuth, wrongKey
+		e.Kind, e.Untrusted, e.Err = power.KindAuth, true, wrongKey
 	case errors.As(err, &untrusted):
-		e.Kind, e.Err = power.KindAuth, c.untrusted(untrusted)
+		e.Kind, e.Untrusted, e.Err = power.KindAuth, true, c.untrusted(untrusted)
 	case strings.Contains(err.Error(), "protocol version not supported"), strings.Contains(err.Error(), "unsupported protocol version"):
 		e.Kind, e.Err = power.KindUnsupported, errors.New("it does not speak TLS 1.3; allow TLS 1.2 for this BMC alone (?tls=1.2)")
 	case errors.Is(err, errTooLong), errors.Is(err, errEncoded):

@@ -290,13 +290,14 @@ func TestTrust(t *testing.T) {
 		}
 	}
 	e := failure(t, dial("", nil))
-	if e.Kind != power.KindAuth || !strings.Contains(e.Error(), old) || !strings.Contains(e.Error(), "--update --bmc 'redfish://") {
+	if e.Kind != power.KindAuth || !e.Untrusted || !strings.Contains(e.Error(), old) ||
+		!strings.Contains(e.Error(), "--update --bmc 'redfish://") {
 		t.Errorf("certified by nobody: %v", e)
 	}
 	s.fault(bmcsim.RedfishFault{NewCertificate: &yes})
 	for _, pin := range []string{old, power.PinFirst} {
 		e := failure(t, dial(pin, nil))
-		if e.Kind != power.KindAuth || !strings.Contains(e.Error(), old) || !strings.Contains(e.Error(), "pin="+key()+"'") {
+		if e.Kind != power.KindAuth || !e.Untrusted || !strings.Contains(e.Error(), old) || !strings.Contains(e.Error(), "pin="+key()+"'") {
 			t.Errorf("pin %s: %v", pin, e)
 		}
 	}

@@ -38,6 +38,9 @@ func (s *session) Test(ctx context.Context) (power.TestResult, error) {
 	if s.at != "" {
 		s.testSystem(ctx, &r, remark)
 	}
+	if t := s.client.tls; t != nil && len(t.PeerCertificates) > 0 {
+		r.Key = power.PinOf(t.PeerCertificates[0].RawSubjectPublicKeyInfo)
+	}
 	if s.ep.OldTLS && s.client.tls != nil && s.client.tls.Version > tls.VersionTLS12 {
 		remark("it speaks TLS 1.3, so that tls=1.2 is not needed")
 	}
