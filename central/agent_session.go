@@ -303,10 +303,12 @@ func (d *agentSession) arrive(ctx context.Context, now func() time.Time, rev int
 		d.mu.Lock()
 		defer d.mu.Unlock()
 		at := now()
-		if ctx.Err() != nil && d.latest == nth {
+		d.polls--
+		// Another one may wait: a poll that was given up can arrive after the one that replaced it.
+		if ctx.Err() != nil && d.latest == nth && d.polls == 0 {
 			d.holder.closed = true // until the next request comes
 		}
-		if d.polls--; d.gone == "" || !before.Before(d.goneAt) {
+		if d.gone == "" || !before.Before(d.goneAt) {
 			d.seen, d.polled = at, at
 		} // else its end is no sign of life: gossip lost the agent while it waited
 	}

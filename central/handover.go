@@ -90,16 +90,18 @@ func (u *unitOfWork) hand() error {
 		if err := u.save(n, next); err != nil {
 			return err
 		}
-		if next.WaitsFor != "" {
-			continue
-		}
-		cursor := u.tx.NextRev()
-		if err := u.tx.RequeueOps(n.Name, n.Agent, cursor); err != nil {
-			return err
-		}
-		u.marks.raise(n.Agent, cursor)
-		u.marks.note(0)
 	}
+	return nil
+}
+
+// requeue has the requests delivered that were taken, or passed over, while the node waited.
+func (u *unitOfWork) requeue(n store.Node) error {
+	cursor := u.tx.NextRev()
+	if err := u.tx.RequeueOps(n.Name, n.Agent, cursor); err != nil {
+		return err
+	}
+	u.marks.raise(n.Agent, cursor)
+	u.marks.note(0)
 	return nil
 }
 

@@ -339,3 +339,30 @@ func TestANodeThatNeverWentStays(t *testing.T) {
 		t.Errorf("%+v", g)
 	}
 }
+
+// TestARequestIsDeliveredOnceItsNodeGetsItsBMCBack: the agent polled while the node waited for
+// another BMC, and its request was passed over.
+func TestARequestIsDeliveredOnceItsNodeGetsItsBMCBack(t *testing.T) {
+	const first, second, third = "ipmi://admin@192.0.2.1", "ipmi://admin@192.0.2.2", "ipmi://admin@192.0.2.3"
+	s := newSite(t)
+	put := func(specs ...api.NodeSpec) {
+		t.Helper()
+		if _, err := s.AddNodes(context.Background(), api.AddNodes{Nodes: specs, Update: true}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put(api.NodeSpec{Name: "a", Rack: "r1", BMC: first}, api.NodeSpec{Name: "b", Rack: "r2", BMC: second})
+	one, two := s.rack("r1"), s.rack("r2")
+	one.pollAs()
+	two.pollAs()
+	put(api.NodeSpec{Name: "a", BMC: third})
+	put(api.NodeSpec{Name: "b", BMC: first}) // which r1 has to let go of
+	op := s.ask("b", power.ActOn)
+	if g := two.pollAs(); len(g.Ops) != 0 {
+		t.Fatalf("it was delivered while the node waits: %+v", g)
+	}
+	put(api.NodeSpec{Name: "b", BMC: second})
+	if g := two.pollAs(); !hasNode(g, "b") || len(g.Ops) != 1 || g.Ops[0].ID != op.ID {
+		t.Errorf("%+v", g)
+	}
+}

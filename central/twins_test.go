@@ -219,6 +219,12 @@ func TestAnOldPollThatBreaksClosesNothing(t *testing.T) {
 	if closed() {
 		t.Error("it is taken for closed")
 	}
+	_, leaveWaiting := d.arrive(t.Context(), time.Now, 0)
+	_, leaveLate := d.arrive(broken, time.Now, 0) // it was sent before the one that waits
+	if leaveLate(); closed() {
+		t.Error("it is taken for closed while a poll of it waits")
+	}
+	leaveWaiting()
 	_, leave := d.arrive(broken, time.Now, 0)
 	if leave(); !closed() {
 		t.Error("the latest one broke, and it is not taken for closed")

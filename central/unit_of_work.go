@@ -85,7 +85,13 @@ func (u *unitOfWork) save(old, next store.Node) error {
 	if err := u.losesByDesire(old, next); err != nil {
 		return err
 	}
-	return u.tx.PutNode(next)
+	if err := u.tx.PutNode(next); err != nil {
+		return err
+	}
+	if old.WaitsFor != "" && next.WaitsFor == "" {
+		return u.requeue(next)
+	}
+	return nil
 }
 
 // desire forgets what was said of a node when something else was desired of it.
