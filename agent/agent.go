@@ -62,6 +62,7 @@ type Agent struct {
 	tester   *tester
 	alarms   *alarms
 	gate     gate
+	numbers  *numbers
 	strays   map[string]bool // operations of which records are there, and not what was accepted; fixed by replay
 
 	addresses *addresses
@@ -102,6 +103,7 @@ func New(cfg Config) (*Agent, error) {
 	a := &Agent{
 		cfg: cfg, logger: cfg.Logger, outbox: newOutbox(cfg.Timing.KeepEnded), ids: newIDs(),
 		limiter: limiter.New(), lanes: map[string]*lane{}, gossip: gossiper{dirty: make(chan struct{}, 1)}, rack: make(chan struct{}, 1),
+		numbers: newNumbers(),
 	}
 	a.alarms = newAlarms(cfg.Logger, a.tellRack)
 	a.strays = map[string]bool{}
@@ -125,7 +127,7 @@ func (a *Agent) open() (err error) {
 	open := func(sub string, onOpen func(journal.Recovery, []journal.Record) []journal.Entry) (*journal.Journal, error) {
 		cfg := journal.Config{
 			Dir: filepath.Join(a.cfg.Dir, sub), Owner: a.cfg.Name, Logger: a.logger,
-			OnAlarm: func(al journal.Alarm) { a.heedJournal(sub, al) }, OnOpen: onOpen, Mark: true, Boot: bootID(),
+			OnAlarm: func(al journal.Alarm) { a.heedJournal(sub, al) }, OnFlush: a.numbers.flushed(sub), OnOpen: onOpen, Mark: true, Boot: bootID(),
 		}
 		if a.cfg.tuneLog != nil {
 			a.cfg.tuneLog(&cfg)

@@ -825,9 +825,13 @@ func (x *execution) exchange(ctx context.Context, d power.Driver, cmd power.Comm
 		x.a.journalFailed()
 		return false, &power.Error{Kind: power.KindBusy, Op: string(cmd), Err: fmt.Errorf("not sent, the journal did not take it: %w", err)}
 	}
+	first := x.h.attempts == 0
 	x.h.sending(cmd, now)
 	err = d.Do(ctx, cmd)
 	left = power.WasSent(err)
+	if first && left {
+		x.a.numbers.sent.Time(max(now.Sub(x.op.AskedAt), 0))
+	}
 	answer := commandRecord{Command: cmd, At: time.Now(), NotLeft: !left}
 	if err != nil {
 		answer.Error, answer.Text = power.KindOf(err), err.Error()

@@ -82,6 +82,7 @@ func (l *lane) submit(op power.Op) (api.OpReport, error) {
 	}
 	t.lsn = lsn
 	l.accept(t, now)
+	l.a.numbers.accepted.Time(max(time.Since(op.AskedAt), 0))
 	l.a.logger.Info("accepted", "node", l.node, "op", op.ID, "action", op.Action, "seq", op.Seq, "verdict", d.Verdict, "reason", d.Reason,
 		"asked_by", op.AskedBy)
 	return t.report(), nil
@@ -354,6 +355,7 @@ func (l *lane) tell(t *task, end power.End, lsn uint64) {
 	l.remember(t)
 	l.a.outbox.put(t.report())
 	l.a.monitor.Ended(t.op, end, !t.started.IsZero())
+	l.a.numbers.opEnded(t.op, end)
 	l.a.logger.Info("ended", "node", l.node, "op", t.op.ID, "action", t.op.Action, "seq", t.op.Seq, "outcome", end.Outcome, "reason",
 		end.Reason, "detail", end.Detail)
 }

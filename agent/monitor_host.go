@@ -51,7 +51,9 @@ func (h *host) Save(memories map[string]monitor.Memory, brake *api.Brake) error 
 }
 
 func (h *host) ReadAll(ctx context.Context, spread time.Duration) {
+	began := time.Now()
 	h.a.poller.round(ctx, h.a.assigned.names(), spread)
+	h.a.numbers.rounds.Time(time.Since(began))
 }
 
 func (h *host) ReadSoon(nodes []string) { h.a.poller.readSoon(nodes) }

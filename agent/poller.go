@@ -28,12 +28,15 @@ type poller struct {
 	slots  chan struct{}  // full: as many readings are under way as may be
 	reads  sync.WaitGroup // readings under way
 	pulse  pulse
+
+	numbers *numbers
 }
 
 func newPoller(a *Agent) *poller {
 	return &poller{
 		ctx: a.ctx, assigned: a.assigned, bmcs: a.bmcs, readings: a.readings, logger: a.logger, compare: a.monitor.Poke, taken: a.taken,
 		longest: a.cfg.Timing.SlowRead, wanted: make(chan []string, 64), slots: make(chan struct{}, a.cfg.Workers),
+		numbers: a.numbers,
 	}
 }
 
@@ -187,6 +190,7 @@ func (p *poller) readNode(ctx context.Context, name string) (mute bmcpool.Failur
 	switch {
 	case err == nil:
 		p.pulse.beat(time.Since(began))
+		p.numbers.reads.Time(time.Since(began))
 		p.readings.found(name, seen)
 		p.readings.saw(name, power.Seen(seen.State, time.Now()))
 		p.taken(name, ep)

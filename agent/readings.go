@@ -7,6 +7,7 @@ import (
 	"rackpower/agent/bmcpool"
 	"rackpower/central/api"
 	"rackpower/internal/lock"
+	"rackpower/internal/metrics"
 	"rackpower/power"
 )
 
@@ -22,8 +23,9 @@ type readings struct {
 	monitor map[string]api.NodeMonitor
 	speaks  map[string]*api.FoundBMC // of nodes whose address leaves the protocol open
 	dirty   map[string]bool
-	news    chan struct{} // holds a token while there is something to tell
-	moved   func()        // called, without the lock, when a state or reach changed
+	news    chan struct{}  // holds a token while there is something to tell
+	count   metrics.Counts // of all that were taken, by reach
+	moved   func()         // called, without the lock, when a state or reach changed
 }
 
 func newReadings(moved func()) *readings {
@@ -64,6 +66,7 @@ func (r *readings) set(node string, at time.Time, says string, change func(power
 	r.runs[node] = extend(r.runs[node], api.ReadingRun{State: now.State, Reach: now.Reach, First: at, Last: at, Times: 1, Message: says})
 	r.dirty[node] = true
 	r.mu.Unlock()
+	r.count.Add(1, string(now.Reach))
 	r.tell()
 	if old.State != now.State || old.Reach != now.Reach {
 		r.moved()
@@ -179,6 +182,12 @@ func (r *readings) pending() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return len(r.dirty) > 0
+}
+
+func (r *readings) untoldCount() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.dirty)
 }
 
 func (r *readings) forget(node string) {

@@ -160,6 +160,16 @@ func entry(o *store.Op, what, who string, at time.Time) api.AuditEntry {
 	return e
 }
 
+// opEvent writes what happened to an operation into the audit log, and counts it.
+func (u *unitOfWork) opEvent(o *store.Op, e api.AuditEntry) error {
+	if err := u.tx.AddAudit(e); err != nil {
+		return err
+	}
+	done := *o
+	u.tx.OnCommit(func() { u.c.numbers.opEvent(&done, e) })
+	return nil
+}
+
 // timeOf is zero for none.
 func timeOf(t *time.Time) time.Time {
 	if t == nil {

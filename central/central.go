@@ -49,6 +49,7 @@ type Central struct {
 	// Contradictions counts reports that said another end of an operation than
 	// the one that is known. The first one stays.
 	contradictions atomic.Int64
+	numbers        *numbers
 	renewed        atomic.Bool  // the database was made another incarnation since the start
 	skipped        atomic.Int64 // items of reports that could not be stored
 
@@ -77,11 +78,11 @@ func New(cfg Config) (*Central, error) {
 	c := &Central{
 		cfg: cfg, log: cfg.Log, sessions: newAgentSessions(), changes: newNotifier(), audited: newNotifier(), stop: make(chan struct{}),
 		explainWait: defaultExplainWait, knockWait: knockWait,
-		interfaceAddrs: net.InterfaceAddrs, limits: newLimits(cfg.Limits),
+		interfaceAddrs: net.InterfaceAddrs, limits: newLimits(cfg.Limits), numbers: newNumbers(),
 	}
 	st, err := store.Open(store.Config{
 		Path: DatabasePath(cfg.Data), Log: cfg.Log, CheckBelow: cfg.CheckBelow, KeyFile: cfg.SealKeyFile,
-		Audited: func() { c.audited.raise(0) },
+		Audited: func() { c.audited.raise(0) }, Committed: c.numbers.committed,
 	})
 	if err != nil {
 		return nil, err

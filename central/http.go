@@ -25,7 +25,7 @@ func (c *Central) Handler() http.Handler {
 			p.Write(w)
 			return
 		}
-		c.mux.ServeHTTP(w, r)
+		c.numbers.serve(c.mux, w, r)
 	})))
 }
 

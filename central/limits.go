@@ -101,6 +101,13 @@ func newLimits(l Limits) *limits {
 	return out
 }
 
+// waiting is how many requests of users wait for news.
+func (l *limits) waiting() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.watches
+}
+
 // principal is the key, the name for people and the allowance of who sends a request.
 func (l *limits) principal(p auth.Principal, to access, r *http.Request) (key, who string, s allowance) {
 	switch {

@@ -25,14 +25,44 @@ var (
 	nodesAlone   = figures.Gauge("rackpower_nodes_breaker_open", "Nodes whose BMC is left alone because it does not answer.", "rack")
 	nodesHeld    = figures.Gauge("rackpower_nodes_held", "Nodes with a hold.", "rack")
 
-	agentUp   = figures.Gauge("rackpower_rack_agent_up", "1 while the rack's agent polls central.", "rack")
+	agentUp    = figures.Gauge("rackpower_rack_agent_up", "1 while the rack's agent polls central.", "rack")
+	agentClock = figures.Gauge("rackpower_rack_clock_offset_seconds", "What the agent's clock is ahead of central's; 0 where that is little.",
+		"rack")
 	agentSeen = figures.Gauge("rackpower_rack_agent_last_seen_timestamp_seconds", "When the rack's agent was heard last; 0: never.", "rack")
 	rackBrake = figures.Gauge("rackpower_rack_brake", "1 while the fleet brake of the rack holds.", "rack")
 	rackPause = figures.Gauge("rackpower_rack_paused", "1 while the monitor of the rack is paused.", "rack")
 	rackAlarm = figures.Gauge("rackpower_rack_alarms", "Alarms of the rack's agent by kind.", "rack", "kind")
 
-	opsOpen   = figures.Gauge("rackpower_operations_open", "Operations that have not ended, by action and phase.", "action", "phase")
+	opsOpen = figures.Gauge("rackpower_operations_open",
+		"Operations that have not ended, by action and stage: taken by central, accepted by the agent, or running.",
+		"action", "stage")
 	opsOldest = figures.Gauge("rackpower_operation_oldest_open_seconds", "Age of the oldest operation that has not ended; 0: none.")
+
+	opsAsked   = figures.Counter("rackpower_operations_asked_total", "Operations that were asked for, by action.", "action")
+	opsEnded   = figures.Counter("rackpower_operations_ended_total", "Operations that ended, by action and outcome.", "action", "outcome")
+	opAccepted = figures.Histogram("rackpower_operation_accept_seconds",
+		"Time from when an operation was asked for until central knew it accepted.")
+	opTook = figures.Histogram("rackpower_operation_duration_seconds",
+		"Time from when an operation was asked for until its effect was read, of those that changed something and succeeded.", "action")
+
+	approvals      = figures.Gauge("rackpower_approvals_waiting", "Plans that await the approval of a second person.")
+	approvalOldest = figures.Gauge("rackpower_approval_oldest_waiting_seconds", "Age of the oldest plan that awaits an approval; 0: none.")
+
+	contradicted = figures.Counter("rackpower_contradictions_total", "Reports of another end of an operation than the one that central has.")
+	itemsSkipped = figures.Counter("rackpower_central_report_items_skipped_total", "Items of reports that could not be stored.")
+
+	commitTook   = figures.Histogram("rackpower_central_database_commit_seconds", "Time that a transaction took, with its flush to the disk.")
+	commitJobs   = figures.Histogram("rackpower_central_database_commit_jobs", "Changes that one transaction made durable together.")
+	commitFailed = figures.Counter("rackpower_central_database_commit_failures_total", "Transactions that failed.")
+	jobsWaiting  = figures.Gauge("rackpower_central_database_jobs_waiting", "Changes that wait for the writer of the database.")
+	databaseSize = figures.Gauge("rackpower_central_database_size_bytes", "Size of the files of the database.", "file")
+	databaseFree = figures.Gauge("rackpower_central_database_free_bytes", "Room that its file system has left.")
+
+	httpRequests    = figures.Counter("rackpower_central_http_requests_total", "Requests by route and status.", "route", "code")
+	requestsWaiting = figures.Gauge("rackpower_central_watches", "Requests of users that wait for news.")
+
+	certificateEnds = figures.Gauge("rackpower_central_certificate_expiry_timestamp_seconds",
+		"When the certificate that central serves with ends.")
 
 	databaseUp = figures.Gauge("rackpower_central_database_up", "1 if the database could be read for this scrape.")
 )
@@ -49,37 +79,64 @@ func (c *Central) metricsHandler() http.HandlerFunc {
 
 // collect reads all that is shown from what is there anyway.
 func (c *Central) collect(s metrics.Sink) {
-	ctx, cancel := context.WithTimeout(context.Background(), metricsWithin)
-	defer cancel()
 	now := c.cfg.Now()
-	var nodes []store.NodeFigures
-	var ops []store.OpFigures
-	var racks []api.Rack
-	err := c.store.View(ctx, func(tx *store.Tx) (err error) {
-		if nodes, err = tx.NodeFigures(now); err != nil {
-			return err
+	c.numbers.collect(s)
+	s.Value(contradicted, float64(c.contradictions.Load()))
+	s.Value(itemsSkipped, float64(c.skipped.Load()))
+	s.Value(requestsWaiting, float64(c.limits.waiting()))
+	s.Value(jobsWaiting, float64(c.store.Waiting()))
+	if disk, err := c.store.DiskFigures(); err == nil {
+		s.Value(databaseSize, float64(disk.Database), "database")
+		s.Value(databaseSize, float64(disk.WAL), "wal")
+		s.Value(databaseFree, float64(disk.Free))
+	}
+	if c.tls != nil {
+		if cert, err := c.tls.certificate(nil); err == nil && cert.Leaf != nil {
+			s.Value(certificateEnds, seconds(cert.Leaf.NotAfter))
 		}
-		if ops, err = tx.OpFigures(); err != nil {
-			return err
-		}
-		agents, err := tx.Agents()
-		for _, a := range agents {
-			rack, err := c.showRack(tx, a, 0)
-			if err != nil {
-				return err
-			}
-			racks = append(racks, rack)
-		}
-		return err
-	})
+	}
+	if g, ok := c.gossip.(metrics.Collector); ok {
+		g.Collect(s)
+	}
+	err := c.collectStored(s, now)
 	s.Value(databaseUp, metrics.Bool(err == nil))
 	if err != nil {
 		c.log.Error("cannot read what the metrics show", "err", err)
-		return
 	}
-	collectNodes(s, nodes)
-	collectRacks(s, racks, now)
-	collectOps(s, ops, now)
+}
+
+// collectStored reads what is in the database, from one snapshot.
+func (c *Central) collectStored(s metrics.Sink, now time.Time) error {
+	ctx, cancel := context.WithTimeout(context.Background(), metricsWithin)
+	defer cancel()
+	return c.store.View(ctx, func(tx *store.Tx) error {
+		nodes, err := tx.NodeFigures(now)
+		if err != nil {
+			return err
+		}
+		ops, err := tx.OpFigures()
+		if err != nil {
+			return err
+		}
+		plans, oldest, err := tx.AwaitingFigures()
+		if err != nil {
+			return err
+		}
+		agents, err := tx.Agents()
+		if err != nil {
+			return err
+		}
+		for _, a := range agents {
+			if err := c.collectRack(s, tx, a, now); err != nil {
+				return err
+			}
+		}
+		collectNodes(s, nodes)
+		collectOps(s, ops, now)
+		s.Value(approvals, float64(plans))
+		s.Value(approvalOldest, age(oldest, now))
+		return nil
+	})
 }
 
 func collectNodes(s metrics.Sink, all []store.NodeFigures) {
@@ -115,27 +172,39 @@ func collectNodes(s metrics.Sink, all []store.NodeFigures) {
 	}
 }
 
-func collectRacks(s metrics.Sink, all []api.Rack, now time.Time) {
-	for _, r := range all {
-		s.Value(agentUp, metrics.Bool(r.AgentState.State == api.AgentAlive), r.Name)
-		s.Value(agentSeen, seconds(r.AgentState.LastSeen), r.Name)
-		s.Value(rackBrake, metrics.Bool(r.State.Brake != nil), r.Name)
-		s.Value(rackPause, metrics.Bool(r.Settings.Pause.Active(now)), r.Name)
-		for _, a := range r.State.Alarms {
-			s.Value(rackAlarm, 1, r.Name, a.Kind)
-		}
+func (c *Central) collectRack(s metrics.Sink, tx *store.Tx, a store.Agent, now time.Time) error {
+	r, err := c.showRack(tx, a, 0)
+	if err != nil {
+		return err
 	}
+	s.Value(agentUp, metrics.Bool(r.AgentState.State == api.AgentAlive), r.Name)
+	s.Value(agentSeen, seconds(r.AgentState.LastSeen), r.Name)
+	s.Value(agentClock, c.sessions.of(r.Name).clock().Seconds(), r.Name)
+	s.Value(rackBrake, metrics.Bool(r.State.Brake != nil), r.Name)
+	s.Value(rackPause, metrics.Bool(r.Settings.Pause.Active(now)), r.Name)
+	for _, alarm := range r.State.Alarms {
+		s.Value(rackAlarm, 1, r.Name, alarm.Kind)
+	}
+	return nil
 }
 
 func collectOps(s metrics.Sink, all []store.OpFigures, now time.Time) {
-	oldest := now
+	var oldest time.Time
 	for _, f := range all {
-		s.Value(opsOpen, float64(f.Ops), string(f.Action), f.Phase)
-		if f.Oldest.Before(oldest) {
+		s.Value(opsOpen, float64(f.Ops), string(f.Action), f.Stage.String())
+		if oldest.IsZero() || f.Oldest.Before(oldest) {
 			oldest = f.Oldest
 		}
 	}
-	s.Value(opsOldest, now.Sub(oldest).Seconds())
+	s.Value(opsOldest, age(oldest, now))
+}
+
+// age is how long ago a time was, 0 for none.
+func age(t, now time.Time) float64 {
+	if t.IsZero() {
+		return 0
+	}
+	return max(now.Sub(t).Seconds(), 0)
 }
 
 // seconds is a time as Prometheus has it, 0 for none.

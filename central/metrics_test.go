@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"rackpower/central/api"
+	"rackpower/power"
 )
 
 // metricsText is what a scrape shows.
@@ -43,4 +44,26 @@ func TestMetricsHaveTheSite(t *testing.T) {
 			t.Errorf("the metrics name node %s", node)
 		}
 	}
+}
+
+func TestMetricsCountWhatIsAskedFor(t *testing.T) {
+	r := run(t, Config{})
+	specs := []api.NodeSpec{{Name: "a1", Rack: "ra", BMC: "ipmi://admin@192.0.2.1", Password: "x"}, {Name: "a2", Rack: "ra"}}
+	if _, err := r.AddNodes(t.Context(), api.AddNodes{Nodes: specs}); err != nil {
+		t.Fatal(err)
+	}
+	ask := api.AskOps{Ops: []api.OpRequest{{ID: newID(), Node: "a1", Action: power.ActOn}, {ID: newID(), Node: "a2", Action: power.ActOn}}}
+	if _, err := r.AskOps(t.Context(), ask); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.CancelOp(t.Context(), ask.Ops[0].ID, api.CancelOp{}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.Nodes(t.Context(), "nonexistent"); err == nil {
+		t.Error("a node that there is not was found")
+	}
+	wantMetrics(t, r.metricsText(t), `rackpower_operations_asked_total{action="on"} 2`,
+		`rackpower_operations_ended_total{action="on",outcome="refused"} 1`, `rackpower_operations_ended_total{action="on",outcome="cancelled"} 1`,
+		`rackpower_central_http_requests_total{code="200",route="POST /v1/ops"} 1`,
+		`rackpower_central_http_requests_total{code="404",route="GET /v1/nodes"} 1`)
 }

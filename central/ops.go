@@ -159,11 +159,11 @@ func (u *unitOfWork) take(a asked) (store.Op, error) {
 		return o, err
 	}
 	u.marks.note(o.Rev)
-	if err := u.tx.AddAudit(asked); err != nil {
+	if err := u.opEvent(&o, asked); err != nil {
 		return o, err
 	}
 	if o.Outcome == power.Refused {
-		return o, u.tx.AddAudit(entry(&o, auditRefused, "central", u.now))
+		return o, u.opEvent(&o, entry(&o, auditRefused, "central", u.now))
 	}
 	return o, nil
 }
@@ -361,7 +361,7 @@ func (u *unitOfWork) endAlone(o *store.Op, end power.End) error {
 		return err
 	}
 	u.marks.note(o.Rev)
-	return u.tx.AddAudit(entry(o, auditEnded, u.who, u.now))
+	return u.opEvent(o, entry(o, auditEnded, u.who, u.now))
 }
 
 func (c *Central) cancelOp(r *http.Request, in api.CancelOp) (api.Op, error) {

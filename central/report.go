@@ -324,7 +324,7 @@ func (u *unitOfWork) applyOpReport(name string, w api.OpReport, journal string, 
 		}
 		e := entry(&o, auditAsked, o.AskedBy, u.now)
 		e.HappenedAt = at
-		if err := u.tx.AddAudit(e); err != nil {
+		if err := u.opEvent(&o, e); err != nil {
 			return err
 		}
 	}
@@ -336,7 +336,7 @@ func (u *unitOfWork) applyOpReport(name string, w api.OpReport, journal string, 
 				e.HappenedAt = o.AskedAt // at the rack, at once
 			}
 		}
-		if err := u.tx.AddAudit(e); err != nil {
+		if err := u.opEvent(&o, e); err != nil {
 			return err
 		}
 	}

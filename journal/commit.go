@@ -47,6 +47,13 @@ type batch struct {
 	rotate bool
 }
 
+func (b batch) records() (n int) {
+	for _, r := range b.requests {
+		n += len(r.entries)
+	}
+	return n
+}
+
 // Append writes the entries and returns when they are durable, with the LSN of
 // the last one; the others have the numbers before it. After a crash either all
 // entries of one call are found or none. Calls that wait at the same time share
@@ -113,7 +120,11 @@ func (j *Journal) submit(r *request) error {
 	b := j.take()
 	j.mu.Unlock()
 
+	began := time.Now()
 	err := j.commit(b)
+	if j.cfg.OnFlush != nil {
+		j.cfg.OnFlush(time.Since(began), b.records(), b.size, err)
+	}
 
 	j.mu.Lock()
 	defer j.mu.Unlock()

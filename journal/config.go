@@ -32,6 +32,10 @@ type Config struct {
 	// goroutine, also during Open and within Append; it must not block nor call
 	// the journal.
 	OnAlarm func(Alarm)
+	// OnFlush hears of each batch that was written and flushed, or was not: how long that took,
+	// with a new segment where one was begun, how many records and bytes it held, and what went
+	// wrong. It is called within Append, and must neither block nor call the journal. nil: nobody.
+	OnFlush func(took time.Duration, records int, bytes int64, err error)
 	// Mark keeps a file beside Dir (its path and ".mark") that says how far the journal has
 	// come, so that the next Open notices when Dir, or a part of it, is older than that
 	// (Recovery.WentBack, Recovery.Copied).

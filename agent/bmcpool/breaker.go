@@ -405,6 +405,30 @@ func (b *BMC) Status(ep power.Endpoint) Status {
 	return s
 }
 
+// ByBreaker counts the BMCs by the state of their circuit breaker: closed, open, trial (a probe was
+// answered, and the next reading decides), or refused (they refused the log-ins that are in use).
+func (p *Pool) ByBreaker() map[string]int {
+	by := map[string]int{"closed": 0, "open": 0, "trial": 0, "refused": 0}
+	for _, b := range p.list() {
+		b.mu.Lock()
+		state := "closed"
+		switch {
+		case b.breaker.open():
+			state = "open"
+		case b.breaker.trial:
+			state = "trial"
+		}
+		for _, r := range b.refused {
+			if r.times >= authFailuresToOpen {
+				state = "refused"
+			}
+		}
+		b.mu.Unlock()
+		by[state]++
+	}
+	return by
+}
+
 // LeftAlone counts the BMCs that are left alone.
 func (p *Pool) LeftAlone() int {
 	n := 0

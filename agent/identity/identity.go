@@ -90,6 +90,14 @@ func (id *Identity) take(text []byte) error {
 // Enrolled reports whether there is a certificate, which may have expired.
 func (id *Identity) Enrolled() bool { return id.leaf() != nil }
 
+// Ends is when the certificate ends, zero where there is none.
+func (id *Identity) Ends() time.Time {
+	if leaf := id.leaf(); leaf != nil {
+		return leaf.NotAfter
+	}
+	return time.Time{}
+}
+
 func (id *Identity) leaf() *x509.Certificate {
 	id.mu.Lock()
 	defer id.mu.Unlock()

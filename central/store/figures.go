@@ -3,6 +3,8 @@ package store
 import (
 	"database/sql"
 	"fmt"
+	"os"
+	"syscall"
 	"time"
 
 	"rackpower/power"
@@ -11,7 +13,8 @@ import (
 const (
 	sqlNodeFigures = `SELECT agent, state, reach, count(*), sum(drifting), sum(fault <> ''), sum(breaker_open),
 		sum(hold_want <> '' AND (hold_until = 0 OR hold_until > $1)), sum(observed_at < $2) FROM nodes GROUP BY agent, state, reach`
-	sqlOpFigures = `SELECT action, phase, count(*), min(asked_at) FROM ops WHERE stage < 4 GROUP BY action, phase`
+	sqlAwaitingFigures = `SELECT count(*), coalesce(min(asked_at), 0) FROM plans WHERE state = 'awaiting'`
+	sqlOpFigures       = `SELECT action, stage, count(*), min(asked_at) FROM ops WHERE stage < 4 GROUP BY action, stage`
 )
 
 // NodeFigures counts nodes of an agent that were read alike.
@@ -41,7 +44,7 @@ func (t *Tx) NodeFigures(now time.Time) ([]NodeFigures, error) {
 // OpFigures counts outstanding operations that are alike.
 type OpFigures struct {
 	Action power.Action
-	Phase  string
+	Stage  Stage
 	Ops    int
 	Oldest time.Time // when the first of them was asked for
 }
@@ -52,7 +55,7 @@ func (t *Tx) OpFigures() ([]OpFigures, error) {
 	err := t.each(func(r *sql.Rows) error {
 		var f OpFigures
 		var oldest int64
-		err := r.Scan(&f.Action, &f.Phase, &f.Ops, &oldest)
+		err := r.Scan(&f.Action, &f.Stage, &f.Ops, &oldest)
 		f.Oldest = timeAt(oldest)
 		all = append(all, f)
 		return err
@@ -62,3 +65,36 @@ func (t *Tx) OpFigures() ([]OpFigures, error) {
 	}
 	return all, nil
 }
+
+// AwaitingFigures counts the plans that await an approval, and says when the first was asked for.
+func (t *Tx) AwaitingFigures() (n int, oldest time.Time, err error) {
+	var at int64
+	if err := t.row(sqlAwaitingFigures).Scan(&n, &at); err != nil {
+		return 0, oldest, fmt.Errorf("cannot count plans: %w", disk(err))
+	}
+	return n, timeAt(at), nil
+}
+
+// DiskFigures is how much room the database takes, and how much its file system has, in bytes.
+type DiskFigures struct{ Database, WAL, Free int64 }
+
+// DiskFigures looks at the files.
+func (s *Store) DiskFigures() (f DiskFigures, err error) {
+	info, err := os.Stat(s.cfg.Path)
+	if err != nil {
+		return f, err
+	}
+	f.Database = info.Size()
+	if info, err := os.Stat(s.cfg.Path + "-wal"); err == nil { // there is none before the first change
+		f.WAL = info.Size()
+	}
+	var fs syscall.Statfs_t
+	if err := syscall.Statfs(s.cfg.Path, &fs); err != nil {
+		return f, err
+	}
+	f.Free = int64(fs.Bavail) * fs.Bsize
+	return f, nil
+}
+
+// Waiting is how many jobs wait for the writer.
+func (s *Store) Waiting() int { return len(s.jobs) }

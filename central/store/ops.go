@@ -25,6 +25,20 @@ const (
 	StageEnded   Stage = 4
 )
 
+// String is the stage in a word.
+func (s Stage) String() string {
+	switch s {
+	case StageTaken:
+		return "taken"
+	case StageWaiting:
+		return "accepted"
+	case StageRunning:
+		return "running"
+	default:
+		return "ended"
+	}
+}
+
 // StageOf reads a phase; the text behind a colon is for people.
 func StageOf(phase string) Stage {
 	word, _, _ := strings.Cut(phase, ":")

@@ -39,6 +39,9 @@ type Config struct {
 	// Audited is called by the writer after each commit that may have added to the
 	// audit log; nil: nobody cares. It must not wait for the store.
 	Audited func()
+	// Committed is called by the writer after each transaction: how long it took, how many jobs
+	// it held and whether it failed; nil: nobody cares. It must not wait for the store.
+	Committed func(took time.Duration, jobs int, err error)
 
 	maxPages int64 // tests: a disk that is full at so many pages
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"runtime/debug"
 	"sync/atomic"
+	"time"
 )
 
 // job is one function that wants to write.
@@ -58,7 +59,11 @@ func (s *Store) write() {
 	batch := make([]*job, 0, s.cfg.MaxBatch)
 	for j := range s.jobs {
 		batch = s.gather(append(batch[:0], j))
+		began := time.Now()
 		err := s.commit(batch)
+		if s.cfg.Committed != nil {
+			s.cfg.Committed(time.Since(began), len(batch), err)
+		}
 		if err != nil && !(errors.Is(err, ErrRemoved) && s.toldGone) {
 			s.toldGone = errors.Is(err, ErrRemoved) // once is enough
 			s.log.Error("cannot commit", "jobs", len(batch), "err", err)

@@ -66,6 +66,9 @@ type Sink interface {
 // Source gives all its values to a sink. It may be called concurrently.
 type Source func(Sink)
 
+// Collector is what has a Source.
+type Collector interface{ Collect(Sink) }
+
 // Bool is 1 for true.
 func Bool(b bool) float64 {
 	if b {

@@ -34,7 +34,8 @@ const noCentral = "none"
 
 // service is an agent on its way up or down: what was started, in order.
 type service struct {
-	logger *slog.Logger
+	logger   *slog.Logger
+	identity *identity.Identity // nil: central is on this machine
 
 	mu   sync.Mutex
 	undo []func() error
@@ -167,6 +168,7 @@ func (d *service) identify(c *cli.Context, data string, client *api.Client) erro
 		}
 	}
 	client.Secure(id.TLS(), "")
+	d.identity = id
 	d.beside(c.Context, func(ctx context.Context) { id.Keep(ctx, client, client.Close) })
 	return nil
 }

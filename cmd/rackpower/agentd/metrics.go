@@ -9,15 +9,27 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/urfave/cli/v2"
 
 	"rackpower/agent"
 	"rackpower/central/httpserver"
+	"rackpower/cmd/daemon"
 	"rackpower/cmd/settings"
+	"rackpower/internal/metrics"
 	"rackpower/internal/prom"
 )
+
+var (
+	figures metrics.Set
+
+	certificateEnds = figures.Gauge("rackpower_agent_certificate_expiry_timestamp_seconds", "When the agent's certificate for central ends.")
+)
+
+// Metrics lists what /metrics of an agent may have beside what is common to all daemons.
+func Metrics() metrics.Set { return slices.Concat(figures, agent.Metrics(), daemon.GossipMetrics()) }
 
 // maxScrapers bounds the connections open at once for metrics.
 const maxScrapers = 16
@@ -38,7 +50,12 @@ func MetricsFlags() []cli.Flag {
 
 // metrics serves the agent's metrics on its socket and, if that is asked for, on a port.
 func (d *service) metrics(c *cli.Context, a *agent.Agent, l net.Listener) {
-	h := prom.Handler("agent", c.App.Version, a.Collect)
+	h := prom.Handler("agent", c.App.Version, func(s metrics.Sink) {
+		a.Collect(s)
+		if d.identity != nil && !d.identity.Ends().IsZero() {
+			s.Value(certificateEnds, float64(d.identity.Ends().Unix()))
+		}
+	})
 	a.ServeMetrics(h)
 	if l == nil {
 		return
