@@ -45,19 +45,20 @@ check: build lint ## build, lint and the short tests: before each commit
 	$(GO) test -short -run '^Test(Imports|Only|AgentIsFree)' ./cmd
 
 # The packages where goroutines meet run with the race detector here, but for the agent's
-# long models, which are one goroutine's at a time; make race runs everything with it, which
-# takes several minutes longer. The tests of whole processes, which mostly wait, run beside.
+# long models, which are one goroutine's at a time and follow without it; make race runs
+# everything with it, which takes several minutes longer. The tests of whole processes, which
+# mostly wait, run beside.
 RACED := ./agent/... ./journal/... ./power ./power/bmcsim ./power/ipmi ./power/powertest ./power/redfish ./systemd
 DEATHS := TestNothingIsSentTwiceAfterDamage|TestCrashAtEveryRecord|TestFleetComesBack
 MODELS := TestSim(Ops|Fleet|Damage|Transcripts)|TestMutationsCompile|$(DEATHS)
 test: deps build ## every test but the long ones below, about 10 minutes
-	@$(MAKE) --no-print-directory -j2 test-raced test-processes
+	@$(MAKE) --no-print-directory -j2 test-agent test-processes
+
+.PHONY: test-agent test-processes
+test-agent:
+	PATH="$$PATH:/usr/sbin:/sbin" $(GO) test -race -timeout 20m -skip '^($(MODELS))' $(RACED)
 	GOGC=400 PROOF_HISTORIES=5000 PROOF_STRIDE=60 $(GO) test -timeout 9m -run '^(TestSim(Ops|Transcripts)|TestMutationsCompile|$(DEATHS))' ./agent
 	GOGC=400 $(GO) test -timeout 9m -run '^TestSim(Fleet|Damage)$$' ./agent
-
-.PHONY: test-raced test-processes
-test-raced:
-	PATH="$$PATH:/usr/sbin:/sbin" $(GO) test -race -timeout 20m -skip '^($(MODELS))' $(RACED)
 test-processes:
 	PATH="$$PATH:/usr/sbin:/sbin" RACKPOWER_TEST_BIN="$(CURDIR)/$(BIN)" $(GO) test -p 1 -timeout 20m ./cmd/... ./central/... ./gossip ./internal/... ./power/cronexpr ./power/noderange
 
