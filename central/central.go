@@ -1,6 +1,7 @@
 package central
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -16,6 +17,7 @@ import (
 	"rackpower/central/auth"
 	"rackpower/central/httpserver"
 	"rackpower/central/store"
+	"rackpower/central/web"
 	"rackpower/power"
 )
 
@@ -29,6 +31,7 @@ type Central struct {
 	changes  *notifier
 	audited  *notifier // of the audit log
 	mux      *http.ServeMux
+	page     *web.Page
 	tls      *serverTLS // nil: no port
 
 	// authenticate finds out who asks: principal, or what a test puts there.
@@ -99,6 +102,11 @@ func New(cfg Config) (*Central, error) {
 		return nil, err
 	}
 	c.authenticate, c.mux = c.principal, c.routes()
+	site := cmp.Or(cfg.TLS.Site, DefaultSite)
+	if c.tls != nil {
+		site = c.tls.site
+	}
+	c.page = web.New(web.Config{API: c.mux, Site: site, Version: cfg.Version, Log: cfg.Log, Now: cfg.Now})
 	return c, nil
 }
 

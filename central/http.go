@@ -3,10 +3,12 @@ package central
 import (
 	"mime"
 	"net/http"
+	"strings"
 	"time"
 
 	"rackpower/central/api"
 	"rackpower/central/httpserver"
+	"rackpower/central/web"
 )
 
 // Bounds of bodies, in bytes, and of the time that a long poll waits.
@@ -17,10 +19,18 @@ const (
 	maxWait      = 60 * time.Second
 )
 
-// Handler serves the API. It works from New until Close.
+// Handler serves the API, and the page that uses it. It works from New until Close.
 func (c *Central) Handler() http.Handler {
 	return httpserver.TimelyBodies(httpserver.SignsOfLife(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		httpserver.ForgetDeadline(w)
+		switch {
+		case strings.HasPrefix(r.URL.Path, web.Prefix):
+			c.page.ServeHTTP(w, r)
+			return
+		case r.URL.Path == "/" && r.Method == http.MethodGet, r.URL.Path+"/" == web.Prefix:
+			http.Redirect(w, r, web.Prefix, http.StatusSeeOther)
+			return
+		}
 		if p := foreign(r); p != nil {
 			p.Write(w)
 			return

@@ -24,6 +24,7 @@ var floors = map[string]int{
 	"rackpower/cmd/term":              0,
 	"rackpower/central":               4,
 	"rackpower/central/store":         3,
+	"rackpower/central/web":           3,
 	"rackpower/agent":                 3,
 	"rackpower/agent/limiter":         2,
 	"rackpower/agent/monitor":         2,

@@ -1,0 +1,458 @@
+package web
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"rackpower/central/api"
+	"rackpower/power"
+	"rackpower/power/noderange"
+)
+
+// Bounds of what a page shows.
+const (
+	topShown   = 5
+	opsShown   = 200
+	auditShown = 30
+)
+
+// tile is a rack as the site shows it.
+type tile struct {
+	api.Rack
+	Worst   api.Severity // "": nothing is the matter
+	Items   []api.Attention
+	Members []api.Node
+	On, Off int
+	Other   int
+}
+
+// siteView is what the page of the site shows.
+type siteView struct {
+	Tiles []tile
+	Top   []api.Attention
+	More  int
+	Nodes int
+	On    int
+	Off   int
+	Other int
+}
+
+var rank = map[api.Severity]int{api.SeverityCritical: 0, api.SeverityWarning: 1, api.SeverityNotice: 2, "": 3}
+
+// tiles are the racks, those in trouble first, and what is pressing.
+func (v *visit) tiles() (out siteView, err error) {
+	ctx := v.r.Context()
+	racks, err := v.api.Racks(ctx)
+	if err != nil {
+		return out, err
+	}
+	items, err := v.api.Attention(ctx)
+	if err != nil {
+		return out, err
+	}
+	out.Top = items
+	if len(items) > topShown {
+		out.Top, out.More = items[:topShown], len(items)-topShown
+	}
+	at := map[string]int{}
+	for _, r := range racks {
+		if r.Nodes > 0 {
+			at[r.Name] = len(out.Tiles)
+			out.Tiles = append(out.Tiles, tile{Rack: r})
+		}
+	}
+	for _, x := range items { // the most pressing first
+		if i, known := at[x.Rack]; known {
+			t := &out.Tiles[i]
+			t.Items, t.Worst = append(t.Items, x), cmp.Or(t.Worst, x.Severity)
+		}
+	}
+	return out, nil
+}
+
+func (p *Page) showSite(v *visit) error {
+	out, err := v.tiles()
+	if err != nil {
+		return err
+	}
+	nodes, err := v.api.Nodes(v.r.Context(), "all")
+	if api.CodeOf(err) == api.CodeNotFound { // a scope without nodes
+		err = nil
+	}
+	if err != nil {
+		return err
+	}
+	at := map[string]int{}
+	for i, t := range out.Tiles {
+		at[t.Name] = i
+	}
+	for _, n := range nodes {
+		i, known := at[n.Agent]
+		if !known {
+			i = len(out.Tiles)
+			at[n.Agent] = i
+			out.Tiles = append(out.Tiles, tile{Rack: api.Rack{Name: cmp.Or(n.Agent, n.Rack)}})
+		}
+		t := &out.Tiles[i]
+		t.Members = append(t.Members, n)
+		switch n.State {
+		case power.On:
+			t.On++
+			out.On++
+		case power.Off:
+			t.Off++
+			out.Off++
+		default:
+			t.Other++
+			out.Other++
+		}
+	}
+	out.Tiles = slices.DeleteFunc(out.Tiles, func(t tile) bool { return len(t.Members) == 0 }) // of another's part of the site
+	slices.SortStableFunc(out.Tiles, func(a, b tile) int {
+		return cmp.Or(rank[a.Worst]-rank[b.Worst], noderange.Compare(a.Name, b.Name))
+	})
+	out.Nodes = len(nodes)
+	return v.show("site", "Site", "site", "cells", out)
+}
+
+// showHeads is what stands over the squares: the script puts it in place of what was there.
+func (p *Page) showHeads(v *visit) error {
+	out, err := v.tiles()
+	if err != nil {
+		return err
+	}
+	return v.show("heads", "Site", "site", "", out)
+}
+
+func (p *Page) showAttention(v *visit) error {
+	items, err := v.api.Attention(v.r.Context())
+	if err != nil {
+		return err
+	}
+	return v.show("attention", "Attention", "attention", "page", items)
+}
+
+// rackView is what the page of a rack shows.
+type rackView struct {
+	tile
+	Form changeForm
+}
+
+func (v *visit) rack(name string) (api.Rack, error) {
+	racks, err := v.api.Racks(v.r.Context())
+	if err != nil {
+		return api.Rack{}, err
+	}
+	if i := slices.IndexFunc(racks, func(r api.Rack) bool { return r.Name == name }); i >= 0 {
+		return racks[i], nil
+	}
+	return api.Rack{}, api.Problemf(api.CodeNotFound, "no such rack: %s", name)
+}
+
+func (p *Page) showRack(v *visit) error {
+	name := v.r.PathValue("name")
+	r, err := v.rack(name)
+	if err != nil {
+		return err
+	}
+	out := rackView{tile: tile{Rack: r}, Form: v.changeForm()}
+	nodes, err := v.api.Nodes(v.r.Context(), "all")
+	if err != nil && api.CodeOf(err) != api.CodeNotFound {
+		return err
+	}
+	for _, n := range nodes {
+		if n.Agent == name {
+			out.Members = append(out.Members, n)
+		}
+	}
+	items, err := v.api.Attention(v.r.Context())
+	if err != nil {
+		return err
+	}
+	for _, x := range items {
+		if x.Rack == name || x.Rack == "" && x.Kind == string(power.ReasonPaused) {
+			out.Items, out.Worst = append(out.Items, x), cmp.Or(out.Worst, x.Severity)
+		}
+	}
+	return v.show("rack", "Rack "+name, "site", "page", out)
+}
+
+// nodeView is what the page of a node shows.
+type nodeView struct {
+	Node    api.Node
+	E       api.Explanation
+	Message string
+	Facts   []fact
+	Run     []string
+	Seen    []api.ReadingRun
+	Decided []api.Decision
+	Line    []span
+	From    time.Time
+	Ops     []api.Op
+	Audit   []api.AuditEntry
+	Form    changeForm
+	Retry   bool
+}
+
+// fact is a line of an explanation.
+type fact struct{ Name, Text string }
+
+// span is a part of the line that shows the power over time, in thousandths of its length.
+type span struct {
+	X, Width int
+	Class    string
+	Words    string
+}
+
+func (p *Page) showNode(v *visit) error {
+	name, ctx := v.r.PathValue("name"), v.r.Context()
+	if err := api.CheckName(name); err != nil { // an expression could select others
+		return api.Problemf(api.CodeNotFound, "no such node: %s", name)
+	}
+	nodes, err := v.api.Nodes(ctx, name)
+	if err != nil {
+		return err
+	}
+	e, err := v.api.Explain(ctx, name)
+	if err != nil {
+		return err
+	}
+	out := nodeView{Node: nodes[0], E: e, Form: v.changeForm(), Ops: slices.Clone(e.Ops)}
+	out.Message = cmp.Or(e.Message, fmt.Sprintf("%s is %s and should be %s.", e.Node, e.Reading.State, e.Desired.Want))
+	out.Facts = factsOf(e, out.Node, v.now)
+	out.Run = helpOf(e, out.Node)
+	out.Retry = e.Monitor.Fault != "" || e.BMC != nil && e.BMC.BreakerOpen != "" || e.Reading.Reach != power.ReachOK
+	out.Seen, out.Decided = slices.Clone(e.RecentReadings), slices.Clone(e.RecentDecisions)
+	slices.Reverse(out.Seen)
+	slices.Reverse(out.Decided)
+	out.Line, out.From = lineOf(e.RecentReadings, v.now)
+	slices.SortStableFunc(out.Ops, func(a, b api.Op) int {
+		over := func(o api.Op) int { return min(len(o.Outcome), 1) }
+		return cmp.Or(over(a)-over(b), b.AskedAt.Compare(a.AskedAt))
+	})
+	if out.Audit, err = v.api.Audit(ctx, name, auditShown); err != nil {
+		return err
+	}
+	slices.SortStableFunc(out.Audit, func(a, b api.AuditEntry) int { return cmp.Compare(b.ID, a.ID) })
+	return v.show("node", name, "site", "page", out)
+}
+
+// factsOf is the middle of rackpower explain.
+func factsOf(e api.Explanation, n api.Node, now time.Time) (facts []fact) {
+	add := func(name, text string) {
+		if text != "" {
+			facts = append(facts, fact{name, text})
+		}
+	}
+	agent := strings.TrimSpace("agent " + e.Agent + " " + n.AgentState.Text(now))
+	add("where", fmt.Sprintf("rack %s, %s, status %s", cmp.Or(n.Rack, e.Agent), agent, cmp.Or(string(e.Status), "none")))
+	if e.Away != "" {
+		add("missing", "what only its agent knows: "+e.Away)
+	}
+	reading := string(cmp.Or(e.Reading.State, power.Unknown))
+	if !e.Reading.ObservedAt.IsZero() {
+		reading += ", read " + since(now, e.Reading.ObservedAt)
+	}
+	if e.Reading.Reach != power.ReachOK && e.Reading.Reach != "" {
+		reading += "; now " + string(e.Reading.Reach)
+		if !e.Reading.TriedAt.IsZero() {
+			reading += ", tried " + since(now, e.Reading.TriedAt)
+		}
+	}
+	add("power", reading)
+	desired := string(e.Desired.Want)
+	if e.Desired.Want == power.HandsOff && e.Desired.Expected != "" {
+		desired += ", expected " + string(e.Desired.Expected)
+	}
+	if e.Desired.Debounced {
+		desired += " (after two equal readings)"
+	}
+	if e.Desired.NoCut {
+		desired += ", power is never taken away"
+	}
+	add("desired", desired+", from "+e.DesiredFrom)
+	if h := e.Hold; h != nil {
+		text := fmt.Sprintf("%s by %s, %s", h.Want, h.By, cmp.Or(h.Reason, "without a reason"))
+		if h.Expires != nil {
+			text += ", ends " + until(now, *h.Expires)
+		}
+		add("hold", text)
+	}
+	if e.Protected != nil {
+		add("protected", strings.TrimPrefix(e.Protected.Text(), "protected "))
+	}
+	if m := e.Monitor; m.Waits != "" {
+		text := "waits: " + string(m.Waits)
+		if left := until(now, m.WaitsUntil); left != "" {
+			text += ", looked at again " + left
+		}
+		if m.WaitsMessage != "" {
+			text += ": " + m.WaitsMessage
+		}
+		add("monitor", text)
+	}
+	if m := e.Monitor; m.Fault != "" {
+		add("fault", strings.TrimSuffix(m.Fault+", since "+since(now, m.FaultSince), ", since "))
+	}
+	for _, a := range e.Rack.Alarms {
+		add("alarm", a.Kind+": "+a.Message)
+	}
+	if b := e.Rack.Brake; b != nil {
+		add("brake", fmt.Sprintf("%s, since %s", b.Message, since(now, b.Since)))
+	}
+	if e.Rack.Pause.Active(now) {
+		add("pause", "by "+e.Rack.Pause.By)
+	}
+	if d := e.Domain; d != nil {
+		add("power domain", fmt.Sprintf("%s: %d on the way, %d waiting, %s, %s at once", d.Name, d.InFlight, d.Waiting,
+			bound(d.Rate, " a second"), bound(float64(d.Concurrent), "")))
+	}
+	add("BMC", bmcWords(e, n, now))
+	if !e.Next.IsZero() {
+		add("next reading", cmp.Or(until(now, e.Next), "now"))
+	} else {
+		add("readings", e.Rack.Monitor)
+	}
+	return facts
+}
+
+func bmcWords(e api.Explanation, n api.Node, now time.Time) string {
+	b := e.BMC
+	if b == nil {
+		return n.BMC
+	}
+	words := []string{cmp.Or(b.Address, n.BMC, "none known")}
+	if b.SharedWith != "" {
+		words = append(words, "that of "+b.SharedWith+" too")
+	}
+	if b.BreakerOpen != "" {
+		words = append(words, "left alone: "+b.BreakerOpen)
+	}
+	if b.Failures > 0 {
+		words = append(words, power.Count(b.Failures, "attempt")+" without an answer")
+	}
+	if b.AuthFailures > 0 {
+		words = append(words, power.Count(b.AuthFailures, "login")+" refused")
+	}
+	if next := until(now, b.NextProbe); next != "" {
+		words = append(words, "next probe "+next)
+	}
+	if b.LastError != "" {
+		words = append(words, b.LastError)
+	}
+	return strings.Join(words, ", ")
+}
+
+// helpOf are the commands for what is in the way of a node, the most pressing first.
+func helpOf(e api.Explanation, n api.Node) (run []string) {
+	rack := cmp.Or(n.Rack, e.Agent)
+	add := func(r power.Reason) {
+		for _, command := range r.Help(e.Node, rack) {
+			if !slices.Contains(run, command) {
+				run = append(run, command)
+			}
+		}
+	}
+	if e.Reading.Reach != power.ReachOK {
+		add(e.Reading.Reach.Reason())
+	}
+	if e.Rack.Brake != nil {
+		add(power.ReasonBrake)
+	}
+	if e.Monitor.Fault != "" {
+		add(power.ReasonFault)
+	}
+	add(e.Monitor.Waits)
+	return run
+}
+
+// lineOf is the power of a node over the readings that its agent remembers. Between two of
+// them the power was as the earlier one says.
+func lineOf(runs []api.ReadingRun, now time.Time) (line []span, from time.Time) {
+	if len(runs) == 0 || !runs[0].First.Before(now) {
+		return nil, from
+	}
+	from = runs[0].First
+	const width = 1000
+	at := func(t time.Time) int {
+		return max(0, min(width, int(width*t.Sub(from).Seconds()/now.Sub(from).Seconds())))
+	}
+	for i, r := range runs {
+		end := now
+		if i+1 < len(runs) {
+			end = runs[i+1].First
+		}
+		class := "u"
+		switch {
+		case r.Reach != power.ReachOK:
+			class = "x"
+		case r.State == power.On:
+			class = "n"
+		case r.State == power.Off:
+			class = "f"
+		}
+		words := fmt.Sprintf("%s, %s, from %s", r.State, r.Reach, power.At(r.First))
+		line = append(line, span{at(r.First), max(at(end)-at(r.First), 2), class, words})
+	}
+	return line, from
+}
+
+// opsView is what the page of operations shows.
+type opsView struct {
+	Open, Ended []api.Op
+	Total       int // outstanding
+}
+
+func (p *Page) showOps(v *visit) error {
+	open, err := v.api.QueryOps(v.r.Context(), api.QueryOps{Outstanding: true})
+	if err != nil {
+		return err
+	}
+	newest, err := v.api.QueryOps(v.r.Context(), api.QueryOps{Limit: opsShown})
+	if err != nil {
+		return err
+	}
+	out := opsView{Open: open.Ops, Total: len(open.Ops)}
+	slices.SortStableFunc(out.Open, func(a, b api.Op) int {
+		return cmp.Or(noderange.Compare(a.Node, b.Node), cmp.Compare(a.Seq, b.Seq))
+	})
+	out.Open = out.Open[:min(len(out.Open), opsShown)]
+	for _, o := range slices.Backward(newest.Ops) {
+		if o.EndedAt != nil {
+			out.Ended = append(out.Ended, o)
+		}
+	}
+	return v.show("ops", "Operations", "ops", "page", out)
+}
+
+// domainView is a power domain with how long its queue takes.
+type domainView struct {
+	api.Domain
+	Left time.Duration // until the last power-on that waits has started; 0: none waits, or not known
+}
+
+func (p *Page) showDomains(v *visit) error {
+	all, err := v.api.Domains(v.r.Context())
+	if err != nil {
+		return err
+	}
+	out := make([]domainView, len(all))
+	for i, d := range all {
+		out[i].Domain = d
+		if d.Rate > 0 {
+			out[i].Left = time.Duration(float64(d.Waiting) / d.Rate * float64(time.Second))
+		}
+	}
+	return v.show("domains", "Power domains", "domains", "page", out)
+}
+
+func (p *Page) showApprovals(v *visit) error {
+	all, err := v.api.Approvals(v.r.Context())
+	if err != nil {
+		return err
+	}
+	return v.show("approvals", "Approvals", "approvals", "page", all)
+}
