@@ -314,8 +314,8 @@ func (c *webCall) setting(word string, do func()) *webAnswer {
 // bootTargets are the boot devices that there are, with their number in the boot flags
 // (IPMI v2.0 table 28-14, parameter 5).
 var (
-	bootTargets = []string{"None", "Pxe", "Hdd", "Cd", "Usb", "BiosSetup", "Diags"}
-	bootNumbers = map[string]byte{"None": 0, "Pxe": 1, "Hdd": 2, "Diags": 4, "Cd": 5, "BiosSetup": 6, "Usb": 15}
+	bootTargets = []string{"None", "Pxe", "Hdd", "Cd", "UsbCd", "Usb", "BiosSetup", "Diags"}
+	bootNumbers = map[string]byte{"None": 0, "Pxe": 1, "Hdd": 2, "Diags": 4, "Cd": 5, "BiosSetup": 6, "UsbCd": 8, "Usb": 15}
 )
 
 // Bits of the boot flags' first byte.

@@ -41,7 +41,7 @@ func (s *session) setBoot(ctx context.Context, dev power.BootDevice) *power.Erro
 		return err
 	}
 	there := s.system.Boot.value
-	target := bootTargets[dev]
+	target := s.target(ctx, dev)
 	if len(there.Targets) > 0 && !slices.Contains(there.Targets, target) && dev != power.BootNone {
 		return &power.Error{Kind: power.KindUnsupported, Op: opBoot, Err: fmt.Errorf("the BMC boots from %v alone, and %s is wanted",
 			there.Targets,
@@ -98,13 +98,14 @@ func (s *session) bootPlace(ctx context.Context) (link, text, *power.Error) {
 }
 
 // ifMatch are the conditions under which a BMC may take a change, the next one where one does
-// not do: some want the tag of what they gave, some refuse it, and weak ones never match.
+// not do: some want the tag of what they gave, some refuse it, and weak ones never match, but
+// for those who call strong tags weak.
 func ifMatch(tag text) []string {
 	switch {
 	case tag == "":
 		return []string{"", "*"}
 	case strings.HasPrefix(string(tag), "W/"):
-		return []string{"*", ""}
+		return []string{"*", strings.TrimPrefix(string(tag), "W/"), ""}
 	}
 	return []string{string(tag), "*", ""}
 }

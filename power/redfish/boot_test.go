@@ -47,7 +47,8 @@ func TestBootUnderConditions(t *testing.T) {
 		{`"abc"`, "", `"abc" * `, true},
 		{`"abc"`, "never", `"abc" * `, false},
 		{`W/"abc"`, "*", "*", true},
-		{`W/"abc"`, "", "* ", true},
+		{`W/"abc"`, `"abc"`, `* "abc"`, true},
+		{`W/"abc"`, "", `* "abc" `, true},
 		{"", "", "", true},
 		{"", "*", " *", true},
 	} {

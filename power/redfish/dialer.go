@@ -168,12 +168,17 @@ func (d *Dialer) Speaks(ctx context.Context, ep power.Endpoint) error {
 	return err
 }
 
-// ErrNoReset is what errors.Is finds where a BMC has no System that can be reset.
-var ErrNoReset = errors.New("it has no System that can be reset")
+// ErrNoReset is what errors.Is finds where a BMC has no System that can be reset, ErrUseIPMI
+// where it is better spoken to by IPMI.
+var (
+	ErrNoReset = errors.New("it has no System that can be reset")
+	ErrUseIPMI = errors.New("IPMI is better")
+)
 
 // Resetter is a Driver of this package.
 type Resetter interface {
-	// CanReset returns an error, with ErrNoReset, where the System cannot be reset.
+	// CanReset returns an error, with ErrNoReset or ErrUseIPMI, where the System cannot be reset
+	// or should not be.
 	CanReset(ctx context.Context) error
 }
 
@@ -187,6 +192,9 @@ func (s *session) CanReset(ctx context.Context) error {
 	}
 	if s.system.reset().Target == "" {
 		return &power.Error{Kind: power.KindUnsupported, Op: opState, Err: ErrNoReset}
+	}
+	if d := s.differs(ctx, opState, func(d difference) bool { return d.ipmi != "" }); d != nil {
+		return &power.Error{Kind: power.KindUnsupported, Op: opState, Err: fmt.Errorf("%w: %s", ErrUseIPMI, d.ipmi)}
 	}
 	return nil
 }

@@ -155,7 +155,7 @@ func (s *session) prepare(ctx context.Context, op string, cmd power.Command) (ho
 	if how.Target == "" {
 		return how, "", &power.Error{Kind: power.KindUnsupported, Op: op, Err: errors.New("the BMC has no such action")}
 	}
-	wanted := s.types(cmd)
+	wanted := s.types(ctx, op, cmd)
 	allowed, err := s.allowed(ctx, op, how)
 	if err != nil {
 		return how, "", err

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"rackpower/power"
+	"rackpower/power/bmcsim"
 )
 
 // failure is what a driver's error says.
@@ -235,14 +236,28 @@ func TestTheTypeOfAReset(t *testing.T) {
 	}
 }
 
-// TestDifferencesOfMakers: each has a source, and is of one maker alone.
+// TestDifferencesOfMakers: each has a source, and says one thing.
 func TestDifferencesOfMakers(t *testing.T) {
 	t.Parallel()
 	for _, d := range differences {
-		if !strings.HasPrefix(d.source, "https://") || len(d.types) == 0 || resetTypes[d.cmd] == nil {
+		says := 0
+		for _, is := range []bool{
+			len(d.types) > 0 && resetTypes[d.cmd] != nil, d.target != "" && bootTargets[d.device] != "", d.ipmi != "",
+			d.remark != "",
+		} {
+			if is {
+				says++
+			}
+		}
+		if !strings.HasPrefix(d.source, "https://") || says != 1 || d.maker == nil {
 			t.Errorf("%+v", d)
 		}
 	}
+}
+
+// TestSoftOffByTheButton is of one maker alone.
+func TestSoftOffByTheButton(t *testing.T) {
+	t.Parallel()
 	for maker, want := range map[string]string{
 		"HPE": "PushPowerButton", "HP": "PushPowerButton", "Hewlett Packard Enterprise": "PushPowerButton", "Contoso": "", "HPX": "",
 	} {
@@ -275,6 +290,48 @@ func TestDifferencesOfMakers(t *testing.T) {
 				t.Errorf("soft-off of a node of %s that is %s: %q, %v", maker, state, sent, err)
 			}
 		}
+	}
+}
+
+// TestDifferencesByModelAndFirmware on simulated BMCs of these makers, and on others like them.
+func TestDifferencesByModelAndFirmware(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		maker, model, firmware string
+		boots                  string // from a CD
+		remark                 string // "": none of these
+	}{
+		{"Supermicro", "SYS-1029P", "1.0", "UsbCd", ""},
+		{"Supermicro", "ARS-111GL-NHR", "1.0", "Cd", ""},
+		{"Contoso", "SYS-1029P", "1.0", "Cd", ""},
+		{"ASRockRack", "E3C246D4I-NL", "1.0", "Cd", "use IPMI"},
+		{"ASRockRack", "X470D4U", "1.0", "Cd", ""},
+		{"Dell Inc.", "PowerEdge R650", "5.10.10.05", "Cd", "to do nothing"},
+		{"Dell Inc.", "PowerEdge R650", "5.10.30.00", "Cd", ""},
+		{"Dell Inc.", "PowerEdge R750", "5.10.10.05", "Cd", ""},
+	} {
+		profile := bmcsim.Profiles[0]
+		profile.Manufacturer, profile.Model, profile.Firmware = c.maker, c.model, c.firmware
+		s := startSim(t, profile, impatient)
+		d, err := s.Dial(t.Context(), s.Endpoint())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := d.SetBoot(t.Context(), power.BootCDROM); err != nil {
+			t.Errorf("%+v: %v", c, err)
+		}
+		if is := d.(*session).target(t.Context(), power.BootCDROM); is != c.boots {
+			t.Errorf("%+v: boots from %s", c, is)
+		}
+		r, err := d.(power.Tester).Test(t.Context())
+		says := strings.Join(r.Remarks, "; ")
+		if err != nil || c.remark != "" && !strings.Contains(says, c.remark) || c.remark == "" && strings.Contains(says, "this ") {
+			t.Errorf("%+v: %v, %s", c, err, says)
+		}
+		if err := d.(Resetter).CanReset(t.Context()); (err != nil) != (c.remark == "use IPMI") {
+			t.Errorf("%+v: %v", c, err)
+		}
+		_ = d.Close()
 	}
 }
 

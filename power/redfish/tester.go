@@ -119,6 +119,12 @@ func (s *session) testSystem(ctx context.Context, r *power.TestResult, remark fu
 		r.Vendor = maker
 	}
 	r.Model = clean(string(s.system.Model))
+	if d := s.differs(ctx, opTest, func(d difference) bool { return d.ipmi != "" }); d != nil {
+		remark("%s: use IPMI (ipmi://USER@HOST)", d.ipmi)
+	}
+	if d := s.differs(ctx, opTest, func(d difference) bool { return d.remark != "" }); d != nil {
+		remark("%s", d.remark)
+	}
 	how := s.system.reset()
 	if how.Target == "" {
 		remark("its System cannot be reset: the power can be read alone")
@@ -164,7 +170,7 @@ func (s *session) testResets(ctx context.Context, how action, r *power.TestResul
 		r.Allowed = append(r.Allowed, clean(t))
 	}
 	lacks := func(cmd power.Command) bool {
-		return !slices.ContainsFunc(s.types(cmd), func(t string) bool { return slices.Contains(allowed, t) })
+		return !slices.ContainsFunc(s.types(ctx, opTest, cmd), func(t string) bool { return slices.Contains(allowed, t) })
 	}
 	for _, c := range []struct {
 		cmd  power.Command

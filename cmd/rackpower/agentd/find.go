@@ -31,7 +31,8 @@ func (d *drivers) find(ctx context.Context, ep power.Endpoint) (power.Driver, er
 	switch {
 	case kind == power.KindCanceled, kind == power.KindAuth, kind == power.KindPrivilege, kind == power.KindBusy:
 		return nil, noRedfish
-	case kind == power.KindUnsupported && (driver != nil || lost(noRedfish)) && !errors.Is(noRedfish, redfish.ErrNoReset):
+	case kind == power.KindUnsupported && (driver != nil || lost(noRedfish)) &&
+		!errors.Is(noRedfish, redfish.ErrNoReset) && !errors.Is(noRedfish, redfish.ErrUseIPMI):
 		return nil, noRedfish // several Systems, or TLS 1.2 alone
 	case noIPMI != nil:
 		return nil, &power.Error{Kind: kind, Op: opFind, Lost: true, Err: fmt.Errorf("it speaks neither Redfish (%w) nor IPMI (%w)",

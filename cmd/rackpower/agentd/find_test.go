@@ -77,7 +77,9 @@ func TestTheProtocolIsFound(t *testing.T) {
 		}
 		return all
 	}
-	system := func(reset string) string { return `{"Id":"1","PowerState":"On","Actions":{` + reset + `}}` }
+	system := func(reset string) string {
+		return `{"Id":"1","PowerState":"On","Manufacturer":"ASRockRack","Actions":{` + reset + `}}`
+	}
 	reset := `"#ComputerSystem.Reset":{"target":"/redfish/v1/Systems/1/Actions/ComputerSystem.Reset"}`
 	for name, c := range map[string]struct {
 		web, lan uint16
@@ -103,6 +105,12 @@ func TestTheProtocolIsFound(t *testing.T) {
 				"/redfish/v1/Systems":   `{"Members":[{"@odata.id":"/redfish/v1/Systems/1"}]}`,
 				"/redfish/v1/Systems/1": system(""),
 			})), lan: lan, found: "ipmi", why: "no System that can be reset",
+		},
+		"a System whose power state is known to be wrong": {
+			web: webOnly(t, with(map[string]string{
+				"/redfish/v1/Systems":   `{"Members":[{"@odata.id":"/redfish/v1/Systems/1"}]}`,
+				"/redfish/v1/Systems/1": strings.Replace(system(reset), `"PowerState"`, `"Model":"E3C246D4I-NL","PowerState"`, 1),
+			})), lan: lan, found: "ipmi", why: "a wrong power state by Redfish",
 		},
 		"several Systems": {
 			web: webOnly(t, with(map[string]string{
