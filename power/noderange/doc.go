@@ -6,6 +6,7 @@
 //	@rack1          the nodes of a rack
 //	@status:READY   the nodes with a status
 //	@state:off      the nodes last read in a state
+//	@label:gpu      the nodes with a label; @label:model=h100 with a label of that value
 //	!x              everything before it, without x
 //	a&b             only what is in both
 //	(a,b)&c         parentheses group

@@ -201,12 +201,12 @@ func (p *parser) group() (node, error) {
 	key, value, has := strings.Cut(word, ":")
 	switch {
 	case word == "":
-		return nil, p.fail("a rack, status:NAME or state:NAME is missing after @")
+		return nil, p.fail("a rack, status:NAME, state:NAME or label:KEY is missing after @")
 	case !has:
 		return group{key: "rack", value: word, text: p.text[start:p.pos]}, nil
-	case key != "rack" && key != "status" && key != "state":
+	case key != "rack" && key != "status" && key != "state" && key != "label":
 		p.pos = start + 1
-		return nil, p.fail("unknown group %q: want @RACK, @rack:NAME, @status:NAME or @state:NAME", key)
+		return nil, p.fail("unknown group %q: want @RACK, @rack:NAME, @status:NAME, @state:NAME or @label:KEY", key)
 	case value == "":
 		return nil, p.fail("a name is missing after @%s:", key)
 	case key == "state" && !among(states, value):
@@ -215,6 +215,10 @@ func (p *parser) group() (node, error) {
 	case key == "status" && !among(statuses, value):
 		p.pos -= len(value)
 		return nil, p.fail("unknown status %q: want one of %s", value, strings.Join(statuses, ", "))
+	}
+	if key == "label" && p.pos < len(p.text) && p.text[p.pos] == '=' {
+		p.pos++
+		value += "=" + p.word()
 	}
 	if key == "status" {
 		value = strings.ReplaceAll(value, "-", "_")

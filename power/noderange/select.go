@@ -9,6 +9,7 @@ import (
 // Node is what groups go by.
 type Node struct {
 	Name, Rack, Status, State string
+	Labels                    Labels
 }
 
 // UnknownError names nodes that an expression asks for and that do not exist.
@@ -132,6 +133,12 @@ func (n group) pick(u *universe) (set, error) {
 	out := set{}
 	known := false
 	for _, node := range u.nodes {
+		if n.key == "label" {
+			if node.Labels.Has(n.value) {
+				out[node.Name], known = true, true
+			}
+			continue
+		}
 		value := node.Rack
 		switch n.key {
 		case "status":
@@ -144,7 +151,7 @@ func (n group) pick(u *universe) (set, error) {
 		}
 		known = known || strings.EqualFold(value, n.value)
 	}
-	if !known && n.key == "rack" {
+	if !known && (n.key == "rack" || n.key == "label") {
 		return nil, &EmptyError{Expr: n.text}
 	}
 	return out, nil
