@@ -289,13 +289,14 @@ func (c *Central) nameBMCs() error {
 }
 
 // clearable are the fields of a node that an update may take away.
-var clearable = []string{"bmc", "password", "kg", "credentials", "domain", "status"}
+var clearable = []string{"bmc", "password", "kg", "credentials", "domain", "labels", "status"}
 
 // readClear checks what an update is to take away.
 func readClear(s api.NodeSpec) error {
 	for _, field := range s.Clear {
 		given := map[string]string{
 			"bmc": s.BMC, "password": s.Password, "kg": s.KG, "credentials": s.Credentials, "domain": s.Domain, "status": string(s.Status),
+			"labels": "", // what is set then is all
 		}
 		switch value, known := given[field]; {
 		case !known:
@@ -335,6 +336,8 @@ func clearFields(n *store.Node, fields []string) {
 			n.Credentials = ""
 		case "domain":
 			n.Domain = ""
+		case "labels":
+			n.Labels = ""
 		case "status":
 			n.Status, n.Confirmed = "", false
 		}

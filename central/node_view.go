@@ -48,7 +48,7 @@ func (n *notSelected) Unwrap() []error { return []error{n.Problem, n.err} }
 func rangesOf(nodes []store.Node) []noderange.Node {
 	out := make([]noderange.Node, len(nodes))
 	for i, n := range nodes {
-		out[i] = noderange.Node{Name: n.Name, Rack: n.Rack, Status: string(n.Status), State: string(n.State)}
+		out[i] = noderange.Node{Name: n.Name, Rack: n.Rack, Status: string(n.Status), State: string(n.State), Labels: n.Labels}
 	}
 	return out
 }
@@ -112,6 +112,7 @@ func showNode(n store.Node, open []*store.Op, agent api.AgentPresence, now time.
 			stale(n.Reading, now), Status: n.Status, Desired: desired.Want,
 		DesiredFrom: power.DesiredFrom(n.Status, n.Hold, now), Hold: api.ShowHold(n.Hold, now), Agent: n.Agent, BMC: n.BMC,
 		Credentials: n.Credentials, Domain: n.Domain,
+		Labels:     n.Labels.List(),
 		AgentState: agent, Protected: api.ShowProtection(n.Protected),
 		Waits: m.Waits, WaitsMessage: m.WaitsMessage, WaitsUntil: m.WaitsUntil, Fault: m.Fault, FaultSince: m.FaultSince,
 	}

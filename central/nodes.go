@@ -53,6 +53,11 @@ func readSpec(s api.NodeSpec) (api.NodeSpec, error) {
 	if err := errors.Join(api.CheckDomain(s.Domain), api.CheckTexts(s.Protected)); err != nil {
 		return s, err
 	}
+	for _, label := range s.Labels {
+		if err := noderange.CheckLabel(label); err != nil {
+			return s, err
+		}
+	}
 	return s, nil
 }
 
@@ -158,6 +163,9 @@ func (u *unitOfWork) addAll(specs []api.NodeSpec, update, confirmed bool) (out a
 			continue
 		case next.Rack == "":
 			bad.add(i, s.Name, errors.New("the rack is missing"))
+			continue
+		case len(next.Labels.List()) > noderange.MaxLabels:
+			bad.add(i, s.Name, fmt.Errorf("more than %d labels", noderange.MaxLabels))
 			continue
 		case s.Password != "" || s.BMC != "": // the other one of the two may be of before
 			if wrong := power.CheckPassword(next.Password, next.BMC); wrong != nil {
@@ -298,6 +306,7 @@ func merged(old store.Node, s api.NodeSpec, confirmed bool) store.Node {
 	n.Credentials = cmp.Or(s.Credentials, old.Credentials)
 	n.Domain = cmp.Or(s.Domain, old.Domain)
 	clearFields(&n, s.Clear)
+	n.Labels = n.Labels.With(s.Labels)
 	if n.BMC != old.BMC {
 		n.Addr = ""
 	}
@@ -361,6 +370,9 @@ func describe(n store.Node) string {
 	if n.Credentials != "" {
 		text += ", credentials " + n.Credentials
 	}
+	if n.Labels != "" {
+		text += ", labels " + string(n.Labels)
+	}
 	if n.Status != "" {
 		text += ", status " + string(n.Status)
 	}
@@ -379,6 +391,7 @@ func differences(old, next store.Node) string {
 	add("bmc", old.BMC, next.BMC)
 	add("credentials", old.Credentials, next.Credentials)
 	add("domain", old.Domain, next.Domain)
+	add("labels", string(old.Labels), string(next.Labels))
 	add("status", string(old.Status), string(next.Status))
 	add("protection", old.Protected.Text(), next.Protected.Text())
 	if old.Password != next.Password || old.DamagedPassword != next.DamagedPassword {
@@ -571,7 +584,7 @@ func (c *Central) exportNodes(r *http.Request) ([]api.NodeSpec, error) {
 			}
 			out = append(out, api.NodeSpec{
 				Name: n.Name, Rack: n.Rack, BMC: n.BMC, Credentials: n.Credentials, Domain: n.Domain, Status: n.Status,
-				Protected: shownReason(n.Protected),
+				Protected: shownReason(n.Protected), Labels: n.Labels.List(),
 			})
 		}
 		return err

@@ -78,9 +78,14 @@ func mayPut(tx *store.Tx, specs []api.NodeSpec) error {
 		next := noderange.Node{Name: s.Name, Rack: s.Rack, Status: string(s.Status)}
 		if k, found := at[s.Name]; found {
 			old = append(old, s.Name)
+			if !slices.Contains(s.Clear, "labels") {
+				next.Labels = all[k].Labels
+			}
 			next.State, next.Rack, next.Status = all[k].State, cmp.Or(next.Rack, all[k].Rack), cmp.Or(next.Status, all[k].Status)
+			next.Labels = next.Labels.With(s.Labels)
 			all[k] = next
 		} else {
+			next.Labels = next.Labels.With(s.Labels)
 			all = append(all, next)
 		}
 		names[i] = s.Name

@@ -26,8 +26,11 @@ type NodeSpec struct {
 	// Protected is why the node's power must not be taken away; "": nothing is said of that.
 	// Taking a protection back has a request of its own.
 	Protected string `json:"protected,omitempty" yaml:"protected,omitempty"`
+	// Labels are set beside those that the node has: KEY or KEY=VALUE; KEY- takes one away.
+	// With labels in Clear they are all that it has then.
+	Labels []string `json:"labels,omitempty" yaml:"labels,omitempty"`
 	// Clear names fields that an update takes away: bmc (with password, kg and credentials),
-	// password, kg, credentials, domain, status.
+	// password, kg, credentials, domain, labels, status.
 	Clear []string `json:"clear,omitempty" yaml:"-"`
 }
 
@@ -131,6 +134,7 @@ type Node struct {
 	TriedAt     *time.Time    `json:"tried_at,omitempty"`     // when reach was determined
 	Waiting     int           `json:"waiting,omitempty"`      // outstanding operations beside Op
 	AgentState  AgentPresence `json:"agent_state,omitzero"`   // why a state may be stale
+	Labels      []string      `json:"labels,omitempty"`       // KEY or KEY=VALUE
 	DesiredFrom string        `json:"desired_from,omitempty"` // where Desired comes from: "status READY", "hold of bob"
 }
 

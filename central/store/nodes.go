@@ -10,6 +10,7 @@ import (
 
 	"rackpower/central/api"
 	"rackpower/power"
+	"rackpower/power/noderange"
 )
 
 // Node is a row of nodes.
@@ -43,11 +44,13 @@ type Node struct {
 	// Protected says who keeps the node's power from being taken away.
 	Protected power.Protection
 	BMCIdentity
+	// Labels are what expressions select by, as @label:KEY.
+	Labels noderange.Labels
 }
 
 const nodeColumns = `name, rack, agent, bmc, password, domain, status, confirmed, rev,
 	hold_want, hold_by, hold_reason, hold_schedule, hold_since, hold_until, hold_seq, hold_heard, hold_confirmed, retry,
-	state, reach, observed_at, tried_at, monitor, matched, drifting, breaker_open, unsettled, waits_for, protected, ` + bmcColumns
+	state, reach, observed_at, tried_at, monitor, matched, drifting, breaker_open, unsettled, waits_for, protected, labels, ` + bmcColumns
 
 const (
 	sqlNode      = `SELECT ` + nodeColumns + ` FROM nodes WHERE name = $1`
@@ -71,7 +74,7 @@ const (
 	sqlExhume    = `DELETE FROM removed WHERE agent = $1 AND name = $2`
 	sqlRemovedOf = `SELECT name, MAX(confirmed) FROM (SELECT name, confirmed FROM removed WHERE agent = $1 AND rev > $2
 		UNION ALL SELECT name, 1 FROM nodes WHERE agent = $3 AND rev > $4 AND waits_for <> '') GROUP BY name ORDER BY name`
-	sqlProtect = `UPDATE nodes SET protected = $1 WHERE name = $2`
+	sqlProtect = `UPDATE nodes SET protected = $1, labels = $2 WHERE name = $3`
 	sqlHad     = `SELECT EXISTS (SELECT 1 FROM removed WHERE agent = $1 AND name = $2)`
 	sqlRefresh = `UPDATE nodes SET observed_at = $1, tried_at = $2
 		WHERE name = $3 AND agent = $4 AND tried_at < $2 AND state = $5 AND reach = $6 AND monitor = $7 AND unsettled = 0`
@@ -91,7 +94,7 @@ func (t *Tx) scanNode(scan func(...any) error) (n Node, err error) {
 	fields := []any{
 		&n.Name, &n.Rack, &n.Agent, &n.BMC, (*string)(&n.Password), &n.Domain, &n.Status, &n.Confirmed, &n.Rev,
 		&n.Hold.Want, &n.Hold.By, &n.Hold.Reason, &n.Hold.Schedule, &since, &until, &seq, &heard, &n.Hold.Confirmed, &retry,
-		&n.State, &n.Reach, &observed, &tried, &monitor, &n.Matched, &n.Drifting, &n.BreakerOpen, &n.Unsettled, &n.WaitsFor, &protected,
+		&n.State, &n.Reach, &observed, &tried, &monitor, &n.Matched, &n.Drifting, &n.BreakerOpen, &n.Unsettled, &n.WaitsFor, &protected, (*string)(&n.Labels),
 	}
 	err = scan(append(fields, n.bmcFields()...)...)
 	if err != nil {
@@ -234,7 +237,7 @@ func (t *Tx) PutNode(n Node) error {
 		_, err = t.exec(sqlPutWaits, n.WaitsFor, n.Name)
 	}
 	if err == nil {
-		_, err = t.exec(sqlProtect, protectedText(n.Protected), n.Name)
+		_, err = t.exec(sqlProtect, protectedText(n.Protected), string(n.Labels), n.Name)
 	}
 	if err != nil {
 		return fmt.Errorf("cannot save node %s: %w", n.Name, err)
