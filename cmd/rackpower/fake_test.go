@@ -261,7 +261,8 @@ func (f *fake) getNodes(w http.ResponseWriter, r *http.Request) {
 	}
 	var known []noderange.Node
 	for _, n := range f.nodes {
-		known = append(known, noderange.Node{Name: n.Name, Rack: n.Rack, Status: string(n.Status), State: string(n.State)})
+		known = append(known, noderange.Node{Name: n.Name, Rack: n.Rack, Status: string(n.Status), State: string(n.State),
+			Labels: noderange.Labels("").With(n.Labels)})
 	}
 	names := []string{}
 	if len(known) > 0 {

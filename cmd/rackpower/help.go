@@ -23,8 +23,9 @@ NODES
    r1n[01-40,44]  a range      @rack1           the nodes of a rack
    r1n*, r1n?5    so named     @status:READY    the nodes with a status
    a,b            both         @state:off       the nodes last read in a state
-   a&b            in both      all              every node
-   !x             without x    -                those that stdin names
+   a&b            in both      @label:gpu       the nodes with a label, or with
+   !x             without x    @label:dc=west   a label of that value
+   all            every node   -                those that stdin names
    Several operands are joined by commas. Shells want !, * and & in quotes;
    --exclude x does what !x does.`
 

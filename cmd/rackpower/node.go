@@ -52,15 +52,17 @@ func nodeCommand() *cli.Command {
 					&cli.StringFlag{Name: "domain", Usage: "`NAME` of the power domain, such as a feed or PDU"},
 					&cli.StringFlag{Name: "status", Usage: "life-cycle `STATUS` of the node; rackpower node set-status --help lists them"},
 					&cli.BoolFlag{Name: "update", Usage: "change the node if it exists; flags that are not given keep their value, \"\" removes one"},
+					labelFlag(),
 					trustFirstFlag(", log in once and show it; so it is on a terminal unless =false"),
 					forceFlag(),
 				)...),
 			},
+			nodeSetCommand(), nodeListCommand(),
 			{
 				Name: "import", Usage: "add nodes from a file, all or none", ArgsUsage: "FILE|-", Action: atCentral.with(importNodes),
 				Description: "YAML or JSON: a list of nodes; CSV: a line each, the first names the columns.\n" +
 					"Fields: name, rack, bmc, password or password_file (relative to this file), kg or kg_file, credentials (a name),\n" +
-					"domain, status, protected (why its power must not be taken away).\n" +
+					"domain, labels, status, protected (why its power must not be taken away).\n" +
 					"With --update, a field that YAML or JSON gives as \"\" is removed. To move more than one node to another rack\n" +
 					"needs a confirmation." +
 					examples("rackpower node import racks.yaml --dry-run", "rackpower node export -o csv | rackpower node import - --update") + exitHelp,
@@ -127,7 +129,7 @@ func addNode(s *session) error {
 	c := s.c
 	spec := api.NodeSpec{
 		Name: c.Args().First(), Rack: c.String("rack"), BMC: c.String("bmc"), Credentials: c.String("credentials"), Domain: c.String("domain"),
-		Status: power.Status(c.String("status")),
+		Status: power.Status(c.String("status")), Labels: c.StringSlice("label"),
 	}
 	bmc, kgFile, err := power.CutKGFile(spec.BMC)
 	if err == nil && kgFile != "" && c.IsSet("kg-file") {
@@ -501,7 +503,7 @@ func showNode(s *session) error {
 		}
 		s.Details(
 			"node", n.Name, "rack", n.Rack, "agent", strings.TrimSpace(n.Agent+" "+n.AgentState.Text(s.Now())), "bmc", n.BMC, "credentials",
-			namedBy(n), "domain", n.Domain,
+			namedBy(n), "domain", n.Domain, "labels", strings.Join(n.Labels, ", "),
 			"state", stateCell(n), "observed at", s.OptionalTime(n.ObservedAt), "reach", string(n.Reach), "tried at", s.OptionalTime(n.TriedAt),
 			"status", string(n.Status), "desired", strings.TrimSuffix(fmt.Sprintf("%s, from %s", n.Desired, n.DesiredFrom), ", from "), "hold",
 			s.held(n.Hold), "protected", protection(n.Protected), "differs", s.differs(n), "fault", s.faultOf(n), "operation", s.opCell(n),

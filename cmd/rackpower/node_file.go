@@ -19,12 +19,13 @@ import (
 	"rackpower/cmd/settings"
 	"rackpower/cmd/term"
 	"rackpower/power"
+	"rackpower/power/noderange"
 )
 
 // specFields are the fields of a node in files.
 var specFields = []string{
-	"name", "rack", "bmc", "password", "password_file", "kg", "kg_file", "credentials", "domain", "status",
-	"protected",
+	"name", "rack", "bmc", "password", "password_file", "kg", "kg_file", "credentials", "domain", "labels",
+	"status", "protected",
 }
 
 // maxSaid bounds how many bad rows are told at once.
@@ -180,20 +181,44 @@ func jsonRows(data []byte) ([]specRow, error) {
 		}
 		for _, one := range list {
 			row := specRow{where: fmt.Sprintf("row %d", len(rows)+1), fields: map[string]string{}}
-			var object map[string]*string
+			var object map[string]*jsonText
 			if err := json.Unmarshal(one, &object); err != nil {
-				row.err = fmt.Errorf("want an object whose values are texts")
+				row.err = fmt.Errorf("want an object whose values are texts, or a list of texts for labels")
 			} else if key := twiceIn(one); key != "" {
 				row.err = fmt.Errorf("%s is given twice", key)
 			}
 			for key, text := range object {
-				if text != nil {
-					row.fields[key] = *text
+				if text == nil {
+					continue
 				}
+				if text.listed && key != labelsField {
+					row.err = fmt.Errorf("%s: want a text", key)
+				}
+				row.fields[key] = text.text
 			}
 			rows = append(rows, row)
 		}
 	}
+}
+
+// labelsField may be a list, or a text in which commas part the labels.
+const labelsField = "labels"
+
+// jsonText is a text, or a list of texts, which commas join.
+type jsonText struct {
+	text   string
+	listed bool
+}
+
+// UnmarshalJSON reads either.
+func (t *jsonText) UnmarshalJSON(data []byte) error {
+	var list []string
+	if data[0] != '[' {
+		return json.Unmarshal(data, &t.text)
+	}
+	err := json.Unmarshal(data, &list)
+	t.text, t.listed = strings.Join(list, ","), true
+	return err
 }
 
 // twiceIn names a key that is twice in an object of texts, "" if none does.
@@ -211,7 +236,8 @@ func twiceIn(object []byte) string {
 			return text
 		}
 		seen[text] = true
-		if _, err := dec.Token(); err != nil {
+		var value json.RawMessage
+		if err := dec.Decode(&value); err != nil {
 			return ""
 		}
 	}
@@ -253,10 +279,16 @@ func yamlRows(data []byte) ([]specRow, error) {
 			key, value := n.Content[j].Value, n.Content[j+1]
 			_, twice := row.fields[key]
 			switch {
-			case value.Kind != yaml.ScalarNode:
-				row.err = fmt.Errorf("%s: want a text", key)
 			case twice:
 				row.err = fmt.Errorf("%s is given twice", key)
+			case key == labelsField && value.Kind == yaml.SequenceNode:
+				var list []string
+				if err := value.Decode(&list); err != nil {
+					row.err = fmt.Errorf("%s: want a list of texts", key)
+				}
+				row.fields[key] = strings.Join(list, ",")
+			case value.Kind != yaml.ScalarNode:
+				row.err = fmt.Errorf("%s: want a text", key)
 			case value.Tag == "!!null":
 			default:
 				row.fields[key] = value.Value
@@ -363,6 +395,13 @@ func (r specRow) spec() (spec api.NodeSpec, kgFile string, err error) {
 			spec.Clear = append(spec.Clear, field)
 		}
 	}
+	// The labels of a row are all that the node has.
+	if text, given := f[labelsField]; given && (text != "" || !r.blanks) {
+		spec.Clear = append(spec.Clear, labelsField)
+		for _, label := range strings.FieldsFunc(text, func(r rune) bool { return r == ',' }) {
+			spec.Labels = append(spec.Labels, strings.TrimSpace(label))
+		}
+	}
 	return spec, cmp.Or(kgFile, f["kg_file"]), tidySpec(&spec)
 }
 
@@ -401,6 +440,11 @@ func tidySpec(n *api.NodeSpec) error {
 		}
 		n.BMC = ep.String()
 	}
+	for _, label := range n.Labels {
+		if err := noderange.CheckLabel(label); err != nil {
+			return fmt.Errorf("node %s: %w", n.Name, err)
+		}
+	}
 	if n.Status == power.StatusNone {
 		return nil
 	}
@@ -415,9 +459,9 @@ func tidySpec(n *api.NodeSpec) error {
 // writeCSV writes nodes as import reads them.
 func writeCSV(w io.Writer, nodes []api.NodeSpec) error {
 	out := csv.NewWriter(w)
-	rows := [][]string{{"name", "rack", "bmc", "credentials", "domain", "status", "protected"}}
+	rows := [][]string{{"name", "rack", "bmc", "credentials", "domain", labelsField, "status", "protected"}}
 	for _, n := range nodes {
-		rows = append(rows, []string{n.Name, n.Rack, n.BMC, n.Credentials, n.Domain, string(n.Status), n.Protected})
+		rows = append(rows, []string{n.Name, n.Rack, n.BMC, n.Credentials, n.Domain, strings.Join(n.Labels, ","), string(n.Status), n.Protected})
 	}
 	return out.WriteAll(rows)
 }

@@ -151,7 +151,7 @@ func selectedNow(s *session, expr string) ([]api.Node, error) {
 	}
 	known := make([]noderange.Node, len(all))
 	for i, n := range all {
-		known[i] = noderange.Node{Name: n.Name, Rack: n.Rack, Status: string(n.Status), State: string(n.State)}
+		known[i] = noderange.Node{Name: n.Name, Rack: n.Rack, Status: string(n.Status), State: string(n.State), Labels: noderange.Labels("").With(n.Labels)}
 	}
 	parsed, err := noderange.Parse(expr)
 	var names []string

@@ -51,7 +51,7 @@ func TestEveryCommandKnowsSilence(t *testing.T) {
 		"node add": "--rack r1 --bmc ipmi://a@192.0.2.1", "rack set": "--brake-percent 30", "user add": "--role viewer",
 		"user cert": "--out " + filepath.Join(t.TempDir(), "cert"), "domain set": "--rate 1",
 		"credentials set": "--user admin --password-file " + password,
-		"wait":            "--for on", "local wait": "--for on",
+		"wait":            "--for on", "node set": "--label x", "local wait": "--for on",
 		"gossip keys install": "--key-file " + key, "schedule add": "--cron @daily --nodes n1 --want on",
 	}
 	apart := []string{"watch"} // says so, and goes on

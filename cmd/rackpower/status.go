@@ -125,13 +125,13 @@ func (v view) nodeListing(nodes []api.Node) printer.Listing[api.Node] {
 				v.driftCell(n), v.opCell(n),
 			}
 		},
-		WideHead: []string{"RACK", "AGENT", "DOMAIN", "BMC", "PROTECTED"},
+		WideHead: []string{"RACK", "AGENT", "DOMAIN", "LABELS", "BMC", "PROTECTED"},
 		WideCells: func(n api.Node) []string {
 			agent := n.Agent
 			if n.AgentState.Absent() {
 				agent += " (" + n.AgentState.Text(v.Now()) + ")"
 			}
-			return []string{n.Rack, agent, n.Domain, n.BMC, protection(n.Protected)}
+			return []string{n.Rack, agent, n.Domain, strings.Join(n.Labels, ","), n.BMC, protection(n.Protected)}
 		},
 	}
 }
