@@ -266,21 +266,22 @@ func (f fate) alarm(a store.Agent, in api.Hello, open, lost int) api.Alarm {
 	case f == journalBack:
 		return api.Alarm{
 			Kind: api.AlarmJournalWentBack, NeedsAck: true,
-			Message: fmt.Sprintf("the journal of agent %s went back (record %d of epoch %d, was %d of %d): restored from a copy? %d operations "+
-				"are indeterminate",
-				a.Name, in.LSN, in.Epoch, a.LSN, a.Epoch, lost),
+			Message: fmt.Sprintf("the journal of agent %s went back (record %d of epoch %d, was %d of %d): restored from a copy? "+
+				"indeterminate by that: %s",
+				a.Name, in.LSN, in.Epoch, a.LSN, a.Epoch, power.Count(lost, "operation")),
 		}
 	case f == journalOther && open > 0:
 		return api.Alarm{
 			Kind: api.AlarmJournalLost, NeedsAck: true,
-			Message: fmt.Sprintf("agent %s came with another journal (%s, was %s) while %d operations were outstanding; "+
-				"%d of them are indeterminate",
-				a.Name, in.JournalID, a.JournalID, open, lost),
+			Message: fmt.Sprintf("agent %s came with another journal (%s, was %s) with %s outstanding; "+
+				"indeterminate of them: %d",
+				a.Name, in.JournalID, a.JournalID, power.Count(open, "operation"), lost),
 		}
 	case lost > 0:
 		return api.Alarm{
 			Kind: api.AlarmJournalLost, NeedsAck: true,
-			Message: fmt.Sprintf("the journal of agent %s does not know %d operations that it had accepted; they are indeterminate", a.Name, lost),
+			Message: fmt.Sprintf("the journal of agent %s does not know %s that it had accepted: indeterminate", a.Name,
+				power.Count(lost, "operation")),
 		}
 	}
 	return api.Alarm{}

@@ -37,7 +37,7 @@ func (c *Central) forgetAgent(r *http.Request, in api.ForgetAgent) (api.Forgotte
 		if err := errors.Join(u.tx.SaveAgent(a), u.tx.ForgetAgent(name)); err != nil {
 			return err
 		}
-		detail := fmt.Sprintf("%d operations ended, %d nodes freed", out.Ended, len(out.Nodes))
+		detail := fmt.Sprintf("%s ended, %s freed", power.Count(out.Ended, "operation"), power.Count(len(out.Nodes), "node"))
 		if err := u.audit("agent-forget", "", in.Reason, "agent "+name+": "+detail); err != nil {
 			return err
 		}

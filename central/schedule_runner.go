@@ -224,7 +224,7 @@ func (p plan) says(s store.Schedule) string {
 	}
 	add(what, namesOf(p.change))
 	if same := len(p.selected) - len(p.change) - len(p.held); same > 0 {
-		parts = append(parts, fmt.Sprintf("%d were so already", same))
+		parts = append(parts, fmt.Sprintf("%d so already", same))
 	}
 	add("%d held by people, left alone (%s)", namesOf(p.held))
 	add("%d no longer there (%s)", p.gone)

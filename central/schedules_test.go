@@ -146,7 +146,7 @@ func TestAScheduleReleasesWhatSchedulesHold(t *testing.T) {
 	rev := s.agent("r1").Rev
 	s.later(24 * time.Hour)
 	s.runAll()
-	if s.agent("r1").Rev != rev || s.scheduled("off").LastMessage != "1 were so already; 1 held by people, left alone (b)" {
+	if s.agent("r1").Rev != rev || s.scheduled("off").LastMessage != "1 so already; 1 held by people, left alone (b)" {
 		t.Errorf("%+v", s.scheduled("off"))
 	}
 }

@@ -46,8 +46,8 @@ func (p *Pause) Outlasts(q *Pause) bool {
 // Grown refuses a release that was decided when the brake of the rack held fewer nodes.
 func (in ReleaseBrake) Grown(rack string, b Brake) error {
 	if most, told := in.MaxNodes[rack]; told && len(b.Nodes) > most {
-		return Problemf(CodeRefused, "nothing was released: the brake of rack %s holds %d nodes by now, not %d: "+
-			"look again (rackpower brake show)", rack, len(b.Nodes), most)
+		return Problemf(CodeRefused, "nothing was released: the brake of rack %s holds %s by now, not %d: "+
+			"look again (rackpower brake show)", rack, power.Count(len(b.Nodes), "node"), most)
 	}
 	return nil
 }

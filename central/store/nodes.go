@@ -94,7 +94,8 @@ func (t *Tx) scanNode(scan func(...any) error) (n Node, err error) {
 	fields := []any{
 		&n.Name, &n.Rack, &n.Agent, &n.BMC, (*string)(&n.Password), &n.Domain, &n.Status, &n.Confirmed, &n.Rev,
 		&n.Hold.Want, &n.Hold.By, &n.Hold.Reason, &n.Hold.Schedule, &since, &until, &seq, &heard, &n.Hold.Confirmed, &retry,
-		&n.State, &n.Reach, &observed, &tried, &monitor, &n.Matched, &n.Drifting, &n.BreakerOpen, &n.Unsettled, &n.WaitsFor, &protected, (*string)(&n.Labels),
+		&n.State, &n.Reach, &observed, &tried, &monitor, &n.Matched, &n.Drifting, &n.BreakerOpen, &n.Unsettled, &n.WaitsFor, &protected,
+		(*string)(&n.Labels),
 	}
 	err = scan(append(fields, n.bmcFields()...)...)
 	if err != nil {

@@ -22,7 +22,7 @@ type Clock struct {
 const PeopleTime = "2006-01-02 15:04:05Z07:00"
 
 // Time writes a time for people.
-func (c Clock) Time(t time.Time) string { return t.In(c.location()).Format(PeopleTime) }
+func (c Clock) Time(t time.Time) string { return t.In(c.Location()).Format(PeopleTime) }
 
 // OptionalTime is Time, "" where there is no time.
 func (c Clock) OptionalTime(t *time.Time) string {
@@ -32,7 +32,8 @@ func (c Clock) OptionalTime(t *time.Time) string {
 	return c.Time(*t)
 }
 
-func (c Clock) location() *time.Location {
+// Location is the zone of who reads and types times.
+func (c Clock) Location() *time.Location {
 	if c.Zone == nil {
 		return time.Local
 	}

@@ -85,7 +85,11 @@ func listApprovals(s *session) error {
 		Rows: all, Name: func(p api.Plan) string { return p.ID },
 		Head: []string{"PLAN", "WHAT", "LOSE POWER", "ASKED BY", "UNTIL"},
 		Cells: func(p api.Plan) []string {
-			return []string{p.ID, p.What, fmt.Sprint(len(p.LosingPower())), p.AskedBy, s.Time(p.ExpiresAt)}
+			id := p.ID
+			if s.Format == "table" {
+				id = shortID(id)
+			}
+			return []string{id, p.What, fmt.Sprint(len(p.LosingPower())), p.AskedBy, s.Time(p.ExpiresAt)}
 		},
 		WideHead: []string{"NODES", "REASON", "WHY"},
 		WideCells: func(p api.Plan) []string {
@@ -96,7 +100,11 @@ func listApprovals(s *session) error {
 
 func decidePlan(s *session) error {
 	in := api.DecidePlan{Deny: s.c.Command.Name == "deny", AskedBy: s.askedBy(), Reason: s.c.String("reason")}
-	p, err := s.client.DecidePlan(s.ctx, s.c.Args().First(), in)
+	id, err := s.planID()
+	if err != nil {
+		return err
+	}
+	p, err := s.client.DecidePlan(s.ctx, id, in)
 	if err != nil {
 		return err
 	}
@@ -159,7 +167,7 @@ func setPolicy(s *session) error {
 	case "approve-nodes":
 		in.ApproveNodes = &value
 	case "approval-lasts":
-		d, err := time.ParseDuration(cmp.Or(value, "0s"))
+		d, err := settings.ParseDuration(cmp.Or(value, "0s"))
 		if err != nil || value != "" && d <= 0 {
 			return settings.Usage("approval-lasts: %q is no duration such as 30m", value)
 		}

@@ -19,8 +19,8 @@ func TestApprovals(t *testing.T) {
 			{Node: "r1n03", Effect: api.EffectRefused, Message: "protected by bob"},
 		},
 	}
-	expectExactly(t, "list", f.run("approvals").timeless(), 0, `PLAN                                  WHAT  LOSE POWER  ASKED BY  UNTIL
-01935f6e-58a1-7cc3-9d40-0d7cbb9ab0b1  off   2           alice     TIME
+	expectExactly(t, "list", f.run("approvals").timeless(), 0, `PLAN          WHAT  LOSE POWER  ASKED BY  UNTIL
+0d7cbb9ab0b1  off   2           alice     TIME
 `)
 	expect(t, "names", f.run("approvals -o name"), 0, f.planned.ID+"\n", "")
 	expect(t, "show", f.run("plan show x").timeless(), 0, "Awaits the approval of a second person until TIME, asked by alice: feed B: "+

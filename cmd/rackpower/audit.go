@@ -26,8 +26,8 @@ func auditCommand() *cli.Command {
 			&cli.IntFlag{Name: "limit", Value: 1000, Usage: "show at most the newest `N` entries"},
 			&cli.StringFlag{Name: "who", Usage: "only what `NAME` did, or another in that name"},
 			&cli.StringFlag{Name: "what", Usage: "only entries of the `KIND`, such as asked, ended, hold, drift"},
-			&cli.StringFlag{Name: "since", Usage: "only entries since `TIME`: 2006-01-02T15:04:05Z, or 2h for 2 hours ago"},
-			&cli.StringFlag{Name: "until", Usage: "only entries before `TIME`, likewise"},
+			sinceFlag("only entries since `TIME`"),
+			&settings.TimeFlag{StringFlag: cli.StringFlag{Name: "until", Usage: "only entries before `TIME`, likewise"}},
 		),
 	}
 	return &cli.Command{
@@ -57,22 +57,6 @@ func showAudit(s *session) (err error) {
 		return err
 	}
 	return printer.Show(s.Printer, s.auditListing(entries))
-}
-
-// when is the time that a flag gives, or what is so long ago; zero without the flag.
-func (s *session) when(flag string) (time.Time, error) {
-	text := s.c.String(flag)
-	if text == "" {
-		return time.Time{}, nil
-	}
-	if d, err := time.ParseDuration(text); err == nil && d >= 0 {
-		return s.Now().Add(-d), nil
-	}
-	at, err := time.Parse(time.RFC3339Nano, text)
-	if err != nil {
-		return at, settings.Usage("--%s: %q is neither a time such as 2006-01-02T15:04:05Z nor a duration such as 2h", flag, text)
-	}
-	return at, nil
 }
 
 func auditVerifyCommand() *cli.Command {
@@ -183,7 +167,8 @@ func exportAudit(s *session) error {
 		}
 		if len(page) == 0 {
 			if gaps > 0 {
-				s.Warn("the export has %d gaps, where entries are beyond your scope: rackpower audit verify --file cannot check it", gaps)
+				s.Warn("the export has %s, where entries are beyond your scope: rackpower audit verify --file cannot check it",
+					power.Count(gaps, "gap"))
 			}
 			return out.Flush()
 		}

@@ -53,7 +53,7 @@ func TestAnExportIsVerifiedAlone(t *testing.T) {
 	verify("no JSON", "x", "", 1, "", "entry 1 of the file: ")
 	verify("nothing", "", "", 0, "no entries with hashes", "")
 	f.trail = append(f.trail[:1:1], f.trail[2:]...) // the second is beyond the scope of who asks
-	expect(t, "with a gap", f.run("audit export"), 0, `"id":3`, "1 gaps, where entries are beyond your scope")
+	expect(t, "with a gap", f.run("audit export"), 0, `"id":3`, "1 gap, where entries are beyond your scope")
 	expect(t, "no file", f.run("audit verify --file /nowhere/x"), 2, "", "--file: ")
 	expect(t, "a negative id", f.run("audit export --after -1"), 2, "", "--after: -1")
 }

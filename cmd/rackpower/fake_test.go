@@ -77,6 +77,7 @@ type fake struct {
 	plans    []api.MakePlan
 	applied  []struct{}
 	decided  []api.DecidePlan
+	paths    []string // to which something was sent
 	policies []api.SetPolicy
 	releases []api.ReleaseBrake
 	limits   []api.SetDomain
@@ -243,6 +244,7 @@ func taking[T any](f *fake, mux *http.ServeMux, pattern string, into *[]T, answe
 			return
 		}
 		*into = append(*into, in)
+		f.paths = append(f.paths, r.URL.Path)
 		if f.problem != nil {
 			f.problem.Write(w)
 			return
@@ -261,8 +263,10 @@ func (f *fake) getNodes(w http.ResponseWriter, r *http.Request) {
 	}
 	var known []noderange.Node
 	for _, n := range f.nodes {
-		known = append(known, noderange.Node{Name: n.Name, Rack: n.Rack, Status: string(n.Status), State: string(n.State),
-			Labels: noderange.Labels("").With(n.Labels)})
+		known = append(known, noderange.Node{
+			Name: n.Name, Rack: n.Rack, Status: string(n.Status), State: string(n.State),
+			Labels: noderange.Labels("").With(n.Labels),
+		})
 	}
 	names := []string{}
 	if len(known) > 0 {

@@ -26,20 +26,52 @@ func yesFlag() cli.Flag {
 
 // lastingFlag is how long something is to last; until says what ends it otherwise.
 func lastingFlag(name, until string) cli.Flag {
-	return &cli.DurationFlag{Name: name, Usage: "end it after `DURATION`, such as 90m or 2h", DefaultText: until}
+	return &settings.TimeFlag{StringFlag: cli.StringFlag{
+		Name: name, Usage: "end it after `DURATION`, such as 90m, 2h or 1d, or at a time", DefaultText: until,
+	}}
+}
+
+// sinceFlag is since when something is shown.
+func sinceFlag(usage string) cli.Flag {
+	return &settings.TimeFlag{StringFlag: cli.StringFlag{Name: "since", Usage: usage + ": 2006-01-02T15:04:05Z, or 2h or 1d ago"}}
+}
+
+// when is the time that a flag gives, or what is so long ago; zero without the flag.
+func (s *session) when(flag string) (time.Time, error) {
+	text := s.c.String(flag)
+	if text == "" {
+		return time.Time{}, nil
+	}
+	if d, err := settings.ParseDuration(text); err == nil {
+		return s.Now().Add(-d), nil
+	}
+	at, err := settings.ParseTime(text, s.Location())
+	if err != nil {
+		return at, settings.Usage("--%s: %v", flag, err)
+	}
+	return at, nil
 }
 
 // excludeName is the flag that takes nodes out again, since ! is not for every shell.
 const excludeName = "exclude"
 
-// addExclude gives every command that takes NODES that flag.
-func addExclude(commands []*cli.Command) {
+// aliases are other words for commands, which hands type by themselves. reboot is a reset,
+// as the button is called: what is off stays off.
+var aliases = map[string][]string{
+	"on": {"poweron"}, "soft-off": {"shutdown"}, "reset": {"reboot"}, "cycle": {"powercycle"}, "list": {"ls"}, "rm": {"remove", "delete"},
+}
+
+// finish gives all commands what they have by a rule: aliases, --exclude where they take
+// NODES, and the exit statuses that they have.
+func finish(commands []*cli.Command) {
 	for _, c := range commands {
+		c.Aliases = append(c.Aliases, aliases[c.Name]...)
+		c.Description = strings.Replace(c.Description, exitHelp, exitHelpOf(c), 1)
 		if strings.Contains(c.ArgsUsage, "NODES") {
 			at := max(0, slices.IndexFunc(c.Flags, func(f cli.Flag) bool { return slices.Contains([]string{"central", "socket"}, f.Names()[0]) }))
 			c.Flags = slices.Insert(c.Flags, at, cli.Flag(&cli.StringSliceFlag{Name: excludeName, Usage: "leave out `NODES`, as ! does; may be repeated"}))
 		}
-		addExclude(c.Subcommands)
+		finish(c.Subcommands)
 	}
 }
 
@@ -53,10 +85,24 @@ func (k connection) reason() (string, error) {
 }
 
 // lasting is the duration of a lastingFlag, 0 when it has none.
-func (k connection) lasting(flag string) (time.Duration, error) {
-	d := k.c.Duration(flag)
-	if k.c.IsSet(flag) && d <= 0 {
+func (s *session) lasting(flag string) (time.Duration, error) {
+	text := s.c.String(flag)
+	if text == "" {
+		return 0, nil
+	}
+	d, err := settings.ParseDuration(text)
+	if err == nil && d <= 0 {
 		return 0, settings.Usage("--%s: %s is not positive; omit the flag for no end", flag, d)
+	}
+	if err == nil {
+		return d, nil
+	}
+	at, err := settings.ParseTime(text, s.Location())
+	if err != nil {
+		return 0, settings.Usage("--%s: %v", flag, err)
+	}
+	if d = at.Sub(s.Now()); d <= 0 {
+		return 0, settings.Usage("--%s: %s is over", flag, s.Time(at))
 	}
 	return d, nil
 }

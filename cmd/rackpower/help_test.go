@@ -53,6 +53,26 @@ func TestHelpTellsTheStatuses(t *testing.T) {
 	}
 }
 
+// TestHelpHasTheStatusesOfItsCommand has those left out that a command cannot end with.
+func TestHelpHasTheStatusesOfItsCommand(t *testing.T) {
+	f := newFake(t)
+	for title, want := range map[string]string{
+		"off": "012345", "apply": "012345", "wait": "012345", "status": "01235", "node rm": "01235", "sim": "012", "journal dump": "012",
+		"demo": "012", "": "012345", "node": "012345", "node set-status": "012345",
+	} {
+		_, section, _ := strings.Cut(f.runContext(t.Context(), append(strings.Fields(title), "--help")).out, "EXIT STATUS:\n")
+		got := ""
+		for line := range strings.Lines(section) {
+			if strings.HasPrefix(line, "   ") && line[3] >= '0' && line[3] <= '9' && line[4] == ' ' {
+				got += line[3:4]
+			}
+		}
+		if got != want {
+			t.Errorf("%q has the statuses %s, want %s", title, got, want)
+		}
+	}
+}
+
 // TestSettingsFileReachesTheCommands also guards that flags of one name take the
 // same kind of value everywhere: a file serves all commands.
 func TestSettingsFileReachesTheCommands(t *testing.T) {

@@ -45,7 +45,7 @@ func TestHoldRefusesWhatMakesNoSense(t *testing.T) {
 		"hold r1n01 --reason x":                                 "on|off|hands-off is missing",
 		"hold r1n01 asleep --reason x":                          "unknown want \"asleep\": want on, off or hands-off",
 		"hold off r1n01 --reason x":                             "unknown want \"r1n01\"",
-		"hold r1n01 off --reason x --for soon":                  "--for: \"soon\" is not a duration such as",
+		"hold r1n01 off --reason x --for soon":                  "--for: \"soon\" is neither a duration such as",
 		"hold r1n01 off --reason x --for -1h":                   "--for: \"-1h\" is negative",
 		"hold r1n01 off --reason x --for 0s":                    "--for: 0s is not positive",
 		"hold r1n77 off --reason x":                             "no such node: r1n77",
@@ -96,8 +96,10 @@ func TestHoldRefusesWhatMakesNoSense(t *testing.T) {
 		"explain r1n[01-02]":      "explain takes one node, and this is 2: r1n[01-02]",
 		"explain r1n77":           "no such node: r1n77",
 		"watch r1n77":             "no such node: r1n77",
+		"hold r1n01 off --reason x --for 2020-01-02": "--for: 2020-01-02 00:00:00Z is over",
+		"ops --since 1d2":         "--since: \"1d2\" is neither",
 		"watch --limit -1":        "--limit: -1 is not at least 0",
-		"watch --since yesterday": "is not a duration",
+		"watch --since yesterday": "is neither a duration such as",
 	} {
 		got := f.run(args)
 		expect(t, args, got, 2, "", says)

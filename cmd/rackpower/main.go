@@ -5,6 +5,7 @@ package main
 
 import (
 	"os"
+	"strings"
 
 	"github.com/urfave/cli/v2"
 
@@ -42,7 +43,8 @@ func newApp() *cli.App {
 		credentialsCommand(), agentCommand(),
 		simCommand(), demoCommand(),
 	)
-	addExclude(app.Commands)
+	finish(app.Commands)
+	app.Description = strings.Replace(app.Description, exitHelp, exitHelpOf(&cli.Command{Subcommands: app.Commands}), 1)
 	return app
 }
 

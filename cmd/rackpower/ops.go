@@ -26,7 +26,7 @@ func opsCommand(d server) *cli.Command {
 			examples(name+" r1n01", name+" --outstanding", name+" @rack1 --since 1h -o json") + exitHelp,
 		Flags: d.flags(
 			&cli.BoolFlag{Name: "outstanding", Usage: "only operations that have not ended"},
-			&cli.DurationFlag{Name: "since", Usage: "only operations requested within the last `DURATION`"},
+			sinceFlag("only operations requested since `TIME`"),
 			&cli.IntFlag{Name: "limit", Value: 1000, Usage: "show at most the newest `N` operations"},
 		),
 		Action: d.looking(listOps),
@@ -38,10 +38,11 @@ func listOps(s *session) error {
 	if limit < 1 {
 		return settings.Usage("--limit: %d is not at least 1", limit)
 	}
-	in := api.QueryOps{Outstanding: s.c.Bool("outstanding"), Limit: limit}
-	if since := s.c.Duration("since"); since > 0 {
-		in.Since = s.Now().Add(-since)
+	since, err := s.when("since")
+	if err != nil {
+		return err
 	}
+	in := api.QueryOps{Outstanding: s.c.Bool("outstanding"), Limit: limit, Since: since}
 	var unknown error
 	if s.c.NArg() > 0 {
 		nodes, err := s.nodes(s.c.Args().Slice())
@@ -77,7 +78,11 @@ func (v view) opListing(ops []api.Op) printer.Listing[api.Op] {
 		Rows: ops, Name: func(o api.Op) string { return o.ID },
 		Head: []string{"ID", "NODE", "ACTION", "ASKED", "BY", "RESULT", "DETAIL"},
 		Cells: func(o api.Op) []string {
-			return []string{o.ID, o.Node, string(o.Action), v.Age(&o.AskedAt) + " ago", o.AskedBy, opResult(o), opDetail(o)}
+			id := o.ID
+			if v.Format == "table" {
+				id = shortID(id)
+			}
+			return []string{id, o.Node, string(o.Action), v.Age(&o.AskedAt) + " ago", o.AskedBy, opResult(o), opDetail(o)}
 		},
 		WideHead: []string{"RACK", "ORIGIN", "VERDICT", "REASON", "TOOK", "JOINED"},
 		WideCells: func(o api.Op) []string {
@@ -132,12 +137,13 @@ func opCommand(d server) *cli.Command {
 	name := d.command + " op"
 	return &cli.Command{
 		Name: "op", Category: "look", Usage: "show or cancel operations",
-		Description: "The power commands and rackpower ops print the ids." + examples(name+" show ID", name+" cancel ID") + exitHelp,
+		Description: "The power commands and rackpower ops print the ids. The beginning or the end of one is enough\n" +
+			"where no other is like it." + examples(name+" show ID", name+" cancel ID") + exitHelp,
 		Subcommands: []*cli.Command{
 			{
 				Name: "show", Usage: "show the details of operations", ArgsUsage: "ID...", Flags: d.flags(), Action: d.with(showOp),
 				Description: "An ended operation is shown with its outcome, even if its asker stopped waiting." +
-					examples(name+" show 0198c2a1-…", name+" show ID -o json") + exitHelp,
+					examples(name+" show 0d7cbb9ab0b1", name+" show ID -o json") + exitHelp,
 			},
 			{
 				Name: "cancel", Usage: "cancel operations: they end at their next safe point", ArgsUsage: "ID...", Action: d.with(cancelOps),
@@ -150,7 +156,10 @@ func opCommand(d server) *cli.Command {
 }
 
 func showOp(s *session) error {
-	ids := s.c.Args().Slice()
+	ids, err := s.opIDs(s.c.Args().Slice())
+	if err != nil {
+		return err
+	}
 	found, err := s.client.QueryOps(s.ctx, api.QueryOps{IDs: ids})
 	if err != nil {
 		return err
@@ -229,14 +238,22 @@ func cancelNodes(s *session) error {
 		s.Say("nothing is outstanding")
 		return printer.Show(s.Printer, s.opListing(nil))
 	}
-	ids := make([]string, len(found.Ops))
-	for i, op := range found.Ops {
-		ids[i] = op.ID
+	var ids []string
+	for _, op := range found.Ops {
+		if op.Joined == "" { // which ends with the one that it joined
+			ids = append(ids, op.ID)
+		}
 	}
 	return s.cancel(ids)
 }
 
-func cancelOps(s *session) error { return s.cancel(s.c.Args().Slice()) }
+func cancelOps(s *session) error {
+	ids, err := s.opIDs(s.c.Args().Slice())
+	if err != nil {
+		return err
+	}
+	return s.cancel(ids)
+}
 
 // cancel cancels what it can: an operation that has ended by now does not keep the others
 // going.

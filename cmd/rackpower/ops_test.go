@@ -31,6 +31,14 @@ id-2  r1n02  off     5 min ago  bob  not known  agent r1 is away; it said last: 
 	if q := f.queries[len(f.queries)-1]; time.Since(q.Since).Round(time.Minute) != time.Hour || q.Limit != 7 {
 		t.Errorf("%+v", q)
 	}
+	f.run("ops --since 2d")
+	if q := f.queries[len(f.queries)-1]; time.Since(q.Since).Round(time.Minute) != 48*time.Hour {
+		t.Errorf("%+v", q)
+	}
+	f.run("ops --since 2026-03-01T12:00:00+01:00")
+	if q := f.queries[len(f.queries)-1]; !q.Since.Equal(time.Date(2026, 3, 1, 11, 0, 0, 0, time.UTC)) {
+		t.Errorf("%+v", q)
+	}
 	var rows []map[string]any
 	if err := json.Unmarshal([]byte(f.run("ops -o json").out), &rows); err != nil {
 		t.Fatal(err)

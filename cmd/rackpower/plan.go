@@ -110,7 +110,11 @@ func makePlan(s *session, ch api.Change) error {
 }
 
 func showPlanAgain(s *session) error {
-	p, err := s.client.Plan(s.ctx, s.c.Args().First())
+	id, err := s.planID()
+	if err != nil {
+		return err
+	}
+	p, err := s.client.Plan(s.ctx, id)
 	if err != nil {
 		return err
 	}
@@ -129,7 +133,11 @@ func (v view) showPlan(p api.Plan) error {
 	for _, note := range p.Notes {
 		v.Say("%s", v.Readable(note))
 	}
-	v.Say("%s of %s: %d lose power", term.Clean(p.What), power.Count(len(p.Nodes), "node"), len(p.LosingPower()))
+	lose := "lose"
+	if len(p.LosingPower()) == 1 {
+		lose = "loses"
+	}
+	v.Say("%s of %s: %d %s power", term.Clean(p.What), power.Count(len(p.Nodes), "node"), len(p.LosingPower()), lose)
 	switch p.State {
 	case api.PlanMade:
 		if p.Needs != "" {
@@ -200,7 +208,11 @@ func applyPlan(s *session) error {
 	if err != nil {
 		return err
 	}
-	p, err := s.client.ApplyPlan(s.ctx, s.c.Args().First())
+	id, err := s.planID()
+	if err != nil {
+		return err
+	}
+	p, err := s.client.ApplyPlan(s.ctx, id)
 	if api.CodeOf(err) == api.CodeAwaiting {
 		p, err = s.awaitApproval(err, wait, cmp.Or(s.c.Duration("timeout"), power.DefaultDeadline))
 	}

@@ -33,6 +33,9 @@ Nothing was done. To do this, until TIME:
 		in.AskedBy != "tester" {
 		t.Errorf("%+v", f.plans[0])
 	}
+	f.planned.Nodes = f.planned.Nodes[:2]
+	expect(t, "one", f.run("plan off r1n[01-02]"), 0, "set-status READY of 2 nodes: 1 loses power\n", "")
+	f.plans = f.plans[:1]
 	f.planned.Nodes = []api.PlannedNode{
 		{Node: "r1n01", Effect: api.EffectTurnsOn, Message: "nothing outstanding; on starts"},
 		{Node: "r1n02", Effect: api.EffectTurnsOn, Message: "nothing outstanding; on starts", StartsAt: at},

@@ -67,7 +67,8 @@ func scheduleAddCommand() *cli.Command {
 			&cli.StringFlag{Name: "cron", Required: true, Usage: "run at the times of this `CRON` expression"},
 			&cli.StringFlag{Name: "nodes", Required: true, Usage: "apply to the `NODES` that this expression selects at the time of the run"},
 			&cli.StringFlag{Name: "want", Required: true, Usage: "hold the nodes in this `STATE`: on, off or hands-off; release: end their holds"},
-			lastingFlag("for", "until released"), reasonFlag(false),
+			&cli.DurationFlag{Name: "for", Usage: "end each hold after `DURATION`, such as 11h or 1d", DefaultText: "until released"},
+			reasonFlag(false),
 			&cli.BoolFlag{Name: "update", Usage: "replace the schedule of that name if it exists"},
 			&cli.BoolFlag{Name: "dry-run", Usage: "check the input, change nothing"},
 		)...),
@@ -88,8 +89,8 @@ func scheduleOf(s *session) (in api.PutSchedule, err error) {
 	case in.Nodes == "":
 		return in, settings.Usage("--nodes: NODES is empty; use all for every node")
 	}
-	if in.For, err = s.lasting("for"); err != nil {
-		return in, err
+	if in.For = c.Duration("for"); c.IsSet("for") && in.For <= 0 {
+		return in, settings.Usage("--for: %s is not positive; omit the flag for no end", in.For)
 	}
 	if in.Want, err = scheduledWant(c.String("want")); err != nil {
 		return in, settings.Usage("--want: %v", err)
@@ -151,7 +152,10 @@ func selectedNow(s *session, expr string) ([]api.Node, error) {
 	}
 	known := make([]noderange.Node, len(all))
 	for i, n := range all {
-		known[i] = noderange.Node{Name: n.Name, Rack: n.Rack, Status: string(n.Status), State: string(n.State), Labels: noderange.Labels("").With(n.Labels)}
+		known[i] = noderange.Node{
+			Name: n.Name, Rack: n.Rack, Status: string(n.Status), State: string(n.State),
+			Labels: noderange.Labels("").With(n.Labels),
+		}
 	}
 	parsed, err := noderange.Parse(expr)
 	var names []string

@@ -9,6 +9,7 @@ import (
 	"rackpower/central/api"
 	"rackpower/cmd/printer"
 	"rackpower/cmd/settings"
+	"rackpower/power"
 	"rackpower/power/noderange"
 )
 
@@ -38,11 +39,12 @@ func confirmTrust(s *session) error {
 		return settings.Exit(settings.ExitFailed, "%s; it has not said yet what it would assign: ask again in a moment", u.Message)
 	case u != nil:
 		in.Database, in.Removes = u.Database, u.Removes
-		statement = fmt.Sprintf("the agent will follow central %s: %d nodes come, %d go, %d get another BMC or status", u.CentralID, len(u.Adds),
+		statement = fmt.Sprintf("the agent will follow central %s: %s will come, %d go, %d get another BMC or status",
+			u.CentralID, power.Count(len(u.Adds), "node"),
 			len(u.Removes), len(u.Changes))
 	case len(state.Kept) > 0:
 		in.Removes = state.Kept
-		statement = fmt.Sprintf("%d nodes will be let go, with their holds: %s", len(state.Kept), noderange.Fold(state.Kept))
+		statement = fmt.Sprintf("%s will be let go, with their holds: %s", power.Count(len(state.Kept), "node"), noderange.Fold(state.Kept))
 	default:
 		s.Say("nothing waits to be confirmed")
 		return s.showTrust(state)

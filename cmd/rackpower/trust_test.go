@@ -33,7 +33,7 @@ func TestTrust(t *testing.T) {
 		{name: "nothing waits", state: api.Trust{Trusted: mine}, out: "nothing waits", args: "--yes"},
 		{
 			name: "another central", state: api.Trust{Trusted: mine, Untrusted: untrusted}, exit: settings.ExitUsage, out: "n[1-2]",
-			errs: "1 nodes come, 2 go, 1 get another BMC or status; nothing was done: confirm with --yes",
+			errs: "1 node will come, 2 go, 1 get another BMC or status; nothing was done: confirm with --yes",
 		},
 		{
 			name: "another central, yes", state: api.Trust{Trusted: mine, Untrusted: untrusted}, args: "--yes --reason moved", out: "done",

@@ -25,7 +25,7 @@ func watchCommand() *cli.Command {
 			"and --limit add earlier entries. When central is away it says so, and continues when central is back." + nodesHelp +
 			examples("rackpower watch", "rackpower watch @rack1 --since 1h", "rackpower watch -o jsonl") + exitHelp,
 		Flags: atCentral.flags(
-			&cli.DurationFlag{Name: "since", Usage: "begin with the events of the last `DURATION`"},
+			sinceFlag("begin with the events since `TIME`"),
 			&cli.IntFlag{Name: "limit", Usage: "begin with the newest `N` events", DefaultText: "none, 1000 with --since"},
 		),
 	}
@@ -42,7 +42,8 @@ var watchAgain = time.Second
 type events struct {
 	s     *session
 	expr  string
-	after int64 // id of the newest entry that needs not be shown
+	since time.Time // zero: from now on
+	after int64     // id of the newest entry that needs not be shown
 	away  bool
 	node  int // width of the column
 	what  int
@@ -65,7 +66,11 @@ func watchEvents(s *session) error {
 	if s.Format == "json" {
 		s.Format = "jsonl" // one array could never end
 	}
-	e := &events{s: s, expr: expr, node: 6, what: 9}
+	since, err := s.when("since")
+	if err != nil {
+		return err
+	}
+	e := &events{s: s, expr: expr, since: since, node: 6, what: 9}
 	if err := e.begin(); err != nil {
 		return e.ended(err)
 	}
@@ -89,8 +94,8 @@ func (e *events) begin() error {
 	if len(newest) > 0 {
 		e.after = newest[len(newest)-1].ID
 	}
-	since, limit := e.s.c.Duration("since"), e.s.c.Int("limit")
-	if since == 0 && limit == 0 {
+	limit := e.s.c.Int("limit")
+	if e.since.IsZero() && limit == 0 {
 		return nil
 	}
 	before, err := e.s.client.Audit(e.s.ctx, e.expr, cmp.Or(limit, 1000))
@@ -99,7 +104,7 @@ func (e *events) begin() error {
 	}
 	var wanted []api.AuditEntry
 	for _, entry := range before {
-		recent := since == 0 || e.s.Now().Sub(entry.At) <= since // what became known since then
+		recent := !entry.At.Before(e.since) // what became known since then
 		if recent && entry.ID <= e.after {
 			wanted = append(wanted, entry)
 		}

@@ -309,6 +309,11 @@ func (l *line) file() (map[string][]string, error) {
 func (l *line) arguments() []string {
 	args := append([]string{l.app.Name}, l.path...)
 	for _, v := range l.given {
+		if _, is := find(l.flags, v.name).(*cli.DurationFlag); is {
+			if d, err := ParseDuration(v.text); err == nil {
+				v.text = d.String() // the library knows no days
+			}
+		}
 		args = append(args, fmt.Sprintf("%s=%s", dashed(v.name), v.text))
 	}
 	return append(append(args, "--"), l.operands...)

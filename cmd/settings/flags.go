@@ -75,6 +75,8 @@ func check(f cli.Flag, text string) string {
 	var err error
 	want := ""
 	switch f.(type) {
+	case *TimeFlag:
+		return wrongTime(text)
 	case *cli.BoolFlag:
 		_, err = strconv.ParseBool(text)
 		want = "true or false"
@@ -89,11 +91,11 @@ func check(f cli.Flag, text string) string {
 		want = "a number"
 	case *cli.DurationFlag:
 		var d time.Duration
-		d, err = time.ParseDuration(text)
+		d, err = ParseDuration(text)
 		if err == nil && d < 0 {
 			return fmt.Sprintf("%q is negative", text)
 		}
-		want = "a duration such as 90s, 5m or 1h30m"
+		want = "a duration such as 90s, 5m, 1h30m or 1d"
 	}
 	if err != nil {
 		return fmt.Sprintf("%q is not %s", text, want)

@@ -41,6 +41,9 @@ func (l *line) showHelp() error {
 	}
 	h.title("NAME")
 	h.entry(helpIndent, l.title()+" -", usage)
+	if l.command != nil && len(l.command.Aliases) > 0 {
+		h.entry(helpIndent, "", "also: "+strings.Join(l.command.Aliases, ", "))
+	}
 	h.title("\nUSAGE")
 	h.entry(helpIndent, l.title(), synopsis)
 	prose, sections := cutProse(description)
@@ -138,7 +141,7 @@ func (h help) commands(list []*cli.Command) {
 			category, indent = c.Category, helpIndent+2
 			fmt.Fprintf(h.w, "   %s:\n", category)
 		}
-		h.row(indent, c.Name, c.Usage)
+		h.row(indent, strings.Join(c.Names(), ", "), c.Usage)
 	}
 }
 

@@ -80,8 +80,10 @@ func TestLabelsAreAsTheNaiveOnes(t *testing.T) {
 }
 
 func TestLabelsThatAreNone(t *testing.T) {
-	for _, label := range []string{"", "-", "=", "=x", "a b", "a,b", "a=b,c", "a=b=c", "-a", "a--", "a/b", "ä", "a\n", "a=\n",
-		strings.Repeat("a", 64), "a=" + strings.Repeat("a", 64)} {
+	for _, label := range []string{
+		"", "-", "=", "=x", "a b", "a,b", "a=b,c", "a=b=c", "-a", "a--", "a/b", "ä", "a\n", "a=\n",
+		strings.Repeat("a", 64), "a=" + strings.Repeat("a", 64),
+	} {
 		if CheckLabel(label) == nil {
 			t.Errorf("%q is one", label)
 		}

@@ -63,7 +63,8 @@ func TestSelect(t *testing.T) {
 func TestSyntaxErrorsPointAtThePlace(t *testing.T) {
 	for expr, pos := range map[string]int{
 		"": 0, "r1n[01-": 7, "r1n[01": 6, "r1n[]": 4, "r1n[a]": 4, "r1n[3-1]": 7, "r1n[01-3]": 8, "a,,b": 2, "a&": 2, "@": 1,
-		"@color:red": 1, "@label:": 7, "@label:=x": 7, "@label:a=b=c": 10, "@rack:a=b": 7, "(a": 2, "a)": 1, "a b": 2, "n[1-999999]": 10, "r[1-999]n[1-999]": 0, "a;b": 1,
+		"@color:red": 1, "@label:": 7, "@label:=x": 7, "@label:a=b=c": 10, "@rack:a=b": 7, "(a": 2, "a)": 1, "a b": 2, "n[1-999999]": 10,
+		"r[1-999]n[1-999]": 0, "a;b": 1,
 		"all!@status:DEPLOYD": 12, "@state:of": 7, "@status:": 8, "@rack:,a": 6, "a&!": 3,
 		"@r*": 2, "r[1-201]*": 0, "r[1-150]*,r[1-51]?": 10,
 	} {
@@ -143,7 +144,10 @@ func TestSortIsNatural(t *testing.T) {
 }
 
 func FuzzParse(f *testing.F) {
-	for _, s := range []string{"r1n[01-40,44]", "@rack1&!x", "(a,b)!c", "a[1-2]b[3-4]", "all", "@status:READY", "[[", "!!", "r1n*!r?n0[1-3]", "@label:gpu,@label:model=h100"} {
+	for _, s := range []string{
+		"r1n[01-40,44]", "@rack1&!x", "(a,b)!c", "a[1-2]b[3-4]", "all", "@status:READY", "[[", "!!", "r1n*!r?n0[1-3]",
+		"@label:gpu,@label:model=h100",
+	} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
