@@ -10,6 +10,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"text/template"
 	"time"
 
 	"go.yaml.in/yaml/v3"
@@ -22,12 +23,17 @@ import (
 // Formats are those in which Show writes.
 var Formats = []string{"table", "wide", "json", "jsonl", "yaml", "name"}
 
+// TemplateFormat is the format of which a Template is part.
+const TemplateFormat = "go-template"
+
 // Printer writes results to stdout and what is beside them to stderr.
 type Printer struct {
 	Out, Err io.Writer
 	Format   string
 	Color    bool
 	Quiet    bool
+	// Template is what -o go-template=TEXT says.
+	Template *template.Template
 	Clock
 }
 
@@ -57,6 +63,8 @@ func Show[T any](p Printer, l Listing[T]) error {
 		l.Rows = inUTC(l.Rows)
 	}
 	switch p.Format {
+	case TemplateFormat:
+		return p.writeTemplate(l.Rows)
 	case "json":
 		return writeJSON(p.Out, l.Rows)
 	case "jsonl":
@@ -83,6 +91,21 @@ func Show[T any](p Printer, l Listing[T]) error {
 		table = append(table, cells)
 	}
 	return p.table(table)
+}
+
+// writeTemplate has the template see what -o json prints.
+func (p Printer) writeTemplate(rows any) error {
+	data, err := json.Marshal(rows)
+	if err != nil {
+		return err
+	}
+	var seen any
+	dec := json.NewDecoder(bytes.NewReader(data))
+	dec.UseNumber() // 1000000, not 1e+06
+	if err := dec.Decode(&seen); err != nil {
+		return err
+	}
+	return p.Template.Execute(p.Out, seen)
 }
 
 func writeJSON(w io.Writer, rows any) error {
@@ -158,53 +181,93 @@ func (p Printer) table(rows [][]string) error {
 	return err
 }
 
-// tableIn lays a table out. Where a row is wider than a terminal of so many columns
-// its last cell goes on in further lines; 0 breaks none.
+// tableIn lays a table out. Where it is wider than a terminal of so many columns its
+// widest cells go on in further lines, broken at blanks; 0 breaks none.
 func (p Printer) tableIn(columns int, rows [][]string) []byte {
-	width := make([]int, len(rows[0]))
+	width, least := make([]int, len(rows[0])), make([]int, len(rows[0]))
 	for _, row := range rows[1:] {
 		for i := range row {
 			row[i] = p.Readable(row[i])
 			width[i] = max(width[i], term.Width(row[i]))
+			if columns > 0 {
+				least[i] = max(least[i], longestWord(row[i]))
+			}
 		}
 	}
-	last, begin := 0, 0 // the column that is broken, and where it begins
-	for i := range width {
-		if width[i] == 0 {
-			continue
+	for i, title := range rows[0] {
+		if width[i] > 0 {
+			width[i], least[i] = max(width[i], term.Width(title)), max(least[i], longestWord(title))
 		}
-		width[i] = max(width[i], term.Width(rows[0][i]))
-		last = i
 	}
-	for _, w := range width[:last] {
-		if w > 0 {
-			begin += w + 2
-		}
+	if columns > 0 {
+		fit(width, least, columns)
 	}
 	var buf bytes.Buffer
 	for r, row := range rows {
-		line := ""
-		var more []string
+		cells, lines := make([][]string, len(row)), 0
 		for i, cell := range row {
 			if width[i] == 0 {
 				continue
 			}
-			if room := columns - begin; i == last && columns > 0 && term.Width(cell) > room {
-				more = term.Wrap(cell, room)
-				cell, more = more[0], more[1:]
+			if cells[i] = []string{cell}; term.Width(cell) > width[i] {
+				cells[i] = term.Break(cell, width[i])
 			}
-			pad := width[i] - term.Width(cell)
-			if r > 0 {
-				cell = p.Paint(cell)
-			}
-			line += cell + strings.Repeat(" ", pad+2)
+			lines = max(lines, len(cells[i]))
 		}
-		buf.WriteString(strings.TrimRight(line, " ") + "\n")
-		for _, line := range more {
-			buf.WriteString(strings.Repeat(" ", begin) + line + "\n")
+		for n := range lines {
+			line, gap := "", 0
+			for i, cell := range cells {
+				if width[i] == 0 {
+					continue
+				}
+				text := ""
+				if n < len(cell) {
+					text = cell[n]
+				}
+				line += strings.Repeat(" ", gap)
+				if gap = width[i] - term.Width(text) + gutter; r > 0 {
+					text = p.paintAs(row[i], text)
+				}
+				line += text
+			}
+			buf.WriteString(strings.TrimRight(line, " ") + "\n")
 		}
 	}
 	return buf.Bytes()
+}
+
+// gutter is what parts the columns of a table.
+const gutter = 2
+
+// fit takes from the widest columns, as far as their words let it, until they fit.
+func fit(width, least []int, columns int) {
+	total := -gutter
+	for _, w := range width {
+		if w > 0 {
+			total += w + gutter
+		}
+	}
+	for total > columns {
+		widest := -1
+		for i, w := range width {
+			if w > least[i] && (widest < 0 || w >= width[widest]) {
+				widest = i
+			}
+		}
+		if widest < 0 {
+			return
+		}
+		width[widest]--
+		total--
+	}
+}
+
+func longestWord(text string) int {
+	longest := 0
+	for word := range strings.FieldsSeq(text) {
+		longest = max(longest, term.Width(word))
+	}
+	return longest
 }
 
 // Details writes one thing as "key: value" lines.
@@ -227,16 +290,19 @@ var colors = map[string]string{
 }
 
 // Paint colors a cell by its first word.
-func (p Printer) Paint(cell string) string {
-	if !p.Color {
-		return cell
+func (p Printer) Paint(cell string) string { return p.paintAs(cell, cell) }
+
+// paintAs colors a part of a cell as the cell.
+func (p Printer) paintAs(cell, part string) string {
+	if !p.Color || part == "" {
+		return part
 	}
 	word, _, _ := strings.Cut(cell, " ")
 	code, ok := colors[strings.TrimRight(word, ":,")]
 	if !ok {
-		return cell
+		return part
 	}
-	return "\x1b[" + code + "m" + cell + "\x1b[0m"
+	return "\x1b[" + code + "m" + part + "\x1b[0m"
 }
 
 // Say prints a line for people; programs find the same in fields.

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"slices"
 	"strconv"
-	"strings"
 
 	"github.com/urfave/cli/v2"
 
@@ -149,7 +148,7 @@ func listCredentials(s *session) error {
 		Rows: all, Name: func(c api.Credentials) string { return c.Name },
 		Head: []string{"NAME", "USER", "NODES", "RACKS", "SET", "BY"},
 		Cells: func(c api.Credentials) []string {
-			user, set := c.User, s.Time(c.SetAt)
+			user, set := c.User, s.Age(&c.SetAt)+" ago"
 			if c.KG {
 				user += " (and K_g)"
 			}
@@ -159,7 +158,7 @@ func listCredentials(s *session) error {
 			if c.Damaged {
 				user += " (does not open: set it anew)"
 			}
-			return []string{c.Name, user, strconv.Itoa(c.Nodes), strings.Join(c.Racks, ","), set, c.SetBy}
+			return []string{c.Name, user, strconv.Itoa(c.Nodes), noderange.Fold(c.Racks), set, c.SetBy}
 		},
 	})
 }

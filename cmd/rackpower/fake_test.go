@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -25,9 +26,10 @@ import (
 // fake answers as central, or an agent's socket, would. Its verbs set the scene;
 // asked holds what the command line sent.
 type fake struct {
-	t     *testing.T
-	url   string
-	clock printer.Clock // of the command line, UTC unless the test says otherwise
+	t      *testing.T
+	url    string
+	screen io.Writer     // of the command line, a terminal; nil: none
+	clock  printer.Clock // of the command line, UTC unless the test says otherwise
 
 	mu    sync.Mutex
 	nodes []api.Node
@@ -420,6 +422,9 @@ func (f *fake) runContext(ctx context.Context, args []string, stdin ...string) r
 	app := newApp()
 	app.Metadata = map[string]any{clockKey: f.clock}
 	app.Writer, app.ErrWriter, app.Reader = &out, &errs, strings.NewReader(strings.Join(stdin, "\n"))
+	if f.screen != nil {
+		app.Writer = f.screen
+	}
 	exit := settings.RunContext(ctx, app, append([]string{"rackpower"}, args...))
 	return ran{exit, out.String(), errs.String()}
 }

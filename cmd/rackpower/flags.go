@@ -4,6 +4,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"text/template"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -109,7 +110,7 @@ func (s *session) lasting(flag string) (time.Duration, error) {
 
 func outputFlags() []cli.Flag {
 	return []cli.Flag{
-		&cli.StringFlag{Name: "output", Aliases: []string{"o"}, Value: "table", Usage: "output `FORMAT`: " + strings.Join(printer.Formats, ", ")},
+		&cli.StringFlag{Name: "output", Aliases: []string{"o"}, Value: "table", Usage: "output `FORMAT`: " + strings.Join(printer.Formats, ", ") + ", go-template=TEXT"},
 		&cli.BoolFlag{Name: "no-color", Usage: "do not use colors (also NO_COLOR)"},
 		&cli.BoolFlag{Name: "quiet", Aliases: []string{"q"}, Usage: "print errors only"},
 	}
@@ -118,9 +119,17 @@ func outputFlags() []cli.Flag {
 func newPrinter(c *cli.Context, more ...string) (printer.Printer, error) {
 	p := printer.Printer{Out: c.App.Writer, Err: c.App.ErrWriter, Format: c.String("output"), Quiet: c.Bool("quiet"), Clock: clockOf(c)}
 	p.Color = term.Is(p.Out) && !c.Bool("no-color") && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"
+	if text, is := strings.CutPrefix(p.Format, printer.TemplateFormat+"="); is {
+		var err error
+		if p.Template, err = template.New("-o").Parse(text); err != nil {
+			return p, settings.Usage("%v", err)
+		}
+		p.Format = printer.TemplateFormat
+		return p, nil
+	}
 	known := append(slices.Clone(printer.Formats), more...)
 	if !slices.Contains(known, p.Format) {
-		return p, settings.Usage("-o: unknown format %q: want one of %s", p.Format, strings.Join(known, ", "))
+		return p, settings.Usage("-o: unknown format %q: want one of %s, go-template=TEXT", p.Format, strings.Join(known, ", "))
 	}
 	return p, nil
 }

@@ -25,11 +25,15 @@ func statusCommand(d server) *cli.Command {
 		Name: "status", Category: "look", Usage: "show the power state of nodes", ArgsUsage: "[NODES...]",
 		Description: "The state is what was last read, with its age; --fresh reads now. A node that differs from its desired state is\n" +
 			"pending if it was not in that state yet (with what the monitor waits for), and in drift if it was.\n" +
-			"A node that repeated corrections did not change is in fault. rackpower explain NODE says why." + nodesHelp +
-			examples(name+" @rack1", name+" @state:on -o name", name+" r1n[01-40] --fresh -o json", name+" --watch") + exitHelp,
+			"A node that repeated corrections did not change is in fault. rackpower explain NODE says why.\n" +
+			"Where the table would be longer than the terminal, nodes that are alike share a line, as with --summary." + nodesHelp +
+			examples(name+" @rack1", name+" @state:on -o name", name+" r1n[01-40] --fresh -o json", name+" --summary", name+" --watch",
+				name+" -o go-template='{{range .}}{{.name}} {{end}}'") + exitHelp,
 		Flags: d.flags(
 			&cli.BoolFlag{Name: "fresh", Usage: "read the nodes now"},
 			&cli.DurationFlag{Name: "timeout", Value: 15 * time.Second, Usage: "with --fresh: wait at most `DURATION`, up to 60s"},
+			&cli.BoolFlag{Name: "summary", Aliases: []string{"s"}, Usage: "show a line for all nodes that are alike"},
+			&cli.BoolFlag{Name: "long", Usage: "show a line for each node, be it more than a terminal has"},
 			&cli.BoolFlag{Name: "watch", Aliases: []string{"w"}, Usage: "continue and show changes, until interrupted"},
 			&cli.DurationFlag{Name: "interval", Value: 2 * time.Second, Usage: "with --watch: refresh every `DURATION`"},
 		),
@@ -38,6 +42,9 @@ func statusCommand(d server) *cli.Command {
 }
 
 func showStatus(s *session) error {
+	if s.c.Bool("summary") && s.c.Bool("long") {
+		return settings.Usage("--summary and --long exclude each other")
+	}
 	expr, err := s.selection(s.c.Args().Slice())
 	if err != nil {
 		return err
@@ -66,6 +73,9 @@ func showNodes(s *session, nodes []api.Node) error {
 		s.Say("no nodes are known yet (rackpower node add, rackpower node import)")
 	}
 	noteRacks(s, nodes)
+	if _, lines := term.Size(s.Out); s.c.Bool("summary") || s.Format == "table" && lines > 0 && len(nodes)+2 > lines && !s.c.Bool("long") {
+		return s.summary(nodes)
+	}
 	return printer.Show(s.Printer, s.nodeListing(nodes))
 }
 

@@ -3,9 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
-	"maps"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -13,7 +11,6 @@ import (
 	"rackpower/central/api"
 	"rackpower/cmd/printer"
 	"rackpower/cmd/settings"
-	"rackpower/cmd/term"
 	"rackpower/internal/backoff"
 	"rackpower/power"
 	"rackpower/power/noderange"
@@ -108,35 +105,14 @@ func (s *session) showWaited(nodes []api.Node, want string) error {
 	if s.Format != "table" || s.Quiet {
 		return printer.Show(s.Printer, s.nodeListing(nodes))
 	}
-	groups := map[string][]string{}
-	for _, n := range nodes {
-		text := s.waitedWords(n)
+	for _, g := range s.alike(nodes, func(n api.Node) string {
+		text := s.briefly(n)
 		if want != "" && !conditions[want](n) {
 			text = fmt.Sprintf("not %s: %s", want, text)
 		}
-		groups[text] = append(groups[text], n.Name)
-	}
-	for _, text := range slices.SortedFunc(maps.Keys(groups), func(a, b string) int {
-		return noderange.Compare(groups[a][0], groups[b][0])
+		return text
 	}) {
-		s.Say("%s %s", noderange.Fold(groups[text]), s.Paint(s.Readable(text)))
+		s.Say("%s %s", g.Nodes, s.Paint(s.Readable(g.What)))
 	}
 	return nil
-}
-
-// waitedWords is the power of a node, and what is in the way.
-func (v view) waitedWords(n api.Node) string {
-	words := []string{stateCell(n)}
-	if n.Fault != "" {
-		words = append(words, "fault: "+term.Shorten(n.Fault, 60))
-	} else if text := v.differs(n); text != "" {
-		words = append(words, text)
-	}
-	if n.Op != nil {
-		words = append(words, fmt.Sprintf("%s by %s: %s", n.Op.Action, n.Op.AskedBy, phaseOf(n.Op.Phase, n.Op.AgentNote)))
-	}
-	if n.Reach != power.ReachOK {
-		words = append(words, string(n.Reach))
-	}
-	return strings.Join(words, ", ")
 }

@@ -23,18 +23,21 @@ func Is(w any) bool {
 
 // Columns is how wide the terminal is that is written to, 0 where that is none.
 func Columns(w io.Writer) int {
-	if !Is(w) {
-		return 0
-	}
-	f, ok := w.(interface{ Fd() uintptr })
-	if !ok {
-		return 0
-	}
-	width, _, err := term.GetSize(int(f.Fd()))
-	if err != nil || width <= 0 {
-		return 80
-	}
+	width, _ := Size(w)
 	return width
+}
+
+// Size is how wide and how high the terminal is that is written to, 0 where that is none.
+func Size(w io.Writer) (columns, lines int) {
+	f, ok := w.(interface{ Fd() uintptr })
+	if !ok || !Is(w) {
+		return 0, 0
+	}
+	columns, lines, err := term.GetSize(int(f.Fd()))
+	if err != nil || columns <= 0 || lines <= 0 {
+		return 80, 24
+	}
+	return columns, lines
 }
 
 // Interactive reports whether somebody is there to be asked: in is read from a terminal,
@@ -76,6 +79,11 @@ func Wrap(text string, width int) []string {
 	if width < 20 {
 		return []string{text}
 	}
+	return Break(text, width)
+}
+
+// Break is Wrap to any width; a word that is wider stays whole.
+func Break(text string, width int) []string {
 	var lines []string
 	line := ""
 	for _, word := range strings.Fields(text) {
