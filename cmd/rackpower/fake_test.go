@@ -28,7 +28,7 @@ import (
 type fake struct {
 	t      *testing.T
 	url    string
-	screen io.Writer     // of the command line, a terminal; nil: none
+	screen io.ReadWriter // of the command line, a terminal; nil: none
 	clock  printer.Clock // of the command line, UTC unless the test says otherwise
 
 	mu    sync.Mutex
@@ -55,6 +55,7 @@ type fake struct {
 	queries []api.QueryOps
 
 	agents    []api.Agent
+	attention []api.Attention
 	racks     []api.Rack
 	brakes    []api.RackBrake
 	domains   []api.Domain
@@ -145,6 +146,7 @@ func serveUnix(t *testing.T, h http.Handler) string {
 
 // monitorPaths are the paths of holds, racks, brakes, domains, schedules and events.
 func (f *fake) monitorPaths(mux *http.ServeMux) {
+	seeing(f, mux, "GET /v1/attention", func(*http.Request) any { return f.attention })
 	seeing(f, mux, "GET /v1/racks", func(*http.Request) any { return f.racks })
 	seeing(f, mux, "GET /v1/brakes", func(*http.Request) any { return f.brakes })
 	seeing(f, mux, "GET /v1/domains", func(*http.Request) any { return f.domains })
@@ -423,7 +425,7 @@ func (f *fake) runContext(ctx context.Context, args []string, stdin ...string) r
 	app.Metadata = map[string]any{clockKey: f.clock}
 	app.Writer, app.ErrWriter, app.Reader = &out, &errs, strings.NewReader(strings.Join(stdin, "\n"))
 	if f.screen != nil {
-		app.Writer = f.screen
+		app.Writer, app.Reader = f.screen, f.screen
 	}
 	exit := settings.RunContext(ctx, app, append([]string{"rackpower"}, args...))
 	return ran{exit, out.String(), errs.String()}

@@ -69,7 +69,8 @@ func finish(commands []*cli.Command) {
 		c.Aliases = append(c.Aliases, aliases[c.Name]...)
 		c.Description = strings.Replace(c.Description, exitHelp, exitHelpOf(c), 1)
 		if strings.Contains(c.ArgsUsage, "NODES") {
-			at := max(0, slices.IndexFunc(c.Flags, func(f cli.Flag) bool { return slices.Contains([]string{"central", "socket"}, f.Names()[0]) }))
+			address := func(f cli.Flag) bool { return f.Names()[0] == "central" || f.Names()[0] == "socket" }
+			at := max(0, slices.IndexFunc(c.Flags, address))
 			c.Flags = slices.Insert(c.Flags, at, cli.Flag(&cli.StringSliceFlag{Name: excludeName, Usage: "leave out `NODES`, as ! does; may be repeated"}))
 		}
 		finish(c.Subcommands)
@@ -110,7 +111,10 @@ func (s *session) lasting(flag string) (time.Duration, error) {
 
 func outputFlags() []cli.Flag {
 	return []cli.Flag{
-		&cli.StringFlag{Name: "output", Aliases: []string{"o"}, Value: "table", Usage: "output `FORMAT`: " + strings.Join(printer.Formats, ", ") + ", go-template=TEXT"},
+		&cli.StringFlag{
+			Name: "output", Aliases: []string{"o"}, Value: "table",
+			Usage: "output `FORMAT`: " + strings.Join(printer.Formats, ", ") + ", go-template=TEXT",
+		},
 		&cli.BoolFlag{Name: "no-color", Usage: "do not use colors (also NO_COLOR)"},
 		&cli.BoolFlag{Name: "quiet", Aliases: []string{"q"}, Usage: "print errors only"},
 	}

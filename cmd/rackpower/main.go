@@ -33,7 +33,7 @@ func newApp() *cli.App {
 	}
 	app.Commands = append(app.Commands,
 		cancelCommand(atCentral), consumptionCommand(),
-		statusCommand(atCentral), waitCommand(atCentral), opsCommand(atCentral), opCommand(atCentral), nodeCommand(),
+		statusCommand(atCentral), topCommand(), waitCommand(atCentral), opsCommand(atCentral), opCommand(atCentral), nodeCommand(),
 		explainCommand(atCentral), watchCommand(), agentsCommand(), membersCommand(), peersCommand(), pingCommand(), gossipCommand(),
 		auditCommand(), localCommand(),
 		planCommand(), applyCommand(), approvalsCommand(), approveCommand("approve"), approveCommand("deny"), policyCommand(),

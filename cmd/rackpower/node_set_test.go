@@ -43,7 +43,8 @@ func TestNodeSetSendsWhatIsSet(t *testing.T) {
 func TestNodeListShowsWhatWasSet(t *testing.T) {
 	f := newFake(t, hall(2, power.On)...)
 	f.nodes[1].Labels, f.nodes[1].Domain = []string{"gpu", "model=h100"}, "feedA"
-	expectExactly(t, "node list", f.run("node list"), 0, "NODE   RACK  STATUS  DOMAIN  LABELS\nr1n01  r1    READY\nr1n02  r1    READY   feedA   gpu, model=h100\n")
+	expectExactly(t, "node list", f.run("node list"), 0,
+		"NODE   RACK  STATUS  DOMAIN  LABELS\nr1n01  r1    READY\nr1n02  r1    READY   feedA   gpu, model=h100\n")
 	expect(t, "selected", f.run("node list @label:model=h100 -o name"), 0, "r1n02\n", "")
 	expect(t, "none", f.run("node list @state:off"), 0, "", "no node matches")
 }

@@ -52,6 +52,7 @@ func newTerminal(t *testing.T, columns, lines int) *terminal {
 		}
 	}()
 	t.Cleanup(func() {
+		_, _ = keys.WriteString("\n") // who still reads from it keeps it open
 		_ = screen.Close()
 		<-read
 		_ = keys.Close()
