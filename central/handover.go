@@ -239,6 +239,9 @@ func forcedAway(tx *store.Tx, agent string) ([]api.ForcedMove, error) {
 // moveOps takes the outstanding requests of a node along that a person moves away from an
 // agent that is dead: what had not left goes to the next one, of the rest nobody knows.
 func (u *unitOfWork) moveOps(n store.Node, to string) error {
+	if err := u.tx.EnsureAgent(to); err != nil { // it may never have been heard of
+		return err
+	}
 	open, err := u.tx.OpenOpsOn([]string{n.Name})
 	if err != nil {
 		return err
