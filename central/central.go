@@ -30,6 +30,7 @@ type Central struct {
 	moving   moving
 	changes  *notifier
 	audited  *notifier // of the audit log
+	feed     *feed
 	mux      *http.ServeMux
 	page     *web.Page
 	tls      *serverTLS // nil: no port
@@ -79,13 +80,14 @@ func New(cfg Config) (*Central, error) {
 		return nil, err
 	}
 	c := &Central{
-		cfg: cfg, log: cfg.Log, sessions: newAgentSessions(), changes: newNotifier(), audited: newNotifier(), stop: make(chan struct{}),
+		cfg: cfg, log: cfg.Log, sessions: newAgentSessions(), changes: newNotifier(), audited: newNotifier(), feed: newFeed(),
+		stop:        make(chan struct{}),
 		explainWait: defaultExplainWait, knockWait: knockWait,
 		interfaceAddrs: net.InterfaceAddrs, limits: newLimits(cfg.Limits), numbers: newNumbers(),
 	}
 	st, err := store.Open(store.Config{
 		Path: DatabasePath(cfg.Data), Log: cfg.Log, CheckBelow: cfg.CheckBelow, KeyFile: cfg.SealKeyFile,
-		Audited: func() { c.audited.raise(0) }, Committed: c.numbers.committed,
+		Audited: func() { c.audited.raise(0) }, Touched: c.feed.changed, Committed: c.numbers.committed,
 	})
 	if err != nil {
 		return nil, err
@@ -247,6 +249,11 @@ func (c *Central) background(ctx context.Context, parts *sync.WaitGroup) {
 		})
 	}
 	loop(expireEvery, func() { c.expire(ctx); c.sweep(ctx); c.endTwins(ctx) })
+	loop(lookEvery, func() {
+		if err := c.byTime(ctx); err != nil && ctx.Err() == nil {
+			c.log.Error("cannot see which nodes changed by time", "err", err)
+		}
+	})
 	loop(schedulesEvery, func() { c.runSchedules(ctx) })
 	loop(seenEvery, c.noteSeen)
 	if c.cfg.Keep > 0 {

@@ -99,6 +99,7 @@ func (c *Central) routes() *http.ServeMux {
 	serve("POST /v1/gossip/keys", managesSite, body(c, maxAdminBody, true, c.changeKeys))
 	serve("GET /v1/audit", sees, query(c, c.listAudit))
 	serve("GET /v1/audit/verify", seesSite, query(c, c.verifyAudit))
+	serve("GET /v1/watch", sees, c.watch)
 	serve("GET /v1/info", sees, query(c, c.info))
 	serve("GET /metrics", seesSite, c.metricsHandler())
 	serve("GET /v1/whoami", sees, query(c, c.whoAmI))

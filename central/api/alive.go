@@ -53,9 +53,10 @@ type watch struct {
 }
 
 // watch has the returned context end with ErrSilent when there is no sign of life, or
-// no answer long after it was due.
-func (c *Client) watch(ctx context.Context, wait time.Duration) (context.Context, *watch) {
+// no answer long after it was due. Its user is told after the time say.
+func (c *Client) watch(ctx context.Context, wait, say time.Duration) (context.Context, *watch) {
 	w := &watch{p: c.patience, wait: max(wait, 0), said: &c.silent}
+	w.p.Say = say
 	ctx, w.cancel = context.WithCancelCause(ctx)
 	trace := &httptrace.ClientTrace{Got1xxResponse: func(int, textproto.MIMEHeader) error { w.life.Store(true); return nil }}
 	go w.look(ctx)

@@ -159,7 +159,7 @@ func (c *Client) do(ctx context.Context, method, path string, in, out any, wait 
 
 // once sends a request once.
 func (c *Client) once(ctx context.Context, method, path string, data []byte, out any, wait time.Duration) error {
-	watched, watch := c.watch(ctx, wait)
+	watched, watch := c.watch(ctx, wait, c.patience.Say)
 	defer watch.stop()
 	resp, err := c.send(watched, method, path, data)
 	if err != nil {

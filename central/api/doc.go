@@ -51,6 +51,7 @@
 //	GET    /v1/audit                       ?select=EXPR&limit=N: the newest entries
 //	                                       ?who=W&what=W&since=T&until=T: only such
 //	                                       ?after=ID&wait=D: long poll, those behind an entry
+//	GET    /v1/watch                       ?nodes=EXPR&kinds=audit,node&after=ID: a stream of events
 //	GET    /v1/audit/verify                ?head=HASH: checks the hashes of all entries
 //	GET    /v1/attention                   what wants a person, the most pressing first
 //	GET    /v1/agents

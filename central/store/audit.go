@@ -19,6 +19,7 @@ const (
 	sqlAddAudit = `INSERT INTO audit (id, at, happened, who, what, node, op, why, outcome, detail, via, address, hash)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)`
 	sqlLastAudit  = `SELECT coalesce(max(id), 0) FROM audit`
+	sqlFirstAudit = `SELECT coalesce(min(id), 0) FROM audit`
 	sqlAuditNodes = `WITH RECURSIVE seen (node) AS (SELECT min(node) FROM audit WHERE node > ''
 		UNION ALL SELECT (SELECT min(node) FROM audit WHERE node > seen.node) FROM seen WHERE seen.node IS NOT NULL)
 		SELECT node FROM seen WHERE node IS NOT NULL`
@@ -169,6 +170,14 @@ func (t *Tx) AuditAfter(f AuditFilter, id int64, limit int) ([]api.AuditEntry, e
 // LastAudit is the id of the newest entry, 0 when there is none.
 func (t *Tx) LastAudit() (id int64, err error) {
 	if err := t.row(sqlLastAudit).Scan(&id); err != nil {
+		return 0, fmt.Errorf("cannot read audit log: %w", disk(err))
+	}
+	return id, nil
+}
+
+// FirstAudit is the id of the oldest entry that is kept, 0 when there is none.
+func (t *Tx) FirstAudit() (id int64, err error) {
+	if err := t.row(sqlFirstAudit).Scan(&id); err != nil {
 		return 0, fmt.Errorf("cannot read audit log: %w", disk(err))
 	}
 	return id, nil

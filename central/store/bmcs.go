@@ -92,13 +92,13 @@ func (t *Tx) DomainNames() ([]string, error) {
 	return t.names(`SELECT DISTINCT domain FROM nodes WHERE domain <> '' UNION SELECT name FROM domains`)
 }
 
-func (t *Tx) names(query string) (names []string, err error) {
+func (t *Tx) names(query string, args ...any) (names []string, err error) {
 	err = t.each(func(r *sql.Rows) error {
 		var name string
 		err := r.Scan(&name)
 		names = append(names, name)
 		return err
-	}, query)
+	}, query, args...)
 	if err != nil {
 		return nil, fmt.Errorf("cannot read names: %w", err)
 	}

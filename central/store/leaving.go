@@ -99,6 +99,7 @@ func (t *Tx) RequeueOps(node, agent string, cursor int64) error {
 
 // MoveOps gives requests that have not left for the node's agent to another one.
 func (t *Tx) MoveOps(node, from, to string) error {
+	t.touched(node)
 	if _, err := t.exec(sqlMoveOps, to, node, from); err != nil {
 		return fmt.Errorf("cannot move operations of node %s: %w", node, err)
 	}

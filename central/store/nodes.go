@@ -77,13 +77,18 @@ const (
 	sqlProtect = `UPDATE nodes SET protected = $1, labels = $2 WHERE name = $3`
 	sqlHad     = `SELECT EXISTS (SELECT 1 FROM removed WHERE agent = $1 AND name = $2)`
 	sqlRefresh = `UPDATE nodes SET observed_at = $1, tried_at = $2
-		WHERE name = $3 AND agent = $4 AND tried_at < $2 AND state = $5 AND reach = $6 AND monitor = $7 AND unsettled = 0`
+		WHERE name = $3 AND agent = $4 AND tried_at < $2 AND state = $5 AND reach = $6 AND monitor = $7 AND unsettled = 0
+		AND $1 - observed_at < $8`
 	sqlObserve = `UPDATE nodes SET state = $1, reach = $2, observed_at = $3, tried_at = $4, monitor = $5, fault = $6, matched = $7, drifting = $8,
 		breaker_open = $9, unsettled = $10 WHERE name = $11`
 	// A node whose password does not open is reported as one without a BMC.
 	sqlTroubled = `SELECT ` + nodeColumns + ` FROM nodes WHERE fault <> '' OR drifting OR breaker_open OR bmc_shared <> ''
 		OR reach IN ('auth-failed', 'privilege') OR (reach = 'unconfigured' AND bmc <> '')
 		OR (hold_want <> '' AND hold_until > 0 AND hold_until <= $1) ORDER BY name`
+	sqlRanges  = `SELECT name, rack, status, state FROM nodes`
+	sqlNodesAt = `SELECT name FROM nodes WHERE agent IN (SELECT value FROM json_each($1))`
+	sqlAged    = `SELECT name FROM nodes WHERE observed_at > $1 AND observed_at <= $2`
+
 	sqlHeldUntil = `SELECT ` + nodeColumns + ` FROM nodes WHERE hold_want <> '' AND hold_until > 0 AND hold_until <= $1 ORDER BY name`
 )
 
@@ -211,6 +216,28 @@ func (t *Tx) RemovedSince(agent string, rev int64) (names, confirmed []string, e
 	return names, confirmed, nil
 }
 
+// Ranges returns what a NODES expression may ask of each node.
+func (t *Tx) Ranges() (all []noderange.Node, err error) {
+	err = t.each(func(r *sql.Rows) error {
+		var n noderange.Node
+		err := r.Scan(&n.Name, &n.Rack, &n.Status, &n.State)
+		all = append(all, n)
+		return err
+	}, sqlRanges)
+	if err != nil {
+		return nil, fmt.Errorf("cannot read nodes: %w", err)
+	}
+	return all, nil
+}
+
+// NamesOf returns the nodes of the agents.
+func (t *Tx) NamesOf(agents []string) ([]string, error) { return t.names(sqlNodesAt, list(agents)) }
+
+// NamesAged returns the nodes that were observed behind one time and not behind the other.
+func (t *Tx) NamesAged(behind, until time.Time) ([]string, error) {
+	return t.names(sqlAged, nanos(behind), nanos(until))
+}
+
 // CountNodes returns how many nodes there are.
 func (t *Tx) CountNodes() (n int, err error) {
 	if err := t.row(sqlNodeCount).Scan(&n); err != nil {
@@ -222,6 +249,7 @@ func (t *Tx) CountNodes() (n int, err error) {
 // PutNode adds a node or replaces what people, and central, said of it; its
 // reading stays.
 func (t *Tx) PutNode(n Node) error {
+	t.touched(n.Name)
 	_, err := t.exec(sqlAddNode, n.Name, n.Rack, n.Agent, n.BMC, cmp.Or(t.seal(n.Password, sealedPassword, n.Name), n.DamagedPassword),
 		n.Domain, string(n.Status),
 		n.Confirmed, n.Rev,
@@ -280,6 +308,7 @@ func (t *Tx) Had(agent, node string) (had bool, err error) {
 
 // DeleteNode removes a node. Its operations and its audit log stay.
 func (t *Tx) DeleteNode(name string) error {
+	t.touched(name)
 	if _, err := t.exec(sqlDelNode, name); err != nil {
 		return fmt.Errorf("cannot remove node %s: %w", name, err)
 	}
@@ -287,10 +316,11 @@ func (t *Tx) DeleteNode(name string) error {
 }
 
 // Refresh stores when a node of the agent was read, if nothing else is new: the
-// same state, reach and report of the monitor as before, at a later time. Otherwise
-// it does nothing, and says so.
+// same state, reach and report of the monitor as before, at a later time, before the
+// reading before it was stale. Otherwise it does nothing, and says so.
 func (t *Tx) Refresh(agent string, r api.NodeReading) (done bool, err error) {
-	n, err := t.exec(sqlRefresh, nanos(r.ObservedAt), nanos(r.TriedAt), r.Node, agent, string(r.State), string(r.Reach), textOf(r.Monitor))
+	n, err := t.exec(sqlRefresh, nanos(r.ObservedAt), nanos(r.TriedAt), r.Node, agent, string(r.State), string(r.Reach), textOf(r.Monitor),
+		int64(power.DefaultStale))
 	if err != nil {
 		return false, fmt.Errorf("cannot save reading of node %s: %w", r.Node, err)
 	}
@@ -299,6 +329,7 @@ func (t *Tx) Refresh(agent string, r api.NodeReading) (done bool, err error) {
 
 // Observe stores a node's reading, and what monitor and audit log say of it.
 func (t *Tx) Observe(n Node) error {
+	t.touched(n.Name)
 	_, err := t.exec(sqlObserve, string(n.State), string(n.Reach), nanos(n.ObservedAt), nanos(n.TriedAt), textOf(n.Monitor), n.Monitor.Fault,
 		n.Matched, n.Drifting, n.BreakerOpen, n.Unsettled, n.Name)
 	if err != nil {

@@ -224,6 +224,7 @@ func (t *Tx) Op(id string) (o Op, ok bool, err error) {
 
 // AddOp stores a new operation and gives it its revision.
 func (t *Tx) AddOp(o *Op) error {
+	t.touched(o.Node)
 	o.Rev = t.NextRev()
 	_, err := t.exec(sqlAddOp, append(o.fields(true), int(o.Stage()))...)
 	if err != nil {
@@ -235,6 +236,7 @@ func (t *Tx) AddOp(o *Op) error {
 // SaveOp stores what became of an operation and gives it a new revision. What
 // was asked never changes.
 func (t *Tx) SaveOp(o *Op) error {
+	t.touched(o.Node)
 	o.Rev = t.NextRev()
 	_, err := t.exec(sqlSaveOp, append(o.fields(false), int(o.Stage()), o.ID)...)
 	if err != nil {

@@ -42,6 +42,10 @@ type Config struct {
 	// Committed is called by the writer after each transaction: how long it took, how many jobs
 	// it held and whether it failed; nil: nobody cares. It must not wait for the store.
 	Committed func(took time.Duration, jobs int, err error)
+	// Touched is called by the writer after a commit with the nodes whose rows, or
+	// operations, the job changed, perhaps several times each; nil: nobody cares. What is
+	// read again as it was before, only later, is no change. It must not wait for the store.
+	Touched func(nodes []string)
 
 	maxPages int64 // tests: a disk that is full at so many pages
 }

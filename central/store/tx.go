@@ -91,6 +91,14 @@ type Tx struct {
 	s     *Store
 	asker Asker
 	hooks []func()
+	about []string // nodes whose rows, or operations, the job changed
+}
+
+// touched notes that a node's row, or an operation on it, is another now.
+func (t *Tx) touched(node string) {
+	if t.s.cfg.Touched != nil {
+		t.about = append(t.about, node)
+	}
 }
 
 // OnCommit has f run after the commit, by the writer, in the order of the
@@ -107,13 +115,13 @@ func (t *Tx) Try(f func() error) error {
 	if _, err := t.c.exec("SAVEPOINT item"); err != nil {
 		return err
 	}
-	hooks := len(t.hooks)
+	hooks, about := len(t.hooks), len(t.about)
 	err := f()
 	if err == nil {
 		_, err = t.c.exec("RELEASE item")
 		return err
 	}
-	t.hooks, t.s.head = t.hooks[:hooks], nil
+	t.hooks, t.about, t.s.head = t.hooks[:hooks], t.about[:about], nil
 	if t.c.idle() {
 		return fmt.Errorf("%w: the transaction was given up: %w", ErrDisk, err)
 	}

@@ -15,6 +15,7 @@ type job struct {
 	asker   Asker
 	claimed atomic.Bool // by the writer, or by a caller that gave up before
 	hooks   []func()
+	about   []string
 	err     error
 	done    chan struct{}
 }
@@ -72,6 +73,9 @@ func (s *Store) write() {
 			for _, hook := range j.hooks {
 				hook()
 			}
+			if len(j.about) > 0 {
+				s.cfg.Touched(j.about)
+			}
 			close(j.done)
 		}
 		if err == nil && s.audited && s.cfg.Audited != nil {
@@ -109,7 +113,7 @@ func (s *Store) commit(batch []*job) error {
 	}
 	s.head = nil
 	for _, j := range batch {
-		j.hooks = nil
+		j.hooks, j.about = nil, nil
 		if j.err == nil {
 			j.err = err
 		}
@@ -159,7 +163,7 @@ func (s *Store) runOne(j *job) error {
 	tx := &Tx{c: s.writer, s: s, asker: j.asker}
 	j.err = s.call(j.fn, tx)
 	if j.err == nil {
-		j.hooks = tx.hooks
+		j.hooks, j.about = tx.hooks, tx.about
 	} else {
 		j.err, s.head = disk(j.err), nil
 		if s.writer.idle() {
