@@ -155,6 +155,18 @@ func TestWhoseNodeItIsWaitsByNameAndByBMC(t *testing.T) {
 			add(s, true, api.NodeSpec{Name: "n", BMC: other})
 			add(s, false, api.NodeSpec{Name: "m", Rack: "r2", BMC: bmc})
 		}, false},
+		"its BMC by another protocol": {"m", func(s *site) {
+			remove(s, "n")
+			add(s, false, api.NodeSpec{Name: "m", Rack: "r2", BMC: "redfish://admin@192.0.2.7/System_0"})
+		}, false},
+		"its BMC by no protocol yet": {"m", func(s *site) {
+			remove(s, "n")
+			add(s, false, api.NodeSpec{Name: "m", Rack: "r2", BMC: "auto://admin@192.0.2.7"})
+		}, false},
+		"another part of its BMC": {"m", func(s *site) {
+			remove(s, "n")
+			add(s, false, api.NodeSpec{Name: "m", Rack: "r2", BMC: bmc + "?target=0x30"})
+		}, true},
 		"to and fro": {"n", func(s *site) {
 			s.move("n", "r2", false)
 			s.move("n", "r1", false)

@@ -25,7 +25,8 @@ const (
 	sqlLeaving     = `SELECT ` + leavingColumns + ` FROM leaving WHERE agent = $1 ORDER BY node, part`
 	sqlAllLeaving  = `SELECT ` + leavingColumns + ` FROM leaving ORDER BY agent, node, part`
 	sqlHolders     = `SELECT ` + leavingColumns + ` FROM leaving WHERE agent <> $1 AND forced = '' AND
-		(node = $2 OR part <> '' AND (part = $3 OR at = $4)) ORDER BY agent, node, part`
+		(node = $2 OR part <> '' AND (part IN ($3, $4, $5) OR part > $6 AND part < $7 OR at IN ($8, $9, $10) OR at > $11 AND at < $12))
+		ORDER BY agent, node, part`
 	sqlForceLeaving = `UPDATE leaving SET forced = $1 WHERE agent = $2 AND node = $3 AND part = $4`
 	sqlNodesWaiting = `SELECT ` + nodeColumns + ` FROM nodes WHERE waits_for <> '' ORDER BY name`
 	sqlPutWaits     = `UPDATE nodes SET waits_for = $1 WHERE name = $2`
@@ -80,9 +81,11 @@ func (t *Tx) LeavingOf(agent string) ([]Leaving, error) { return t.leaving(sqlLe
 func (t *Tx) AllLeaving() ([]Leaving, error) { return t.leaving(sqlAllLeaving) }
 
 // Holders returns what other agents than the node's own have to let go of before that
-// one may act: the node by its name, or its BMC.
+// one may act: the node by its name, or its BMC, by whatever protocol.
 func (t *Tx) Holders(n Node) ([]Leaving, error) {
-	return t.leaving(sqlHolders, n.Agent, n.Name, n.Part, n.At)
+	p1, p2, over, under := overlap(n.Part)
+	a1, a2, atOver, atUnder := overlap(n.At)
+	return t.leaving(sqlHolders, n.Agent, n.Name, n.Part, p1, p2, over, under, n.At, a1, a2, atOver, atUnder)
 }
 
 // NodesWaiting returns the nodes that some agent has to let go of.
