@@ -22,7 +22,7 @@ func tool(t *testing.T, name, pkg string) string {
 		path, err = exec.LookPath("/usr/sbin/" + name)
 	}
 	if err != nil {
-		t.Skipf("not checked against %s: install the package %s", name, pkg)
+		t.Skipf("LEFT OUT: %s is not installed (apt-get install %s)", name, pkg)
 	}
 	return path
 }

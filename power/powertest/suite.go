@@ -14,14 +14,21 @@ import (
 
 // Suite checks what power.Driver promises. newTarget is called once for each test,
 // with the test's own T; the targets share nothing, and the tests run in parallel.
-func Suite(t *testing.T, newTarget func(t *testing.T) Target) {
-	for _, test := range suite {
+func Suite(t *testing.T, newTarget func(t *testing.T) Target) { run(t, newTarget, len(suite)) }
+
+// Basics is the beginning of Suite: what one BMC does otherwise than another of its protocol.
+func Basics(t *testing.T, newTarget func(t *testing.T) Target) { run(t, newTarget, basics) }
+
+func run(t *testing.T, newTarget func(t *testing.T) Target, tests int) {
+	for _, test := range suite[:tests] {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			test.run(&bench{T: t, Target: newTarget(t)})
 		})
 	}
 }
+
+const basics = 3
 
 var suite = []struct {
 	name string
