@@ -56,7 +56,7 @@ var (
 	ReasonNotEscal    = ofEnd("not-escalated", "the grace is over, and the request forbids a hard off", "rackpower off NODE")
 	ReasonDeadline    = ofEnd("deadline", "the deadline passed")
 	ReasonUnreachable = ofEnd("unreachable", "the BMC does not answer", "rackpower node retry NODE")
-	ReasonAuth        = ofEnd("auth-failed", "the log-in to the BMC fails; correct its user, password or K_g, or accept its new key",
+	ReasonAuth        = ofEnd("auth-failed", "the BMC refuses the log-in; correct its user, password or K_g",
 		"rackpower node add NODE --rack RACK --password-file FILE --update", "rackpower node retry NODE")
 	ReasonPrivilege    = ofEnd("privilege", "the BMC user lacks the privilege; raise it at the BMC", "rackpower node retry NODE")
 	ReasonUnsupported  = ofEnd("unsupported", "the BMC does not support the command")
