@@ -137,18 +137,27 @@ func (r *Ring) Open(text, purpose, name string) (string, error) {
 	if !sealed {
 		return "", errors.New("it is not sealed")
 	}
-	aead := r.by[id]
-	if aead == nil {
-		return "", fmt.Errorf("%w: it is sealed with key %s", ErrNoKey, id)
+	if aead := r.by[id]; aead != nil {
+		if plain, opens := open(aead, text, purpose, name); opens {
+			return plain, nil
+		}
+		return "", fmt.Errorf("it does not open with key %s: it is damaged, or was put in another's place", id)
 	}
-	box, err := encoding.DecodeString(text[prefix:])
-	if err == nil && len(box) >= nonceSize+tagSize {
-		var plain []byte
-		if plain, err = aead.Open(nil, box[:nonceSize], box[nonceSize:], bound(purpose, name)); err == nil {
-			return string(plain), nil
+	for _, aead := range r.by { // the id may be what is damaged
+		if plain, opens := open(aead, text, purpose, name); opens {
+			return plain, nil
 		}
 	}
-	return "", fmt.Errorf("it does not open with key %s: it is damaged, or was put in another's place", id)
+	return "", fmt.Errorf("%w: it is sealed with key %s", ErrNoKey, id)
+}
+
+func open(aead cipher.AEAD, text, purpose, name string) (plain string, opens bool) {
+	box, err := encoding.DecodeString(text[prefix:])
+	if err != nil || len(box) < nonceSize+tagSize {
+		return "", false
+	}
+	data, err := aead.Open(nil, box[:nonceSize], box[nonceSize:], bound(purpose, name))
+	return string(data), err == nil
 }
 
 // Relabel has a value that is damaged say that it is sealed with the ring's first key, with

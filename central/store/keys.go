@@ -61,9 +61,6 @@ func (t *Tx) open(value *power.Secret, purpose, name string) (damaged string) {
 // readKeys reads the keys and checks that there is none missing. ring is nil where there
 // is none and none is needed. file is empty for the database's own file, in dir.
 func readKeys(ctx context.Context, c *sql.Conn, file, dir string) (ring *seal.Ring, used map[string]bool, err error) {
-	if used, err = keysUsed(ctx, c); err != nil {
-		return nil, nil, err
-	}
 	path, own := file, file == ""
 	if own {
 		path = filepath.Join(dir, seal.FileName)
@@ -74,6 +71,9 @@ func readKeys(ctx context.Context, c *sql.Conn, file, dir string) (ring *seal.Ri
 		ring = nil
 	case err != nil:
 		return nil, nil, fmt.Errorf("cannot read the key that seals passwords: %w", err)
+	}
+	if used, err = keysUsed(ctx, c, ring); err != nil {
+		return nil, nil, err
 	}
 	missing := missingKeys(ring, used)
 	if own && ring != nil && len(missing) > 0 { // a backup of before the key was changed
@@ -99,8 +99,9 @@ func missingKeys(ring *seal.Ring, used map[string]bool) (missing []string) {
 	return missing
 }
 
-// keysUsed are the ids of the keys that values are sealed with.
-func keysUsed(ctx context.Context, c *sql.Conn) (map[string]bool, error) {
+// keysUsed are the ids of the keys that values are sealed with. A value that names a key which
+// the ring has not, and opens with one that it has, is damaged there and needs no other.
+func keysUsed(ctx context.Context, c *sql.Conn, ring *seal.Ring) (map[string]bool, error) {
 	used := map[string]bool{}
 	for _, at := range sealedColumns {
 		var here bool
@@ -111,27 +112,34 @@ func keysUsed(ctx context.Context, c *sql.Conn) (map[string]bool, error) {
 		if !here { // a backup of before
 			continue
 		}
-		if err := keysUsedIn(ctx, c, at.table, at.column, used); err != nil {
+		if err := keysUsedIn(ctx, c, ring, at.table, at.column, used); err != nil {
 			return nil, fmt.Errorf("cannot read sealed values: %w", disk(err))
 		}
 	}
 	return used, nil
 }
 
-func keysUsedIn(ctx context.Context, c *sql.Conn, table, column string, used map[string]bool) error {
-	rows, err := c.QueryContext(ctx, `SELECT `+column+` FROM `+table+` WHERE `+column+` <> ''`)
+func keysUsedIn(ctx context.Context, c *sql.Conn, ring *seal.Ring, table, column string, used map[string]bool) error {
+	rows, err := c.QueryContext(ctx, `SELECT name, `+column+` FROM `+table+` WHERE `+column+` <> ''`)
 	if err != nil {
 		return err
 	}
 	defer rows.Close()
 	for rows.Next() {
-		var text string
-		if err := rows.Scan(&text); err != nil {
+		var name, text string
+		if err := rows.Scan(&name, &text); err != nil {
 			return err
 		}
-		if id, sealed := seal.KeyOf(text); sealed {
-			used[id] = true
+		id, sealed := seal.KeyOf(text)
+		if !sealed || used[id] {
+			continue
 		}
+		if ring != nil && !ring.Has(id) {
+			if _, err := ring.Open(text, column, name); err == nil {
+				continue
+			}
+		}
+		used[id] = true
 	}
 	return rows.Err()
 }
@@ -309,7 +317,7 @@ func (s *Store) dropKeys(ctx context.Context) error {
 		return nil
 	}
 	err := withConn(ctx, s.cfg.Path, false, func(c *sql.Conn) error {
-		used, err := keysUsed(ctx, c)
+		used, err := keysUsed(ctx, c, ring)
 		if err == nil && (len(used) > 1 || len(used) == 1 && !used[ring.Key().ID()]) {
 			err = errors.New("keys of before are in use yet")
 		}

@@ -225,6 +225,39 @@ func TestAKeyFromOutsideIsChangedByAStart(t *testing.T) {
 	}
 }
 
+// TestAKeyIDThatIsDamaged costs nothing: the value opens with a key that is there, and the next
+// start seals it anew. One that opens with none needs a key that is missing.
+func TestAKeyIDThatIsDamaged(t *testing.T) {
+	path := newPath(t)
+	s := mustOpen(t, Config{Path: path})
+	withPasswords(t, s, 3)
+	damage := func(from int) {
+		t.Helper()
+		mustWrite(t, s, func(tx *Tx) error {
+			_, err := tx.exec(`UPDATE nodes SET password = substr(password, 1, $1 - 1) || '?' || substr(password, $1 + 1) WHERE name = $2`, from,
+				nodeName(1))
+			return err
+		})
+	}
+	id := strings.Index(s.ring.Load().Prefix(), s.ring.Load().Key().ID()) + 1
+	damage(id)
+	mustHavePasswords(t, s, 3)
+	s.Close()
+	s = mustOpen(t, Config{Path: path})
+	mustHavePasswords(t, s, 3)
+	damage(id + 1)
+	if _, err := s.RotateKey(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	mustHavePasswords(t, s, 3)
+	damage(id)
+	damage(len(s.ring.Load().Prefix()) + 20)
+	s.Close()
+	if _, err := Open(Config{Path: path}); !errors.Is(err, ErrNoKey) {
+		t.Errorf("what opens with no key that is there: %v", err)
+	}
+}
+
 // TestAPasswordOfAnotherNodeDoesNotOpen, and costs no other node anything: not when nodes are
 // listed or written, when the key is changed, or at a start.
 func TestAPasswordOfAnotherNodeDoesNotOpen(t *testing.T) {
