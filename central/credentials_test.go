@@ -161,6 +161,15 @@ func TestCredentialsAreListedAndRemoved(t *testing.T) {
 	remove("lab", api.CodeRefused, "named by n1")
 	remove("spare", api.CodeRefused, "rack r1")
 	remove("nothing", api.CodeNotFound)
+	for name, notes := range map[string]int{"nowhere": 1, "lab": 0, "spare": 0} {
+		rack, err := s.SetRack(t.Context(), "r1", api.SetRack{Credentials: &name})
+		if err != nil || len(rack.Notes) != notes || notes > 0 && !strings.Contains(rack.Notes[0], "central has no credentials "+name) {
+			t.Errorf("credentials %s of a rack: %+v, %v", name, rack.Notes, err)
+		}
+	}
+	if _, err := s.SetRack(t.Context(), "r1", api.SetRack{Credentials: &spare}); err != nil {
+		t.Fatal(err)
+	}
 	none := ""
 	if _, err := s.SetRack(t.Context(), "r1", api.SetRack{Credentials: &none}); err != nil {
 		t.Fatal(err)

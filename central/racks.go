@@ -132,10 +132,18 @@ func (c *Central) changeRack(r *http.Request, who string, f func(u *unitOfWork, 
 }
 
 func (c *Central) setRack(r *http.Request, in api.SetRack) (api.Rack, error) {
-	return c.changeRack(r, askedBy(r, in.AskedBy), func(u *unitOfWork, a store.Agent) error {
+	var notes []string
+	out, err := c.changeRack(r, askedBy(r, in.AskedBy), func(u *unitOfWork, a store.Agent) error {
 		s, err := a.Settings()
 		if err != nil {
 			return err
+		}
+		if name := in.Credentials; name != nil && *name != "" {
+			if _, known, err := u.tx.Credentials(*name); err != nil {
+				return err
+			} else if !known {
+				notes = []string{noCredentials(*name)}
+			}
 		}
 		var all []string
 		if in.Monitor != nil && *in.Monitor != s.Monitor {
@@ -169,6 +177,8 @@ func (c *Central) setRack(r *http.Request, in api.SetRack) (api.Rack, error) {
 		}
 		return u.audit(auditRack, "", in.Reason, fmt.Sprintf("rack %s: %s", a.Name, strings.Join(all, "; ")))
 	})
+	out.Notes = notes
+	return out, err
 }
 
 func (c *Central) setPause(r *http.Request, in api.SetPause) (api.Rack, error) {

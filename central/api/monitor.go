@@ -227,6 +227,7 @@ type Rack struct {
 	Nodes      int           `json:"nodes"`
 	Settings   RackSettings  `json:"settings"`
 	State      RackState     `json:"state"`
+	Notes      []string      `json:"notes,omitempty"` // on a change: what people may not expect of it
 }
 
 // SetRack is the body of POST /v1/racks/{name}. Fields that are nil stay.

@@ -403,6 +403,9 @@ func (v view) showRack(rack api.Rack, what string) error {
 		if rack.AgentState.Absent() && !v.Quiet {
 			v.Warn("its agent %s: it learns of it when it is back", term.Clean(rack.AgentState.Predicate(v.Now())))
 		}
+		for _, note := range rack.Notes {
+			v.Warn("%s", term.Clean(note))
+		}
 		return nil
 	}
 	return printer.Show(v.Printer, v.rackListing([]api.Rack{rack}))
