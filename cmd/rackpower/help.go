@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 
@@ -61,7 +62,55 @@ NODES
    !x             without x    @label:dc=west   a label of that value
    all            every node   -                those that stdin names
    Several operands are joined by commas. Shells want !, * and & in quotes;
-   --exclude x does what !x does.`
+   --exclude x does what !x does. rackpower help nodes tells all of it.`
+
+// nodesTopic is all that there is to say of NODES.
+const nodesTopic = `Commands act on the nodes that an expression selects, evaluated once by central
+(by the agent, for rackpower local). So do scopes of users, the policy of
+approvals and schedules, which evaluate it anew each time.
+
+NAMES
+   r1n07            the node of that name
+   r1n[01-40,44]    numbers in brackets keep their zeros; several brackets
+                    multiply: r[1-2]n[01-40]
+   r1n*, r1n?5      all nodes so named: * is any characters, ? is one
+   all              every node
+   -                as an operand: the words on stdin, each such an expression
+
+GROUPS
+   @r1, @rack:r1    the nodes of a rack
+   @status:READY    those with a status, in any case, with - or _
+   @state:off       those last read on, off or unknown
+   @label:gpu       those with a label (rackpower node set --label gpu)
+   @label:dc=west   those with a label of that value; @label:dc= of none
+                    (an agent knows no labels: not in rackpower local)
+
+TOGETHER
+   a,b              a and b
+   a&b              what is in both; binds before the comma
+   !x, a!x          all but x, and a without x: it takes from everything to its
+                    left within its parentheses
+   (a,b)&c          parentheses group
+   --exclude x      the same as (...)!(x), where a shell makes something of !
+
+ERRORS
+   A node, a rack or a label that nothing has is an error, and nothing is done:
+   a typing mistake must not do less than was meant, or leave out nothing.
+   Commands that act need a node; those that look may find none.`
+
+// nodesCommand is a topic: its help is what it prints.
+func nodesCommand() *cli.Command {
+	c := &cli.Command{
+		Name: "nodes", Category: "help", Usage: "how NODES are written",
+		Description: nodesTopic + examples("rackpower status '@r1&@state:on'", "rackpower off all --exclude 'db*' --dry-run",
+			"grep -l broken r1n*.log | cut -d. -f1 | rackpower status -") + exitHelp,
+	}
+	c.Action = func(c *cli.Context) error {
+		_, err := fmt.Fprintln(c.App.Writer, nodesTopic)
+		return err
+	}
+	return c
+}
 
 // examples makes the section of that name.
 func examples(lines ...string) string {

@@ -22,7 +22,15 @@ import (
 const profileFlagName = "profile"
 
 func profileFlag() cli.Flag {
-	return &cli.StringFlag{Name: profileFlagName, Value: settings.DefaultProfile, Usage: "use the `NAME`d profile of rackpower login"}
+	return &cli.StringFlag{
+		Name: profileFlagName, DefaultText: "the one in use",
+		Usage: "use the `NAME`d profile of rackpower login (rackpower profile list)",
+	}
+}
+
+// profileName is the profile that a command line names, or the one in use.
+func profileName(c *cli.Context) string {
+	return cmp.Or(c.String(profileFlagName), settings.CurrentProfile())
 }
 
 func loginCommand() *cli.Command {
@@ -65,7 +73,7 @@ func login(c *cli.Context) error {
 		return settings.Usage("%v", err)
 	}
 	defer client.Close()
-	profile := settings.Profile{Name: c.String(profileFlagName), URL: target}
+	profile := settings.Profile{Name: profileName(c), URL: target}
 	cfg := &tls.Config{MinVersion: tls.VersionTLS13}
 	if text := c.String("ca-hash"); text != "" {
 		hash, err := auth.ParseHash(text)
@@ -99,7 +107,7 @@ func logout(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	name := c.String(profileFlagName)
+	name := profileName(c)
 	found, err := settings.RemoveProfile(name)
 	switch {
 	case err != nil:
@@ -131,7 +139,7 @@ func roleWords(u api.User) string {
 // connect makes the client of central: of the profile where no address is named, or one of
 // the same address is.
 func connect(c *cli.Context, p printer.Printer, target string) (*api.Client, error) {
-	profile, found, err := settings.LoadProfile(cmp.Or(c.String(profileFlagName), settings.DefaultProfile))
+	profile, found, err := settings.LoadProfile(profileName(c))
 	if err != nil {
 		return nil, err
 	}
@@ -336,7 +344,7 @@ func certifyUser(s *session) error {
 		return err
 	}
 	out := s.c.String("out")
-	profile, found, err := settings.LoadProfile(s.c.String(profileFlagName))
+	profile, found, err := settings.LoadProfile(profileName(s.c))
 	switch {
 	case err != nil:
 		return err

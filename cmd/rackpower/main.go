@@ -39,9 +39,9 @@ func newApp() *cli.App {
 		planCommand(), applyCommand(), approvalsCommand(), approveCommand("approve"), approveCommand("deny"), policyCommand(),
 		holdCommand(atCentral), releaseCommand(atCentral), brakeCommand(atCentral), pauseCommand(),
 		resumeCommand(),
-		rackCommand(), domainCommand(), scheduleCommand(), journalCommand(), loginCommand(), logoutCommand(), userCommand(),
+		rackCommand(), domainCommand(), scheduleCommand(), journalCommand(), loginCommand(), logoutCommand(), profileCommand(), userCommand(),
 		credentialsCommand(), agentCommand(),
-		simCommand(), demoCommand(),
+		simCommand(), demoCommand(), nodesCommand(),
 	)
 	finish(app.Commands)
 	app.Description = strings.Replace(app.Description, exitHelp, exitHelpOf(&cli.Command{Subcommands: app.Commands}), 1)

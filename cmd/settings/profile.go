@@ -1,6 +1,7 @@
 package settings
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -11,8 +12,65 @@ import (
 	"rackpower/central/auth"
 )
 
-// DefaultProfile is the profile of who names none.
+// DefaultProfile is the profile of who names none and chose none.
 const DefaultProfile = "default"
+
+// CurrentProfile is the profile of who names none: the one that was chosen last.
+func CurrentProfile() string {
+	path, err := chosenPath()
+	if err != nil {
+		return DefaultProfile
+	}
+	text, err := os.ReadFile(path)
+	name := strings.TrimSpace(string(text))
+	if _, wrong := profilePath(name); err != nil || wrong != nil {
+		return DefaultProfile
+	}
+	return name
+}
+
+// UseProfile chooses the profile of who names none.
+func UseProfile(name string) error {
+	path, err := chosenPath()
+	if err != nil {
+		return err
+	}
+	if _, found, err := LoadProfile(name); err != nil || !found {
+		return cmp.Or(err, Usage("there is no profile %s: rackpower login URL --profile %s", name, name))
+	}
+	return auth.WriteFile(path, []byte(name+"\n"), 0o600)
+}
+
+// chosenPath is the file that names the chosen profile.
+func chosenPath() (string, error) {
+	dir, err := os.UserConfigDir()
+	if err != nil {
+		return "", errNoHome
+	}
+	return filepath.Join(dir, "rackpower", "profile"), nil
+}
+
+// Profiles names the profiles that there are.
+func Profiles() ([]string, error) {
+	path, err := profilePath(DefaultProfile)
+	if errors.Is(err, errNoHome) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	files, err := os.ReadDir(filepath.Dir(path))
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, err
+	}
+	var names []string
+	for _, f := range files {
+		if name, is := strings.CutSuffix(f.Name(), ".json"); is && !strings.HasPrefix(name, ".") {
+			names = append(names, name)
+		}
+	}
+	return names, nil
+}
 
 // Profile is what rackpower login keeps of a central: where it is, how it is known, and the
 // token of the user or what rackpower user cert put in its place.
@@ -86,6 +144,9 @@ func RemoveProfile(name string) (found bool, err error) {
 	path, err := profilePath(name)
 	if err != nil {
 		return false, err
+	}
+	if chosen, bad := chosenPath(); bad == nil && CurrentProfile() == name {
+		_ = os.Remove(chosen) // which there need not be
 	}
 	err = os.Remove(path)
 	if errors.Is(err, os.ErrNotExist) {

@@ -1,4 +1,5 @@
-// Package noderange reads and writes sets of node names: host ranges.
+// Package noderange reads and writes sets of node names: host ranges. rackpower help nodes
+// says the same to those who type them.
 //
 //	r1n[01-40,44]   a range; the digits keep their zeros; several brackets multiply
 //	r1n*, r1n?5     the nodes so named: * is any characters, ? is one
