@@ -173,11 +173,42 @@ func (k connection) nodes(operands []string) ([]api.Node, error) {
 	return k.selected(expr)
 }
 
+// longest bounds an expression that is asked for at once: it travels in an address, where
+// its commas take three bytes.
+const longest = 16 << 10
+
+// inParts are expressions that together select what a long one does: a list of names, such
+// as stdin may have, is as long as it is. Others stay whole.
+func inParts(expr string) []string {
+	if len(expr) <= longest {
+		return []string{expr}
+	}
+	names, err := noderange.Expand(expr)
+	if err != nil || slices.Contains(names, "all") {
+		return []string{expr}
+	}
+	noderange.Sort(names)
+	names = slices.Compact(names)
+	var parts []string
+	for len(names) > 0 {
+		n := len(names)
+		for n > 1 && len(noderange.Fold(names[:n])) > longest {
+			n = (n + 1) / 2
+		}
+		parts, names = append(parts, noderange.Fold(names[:n])), names[n:]
+	}
+	return parts
+}
+
 // selected are the nodes that an expression selects, "" being all.
 func (k connection) selected(expr string) ([]api.Node, error) {
-	nodes, err := k.client.Nodes(k.ctx, cmp.Or(expr, "all"))
-	if err != nil {
-		return nil, err
+	var nodes []api.Node
+	for _, part := range inParts(cmp.Or(expr, "all")) {
+		found, err := k.client.Nodes(k.ctx, part)
+		if err != nil {
+			return nil, err
+		}
+		nodes = append(nodes, found...)
 	}
 	if len(nodes) == 0 && expr != "" {
 		return nil, nothing{expr}
