@@ -57,9 +57,10 @@ func (s *session) when(flag string) (time.Time, error) {
 const excludeName = "exclude"
 
 // aliases are other words for commands, which hands type by themselves. reboot is a reset,
-// as the button is called: what is off stays off.
+// as the button is called: what is off stays off. poweroff is hard, as that of ipmitool is.
 var aliases = map[string][]string{
-	"on": {"poweron"}, "soft-off": {"shutdown"}, "reset": {"reboot"}, "cycle": {"powercycle"}, "list": {"ls"}, "rm": {"remove", "delete"},
+	"on": {"poweron"}, "off": {"poweroff"}, "soft-off": {"shutdown"},
+	"reset": {"reboot"}, "cycle": {"powercycle"}, "list": {"ls"}, "rm": {"remove", "delete"},
 }
 
 // finish gives all commands what they have by a rule: aliases, --exclude where they take
