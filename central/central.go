@@ -18,6 +18,7 @@ import (
 	"rackpower/central/httpserver"
 	"rackpower/central/store"
 	"rackpower/central/web"
+	"rackpower/central/webhook"
 	"rackpower/power"
 )
 
@@ -54,8 +55,9 @@ type Central struct {
 	// the one that is known. The first one stays.
 	contradictions atomic.Int64
 	numbers        *numbers
-	renewed        atomic.Bool  // the database was made another incarnation since the start
-	skipped        atomic.Int64 // items of reports that could not be stored
+	webhook        *webhook.Sender // nil: none
+	renewed        atomic.Bool     // the database was made another incarnation since the start
+	skipped        atomic.Int64    // items of reports that could not be stored
 
 	explainWait time.Duration // for an agent's explanation; tests shorten it
 	knockWait   time.Duration // for a sign of life of an agent; likewise
@@ -99,7 +101,7 @@ func New(cfg Config) (*Central, error) {
 			return nil, err
 		}
 	}
-	if err := errors.Join(c.nameBMCs(), c.load(), c.restampHolds(), c.protectOwn()); err != nil {
+	if err := errors.Join(c.nameBMCs(), c.load(), c.restampHolds(), c.protectOwn(), c.beginWebhook()); err != nil {
 		st.Close()
 		return nil, err
 	}
@@ -256,6 +258,9 @@ func (c *Central) background(ctx context.Context, parts *sync.WaitGroup) {
 	})
 	loop(schedulesEvery, func() { c.runSchedules(ctx) })
 	loop(seenEvery, c.noteSeen)
+	if c.webhook != nil {
+		parts.Go(func() { c.webhook.Run(ctx) })
+	}
 	if c.cfg.Keep > 0 {
 		loop(pruneEvery, func() { c.prune(ctx) })
 	}

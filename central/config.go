@@ -11,6 +11,7 @@ import (
 	"rackpower/central/api"
 	"rackpower/central/auth"
 	"rackpower/central/store"
+	"rackpower/central/webhook"
 )
 
 // MemberName is central's name in the gossip cluster. No rack may have it.
@@ -34,6 +35,8 @@ type Config struct {
 	SealKeyFile string
 	// Login verifies tokens of an issuer outside, for those who ask over TLS; nil: there is none.
 	Login Login
+	// Webhook is where events are sent; zero: nowhere.
+	Webhook webhook.Config
 	// Limits bound what one user may ask.
 	Limits Limits
 	// Keep is how long ended operations and the audit log are kept. Default 90
@@ -87,6 +90,11 @@ func (c Config) Validate() error {
 	}
 	if c.Limits.Rate < 0 || c.Limits.Waiting < 0 {
 		return fmt.Errorf("a limit of a user is negative")
+	}
+	if c.Webhook.URL != "" {
+		if err := c.Webhook.Validate(); err != nil {
+			return fmt.Errorf("--webhook: %w", err)
+		}
 	}
 	return c.TLS.validate()
 }

@@ -3,10 +3,12 @@ package central
 import (
 	"context"
 	"net/http"
+	"slices"
 	"time"
 
 	"rackpower/central/api"
 	"rackpower/central/store"
+	"rackpower/central/webhook"
 	"rackpower/internal/metrics"
 	"rackpower/internal/prom"
 )
@@ -68,7 +70,7 @@ var (
 )
 
 // Metrics lists what /metrics of central may have.
-func Metrics() metrics.Set { return append(prom.Common(), figures...) }
+func Metrics() metrics.Set { return slices.Concat(prom.Common(), figures, webhook.Metrics()) }
 
 // metricsWithin bounds how long a scrape waits for the database.
 const metricsWithin = 5 * time.Second
@@ -97,6 +99,9 @@ func (c *Central) collect(s metrics.Sink) {
 	}
 	if g, ok := c.gossip.(metrics.Collector); ok {
 		g.Collect(s)
+	}
+	if c.webhook != nil {
+		c.webhook.Collect(s)
 	}
 	err := c.collectStored(s, now)
 	s.Value(databaseUp, metrics.Bool(err == nil))

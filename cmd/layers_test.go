@@ -31,6 +31,7 @@ var floors = map[string]int{
 	"rackpower/agent/simtest":         2,
 	"rackpower/agent/identity":        2,
 	"rackpower/central/httpserver":    2,
+	"rackpower/central/webhook":       2,
 	"rackpower/central/api":           1,
 	"rackpower/agent/bmcpool":         1,
 	"rackpower/central/auth":          0,

@@ -147,7 +147,8 @@ func (s *site) scrape(central, agent, tokenFile string) prometheus {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	path := at("prometheus.yml", strings.NewReplacer("15s", "1s", "/etc/prometheus/rackpower-ca.crt", filepath.Join(s.dir, "central", "ca.crt"),
+	path := at("prometheus.yml", strings.NewReplacer("15s", "1s", "/etc/prometheus/rackpower-ca.crt",
+		filepath.Join(s.dir, "central", "ca.crt"),
 		"/etc/prometheus/rackpower.token", tokenFile, "central.example:7620", central, "127.0.0.1:9620", agent).Replace(string(config)))
 	p := prometheus{s.t, "http://" + freeAddress(s.t)}
 	s.spawn("prometheus", "prometheus", "--config.file", path, "--storage.tsdb.path", filepath.Join(s.dir, "tsdb"),
@@ -267,7 +268,8 @@ func TestPrometheusSeesABrakeAndADeadAgent(t *testing.T) {
 // rarely are the metrics that a site shows only when there is something of their kind.
 var rarely = []string{
 	"rackpower_rack_alarms", "rackpower_agent_alarms", "rackpower_agent_domain_waiting", "rackpower_agent_domain_in_flight",
-	"rackpower_operations_asked_total", "rackpower_operations_ended_total", "rackpower_operation_duration_seconds", "rackpower_operations_open",
+	"rackpower_operations_asked_total", "rackpower_operations_ended_total", "rackpower_operation_duration_seconds",
+	"rackpower_operations_open",
 	"rackpower_agent_operations_ended_total", "rackpower_agent_operation_duration_seconds", "rackpower_agent_operations_open",
 	"rackpower_agent_journal_failures_total",
 }
@@ -285,6 +287,9 @@ func (s *site) everyMetricIsThere(p prometheus) {
 		for name, m := range described(s.t) {
 			if m.Kind == metrics.KindHistogram {
 				name += "_count"
+			}
+			if strings.HasPrefix(name, "rackpower_webhook_") { // there is none
+				continue
 			}
 			if !slices.Contains(out.Data, name) && !slices.Contains(rarely, strings.TrimSuffix(name, "_count")) {
 				missing = append(missing, name)

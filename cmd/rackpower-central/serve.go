@@ -15,6 +15,7 @@ import (
 	"rackpower/central"
 	"rackpower/central/oidc"
 	"rackpower/central/store"
+	"rackpower/central/webhook"
 	"rackpower/cmd/daemon"
 	"rackpower/cmd/settings"
 	"rackpower/gossip"
@@ -44,6 +45,13 @@ func serveCommand() *cli.Command {
 			&cli.StringFlag{Name: "oidc-name-claim", Value: "preferred_username", Usage: "read the user's name from this `CLAIM`"},
 			&cli.StringFlag{Name: "oidc-groups-claim", Value: "groups", Usage: "read the groups from this `CLAIM`"},
 			&cli.StringFlag{Name: "oidc-ca", Usage: "`FILE` with the CA of the issuer", DefaultText: "those of this machine"},
+			&cli.StringFlag{Name: "webhook", Usage: "send each event of the audit log to this `URL`, signed; needs --webhook-secret-file"},
+			&cli.StringFlag{
+				Name:  "webhook-secret-file",
+				Usage: "sign events with the secret in `FILE`; default: the systemd credential " + webhookCredential + ", if there is one",
+			},
+			&cli.StringFlag{Name: "webhook-ca", Usage: "`FILE` with the CA of the receiver", DefaultText: "those of this machine"},
+			&cli.StringSliceFlag{Name: "webhook-what", Usage: "send events of this `KIND` only, such as brake; may be repeated"},
 			&cli.StringFlag{Name: "client-ca", Usage: "`FILE` with the CA of agents' certificates"},
 			&cli.StringFlag{Name: "socket", Usage: "`PATH` of the unix socket", DefaultText: "central.sock in the data directory"},
 			&cli.StringFlag{Name: "gossip", Value: "127.0.0.1:0", Usage: "`HOST:PORT` for gossip with the agents, or \"off\""},
@@ -83,6 +91,9 @@ func serve(c *cli.Context) error {
 		return err
 	}
 	if err := outsideLogin(c, &cfg); err != nil {
+		return err
+	}
+	if err := readWebhook(c, &cfg.Webhook); err != nil {
 		return err
 	}
 	if cfg.Keep == 0 {
@@ -143,6 +154,32 @@ func outsideLogin(c *cli.Context, cfg *central.Config) error {
 		return settings.Usage("--oidc-issuer: %v", err)
 	}
 	cfg.Login = verifier
+	return nil
+}
+
+// webhookCredential is the name of the systemd credential that holds the webhook's secret.
+const webhookCredential = "webhook-secret"
+
+// readWebhook reads the flags of the webhook.
+func readWebhook(c *cli.Context, cfg *webhook.Config) error {
+	cfg.URL, cfg.CAFile, cfg.What = c.String("webhook"), c.String("webhook-ca"), c.StringSlice("webhook-what")
+	if cfg.URL == "" {
+		if c.String("webhook-secret-file") != "" || cfg.CAFile != "" || len(cfg.What) > 0 {
+			return settings.Usage("--webhook-secret-file, --webhook-ca and --webhook-what are of no use without --webhook")
+		}
+		return nil
+	}
+	file := daemon.CredentialFile(c.String("webhook-secret-file"), webhookCredential)
+	if file == "" {
+		return settings.Usage("--webhook needs --webhook-secret-file: the receiver knows central by the signature")
+	}
+	text, err := daemon.SecretIn(file)
+	if err == nil {
+		cfg.Secret, err = webhook.ParseSecret(text)
+	}
+	if err != nil {
+		return settings.Exit(settings.ExitUsage, "--webhook-secret-file: %v", err)
+	}
 	return nil
 }
 
