@@ -34,6 +34,7 @@ type Central struct {
 	feed     *feed
 	mux      *http.ServeMux
 	page     *web.Page
+	table    []route    // of mux
 	tls      *serverTLS // nil: no port
 
 	// authenticate finds out who asks: principal, or what a test puts there.

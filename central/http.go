@@ -1,8 +1,11 @@
 package central
 
 import (
+	"fmt"
 	"mime"
 	"net/http"
+	"reflect"
+	"runtime/debug"
 	"strings"
 	"time"
 
@@ -44,15 +47,33 @@ func (c *Central) Handler() http.Handler {
 func foreign(r *http.Request) *api.Problem {
 	if r.Method == http.MethodPost {
 		if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != "application/json" {
-			return api.Problemf(api.CodeBadRequest, "content type %q: want application/json", r.Header.Get("Content-Type"))
+			return api.Problemf(api.CodeMediaType, "content type %q: want application/json", r.Header.Get("Content-Type"))
 		}
 	}
 	return nil
 }
 
+// endpoint is a handler, with the types of its body and its answer, for the description.
+type endpoint struct {
+	handler http.HandlerFunc
+	in, out reflect.Type // nil: none
+	media   string       // of the answer, where it is not JSON
+}
+
+// route is a row of the table that access, the description and the mux are made of.
+type route struct {
+	pattern string
+	to      access
+	endpoint
+}
+
 func (c *Central) routes() *http.ServeMux {
 	mux := http.NewServeMux()
-	serve := func(pattern string, to access, h http.HandlerFunc) { mux.HandleFunc(pattern, c.guarded(to, h)) }
+	c.table = nil
+	serve := func(pattern string, to access, e endpoint) {
+		c.table = append(c.table, route{pattern, to, e})
+		mux.HandleFunc(pattern, c.guarded(to, onlyKnown(pattern, e.handler)))
+	}
 	serve("GET /v1/nodes", sees, query(c, c.listNodes))
 	serve("POST /v1/nodes", manages, body(c, maxAdminBody, true, c.addNodes))
 	serve("POST /v1/nodes/remove", manages, body(c, maxAdminBody, true, c.removeNodes))
@@ -99,9 +120,9 @@ func (c *Central) routes() *http.ServeMux {
 	serve("POST /v1/gossip/keys", managesSite, body(c, maxAdminBody, true, c.changeKeys))
 	serve("GET /v1/audit", sees, query(c, c.listAudit))
 	serve("GET /v1/audit/verify", seesSite, query(c, c.verifyAudit))
-	serve("GET /v1/watch", sees, c.watch)
+	serve("GET /v1/watch", sees, endpoint{handler: c.watch, media: "text/event-stream"})
 	serve("GET /v1/info", sees, query(c, c.info))
-	serve("GET /metrics", seesSite, c.metricsHandler())
+	serve("GET /metrics", seesSite, endpoint{handler: c.metricsHandler(), media: "text/plain"})
 	serve("GET /v1/whoami", sees, query(c, c.whoAmI))
 	serve("GET /v1/users", managesSite, query(c, c.listUsers))
 	serve("POST /v1/users", managesSite, body(c, maxAdminBody, true, c.addUser))
@@ -124,18 +145,48 @@ func (c *Central) routes() *http.ServeMux {
 	serve("POST /v1/agents/{name}/poll", isAgent, body(c, maxAgentBody, false, c.poll))
 	serve("POST /v1/agents/{name}/report", isAgent, body(c, maxAgentBody, false, c.report))
 	serve("POST /v1/agents/{name}/goodbye", isAgent, body(c, maxAgentBody, false, c.goodbye))
+	serve("GET /v1/openapi.json", isAnybody, query(c, c.openAPI))
+	serve("GET /docs", isAnybody, endpoint{handler: c.docsPage, media: "text/html"})
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		if methods := allowed(mux, r); len(methods) > 0 {
+			w.Header().Set("Allow", strings.Join(methods, ", "))
+			api.Problemf(api.CodeMethod, "%s is not for %s: want %s", r.Method, r.URL.Path, strings.Join(methods, " or ")).Write(w)
+			return
+		}
 		api.Problemf(api.CodeNotFound, "no such resource: %s %s", r.Method, r.URL.Path).Write(w)
 	})
 	return mux
 }
 
-// query makes a handler of a function without a body.
-func query[Out any](c *Central, f func(*http.Request) (Out, error)) http.HandlerFunc {
-	return func(w http.ResponseWriter, r *http.Request) {
-		out, err := f(r)
-		c.answerTo(w, r, out, ended(r, err))
+// allowed are the methods that the path of a request has.
+func allowed(mux *http.ServeMux, r *http.Request) (methods []string) {
+	for _, method := range []string{http.MethodGet, http.MethodPost} {
+		other := *r
+		other.Method = method
+		if _, pattern := mux.Handler(&other); pattern != "/" {
+			methods = append(methods, method)
+		}
 	}
+	return methods
+}
+
+// query makes a handler of a function without a body.
+func query[Out any](c *Central, f func(*http.Request) (Out, error)) endpoint {
+	return endpoint{out: reflect.TypeFor[Out](), handler: func(w http.ResponseWriter, r *http.Request) {
+		out, err := caught(c, func() (Out, error) { return f(r) })
+		c.answerTo(w, r, out, ended(r, err))
+	}}
+}
+
+// caught makes an error of a panic, so that who asks is answered.
+func caught[Out any](c *Central, f func() (Out, error)) (out Out, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			c.log.Error("a request panicked", "panic", p, "stack", string(debug.Stack()))
+			err = fmt.Errorf("panic: %v", p)
+		}
+	}()
+	return f()
 }
 
 // answerTo answers, and has the audit log say what was refused for who asked: a route may ask
@@ -148,8 +199,8 @@ func (c *Central) answerTo(w http.ResponseWriter, r *http.Request, out any, err 
 }
 
 // body makes a handler of a function that takes a JSON body, see httpserver.Decode.
-func body[In, Out any](c *Central, limit int64, strict bool, f func(*http.Request, In) (Out, error)) http.HandlerFunc {
-	return func(w http.ResponseWriter, r *http.Request) {
+func body[In, Out any](c *Central, limit int64, strict bool, f func(*http.Request, In) (Out, error)) endpoint {
+	return endpoint{in: reflect.TypeFor[In](), out: reflect.TypeFor[Out](), handler: func(w http.ResponseWriter, r *http.Request) {
 		r.Body = http.MaxBytesReader(w, r.Body, limit)
 		in, err := httpserver.Decode[In](r, strict)
 		if err != nil {
@@ -160,9 +211,9 @@ func body[In, Out any](c *Central, limit int64, strict bool, f func(*http.Reques
 			c.answerTo(w, r, nil, err)
 			return
 		}
-		out, err := f(r, in)
+		out, err := caught(c, func() (Out, error) { return f(r, in) })
 		c.answerTo(w, r, out, ended(r, err))
-	}
+	}}
 }
 
 func (c *Central) answer(w http.ResponseWriter, out any, err error) {

@@ -81,6 +81,8 @@
 //
 // # Routes of central, for those who are not known yet
 //
+//	GET    /v1/openapi.json                these routes, and their bodies, as OpenAPI
+//	GET    /docs                           the same as a page
 //	GET    /v1/ca                          the CA of the site
 //	POST   /v1/join                        enrols an agent that has a token
 //

@@ -11,24 +11,56 @@ import (
 // Code is what programs act on in a Problem.
 type Code string
 
-// The codes, each with its HTTP status.
+// The codes; Codes has what they mean.
 const (
-	CodeBadRequest  Code = "bad-request"       // 400: the request makes no sense
-	CodeNotFound    Code = "not-found"         // 404: no such node, operation or agent
-	CodeExists      Code = "exists"            // 409
-	CodeBusy        Code = "busy"              // 409: something is outstanding
-	CodeRefused     Code = "refused"           // 409: stale, against the desired state, not permitted
-	CodeQueueFull   Code = "queue-full"        // 429: a bound is reached, which the detail names
-	CodeChanged     Code = "changed"           // 409: what a plan was made for is no longer so
-	CodeTooMany     Code = "too-many-requests" // 429: nothing was done; the header Retry-After says when to ask again
-	CodeAwaiting    Code = "awaiting-approval" // 409: not done yet: a second person has to approve Problem.Plan
-	CodeHello       Code = "hello"             // 412: say hello first (agents)
-	CodeTwoAgents   Code = "two-agents"        // 409: another agent has the name
-	CodeLogin       Code = "not-authenticated" // 401: nobody is known to ask
-	CodeForbidden   Code = "not-permitted"     // 403: who asks may not
-	CodeUnavailable Code = "unavailable"       // 503: stopping, disk full
-	CodeInternal    Code = "internal"          // 500
+	CodeBadRequest  Code = "bad-request"
+	CodeNotFound    Code = "not-found"
+	CodeMethod      Code = "method-not-allowed"
+	CodeExists      Code = "exists"
+	CodeBusy        Code = "busy"
+	CodeRefused     Code = "refused"
+	CodeChanged     Code = "changed"
+	CodeAwaiting    Code = "awaiting-approval"
+	CodeTwoAgents   Code = "two-agents"
+	CodeHello       Code = "hello"
+	CodeTooLarge    Code = "too-large"
+	CodeMediaType   Code = "unsupported-media-type"
+	CodeQueueFull   Code = "queue-full"
+	CodeTooMany     Code = "too-many-requests"
+	CodeLogin       Code = "not-authenticated"
+	CodeForbidden   Code = "not-permitted"
+	CodeUnavailable Code = "unavailable"
+	CodeInternal    Code = "internal"
 )
+
+// CodeMeaning is a code with its HTTP status and what it says.
+type CodeMeaning struct {
+	Code    Code
+	Status  int
+	Meaning string
+}
+
+// Codes are all codes.
+var Codes = []CodeMeaning{
+	{CodeBadRequest, http.StatusBadRequest, "the request makes no sense; nothing was done"},
+	{CodeLogin, http.StatusUnauthorized, "who asks is not known, or the token or certificate does not hold"},
+	{CodeForbidden, http.StatusForbidden, "who asks may not: the role is too low, or a node is beyond the scope"},
+	{CodeNotFound, http.StatusNotFound, "there is no such path, node, operation or other thing that was named"},
+	{CodeMethod, http.StatusMethodNotAllowed, "the path has other methods, which the header Allow names"},
+	{CodeExists, http.StatusConflict, "what was to be added exists"},
+	{CodeBusy, http.StatusConflict, "an operation is outstanding"},
+	{CodeRefused, http.StatusConflict, "it is against what is desired, protected or known by now"},
+	{CodeChanged, http.StatusConflict, "what a plan was made for is no longer so"},
+	{CodeAwaiting, http.StatusConflict, "not done yet: a second person has to approve the plan whose id is in plan"},
+	{CodeTwoAgents, http.StatusConflict, "another agent has the name (agents only)"},
+	{CodeHello, http.StatusPreconditionFailed, "say hello first (agents only)"},
+	{CodeTooLarge, http.StatusRequestEntityTooLarge, "the body is larger than the route takes"},
+	{CodeMediaType, http.StatusUnsupportedMediaType, "the body is not declared as application/json"},
+	{CodeQueueFull, http.StatusTooManyRequests, "a bound is reached, which the detail names"},
+	{CodeTooMany, http.StatusTooManyRequests, "too much at once of who asks; nothing was done; Retry-After says when to ask again"},
+	{CodeInternal, http.StatusInternalServerError, "a fault of central; what was done is not known; its log has the id of the detail"},
+	{CodeUnavailable, http.StatusServiceUnavailable, "central stops, or its disk is full: ask again later"},
+}
 
 // Problem is an error as it travels (RFC 9457, application/problem+json).
 type Problem struct {
@@ -44,14 +76,13 @@ type Problem struct {
 // Error returns the detail.
 func (p *Problem) Error() string { return p.Detail }
 
-var statusOf = map[Code]int{
-	CodeBadRequest: http.StatusBadRequest, CodeNotFound: http.StatusNotFound, CodeExists: http.StatusConflict,
-	CodeChanged: http.StatusConflict, CodeAwaiting: http.StatusConflict, CodeBusy: http.StatusConflict, CodeRefused: http.StatusConflict,
-	CodeHello: http.StatusPreconditionFailed,
-	CodeLogin: http.StatusUnauthorized, CodeForbidden: http.StatusForbidden,
-	CodeTwoAgents: http.StatusConflict, CodeQueueFull: http.StatusTooManyRequests, CodeTooMany: http.StatusTooManyRequests,
-	CodeUnavailable: http.StatusServiceUnavailable, CodeInternal: http.StatusInternalServerError,
-}
+var statusOf = func() map[Code]int {
+	all := map[Code]int{}
+	for _, c := range Codes {
+		all[c.Code] = c.Status
+	}
+	return all
+}()
 
 // Problemf makes a problem of the given code.
 func Problemf(code Code, format string, args ...any) *Problem {

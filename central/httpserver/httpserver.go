@@ -38,7 +38,7 @@ func Decode[In any](r *http.Request, strict bool) (in In, err error) {
 		case errors.As(err, &p):
 			return in, p
 		case errors.As(err, &big):
-			return in, api.Problemf(api.CodeBadRequest, "the body is larger than %d bytes", big.Limit)
+			return in, api.Problemf(api.CodeTooLarge, "the body is larger than %d bytes", big.Limit)
 		case errors.Is(err, io.EOF):
 			return in, api.Problemf(api.CodeBadRequest, "the body is missing")
 		}
