@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"rackpower/agent/monitor"
@@ -199,6 +200,10 @@ func selectProblem(err error) error {
 	var syntax *noderange.SyntaxError
 	if errors.As(err, &syntax) {
 		return api.Problemf(api.CodeBadRequest, "%v", err)
+	}
+	var none *noderange.EmptyError
+	if errors.As(err, &none) && strings.HasPrefix(none.Expr, "@label:") {
+		return api.Problemf(api.CodeNotFound, "%v: an agent knows no labels, only central does", err)
 	}
 	return api.Problemf(api.CodeNotFound, "%v", err)
 }

@@ -470,6 +470,10 @@ func TestControlNodes(t *testing.T) {
 	}
 	_, err := c.Nodes(t.Context(), "n[1-")
 	wantCode(t, err, api.CodeBadRequest, "")
+	_, err = c.Nodes(t.Context(), "@label:gpu")
+	if api.CodeOf(err) != api.CodeNotFound || !strings.Contains(err.Error(), "an agent knows no labels") {
+		t.Errorf("a label: %v", err)
+	}
 	_, err = c.Nodes(t.Context(), "n1,n77")
 	wantCode(t, err, api.CodeNotFound, "n77")
 }

@@ -87,15 +87,16 @@ func (s *session) topOn(screen *term.Screen, now overview, interval time.Duratio
 	defer signal.Stop(resized)
 	seen, again := make(chan overview), make(chan struct{}, 1)
 	go func() {
-		for {
-			asked := time.Now()
+		for took := time.Duration(0); ; {
 			select {
-			case <-time.After(interval):
+			case <-time.After(max(interval, 5*took)): // a central that is slow is asked less often
 			case <-again:
 			case <-ctx.Done():
 				return
 			}
+			asked := time.Now()
 			next, err := s.look(ctx)
+			took = time.Since(asked)
 			if err != nil {
 				next = overview{wrong: s.explain(err).Error()}
 			}
@@ -104,7 +105,6 @@ func (s *session) topOn(screen *term.Screen, now overview, interval time.Duratio
 			case <-ctx.Done():
 				return
 			}
-			interval = max(interval, time.Since(asked)) // a central that is slow is asked less often
 		}
 	}()
 	clock := time.NewTicker(time.Second) // ages grow
