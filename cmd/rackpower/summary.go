@@ -75,6 +75,9 @@ func (s *session) summary(nodes []api.Node) error {
 	}
 	if len(nodes) > 0 {
 		page.Line(counts(nodes))
+		if !s.c.Bool("summary") {
+			page.Line("--long shows a line for each")
+		}
 	}
 	_, err := fmt.Fprint(s.Out, page.String())
 	return err

@@ -37,8 +37,8 @@ r1n39 off
 	if got := f.run("status --no-color"); got.exit != 0 {
 		t.Fatal(got)
 	}
-	waitFor(t, func() bool { return strings.Contains(screen.written(), "1 stale\r\n") })
-	if got := strings.ReplaceAll(screen.written(), "\r", ""); got != want {
+	waitFor(t, func() bool { return strings.Contains(screen.written(), "for each\r\n") })
+	if got := strings.ReplaceAll(screen.written(), "\r", ""); got != want+"--long shows a line for each\n" {
 		t.Errorf("on a terminal:\n%s", got)
 	}
 	f.run("status --no-color --long")
