@@ -1,6 +1,8 @@
 package central
 
 import (
+	"bufio"
+	"context"
 	"fmt"
 	"io"
 	"net/http"
@@ -440,6 +442,86 @@ func TestPagesThatAreNotThere(t *testing.T) {
 	}
 	if resp := b.get("/ui/attention"); resp.StatusCode != http.StatusServiceUnavailable || !strings.Contains(b.last, "stopping") {
 		t.Errorf("central closes: %s\n%s", resp.Status, b.last)
+	}
+}
+
+// live follows GET /ui/live of a session.
+func (b *browser) live(query, after string) (events func(until string) string, stop func()) {
+	b.t.Helper()
+	ctx, cancel := context.WithTimeout(b.t.Context(), 30*time.Second)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, b.base+"/ui/live?"+query, http.NoBody)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	if after != "" {
+		req.Header.Set("Last-Event-ID", after)
+	}
+	resp, err := b.http.Do(req)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	if kind := resp.Header.Get("Content-Type"); kind != "text/event-stream" {
+		b.t.Fatalf("%s, %s", resp.Status, kind)
+	}
+	in := bufio.NewReader(resp.Body)
+	events = func(until string) string {
+		b.t.Helper()
+		var text strings.Builder
+		for !strings.Contains(text.String(), until) {
+			line, err := in.ReadString('\n')
+			text.WriteString(line)
+			if err != nil {
+				b.t.Fatalf("waited in vain for %q: %v\n%s", until, err, text.String())
+			}
+		}
+		return text.String()
+	}
+	return events, func() { cancel(); resp.Body.Close() }
+}
+
+// TestAPageIsLive: the squares that changed are sent, with the rights of the session; after a
+// cut it goes on where it was; the end of the session ends it.
+func TestAPageIsLive(t *testing.T) {
+	r := furnished(t)
+	b, other := r.logsIn(t, "vera", api.AddUser{Role: "viewer"}), r.logsIn(t, "rita", api.AddUser{Role: "viewer", Nodes: "@r2"})
+	hold := func(want power.Want, name string) {
+		t.Helper()
+		if _, err := r.SetHold(t.Context(), api.SetHold{Names: []string{name}, Want: want, Reason: "test"}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	events, stop := b.live("kind=cells", "")
+	if first := events("event: news"); !strings.Contains(first, `"n1":["c n N e","!"`) || !strings.Contains(first, `"other":`) {
+		t.Errorf("%s", first)
+	}
+	hold(power.WantOn, "other")
+	seen := events(`other: unknown, desired on`)
+	id := regexp.MustCompile(`(?m)^id: (.+)$`).FindStringSubmatch(seen + events("\n\n") + events("id: "))
+	stop()
+	if id == nil {
+		t.Fatalf("no id in %s", seen)
+	}
+	hold(power.WantOff, "other")
+	events, stop = b.live("kind=cells", id[1])
+	if again := events(`other: unknown, desired off`); strings.Contains(again, `"n1":`) {
+		t.Errorf("after a cut all was sent again: %s", again)
+	}
+	stop()
+	events, stop = other.live("kind=cells", "")
+	hold(power.WantOff, "n1")
+	hold(power.WantOn, "other")
+	if all := events(`other: unknown, desired on`); strings.Contains(all, "n1") {
+		t.Errorf("a node beyond the scope: %s", all)
+	}
+	stop()
+	events, stop = b.live("rack=r1", "")
+	defer stop()
+	events("event: news")
+	b.get("/ui/")
+	b.post("/ui/logout", "", b.form())
+	events("event: reload")
+	if resp := r.browser(t).get("/ui/live"); resp.StatusCode != http.StatusUnauthorized {
+		t.Errorf("%s", resp.Status)
 	}
 }
 

@@ -3,6 +3,8 @@ package web
 import (
 	"cmp"
 	"fmt"
+	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -159,15 +161,11 @@ func (p *Page) showRack(v *visit) error {
 		return err
 	}
 	out := rackView{tile: tile{Rack: r}, Form: v.changeForm()}
-	nodes, err := v.api.Nodes(v.r.Context(), "all")
-	if err != nil && api.CodeOf(err) != api.CodeNotFound {
+	nodes, err := v.api.Nodes(v.r.Context(), "@"+name)
+	if code := api.CodeOf(err); err != nil && code != api.CodeNotFound && code != api.CodeForbidden { // of another's part of the site
 		return err
 	}
-	for _, n := range nodes {
-		if n.Agent == name {
-			out.Members = append(out.Members, n)
-		}
-	}
+	out.Members = nodes
 	items, err := v.api.Attention(v.r.Context())
 	if err != nil {
 		return err
@@ -177,6 +175,7 @@ func (p *Page) showRack(v *visit) error {
 			out.Items, out.Worst = append(out.Items, x), cmp.Or(out.Worst, x.Severity)
 		}
 	}
+	v.what = url.Values{"rack": {name}}
 	return v.show("rack", "Rack "+name, "site", "page", out)
 }
 
@@ -237,6 +236,7 @@ func (p *Page) showNode(v *visit) error {
 		return err
 	}
 	slices.SortStableFunc(out.Audit, func(a, b api.AuditEntry) int { return cmp.Compare(b.ID, a.ID) })
+	v.what = url.Values{"node": {name}}
 	return v.show("node", name, "site", "page", out)
 }
 
@@ -455,4 +455,17 @@ func (p *Page) showApprovals(v *visit) error {
 		return err
 	}
 	return v.show("approvals", "Approvals", "approvals", "page", all)
+}
+
+// find leads to the rack or the node of a name.
+func (p *Page) find(v *visit) error {
+	name := strings.TrimSpace(v.r.URL.Query().Get("q"))
+	to := "nodes/"
+	if _, err := v.rack(name); err == nil {
+		to = "racks/"
+	} else if api.CodeOf(err) != api.CodeNotFound {
+		return err
+	}
+	http.Redirect(v.w, v.r, Prefix+to+url.PathEscape(name), http.StatusSeeOther)
+	return nil
 }

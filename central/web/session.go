@@ -123,6 +123,20 @@ func (ss *sessions) end(s *session) {
 	}
 }
 
+// inUse reports whether a session is still open, and notes that it is used: a live page asks.
+func (ss *sessions) inUse(s *session) bool {
+	now := ss.now()
+	ss.mu.Lock()
+	defer ss.mu.Unlock()
+	for _, other := range ss.m {
+		if other == s {
+			s.used = now
+			return !s.over(now)
+		}
+	}
+	return false
+}
+
 // say has the next page of a session say something once.
 func (ss *sessions) say(s *session, text string) {
 	ss.mu.Lock()

@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"net/http"
+	"net/url"
 	"path"
 	"strings"
 	"time"
@@ -116,6 +117,7 @@ func (p *Page) routes() *http.ServeMux {
 	see("approvals", p.showApprovals)
 	see("plans/{id}", p.showPlan)
 	see("live", p.live)
+	see("find", p.find)
 	do("change", p.change)
 	do("plans/{id}/apply", p.applyPlan)
 	do("approvals/{id}", p.decide)
@@ -168,6 +170,8 @@ type visit struct {
 	s   *session
 	api *api.Client
 	now time.Time
+
+	what url.Values // see view.What
 }
 
 // visit has a page served to those who have logged in. A form is taken from a page of this
@@ -229,6 +233,7 @@ type view struct {
 	Flash   string
 	Now     time.Time
 	Live    string // what the script keeps up to date: cells, page, or "" for nothing
+	What    string // what of the site the page is of: a query of GET /ui/live
 	Style   string
 	Script  string
 	// Operator and Admin say what the role allows, OnSite that it is for all nodes: what would be
@@ -253,7 +258,7 @@ func (p *Page) view(s *session, title, page string) view {
 // show answers with a page. What the script keeps up to date is live.
 func (v *visit) show(name, title, page, live string, data any) error {
 	out := v.p.view(v.s, title, page)
-	out.Live, out.Data, out.Flash = live, data, v.p.sessions.said(v.s)
+	out.Live, out.What, out.Data, out.Flash = live, v.what.Encode(), data, v.p.sessions.said(v.s)
 	return v.p.render(v.w, http.StatusOK, name, out)
 }
 
