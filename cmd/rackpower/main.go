@@ -72,18 +72,19 @@ func demoCommand() *cli.Command {
 	return &cli.Command{
 		Name: "demo", Category: "daemons and tools", Usage: "run a demonstration on this machine: simulated BMCs, agents, central",
 		Description: "Everything runs on loopback and ends with the demo; nothing outside is touched." +
-			examples("rackpower demo", "rackpower demo --racks 2 --nodes 4 --keep") + exitHelp,
+			examples("rackpower demo", "rackpower demo --racks 2 --nodes 4 --keep", "rackpower demo --page") + exitHelp,
 		Flags: []cli.Flag{
 			&cli.IntFlag{Name: "racks", Value: 3, Usage: "simulate `N` racks, at least 2"},
 			&cli.IntFlag{Name: "nodes", Value: 8, Usage: "simulate `N` nodes in each rack"},
 			&cli.BoolFlag{Name: "keep", Usage: "keep state and logs"},
+			&cli.BoolFlag{Name: "page", Usage: "then serve the page of central, with a few faults to find, until Ctrl-C"},
 		},
 		Action: func(c *cli.Context) error {
 			racks, nodes := c.Int("racks"), c.Int("nodes")
 			if racks < 2 || racks > 50 || nodes < 1 || nodes > 99 {
 				return settings.Usage("the demo takes 2 to 50 racks of 1 to 99 nodes")
 			}
-			return demo.Run(c.Context, c.App.Writer, racks, nodes, c.Bool("keep"))
+			return demo.Run(c.Context, c.App.Writer, racks, nodes, c.Bool("keep"), c.Bool("page"))
 		},
 	}
 }

@@ -31,6 +31,7 @@ type demo struct {
 	racks   int
 	nodes   int // a rack
 	began   time.Time
+	page    string // HOST:PORT of the page; "": none
 
 	farms  []*bmcsim.Farm // by rack
 	gossip []string       // address of each rack's agent
@@ -54,7 +55,8 @@ const (
 const demoDebounce = "2s"
 
 // Run plays the whole story. It returns an error when a claim did not hold.
-func Run(ctx context.Context, out io.Writer, racks, nodes int, keep bool) error {
+// With page central serves its page, until ctx ends.
+func Run(ctx context.Context, out io.Writer, racks, nodes int, keep, page bool) error {
 	dir, err := os.MkdirTemp("", "rackpower-demo-")
 	if err != nil {
 		return fmt.Errorf("cannot make a directory for the demo: %w", err)
@@ -70,7 +72,15 @@ func Run(ctx context.Context, out io.Writer, racks, nodes int, keep bool) error 
 	if _, err := os.Stat(d.central); err != nil {
 		return fmt.Errorf("the demo needs %s beside this program (make build): %w", d.central, err)
 	}
+	if page {
+		if d.page, err = freeAddr(); err != nil {
+			return err
+		}
+	}
 	err = d.play(ctx)
+	if err == nil && page {
+		err = d.showPage(ctx)
+	}
 	d.stopAll()
 	if keep || err != nil {
 		d.say("state and logs are kept in %s", dir)
@@ -122,8 +132,11 @@ func (d *demo) comeUp(ctx context.Context) error {
 	}
 	d.say("%d BMCs speak IPMI on 127.0.20.1 and up; every server is off", d.racks*d.nodes)
 	socket := filepath.Join(d.dir, "central.sock")
-	if err := d.spawn(ctx, "central", d.central, "serve", "--data", filepath.Join(d.dir, "central"), "--socket", socket, "--gossip",
-		"127.0.0.1:0"); err != nil {
+	args := []string{"serve", "--data", filepath.Join(d.dir, "central"), "--socket", socket, "--gossip", "127.0.0.1:0"}
+	if d.page != "" {
+		args = append(args, "--listen", d.page, "--tls-name", "127.0.0.1", "--site", "demo")
+	}
+	if err := d.spawn(ctx, "central", d.central, args...); err != nil {
 		return err
 	}
 	client, err := api.NewClient("unix://" + socket)
