@@ -431,22 +431,64 @@ func (p *Page) showOps(v *visit) error {
 // domainView is a power domain with how long its queue takes.
 type domainView struct {
 	api.Domain
-	Left time.Duration // until the last power-on that waits has started; 0: none waits, or not known
+	Left time.Duration       // until the last power-on that waits has started; 0: none waits, or not known
+	Sum  *api.ConsumptionSum // nil: it was not asked for
 }
+
+// domainsView is what the page of power domains shows.
+type domainsView struct {
+	Domains []domainView
+	Read    bool // the BMCs were asked how much power the nodes take
+}
+
+// wattsWait is how long the page waits for BMCs to say how much power the nodes take.
+const wattsWait = 20 * time.Second
 
 func (p *Page) showDomains(v *visit) error {
 	all, err := v.api.Domains(v.r.Context())
 	if err != nil {
 		return err
 	}
-	out := make([]domainView, len(all))
-	for i, d := range all {
-		out[i].Domain = d
-		if d.Rate > 0 {
-			out[i].Left = time.Duration(float64(d.Waiting) / d.Rate * float64(time.Second))
+	sums := map[string]*api.ConsumptionSum{}
+	out := domainsView{Read: v.r.URL.Query().Get("watts") != ""}
+	live := "page"
+	if out.Read {
+		live = "" // BMCs are not asked again and again
+		if sums, err = v.watts(); err != nil {
+			return err
 		}
 	}
-	return v.show("domains", "Power domains", "domains", "page", out)
+	for _, d := range all {
+		row := domainView{Domain: d, Sum: sums[d.Name]}
+		if d.Rate > 0 {
+			row.Left = time.Duration(float64(d.Waiting) / d.Rate * float64(time.Second))
+		}
+		out.Domains = append(out.Domains, row)
+	}
+	return v.show("domains", "Power domains", "domains", live, out)
+}
+
+// watts has the BMCs of all nodes in power domains say what the nodes take.
+func (v *visit) watts() (map[string]*api.ConsumptionSum, error) {
+	sums := map[string]*api.ConsumptionSum{}
+	nodes, err := v.api.Nodes(v.r.Context(), "all")
+	if err != nil && api.CodeOf(err) != api.CodeNotFound {
+		return nil, err
+	}
+	var names []string
+	for _, n := range nodes {
+		if n.Domain != "" {
+			names = append(names, n.Name)
+		}
+	}
+	if len(names) == 0 {
+		return sums, nil
+	}
+	all, err := v.api.Consumption(v.r.Context(), api.ReadConsumption{Names: names, Wait: wattsWait})
+	for i := range all.Domains {
+		sums[all.Domains[i].Name] = &all.Domains[i]
+	}
+	return sums, err
 }
 
 func (p *Page) showApprovals(v *visit) error {
