@@ -301,8 +301,12 @@ func (c *Central) noteSeen() {
 // prune deletes old history in small pieces, so that nobody waits for long.
 func (c *Central) prune(ctx context.Context) {
 	cutoff := c.cfg.Now().Add(-c.cfg.Keep)
-	if err := c.store.Write(ctx, func(tx *store.Tx) error { return tx.PrunePlans(c.cfg.Now().Add(-planShown)) }); err != nil {
-		c.log.Error("cannot delete plans", "err", err)
+	err := c.store.Write(ctx, func(tx *store.Tx) error {
+		now := c.cfg.Now()
+		return errors.Join(tx.PrunePlans(now.Add(-planShown)), tx.PruneKeys(now.Add(-keysKept)))
+	})
+	if err != nil {
+		c.log.Error("cannot delete plans and keys of requests", "err", err)
 	}
 	for from, done := int64(0), false; !done && ctx.Err() == nil; {
 		err := c.store.Write(ctx, func(tx *store.Tx) (err error) {
@@ -326,6 +330,8 @@ func (c *Central) problem(err error) *api.Problem {
 		said := *p
 		said.Detail = power.Redact(p.Detail)
 		return &said
+	case keyProblem(err) != nil:
+		return keyProblem(err)
 	case errors.Is(err, store.ErrClosed), errors.Is(err, errStopping):
 		return api.Problemf(api.CodeUnavailable, "central is stopping: ask again later")
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):

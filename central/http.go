@@ -72,6 +72,9 @@ func (c *Central) routes() *http.ServeMux {
 	c.table = nil
 	serve := func(pattern string, to access, e endpoint) {
 		c.table = append(c.table, route{pattern, to, e})
+		if strings.HasPrefix(pattern, http.MethodPost) && to.changes() {
+			e.handler = c.once(e)
+		}
 		mux.HandleFunc(pattern, c.guarded(to, onlyKnown(pattern, e.handler)))
 	}
 	serve("GET /v1/nodes", sees, query(c, c.listNodes))

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"rackpower/central/api"
+	"rackpower/central/auth"
 	"rackpower/power"
 )
 
@@ -73,6 +74,12 @@ func (s schemas) operation(r route) object {
 	}
 	for _, name := range d.query {
 		params = append(params, object{"name": name, "in": "query", "description": queries[name], "schema": object{"type": "string"}})
+	}
+	if r.in != nil && r.to.changes() {
+		params = append(params, object{
+			"name": api.IdempotencyKey, "in": "header", "schema": object{"type": "string", "maxLength": maxKeyLength},
+			"description": "chosen by who asks: the same request again, within 24 hours, has the same answer and does nothing",
+		})
 	}
 	if params != nil {
 		op["parameters"] = params
@@ -179,6 +186,9 @@ func (a access) String() string {
 	}
 	return text
 }
+
+// changes reports whether the routes for bodies change something for people.
+func (a access) changes() bool { return a.least.Includes(auth.Operator) || a.own }
 
 // onlyKnown refuses query parameters that a route does not have: a misspelt one must not be
 // ignored.

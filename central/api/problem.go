@@ -25,6 +25,7 @@ const (
 	CodeHello       Code = "hello"
 	CodeTooLarge    Code = "too-large"
 	CodeMediaType   Code = "unsupported-media-type"
+	CodeKeyReused   Code = "key-reused"
 	CodeQueueFull   Code = "queue-full"
 	CodeTooMany     Code = "too-many-requests"
 	CodeLogin       Code = "not-authenticated"
@@ -56,11 +57,16 @@ var Codes = []CodeMeaning{
 	{CodeHello, http.StatusPreconditionFailed, "say hello first (agents only)"},
 	{CodeTooLarge, http.StatusRequestEntityTooLarge, "the body is larger than the route takes"},
 	{CodeMediaType, http.StatusUnsupportedMediaType, "the body is not declared as application/json"},
+	{CodeKeyReused, http.StatusUnprocessableEntity, "the Idempotency-Key was used for another request; nothing was done"},
 	{CodeQueueFull, http.StatusTooManyRequests, "a bound is reached, which the detail names"},
 	{CodeTooMany, http.StatusTooManyRequests, "too much at once of who asks; nothing was done; Retry-After says when to ask again"},
 	{CodeInternal, http.StatusInternalServerError, "a fault of central; what was done is not known; its log has the id of the detail"},
 	{CodeUnavailable, http.StatusServiceUnavailable, "central stops, or its disk is full: ask again later"},
 }
+
+// IdempotencyKey is the header of a request that changes something and may be sent again: it
+// does so once.
+const IdempotencyKey = "Idempotency-Key"
 
 // Problem is an error as it travels (RFC 9457, application/problem+json).
 type Problem struct {

@@ -13,6 +13,7 @@ import (
 type job struct {
 	fn      func(*Tx) error
 	asker   Asker
+	keyed   *Keyed
 	claimed atomic.Bool // by the writer, or by a caller that gave up before
 	hooks   []func()
 	about   []string
@@ -25,7 +26,7 @@ type job struct {
 // error is returned as it is. Once fn has begun, the end of ctx is ignored.
 // After an ErrDisk it is unknown what a crash would leave of it.
 func (s *Store) Write(ctx context.Context, fn func(*Tx) error) error {
-	j := &job{fn: fn, asker: AskerOf(ctx), done: make(chan struct{})}
+	j := &job{fn: fn, asker: AskerOf(ctx), keyed: keyOf(ctx), done: make(chan struct{})}
 	if err := s.queue(ctx, j); err != nil {
 		return err
 	}
@@ -161,7 +162,12 @@ func (s *Store) runOne(j *job) error {
 		return err
 	}
 	tx := &Tx{c: s.writer, s: s, asker: j.asker}
-	j.err = s.call(j.fn, tx)
+	if j.keyed != nil {
+		j.err = tx.claim(j.keyed)
+	}
+	if j.err == nil {
+		j.err = s.call(j.fn, tx)
+	}
 	if j.err == nil {
 		j.hooks, j.about = tx.hooks, tx.about
 	} else {
