@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"net/url"
+	"reflect"
 	"strconv"
 	"time"
 
@@ -16,7 +17,7 @@ import (
 // Bounds of the audit log in one answer.
 const (
 	defaultAudit = 1000
-	maxAudit     = 100_000
+	maxAudit     = api.MaxAuditPage
 )
 
 // auditQuery is a question to the audit log.
@@ -50,6 +51,11 @@ func readAuditQuery(q url.Values) (in auditQuery, err error) {
 			in.limit = min(n, maxAudit)
 		}
 	}
+	if text := q.Get("before"); text != "" {
+		if in.filter.Before, err = strconv.ParseInt(text, 10, 64); err != nil || in.filter.Before < 1 {
+			return in, api.Problemf(api.CodeBadRequest, "before %q is no id of an entry", text)
+		}
+	}
 	if text := q.Get("after"); text != "" {
 		if in.after, err = strconv.ParseInt(text, 10, 64); err != nil || in.after < 0 {
 			return in, api.Problemf(api.CodeBadRequest, "after %q is no id of an entry", text)
@@ -67,11 +73,32 @@ func readAuditQuery(q url.Values) (in auditQuery, err error) {
 	return in, nil
 }
 
-func (c *Central) listAudit(r *http.Request) ([]api.AuditEntry, error) {
-	in, err := readAuditQuery(r.URL.Query())
-	if err != nil {
-		return nil, err
-	}
+// auditEndpoint lists entries, a page of them; the header Link names the page before the
+// newest ones, or behind those that were asked for after an id.
+func (c *Central) auditEndpoint() endpoint {
+	return endpoint{out: reflect.TypeFor[[]api.AuditEntry](), handler: func(w http.ResponseWriter, r *http.Request) {
+		out, err := caught(c, func() ([]api.AuditEntry, error) {
+			q := r.URL.Query()
+			in, err := readAuditQuery(q)
+			if err != nil {
+				return nil, err
+			}
+			out, err := c.findAudit(r, in)
+			if err == nil && len(out) == in.limit {
+				key, at := "before", out[0].ID
+				if in.follow {
+					key, at = "after", out[len(out)-1].ID
+				}
+				q.Set(key, strconv.FormatInt(at, 10))
+				linkNext(w, r, q)
+			}
+			return out, err
+		})
+		c.answerTo(w, r, out, ended(r, err))
+	}}
+}
+
+func (c *Central) findAudit(r *http.Request, in auditQuery) (_ []api.AuditEntry, err error) {
 	if in.follow {
 		return c.followAudit(r.Context(), in)
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"html/template"
 	"net/http"
+	"slices"
 	"strings"
 
 	"rackpower/central/api"
@@ -27,7 +28,7 @@ func (c *Central) docsPage(w http.ResponseWriter, _ *http.Request) {
 		d := described[r.pattern]
 		one := shown{
 			Method: method, Path: path, Anchor: strings.ToLower(method) + strings.NewReplacer("/", "-", "{", "", "}", "").Replace(path),
-			Summary: d.summary, Role: r.to.String(), Query: d.query, Example: d.example,
+			Summary: d.summary, Role: r.to.String(), Query: slices.Concat(d.query, r.query), Example: d.example,
 		}
 		if r.in != nil {
 			one.In = r.in.Name()

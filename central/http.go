@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"reflect"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"time"
 
@@ -58,6 +59,7 @@ type endpoint struct {
 	handler http.HandlerFunc
 	in, out reflect.Type // nil: none
 	media   string       // of the answer, where it is not JSON
+	query   []string     // parameters beside those that are described with the route
 }
 
 // route is a row of the table that access, the description and the mux are made of.
@@ -75,9 +77,9 @@ func (c *Central) routes() *http.ServeMux {
 		if strings.HasPrefix(pattern, http.MethodPost) && to.changes() {
 			e.handler = c.once(e)
 		}
-		mux.HandleFunc(pattern, c.guarded(to, onlyKnown(pattern, e.handler)))
+		mux.HandleFunc(pattern, c.guarded(to, onlyKnown(slices.Concat(described[pattern].query, e.query), e.handler)))
 	}
-	serve("GET /v1/nodes", sees, query(c, c.listNodes))
+	serve("GET /v1/nodes", sees, paged(c, c.listNodes, func(one api.Node) string { return one.Name }))
 	serve("POST /v1/nodes", manages, body(c, maxAdminBody, true, c.addNodes))
 	serve("POST /v1/nodes/remove", manages, body(c, maxAdminBody, true, c.removeNodes))
 	serve("POST /v1/nodes/status", acts, body(c, maxAdminBody, true, c.setStatus))
@@ -85,54 +87,54 @@ func (c *Central) routes() *http.ServeMux {
 	serve("POST /v1/nodes/protect", manages, body(c, maxAdminBody, true, c.protectNodes))
 	serve("POST /v1/nodes/retry", acts, body(c, maxAdminBody, true, c.retryNodes))
 	serve("GET /v1/nodes/{name}/explain", sees, query(c, c.explain))
-	serve("GET /v1/nodes/export", manages, query(c, c.exportNodes))
+	serve("GET /v1/nodes/export", manages, paged(c, c.exportNodes, func(one api.NodeSpec) string { return one.Name }))
 	serve("POST /v1/ops", acts, body(c, maxAdminBody, true, c.askOps))
 	serve("POST /v1/ops/query", sees, body(c, maxAdminBody, true, c.queryOps))
 	serve("POST /v1/ops/{id}/cancel", acts, body(c, maxAdminBody, true, c.cancelOp))
 	serve("POST /v1/plans", acts, body(c, maxPlanBody, true, c.makePlan))
 	serve("GET /v1/plans/{id}", sees, query(c, c.getPlan))
 	serve("POST /v1/plans/{id}/apply", acts, body(c, maxAdminBody, true, c.applyPlan))
-	serve("GET /v1/approvals", sees, query(c, c.listApprovals))
+	serve("GET /v1/approvals", sees, paged(c, c.listApprovals, func(one api.Plan) string { return one.ID }))
 	serve("POST /v1/approvals/{id}", acts, body(c, maxAdminBody, true, c.decidePlan))
 	serve("GET /v1/policy", seesSite, query(c, c.getPolicy))
 	serve("POST /v1/policy", managesSite, body(c, maxAdminBody, true, c.setPolicy))
 	serve("POST /v1/reads", sees, body(c, maxAdminBody, true, c.readNodes))
 	serve("POST /v1/power", sees, body(c, maxAdminBody, true, c.readConsumption))
 	serve("POST /v1/tests", acts, body(c, maxAdminBody, true, c.testNodes))
-	serve("GET /v1/racks", sees, query(c, c.listRacks))
+	serve("GET /v1/racks", sees, paged(c, c.listRacks, func(one api.Rack) string { return one.Name }))
 	serve("POST /v1/racks/{name}", managesSite, body(c, maxAdminBody, true, c.setRack))
 	serve("POST /v1/racks/{name}/pause", actsOnSite, body(c, maxAdminBody, true, c.setPause))
 	serve("POST /v1/pause", actsOnSite, body(c, maxAdminBody, true, c.setSitePause))
-	serve("GET /v1/brakes", sees, query(c, c.listBrakes))
+	serve("GET /v1/brakes", sees, paged(c, c.listBrakes, func(one api.RackBrake) string { return one.Rack }))
 	serve("POST /v1/brakes/release", actsOnSite, body(c, maxAdminBody, true, c.releaseBrakes))
-	serve("GET /v1/domains", sees, query(c, c.listDomains))
+	serve("GET /v1/domains", sees, paged(c, c.listDomains, func(one api.Domain) string { return one.Name }))
 	serve("POST /v1/domains", managesSite, body(c, maxAdminBody, true, c.setDomain))
-	serve("GET /v1/schedules", sees, query(c, c.listSchedules))
+	serve("GET /v1/schedules", sees, paged(c, c.listSchedules, func(one api.Schedule) string { return one.Name }))
 	serve("POST /v1/schedules", actsOnSite, body(c, maxAdminBody, true, c.putSchedule))
 	serve("POST /v1/schedules/remove", actsOnSite, body(c, maxAdminBody, true, c.removeSchedule))
 	serve("GET /v1/schedules/next", sees, query(c, c.nextRuns))
 	serve("GET /v1/attention", sees, query(c, c.listAttention))
-	serve("GET /v1/agents", sees, query(c, c.listAgents))
+	serve("GET /v1/agents", sees, paged(c, c.listAgents, func(one api.Agent) string { return one.Name }))
 	serve("POST /v1/agents/{name}/forget", managesSite, body(c, maxAdminBody, true, c.forgetAgent))
 	serve("POST /v1/agents/{name}/ack", actsOnSite, body(c, maxAdminBody, true, c.ackAlarm))
-	serve("GET /v1/members", sees, query(c, c.listMembers))
-	serve("GET /v1/peers", sees, query(c, c.listPeers))
+	serve("GET /v1/members", sees, paged(c, c.listMembers, func(one api.Member) string { return one.Name }))
+	serve("GET /v1/peers", sees, paged(c, c.listPeers, func(one api.PeerNode) string { return one.Node }))
 	serve("POST /v1/gossip/ping", actsOnSite, body(c, maxAdminBody, true, c.ping))
 	serve("GET /v1/gossip/who", sees, query(c, c.who))
 	serve("GET /v1/gossip/keys", managesSite, query(c, c.listKeys))
 	serve("POST /v1/gossip/keys", managesSite, body(c, maxAdminBody, true, c.changeKeys))
-	serve("GET /v1/audit", sees, query(c, c.listAudit))
+	serve("GET /v1/audit", sees, c.auditEndpoint())
 	serve("GET /v1/audit/verify", seesSite, query(c, c.verifyAudit))
 	serve("GET /v1/watch", sees, endpoint{handler: c.watch, media: "text/event-stream"})
 	serve("GET /v1/info", sees, query(c, c.info))
 	serve("GET /metrics", seesSite, endpoint{handler: c.metricsHandler(), media: "text/plain"})
 	serve("GET /v1/whoami", sees, query(c, c.whoAmI))
-	serve("GET /v1/users", managesSite, query(c, c.listUsers))
+	serve("GET /v1/users", managesSite, paged(c, c.listUsers, func(one api.User) string { return one.Name }))
 	serve("POST /v1/users", managesSite, body(c, maxAdminBody, true, c.addUser))
 	serve("POST /v1/users/{name}/rotate", managesSite, body(c, maxAdminBody, true, c.rotateToken))
 	serve("POST /v1/users/{name}/certificate", ownOrManagesSite, body(c, maxJoinBody, true, c.certifyUser))
 	serve("POST /v1/users/{name}/remove", managesSite, body(c, maxAdminBody, true, c.removeUser))
-	serve("GET /v1/credentials", managesSite, query(c, c.listCredentials))
+	serve("GET /v1/credentials", managesSite, paged(c, c.listCredentials, func(one api.Credentials) string { return one.Name }))
 	serve("POST /v1/credentials/{name}", managesSite, body(c, maxAdminBody, true, c.setCredentials))
 	serve("POST /v1/credentials/{name}/rotate", managesSite, body(c, maxAdminBody, true, c.rotateCredentials))
 	serve("POST /v1/credentials/{name}/remove", managesSite, body(c, maxAdminBody, true, c.removeCredentials))

@@ -120,7 +120,8 @@ func replay(w http.ResponseWriter, k, before store.Keyed) error {
 	case before.Sum != k.Sum:
 		return api.Problemf(api.CodeKeyReused, "the key was used for another request")
 	case before.Status == 0:
-		return api.Problemf(api.CodeBusy, "a request with this key is at work, or its answer was lost when central ended: what it does is done once")
+		return api.Problemf(api.CodeBusy, "a request with this key is at work, or its answer was lost when central ended: what it does is done "+
+			"once")
 	case before.Answer == nil:
 		return api.Problemf(api.CodeExists, "the request with this key was carried out; its answer is not kept")
 	}

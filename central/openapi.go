@@ -72,7 +72,7 @@ func (s schemas) operation(r route) object {
 	for _, m := range inPath.FindAllStringSubmatch(r.pattern, -1) {
 		params = append(params, object{"name": m[1], "in": "path", "required": true, "schema": object{"type": "string"}})
 	}
-	for _, name := range d.query {
+	for _, name := range slices.Concat(d.query, r.query) {
 		params = append(params, object{"name": name, "in": "query", "description": queries[name], "schema": object{"type": "string"}})
 	}
 	if r.in != nil && r.to.changes() {
@@ -192,8 +192,7 @@ func (a access) changes() bool { return a.least.Includes(auth.Operator) || a.own
 
 // onlyKnown refuses query parameters that a route does not have: a misspelt one must not be
 // ignored.
-func onlyKnown(pattern string, h http.HandlerFunc) http.HandlerFunc {
-	known := described[pattern].query
+func onlyKnown(known []string, h http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		for name := range r.URL.Query() {
 			if !slices.Contains(known, name) {

@@ -129,8 +129,12 @@ type AuditQuery struct {
 	Nodes        string // a NODES expression; "": of all, and those that speak of no node
 	Who, What    string // "": all
 	Since, Until time.Time
-	Limit        int // 0: as many as central gives
+	Limit        int   // 0: as many as central gives
+	Before       int64 // only entries before the one with this id; 0: all
 }
+
+// MaxAuditPage is how many entries one answer of central has at most.
+const MaxAuditPage = 5000
 
 func (q AuditQuery) values() url.Values {
 	v := url.Values{}
@@ -143,6 +147,9 @@ func (q AuditQuery) values() url.Values {
 		if !at.IsZero() {
 			v.Set(key, timeText(at))
 		}
+	}
+	if q.Before > 0 {
+		v.Set("before", strconv.FormatInt(q.Before, 10))
 	}
 	if q.Limit > 0 {
 		v.Set("limit", strconv.Itoa(q.Limit))

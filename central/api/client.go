@@ -14,6 +14,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -340,9 +341,24 @@ func (c *Client) Audit(ctx context.Context, expr string, limit int) ([]AuditEntr
 	return c.FindAudit(ctx, AuditQuery{Nodes: expr, Limit: limit})
 }
 
-// FindAudit returns the newest entries of the audit log that are asked for, oldest first.
+// FindAudit returns the newest entries of the audit log that are asked for, oldest first. It
+// asks for them page by page.
 func (c *Client) FindAudit(ctx context.Context, q AuditQuery) ([]AuditEntry, error) {
-	return call[[]AuditEntry](ctx, c, http.MethodGet, "/v1/audit?"+q.values().Encode(), nil)
+	var pages [][]AuditEntry
+	for left := q.Limit; ; {
+		q.Limit = min(left, MaxAuditPage)
+		page, err := call[[]AuditEntry](ctx, c, http.MethodGet, "/v1/audit?"+q.values().Encode(), nil)
+		if err != nil {
+			return nil, err
+		}
+		pages = append(pages, page)
+		if left -= len(page); left <= 0 || len(page) < q.Limit {
+			break
+		}
+		q.Before = page[0].ID
+	}
+	slices.Reverse(pages)
+	return append([]AuditEntry{}, slices.Concat(pages...)...), nil
 }
 
 // AuditAfter returns the entries of the audit log behind an id, of the nodes that

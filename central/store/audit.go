@@ -113,6 +113,7 @@ type AuditFilter struct {
 	Who          string   // alone or in whose name another one asked
 	What         string
 	Since, Until time.Time // by when central wrote them down
+	Before       int64     // only ids below it; 0: all
 }
 
 // query makes the query of those behind the id, or, with an id below 0, of the newest ones.
@@ -126,6 +127,9 @@ func (f AuditFilter) query(id int64, limit int) (query string, args []any) {
 	if id >= 0 {
 		order, nodes = "id", "+node" // in the order of ids, as they are found
 		add("id > ?", id)
+	}
+	if f.Before > 0 {
+		add("id < ?", f.Before)
 	}
 	if !f.Since.IsZero() {
 		if f.Nodes == nil && id < 0 {
