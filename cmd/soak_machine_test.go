@@ -58,10 +58,7 @@ func farmMachines(farm *bmcsim.Farm, racks []string) []*machine {
 		m.spec.Rack = racks[i%len(racks)]
 		m.commands = func() []power.Command { return executed(b.Commands()) }
 		m.counted = func() (int, int, int) { return b.Cuts(), b.Resets(), b.Diags() }
-		m.faults = farmFaults(b)
-		if byRedfish {
-			m.faults = redfishFaults(b)
-		}
+		m.faults = farmFaults(b, byRedfish)
 		m.lift = func() { settle(b) }
 		if i >= farm.Len()-len(racks) {
 			m.overlaps = nil
@@ -103,62 +100,57 @@ func settle(b *bmcsim.BMC) {
 	b.Delay(answerTime)
 }
 
-func farmFaults(b *bmcsim.BMC) []bmcFault {
-	well := func() { settle(b) }
-	return []bmcFault{
-		{"BMC hung", func(*rand.Rand) { b.Mute(true) }, well},
+// farmFaults are those of a BMC by the protocol that it is spoken to; settle ends them.
+func farmFaults(b *bmcsim.BMC, byRedfish bool) []bmcFault {
+	all := []bmcFault{
+		{"BMC hung", func(*rand.Rand) { b.Mute(true) }, nil},
 		{"BMC restarted mid-command", func(rng *rand.Rand) {
 			awaitCommand(b, 2*time.Second)
 			b.Restart(time.Duration(200+rng.IntN(1500)) * time.Millisecond)
-		}, well},
+		}, nil},
 		{"BMC late", func(rng *rand.Rand) {
 			b.Late(time.Duration(1000+rng.IntN(4000))*time.Millisecond, time.Duration(1000+rng.IntN(4000))*time.Millisecond)
-		}, well},
-		{"BMC stuck", func(*rand.Rand) { b.Stuck(true) }, well},
-		{"BMC losing answers", func(rng *rand.Rand) { b.LoseAnswers(1 + rng.IntN(3)) }, well},
-		{"BMC out of sessions", func(*rand.Rand) { b.SessionLimit(0); b.Restart(0) }, well},
-		{"BMC refusing", func(rng *rand.Rand) { b.FailCode(0xc0, 1+rng.IntN(3)) }, well},
-		{"BMC deaf to soft-off", func(*rand.Rand) { b.Deaf(true) }, well},
-		{"network losing packets", func(*rand.Rand) { b.Loss(0.2, 0.2) }, well},
-		{"network duplicating packets", func(*rand.Rand) { b.Duplicate(true) }, well},
+		}, nil},
+		{"BMC stuck", func(*rand.Rand) { b.Stuck(true) }, nil},
+		{"BMC losing answers", func(rng *rand.Rand) { b.LoseAnswers(1 + rng.IntN(3)) }, nil},
+		{"BMC deaf to soft-off", func(*rand.Rand) { b.Deaf(true) }, nil},
 	}
+	if byRedfish {
+		all = append(all, redfishFaults(b)...)
+	} else {
+		all = append(all, []bmcFault{
+			{"BMC out of sessions", func(*rand.Rand) { b.SessionLimit(0); b.Restart(0) }, nil},
+			{"BMC refusing", func(rng *rand.Rand) { b.FailCode(0xc0, 1+rng.IntN(3)) }, nil},
+			{"network losing packets", func(*rand.Rand) { b.Loss(0.2, 0.2) }, nil},
+			{"network duplicating packets", func(*rand.Rand) { b.Duplicate(true) }, nil},
+		}...)
+	}
+	for i := range all {
+		all[i].end = func() { settle(b) }
+	}
+	return all
 }
 
-// redfishFaults are those of a BMC by Redfish; settle ends them.
+// redfishFaults are those that IPMI has not.
 func redfishFaults(b *bmcsim.BMC) []bmcFault {
-	well := func() { settle(b) }
+	set := func(f bmcsim.RedfishFault) func(*rand.Rand) {
+		return func(*rand.Rand) { b.Set(bmcsim.Fault{Redfish: &f}) }
+	}
 	refuse := func(r bmcsim.Refusal) func(*rand.Rand) {
 		return func(rng *rand.Rand) {
 			r.Method, r.Path, r.Times = "POST", ".Reset", 1+rng.IntN(3)
 			b.Set(bmcsim.Fault{Redfish: &bmcsim.RedfishFault{Refuse: &r}})
 		}
 	}
-	text := func(s string) *string { return &s }
-	none := 0
-	yes := true
+	none, yes, null := 0, true, "null"
+	later := bmcsim.Refusal{Status: 503, ID: "Base.1.8.ServiceTemporarilyUnavailable", Text: "Retry in 1 seconds."}
 	return []bmcFault{
-		{"BMC hung", func(*rand.Rand) { b.Mute(true) }, well},
-		{"BMC restarted mid-command", func(rng *rand.Rand) {
-			awaitCommand(b, 2*time.Second)
-			b.Restart(time.Duration(200+rng.IntN(1500)) * time.Millisecond)
-		}, well},
-		{"BMC late", func(rng *rand.Rand) {
-			b.Late(time.Duration(1000+rng.IntN(4000))*time.Millisecond, time.Duration(1000+rng.IntN(4000))*time.Millisecond)
-		}, well},
-		{"BMC stuck", func(*rand.Rand) { b.Stuck(true) }, well},
-		{"BMC resetting connections after commands", func(rng *rand.Rand) { b.LoseAnswers(1 + rng.IntN(3)) }, well},
-		{"BMC deaf to soft-off", func(*rand.Rand) { b.Deaf(true) }, well},
-		{"BMC out of sessions", func(*rand.Rand) {
-			b.Set(bmcsim.Fault{Redfish: &bmcsim.RedfishFault{SessionLimit: &none, DropSessions: &yes}})
-		}, well},
-		{"BMC that forgets sessions", func(*rand.Rand) { b.Set(bmcsim.Fault{Redfish: &bmcsim.RedfishFault{DropSessions: &yes}}) }, well},
-		{
-			"BMC that says not now", refuse(bmcsim.Refusal{Status: 503, ID: "Base.1.8.ServiceTemporarilyUnavailable", Text: "Retry in 1 seconds."}),
-			well,
-		},
-		{"BMC that says conflict", refuse(bmcsim.Refusal{Status: 409}), well},
-		{"BMC that breaks with a page", refuse(bmcsim.Refusal{Status: 500, HTML: true}), well},
-		{"BMC without a power state", func(*rand.Rand) { b.Set(bmcsim.Fault{Redfish: &bmcsim.RedfishFault{State: text("null")}}) }, well},
+		{"BMC out of sessions", set(bmcsim.RedfishFault{SessionLimit: &none, DropSessions: &yes}), nil},
+		{"BMC that forgets sessions", set(bmcsim.RedfishFault{DropSessions: &yes}), nil},
+		{"BMC that says not now", refuse(later), nil},
+		{"BMC that says conflict", refuse(bmcsim.Refusal{Status: 409}), nil},
+		{"BMC that breaks with a page", refuse(bmcsim.Refusal{Status: 500, HTML: true}), nil},
+		{"BMC without a power state", set(bmcsim.RedfishFault{State: &null}), nil},
 	}
 }
 
