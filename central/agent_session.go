@@ -157,18 +157,6 @@ func (d *agentSession) saw(all []api.NodeReading) {
 	}
 }
 
-// explain has a node explained. The channel gets the first answer; done must be
-// called when it is no longer waited for.
-func (d *agentSession) explain(node string) (answer <-chan api.Explanation, done func()) {
-	var ch chan api.Explanation
-	d.update(func() { ch = d.asked.ask(node) })
-	return ch, func() {
-		d.mu.Lock()
-		defer d.mu.Unlock()
-		d.asked.leave(node, ch)
-	}
-}
-
 // answer gives the agent's explanations to those who wait for them.
 func (d *agentSession) answer(all []api.Explanation) {
 	d.mu.Lock()

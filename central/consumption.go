@@ -35,7 +35,7 @@ func (c *Central) readConsumption(r *http.Request, in api.ReadConsumption) (api.
 		if tests[i].Message = session.tooOld(api.ProtocolCap); tests[i].Message != "" {
 			continue
 		}
-		answer, done := session.test(testKey(n.Name, "", true))
+		answer, done := askAgent(session, session.tests, testKey(n.Name, "", true))
 		defer done()
 		answers[i] = answer
 	}

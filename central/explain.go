@@ -70,7 +70,8 @@ func (c *Central) explain(r *http.Request) (api.Explanation, error) {
 	if p := c.presence(agent); p.Absent() {
 		return c.ownExplanation(k, agentIs(agent, p, c.cfg.Now())), nil
 	}
-	answer, done := c.sessions.of(agent).explain(name)
+	d := c.sessions.of(agent)
+	answer, done := askAgent(d, d.asked, name)
 	defer done()
 	resume, err := idle(r.Context())
 	if err != nil {

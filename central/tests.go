@@ -55,7 +55,8 @@ func (c *Central) testNodes(r *http.Request, in api.TestNodes) ([]api.NodeTest, 
 				continue
 			}
 		}
-		answer, done := c.sessions.of(n.Agent).test(testKey(n.Name, other, false))
+		d := c.sessions.of(n.Agent)
+		answer, done := askAgent(d, d.tests, testKey(n.Name, other, false))
 		defer done()
 		answers[i] = answer
 	}
@@ -222,14 +223,15 @@ func askedTest(key string) (q api.AskedTest) {
 	return q
 }
 
-// test has a node tested; done must be called when the answer is no longer waited for.
-func (d *agentSession) test(key string) (answer <-chan api.NodeTest, done func()) {
-	var ch chan api.NodeTest
-	d.update(func() { ch = d.tests.ask(key) })
+// askAgent asks one of the questions of a session. The channel gets the first answer; done must be
+// called when it is no longer waited for.
+func askAgent[T any](d *agentSession, qs questions[T], key string) (answer <-chan T, done func()) {
+	var ch chan T
+	d.update(func() { ch = qs.ask(key) })
 	return ch, func() {
 		d.mu.Lock()
 		defer d.mu.Unlock()
-		d.tests.leave(key, ch)
+		qs.leave(key, ch)
 	}
 }
 
