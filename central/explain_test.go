@@ -25,13 +25,7 @@ func (s *site) askWhy(node string) <-chan api.Explanation {
 
 func (r *rack) explains(all ...api.Explanation) {
 	r.s.t.Helper()
-	_, err := r.s.Report(context.Background(), r.name, api.Report{
-		Session: r.w.Session, JournalID: r.journal, LSN: r.lsn, Explained: all,
-		SentAt: r.s.clock(),
-	})
-	if err != nil {
-		r.s.t.Fatal(err)
-	}
+	r.tell(api.Report{Explained: all})
 }
 
 func TestTheAgentExplains(t *testing.T) {

@@ -311,11 +311,14 @@ func (r *rack) mustReport(reports ...api.OpReport) {
 
 func (r *rack) read(readings ...api.NodeReading) {
 	r.s.t.Helper()
-	_, err := r.s.Report(context.Background(), r.name, api.Report{
-		Session: r.w.Session, JournalID: r.journal, Epoch: r.epoch, LSN: r.lsn,
-		Readings: readings, SentAt: r.s.clock(),
-	})
-	if err != nil {
+	r.tell(api.Report{Readings: readings})
+}
+
+// tell sends a report of what is in it.
+func (r *rack) tell(in api.Report) {
+	r.s.t.Helper()
+	in.Session, in.JournalID, in.Epoch, in.LSN, in.SentAt = r.w.Session, r.journal, r.epoch, r.lsn, r.s.clock()
+	if _, err := r.s.Report(context.Background(), r.name, in); err != nil {
 		r.s.t.Fatal(err)
 	}
 }

@@ -184,13 +184,7 @@ func TestAHoldEndsByItself(t *testing.T) {
 
 func (r *rack) mustReportHolds(holds ...api.NodeHold) {
 	r.s.t.Helper()
-	_, err := r.s.Report(context.Background(), r.name, api.Report{
-		Session: r.w.Session, JournalID: r.journal, LSN: r.lsn, Holds: holds,
-		SentAt: r.s.clock(),
-	})
-	if err != nil {
-		r.s.t.Fatal(err)
-	}
+	r.tell(api.Report{Holds: holds})
 }
 
 func TestARequestGoesByTheHold(t *testing.T) {

@@ -29,13 +29,7 @@ func (s *site) rackOf(name string) api.Rack {
 // says reports how a rack's monitor stands.
 func (r *rack) says(state api.RackState) {
 	r.s.t.Helper()
-	_, err := r.s.Report(context.Background(), r.name, api.Report{
-		Session: r.w.Session, JournalID: r.journal, LSN: r.lsn, Rack: &state,
-		SentAt: r.s.clock(),
-	})
-	if err != nil {
-		r.s.t.Fatal(err)
-	}
+	r.tell(api.Report{Rack: &state})
 }
 
 func ptr[T any](v T) *T { return &v }

@@ -23,12 +23,7 @@ func (s *site) testing(in api.TestNodes) <-chan []api.NodeTest {
 
 func (r *rack) tested(all ...api.NodeTest) {
 	r.s.t.Helper()
-	_, err := r.s.Report(context.Background(), r.name, api.Report{
-		Session: r.w.Session, JournalID: r.journal, LSN: r.lsn, Tested: all, SentAt: r.s.clock(),
-	})
-	if err != nil {
-		r.s.t.Fatal(err)
-	}
+	r.tell(api.Report{Tested: all})
 }
 
 // TestTestsGoToTheAgentAndBack: each has an id that stays when it is sent again; only the answer
