@@ -7,9 +7,13 @@ import (
 	"rackpower/power"
 )
 
+// curves are those that BMCs know. Without the post-quantum ones, which they do not know so far, a
+// log-in costs a fifth less, and its first message fits one packet, which old TLS stacks want.
+var curves = []tls.CurveID{tls.X25519, tls.CurveP256, tls.CurveP384}
+
 // tlsFor is how the BMC of an endpoint is known: by its pinned key, or by an authority.
 func (d *Dialer) tlsFor(ep power.Endpoint) *tls.Config {
-	t := &tls.Config{MinVersion: tls.VersionTLS13, RootCAs: d.cfg.Roots, ServerName: ep.Host}
+	t := &tls.Config{MinVersion: tls.VersionTLS13, RootCAs: d.cfg.Roots, ServerName: ep.Host, CurvePreferences: curves}
 	if ep.OldTLS {
 		t.MinVersion = tls.VersionTLS12
 	}
