@@ -50,7 +50,7 @@ func runMutated(t *testing.T, m mutation.Mutation, finds *regexp.Regexp, args ..
 		t.Error(err)
 		return
 	}
-	dir, judge := t.TempDir(), "."
+	dir, judge, rapid := t.TempDir(), ".", append([]string{"-rapid.nofailfile", "-rapid.shrinktime=0s"}, args...)
 	replace := map[string]string{}
 	for file, text := range files {
 		mutant := filepath.Join(dir, strings.ReplaceAll(file, "/", "_"))
@@ -58,7 +58,10 @@ func runMutated(t *testing.T, m mutation.Mutation, finds *regexp.Regexp, args ..
 			t.Fatal(err)
 		}
 		replace[filepath.Join(root, file)] = mutant
-		if !strings.HasPrefix(file, "central/") {
+		switch {
+		case strings.HasPrefix(file, "central/webhook/"):
+			judge, rapid = "./webhook", nil
+		case !strings.HasPrefix(file, "central/"):
 			judge = "../agent"
 		}
 	}
@@ -71,8 +74,8 @@ func runMutated(t *testing.T, m mutation.Mutation, finds *regexp.Regexp, args ..
 		t.Fatal(err)
 	}
 	cmd := exec.CommandContext(t.Context(), "go", append([]string{
-		"test", "-vet=off", "-count=1", "-overlay", overlay, "-run", "^(" + m.FoundBy + ")$", judge, "-rapid.nofailfile", "-rapid.shrinktime=0s",
-	}, args...)...)
+		"test", "-vet=off", "-count=1", "-overlay", overlay, "-run", "^(" + m.FoundBy + ")$", judge,
+	}, rapid...)...)
 	out, err := cmd.CombinedOutput()
 	found := finds.FindString(string(out))
 	if err == nil || found == "" {
