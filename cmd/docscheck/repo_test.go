@@ -138,8 +138,9 @@ func TestEveryPackageIsDescribed(t *testing.T) {
 	})
 }
 
-// withoutClient are routes for scripts at a rack's socket that no command asks.
-var withoutClient = []string{"GET /v1/alarms"}
+// withoutClient are routes that no command asks: for scripts at a rack's socket, and the
+// description of the others.
+var withoutClient = []string{"GET /v1/alarms", "GET /v1/openapi"}
 
 // TestRoutes holds the routes that are served against those that central/api documents
 // and those that its client calls.
