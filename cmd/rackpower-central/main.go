@@ -29,7 +29,7 @@ func examples(lines ...string) string { return "\n\nEXAMPLES\n   " + strings.Joi
 func main() { os.Exit(settings.Run(newApp(), os.Args)) }
 
 func newApp() *cli.App {
-	return &cli.App{
+	app := &cli.App{
 		Name: "rackpower-central", Version: version, Usage: "run central, the coordinator of rackpower, and maintain its database",
 		Metadata: map[string]any{settings.DaemonsKey: settings.Daemons{
 			"serve": "CENTRAL", "backup": "CENTRAL", "restore": "CENTRAL", "check": "CENTRAL", "seal": "CENTRAL", // whose database it is
@@ -37,4 +37,6 @@ func newApp() *cli.App {
 		Description: "Central takes requests, hands them to the agents of the racks and collects what became of them." + exitHelp,
 		Commands:    []*cli.Command{serveCommand(), backupCommand(), restoreCommand(), checkCommand(), sealCommand(), caCommand()},
 	}
+	app.Commands = append(app.Commands, settings.ShellCommands("", "8", exitHelp, nil)...)
+	return app
 }

@@ -43,6 +43,7 @@ func newApp() *cli.App {
 		credentialsCommand(), agentCommand(),
 		simCommand(), demoCommand(), nodesCommand(),
 	)
+	app.Commands = append(app.Commands, settings.ShellCommands("daemons and tools", "1", exitHelp, completeValues(app))...)
 	finish(app.Commands)
 	app.Description = strings.Replace(app.Description, exitHelp, exitHelpOf(&cli.Command{Subcommands: app.Commands}), 1)
 	return app

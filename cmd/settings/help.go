@@ -137,6 +137,9 @@ func (h help) commands(list []*cli.Command) {
 	})
 	category, indent := "", helpIndent
 	for _, c := range list {
+		if c.Hidden {
+			continue
+		}
 		if c.Category != category {
 			category, indent = c.Category, helpIndent+2
 			fmt.Fprintf(h.w, "   %s:\n", category)
@@ -147,18 +150,24 @@ func (h help) commands(list []*cli.Command) {
 
 // flag writes a flag with its default and its environment variable.
 func (h help) flag(f cli.Flag, env string) {
+	name, placeholder, text := flagHelp(f, env)
+	h.row(helpIndent, strings.TrimSpace(name+" "+placeholder), text)
+}
+
+// flagHelp is what help and manual say of a flag; placeholder is empty when it takes no value.
+func flagHelp(f cli.Flag, env string) (name, placeholder, text string) {
 	d, ok := f.(cli.DocGenerationFlag)
 	if !ok {
-		return
+		return dashed(nameOf(f)), "", ""
 	}
-	placeholder, text := unquote(d.GetUsage())
+	placeholder, text = unquote(d.GetUsage())
 	names := f.Names()
-	name := "--" + names[0]
+	name = "--" + names[0]
 	for _, short := range names[1:] {
 		name = "-" + short + ", " + name
 	}
-	if d.TakesValue() {
-		name += " " + placeholder
+	if !d.TakesValue() {
+		placeholder = ""
 	}
 	switch initial := defaultOf(d); {
 	case required(f):
@@ -169,7 +178,7 @@ func (h help) flag(f cli.Flag, env string) {
 	if env != "" {
 		text += " [$" + env + "]"
 	}
-	h.row(helpIndent, name, text)
+	return name, placeholder, text
 }
 
 // unquote takes the placeholder of a flag's value out of its usage.
