@@ -2,9 +2,12 @@
 SHELL := /bin/bash
 GO ?= go
 BIN := bin
+DIST := dist
 # X.Y.Z at a tag; behind it the number of commits since, which sorts by age (docs/releases.md).
 VERSION ?= $(shell packaging/version.sh)
-LDFLAGS := -s -w -X main.version=$(VERSION)
+COMMIT := $(shell git rev-parse HEAD 2>/dev/null)
+COMMITTED := $(shell TZ=UTC git log -1 --date=format-local:%Y-%m-%dT%H:%M:%SZ --format=%cd 2>/dev/null)
+LDFLAGS := -s -w -X main.version=$(VERSION) -X rackpower/cmd/settings.commit=$(COMMIT) -X rackpower/cmd/settings.date=$(COMMITTED)
 # The linter and govulncheck have a module of their own, so that what they need is none of ours.
 TOOL := $(GO) tool -modfile=tools/go.mod
 FUZZTIME ?= 20s
@@ -14,10 +17,10 @@ DESTDIR ?=
 PREFIX ?= /usr/local
 
 .DEFAULT_GOAL := build
-.PHONY: help build check test race soak proof mutations lint vuln fuzz bench demo deb rpm install deps clean
+.PHONY: help build check test race soak proof mutations lint vuln fuzz bench demo deb rpm packages-test install deps clean
 
 help: ## list the verbs
-	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
+	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
 
 build: ## both programs, into bin/
 	@mkdir -p $(BIN)
@@ -28,6 +31,7 @@ build: ## both programs, into bin/
 # possible without asking; otherwise named, and the checks that need it are left out.
 TOOLS := ipmi_sim:openipmi ipmitool:ipmitool ipmipower:freeipmi-tools systemd-analyze:systemd nft:nftables ip:iproute2 \
   chromium:chromium redfishtool:redfishtool fence_redfish:fence-agents /usr/lib/python3/dist-packages/sushy:python3-sushy prometheus:prometheus
+TOOLS += lintian:lintian mandoc:mandoc zsh:zsh fish:fish
 deps: ## install what the tests can use (root, Debian), or name it
 	@missing=(); for t in $(TOOLS); do PATH="$$PATH:/usr/sbin:/sbin" command -v "$${t%%:*}" >/dev/null || [ -e "$${t%%:*}" ] || missing+=("$${t##*:}"); done; \
 	if [ $${#missing[@]} -eq 0 ]; then exit 0; fi; \
@@ -109,13 +113,16 @@ demo: build ## a simulated rack, and an agent that is killed at work
 # Central is position-independent there, as Debian has it; that compiles SQLite once more.
 deb rpm: MODE := -buildmode=pie
 deb: build ## Debian packages, into dist/
-	packaging/build.sh "$(VERSION)" $(BIN) dist deb
+	packaging/build.sh "$(VERSION)" $(BIN) $(DIST) deb
 
 rpm: build ## RPM packages, into dist/
-	packaging/build.sh "$(VERSION)" $(BIN) dist rpm
+	packaging/build.sh "$(VERSION)" $(BIN) $(DIST) rpm
+
+packages-test: deps ## packages are made twice, installed, upgraded and purged; 5 minutes
+	PACKAGES_TEST=1 PATH="$$PATH:/usr/sbin:/sbin" $(GO) test ./cmd -run '^TestPackages' -count=1 -v -timeout 30m
 
 install: build ## programs, units and configuration, below DESTDIR
 	systemd/install.sh "$(DESTDIR)" "$(PREFIX)" "$(BIN)"
 
 clean: ## remove bin/ and dist/
-	rm -rf $(BIN) dist
+	rm -rf $(BIN) $(DIST)

@@ -1,0 +1,218 @@
+package cmd_test
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// packageFiles is what each package holds, but for its documents.
+var packageFiles = map[string][]string{
+	"rackpower": {
+		"/etc/rackpower/agent.yaml", "/usr/bin/rackpower",
+		"/usr/lib/systemd/system/rackpower-agent.service", "/usr/lib/systemd/system/rackpower-agent.socket",
+		"/usr/lib/systemd/system/rackpower.target", "/usr/lib/sysusers.d/rackpower.conf", "/usr/lib/tmpfiles.d/rackpower.conf",
+		"/usr/share/bash-completion/completions/rackpower", "/usr/share/fish/vendor_completions.d/rackpower.fish",
+		"/usr/share/zsh/vendor-completions/_rackpower",
+	},
+	"rackpower-central": {
+		"/etc/rackpower/central.yaml", "/usr/bin/rackpower-central",
+		"/usr/lib/systemd/system/rackpower-central.service", "/usr/lib/systemd/system/rackpower-central.socket",
+		"/usr/share/bash-completion/completions/rackpower-central", "/usr/share/fish/vendor_completions.d/rackpower-central.fish",
+		"/usr/share/zsh/vendor-completions/_rackpower-central",
+	},
+}
+
+var documents = regexp.MustCompile(`^/usr/share/(doc|man|lintian)/`)
+
+// TestPackagesHoldTheirFiles stages the packages: their files are as listed, no file is in two of
+// them, and the scripts are complete.
+func TestPackagesHoldTheirFiles(t *testing.T) {
+	cli, _ := build(t)
+	stage := t.TempDir()
+	cmd := exec.Command("../packaging/build.sh", "1.0.0", filepath.Dir(cli), t.TempDir())
+	cmd.Env = append(os.Environ(), "STAGE="+stage)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	for name, want := range packageFiles {
+		root := filepath.Join(stage, name)
+		var found []string
+		err := filepath.WalkDir(root, func(path string, d os.DirEntry, err error) error {
+			rel := strings.TrimPrefix(path, root)
+			script := strings.Count(rel, "/") == 1
+			if err == nil && d.Type().IsRegular() && !script && !documents.MatchString(rel) {
+				found = append(found, rel)
+			}
+			return err
+		})
+		if err != nil || !slices.Equal(found, want) {
+			t.Errorf("%s: %v, files\n%s", name, err, strings.Join(found, "\n"))
+		}
+		for _, script := range []string{"postinst", "prerm", "postrm"} {
+			text, err := os.ReadFile(filepath.Join(root, script))
+			if err != nil || bytes.Contains(text, []byte("@")) {
+				t.Errorf("%s %s: %v\n%s", name, script, err, text)
+			}
+			if out, err := exec.Command("sh", "-n", filepath.Join(root, script)).CombinedOutput(); err != nil {
+				t.Errorf("%s %s: %v %s", name, script, err, out)
+			}
+		}
+	}
+}
+
+// wantPackages skips tests that make packages, which take minutes: make packages-test has them.
+func wantPackages(t *testing.T) {
+	t.Helper()
+	if os.Getenv("PACKAGES_TEST") == "" {
+		t.Skip("only with make packages-test")
+	}
+	if _, err := exec.LookPath("dpkg-deb"); err != nil {
+		t.Skip("LEFT OUT: packages: dpkg-deb is not installed (apt-get install dpkg)")
+	}
+}
+
+// makePackages builds both programs as this version, and packages of them, from a source tree.
+func makePackages(t *testing.T, source, version, out string, env ...string) {
+	t.Helper()
+	cmd := exec.Command("make", "-s", "-C", source, "deb", "rpm", "VERSION="+version, "BIN="+filepath.Join(out, "bin"), "DIST="+out)
+	cmd.Env = append(os.Environ(), env...)
+	if text, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("packages of %s: %v\n%s", version, err, text)
+	}
+}
+
+// TestPackagesAreReproducible builds this commit twice: as it is here, and from a copy elsewhere,
+// with nothing compiled before, another mask and another time zone.
+func TestPackagesAreReproducible(t *testing.T) {
+	wantPackages(t)
+	dir := t.TempDir()
+	var sums [2]string
+	for i := range sums {
+		source, out := filepath.Join(dir, fmt.Sprint("src", i)), filepath.Join(dir, fmt.Sprint("out", i))
+		if text, err := exec.Command("git", "clone", "-q", "--no-local", "..", source).CombinedOutput(); err != nil {
+			t.Skipf("LEFT OUT: reproducible packages: not in a repository: %s", text)
+		}
+		env := []string{"TZ=UTC"}
+		if i == 1 {
+			env = []string{"TZ=Asia/Tokyo", "GOCACHE=" + filepath.Join(dir, "cache"), "GOFLAGS=-p=2"}
+		}
+		makePackages(t, source, "1.0.0", out, env...)
+		text, err := exec.Command("sh", "-c", "cd "+out+" && sha256sum *.deb *.rpm *.json").CombinedOutput()
+		if err != nil {
+			t.Fatalf("%v: %s", err, text)
+		}
+		sums[i] = string(text)
+	}
+	if sums[0] != sums[1] {
+		t.Errorf("the same commit made\n%sand\n%s", sums[0], sums[1])
+	}
+}
+
+// TestPackagesOnARealSystemd installs the packages, upgrades them while an operation is under
+// way, removes, installs again and purges them, as a machine's administrator does.
+func TestPackagesOnARealSystemd(t *testing.T) {
+	wantPackages(t)
+	m := newSystemdHost(t)
+	for _, version := range []string{"1.0.0", "1.0.1"} {
+		makePackages(t, "..", version, filepath.Join(m.dir, "src", version))
+	}
+	lintian(t, filepath.Join(m.dir, "src", "1.0.1"))
+	const agent, central = "rackpower-agent.service", "rackpower-central.service"
+	m.run("rm", "-f", "/usr/sbin/policy-rc.d") // which keeps containers from starting anything
+	m.install("1.0.0")
+	for _, unit := range []string{agent, central, "rackpower-agent.socket", "rackpower-central.socket", "rackpower.target"} {
+		if out, _ := m.try("systemctl", "is-enabled", unit); strings.TrimSpace(out) != "disabled" {
+			t.Errorf("%s is %s after the installation", unit, out)
+		}
+		if out, _ := m.try("systemctl", "is-active", unit); strings.TrimSpace(out) != "inactive" {
+			t.Errorf("%s is %s after the installation", unit, out)
+		}
+	}
+	m.run("sh", "-c", "echo '# mine' >> /etc/rackpower/agent.yaml")
+	m.run("systemctl", "enable", "--now", central, agent)
+	m.alive()
+
+	// A node is slow to come up, so that its power-on is under way while both are upgraded.
+	m.run("systemd-run", "-q", "--unit=sim", "rackpower", "sim", "--count=1", "--listen=127.0.20.1", "--port=6230",
+		"--on-after=20s", "--log=/root/sim.log")
+	m.run("sh", "-c", "umask 077; echo simulated > /root/pw")
+	m.run("rackpower", "node", "add", "n1", "--rack", "r1", "--bmc", "ipmi://admin@127.0.20.1:6230", "--password-file", "/root/pw")
+	m.run("rackpower", "on", "n1", "--wait", "accepted")
+	m.until(30*time.Second, "the BMC has the command", func() bool { return m.commanded("power-on") == 1 })
+	before := m.main(agent)
+	m.install("1.0.1")
+	if now := m.main(agent); now == before || now == "0" {
+		t.Errorf("the agent was not started again by the upgrade")
+	}
+	m.alive()
+	m.until(60*time.Second, "the power-on has ended", func() bool { return strings.Contains(m.run("rackpower", "ops", "n1"), "succeeded") })
+	if n := m.commanded("power-on"); n != 1 {
+		t.Errorf("the BMC was told %d times to turn on", n)
+	}
+	for _, program := range []string{"rackpower", "rackpower-central"} {
+		if out := m.run(program, "--version"); !strings.Contains(out, "1.0.1") {
+			t.Errorf("after the upgrade: %s", out)
+		}
+	}
+	if out := m.run("rackpower", "agents", "-o", "json"); !strings.Contains(out, `"1.0.1"`) {
+		t.Errorf("after the upgrade the agent that runs is\n%s", out)
+	}
+	m.run("grep", "-q", "# mine", "/etc/rackpower/agent.yaml")
+
+	m.run("systemctl", "stop", "rackpower-central.socket", central)
+	m.install("1.0.1")
+	if out, _ := m.try("systemctl", "is-active", central); strings.TrimSpace(out) != "inactive" {
+		t.Errorf("central was stopped, and the upgrade started it: %s", out)
+	}
+
+	m.run("dpkg", "-r", "rackpower-central", "rackpower")
+	if out, exit := m.try("pgrep", "-a", "-u", "rackpower"); exit == 0 {
+		t.Errorf("runs after the removal: %s", out)
+	}
+	m.run("test", "-s", "/var/lib/rackpower/central/seal.key")
+	m.run("grep", "-q", "# mine", "/etc/rackpower/agent.yaml")
+	m.install("1.0.1")
+	m.run("systemctl", "start", central, agent)
+	m.alive()
+	if out := m.run("rackpower", "ops", "n1"); !strings.Contains(out, "succeeded") {
+		t.Errorf("after a removal and another installation: %s", out)
+	}
+
+	m.run("dpkg", "-P", "rackpower-central", "rackpower")
+	if out := m.run("sh", "-c", "find /etc /usr /var /run -xdev -path '*rackpower*' -not -path '/var/log/*'"); out != "" {
+		t.Errorf("after the purge:\n%s", out)
+	}
+}
+
+// commanded is how often the simulated BMC was told to do something.
+func (m *systemdHost) commanded(command string) int {
+	out, _ := m.try("cat", "/root/sim.log")
+	return strings.Count(out, `"command":"`+command+`"`)
+}
+
+// install installs both packages of a version.
+func (m *systemdHost) install(version string) {
+	m.t.Helper()
+	m.run("sh", "-c", "dpkg -i /src/"+version+"/*.deb")
+}
+
+// lintian holds packages against Debian's rules.
+func lintian(t *testing.T, dir string) {
+	t.Helper()
+	if _, err := exec.LookPath("lintian"); err != nil {
+		t.Error("LEFT OUT: lintian is not installed (apt-get install lintian)")
+		return
+	}
+	out, err := exec.Command("sh", "-c", "lintian --allow-root --fail-on error,warning "+dir+"/*.deb").CombinedOutput()
+	if err != nil {
+		t.Errorf("lintian: %v\n%s", err, out)
+	}
+}
