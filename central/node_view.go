@@ -265,7 +265,7 @@ func (c *Central) info(r *http.Request) (api.Info, error) {
 
 // Info describes this central.
 func (c *Central) Info(ctx context.Context) (api.Info, error) {
-	out := api.Info{ID: c.store.ID(), Version: c.cfg.Version, Schema: store.Schema}
+	out := api.Info{ID: c.store.ID(), Version: c.cfg.Version, Schema: store.Schema, Now: time.Now()}
 	if c.gossip != nil {
 		out.Gossip = c.gossip.Addr()
 	}

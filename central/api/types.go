@@ -391,4 +391,6 @@ type Info struct {
 	Nodes   int    `json:"nodes"`
 	Agents  int    `json:"agents"`
 	Gossip  string `json:"gossip,omitempty"` // address to join
+	// Now is the time by the clock of the one who answers.
+	Now time.Time `json:"now,omitzero"`
 }

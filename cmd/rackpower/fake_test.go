@@ -26,6 +26,7 @@ import (
 // fake answers as central, or an agent's socket, would. Its verbs set the scene;
 // asked holds what the command line sent.
 type fake struct {
+	info   api.Info
 	t      *testing.T
 	url    string
 	screen io.ReadWriter // of the command line, a terminal; nil: none
@@ -94,6 +95,8 @@ func newFake(t *testing.T, nodes ...api.Node) *fake {
 	f := &fake{t: t, nodes: nodes, ops: map[string]*api.Op{}, clock: printer.Clock{Now: time.Now, Zone: time.UTC}}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /v1/nodes", f.getNodes)
+	f.info = api.Info{ID: "x", Version: "v1"}
+	mux.HandleFunc("GET /v1/info", func(w http.ResponseWriter, _ *http.Request) { reply(w, f.info) })
 	mux.HandleFunc("POST /v1/ops", f.ask)
 	mux.HandleFunc("POST /v1/ops/query", f.query)
 	mux.HandleFunc("POST /v1/ops/{id}/cancel", f.cancel)

@@ -40,7 +40,7 @@ func newApp() *cli.App {
 		holdCommand(atCentral), releaseCommand(atCentral), brakeCommand(atCentral), pauseCommand(),
 		resumeCommand(),
 		rackCommand(), domainCommand(), scheduleCommand(), journalCommand(), loginCommand(), logoutCommand(), profileCommand(), userCommand(),
-		credentialsCommand(), agentCommand(),
+		credentialsCommand(), versionCommand(), doctorCommand(), agentCommand(),
 		simCommand(), demoCommand(), nodesCommand(),
 	)
 	app.Commands = append(app.Commands, settings.ShellCommands("daemons and tools", "1", exitHelp, completeValues(app))...)
