@@ -59,7 +59,12 @@ func (l *line) showHelp() error {
 	h.commands(commands)
 	if l.command != nil && len(commands) == 0 {
 		h.title("\nOPTIONS")
+		kept := func(f cli.Flag) bool { return nameOf(f) != configFlag && envOf(l.app, l.name(), nameOf(f)) != "" }
+		configured := slices.ContainsFunc(l.flags, kept)
 		for _, f := range l.flags {
+			if nameOf(f) == configFlag && !configured {
+				continue // a file could say nothing to this command
+			}
 			h.flag(f, envOf(l.app, l.name(), nameOf(f)))
 		}
 		h.row(helpIndent, "-h, --help", "show this help")
