@@ -57,6 +57,7 @@ type fake struct {
 
 	agents    []api.Agent
 	attention []api.Attention
+	happens   chan struct{} // each makes a stream of events have one
 	racks     []api.Rack
 	brakes    []api.RackBrake
 	domains   []api.Domain
@@ -92,7 +93,7 @@ type fake struct {
 func newFake(t *testing.T, nodes ...api.Node) *fake {
 	t.Helper()
 	t.Setenv("XDG_CONFIG_HOME", t.TempDir()) // no profile of who runs the tests
-	f := &fake{t: t, nodes: nodes, ops: map[string]*api.Op{}, clock: printer.Clock{Now: time.Now, Zone: time.UTC}}
+	f := &fake{t: t, nodes: nodes, ops: map[string]*api.Op{}, clock: printer.Clock{Now: time.Now, Zone: time.UTC}, happens: make(chan struct{})}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /v1/nodes", f.getNodes)
 	f.info = api.Info{ID: "x", Version: "v1"}
@@ -149,6 +150,16 @@ func serveUnix(t *testing.T, h http.Handler) string {
 
 // monitorPaths are the paths of holds, racks, brakes, domains, schedules and events.
 func (f *fake) monitorPaths(mux *http.ServeMux) {
+	mux.HandleFunc("GET /v1/watch", func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "text/event-stream")
+		w.WriteHeader(http.StatusOK)
+		_ = http.NewResponseController(w).Flush()
+		select {
+		case <-f.happens:
+			_, _ = w.Write([]byte("event: removed\nid: 1\ndata: {\"name\":\"x\"}\n\n"))
+		case <-r.Context().Done():
+		}
+	})
 	seeing(f, mux, "GET /v1/attention", func(*http.Request) any { return f.attention })
 	seeing(f, mux, "GET /v1/racks", func(*http.Request) any { return f.racks })
 	seeing(f, mux, "GET /v1/brakes", func(*http.Request) any { return f.brakes })

@@ -14,6 +14,7 @@ import (
 	"rackpower/central/api"
 	"rackpower/cmd/settings"
 	"rackpower/cmd/term"
+	"rackpower/internal/backoff"
 )
 
 func topCommand() *cli.Command {
@@ -23,7 +24,7 @@ func topCommand() *cli.Command {
 			"rackpower would have a person do, and the operations under way. What does not fit is counted." +
 			"\n\nKEYS\n   q, Ctrl-C  end\n   space      ask again now" +
 			examples("rackpower top", "rackpower top --interval 10s --profile lab") + exitHelp,
-		Flags: atCentral.flags(&cli.DurationFlag{Name: "interval", Value: 2 * time.Second, Usage: "ask central every `DURATION`"}),
+		Flags: atCentral.flags(&cli.DurationFlag{Name: "interval", Value: 2 * time.Second, Usage: "ask central every `DURATION`, and when something happens"}),
 	}
 }
 
@@ -36,6 +37,12 @@ type overview struct {
 	at        time.Time // when central said so
 	wrong     string    // why it says nothing now
 }
+
+// topRest is how long central is left alone after it has said all.
+const topRest = 250 * time.Millisecond
+
+// streamAgain is how long a stream of events that has ended is not asked for again.
+const streamAgain = 2 * time.Second
 
 // topOps bounds the operations that are asked for; more are not legible.
 const topOps = 1000
@@ -88,8 +95,12 @@ func (s *session) topOn(screen *term.Screen, now overview, interval time.Duratio
 	seen, again := make(chan overview), make(chan struct{}, 1)
 	go func() {
 		for took := time.Duration(0); ; {
+			rest := max(topRest, 5*took) // a central that is slow is asked less often
+			if backoff.Sleep(ctx, rest) != nil {
+				return
+			}
 			select {
-			case <-time.After(max(interval, 5*took)): // a central that is slow is asked less often
+			case <-time.After(interval - rest):
 			case <-again:
 			case <-ctx.Done():
 				return
@@ -107,6 +118,12 @@ func (s *session) topOn(screen *term.Screen, now overview, interval time.Duratio
 			}
 		}
 	}()
+	go s.onEvents(ctx, func() {
+		select {
+		case again <- struct{}{}:
+		default:
+		}
+	})
 	clock := time.NewTicker(time.Second) // ages grow
 	defer clock.Stop()
 	for {
@@ -135,6 +152,21 @@ func (s *session) topOn(screen *term.Screen, now overview, interval time.Duratio
 			}
 		case <-resized:
 		case <-clock.C:
+		}
+	}
+}
+
+// onEvents calls f when something has happened. Without a stream of events there is what is
+// asked for every interval.
+func (s *session) onEvents(ctx context.Context, f func()) {
+	for {
+		_ = s.client.Watch(ctx, api.Watch{}, func(api.Event) error {
+			f()
+			return nil
+		})
+		f() // whether central is there is news by itself
+		if backoff.Sleep(ctx, streamAgain) != nil {
+			return
 		}
 	}
 }

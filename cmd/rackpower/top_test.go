@@ -164,11 +164,38 @@ func TestTopSaysThatCentralIsAway(t *testing.T) {
 		}
 	}
 	done := make(chan ran)
-	go func() { done <- f.runContext(t.Context(), []string{"top", "--interval", "100ms", "--no-color"}) }()
+	go func() { done <- f.runContext(t.Context(), []string{"top", "--interval", "10h", "--no-color"}) }()
+	waitFor(t, func() bool { return strings.Contains(tt.written(), "3 nodes: 3 on") })
+	f.happens <- struct{}{}
 	waitFor(t, func() bool { return strings.Contains(tt.written(), "no news for ") })
 	if !strings.Contains(tt.written(), "3 nodes: 3 on") {
 		t.Error("what was known is not shown any more")
 	}
+	_, _ = tt.keys.WriteString("q")
+	if got := <-done; got.exit != 0 || got.errs != "" {
+		t.Errorf("%+v", got)
+	}
+}
+
+// TestTopAsksWhenSomethingHappens has an interval that is longer than the test.
+func TestTopAsksWhenSomethingHappens(t *testing.T) {
+	f := newFake(t, hall(3, power.On)...)
+	tt := newTerminal(t, 80, 24)
+	f.screen = tt.screen
+	done := make(chan ran)
+	go func() { done <- f.runContext(t.Context(), []string{"top", "--interval", "10h", "--no-color"}) }()
+	waitFor(t, func() bool { return strings.Contains(tt.written(), "3 nodes: 3 on") })
+	f.mu.Lock()
+	f.nodes[0].State = power.Off
+	f.mu.Unlock()
+	f.happens <- struct{}{}
+	waitFor(t, func() bool { return strings.Contains(tt.written(), "3 nodes: 2 on, 1 off") })
+	tt.resize(60, 10)
+	f.mu.Lock()
+	f.nodes[1].State = power.Off
+	f.mu.Unlock()
+	_, _ = tt.keys.WriteString(" ")
+	waitFor(t, func() bool { return strings.Contains(tt.written(), "3 nodes: 1 on, 2 off") })
 	_, _ = tt.keys.WriteString("q")
 	if got := <-done; got.exit != 0 || got.errs != "" {
 		t.Errorf("%+v", got)
