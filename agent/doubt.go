@@ -101,7 +101,7 @@ func doubtEntries(live []journal.Record, below uint64) []journal.Entry {
 	}
 	var entries []journal.Entry
 	for _, r := range live {
-		if r.Kind == kindAccepted && r.LSN < below && !ended[r.Key] {
+		if (r.Kind == kindAccepted || r.Kind == kindAdded) && r.LSN < below && !ended[r.Key] {
 			entries = append(entries, entry(journal.Add, kindDoubt, r.Key, nil))
 		}
 	}

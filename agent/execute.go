@@ -28,7 +28,9 @@ type execution struct {
 	// force lets the first log-in pass an open breaker: a person asked.
 	force bool
 	seen  power.State // last read, for the end's words
-	note  string      // added to the end's detail
+	// seenLimit is the limit that was last read.
+	seenLimit power.Limit
+	note      string // added to the end's detail
 	// waiting replaces "waiting for STATE" as the phase.
 	waiting string
 }
@@ -83,7 +85,7 @@ func (x *execution) unsettled(end power.End) *power.Unsettled {
 	x.l.mu.Unlock()
 	h := x.h
 	if h.unsettled == "" {
-		if x.op.Action.Once() {
+		if x.op.Action.Once() || x.op.Action.LeavesPower() {
 			return before // it changed nothing about that, and may have had no time to wait
 		}
 		return nil
@@ -208,7 +210,7 @@ func (x *execution) carryOut(ctx context.Context) (power.Reason, error) {
 		return "", err
 	}
 	x.ep, x.bmc = ep, x.a.bmcs.Get(ep)
-	if x.op.Action != power.ActBMCReset {
+	if !x.op.Action.LeavesPower() {
 		if err := x.settle(ctx); err != nil {
 			return "", err
 		}
@@ -226,8 +228,12 @@ func (x *execution) carryOut(ctx context.Context) (power.Reason, error) {
 		return x.once(ctx, power.HardReset)
 	case power.ActDiag:
 		return x.once(ctx, power.PulseDiag)
-	default:
+	case power.ActBMCReset:
 		return x.bmcReset(ctx)
+	case power.ActCap:
+		return x.limit(ctx)
+	default: // of a newer agent, whose journal this is
+		return "", fail(power.ReasonUnsupported, "this agent does not know how to %s", x.op.Action)
 	}
 }
 
@@ -413,14 +419,21 @@ func (x *execution) there() power.Reason {
 // await reads with growing waits until the target is seen or the window is over.
 func (x *execution) await(ctx context.Context, target power.State, window time.Duration) (bool, error) {
 	x.l.setPhase(x.t, cmp.Or(x.waiting, "waiting for "+string(target)))
+	return x.awaitSeen(ctx, window, func() (bool, error) {
+		state, err := x.read(ctx)
+		return state == target, err
+	})
+}
+
+// awaitSeen looks with growing waits until it is seen or the window is over.
+func (x *execution) awaitSeen(ctx context.Context, window time.Duration, look func() (bool, error)) (bool, error) {
 	until := time.Now().Add(window)
 	for pause := x.time.FirstLook; ; pause = min(pause*3/2, x.time.LongLook) {
 		if err := backoff.Sleep(ctx, pause); err != nil {
 			return false, err
 		}
-		state, err := x.read(ctx)
-		if err != nil || state == target {
-			return state == target, err
+		if seen, err := look(); err != nil || seen {
+			return seen, err
 		}
 		if !time.Now().Before(until) {
 			return false, nil
@@ -805,6 +818,12 @@ func (x *execution) stillNeeded(ctx context.Context, cmd power.Command) error {
 	if cmd == power.ResetBMC {
 		return nil
 	}
+	if cmd == power.SetLimit {
+		if there, err := x.limited(ctx); err != nil || !there {
+			return err
+		}
+		return errThere
+	}
 	state, err := x.read(ctx)
 	switch {
 	case err != nil:
@@ -827,7 +846,7 @@ func (x *execution) exchange(ctx context.Context, d power.Driver, cmd power.Comm
 	}
 	first := x.h.attempts == 0
 	x.h.sending(cmd, now)
-	err = d.Do(ctx, cmd)
+	err = x.tell(ctx, d, cmd)
 	left = power.WasSent(err)
 	if first && left {
 		x.a.numbers.sent.Time(max(now.Sub(x.op.AskedAt), 0))
@@ -846,10 +865,20 @@ func (x *execution) exchange(ctx context.Context, d power.Driver, cmd power.Comm
 	return left, err
 }
 
+// tell has the BMC do what the command says.
+func (x *execution) tell(ctx context.Context, d power.Driver, cmd power.Command) error {
+	if cmd == power.SetLimit {
+		return bmcpool.MeterOf(d).SetLimit(ctx, x.op.Limit)
+	}
+	return d.Do(ctx, cmd)
+}
+
 // answered says what an error means for a command that left.
 func (x *execution) answered(cmd power.Command, err error) error {
 	kind := power.KindOf(err)
 	switch {
+	case cmd == power.SetLimit && kind == power.KindRefused: // it will not take it next time either
+		return fail(power.ReasonRefusedBMC, "%v", err)
 	case kind == power.KindUnreachable || kind == power.KindCanceled:
 		if cmd.Repeatable() {
 			return nil // the reads to come will tell

@@ -148,7 +148,7 @@ func (l *lane) acceptEntries(t *task, now time.Time) []journal.Entry {
 	if d.Verdict == power.VerdictHasten {
 		entries = append(entries, entry(journal.Add, kindHastened, d.With, cancelRecord{By: t.op.AskedBy}))
 	}
-	entries = append(entries, entry(journal.Add, kindAccepted, t.op.ID, acceptedRecord{Op: t.op, Decision: d, Message: t.says}))
+	entries = append(entries, entry(journal.Add, acceptedKind(t.op), t.op.ID, acceptedRecord{Op: t.op, Decision: d, Message: t.says}))
 	if t.doubt {
 		entries = append(entries, entry(journal.Add, kindDoubt, t.op.ID, nil))
 	}
@@ -399,8 +399,10 @@ func (l *lane) leaves(op power.Op, end power.End) {
 	if end.Attempts == 0 {
 		return
 	}
-	l.ended = end.At
-	if op.Action != power.ActBMCReset {
+	if op.Action != power.ActCap {
+		l.ended = end.At
+	}
+	if !op.Action.LeavesPower() {
 		l.unsettled = end.Unsettled
 	}
 }

@@ -24,6 +24,7 @@ const (
 	kindCancel   journal.Kind = 8  // cancelRecord
 	kindHastened journal.Kind = 9  // the grace of a soft-off is over
 	kindLastSeq  journal.Kind = 10 // lastRecord, one per node
+	kindAdded    journal.Kind = 12 // acceptedRecord of an action that agents of before would take for another one
 	kindNode     journal.Kind = 20 // api.AssignedNode, in the assignment's own log
 	kindSync     journal.Kind = 21 // syncRecord, there too
 	kindMemory   journal.Kind = 22 // memory of the monitor, one per node, there too
@@ -44,7 +45,7 @@ var kindNames = map[journal.Kind]string{
 	kindHastened: "hastened", kindLastSeq: "last-seq", kindNode: "node", kindSync: "sync",
 	kindMemory: "monitor", kindRack: "rack", kindBrake: "brake", kindHold: "hold",
 	kindRefused: "refused", kindAlarm: "alarm", kindTrust: "trust", kindDoubt: "doubt", kindContact: "contact",
-	kindNote: "note",
+	kindNote: "note", kindAdded: "accepted",
 }
 
 // KindName names a kind of journal record, for people.
@@ -59,6 +60,16 @@ type acceptedRecord struct {
 	Op       power.Op       `json:"op"`
 	Decision power.Decision `json:"decision"`
 	Message  string         `json:"message,omitempty"`
+}
+
+// acceptedKind is the kind of the record that a request is accepted with. An agent from
+// before there was the action passes over kindAdded, and would restart the BMC for an action
+// that it finds in kindAccepted and does not know.
+func acceptedKind(op power.Op) journal.Kind {
+	if op.Action == power.ActCap {
+		return kindAdded
+	}
+	return kindAccepted
 }
 
 type startedRecord struct {

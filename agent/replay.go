@@ -59,7 +59,7 @@ func (a *Agent) replayRecord(r journal.Record, tasks map[string]*task, order *[]
 			if err := a.ids.claim(power.Op{ID: d.ID, Node: l.node, Action: d.Action}); err != nil {
 				a.logger.Warn("the journal has an id twice", "node", l.node, "err", err)
 			}
-			if d.End.Attempts > 0 {
+			if d.End.Attempts > 0 && d.Action != power.ActCap {
 				l.ended = later(l.ended, d.End.At)
 			}
 		}
@@ -74,7 +74,7 @@ func (a *Agent) replayRecord(r journal.Record, tasks map[string]*task, order *[]
 	if r.Kind == kindDoubt && r.Key == doubtKey {
 		return nil // see loadDoubt
 	}
-	if r.Kind == kindAccepted {
+	if r.Kind == kindAccepted || r.Kind == kindAdded {
 		t, err := a.replayAccepted(r, tasks)
 		if err != nil {
 			return err

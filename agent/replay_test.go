@@ -45,6 +45,7 @@ func TestCrashAtEveryRecord(t *testing.T) {
 		{power.ActReset, power.On, power.On, 0, 1},
 		{power.ActDiag, power.On, power.On, 0, 0},
 		{power.ActBMCReset, power.On, power.On, 0, 0},
+		{power.ActCap, power.On, power.On, 0, 0},
 	} {
 		for records := 1; records <= 9; records++ {
 			for _, cut := range []bool{false, true} {
@@ -57,7 +58,11 @@ func TestCrashAtEveryRecord(t *testing.T) {
 						r.crash()
 						r.dieAfter(records, cut)
 						r.start()
-						id := r.ask("n1", c.action).Op.ID
+						id := r.ask("n1", c.action, func(o *power.Op) {
+							if c.action == power.ActCap {
+								o.Limit = 800
+							}
+						}).Op.ID
 						time.Sleep(30 * time.Second)
 						r.crash()
 						bmc.SetMute(false)
@@ -71,6 +76,9 @@ func TestCrashAtEveryRecord(t *testing.T) {
 							t.Fatalf("ended %+v", end)
 						}
 						r.wantPower("n1", c.final)
+						if want := map[power.Action]int{power.ActCap: 800}[c.action]; bmc.Limit() != want {
+							t.Fatalf("the limit is %d, want %d", bmc.Limit(), want)
+						}
 						n := bmc.Counts()
 						if n.Cuts > c.cuts || n.Resets > c.resets || n.Pulses > 1 || n.BMCResets > 1 || n.MaxInFlight > 1 {
 							t.Fatalf("after %+v the BMC counts %+v", end, n)

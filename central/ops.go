@@ -120,6 +120,9 @@ func (u *unitOfWork) take(a asked) (store.Op, error) {
 	if !known {
 		return o, nil
 	}
+	if o.Stage() == store.StageTaken && o.Action == power.ActCap {
+		u.c.refuseOld(&o, u.now)
+	}
 	if o.Stage() == store.StageTaken {
 		says, err := u.full(node)
 		if err != nil {
@@ -213,6 +216,15 @@ func judge(op power.Op, node store.Node, known bool, now time.Time) store.Op {
 	return o
 }
 
+// refuseOld refuses a cap of a node whose agent is known to be of before there were caps. One
+// that is away may be another when it is back, and says then that it cannot.
+func (c *Central) refuseOld(o *store.Op, now time.Time) {
+	session := c.sessions.of(o.Rack)
+	if says := session.tooOld(api.ProtocolCap); says != "" && !c.presence(o.Rack).Absent() {
+		refuse(o, power.ReasonOldAgent, says, now)
+	}
+}
+
 // refuse ends a request that is not taken.
 func refuse(o *store.Op, why power.Reason, says string, now time.Time) {
 	finish(o, power.End{Outcome: power.Refused, Reason: why, At: now})
@@ -268,6 +280,9 @@ func (c *Central) wouldTake(tx *store.Tx, all []asked, now time.Time) ([]api.Op,
 		}
 		a.op.Seq = c.store.Seq(now).Next(now)
 		o := judge(a.op, a.held(node), known, now)
+		if o.Outcome == "" && o.Action == power.ActCap {
+			c.refuseOld(&o, now)
+		}
 		if o.Outcome == "" {
 			o.Phase = ""
 			o.Message = "dry run: " + foresee(&o.Op, lanes[a.op.Node], a.op, now)

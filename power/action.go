@@ -18,10 +18,11 @@ const (
 	ActReset    Action = "reset"     // hard reset, power stays
 	ActDiag     Action = "diag"      // NMI
 	ActBMCReset Action = "bmc-reset" // restarts the BMC, not the node
+	ActCap      Action = "cap"       // limits how much power the node may take
 )
 
 // Actions lists every action, in the order in which help texts show them.
-var Actions = []Action{ActOn, ActOff, ActSoftOff, ActCycle, ActReset, ActDiag, ActBMCReset}
+var Actions = []Action{ActOn, ActOff, ActSoftOff, ActCycle, ActReset, ActDiag, ActBMCReset, ActCap}
 
 // ParseAction reads an action's name.
 func ParseAction(s string) (Action, error) {
@@ -60,6 +61,10 @@ func (a Action) CutsPower() bool {
 // StopsSystem reports whether the action takes power, or the running system, away from a
 // node that is on, as an NMI does too: what is never done to a protected node.
 func (a Action) StopsSystem() bool { return a.CutsPower() || a == ActDiag }
+
+// LeavesPower reports whether the action has nothing to do with whether the node is on: what
+// was under way with its power before is so after it.
+func (a Action) LeavesPower() bool { return a == ActBMCReset || a == ActCap }
 
 // Once reports whether the action is a once-operation (rules 3), whose command must never
 // be sent twice: each arrival acts again, and nothing that can be read tells whether

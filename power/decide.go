@@ -1,5 +1,7 @@
 package power
 
+import "slices"
+
 // Verdict is what happens to a request.
 type Verdict string
 
@@ -112,6 +114,10 @@ func against(held []Held, req Op) Decision {
 	case req.IfBusy == Queue:
 		return Decision{Verdict: VerdictQueue, Reason: ReasonQueued, With: last.Op.ID}
 	}
+	held = slices.DeleteFunc(slices.Clone(held), func(h Held) bool { return unrelated(h.Op, req) })
+	if len(held) == 0 {
+		return Decision{Verdict: VerdictFollow, Reason: ReasonUnrelated, With: last.Op.ID}
+	}
 	var ended []string
 	for i := len(held) - 1; i >= 0; i-- {
 		d, goOn := weigh(held[i], req, i == 0)
@@ -128,6 +134,11 @@ func against(held []Held, req Op) Decision {
 	return Decision{Verdict: VerdictSupersede, Reason: ReasonConflict, With: held[0].Op.ID, Supersedes: ended}
 }
 
+// unrelated reports whether two requests have nothing to do with each other: a cap changes
+// nothing about the power, and no power action anything about the limit. Each waits for the
+// other, since a BMC does one thing at a time, and neither ends the other.
+func unrelated(a, b Op) bool { return (a.Action == ActCap) != (b.Action == ActCap) }
+
 // weigh holds a request against one operation. goOn is true when that one has
 // ended superseded and the one before it must be asked.
 func weigh(h Held, req Op, first bool) (d Decision, goOn bool) {
@@ -137,6 +148,12 @@ func weigh(h Held, req Op, first bool) (d Decision, goOn bool) {
 		d.Verdict, d.Reason = VerdictFollow, ReasonCancelling
 	case h.Op.same(req):
 		d.Verdict, d.Reason = VerdictJoin, ReasonEqual
+	case h.Op.Action == ActCap: // the limits differ: the newer one counts
+		if !h.Running {
+			d.Supersedes = []string{h.Op.ID}
+			return d, true
+		}
+		d.Verdict, d.Reason, d.Cancels = VerdictSupersede, ReasonConflict, h.Op.ID
 	case h.Op.Action.Final() == Unknown || req.Action.Final() == Unknown:
 		d.Verdict, d.Reason = VerdictFollow, ReasonNoFinal
 	case h.Op.Action == ActSoftOff && req.Action == ActOff:

@@ -20,7 +20,7 @@ var referenceTable = map[string]string{
 }
 
 func referencePlain(o Op) string {
-	return fmt.Sprint(o.Action, "/", o.Boot, "/", o.Grace, "/", o.NoEscalate)
+	return fmt.Sprint(o.Action, "/", o.Boot, "/", o.Grace, "/", o.NoEscalate, "/", o.Limit)
 }
 
 func referenceFinal(a Action) string {
@@ -33,6 +33,9 @@ func referenceWord(h Held, req Op) string {
 	}
 	if referencePlain(h.Op) == referencePlain(req) {
 		return "equal"
+	}
+	if h.Op.Action == "cap" && req.Action == "cap" {
+		return "differs"
 	}
 	if referenceFinal(h.Op.Action) == "" || referenceFinal(req.Action) == "" {
 		return "apart"
@@ -78,7 +81,18 @@ func referenceDecide(lane Lane, req Op) Decision {
 		}
 		return Decision{Verdict: "queue", Reason: "queued", With: last}
 	}
-	stack := slices.Clone(lane.Outstanding)
+	var stack []Held
+	for _, h := range lane.Outstanding { // power and limits have nothing to do with each other
+		if (h.Op.Action == "cap") == (req.Action == "cap") {
+			stack = append(stack, h)
+		}
+	}
+	if len(stack) == 0 {
+		if n > 63 {
+			return full
+		}
+		return Decision{Verdict: "follow", Reason: "unrelated", With: last}
+	}
 	var gone []string
 	for {
 		top := stack[len(stack)-1]
@@ -138,6 +152,9 @@ func drawRequest(t *rapid.T, n int, lane Lane) Op {
 	}
 	if req.Action == ActSoftOff {
 		req.NoEscalate = rapid.Bool().Draw(t, "no-escalate")
+	}
+	if req.Action == ActCap {
+		req.Limit = rapid.SampledFrom([]int{0, 500, 800}).Draw(t, "limit")
 	}
 	if k := len(lane.Outstanding); k > 0 && rapid.IntRange(0, 19).Draw(t, "again") == 0 {
 		req.ID = lane.Outstanding[rapid.IntRange(0, k-1).Draw(t, "which")].Op.ID
@@ -209,10 +226,18 @@ func checkDecision(t *rapid.T, lane Lane, req Op, d Decision, next Lane) {
 	differs := false
 	for _, h := range lane.Outstanding {
 		gone := slices.Contains(d.Supersedes, h.Op.ID)
-		if gone && (h.Running || referenceFinal(h.Op.Action) == "") {
+		if gone && (h.Running || referenceFinal(h.Op.Action) == "" && h.Op.Action != ActCap) {
 			t.Fatalf("%s: %+v ends one that ran or has no final state", drawLane(lane), d)
 		}
-		if h.Op.ID == d.Cancels {
+		if (gone || h.Op.ID == d.Cancels) && (h.Op.Action == ActCap) != (req.Action == ActCap) {
+			t.Fatalf("%s asks %s: %+v ends %s", drawLane(lane), req.Action, d, h.Op.ID)
+		}
+		if h.Op.ID == d.Cancels && req.Action == ActCap {
+			differs = true
+			if !h.Running || h.Cancelling || h.Op.Limit == req.Limit {
+				t.Fatalf("%s asks for a limit of %d: cancels %s", drawLane(lane), req.Limit, h.Op.ID)
+			}
+		} else if h.Op.ID == d.Cancels {
 			differs = true
 			if !h.Running || h.Cancelling || referenceFinal(h.Op.Action) == referenceFinal(req.Action) {
 				t.Fatalf("%s asks %s: cancels %s", drawLane(lane), req.Action, h.Op.ID)

@@ -17,7 +17,7 @@ var update = flag.Bool("update", false, "rewrite the expected lines of testdata/
 // is a command, an indented one what is expected of the command above it; #
 // begins a comment. The commands:
 //
-//	ask ACTION [by WHO] [id=X] [seq=N] [boot=D] [grace=T] [no-escalate] [if-busy=B]
+//	ask ACTION [by WHO] [id=X] [seq=N] [boot=D] [grace=T] [no-escalate] [limit=WATTS] [if-busy=B]
 //	fill N      N operations queue up, on and off in turn
 //	start       the first of the lane starts
 //	safe        the running one, being cancelled, reaches a safe point
@@ -125,6 +125,8 @@ func (s *stage) request(t *testing.T, words []string) Op {
 			req.Boot = BootDevice(value)
 		case "grace":
 			req.Grace, err = time.ParseDuration(value)
+		case "limit":
+			req.Limit, err = strconv.Atoi(value)
 		case "no-escalate":
 			req.NoEscalate = true
 		case "if-busy":

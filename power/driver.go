@@ -11,7 +11,7 @@ import (
 // Command is one thing a BMC can be told. Actions are made of commands.
 type Command string
 
-// The commands. Repeating PowerOn, PowerOff or SoftOff leads to the same final
+// The commands. Repeating PowerOn, PowerOff, SoftOff or SetLimit leads to the same final
 // state; HardReset, PulseDiag and ResetBMC act again each time they arrive.
 const (
 	PowerOn      Command = "power-on"
@@ -20,11 +20,12 @@ const (
 	HardReset    Command = "hard-reset"
 	PulseDiag    Command = "pulse-diag"
 	ResetBMC     Command = "reset-bmc"
+	SetLimit     Command = "set-limit" // by Meter, and not by Driver.Do
 )
 
 // Repeatable reports whether sending the command a second time is harmless.
 func (c Command) Repeatable() bool {
-	return c == PowerOn || c == PowerOff || c == PressSoftOff
+	return c == PowerOn || c == PowerOff || c == PressSoftOff || c == SetLimit
 }
 
 // BootDevice is where a node boots from next time, once.

@@ -62,6 +62,9 @@ func drawLane(lane Lane) string {
 		if h.Op.Boot != BootNone {
 			text += " boot=" + string(h.Op.Boot)
 		}
+		if h.Op.Limit != 0 {
+			text += " " + Watts(h.Op.Limit)
+		}
 		text += " " + map[bool]string{true: "running", false: "waiting"}[h.Running]
 		if h.Cancelling {
 			text += " cancelling"

@@ -11,6 +11,10 @@ type Meter interface {
 	// that has no reading of the power has KindUnsupported, and the error names what was
 	// looked for.
 	Consumption(ctx context.Context) (Consumption, error)
+	// SetLimit has the node take no more than so many watts; 0: as much as it wants. What the
+	// BMC does at the limit stays as it is. It may be repeated; Error.Sent says whether the
+	// limit may have been changed. A BMC that has no limit has KindUnsupported.
+	SetLimit(ctx context.Context, watts int) error
 }
 
 // Consumption is what a node takes, and the limit on it. What the BMC does not say is nil.
@@ -29,6 +33,17 @@ type Limit struct {
 	Active bool `json:"active"` // it holds; one that is set may be switched off
 	// Exception is what the BMC does where the node takes more for too long.
 	Exception LimitException `json:"exception,omitempty"`
+}
+
+// Text is "800 W", "none", or "800 W, not active".
+func (l Limit) Text() string {
+	switch {
+	case l.Watts == 0:
+		return "none"
+	case !l.Active:
+		return Watts(l.Watts) + ", not active"
+	}
+	return Watts(l.Watts)
 }
 
 // Now is the limit that holds, in watts; 0: none does.

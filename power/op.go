@@ -34,7 +34,12 @@ type Options struct {
 	Boot   BootDevice `json:"boot,omitempty"`
 	// Grace is how long a soft-off waits for the system to go down by itself.
 	Grace time.Duration `json:"grace,omitempty"` // nanoseconds
+	// Limit is what a cap limits the node to, in watts; 0: the cap ends the limit.
+	Limit int `json:"limit,omitempty"`
 }
+
+// MaxLimit is the highest limit that a cap may ask for, in watts: DCMI has 16 bits for it.
+const MaxLimit = 65535
 
 // Op is one request to take one node through one action.
 type Op struct {
@@ -54,7 +59,7 @@ type Op struct {
 	// NoEscalate keeps a soft-off from becoming a hard off.
 	NoEscalate bool `json:"no_escalate,omitempty"`
 	// Confirmed says that an administrator was told how many nodes lose power
-	// and agreed.
+	// and agreed; of a cap, that the BMC may turn the node off at the limit.
 	Confirmed bool `json:"confirmed,omitempty"`
 }
 
@@ -79,6 +84,12 @@ func (o Op) Validate() error {
 	}
 	if (o.Grace != 0 || o.NoEscalate) && o.Action != ActSoftOff {
 		return fmt.Errorf("%s knows no grace: grace and no-escalate go with soft-off", o.Action)
+	}
+	if o.Limit != 0 && o.Action != ActCap {
+		return fmt.Errorf("%s knows no limit: that goes with cap", o.Action)
+	}
+	if o.Limit < 0 || o.Limit > MaxLimit {
+		return fmt.Errorf("limit %s is not between 0 and %s", Watts(o.Limit), Watts(MaxLimit))
 	}
 	if o.Grace < 0 || o.Grace > MaxGrace {
 		return fmt.Errorf("grace %s is not between 0 and %s", o.Grace, MaxGrace)
@@ -105,7 +116,7 @@ func (o Op) WithDefaults(now time.Time) Op {
 
 // same reports whether two requests ask for the very same thing.
 func (o Op) same(p Op) bool {
-	return o.Action == p.Action && o.Boot == p.Boot && o.Grace == p.Grace && o.NoEscalate == p.NoEscalate
+	return o.Action == p.Action && o.Boot == p.Boot && o.Grace == p.Grace && o.NoEscalate == p.NoEscalate && o.Limit == p.Limit
 }
 
 // Is reports whether p is the operation that o is: an operation is its id together with

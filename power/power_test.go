@@ -70,7 +70,10 @@ func TestConflicts(t *testing.T) {
 }
 
 func TestActions(t *testing.T) {
-	finals := map[Action]State{"on": On, "off": Off, "soft-off": Off, "cycle": On, "reset": On, "diag": Unknown, "bmc-reset": Unknown}
+	finals := map[Action]State{
+		"on": On, "off": Off, "soft-off": Off, "cycle": On, "reset": On, "diag": Unknown, "bmc-reset": Unknown,
+		"cap": Unknown,
+	}
 	cuts := map[Action]bool{"off": true, "soft-off": true, "cycle": true, "reset": true}
 	for _, a := range Actions {
 		if a.Final() != finals[a] || a.CutsPower() != cuts[a] {

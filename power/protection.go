@@ -23,7 +23,7 @@ func (p Protection) Forbids(a Action) bool { return p.On() && a.StopsSystem() }
 // ForbidsCommand is Forbids for one command: the power-on of a cycle that has cut power
 // already may leave.
 func (p Protection) ForbidsCommand(c Command) bool {
-	return p.On() && c != PowerOn && c != ResetBMC
+	return p.On() && c != PowerOn && c != ResetBMC && c != SetLimit
 }
 
 // Text is "protected by alice since 2026-03-01T19:00:00Z: it runs the database"; empty

@@ -19,8 +19,9 @@ var (
 	ReasonGraceOver  = ofVerdict("grace-over", "an off ends the grace of the outstanding soft-off")
 	ReasonMore       = ofVerdict("asks-more", "the request leads to the same state as the outstanding operation and asks for more")
 	ReasonCancelling = ofVerdict("cancelling", "the outstanding operation is being cancelled")
-	ReasonConflict   = ofVerdict("conflict", "the request leads to another state than the outstanding operation")
+	ReasonConflict   = ofVerdict("conflict", "the request leads to another state, or limit, than the outstanding operation")
 	ReasonNoFinal    = ofVerdict("no-final", "diag and bmc-reset lead to no state that could be compared")
+	ReasonUnrelated  = ofVerdict("unrelated", "a cap and the power have nothing to do with each other; one waits for the other")
 	ReasonQueued     = ofVerdict("queued", "the request waits for the outstanding operations, as --if-busy queue asks")
 	ReasonBusy       = ofVerdict("busy", "an operation is outstanding", "rackpower ops NODE")
 	ReasonStale      = ofVerdict("stale", "a newer request was accepted before")
@@ -30,6 +31,7 @@ var (
 		"rackpower hold NODE on --reason TEXT")
 	ReasonProtected = ofVerdict("protected", "the node is protected: nothing takes its power away",
 		"rackpower node unprotect NODE --reason TEXT")
+	ReasonOldAgent   = ofVerdict("agent-old", "the agent of the node is of an older version, which cannot do this", "rackpower agents")
 	ReasonNoNode     = ofVerdict("no-node", "the agent does not have the node", "rackpower node show NODE")
 	ReasonUntrusted  = ofVerdict("central-unknown", "the agent does not trust the central that asks", "rackpower local trust")
 	ReasonConfigless = ofVerdict("unconfigured", "no BMC is known for the node",
@@ -58,7 +60,9 @@ var (
 	ReasonUnreachable = ofEnd("unreachable", "the BMC does not answer", "rackpower node retry NODE")
 	ReasonAuth        = ofEnd("auth-failed", "the BMC refuses the log-in; correct its user, password or K_g",
 		"rackpower node add NODE --rack RACK --password-file FILE --update", "rackpower node retry NODE")
-	ReasonPrivilege    = ofEnd("privilege", "the BMC user lacks the privilege; raise it at the BMC", "rackpower node retry NODE")
+	ReasonPrivilege = ofEnd("privilege", "the BMC user lacks the privilege; raise it at the BMC", "rackpower node retry NODE")
+	ReasonLimitCuts = ofEnd("limit-cuts", "the BMC turns the node off at the limit, which has to be confirmed",
+		"rackpower power NODE", "rackpower cap NODE WATTS --yes")
 	ReasonUnsupported  = ofEnd("unsupported", "the BMC does not support the command")
 	ReasonRefusedBMC   = ofEnd("bmc-refused", "the BMC answered with an error")
 	ReasonBMCBusy      = ofEnd("bmc-busy", "the BMC answers, but has no free session or is busy", "rackpower node retry NODE")

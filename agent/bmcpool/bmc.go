@@ -239,7 +239,7 @@ func (b *BMC) Read(ctx context.Context, ep power.Endpoint, force bool) (seen See
 func (b *BMC) Consumption(ctx context.Context, ep power.Endpoint, force bool) (c power.Consumption, _ error) {
 	err := b.read(ctx, ep, force, func(ctx context.Context, d power.Driver) (err error) {
 		c, err = MeterOf(d).Consumption(ctx)
-		return unanswered(err, b.exchange)
+		return err
 	})
 	return c, err
 }

@@ -54,21 +54,47 @@ func tester(d power.Driver) (t power.Tester, ok bool) {
 // MeterOf is what of the driver reads and limits what a node takes; one that says
 // "unsupported" if it has none.
 func MeterOf(d power.Driver) power.Meter {
-	if m, ok := as[power.Meter](d); ok {
-		return m
+	m, ok := as[power.Meter](d)
+	if !ok {
+		return noMeter{}
 	}
-	return noMeter{}
+	if b, is := d.(bounded); is {
+		return boundedMeter{m, b.within}
+	}
+	return m
 }
 
+type boundedMeter struct {
+	power.Meter
+	within time.Duration
+}
+
+// Consumption implements power.Meter.
+func (m boundedMeter) Consumption(ctx context.Context) (power.Consumption, error) {
+	c, err := m.Meter.Consumption(ctx)
+	return c, unanswered(err, m.within)
+}
+
+// SetLimit implements power.Meter.
+func (m boundedMeter) SetLimit(ctx context.Context, watts int) error {
+	return unanswered(m.Meter.SetLimit(ctx, watts), m.within)
+}
+
+// noMeter is that of a driver that has none.
 type noMeter struct{}
+
+var errNoMeter = &power.Error{
+	Kind: power.KindUnsupported, Op: "power reading and limit",
+	Err: errors.New("the driver of the BMC has none"),
+}
 
 // Consumption implements power.Meter.
 func (noMeter) Consumption(context.Context) (power.Consumption, error) {
-	return power.Consumption{}, &power.Error{
-		Kind: power.KindUnsupported, Op: "get power reading",
-		Err: errors.New("the driver of this BMC knows none"),
-	}
+	return power.Consumption{}, errNoMeter
 }
+
+// SetLimit implements power.Meter.
+func (noMeter) SetLimit(context.Context, int) error { return errNoMeter }
 
 // unanswered makes "no answer" of an exchange that the bound on it has ended.
 func unanswered(err error, within time.Duration) error {

@@ -97,6 +97,7 @@ var opTable = []opColumn{
 	{"if_busy", true, func(o *Op) any { return &o.IfBusy }},
 	{"boot", true, func(o *Op) any { return &o.Boot }},
 	{"grace", true, func(o *Op) any { return (*int64)(&o.Grace) }},
+	{"limit_watts", true, func(o *Op) any { return &o.Limit }},
 	{"no_escalate", true, func(o *Op) any { return &o.NoEscalate }},
 	{"confirmed", true, func(o *Op) any { return &o.Confirmed }},
 	{"cursor", true, func(o *Op) any { return &o.Cursor }},

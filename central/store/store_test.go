@@ -306,7 +306,8 @@ func TestOpsComeBackAsTheyWent(t *testing.T) {
 		StartedAt: &at, EndedAt: &at, Outcome: power.Failed, Detail: "detail", Already: true, SupersededBy: "s", Joined: "j", Attempts: 3,
 		Verdict: power.VerdictStart, Why: power.ReasonAuth, Message: "says", Phase: api.PhaseEnded, State: power.Off,
 		Deadline: at.Add(time.Second),
-		Options:  power.Options{IfBusy: power.Queue, Boot: power.BootPXE, Grace: time.Minute}, CancelBy: "c", NoEscalate: true, Confirmed: true,
+		Options:  power.Options{IfBusy: power.Queue, Boot: power.BootPXE, Grace: time.Minute, Limit: 800}, CancelBy: "c", NoEscalate: true,
+		Confirmed: true,
 	}, Cursor: 5, Delivered: true, JournalID: "jj", LSN: 1 << 62, CancelReason: "cr", CancelCursor: 6}
 	mustWrite(t, s, func(tx *Tx) error { return tx.AddOp(&want) })
 	if missing := unset(reflect.ValueOf(want)); !slices.Equal(missing, []string{"AgentNote"}) { // which is not stored

@@ -332,7 +332,7 @@ func (f *fake) ask(w http.ResponseWriter, r *http.Request) {
 			f.rev++
 			op = &api.Op{
 				ID: req.ID, Node: req.Node, Action: req.Action, AskedBy: req.AskedBy, AskedAt: time.Now(), Verdict: power.VerdictStart,
-				Phase: api.PhaseTaken, Rev: f.rev,
+				Phase: api.PhaseTaken, Rev: f.rev, Options: req.Options,
 			}
 			if f.becomes != nil {
 				f.becomes(op, 0)

@@ -11,7 +11,6 @@ import (
 
 	"rackpower/cmd/rackpower/demo"
 	"rackpower/cmd/settings"
-	"rackpower/power"
 )
 
 // version is set by the linker.
@@ -28,11 +27,11 @@ func newApp() *cli.App {
 			"Each is carried out once, verified by reading the power, and has one outcome." + nodesHelp +
 			examples("rackpower status", "rackpower cycle r1n[01-04] --reason \"new kernel\"", "rackpower ops --outstanding") + exitHelp,
 	}
-	for _, a := range power.Actions {
+	for _, a := range powerVerbs {
 		app.Commands = append(app.Commands, powerCommand(a, atCentral))
 	}
 	app.Commands = append(app.Commands,
-		cancelCommand(atCentral), consumptionCommand(),
+		cancelCommand(atCentral), consumptionCommand(), capCommand(atCentral),
 		statusCommand(atCentral), topCommand(), waitCommand(atCentral), opsCommand(atCentral), opCommand(atCentral), nodeCommand(),
 		explainCommand(atCentral), watchCommand(), agentsCommand(), membersCommand(), peersCommand(), pingCommand(), gossipCommand(),
 		auditCommand(), localCommand(),
@@ -62,7 +61,8 @@ func localCommand() *cli.Command {
 			cancelCommand(atAgent), localTrustCommand(),
 		},
 	}
-	for _, a := range power.Actions {
+	local.Subcommands = append(local.Subcommands, capCommand(atAgent))
+	for _, a := range powerVerbs {
 		local.Subcommands = append(local.Subcommands, powerCommand(a, atAgent))
 	}
 	return local

@@ -188,7 +188,8 @@ func (v view) showOps(ops []api.Op) error {
 		v.Details(
 			"id", o.ID, "node", o.Node, "action", string(o.Action), "asked by", o.AskedBy, "asked at", v.Time(o.AskedAt), "origin",
 			string(o.Origin),
-			"reason", o.Reason, "boot", string(o.Boot), "grace", positive(o.Grace), "deadline", v.OptionalTime(&o.Deadline), "verdict",
+			"reason", o.Reason, "boot", string(o.Boot), "grace", positive(o.Grace), "limit", limitOf(o), "deadline", v.OptionalTime(&o.Deadline),
+			"verdict",
 			string(o.Verdict),
 			"found", o.Message, "joined", o.Joined, "phase", phaseOf(o.Phase, o.AgentNote), "note", o.AgentNote, "started at",
 			v.OptionalTime(o.StartedAt),

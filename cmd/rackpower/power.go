@@ -228,6 +228,11 @@ func operate(s *session, action power.Action) error {
 			return err
 		}
 	}
+	return carryOut(s, o, nodes)
+}
+
+// carryOut asks for an order on nodes, and follows it to its last line.
+func carryOut(s *session, o order, nodes []api.Node) error {
 	reqs, began := o.requests(nodes), s.Now()
 	ops, err := s.ask(api.AskOps{Ops: reqs, DryRun: o.dryRun})
 	if api.CodeOf(err) == api.CodeAwaiting {

@@ -107,7 +107,10 @@ func (o order) words(op api.Op) string {
 	switch op.Outcome {
 	case power.Succeeded:
 		text := string(op.Outcome)
-		if op.Action.Final() != power.Unknown {
+		switch {
+		case op.Action == power.ActCap:
+			text = "limit " + limitOf(op)
+		case op.Action.Final() != power.Unknown:
 			text = string(cmp.Or(op.State, op.Action.Final()))
 		}
 		if op.Already {

@@ -211,6 +211,12 @@ func (b *BMC) Resets() int { return b.number(func() int { return b.node.resets }
 // Diags returns how many diagnostic interrupts a running node got.
 func (b *BMC) Diags() int { return b.number(func() int { return b.node.diags }) }
 
+// Limit returns the limit that holds on what the node takes, in watts; 0: none.
+func (b *BMC) Limit() int { return b.number(func() int { return b.node.limit }) }
+
+// Watts returns what the node takes.
+func (b *BMC) Watts() int { return b.number(b.watts) }
+
 // Reads returns how many times the power was read over the network.
 func (b *BMC) Reads() int { return b.number(func() int { return b.counts.Reads }) }
 

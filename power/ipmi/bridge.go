@@ -32,8 +32,8 @@ func (s *session) SetTarget(ep power.Endpoint) { s.ep.Target, s.ep.Channel = ep.
 
 // bridged reports whether the command goes to the target: sessions are the BMC's own.
 func (s *session) bridged(cmd types.Command) bool {
-	return s.ep.Target != 0 && (cmd.NetFn == types.NetFnChassisRequest || cmd.ID == types.CommandColdReset.ID &&
-		cmd.NetFn == types.NetFnAppRequest)
+	return s.ep.Target != 0 && (cmd.NetFn == types.NetFnChassisRequest || cmd.NetFn == types.NetFnGroupExtensionRequest ||
+		cmd.ID == types.CommandColdReset.ID && cmd.NetFn == types.NetFnAppRequest)
 }
 
 func appendBridged(dst []byte, target, channel byte, cmd types.Command, tag byte, data []byte) []byte {

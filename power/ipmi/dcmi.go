@@ -1,6 +1,7 @@
 package ipmi
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -106,7 +107,13 @@ func parseLimit(data []byte, code types.CompletionCode) (limitSet, *power.Error)
 // dcmi asks for something that is read, and gives the data behind the group. A limit that is
 // not active has its own completion code, and data all the same.
 func (s *session) dcmi(ctx context.Context, op string, cmd types.Command, data ...byte) ([]byte, types.CompletionCode, *power.Error) {
-	res, err := s.roundTrip(ctx, op, cmd, append([]byte{groupDCMI}, data...), s.reading())
+	data = append([]byte{groupDCMI}, data...)
+	res, err := s.roundTrip(ctx, op, cmd, data, s.reading())
+	if err == nil && res.code == types.CodeInsufficientPrivilege && s.level < s.limit { // as in status
+		if err = s.rise(ctx, op, s.limit); err == nil {
+			res, err = s.roundTrip(ctx, op, cmd, data, s.reading())
+		}
+	}
 	if err != nil {
 		err.Sent = false
 		return nil, 0, err
@@ -129,6 +136,76 @@ func (s *session) refusedDCMI(op string, cmd types.Command, res response) *power
 	err := s.refused(op, &cmd, res)
 	if err.Kind == power.KindUnsupported {
 		err.Err = fmt.Errorf("the BMC has no %s of DCMI: %w", cmd.Name, err.Err)
+	}
+	return err
+}
+
+// SetLimit implements power.Meter: Set Power Limit, and Activate/Deactivate Power Limit (DCMI
+// v1.5 sections 6.6.3 and 6.6.4). What else belongs to a limit stays as it is.
+func (s *session) SetLimit(ctx context.Context, watts int) error {
+	const op = "set power limit"
+	if watts < 0 || watts > power.MaxLimit {
+		return &power.Error{Kind: power.KindUnsupported, Op: op, Err: fmt.Errorf("DCMI has no limit of %d W", watts)}
+	}
+	defer s.link.watch(ctx)()
+	if err := s.stays(ctx, op, 0); err != nil {
+		return err
+	}
+	if err := s.raise(ctx, op, types.PrivilegeLevelOperator); err != nil {
+		return err
+	}
+	if watts == 0 {
+		if err := s.setDCMI(ctx, op, types.CommandActivateDCMIPowerLimit, 0, 0, 0); err != nil && !noLimitSet(err) {
+			return err
+		}
+		return nil
+	}
+	set, err := s.limits(ctx)
+	if err != nil {
+		return err
+	}
+	set.Watts = watts
+	if err := s.setDCMI(ctx, op, types.CommandSetDCMIPowerLimit, set.data()...); err != nil {
+		return err
+	}
+	if set.Active {
+		return nil
+	}
+	if err := s.setDCMI(ctx, op, types.CommandActivateDCMIPowerLimit, 1, 0, 0); err != nil {
+		err.Sent = true // the first of the two was taken
+		return err
+	}
+	return nil
+}
+
+// noLimitSet reports whether there is no limit that could be switched off.
+func noLimitSet(err *power.Error) bool {
+	var said *CodeError
+	return errors.As(err.Err, &said) && said.Code == types.CodeGetDCMIPowerLimitNoActiveLimit
+}
+
+// What a BMC that says nothing of them is given: a second to come down, and a second as the
+// period of its statistics.
+const (
+	usualCorrection = 1000 // ms
+	usualPeriod     = 1    // s
+)
+
+// data is that of Set Power Limit (table 6-18).
+func (l limitSet) data() []byte {
+	out := []byte{0, 0, 0, l.action}
+	out = binary.LittleEndian.AppendUint16(out, uint16(l.Watts))
+	out = binary.LittleEndian.AppendUint32(out, cmp.Or(l.correction, usualCorrection))
+	out = append(out, 0, 0)
+	return binary.LittleEndian.AppendUint16(out, cmp.Or(l.period, usualPeriod))
+}
+
+// setDCMI changes something, which may be repeated.
+func (s *session) setDCMI(ctx context.Context, op string, cmd types.Command, data ...byte) *power.Error {
+	res, err := s.roundTrip(ctx, op, cmd, append([]byte{groupDCMI}, data...), s.reading())
+	if err == nil && res.code != types.CodeOK {
+		err = s.refusedDCMI(op, cmd, res)
+		err.Sent = err.Kind != power.KindBusy
 	}
 	return err
 }

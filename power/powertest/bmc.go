@@ -20,6 +20,7 @@ type Counts struct {
 	Lies         int // reads answered with what SetLie told
 	Resets       int // hard resets executed
 	Pulses       int // diagnostic interrupts executed
+	Limits       int // limits set or taken away
 	BMCResets    int // cold resets of the BMC executed
 	MaxInFlight  int // most exchanges in flight at once: 1 when nobody broke the rule
 	Sessions     int // sessions open now
@@ -77,9 +78,13 @@ type BMC struct {
 	shownDue time.Time // when real is reported; zero: now
 	softDue  time.Time // when a soft-off ends; zero: none under way
 	bootDev  power.BootDevice
-	counts   Counts
-	flying   int
-	log      []Entry
+	limit    int // in watts; 0: none
+	noMeter  bool
+	// exception is what happens at the limit.
+	exception power.LimitException
+	counts    Counts
+	flying    int
+	log       []Entry
 }
 
 // set runs fn under the lock.
@@ -201,6 +206,44 @@ func (b *BMC) Boot() power.BootDevice {
 	return b.bootDev
 }
 
+// nodeWatts is what a node takes that is on and not limited.
+const nodeWatts = 400
+
+// Watts returns what the node takes.
+func (b *BMC) Watts() int {
+	b.fake.mu.Lock()
+	defer b.fake.mu.Unlock()
+	return *b.consumption().Watts
+}
+
+// Limit returns the limit that holds, in watts; 0: none.
+func (b *BMC) Limit() int {
+	b.fake.mu.Lock()
+	defer b.fake.mu.Unlock()
+	return b.limit
+}
+
+// SetNoMeter has the BMC know nothing of watts and limits while it is true.
+func (b *BMC) SetNoMeter(none bool) { b.set(func() { b.noMeter = none }) }
+
+// SetLimitException is what the BMC does at the limit.
+func (b *BMC) SetLimitException(e power.LimitException) { b.set(func() { b.exception = e }) }
+
+// consumption is what a reading is answered with.
+func (b *BMC) consumption() power.Consumption {
+	watts, least := 0, 0
+	if b.real == power.On {
+		watts = nodeWatts
+	}
+	if b.limit > 0 {
+		watts = min(watts, b.limit)
+	}
+	return power.Consumption{
+		Watts: &watts, Min: &least, Max: &watts, Average: &watts,
+		Limit: &power.Limit{Watts: b.limit, Active: b.limit > 0, Exception: b.exception},
+	}
+}
+
 // Counts returns what happened so far.
 func (b *BMC) Counts() Counts {
 	b.fake.mu.Lock()
@@ -317,7 +360,7 @@ func (b *BMC) exchange(ctx context.Context, op string, act func() *power.Error) 
 	}
 	var e *power.Error
 	var wait time.Duration
-	isCommand := op != "dial" && op != "probe" && op != "state" && op != "boot" && op != "close"
+	isCommand := op != "dial" && op != "probe" && op != "state" && op != "consumption" && op != "boot" && op != "close"
 	b.set(func() {
 		e = act()
 		wait = b.latency

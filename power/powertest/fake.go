@@ -19,6 +19,7 @@ type Entry struct {
 	BMC      string           // name of the BMC, see Fake.BMC
 	Command  power.Command    // empty for a boot device
 	Boot     power.BootDevice // of a SetBoot
+	Limit    int              // of a SetLimit
 	At       time.Time        // when it reached the BMC
 	Executed bool             // false: refused, stuck or deaf
 }
@@ -32,8 +33,8 @@ const (
 	After  Phase = "after"  // the driver is about to return
 )
 
-// Event is what a hook is told. Op is "dial", "probe", "state", "boot", "close" or the
-// command's name. Err is what the driver will return (After only).
+// Event is what a hook is told. Op is "dial", "probe", "state", "consumption", "boot",
+// "close" or the command's name. Err is what the driver will return (After only).
 type Event struct {
 	Phase Phase
 	BMC   *BMC
@@ -80,7 +81,7 @@ func (f *Fake) BMC(name string) *BMC {
 	b := f.bmcs[name]
 	preset := f.preset
 	if b == nil {
-		b = &BMC{fake: f, name: name, timeout: DefaultTimeout, real: power.Off, shown: power.Off}
+		b = &BMC{fake: f, name: name, timeout: DefaultTimeout, real: power.Off, shown: power.Off, exception: power.LimitNoAction}
 		f.bmcs[name] = b
 	} else {
 		preset = nil

@@ -65,11 +65,43 @@ func (d *fakeDriver) State(ctx context.Context) (power.State, error) {
 // commands lists what Do takes.
 var commands = []power.Command{power.PowerOn, power.PowerOff, power.PressSoftOff, power.HardReset, power.PulseDiag, power.ResetBMC}
 
+// Consumption implements power.Meter.
+func (d *fakeDriver) Consumption(ctx context.Context) (c power.Consumption, _ error) {
+	err := d.exchange(ctx, "consumption", func() *power.Error {
+		b := d.bmc
+		b.counts.Reads++
+		if e := d.gone(false); e != nil {
+			return e
+		}
+		if kind, failed := b.failReads.take(); failed {
+			return &power.Error{Kind: kind, Lost: kind == power.KindUnreachable}
+		}
+		if b.noMeter {
+			return &power.Error{Kind: power.KindUnsupported, Err: errors.New("there is no meter")}
+		}
+		b.settle(time.Now())
+		c = b.consumption()
+		return nil
+	})
+	return c, err
+}
+
+// SetLimit implements power.Meter.
+func (d *fakeDriver) SetLimit(ctx context.Context, watts int) error {
+	return d.command(ctx, Entry{Command: power.SetLimit, Limit: watts})
+}
+
 // Do implements power.Driver.
 func (d *fakeDriver) Do(ctx context.Context, cmd power.Command) error {
 	if !slices.Contains(commands, cmd) {
 		return &power.Error{Kind: power.KindUnsupported, Op: "command", Err: fmt.Errorf("there is no command %q", cmd)}
 	}
+	return d.command(ctx, Entry{Command: cmd})
+}
+
+// command has a command arrive, and its effect if it has one.
+func (d *fakeDriver) command(ctx context.Context, e Entry) error {
+	cmd := e.Command
 	return d.exchange(ctx, string(cmd), func() *power.Error {
 		b := d.bmc
 		if kind, failed := b.failSends.take(); failed {
@@ -78,13 +110,21 @@ func (d *fakeDriver) Do(ctx context.Context, cmd power.Command) error {
 		if e := d.gone(true); e != nil {
 			return e
 		}
+		if cmd == power.SetLimit && b.noMeter {
+			return &power.Error{Kind: power.KindUnsupported, Err: errors.New("there is no meter")}
+		}
 		if kind, failed := b.failNext.take(); failed {
-			b.arrive(Entry{Command: cmd})
+			b.arrive(e)
 			return refusal(kind)
 		}
-		executed := !b.stuck && (!b.deaf || cmd != power.PressSoftOff)
-		b.arrive(Entry{Command: cmd, Executed: executed})
-		if executed {
+		e.Executed = !b.stuck && (!b.deaf || cmd != power.PressSoftOff)
+		b.arrive(e)
+		switch {
+		case !e.Executed:
+		case cmd == power.SetLimit:
+			b.limit = e.Limit
+			b.counts.Limits++
+		default:
 			b.execute(cmd)
 		}
 		if b.loseAnswers > 0 {

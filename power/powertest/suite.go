@@ -37,6 +37,9 @@ var suite = []struct {
 	{"reads the power", (*bench).testState},
 	{"sends each command once", (*bench).testCommands},
 	{"sets the boot device", (*bench).testBoot},
+	{"reads what the node takes", (*bench).testConsumption},
+	{"limits what the node takes", (*bench).testLimit},
+	{"knows a BMC without a meter", (*bench).testNoMeter},
 	{"refuses unknown words", (*bench).testUnknownWords},
 	{"keeps a session for many reads", (*bench).testManyReads},
 	{"may be closed twice", (*bench).testClose},
@@ -231,6 +234,98 @@ func (b *bench) testBoot() {
 	if got := len(b.Log()); got != len(devices) {
 		b.Errorf("%d boot devices were set %d times", len(devices), got)
 	}
+}
+
+// meter is the driver's part that reads and limits what the node takes.
+func (b *bench) meter(d power.Driver) power.Meter {
+	b.Helper()
+	m, ok := d.(power.Meter)
+	if !ok {
+		b.Fatalf("%T is no power.Meter", d)
+	}
+	return m
+}
+
+// metered asserts that the BMC has a meter, or skips the test.
+func (b *bench) metered() Metered {
+	b.Helper()
+	m := able[Metered](b)
+	if b.lacks(power.SetLimit) {
+		b.Skip("left out: the BMC has no meter")
+	}
+	return m
+}
+
+func (b *bench) testConsumption() {
+	real := b.metered()
+	m := b.meter(b.dial())
+	for _, s := range []power.State{power.On, power.Off} {
+		b.power(s)
+		c, err := m.Consumption(b.Context())
+		switch {
+		case err != nil:
+			b.Errorf("Consumption: %v", err)
+		case c.Watts == nil || *c.Watts != real.Watts():
+			b.Errorf("%s: read %v, the node takes %d W", s, c.Watts, real.Watts())
+		case c.Limit == nil || c.Limit.Now() != 0:
+			b.Errorf("%s: the limit is read as %+v, and there is none", s, c.Limit)
+		case c.Min != nil && c.Max != nil && *c.Min > *c.Max:
+			b.Errorf("%s: between %d and %d W", s, *c.Min, *c.Max)
+		}
+	}
+	b.wantErr(second(m.Consumption(b.cancelled())), power.KindCanceled, false)
+	b.wantCommands()
+}
+
+func second[T any](_ T, err error) error { return err }
+
+func (b *bench) testLimit() {
+	real := b.metered()
+	b.power(power.On)
+	m := b.meter(b.dial())
+	b.wantErr(m.SetLimit(b.cancelled(), 250), power.KindCanceled, false)
+	for _, watts := range []int{0, 250, 250, 200, 0, 0, 300} {
+		if err := m.SetLimit(b.Context(), watts); err != nil {
+			b.Errorf("SetLimit(%d): %v", watts, err)
+		}
+		c, err := m.Consumption(b.Context())
+		if err != nil || c.Limit == nil || c.Limit.Now() != watts || real.Limit() != watts {
+			b.Errorf("after SetLimit(%d) it is %d, and is read as %+v, %v", watts, real.Limit(), c.Limit, err)
+		}
+		if watts > 0 && real.Watts() > watts {
+			b.Errorf("the node takes %d W with a limit of %d", real.Watts(), watts)
+		}
+	}
+	if r, ok := b.Target.(Restricted); ok {
+		reader, err := b.Dial(b.Context(), r.Reader())
+		if err != nil {
+			b.Fatalf("reader: %v", err)
+		}
+		defer reader.Close()
+		if _, err := b.meter(reader).Consumption(b.Context()); err != nil {
+			b.Errorf("a reader: %v", err)
+		}
+		b.wantRefused(b.meter(reader).SetLimit(b.Context(), 200), power.KindPrivilege)
+		if real.Limit() != 300 {
+			b.Errorf("a reader has set the limit to %d", real.Limit())
+		}
+	}
+}
+
+// testNoMeter: the error names what was looked for.
+func (b *bench) testNoMeter() {
+	if _, ok := b.Target.(Metered); ok && !b.lacks(power.SetLimit) {
+		b.Skip("left out: the BMC has a meter")
+	}
+	d := b.dial()
+	m := b.meter(d)
+	e := b.wantErr(second(m.Consumption(b.Context())), power.KindUnsupported, false)
+	if text := e.Error(); !strings.Contains(text, "DCMI") && !strings.Contains(text, "PowerControl") {
+		b.Errorf("%q does not name what was looked for", text)
+	}
+	b.wantRefused(m.SetLimit(b.Context(), 250), power.KindUnsupported)
+	b.wantState(d, power.Off)
+	b.wantCommands()
 }
 
 func (b *bench) testUnknownWords() {

@@ -66,6 +66,11 @@ type (
 	Prober interface {
 		Probe(ctx context.Context, ep power.Endpoint) error
 	}
+	// Metered's BMC measures what the node takes, and limits it, unless it lacks SetLimit.
+	Metered interface {
+		Watts() int // that the node takes now
+		Limit() int // that holds; 0: none
+	}
 	// Lacking's BMC does not know some commands.
 	Lacking interface{ Lacks() []power.Command }
 )

@@ -78,6 +78,9 @@ func (s simTarget) Lacks() (all []power.Command) {
 			all = append(all, cmd)
 		}
 	}
+	if s.profile.Limit == "" {
+		all = append(all, power.SetLimit)
+	}
 	return all
 }
 

@@ -63,12 +63,12 @@ func (s *session) setBoot(ctx context.Context, dev power.BootDevice) *power.Erro
 		}
 		body["BootSourceOverrideMode"] = want.Mode
 	}
-	err = s.patch(ctx, path, tag, map[string]any{"Boot": body})
+	err = s.patch(ctx, opBoot, path, tag, map[string]any{"Boot": body})
 	var said *statusError
 	if err != nil && errors.As(err.Err, &said) && said.status == http.StatusBadRequest && want.Mode != "" && want.Mode == there.Mode {
 		// It may be that the mode, which is as it should be, cannot be written.
 		delete(body, "BootSourceOverrideMode")
-		err = s.patch(ctx, path, tag, map[string]any{"Boot": body})
+		err = s.patch(ctx, opBoot, path, tag, map[string]any{"Boot": body})
 	}
 	if err != nil {
 		return err
@@ -91,10 +91,7 @@ func (s *session) bootPlace(ctx context.Context) (link, text, *power.Error) {
 	if err != nil || !pending.Boot.value.takesOverride() {
 		return s.at, s.system.ETag, nil
 	}
-	if tag := a.header.Get("ETag"); tag != "" {
-		pending.ETag = text(tag)
-	}
-	return settings, pending.ETag, nil
+	return settings, tagOf(a, pending.ETag), nil
 }
 
 // ifMatch are the conditions under which a BMC may take a change, the next one where one does
@@ -111,10 +108,10 @@ func ifMatch(tag text) []string {
 }
 
 // patch changes a resource. It may be repeated: the change is the same each time.
-func (s *session) patch(ctx context.Context, path link, tag text, body any) *power.Error {
+func (s *session) patch(ctx context.Context, op string, path link, tag text, body any) *power.Error {
 	var last *power.Error
 	for _, match := range ifMatch(tag) {
-		r := request{op: opBoot, method: http.MethodPatch, path: string(path), body: body}
+		r := request{op: op, method: http.MethodPatch, path: string(path), body: body}
 		if match != "" {
 			r.header = map[string]string{"If-Match": match}
 		}
@@ -125,7 +122,7 @@ func (s *session) patch(ctx context.Context, path link, tag text, body any) *pow
 		case a.ok():
 			return nil
 		}
-		last = refused(opBoot, a, s.worked, false)
+		last = refused(op, a, s.worked, false)
 		if a.status != http.StatusPreconditionFailed && a.status != http.StatusPreconditionRequired {
 			return last
 		}

@@ -19,6 +19,9 @@ func FuzzResources(f *testing.F) {
 		`{"error": {"code": 5, "@Message.ExtendedInfo": {"MessageId": "Base.1.0.X", "Message": "a"}}}`,
 		`{"UserName": ["a"], "CreatedTime": 5}`, "\xEF\xBB\xBF{}", strings.Repeat(`{"a":`, 100), `{"a":"\"{[{["}`,
 		`<html><body><script>x</script><p>no</p></body></html>`, `{"TaskState": "Running", "Messages": 3}`,
+		`{"PowerControl": [{"PowerConsumedWatts": 614.2, "PowerLimit": {"LimitInWatts": null}, "RelatedItem": [{"@odata.id": "/a"}]}, 5]}`,
+		`{"PowerControl": {"PowerConsumedWatts": 1e300, "PowerMetrics": [], "PowerLimit": 4}}`,
+		`{"PowerWatts": {"Reading": "x"}, "PowerLimitWatts": {"SetPoint": -4, "ControlMode": null}}`,
 	} {
 		f.Add([]byte(s), 503, "120")
 	}
@@ -26,9 +29,23 @@ func FuzzResources(f *testing.F) {
 		var sys computerSystem
 		_ = parse(body, &sys)
 		for _, into := range []any{
-			new(serviceRoot), new(collection), new(manager), new(actionInfo), new(sessionResource), new(task),
+			new(serviceRoot), new(collection), new(manager), new(actionInfo), new(sessionResource), new(task), new(chassis),
 		} {
 			_ = parse(body, into)
+		}
+		var p powerResource
+		var e environmentMetrics
+		_, _ = parse(body, &p), parse(body, &e)
+		for i, pc := range p.Controls {
+			_ = limitPlace{control: i}.body(1)
+			for _, w := range []*int{pc.Consumed.watts(), pc.Metrics.value.Min.watts()} {
+				if w != nil && *w < 0 {
+					t.Errorf("%d watts", *w)
+				}
+			}
+		}
+		if w := e.Power.value.Reading.watts(); w != nil && *w < 0 {
+			t.Errorf("%d watts", *w)
 		}
 		for _, path := range append(sys.Links.value.ManagedBy, sys.reset().Target, sys.reset().Info, sys.Settings.value.Object) {
 			if path != "" && (!strings.HasPrefix(string(path), "/") || strings.HasPrefix(string(path), "//")) {

@@ -158,6 +158,7 @@ type computerSystem struct {
 	}] `json:"Actions"`
 	Links object[struct {
 		ManagedBy links `json:"ManagedBy"`
+		Chassis   links `json:"Chassis"`
 	}] `json:"Links"`
 	Settings object[struct {
 		Object link `json:"SettingsObject"`

@@ -120,6 +120,19 @@ func (f *finding) SetBoot(context.Context, power.BootDevice) error {
 	return &power.Error{Kind: power.KindBusy, Op: "set boot device", Err: errNotNoted}
 }
 
+// Consumption implements power.Meter.
+func (f *finding) Consumption(ctx context.Context) (power.Consumption, error) {
+	if m, ok := f.Driver.(power.Meter); ok {
+		return m.Consumption(ctx)
+	}
+	return power.Consumption{}, &power.Error{Kind: power.KindUnsupported, Op: "read consumption", Err: errors.New("the driver has none")}
+}
+
+// SetLimit implements power.Meter.
+func (f *finding) SetLimit(context.Context, int) error {
+	return &power.Error{Kind: power.KindBusy, Op: string(power.SetLimit), Err: errNotNoted}
+}
+
 // Test implements power.Tester.
 func (f *finding) Test(ctx context.Context) (r power.TestResult, err error) {
 	if t, ok := f.Driver.(power.Tester); ok {
