@@ -16,7 +16,8 @@ const opsHistories = 400
 var opsMeets = []string{
 	"verdict start idle", "verdict join equal", "verdict join satisfied", "verdict hasten grace-over", "verdict follow asks-more",
 	"verdict follow cancelling",
-	"verdict follow no-final", "verdict supersede conflict", "verdict queue queued", "verdict refuse busy", "verdict refuse stale",
+	"verdict follow no-final", "verdict supersede conflict", "verdict follow unrelated", "verdict queue queued", "verdict refuse busy",
+	"verdict refuse stale",
 	"verdict refuse desired", "repeat",
 	"end succeeded verified", "end succeeded already", "end succeeded acknowledged", "end failed node-off", "end failed not-reached",
 	"end failed not-escalated",
@@ -88,6 +89,15 @@ var opsExamples = map[string]string{
 		0s ask a2 n1 on if_busy=queue
 		0s ask a3 n1 reset if_busy=queue
 		5s lose n1 n=1`,
+	"caps": `
+		0s manual n1 on
+		0s latency n1 50ms
+		0s ask a1 n1 cap limit=800
+		70ms ask a2 n1 cap limit=500
+		0s ask a3 n1 off
+		0s lose n1 n=1
+		0s ask a4 n1 cap if_busy=queue
+		30s report n=9`,
 	"cancel": `
 		0s mute n1
 		0s ask a1 n1 cycle

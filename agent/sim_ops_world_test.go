@@ -178,6 +178,7 @@ func (w *opsWorld) settleDown() {
 	w.m.AllEnded()
 	for _, n := range w.nodes {
 		w.m.RestsAt(n.Name, w.fake.BMC(n.Name).Power())
+		w.m.LimitRests(n.Name, w.fake.BMC(n.Name).Limit())
 	}
 	w.stop()
 	w.start()
@@ -291,7 +292,10 @@ func (w *opsWorld) ask(s simtest.Step) {
 	}
 	op := power.Op{
 		ID: label, Node: s.Operand(1), Action: power.Action(s.Operand(2)), AskedBy: "admin", Origin: power.FromCentral,
-		Options:    power.Options{IfBusy: power.IfBusy(s.Get("if_busy")), Boot: power.BootDevice(s.Get("boot")), Grace: s.Duration("grace")},
+		Options: power.Options{
+			IfBusy: power.IfBusy(s.Get("if_busy")), Boot: power.BootDevice(s.Get("boot")), Grace: s.Duration("grace"),
+			Limit: s.Number("limit"),
+		},
 		NoEscalate: s.Get("no-escalate") != "",
 	}
 	now := time.Now()

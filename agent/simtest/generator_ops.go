@@ -131,7 +131,7 @@ func (d *generator) askArgs() []string {
 	label := fmt.Sprintf("a%d", d.asks)
 	d.labels = append(d.labels, label)
 	action := pick(d, power.ActOn, power.ActOn, power.ActOff, power.ActOff, power.ActCycle, power.ActCycle,
-		power.ActSoftOff, power.ActSoftOff, power.ActReset, power.ActDiag, power.ActBMCReset)
+		power.ActSoftOff, power.ActSoftOff, power.ActReset, power.ActDiag, power.ActBMCReset, power.ActCap, power.ActCap)
 	args := []string{label, d.node(), string(action)}
 	switch d.IntN(8) {
 	case 0, 1:
@@ -141,6 +141,9 @@ func (d *generator) askArgs() []string {
 	}
 	if action.Boots() && d.IntN(6) == 0 {
 		args = append(args, "boot="+string(pick(d, power.BootPXE, power.BootDisk)))
+	}
+	if action == power.ActCap && d.IntN(3) > 0 {
+		args = append(args, fmt.Sprintf("limit=%d", pick(d, 300, 500, 800)))
 	}
 	if action == power.ActSoftOff {
 		if d.IntN(3) > 0 {

@@ -169,3 +169,6 @@ func (m *DamageModel) Boots(int, string, power.BootDevice) {}
 
 // Booted takes the answer to that.
 func (m *DamageModel) Booted(int, string, power.BootDevice, error) {}
+
+// ReadLimit implements Observer: no cap is asked for.
+func (m *DamageModel) ReadLimit(int, string, int, error) {}

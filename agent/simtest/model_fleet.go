@@ -1145,3 +1145,6 @@ func sameSettings(a, b api.RackSettings) bool {
 	y, _ := json.Marshal(b)
 	return bytes.Equal(x, y)
 }
+
+// ReadLimit implements Observer: no cap is asked for.
+func (m *FleetModel) ReadLimit(int, string, int, error) {}

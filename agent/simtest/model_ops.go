@@ -96,6 +96,7 @@ type opsOp struct {
 
 	triedIn, readIn, bootIn int // processes, from 1; 0: never
 	read                    power.State
+	limit                   int // of a cap: that was read
 	readAt                  time.Time
 	blockedAt               time.Time // a dial failed
 	keptAt                  time.Time // a command did not leave
@@ -342,10 +343,13 @@ func (m *OpsModel) readGroup(proc int, entries []journal.Entry) *appended {
 	g := &appended{proc: proc, ended: map[string][]byte{}}
 	for _, e := range entries {
 		switch e.Kind {
-		case kindAccepted:
+		case kindAccepted, kindAdded:
 			var rec acceptedRecord
 			if err := json.Unmarshal(e.Payload, &rec); err != nil {
 				m.breach("records", "%v", err)
+			}
+			if (e.Kind == kindAdded) != (rec.Op.Action == power.ActCap) {
+				m.breach("records", "%s of %s is accepted in a record of kind %d", rec.Op.Action, rec.Op.ID, e.Kind)
 			}
 			if g.accepted != nil {
 				m.breach("records", "two requests accepted at once: %s", groupText(entries))
@@ -388,7 +392,7 @@ func (g *appended) complete(m *OpsModel) {
 
 // take takes one record.
 func (m *OpsModel) take(g *appended, e journal.Entry) {
-	if e.Kind == kindAccepted {
+	if e.Kind == kindAccepted || e.Kind == kindAdded {
 		m.takeAccepted(g, g.accepted)
 		return
 	}
@@ -501,7 +505,7 @@ func (m *OpsModel) takeStarted(g *appended, o *opsOp, at time.Time) {
 var commandsOf = map[power.Action][]power.Command{
 	power.ActOn: {power.PowerOn}, power.ActOff: {power.PowerOff}, power.ActSoftOff: {power.PressSoftOff, power.PowerOff},
 	power.ActCycle: {power.PowerOff, power.PowerOn}, power.ActReset: {power.HardReset}, power.ActDiag: {power.PulseDiag},
-	power.ActBMCReset: {power.ResetBMC},
+	power.ActBMCReset: {power.ResetBMC}, power.ActCap: {power.SetLimit},
 }
 
 // Commands lists what an action may send, in the order in which it sends them; each of them
@@ -519,7 +523,7 @@ func leadsTo(c power.Command) power.State {
 	return ""
 }
 
-func onlyOnce(c power.Command) bool { return leadsTo(c) == "" }
+func onlyOnce(c power.Command) bool { return leadsTo(c) == "" && c != power.SetLimit }
 
 // takeSending checks most of rules 3: a command is about to leave.
 func (m *OpsModel) takeSending(g *appended, o *opsOp, rec commandRecord) {
@@ -550,7 +554,9 @@ func (m *OpsModel) takeSending(g *appended, o *opsOp, rec commandRecord) {
 		m.breach("fresh read", "%s sends %s after a dial that failed, and read the power %s ago, before that", id, c, at.Sub(o.readAt))
 	case c != power.ResetBMC && o.readAt.Before(o.keptAt):
 		m.breach("fresh read", "%s sends %s again %s after it did not leave, and did not read the power since", id, c, at.Sub(o.keptAt))
-	case c != power.ResetBMC && o.read == leadsTo(c):
+	case c == power.SetLimit && o.limit == o.op.Limit:
+		m.breach("no command where none is needed", "%s limits a node to %d W that it read limited so", id, o.limit)
+	case c != power.ResetBMC && c != power.SetLimit && o.read == leadsTo(c):
 		m.breach("no command where none is needed", "%s sends %s to a node that it read %s", id, c, o.read)
 	case (c == power.HardReset || c == power.PulseDiag) && o.read != power.On:
 		m.breach("node is off", "%s sends %s to a node that it read %s", id, c, o.read)
@@ -795,6 +801,10 @@ func (m *OpsModel) success(g *appended, o *opsOp, end power.End) {
 		}
 	}
 	switch a := o.op.Action; {
+	case a == power.ActCap && (o.readIn != g.proc || o.limit != o.op.Limit || o.readAt.Before(o.lastSend)):
+		m.breach("outcome", "%s succeeded in a limit of %d W, and the last one read (in process %d of %d, %s after its last command) was %d W",
+			id,
+			o.op.Limit, o.readIn, g.proc, o.readAt.Sub(o.lastSend), o.limit)
 	case isOnce[a] && (o.attempts() == 0 || o.acked == ""):
 		m.breach("outcome", "%s of %s succeeded after %d confirmed commands", a, id, o.attempts())
 	case a == power.ActCycle && (!o.sawOff || o.offSeen.IsZero() && o.sends[power.PowerOff] > 0):
@@ -816,6 +826,12 @@ func (m *OpsModel) failure(g *appended, o *opsOp, end power.End) {
 			m.breach("node is off", "%s failed because the node is off; it read %q", id, o.read)
 		}
 	case power.ReasonNotReached:
+		if o.op.Action == power.ActCap {
+			if o.sends[power.SetLimit] < 3 || o.limit == o.op.Limit {
+				m.breach("outcome", "%s gave up after %v, having read a limit of %d W", id, o.sends, o.limit)
+			}
+			return
+		}
 		if o.op.Action != power.ActReset && o.sends[power.PowerOn] < 3 && o.sends[power.PowerOff] < 3 {
 			m.breach("outcome", "%s gave up after %v", id, o.sends)
 		}
@@ -907,6 +923,29 @@ func (m *OpsModel) Read(proc int, node string, began time.Time, s power.State, e
 			m.breach("grace", "%s reads on and on after its grace of %s", o.op.ID, o.op.Grace)
 		}
 	}
+}
+
+// ReadLimit takes a reading of a node's limit.
+func (m *OpsModel) ReadLimit(proc int, node string, watts int, err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.note("   read limit of %s: %d W %v", node, watts, err)
+	o := m.running(node, "read of the limit")
+	if o == nil {
+		return
+	}
+	o.triedIn = proc + 1
+	if power.KindOf(err) == power.KindAuth {
+		o.node.kept++ // as in Read
+	}
+	if err != nil {
+		o.trouble = true
+		return
+	}
+	if o.op.Action != power.ActCap {
+		m.breach("actions", "%s of %s reads the limit", o.op.Action, o.op.ID)
+	}
+	o.limit, o.readAt, o.readIn = watts, time.Now(), proc+1
 }
 
 // Leaves takes a command that goes to a BMC now.
@@ -1065,6 +1104,23 @@ func (m *OpsModel) RestsAt(node string, s power.State) {
 	m.breach("final state", "%s rests %s, and %s, the newest operation on it, succeeded in %s", node, s, o.op.ID, o.op.Action)
 }
 
+// LimitRests compares the limit of a node that is at rest with the newest cap that was carried
+// out on it, if that one succeeded.
+func (m *OpsModel) LimitRests(node string, watts int) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, o := range slices.Backward(m.nodes[node].done) {
+		switch {
+		case o.op.Action != power.ActCap || o.joined != nil:
+		case o.end.Outcome == power.Succeeded && o.op.Limit != watts:
+			m.breach("final state", "%s rests limited to %d W, and %s, the newest cap on it, succeeded in %d W", node, watts, o.op.ID, o.op.Limit)
+			return
+		case o.end.Outcome == power.Succeeded || o.sends[power.SetLimit] > 0:
+			return
+		}
+	}
+}
+
 // monitors reports whether nobody but the monitor asked for the operation.
 func (o *opsOp) monitors() bool {
 	for _, j := range o.joiners {
@@ -1134,7 +1190,7 @@ func groupText(entries []journal.Entry) string {
 		switch e.Kind {
 		case kindSending, kindSent, kindEnded, kindCancel:
 			text += " " + string(e.Payload)
-		case kindAccepted:
+		case kindAccepted, kindAdded:
 			var rec acceptedRecord
 			_ = json.Unmarshal(e.Payload, &rec)
 			text += fmt.Sprintf(" %s: %s (%s) with %q", rec.Op.Action, rec.Decision.Verdict, rec.Decision.Reason, rec.Decision.With)

@@ -21,11 +21,14 @@ var relations = map[string]string{
 
 // relation is what an outstanding operation is to a request.
 func relation(out, req power.Op) string {
-	equal := out.Action == req.Action && out.Boot == req.Boot && out.Grace == req.Grace && out.NoEscalate == req.NoEscalate
+	equal := out.Action == req.Action && out.Boot == req.Boot && out.Grace == req.Grace && out.NoEscalate == req.NoEscalate &&
+		out.Limit == req.Limit
 	word, listed := relations[fmt.Sprintf("%s > %s", out.Action, req.Action)]
 	switch {
 	case equal:
 		return "equal"
+	case out.Action == power.ActCap && req.Action == power.ActCap:
+		return "differs"
 	case twoStates[out.Action] == "" || twoStates[req.Action] == "":
 		return "apart"
 	case !listed:
@@ -62,11 +65,21 @@ func foretell(lane []*opsOp, lastSeq power.Seq, req power.Op, cancelling bool) p
 		}
 		return d
 	}
-	for i := newest; i >= 0; i-- {
-		a := lane[i]
+	var own []*opsOp // a cap and the power have nothing to do with each other
+	for _, a := range lane {
+		if (a.op.Action == power.ActCap) == (req.Action == power.ActCap) {
+			own = append(own, a)
+		}
+	}
+	if len(own) == 0 {
+		d.Verdict = power.VerdictFollow
+		return d
+	}
+	for i := len(own) - 1; i >= 0; i-- {
+		a := own[i]
 		d.With = a.op.ID
 		word := relation(a.op, req)
-		if ending(i) {
+		if a.cancel != nil || a == lane[0] && cancelling {
 			word = "ending"
 		}
 		waits := a.started.IsZero()

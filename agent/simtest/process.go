@@ -24,6 +24,7 @@ type Observer interface {
 	Died()
 	Dialled(proc int, node string, err error)
 	Read(proc int, node string, began time.Time, s power.State, err error, lie bool)
+	ReadLimit(proc int, node string, watts int, err error)
 	Leaves(proc int, node string, cmd power.Command)
 	Came(proc int, node string, cmd power.Command, err error)
 	Boots(proc int, node string, dev power.BootDevice)
@@ -223,12 +224,35 @@ func (d *observedDriver) State(ctx context.Context) (s power.State, err error) {
 	return s, err
 }
 
+func (d *observedDriver) Consumption(ctx context.Context) (c power.Consumption, err error) {
+	err = d.exchange(ctx, "consumption", func(ctx context.Context) (err error) {
+		c, err = d.inner.(power.Meter).Consumption(ctx)
+		return err
+	})
+	if !d.p.dead.Load() {
+		watts := 0
+		if c.Limit != nil {
+			watts = c.Limit.Now()
+		}
+		d.p.see.ReadLimit(d.p.N, d.node, watts, err)
+	}
+	return c, err
+}
+
+func (d *observedDriver) SetLimit(ctx context.Context, watts int) error {
+	return d.command(ctx, power.SetLimit, func(ctx context.Context) error { return d.inner.(power.Meter).SetLimit(ctx, watts) })
+}
+
 func (d *observedDriver) Do(ctx context.Context, cmd power.Command) error {
+	return d.command(ctx, cmd, func(ctx context.Context) error { return d.inner.Do(ctx, cmd) })
+}
+
+func (d *observedDriver) command(ctx context.Context, cmd power.Command, do func(context.Context) error) error {
 	if d.p.dead.Load() {
 		return &power.Error{Kind: power.KindCanceled, Op: string(cmd), Lost: true, Err: ErrGone}
 	}
 	d.p.see.Leaves(d.p.N, d.node, cmd)
-	err := d.exchange(ctx, string(cmd), func(ctx context.Context) error { return d.inner.Do(ctx, cmd) })
+	err := d.exchange(ctx, string(cmd), do)
 	d.p.see.Came(d.p.N, d.node, cmd, err)
 	return err
 }

@@ -22,10 +22,11 @@ const (
 	kindHastened
 	kindLastSeq
 	kindDoubt
+	kindAdded // accepted, of a cap
 )
 
 var kindNames = []string{
-	"", "accepted", "started", "sending", "sent", "off-seen", "ended", "reported", "cancel", "hastened", "last-seq", "doubt",
+	"", "accepted", "started", "sending", "sent", "off-seen", "ended", "reported", "cancel", "hastened", "last-seq", "doubt", "accepted",
 }
 
 func kindName(k journal.Kind) string {
