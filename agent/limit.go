@@ -22,7 +22,7 @@ func (x *execution) limit(ctx context.Context) (power.Reason, error) {
 		n := x.h.sendings[power.SetLimit]
 		if n > 0 {
 			window := x.time.Verify[min(n, len(x.time.Verify))-1]
-			x.l.setPhase(x.t, "waiting for the limit of "+limitText(x.op.Limit))
+			x.l.setPhase(x.t, "waiting for the limit of "+power.LimitText(x.op.Limit))
 			there, err := x.awaitSeen(ctx, min(window, time.Until(x.h.lastSent.Add(window))), func() (bool, error) { return x.limited(ctx) })
 			if err != nil || there {
 				return power.ReasonVerified, err
@@ -86,5 +86,3 @@ func (x *execution) consumptionNow(ctx context.Context) (power.Consumption, erro
 		}
 	}
 }
-
-func limitText(watts int) string { return power.Limit{Watts: watts, Active: watts > 0}.Text() }

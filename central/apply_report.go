@@ -143,11 +143,11 @@ func entry(o *store.Op, what, who string, at time.Time) api.AuditEntry {
 	e := api.AuditEntry{At: at, Who: who, What: what, Node: o.Node, Op: o.ID, Why: string(o.Why)}
 	switch what {
 	case auditAsked:
-		e.Why, e.Detail = o.Reason, string(o.Action)
+		e.Why, e.Detail = o.Reason, o.Action.With(o.Options)
 	case auditAccepted:
 		e.Outcome, e.Detail = string(o.Verdict), o.Message
 	case auditStarted:
-		e.Why, e.Detail = "", string(o.Action)
+		e.Why, e.Detail = "", o.Action.With(o.Options)
 		e.HappenedAt = timeOf(o.StartedAt)
 	case auditRefused:
 		e.Outcome, e.Detail = string(o.Outcome), o.Message

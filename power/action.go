@@ -34,6 +34,14 @@ func ParseAction(s string) (Action, error) {
 	return "", fmt.Errorf("unknown action %q: want one of %s", s, join(Actions))
 }
 
+// With is the action with what is asked besides, for people: "cap 800 W".
+func (a Action) With(o Options) string {
+	if a != ActCap {
+		return string(a)
+	}
+	return "cap " + LimitText(o.Limit)
+}
+
 // Final is the state that a success of the action leaves the node in, Unknown
 // for actions that leave the power as it is.
 func (a Action) Final() State {

@@ -46,6 +46,9 @@ func (l Limit) Text() string {
 	return Watts(l.Watts)
 }
 
+// LimitText is what a cap limits a node to: "800 W" or "none".
+func LimitText(watts int) string { return Limit{Watts: watts, Active: true}.Text() }
+
 // Now is the limit that holds, in watts; 0: none does.
 func (l Limit) Now() int {
 	if !l.Active {

@@ -9,15 +9,15 @@ import (
 // who asked: "cycle (asked by admin, 4 s ago) in progress; off next". lane is
 // what Decide was given.
 func Describe(d Decision, lane Lane, req Op, now time.Time) string {
-	found := ""
+	found, asked := "", req.Action.With(req.Options)
 	for _, h := range lane.Outstanding {
 		if h.Op.ID == d.With {
-			found = fmt.Sprintf("%s (asked by %s, %s ago) %s", h.Op.Action, h.Op.AskedBy, Ago(now.Sub(h.Op.AskedAt)), phrase(h))
+			found = fmt.Sprintf("%s (asked by %s, %s ago) %s", h.Op.Action.With(h.Op.Options), h.Op.AskedBy, Ago(now.Sub(h.Op.AskedAt)), phrase(h))
 		}
 	}
 	switch d.Verdict {
 	case VerdictStart:
-		return fmt.Sprintf("nothing outstanding; %s starts", req.Action)
+		return fmt.Sprintf("nothing outstanding; %s starts", asked)
 	case VerdictJoin:
 		if d.Reason == ReasonRepeat {
 			return fmt.Sprintf("%s; this request was accepted before", found)
@@ -26,14 +26,14 @@ func Describe(d Decision, lane Lane, req Op, now time.Time) string {
 	case VerdictHasten:
 		return fmt.Sprintf("%s; its grace ends now", found)
 	case VerdictFollow:
-		return fmt.Sprintf("%s; %s next", found, req.Action)
+		return fmt.Sprintf("%s; %s next", found, asked)
 	case VerdictSupersede:
 		if d.Cancels != "" {
-			return fmt.Sprintf("%s, being cancelled; %s next", found, req.Action)
+			return fmt.Sprintf("%s, being cancelled; %s next", found, asked)
 		}
-		return fmt.Sprintf("%s; %s next, %s superseded", found, req.Action, Count(len(d.Supersedes), "waiting operation"))
+		return fmt.Sprintf("%s; %s next, %s superseded", found, asked, Count(len(d.Supersedes), "waiting operation"))
 	case VerdictQueue:
-		return fmt.Sprintf("%s; %s waits as number %d", found, req.Action, len(lane.Outstanding)+1)
+		return fmt.Sprintf("%s; %s waits as number %d", found, asked, len(lane.Outstanding)+1)
 	}
 	switch d.Reason {
 	case ReasonStale:

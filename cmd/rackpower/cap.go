@@ -103,11 +103,3 @@ func (s *session) confirmCuts(nodes []api.Node, limit int) (bool, error) {
 	return s.question(fmt.Sprintf("the BMC turns the node off that takes more than %s for too long (%s): %s", power.Watts(limit),
 		power.LimitHardPowerOff, noderange.Fold(cut)))
 }
-
-// limitOf is the limit of a cap, "" for other operations.
-func limitOf(o api.Op) string {
-	if o.Action != power.ActCap {
-		return ""
-	}
-	return power.Limit{Watts: o.Limit, Active: true}.Text()
-}

@@ -263,7 +263,7 @@ func (v view) opRows(ops []api.Op) [][]string {
 		if detail := opDetail(o); detail != "" {
 			text += ": " + detail
 		}
-		rows = append(rows, []string{v.Time(o.AskedAt), string(o.Action), "by " + o.AskedBy, text + note(o.Reason)})
+		rows = append(rows, []string{v.Time(o.AskedAt), o.Action.With(o.Options), "by " + o.AskedBy, text + note(o.Reason)})
 	}
 	return rows
 }

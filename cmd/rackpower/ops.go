@@ -82,7 +82,7 @@ func (v view) opListing(ops []api.Op) printer.Listing[api.Op] {
 			if v.Format == "table" {
 				id = shortID(id)
 			}
-			return []string{id, o.Node, string(o.Action), v.Age(&o.AskedAt) + " ago", o.AskedBy, opResult(o), opDetail(o)}
+			return []string{id, o.Node, o.Action.With(o.Options), v.Age(&o.AskedAt) + " ago", o.AskedBy, opResult(o), opDetail(o)}
 		},
 		WideHead: []string{"RACK", "ORIGIN", "VERDICT", "REASON", "TOOK", "JOINED"},
 		WideCells: func(o api.Op) []string {
@@ -186,9 +186,9 @@ func (v view) showOps(ops []api.Op) error {
 			v.Say("")
 		}
 		v.Details(
-			"id", o.ID, "node", o.Node, "action", string(o.Action), "asked by", o.AskedBy, "asked at", v.Time(o.AskedAt), "origin",
+			"id", o.ID, "node", o.Node, "action", o.Action.With(o.Options), "asked by", o.AskedBy, "asked at", v.Time(o.AskedAt), "origin",
 			string(o.Origin),
-			"reason", o.Reason, "boot", string(o.Boot), "grace", positive(o.Grace), "limit", limitOf(o), "deadline", v.OptionalTime(&o.Deadline),
+			"reason", o.Reason, "boot", string(o.Boot), "grace", positive(o.Grace), "deadline", v.OptionalTime(&o.Deadline),
 			"verdict",
 			string(o.Verdict),
 			"found", o.Message, "joined", o.Joined, "phase", phaseOf(o.Phase, o.AgentNote), "note", o.AgentNote, "started at",

@@ -109,7 +109,7 @@ func (o order) words(op api.Op) string {
 		text := string(op.Outcome)
 		switch {
 		case op.Action == power.ActCap:
-			text = "limit " + limitOf(op)
+			text = "limit " + power.LimitText(op.Limit)
 		case op.Action.Final() != power.Unknown:
 			text = string(cmp.Or(op.State, op.Action.Final()))
 		}

@@ -79,13 +79,14 @@ func setLimit(c *call, hctx *handlers.HandlerContext, req []byte) ([]byte, byte)
 	case watts < limitMin || watts > limitMax:
 		return nil, codeLimitRange
 	}
-	n := &c.b.node
-	n.limitAsked, n.limitException = watts, exception
-	if n.limit > 0 {
-		n.limit = watts
-	}
-	c.note(fmt.Sprintf("set-limit %dW", watts))
-	return []byte{groupDCMI}, codeOK
+	return []byte{groupDCMI}, c.command(fmt.Sprintf("set-limit %dW", watts), func() byte {
+		n := &c.b.node
+		n.limitAsked, n.limitException = watts, exception
+		if n.limit > 0 {
+			n.limit = watts
+		}
+		return codeOK
+	})
 }
 
 // activateLimit is Activate/Deactivate Power Limit (section 6.6.4).
@@ -97,17 +98,14 @@ func activateLimit(c *call, hctx *handlers.HandlerContext, req []byte) ([]byte, 
 		return nil, codePrivilege
 	}
 	n := &c.b.node
-	switch {
-	case req[1] == 0:
-		n.limit = 0
-		c.note("set-limit none")
-	case n.limitAsked == 0:
-		return nil, codeNoLimit
-	default:
-		n.limit = n.limitAsked
-		c.note("activate-limit")
+	word, watts := "set-limit none", 0
+	if req[1] != 0 {
+		word, watts = "activate-limit", n.limitAsked
+		if watts == 0 {
+			return nil, codeNoLimit
+		}
 	}
-	return []byte{groupDCMI}, codeOK
+	return []byte{groupDCMI}, c.command(word, func() byte { n.limit = watts; return codeOK })
 }
 
 // note records a command that does not concern the power.

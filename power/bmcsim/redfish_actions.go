@@ -302,9 +302,14 @@ func (c *webCall) precondition() *webAnswer {
 // setting carries out and records a change of something other than the power.
 func (c *webCall) setting(word string, do func()) *webAnswer {
 	e := Entry{Time: c.now, Command: word, Before: stateOf(c.b.node.on), After: stateOf(c.b.node.target), Source: c.from}
-	if c.refuse != nil && !c.refuse.Executed {
+	switch {
+	case c.refuse != nil && !c.refuse.Executed:
 		e.Code = c.refuse.code()
-	} else {
+	case c.b.faults.loseNext > 0:
+		c.b.faults.loseNext--
+		c.lose = true
+		fallthrough
+	default:
 		do()
 	}
 	c.b.record(e)

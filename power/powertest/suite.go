@@ -39,6 +39,7 @@ var suite = []struct {
 	{"sets the boot device", (*bench).testBoot},
 	{"reads what the node takes", (*bench).testConsumption},
 	{"limits what the node takes", (*bench).testLimit},
+	{"survives a lost answer to a limit", (*bench).testLimitLost},
 	{"knows a BMC without a meter", (*bench).testNoMeter},
 	{"refuses unknown words", (*bench).testUnknownWords},
 	{"keeps a session for many reads", (*bench).testManyReads},
@@ -310,6 +311,28 @@ func (b *bench) testLimit() {
 			b.Errorf("a reader has set the limit to %d", real.Limit())
 		}
 	}
+}
+
+// testLimitLost: what has no answer was either repeated by the driver or may be repeated by
+// who asks, who is told that it was sent.
+func (b *bench) testLimitLost() {
+	real, loser := b.metered(), able[AnswerLoser](b)
+	b.power(power.On)
+	d := b.dial()
+	loser.LoseNextAnswers(1)
+	if err := b.meter(d).SetLimit(b.Context(), 250); err != nil {
+		b.wantErr(err, power.KindUnreachable, true)
+		d = b.dial()
+	}
+	for range 2 {
+		if c, err := b.meter(d).Consumption(b.Context()); err != nil || c.Limit.Now() > 0 && c.Limit.Now() != 250 {
+			b.Errorf("after a lost answer: %+v, %v", c.Limit, err)
+		}
+		if err := b.meter(d).SetLimit(b.Context(), 250); err != nil || real.Limit() != 250 {
+			b.Errorf("after a lost answer the limit is %d, %v", real.Limit(), err)
+		}
+	}
+	b.wantState(d, power.On)
 }
 
 // testNoMeter: the error names what was looked for.
