@@ -20,6 +20,7 @@ type agentSession struct {
 	mu      sync.Mutex
 	session string
 	speaks  int   // the protocol of the agent, Hello.Protocol
+	greets  bool  // it has said hello since central started, so that speaks is known
 	rev     int64 // of the assignment
 	mark    int64 // highest cursor of a request or cancellation
 	revSeen int64 // what the agent holds
@@ -92,6 +93,9 @@ func (d *agentSession) look(now time.Time) snapshot {
 	g.asked = d.asked.due(&g, now)
 	for _, key := range d.tests.due(&g, now) {
 		q := askedTest(key)
+		if q.Consumption && d.speaks < api.ProtocolCap {
+			continue // an older agent would log in and test
+		}
 		q.ID = d.tests[key].id
 		g.tests = append(g.tests, q)
 	}
@@ -251,7 +255,7 @@ func (d *agentSession) late(run string, nth uint64) bool {
 // greeted begins a session.
 func (d *agentSession) greeted(session string, rev int64, in api.Hello, now time.Time) {
 	d.update(func() {
-		d.speaks = in.Protocol
+		d.speaks, d.greets = in.Protocol, true
 		d.session, d.rev, d.seen, d.polled, d.told = session, max(d.rev, rev), now, now, false
 		for _, r := range d.reads {
 			r.sent = time.Time{} // the answer that carried it may have been lost

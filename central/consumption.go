@@ -88,11 +88,12 @@ func inNameOrder(sums map[string]*api.ConsumptionSum) []api.ConsumptionSum {
 	return out
 }
 
-// tooOld says that the agent is of a version before a protocol; "": it is not.
+// tooOld says that the agent is of a version before a protocol; "": it is not, or that is not
+// known since central has just started.
 func (d *agentSession) tooOld(protocol int) string {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.speaks >= protocol {
+	if !d.greets || d.speaks >= protocol {
 		return ""
 	}
 	return fmt.Sprintf("agent %s is of an older version, which cannot do this: upgrade it", d.name)

@@ -32,7 +32,7 @@ func TestProtected(t *testing.T) {
 	}
 	s.restart()
 	for _, action := range power.Actions {
-		takes := action != power.ActOn && action != power.ActBMCReset
+		takes := action != power.ActOn && action != power.ActBMCReset && action != power.ActCap
 		op := s.ask("a", action)
 		if refused := op.Why == power.ReasonProtected; refused != takes {
 			t.Errorf("%s: %+v", action, op)
