@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/cookiejar"
 	"net/url"
@@ -421,6 +422,34 @@ func TestASessionEnds(t *testing.T) {
 	clock.later(3 * time.Hour)
 	if resp := b.get("/ui/"); resp.StatusCode != http.StatusUnauthorized {
 		t.Errorf("unused for 3 hours: %s", resp.Status)
+	}
+}
+
+// TestATunnelToTheSocketHasNoRights: a browser that comes by the socket of central is root or
+// central's own user to the kernel. The page asks it for a token all the same.
+func TestATunnelToTheSocketHasNoRights(t *testing.T) {
+	s := newSite(t)
+	s.nodes("n1")
+	viewer, err := s.AddUser(t.Context(), api.AddUser{Name: "vera", Role: "viewer"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	jar, _ := cookiejar.New(nil)
+	transport := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", s.http.Listener.Addr().String())
+	}}
+	t.Cleanup(transport.CloseIdleConnections)
+	b := &browser{t: t, base: "http://localhost", http: &http.Client{Jar: jar, Transport: transport}}
+	if resp := b.get("/ui/"); resp.StatusCode != http.StatusUnauthorized {
+		t.Errorf("without a token: %s", resp.Status)
+	}
+	b.post("/ui/login", "", url.Values{"token": {viewer.Token}})
+	if b.get("/ui/nodes/n1"); !strings.Contains(b.last, "vera, viewer") {
+		t.Errorf("%s", b.last)
+	}
+	form := b.form("node", "n1", "what", "off", "nonce", newID())
+	if resp := b.post("/ui/change", "", form); resp.StatusCode != http.StatusForbidden {
+		t.Errorf("a viewer took power: %s", resp.Status)
 	}
 }
 
