@@ -44,6 +44,7 @@ var naming = map[string][]string{
 	"POST /v1/tests":            {`{"names":["NAME"]}`},
 	"GET /v1/audit":             {"?select=NAME", "?select=NAME&after=1&wait=1ms"},
 	"GET /v1/gossip/who":        {"?node=NAME"},
+	"GET /v1/watch":             {"?nodes=NAME", "?nodes=a1,NAME", "?nodes=@rNAME", "?nodes=!NAME&kinds=node"},
 }
 
 // nameless are the routes that take no name of a node, or are for the whole site, where who
@@ -52,7 +53,7 @@ var naming = map[string][]string{
 var nameless = []string{
 	"POST /v1/nodes", "GET /v1/nodes/export", "GET /v1/racks", "GET /v1/brakes", "GET /v1/domains", "GET /v1/schedules",
 	"GET /v1/schedules/next", "GET /v1/agents", "GET /v1/members", "GET /v1/peers", "GET /v1/info", "GET /v1/whoami",
-	"POST /v1/users/{name}/certificate", "GET /v1/approvals",
+	"POST /v1/users/{name}/certificate", "GET /v1/approvals", "GET /v1/attention",
 }
 
 // TestWhatLiesBeyondTheScopeIsNotThere asks each route for a node of others, and for one that
