@@ -149,7 +149,9 @@
     on("reload", () => location.reload());
     on("beat", () => {});
     source.onerror = () => {
-      if (source.readyState === EventSource.CLOSED) setTimeout(connect, 5000); // it was refused
+      if (source.readyState !== EventSource.CLOSED) return;
+      setTimeout(connect, 5000);
+      news(); // it was refused: where that is for want of a log-in, one is asked for
     };
   };
 
