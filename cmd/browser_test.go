@@ -38,7 +38,7 @@ func (s *site) startBrowser() context.Context {
 	opts := append(chromedp.DefaultExecAllocatorOptions[:],
 		chromedp.ExecPath(chromium), chromedp.UserDataDir(filepath.Join(s.dir, "chromium")), chromedp.WSURLReadTimeout(patience),
 		chromedp.Flag("disable-component-update", true), chromedp.Flag("disable-gpu", true), chromedp.Flag("lang", "en-US"),
-		chromedp.Flag("ignore-certificate-errors-spki-list", s.keyOfCentral()))
+		chromedp.Flag("ignore-certificate-errors-spki-list", s.keyOfCA()))
 	if os.Geteuid() == 0 {
 		opts = append(opts, chromedp.NoSandbox) // chromium does not start as root with one
 	}
@@ -53,15 +53,16 @@ func (s *site) startBrowser() context.Context {
 	return ctx
 }
 
-// keyOfCentral is the hash of the public key that central shows, as chromium wants it.
-func (s *site) keyOfCentral() string {
+// keyOfCA is the hash of the public key of central's CA, as chromium wants it.
+func (s *site) keyOfCA() string {
 	s.t.Helper()
 	conn, err := tls.Dial("tcp", s.tls, &tls.Config{InsecureSkipVerify: true}) //nolint:gosec // only the key is looked at
 	if err != nil {
 		s.t.Fatal(err)
 	}
 	defer conn.Close()
-	sum := sha256.Sum256(conn.ConnectionState().PeerCertificates[0].RawSubjectPublicKeyInfo)
+	chain := conn.ConnectionState().PeerCertificates
+	sum := sha256.Sum256(chain[len(chain)-1].RawSubjectPublicKeyInfo)
 	return base64.StdEncoding.EncodeToString(sum[:])
 }
 
@@ -229,7 +230,8 @@ func (b *tab) logsIn(token string) {
 // withoutScript has the page's own scripts not run.
 func (b *tab) withoutScript() {
 	b.t.Helper()
-	if _, err := chromedp.Call(b.ctx, emulation.SetScriptExecutionDisabled, emulation.SetScriptExecutionDisabledParams{Value: true}); err != nil {
+	if _, err := chromedp.Call(b.ctx, emulation.SetScriptExecutionDisabled,
+		emulation.SetScriptExecutionDisabledParams{Value: true}); err != nil {
 		b.t.Fatal(err)
 	}
 }

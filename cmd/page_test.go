@@ -49,6 +49,8 @@ func TestThePageInABrowser(t *testing.T) {
 	alice.sees("Rack r1", "n03")
 	alice.tabTo(`#all`)
 	alice.press(" ")
+	alice.tabTo(`.act summary`)
+	alice.press(kb.Enter)
 	alice.tabTo(`fieldset input[name=reason]`)
 	alice.press("maintenance")
 	alice.tabTo(`button[value=off]`)
@@ -72,7 +74,25 @@ func TestThePageInABrowser(t *testing.T) {
 	}
 	carol.press(kb.Enter)
 	carol.sees("State: applied by carol: seen")
+	alice.sees("State: applied by carol: seen", "succeeded") // on the page that was open all the time
 	s.read("all", power.Off)
+
+	carol.tabTo(`.brand`)
+	carol.press(kb.Enter)
+	carol.sees("3 nodes: 0 on, 3 off")
+	js[int](carol, "window.opened = 1")
+	alice.tabTo(`.brand`)
+	alice.press(kb.Enter)
+	alice.tabTo(`.cells a`)
+	alice.press(kb.ArrowRight + kb.Enter)
+	alice.sees("n02")
+	alice.tabTo(`button[value=on]`)
+	alice.press(kb.Enter)
+	alice.sees("What became of it", "succeeded")
+	carol.sees("3 nodes: 1 on, 2 off")
+	if !js[bool](carol, "window.opened === 1") {
+		t.Error("the page of carol was loaded again")
+	}
 	alice.blameless("status of 401")
 	carol.blameless("status of 401")
 }
