@@ -17,7 +17,7 @@ DESTDIR ?=
 PREFIX ?= /usr/local
 
 .DEFAULT_GOAL := build
-.PHONY: help build check test race soak proof mutations lint vuln fuzz bench demo deb rpm packages-test install deps clean
+.PHONY: help build check test race soak proof mutations lint vuln fuzz bench page screenshots demo deb rpm packages-test install deps clean
 
 help: ## list the verbs
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
@@ -106,6 +106,14 @@ fuzz: ## each fuzz target for FUZZTIME
 
 bench: deps ## benchmarks
 	PATH="$$PATH:/usr/sbin:/sbin" $(GO) test -run '^$$' -bench . -benchtime 1s ./...
+
+PAGE := PATH="$$PATH:/usr/sbin:/sbin" RACKPOWER_TEST_BIN="$(CURDIR)/$(BIN)" RACKPOWER_PAGE=1
+page: deps build ## the page in a browser: accessibility, cuts, 10,000 nodes; 4 minutes
+	$(PAGE) $(GO) test -count 1 -timeout 20m -v -run '^TestThePage' ./cmd
+
+screenshots: deps build ## each page at three widths, into bin/screenshots
+	@mkdir -p $(BIN)/screenshots
+	$(PAGE) RACKPOWER_SHOTS="$(CURDIR)/$(BIN)/screenshots" $(GO) test -count 1 -run '^TestThePagesAreAccessible$$' ./cmd
 
 demo: build ## a simulated rack, and an agent that is killed at work
 	$(BIN)/rackpower demo
