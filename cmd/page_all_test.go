@@ -210,7 +210,7 @@ func TestThePagesAreAccessible(t *testing.T) {
 	b.blameless(`status of 401|/ui/none: .*status of 404`)
 }
 
-// shoot draws the window into a file, with no more than 256 colours: it stays small.
+// shoot draws the window into a file, with no more than 64 colours: it stays small.
 func (b *tab) shoot(file string) {
 	b.t.Helper()
 	full, err := png.Decode(bytes.NewReader(get(b, chromedp.CaptureScreenshot())))
@@ -224,7 +224,7 @@ func (b *tab) shoot(file string) {
 		}
 	}
 	colours := slices.SortedFunc(maps.Keys(count), func(a, b color.Color) int { return count[b] - count[a] })
-	small := image.NewPaletted(full.Bounds(), color.Palette(colours[:min(256, len(colours))]))
+	small := image.NewPaletted(full.Bounds(), color.Palette(colours[:min(64, len(colours))]))
 	index := map[color.Color]uint8{}
 	for _, c := range colours {
 		index[c] = uint8(small.Palette.Index(c))
