@@ -110,7 +110,7 @@ func TestNoPortIsOpened(t *testing.T) {
 	}
 	text, _ := io.ReadAll(resp.Body)
 	resp.Body.Close()
-	if resp.StatusCode != http.StatusBadRequest || resp.Header.Get("Content-Type") != "application/problem+json" ||
+	if resp.StatusCode != http.StatusUnsupportedMediaType || resp.Header.Get("Content-Type") != "application/problem+json" ||
 		bytes.Contains(text, []byte("0 operations")) {
 		t.Errorf("a form: %s %s", resp.Status, text)
 	}

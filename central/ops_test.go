@@ -342,7 +342,7 @@ func TestUnknownFieldsAndBigBodiesAreRefused(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 	err = s.Do(t.Context(), "POST", "/v1/ops", map[string]any{"ops": []any{}, "x": strings.Repeat("y", maxAdminBody)}, nil)
-	wantCode(t, err, api.CodeBadRequest)
+	wantCode(t, err, api.CodeTooLarge)
 	err = s.Do(t.Context(), "POST", "/v1/agents/r1/hello", map[string]any{"journal_id": "j", "of_a_later_version": 1}, nil)
 	if err != nil {
 		t.Errorf("a newer agent: %v", err)

@@ -37,6 +37,8 @@ func Decode[In any](r *http.Request, strict bool) (in In, err error) {
 		switch {
 		case errors.As(err, &p):
 			return in, p
+		case errors.As(err, &big) && !strict: // an agent halves a report that is a bad request
+			return in, api.Problemf(api.CodeBadRequest, "the body is larger than %d bytes", big.Limit)
 		case errors.As(err, &big):
 			return in, api.Problemf(api.CodeTooLarge, "the body is larger than %d bytes", big.Limit)
 		case errors.Is(err, io.EOF):

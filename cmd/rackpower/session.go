@@ -92,7 +92,7 @@ func explainAt(ctx context.Context, d server, target string, p printer.Printer, 
 			lines[i] = p.Readable(lines[i])
 		}
 		return settings.Exit(settings.ExitRefused, "%s", strings.Join(lines, "\n"))
-	case api.CodeBadRequest, api.CodeNotFound, api.CodeExists:
+	case api.CodeBadRequest, api.CodeNotFound, api.CodeExists, api.CodeTooLarge:
 		code = settings.ExitUsage
 	case api.CodeAwaiting:
 		code = settings.ExitPending
