@@ -57,7 +57,8 @@ var docsTemplate = template.Must(template.New("docs").Parse(`<!doctype html>
 <style>
 :root { color-scheme: light dark } body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem }
 code, pre { font-family: ui-monospace, monospace; font-size: .9em } pre { overflow-x: auto; padding: .5rem; border: 1px solid #8888 }
-section { border-top: 1px solid #8888; padding: .5rem 0 } h2 { font-size: 1rem; margin: .5rem 0 } td, th { text-align: left; padding: 0 1rem 0 0; vertical-align: top }
+section { border-top: 1px solid #8888; padding: .5rem 0 } h2 { font-size: 1rem; margin: .5rem 0 }
+td, th { text-align: left; padding: 0 1rem 0 0; vertical-align: top }
 </style></head><body>
 <h1>rackpower: API</h1>
 <p>For programs: <a href="/v1/openapi.json">openapi.json</a> (OpenAPI 3.1), with the fields of each body.</p>

@@ -41,19 +41,19 @@ func ExampleClient() {
 	ctx := context.Background()
 	client, err := api.NewClient("unix://" + socket)
 	if err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 	defer client.Close()
 	_, err = client.AddNodes(ctx, api.AddNodes{Nodes: []api.NodeSpec{{Name: "r1n01", Rack: "r1"}, {Name: "r1n02", Rack: "r1"}}})
 	if err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 	if _, err := client.SetStatus(ctx, api.SetStatus{Names: []string{"r1n02"}, Status: "READY"}); err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 	nodes, err := client.Nodes(ctx, "@r1")
 	if err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 	for _, n := range nodes {
 		fmt.Printf("%s is %s, desired %s\n", n.Name, n.State, n.Desired)
@@ -73,7 +73,7 @@ func ExampleClient_Watch() {
 	defer cancel()
 	client, err := api.NewClient("unix://" + socket)
 	if err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 	defer client.Close()
 	err = client.Watch(ctx, api.Watch{Kinds: []string{api.EventAudit}}, func(ev api.Event) error {

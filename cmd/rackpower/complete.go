@@ -43,14 +43,14 @@ func completeValues(app *cli.App) settings.Values {
 		defer client.Close()
 		k := completion{ctx, client, a.Word}
 		first, _, _ := strings.Cut(a.Command, " ")
-		switch {
-		case a.Kind == "NODES":
+		switch a.Kind {
+		case "NODES":
 			return k.selection()
-		case a.Kind == "NODE":
+		case "NODE":
 			return candidates(a.Word, "", k.nodes(a.Word))
-		case a.Kind == "RACK" || a.Kind == "AGENT":
+		case "RACK", "AGENT":
 			return candidates(a.Word, "", k.agents())
-		case a.Kind == "ID":
+		case "ID":
 			return k.ids(first)
 		default:
 			return candidates(a.Word, "", k.names(first))

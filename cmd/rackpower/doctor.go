@@ -483,8 +483,8 @@ func (d *doctor) versions() {
 		}
 	}
 	if len(others) > 0 {
-		d.wrong(upgradeTo(d.info.Version)+"   # on those hosts", "%d of %d agents are not of central's version %s: %s", len(others), len(agents), d.info.Version,
-			strings.Join(others[:min(5, len(others))], ", "))
+		d.wrong(upgradeTo(d.info.Version)+"   # on those hosts", "%d of %d agents are not of central's version %s: %s",
+			len(others), len(agents), d.info.Version, strings.Join(others[:min(5, len(others))], ", "))
 	}
 }
 

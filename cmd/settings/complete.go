@@ -117,8 +117,8 @@ func (l *line) flagNames(word string, given map[string]string) []Candidate {
 			found = append(found, Candidate{name, text})
 		}
 	}
-	if strings.HasPrefix("--help", word) && l.command != nil {
-		found = append(found, Candidate{"--help", "show this help"})
+	if help := "--help"; strings.HasPrefix(help, word) && l.command != nil {
+		found = append(found, Candidate{help, "show this help"})
 	}
 	return found
 }
