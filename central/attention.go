@@ -34,6 +34,7 @@ type attention struct {
 	racks map[string]bool // agents of those; nil: all
 
 	away  map[string]bool
+	brake map[string]bool // nodes that a brake has an item of
 	items []api.Attention
 	of    map[attentionKey]*attentionNodes
 	order []attentionKey
@@ -45,12 +46,14 @@ type attentionKey struct{ kind, rack string }
 type attentionNodes struct {
 	api.Attention
 	names []string
+	// expected is the power that all of them should have and nobody enforces, "" where they differ.
+	expected power.State
 }
 
 // listAttention answers with everything that wants a person, the most pressing first. It
 // reads only the nodes that have something, since it is polled.
 func (c *Central) listAttention(r *http.Request) ([]api.Attention, error) {
-	a := &attention{now: c.cfg.Now(), away: map[string]bool{}, of: map[attentionKey]*attentionNodes{}, items: []api.Attention{}}
+	a := &attention{now: c.cfg.Now(), away: map[string]bool{}, brake: map[string]bool{}, of: map[attentionKey]*attentionNodes{}, items: []api.Attention{}}
 	err := c.store.View(r.Context(), func(tx *store.Tx) (err error) {
 		a.tx = tx
 		if err := a.scope(); err != nil {
@@ -209,6 +212,9 @@ func (a *attention) rack(g store.Agent, state api.RackState, set api.RackSetting
 			x.Severity, x.Do, x.Run = api.SeverityNotice, "it was released by "+set.ReleasedBy+", and its agent is told", nil
 		}
 		a.add(x)
+		for _, n := range b.Nodes {
+			a.brake[n] = true
+		}
 	}
 	if set.Monitor == api.MonitorOff || set.Monitor == "" && state.Monitor == api.MonitorOff {
 		a.add(api.Attention{
@@ -265,8 +271,13 @@ func (a *attention) node(n store.Node, busy bool) {
 		a.note(n, power.ReasonUnreachable, since, "")
 	case n.Monitor.Fault != "":
 		a.note(n, power.ReasonFault, n.Monitor.FaultSince, n.Monitor.Fault)
-	case n.Drifting && !busy && !a.corrected(n):
+	case n.Drifting && !busy && !a.brake[n.Name] && !a.corrected(n):
 		a.note(n, power.ReasonDrift, time.Time{}, describeDrift(n, standing(n), a.now))
+		if x := a.of[attentionKey{string(power.ReasonDrift), n.Agent}]; len(x.names) == 1 {
+			x.expected = standing(n).Expected
+		} else if x.expected != standing(n).Expected {
+			x.expected = ""
+		}
 	}
 	if h := n.Hold; h.Active(a.now) && h.Schedule == "" && !h.Until.IsZero() && !h.Until.After(a.now.Add(holdEndsSoon)) {
 		a.holdEnds(n)
@@ -359,6 +370,7 @@ func (a *attention) fold() error {
 			more := *x
 			more.Rack, more.Agent, more.names = "", "", nil
 			r = &more
+			r.expected = ""
 			rest[x.Kind], all = r, append(all, r)
 		}
 		r.names = append(r.names, x.names...)
@@ -396,7 +408,11 @@ func (a *attention) commands(x *attentionNodes) []string {
 	}
 	switch x.Kind {
 	case string(power.ReasonDrift):
-		return []string{"rackpower explain " + x.names[0], "rackpower status " + nodes}
+		commands := []string{"rackpower explain " + x.names[0], "rackpower status " + nodes}
+		if x.expected == power.On { // off would be a command that takes power: a person finds it by himself
+			commands = append(commands, "rackpower on "+nodes)
+		}
+		return commands
 	case api.AttentionHold:
 		return []string{"rackpower status " + nodes, "rackpower hold " + nodes + " on|off --for 4h --reason TEXT"}
 	case string(power.ReasonFault):

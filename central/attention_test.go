@@ -90,6 +90,9 @@ func TestAttentionIsFoldedAndSorted(t *testing.T) {
 	if a := byKind["unreachable"]; a.Count != 2 || a.Run[0] != "rackpower node retry 'n[1-2]'" || a.Since.IsZero() {
 		t.Errorf("%+v", a)
 	}
+	if a := byKind["drift"]; !slices.Contains(a.Run, "rackpower on 'n[5-6]'") {
+		t.Errorf("nothing to type: %q", a.Run)
+	}
 	if a := byKind["drift"]; !strings.Contains(a.Message, "off, expected on (status DEPLOYED)") || a.Since.IsZero() {
 		t.Errorf("%+v", a)
 	}
@@ -222,4 +225,17 @@ func BenchmarkAttentionOf10000DeadBMCs(b *testing.B) {
 	for range b.N {
 		s.attention()
 	}
+}
+
+// TestABrakeIsOneItem: the drift of the nodes that it holds is not told once more.
+func TestABrakeIsOneItem(t *testing.T) {
+	s := newSite(t)
+	s.nodes("n1", "n2", "n3")
+	s.status(power.StatusDeployed, "n1", "n2", "n3")
+	r := s.rack("r1")
+	r.settled()
+	r.tick(s.seen("n1", power.Off, matched), s.seen("n2", power.Off, matched), s.seen("n3", power.Off, matched))
+	wantItems(t, kinds(s.attention()), "warning drift r1 n[1-3]")
+	r.says(api.RackState{Monitor: "@every 60s", Brake: brakeOf("b1", "n1", "n2")})
+	wantItems(t, kinds(s.attention()), "critical brake r1 n[1-2]", "warning drift r1 n3")
 }

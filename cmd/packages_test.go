@@ -187,7 +187,8 @@ func TestPackagesOnARealSystemd(t *testing.T) {
 	}
 
 	m.run("dpkg", "-P", "rackpower-central", "rackpower")
-	if out := m.run("find", "/etc", "/usr", "/var", "/run", "-xdev", "-path", "*rackpower*", "-not", "-path", "/var/log/*"); strings.Contains(out, "rackpower") {
+	out := m.run("find", "/etc", "/usr", "/var", "/run", "-xdev", "-path", "*rackpower*", "-not", "-path", "/var/log/*")
+	if strings.Contains(out, "rackpower") {
 		t.Errorf("after the purge:\n%s", out)
 	}
 }

@@ -208,9 +208,9 @@ func (p *Page) showPlan(v *visit) error {
 			out.Moot = out.Moot && effect == api.EffectRefused
 		}
 	}
-	title := "Plan: " + plan.What
-	if plan.State == api.PlanApplied {
-		title = plan.What
+	title := fmt.Sprintf("%s: %s", plan.What, power.Count(len(plan.Nodes), "node"))
+	if plan.State != api.PlanApplied {
+		title = "Plan: " + title
 	}
 	return v.show("plan", title, "ops", "page", out)
 }

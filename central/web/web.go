@@ -290,7 +290,11 @@ func (p *Page) fail(w http.ResponseWriter, r *http.Request, s *session, err erro
 			setCookie(w, r, "")
 		}
 		if r.Method == http.MethodGet && r.Header.Get("Sec-Fetch-Mode") != "cors" && r.Header.Get("Accept") != "text/event-stream" {
-			p.askLogin(w, r, http.StatusUnauthorized, problem.Detail, r.URL.RequestURI())
+			why := problem.Detail
+			if _, err := r.Cookie(cookieName(r)); err != nil {
+				why = "" // nothing is wrong: nobody has logged in here yet
+			}
+			p.askLogin(w, r, http.StatusUnauthorized, why, r.URL.RequestURI())
 			return
 		}
 	}

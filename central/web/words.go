@@ -28,8 +28,9 @@ func (p *Page) functions() template.FuncMap {
 		"presence": func(a api.AgentPresence) string { return a.Text(p.cfg.Now()) },
 		"absent":   api.AgentPresence.Absent, "paused": func(x *api.Pause) bool { return x.Active(p.cfg.Now()) },
 		"fold": noderange.Fold, "bound": bound, "result": resultWord, "count": power.Count, "lower": strings.ToLower,
-		"effect": func(e api.Effect) string { return effectWords[e] },
-		"float":  func(n int) float64 { return float64(n) }, "span": power.Ago, "dict": dict,
+		"effect":  func(e api.Effect) string { return effectWords[e] },
+		"effects": effects, "verdict": verdict,
+		"float": func(n int) float64 { return float64(n) }, "span": power.Ago, "dict": dict,
 		"pending": func(o api.Op) bool { return o.EndedAt == nil },
 		"statuses": func() []power.Status {
 			all := power.Statuses()
@@ -157,6 +158,31 @@ func bound(n float64, unit string) string {
 
 var effectWords = map[api.Effect]string{
 	api.EffectLosesPower: "loses power", api.EffectTurnsOn: "turns on", api.EffectNone: "its power stays", api.EffectRefused: "refused",
+}
+
+// effects says what happens to so many nodes.
+func effects(e api.Effect, n int) string {
+	text := power.Count(n, "node")
+	switch {
+	case e == api.EffectNone:
+		return text + " without a change of power"
+	case e == api.EffectRefused:
+		return text + " refused"
+	case n == 1:
+		return text + " " + effectWords[e]
+	case e == api.EffectTurnsOn:
+		return text + " turn on"
+	default:
+		return text + " lose power"
+	}
+}
+
+// verdict is what a plan says of an operation beyond its effect, "" for nothing.
+func verdict(v power.Verdict) power.Verdict {
+	if v == power.VerdictStart || v == power.VerdictRefuse {
+		return ""
+	}
+	return v
 }
 
 // dict gives a template several things under names.
