@@ -53,7 +53,10 @@ type attentionNodes struct {
 // listAttention answers with everything that wants a person, the most pressing first. It
 // reads only the nodes that have something, since it is polled.
 func (c *Central) listAttention(r *http.Request) ([]api.Attention, error) {
-	a := &attention{now: c.cfg.Now(), away: map[string]bool{}, brake: map[string]bool{}, of: map[attentionKey]*attentionNodes{}, items: []api.Attention{}}
+	a := &attention{
+		now: c.cfg.Now(), away: map[string]bool{}, brake: map[string]bool{}, of: map[attentionKey]*attentionNodes{},
+		items: []api.Attention{},
+	}
 	err := c.store.View(r.Context(), func(tx *store.Tx) (err error) {
 		a.tx = tx
 		if err := a.scope(); err != nil {
