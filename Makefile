@@ -56,15 +56,16 @@ RACED := ./agent/... ./journal/... ./power ./power/bmcsim ./power/ipmi ./power/p
 DEATHS := TestNothingIsSentTwiceAfterDamage|TestCrashAtEveryRecord|TestFleetComesBack
 MODELS := TestSim(Ops|Fleet|Damage|Transcripts)|TestMutationsCompile|$(DEATHS)
 test: deps build ## every test but the long ones below, about 10 minutes
-	@$(MAKE) --no-print-directory -j2 test-agent test-processes
+	@$(MAKE) --no-print-directory -j2 test-packages test-processes
 
-.PHONY: test-agent test-processes
-test-agent:
+.PHONY: test-packages test-processes
+test-packages:
 	PATH="$$PATH:/usr/sbin:/sbin" $(GO) test -race -timeout 20m -skip '^($(MODELS))' $(RACED)
 	GOGC=400 PROOF_HISTORIES=5000 PROOF_STRIDE=60 $(GO) test -timeout 9m -run '^(TestSim(Ops|Transcripts)|TestMutationsCompile|$(DEATHS))' ./agent
 	GOGC=400 $(GO) test -timeout 9m -run '^TestSim(Fleet|Damage)$$' ./agent
+	PATH="$$PATH:/usr/sbin:/sbin" $(GO) test -p 1 -timeout 20m ./central/... ./gossip ./internal/... ./power/cronexpr ./power/noderange
 test-processes:
-	PATH="$$PATH:/usr/sbin:/sbin" RACKPOWER_TEST_BIN="$(CURDIR)/$(BIN)" $(GO) test -p 1 -timeout 20m ./cmd/... ./central/... ./gossip ./internal/... ./power/cronexpr ./power/noderange
+	PATH="$$PATH:/usr/sbin:/sbin" RACKPOWER_TEST_BIN="$(CURDIR)/$(BIN)" $(GO) test -p 1 -timeout 20m ./cmd/...
 
 race: deps build ## every test with the race detector, and the order of locks; 15 minutes
 	PATH="$$PATH:/usr/sbin:/sbin" $(GO) test -race -timeout 20m ./...

@@ -48,12 +48,12 @@ func TestFormsOfAnOperation(t *testing.T) {
 		{
 			new(power.Op),
 			`{"id":"ID","node":"Node","action":"Action","seq":"7","asked_by":"AskedBy","origin":"Origin","reason":"Reason","asked_at":` + at +
-				`,"deadline":` + at + `,"if_busy":"IfBusy","boot":"Boot","grace":7,"no_escalate":true,"confirmed":true}`,
+				`,"deadline":` + at + `,"if_busy":"IfBusy","boot":"Boot","grace":7,"limit":7,"no_escalate":true,"confirmed":true}`,
 			`{"id":"","node":"","action":"","seq":"0","asked_by":"","origin":"","asked_at":` + zero + `,"deadline":` + zero + `}`,
 		},
 		{
 			new(OpRequest),
-			`{"id":"ID","node":"Node","action":"Action","if_busy":"IfBusy","boot":"Boot","grace":7,"no_escalate":true,"deadline":7,` +
+			`{"id":"ID","node":"Node","action":"Action","if_busy":"IfBusy","boot":"Boot","grace":7,"limit":7,"no_escalate":true,"deadline":7,` +
 				`"reason":"Reason","asked_by":"AskedBy","confirmed":true,"hold":true,"hold_for":7}`,
 			`{"id":"","node":"","action":""}`,
 		},
@@ -62,8 +62,8 @@ func TestFormsOfAnOperation(t *testing.T) {
 			`{"id":"ID","node":"Node","rack":"Rack","action":"Action","seq":"7","asked_by":"AskedBy","origin":"Origin","reason":"Reason",` +
 				`"asked_at":` + at + `,"started_at":` + at + `,"ended_at":` + at + `,"outcome":"Outcome","detail":"Detail","already":true,` +
 				`"superseded_by":"SupersededBy","joined":"Joined","attempts":7,"verdict":"Verdict","why":"Why","message":"Message",` +
-				`"phase":"Phase","state":"State","deadline":` + at + `,"if_busy":"IfBusy","boot":"Boot","grace":7,"cancel_by":"CancelBy",` +
-				`"agent_note":"AgentNote","rev":7}`,
+				`"phase":"Phase","state":"State","deadline":` + at + `,"if_busy":"IfBusy","boot":"Boot","grace":7,"limit":7,` +
+				`"cancel_by":"CancelBy","agent_note":"AgentNote","rev":7}`,
 			`{"id":"","node":"","action":"","seq":"0","asked_by":"","origin":"","reason":"","asked_at":` + zero + `,"started_at":null,` +
 				`"ended_at":null,"outcome":"","detail":"","already":false,"superseded_by":"","joined":"","attempts":0,"verdict":"","phase":"",` +
 				`"deadline":` + zero + `,"rev":0}`,
