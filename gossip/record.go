@@ -280,7 +280,8 @@ func (r *reader) names(m *message) {
 	}
 }
 
-// The numbers of states, reaches and actions in a cell. They are for ever.
+// The numbers of states, reaches and actions in a cell. They are for ever. A cap has none: the
+// eight that there is room for are taken, and it leaves the power, of which cells speak, as it is.
 var (
 	cellStates  = []power.State{power.Unknown, power.Off, power.On}
 	cellReaches = []power.Reach{
