@@ -30,7 +30,7 @@ type simulatedBMC struct{ URL, BMC, Password string }
 func TestSimulatedBMCs(t *testing.T) {
 	var count int
 	if _, err := fmt.Sscan(os.Getenv(simulatedVar), &count); err != nil {
-		t.Skip("the simulator of the benchmarks")
+		t.Skip("no test: the process of the simulator that the benchmarks start")
 	}
 	farm, err := bmcsim.Start(t.Context(), bmcsim.Config{Count: count, Redfish: &bmcsim.Redfish{}})
 	if err != nil {
