@@ -24,8 +24,8 @@ help: ## list the verbs
 
 build: ## both programs, into bin/
 	@mkdir -p $(BIN)
-	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/rackpower ./cmd/rackpower
-	CGO_ENABLED=1 $(GO) build -trimpath $(MODE) -ldflags '$(LDFLAGS)' -o $(BIN)/rackpower-central ./cmd/rackpower-central
+	CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags '$(LDFLAGS)' -o $(BIN)/rackpower ./cmd/rackpower
+	CGO_ENABLED=1 $(GO) build -trimpath -buildvcs=false $(MODE) -ldflags '$(LDFLAGS)' -o $(BIN)/rackpower-central ./cmd/rackpower-central
 
 # What the tests can use beyond Go and a C compiler. Installed when that is
 # possible without asking; otherwise named, and the checks that need it are left out.
