@@ -386,7 +386,7 @@ func (c *Cluster) read(stop <-chan struct{}) {
 func (c *Cluster) take(e serf.Event) {
 	switch e := e.(type) {
 	case serf.UserEvent:
-		if e.Name == eventName && !c.cfg.tuning.deaf && c.receive(e.Payload, time.Now()) == news && c.flurry.Add(1) == manyNews {
+		if e.Name == eventName && !c.cfg.tuning.deaf && c.receive(e.Payload, time.Time{}) == news && c.flurry.Add(1) == manyNews {
 			c.nudge()
 		}
 	case *serf.Query:
@@ -417,7 +417,9 @@ func maxEpoch(now time.Time) uint64 {
 	return uint64(max(now.Unix(), 1_800_000_000)) + year
 }
 
-// receive merges a message that its agent sent at the time at or before.
+// receive merges a message that its agent sent at the time at or before. By events, which
+// do not say when they were sent, at is zero: they are just sent, but for old ones that Serf
+// repeats to newcomers.
 func (c *Cluster) receive(payload []byte, at time.Time) effect {
 	m, err := decode(payload)
 	switch {
@@ -446,8 +448,11 @@ func (c *Cluster) merge(m message, at time.Time) effect {
 			c.log.Warn("a newer record of this agent is about: its epoch was raised", "epoch", c.own.epoch)
 			signal(c.kick)
 		}
-	} else if m.kind == kindPower && time.Since(at) > c.cfg.tuning.tombstone && c.standing[m.agent].status != StatusAlive {
-		return noNews // of an agent that others have just not forgotten yet
+	} else if m.kind == kindPower && c.standing[m.agent].status != StatusAlive && (at.IsZero() || time.Since(at) > c.cfg.tuning.tombstone) {
+		return noNews // old, or of an agent that others have just not forgotten yet; an exchange tells how old
+	}
+	if at.IsZero() {
+		at = time.Now()
 	}
 	did := c.table.merge(m, at)
 	switch did {

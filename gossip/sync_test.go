@@ -125,6 +125,25 @@ func TestTheGoneAreForgottenInTheEnd(t *testing.T) {
 	}
 }
 
+// TestARepeatedEventIsNotNew has Serf repeat an event of an agent that is gone: its record
+// would look just sent.
+func TestARepeatedEventIsNotNew(t *testing.T) {
+	t.Parallel()
+	c := start(t, "late")
+	old := message{kind: kindPower, agent: "r3", epoch: 1, since: 1, seq: 1}
+	if err := c.serf.UserEvent(eventName, old.encode(), false); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the event is heard", func() bool { return c.Stats().Received == 1 })
+	if p := peer(c, "r3"); p.Name != "" {
+		t.Errorf("shown: %+v", p)
+	}
+	c.receive(old.encode(), time.Now().Add(-time.Hour))
+	if p := peer(c, "r3"); p.Name == "" || p.Age < time.Hour {
+		t.Errorf("an exchange says how old it is: %+v", p)
+	}
+}
+
 // TestAnOlderSelfNeverWins restarts an agent that lost the last part of its
 // journal; its old record comes back to it and to others by exchanges.
 func TestAnOlderSelfNeverWins(t *testing.T) {
