@@ -8,7 +8,6 @@ import (
 
 	"rackpower/central/api"
 	"rackpower/cmd/settings"
-	"rackpower/cmd/term"
 	"rackpower/power"
 )
 
@@ -73,18 +72,9 @@ func TestWhatConsumptionShows(t *testing.T) {
 	} {
 		f := metered(t, consumption("r1n01", 412, 500, power.LimitHardPowerOff), inactive)
 		got := f.run(c.args)
-		if got.exit != c.exit || !strings.Contains(got.errs, c.errs) || c.lacks != "" && strings.Contains(got.out, c.lacks) {
-			t.Errorf("%s: %+v", c.args, got)
-		}
-		for _, part := range c.out {
-			if !strings.Contains(got.out, part) {
-				t.Errorf("%s lacks %q:\n%s", c.args, part, got.out)
-			}
-		}
-		for line := range strings.Lines(got.out) {
-			if width := term.Width(strings.TrimRight(line, "\n")); width > 80 && !strings.Contains(c.args, "-o") {
-				t.Errorf("%s: a line of %d columns: %s", c.args, width, line)
-			}
+		expectTable(t, c.args, got, c.exit, c.out, c.errs)
+		if c.lacks != "" && strings.Contains(got.out, c.lacks) {
+			t.Errorf("%s has %q:\n%s", c.args, c.lacks, got.out)
 		}
 	}
 	f := metered(t, consumption("r1n01", 412, 0, ""), away)

@@ -2,12 +2,14 @@ package main
 
 import (
 	"regexp"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/urfave/cli/v2"
 
 	"rackpower/central/api"
+	"rackpower/cmd/term"
 	"rackpower/power"
 )
 
@@ -114,6 +116,25 @@ func expectExactly(t *testing.T, what string, got ran, exit int, out string) {
 	t.Helper()
 	if got = got.timeless(); got.exit != exit || got.out != out {
 		t.Errorf("%s: status %d, want %d\ngot\n%s\nwant\n%s\nstderr %s", what, got.exit, exit, got.out, out, got.errs)
+	}
+}
+
+// expectTable holds a run of a line against its status, each part that stdout must hold and one of
+// stderr; what is for people fits 80 columns.
+func expectTable(t *testing.T, line string, got ran, exit int, out []string, errs string) {
+	t.Helper()
+	if got.exit != exit || !strings.Contains(got.errs, errs) {
+		t.Errorf("%s: %+v", line, got)
+	}
+	for _, part := range out {
+		if !strings.Contains(got.out, part) {
+			t.Errorf("%s lacks %q:\n%s", line, part, got.out)
+		}
+	}
+	for row := range strings.Lines(got.out) {
+		if width := term.Width(strings.TrimRight(row, "\n")); width > 80 && !strings.Contains(line, " -o ") {
+			t.Errorf("%s: a line of %d columns: %s", line, width, row)
+		}
 	}
 }
 

@@ -9,7 +9,6 @@ import (
 
 	"rackpower/central/api"
 	"rackpower/cmd/settings"
-	"rackpower/cmd/term"
 	"rackpower/power"
 )
 
@@ -56,20 +55,7 @@ func TestWhatTestsShow(t *testing.T) {
 		var asked []api.TestNodes
 		taking(f, mux, "POST /v1/tests", &asked, func(api.TestNodes) any { return c.answer })
 		f.url = serveUnix(t, mux)
-		got := f.run(c.args)
-		if got.exit != c.exit || !strings.Contains(got.errs, c.errs) {
-			t.Errorf("%s: %+v", c.args, got)
-		}
-		for _, part := range c.out {
-			if !strings.Contains(got.out, part) {
-				t.Errorf("%s lacks %q:\n%s", c.args, part, got.out)
-			}
-		}
-		for line := range strings.Lines(got.out) {
-			if width := term.Width(strings.TrimRight(line, "\n")); width > 80 && !strings.Contains(c.args, "json") {
-				t.Errorf("%s: a line of %d columns: %s", c.args, width, line)
-			}
-		}
+		expectTable(t, c.args, f.run(c.args), c.exit, c.out, c.errs)
 	}
 }
 
