@@ -93,10 +93,8 @@ func oldDatabase(t *testing.T, nodes int) (path string) {
 	t.Helper()
 	path = newPath(t)
 	err := withConn(t.Context(), path, false, func(c *sql.Conn) error {
-		for version := range int64(15) {
-			if err := step(t.Context(), c, version+1); err != nil {
-				return err
-			}
+		if err := steps(t.Context(), c, 0, 15); err != nil {
+			return err
 		}
 		_, err := c.ExecContext(t.Context(), `PRAGMA secure_delete = OFF; INSERT INTO agents (name) VALUES ('r1')`)
 		for i := range 2 * nodes {

@@ -76,29 +76,53 @@ func peek(path string) (version int64, err error) {
 	return version, nil
 }
 
-// migrate brings the database to Schema, each step in its own transaction.
+// migrate brings the database to Schema in one transaction: one that fails, or is cut off, leaves
+// the database as it was.
 func migrate(ctx context.Context, c *sql.Conn, log *slog.Logger) error {
-	var version int64
-	if err := c.QueryRowContext(ctx, "PRAGMA user_version").Scan(&version); err != nil {
-		return fmt.Errorf("cannot read schema version: %w", err)
+	version, err := schemaOf(ctx, c)
+	if err != nil {
+		return err
 	}
 	if version > Schema {
 		return fmt.Errorf("%w: schema %d, this program knows %d: run the newer rackpower-central", ErrNewer, version, Schema)
 	}
-	if version > 0 && version < Schema {
-		defer func(from int64) {
-			log.Info("the database was migrated: an older rackpower-central does not read it, for that restore a backup of before", "from", from,
-				"to", version)
-		}(version)
-	}
-	for ; version < Schema; version++ {
-		if err := step(ctx, c, version+1); err != nil {
-			return fmt.Errorf("cannot migrate database to schema %d: %w", version+1, disk(err))
+	if version < Schema {
+		if err := steps(ctx, c, version, Schema); err != nil {
+			return err
+		}
+		if version > 0 {
+			log.Info("the database was migrated: an older rackpower-central does not read it, for that restore the copy or a backup of before",
+				"from", version, "to", Schema)
 		}
 	}
 	// The version must stand in the file itself, where peek reads it.
-	_, err := c.ExecContext(ctx, "PRAGMA wal_checkpoint(TRUNCATE)")
+	_, err = c.ExecContext(ctx, "PRAGMA wal_checkpoint(TRUNCATE)")
 	return err
+}
+
+func schemaOf(ctx context.Context, c *sql.Conn) (version int64, err error) {
+	if err := c.QueryRowContext(ctx, "PRAGMA user_version").Scan(&version); err != nil {
+		return 0, fmt.Errorf("cannot read schema version: %w", disk(err))
+	}
+	return version, nil
+}
+
+// steps goes from one schema to a later one.
+func steps(ctx context.Context, c *sql.Conn, from, to int64) error {
+	_, err := c.ExecContext(ctx, "BEGIN IMMEDIATE")
+	for at := from + 1; at <= to && err == nil; at++ {
+		if err = step(ctx, c, at); err != nil {
+			err = fmt.Errorf("schema %d: %w", at, disk(err))
+		}
+	}
+	if err == nil {
+		_, err = c.ExecContext(ctx, "COMMIT")
+	}
+	if err != nil {
+		_, _ = c.ExecContext(ctx, "ROLLBACK")
+		return fmt.Errorf("cannot migrate database from schema %d, which it stays at: %w", from, disk(err))
+	}
+	return nil
 }
 
 func step(ctx context.Context, c *sql.Conn, to int64) error {
@@ -106,19 +130,13 @@ func step(ctx context.Context, c *sql.Conn, to int64) error {
 	if err != nil {
 		return err
 	}
-	script := fmt.Sprintf("BEGIN IMMEDIATE; %s; PRAGMA application_id = %d; PRAGMA user_version = %d;", text, applicationID, to)
+	script := fmt.Sprintf("%s; PRAGMA application_id = %d; PRAGMA user_version = %d;", text, applicationID, to)
 	if _, err = c.ExecContext(ctx, script); err == nil && to == 1 {
 		_, err = c.ExecContext(ctx, `INSERT INTO meta (one, id, generation, created_at, seq, rev) VALUES (1, $1, 1, $2, 0, 0)`,
 			newID(), time.Now().UnixNano())
 	}
 	if err == nil && to == chainSchema {
 		err = beginChain(ctx, c, time.Now())
-	}
-	if err == nil {
-		_, err = c.ExecContext(ctx, "COMMIT")
-	}
-	if err != nil {
-		_, _ = c.ExecContext(ctx, "ROLLBACK")
 	}
 	return err
 }

@@ -20,10 +20,8 @@ func TestADatabaseOfSchema12LosesNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	err = withConn(t.Context(), path, false, func(c *sql.Conn) error {
-		for version := range int64(12) {
-			if err := step(t.Context(), c, version+1); err != nil {
-				return err
-			}
+		if err := steps(t.Context(), c, 0, 12); err != nil {
+			return err
 		}
 		_, err := c.ExecContext(t.Context(), string(rows))
 		return err

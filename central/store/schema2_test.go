@@ -20,7 +20,7 @@ func schemaOne(t *testing.T) string {
 	t.Helper()
 	path := newPath(t)
 	err := withConn(t.Context(), path, false, func(c *sql.Conn) error {
-		if err := step(t.Context(), c, 1); err != nil {
+		if err := steps(t.Context(), c, 0, 1); err != nil {
 			return err
 		}
 		for _, query := range []string{

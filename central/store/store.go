@@ -90,8 +90,8 @@ type Store struct {
 	done   chan struct{} // closed when the writer goroutine has ended
 }
 
-// Open opens the database, makes or migrates it, and checks it. It fails with
-// ErrInUse, ErrNewer, ErrForeign or ErrCorrupt where these apply.
+// Open opens the database, makes or migrates it, and checks it. Before it migrates it keeps a copy.
+// It fails with ErrInUse, ErrNewer, ErrForeign, ErrCorrupt or ErrNoRoom where these apply.
 func Open(cfg Config) (*Store, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.Default()
@@ -152,6 +152,9 @@ func (s *Store) openWriter() error {
 	s.writer = &conn{c: c, stmts: map[string]*sql.Stmt{}}
 	s.files.path = s.cfg.Path
 	if err := s.check(ctx, c); err != nil {
+		return err
+	}
+	if err := s.keepBefore(ctx); err != nil {
 		return err
 	}
 	if err := migrate(ctx, c, s.log); err != nil {
