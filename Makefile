@@ -17,7 +17,7 @@ DESTDIR ?=
 PREFIX ?= /usr/local
 
 .DEFAULT_GOAL := build
-.PHONY: help build check test race soak proof mutations lint vuln fuzz bench page screenshots demo deb rpm packages-test install deps clean
+.PHONY: help build check test race soak proof mutations lint vuln fuzz bench bench-functions page screenshots demo deb rpm packages-test install deps clean
 
 help: ## list the verbs
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
@@ -31,7 +31,7 @@ build: ## both programs, into bin/
 # possible without asking; otherwise named, and the checks that need it are left out.
 TOOLS := ipmi_sim:openipmi ipmitool:ipmitool ipmipower:freeipmi-tools systemd-analyze:systemd nft:nftables ip:iproute2 \
   chromium:chromium redfishtool:redfishtool fence_redfish:fence-agents /usr/lib/python3/dist-packages/sushy:python3-sushy prometheus:prometheus
-TOOLS += lintian:lintian mandoc:mandoc zsh:zsh fish:fish
+TOOLS += powermand:powerman lintian:lintian mandoc:mandoc zsh:zsh fish:fish
 deps: ## install what the tests can use (root, Debian), or name it
 	@missing=(); for t in $(TOOLS); do PATH="$$PATH:/usr/sbin:/sbin" command -v "$${t%%:*}" >/dev/null || [ -e "$${t%%:*}" ] || missing+=("$${t##*:}"); done; \
 	if [ $${#missing[@]} -eq 0 ]; then exit 0; fi; \
@@ -105,7 +105,16 @@ fuzz: ## each fuzz target for FUZZTIME
 	@set -e; for p in $$($(GO) list ./...); do for f in $$($(GO) test -list '^Fuzz' $$p | grep ^Fuzz || true); do \
 	  echo "== $$p $$f"; $(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) $$p; done; done
 
-bench: deps ## benchmarks
+# Whole processes beside a baseline of the same run: a table, and bin/bench.json. BENCH is a
+# regular expression that chooses rows by name, RUNS how often each is measured.
+BENCH ?=
+RUNS ?= 5
+bench: deps build ## what people wait for, beside other tools: a table
+	$(GO) test -c -o $(BIN)/bench.test ./cmd
+	cd cmd && RACKPOWER_BENCH=1 RACKPOWER_TEST_BIN="$(CURDIR)/$(BIN)" RACKPOWER_BENCH_JSON="$(CURDIR)/$(BIN)/bench.json" BENCH='$(BENCH)' RUNS='$(RUNS)' \
+	  COMMIT='$(COMMIT)' "$(CURDIR)/$(BIN)/bench.test" -test.run '^TestBench$$' -test.timeout 0
+
+bench-functions: deps ## Go benchmarks of the hot paths
 	PATH="$$PATH:/usr/sbin:/sbin" $(GO) test -run '^$$' -bench . -benchtime 1s ./...
 
 PAGE := PATH="$$PATH:/usr/sbin:/sbin" RACKPOWER_TEST_BIN="$(CURDIR)/$(BIN)" RACKPOWER_PAGE=1

@@ -1,0 +1,188 @@
+package cmd_test
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"runtime"
+	"slices"
+	"strings"
+	"time"
+)
+
+// series is what several runs gave.
+type series struct {
+	Values []float64     `json:"values"`
+	CPU    time.Duration `json:"cpu_ns,omitempty"` // of a run, on average
+	total  time.Duration
+}
+
+func (s *series) add(f figure) {
+	s.Values = append(s.Values, f.value)
+	s.total += f.cpu
+	s.CPU = s.total / time.Duration(len(s.Values))
+}
+
+// quantile is the smallest value that so much of all does not exceed.
+func (s *series) quantile(q float64) float64 {
+	sorted := slices.Sorted(slices.Values(s.Values))
+	return sorted[min(int(q*float64(len(sorted))), len(sorted)-1)]
+}
+
+func (s *series) median() float64 { return s.quantile(0.5) }
+
+// benchLine is a row beside one baseline, or beside none.
+type benchLine struct {
+	Row      string  `json:"row"`
+	Unit     string  `json:"unit"`
+	Ours     series  `json:"ours"`
+	Baseline string  `json:"baseline,omitempty"`
+	Other    *series `json:"other,omitempty"`
+	AtMost   float64 `json:"target,omitempty"`       // in Unit
+	Times    float64 `json:"target_times,omitempty"` // of the baseline's median
+	Ratio    float64 `json:"ratio,omitempty"`
+	Quantile float64 `json:"quantile"` // which one of ours is Value
+	Value    float64 `json:"value"`
+	Verdict  string  `json:"verdict,omitempty"` // met, missed; "": no target
+}
+
+func (l benchLine) judged() benchLine {
+	l.Value = l.Ours.quantile(l.Quantile)
+	missed := l.AtMost > 0 && l.Value > l.AtMost
+	if l.Other != nil && l.Other.median() > 0 {
+		l.Ratio = l.Value / l.Other.median()
+		missed = missed || l.Times > 0 && l.Ratio > l.Times
+	}
+	switch {
+	case l.AtMost == 0 && l.Times == 0:
+	case missed:
+		l.Verdict = "missed"
+	default:
+		l.Verdict = "met"
+	}
+	return l
+}
+
+// amount is a value for people, with three digits.
+func amount(v float64, unit string) string {
+	if unit == "ms" && v >= 10_000 {
+		v, unit = v/1000, "s"
+	}
+	text := fmt.Sprintf("%.0f", v)
+	switch {
+	case v < 10:
+		text = fmt.Sprintf("%.2f", v)
+	case v < 100:
+		text = fmt.Sprintf("%.1f", v)
+	}
+	return text + " " + unit
+}
+
+// target is what ours may be at most.
+func (l benchLine) target() string {
+	switch {
+	case l.Times > 0 && l.AtMost > 0:
+		return fmt.Sprintf("%s %.3gx", amount(l.AtMost, l.Unit), l.Times)
+	case l.Times > 0:
+		return fmt.Sprintf("%.3gx", l.Times)
+	case l.AtMost > 0:
+		return fmt.Sprintf("%.4g %s", l.AtMost, l.Unit)
+	}
+	return ""
+}
+
+func (b *bench) print(w io.Writer, m platform) {
+	fmt.Fprintf(w, "\n%s, %d cores, Linux %s, %s, %s\n\n", m.CPU, m.Cores, m.Kernel, m.Go, m.Commit)
+	fmt.Fprintf(w, "%-29s %8s %-19s %5s %8s %s\n", "ROW", "OURS", "BASELINE", "RATIO", "TARGET", "")
+	last := ""
+	for _, l := range b.lines {
+		l = l.judged()
+		name, base, ratio := l.Row, "", ""
+		ours := amount(l.Value, l.Unit)
+		if name == last {
+			name, ours = "", ""
+		}
+		if last = l.Row; l.Other != nil {
+			base = l.Baseline + " " + amount(l.Other.median(), l.Unit)
+			ratio = fmt.Sprintf("%.2f", l.Ratio)
+		}
+		fmt.Fprintln(w, strings.TrimRight(fmt.Sprintf("%-29s %8s %-19s %5s %8s %s", name, ours, base, ratio, l.target(), l.Verdict), " "))
+	}
+	fmt.Fprintf(w, "\n%-29s %-11s %5s %9s %9s %9s\n", "ROW", "OF", "RUNS", "LEAST", "MOST", "CPU EACH")
+	last = ""
+	each := func(name, who string, s *series, unit string) {
+		fmt.Fprintln(w, strings.TrimRight(fmt.Sprintf("%-29s %-11s %5d %9s %9s %9s", name, who, len(s.Values), amount(slices.Min(s.Values), unit),
+			amount(slices.Max(s.Values), unit), cpuText(s.CPU)), " "))
+	}
+	for _, l := range b.lines {
+		if l.Row != last && l.Quantile == 0.5 {
+			each(l.Row, "ours", &l.Ours, l.Unit)
+		}
+		if last = l.Row; l.Other != nil {
+			each("", l.Baseline, l.Other, l.Unit)
+		}
+	}
+	for _, text := range b.left {
+		fmt.Fprintf(w, "LEFT OUT: %s\n", text)
+	}
+	fmt.Fprintf(w, "\n%d runs each unless said otherwise, medians, in %.0f s; load at the start %s.\n", b.runs, time.Since(b.began).Seconds(), m.Load)
+}
+
+func cpuText(d time.Duration) string {
+	if d == 0 {
+		return ""
+	}
+	return amount(float64(d)/1e6, "ms")
+}
+
+// platform is where the figures come from.
+type platform struct {
+	CPU    string    `json:"cpu"`
+	Cores  int       `json:"cores"`
+	Kernel string    `json:"kernel"`
+	Go     string    `json:"go"`
+	Commit string    `json:"commit"`
+	Load   string    `json:"load"`
+	At     time.Time `json:"at"`
+}
+
+func platformNow() platform {
+	m := platform{CPU: "unknown processor", Cores: runtime.NumCPU(), Go: runtime.Version(), Commit: os.Getenv("COMMIT"), At: time.Now()}
+	m.Kernel = firstWords("/proc/sys/kernel/osrelease", 1)
+	m.Load = firstWords("/proc/loadavg", 1)
+	if f, err := os.Open("/proc/cpuinfo"); err == nil {
+		defer f.Close()
+		for lines := bufio.NewScanner(f); lines.Scan(); {
+			if name, ok := strings.CutPrefix(lines.Text(), "model name"); ok {
+				m.CPU = strings.Trim(name, " \t:")
+				break
+			}
+		}
+	}
+	return m
+}
+
+func firstWords(path string, n int) string {
+	text, _ := os.ReadFile(path)
+	words := strings.Fields(string(text))
+	return strings.Join(words[:min(n, len(words))], " ")
+}
+
+// save writes the figures as JSON.
+func (b *bench) save(path string, m platform) error {
+	for i := range b.lines {
+		b.lines[i] = b.lines[i].judged()
+	}
+	text, err := json.MarshalIndent(struct {
+		Machine platform    `json:"machine"`
+		Runs    int         `json:"runs"`
+		Lines   []benchLine `json:"lines"`
+		LeftOut []string    `json:"left_out"`
+	}{m, b.runs, b.lines, b.left}, "", "  ")
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(path, append(text, '\n'), 0o644)
+}
