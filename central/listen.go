@@ -51,8 +51,9 @@ func (c *Central) listen() (all []net.Listener, err error) {
 	return all, nil
 }
 
-// maxConns bounds the connections open at once. An agent has two, and more for a moment.
-const maxConns = 4096
+// maxConns bounds the connections open at once. An agent has two, and more for a moment: it is
+// enough for 2,500 agents and those who ask.
+const maxConns = 8192
 
 func (c *Central) server() *http.Server {
 	srv := httpserver.New(c.Handler(), maxConns)

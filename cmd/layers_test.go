@@ -23,6 +23,7 @@ var floors = map[string]int{
 	"rackpower/cmd/printer":           1,
 	"rackpower/cmd/term":              0,
 	"rackpower/central":               4,
+	"rackpower/central/loadtest":      4,
 	"rackpower/central/store":         3,
 	"rackpower/central/web":           3,
 	"rackpower/agent":                 3,
