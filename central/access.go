@@ -206,7 +206,7 @@ func (c *Central) issuedTo(ctx context.Context, token string) (auth.Principal, e
 	case errors.Is(err, auth.ErrNoIssuer):
 		return p, api.Problemf(api.CodeUnavailable, "%v: ask again later, or with a token of central's own", err)
 	case err != nil && p.Name != "": // known, and without a role
-		return p, api.Problemf(api.CodeForbidden, "not permitted: %v", err)
+		return p, api.Problemf(api.CodeForbidden, "not permitted: %v (who runs central gives a group a role: --oidc-role)", err)
 	case err != nil:
 		return p, api.Problemf(api.CodeLogin, "the token does not hold: %v", err)
 	}

@@ -111,7 +111,9 @@ func New(cfg Config) (*Central, error) {
 	if c.tls != nil {
 		site = c.tls.site
 	}
-	c.page = web.New(web.Config{API: c.mux, Site: site, Version: cfg.Version, Log: cfg.Log, Now: cfg.Now})
+	c.page = web.New(web.Config{
+		API: c.mux, Site: site, Version: cfg.Version, Log: cfg.Log, Now: cfg.Now, Issuer: cfg.Issuer, PublicURL: cfg.PublicURL,
+	})
 	return c, nil
 }
 

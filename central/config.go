@@ -5,11 +5,13 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/url"
 	"path/filepath"
 	"time"
 
 	"rackpower/central/api"
 	"rackpower/central/auth"
+	"rackpower/central/oidc"
 	"rackpower/central/store"
 	"rackpower/central/webhook"
 )
@@ -35,6 +37,10 @@ type Config struct {
 	SealKeyFile string
 	// Login verifies tokens of an issuer outside, for those who ask over TLS; nil: there is none.
 	Login Login
+	// Issuer is the same for people at a browser, who come to the page by PublicURL and are sent
+	// to the issuer from there; nil: the page takes tokens only.
+	Issuer    *oidc.Verifier
+	PublicURL string // such as https://central.example:7620
 	// Webhook is where events are sent; zero: nowhere.
 	Webhook webhook.Config
 	// Limits bound what one user may ask.
@@ -95,6 +101,9 @@ func (c Config) Validate() error {
 		if err := c.Webhook.Validate(); err != nil {
 			return fmt.Errorf("--webhook: %w", err)
 		}
+	}
+	if u, err := url.Parse(c.PublicURL); c.PublicURL != "" && (err != nil || u.Host == "" || c.PublicURL != "https://"+u.Host) {
+		return fmt.Errorf("--public-url: %q is not https://HOST or https://HOST:PORT", c.PublicURL)
 	}
 	return c.TLS.validate()
 }

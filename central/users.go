@@ -64,7 +64,11 @@ func showCertificate(c store.Certificate) api.UserCertificate {
 // whoAmI says who asks, as it is known here.
 func (c *Central) whoAmI(r *http.Request) (api.User, error) {
 	p := httpserver.Principal(r)
-	return api.User{Name: p.Name, Role: string(p.Role), Nodes: p.Scope, SpeaksForOthers: p.Speaks, Via: string(p.Method)}, nil
+	out := api.User{Name: p.Name, Role: string(p.Role), Nodes: p.Scope, SpeaksForOthers: p.Speaks, Via: string(p.Method)}
+	if !p.Until.IsZero() {
+		out.ExpiresAt = &p.Until
+	}
+	return out, nil
 }
 
 // addUser adds a user with a first token, or changes the role of one.

@@ -28,17 +28,21 @@ import (
 const patience = 60 * time.Second
 
 // startBrowser starts chromium, with a profile of its own, that trusts the certificate of the
-// site's central and no other. It ends with the test.
-func (s *site) startBrowser() context.Context {
+// site's central, those with other keys, and no more. It ends with the test.
+func (s *site) startBrowser(keys ...[]byte) context.Context {
 	s.t.Helper()
 	const chromium = "/usr/bin/chromium"
 	if _, err := os.Stat(chromium); err != nil {
 		s.t.Skip("LEFT OUT: the page in a browser: no " + chromium + " (Debian: chromium)")
 	}
+	trusted := s.keyOfCA()
+	for _, key := range keys {
+		trusted += "," + keyHash(key)
+	}
 	opts := append(chromedp.DefaultExecAllocatorOptions[:],
 		chromedp.ExecPath(chromium), chromedp.UserDataDir(filepath.Join(s.dir, "chromium")), chromedp.WSURLReadTimeout(patience),
 		chromedp.Flag("disable-component-update", true), chromedp.Flag("disable-gpu", true), chromedp.Flag("lang", "en-US"),
-		chromedp.Flag("ignore-certificate-errors-spki-list", s.keyOfCA()))
+		chromedp.Flag("ignore-certificate-errors-spki-list", trusted))
 	if os.Geteuid() == 0 {
 		opts = append(opts, chromedp.NoSandbox) // chromium does not start as root with one
 	}
@@ -62,7 +66,11 @@ func (s *site) keyOfCA() string {
 	}
 	defer conn.Close()
 	chain := conn.ConnectionState().PeerCertificates
-	sum := sha256.Sum256(chain[len(chain)-1].RawSubjectPublicKeyInfo)
+	return keyHash(chain[len(chain)-1].RawSubjectPublicKeyInfo)
+}
+
+func keyHash(key []byte) string {
+	sum := sha256.Sum256(key)
 	return base64.StdEncoding.EncodeToString(sum[:])
 }
 

@@ -74,7 +74,8 @@ func build(t testing.TB) (cli, serve string) {
 type site struct {
 	t      *testing.T
 	dir    string
-	tls    string // HOST:PORT of central; "": agents use the socket
+	tls    string   // HOST:PORT of central; "": agents use the socket
+	serves []string // flags of central besides
 	cli    string
 	serve  string
 	client *api.Client
@@ -123,7 +124,7 @@ func (s *site) centralArgs() []string {
 	if s.tls != "" {
 		args = append(args, "--listen", s.tls, "--tls-name", "127.0.0.1")
 	}
-	return args
+	return append(args, s.serves...)
 }
 
 func (s *site) startAgent(name string) {

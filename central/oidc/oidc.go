@@ -1,5 +1,6 @@
 // Package oidc takes the ID tokens of an OpenID Connect issuer for logins: it verifies them
-// (OpenID Connect Core 1.0, section 3.1.3.7) and gives the groups that they name a role.
+// (OpenID Connect Core 1.0, section 3.1.3.7) and gives the groups that they name a role. It also
+// sends browsers there to get one: the authorization code flow (section 3.1) with PKCE (RFC 7636).
 package oidc
 
 import (
@@ -17,6 +18,7 @@ import (
 	"time"
 
 	gooidc "github.com/coreos/go-oidc/v3/oidc"
+	"golang.org/x/oauth2"
 
 	"rackpower/central/auth"
 	"rackpower/power/noderange"
@@ -31,7 +33,11 @@ type Config struct {
 	// Defaults: preferred_username and groups.
 	NameClaim, GroupsClaim string
 	Grants                 []Grant
-	Now                    func() time.Time // nil: time.Now
+	// Secret is that of the client Audience, and Scopes what it asks for besides openid, when it
+	// sends browsers to the issuer. Without a secret it is a public client.
+	Secret string
+	Scopes []string
+	Now    func() time.Time // nil: time.Now
 }
 
 // Grant is the role that a group has.
@@ -80,6 +86,7 @@ type Verifier struct {
 
 	mu       sync.Mutex
 	verifier *gooidc.IDTokenVerifier // nil: the issuer was not reached yet
+	flow     oauth2.Config           // likewise, without the address to come back to
 	tried    time.Time
 	failed   error
 }
@@ -129,6 +136,9 @@ func (v *Verifier) ready() (*gooidc.IDTokenVerifier, error) {
 		v.failed = fmt.Errorf("%w: %v", auth.ErrNoIssuer, err) //nolint:errorlint // the cause is for people
 		return nil, v.failed
 	}
+	if v.flow, v.failed = v.codeFlow(provider); v.failed != nil {
+		return nil, v.failed
+	}
 	v.verifier = provider.VerifierContext(ctx, &gooidc.Config{ClientID: v.cfg.Audience, Now: v.cfg.Now})
 	return v.verifier, nil
 }
@@ -145,6 +155,7 @@ func (v *Verifier) Verify(ctx context.Context, raw string) (auth.Principal, erro
 	if err != nil {
 		return p, err
 	}
+	p.Until = token.Expiry
 	claims := map[string]any{}
 	if err := token.Claims(&claims); err != nil {
 		return p, err

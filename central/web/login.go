@@ -3,7 +3,6 @@ package web
 import (
 	"net/http"
 	"strings"
-	"time"
 
 	"rackpower/central/api"
 	"rackpower/central/auth"
@@ -11,8 +10,11 @@ import (
 
 // asked is what the page of the log-in shows.
 type asked struct {
-	Why  string
-	Next string
+	Why    string
+	Next   string
+	Away   string // leads to the issuer; "": there is none
+	Issuer string
+	In     bool // it is done: go on to Next
 }
 
 func (p *Page) showLogin(w http.ResponseWriter, r *http.Request) {
@@ -21,7 +23,11 @@ func (p *Page) showLogin(w http.ResponseWriter, r *http.Request) {
 
 func (p *Page) askLogin(w http.ResponseWriter, r *http.Request, status int, why, next string) {
 	out := p.view(nil, "Log in", "")
-	out.Data = asked{why, within(next)}
+	in := asked{Why: why, Next: within(next)}
+	if in.Away = p.issuerLink(in.Next); in.Away != "" {
+		in.Issuer = p.cfg.Issuer.Name()
+	}
+	out.Data = in
 	if err := p.render(w, status, "login", out); err != nil {
 		p.cfg.Log.Error("page failed", "path", r.URL.Path, "err", err)
 	}
@@ -48,21 +54,28 @@ func (p *Page) login(w http.ResponseWriter, r *http.Request) {
 			"That is no token: one begins with rpt_, and an admin makes it with rackpower user add or rotate.", next)
 		return
 	}
+	if p.enter(w, r, token, next) {
+		http.Redirect(w, r, next, http.StatusSeeOther)
+	}
+}
+
+// enter begins the session of whom the API says that a token is for; else it answers why not.
+func (p *Page) enter(w http.ResponseWriter, r *http.Request, token, next string) bool {
 	user, err := p.client(r, token).WhoAmI(r.Context())
 	switch code := api.CodeOf(err); {
 	case code == api.CodeLogin || code == api.CodeForbidden || code == api.CodeTooMany:
 		p.askLogin(w, r, http.StatusUnauthorized, err.Error(), next)
-		return
+		return false
 	case err != nil:
 		p.fail(w, r, nil, err)
-		return
+		return false
 	}
 	if old := p.sessions.of(r); old != nil {
 		p.sessions.end(old)
 	}
-	cookie, _ := p.sessions.begin(token, user, time.Time{})
+	cookie, _ := p.sessions.begin(token, user, moment(user.ExpiresAt))
 	setCookie(w, r, cookie)
-	http.Redirect(w, r, next, http.StatusSeeOther)
+	return true
 }
 
 func (p *Page) logout(v *visit) error {

@@ -17,6 +17,7 @@ import (
 
 	"rackpower/central/api"
 	"rackpower/central/auth"
+	"rackpower/central/oidc"
 )
 
 // Config is what the page needs of central.
@@ -26,6 +27,9 @@ type Config struct {
 	Version string
 	Log     *slog.Logger
 	Now     func() time.Time
+	// Issuer logs people in who come by their browser to PublicURL; nil: it does not.
+	Issuer    *oidc.Verifier
+	PublicURL string
 }
 
 // Prefix is where the page lies.
@@ -49,6 +53,7 @@ var templateFiles embed.FS
 type Page struct {
 	cfg      Config
 	sessions *sessions
+	attempts *attempts
 	pages    map[string]*template.Template
 	mux      *http.ServeMux
 	foreign  *http.CrossOriginProtection
@@ -66,7 +71,7 @@ type file struct {
 func New(cfg Config) *Page {
 	p := &Page{
 		cfg: cfg, sessions: &sessions{now: cfg.Now, m: map[[sha256.Size]byte]*session{}}, foreign: http.NewCrossOriginProtection(),
-		static: map[string]file{},
+		static: map[string]file{}, attempts: &attempts{now: cfg.Now, m: map[[sha256.Size]byte]attempt{}},
 	}
 	for name, kind := range map[string]string{"style.css": "text/css; charset=utf-8", "live.js": "text/javascript; charset=utf-8"} {
 		data, err := staticFiles.ReadFile("static/" + name)
@@ -105,6 +110,10 @@ func (p *Page) routes() *http.ServeMux {
 	mux.HandleFunc("GET "+Prefix+"static/{name}", p.serveStatic)
 	mux.HandleFunc("GET "+Prefix+"login", p.showLogin)
 	mux.HandleFunc("POST "+Prefix+"login", p.login)
+	if p.cfg.Issuer != nil {
+		mux.HandleFunc("GET "+loginAway, p.toIssuer)
+		mux.HandleFunc("GET "+loginBack, p.fromIssuer)
+	}
 	do("logout", p.logout)
 	see("{$}", p.showSite)
 	see("heads", p.showHeads)

@@ -44,6 +44,12 @@ func serveCommand() *cli.Command {
 			&cli.StringSliceFlag{Name: "oidc-role", Usage: "give a group a role: `GROUP=ROLE` or GROUP=ROLE:NODES; may be repeated"},
 			&cli.StringFlag{Name: "oidc-name-claim", Value: "preferred_username", Usage: "read the user's name from this `CLAIM`"},
 			&cli.StringFlag{Name: "oidc-groups-claim", Value: "groups", Usage: "read the groups from this `CLAIM`"},
+			&cli.StringFlag{Name: "public-url", Usage: "`URL` at which browsers reach the page, such as https://central.example:7620: with it people log in at the issuer, with --oidc-audience as the client"},
+			&cli.StringFlag{
+				Name:  "oidc-client-secret-file",
+				Usage: "read the client's secret from `FILE`; default: the systemd credential " + clientCredential + ", else it is a public client",
+			},
+			&cli.StringSliceFlag{Name: "oidc-scope", Value: cli.NewStringSlice("profile"), Usage: "ask the issuer for this `SCOPE` besides openid; may be repeated"},
 			&cli.StringFlag{Name: "oidc-ca", Usage: "`FILE` with the CA of the issuer", DefaultText: "those of this machine"},
 			&cli.StringFlag{Name: "webhook", Usage: "send each event of the audit log to this `URL`, signed; needs --webhook-secret-file"},
 			&cli.StringFlag{
@@ -134,13 +140,22 @@ func serve(c *cli.Context) error {
 func outsideLogin(c *cli.Context, cfg *central.Config) error {
 	in := oidc.Config{
 		Issuer: c.String("oidc-issuer"), Audience: c.String("oidc-audience"), CAFile: c.String("oidc-ca"),
-		NameClaim: c.String("oidc-name-claim"), GroupsClaim: c.String("oidc-groups-claim"),
+		NameClaim: c.String("oidc-name-claim"), GroupsClaim: c.String("oidc-groups-claim"), Scopes: c.StringSlice("oidc-scope"),
 	}
+	cfg.PublicURL = strings.TrimSuffix(c.String("public-url"), "/")
 	if in.Issuer == "" {
-		if in.Audience != "" || len(c.StringSlice("oidc-role")) > 0 {
-			return settings.Usage("--oidc-audience and --oidc-role are of no use without --oidc-issuer")
+		if in.Audience != "" || len(c.StringSlice("oidc-role")) > 0 || cfg.PublicURL != "" || c.String("oidc-client-secret-file") != "" {
+			return settings.Usage("--oidc-audience, --oidc-role, --oidc-client-secret-file and --public-url are of no use without --oidc-issuer")
 		}
 		return nil
+	}
+	if file := daemon.CredentialFile(c.String("oidc-client-secret-file"), clientCredential); file != "" && cfg.PublicURL != "" {
+		var err error
+		if in.Secret, err = daemon.SecretIn(file); err != nil {
+			return settings.Exit(settings.ExitUsage, "--oidc-client-secret-file: %v", err)
+		}
+	} else if c.IsSet("oidc-client-secret-file") {
+		return settings.Usage("--oidc-client-secret-file is of no use without --public-url")
 	}
 	for _, text := range c.StringSlice("oidc-role") {
 		grant, err := oidc.ParseGrant(text)
@@ -153,9 +168,15 @@ func outsideLogin(c *cli.Context, cfg *central.Config) error {
 	if err != nil {
 		return settings.Usage("--oidc-issuer: %v", err)
 	}
-	cfg.Login = verifier
+	if cfg.Login = verifier; cfg.PublicURL != "" {
+		cfg.Issuer = verifier
+	}
 	return nil
 }
+
+// clientCredential is the name of the systemd credential that holds the secret of the client of
+// OpenID Connect.
+const clientCredential = "oidc-client-secret"
 
 // webhookCredential is the name of the systemd credential that holds the webhook's secret.
 const webhookCredential = "webhook-secret"
