@@ -110,13 +110,13 @@ func (c *control) handler() http.Handler {
 
 func (c *control) routes() http.Handler {
 	mux := http.NewServeMux()
-	handle(mux, "GET /v1/nodes", c.ctlNodes)
+	paged(mux, "GET /v1/nodes", c.ctlNodes, func(one api.Node) string { return one.Name })
 	handle(mux, "POST /v1/ops", c.ctlAsk)
 	handle(mux, "POST /v1/ops/query", c.ctlQuery)
 	handle(mux, "POST /v1/ops/{id}/cancel", c.ctlCancel)
 	handle(mux, "POST /v1/reads", c.ctlRead)
-	handle(mux, "GET /v1/members", c.ctlMembers)
-	handle(mux, "GET /v1/peers", c.ctlPeers)
+	paged(mux, "GET /v1/members", c.ctlMembers, func(one api.Member) string { return one.Name })
+	paged(mux, "GET /v1/peers", c.ctlPeers, func(one api.PeerNode) string { return one.Node })
 	handle(mux, "POST /v1/gossip/ping", c.ctlPing)
 	handle(mux, "GET /v1/gossip/who", c.ctlWho)
 	handle(mux, "GET /v1/gossip/keys", c.ctlKeys)
@@ -149,10 +149,25 @@ const (
 )
 
 func handle[T any](mux *http.ServeMux, pattern string, fn func(*http.Request) (T, error)) {
+	handleBy(mux, pattern, func(_ http.ResponseWriter, r *http.Request) (T, error) { return fn(r) })
+}
+
+// paged is handle of a list that is read page by page, see httpserver.Page.
+func paged[T any](mux *http.ServeMux, pattern string, fn func(*http.Request) ([]T, error), name func(T) string) {
+	handleBy(mux, pattern, func(w http.ResponseWriter, r *http.Request) ([]T, error) {
+		all, err := fn(r)
+		if err != nil {
+			return nil, err
+		}
+		return httpserver.Page(w, r, all, name)
+	})
+}
+
+func handleBy[T any](mux *http.ServeMux, pattern string, fn func(http.ResponseWriter, *http.Request) (T, error)) {
 	mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
 		httpserver.ForgetDeadline(w)
 		r.Body = http.MaxBytesReader(w, r.Body, maxControlBody)
-		out, err := fn(r)
+		out, err := fn(w, r)
 		var p *api.Problem
 		if err != nil && !errors.As(err, &p) {
 			p = api.Problemf(api.CodeUnavailable, "%v", err)
@@ -270,19 +285,26 @@ func (c *control) ctlQuery(r *http.Request) (api.FoundOps, error) {
 	if err != nil {
 		return api.FoundOps{}, err
 	}
+	seq, id, err := api.ReadOpPlace(in.Before)
+	if err != nil {
+		return api.FoundOps{}, err
+	}
 	ctx, cancel := context.WithTimeout(r.Context(), min(in.Wait, time.Minute))
 	defer cancel()
 	for {
 		reports, rev, news := c.outbox.after(in.AfterRev)
 		found := api.FoundOps{Ops: []api.Op{}, Rev: rev}
 		for _, report := range reports {
-			if wanted(in, report) {
+			o := report.Op
+			older := in.Before == "" || o.Seq < seq || o.Seq == seq && o.ID < id
+			if older && wanted(in, report) {
 				found.Ops = append(found.Ops, opOf(report, c.name))
 			}
 		}
 		if len(found.Ops) > 0 || ctx.Err() != nil {
 			if in.Limit > 0 && len(found.Ops) > in.Limit {
 				found.Ops = found.Ops[len(found.Ops)-in.Limit:]
+				found.Next = api.OpPlace(found.Ops[0])
 			}
 			return found, nil
 		}

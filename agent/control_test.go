@@ -331,6 +331,10 @@ func TestControlQuery(t *testing.T) {
 	endAt(t, c, id("b"))
 	between := time.Now()
 	askAt(t, c, api.OpRequest{ID: id("c"), Node: "n1", Action: power.ActCycle})
+	first := ok[api.FoundOps](t)(c.QueryOps(t.Context(), api.QueryOps{}))
+	if page := ok[api.FoundOps](t)(c.QueryOps(t.Context(), api.QueryOps{Limit: 2})); page.Next != api.OpPlace(first.Ops[1]) || first.Next != "" {
+		t.Errorf("the page behind %+v is %q", page.Ops, page.Next)
+	}
 	for _, q := range []struct {
 		query api.QueryOps
 		want  []string
@@ -341,6 +345,8 @@ func TestControlQuery(t *testing.T) {
 		{api.QueryOps{Outstanding: true}, []string{id("a"), id("c")}},
 		{api.QueryOps{Since: between}, []string{id("c")}},
 		{api.QueryOps{Limit: 2}, []string{id("b"), id("c")}},
+		{api.QueryOps{Limit: 2, Before: api.OpPlace(first.Ops[2])}, []string{id("a"), id("b")}},
+		{api.QueryOps{Before: api.OpPlace(first.Ops[1])}, []string{id("a")}},
 		{api.QueryOps{Nodes: []string{"n9"}}, nil},
 		{api.QueryOps{AfterRev: 1 << 40, Nodes: []string{"n2"}}, []string{id("b")}},
 	} {

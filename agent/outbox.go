@@ -284,5 +284,7 @@ func (o *outbox) waiting() int {
 }
 
 func sortReports(list []api.OpReport) {
-	slices.SortFunc(list, func(a, b api.OpReport) int { return cmp.Compare(a.Op.Seq, b.Op.Seq) })
+	slices.SortFunc(list, func(a, b api.OpReport) int {
+		return cmp.Or(cmp.Compare(a.Op.Seq, b.Op.Seq), cmp.Compare(a.Op.ID, b.Op.ID))
+	})
 }

@@ -3,6 +3,7 @@ package central
 import (
 	"cmp"
 	"fmt"
+	"hash/fnv"
 	"net/http"
 	"slices"
 	"strings"
@@ -50,8 +51,8 @@ type attentionNodes struct {
 	expected power.State
 }
 
-// listAttention answers with everything that wants a person, the most pressing first. It
-// reads only the nodes that have something, since it is polled.
+// listAttention answers with everything that wants a person. It reads only the nodes that have
+// something, since it is polled.
 func (c *Central) listAttention(r *http.Request) ([]api.Attention, error) {
 	a := &attention{
 		now: c.cfg.Now(), away: map[string]bool{}, brake: map[string]bool{}, of: map[attentionKey]*attentionNodes{},
@@ -75,20 +76,24 @@ func (c *Central) listAttention(r *http.Request) ([]api.Attention, error) {
 	if err != nil {
 		return nil, err
 	}
-	rank := map[api.Severity]int{api.SeverityCritical: 0, api.SeverityWarning: 1, api.SeverityNotice: 2}
-	slices.SortStableFunc(a.items, func(x, y api.Attention) int {
-		return cmp.Or(rank[x.Severity]-rank[y.Severity], begun(x).Compare(begun(y)), noderange.Compare(x.Rack, y.Rack))
-	})
 	return a.items, nil
 }
 
-// begun orders items: what began at an unknown time comes last.
-func begun(x api.Attention) time.Time {
-	if x.Since.IsZero() {
-		return time.Unix(1<<40, 0)
+// attentionName is where an item is in the list: the most pressing come first, and among them what
+// began first; what began at an unknown time comes last.
+func attentionName(x api.Attention) string {
+	rank := map[api.Severity]int{api.SeverityCritical: 0, api.SeverityWarning: 1, api.SeverityNotice: 2}
+	since := x.Since
+	if since.IsZero() {
+		since = time.Unix(1<<40, 0)
 	}
-	return x.Since
+	h := fnv.New32()
+	_, _ = h.Write([]byte(x.Message))
+	return fmt.Sprintf("%d %s %s %s %s %d", rank[x.Severity], timeName(since), x.Rack, x.Kind, x.ID, h.Sum32())
 }
+
+// timeName is a time as a part of a name by which a list is ordered.
+func timeName(t time.Time) string { return fmt.Sprintf("%d.%09d", t.Unix(), t.Nanosecond()) }
 
 func (a *attention) scope() (err error) {
 	if a.in, err = within(a.tx); a.in == nil || err != nil {

@@ -76,7 +76,7 @@ func TestAttentionIsFoldedAndSorted(t *testing.T) {
 	all := s.attention()
 	wantItems(t, kinds(all), "critical alarm r1", "critical brake r1 n[1-2]",
 		"warning fault r1 n4", "warning auth-failed r1 n3", "warning unreachable r1 n[1-2]", "warning drift r1 n[5-6]",
-		"notice paused r1", "notice hold-ends r1 n4")
+		"notice hold-ends r1 n4", "notice paused r1")
 	byKind := map[string]api.Attention{}
 	for _, a := range all {
 		byKind[a.Kind] = a

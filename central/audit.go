@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"rackpower/central/api"
+	"rackpower/central/httpserver"
 	"rackpower/central/store"
 	"rackpower/internal/backoff"
 	"rackpower/power/noderange"
@@ -90,7 +91,7 @@ func (c *Central) auditEndpoint() endpoint {
 					key, at = "after", out[len(out)-1].ID
 				}
 				q.Set(key, strconv.FormatInt(at, 10))
-				linkNext(w, r, q)
+				httpserver.LinkNext(w, r, q)
 			}
 			return out, err
 		})

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -18,7 +19,7 @@ import (
 
 // Bounds of operations at central.
 const (
-	defaultFound = 10_000                                 // in an answer, unless they are named
+	defaultFound = api.MaxPage                            // in an answer, unless they are named
 	maxOpenOf    = 20_000                                 // of an agent that have not ended
 	maxOpenOn    = power.MaxOutstanding + power.MaxJoined // of a node: what its agent takes
 	expireAtOnce = 1000
@@ -506,6 +507,9 @@ func (c *Central) findOps(ctx context.Context, in api.QueryOps) (api.FoundOps, e
 			return err
 		}
 		found.Rev = rev
+		if scope, err := within(tx); err != nil || !narrow(&in, scope) {
+			return err
+		}
 		ops, err := tx.FindOps(in)
 		if in.AfterRev > 0 && len(ops) == in.Limit { // there may be more: go on behind these
 			found.Rev = slices.MaxFunc(ops, func(a, b store.Op) int { return cmp.Compare(a.Rev, b.Rev) }).Rev
@@ -513,15 +517,28 @@ func (c *Central) findOps(ctx context.Context, in api.QueryOps) (api.FoundOps, e
 		if err != nil {
 			return err
 		}
-		in, err := within(tx)
-		for i := range ops {
-			if in == nil || in[ops[i].Node] {
-				found.Ops = append(found.Ops, c.show(&ops[i], now))
-			}
+		if in.AfterRev == 0 && len(ops) == in.Limit {
+			found.Next = api.OpPlace(ops[0].Op)
 		}
-		return err
+		for i := range ops {
+			found.Ops = append(found.Ops, c.show(&ops[i], now))
+		}
+		return nil
 	})
 	return found, err
+}
+
+// narrow has a query find only what is within a scope, nil for all; false: that is nothing.
+func narrow(q *api.QueryOps, scope map[string]bool) bool {
+	switch {
+	case scope == nil:
+		return true
+	case len(q.Nodes) == 0:
+		q.Nodes = slices.Collect(maps.Keys(scope))
+	default:
+		q.Nodes = slices.DeleteFunc(slices.Clone(q.Nodes), func(name string) bool { return !scope[name] })
+	}
+	return len(q.Nodes) > 0
 }
 
 // show is an operation as people see it.

@@ -275,9 +275,11 @@ func (c *Central) nextRuns(r *http.Request) ([]api.ScheduledRun, error) {
 		}
 		return err
 	})
-	slices.SortStableFunc(out, func(a, b api.ScheduledRun) int { return a.At.Compare(b.At) })
 	return out, err
 }
+
+// runName is where a run is in a list: they are in the order of their times.
+func runName(run api.ScheduledRun) string { return timeName(run.At) + " " + run.Schedule }
 
 func runsOf(s store.Schedule, nodes []store.Node, count int, now time.Time) (runs []api.ScheduledRun) {
 	p := planOf(s, nodes, now)

@@ -176,7 +176,7 @@ func (c *Client) WhoAmI(ctx context.Context) (User, error) {
 
 // Users lists the users.
 func (c *Client) Users(ctx context.Context) ([]User, error) {
-	return call[[]User](ctx, c, http.MethodGet, "/v1/users", nil)
+	return list[User](ctx, c, "/v1/users")
 }
 
 // AddUser adds a user, or changes one.

@@ -2,7 +2,6 @@ package api
 
 import (
 	"context"
-	"net/http"
 	"time"
 )
 
@@ -50,5 +49,5 @@ type Attention struct {
 
 // Attention lists what wants a person, the most pressing first.
 func (c *Client) Attention(ctx context.Context) ([]Attention, error) {
-	return call[[]Attention](ctx, c, http.MethodGet, "/v1/attention", nil)
+	return list[Attention](ctx, c, "/v1/attention")
 }

@@ -124,67 +124,68 @@ func (c *Client) Close() { c.http.CloseIdleConnections() }
 // body is dropped). A *Problem comes back as such; no answer is ErrUnreachable,
 // unless ctx ended; ErrSilent when somebody was there who did not answer.
 func (c *Client) Do(ctx context.Context, method, path string, in, out any) error {
-	return c.do(ctx, method, path, in, out, 0)
+	_, err := c.do(ctx, method, path, in, out, 0)
+	return err
 }
 
-// do is Do of a request that may take a while. One that was refused because there are too
-// many is sent again: nothing was done.
-func (c *Client) do(ctx context.Context, method, path string, in, out any, wait time.Duration) error {
+// do is Do of a request that may take a while, and returns the header of the answer. One that was
+// refused because there are too many is sent again: nothing was done.
+func (c *Client) do(ctx context.Context, method, path string, in, out any, wait time.Duration) (http.Header, error) {
 	var data []byte
 	if in != nil {
 		var err error
 		if data, err = json.Marshal(in); err != nil {
-			return fmt.Errorf("cannot encode request to %s: %w", path, err)
+			return nil, fmt.Errorf("cannot encode request to %s: %w", path, err)
 		}
 	}
 	for began, told := time.Now(), false; ; told = true {
-		err := c.once(ctx, method, path, data, out, wait)
+		header, err := c.once(ctx, method, path, data, out, wait)
 		var p *Problem
 		if !errors.As(err, &p) || p.Code != CodeTooMany {
-			return err
+			return header, err
 		}
 		pause := max(p.RetryAfter, time.Second)
 		pause += rand.N(pause / 4) // others were told the same
 		end, bounded := ctx.Deadline()
 		if time.Since(began)+pause > c.patience.TooMany || bounded && time.Until(end) < pause {
-			return err
+			return nil, err
 		}
 		if !told && c.patience.Refused != nil {
 			c.patience.Refused(p, pause)
 		}
 		if ended := backoff.Sleep(ctx, pause); ended != nil {
-			return ended
+			return nil, ended
 		}
 	}
 }
 
 // once sends a request once.
-func (c *Client) once(ctx context.Context, method, path string, data []byte, out any, wait time.Duration) error {
+func (c *Client) once(ctx context.Context, method, path string, data []byte, out any, wait time.Duration) (http.Header, error) {
 	watched, watch := c.watch(ctx, wait, c.patience.Say)
 	defer watch.stop()
 	resp, err := c.send(watched, method, path, data)
 	if err != nil {
-		return c.unreachable(watched, ctx, err)
+		return nil, c.unreachable(watched, ctx, err)
 	}
 	watch.life.Store(true)
 	defer resp.Body.Close()
 	if resp.StatusCode >= 300 {
 		err := problemOf(resp, watch)
 		if watched.Err() != nil {
-			return c.unreachable(watched, ctx, err)
+			return nil, c.unreachable(watched, ctx, err)
 		}
 		c.silent.Store(false)
-		return err
+		return nil, err
 	}
 	if out == nil {
 		c.silent.Store(false)
-		return nil
+		return resp.Header, nil
 	}
 	if err := json.NewDecoder(watch.body(resp.Body)).Decode(out); err != nil {
-		return c.unreachable(watched, ctx, fmt.Errorf("answer to %s broke off: %w", path, err))
+		return nil, c.unreachable(watched, ctx, fmt.Errorf("answer to %s broke off: %w", path, err))
 	}
 	c.silent.Store(false)
-	return nil
+	return resp.Header, nil
 }
 
 // send tries the names of central, from the one on that answered last. Every request may
@@ -268,7 +269,7 @@ func call[T any](ctx context.Context, c *Client, method, path string, in any) (T
 // waiting is call of a request that waits for something, for so long at most.
 func waiting[T any](ctx context.Context, c *Client, wait time.Duration, method, path string, in any) (T, error) {
 	var out T
-	err := c.do(ctx, method, path, in, &out, wait)
+	_, err := c.do(ctx, method, path, in, &out, wait)
 	return out, err
 }
 
@@ -281,7 +282,7 @@ const (
 
 // Nodes returns the nodes that the expression selects, "all" or "" for all.
 func (c *Client) Nodes(ctx context.Context, expr string) ([]Node, error) {
-	return call[[]Node](ctx, c, http.MethodGet, "/v1/nodes?select="+url.QueryEscape(expr), nil)
+	return list[Node](ctx, c, "/v1/nodes?select="+url.QueryEscape(expr))
 }
 
 // AddNodes adds or updates nodes, all or none.
@@ -301,7 +302,7 @@ func (c *Client) SetStatus(ctx context.Context, in SetStatus) (Changed, error) {
 
 // ExportNodes returns all nodes as they can be imported again, without passwords.
 func (c *Client) ExportNodes(ctx context.Context) ([]NodeSpec, error) {
-	return call[[]NodeSpec](ctx, c, http.MethodGet, "/v1/nodes/export", nil)
+	return list[NodeSpec](ctx, c, "/v1/nodes/export")
 }
 
 // AskOps asks for operations. When it returns without error each request is
@@ -327,12 +328,12 @@ func (c *Client) ReadNodes(ctx context.Context, in ReadNodes) ([]Node, error) {
 
 // Agents lists the agents.
 func (c *Client) Agents(ctx context.Context) ([]Agent, error) {
-	return call[[]Agent](ctx, c, http.MethodGet, "/v1/agents", nil)
+	return list[Agent](ctx, c, "/v1/agents")
 }
 
 // Members lists the gossip cluster as the answering process sees it.
 func (c *Client) Members(ctx context.Context) ([]Member, error) {
-	return call[[]Member](ctx, c, http.MethodGet, "/v1/members", nil)
+	return list[Member](ctx, c, "/v1/members")
 }
 
 // Audit returns the newest entries of the audit log of the nodes (none: all),
@@ -398,7 +399,7 @@ func (c *Client) Explain(ctx context.Context, node string) (Explanation, error) 
 
 // Racks lists the racks with their settings and how their monitors stand.
 func (c *Client) Racks(ctx context.Context) ([]Rack, error) {
-	return call[[]Rack](ctx, c, http.MethodGet, "/v1/racks", nil)
+	return list[Rack](ctx, c, "/v1/racks")
 }
 
 // SetRack changes settings of a rack.
@@ -418,7 +419,7 @@ func (c *Client) SetPause(ctx context.Context, rack string, in SetPause) (Rack, 
 
 // Brakes lists the brakes that hold.
 func (c *Client) Brakes(ctx context.Context) ([]RackBrake, error) {
-	return call[[]RackBrake](ctx, c, http.MethodGet, "/v1/brakes", nil)
+	return list[RackBrake](ctx, c, "/v1/brakes")
 }
 
 // ReleaseBrake releases the brakes of racks and returns those that held.
@@ -438,7 +439,7 @@ func (c *Client) ConfirmTrust(ctx context.Context, in ConfirmTrust) (Trust, erro
 
 // Domains lists the power domains.
 func (c *Client) Domains(ctx context.Context) ([]Domain, error) {
-	return call[[]Domain](ctx, c, http.MethodGet, "/v1/domains", nil)
+	return list[Domain](ctx, c, "/v1/domains")
 }
 
 // SetDomain sets or removes the limits of a power domain.
@@ -448,7 +449,7 @@ func (c *Client) SetDomain(ctx context.Context, in SetDomain) (Domain, error) {
 
 // Schedules lists the schedules.
 func (c *Client) Schedules(ctx context.Context) ([]Schedule, error) {
-	return call[[]Schedule](ctx, c, http.MethodGet, "/v1/schedules", nil)
+	return list[Schedule](ctx, c, "/v1/schedules")
 }
 
 // PutSchedule adds a schedule, or replaces one.
@@ -463,7 +464,7 @@ func (c *Client) RemoveSchedule(ctx context.Context, in RemoveSchedule) (Changed
 
 // NextRuns lists the next runs of a schedule ("": of all), count of each.
 func (c *Client) NextRuns(ctx context.Context, name string, count int) ([]ScheduledRun, error) {
-	return call[[]ScheduledRun](ctx, c, http.MethodGet, fmt.Sprintf("/v1/schedules/next?name=%s&count=%d", url.QueryEscape(name), count), nil)
+	return list[ScheduledRun](ctx, c, fmt.Sprintf("/v1/schedules/next?name=%s&count=%d", url.QueryEscape(name), count))
 }
 
 // AckAlarm acknowledges alarms of an agent, at central.

@@ -85,7 +85,7 @@ func (in RemoveCredentials) Validate() error { return CheckTexts(in.AskedBy, in.
 // Credentials lists the credentials that nodes may name, and those that they name and that
 // central does not have.
 func (c *Client) Credentials(ctx context.Context) ([]Credentials, error) {
-	return call[[]Credentials](ctx, c, http.MethodGet, "/v1/credentials", nil)
+	return list[Credentials](ctx, c, "/v1/credentials")
 }
 
 // SetCredentials adds or replaces credentials.

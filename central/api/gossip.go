@@ -130,7 +130,7 @@ type Enrolled struct {
 
 // Peers is the power of the whole fleet as gossip knows it.
 func (c *Client) Peers(ctx context.Context) ([]PeerNode, error) {
-	return call[[]PeerNode](ctx, c, http.MethodGet, "/v1/peers", nil)
+	return list[PeerNode](ctx, c, "/v1/peers")
 }
 
 // Ping asks a member of the gossip cluster for a sign of life.

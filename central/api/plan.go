@@ -268,7 +268,7 @@ func (in DecidePlan) Validate() error { return CheckTexts(in.AskedBy, in.Reason)
 
 // Approvals lists what awaits an approval.
 func (c *Client) Approvals(ctx context.Context) ([]Plan, error) {
-	return call[[]Plan](ctx, c, http.MethodGet, "/v1/approvals", nil)
+	return list[Plan](ctx, c, "/v1/approvals")
 }
 
 // DecidePlan approves what awaits that, which makes the change, or denies it.

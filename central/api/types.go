@@ -322,13 +322,17 @@ type QueryOps struct {
 	// matches has a revision above AfterRev, or after Wait (at most 60 s).
 	AfterRev int64         `json:"after_rev,omitempty"`
 	Wait     time.Duration `json:"wait,omitempty"`
-	Limit    int           `json:"limit,omitempty"` // newest first kept; after AfterRev the first changed; default 10,000
+	Limit    int           `json:"limit,omitempty"` // newest first kept; after AfterRev the first changed; default MaxPage
+	// Before has the answer go on where another one ended: its Next. Not with AfterRev.
+	Before string `json:"before,omitempty"`
 }
 
 // FoundOps is the answer, in the order of the sequences.
 type FoundOps struct {
 	Ops []Op  `json:"ops"`
 	Rev int64 `json:"rev"` // give it as AfterRev next time
+	// Next is where older ones begin, for QueryOps.Before; "": there are none, or none were asked for.
+	Next string `json:"next,omitempty"`
 }
 
 // CancelOp is the body of POST /v1/ops/{id}/cancel. The answer is the Op: ended

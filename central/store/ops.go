@@ -379,12 +379,21 @@ func (t *Tx) FindOps(q api.QueryOps) ([]Op, error) {
 		and("asked_at >= $%d", nanos(q.Since))
 		and("seq >= $%d", int64(power.Seq(0).Next(q.Since))) // no request has a sequence below the time it was asked at
 	}
-	order := "seq DESC"
+	order := "seq DESC, id DESC"
 	switch {
 	case q.AfterRev > 0:
 		order = "rev"
 	case len(q.IDs) > 0 || len(q.Nodes) > 0 || q.Outstanding:
-		order = "+seq DESC" // the index that finds them is another one
+		order = "+seq DESC, id DESC" // the index that finds them is another one
+	}
+	if q.Before != "" {
+		seq, id, err := api.ReadOpPlace(q.Before)
+		if err != nil {
+			return nil, err
+		}
+		and("seq <= $%d", int64(seq))
+		args = append(args, id)
+		where = append(where, fmt.Sprintf("(seq < $%d OR id < $%d)", len(args)-1, len(args)))
 	}
 	if q.Outstanding {
 		where = append(where, "stage < 4")
@@ -393,7 +402,7 @@ func (t *Tx) FindOps(q api.QueryOps) ([]Op, error) {
 		where = []string{"1"}
 	}
 	args = append(args, q.Limit)
-	found, err := t.ops(fmt.Sprintf("SELECT * FROM (SELECT %s FROM ops WHERE %s ORDER BY %s LIMIT $%d) ORDER BY seq",
+	found, err := t.ops(fmt.Sprintf("SELECT * FROM (SELECT %s FROM ops WHERE %s ORDER BY %s LIMIT $%d) ORDER BY seq, id",
 		opColumns, strings.Join(where, " AND "), order, len(args)), args...)
 	return found, err
 }

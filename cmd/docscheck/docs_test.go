@@ -137,7 +137,7 @@ func TestRoutesAreCompared(t *testing.T) {
 		return []*ast.File{f}
 	}
 	served := Registered(parse(`mux.HandleFunc("GET /v1/nodes", f); mux.HandleFunc("POST /v1/ops/{id}/cancel", f); log("GET it")`))
-	called := Called(parse(`call(c, http.MethodGet, "/v1/nodes?select="+x, nil); call(c, http.MethodPost, "/v1/ops/"+url.PathEscape(id)+"/cancel", in)
+	called := Called(parse(`list[Node](ctx, c, "/v1/nodes?select="+x); call(c, http.MethodPost, "/v1/ops/"+url.PathEscape(id)+"/cancel", in)
 	call(c, http.MethodGet, fmt.Sprintf("/v1/audit?limit=%d", n), nil)`))
 	documented := Routes("//\tGET    /v1/nodes       text\n//\tPOST   /v1/ops/{op}/cancel\n//\tPOST   /v1/nodes")
 	if want := []string{"GET /v1/nodes", "POST /v1/ops/{}/cancel"}; !slices.Equal(served, want) {

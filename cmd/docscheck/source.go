@@ -51,7 +51,7 @@ var (
 )
 
 // Called finds the routes that a client calls: a method of net/http followed by an
-// expression that makes the path.
+// expression that makes the path, or the last operand of list, which reads pages.
 func Called(files []*ast.File) []string {
 	var text strings.Builder
 	for _, f := range files {
@@ -59,6 +59,12 @@ func Called(files []*ast.File) []string {
 			call, ok := n.(*ast.CallExpr)
 			if !ok {
 				return true
+			}
+			if fun, ok := call.Fun.(*ast.IndexExpr); ok && len(call.Args) == 3 {
+				if name, ok := fun.X.(*ast.Ident); ok && name.Name == "list" {
+					where, _, _ := strings.Cut(pathOf(call.Args[2]), "?")
+					text.WriteString("GET " + where + "\n")
+				}
 			}
 			for i := 0; i+1 < len(call.Args); i++ {
 				if method, ok := methodOf(call.Args[i]); ok {

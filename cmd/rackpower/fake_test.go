@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -85,6 +86,8 @@ type fake struct {
 	paths    []string // to which something was sent
 	policies []api.SetPolicy
 	releases []api.ReleaseBrake
+	page     int          // how many things of a list are answered at once; 0: all
+	turned   atomic.Int64 // pages that had a next one
 	limits   []api.SetDomain
 	puts     []api.PutSchedule
 	unputs   []api.RemoveSchedule
@@ -130,8 +133,35 @@ func newFake(t *testing.T, nodes ...api.Node) *fake {
 		})
 	})
 	f.monitorPaths(mux)
-	f.url = serveUnix(t, mux)
+	f.url = serveUnix(t, f.inPages(mux))
 	return f
+}
+
+// inPages answers lists with f.page things at once, 0 for all, and a link to the next ones.
+func (f *fake) inPages(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if f.page == 0 || r.Method != http.MethodGet || !r.URL.Query().Has("limit") {
+			h.ServeHTTP(w, r)
+			return
+		}
+		rec := httptest.NewRecorder()
+		h.ServeHTTP(rec, r)
+		var all []json.RawMessage
+		if json.Unmarshal(rec.Body.Bytes(), &all) != nil {
+			w.WriteHeader(rec.Code)
+			_, _ = w.Write(rec.Body.Bytes())
+			return
+		}
+		q := r.URL.Query()
+		from, _ := strconv.Atoi(q.Get("page"))
+		to := min(from+f.page, len(all))
+		if to < len(all) {
+			q.Set("page", strconv.Itoa(to))
+			w.Header().Set("Link", "<"+r.URL.Path+"?"+q.Encode()+`>; rel="next"`)
+			f.turned.Add(1)
+		}
+		reply(w, all[from:to])
+	})
 }
 
 // serveUnix serves on a unix socket and returns its address.

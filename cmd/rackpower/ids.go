@@ -38,7 +38,7 @@ func (s *session) opIDs(given []string) ([]string, error) {
 	}
 	var known []api.Op
 	for _, q := range []api.QueryOps{{Outstanding: true}, {Limit: idsAmong}} {
-		found, err := s.client.QueryOps(s.ctx, q)
+		found, err := s.client.FindOps(s.ctx, q)
 		if err != nil {
 			return nil, err
 		}

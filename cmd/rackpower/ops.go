@@ -57,7 +57,7 @@ func listOps(s *session) error {
 			unknown = err
 		}
 	}
-	found, err := s.client.QueryOps(s.ctx, in)
+	found, err := s.client.FindOps(s.ctx, in)
 	switch {
 	case err != nil:
 		return err
@@ -160,7 +160,7 @@ func showOp(s *session) error {
 	if err != nil {
 		return err
 	}
-	found, err := s.client.QueryOps(s.ctx, api.QueryOps{IDs: ids})
+	found, err := s.client.FindOps(s.ctx, api.QueryOps{IDs: ids})
 	if err != nil {
 		return err
 	}
@@ -231,7 +231,7 @@ func cancelNodes(s *session) error {
 	if err != nil {
 		return err
 	}
-	found, err := s.client.QueryOps(s.ctx, api.QueryOps{Nodes: namesOf(nodes), Outstanding: true})
+	found, err := s.client.FindOps(s.ctx, api.QueryOps{Nodes: namesOf(nodes), Outstanding: true})
 	if err != nil {
 		return err
 	}

@@ -130,10 +130,13 @@ func (f *following) follow() (interrupted bool) {
 		if end, ok := ctx.Deadline(); ok {
 			wait = min(wait, max(time.Until(end), 0))
 		}
+		var found api.FoundOps
+		var err error
 		if rev == 0 {
-			wait = 0
+			found, err = f.s.client.FindOps(ctx, api.QueryOps{IDs: ids})
+		} else {
+			found, err = f.s.client.QueryOps(ctx, api.QueryOps{IDs: ids, AfterRev: rev, Wait: wait, Limit: min(len(ids), api.MaxPage)})
 		}
-		found, err := f.s.client.QueryOps(ctx, api.QueryOps{IDs: ids, AfterRev: rev, Wait: wait, Limit: len(ids)})
 		if err != nil {
 			if ctx.Err() == nil {
 				f.lost = err

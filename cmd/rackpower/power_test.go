@@ -45,7 +45,7 @@ func TestPowerCommandWaitsForTheOutcome(t *testing.T) {
 	if reqs[0].ID == reqs[1].ID || len(reqs[0].ID) != 36 || reqs[0].ID[14] != '7' {
 		t.Errorf("ids %s, %s", reqs[0].ID, reqs[1].ID)
 	}
-	if q := f.queries[0]; len(q.IDs) != 3 || q.Limit != 3 {
+	if q := f.queries[0]; len(q.IDs) != 3 || q.Limit < 3 {
 		t.Errorf("a query may leave some out: %+v", q)
 	}
 	if reqs[0].Deadline != 0 {
