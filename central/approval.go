@@ -51,16 +51,8 @@ func (u *unitOfWork) watched() (bool, error) {
 		}
 		u.cuts = cuts{policy: &p, marked: map[string]bool{}, nodes: map[string]bool{}}
 		if p.ApproveNodes != "" {
-			nodes, err := u.tx.Nodes()
-			if err != nil {
+			if u.cuts.marked, err = scopeOf(p.ApproveNodes, u.tx.Selection()); err != nil {
 				return false, err
-			}
-			names, err := scopeOf(p.ApproveNodes, rangesOf(nodes))
-			if err != nil {
-				return false, err
-			}
-			for _, name := range names {
-				u.cuts.marked[name] = true
 			}
 		}
 	}
@@ -448,11 +440,7 @@ func (c *Central) setPolicy(r *http.Request, in api.SetPolicy) (api.Policy, erro
 		}
 		if in.ApproveNodes != nil {
 			if out.ApproveNodes = *in.ApproveNodes; out.ApproveNodes != "" {
-				nodes, err := u.tx.Nodes()
-				if err != nil {
-					return err
-				}
-				if _, err := selectNodes(out.ApproveNodes, rangesOf(nodes)); err != nil {
+				if _, err := selectNodes(out.ApproveNodes, u.tx.Selection()); err != nil {
 					return err
 				}
 			}

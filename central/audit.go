@@ -177,31 +177,46 @@ func (c *Central) auditAfter(ctx context.Context, in *auditQuery) ([]api.AuditEn
 	return out, err
 }
 
+// auditSource is the nodes that are and those that the audit log speaks of.
+type auditSource struct {
+	noderange.Source
+	tx *store.Tx
+}
+
+// All is of noderange.Source.
+func (a auditSource) All() ([]string, error) {
+	known, err := a.tx.AuditNodes()
+	if err != nil {
+		return nil, err
+	}
+	return noderange.Also(a.Source, known).All()
+}
+
+// Named is of noderange.Source.
+func (a auditSource) Named(names []string) ([]string, error) {
+	known, err := a.tx.AuditNamed(names)
+	if err != nil {
+		return nil, err
+	}
+	return noderange.Also(a.Source, known).Named(names)
+}
+
+// Prefixed is of noderange.Source.
+func (a auditSource) Prefixed(prefix string) ([]string, error) {
+	known, err := a.tx.AuditNodes()
+	if err != nil {
+		return nil, err
+	}
+	return noderange.Also(a.Source, known).Prefixed(prefix)
+}
+
 // auditNames selects among the nodes that are and those that were; nil: no
 // restriction.
 func auditNames(tx *store.Tx, expr string) ([]string, error) {
 	if (expr == "" || expr == "all") && tx.Asker().Scope == "" {
 		return nil, nil
 	}
-	nodes, err := tx.Nodes()
-	if err != nil {
-		return nil, err
-	}
-	gone, err := tx.AuditNodes()
-	if err != nil {
-		return nil, err
-	}
-	all := rangesOf(nodes)
-	known := make(map[string]bool, len(nodes))
-	for _, n := range nodes {
-		known[n.Name] = true
-	}
-	for _, name := range gone {
-		if !known[name] {
-			all = append(all, noderange.Node{Name: name})
-		}
-	}
-	names, err := selectWithin(tx, expr, all)
+	names, err := selectWithin(tx, expr, auditSource{tx.Selection(), tx})
 	if err == nil && names == nil {
 		names = []string{}
 	}

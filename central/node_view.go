@@ -1,6 +1,7 @@
 package central
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -16,24 +17,21 @@ import (
 )
 
 // selectNodes returns the names that an expression selects; "" selects all.
-func selectNodes(expr string, nodes []noderange.Node) ([]string, error) {
-	if expr == "" {
-		expr = "all"
-	}
-	parsed, err := noderange.Parse(expr)
+func selectNodes(expr string, from noderange.Source) ([]string, error) {
+	parsed, err := noderange.Parse(cmp.Or(expr, "all"))
 	if err != nil {
 		return nil, api.Problemf(api.CodeBadRequest, "%v", err)
 	}
-	names, err := parsed.Select(nodes)
-	var syntax *noderange.SyntaxError
-	switch {
-	case errors.As(err, &syntax):
-		return nil, api.Problemf(api.CodeBadRequest, "%v", err)
-	case err != nil:
-		p := api.Problemf(api.CodeNotFound, "%v", err)
-		return nil, &notSelected{p, err}
+	names, err := parsed.From(from)
+	if finds(err) {
+		return nil, &notSelected{api.Problemf(api.CodeNotFound, "%v", err), err}
 	}
-	return names, nil
+	return names, err
+}
+
+// finds reports whether an error says that nodes which an expression asks for are not there.
+func finds(err error) bool {
+	return errors.As(err, new(*noderange.UnknownError)) || errors.As(err, new(*noderange.EmptyError))
 }
 
 // notSelected is a Problem that knows which names are meant.
@@ -56,28 +54,16 @@ func rangesOf(nodes []store.Node) []noderange.Node {
 func (c *Central) listNodes(r *http.Request) ([]api.Node, error) {
 	out := []api.Node{}
 	err := c.store.View(r.Context(), func(tx *store.Tx) error {
-		nodes, err := tx.Nodes()
+		names, err := selectWithin(tx, r.URL.Query().Get("select"), tx.Selection())
 		if err != nil {
 			return err
 		}
-		names, err := selectWithin(tx, r.URL.Query().Get("select"), rangesOf(nodes))
+		nodes, err := tx.NodesNamed(names)
 		if err != nil {
 			return err
 		}
-		byName := make(map[string]store.Node, len(nodes))
-		for _, n := range nodes {
-			byName[n.Name] = n
-		}
-		picked := make([]store.Node, len(names))
-		for i, name := range names {
-			picked[i] = byName[name]
-		}
-		outstanding := tx.AllOpenOps
-		if len(names) < len(nodes) {
-			outstanding = func() ([]store.Op, error) { return tx.OpenOpsOn(names) }
-		}
-		open, err := outstanding()
-		out = c.showNodes(picked, open)
+		open, err := tx.OpenOpsOn(names)
+		out = c.showNodes(inOrder(nodes), open)
 		return err
 	})
 	return out, err

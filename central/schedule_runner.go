@@ -146,11 +146,10 @@ func (u *unitOfWork) run(d due) error {
 
 // carryOut sets or releases the holds of a run.
 func (u *unitOfWork) carryOut(s store.Schedule, at time.Time) (says, outcome string, err error) {
-	nodes, err := u.tx.Nodes()
+	p, err := planOf(u.tx, s, nil, u.now)
 	if err != nil {
 		return "", "", err
 	}
-	p := planOf(s, nodes, u.now)
 	if p.err != nil {
 		return p.err.Error(), runFailed, nil
 	}
@@ -185,20 +184,27 @@ type plan struct {
 
 // planOf finds the nodes of a run. What a person holds is never changed, neither by a
 // hold nor by a release; what is as it would be is not changed either.
-func planOf(s store.Schedule, nodes []store.Node, now time.Time) (p plan) {
-	names, gone, err := selectThere(s.Nodes, rangesOf(nodes))
-	if err != nil {
+// in has the names of those that count; nil: all.
+func planOf(tx *store.Tx, s store.Schedule, in map[string]bool, now time.Time) (p plan, err error) {
+	from := tx.Selection()
+	if in != nil {
+		from = noderange.Within(from, in)
+	}
+	names, gone, err := selectThere(s.Nodes, from)
+	if finds(err) || errors.As(err, new(*noderange.SyntaxError)) {
 		p.err = err
-		return p
+		return p, nil
+	}
+	if err != nil {
+		return p, err
 	}
 	p.gone = gone
-	byName := make(map[string]store.Node, len(nodes))
-	for _, n := range nodes {
-		byName[n.Name] = n
+	nodes, err := tx.NodesNamed(names)
+	if err != nil {
+		return p, err
 	}
 	h := holdOf(s, now, now)
-	for _, name := range names {
-		n := byName[name]
+	for _, n := range inOrder(nodes) {
 		p.selected = append(p.selected, n)
 		switch {
 		case n.Hold.Active(now) && n.Hold.Schedule == "":
@@ -207,7 +213,7 @@ func planOf(s store.Schedule, nodes []store.Node, now time.Time) (p plan) {
 			p.change = append(p.change, n)
 		}
 	}
-	return p
+	return p, nil
 }
 
 // says is "12 nodes held off (r1n[01-12]); 1 held by people, left alone (r1n13)".
@@ -236,21 +242,18 @@ func (p plan) says(s store.Schedule) string {
 
 // selectThere selects like selectNodes, but passes over names that are no longer
 // there: a node that was removed must not keep a schedule from the others.
-func selectThere(expr string, nodes []noderange.Node) (names, gone []string, err error) {
+func selectThere(expr string, from noderange.Source) (names, gone []string, err error) {
 	parsed, err := noderange.Parse(expr)
 	if err != nil {
 		return nil, nil, err
 	}
 	for {
-		names, err = parsed.Select(nodes)
+		names, err = parsed.From(noderange.Also(from, gone))
 		var unknown *noderange.UnknownError
 		if !errors.As(err, &unknown) {
 			break
 		}
 		gone = append(gone, unknown.Names...)
-		for _, name := range unknown.Names {
-			nodes = append(nodes, noderange.Node{Name: name})
-		}
 	}
 	names = slices.DeleteFunc(names, func(name string) bool { return slices.Contains(gone, name) })
 	return names, gone, err

@@ -155,11 +155,7 @@ func (u *unitOfWork) putSchedule(in api.PutSchedule) (api.Schedule, error) {
 	} else if !exists && len(all) >= maxSchedules {
 		return s.Schedule, api.Problemf(api.CodeQueueFull, "there are %d schedules already: remove one first (rackpower schedule rm)", len(all))
 	}
-	nodes, err := u.tx.Nodes()
-	if err != nil {
-		return s.Schedule, err
-	}
-	names, err := selectNodes(s.Nodes, rangesOf(nodes))
+	names, err := selectNodes(s.Nodes, u.tx.Selection())
 	if err != nil {
 		return s.Schedule, err // a mistake in a name must not be noticed at night only
 	}
@@ -171,10 +167,13 @@ func (u *unitOfWork) putSchedule(in api.PutSchedule) (api.Schedule, error) {
 	if in.DryRun {
 		return s.Schedule, errDryRun
 	}
-	for _, n := range nodes {
-		held := n
+	nodes, err := u.tx.NodesNamed(names)
+	if err != nil {
+		return s.Schedule, err
+	}
+	for _, held := range nodes {
 		held.Hold = holdOf(s, u.now, u.now)
-		if slices.Contains(names, n.Name) && turnsOff(held, u.now) != offNever {
+		if turnsOff(held, u.now) != offNever {
 			held.State = power.Unknown // whatever it is when the time has come
 			if err := u.loses(held); err != nil {
 				return s.Schedule, err
@@ -262,18 +261,18 @@ func (c *Central) nextRuns(r *http.Request) ([]api.ScheduledRun, error) {
 				return api.Problemf(api.CodeNotFound, "no such schedule: %s", name)
 			}
 		}
-		nodes, err := tx.Nodes()
+		in, err := within(tx)
 		if err != nil {
 			return err
 		}
-		in, err := within(tx)
-		if in != nil {
-			nodes = slices.DeleteFunc(nodes, func(n store.Node) bool { return !in[n.Name] })
-		}
 		for _, s := range all {
-			out = append(out, runsOf(s, nodes, count, now)...)
+			p, err := planOf(tx, s, in, now)
+			if err != nil {
+				return err
+			}
+			out = append(out, runsOf(s, p, count, now)...)
 		}
-		return err
+		return nil
 	})
 	return out, err
 }
@@ -281,8 +280,7 @@ func (c *Central) nextRuns(r *http.Request) ([]api.ScheduledRun, error) {
 // runName is where a run is in a list: they are in the order of their times.
 func runName(run api.ScheduledRun) string { return timeName(run.At) + " " + run.Schedule }
 
-func runsOf(s store.Schedule, nodes []store.Node, count int, now time.Time) (runs []api.ScheduledRun) {
-	p := planOf(s, nodes, now)
+func runsOf(s store.Schedule, p plan, count int, now time.Time) (runs []api.ScheduledRun) {
 	run := api.ScheduledRun{Schedule: s.Name, Want: s.Want, Nodes: namesOf(p.selected), LosingPower: []string{}, Held: namesOf(p.held)}
 	for _, n := range p.change {
 		after := power.Effective(n.Status, holdOf(s, now, now), now)

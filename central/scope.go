@@ -11,39 +11,28 @@ import (
 	"rackpower/power/noderange"
 )
 
-// within is the names that the scope of who asks has, of the nodes that there are and of
-// others; nil: all of them. An expression that names nodes which are gone has the rest.
-func within(tx *store.Tx, others ...noderange.Node) (map[string]bool, error) {
+// within is the names that the scope of who asks has, of the nodes that there are; nil: all of
+// them. An expression that names nodes which are gone has the rest.
+func within(tx *store.Tx) (map[string]bool, error) {
 	scope := tx.Asker().Scope
 	if scope == "" {
 		return nil, nil
 	}
-	nodes, err := tx.Nodes()
-	if err != nil {
-		return nil, err
-	}
-	names, err := scopeOf(scope, append(rangesOf(nodes), others...))
-	if err != nil {
-		return nil, err
+	return scopeOf(scope, tx.Selection())
+}
+
+// scopeOf is the names that a scope has; it may have none for now.
+func scopeOf(scope string, from noderange.Source) (map[string]bool, error) {
+	names, _, err := selectThere(scope, from)
+	var none *noderange.EmptyError
+	if err != nil && !errors.As(err, &none) {
+		return nil, fmt.Errorf("scope %q: %w", scope, err)
 	}
 	in := make(map[string]bool, len(names))
 	for _, name := range names {
 		in[name] = true
 	}
 	return in, nil
-}
-
-// scopeOf is the names that a scope has; it may have none for now.
-func scopeOf(scope string, nodes []noderange.Node) ([]string, error) {
-	names, _, err := selectThere(scope, nodes)
-	var none *noderange.EmptyError
-	if errors.As(err, &none) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("scope %q: %w", scope, err)
-	}
-	return names, nil
 }
 
 // mayTouch refuses all when one of the names is beyond the scope of who asks.
@@ -93,11 +82,11 @@ func mayPut(tx *store.Tx, specs []api.NodeSpec) error {
 	if err := mayTouch(tx, old...); err != nil {
 		return err
 	}
-	in, err := scopeOf(tx.Asker().Scope, all)
+	in, err := scopeOf(tx.Asker().Scope, noderange.List(all))
 	if err != nil {
 		return err
 	}
-	if beyond := slices.DeleteFunc(names, func(name string) bool { return slices.Contains(in, name) }); len(beyond) > 0 {
+	if beyond := slices.DeleteFunc(names, func(name string) bool { return in[name] }); len(beyond) > 0 {
 		return beyondScope(tx, beyond)
 	}
 	return nil
@@ -110,15 +99,15 @@ func beyondScope(tx *store.Tx, names []string) error {
 
 // selectWithin is selectNodes among the nodes that the scope of who asks has. What lies
 // beyond is answered as what is not there.
-func selectWithin(tx *store.Tx, expr string, nodes []noderange.Node) ([]string, error) {
+func selectWithin(tx *store.Tx, expr string, from noderange.Source) ([]string, error) {
 	in, err := within(tx)
 	if err != nil {
 		return nil, err
 	}
 	if in == nil {
-		return selectNodes(expr, nodes)
+		return selectNodes(expr, from)
 	}
-	names, err := selectNodes(expr, slices.DeleteFunc(nodes, func(n noderange.Node) bool { return !in[n.Name] }))
+	names, err := selectNodes(expr, noderange.Within(from, in))
 	var unknown *noderange.UnknownError
 	if errors.As(err, &unknown) {
 		return nil, beyondScope(tx, unknown.Names)

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -317,45 +316,23 @@ func (s *stream) choose(tx *store.Tx, entries []api.AuditEntry) (map[string]bool
 	if s.expr == "all" && scope == "" {
 		return nil, nil
 	}
-	nodes, err := tx.Ranges()
-	if err != nil {
-		return nil, err
-	}
-	there := make(map[string]bool, len(nodes))
-	for _, n := range nodes {
-		there[n.Name] = true
-	}
+	from := tx.Selection()
 	if scope != "" {
-		if nodes, err = selectedOf(scope, nodes); err != nil {
+		in, err := scopeOf(scope, from)
+		if err != nil {
 			return nil, err
 		}
+		from = noderange.Within(from, in)
 	} else {
+		var gone []string
 		for _, e := range entries {
-			if e.Node != "" && !there[e.Node] {
-				there[e.Node] = true
-				nodes = append(nodes, noderange.Node{Name: e.Node})
+			if e.Node != "" {
+				gone = append(gone, e.Node)
 			}
 		}
+		from = noderange.Also(from, gone)
 	}
-	nodes, err = selectedOf(s.expr, nodes)
-	in := make(map[string]bool, len(nodes))
-	for _, n := range nodes {
-		in[n.Name] = true
-	}
-	return in, err
-}
-
-// selectedOf is the nodes that an expression selects; what it names may be gone.
-func selectedOf(expr string, nodes []noderange.Node) ([]noderange.Node, error) {
-	names, err := scopeOf(expr, slices.Clone(nodes))
-	if err != nil {
-		return nil, err
-	}
-	in := make(map[string]bool, len(names))
-	for _, name := range names {
-		in[name] = true
-	}
-	return slices.DeleteFunc(nodes, func(n noderange.Node) bool { return !in[n.Name] }), nil
+	return scopeOf(s.expr, from)
 }
 
 // moved tells of nodes that changed. Of one that was selected and is not any more it has the

@@ -23,6 +23,7 @@ const (
 	sqlAuditNodes = `WITH RECURSIVE seen (node) AS (SELECT min(node) FROM audit WHERE node > ''
 		UNION ALL SELECT (SELECT min(node) FROM audit WHERE node > seen.node) FROM seen WHERE seen.node IS NOT NULL)
 		SELECT node FROM seen WHERE node IS NOT NULL`
+	sqlAuditNamed  = `SELECT value FROM json_each($1) AS named WHERE EXISTS (SELECT 1 FROM audit WHERE node = named.value)`
 	sqlAuditAnchor = `SELECT id, hash FROM audit_anchor`
 	sqlAuditHead   = `SELECT id, hash FROM audit UNION ALL SELECT id, hash FROM audit_anchor ORDER BY id DESC LIMIT 1`
 	sqlUnhashed    = `SELECT count(*) FROM audit WHERE id <= $1`
@@ -247,19 +248,10 @@ func verifyAudit(head string, view func(func(*Tx) error) error) (check api.Audit
 }
 
 // AuditNodes returns the names of all nodes in the audit log, removed ones too.
-func (t *Tx) AuditNodes() ([]string, error) {
-	var names []string
-	err := t.each(func(r *sql.Rows) error {
-		var name string
-		err := r.Scan(&name)
-		names = append(names, name)
-		return err
-	}, sqlAuditNodes)
-	if err != nil {
-		return nil, fmt.Errorf("cannot read audit log: %w", err)
-	}
-	return names, nil
-}
+func (t *Tx) AuditNodes() ([]string, error) { return t.names(sqlAuditNodes) }
+
+// AuditNamed returns those of the names that the audit log has.
+func (t *Tx) AuditNamed(names []string) ([]string, error) { return t.names(sqlAuditNamed, list(names)) }
 
 // Prune deletes up to about chunk entries of the audit log and as many
 // operations that ended before cutoff, and the tombstones older than it. from is

@@ -85,7 +85,6 @@ const (
 	sqlTroubled = `SELECT ` + nodeColumns + ` FROM nodes WHERE fault <> '' OR drifting OR breaker_open OR bmc_shared <> ''
 		OR reach IN ('auth-failed', 'privilege') OR (reach = 'unconfigured' AND bmc <> '')
 		OR (hold_want <> '' AND hold_until > 0 AND hold_until <= $1) ORDER BY name`
-	sqlRanges  = `SELECT name, rack, status, state FROM nodes`
 	sqlNodesAt = `SELECT name FROM nodes WHERE agent IN (SELECT value FROM json_each($1))`
 	sqlAged    = `SELECT name FROM nodes WHERE observed_at > $1 AND observed_at <= $2`
 
@@ -214,20 +213,6 @@ func (t *Tx) RemovedSince(agent string, rev int64) (names, confirmed []string, e
 		return nil, nil, fmt.Errorf("cannot read removed nodes: %w", err)
 	}
 	return names, confirmed, nil
-}
-
-// Ranges returns what a NODES expression may ask of each node.
-func (t *Tx) Ranges() (all []noderange.Node, err error) {
-	err = t.each(func(r *sql.Rows) error {
-		var n noderange.Node
-		err := r.Scan(&n.Name, &n.Rack, &n.Status, &n.State)
-		all = append(all, n)
-		return err
-	}, sqlRanges)
-	if err != nil {
-		return nil, fmt.Errorf("cannot read nodes: %w", err)
-	}
-	return all, nil
 }
 
 // NamesOf returns the nodes of the agents.

@@ -6,16 +6,15 @@ import "strings"
 const wildcards = "*?"
 
 // match adds the nodes whose names are as the pattern says, and reports whether there are any.
-func (u *universe) match(pattern string, out set) bool {
-	prefix := pattern[:strings.IndexAny(pattern, wildcards)]
+func match(s Source, pattern string, out set) (found bool, err error) {
+	candidates, err := s.Prefixed(pattern[:strings.IndexAny(pattern, wildcards)])
 	least := len(pattern) - strings.Count(pattern, "*") // that a name has to have
-	found := false
-	for name := range u.byName {
-		if len(name) >= least && strings.HasPrefix(name, prefix) && matches(pattern, name) {
+	for _, name := range candidates {
+		if len(name) >= least && matches(pattern, name) {
 			out[name], found = true, true
 		}
 	}
-	return found
+	return found, err
 }
 
 // matches holds a name against a pattern. Only the last * is ever tried again with more

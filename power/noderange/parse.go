@@ -33,9 +33,9 @@ type Expr struct {
 	root node
 }
 
-// node is one operation of an expression: it selects from the universe.
+// node is one operation of an expression: it selects from a source. The set is the caller's to change.
 type node interface {
-	pick(u *universe) (set, error)
+	pick(s Source) (set, error)
 }
 
 type (

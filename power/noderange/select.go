@@ -50,56 +50,53 @@ func Select(expr string, nodes []Node) ([]string, error) {
 
 // Select returns the names that the expression selects, sorted naturally; none
 // is not an error here.
-func (e *Expr) Select(nodes []Node) ([]string, error) {
-	u := &universe{nodes: nodes, byName: make(map[string]bool, len(nodes))}
-	for _, n := range nodes {
-		u.byName[n.Name] = true
-	}
-	picked, err := e.root.pick(u)
+func (e *Expr) Select(nodes []Node) ([]string, error) { return e.From(List(nodes)) }
+
+// From is Select of the nodes of a source, whose errors it returns as well. It takes as long as
+// finding what the parts of the expression select.
+func (e *Expr) From(s Source) ([]string, error) {
+	picked, err := e.root.pick(s)
 	if err != nil {
 		return nil, err
 	}
-	list := make([]string, 0, len(picked))
-	for name := range picked {
-		list = append(list, name)
-	}
+	list := picked.names()
 	Sort(list)
 	return list, nil
 }
 
-type universe struct {
-	nodes  []Node
-	byName map[string]bool
-}
-
-func (u *universe) all() set {
-	s := make(set, len(u.nodes))
-	for name := range u.byName {
-		s[name] = true
-	}
-	return s
-}
-
 type set map[string]bool
 
-func (n union) pick(u *universe) (set, error) {
-	out := set{}
+func (s set) names() []string {
+	list := make([]string, 0, len(s))
+	for name := range s {
+		list = append(list, name)
+	}
+	return list
+}
+
+func (n union) pick(s Source) (set, error) {
+	var out set
 	for i, part := range n {
 		ex, excludes := part.(exclude)
 		if excludes {
 			part = ex.node
 		}
-		s, err := part.pick(u)
-		if err != nil {
+		picked, err := part.pick(s)
+		switch {
+		case err != nil:
 			return nil, err
-		}
-		if excludes && i == 0 {
-			out = u.all()
-		}
-		for name := range s {
-			if excludes {
-				delete(out, name)
-			} else {
+		case excludes && i == 0:
+			all, err := s.All()
+			if err != nil {
+				return nil, err
+			}
+			out = setOf(all).without(picked)
+		case excludes:
+			out = out.without(picked)
+		case i == 0:
+			out = picked
+		default:
+			for name := range picked {
 				out[name] = true
 			}
 		}
@@ -107,84 +104,146 @@ func (n union) pick(u *universe) (set, error) {
 	return out, nil
 }
 
-func (n intersect) pick(u *universe) (set, error) {
-	var out set
-	for i, part := range n {
-		s, err := part.pick(u)
+func (s set) without(others set) set {
+	for name := range others {
+		delete(s, name)
+	}
+	return s
+}
+
+// pick looks for what a status or a state selects when it knows what the other parts do: where
+// that is little, nothing else is looked at. What is taken away comes last.
+func (n intersect) pick(s Source) (set, error) {
+	if len(n) == 1 {
+		return n[0].pick(s)
+	}
+	var out set // nil: not begun
+	and := func(picked set, err error) error {
+		if err == nil && out == nil {
+			out = picked
+		} else if err == nil {
+			out = out.both(picked)
+		}
+		return err
+	}
+	var wide []group
+	var negated []node
+	for _, part := range n {
+		if g, ok := part.(group); ok && g.wide() {
+			wide = append(wide, g)
+		} else if what, ok := negation(part); ok {
+			negated = append(negated, what)
+		} else if err := and(part.pick(s)); err != nil {
+			return nil, err
+		}
+	}
+	for _, g := range wide {
+		var among []string
+		if out != nil {
+			among = out.names()
+		}
+		found, err := g.find(s, among)
+		if err := and(setOf(found), err); err != nil {
+			return nil, err
+		}
+	}
+	if out == nil {
+		return union{exclude{union(negated)}}.pick(s)
+	}
+	for _, what := range negated {
+		picked, err := what.pick(s)
 		if err != nil {
 			return nil, err
 		}
-		if i == 0 {
-			out = s
-			continue
-		}
-		for name := range out {
-			if !s[name] {
-				delete(out, name)
-			}
-		}
+		out = out.without(picked)
 	}
 	return out, nil
 }
 
-func (everyone) pick(u *universe) (set, error) { return u.all(), nil }
-
-func (n group) pick(u *universe) (set, error) {
-	out := set{}
-	known := false
-	for _, node := range u.nodes {
-		if n.key == "label" {
-			if node.Labels.Has(n.value) {
-				out[node.Name], known = true, true
-			}
-			continue
-		}
-		value := node.Rack
-		switch n.key {
-		case "status":
-			value = node.Status
-		case "state":
-			value = node.State
-		}
-		if strings.EqualFold(value, n.value) {
-			out[node.Name] = true
-		}
-		known = known || strings.EqualFold(value, n.value)
+// negation is what a part of an intersection takes away, such as !x in a&!x.
+func negation(part node) (what node, ok bool) {
+	u, ok := part.(union)
+	if !ok || len(u) != 1 {
+		return nil, false
 	}
-	if !known && (n.key == "rack" || n.key == "label") {
+	ex, ok := u[0].(exclude)
+	return ex.node, ok
+}
+
+func (s set) both(others set) set {
+	for name := range s {
+		if !others[name] {
+			delete(s, name)
+		}
+	}
+	return s
+}
+
+func (everyone) pick(s Source) (set, error) {
+	all, err := s.All()
+	return setOf(all), err
+}
+
+// wide reports whether the group may have a large part of all nodes, and may have none.
+func (n group) wide() bool { return n.key == "status" || n.key == "state" }
+
+// find returns the names of the group; among what is worth looking at, nil: all.
+func (n group) find(s Source, among []string) ([]string, error) {
+	if among != nil && len(among) == 0 {
+		return nil, nil
+	}
+	found, err := s.Group(n.key, n.value, among)
+	if err == nil && len(found) == 0 && !n.wide() {
 		return nil, &EmptyError{Expr: n.text}
 	}
-	return out, nil
+	return found, err
 }
 
-func (n names) pick(u *universe) (set, error) {
+func (n group) pick(s Source) (set, error) {
+	found, err := n.find(s, nil)
+	return setOf(found), err
+}
+
+func (n names) pick(s Source) (set, error) {
 	out := make(set, len(n.list))
-	var missing []string
+	plain := make([]string, 0, len(n.list))
 	for _, name := range n.list {
-		if strings.ContainsAny(name, wildcards) {
-			if !u.match(name, out) {
-				return nil, &EmptyError{Expr: name}
-			}
-			continue
+		if !strings.ContainsAny(name, wildcards) {
+			plain = append(plain, name)
+		} else if found, err := match(s, name, out); err != nil {
+			return nil, err
+		} else if !found {
+			return nil, &EmptyError{Expr: name}
 		}
-		if !u.byName[name] {
-			missing = append(missing, name)
-		}
+	}
+	if len(plain) == 0 {
+		return out, nil
+	}
+	found, err := s.Named(plain)
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range found {
 		out[name] = true
 	}
-	if len(missing) > 0 {
-		return nil, &UnknownError{Names: missing, Similar: similar(missing[0], u.nodes)}
+	if missing := slices.DeleteFunc(plain, func(name string) bool { return out[name] }); len(missing) > 0 {
+		all, err := s.All()
+		if err != nil {
+			return nil, err
+		}
+		return nil, &UnknownError{Names: missing, Similar: similar(missing[0], all)}
 	}
 	return out, nil
 }
 
 // similar finds a name that is one edit away.
-func similar(name string, nodes []Node) string {
-	i := slices.IndexFunc(nodes, func(n Node) bool { return oneEdit(name, n.Name) })
-	if i < 0 {
-		return ""
+func similar(name string, all []string) string {
+	for _, other := range all {
+		if oneEdit(name, other) {
+			return other
+		}
 	}
-	return nodes[i].Name
+	return ""
 }
 
 func oneEdit(a, b string) bool {
