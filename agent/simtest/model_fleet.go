@@ -94,6 +94,7 @@ type fleetInput struct {
 	status    power.Status
 	confirmed bool
 	hold      power.Hold
+	retry     power.Seq
 }
 
 func holds(h power.Hold, now time.Time) bool {
@@ -335,7 +336,7 @@ func (m *FleetModel) change(n *fleetNode, to fleetInput, now time.Time) {
 
 // input is what a node's desire comes from once central has said something about it.
 func (n *fleetNode) input(a api.AssignedNode) fleetInput {
-	return fleetInput{status: a.Status, confirmed: a.Confirmed, hold: newerHold(a.Hold, n.local)}
+	return fleetInput{status: a.Status, confirmed: a.Confirmed, hold: newerHold(a.Hold, n.local), retry: a.Retry}
 }
 
 // Assigning takes what the agent is about to be told.
@@ -363,7 +364,7 @@ func (m *FleetModel) Assigned(a api.Assignment) {
 		m.advance(n, now)
 		was := n.desire
 		if as.Retry > 0 {
-			m.retry(n, as)
+			m.retry(n)
 		}
 		n.take(m, now)
 		if n.local.Seq != 0 && n.in.hold.Seq != n.local.Seq {
@@ -518,6 +519,9 @@ func (m *FleetModel) Resolve(settings api.RackSettings, nodes map[string]api.Ass
 		same := func(in fleetInput) bool {
 			return in.status == as.Status && in.confirmed == as.Confirmed && sameHold(in.hold)
 		}
+		if as.Retry > n.in.retry && as.Retry == n.maybe.retry {
+			m.retry(n)
+		}
 		switch {
 		case same(*n.maybe):
 			if n.maybe.hold.Seq == 0 && as.Hold.Seq != 0 { // set here, under a sequence that was drawn here
@@ -534,7 +538,7 @@ func (m *FleetModel) Resolve(settings api.RackSettings, nodes map[string]api.Ass
 }
 
 // retry takes an administrator's desire that the node is tried again.
-func (m *FleetModel) retry(n *fleetNode, as api.AssignedNode) {
+func (m *FleetModel) retry(n *fleetNode) {
 	n.fails, n.tries, n.corrected = 0, 0, nil
 }
 
@@ -543,7 +547,7 @@ func (m *FleetModel) Retried(names []string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, name := range names {
-		m.retry(m.nodes[name], api.AssignedNode{})
+		m.retry(m.nodes[name])
 	}
 }
 
