@@ -21,7 +21,7 @@ type poller struct {
 	readings *readings
 	logger   *slog.Logger
 	taken    func(node string, ep power.Endpoint) // called when a BMC let a node in
-	compare  func()                               // called after each reading of a round
+	compare  func(node string)                    // called after each reading of a round
 	longest  time.Duration                        // of a reading that does not count as slow
 
 	wanted chan []string  // nodes that are to be read and compared now
@@ -34,7 +34,7 @@ type poller struct {
 
 func newPoller(a *Agent) *poller {
 	return &poller{
-		ctx: a.ctx, assigned: a.assigned, bmcs: a.bmcs, readings: a.readings, logger: a.logger, compare: a.monitor.Poke, taken: a.taken,
+		ctx: a.ctx, assigned: a.assigned, bmcs: a.bmcs, readings: a.readings, logger: a.logger, compare: a.monitor.Read, taken: a.taken,
 		longest: a.cfg.Timing.SlowRead, wanted: make(chan []string, 64), slots: make(chan struct{}, a.cfg.Workers),
 		numbers: a.numbers,
 	}
@@ -208,7 +208,7 @@ func (p *poller) readNode(ctx context.Context, name string) (mute bmcpool.Failur
 
 // round reads the nodes; each is compared as soon as it is read.
 func (p *poller) round(ctx context.Context, names []string, spread time.Duration) {
-	p.readNodes(ctx, names, spread, func(string) { p.compare() })
+	p.readNodes(ctx, names, spread, p.compare)
 }
 
 // run reads the nodes that are requested at once, until ctx ends.

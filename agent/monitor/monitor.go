@@ -89,6 +89,7 @@ type Monitor struct {
 	logger  *slog.Logger
 
 	poked   chan struct{} // a token: there is something to compare
+	calm    chan struct{} // a token: there is, and nothing changes by it
 	retimed chan struct{} // a token: the schedule changed
 	resting atomic.Bool   // the brake holds
 	off     atomic.Bool   // central turned it off
@@ -123,20 +124,25 @@ type timetable struct {
 type standing struct {
 	brake  *api.Brake
 	faults int
-	nodes  map[string]nodeStanding
+	// tense says that a reading matters to other nodes: the brake holds, or one waits for them.
+	tense bool
+	nodes map[string]nodeStanding
 }
 
 type nodeStanding struct {
 	decided []api.Decision
 	since   time.Time // when it became desired as it is
 	next    time.Time // when it is on the agenda; zero: it is not
+	// settled is the state of which another reading changes nothing; "": each may.
+	settled power.State
 }
 
 // nodeWatch is a node as the monitor keeps it.
 type nodeWatch struct {
 	mem, kept   Memory // kept is what the log has of it
 	run         run
-	tried       time.Time // the newest reading that was taken
+	tried       time.Time   // the newest reading that was taken
+	state       power.State // that it found; "": none
 	cameBack    bool
 	due         bool      // there is something that was not decided on
 	othersSince time.Time // as in watched
@@ -164,9 +170,8 @@ type Config struct {
 // New makes a monitor that remembers nothing; see Load.
 func New(host Host, cfg Config) *Monitor {
 	m := &Monitor{
-		host: host, name: cfg.Name, own: cfg.Schedule, logger: cfg.Logger, t: cfg.Timing, started: time.Now(), poked: make(chan struct{},
-			1), retimed: make(chan struct{}, 1),
-		nodes: map[string]*nodeWatch{},
+		host: host, name: cfg.Name, own: cfg.Schedule, logger: cfg.Logger, t: cfg.Timing, started: time.Now(),
+		poked: make(chan struct{}, 1), calm: make(chan struct{}, 1), retimed: make(chan struct{}, 1), nodes: map[string]*nodeWatch{},
 	}
 	m.times.Store(&timetable{})
 	m.shown.Store(&standing{})
@@ -176,9 +181,10 @@ func New(host Host, cfg Config) *Monitor {
 // unlock shows what changed and releases the lock.
 func (m *Monitor) unlock() {
 	next := m.agenda.firsts()
-	s := &standing{brake: m.brake, faults: m.faults(), nodes: make(map[string]nodeStanding, len(m.nodes))}
+	s := &standing{brake: m.brake, faults: m.faults(), tense: m.brake != nil, nodes: make(map[string]nodeStanding, len(m.nodes))}
 	for name, w := range m.nodes {
-		s.nodes[name] = nodeStanding{decided: w.decided, since: w.mem.Since, next: next[name]}
+		s.nodes[name] = nodeStanding{decided: w.decided, since: w.mem.Since, next: next[name], settled: w.settled()}
+		s.tense = s.tense || w.last.Reason == power.ReasonOthers
 	}
 	m.shown.Store(s)
 	m.mu.Unlock()
@@ -196,9 +202,9 @@ func (m *Monitor) Load(memories map[string]Memory, brake *api.Brake, s api.RackS
 		}
 	}
 	m.setBrake(brake)
+	m.configure(s)
+	m.desiresChanged()
 	m.unlock()
-	m.Configure(s)
-	m.DesiresChanged()
 }
 
 func (m *Monitor) watch(name string) *nodeWatch {
@@ -214,6 +220,11 @@ func (m *Monitor) watch(name string) *nodeWatch {
 func (m *Monitor) Configure(s api.RackSettings) {
 	m.mu.Lock()
 	defer m.unlock()
+	m.configure(s)
+}
+
+// configure is Configure. The caller holds mu.
+func (m *Monitor) configure(s api.RackSettings) {
 	if m.times.Load().text != "" && reflect.DeepEqual(s, m.settings) {
 		return
 	}
@@ -311,6 +322,30 @@ func (m *Monitor) spread() time.Duration {
 // Poke says that there is something to compare.
 func (m *Monitor) Poke() { poke(m.poked) }
 
+// Read says that a node was read. Readings that show nothing new, nearly all of a round, are
+// compared together, up to Timing.Calm later: a pass looks at all nodes.
+func (m *Monitor) Read(node string) {
+	shown := m.shown.Load()
+	if r := m.host.Reading(node); shown.tense || r.Reach != power.ReachOK || r.State != shown.nodes[node].settled {
+		poke(m.poked)
+		return
+	}
+	poke(m.calm)
+}
+
+// settled is the state in which the node was read, if it is left as it is and nothing is
+// remembered that another such reading would change.
+func (w *nodeWatch) settled() power.State {
+	mem, last := w.mem, w.last.Reason
+	if w.due || mem.Left != "" || mem.Fault != "" || mem.Failures > 0 || mem.Lost > 0 || mem.Confirmed || mem.Released {
+		return ""
+	}
+	if last == power.ReasonAlready && mem.Matched || last == power.ReasonHandsOff && !mem.Desired.Enforces() && mem.Desired.Expected == "" {
+		return w.state
+	}
+	return ""
+}
+
 // Ended says that an operation ended. Its lane's lock is held.
 func (m *Monitor) Ended(op power.Op, end power.End, started bool) {
 	m.ends.Lock()
@@ -328,6 +363,11 @@ func (m *Monitor) Rests(now time.Time) bool {
 func (m *Monitor) DesiresChanged() {
 	m.mu.Lock()
 	defer m.unlock()
+	m.desiresChanged()
+}
+
+// desiresChanged is DesiresChanged. The caller holds mu.
+func (m *Monitor) desiresChanged() {
 	now := time.Now()
 	m.refresh(m.host.Nodes(now), now)
 	poke(m.poked)
@@ -375,7 +415,8 @@ func (m *Monitor) retry(name string, w *nodeWatch) {
 // keep compares, a moment after there is something to compare and whenever the
 // agenda says so, until ctx ends. It is the only one that decides.
 func (m *Monitor) keep(ctx context.Context) {
-	took := time.Duration(0) // a large rack is compared less often
+	took := time.Duration(0)  // a large rack is compared less often
+	var calm <-chan time.Time // when calm readings are compared; nil: there are none
 	for {
 		timer := time.NewTimer(m.untilDue())
 		select {
@@ -387,7 +428,20 @@ func (m *Monitor) keep(ctx context.Context) {
 			if backoff.Sleep(ctx, max(m.t.Moment, 10*took)) != nil {
 				return
 			}
+		case <-m.calm:
+			timer.Stop()
+			if calm == nil {
+				calm = time.After(m.t.Calm)
+			}
+			continue
+		case <-calm:
+			timer.Stop()
 		case <-timer.C:
+		}
+		calm = nil
+		select { // what is said from here on is of readings that the pass may miss
+		case <-m.calm:
+		default:
 		}
 		began := time.Now()
 		m.Pass(began)
@@ -532,7 +586,10 @@ func (m *Monitor) observe(nodes []Node, now time.Time) []watched {
 		n, w := &all[i], m.nodes[all[i].Node]
 		n.Reading = m.host.Reading(n.Node)
 		if !n.Reading.TriedAt.Equal(w.tried) {
-			w.tried, w.due = n.Reading.TriedAt, true
+			w.tried, w.due, w.state = n.Reading.TriedAt, true, ""
+			if n.Reading.Reach == power.ReachOK {
+				w.state = n.Reading.State
+			}
 			w.run.saw(n.Reading, w.mem.Since)
 			fell := w.mem.RevertedAt
 			if w.mem.saw(n.Reading, n.Busy, n.Elsewhere, m.t) {
