@@ -167,22 +167,24 @@ func (a *Agent) open() (err error) {
 	a.link = newLink(a, operations.Recovery().FoundLSN)
 	a.control = newControl(a)
 	a.addresses.compare(a.places())
-	if err := a.prober.loadRefused(a.assignLg.Live()); err != nil {
+	kept := a.assignLg.Live() // each takes its own kinds of it, and writes no other
+	if err := a.prober.loadRefused(kept); err != nil {
 		return err
 	}
-	if err := a.keepNotes(a.assignLg.Live()); err != nil {
+	if err := a.keepNotes(kept); err != nil {
 		return fmt.Errorf("cannot keep what is known of BMCs: %w", err)
 	}
-	if err := a.alarms.load(a.assignLg.Live()); err != nil {
+	if err := a.alarms.load(kept); err != nil {
 		return err
 	}
-	if err := a.loadDoubt(operations.Recovery()); err != nil {
+	ops := a.log.Live()
+	if err := a.loadDoubt(operations.Recovery(), ops, kept); err != nil {
 		return err
 	}
 	if err := a.alarms.save(a.assignLg); err != nil {
 		return err
 	}
-	if err := a.replay(a.log.Live()); err != nil {
+	if err := a.replay(ops); err != nil {
 		return err
 	}
 	a.clock.Load(a.assigned.newest())
@@ -197,7 +199,7 @@ func (a *Agent) open() (err error) {
 		a.logger.Warn("the journal is new; if there should be one, stop the agent and see whether its volume is mounted", "data", a.cfg.Dir)
 	}
 	a.leaveReplayed()
-	if err := a.beginPermit(a.assignLg.Live()); err != nil {
+	if err := a.beginPermit(kept); err != nil {
 		return err
 	}
 	a.logger.Info("journal replayed", "epoch", a.log.Epoch(), "lsn", a.log.LSN(), "outstanding", len(a.outbox.unacknowledged()), "nodes",

@@ -39,30 +39,35 @@ func benchAgentOver(b *testing.B, dir string, nodes int, fake *powertest.Fake) *
 	return a
 }
 
-// BenchmarkStart1000 opens an agent with 1,000 nodes and an operation outstanding
-// on each.
-func BenchmarkStart1000(b *testing.B) {
-	dir := b.TempDir()
-	a := benchAgent(b, dir, 1000)
-	for i := range 1000 {
-		if _, err := a.Submit(power.Op{ID: fmt.Sprint(i), Node: fmt.Sprintf("n%05d", i), Action: power.ActOn, AskedBy: "b"}); err != nil {
-			b.Fatal(err)
-		}
-	}
-	if err := a.Close(); err != nil {
-		b.Fatal(err)
-	}
-	for b.Loop() {
-		a, err := New(a.cfg)
-		if err != nil {
-			b.Fatal(err)
-		}
-		if got := len(a.outbox.unacknowledged()); got != 1000 {
-			b.Fatalf("%d outstanding", got)
-		}
-		b.StopTimer()
-		_ = a.Close()
-		b.StartTimer()
+// BenchmarkStart opens an agent with nodes whose desired power is known, and with operations
+// outstanding on some of them.
+func BenchmarkStart(b *testing.B) {
+	for _, size := range []struct{ nodes, ops int }{{1000, 0}, {1000, 1000}, {5000, 0}} {
+		b.Run(fmt.Sprintf("%dnodes-%dops", size.nodes, size.ops), func(b *testing.B) {
+			dir := b.TempDir()
+			a := benchAgent(b, dir, size.nodes)
+			for i := range size.ops {
+				if _, err := a.Submit(power.Op{ID: fmt.Sprint(i), Node: fmt.Sprintf("n%05d", i), Action: power.ActOn, AskedBy: "b"}); err != nil {
+					b.Fatal(err)
+				}
+			}
+			a.monitor.Pass(time.Now())
+			if err := a.Close(); err != nil {
+				b.Fatal(err)
+			}
+			for b.Loop() {
+				a, err := New(a.cfg)
+				if err != nil {
+					b.Fatal(err)
+				}
+				if got := len(a.outbox.unacknowledged()); got != size.ops {
+					b.Fatalf("%d outstanding", got)
+				}
+				b.StopTimer()
+				_ = a.Close()
+				b.StartTimer()
+			}
+		})
 	}
 }
 

@@ -201,13 +201,13 @@ func (a *Agent) settle(over doubt) {
 	a.monitor.Poke()
 }
 
-// loadDoubt takes what the logs hold, and has people told.
-func (a *Agent) loadDoubt(found journal.Recovery) error {
+// loadDoubt takes what the logs of operations and of the assignment hold, and has people told.
+func (a *Agent) loadDoubt(found journal.Recovery, ops, assigned []journal.Record) error {
 	var err error
-	if a.gate.ops, err = doubtOf(a.log.Live()); err != nil {
+	if a.gate.ops, err = doubtOf(ops); err != nil {
 		return fmt.Errorf("cannot read what is in doubt: %w", err)
 	}
-	if a.gate.nodes, err = doubtOf(a.assignLg.Live()); err != nil {
+	if a.gate.nodes, err = doubtOf(assigned); err != nil {
 		return fmt.Errorf("cannot read what is in doubt: %w", err)
 	}
 	if found.Damaged() {
