@@ -65,14 +65,27 @@ func (f *fleet) startSim() {
 	f.control = &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return (&net.Dialer{}).DialContext(ctx, "unix", socket)
 	}}}
-	f.spawn("sim", f.cli, "sim", "--count", fmt.Sprint(f.size), "--listen", f.first.String(), "--port", fmt.Sprint(f.port), "--user", bmcsim.DefaultUser,
-		"--names", fmt.Sprintf("%s-%s", strings.Replace(f.name(0), "n", "n[", 1), f.name(f.size - 1)[1:])+"]", "--control", socket)
+	f.spawn("sim", f.cli, "sim", "--count", fmt.Sprint(f.size), "--listen", f.first.String(), "--port", fmt.Sprint(f.port),
+		"--user", bmcsim.DefaultUser, "--names", fmt.Sprintf("n[00001-%05d]", f.size), "--control", socket)
 	f.until(30*time.Second, "the BMCs answer", func() bool {
 		r, err := f.control.Get("http://sim/bmc/" + f.name(f.size-1))
 		if err == nil {
 			r.Body.Close()
 		}
 		return err == nil && r.StatusCode == http.StatusOK
+	})
+}
+
+// sessionsEnd waits until no BMC has a session, so that the next one is new.
+func (f *fleet) sessionsEnd() {
+	f.t.Helper()
+	f.until(time.Minute, "sessions are closed", func() bool {
+		for _, v := range f.views() {
+			if v.Sessions > 0 {
+				return false
+			}
+		}
+		return true
 	})
 }
 

@@ -1,13 +1,20 @@
 package cmd_test
 
 import (
+	"database/sql"
 	"fmt"
 	"net"
+	"os"
 	"os/exec"
+	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
+	_ "rackpower/central/store" // which brings SQLite's driver
 	"rackpower/power/bmcsim"
 )
 
@@ -40,7 +47,9 @@ func (f *fleet) ipmipower(size int, check func(string) error, args ...string) ba
 	if path == "" {
 		return baseline{name: "ipmipower is not installed (freeipmi-tools)"}
 	}
-	args = append([]string{"-D", "LAN_2_0", "-I", "17", "-u", bmcsim.DefaultUser, "-p", string(bmcsim.DefaultPassword), "-h", f.ranges(size)}, args...)
+	args = append([]string{
+		"-D", "LAN_2_0", "-I", "17", "-u", bmcsim.DefaultUser, "-p", string(bmcsim.DefaultPassword), "-h", f.ranges(size),
+	}, args...)
 	return baseline{name: "ipmipower", run: func() figure {
 		f.t.Helper()
 		out, took := f.timed(path, args...)
@@ -58,7 +67,8 @@ func (f *fleet) ipmitool(check func(string) error, args ...string) baseline {
 		return baseline{name: "ipmitool is not installed"}
 	}
 	args = append([]string{
-		"-I", "lanplus", "-C", "17", "-H", f.first.String(), "-p", fmt.Sprint(f.port), "-U", bmcsim.DefaultUser, "-P", string(bmcsim.DefaultPassword),
+		"-I", "lanplus", "-C", "17", "-H", f.first.String(), "-p", fmt.Sprint(f.port), "-U", bmcsim.DefaultUser,
+		"-P", string(bmcsim.DefaultPassword),
 	}, args...)
 	return baseline{name: "ipmitool", run: func() figure {
 		f.t.Helper()
@@ -67,6 +77,114 @@ func (f *fleet) ipmitool(check func(string) error, args ...string) baseline {
 			f.t.Fatalf("ipmitool: %v in\n%s", err, head(out))
 		}
 		return took
+	}}
+}
+
+// powerman is powermand with one ipmipower that it keeps running, asked by powerman -q.
+func (f *fleet) powerman(times float64) baseline {
+	f.t.Helper()
+	daemon, client, ipmipower := f.b.tool("powermand"), f.b.tool("powerman"), f.b.tool("ipmipower")
+	script := "/etc/powerman/ipmipower.dev"
+	if _, err := os.Stat(script); err != nil || daemon == "" || client == "" || ipmipower == "" {
+		return baseline{name: "powerman with ipmipower is not installed"}
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	address := l.Addr().String()
+	l.Close()
+	var text strings.Builder
+	fmt.Fprintf(&text, "listen %q\ninclude %q\n", address, script)
+	fmt.Fprintf(&text, "device \"d\" \"ipmipower\" \"%s -D LAN_2_0 -I 17 -u %s -p %s -h %s |&\"\n", ipmipower,
+		bmcsim.DefaultUser, string(bmcsim.DefaultPassword), f.ranges(f.size))
+	for i, host := range f.hosts() {
+		fmt.Fprintf(&text, "node %q \"d\" %q\n", f.name(i), strings.Split(host, ":")[0])
+	}
+	config := filepath.Join(f.dir, "powerman.conf")
+	if err := os.WriteFile(config, []byte(text.String()), 0o600); err != nil {
+		f.t.Fatal(err)
+	}
+	f.spawn("powermand", daemon, "-c", config, "-f")
+	f.until(2*time.Minute, "powermand answers", func() bool {
+		out, _ := exec.Command(client, "-h", address, "-q").CombinedOutput()
+		return strings.Contains(string(out), fmt.Sprintf("off:     n[00001-%05d]", f.size))
+	})
+	return baseline{name: "powerman", times: times, run: func() figure {
+		f.t.Helper()
+		pids := append(children(f.pid("powermand")), f.pid("powermand")) // its ipmipower, too
+		before := cpuOf(pids...)
+		out, took := f.timed(client, "-h", address, "-q")
+		if err := says(fmt.Sprintf("off:     n[00001-%05d]", f.size), 1)(out); err != nil {
+			f.t.Fatalf("powerman: %v in\n%s", err, head(out))
+		}
+		took.cpu += cpuOf(pids...) - before
+		return took
+	}}
+}
+
+// children are the processes that a process has started.
+func children(pid int) (pids []int) {
+	text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", pid, pid))
+	for _, word := range strings.Fields(string(text)) {
+		if n, err := strconv.Atoi(word); err == nil {
+			pids = append(pids, n)
+		}
+	}
+	return pids
+}
+
+// recordSize is that of a typical record of an acceptance.
+const recordSize = 300
+
+// flushes writes so many records to a file and flushes them in groups of 64.
+func (f *fleet) flushes(n int) baseline {
+	return baseline{name: "fdatasync", run: func() figure {
+		f.t.Helper()
+		file, err := os.Create(filepath.Join(f.dir, "flushes"))
+		if err != nil {
+			f.t.Fatal(err)
+		}
+		defer file.Close()
+		record := make([]byte, recordSize)
+		began, cpu := time.Now(), ownCPU()
+		for i := range n {
+			_, err = file.Write(record)
+			if err == nil && (i%64 == 63 || i == n-1) {
+				err = unix.Fdatasync(int(file.Fd()))
+			}
+			if err != nil {
+				f.t.Fatal(err)
+			}
+		}
+		return figure{value: float64(time.Since(began)) / 1e6, cpu: ownCPU() - cpu}
+	}}
+}
+
+// insertions has SQLite store so many rows in one transaction, as durably as central does.
+func (f *fleet) insertions(n int) baseline {
+	db, err := sql.Open("sqlite3", "file:"+filepath.Join(f.dir, "plain.db")+"?_journal_mode=WAL&_synchronous=FULL")
+	if err == nil {
+		_, err = db.Exec("CREATE TABLE IF NOT EXISTS ops (id INTEGER PRIMARY KEY, body TEXT)")
+	}
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	f.t.Cleanup(func() { db.Close() })
+	return baseline{name: "SQLite", run: func() figure {
+		f.t.Helper()
+		began, cpu := time.Now(), ownCPU()
+		tx, err := db.Begin()
+		for i := 0; i < n && err == nil; i++ {
+			_, err = tx.Exec("INSERT INTO ops (body) VALUES (?)", strings.Repeat("x", recordSize))
+		}
+		if err == nil {
+			err = tx.Commit()
+		}
+		if err != nil {
+			f.t.Fatal(err)
+		}
+		return figure{value: float64(time.Since(began)) / 1e6, cpu: ownCPU() - cpu}
 	}}
 }
 

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -46,9 +47,16 @@ type benchRow struct {
 
 // baseline is another way to the same end.
 type baseline struct {
-	name  string
-	run   func() figure // nil: not on this machine; name says why
-	times float64       // target: at most so many times its median; 0: none
+	name     string
+	run      func() figure // nil: not on this machine; name says why
+	times    float64       // target: at most so many times its median; 0: none
+	cpuTimes float64       // and so many times its processor time
+}
+
+// within is the baseline with a target.
+func (b baseline) within(times, cpuTimes float64) baseline {
+	b.times, b.cpuTimes = times, cpuTimes
+	return b
 }
 
 func TestBench(t *testing.T) {
@@ -105,54 +113,66 @@ func (b *bench) leave(what, why string) {
 	b.say("LEFT OUT: %s: %s", what, why)
 }
 
-// measure measures a row if it is wanted: ours and the baselines in turn, run by run.
-func (b *bench) measure(r benchRow) {
-	if !b.wants(r.name) {
-		return
+// measure measures rows, those that are wanted: each with its baselines in turn, run by run.
+func (b *bench) measure(rows ...benchRow) {
+	rows = slices.DeleteFunc(rows, func(r benchRow) bool { return !b.wants(r.name) })
+	ours, others := make([]series, len(rows)), make([][]series, len(rows))
+	runs := b.runs
+	for i, r := range rows {
+		others[i] = make([]series, len(r.baselines))
+		runs = max(runs, r.runs)
 	}
-	runs := r.runs
-	if runs == 0 {
-		runs = b.runs
-	}
-	var ours series
-	others := make([]series, len(r.baselines))
 	for range runs {
-		one := func(to *series, run func() figure) {
-			if r.before != nil {
-				r.before()
+		for i, r := range rows {
+			one := func(to *series, run func() figure) {
+				if run == nil {
+					return
+				}
+				if r.before != nil {
+					r.before()
+				}
+				to.add(run())
 			}
-			to.add(run())
-		}
-		one(&ours, r.ours)
-		for i, other := range r.baselines {
-			if other.run != nil {
-				one(&others[i], other.run)
+			one(&ours[i], r.ours)
+			for k, other := range r.baselines {
+				one(&others[i][k], other.run)
 			}
 		}
 	}
-	b.add(r, ours, others)
+	for i, r := range rows {
+		b.add(r, ours[i], others[i])
+	}
 }
 
 // add notes what was measured of a row.
 func (b *bench) add(r benchRow, ours series, others []series) {
 	line := benchLine{Row: r.name, Unit: r.unit, Ours: ours, AtMost: r.atMost, Quantile: 0.5}
+	var cpu []benchLine
+	shown := false
 	for i, other := range r.baselines {
-		if other.run == nil && len(others[i].Values) == 0 {
+		if len(others[i].Values) == 0 {
 			b.leave(r.name, other.name)
 			continue
 		}
 		next := line
 		next.Baseline, next.Other, next.Times = other.name, &others[i], other.times
 		b.lines = append(b.lines, next)
-		line.AtMost = 0 // is held against once
+		line.AtMost, shown = 0, true // is held against once
+		if other.cpuTimes > 0 {
+			cpu = append(cpu, benchLine{
+				Row: r.name + ", CPU", Unit: "ms", Ours: series{Values: ours.CPU}, Quantile: 0.5, Baseline: other.name,
+				Other: &series{Values: others[i].CPU}, Times: other.cpuTimes,
+			})
+		}
 	}
-	if len(b.lines) == 0 || b.lines[len(b.lines)-1].Row != r.name {
+	if !shown {
 		b.lines = append(b.lines, line)
 	}
+	b.lines = append(b.lines, cpu...)
 	if r.p99 > 0 {
 		b.lines = append(b.lines, benchLine{Row: r.name + ", p99", Unit: r.unit, Ours: ours, AtMost: r.p99, Quantile: 0.99})
 	}
-	b.say("%s: %s", r.name, amount(ours.median(), r.unit))
+	b.say("%s: %s", r.name, amount(ours.quantile(0.5), r.unit))
 }
 
 // cpuOf is the processor time that running processes have used so far: that of all their
