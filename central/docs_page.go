@@ -22,7 +22,10 @@ func (c *Central) docsPage(w http.ResponseWriter, _ *http.Request) {
 		Routes  []shown
 		Queries map[string]string
 		Codes   []api.CodeMeaning
-	}{Queries: queries, Codes: api.Codes}
+	}{Queries: map[string]string{}, Codes: api.Codes}
+	for name, q := range queries {
+		page.Queries[name] = q.meaning
+	}
 	for _, r := range c.table {
 		method, path, _ := strings.Cut(r.pattern, " ")
 		d := described[r.pattern]

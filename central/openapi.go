@@ -3,6 +3,7 @@ package central
 import (
 	"cmp"
 	"net/http"
+	"path"
 	"reflect"
 	"regexp"
 	"slices"
@@ -20,13 +21,13 @@ type object = map[string]any
 // openAPI answers with the description of the API (OpenAPI 3.1). It is made of the table of
 // routes and of the types that they read and answer, so that it says what central does.
 func (c *Central) openAPI(*http.Request) (object, error) {
-	paths, s := object{}, schemas{}
+	paths, s := object{}, schemas{of: object{}, types: map[string]reflect.Type{}}
 	for _, r := range c.table {
-		method, path, _ := strings.Cut(r.pattern, " ")
-		item, _ := paths[path].(object)
+		method, where, _ := strings.Cut(r.pattern, " ")
+		item, _ := paths[where].(object)
 		if item == nil {
 			item = object{}
-			paths[path] = item
+			paths[where] = item
 		}
 		item[strings.ToLower(method)] = s.operation(r)
 	}
@@ -35,7 +36,7 @@ func (c *Central) openAPI(*http.Request) (object, error) {
 		codes[i] = one.Code
 	}
 	problem := s.schema(reflect.TypeFor[api.Problem]())
-	s["Problem"].(object)["properties"].(object)["code"] = object{
+	s.of["Problem"].(object)["properties"].(object)["code"] = object{
 		"type": "string",
 		"enum": codes,
 	} //nolint:errcheck,forcetypeassert // made above
@@ -47,7 +48,7 @@ func (c *Central) openAPI(*http.Request) (object, error) {
 		},
 		"paths": paths,
 		"components": object{
-			"schemas":   s,
+			"schemas":   s.of,
 			"responses": object{"Problem": object{"description": "an error", "content": content("application/problem+json", problem, nil)}},
 			"securitySchemes": object{
 				"token":       object{"type": "http", "scheme": "bearer"},
@@ -59,7 +60,21 @@ func (c *Central) openAPI(*http.Request) (object, error) {
 }
 
 // schemas are those of the named types, by name.
-type schemas object
+type schemas struct {
+	of    object
+	types map[string]reflect.Type // that has the name
+}
+
+// name is that of a type, with its package before where another type has it already.
+func (s schemas) name(t reflect.Type) string {
+	name := t.Name()
+	if other := s.types[name]; other != nil && other != t {
+		pkg := path.Base(t.PkgPath())
+		name = strings.ToUpper(pkg[:1]) + pkg[1:] + name
+	}
+	s.types[name] = t
+	return name
+}
 
 var inPath = regexp.MustCompile(`\{(\w+)\}`)
 
@@ -73,7 +88,11 @@ func (s schemas) operation(r route) object {
 		params = append(params, object{"name": m[1], "in": "path", "required": true, "schema": object{"type": "string"}})
 	}
 	for _, name := range slices.Concat(d.query, r.query) {
-		params = append(params, object{"name": name, "in": "query", "description": queries[name], "schema": object{"type": "string"}})
+		p := object{"name": name, "in": "query", "description": queries[name].meaning, "schema": object{"type": "string"}}
+		if example := queries[name].example; example != "" {
+			p["example"] = example
+		}
+		params = append(params, p)
 	}
 	if r.in != nil && r.to.changes() {
 		params = append(params, object{
@@ -137,13 +156,13 @@ func (s schemas) schema(t reflect.Type) object {
 	case reflect.Map:
 		return object{"type": []any{"object", "null"}, "additionalProperties": s.schema(t.Elem())}
 	case reflect.Struct:
-		name := t.Name()
-		if name == "" {
+		if t.Name() == "" {
 			return s.properties(t)
 		}
-		if _, known := s[name]; !known {
-			s[name] = object{} // of a type that has itself
-			s[name] = s.properties(t)
+		name := s.name(t)
+		if _, known := s.of[name]; !known {
+			s.of[name] = object{} // of a type that has itself
+			s.of[name] = s.properties(t)
 		}
 		return object{"$ref": "#/components/schemas/" + name}
 	case reflect.String:

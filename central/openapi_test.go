@@ -1,7 +1,9 @@
 package central
 
 import (
+	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -10,13 +12,17 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"os"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"rackpower/central/api"
+	"rackpower/central/auth"
+	"rackpower/power"
 )
 
 // rawly is a raw request to a handler, with its answer.
@@ -56,7 +62,7 @@ func TestTheDescriptionIsTheTable(t *testing.T) {
 			t.Errorf("%s is not described: see openapi_routes.go", r.pattern)
 		}
 		for _, name := range d.query {
-			if queries[name] == "" {
+			if queries[name].meaning == "" {
 				t.Errorf("%s: nothing says what %s means", r.pattern, name)
 			}
 		}
@@ -96,56 +102,174 @@ var played = map[string]api.Code{
 	"POST /v1/brakes/release": api.CodeNotFound, // none holds
 }
 
-// TestTheExamplesArePlayed sends each example, and asks each route that needs no body: the
-// answers have no field that the description lacks, and none of another type.
+// examples plays them, one after the other.
+type examples struct {
+	t      *testing.T
+	client *http.Client
+	doc    object
+	// given are the words in capitals that answers before have given, and what stands for names.
+	given map[string]string
+}
+
+// TestTheExamplesArePlayed sends the example of each route with a body, and asks each other one,
+// with each of its parameters: the answers have no field that the description lacks, and none of
+// another type. A route without an example fails.
 func TestTheExamplesArePlayed(t *testing.T) {
-	s := newSite(t)
-	s.c.explainWait = 0
-	s.nodes("n1", "n2")
-	s.rack("r1").poll()
-	client := s.raw()
-	_, data := rawly(t, client, "GET", "http://unix/v1/openapi.json", "", "")
-	var doc object
-	if err := json.Unmarshal(data, &doc); err != nil {
+	r, _ := onTLS(t)
+	r.c.explainWait = 0
+	if err := r.c.UseGossip(new(exampleGossip)); err != nil {
 		t.Fatal(err)
 	}
-	names := map[string]string{"nodes": "n1", "racks": "r1", "users": "vera", "credentials": "lab", "agents": "r1"}
-	ids := map[string]string{"ops": "019350e0-0000-7000-8000-000000000001", "plans": "019350e0-0000-7000-8000-000000000002"}
-	ids["approvals"] = ids["plans"]
-	n := 0
-	for _, r := range s.c.table {
-		method, path, _ := strings.Cut(r.pattern, " ")
-		example := described[r.pattern].example
-		if method == "POST" && example == "" || r.media != "" || r.to.least == "" || strings.Contains(path, "gossip") ||
-			path == "/v1/members" || path == "/v1/peers" || path == "/v1/ca" {
-			continue
+	for name, rack := range map[string]string{"n1": "r1", "n2": "r1", "n8": "r8"} {
+		in := api.AddNodes{Nodes: []api.NodeSpec{{Name: name, Rack: rack, BMC: "ipmi://admin@192.0.2.1" + name[1:], Password: "secret"}}}
+		if _, err := r.AddNodes(t.Context(), in); err != nil {
+			t.Fatal(err)
 		}
-		kind, _, _ := strings.Cut(strings.TrimPrefix(path, "/v1/"), "/")
-		url := "http://unix" + strings.NewReplacer("{name}", names[kind], "{id}", ids[kind]).Replace(path)
-		resp, body := rawly(t, client, method, url, "application/json", example)
-		var answer any
-		if err := json.Unmarshal(body, &answer); err != nil {
-			t.Errorf("%s: %v: %s", r.pattern, err, body)
-			continue
-		}
-		op := doc["paths"].(object)[path].(object)[strings.ToLower(method)].(object)
-		schema := op["responses"].(object)["200"].(object)["content"].(object)["application/json"].(object)["schema"]
-		if want := played[r.pattern]; want != "" {
-			schema = object{"$ref": "#/components/schemas/Problem"}
-			if code := answer.(object)["code"]; code != string(want) {
-				t.Errorf("%s: %s, want %s", r.pattern, body, want)
-			}
-		} else if resp.StatusCode != http.StatusOK {
-			t.Errorf("%s: %d %s", r.pattern, resp.StatusCode, body)
-			continue
-		}
-		if wrong := conforms(doc, schema, answer, r.pattern); wrong != "" {
-			t.Errorf("%s\n%s", wrong, body)
-		}
-		n++
 	}
-	if n < 40 {
-		t.Errorf("only %d were played", n)
+	if _, err := r.AgentToken(t.Context(), "r7", api.MakeAgentToken{}); err != nil {
+		t.Fatal(err)
+	}
+	err := r.c.write(t.Context(), time.Now(), "central", func(u *unitOfWork) error {
+		return u.raise("r1", api.Alarm{Kind: api.AlarmJournalLost, Message: "it is gone", NeedsAck: true})
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	x := examples{t: t, client: &http.Client{Transport: &http.Transport{DialContext: dialer(r.cfg.Socket)}}, given: map[string]string{}}
+	t.Cleanup(x.client.CloseIdleConnections)
+	_, data := rawly(t, x.client, "GET", "http://unix/v1/openapi.json", "", "")
+	if err := json.Unmarshal(data, &x.doc); err != nil {
+		t.Fatal(err)
+	}
+	for _, route := range r.c.table {
+		d := described[route.pattern]
+		if (route.in != nil) != (d.example != "") {
+			t.Errorf("%s: it has a body: %v, and the example %q", route.pattern, route.in != nil, d.example)
+			continue
+		}
+		if !slices.Contains(d.query, needed) {
+			x.play(route, "", d.example)
+		}
+		for _, name := range slices.Concat(d.query, route.query) {
+			value := cmp.Or(x.given[route.pattern+" "+name], queries[name].example, x.given[name])
+			if value == "" {
+				t.Errorf("%s: %s has no example, and no answer gave one", route.pattern, name)
+			}
+			query := "?" + name + "=" + url.QueryEscape(value)
+			if name == "wait" {
+				query += "&after=" + queries["after"].example
+			}
+			x.play(route, query, "")
+		}
+	}
+}
+
+// needed is a parameter that its route does not do without.
+const needed = "node"
+
+// exampleGossip is a cluster of one agent.
+type exampleGossip struct{ keyedGossip }
+
+func (*exampleGossip) Peers() []api.PeerNode {
+	return []api.PeerNode{{Node: "n1", Owner: "r1", OwnerStatus: "alive", State: power.On, Reach: power.ReachOK}}
+}
+
+// inPaths are what stands in paths.
+var inPaths = map[string]string{
+	"nodes": "n1", "racks": "r1", "users": "vera", "credentials": "lab", "agents": "r1",
+	"POST /v1/agents/{name}/forget": "r8", // which is gone
+	"POST /v1/agents/{name}/revoke": "r7", // not that which goes on below
+	"ops":                           "019350e0-0000-7000-8000-000000000001",
+	"plans":                         "019350e0-0000-7000-8000-000000000002",
+	"approvals":                     "019350e0-0000-7000-8000-000000000002",
+}
+
+// play asks once.
+func (x *examples) play(r route, query, body string) {
+	x.t.Helper()
+	method, path, _ := strings.Cut(r.pattern, " ")
+	what := r.pattern + query
+	kind, _, _ := strings.Cut(strings.TrimPrefix(path, "/v1/"), "/")
+	name := cmp.Or(inPaths[r.pattern], inPaths[kind])
+	for word, value := range x.given {
+		if strings.ToUpper(word) == word {
+			body = strings.ReplaceAll(body, word, value)
+		}
+	}
+	ctx, cancel := context.WithCancel(x.t.Context())
+	defer cancel() // of a stream
+	url := "http://unix" + strings.NewReplacer("{name}", name, "{id}", name).Replace(path) + query
+	req, err := http.NewRequestWithContext(ctx, method, url, strings.NewReader(body))
+	if err != nil {
+		x.t.Fatal(err)
+	}
+	req.Header.Set("Content-Type", "application/json")
+	resp, err := x.client.Do(req)
+	if err != nil {
+		x.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if r.media != "" {
+		if kind := resp.Header.Get("Content-Type"); resp.StatusCode != http.StatusOK || !strings.HasPrefix(kind, r.media) {
+			x.t.Errorf("%s: %s, %s, want %s", what, resp.Status, kind, r.media)
+		}
+		for lines := bufio.NewScanner(resp.Body); r.media == "text/event-stream" && lines.Scan(); {
+			if id, found := strings.CutPrefix(lines.Text(), "id: "); found {
+				x.given[r.pattern+" after"] = id
+				return
+			}
+		}
+		return
+	}
+	data, err := io.ReadAll(resp.Body)
+	if err != nil {
+		x.t.Fatal(err)
+	}
+	var answer any
+	if len(data) > 0 {
+		if err := json.Unmarshal(data, &answer); err != nil {
+			x.t.Errorf("%s: %v: %s", what, err, data)
+			return
+		}
+	}
+	op := x.doc["paths"].(object)[path].(object)[strings.ToLower(method)].(object)
+	var schema any = op["responses"].(object)["200"].(object)["content"].(object)["application/json"].(object)["schema"]
+	if want := played[r.pattern]; want != "" {
+		schema = object{"$ref": "#/components/schemas/Problem"}
+		if code := answer.(object)["code"]; code != string(want) {
+			x.t.Errorf("%s: %s, want %s", what, data, want)
+		}
+	} else if resp.StatusCode != http.StatusOK {
+		x.t.Errorf("%s: %d %s", what, resp.StatusCode, data)
+		return
+	}
+	if wrong := conforms(x.doc, schema, answer, what); wrong != "" {
+		x.t.Errorf("%s\n%s", wrong, data)
+	}
+	x.keep(r.pattern, resp, answer)
+}
+
+// keep notes what later examples want.
+func (x *examples) keep(pattern string, resp *http.Response, answer any) {
+	if m := nextLink.FindStringSubmatch(resp.Header.Get("Link")); m != nil {
+		if u, err := url.Parse(m[1]); err == nil {
+			x.given["page"] = u.Query().Get("page")
+		}
+	}
+	of, _ := answer.(object)
+	switch pattern {
+	case "GET /v1/audit/verify":
+		x.given["head"], _ = of["head"].(string)
+	case "POST /v1/agents/{name}/token":
+		if token, _ := of["token"].(string); token != "" {
+			line, err := auth.ParseEnrolment(token)
+			x.given["SECRET"] = line.Secret
+			if err != nil {
+				x.t.Error(err)
+			}
+		}
+	case "POST /v1/agents/{name}/hello":
+		x.given["SESSION"], _ = of["session"].(string)
 	}
 }
 
