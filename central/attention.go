@@ -71,6 +71,9 @@ func (c *Central) listAttention(r *http.Request) ([]api.Attention, error) {
 				return err
 			}
 		}
+		if item, failing := c.backups.attention(); failing && a.in == nil {
+			a.add(item)
+		}
 		return a.fold()
 	})
 	if err != nil {

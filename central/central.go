@@ -57,8 +57,9 @@ type Central struct {
 	contradictions atomic.Int64
 	numbers        *numbers
 	webhook        *webhook.Sender // nil: none
-	renewed        atomic.Bool     // the database was made another incarnation since the start
-	skipped        atomic.Int64    // items of reports that could not be stored
+	backups        *backups
+	renewed        atomic.Bool  // the database was made another incarnation since the start
+	skipped        atomic.Int64 // items of reports that could not be stored
 
 	explainWait time.Duration // for an agent's explanation; tests shorten it
 	knockWait   time.Duration // for a sign of life of an agent; likewise
@@ -106,6 +107,7 @@ func New(cfg Config) (*Central, error) {
 		st.Close()
 		return nil, err
 	}
+	c.backups = newBackups(c)
 	c.authenticate, c.mux = c.principal, c.routes()
 	site := cmp.Or(cfg.TLS.Site, DefaultSite)
 	if c.tls != nil {
@@ -261,6 +263,9 @@ func (c *Central) background(ctx context.Context, parts *sync.WaitGroup) {
 	})
 	loop(schedulesEvery, func() { c.runSchedules(ctx) })
 	loop(seenEvery, c.noteSeen)
+	if c.cfg.Backups.Every > 0 {
+		parts.Go(func() { c.backups.run(ctx) })
+	}
 	if c.webhook != nil {
 		parts.Go(func() { c.webhook.Run(ctx) })
 	}

@@ -2,6 +2,7 @@ package central
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -43,6 +44,8 @@ type Config struct {
 	PublicURL string // such as https://central.example:7620
 	// Webhook is where events are sent; zero: nowhere.
 	Webhook webhook.Config
+	// Backups says when the database is backed up by itself; zero: never.
+	Backups BackupConfig
 	// Limits bound what one user may ask.
 	Limits Limits
 	// Keep is how long ended operations and the audit log are kept. Default 90
@@ -105,7 +108,7 @@ func (c Config) Validate() error {
 	if u, err := url.Parse(c.PublicURL); c.PublicURL != "" && (err != nil || u.Host == "" || c.PublicURL != "https://"+u.Host) {
 		return fmt.Errorf("--public-url: %q is not https://HOST or https://HOST:PORT", c.PublicURL)
 	}
-	return c.TLS.validate()
+	return errors.Join(c.Backups.validate(), c.TLS.validate())
 }
 
 // DatabasePath is where the database lies within a data directory.

@@ -103,6 +103,7 @@ func (c *Central) collect(s metrics.Sink) {
 	if c.webhook != nil {
 		c.webhook.Collect(s)
 	}
+	c.backups.collect(s)
 	err := c.collectStored(s, now)
 	s.Value(databaseUp, metrics.Bool(err == nil))
 	if err != nil {

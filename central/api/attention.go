@@ -24,6 +24,7 @@ const (
 	AttentionHold        = "hold-ends"
 	AttentionApproval    = "approval"
 	AttentionCertificate = "certificate-ends"
+	AttentionBackup      = "backup-failed"
 )
 
 // Attention is something that wants a person: an item of the answer of GET /v1/attention.

@@ -76,6 +76,9 @@ var free = func(dir string) (uint64, error) {
 	return st.Bavail * uint64(st.Bsize), err //nolint:gosec // sizes are positive
 }
 
+// Free is how many bytes are free in a directory for who runs this.
+func Free(dir string) (uint64, error) { return free(dir) }
+
 // roomFor fails without room for a copy of the database, in place of the one of that name.
 func (s *Store) roomFor(ctx context.Context, to string) error {
 	var need uint64

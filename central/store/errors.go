@@ -21,8 +21,8 @@ var (
 	// ErrDisk means that the disk is full or failing, or that somebody else holds
 	// the database: what was asked is not durable and may be asked again.
 	ErrDisk = errors.New("cannot write to the disk")
-	// ErrNoRoom means that there is no room for the copy that is kept before the database is
-	// migrated. Nothing was changed.
+	// ErrNoRoom means that there is no room for a copy of the database: the one that is kept before
+	// it is migrated, or a backup. Nothing was changed.
 	ErrNoRoom = errors.New("no room for a copy of the database")
 	// ErrRemoved means that the database file was removed or replaced under this process:
 	// nothing that is written would be found again.

@@ -1,7 +1,10 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
+	"text/tabwriter"
+	"time"
 
 	"github.com/urfave/cli/v2"
 
@@ -10,6 +13,8 @@ import (
 	"rackpower/central/store"
 	"rackpower/cmd/daemon"
 	"rackpower/cmd/settings"
+	"rackpower/cmd/term"
+	"rackpower/power"
 )
 
 // databaseFlag names the directory; where central is installed it need not be given.
@@ -34,24 +39,100 @@ func sealKeyFile(c *cli.Context) string {
 // installedData is the data directory of the systemd unit.
 const installedData = "/var/lib/rackpower/central"
 
+// backupDirFlag names the directory of backups that central makes by itself.
+func backupDirFlag() cli.Flag {
+	return &cli.StringFlag{Name: "dir", Usage: "`DIR` of the backups", DefaultText: "backups in the data directory"}
+}
+
+func backupDir(c *cli.Context) string {
+	return cmp.Or(c.String("dir"), central.BackupDir(c.String("data")))
+}
+
 func backupCommand() *cli.Command {
-	return &cli.Command{
-		Name: "backup", Usage: "back up the database; central may be running", ArgsUsage: "FILE",
-		Description: "The copy shows one moment and is checked before it gets its name. It holds the passwords of the\n" +
-			"BMCs sealed: keep a copy of the key, " + seal.FileName + " in the data directory, in another place.\n" +
-			"It is readable by its owner only. An existing file is not overwritten." +
-			examples("rackpower-central backup /backup/central-monday.db", "rackpower-central backup --data DIR /backup/central-monday.db") +
-			exitHelp,
-		Flags: []cli.Flag{databaseFlag()},
-		Action: func(c *cli.Context) error {
-			sum, err := store.Backup(c.Context, central.DatabasePath(c.String("data")), c.Args().First())
-			if err != nil {
-				return failed(err)
-			}
-			fmt.Fprintf(c.App.Writer, "%s: %s\n", c.Args().First(), describe(sum))
-			return nil
-		},
+	list := &cli.Command{
+		Name: "list", Usage: "list the backups that central made by itself",
+		Description: "The newest comes first. A backup is listed by its name; rackpower-central backup verify reads it." +
+			examples("rackpower-central backup list", "rackpower-central backup list --dir /mnt/backup") + exitHelp,
+		Flags:  []cli.Flag{databaseFlag(), backupDirFlag()},
+		Action: listBackups,
 	}
+	return &cli.Command{
+		Name: "backup", Usage: "back up the database, and list, verify and restore backups", ArgsUsage: "FILE", Action: list.Action,
+		Subcommands: []*cli.Command{list, {
+			Name: "make", Usage: "back up the database; central may be running", ArgsUsage: "FILE",
+			Description: "The copy shows one moment and is checked before it gets its name. It holds the passwords of the\n" +
+				"BMCs sealed: keep a copy of the key, " + seal.FileName + " in the data directory, in another place.\n" +
+				"It is readable by its owner only. An existing file is not overwritten. Without make, FILE\n" +
+				"must not be the name of a subcommand." +
+				examples("rackpower-central backup /backup/central-monday.db", "rackpower-central backup make --data DIR /backup/central-monday.db") +
+				exitHelp,
+			Flags: []cli.Flag{databaseFlag()},
+			Action: func(c *cli.Context) error {
+				sum, err := store.Backup(c.Context, central.DatabasePath(c.String("data")), c.Args().First())
+				if err != nil {
+					return failed(err)
+				}
+				fmt.Fprintf(c.App.Writer, "%s: %s\n", c.Args().First(), describe(sum))
+				return nil
+			},
+		}, {
+			Name: "verify", Usage: "read backups and say what is wrong with them", ArgsUsage: "[FILE...]",
+			Description: "Each is read whole, with the hashes of its audit log. Without FILE: all that backup list shows." +
+				examples("rackpower-central backup verify", "rackpower-central backup verify /backup/central-monday.db") + exitHelp,
+			Flags:  []cli.Flag{databaseFlag(), backupDirFlag()},
+			Action: verifyBackups,
+		}, restoreCommand()},
+	}
+}
+
+func listBackups(c *cli.Context) error {
+	files, err := central.BackupFiles(backupDir(c))
+	if err != nil {
+		return failed(err)
+	}
+	if len(files) == 0 {
+		fmt.Fprintf(c.App.ErrWriter, "no backups in %s\n", backupDir(c))
+		return nil
+	}
+	w := tabwriter.NewWriter(c.App.Writer, 0, 0, 3, ' ', 0)
+	fmt.Fprintln(w, "AGE\tSIZE\tFILE")
+	for _, f := range files {
+		age := "?"
+		if !f.At.IsZero() {
+			age = power.Ago(time.Since(f.At))
+		}
+		fmt.Fprintf(w, "%s\t%.1f MiB\t%s\n", age, float64(f.Size)/(1<<20), term.Clean(f.Path))
+	}
+	return w.Flush()
+}
+
+func verifyBackups(c *cli.Context) error {
+	names := c.Args().Slice()
+	if len(names) == 0 {
+		files, err := central.BackupFiles(backupDir(c))
+		if err != nil {
+			return failed(err)
+		}
+		for _, f := range files {
+			names = append(names, f.Path)
+		}
+		if len(names) == 0 {
+			return settings.Exit(settings.ExitFailed, "no backups in %s", backupDir(c))
+		}
+	}
+	wrong := 0
+	for _, name := range names {
+		if sum, err := store.Check(c.Context, name); err != nil {
+			wrong++
+			fmt.Fprintf(c.App.ErrWriter, "%s: %s\n", term.Clean(name), oneLine(err))
+		} else {
+			fmt.Fprintf(c.App.Writer, "%s: ok: %s\n", term.Clean(name), describe(sum))
+		}
+	}
+	if wrong > 0 {
+		return settings.Exit(settings.ExitFailed, "%d of %d backups cannot be restored", wrong, len(names))
+	}
+	return nil
 }
 
 func restoreCommand() *cli.Command {

@@ -157,6 +157,43 @@ func TestLifeOfTheDaemon(t *testing.T) {
 	}
 }
 
+// TestCentralBacksItsDatabaseUp soon after its start, where there is no backup yet.
+func TestCentralBacksItsDatabaseUp(t *testing.T) {
+	dir := t.TempDir()
+	d := start(t, dir, "--gossip", "off")
+	listed := func() string {
+		out, _, exit := command("backup", "list", "--data", dir)
+		if exit != 0 {
+			t.Fatalf("backup list: %d", exit)
+		}
+		return out
+	}
+	for deadline := time.Now().Add(time.Minute); !strings.Contains(listed(), "backups/central-2"); time.Sleep(100 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("no backup; the log:\n%s", d.log.String())
+		}
+	}
+	out, errs, exit := command("backup", "verify", "--data", dir)
+	if exit != 0 || !strings.Contains(out, ": ok: schema") {
+		t.Errorf("verify: %d, %q, %q", exit, out, errs)
+	}
+	files, err := filepath.Glob(filepath.Join(dir, "backups", "*.db"))
+	if err != nil || len(files) != 1 {
+		t.Fatalf("%v, %v", files, err)
+	}
+	raw, err := os.ReadFile(files[0])
+	if err == nil {
+		copy(raw[len(raw)/2:], make([]byte, 4096))
+		err = os.WriteFile(files[0], raw, 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, errs, exit := command("backup", "verify", "--data", dir); exit != settings.ExitFailed || !strings.Contains(errs, "1 of 1 backups cannot be restored") {
+		t.Errorf("verify of a damaged one: %d, %q", exit, errs)
+	}
+}
+
 func TestTheLogIsJSONWithoutATerminal(t *testing.T) {
 	d := start(t, t.TempDir(), "--gossip", "off")
 	_ = d.cmd.Process.Signal(syscall.SIGTERM)
@@ -182,7 +219,9 @@ func TestCommandLinesThatMakeNoSense(t *testing.T) {
 		"serve --data " + dir + " --socket /" + strings.Repeat("a", 120): {settings.ExitUsage, "--socket"},
 		"serve --data " + dir + " --lissten 127.0.0.1:0":                 {settings.ExitUsage, "lissten"},
 		"serve --data " + dir + " --log-level loud":                      {settings.ExitUsage, "loud"},
-		"backup --data " + dir:                                           {settings.ExitUsage, "FILE"},
+		"backup make --data " + dir:                                      {settings.ExitUsage, "FILE"},
+		"backup verify --data " + dir:                                    {settings.ExitFailed, "no backups in"},
+		"serve --data " + dir + " --backup-every 1s":                     {settings.ExitUsage, "less than a minute"},
 		"backup --data " + dir + " " + dir + "/b":                        {settings.ExitFailed, "no database"},
 		"check --data " + dir + "/nothing":                               {settings.ExitFailed, "no database"},
 		"restore --data " + dir + " " + dir + "/nothing":                 {settings.ExitFailed, "no database"},
@@ -199,8 +238,8 @@ func TestCommandLinesThatMakeNoSense(t *testing.T) {
 }
 
 func TestDatabaseCommandsKnowWhereCentralIsInstalled(t *testing.T) {
-	for _, name := range []string{"backup", "restore", "check"} {
-		if out, errs, exit := command(name, "--help"); exit != 0 || !strings.Contains(out, `/var/lib/rackpower/central)`) {
+	for _, name := range []string{"backup make", "backup list", "backup verify", "backup restore", "restore", "check"} {
+		if out, errs, exit := command(append(strings.Fields(name), "--help")...); exit != 0 || !strings.Contains(out, `/var/lib/rackpower/central)`) {
 			t.Errorf("%s: status %d, %s\n%s", name, exit, errs, out)
 		}
 	}
@@ -294,8 +333,8 @@ func TestNothingTakenIsLostByAKill(t *testing.T) {
 }
 
 func TestHelpHasExamplesAndExitStatus(t *testing.T) {
-	for _, name := range []string{"serve", "backup", "restore", "check"} {
-		out, errs, exit := command(name, "--help")
+	for _, name := range []string{"serve", "backup list", "backup make", "backup verify", "restore", "check"} {
+		out, errs, exit := command(append(strings.Fields(name), "--help")...)
 		if exit != 0 || errs != "" || !strings.Contains(out, "EXAMPLES") || !strings.Contains(out, "EXIT STATUS") {
 			t.Errorf("%s --help: %d\n%s%s", name, exit, out, errs)
 		}

@@ -72,6 +72,13 @@ func serveCommand() *cli.Command {
 				Name: "keep", Value: central.DefaultKeep,
 				Usage: "keep ended operations and the audit log for `DURATION`; 0: forever",
 			},
+			&cli.DurationFlag{
+				Name: "backup-every", Value: central.DefaultBackups.Every, Usage: "back up the database every `DURATION`; 0: never",
+			},
+			&cli.StringFlag{Name: "backup-dir", Usage: "`DIR` of the backups, best on another disk", DefaultText: "backups in the data directory"},
+			&cli.IntFlag{Name: "backup-hourly", Value: central.DefaultBackups.Hourly, Usage: "keep the newest backup of each of `N` hours"},
+			&cli.IntFlag{Name: "backup-daily", Value: central.DefaultBackups.Daily, Usage: "keep the newest backup of each of `N` days"},
+			&cli.IntFlag{Name: "backup-weekly", Value: central.DefaultBackups.Weekly, Usage: "keep the newest backup of each of `N` weeks"},
 			&cli.Int64Flag{
 				Name: "check-below", Value: store.DefaultCheckBelow,
 				Usage: "check the database at the start if it is smaller than `BYTES`; -1: never",
@@ -91,6 +98,10 @@ func serve(c *cli.Context) error {
 		Data: c.String("data"), Socket: c.String("socket"), Version: c.App.Version, Log: log,
 		Limits: central.Limits{Rate: c.Int("user-rate"), Waiting: c.Int("user-watches")},
 		Keep:   c.Duration("keep"), CheckBelow: c.Int64("check-below"),
+	}
+	cfg.Backups = central.BackupConfig{
+		Dir: c.String("backup-dir"), Every: c.Duration("backup-every"), Hourly: c.Int("backup-hourly"), Daily: c.Int("backup-daily"),
+		Weekly: c.Int("backup-weekly"),
 	}
 	cfg.SealKeyFile = sealKeyFile(c)
 	if err := serverTLS(c, &cfg.TLS); err != nil {

@@ -63,8 +63,12 @@ func takeApart(app *cli.App, args []string) (*line, error) {
 	return l, l.settle()
 }
 
-// listName is the subcommand of what a command does without one.
-const listName = "list"
+// listName is the subcommand of what a command does without one. Where that takes no operand,
+// makeName is the one of a command that is given only operands.
+const (
+	listName = "list"
+	makeName = "make"
+)
 
 // word is a command's name or an operand.
 func (l *line) word(word string, commands *[]*cli.Command) error {
@@ -79,7 +83,9 @@ func (l *line) word(word string, commands *[]*cli.Command) error {
 	i := slices.IndexFunc(*commands, func(c *cli.Command) bool { return c.HasName(word) })
 	if i < 0 && l.command != nil && l.command.Action != nil {
 		// What has no subcommand's name is an operand of what the command does without one.
-		i = slices.IndexFunc(*commands, func(c *cli.Command) bool { return c.Name == listName && c.ArgsUsage != "" })
+		i = slices.IndexFunc(*commands, func(c *cli.Command) bool {
+			return (c.Name == listName || c.Name == makeName) && c.ArgsUsage != ""
+		})
 		if i >= 0 {
 			l.operands = append(l.operands, word)
 		}
