@@ -43,17 +43,10 @@ func sameBMC(a, b store.Node) bool {
 
 // clashes finds the rows of an import that would give a node the BMC of another one,
 // of the database or of the import. What they say of other things does not matter.
-func (u *unitOfWork) clashes(specs []api.NodeSpec) (map[string]error, error) {
-	next, old := map[string]store.Node{}, map[string]store.Node{}
+func (u *unitOfWork) clashes(specs []api.NodeSpec, old map[string]store.Node) (map[string]error, error) {
+	next := make(map[string]store.Node, len(specs))
 	for _, s := range specs {
-		n, exists, err := u.tx.Node(s.Name)
-		if err != nil {
-			return nil, err
-		}
-		if exists {
-			old[s.Name] = n
-		}
-		next[s.Name] = merged(n, s, false)
+		next[s.Name] = merged(old[s.Name], s, false)
 	}
 	found, first := map[string]error{}, new(power.Parts)
 	for _, s := range specs {

@@ -208,9 +208,11 @@ func TestAnItemThatFailsRaisesNoRevision(t *testing.T) {
 	s.nodes("a")
 	err := s.c.write(t.Context(), s.clock(), "x", func(u *unitOfWork) error {
 		wrong := errors.New("wrong")
-		err := u.each("r1", "a", func() error {
-			_, err := u.rev("r1")
-			return errors.Join(err, wrong)
+		err := u.items(func() error {
+			return u.each("r1", "a", func() error {
+				_, err := u.rev("r1")
+				return errors.Join(err, wrong)
+			})
 		})
 		if err != nil {
 			return err
@@ -233,27 +235,27 @@ func TestAnItemThatFailsRaisesNoRevision(t *testing.T) {
 func TestAnItemThatFailsUndoesOnlyItself(t *testing.T) {
 	s := newSite(t)
 	s.nodes("a", "b")
-	err := s.c.store.Write(context.Background(), func(tx *store.Tx) error {
-		for _, name := range []string{"a", "none", "b"} {
-			err := s.c.unitOfWork(tx, s.clock(), "agent r1").each("r1", name, func() error {
-				if err := tx.AddAudit(api.AuditEntry{At: s.clock(), Who: "x", What: "tried", Node: name}); err != nil {
-					return err
-				}
-				n, found, err := tx.Node(name)
-				if err == nil && !found {
-					err = fmt.Errorf("no node %s", name)
-				}
-				n.Domain = "d"
-				if err != nil {
-					return err
-				}
-				return tx.PutNode(n)
-			})
-			if err != nil {
-				return err
-			}
+	take := func(tx *store.Tx, name string) error {
+		if err := tx.AddAudit(api.AuditEntry{At: s.clock(), Who: "x", What: "tried", Node: name}); err != nil {
+			return err
 		}
-		return nil
+		n, found, err := tx.Node(name)
+		if err != nil || !found {
+			return errors.Join(err, fmt.Errorf("no node %s", name))
+		}
+		n.Domain = "d"
+		return tx.PutNode(n)
+	}
+	err := s.c.store.Write(context.Background(), func(tx *store.Tx) error {
+		u := s.c.unitOfWork(tx, s.clock(), "agent r1")
+		return u.items(func() error {
+			for _, name := range []string{"a", "none", "b"} {
+				if err := u.each("r1", name, func() error { return take(tx, name) }); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
 	})
 	auditLog, _ := s.Audit(context.Background(), "", 100)
 	tried := 0

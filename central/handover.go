@@ -43,12 +43,23 @@ func (u *unitOfWork) leaves(n store.Node) error {
 		return err
 	}
 	u.tx.OnCommit(func() { u.c.sessions.of(n.Agent).letsGo(true) })
+	u.settled, u.looked = false, true
 	return u.tx.AddLeaving(store.Leaving{Agent: n.Agent, Node: n.Name, Part: n.Part, At: n.At, Rev: rev, Since: u.now})
 }
 
 // waits fills in whom a node waits for. What its own agent was to let go of is its own again
 // once it waits for nobody.
 func (u *unitOfWork) waits(n *store.Node) error {
+	if !u.looked {
+		some, err := u.tx.AnyLeaving()
+		if err != nil {
+			return err
+		}
+		u.settled, u.looked = !some, true
+	}
+	if u.settled && n.WaitsFor == "" {
+		return nil
+	}
 	holders, err := u.tx.Holders(*n)
 	if err != nil {
 		return err
@@ -274,8 +285,12 @@ func (u *unitOfWork) handOver(specs []api.NodeSpec, out *api.AddedNodes) (notes 
 		}
 		return nil, err
 	}
-	nodes, err := u.tx.NodesNamed(names)
+	nodes, err := u.tx.NodesWaiting()
+	slices.Sort(names)
 	for _, n := range nodes {
+		if _, named := slices.BinarySearch(names, n.Name); !named {
+			continue
+		}
 		if note := u.c.waitsNote(n.WaitsFor, u.now); note != "" {
 			notes = append(notes, "node "+n.Name+": "+note)
 		}

@@ -74,9 +74,12 @@ func (u *unitOfWork) machineProtection(agent string) power.Protection {
 // agent.
 func (u *unitOfWork) protectNew(n *store.Node) (note string, err error) {
 	for _, agent := range []string{"", n.Agent} {
-		host, err := u.tx.Machine(agent)
-		if err != nil {
-			return "", err
+		host, known := u.machines[agent]
+		if !known {
+			if host, err = u.tx.Machine(agent); err != nil {
+				return "", err
+			}
+			u.machines[agent] = host
 		}
 		if !n.Protected.On() && isMachine(n.Name, host) {
 			n.Protected = u.machineProtection(agent)

@@ -143,14 +143,20 @@ func (c *Central) addNodes(r *http.Request, in api.AddNodes) (api.AddedNodes, er
 func (u *unitOfWork) addAll(specs []api.NodeSpec, update, confirmed bool) (out api.AddedNodes, err error) {
 	var bad rows
 	names := readNames(u.tx)
-	clashes, err := u.clashes(specs)
+	there, err := u.there(specs)
+	if err != nil {
+		return out, err
+	}
+	clashes, err := u.clashes(specs, there)
 	if err != nil {
 		return out, err
 	}
 	for i, s := range specs {
-		old, exists, err := u.tx.Node(s.Name)
-		if err != nil {
-			return out, err
+		old, exists := there[s.Name]
+		if exists { // a row before may have changed with whom it shares its BMC
+			if old, exists, err = u.tx.Node(s.Name); err != nil {
+				return out, err
+			}
 		}
 		next := merged(old, s, confirmed)
 		if s.Protected != "" && s.Protected != shownReason(old.Protected) {
@@ -241,6 +247,20 @@ func (u *unitOfWork) addAll(specs []api.NodeSpec, update, confirmed bool) (out a
 	return out, err
 }
 
+// there are the nodes of the rows that exist.
+func (u *unitOfWork) there(specs []api.NodeSpec) (map[string]store.Node, error) {
+	names := make([]string, len(specs))
+	for i, s := range specs {
+		names[i] = s.Name
+	}
+	nodes, err := u.tx.NodesNamed(names)
+	there := make(map[string]store.Node, len(nodes))
+	for _, n := range nodes {
+		there[n.Name] = n
+	}
+	return there, err
+}
+
 // strangers warns of agents that are given nodes in this job and were never heard of,
 // while others of the site were.
 func (u *unitOfWork) strangers() (notes []string) {
@@ -321,8 +341,11 @@ func merged(old store.Node, s api.NodeSpec, confirmed bool) store.Node {
 }
 
 func (u *unitOfWork) put(old, next store.Node, exists bool) error {
-	if err := u.tx.EnsureAgent(next.Agent); err != nil {
-		return err
+	if !u.ensured[next.Agent] {
+		if err := u.tx.EnsureAgent(next.Agent); err != nil {
+			return err
+		}
+		u.ensured[next.Agent] = true
 	}
 	if old.Domain != next.Domain || old.Agent != next.Agent {
 		if err := errors.Join(u.joins(old.Domain), u.joins(next.Domain)); err != nil {

@@ -132,12 +132,11 @@ func (u *unitOfWork) raiseAhead(agent, what string) error {
 // each takes one item of a report. What cannot be stored is skipped and counted, so that
 // it keeps no other item back; only a failing disk ends the report.
 func (u *unitOfWork) each(agent, what string, take func() error) error {
-	revs := maps.Clone(u.revs)
-	err := u.tx.Try(take)
-	if err != nil {
-		u.revs = revs // the others were not raised
+	if !u.apart {
+		return take()
 	}
-	if err == nil || errors.Is(err, store.ErrDisk) || errors.Is(err, store.ErrRemoved) || errors.Is(err, store.ErrCorrupt) {
+	err := u.undoing(take)
+	if err == nil || ofDisk(err) {
 		return err
 	}
 	u.c.skipped.Add(1)
@@ -145,9 +144,43 @@ func (u *unitOfWork) each(agent, what string, take func() error) error {
 	return nil
 }
 
+func ofDisk(err error) bool {
+	return errors.Is(err, store.ErrDisk) || errors.Is(err, store.ErrRemoved) || errors.Is(err, store.ErrCorrupt)
+}
+
+// undoing is Try that takes back which revisions were raised, too.
+func (u *unitOfWork) undoing(f func() error) error {
+	revs := maps.Clone(u.revs)
+	err := u.tx.Try(f)
+	if err != nil {
+		u.revs = revs
+	}
+	return err
+}
+
+// items takes all items of a report at once, as goes well nearly always. Where it does not that
+// is undone, and each is taken by itself.
+func (u *unitOfWork) items(take func() error) error {
+	err := u.undoing(take)
+	if err == nil || ofDisk(err) {
+		return err
+	}
+	u.apart = true
+	defer func() { u.apart = false }()
+	return take()
+}
+
 // applyReport takes a report. It returns the operations that had ended otherwise here, which
 // the agent is told.
-func (u *unitOfWork) applyReport(name string, in api.Report) ([]api.EndedOp, error) {
+func (u *unitOfWork) applyReport(name string, in api.Report) (ended []api.EndedOp, err error) {
+	err = u.items(func() (err error) {
+		ended, err = u.applyItems(name, in)
+		return err
+	})
+	return ended, err
+}
+
+func (u *unitOfWork) applyItems(name string, in api.Report) ([]api.EndedOp, error) {
 	var differ differing
 	for _, w := range in.Ops {
 		if err := u.each(name, "operation "+w.Op.ID, func() error { return u.applyOpReport(name, w, in.JournalID, &differ) }); err != nil {
@@ -286,7 +319,7 @@ func (u *unitOfWork) applyOpReport(name string, w api.OpReport, journal string, 
 	news, how := advanceOp(&o, past(w, u.now), journal)
 	switch how {
 	case contradicts:
-		u.c.contradictions.Add(1)
+		u.tx.OnCommit(func() { u.c.contradictions.Add(1) })
 		u.c.log.Warn("another end was reported for an operation that has ended", "agent", name, "op", o.ID, "outcome", o.Outcome, "reported",
 			w.End.Outcome)
 		differ.note(&o, w.End.Outcome)

@@ -24,12 +24,17 @@ type unitOfWork struct {
 	// nodes in it before.
 	domains map[string][]string
 	// shared are the agents of nodes that share their BMC in another way after this job.
-	shared map[string]bool
-	marks  marks          // what waiting requests are woken for
-	open   map[string]int // operations of agents that have not ended; see full
-	forced bool           // agents that nodes move away from are dead
-	agreed bool           // a person saw which nodes move away from their agents
-	cuts   cuts           // nodes that lose power
+	shared   map[string]bool
+	marks    marks             // what waiting requests are woken for
+	open     map[string]int    // operations of agents that have not ended; see full
+	forced   bool              // agents that nodes move away from are dead
+	agreed   bool              // a person saw which nodes move away from their agents
+	cuts     cuts              // nodes that lose power
+	machines map[string]string // host names by agent, as far as they were read
+	ensured  map[string]bool   // agents that nodes were given to
+	apart    bool              // items of a report are taken apart from one another
+	// settled: nobody has to let go of anything, unless that comes up in this job.
+	settled, looked bool
 	// approved is set once a second person has approved the job.
 	approved bool
 }
@@ -37,7 +42,7 @@ type unitOfWork struct {
 func (c *Central) unitOfWork(tx *store.Tx, now time.Time, who string) *unitOfWork {
 	return &unitOfWork{
 		c: c, tx: tx, now: now, who: who, revs: map[string]int64{}, domains: map[string][]string{}, shared: map[string]bool{},
-		open: map[string]int{}, marks: marks{},
+		open: map[string]int{}, marks: marks{}, machines: map[string]string{}, ensured: map[string]bool{},
 	}
 }
 

@@ -171,6 +171,7 @@ type agent struct {
 	db     api.Database
 	rev    int64
 	cursor int64
+	seq    power.Seq
 	acked  int64
 	lsn    uint64
 	open   map[string]power.Op
@@ -272,7 +273,7 @@ func (a *agent) begin(w api.Welcome) {
 	if a.db != w.Database {
 		a.db, a.rev = w.Database, 0
 	}
-	a.cursor = 0
+	a.cursor, a.seq = 0, w.Seq
 	for name := range a.nodes {
 		a.untold[name] = true
 	}
@@ -287,7 +288,7 @@ func (a *agent) begin(w api.Welcome) {
 func (a *agent) poll(ctx context.Context, w api.Welcome, assigned chan struct{}) error {
 	for first := true; ; first = false {
 		a.mu.Lock()
-		in := api.Poll{Session: w.Session, Database: a.db, Rev: a.rev, Ops: a.cursor, AppliedRev: a.rev, Wait: pollWait}
+		in := api.Poll{Session: w.Session, Database: a.db, Rev: a.rev, Ops: a.cursor, AppliedRev: a.rev, Seq: a.seq, Wait: pollWait}
 		a.mu.Unlock()
 		if first {
 			in.Wait = 0
@@ -426,7 +427,7 @@ func (a *agent) await(ctx context.Context) error {
 func (a *agent) toTell(w api.Welcome, last time.Time) api.Report {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	out := api.Report{Session: w.Session, JournalID: a.journal, Epoch: 1, LSN: a.lsn, Rev: a.rev}
+	out := api.Report{Session: w.Session, JournalID: a.journal, Epoch: 1, LSN: a.lsn, Rev: a.rev, Seq: a.seq}
 	out.Ops = slices.Collect(maps.Values(a.unsent))
 	clear(a.unsent)
 	if len(out.Ops) > 0 || time.Since(last) >= readingsEvery {

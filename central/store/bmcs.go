@@ -1,7 +1,6 @@
 package store
 
 import (
-	"cmp"
 	"database/sql"
 	"errors"
 	"fmt"
@@ -33,13 +32,16 @@ type BMCIdentity struct {
 const (
 	bmcColumns = `kg, bmc_part, bmc_addr, bmc_at, bmc_shared, credentials, took`
 
-	sqlPutBMC = `UPDATE nodes SET kg = $1, bmc_part = $2, bmc_addr = $3, bmc_at = $4, bmc_shared = $5, credentials = $6 WHERE name = $7`
 	sqlBMCsOf = `SELECT ` + nodeColumns + ` FROM nodes WHERE name IN (
 		SELECT name FROM (SELECT name FROM nodes WHERE bmc_part <> '' AND bmc_part IN ($1, $2, $3) ORDER BY name LIMIT $4)
 		UNION SELECT name FROM (SELECT name FROM nodes WHERE bmc_part <> '' AND bmc_part > $5 AND bmc_part < $6 ORDER BY name LIMIT $4)
 		UNION SELECT name FROM (SELECT name FROM nodes WHERE bmc_at <> '' AND bmc_at IN ($7, $8, $9) ORDER BY name LIMIT $4)
 		UNION SELECT name FROM (SELECT name FROM nodes WHERE bmc_at <> '' AND bmc_at > $10 AND bmc_at < $11 ORDER BY name LIMIT $4)
 		) ORDER BY name`
+	sqlAnyAtBMC = `SELECT EXISTS (SELECT 1 FROM nodes WHERE bmc_part <> '' AND bmc_part IN ($1, $2, $3))
+		OR EXISTS (SELECT 1 FROM nodes WHERE bmc_part <> '' AND bmc_part > $4 AND bmc_part < $5)
+		OR EXISTS (SELECT 1 FROM nodes WHERE bmc_at <> '' AND bmc_at IN ($6, $7, $8))
+		OR EXISTS (SELECT 1 FROM nodes WHERE bmc_at <> '' AND bmc_at > $9 AND bmc_at < $10)`
 	sqlUnnamed = `SELECT ` + nodeColumns + ` FROM nodes WHERE bmc <> '' AND bmc_part = '' ORDER BY name`
 	sqlSharers = `SELECT ` + nodeColumns + ` FROM nodes WHERE agent = $1 AND bmc_shared <> '' ORDER BY name`
 	sqlAddrIs  = `SELECT count(*) FROM nodes WHERE name = $1 AND bmc_addr = $2`
@@ -49,17 +51,19 @@ func (n *Node) bmcFields() []any {
 	return []any{(*string)(&n.KG), &n.Part, &n.Addr, &n.At, &n.Shared, &n.Credentials, (*nanoTime)(&n.Took)}
 }
 
-func (t *Tx) putBMC(n Node) error {
-	_, err := t.exec(sqlPutBMC, cmp.Or(t.seal(n.KG, sealedKG, n.Name), n.DamagedKG), n.Part, n.Addr, n.At, n.Shared, n.Credentials,
-		n.Name)
-	return err
-}
-
 // NodesAtBMC returns nodes with that part of a BMC, or with one that may be the same by
 // another address, by its name or by its address: the first of each, up to a limit.
 func (t *Tx) NodesAtBMC(part, at string, limit int) ([]Node, error) {
 	p1, p2, over, under := overlap(part)
 	a1, a2, atOver, atUnder := overlap(at)
+	var some bool // as there are nearly never
+	err := t.row(sqlAnyAtBMC, part, p1, p2, over, under, at, a1, a2, atOver, atUnder).Scan(&some)
+	if err != nil {
+		return nil, fmt.Errorf("cannot read nodes: %w", disk(err))
+	}
+	if !some {
+		return nil, nil
+	}
 	return t.nodes(sqlBMCsOf, part, p1, p2, limit, over, under, at, a1, a2, atOver, atUnder)
 }
 

@@ -27,9 +27,9 @@ const (
 	sqlHolders     = `SELECT ` + leavingColumns + ` FROM leaving WHERE agent <> $1 AND forced = '' AND
 		(node = $2 OR part <> '' AND (part IN ($3, $4, $5) OR part > $6 AND part < $7 OR at IN ($8, $9, $10) OR at > $11 AND at < $12))
 		ORDER BY agent, node, part`
+	sqlAnyLeaving   = `SELECT EXISTS (SELECT 1 FROM leaving)`
 	sqlForceLeaving = `UPDATE leaving SET forced = $1 WHERE agent = $2 AND node = $3 AND part = $4`
 	sqlNodesWaiting = `SELECT ` + nodeColumns + ` FROM nodes WHERE waits_for <> '' ORDER BY name`
-	sqlPutWaits     = `UPDATE nodes SET waits_for = $1 WHERE name = $2`
 	sqlRequeueOps   = `UPDATE ops SET cursor = $1 WHERE node = $2 AND agent = $3 AND stage = 1 AND delivered = 0`
 	sqlMoveOps      = `UPDATE ops SET agent = $1 WHERE node = $2 AND agent = $3 AND stage = 1 AND delivered = 0`
 )
@@ -86,6 +86,14 @@ func (t *Tx) Holders(n Node) ([]Leaving, error) {
 	p1, p2, over, under := overlap(n.Part)
 	a1, a2, atOver, atUnder := overlap(n.At)
 	return t.leaving(sqlHolders, n.Agent, n.Name, n.Part, p1, p2, over, under, n.At, a1, a2, atOver, atUnder)
+}
+
+// AnyLeaving reports whether any agent has to let go of anything.
+func (t *Tx) AnyLeaving() (some bool, err error) {
+	if err := t.row(sqlAnyLeaving).Scan(&some); err != nil {
+		return false, fmt.Errorf("cannot read what agents have to let go of: %w", disk(err))
+	}
+	return some, nil
 }
 
 // NodesWaiting returns the nodes that some agent has to let go of.

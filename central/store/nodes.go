@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"rackpower/central/api"
@@ -58,23 +59,12 @@ const (
 	sqlNodesOf   = `SELECT ` + nodeColumns + ` FROM nodes WHERE agent = $1 AND rev > $2 AND waits_for = '' ORDER BY name`
 	sqlNodesIn   = `SELECT ` + nodeColumns + ` FROM nodes WHERE name IN (SELECT value FROM json_each($1)) ORDER BY name`
 	sqlNodeCount = `SELECT count(*) FROM nodes`
-	sqlAddNode   = `INSERT INTO nodes (name, rack, agent, bmc, password, domain, status, confirmed, rev,
-		hold_want, hold_by, hold_reason, hold_schedule, hold_since, hold_until, hold_seq, hold_heard, hold_confirmed, retry,
-		monitor, fault, matched, drifting, breaker_open, unsettled)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, 1)
-		ON CONFLICT (name) DO UPDATE SET rack = excluded.rack, agent = excluded.agent, bmc = excluded.bmc, password = excluded.password,
-		domain = excluded.domain, status = excluded.status, confirmed = excluded.confirmed, rev = excluded.rev,
-		hold_want = excluded.hold_want, hold_by = excluded.hold_by, hold_reason = excluded.hold_reason, hold_schedule = excluded.hold_schedule,
-		hold_since = excluded.hold_since, hold_until = excluded.hold_until, hold_seq = excluded.hold_seq, hold_heard = excluded.hold_heard,
-		hold_confirmed = excluded.hold_confirmed, retry = excluded.retry, monitor = excluded.monitor, fault = excluded.fault,
-		matched = excluded.matched, drifting = excluded.drifting, breaker_open = excluded.breaker_open, unsettled = 1`
-	sqlDelNode = `DELETE FROM nodes WHERE name = $1`
-	sqlEntomb  = `INSERT INTO removed (agent, name, rev, at, confirmed) VALUES ($1, $2, $3, $4, $5)
+	sqlDelNode   = `DELETE FROM nodes WHERE name = $1`
+	sqlEntomb    = `INSERT INTO removed (agent, name, rev, at, confirmed) VALUES ($1, $2, $3, $4, $5)
 		ON CONFLICT (agent, name) DO UPDATE SET rev = excluded.rev, at = excluded.at, confirmed = excluded.confirmed`
 	sqlExhume    = `DELETE FROM removed WHERE agent = $1 AND name = $2`
 	sqlRemovedOf = `SELECT name, MAX(confirmed) FROM (SELECT name, confirmed FROM removed WHERE agent = $1 AND rev > $2
 		UNION ALL SELECT name, 1 FROM nodes WHERE agent = $3 AND rev > $4 AND waits_for <> '') GROUP BY name ORDER BY name`
-	sqlProtect = `UPDATE nodes SET protected = $1, labels = $2 WHERE name = $3`
 	sqlHad     = `SELECT EXISTS (SELECT 1 FROM removed WHERE agent = $1 AND name = $2)`
 	sqlRefresh = `UPDATE nodes SET observed_at = $1, tried_at = $2
 		WHERE name = $3 AND agent = $4 AND tried_at < $2 AND state = $5 AND reach = $6 AND monitor = $7 AND unsettled = 0
@@ -90,6 +80,23 @@ const (
 
 	sqlHeldUntil = `SELECT ` + nodeColumns + ` FROM nodes WHERE hold_want <> '' AND hold_until > 0 AND hold_until <= $1 ORDER BY name`
 )
+
+// putColumns are what PutNode stores, in the order of its parameters.
+var putColumns = []string{
+	"name", "rack", "agent", "bmc", "password", "domain", "status", "confirmed", "rev", "hold_want", "hold_by", "hold_reason", "hold_schedule",
+	"hold_since", "hold_until", "hold_seq", "hold_heard", "hold_confirmed", "retry", "monitor", "fault", "matched", "drifting", "breaker_open",
+	"kg", "bmc_part", "bmc_addr", "bmc_at", "bmc_shared", "credentials", "waits_for", "protected", "labels",
+}
+
+// sqlPutNode leaves the reading of a node that is there as it is.
+var sqlPutNode = func() string {
+	var set []string
+	for _, c := range putColumns[1:] {
+		set = append(set, c+" = excluded."+c)
+	}
+	return fmt.Sprintf("INSERT INTO nodes (%s, unsettled) VALUES (%s, 1) ON CONFLICT (name) DO UPDATE SET %s, unsettled = 1",
+		strings.Join(putColumns, ", "), parameters(len(putColumns)), strings.Join(set, ", "))
+}()
 
 // scanNode reads a row. Passwords are plain in memory and sealed in the database.
 func (t *Tx) scanNode(scan func(...any) error) (n Node, err error) {
@@ -235,23 +242,14 @@ func (t *Tx) CountNodes() (n int, err error) {
 // reading stays.
 func (t *Tx) PutNode(n Node) error {
 	t.touched(n.Name)
-	_, err := t.exec(sqlAddNode, n.Name, n.Rack, n.Agent, n.BMC, cmp.Or(t.seal(n.Password, sealedPassword, n.Name), n.DamagedPassword),
-		n.Domain, string(n.Status),
-		n.Confirmed, n.Rev,
-		string(n.Hold.Want), n.Hold.By, n.Hold.Reason, n.Hold.Schedule, nanos(n.Hold.Since), nanos(n.Hold.Until), int64(n.Hold.Seq),
-		int64(n.Hold.Heard),
-		n.Hold.Confirmed, int64(n.Retry), textOf(n.Monitor), n.Monitor.Fault, n.Matched, n.Drifting, n.BreakerOpen)
+	_, err := t.exec(sqlPutNode, n.Name, n.Rack, n.Agent, n.BMC, cmp.Or(t.seal(n.Password, sealedPassword, n.Name), n.DamagedPassword),
+		n.Domain, string(n.Status), n.Confirmed, n.Rev, string(n.Hold.Want), n.Hold.By, n.Hold.Reason, n.Hold.Schedule,
+		nanos(n.Hold.Since), nanos(n.Hold.Until), int64(n.Hold.Seq), int64(n.Hold.Heard), n.Hold.Confirmed, int64(n.Retry),
+		textOf(n.Monitor), n.Monitor.Fault, n.Matched, n.Drifting, n.BreakerOpen,
+		cmp.Or(t.seal(n.KG, sealedKG, n.Name), n.DamagedKG), n.Part, n.Addr, n.At, n.Shared, n.Credentials, n.WaitsFor,
+		protectedText(n.Protected), string(n.Labels))
 	if err == nil {
 		_, err = t.exec(sqlExhume, n.Agent, n.Name)
-	}
-	if err == nil {
-		err = t.putBMC(n)
-	}
-	if err == nil {
-		_, err = t.exec(sqlPutWaits, n.WaitsFor, n.Name)
-	}
-	if err == nil {
-		_, err = t.exec(sqlProtect, protectedText(n.Protected), string(n.Labels), n.Name)
 	}
 	if err != nil {
 		return fmt.Errorf("cannot save node %s: %w", n.Name, err)
