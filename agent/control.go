@@ -14,6 +14,7 @@ import (
 	"rackpower/agent/monitor"
 	"rackpower/central/api"
 	"rackpower/central/httpserver"
+	"rackpower/internal/backoff"
 	"rackpower/power"
 	"rackpower/power/noderange"
 )
@@ -208,7 +209,8 @@ func (c *control) ctlNodes(r *http.Request) ([]api.Node, error) {
 	if err != nil {
 		return nil, selectProblem(err)
 	}
-	return slices.DeleteFunc(nodes, func(n api.Node) bool { return !slices.Contains(names, n.Name) }), nil
+	selected := setOf(names)
+	return slices.DeleteFunc(nodes, func(n api.Node) bool { return !selected[n.Name] }), nil
 }
 
 func selectProblem(err error) error {
@@ -291,13 +293,14 @@ func (c *control) ctlQuery(r *http.Request) (api.FoundOps, error) {
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), min(in.Wait, time.Minute))
 	defer cancel()
+	wanted := wantedBy(in)
 	for {
 		reports, rev, news := c.outbox.after(in.AfterRev)
 		found := api.FoundOps{Ops: []api.Op{}, Rev: rev}
 		for _, report := range reports {
 			o := report.Op
 			older := in.Before == "" || o.Seq < seq || o.Seq == seq && o.ID < id
-			if older && wanted(in, report) {
+			if older && wanted(report) {
 				found.Ops = append(found.Ops, opOf(report, c.name))
 			}
 		}
@@ -310,15 +313,31 @@ func (c *control) ctlQuery(r *http.Request) (api.FoundOps, error) {
 		}
 		select {
 		case <-news:
+			_ = backoff.Sleep(ctx, time.Duration(len(in.IDs))*onePause)
 		case <-ctx.Done():
 		}
 	}
 }
 
-func wanted(in api.QueryOps, r api.OpReport) bool {
-	return (len(in.IDs) == 0 || slices.Contains(in.IDs, r.Op.ID)) &&
-		(len(in.Nodes) == 0 || slices.Contains(in.Nodes, r.Op.Node)) &&
-		(!in.Outstanding || r.End == nil) && !r.Op.AskedAt.Before(in.Since)
+// onePause, times the operations that somebody waits for, is how long more news of them may come
+// before they are looked at.
+const onePause = 20 * time.Microsecond
+
+// wantedBy returns whether a report is what a query asks for.
+func wantedBy(in api.QueryOps) func(api.OpReport) bool {
+	ids, nodes := setOf(in.IDs), setOf(in.Nodes)
+	return func(r api.OpReport) bool {
+		return (len(ids) == 0 || ids[r.Op.ID]) && (len(nodes) == 0 || nodes[r.Op.Node]) &&
+			(!in.Outstanding || r.End == nil) && !r.Op.AskedAt.Before(in.Since)
+	}
+}
+
+func setOf(names []string) map[string]bool {
+	set := make(map[string]bool, len(names))
+	for _, name := range names {
+		set[name] = true
+	}
+	return set
 }
 
 func (c *control) ctlCancel(r *http.Request) (api.Op, error) {
@@ -368,7 +387,8 @@ func (c *control) ctlRead(r *http.Request) ([]api.Node, error) {
 	case <-done:
 	case <-ctx.Done():
 	}
-	return slices.DeleteFunc(c.view.nodes(time.Now()), func(n api.Node) bool { return !slices.Contains(in.Names, n.Name) }), nil
+	read := setOf(in.Names)
+	return slices.DeleteFunc(c.view.nodes(time.Now()), func(n api.Node) bool { return !read[n.Name] }), nil
 }
 
 func (c *control) ctlMembers(*http.Request) ([]api.Member, error) {

@@ -157,8 +157,7 @@ const (
 	firstPause    = 200 * time.Millisecond // after a session that failed
 	maxReportOps  = 500
 	maxReportRead = 2000
-	reportEvery   = 20 * time.Millisecond  // words on operations gather this long
-	readingsEvery = 250 * time.Millisecond // readings alone gather this long
+	gatherFor     = 250 * time.Millisecond // news that nobody waits for
 )
 
 // run keeps in touch with central until ctx ends: hello, then one long
@@ -407,6 +406,7 @@ func (a *Agent) apply(got api.Assignment, db api.Database) error {
 		a.link.toTell.explains(got.Explain)
 		a.tellRack()
 	}
+	a.readings.await(got.Reads)
 	a.prober.hurry(got.Reads)
 	a.poller.readSoon(append(changed, got.Reads...))
 	return nil
@@ -457,6 +457,7 @@ func (a *Agent) takeOps(ops []power.Op) error {
 
 func (a *Agent) takeNodeOps(ops []power.Op) error {
 	for _, op := range ops {
+		_, before := a.outbox.find(op.ID)
 		r, err := a.Submit(op)
 		switch {
 		case api.CodeOf(err) == api.CodeBadRequest:
@@ -469,28 +470,34 @@ func (a *Agent) takeNodeOps(ops []power.Op) error {
 			a.outbox.put(refusal(op, power.ReasonUnsupported, err.Error())) // it will not get smaller
 		case err != nil:
 			return err // the journal takes nothing now: central keeps it and sends it again
-		case !a.outbox.again(op.ID):
-			a.outbox.put(r) // refused, or known from the journal only: central lost its end
+		default:
+			a.tellOf(op.ID, before, r)
 		}
 	}
 	return nil
 }
 
-// reportAll sends what central has not been told, as it comes.
+// tellOf has central told of a request that it sent. before: it had been sent already, and
+// central may have lost what it was told.
+func (a *Agent) tellOf(id string, before bool, r api.OpReport) {
+	_, now := a.outbox.find(id)
+	switch {
+	case now && !before: // on its way since it was accepted
+	case !a.outbox.again(id):
+		a.outbox.put(r) // refused, or known from the journal only
+	}
+}
+
+// reportAll sends what central has not been told, as it comes. What comes while a report is
+// under way goes with the next one.
 func (l *link) reportAll(ctx context.Context, w api.Welcome) error {
-	lastReadings := time.Time{}
 	for {
-		changed := l.outbox.changed()
 		ops, heeded := l.outbox.take(maxReportOps), *l.heeded.Load() // before the readings: they are of then, or later
-		var readings []api.NodeReading
-		if len(ops) > 0 || time.Since(lastReadings) >= readingsEvery {
-			readings = l.readings.take(maxReportRead)
-			l.agent.locate(readings)
-			lastReadings = time.Now()
-		}
+		readings := l.readings.take(maxReportRead)
+		l.agent.locate(readings)
 		rack := l.rackNews()
 		if len(ops) == 0 && len(readings) == 0 && rack.none() {
-			if err := l.awaitNews(ctx, changed); err != nil {
+			if err := l.awaitNews(ctx); err != nil {
 				return err
 			}
 			continue
@@ -507,23 +514,45 @@ func (l *link) reportAll(ctx context.Context, w api.Welcome) error {
 	}
 }
 
-// awaitNews waits until there is something to report, and then a moment more.
-func (l *link) awaitNews(ctx context.Context, news <-chan struct{}) error {
-	pending := l.readings.news
-	if l.readings.pending() {
-		if err := waitOr(ctx, readingsEvery, news, l.rack); err != nil {
-			return err
-		}
-	} else {
+// awaitNews waits until there is something to report. What nobody waits for gathers for a while.
+func (l *link) awaitNews(ctx context.Context) error {
+	words, readings := l.outbox.bell, l.readings.bell
+	var gathered <-chan time.Time
+	for {
 		select {
 		case <-ctx.Done():
 			return context.Cause(ctx)
-		case <-news:
-		case <-pending:
+		case <-words.now:
+			return nil
+		case <-readings.now:
+			return nil
 		case <-l.rack:
+			return nil
+		case <-gathered:
+			return nil
+		case <-words.later:
+		case <-readings.later:
+		}
+		if gathered == nil {
+			timer := time.NewTimer(gatherFor)
+			defer timer.Stop()
+			gathered = timer.C
 		}
 	}
-	return backoff.Sleep(ctx, reportEvery)
+}
+
+// bell tells the link that there is something to report.
+type bell struct{ now, later chan struct{} } // each holds a token
+
+func newBell() bell { return bell{make(chan struct{}, 1), make(chan struct{}, 1)} }
+
+// ring is for news; now: somebody waits for them.
+func (b bell) ring(now bool) {
+	if now {
+		poke(b.now)
+	} else {
+		poke(b.later)
+	}
 }
 
 // waitOr waits for d or until news or more.

@@ -20,6 +20,7 @@ type outbox struct {
 	items map[string]*outboxItem
 	rev   int64
 	news  chan struct{} // closed and replaced at every change
+	bell  bell
 
 	refused []string // keys of requests that were refused, oldest first; some may be gone
 	dropped int      // of those, for want of room, before central had word of them
@@ -38,10 +39,10 @@ type outboxItem struct {
 }
 
 func newOutbox(keep time.Duration) *outbox {
-	return &outbox{keep: keep, items: map[string]*outboxItem{}, news: make(chan struct{})}
+	return &outbox{keep: keep, items: map[string]*outboxItem{}, news: make(chan struct{}), bell: newBell()}
 }
 
-// put replaces the word on an operation.
+// put replaces the word on an operation. Somebody may wait for the first word and for the end.
 func (o *outbox) put(r api.OpReport) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -58,6 +59,7 @@ func (o *outbox) put(r api.OpReport) {
 	if r.Verdict == power.VerdictRefuse {
 		o.keepRefused(key)
 	}
+	o.bell.ring(first == o.rev || r.End != nil)
 	close(o.news)
 	o.news = make(chan struct{})
 }
@@ -117,6 +119,7 @@ func (o *outbox) again(id string) bool {
 		return false
 	}
 	it.dirty = true
+	o.bell.ring(true)
 	close(o.news)
 	o.news = make(chan struct{})
 	return true

@@ -23,7 +23,8 @@ type readings struct {
 	monitor map[string]api.NodeMonitor
 	speaks  map[string]*api.FoundBMC // of nodes whose address leaves the protocol open
 	dirty   map[string]bool
-	news    chan struct{}  // holds a token while there is something to tell
+	awaited map[string]bool // nodes of which central waits for a reading
+	bell    bell
 	count   metrics.Counts // of all that were taken, by reach
 	moved   func()         // called, without the lock, when a state or reach changed
 }
@@ -31,7 +32,7 @@ type readings struct {
 func newReadings(moved func()) *readings {
 	return &readings{
 		nodes: map[string]power.Reading{}, runs: map[string][]api.ReadingRun{}, monitor: map[string]api.NodeMonitor{},
-		speaks: map[string]*api.FoundBMC{}, dirty: map[string]bool{}, news: make(chan struct{}, 1), moved: moved,
+		speaks: map[string]*api.FoundBMC{}, dirty: map[string]bool{}, awaited: map[string]bool{}, bell: newBell(), moved: moved,
 	}
 }
 
@@ -65,9 +66,11 @@ func (r *readings) set(node string, at time.Time, says string, change func(power
 	r.nodes[node] = now
 	r.runs[node] = extend(r.runs[node], api.ReadingRun{State: now.State, Reach: now.Reach, First: at, Last: at, Times: 1, Message: says})
 	r.dirty[node] = true
+	waits := r.awaited[node]
+	delete(r.awaited, node)
 	r.mu.Unlock()
 	r.count.Add(1, string(now.Reach))
-	r.tell()
+	r.bell.ring(waits)
 	if old.State != now.State || old.Reach != now.Reach {
 		r.moved()
 	}
@@ -88,10 +91,12 @@ func extend(runs []api.ReadingRun, seen api.ReadingRun) []api.ReadingRun {
 	return append(runs, seen)
 }
 
-func (r *readings) tell() {
-	select {
-	case r.news <- struct{}{}:
-	default:
+// await has the next reading of each of the nodes told at once.
+func (r *readings) await(nodes []string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, node := range nodes {
+		r.awaited[node] = true
 	}
 }
 
@@ -122,7 +127,7 @@ func (r *readings) setMonitor(node string, m api.NodeMonitor) {
 	}
 	r.mu.Unlock()
 	if news {
-		r.tell()
+		r.bell.ring(false)
 	}
 }
 
@@ -178,12 +183,6 @@ func (r *readings) allUntold() {
 	}
 }
 
-func (r *readings) pending() bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return len(r.dirty) > 0
-}
-
 func (r *readings) untoldCount() int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -198,4 +197,5 @@ func (r *readings) forget(node string) {
 	delete(r.monitor, node)
 	delete(r.speaks, node)
 	delete(r.dirty, node)
+	delete(r.awaited, node)
 }

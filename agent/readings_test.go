@@ -58,7 +58,7 @@ func TestMonitorsWordTravelsWithTheReading(t *testing.T) {
 		t.Fatalf("took %+v", got)
 	}
 	r.setMonitor("n1", word)
-	if r.pending() {
+	if r.untoldCount() > 0 {
 		t.Fatal("told again although nothing changed")
 	}
 	r.saw("n1", power.Seen(power.On, time.Now()))

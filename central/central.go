@@ -30,6 +30,7 @@ type Central struct {
 	sessions *agentSessions
 	moving   moving
 	changes  *notifier
+	waiting  *waiting
 	audited  *notifier // of the audit log
 	feed     *feed
 	mux      *http.ServeMux
@@ -84,14 +85,14 @@ func New(cfg Config) (*Central, error) {
 		return nil, err
 	}
 	c := &Central{
-		cfg: cfg, log: cfg.Log, sessions: newAgentSessions(), changes: newNotifier(), audited: newNotifier(), feed: newFeed(),
+		cfg: cfg, log: cfg.Log, sessions: newAgentSessions(), changes: newNotifier(), waiting: newWaiting(), audited: newNotifier(), feed: newFeed(),
 		stop:        make(chan struct{}),
 		explainWait: defaultExplainWait, knockWait: knockWait,
 		interfaceAddrs: net.InterfaceAddrs, limits: newLimits(cfg.Limits), numbers: newNumbers(),
 	}
 	st, err := store.Open(store.Config{
 		Path: DatabasePath(cfg.Data), Log: cfg.Log, CheckBelow: cfg.CheckBelow, KeyFile: cfg.SealKeyFile,
-		Audited: func() { c.audited.raise(0) }, Touched: c.feed.changed, Committed: c.numbers.committed,
+		Audited: func() { c.audited.raise(0) }, Touched: c.touched, Committed: c.numbers.committed,
 	})
 	if err != nil {
 		return nil, err

@@ -180,8 +180,9 @@ func (c *Central) readNodes(r *http.Request, in api.ReadNodes) ([]api.Node, erro
 	began := c.cfg.Now()
 	timer := time.NewTimer(min(in.Wait, maxWait))
 	defer timer.Stop()
+	w := c.waiting.await(in.Names)
+	defer w.leave()
 	for asked := false; ; asked = true {
-		_, news := c.changes.look()
 		var nodes []store.Node
 		var open []store.Op
 		err := c.store.View(r.Context(), func(tx *store.Tx) (err error) {
@@ -207,7 +208,7 @@ func (c *Central) readNodes(r *http.Request, in api.ReadNodes) ([]api.Node, erro
 			return nil, err
 		}
 		select {
-		case <-news:
+		case <-w.token:
 		case <-timer.C:
 			return c.showNodes(inOrder(nodes), open), nil
 		case <-c.stop:
@@ -215,7 +216,7 @@ func (c *Central) readNodes(r *http.Request, in api.ReadNodes) ([]api.Node, erro
 		case <-r.Context().Done():
 			return nil, r.Context().Err()
 		}
-		if backoff.Sleep(r.Context(), queryPause) != nil {
+		if backoff.Sleep(r.Context(), w.pause) != nil {
 			return nil, r.Context().Err()
 		}
 		if err := resume(); err != nil {

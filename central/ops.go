@@ -440,8 +440,12 @@ func howEnded(o *store.Op) string {
 	return text
 }
 
-// A query that waits looks again at most this often.
-const queryPause = 20 * time.Millisecond
+// queryPause is how often who waits for anything at all looks again, and onePause, times what
+// is waited for, who waits for what is named.
+const (
+	queryPause = 20 * time.Millisecond
+	onePause   = 20 * time.Microsecond
+)
 
 func (c *Central) queryOps(r *http.Request, in api.QueryOps) (api.FoundOps, error) {
 	if most := max(defaultFound, len(in.IDs)); in.Limit <= 0 || in.Limit > most {
@@ -452,6 +456,7 @@ func (c *Central) queryOps(r *http.Request, in api.QueryOps) (api.FoundOps, erro
 	}
 	timer := time.NewTimer(min(max(in.Wait, 0), maxWait))
 	defer timer.Stop()
+	var w *wait
 	for {
 		rev, news := c.changes.look()
 		found := api.FoundOps{Ops: []api.Op{}, Rev: in.AfterRev}
@@ -460,6 +465,17 @@ func (c *Central) queryOps(r *http.Request, in api.QueryOps) (api.FoundOps, erro
 			if found, err = c.findOps(r.Context(), in); err != nil || len(found.Ops) > 0 || in.Wait <= 0 {
 				return found, err
 			}
+		}
+		if w == nil {
+			var err error
+			if w, err = c.awaitOps(r.Context(), in.IDs); err != nil {
+				return found, err
+			}
+			defer w.leave()
+			continue // nothing is missed from here on
+		}
+		if w.token != nil {
+			news = w.token
 		}
 		resume, err := idle(r.Context())
 		if err != nil {
@@ -474,7 +490,7 @@ func (c *Central) queryOps(r *http.Request, in api.QueryOps) (api.FoundOps, erro
 		case <-r.Context().Done():
 			return found, r.Context().Err()
 		}
-		if backoff.Sleep(r.Context(), queryPause) != nil {
+		if backoff.Sleep(r.Context(), w.pause) != nil {
 			return found, r.Context().Err()
 		}
 		if err := resume(); err != nil {

@@ -243,7 +243,10 @@ func (u *unitOfWork) applyRest(name string, in api.Report) error {
 		}
 	}
 	if len(in.Readings) > 0 {
-		u.tx.OnCommit(func() { u.c.sessions.of(name).saw(in.Readings) })
+		u.tx.OnCommit(func() {
+			u.c.sessions.of(name).saw(in.Readings)
+			u.c.waiting.read(in.Readings)
+		})
 		u.marks.note(0)
 	}
 	return nil

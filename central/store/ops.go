@@ -190,11 +190,12 @@ const (
 		ORDER BY cancel_cursor LIMIT $3`
 	sqlLeave = `UPDATE ops SET delivered = 1 WHERE agent = $1 AND stage = 1 AND stage < 4 AND delivered = 0 AND cursor > $2 AND cursor <= $3
 		AND node NOT IN (SELECT name FROM nodes WHERE waits_for <> '')`
-	sqlMark    = `SELECT coalesce(max(max(cursor, cancel_cursor)), 0) FROM ops WHERE agent = $1 AND stage < 4`
-	sqlMarks   = `SELECT agent, max(max(cursor, cancel_cursor)) FROM ops WHERE stage < 4 GROUP BY agent`
-	sqlRev     = `SELECT rev FROM meta`
-	sqlCountOf = `SELECT count(*) FROM ops WHERE agent = $1 AND stage < 4`
-	sqlCountOn = `SELECT count(*) FROM ops INDEXED BY ops_open_node WHERE node = $1 AND stage < 4`
+	sqlMark       = `SELECT coalesce(max(max(cursor, cancel_cursor)), 0) FROM ops WHERE agent = $1 AND stage < 4`
+	sqlMarks      = `SELECT agent, max(max(cursor, cancel_cursor)) FROM ops WHERE stage < 4 GROUP BY agent`
+	sqlRev        = `SELECT rev FROM meta`
+	sqlNodesOfOps = `SELECT node, count(*) FROM ops WHERE id IN (SELECT value FROM json_each($1)) GROUP BY node`
+	sqlCountOf    = `SELECT count(*) FROM ops WHERE agent = $1 AND stage < 4`
+	sqlCountOn    = `SELECT count(*) FROM ops INDEXED BY ops_open_node WHERE node = $1 AND stage < 4`
 )
 
 func (t *Tx) ops(query string, args ...any) ([]Op, error) {
@@ -346,6 +347,21 @@ func (t *Tx) Marks() (map[string]int64, error) {
 		return nil, fmt.Errorf("cannot read cursors: %w", err)
 	}
 	return all, nil
+}
+
+// NodesOfOps returns the nodes of operations, and how many of those are known.
+func (t *Tx) NodesOfOps(ids []string) (nodes []string, known int, err error) {
+	err = t.each(func(r *sql.Rows) error {
+		var node string
+		var n int
+		err := r.Scan(&node, &n)
+		nodes, known = append(nodes, node), known+n
+		return err
+	}, sqlNodesOfOps, list(ids))
+	if err != nil {
+		return nil, 0, fmt.Errorf("cannot read operations: %w", err)
+	}
+	return nodes, known, nil
 }
 
 // Rev is the revision of operations that this snapshot shows.

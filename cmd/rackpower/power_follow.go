@@ -16,7 +16,8 @@ import (
 	"rackpower/power/noderange"
 )
 
-// pollAtMost bounds one long poll, pollPause spaces them when much happens at once.
+// pollAtMost bounds one long poll, pollPause spaces those for events. Answers on operations are
+// spaced by the server.
 const (
 	pollAtMost = 20 * time.Second
 	pollPause  = 50 * time.Millisecond
@@ -113,13 +114,21 @@ func (f *following) pending() []string {
 	return ids
 }
 
+// rev is the revision that the operations were answered at, 0 where the server does not say.
+func (f *following) rev() (rev int64) {
+	for _, row := range f.rows {
+		rev = max(rev, row.op.Rev)
+	}
+	return rev
+}
+
 // follow polls until all is met, the time-out is over or the context ends, which
 // it reports.
 func (f *following) follow() (interrupted bool) {
 	ctx, cancel := context.WithTimeout(f.s.ctx, f.order.timeout)
 	defer cancel()
 	defer f.s.ClearProgress()
-	rev := int64(0)
+	rev := f.rev()
 	for {
 		ids := f.pending()
 		if len(ids) == 0 || ctx.Err() != nil {
@@ -156,7 +165,6 @@ func (f *following) follow() (interrupted bool) {
 		}
 		f.look()
 		rev = max(found.Rev, 1)
-		_ = backoff.Sleep(ctx, pollPause)
 	}
 }
 
