@@ -17,7 +17,7 @@ DESTDIR ?=
 PREFIX ?= /usr/local
 
 .DEFAULT_GOAL := build
-.PHONY: help build check test race soak proof mutations lint vuln fuzz bench bench-functions page screenshots demo deb rpm packages-test install deps clean
+.PHONY: help build check test race soak proof mutations lint vuln fuzz bench bench-functions page screenshots demo deb rpm packages-test promise install deps clean
 
 help: ## list the verbs
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
@@ -138,6 +138,9 @@ rpm: build ## RPM packages, into dist/
 
 packages-test: deps ## packages are made twice, installed, upgraded and purged; 5 minutes
 	PACKAGES_TEST=1 PATH="$$PATH:/usr/sbin:/sbin" $(GO) test ./cmd -run '^TestPackages' -count=1 -v -timeout 30m
+
+promise: ## before a release: what is new is promised from now on (docs/releases.md)
+	$(GO) test ./cmd/docscheck -run '^TestNothingPromisedGoes$$' -promise
 
 install: build ## programs, units and configuration, below DESTDIR
 	systemd/install.sh "$(DESTDIR)" "$(PREFIX)" "$(BIN)"

@@ -179,13 +179,35 @@ func binaries(t *testing.T) string {
 	if dir := os.Getenv("RACKPOWER_TEST_BIN"); dir != "" {
 		return dir
 	}
-	dir := t.TempDir()
-	for _, name := range []string{"rackpower", "rackpower-central"} {
-		if out, err := exec.Command("go", "build", "-o", filepath.Join(dir, name), "rackpower/cmd/"+name).CombinedOutput(); err != nil {
-			t.Fatalf("go build %s: %v\n%s", name, err, out)
-		}
+	dir, err := built()
+	if err != nil {
+		t.Fatal(err)
 	}
 	return dir
+}
+
+// builtIn is where they were built; "": not yet.
+var builtIn string
+
+var built = sync.OnceValues(func() (dir string, err error) {
+	defer func() { builtIn = dir }()
+	if dir, err = os.MkdirTemp("", "docscheck-"); err != nil {
+		return "", err
+	}
+	for _, name := range []string{"rackpower", "rackpower-central"} {
+		if out, err := exec.Command("go", "build", "-o", filepath.Join(dir, name), "rackpower/cmd/"+name).CombinedOutput(); err != nil {
+			return dir, fmt.Errorf("go build %s: %w\n%s", name, err, out)
+		}
+	}
+	return dir, nil
+})
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if builtIn != "" {
+		os.RemoveAll(builtIn)
+	}
+	os.Exit(code)
 }
 
 // helper asks the programs in dir for help, each question once.

@@ -67,14 +67,16 @@ var checks = []check{
 
 // doctor goes through the checks.
 type doctor struct {
-	s       *session
-	root    string // what paths are below; "" but in tests
-	ctl     func(args ...string) string
-	now     time.Time
-	info    *api.Info // nil: central did not answer
-	infoErr error
-	check   check
-	found   []finding
+	s        *session
+	root     string // what paths are below; "" but in tests
+	remote   bool   // central is asked over a network
+	ctl      func(args ...string) string
+	now      time.Time
+	info     *api.Info // nil: central did not answer
+	infoErr  error
+	answered time.Time // when info came; it was asked for at now
+	check    check
+	found    []finding
 }
 
 func doctorCommand() *cli.Command {
@@ -94,7 +96,7 @@ func doctorCommand() *cli.Command {
 
 // newDoctor makes the doctor of this host. Tests have theirs look elsewhere.
 var newDoctor = func(s *session) *doctor {
-	return &doctor{s: s, now: s.Now(), ctl: func(args ...string) string {
+	return &doctor{s: s, now: s.Now(), remote: s.client.Remote(), ctl: func(args ...string) string {
 		out, _ := exec.CommandContext(s.ctx, "systemctl", args...).Output()
 		return strings.TrimSpace(string(out))
 	}}
@@ -105,6 +107,7 @@ func (d *doctor) run() error {
 	ctx, cancel := context.WithTimeout(d.s.ctx, askWithin)
 	info, err := d.s.client.Info(ctx)
 	cancel()
+	d.answered = d.s.Now()
 	if d.infoErr = err; err == nil {
 		d.info = &info
 	}
@@ -208,6 +211,8 @@ func (d *doctor) units() {
 			d.leftOut("systemd does not answer for %s", unit)
 		case active == "active" && enabled != "enabled":
 			d.wrong("systemctl enable "+unit, "%s runs, and is not enabled", unit)
+		case active == "inactive" && enabled == "enabled":
+			d.wrong("systemctl start "+unit, "%s is enabled, and is inactive", unit)
 		case active != "active" && enabled == "enabled":
 			d.wrong("journalctl -u "+unit, "%s is enabled, and is %s", unit, active)
 		}
@@ -450,13 +455,14 @@ func (d *doctor) clock() {
 	switch {
 	case d.info == nil:
 		d.leftOut("central did not answer")
-	case !d.s.client.Remote():
+	case !d.remote:
 		d.leftOut("central has the clock of this host")
 	case d.info.Now.IsZero():
 		d.leftOut("central is of a version that does not tell its time")
 	default:
-		if off := d.now.Sub(d.info.Now).Abs(); off > clockOff {
-			d.wrong("timedatectl set-ntp true", "this host's clock and central's differ by %s", off.Round(time.Second))
+		// Central read its clock after it was asked and before its answer was here.
+		if off := max(d.now.Sub(d.info.Now), d.info.Now.Sub(d.answered)); off > clockOff {
+			d.wrong("timedatectl set-ntp true", "this host's clock and central's differ by %s", settings.Duration(off.Round(time.Second)))
 		}
 	}
 }

@@ -96,6 +96,42 @@ func TestDoctorFindsWhatIsWrong(t *testing.T) {
 	}
 }
 
+// TestDoctorComparesClocks: only where central has another, and a little is nothing.
+func TestDoctorComparesClocks(t *testing.T) {
+	f := newFake(t)
+	now := time.Date(2026, 11, 27, 4, 0, 0, 0, time.UTC)
+	f.clock.Now = func() time.Time { return now }
+	for _, c := range []struct {
+		off    time.Duration
+		remote bool
+		line   string
+	}{
+		{time.Minute, false, "left-out  clock: central has the clock of this host"},
+		{2 * time.Second, true, "ok        clock"},
+		{-5 * time.Second, true, "ok        clock"},
+		{6 * time.Second, true, "wrong     clock: this host's clock and central's differ by 6s"},
+		{-3 * time.Hour, true, "wrong     clock: this host's clock and central's differ by 3h"},
+	} {
+		f.info.Now = now.Add(c.off)
+		before := newDoctor
+		newDoctor = func(s *session) *doctor {
+			d := before(s)
+			d.root, d.remote = t.TempDir(), c.remote
+			d.ctl = func(...string) string { return "" }
+			return d
+		}
+		got := f.run("doctor")
+		newDoctor = before
+		if !strings.Contains(got.out, c.line) {
+			t.Errorf("%s off: no %q in\n%s", c.off, c.line, got.out)
+		}
+		if wrong := strings.Contains(c.line, "wrong"); wrong != strings.Contains(got.out, "do:  timedatectl set-ntp true") {
+			t.Errorf("%s off:\n%s", c.off, got.out)
+		}
+	}
+	f.info.Now = time.Time{}
+}
+
 // TestVersionOfAllThatAnswer: without central only this program's own.
 func TestVersionOfAllThatAnswer(t *testing.T) {
 	f := newFake(t)
