@@ -140,6 +140,10 @@ func (c *control) routes() http.Handler {
 			c.metrics.ServeHTTP(w, r)
 		})
 	}
+	mux.HandleFunc(httpserver.Profiles, func(w http.ResponseWriter, r *http.Request) {
+		httpserver.ForgetDeadline(w)
+		httpserver.Profile(w, r)
+	})
 	return httpserver.SignsOfLife(mux)
 }
 

@@ -624,10 +624,10 @@ func TestControlKnowsWhoAsks(t *testing.T) {
 	}}
 	defer transport.CloseIdleConnections()
 	asked := `{"ops":[{"id":"` + id("a") + `","node":"n1","action":"on","asked_by":"ann"}]}`
-	for _, body := range []string{"", asked} {
-		method, target := http.MethodGet, "/v1/nodes"
+	for target, body := range map[string]string{"/v1/nodes": "", "/debug/pprof/heap": "", "/v1/ops": asked} {
+		method := http.MethodGet
 		if body != "" {
-			method, target = http.MethodPost, "/v1/ops"
+			method = http.MethodPost
 		}
 		req, err := http.NewRequestWithContext(t.Context(), method, "http://agent"+target, strings.NewReader(body))
 		if err != nil {

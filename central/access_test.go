@@ -189,6 +189,7 @@ var leastOf = map[string]struct {
 	},
 	"POST /v1/users/{name}/certificate": {auth.Admin, true}, // of another user
 	"POST /v1/seal/rotate":              {auth.Admin, true},
+	"GET /debug/pprof/{name}":           {auth.Admin, true},
 	"POST /v1/agents/{name}/token":      {auth.Admin, true}, "POST /v1/agents/{name}/revoke": {auth.Admin, true},
 }
 

@@ -128,6 +128,7 @@ func (c *Central) routes() *http.ServeMux {
 	serve("GET /v1/watch", sees, endpoint{handler: c.watch, media: "text/event-stream"})
 	serve("GET /v1/info", sees, query(c, c.info))
 	serve("GET /metrics", seesSite, endpoint{handler: c.metricsHandler(), media: "text/plain"})
+	serve(httpserver.Profiles, managesSite, endpoint{handler: httpserver.Profile, media: "application/octet-stream"})
 	serve("GET /v1/whoami", sees, query(c, c.whoAmI))
 	serve("GET /v1/users", managesSite, paged(c, c.listUsers, func(one api.User) string { return one.Name }))
 	serve("POST /v1/users", managesSite, body(c, maxAdminBody, true, c.addUser))

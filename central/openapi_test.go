@@ -176,7 +176,8 @@ func (*exampleGossip) Peers() []api.PeerNode {
 
 // inPaths are what stands in paths.
 var inPaths = map[string]string{
-	"nodes": "n1", "racks": "r1", "users": "vera", "credentials": "lab", "agents": "r1",
+	"GET /debug/pprof/{name}": "heap",
+	"nodes":                   "n1", "racks": "r1", "users": "vera", "credentials": "lab", "agents": "r1",
 	"POST /v1/agents/{name}/forget": "r8", // which is gone
 	"POST /v1/agents/{name}/revoke": "r7", // not that which goes on below
 	"ops":                           "019350e0-0000-7000-8000-000000000001",

@@ -66,6 +66,7 @@
 //	GET    /v1/info
 //	GET    /v1/whoami                      who asks, as central knows it
 //	GET    /metrics                        numbers for Prometheus
+//	GET    /debug/pprof/{name}             a profile, or a trace, of the process
 //	GET    /v1/users
 //	POST   /v1/users                       adds or changes one
 //	POST   /v1/users/{name}/rotate         revokes tokens and certificates, makes a new token
@@ -124,6 +125,7 @@
 //	GET    /v1/alarms                      those of this agent
 //	POST   /v1/alarms/ack
 //	GET    /metrics                        numbers for Prometheus
+//	GET    /debug/pprof/{name}             a profile, or a trace, of the process
 //	GET    /v1/trust                       which central the agent follows
 //	POST   /v1/trust                       follows another one
 package api
