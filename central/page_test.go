@@ -377,6 +377,9 @@ func TestAnApprovalOnThePage(t *testing.T) {
 		t.Fatal(err)
 	}
 	olga, oleg := r.logsIn(t, "olga", api.AddUser{Role: "operator"}), r.logsIn(t, "oleg", api.AddUser{Role: "operator"})
+	events, stop := oleg.live("node=other", "") // a page of which nothing changes
+	defer stop()
+	events(`"approvals":0`)
 	olga.get("/ui/racks/r1")
 	olga.post("/ui/change", "", olga.form("node", "n2", "what", "off"))
 	plan := olga.at
@@ -384,7 +387,19 @@ func TestAnApprovalOnThePage(t *testing.T) {
 	if !strings.Contains(olga.last, "take it back") || strings.Contains(olga.last, `value="approve"`) {
 		t.Fatalf("%s", olga.last)
 	}
+	events(`"approvals":1`)
+	items, err := r.Attention(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
 	oleg.get("/ui/approvals")
+	for _, part := range []string{
+		fmt.Sprintf("<title>(%d) Approvals", len(items)), fmt.Sprintf(`class="count critical">%d</b>`, len(items)), `id="n-approvals" class="count">1</b>`,
+	} {
+		if !strings.Contains(oleg.last, part) {
+			t.Errorf("no %s in\n%s", part, oleg.last)
+		}
+	}
 	if !strings.Contains(oleg.last, plan) {
 		t.Fatalf("%s", oleg.last)
 	}

@@ -34,6 +34,7 @@ var floors = map[string]int{
 	"rackpower/central/httpserver":    2,
 	"rackpower/central/webhook":       2,
 	"rackpower/central/api":           1,
+	"rackpower/central/facts":         2,
 	"rackpower/agent/bmcpool":         1,
 	"rackpower/central/auth":          0,
 	"rackpower/central/seal":          0,

@@ -12,6 +12,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -54,8 +55,12 @@ func troubled(t *testing.T) *site {
 		farm := startFarm(t, bmcsim.Config{
 			Count: nodes, Initial: power.On, Names: func(i int) string { return fmt.Sprintf("r%dn%02d", r, i+1) },
 		})
-		for _, b := range bmcs(farm) {
+		for i, b := range bmcs(farm) {
 			spec := specOf(b.Name(), b.Endpoint())
+			spec.Labels = []string{fmt.Sprintf("u=%d-%d", 2*i+1, 2*i+2)}
+			if i >= nodes-4 { // of one chassis
+				spec.Labels = []string{fmt.Sprintf("u=%d-%d", 2*nodes-3, 2*nodes-2)}
+			}
 			spec.Rack, spec.Status, spec.Domain = fmt.Sprintf("r%d", r), power.StatusDeployed, fmt.Sprintf("pdu-%d", (r+1)/2)
 			specs = append(specs, spec)
 		}
@@ -97,6 +102,14 @@ func (b *tab) scheme(name string) {
 	b.t.Helper()
 	in := emulation.SetEmulatedMediaParams{Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: name}}}
 	if _, err := chromedp.Call(b.ctx, emulation.SetEmulatedMedia, in); err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+// zone is where the browser is from now on.
+func (b *tab) zone(name string) {
+	b.t.Helper()
+	if _, err := chromedp.Call(b.ctx, emulation.SetTimezoneOverride, emulation.SetTimezoneOverrideParams{TimezoneID: name}); err != nil {
 		b.t.Fatal(err)
 	}
 }
@@ -156,14 +169,22 @@ func TestThePagesAreAccessible(t *testing.T) {
 	s := troubled(t)
 	b := s.tab(s.startBrowser(), "olga")
 	shots := os.Getenv("RACKPOWER_SHOTS")
+	b.zone("Asia/Kolkata")
+	utc := regexp.MustCompile(`\d\d:\d\d:\d\d(\.\d+)?( UTC|Z)`)
 	check := func(name string) {
 		t.Helper()
+		const texts = `document.body.innerText + [...document.querySelectorAll("svg")].map((e) => e.textContent + e.ariaLabel)`
+		if found := utc.FindString(js[string](b, texts)); found != "" || !js[bool](b, `document.body.innerText.includes("Asia/Calcutta")`) {
+			t.Errorf("%s shows a time that is not in the zone of the browser: %q", name, found)
+		}
 		for _, scheme := range []string{"light", "dark"} {
 			b.scheme(scheme)
 			for _, px := range []int64{1400, 800, 360} {
 				b.width(px)
 				if wide := js[int](b, "document.documentElement.scrollWidth"); wide > int(px) {
-					t.Errorf("%s is %d px wide at %d px", name, wide, px)
+					const beyond = `[...document.querySelectorAll("main *")].filter((e) => e.getBoundingClientRect().right > innerWidth &&
+						!e.closest(".scroll")).slice(0, 5).map((e) => e.outerHTML.slice(0, 100))`
+					t.Errorf("%s is %d px wide at %d px: %q", name, wide, px, js[[]string](b, beyond))
 				}
 				if shots != "" {
 					b.shoot(filepath.Join(shots, fmt.Sprintf("%s-%s-%d.png", name, scheme, px)))

@@ -1,6 +1,7 @@
 package cmd_test
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -60,6 +61,10 @@ func TestThePageInABrowser(t *testing.T) {
 	alice.press(kb.Enter)
 	alice.sees("State: awaiting")
 	plan := alice.at()
+	carol.sees("Approvals 1", "Attention 1")
+	if title := js[string](carol, "document.title"); !strings.HasPrefix(title, "(1) Site") {
+		t.Errorf("the title of carol's tab is %q", title)
+	}
 
 	carol.tabTo(`nav a[href="/ui/approvals"]`)
 	carol.press(kb.Enter)
@@ -90,6 +95,9 @@ func TestThePageInABrowser(t *testing.T) {
 	alice.press(kb.Enter)
 	alice.sees("What became of it", "succeeded")
 	carol.sees("3 nodes: 1 on, 2 off")
+	if title := js[string](carol, "document.title"); !strings.HasPrefix(title, "Site") {
+		t.Errorf("the title of carol's tab is %q", title)
+	}
 	if !js[bool](carol, "window.opened === 1") {
 		t.Error("the page of carol was loaded again")
 	}

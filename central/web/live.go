@@ -23,6 +23,7 @@ const (
 const (
 	liveCells  = "cells"  // squares of nodes that changed: class, mark and words by the name
 	liveNews   = "news"   // something changed that the page shows: it is read again
+	liveCounts = "counts" // the numbers of the menu
 	liveReload = "reload" // changes were missed: all is read again
 	liveBeats  = "beat"
 )
@@ -36,6 +37,10 @@ type stream struct {
 	id         string // of the last event of the watch
 	pending    map[string]*cell
 	news       bool
+
+	dirty     bool // something happened since counted was sent
+	countNext time.Time
+	counted   *counts // nil: none were sent yet
 }
 
 // live sends what changes until the browser goes, the session ends, or central ends the watch:
@@ -76,7 +81,7 @@ func (p *Page) live(v *visit) error {
 			err = s.flush()
 		case <-beat.C:
 			if begun {
-				err = s.beat()
+				err = errors.Join(s.beat(), s.count())
 			}
 		case err = <-ended:
 			if over = true; !begun {
@@ -106,7 +111,7 @@ func (s *stream) begin() {
 // take notes what an event of the watch means for the page.
 func (s *stream) take(ctx context.Context, e api.Event) error {
 	resumed := s.id != ""
-	s.id = e.ID
+	s.id, s.dirty = e.ID, true
 	switch e.Kind {
 	case api.EventReady:
 		if resumed {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"rackpower/central/api"
+	"rackpower/central/facts"
 	"rackpower/power"
 	"rackpower/power/noderange"
 )
@@ -51,7 +52,7 @@ func (v *visit) tiles() (out siteView, err error) {
 	if err != nil {
 		return out, err
 	}
-	items, err := v.api.Attention(ctx)
+	items, err := v.attention()
 	if err != nil {
 		return out, err
 	}
@@ -130,7 +131,7 @@ func (p *Page) showHeads(v *visit) error {
 }
 
 func (p *Page) showAttention(v *visit) error {
-	items, err := v.api.Attention(v.r.Context())
+	items, err := v.attention()
 	if err != nil {
 		return err
 	}
@@ -140,7 +141,9 @@ func (p *Page) showAttention(v *visit) error {
 // rackView is what the page of a rack shows.
 type rackView struct {
 	tile
-	Form changeForm
+	Units     []unit // nil: no node has a place
+	Elsewhere []string
+	Form      changeForm
 }
 
 func (v *visit) rack(name string) (api.Rack, error) {
@@ -166,7 +169,8 @@ func (p *Page) showRack(v *visit) error {
 		return err
 	}
 	out.Members = nodes
-	items, err := v.api.Attention(v.r.Context())
+	out.Units, out.Elsewhere = elevation(nodes)
+	items, err := v.attention()
 	if err != nil {
 		return err
 	}
@@ -184,8 +188,8 @@ type nodeView struct {
 	Node    api.Node
 	E       api.Explanation
 	Message string
-	Facts   []fact
-	Run     []string
+	Facts   []facts.Fact
+	Hints   []facts.Hint
 	Seen    []api.ReadingRun
 	Decided []api.Decision
 	Line    []span
@@ -195,9 +199,6 @@ type nodeView struct {
 	Form    changeForm
 	Retry   bool
 }
-
-// fact is a line of an explanation.
-type fact struct{ Name, Text string }
 
 // span is a part of the line that shows the power over time, in thousandths of its length.
 type span struct {
@@ -220,9 +221,9 @@ func (p *Page) showNode(v *visit) error {
 		return err
 	}
 	out := nodeView{Node: nodes[0], E: e, Form: v.changeForm(), Ops: slices.Clone(e.Ops)}
-	out.Message = cmp.Or(e.Message, fmt.Sprintf("%s is %s and should be %s.", e.Node, e.Reading.State, e.Desired.Want))
-	out.Facts = factsOf(e, out.Node, v.now)
-	out.Run = helpOf(e, out.Node)
+	out.Message = facts.Lead(e)
+	out.Facts = facts.Of(e, out.Node, v.now)
+	out.Hints = facts.Hints(facts.AtCentral, v.now, e, out.Node)
 	out.Retry = e.Monitor.Fault != "" || e.BMC != nil && e.BMC.BreakerOpen != "" || e.Reading.Reach != power.ReachOK
 	out.Seen, out.Decided = slices.Clone(e.RecentReadings), slices.Clone(e.RecentDecisions)
 	slices.Reverse(out.Seen)
@@ -238,135 +239,6 @@ func (p *Page) showNode(v *visit) error {
 	slices.SortStableFunc(out.Audit, func(a, b api.AuditEntry) int { return cmp.Compare(b.ID, a.ID) })
 	v.what = url.Values{"node": {name}}
 	return v.show("node", name, "site", "page", out)
-}
-
-// factsOf is the middle of rackpower explain.
-func factsOf(e api.Explanation, n api.Node, now time.Time) (facts []fact) {
-	add := func(name, text string) {
-		if text != "" {
-			facts = append(facts, fact{name, text})
-		}
-	}
-	agent := strings.TrimSpace("agent " + e.Agent + " " + n.AgentState.Text(now))
-	add("where", fmt.Sprintf("rack %s, %s, status %s", cmp.Or(n.Rack, e.Agent), agent, cmp.Or(string(e.Status), "none")))
-	if e.Away != "" {
-		add("missing", "what only its agent knows: "+e.Away)
-	}
-	reading := string(cmp.Or(e.Reading.State, power.Unknown))
-	if !e.Reading.ObservedAt.IsZero() {
-		reading += ", read " + since(now, e.Reading.ObservedAt)
-	}
-	if e.Reading.Reach != power.ReachOK && e.Reading.Reach != "" {
-		reading += "; now " + string(e.Reading.Reach)
-		if !e.Reading.TriedAt.IsZero() {
-			reading += ", tried " + since(now, e.Reading.TriedAt)
-		}
-	}
-	add("power", reading)
-	desired := string(e.Desired.Want)
-	if e.Desired.Want == power.HandsOff && e.Desired.Expected != "" {
-		desired += ", expected " + string(e.Desired.Expected)
-	}
-	if e.Desired.Debounced {
-		desired += " (after two equal readings)"
-	}
-	if e.Desired.NoCut {
-		desired += ", power is never taken away"
-	}
-	add("desired", desired+", from "+e.DesiredFrom)
-	if h := e.Hold; h != nil {
-		text := fmt.Sprintf("%s by %s, %s", h.Want, h.By, cmp.Or(h.Reason, "without a reason"))
-		if h.Expires != nil {
-			text += ", ends " + until(now, *h.Expires)
-		}
-		add("hold", text)
-	}
-	if e.Protected != nil {
-		add("protected", strings.TrimPrefix(e.Protected.Text(), "protected "))
-	}
-	if m := e.Monitor; m.Waits != "" {
-		text := "waits: " + string(m.Waits)
-		if left := until(now, m.WaitsUntil); left != "" {
-			text += ", looked at again " + left
-		}
-		if m.WaitsMessage != "" {
-			text += ": " + m.WaitsMessage
-		}
-		add("monitor", text)
-	}
-	if m := e.Monitor; m.Fault != "" {
-		add("fault", strings.TrimSuffix(m.Fault+", since "+since(now, m.FaultSince), ", since "))
-	}
-	for _, a := range e.Rack.Alarms {
-		add("alarm", a.Kind+": "+a.Message)
-	}
-	if b := e.Rack.Brake; b != nil {
-		add("brake", fmt.Sprintf("%s, since %s", b.Message, since(now, b.Since)))
-	}
-	if e.Rack.Pause.Active(now) {
-		add("pause", "by "+e.Rack.Pause.By)
-	}
-	if d := e.Domain; d != nil {
-		add("power domain", fmt.Sprintf("%s: %d on the way, %d waiting, %s, %s at once", d.Name, d.InFlight, d.Waiting,
-			bound(d.Rate, " a second"), bound(float64(d.Concurrent), "")))
-	}
-	add("BMC", bmcWords(e, n, now))
-	if !e.Next.IsZero() {
-		add("next reading", cmp.Or(until(now, e.Next), "now"))
-	} else {
-		add("readings", e.Rack.Monitor)
-	}
-	return facts
-}
-
-func bmcWords(e api.Explanation, n api.Node, now time.Time) string {
-	b := e.BMC
-	if b == nil {
-		return n.BMC
-	}
-	words := []string{cmp.Or(b.Address, n.BMC, "none known")}
-	if b.SharedWith != "" {
-		words = append(words, "that of "+b.SharedWith+" too")
-	}
-	if b.BreakerOpen != "" {
-		words = append(words, "left alone: "+b.BreakerOpen)
-	}
-	if b.Failures > 0 {
-		words = append(words, power.Count(b.Failures, "attempt")+" without an answer")
-	}
-	if b.AuthFailures > 0 {
-		words = append(words, power.Count(b.AuthFailures, "login")+" refused")
-	}
-	if next := until(now, b.NextProbe); next != "" {
-		words = append(words, "next probe "+next)
-	}
-	if b.LastError != "" {
-		words = append(words, b.LastError)
-	}
-	return strings.Join(words, ", ")
-}
-
-// helpOf are the commands for what is in the way of a node, the most pressing first.
-func helpOf(e api.Explanation, n api.Node) (run []string) {
-	rack := cmp.Or(n.Rack, e.Agent)
-	add := func(r power.Reason) {
-		for _, command := range r.Help(e.Node, rack) {
-			if !slices.Contains(run, command) {
-				run = append(run, command)
-			}
-		}
-	}
-	if e.Reading.Reach != power.ReachOK {
-		add(e.Reading.Reach.Reason())
-	}
-	if e.Rack.Brake != nil {
-		add(power.ReasonBrake)
-	}
-	if e.Monitor.Fault != "" {
-		add(power.ReasonFault)
-	}
-	add(e.Monitor.Waits)
-	return run
 }
 
 // lineOf is the power of a node over the readings that its agent remembers. Between two of

@@ -13,6 +13,7 @@ import (
 	"net/url"
 	"path"
 	"strings"
+	"sync"
 	"time"
 
 	"rackpower/central/api"
@@ -57,6 +58,7 @@ type Page struct {
 	pages    map[string]*template.Template
 	mux      *http.ServeMux
 	foreign  *http.CrossOriginProtection
+	counting sync.Mutex // held by the page that counts
 	static   map[string]file
 }
 
@@ -180,7 +182,8 @@ type visit struct {
 	api *api.Client
 	now time.Time
 
-	what url.Values // see view.What
+	what  url.Values      // see view.What
+	items []api.Attention // see attention
 }
 
 // visit has a page served to those who have logged in. A form is taken from a page of this
@@ -245,6 +248,7 @@ type view struct {
 	What    string // what of the site the page is of: a query of GET /ui/live
 	Style   string
 	Script  string
+	Counts  counts // zero on pages of nobody
 	// Operator and Admin say what the role allows, OnSite that it is for all nodes: what would be
 	// refused is not offered.
 	Operator, Admin, OnSite bool
@@ -267,6 +271,11 @@ func (p *Page) view(s *session, title, page string) view {
 // show answers with a page. What the script keeps up to date is live.
 func (v *visit) show(name, title, page, live string, data any) error {
 	out := v.p.view(v.s, title, page)
+	items, err := v.attention()
+	if err != nil {
+		return err
+	}
+	out.Counts = countsOf(items)
 	out.Live, out.What, out.Data, out.Flash = live, v.what.Encode(), data, v.p.sessions.said(v.s)
 	return v.p.render(v.w, http.StatusOK, name, out)
 }
@@ -288,6 +297,9 @@ const answerTime = 30 * time.Second
 
 // fail answers with what went wrong and what to do about it.
 func (p *Page) fail(w http.ResponseWriter, r *http.Request, s *session, err error) {
+	if r.Context().Err() != nil {
+		return // the browser went on to another page
+	}
 	var problem *api.Problem
 	if !errors.As(err, &problem) {
 		p.cfg.Log.Error("page failed", "path", r.URL.Path, "err", err)

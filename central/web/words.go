@@ -3,8 +3,10 @@ package web
 import (
 	"cmp"
 	"fmt"
+	"html"
 	"html/template"
 	"net/url"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -17,10 +19,11 @@ import (
 // functions are those that templates may call.
 func (p *Page) functions() template.FuncMap {
 	return template.FuncMap{
+		"age":   func(t any) string { return strings.TrimSuffix(since(p.cfg.Now(), t), " ago") },
 		"ago":   func(t any) string { return since(p.cfg.Now(), t) },
 		"until": func(t any) string { return until(p.cfg.Now(), t) },
-		"time":  timeTag,
-		"path":  url.PathEscape, "cells": cells, "state": stateWord, "desired": desiredWord, "differs": func(n api.Node) string {
+		"time":  timeTag, "text": textTags,
+		"path": url.PathEscape, "cells": cells, "state": stateWord, "desired": desiredWord, "differs": func(n api.Node) string {
 			return differsWord(n, p.cfg.Now())
 		},
 		"op":       func(n api.Node) string { return opWord(n, p.cfg.Now()) },
@@ -79,8 +82,29 @@ func timeTag(t any) template.HTML {
 		return ""
 	}
 	utc := at.UTC()
-	return template.HTML(fmt.Sprintf(`<time datetime="%s">%s</time>`, utc.Format(time.RFC3339), //nolint:gosec // digits
-		utc.Format("2006-01-02 15:04:05Z")))
+	return template.HTML(fmt.Sprintf(`<time datetime="%s">%s UTC</time>`, utc.Format(time.RFC3339), //nolint:gosec // digits
+		utc.Format(time.DateTime)))
+}
+
+// written finds the times that agents and central write in their sentences (power.At).
+var written = regexp.MustCompile(`\b\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z`)
+
+// textTags is a text of an agent or of central, its times as those of timeTag.
+func textTags(text any) template.HTML {
+	plain := fmt.Sprint(text)
+	var out strings.Builder
+	from := 0
+	for _, at := range written.FindAllStringIndex(plain, -1) {
+		t, err := time.Parse(time.RFC3339, plain[at[0]:at[1]])
+		if err != nil { // the 32nd of a month
+			continue
+		}
+		out.WriteString(html.EscapeString(plain[from:at[0]]))
+		out.WriteString(string(timeTag(t)))
+		from = at[1]
+	}
+	out.WriteString(html.EscapeString(plain[from:]))
+	return template.HTML(out.String()) //nolint:gosec // all but the tags of times is escaped
 }
 
 func desiredWord(n api.Node) string {

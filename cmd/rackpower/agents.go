@@ -9,6 +9,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"rackpower/central/api"
+	"rackpower/central/facts"
 	"rackpower/cmd/printer"
 	"rackpower/cmd/settings"
 	"rackpower/cmd/term"
@@ -85,7 +86,7 @@ func listAgents(s *session) error {
 	for _, a := range agents {
 		for _, alarm := range a.Alarms {
 			byKind[alarm.Kind] = append(byKind[alarm.Kind], a.Name)
-			words[a.Name+" "+alarm.Kind] = fmt.Sprintf("since %s: %s", s.Since(alarm.Since), alarmWords(alarm))
+			words[a.Name+" "+alarm.Kind] = fmt.Sprintf("since %s: %s", s.Since(alarm.Since), facts.Alarm(alarm))
 		}
 	}
 	for _, kind := range slices.Sorted(maps.Keys(byKind)) {
@@ -183,15 +184,6 @@ func nodesBehind(names []string) string {
 		return ""
 	}
 	return " (" + noderange.Fold(names) + ")"
-}
-
-// alarmWords is an alarm with what to do about it.
-func alarmWords(a api.Alarm) string {
-	text := fmt.Sprintf("alarm %s: %s", a.Kind, a.Message)
-	if a.Remedy != "" {
-		text += ": " + a.Remedy
-	}
-	return text
 }
 
 func ackAlarm(s *session) error {

@@ -9,6 +9,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"rackpower/central/api"
+	"rackpower/central/facts"
 	"rackpower/cmd/printer"
 	"rackpower/cmd/term"
 	"rackpower/power"
@@ -92,18 +93,10 @@ func (v view) showBrakes(d server, brakes []api.RackBrake) error {
 		if b.Released {
 			v.Details("released", "yes, not yet confirmed by its agent")
 		} else {
-			v.Details("to release", releaseBrakeBy(d, b.Rack))
+			v.Details("to release", facts.ReleaseBrakeBy(d.command, b.Rack))
 		}
 	}
 	return nil
-}
-
-// releaseBrakeBy is the command that releases a rack's brake.
-func releaseBrakeBy(d server, rack string) string {
-	if d == atAgent {
-		return d.command + " brake release"
-	}
-	return fmt.Sprintf("%s brake release %s --reason TEXT", d.command, rack)
 }
 
 var brakeKinds = map[string]string{

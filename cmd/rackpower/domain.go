@@ -6,6 +6,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"rackpower/central/api"
+	"rackpower/central/facts"
 	"rackpower/cmd/printer"
 	"rackpower/cmd/settings"
 	"rackpower/cmd/term"
@@ -154,6 +155,6 @@ func (v view) showDomain(d api.Domain) error {
 	if !v.People() {
 		return printer.Show(v.Printer, domainListing([]api.Domain{d}))
 	}
-	v.Say("domain %s: %s", term.Clean(d.Name), limits(d.DomainLimit))
+	v.Say("domain %s: %s", term.Clean(d.Name), facts.Limits(d.DomainLimit))
 	return nil
 }

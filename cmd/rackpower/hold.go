@@ -4,11 +4,11 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"time"
 
 	"github.com/urfave/cli/v2"
 
 	"rackpower/central/api"
+	"rackpower/central/facts"
 	"rackpower/cmd/settings"
 	"rackpower/cmd/term"
 	"rackpower/power"
@@ -127,31 +127,7 @@ func (v view) noteAway(nodes []api.Node) {
 }
 
 // held says who holds a node and how long, "" when nobody does.
-func (v view) held(h *api.Hold) string {
-	if h == nil {
-		return ""
-	}
-	var end time.Time
-	if h.Expires != nil {
-		end = *h.Expires
-	}
-	return fmt.Sprintf("%s, %s %s, %s%s", h.Want, holder(h), v.sinceOr(h.Since), v.UntilOr(end, "released"), because(h.Reason))
-}
-
-// holder is who holds a node.
-func holder(h *api.Hold) string {
-	if h.Schedule != "" {
-		return "schedule " + h.Schedule
-	}
-	return "by " + h.By
-}
-
-func (v view) sinceOr(t time.Time) string {
-	if t.IsZero() {
-		return "at an unknown time"
-	}
-	return "since " + v.Since(t)
-}
+func (v view) held(h *api.Hold) string { return v.Readable(facts.Hold(h, v.Now())) }
 
 // because is the end of a line that has a reason.
 func because(reason string) string {

@@ -6,6 +6,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"rackpower/central/api"
+	"rackpower/central/facts"
 	"rackpower/cmd/printer"
 	"rackpower/cmd/settings"
 	"rackpower/cmd/term"
@@ -91,7 +92,7 @@ func listNodes(s *session) error {
 		},
 		WideHead: []string{"BMC", "PROTECTED"},
 		WideCells: func(n api.Node) []string {
-			return []string{n.BMC, term.Shorten(protection(n.Protected), 60)}
+			return []string{n.BMC, term.Shorten(facts.Protection(n.Protected), 60)}
 		},
 	})
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"rackpower/central/api"
+	"rackpower/central/facts"
 	"rackpower/cmd/printer"
 	"rackpower/cmd/settings"
 	"rackpower/cmd/term"
@@ -298,25 +299,9 @@ func (v view) pauseCell(pause *api.Pause) string {
 func domainWords(domains []api.DomainState) []string {
 	var words []string
 	for _, d := range domains {
-		words = append(words, domainState(d))
+		words = append(words, facts.Domain(d))
 	}
 	return words
-}
-
-func domainState(d api.DomainState) string {
-	return fmt.Sprintf("%s: %s, %d on the way, %d waiting", d.Name, limits(d.DomainLimit), d.InFlight, d.Waiting)
-}
-
-// limits writes what bounds a power domain.
-func limits(d api.DomainLimit) string {
-	rate, concurrent := "any rate", "any number at once"
-	if d.Rate > 0 {
-		rate = fmt.Sprintf("%g a second", d.Rate)
-	}
-	if d.Concurrent > 0 {
-		concurrent = fmt.Sprintf("%d at once", d.Concurrent)
-	}
-	return rate + ", " + concurrent
 }
 
 func showRack(s *session) error {
@@ -338,25 +323,9 @@ func showRack(s *session) error {
 	return nil
 }
 
-func (v view) brakeWords(b *api.Brake) string {
-	if b == nil {
-		return ""
-	}
-	return fmt.Sprintf("holds %d of %s (%s) since %s: %s", len(b.Nodes), power.Count(b.Total, "node"), b.Kind, v.Since(b.Since),
-		noderange.Fold(b.Nodes))
-}
+func (v view) brakeWords(b *api.Brake) string { return v.Readable(facts.Brake(b, v.Now())) }
 
-func (v view) pauseWords(pause *api.Pause) string {
-	if !pause.Active(v.Now()) {
-		return ""
-	}
-	with := ""
-	if pause.Site {
-		with = "with all racks "
-	}
-	return fmt.Sprintf("%sby %s since %s, %s%s", with, pause.By, v.Since(pause.Since), v.UntilOr(pause.Until, "resumed"),
-		because(pause.Reason))
-}
+func (v view) pauseWords(pause *api.Pause) string { return v.Readable(facts.Pause(pause, v.Now())) }
 
 func setRack(s *session) error {
 	in := api.SetRack{AskedBy: s.askedBy(), Reason: s.c.String("reason")}
@@ -453,7 +422,7 @@ func noteRacks(s *session, nodes []api.Node) {
 	})
 	s.WarnEach(alarmed, "racks %s: alarm (rackpower agents)", func(name string) {
 		for _, a := range byName[name].State.Alarms {
-			s.Warn("rack %s: %s", term.Clean(name), term.Clean(alarmWords(a)))
+			s.Warn("rack %s: %s", term.Clean(name), term.Clean(facts.Alarm(a)))
 		}
 	})
 	s.WarnEach(braked, "racks %s: the brake holds: "+s.server.command+" brake show",

@@ -9,6 +9,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"rackpower/central/api"
+	"rackpower/central/facts"
 	"rackpower/cmd/settings"
 	"rackpower/cmd/term"
 )
@@ -27,13 +28,13 @@ type server struct {
 
 var (
 	atCentral = server{
-		who: "central", unit: "rackpower-central.service", command: "rackpower", flag: "central", initial: "unix:///run/rackpower/central.sock",
+		who: "central", unit: "rackpower-central.service", command: facts.AtCentral, flag: "central", initial: "unix:///run/rackpower/central.sock",
 		usage: "`URL` of central: unix:///PATH or https://HOST:PORT",
 		hint: "is rackpower-central running there? name another address with --central or RACKPOWER_CENTRAL; on a rack, rackpower local asks " +
 			"its agent",
 	}
 	atAgent = server{
-		who: "the agent", unit: "rackpower-agent.service", command: "rackpower local", flag: "socket", initial: "/run/rackpower/agent.sock",
+		who: "the agent", unit: "rackpower-agent.service", command: facts.AtAgent, flag: "socket", initial: "/run/rackpower/agent.sock",
 		usage: "`PATH` of the agent's control socket",
 		hint:  "is rackpower agent running there? name another socket with --socket or RACKPOWER_SOCKET",
 	}

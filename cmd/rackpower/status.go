@@ -11,6 +11,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"rackpower/central/api"
+	"rackpower/central/facts"
 	"rackpower/cmd/printer"
 	"rackpower/cmd/settings"
 	"rackpower/cmd/term"
@@ -141,7 +142,7 @@ func (v view) nodeListing(nodes []api.Node) printer.Listing[api.Node] {
 			if n.AgentState.Absent() {
 				agent += " (" + n.AgentState.Text(v.Now()) + ")"
 			}
-			return []string{n.Rack, agent, n.Domain, strings.Join(n.Labels, ","), n.BMC, protection(n.Protected)}
+			return []string{n.Rack, agent, n.Domain, strings.Join(n.Labels, ","), n.BMC, facts.Protection(n.Protected)}
 		},
 	}
 }

@@ -7,13 +7,21 @@
   const day = (d) => `${d.getFullYear()}-${two(d.getMonth() + 1)}-${two(d.getDate())} ${clock(d)}`;
   const kind = document.body.dataset.live, what = document.body.dataset.what;
 
-  // Times are shown in the zone of the browser.
-  const localize = (of) => all("time", of).forEach((t) => {
-    t.title = t.dateTime;
-    t.textContent = day(new Date(t.dateTime));
-  });
+  // Times are shown in the zone of the browser, those in texts for ears and pointers, too.
+  const inZone = (text) => text.replace(/\b\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(Z| UTC)/g,
+    (t) => day(new Date(t.slice(0, 10) + "T" + t.slice(11, 19) + "Z")));
+  const localize = (of) => {
+    all("time", of).forEach((t) => {
+      t.title = t.dateTime;
+      t.textContent = day(new Date(t.dateTime));
+    });
+    all("svg title", of).forEach((t) => { t.textContent = inZone(t.textContent); });
+    all("svg[aria-label]", of).forEach((t) => t.setAttribute("aria-label", inZone(t.getAttribute("aria-label"))));
+  };
   const ready = (of) => {
     localize(of);
+    const first = $(".cells .c", of);
+    if (first) first.tabIndex = 0; // the arrows lead to the others
     const box = $("#all");
     if (!box) return;
     box.hidden = false;
@@ -131,11 +139,28 @@
     }, kind === "cells" ? 3000 : 1000));
   };
 
+  // The numbers of the menu, of which a tab in the background shows one in its title.
+  let cut = false;
+  const title = document.title.replace(/^\(\d+\) /, "");
+  const entitle = () => {
+    const n = $("#n-attention").textContent;
+    document.title = (cut ? "(cut off) " : n ? `(${n}) ` : "") + title;
+  };
+  const count = (c) => {
+    const n = $("#n-attention");
+    n.textContent = c.attention || "";
+    n.className = c.critical ? "count critical" : "count";
+    $("#n-approvals").textContent = c.approvals || "";
+    entitle();
+  };
+
   // What is shown is as old as the last sign of central.
   let heard = Date.now(), source = null;
   const age = $("#age");
   const tell = () => {
-    const cut = Date.now() - heard > 10000;
+    const was = cut;
+    cut = Date.now() - heard > 10000;
+    if (cut !== was) entitle();
     age.className = cut ? "cut" : "";
     const text = cut ? `cut off: what is shown is as of ${clock(new Date(heard))}; trying again` : `live, as of ${clock(new Date(heard))}`;
     if (age.textContent !== text) age.textContent = text;
@@ -146,6 +171,7 @@
     const on = (event, f) => source.addEventListener(event, (e) => { heard = Date.now(); f(JSON.parse(e.data)); });
     on("cells", update);
     on("news", news);
+    on("counts", count);
     on("reload", () => location.reload());
     on("beat", () => {});
     source.onerror = () => {
@@ -163,7 +189,7 @@
     const row = down ? list.slice(i + 1) : list.slice(0, i).reverse();
     return row.find((o) => {
       const q = o.getBoundingClientRect();
-      return (down ? q.top > r.top + 4 : q.top < r.top - 4) && Math.abs(q.left - r.left) < 8;
+      return (down ? q.top > r.top + 4 : q.top < r.top - 4) && q.left < r.right - 8 && q.right > r.left + 8;
     });
   };
   document.addEventListener("keydown", (e) => {
@@ -183,6 +209,7 @@
   });
 
   ready(document);
+  $("#zone").textContent = Intl.DateTimeFormat().resolvedOptions().timeZone;
   if (kind === "cells") index();
   if (kind && age) {
     connect();

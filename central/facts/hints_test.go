@@ -1,4 +1,4 @@
-package main
+package facts
 
 import (
 	"strings"
@@ -55,8 +55,8 @@ func TestHintsFitWhatIsInTheWay(t *testing.T) {
 	} {
 		c.e.Node = "n1"
 		var run []string
-		for _, h := range hints(atCentral, time.Now(), c.e, api.Node{Rack: "r1"}) {
-			run = append(run, h.run...)
+		for _, h := range Hints(AtCentral, time.Now(), c.e, api.Node{Rack: "r1"}) {
+			run = append(run, h.Run...)
 		}
 		if got := strings.Join(run, "|"); got != c.want {
 			t.Errorf("%s: %q, want %q", what, got, c.want)
@@ -79,9 +79,9 @@ func TestHintsTellSilenceFromRefusal(t *testing.T) {
 				Node: "n1", Status: power.StatusReady, Reading: power.Reading{Reach: reach},
 				BMC: &api.BMCState{BreakerOpen: "so", AuthFailures: refused},
 			}
-			hints := hints(atCentral, time.Now(), e, api.Node{Rack: "r1"})
-			if len(hints) != 1 || !strings.Contains(hints[0].text, want) {
-				t.Errorf("%s, %d refused: %+v, want one that says %q", reach, refused, hints, want)
+			found := Hints(AtCentral, time.Now(), e, api.Node{Rack: "r1"})
+			if len(found) != 1 || !strings.Contains(found[0].Text, want) {
+				t.Errorf("%s, %d refused: %+v, want one that says %q", reach, refused, found, want)
 			}
 		}
 	}
