@@ -416,28 +416,49 @@ func (x *execution) there() power.Reason {
 	return power.ReasonVerified
 }
 
-// await reads with growing waits until the target is seen or the window is over.
+// await reads until the target is seen or the window is over. What is as wanted already, as a
+// node after a reset, is read at once; what has to change is read when it likely has.
 func (x *execution) await(ctx context.Context, target power.State, window time.Duration) (bool, error) {
 	x.l.setPhase(x.t, cmp.Or(x.waiting, "waiting for "+string(target)))
-	return x.awaitSeen(ctx, window, func() (bool, error) {
+	cmd, k := x.h.last, looks{}
+	if cmd.Target() == target {
+		k.known = x.l.took(cmd)
+	}
+	look := func() (bool, error) {
 		state, err := x.read(ctx)
 		return state == target, err
-	})
+	}
+	if x.seen == target {
+		if seen, err := look(); err != nil || seen {
+			return seen, err
+		}
+	}
+	seen, err := x.awaitSeen(ctx, window, &k, look)
+	if seen && cmd.Target() == target && x.h.sendings[cmd] == 1 {
+		x.l.learn(cmd, k.learnt(time.Since(x.h.lastSent)))
+	}
+	return seen, err
 }
 
-// awaitSeen looks with growing waits until it is seen or the window is over.
-func (x *execution) awaitSeen(ctx context.Context, window time.Duration, look func() (bool, error)) (bool, error) {
-	until := time.Now().Add(window)
-	for pause := x.time.FirstLook; ; pause = min(pause*3/2, x.time.LongLook) {
-		if err := backoff.Sleep(ctx, pause); err != nil {
+// awaitSeen looks, at the times that k says, until it is seen or the window is over.
+func (x *execution) awaitSeen(ctx context.Context, window time.Duration, k *looks, look func() (bool, error)) (bool, error) {
+	k.first, k.longest = x.time.FirstLook, x.time.LongLook
+	until, since := time.Now().Add(window), x.h.lastSent
+	if since.IsZero() {
+		since = time.Now()
+	}
+	for {
+		if err := backoff.Sleep(ctx, k.next(time.Since(since))); err != nil {
 			return false, err
 		}
+		looked := time.Since(since)
 		if seen, err := look(); err != nil || seen {
 			return seen, err
 		}
 		if !time.Now().Before(until) {
 			return false, nil
 		}
+		k.missed(looked)
 	}
 }
 

@@ -30,6 +30,7 @@ type lane struct {
 	ended   time.Time     // when an operation that may have changed the power ended
 	// unsettled is a command of an ended operation that may still take effect.
 	unsettled *power.Unsettled
+	effects   map[power.Command]effect // what a command took last
 }
 
 // owedEnd is the end of a request that joined what has ended, while it is not in the

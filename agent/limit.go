@@ -23,7 +23,9 @@ func (x *execution) limit(ctx context.Context) (power.Reason, error) {
 		if n > 0 {
 			window := x.time.Verify[min(n, len(x.time.Verify))-1]
 			x.l.setPhase(x.t, "waiting for the limit of "+power.LimitText(x.op.Limit))
-			there, err := x.awaitSeen(ctx, min(window, time.Until(x.h.lastSent.Add(window))), func() (bool, error) { return x.limited(ctx) })
+			there, err := x.awaitSeen(ctx, min(window, time.Until(x.h.lastSent.Add(window))), &looks{}, func() (bool, error) {
+				return x.limited(ctx)
+			})
 			if err != nil || there {
 				return power.ReasonVerified, err
 			}

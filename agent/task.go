@@ -47,6 +47,7 @@ type task struct {
 type history struct {
 	sendings map[power.Command]int // commands that may have left
 	pending  power.Command         // sending is durable, sent is not
+	last     power.Command         // that may have left, at lastSent
 	lastSent time.Time
 	softOff  time.Time // when the ACPI request first left
 	offSeen  time.Time
@@ -123,7 +124,7 @@ func (h *history) notAfter(now time.Time) {
 func (h *history) sending(c power.Command, at time.Time) {
 	h.sendings[c]++
 	h.attempts++
-	h.pending, h.lastSent = c, at
+	h.pending, h.last, h.lastSent = c, c, at
 	if c == power.PressSoftOff && h.softOff.IsZero() {
 		h.softOff = at
 	}
