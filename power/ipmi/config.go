@@ -26,8 +26,9 @@ type Config struct {
 	// ReadTimeout bounds a read on an open session, retransmissions included: how
 	// long it takes to find out that the BMC was restarted. 0: 5 s.
 	ReadTimeout time.Duration
-	// FirstAnswer is the wait before the first retransmission; each further one
-	// waits half as long again. 0: 2 s.
+	// FirstAnswer is the wait before the first retransmission, at most: a session of a BMC
+	// that answers faster waits as long as its answers take, but not less than 250 ms. Each
+	// further one waits half as long again. 0: 2 s.
 	FirstAnswer time.Duration
 	// RAKPAnswer is FirstAnswer for RAKP messages, over which slow BMCs compute
 	// for a second. 0: 3 s.

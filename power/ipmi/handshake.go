@@ -40,6 +40,7 @@ type handshake struct {
 	guessed bool // the role is one that was given before, not the highest that may be given now
 	proved  bool // the BMC has proved that it knows the password
 	alive   bool // it has answered something
+	trips   trips
 	only15  bool // it says that it has no sessions of IPMI v2.0
 }
 
@@ -185,9 +186,13 @@ func (h *handshake) openSession(ctx context.Context) *power.Error {
 		if attempt > 0 { // is it silent, or does it open no session?
 			h.link.send(probeRequest(h.offers[0].tag & 0x3F))
 		}
+		sent := time.Now()
 		agreed, err := h.openAnswer(ctx, offers, turn)
 		switch {
 		case err == nil:
+			if attempt == 0 {
+				h.trips.took(time.Since(sent))
+			}
 			h.offer = agreed
 			h.auth, _, _, _ = types.GetCipherSuiteAlgorithms(agreed.suite)
 			return nil
@@ -359,6 +364,7 @@ func (h *handshake) derive() (s *session, icv []byte, err error) {
 	}
 	return &session{
 		link: h.link, cfg: h.cfg, ep: h.ep, codec: c, suite: h.offer.suite, limit: h.role, level: types.PrivilegeLevelUser,
+		trips: h.trips,
 	}, icv, nil
 }
 

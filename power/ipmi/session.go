@@ -32,6 +32,7 @@ type session struct {
 	sequence uint32 // of the last packet sent; each packet has its own
 	tag      byte   // of the last message sent, 6 bits
 	seen     window
+	trips    trips
 	msg, out []byte // scratch
 }
 
@@ -44,7 +45,7 @@ type patience struct {
 
 // reading is the patience with commands whose repetition changes nothing.
 func (s *session) reading() patience {
-	return patience{first: s.cfg.FirstAnswer, total: s.cfg.ReadTimeout}
+	return patience{first: s.trips.wait(s.cfg.FirstAnswer), total: s.cfg.ReadTimeout}
 }
 
 // acting is the patience with commands that must not arrive twice.
@@ -113,6 +114,9 @@ func (s *session) roundTrip(ctx context.Context, op string, cmd types.Command, d
 		})
 		switch {
 		case err == nil:
+			if sends == 1 && !p.once {
+				s.trips.took(time.Since(now))
+			}
 			return res, nil
 		case ended(ctx) == nil && errors.Is(err, errUnanswered) && !p.once && time.Now().Before(deadline):
 			wait += wait / 2
