@@ -17,7 +17,7 @@ DESTDIR ?=
 PREFIX ?= /usr/local
 
 .DEFAULT_GOAL := build
-.PHONY: help build check test race soak proof mutations lint vuln fuzz bench bench-functions page screenshots demo deb rpm packages-test promise install deps clean
+.PHONY: help build check test race soak proof mutations lint vuln fuzz bench bench-functions bench-compare page screenshots demo deb rpm packages-test promise install deps clean
 
 help: ## list the verbs
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
@@ -116,6 +116,12 @@ bench: deps build ## what people wait for, beside other tools: a table
 
 bench-functions: deps ## Go benchmarks of the hot paths
 	PATH="$$PATH:/usr/sbin:/sbin" $(GO) test -run '^$$' -bench . -benchtime 1s ./...
+
+# What is newer than the last release, or than BASE, in COUNT rounds of both in turn.
+BASE ?= $(shell git describe --tags --abbrev=0 2>/dev/null || git rev-list --max-parents=0 HEAD)
+COUNT ?= 6
+bench-compare: deps ## Go benchmarks of the hot paths beside those of BASE, by benchstat
+	PATH="$$PATH:/usr/sbin:/sbin" tools/bench-compare.sh "$(BASE)" $(COUNT)
 
 PAGE := PATH="$$PATH:/usr/sbin:/sbin" RACKPOWER_TEST_BIN="$(CURDIR)/$(BIN)" RACKPOWER_PAGE=1
 page: deps build ## the page in a browser: accessibility, cuts, 10,000 nodes; 4 minutes

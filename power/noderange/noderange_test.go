@@ -193,3 +193,26 @@ func TestAShortTextIsNoHugeList(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// BenchmarkSelect is what a selection costs in a fleet of 10,000 nodes.
+func BenchmarkSelect(b *testing.B) {
+	nodes := make([]Node, 10_000)
+	for i := range nodes {
+		nodes[i] = Node{Name: fmt.Sprintf("r%dn%03d", i/500, i%500), Rack: fmt.Sprintf("r%d", i/500), State: "on"}
+	}
+	fleet := List(nodes)
+	for _, text := range []string{"r7n123", "r7n[100-199]", "@r7", "r7*", "all&!@state:off"} {
+		b.Run(text, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				e, err := Parse(text)
+				if err != nil {
+					b.Fatal(err)
+				}
+				if names, err := e.From(fleet); err != nil || len(names) == 0 {
+					b.Fatal(names, err)
+				}
+			}
+		})
+	}
+}
