@@ -26,6 +26,7 @@ import (
 	"rackpower/cmd/daemon"
 	"rackpower/cmd/printer"
 	"rackpower/cmd/settings"
+	"rackpower/cmd/term"
 )
 
 // finding is the result of a check.
@@ -87,8 +88,10 @@ func doctorCommand() *cli.Command {
 			"the reason why it matters and the command that mends it; what it could not see, too. As root it sees more." +
 			examples("rackpower doctor", "sudo rackpower doctor --backups /backup", "rackpower doctor -o json") + exitHelp,
 		Flags: atCentral.flags(
-			&cli.StringFlag{Name: "backups", Value: "/var/backups/rackpower", Usage: "`DIR` of the backups of central's database"},
-			&cli.DurationFlag{Name: "backup-age", Value: 7 * 24 * time.Hour, Usage: "call backups too old after `DURATION`"},
+			&cli.StringFlag{
+				Name: "backups", Usage: "`DIR` of the backups of central's database", DefaultText: "those that central makes, and " + backupsByHand,
+			},
+			&cli.DurationFlag{Name: "backup-age", Value: 24 * time.Hour, Usage: "call backups too old after `DURATION`"},
 		),
 		Action: atCentral.with(func(s *session) error { return newDoctor(s).run() }),
 	}
@@ -139,17 +142,20 @@ func (d *doctor) show() error {
 	if !p.People() || p.Quiet {
 		return printer.Show(p, printer.Listing[finding]{Rows: d.found, Name: func(f finding) string { return f.Check + " " + f.State }})
 	}
+	page := printer.NewPage(p, p.PageWidth())
 	for _, f := range d.found {
-		fmt.Fprintf(p.Out, "%-8s  %s", f.State, f.Check)
+		text := f.Check
 		if f.What != "" {
-			fmt.Fprintf(p.Out, ": %s", p.Readable(f.What))
+			text += ": " + p.Readable(f.What)
 		}
-		fmt.Fprintln(p.Out)
+		page.Block(term.Pad(f.State, 10), text)
 		if f.State == doctorWrong {
-			fmt.Fprintf(p.Out, "          why: %s\n          do:  %s\n", f.Why, p.Readable(f.Run))
+			page.Block("          why: ", f.Why)
+			page.Line("          do:  " + p.Readable(f.Run)) // whole: it is copied
 		}
 	}
-	return nil
+	_, err := fmt.Fprint(p.Out, page.String())
+	return err
 }
 
 func (d *doctor) wrong(run, what string, args ...any) {
@@ -421,26 +427,35 @@ func (d *doctor) backups() {
 		d.leftOut("this is not central's host")
 		return
 	}
-	dir, age := d.s.c.String("backups"), d.s.c.Duration("backup-age")
-	run := "rackpower-central backup " + filepath.Join(dir, d.now.UTC().Format("2006-01-02")+".db")
-	entries, err := os.ReadDir(d.path(dir))
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		d.leftOut("%v", err)
-		return
+	dirs, age := []string{data("central") + "/backups", backupsByHand}, d.s.c.Duration("backup-age")
+	if dir := d.s.c.String("backups"); dir != "" {
+		dirs = []string{dir}
 	}
 	var newest time.Time
-	for _, e := range entries {
-		if info, err := e.Info(); err == nil && strings.HasSuffix(e.Name(), ".db") && info.ModTime().After(newest) {
-			newest = info.ModTime()
+	for _, dir := range dirs {
+		entries, err := os.ReadDir(d.path(dir))
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			d.leftOut("%v", err)
+			return
+		}
+		for _, e := range entries {
+			if info, err := e.Info(); err == nil && strings.HasSuffix(e.Name(), ".db") && info.ModTime().After(newest) {
+				newest = info.ModTime()
+			}
 		}
 	}
+	dir := dirs[len(dirs)-1]
+	run := fmt.Sprintf("mkdir -p -m 0700 %s && rackpower-central backup %s/%s.db", dir, dir, d.now.UTC().Format("20060102T150405Z"))
 	switch {
 	case newest.IsZero():
-		d.wrong("mkdir -p -m 0700 "+dir+" && "+run, "there is no backup (*.db) in %s; --backups names another directory", dir)
+		d.wrong(run, "there is no backup (*.db) in %s; --backups names another directory", strings.Join(dirs, " and "))
 	case d.now.Sub(newest) > age:
-		d.wrong(run, "the newest backup in %s is of %s", dir, d.s.Time(newest))
+		d.wrong(run, "the newest backup in %s is of %s", strings.Join(dirs, " and "), d.s.Time(newest))
 	}
 }
+
+// backupsByHand is where people put backups, beside those that central makes by itself.
+const backupsByHand = "/var/backups/rackpower"
 
 func (d *doctor) central() {
 	if d.info == nil {

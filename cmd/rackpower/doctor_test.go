@@ -85,7 +85,7 @@ func TestDoctorFindsWhatIsWrong(t *testing.T) {
 		"/var/lib/rackpower/agent/identity.pem is open to others: mode 0644", "do:  chmod -R go= /var/lib/rackpower/agent",
 		"/etc/rackpower/agent.yaml can be written by others", "/etc/rackpower/central.yaml is missing",
 		"there is neither /var/lib/rackpower/central/seal.key nor",
-		"identity.pem holds no certificate", "the newest backup in /var/backups/rackpower is of",
+		"identity.pem holds no certificate", "the newest backup in /var/lib/rackpower/central/backups and /var/backups/rackpower is of",
 	} {
 		if !strings.Contains(got.out, line) {
 			t.Errorf("no %q in\n%s", line, got.out)
