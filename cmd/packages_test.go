@@ -2,6 +2,7 @@ package cmd_test
 
 import (
 	"bytes"
+	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
@@ -116,8 +117,14 @@ func TestPackagesAreReproducible(t *testing.T) {
 	}
 }
 
+const (
+	agentUnit   = "rackpower-agent.service"
+	centralUnit = "rackpower-central.service"
+)
+
 // TestPackagesOnARealSystemd installs the packages, upgrades them while an operation is under
-// way, removes, installs again and purges them, as a machine's administrator does.
+// way, removes, installs again and purges them, as a machine's administrator does; then the same
+// with those of rpm.
 func TestPackagesOnARealSystemd(t *testing.T) {
 	wantPackages(t)
 	m := newSystemdHost(t)
@@ -125,71 +132,202 @@ func TestPackagesOnARealSystemd(t *testing.T) {
 		makePackages(t, "..", version, filepath.Join(m.dir, "src", version))
 	}
 	lintian(t, filepath.Join(m.dir, "src", "1.0.1"))
-	const agent, central = "rackpower-agent.service", "rackpower-central.service"
 	m.run("rm", "-f", "/usr/sbin/policy-rc.d") // which keeps containers from starting anything
 	m.install("1.0.0")
-	for _, unit := range []string{agent, central, "rackpower-agent.socket", "rackpower-central.socket", "rackpower.target"} {
-		if out, _ := m.try("systemctl", "is-enabled", unit); strings.TrimSpace(out) != "disabled" {
-			t.Errorf("%s is %s after the installation", unit, out)
-		}
-		if out, _ := m.try("systemctl", "is-active", unit); strings.TrimSpace(out) != "inactive" {
-			t.Errorf("%s is %s after the installation", unit, out)
-		}
-	}
+	m.isAtRest()
 	m.run("sh", "-c", "echo '# mine' >> /etc/rackpower/agent.yaml")
-	m.run("systemctl", "enable", "--now", central, agent)
+	m.run("systemctl", "enable", "--now", centralUnit, agentUnit)
 	m.alive()
-
-	// A node is slow to come up, so that its power-on is under way while both are upgraded.
-	m.run("systemd-run", "-q", "--unit=sim", "rackpower", "sim", "--count=1", "--listen=127.0.20.1", "--port=6230",
-		"--on-after=20s", "--log=/root/sim.log")
-	m.run("sh", "-c", "umask 077; echo simulated > /root/pw")
-	m.run("rackpower", "node", "add", "n1", "--rack", "r1", "--bmc", "ipmi://admin@127.0.20.1:6230", "--password-file", "/root/pw")
-	m.run("rackpower", "on", "n1", "--wait", "accepted")
-	m.until(30*time.Second, "the BMC has the command", func() bool { return m.commanded("power-on") == 1 })
-	before := m.main(agent)
-	m.install("1.0.1")
-	if now := m.main(agent); now == before || now == "0" {
-		t.Errorf("the agent was not started again by the upgrade")
-	}
-	m.alive()
-	m.until(60*time.Second, "the power-on has ended", func() bool { return strings.Contains(m.run("rackpower", "ops", "n1"), "succeeded") })
-	if n := m.commanded("power-on"); n != 1 {
-		t.Errorf("the BMC was told %d times to turn on", n)
-	}
-	for _, program := range []string{"rackpower", "rackpower-central"} {
-		if out := m.run(program, "--version"); !strings.Contains(out, "1.0.1") {
-			t.Errorf("after the upgrade: %s", out)
-		}
-	}
-	if out := m.run("rackpower", "agents", "-o", "json"); !strings.Contains(out, `"1.0.1"`) {
-		t.Errorf("after the upgrade the agent that runs is\n%s", out)
-	}
+	m.doctorMends()
+	m.upgrades("1.0.1", m.install)
 	m.run("grep", "-q", "# mine", "/etc/rackpower/agent.yaml")
 
-	m.run("systemctl", "stop", "rackpower-central.socket", central)
+	m.run("systemctl", "stop", "rackpower-central.socket", centralUnit)
 	m.install("1.0.1")
-	if out, _ := m.try("systemctl", "is-active", central); strings.TrimSpace(out) != "inactive" {
+	if out, _ := m.try("systemctl", "is-active", centralUnit); strings.TrimSpace(out) != "inactive" {
 		t.Errorf("central was stopped, and the upgrade started it: %s", out)
 	}
 
 	m.run("dpkg", "-r", "rackpower-central", "rackpower")
-	if out, exit := m.try("pgrep", "-a", "-u", "rackpower"); exit == 0 {
-		t.Errorf("runs after the removal: %s", out)
-	}
+	m.nothingRuns()
 	m.run("test", "-s", "/var/lib/rackpower/central/seal.key")
 	m.run("grep", "-q", "# mine", "/etc/rackpower/agent.yaml")
 	m.install("1.0.1")
-	m.run("systemctl", "start", central, agent)
+	m.run("systemctl", "start", centralUnit, agentUnit)
 	m.alive()
 	if out := m.run("rackpower", "ops", "n1"); !strings.Contains(out, "succeeded") {
 		t.Errorf("after a removal and another installation: %s", out)
 	}
 
 	m.run("dpkg", "-P", "rackpower-central", "rackpower")
-	out := m.run("find", "/etc", "/usr", "/var", "/run", "-xdev", "-path", "*rackpower*", "-not", "-path", "/var/log/*")
+	m.nothingStays()
+	t.Run("rpm", func(t *testing.T) { m.rpms(t) })
+}
+
+// isAtRest: nothing is enabled or runs after an installation.
+func (m *systemdHost) isAtRest() {
+	m.t.Helper()
+	for _, unit := range []string{agentUnit, centralUnit, "rackpower-agent.socket", "rackpower-central.socket", "rackpower.target"} {
+		if out, _ := m.try("systemctl", "is-enabled", unit); strings.TrimSpace(out) != "disabled" {
+			m.t.Errorf("%s is %s after the installation", unit, out)
+		}
+		if out, _ := m.try("systemctl", "is-active", unit); strings.TrimSpace(out) != "inactive" {
+			m.t.Errorf("%s is %s after the installation", unit, out)
+		}
+	}
+}
+
+// nothingRuns: a removal has ended what ran.
+func (m *systemdHost) nothingRuns() {
+	m.t.Helper()
+	if out, exit := m.try("pgrep", "-a", "-u", "rackpower"); exit == 0 {
+		m.t.Errorf("runs after the removal: %s", out)
+	}
+}
+
+// nothingStays: a purge has left no file.
+func (m *systemdHost) nothingStays() {
+	m.t.Helper()
+	out := m.run("find", "/etc", "/usr", "/var", "/run", "-xdev", "-path", "*rackpower*", "-not", "-path", "/var/log/*", "-not", "-path",
+		"/var/backups/*")
 	if strings.Contains(out, "rackpower") {
-		t.Errorf("after the purge:\n%s", out)
+		m.t.Errorf("after the purge:\n%s", out)
+	}
+}
+
+// upgrades installs a version while a node, that is slow to come up, turns on: the operation goes
+// on in the new version, and the BMC is told once.
+func (m *systemdHost) upgrades(version string, install func(string)) {
+	m.t.Helper()
+	m.run("sh", "-c", "rm -f /root/sim.log; umask 077; echo simulated > /root/pw")
+	m.run("systemd-run", "-q", "--unit=sim", "rackpower", "sim", "--count=1", "--listen=127.0.20.1", "--port=6230",
+		"--on-after=20s", "--log=/root/sim.log")
+	m.run("rackpower", "node", "add", "n1", "--rack", "r1", "--bmc", "ipmi://admin@127.0.20.1:6230", "--password-file", "/root/pw")
+	m.run("rackpower", "on", "n1", "--wait", "accepted")
+	m.until(30*time.Second, "the BMC has the command", func() bool { return m.commanded("power-on") == 1 })
+	before := m.main(agentUnit)
+	install(version)
+	if now := m.main(agentUnit); now == before || now == "0" {
+		m.t.Errorf("the agent was not started again by the upgrade")
+	}
+	m.alive()
+	m.until(60*time.Second, "the power-on has ended", func() bool { return strings.Contains(m.run("rackpower", "ops", "n1"), "succeeded") })
+	if n := m.commanded("power-on"); n != 1 {
+		m.t.Errorf("the BMC was told %d times to turn on", n)
+	}
+	for _, program := range []string{"rackpower", "rackpower-central"} {
+		if out := m.run(program, "--version"); !strings.Contains(out, version) {
+			m.t.Errorf("after the upgrade: %s", out)
+		}
+	}
+	if out := m.run("rackpower", "agents", "-o", "json"); !strings.Contains(out, `"`+version+`"`) {
+		m.t.Errorf("after the upgrade the agent that runs is\n%s", out)
+	}
+	m.run("systemctl", "stop", "sim.service")
+}
+
+// doctor is what it finds wrong: for each check what, and the command that mends it.
+func (m *systemdHost) doctor() map[string][2]string {
+	m.t.Helper()
+	out, exit := m.try("rackpower", "doctor", "-o", "json")
+	var found []struct{ Check, State, What, Run string }
+	if err := json.NewDecoder(strings.NewReader(out)).Decode(&found); err != nil || exit > 1 || len(found) < 11 {
+		m.t.Fatalf("rackpower doctor: status %d, %v\n%s", exit, err, out)
+	}
+	wrong := map[string][2]string{}
+	for _, f := range found {
+		if f.State == "wrong" && f.Check != "disk" { // which is this machine's
+			wrong[f.Check] = [2]string{wrong[f.Check][0] + f.What + "\n", f.Run}
+		}
+	}
+	if (exit == 1) != strings.Contains(out, `"wrong"`) {
+		m.t.Errorf("rackpower doctor: status %d\n%s", exit, out)
+	}
+	return wrong
+}
+
+// doctorMends breaks the installation in several ways: the doctor finds each, and nothing else,
+// and the command that it names mends it.
+func (m *systemdHost) doctorMends() {
+	m.t.Helper()
+	const central, agent = "/var/lib/rackpower/central/", "/var/lib/rackpower/agent"
+	m.until(60*time.Second, "central has made its first backup, and nothing is wrong", func() bool { return len(m.doctor()) == 0 })
+	for _, c := range []struct{ breaks, check, what string }{
+		{"rm -r " + central + "backups", "backups", "there is no backup (*.db) in " + central + "backups and /var/backups/rackpower"},
+		{"touch -d '9 days ago' /var/backups/rackpower/*.db", "backups", "the newest backup in " + central + "backups and /var/backups/rackpower is of"},
+		{"chmod 644 " + central + "seal.key", "files", central + "seal.key is open to others: mode 0644"},
+		{"chown root: " + central + "seal.key", "files", central + "seal.key belongs to root"},
+		{"chmod 755 " + agent, "files", agent + " is open to others: mode 0755"},
+		{"mv " + central + "seal.key /root/COPY", "keys", "there is neither " + central + "seal.key nor"},
+		{"chmod o+w /etc/rackpower/agent.yaml", "configuration", "agent.yaml can be written by others"},
+		{"chmod 666 /run/rackpower/central.sock", "sockets", "central.sock has the mode 0666, not 0660"},
+		{"rm /run/rackpower/agent.sock", "sockets", "agent.sock is missing"},
+		{"systemctl disable -q " + centralUnit, "units", centralUnit + " runs, and is not enabled"},
+		{"systemctl stop " + agentUnit, "units", agentUnit + " is enabled, and is inactive"},
+		{"systemctl stop rackpower-central.socket " + centralUnit, "units", centralUnit + " is enabled, and is inactive"},
+	} {
+		m.run("sh", "-c", c.breaks)
+		wrong := m.doctor()
+		found, ok := wrong[c.check]
+		if !ok || !strings.Contains(found[0], c.what) {
+			m.t.Errorf("after %s the doctor finds %q", c.breaks, wrong)
+			continue
+		}
+		m.run("sh", "-c", "cd /root && "+found[1])
+		m.alive()
+		if wrong := m.doctor(); len(wrong) > 0 {
+			m.t.Errorf("after %s and %s the doctor finds %q", c.breaks, found[1], wrong)
+		}
+	}
+}
+
+// rpms installs, upgrades and removes the packages of rpm on the same machine, which then has
+// nothing of Debian's for units. What they depend on is Fedora's, and not looked at.
+func (m *systemdHost) rpms(t *testing.T) {
+	if _, err := exec.LookPath("rpm"); err != nil {
+		t.Skip("LEFT OUT: rpm is not installed (apt-get install rpm)")
+	}
+	was := m.t
+	m.t = t
+	defer func() { m.t = was }()
+	m.run("sh", "-c", "rm -f /usr/bin/deb-systemd-helper /usr/bin/deb-systemd-invoke")
+	rpm := func(args ...string) string {
+		return m.run(append([]string{"rpm", "--dbpath", "/var/lib/rpm-test"}, args...)...)
+	}
+	upgrade := func(version string) {
+		m.run("sh", "-c", "rpm --dbpath /var/lib/rpm-test -U --nodeps /src/"+version+"/*.rpm")
+	}
+	upgrade("1.0.0")
+	m.isAtRest()
+	for name, files := range packageFiles {
+		all := rpm("-q", "--qf", "[%{FILEMODES:perms} %{FILEUSERNAME}:%{FILEGROUPNAME} %{FILENAMES}\n]", name)
+		for _, file := range files {
+			mode := "-rw-r--r--"
+			if strings.HasPrefix(file, "/usr/bin/") {
+				mode = "-rwxr-xr-x"
+			}
+			if line := mode + " root:root " + file; !strings.Contains(all+"\n", line+"\n") {
+				t.Errorf("%s lacks %q:\n%s", name, line, all)
+			}
+		}
+		if out := rpm("-qc", name); !strings.HasPrefix(out, "/etc/rackpower/") || strings.Contains(out, "\n") {
+			t.Errorf("configuration of %s: %s", name, out)
+		}
+		rpm("-V", "--nodeps", name)
+	}
+	m.run("systemctl", "enable", "--now", centralUnit, agentUnit)
+	m.alive()
+	m.run("sh", "-c", "echo '# mine' >> /etc/rackpower/agent.yaml")
+	m.upgrades("1.0.1", upgrade)
+	m.run("grep", "-q", "# mine", "/etc/rackpower/agent.yaml")
+	rpm("-e", "rackpower-central", "rackpower")
+	m.nothingRuns()
+	if out, _ := m.try("systemctl", "is-enabled", agentUnit); strings.TrimSpace(out) == "enabled" {
+		t.Errorf("%s after the removal", out)
+	}
+	m.run("sh", "-c", "test -s /var/lib/rackpower/central/seal.key && grep -q '# mine' /etc/rackpower/agent.yaml.rpmsave")
+	if out := m.run("find", "/usr", "-xdev", "-path", "*rackpower*"); out != "" {
+		t.Errorf("after the removal:\n%s", out)
 	}
 }
 
