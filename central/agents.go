@@ -456,15 +456,16 @@ func deref[T any](p *T) (v T) {
 
 // answerPoll returns nil when there is nothing to say. Requests are read before
 // nodes, so that no request comes without its node.
-func (c *Central) answerPoll(ctx context.Context, d *agentSession, in *api.Poll) (*api.Assignment, error) {
+func (c *Central) answerPoll(ctx context.Context, d *agentSession, in *api.Poll) (_ *api.Assignment, err error) {
 	now := c.cfg.Now()
 	g := d.look(now)
 	if g.session != in.Session {
 		return nil, errHello(d.name)
 	}
 	out := &api.Assignment{Rev: in.Rev, OpsCursor: in.Ops, Reads: g.reads, Explain: g.asked, Tests: g.tests}
+	at := g.rev // of the assignment, as the requests in out go by it
 	if g.mark > in.Ops {
-		if err := c.deliver(ctx, d, in, out); err != nil {
+		if at, err = c.deliver(ctx, d, in, out); err != nil {
 			return nil, err
 		}
 		if len(out.Ops) < deliverAtOnce && len(out.Cancels) < deliverAtOnce {
@@ -473,7 +474,7 @@ func (c *Central) answerPoll(ctx context.Context, d *agentSession, in *api.Poll)
 		in.Ops = out.OpsCursor
 	}
 	full := in.Rev <= 0 || in.Rev > g.rev
-	if full || in.Rev < g.rev || len(out.Ops) > 0 {
+	if full || in.Rev < g.rev || len(out.Ops) > 0 && at != in.Rev {
 		if err := c.assign(ctx, d.name, in.Rev, full, out); err != nil {
 			return nil, err
 		}
@@ -492,12 +493,15 @@ const deliverAtOnce = 500
 
 // deliver fills in requests and cancellations. That they leave is durable before
 // they do. Their times are by the agent's clock, where that is far from central's: an
-// agent whose clock is ahead would find them expired.
-func (c *Central) deliver(ctx context.Context, d *agentSession, in *api.Poll, out *api.Assignment) error {
-	return c.store.Write(ctx, func(tx *store.Tx) error {
-		if _, err := checkSession(tx, d.name, in.Session); err != nil {
+// agent whose clock is ahead would find them expired. rev is the revision of the assignment
+// when they were read.
+func (c *Central) deliver(ctx context.Context, d *agentSession, in *api.Poll, out *api.Assignment) (rev int64, err error) {
+	err = c.store.Write(ctx, func(tx *store.Tx) error {
+		a, err := checkSession(tx, d.name, in.Session)
+		if err != nil {
 			return err
 		}
+		rev = a.Rev
 		ops, cancels, upTo, err := tx.Deliver(d.name, in.Ops, deliverAtOnce)
 		out.Ops, out.Cancels, out.OpsCursor = nil, cancels, max(upTo, in.Ops)
 		by := d.clock()
@@ -508,6 +512,7 @@ func (c *Central) deliver(ctx context.Context, d *agentSession, in *api.Poll, ou
 		}
 		return err
 	})
+	return rev, err
 }
 
 // assign fills in nodes and the rack's settings: all of them, or what changed since rev.

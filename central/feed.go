@@ -104,6 +104,10 @@ func (f *feed) since(after int64, most int) (nodes []nodeChange, upTo int64, kno
 // What changes by time alone is looked for this often.
 const lookEvery = time.Second
 
+// agedEvery is how often readings that became stale are looked for, which takes a look at every
+// node.
+const agedEvery = 10 * time.Second
+
 // byTime notes the nodes that are shown otherwise now although nothing was written: their
 // agent came or went, or their reading became stale.
 func (c *Central) byTime(ctx context.Context) error {
@@ -124,7 +128,11 @@ func (c *Central) byTime(ctx context.Context) error {
 				return err
 			}
 		}
-		if c.feed.aged.IsZero() {
+		switch {
+		case c.feed.aged.IsZero():
+			return nil
+		case cutoff.Sub(c.feed.aged).Abs() < agedEvery:
+			cutoff = c.feed.aged
 			return nil
 		}
 		aged, err := tx.NamesAged(c.feed.aged, cutoff)

@@ -81,20 +81,26 @@ func nodesOf(all []asked) []string {
 // takeAll takes or refuses each request; any error undoes all.
 func (u *unitOfWork) takeAll(all []asked) ([]api.Op, error) {
 	out := make([]api.Op, 0, len(all))
+	ids := make([]string, len(all))
 	for i, a := range all {
-		o, found, err := u.tx.Op(a.op.ID)
-		if err != nil {
-			return nil, err
-		}
-		if found {
-			if !sameRequest(&o, a) {
-				return nil, usedBefore(u.tx, i, &o)
+		ids[i] = a.op.ID
+	}
+	known, err := u.tx.OpsNamed(ids)
+	if err != nil {
+		return nil, err
+	}
+	for i, a := range all {
+		o, found := known[a.op.ID]
+		switch {
+		case !found:
+			if o, err = u.take(a); err != nil {
+				return nil, err
 			}
-			out = append(out, u.c.show(&o, u.now))
-			continue
-		}
-		if o, err = u.take(a); err != nil {
-			return nil, err
+			if o.Rev > 0 { // it is stored
+				known[a.op.ID] = o
+			}
+		case !sameRequest(&o, a):
+			return nil, usedBefore(u.tx, i, &o)
 		}
 		out = append(out, u.c.show(&o, u.now))
 	}
@@ -124,8 +130,12 @@ func (u *unitOfWork) take(a asked) (store.Op, error) {
 	if o.Stage() == store.StageTaken && o.Action == power.ActCap {
 		u.c.refuseOld(&o, u.now)
 	}
+	open, err := u.tx.FirstOpenOn(node.Name, outstandingShown+1)
+	if err != nil {
+		return o, err
+	}
 	if o.Stage() == store.StageTaken {
-		says, err := u.full(node)
+		says, err := u.full(node, len(open))
 		if err != nil {
 			return o, err
 		}
@@ -154,11 +164,7 @@ func (u *unitOfWork) take(a asked) (store.Op, error) {
 		u.marks.raise(o.Rack, o.Cursor)
 	}
 	asked := entry(&o, auditAsked, o.AskedBy, u.now)
-	before, err := u.outstanding(o.Node)
-	if err != nil {
-		return o, err
-	}
-	asked.Detail += before
+	asked.Detail += outstanding(open)
 	if err := u.tx.AddOp(&o); err != nil {
 		return o, err
 	}
@@ -176,10 +182,9 @@ func (u *unitOfWork) take(a asked) (store.Op, error) {
 const outstandingShown = 3
 
 // outstanding says for the audit log what has not ended on a node, "" for nothing.
-func (u *unitOfWork) outstanding(node string) (string, error) {
-	open, err := u.tx.FirstOpenOn(node, outstandingShown+1)
-	if err != nil || len(open) == 0 {
-		return "", err
+func outstanding(open []store.Op) string {
+	if len(open) == 0 {
+		return ""
 	}
 	var texts []string
 	for _, o := range open[:min(len(open), outstandingShown)] {
@@ -188,7 +193,7 @@ func (u *unitOfWork) outstanding(node string) (string, error) {
 	if len(open) > outstandingShown {
 		texts = append(texts, "...")
 	}
-	return "; outstanding: " + strings.Join(texts, ", "), nil
+	return "; outstanding: " + strings.Join(texts, ", ")
 }
 
 // judge decides whether central takes a request. What is outstanding on the
@@ -234,18 +239,21 @@ func refuse(o *store.Op, why power.Reason, says string, now time.Time) {
 
 // full says why nothing more is taken for a node now, "" when it is; then one more counts
 // as taken. Every request that is taken has to be delivered and told of, so that an agent
-// which is away for long must not find more of them than it can take in.
-func (u *unitOfWork) full(n store.Node) (says string, err error) {
+// which is away for long must not find more of them than it can take in. ofNode is how many
+// have not ended on the node, or at least that many where it is more than are shown.
+func (u *unitOfWork) full(n store.Node, ofNode int) (says string, err error) {
 	ofAgent, known := u.open[n.Agent]
 	if !known {
 		if ofAgent, err = u.tx.CountOpenOf(n.Agent); err != nil {
 			return "", err
 		}
 	}
-	ofNode, err := u.tx.CountOpenOn(n.Name)
+	if ofNode > outstandingShown {
+		if ofNode, err = u.tx.CountOpenOn(n.Name); err != nil {
+			return "", err
+		}
+	}
 	switch {
-	case err != nil:
-		return "", err
 	case ofNode >= maxOpenOn:
 		return fmt.Sprintf("%d operations of node %s have not ended, which is the limit for a node: ask again later, or cancel some (rackpower "+
 			"ops %s --outstanding)", ofNode, n.Name, n.Name), nil

@@ -170,8 +170,9 @@ func updateOp() string {
 }
 
 var (
-	sqlOp      = `SELECT ` + opColumns + ` FROM ops WHERE id = $1`
-	sqlDeliver = `SELECT ` + opColumns + ` FROM ops WHERE agent = $1 AND stage = 1 AND stage < 4 AND cursor > $2
+	sqlOpsNamed = `SELECT ` + opColumns + ` FROM ops WHERE id IN (SELECT value FROM json_each($1))`
+	sqlOp       = `SELECT ` + opColumns + ` FROM ops WHERE id = $1`
+	sqlDeliver  = `SELECT ` + opColumns + ` FROM ops WHERE agent = $1 AND stage = 1 AND stage < 4 AND cursor > $2
 		AND node NOT IN (SELECT name FROM nodes WHERE waits_for <> '') ORDER BY cursor LIMIT $3`
 	sqlOpenOf = `SELECT ` + opColumns + ` FROM ops WHERE agent = $1 AND stage < 4 ORDER BY seq`
 	sqlOpen   = `SELECT ` + opColumns + ` FROM ops WHERE stage < 4 ORDER BY seq`
@@ -210,6 +211,16 @@ func (t *Tx) ops(query string, args ...any) ([]Op, error) {
 		return nil, fmt.Errorf("cannot read operations: %w", err)
 	}
 	return all, nil
+}
+
+// OpsNamed returns those of the ids that there are.
+func (t *Tx) OpsNamed(ids []string) (map[string]Op, error) {
+	ops, err := t.ops(sqlOpsNamed, list(ids))
+	named := make(map[string]Op, len(ids))
+	for _, o := range ops {
+		named[o.ID] = o
+	}
+	return named, err
 }
 
 // Op finds an operation; ok is false when there is none of that id.
