@@ -155,7 +155,8 @@ var leastOf = map[string]struct {
 	role  auth.Role
 	whole bool
 }{
-	"GET /v1/nodes": {auth.Viewer, false}, "GET /v1/nodes/{name}/explain": {auth.Viewer, false}, "POST /v1/ops/query": {auth.Viewer, false},
+	"GET /v1/nodes": {auth.Viewer, false}, "GET /v1/nodes/alike": {auth.Viewer, false},
+	"GET /v1/nodes/{name}/explain": {auth.Viewer, false}, "POST /v1/ops/query": {auth.Viewer, false},
 	"POST /v1/reads": {auth.Viewer, false}, "GET /v1/racks": {auth.Viewer, false}, "GET /v1/brakes": {auth.Viewer, false},
 	"GET /v1/domains": {auth.Viewer, false}, "GET /v1/schedules": {auth.Viewer, false}, "GET /v1/schedules/next": {auth.Viewer, false},
 	"GET /v1/agents": {auth.Viewer, false}, "GET /v1/members": {auth.Viewer, false}, "GET /v1/peers": {auth.Viewer, false},

@@ -23,6 +23,8 @@ import (
 // queries and bodies with NAME and ID in their place.
 var naming = map[string][]string{
 	"GET /v1/nodes":                {"?select=NAME", "?select=a1,NAME", "?select=@rNAME", "?select=!NAME", "?select=all"},
+	"GET /v1/nodes/alike":          {"?select=NAME", "?select=a1,NAME", "?select=@rNAME", "?select=!NAME", "?select=all"},
+	"GET /v1/racks":                {"?select=NAME", "?select=@rNAME"},
 	"POST /v1/nodes/remove":        {`{"names":["NAME"]}`, `{"names":["a1","NAME"]}`},
 	"POST /v1/nodes/status":        {`{"names":["NAME"],"status":"READY"}`},
 	"POST /v1/nodes/hold":          {`{"names":["NAME"],"want":"off","reason":"x"}`, `{"names":["NAME"],"want":""}`},
@@ -51,7 +53,7 @@ var naming = map[string][]string{
 // has a scope is refused before anything is looked at. A node that is added with a name
 // which is taken cannot be answered as one with a free name.
 var nameless = []string{
-	"POST /v1/nodes", "GET /v1/nodes/export", "GET /v1/racks", "GET /v1/brakes", "GET /v1/domains", "GET /v1/schedules",
+	"POST /v1/nodes", "GET /v1/nodes/export", "GET /v1/brakes", "GET /v1/domains", "GET /v1/schedules",
 	"GET /v1/schedules/next", "GET /v1/agents", "GET /v1/members", "GET /v1/peers", "GET /v1/info", "GET /v1/whoami",
 	"POST /v1/users/{name}/certificate", "GET /v1/approvals", "GET /v1/attention",
 }

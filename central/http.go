@@ -79,7 +79,8 @@ func (c *Central) routes() *http.ServeMux {
 		}
 		mux.HandleFunc(pattern, c.guarded(to, onlyKnown(slices.Concat(described[pattern].query, e.query), e.handler)))
 	}
-	serve("GET /v1/nodes", sees, paged(c, c.listNodes, func(one api.Node) string { return one.Name }))
+	serve("GET /v1/nodes", sees, c.nodesEndpoint())
+	serve("GET /v1/nodes/alike", sees, paged(c, c.listAlike, func(one api.NodesAlike) string { return one.First }))
 	serve("POST /v1/nodes", manages, body(c, maxAdminBody, true, c.addNodes))
 	serve("POST /v1/nodes/remove", manages, body(c, maxAdminBody, true, c.removeNodes))
 	serve("POST /v1/nodes/status", acts, body(c, maxAdminBody, true, c.setStatus))

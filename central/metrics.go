@@ -179,7 +179,7 @@ func collectNodes(s metrics.Sink, all []store.NodeFigures) {
 }
 
 func (c *Central) collectRack(s metrics.Sink, tx *store.Tx, a store.Agent, now time.Time) error {
-	r, err := c.showRack(tx, a, 0)
+	r, err := c.showRack(tx, a, nil, 0) // its settings are not shown
 	if err != nil {
 		return err
 	}

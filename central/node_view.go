@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"rackpower/central/api"
+	"rackpower/central/httpserver"
 	"rackpower/central/store"
 	"rackpower/internal/backoff"
 	"rackpower/power"
@@ -51,11 +52,25 @@ func rangesOf(nodes []store.Node) []noderange.Node {
 	return out
 }
 
-func (c *Central) listNodes(r *http.Request) ([]api.Node, error) {
+// nodesEndpoint lists nodes. Of a page only its own nodes are read.
+func (c *Central) nodesEndpoint() endpoint {
+	e := query(c, func(r *http.Request) ([]api.Node, error) { return c.listNodes(nil, r) })
+	e.query = httpserver.PageQuery
+	e.handler = func(w http.ResponseWriter, r *http.Request) {
+		out, err := caught(c, func() ([]api.Node, error) { return c.listNodes(w, r) })
+		c.answerTo(w, r, out, ended(r, err))
+	}
+	return e
+}
+
+func (c *Central) listNodes(w http.ResponseWriter, r *http.Request) ([]api.Node, error) {
 	out := []api.Node{}
 	err := c.store.View(r.Context(), func(tx *store.Tx) error {
 		names, err := selectWithin(tx, r.URL.Query().Get("select"), tx.Selection())
 		if err != nil {
+			return err
+		}
+		if names, err = httpserver.Page(w, r, names, func(name string) string { return name }); err != nil {
 			return err
 		}
 		nodes, err := tx.NodesNamed(names)
@@ -69,25 +84,55 @@ func (c *Central) listNodes(r *http.Request) ([]api.Node, error) {
 	return out, err
 }
 
+// listAlike puts the nodes together that are alike.
+func (c *Central) listAlike(r *http.Request) ([]api.NodesAlike, error) {
+	var folding api.Folding
+	err := c.store.View(r.Context(), func(tx *store.Tx) error {
+		names, err := selectWithin(tx, r.URL.Query().Get("select"), tx.Selection())
+		if err != nil {
+			return err
+		}
+		open, err := tx.OpenOpsOn(names)
+		if err != nil {
+			return err
+		}
+		show := c.shower(open)
+		return tx.EachNode(names, func(n store.Node) {
+			shown := show(n)
+			folding.Add(&shown)
+		})
+	})
+	return folding.Groups(), err
+}
+
 // showNodes makes nodes as people see them.
 func (c *Central) showNodes(nodes []store.Node, open []store.Op) []api.Node {
+	show := c.shower(open)
+	out := make([]api.Node, len(nodes))
+	for i, n := range nodes {
+		out[i] = show(n)
+	}
+	return out
+}
+
+// shower makes nodes as people see them now, with the operations that have not ended.
+func (c *Central) shower(open []store.Op) func(store.Node) api.Node {
 	now := c.cfg.Now()
 	ops := map[string][]*store.Op{}
 	for i := range open {
 		ops[open[i].Node] = append(ops[open[i].Node], &open[i])
 	}
 	agents := map[string]api.AgentPresence{}
-	out := make([]api.Node, len(nodes))
-	for i, n := range nodes {
+	return func(n store.Node) api.Node {
 		if _, ok := agents[n.Agent]; !ok {
 			agents[n.Agent] = c.presence(n.Agent)
 		}
-		out[i] = showNode(n, ops[n.Name], agents[n.Agent], now)
+		out := showNode(n, ops[n.Name], agents[n.Agent], now)
 		if note := c.waitsNote(n.WaitsFor, now); note != "" {
-			out[i].Waits, out[i].WaitsMessage = power.ReasonMoving, note
+			out.Waits, out.WaitsMessage = power.ReasonMoving, note
 		}
+		return out
 	}
-	return out
 }
 
 func showNode(n store.Node, open []*store.Op, agent api.AgentPresence, now time.Time) api.Node {

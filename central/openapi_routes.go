@@ -10,7 +10,8 @@ var described = map[string]struct {
 	query   []string
 	example string
 }{
-	"GET /v1/nodes": {"the nodes with their power, as it is and as it should be", []string{"select"}, ``},
+	"GET /v1/nodes":       {"the nodes with their power, as it is and as it should be", []string{"select"}, ``},
+	"GET /v1/nodes/alike": {"the nodes, those together of which the same is to be said of their power", []string{"select"}, ``},
 	"POST /v1/nodes": {
 		"adds nodes, or updates them; all or none", nil,
 		`{"nodes": [{"name": "n9", "rack": "r1", "bmc": "ipmi://admin@192.0.2.9", "password": "secret"}]}`,
@@ -53,10 +54,12 @@ var described = map[string]struct {
 		"sets when a second person has to approve", nil,
 		`{"approve_above": 50, "approval_lasts": 7200000000000, "reason": "agreed on Monday"}`,
 	},
-	"POST /v1/reads":        {"has nodes read now, and waits for the readings", nil, `{"names": ["n1"], "wait": 1}`},
-	"POST /v1/power":        {"reads what nodes consume", nil, `{"names": ["n1"], "wait": 1}`},
-	"POST /v1/tests":        {"logs in to BMCs once, and waits for what they answer", nil, `{"names": ["n1"], "wait": 1}`},
-	"GET /v1/racks":         {"the racks with the settings and the state of their monitors", nil, ``},
+	"POST /v1/reads": {"has nodes read now, and waits for the readings", nil, `{"names": ["n1"], "wait": 1}`},
+	"POST /v1/power": {"reads what nodes consume", nil, `{"names": ["n1"], "wait": 1}`},
+	"POST /v1/tests": {"logs in to BMCs once, and waits for what they answer", nil, `{"names": ["n1"], "wait": 1}`},
+	"GET /v1/racks": {
+		"the racks with the settings and the state of their monitors; with select those of the nodes", []string{"select"}, ``,
+	},
 	"POST /v1/racks/{name}": {"changes settings of a rack", nil, `{"brake_percent": 20, "reason": "a small rack"}`},
 	"POST /v1/racks/{name}/pause": {
 		"has the monitor of a rack rest, or go on", nil,

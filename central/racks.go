@@ -28,6 +28,34 @@ const (
 // settings are those that an agent is told: what people set for its rack, and its
 // share of the limits of its power domains.
 func settings(tx *store.Tx, a store.Agent) (api.RackSettings, error) {
+	domains, err := tx.DomainsOf(a.Name)
+	if err != nil {
+		return api.RackSettings{}, err
+	}
+	return settingsIn(tx, a, domains)
+}
+
+// domainsByAgent is DomainsOf of all agents, read at once.
+func domainsByAgent(tx *store.Tx) (func(agent string) ([]store.Domain, error), error) {
+	all, err := tx.Domains()
+	if err != nil {
+		return nil, err
+	}
+	of := map[string][]store.Domain{}
+	for _, d := range all {
+		agents, err := tx.AgentsIn(d.Name)
+		if err != nil {
+			return nil, err
+		}
+		for _, agent := range agents {
+			of[agent] = append(of[agent], d)
+		}
+	}
+	return func(agent string) ([]store.Domain, error) { return of[agent], nil }, nil
+}
+
+// settingsIn is settings of an agent whose nodes are in the power domains.
+func settingsIn(tx *store.Tx, a store.Agent, domains []store.Domain) (api.RackSettings, error) {
 	s, err := a.Settings()
 	if err != nil {
 		return s, fmt.Errorf("cannot read settings of rack %s: %w", a.Name, err)
@@ -39,7 +67,6 @@ func settings(tx *store.Tx, a store.Agent) (api.RackSettings, error) {
 	if site != nil && (s.Pause == nil || site.Outlasts(s.Pause)) {
 		s.Pause = site
 	}
-	domains, err := tx.DomainsOf(a.Name)
 	for _, d := range domains {
 		s.Domains = append(s.Domains, share(limitsOf(d), d.Agents))
 	}
@@ -67,16 +94,26 @@ func knownRack(tx *store.Tx, name string) (store.Agent, error) {
 func (c *Central) listRacks(r *http.Request) ([]api.Rack, error) {
 	out := []api.Rack{}
 	err := c.store.View(r.Context(), func(tx *store.Tx) error {
-		agents, err := tx.Agents()
+		agents, err := chosenAgents(tx, r.URL.Query().Get("select"))
 		if err != nil {
 			return err
 		}
-		counts, err := tx.Counts()
+		counts, err := tx.NodeCounts(namesOfAgents(agents))
 		if err != nil {
 			return err
+		}
+		domains := tx.DomainsOf
+		if len(agents) > fewNames {
+			if domains, err = domainsByAgent(tx); err != nil {
+				return err
+			}
 		}
 		for _, a := range agents {
-			rack, err := c.showRack(tx, a, counts[a.Name].Nodes)
+			in, err := domains(a.Name)
+			if err != nil {
+				return err
+			}
+			rack, err := c.showRack(tx, a, in, counts[a.Name])
 			if err != nil {
 				return err
 			}
@@ -87,10 +124,44 @@ func (c *Central) listRacks(r *http.Request) ([]api.Rack, error) {
 	return out, err
 }
 
-func (c *Central) showRack(tx *store.Tx, a store.Agent, nodes int) (api.Rack, error) {
+// chosenAgents are those of the nodes that an expression selects; "": all.
+func chosenAgents(tx *store.Tx, expr string) ([]store.Agent, error) {
+	if expr == "" || expr == "all" {
+		return tx.Agents()
+	}
+	nodes, err := selectWithin(tx, expr, tx.Selection())
+	if err != nil {
+		return nil, err
+	}
+	names, err := tx.AgentsOf(nodes)
+	if err != nil {
+		return nil, err
+	}
+	var agents []store.Agent
+	for _, name := range names {
+		a, found, err := tx.Agent(name)
+		if err != nil {
+			return nil, err
+		}
+		if found && name != "" {
+			agents = append(agents, a)
+		}
+	}
+	return agents, nil
+}
+
+func namesOfAgents(agents []store.Agent) []string {
+	names := make([]string, len(agents))
+	for i, a := range agents {
+		names[i] = a.Name
+	}
+	return names
+}
+
+func (c *Central) showRack(tx *store.Tx, a store.Agent, domains []store.Domain, nodes int) (api.Rack, error) {
 	out := api.Rack{Name: a.Name, Agent: a.Name, AgentState: c.presence(a.Name), Nodes: nodes}
 	var err error
-	if out.Settings, err = settings(tx, a); err != nil {
+	if out.Settings, err = settingsIn(tx, a, domains); err != nil {
 		return out, err
 	}
 	state, err := a.State()
@@ -119,14 +190,16 @@ func (c *Central) changeRack(r *http.Request, who string, f func(u *unitOfWork, 
 		if a, err = knownRack(u.tx, name); err != nil {
 			return err
 		}
-		counts, err := u.tx.Counts()
+		counts, err := u.tx.NodeCounts([]string{name})
 		if err != nil {
 			return err
 		}
-		if out, err = c.showRack(u.tx, a, counts[name].Nodes); err != nil {
+		domains, err := u.tx.DomainsOf(name)
+		if err != nil {
 			return err
 		}
-		return nil
+		out, err = c.showRack(u.tx, a, domains, counts[name])
+		return err
 	})
 	return out, err
 }

@@ -402,6 +402,11 @@ func (c *Client) Racks(ctx context.Context) ([]Rack, error) {
 	return list[Rack](ctx, c, "/v1/racks")
 }
 
+// RacksOf is Racks of the nodes that the expression selects.
+func (c *Client) RacksOf(ctx context.Context, expr string) ([]Rack, error) {
+	return list[Rack](ctx, c, "/v1/racks?select="+url.QueryEscape(expr))
+}
+
 // SetRack changes settings of a rack.
 func (c *Client) SetRack(ctx context.Context, rack string, in SetRack) (Rack, error) {
 	return call[Rack](ctx, c, http.MethodPost, "/v1/racks/"+url.PathEscape(rack), in)

@@ -15,6 +15,7 @@
 // # Routes of central, for people
 //
 //	GET    /v1/nodes                       ?select=EXPR
+//	GET    /v1/nodes/alike                 ?select=EXPR: those together that are alike
 //	POST   /v1/nodes                       adds or updates
 //	POST   /v1/nodes/remove
 //	POST   /v1/nodes/status
@@ -37,6 +38,7 @@
 //	POST   /v1/power                       waits for what nodes take, and sums it
 //	POST   /v1/tests                       logs in to BMCs once, and waits for what they answer
 //	GET    /v1/racks                       schedule, pause and brake bounds of each monitor
+//	                                       ?select=EXPR: of the racks that have the nodes
 //	POST   /v1/racks/{name}
 //	POST   /v1/racks/{name}/pause          pauses or resumes
 //	POST   /v1/pause                       pauses or resumes all racks, those to come too

@@ -70,17 +70,18 @@ const (
 	sqlForgetAgent = `UPDATE agents SET forgotten = 1 WHERE name = $1`
 	sqlSaveAgent   = `UPDATE agents SET rev_seen = $1, journal_id = $2, epoch = $3, lsn = $4, session = $5,
 		seen_at = $6, version = $7, address = $8, opening = $9, run = $10, peer = $11, hello_at = $12 WHERE name = $13`
-	sqlAgentLeft  = `UPDATE agents SET run = '' WHERE name = $1`
-	sqlRaiseAgent = `UPDATE agents SET rev = rev + 1 WHERE name = $1 RETURNING rev`
-	sqlSeenAgent  = `UPDATE agents SET seen_at = max(seen_at, $1), rev_seen = $2 WHERE name = $3`
-	sqlLSNAgent   = `UPDATE agents SET lsn = max(lsn, $1), seen_at = max(seen_at, $2) WHERE name = $3`
-	sqlFloorAgent = `UPDATE agents SET floor = max(floor, (SELECT coalesce(max(rev), 0) FROM removed WHERE removed.agent = agents.name AND at < $1))`
-	sqlCounts     = `SELECT agent, count(*), sum(stage = 1) FROM ops WHERE stage < 4 GROUP BY agent`
-	sqlSettings   = `UPDATE agents SET settings = $1, pause_until = $2, settings_rev = $3 WHERE name = $4`
-	sqlTellRack   = `UPDATE agents SET settings_rev = $1 WHERE name = $2`
-	sqlRackState  = `UPDATE agents SET rack = $1 WHERE name = $2`
-	sqlPausesOver = `SELECT ` + agentColumns + ` FROM agents WHERE pause_until > 0 AND pause_until <= $1 ORDER BY name`
-	sqlNodeCounts = `SELECT agent, count(*) FROM nodes GROUP BY agent`
+	sqlAgentLeft    = `UPDATE agents SET run = '' WHERE name = $1`
+	sqlRaiseAgent   = `UPDATE agents SET rev = rev + 1 WHERE name = $1 RETURNING rev`
+	sqlSeenAgent    = `UPDATE agents SET seen_at = max(seen_at, $1), rev_seen = $2 WHERE name = $3`
+	sqlLSNAgent     = `UPDATE agents SET lsn = max(lsn, $1), seen_at = max(seen_at, $2) WHERE name = $3`
+	sqlFloorAgent   = `UPDATE agents SET floor = max(floor, (SELECT coalesce(max(rev), 0) FROM removed WHERE removed.agent = agents.name AND at < $1))`
+	sqlCounts       = `SELECT agent, count(*), sum(stage = 1) FROM ops WHERE stage < 4 GROUP BY agent`
+	sqlSettings     = `UPDATE agents SET settings = $1, pause_until = $2, settings_rev = $3 WHERE name = $4`
+	sqlTellRack     = `UPDATE agents SET settings_rev = $1 WHERE name = $2`
+	sqlRackState    = `UPDATE agents SET rack = $1 WHERE name = $2`
+	sqlPausesOver   = `SELECT ` + agentColumns + ` FROM agents WHERE pause_until > 0 AND pause_until <= $1 ORDER BY name`
+	sqlNodeCounts   = `SELECT agent, count(*) FROM nodes GROUP BY agent`
+	sqlNodeCountsOf = `SELECT agent, count(*) FROM nodes WHERE agent IN (SELECT value FROM json_each($1)) GROUP BY agent`
 )
 
 func scanAgent(scan func(...any) error) (a Agent, err error) {
@@ -219,6 +220,22 @@ func (t *Tx) ReportedLSN(name string, lsn uint64, at time.Time) error {
 		return fmt.Errorf("cannot note agent %s: %w", name, err)
 	}
 	return nil
+}
+
+// NodeCounts returns how many nodes the agents have, those of them that have any.
+func (t *Tx) NodeCounts(agents []string) (map[string]int, error) {
+	all := map[string]int{}
+	err := t.each(func(r *sql.Rows) error {
+		var name string
+		var n int
+		err := r.Scan(&name, &n)
+		all[name] = n
+		return err
+	}, sqlNodeCountsOf, list(agents))
+	if err != nil {
+		return nil, fmt.Errorf("cannot count nodes: %w", err)
+	}
+	return all, nil
 }
 
 // Counts says how much an agent has.

@@ -58,6 +58,7 @@ const (
 	sqlNodes     = `SELECT ` + nodeColumns + ` FROM nodes ORDER BY name`
 	sqlNodesOf   = `SELECT ` + nodeColumns + ` FROM nodes WHERE agent = $1 AND rev > $2 AND waits_for = '' ORDER BY name`
 	sqlNodesIn   = `SELECT ` + nodeColumns + ` FROM nodes WHERE name IN (SELECT value FROM json_each($1)) ORDER BY name`
+	sqlAgentsOf  = `SELECT DISTINCT agent FROM nodes WHERE name IN (SELECT value FROM json_each($1)) ORDER BY agent`
 	sqlNodeCount = `SELECT count(*) FROM nodes`
 	sqlDelNode   = `DELETE FROM nodes WHERE name = $1`
 	sqlEntomb    = `INSERT INTO removed (agent, name, rev, at, confirmed) VALUES ($1, $2, $3, $4, $5)
@@ -195,6 +196,22 @@ func (t *Tx) Nodes() ([]Node, error) { return t.nodes(sqlNodes) }
 // NodesNamed returns those of the names that exist, by name.
 func (t *Tx) NodesNamed(names []string) ([]Node, error) {
 	return t.nodes(sqlNodesIn, list(names))
+}
+
+// AgentsOf returns the agents of the nodes.
+func (t *Tx) AgentsOf(names []string) ([]string, error) { return t.names(sqlAgentsOf, list(names)) }
+
+// EachNode calls f for those of the names that exist, by name.
+func (t *Tx) EachNode(names []string, f func(Node)) error {
+	err := t.each(func(r *sql.Rows) error {
+		n, err := t.scanNode(r.Scan)
+		f(n)
+		return err
+	}, sqlNodesIn, list(names))
+	if err != nil {
+		return fmt.Errorf("cannot read nodes: %w", err)
+	}
+	return nil
 }
 
 // NodesSince returns the agent's nodes that changed after rev; 0: all of them.

@@ -99,6 +99,9 @@ func newFake(t *testing.T, nodes ...api.Node) *fake {
 	f := &fake{t: t, nodes: nodes, ops: map[string]*api.Op{}, clock: printer.Clock{Now: time.Now, Zone: time.UTC}, happens: make(chan struct{})}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /v1/nodes", f.getNodes)
+	mux.HandleFunc("GET /v1/nodes/alike", func(w http.ResponseWriter, r *http.Request) {
+		f.selectNodes(w, r, func(found []api.Node) any { return foldedNodes(found) })
+	})
 	f.info = api.Info{ID: "x", Version: "v1"}
 	mux.HandleFunc("GET /v1/info", func(w http.ResponseWriter, _ *http.Request) { reply(w, f.info) })
 	mux.HandleFunc("POST /v1/ops", f.ask)
@@ -302,6 +305,11 @@ func taking[T any](f *fake, mux *http.ServeMux, pattern string, into *[]T, answe
 }
 
 func (f *fake) getNodes(w http.ResponseWriter, r *http.Request) {
+	f.selectNodes(w, r, func(found []api.Node) any { return found })
+}
+
+// selectNodes answers with what is made of the nodes that are selected.
+func (f *fake) selectNodes(w http.ResponseWriter, r *http.Request, answer func([]api.Node) any) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	expr := r.URL.Query().Get("select")
@@ -333,7 +341,7 @@ func (f *fake) getNodes(w http.ResponseWriter, r *http.Request) {
 			found = append(found, n)
 		}
 	}
-	reply(w, found)
+	reply(w, answer(found))
 }
 
 // ask takes requests; one that is known by its id is not taken twice.

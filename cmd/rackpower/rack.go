@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -380,24 +381,37 @@ func (v view) showRack(rack api.Rack, what string) error {
 	return printer.Show(v.Printer, v.rackListing([]api.Rack{rack}))
 }
 
+// fewRacks is up to how many racks are asked for by name.
+const fewRacks = 50
+
 // noteRacks says on stderr which of the nodes' agents are away, and what keeps the
-// monitors of their racks from correcting them. Who cannot say so, says nothing.
-func noteRacks(s *session, nodes []api.Node) {
-	if s.Quiet || !s.People() || len(nodes) == 0 && s.server != atAgent {
+// monitors of their racks from correcting them. Who cannot say so, says nothing. Without nodes
+// they are those that the expression selects.
+func (s *session) noteRacks(expr string, nodes []api.Node) {
+	if s.Quiet || !s.People() || expr == "" && len(nodes) == 0 && s.server != atAgent {
 		return
 	}
 	concerned := map[string]bool{}
 	for _, n := range nodes {
 		concerned[n.Rack] = true
 	}
-	racks, err := s.client.Racks(s.ctx)
+	if expr == "" && len(concerned) > 0 && len(concerned) <= fewRacks {
+		expr = "@" + strings.Join(slices.Sorted(maps.Keys(concerned)), ",@")
+	}
+	var racks []api.Rack
+	var err error
+	if expr == "" || len(expr) > longest || s.server != atCentral {
+		racks, err = s.client.Racks(s.ctx)
+	} else {
+		racks, err = s.client.RacksOf(s.ctx, expr)
+	}
 	if err != nil {
 		return
 	}
 	var away, alarmed, braked, paused []string
 	byName := map[string]api.Rack{}
 	for _, r := range racks {
-		if !concerned[r.Name] && s.server != atAgent {
+		if len(nodes) > 0 && !concerned[r.Name] && s.server != atAgent {
 			continue
 		}
 		byName[r.Name] = r

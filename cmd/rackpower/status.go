@@ -50,6 +50,9 @@ func showStatus(s *session) error {
 	if err != nil {
 		return err
 	}
+	if done, err := s.foldedStatus(expr); done || err != nil {
+		return err
+	}
 	nodes, err := s.selected(expr)
 	if err != nil {
 		return err
@@ -69,13 +72,50 @@ func showStatus(s *session) error {
 	return unreadError(unread)
 }
 
+// mostLines is how many nodes the table may have; ok is false where it may have any.
+func (s *session) mostLines() (most int, ok bool) {
+	_, lines := term.Size(s.Out)
+	return lines - 2, s.Format == "table" && lines > 0 && !s.c.Bool("long")
+}
+
+// foldedStatus has central fold the nodes where a line for each is not wanted, or more than the
+// terminal has: there may be very many. It reports whether that was so.
+func (s *session) foldedStatus(expr string) (done bool, err error) {
+	if s.server != atCentral || s.c.Bool("fresh") || s.c.Bool("watch") {
+		return false, nil
+	}
+	most, bounded := s.mostLines()
+	switch {
+	case s.c.Bool("summary"):
+	case !bounded || len(expr) > longest:
+		return false, nil
+	default:
+		if _, more, err := s.client.FirstNodes(s.ctx, cmp.Or(expr, "all"), max(most, 0)); !more || err != nil {
+			return false, err
+		}
+	}
+	var groups []api.NodesAlike
+	for _, part := range inParts(cmp.Or(expr, "all")) {
+		found, err := s.client.NodesAlike(s.ctx, part)
+		if err != nil {
+			return false, err
+		}
+		groups = append(groups, found...)
+	}
+	if len(groups) == 0 {
+		return false, nil // which is said as of a table
+	}
+	s.noteRacks(cmp.Or(expr, "all"), nil)
+	return true, s.summary(groups)
+}
+
 func showNodes(s *session, nodes []api.Node) error {
 	if len(nodes) == 0 {
 		s.Say("no nodes are known yet (rackpower node add, rackpower node import)")
 	}
-	noteRacks(s, nodes)
-	if _, lines := term.Size(s.Out); s.c.Bool("summary") || s.Format == "table" && lines > 0 && len(nodes)+2 > lines && !s.c.Bool("long") {
-		return s.summary(nodes)
+	s.noteRacks("", nodes)
+	if most, bounded := s.mostLines(); s.c.Bool("summary") || bounded && len(nodes) > most {
+		return s.summary(foldedNodes(nodes))
 	}
 	return printer.Show(s.Printer, s.nodeListing(nodes))
 }

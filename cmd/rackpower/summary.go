@@ -57,8 +57,19 @@ func (v view) briefly(n api.Node) string {
 }
 
 // summary prints a line for all nodes that are alike, and how many are how.
-func (s *session) summary(nodes []api.Node) error {
-	groups := s.alike(nodes, s.briefly)
+func (s *session) summary(found []api.NodesAlike) error {
+	var groups []nodesAlike
+	at := map[string]int{}
+	for _, g := range found {
+		what := s.briefly(g.Like)
+		i, known := at[what]
+		if !known {
+			i, at[what] = len(groups), len(groups)
+			groups = append(groups, nodesAlike{What: what})
+		}
+		groups[i].Count += g.Count
+		groups[i].Nodes = joined(groups[i].Nodes, g.Nodes)
+	}
 	if !s.People() || s.Quiet {
 		return printer.Show(s.Printer, printer.Listing[nodesAlike]{Rows: groups, Name: func(g nodesAlike) string { return g.Nodes }})
 	}
@@ -73,8 +84,8 @@ func (s *session) summary(nodes []api.Node) error {
 		}
 		page.Block(g.Nodes+" ", s.Readable(g.What))
 	}
-	if len(nodes) > 0 {
-		page.Line(counts(nodes))
+	if len(found) > 0 {
+		page.Line(counts(found))
 		if !s.c.Bool("summary") {
 			page.Line("--long shows a line for each")
 		}
@@ -83,21 +94,43 @@ func (s *session) summary(nodes []api.Node) error {
 	return err
 }
 
+// foldedNodes is what central folds, of nodes that are here.
+func foldedNodes(nodes []api.Node) []api.NodesAlike {
+	var folding api.Folding
+	for i := range nodes {
+		folding.Add(&nodes[i])
+	}
+	return folding.Groups()
+}
+
+// joined are the names of two groups, folded together.
+func joined(a, b string) string {
+	if a == "" {
+		return b
+	}
+	names, err := noderange.Expand(a + "," + b)
+	if err != nil { // more names than an expression may have
+		return a + "," + b
+	}
+	return noderange.Fold(names)
+}
+
 // counts says how many nodes are on and off, and how many are not as they should be.
-func counts(nodes []api.Node) string {
-	states, wrong := map[power.State]int{}, map[string]int{}
-	for _, n := range nodes {
-		states[n.State]++
-		switch {
+func counts(groups []api.NodesAlike) string {
+	states, wrong, all := map[power.State]int{}, map[string]int{}, 0
+	for _, g := range groups {
+		all += g.Count
+		states[g.Like.State] += g.Count
+		switch n := g.Like; {
 		case n.Fault != "":
-			wrong["in fault"]++
+			wrong["in fault"] += g.Count
 		case n.Drift:
-			wrong["in drift"]++
+			wrong["in drift"] += g.Count
 		case n.Pending:
-			wrong["pending"]++
+			wrong["pending"] += g.Count
 		}
-		if n.Stale {
-			wrong["stale"]++
+		if g.Like.Stale {
+			wrong["stale"] += g.Count
 		}
 	}
 	var parts, bad []string
@@ -111,6 +144,6 @@ func counts(nodes []api.Node) string {
 			bad = append(bad, fmt.Sprintf("%d %s", wrong[word], word))
 		}
 	}
-	text := power.Count(len(nodes), "node") + ": " + strings.Join(parts, ", ")
+	text := power.Count(all, "node") + ": " + strings.Join(parts, ", ")
 	return text + strings.TrimSuffix("; "+strings.Join(bad, ", "), "; ")
 }

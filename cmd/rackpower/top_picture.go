@@ -57,7 +57,7 @@ func (v view) paintAs(code, text string) string {
 // topTitle has the counts, and the time on the right.
 func (v view) topTitle(o overview, columns int) string {
 	clock := v.Now().In(v.Location()).Format(time.TimeOnly)
-	return term.Cut(term.Pad(term.Cut(counts(o.nodes), columns-len(clock)-2), columns-len(clock))+clock, columns)
+	return term.Cut(term.Pad(term.Cut(counts(foldedNodes(o.nodes)), columns-len(clock)-2), columns-len(clock))+clock, columns)
 }
 
 // share gives each section its lines: all get a third, or what they need, and what is left

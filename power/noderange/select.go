@@ -55,6 +55,11 @@ func (e *Expr) Select(nodes []Node) ([]string, error) { return e.From(List(nodes
 // From is Select of the nodes of a source, whose errors it returns as well. It takes as long as
 // finding what the parts of the expression select.
 func (e *Expr) From(s Source) ([]string, error) {
+	if isAll(e.root) {
+		all, err := s.All()
+		Sort(all)
+		return all, err
+	}
 	picked, err := e.root.pick(s)
 	if err != nil {
 		return nil, err
@@ -62,6 +67,19 @@ func (e *Expr) From(s Source) ([]string, error) {
 	list := picked.names()
 	Sort(list)
 	return list, nil
+}
+
+// isAll reports whether an expression is "all" and nothing else.
+func isAll(n node) bool {
+	switch n := n.(type) {
+	case everyone:
+		return true
+	case union:
+		return len(n) == 1 && isAll(n[0])
+	case intersect:
+		return len(n) == 1 && isAll(n[0])
+	}
+	return false
 }
 
 type set map[string]bool
