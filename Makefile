@@ -124,7 +124,7 @@ bench-compare: deps ## Go benchmarks of the hot paths beside those of BASE, by b
 	PATH="$$PATH:/usr/sbin:/sbin" tools/bench-compare.sh "$(BASE)" $(COUNT)
 
 PAGE := PATH="$$PATH:/usr/sbin:/sbin" RACKPOWER_TEST_BIN="$(CURDIR)/$(BIN)" RACKPOWER_PAGE=1
-page: deps build ## the page in a browser: accessibility, cuts, 10,000 nodes; 4 minutes
+page: deps build ## the page in a browser: accessibility, cuts, 10,000 nodes, an hour of events; 6 minutes
 	$(PAGE) $(GO) test -count 1 -timeout 20m -v -run '^TestThePage' ./cmd
 
 screenshots: deps build ## each page at three widths, into bin/screenshots
