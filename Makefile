@@ -17,7 +17,7 @@ DESTDIR ?=
 PREFIX ?= /usr/local
 
 .DEFAULT_GOAL := build
-.PHONY: help build check test race soak proof mutations lint vuln fuzz bench bench-functions bench-compare page screenshots demo deb rpm packages-test promise install deps clean
+.PHONY: help build check test race soak proof mutations lint vuln fuzz bench bench-functions bench-compare growth page screenshots demo deb rpm packages-test promise install deps clean
 
 help: ## list the verbs
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
@@ -109,10 +109,16 @@ fuzz: ## each fuzz target for FUZZTIME
 # regular expression that chooses rows by name, RUNS how often each is measured.
 BENCH ?=
 RUNS ?= 5
+MEASURE := cd cmd && RACKPOWER_BENCH=1 RACKPOWER_TEST_BIN="$(CURDIR)/$(BIN)" RUNS='$(RUNS)' COMMIT='$(COMMIT)'
+TABLE := "$(CURDIR)/$(BIN)/bench.test" -test.run '^TestBench$$' -test.timeout 0
 bench: deps build ## what people wait for, beside other tools: a table
 	$(GO) test -c -o $(BIN)/bench.test ./cmd
-	cd cmd && RACKPOWER_BENCH=1 RACKPOWER_TEST_BIN="$(CURDIR)/$(BIN)" RACKPOWER_BENCH_JSON="$(CURDIR)/$(BIN)/bench.json" BENCH='$(BENCH)' RUNS='$(RUNS)' \
-	  COMMIT='$(COMMIT)' "$(CURDIR)/$(BIN)/bench.test" -test.run '^TestBench$$' -test.timeout 0
+	$(MEASURE) BENCH='$(BENCH)' RACKPOWER_BENCH_JSON="$(CURDIR)/$(BIN)/bench.json" $(TABLE)
+
+growth: build ## what a node costs in fleets of all sizes: a table, and plots below docs/benchmarks
+	$(GO) test -c -o $(BIN)/bench.test ./cmd
+	$(MEASURE) BENCH=growth RACKPOWER_BENCH_JSON="$(CURDIR)/$(BIN)/growth.json" $(TABLE)
+	cd tools && $(GO) run ./benchplot ../$(BIN)/growth.json ../docs/benchmarks
 
 bench-functions: deps ## Go benchmarks of the hot paths
 	PATH="$$PATH:/usr/sbin:/sbin" $(GO) test -run '^$$' -bench . -benchtime 1s ./...

@@ -17,13 +17,14 @@ import (
 
 // Targets are those of the present aim; BENCHMARKS.md says which are missed and why.
 var benchGroups = []benchGroup{
-	{"one", []string{"status NODE --fresh", "on NODE, on already", "reset NODE"}, benchOne},
-	{"all", eachSize("status all, %d", "status all at rack, %d", "on all, %d", "off all, %d", "2,000 accepted"), benchAll},
-	{"sessions", append(eachSize("status all, %d, log-ins"), "slow BMCs, log-ins", "slow BMCs, sessions"), benchSessions},
-	{"faults", []string{"5 % hung, read the rest", "5 % hung, on for the rest", "1 % lost, status all"}, benchFaults},
-	{"start", []string{"kill -9 to serving, 1000", "kill -9 to serving, 5000"}, benchStart},
-	{"rest", []string{"at rest, 1000", "at rest, 5000", "memory, 1000", "memory, 5000"}, benchRest},
-	{"central", []string{"central"}, benchCentral},
+	{name: "one", rows: []string{"status NODE --fresh", "on NODE, on already", "reset NODE"}, run: benchOne},
+	{name: "all", rows: eachSize("status all, %d", "status all at rack, %d", "on all, %d", "off all, %d", "2,000 accepted"), run: benchAll},
+	{name: "sessions", rows: append(eachSize("status all, %d, log-ins"), "slow BMCs, log-ins", "slow BMCs, sessions"), run: benchSessions},
+	{name: "faults", rows: []string{"5 % hung, read the rest", "5 % hung, on for the rest", "1 % lost, status all"}, run: benchFaults},
+	{name: "start", rows: []string{"kill -9 to serving, 1000", "kill -9 to serving, 5000"}, run: benchStart},
+	{name: "rest", rows: []string{"at rest, 1000", "at rest, 5000", "memory, 1000", "memory, 5000"}, run: benchRest},
+	{name: "central", rows: []string{"central"}, run: benchCentral},
+	{name: "growth", rows: []string{"growth"}, run: benchGrowth, apart: true},
 }
 
 func eachSize(rows ...string) (list []string) {

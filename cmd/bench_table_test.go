@@ -51,6 +51,8 @@ type benchLine struct {
 	Value    float64 `json:"value"`
 	Verdict  string  `json:"verdict,omitempty"` // met, missed; "": no target
 	Note     string  `json:"note,omitempty"`
+	Plot     string  `json:"plot,omitempty"` // the name of the plot that has it
+	X        float64 `json:"x,omitempty"`    // where it is there
 }
 
 func (l benchLine) judged() benchLine {

@@ -75,7 +75,7 @@ func TestBench(t *testing.T) {
 	}
 	machine := platformNow()
 	for _, g := range benchGroups {
-		if b.wants(g.rows...) {
+		if b.wants(g.rows...) && (!g.apart || os.Getenv("BENCH") != "") {
 			t.Run(g.name, func(t *testing.T) { g.run(b, t) })
 		}
 	}
@@ -92,6 +92,8 @@ type benchGroup struct {
 	name string
 	rows []string // all that it may measure: it is not begun if none is wanted
 	run  func(b *bench, t *testing.T)
+	// apart says that it is only begun when BENCH asks for it.
+	apart bool
 }
 
 func (b *bench) wants(rows ...string) bool {
