@@ -36,7 +36,7 @@ func TestAnInstallationOfBeforeIsUpgraded(t *testing.T) {
 	}
 	s.startCentral()
 	s.until(20*time.Second, "central answers", func() bool { _, err := s.client.Info(t.Context()); return err == nil })
-	for _, line := range []string{"the database was migrated", `"from":2`, "seal.key", "--listen", "rackpower agents token"} {
+	for _, line := range []string{"no copy of the database is kept", "the database was migrated", `"from":2`, "seal.key", "--listen", "rackpower agents token"} {
 		if s.logLines("central", line) == 0 {
 			t.Errorf("the log does not say %q", line)
 		}

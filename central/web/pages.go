@@ -279,7 +279,7 @@ type opsView struct {
 }
 
 func (p *Page) showOps(v *visit) error {
-	open, err := v.api.QueryOps(v.r.Context(), api.QueryOps{Outstanding: true})
+	open, err := v.api.FindOps(v.r.Context(), api.QueryOps{Outstanding: true})
 	if err != nil {
 		return err
 	}

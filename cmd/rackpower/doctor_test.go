@@ -91,6 +91,16 @@ func TestDoctorFindsWhatIsWrong(t *testing.T) {
 			t.Errorf("no %q in\n%s", line, got.out)
 		}
 	}
+	screen := newTerminal(t, 80, 24)
+	f.screen = screen.screen
+	diagnose(t, f, root, nil, "--no-color")
+	waitFor(t, func() bool { return strings.Contains(screen.written(), "  versions") })
+	for line := range strings.Lines(strings.ReplaceAll(screen.written(), "\r", "")) {
+		if len(line) > 81 && !strings.HasPrefix(line, "          do:  ") {
+			t.Errorf("too long for the terminal: %s", line)
+		}
+	}
+	f.screen = nil
 	if got := diagnose(t, f, root, nil, "-o json"); !strings.Contains(got.out, `"state": "wrong"`) || strings.Contains(got.out, "why:") {
 		t.Errorf("%s", got.out)
 	}
