@@ -306,6 +306,13 @@ func (d *agentSession) arrive(ctx context.Context, now func() time.Time, rev int
 	}
 }
 
+// listens reports whether a poll waits: what there is for the agent leaves at once.
+func (d *agentSession) listens() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.polls > 0 && d.gone == ""
+}
+
 func (d *agentSession) heard(now time.Time) {
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -496,21 +496,32 @@ const deliverAtOnce = 500
 // agent whose clock is ahead would find them expired. rev is the revision of the assignment
 // when they were read.
 func (c *Central) deliver(ctx context.Context, d *agentSession, in *api.Poll, out *api.Assignment) (rev int64, err error) {
-	err = c.store.Write(ctx, func(tx *store.Tx) error {
+	left := true // all of them count as having left already
+	read := func(tx *store.Tx) error {
 		a, err := checkSession(tx, d.name, in.Session)
 		if err != nil {
 			return err
 		}
 		rev = a.Rev
-		ops, cancels, upTo, err := tx.Deliver(d.name, in.Ops, deliverAtOnce)
+		ops, cancels, upTo, err := tx.ToDeliver(d.name, in.Ops, deliverAtOnce)
 		out.Ops, out.Cancels, out.OpsCursor = nil, cancels, max(upTo, in.Ops)
 		by := d.clock()
 		for i := range ops {
+			left = left && ops[i].Delivered
 			op := ops[i].Request()
 			op.AskedAt, op.Deadline = op.AskedAt.Add(by), op.Deadline.Add(by)
 			out.Ops = append(out.Ops, op)
 		}
 		return err
+	}
+	if err = c.store.View(ctx, read); err != nil || left {
+		return rev, err
+	}
+	err = c.store.Write(ctx, func(tx *store.Tx) error {
+		if err := read(tx); err != nil {
+			return err
+		}
+		return tx.Leave(d.name, in.Ops, out.OpsCursor)
 	})
 	return rev, err
 }

@@ -161,6 +161,7 @@ func (u *unitOfWork) take(a asked) (store.Op, error) {
 			o.Message += "; " + note
 		}
 		o.Cursor = u.tx.NextRev()
+		o.Delivered = u.leavesNow(node)
 		u.marks.raise(o.Rack, o.Cursor)
 	}
 	asked := entry(&o, auditAsked, o.AskedBy, u.now)
@@ -176,6 +177,17 @@ func (u *unitOfWork) take(a asked) (store.Op, error) {
 		return o, u.opEvent(&o, entry(&o, auditRefused, "central", u.now))
 	}
 	return o, nil
+}
+
+// leavesNow reports whether a request that is taken leaves for its agent at once, since a poll of
+// that waits for it. Then it counts as delivered from the beginning, and a poll with other requests
+// only needs no job of its own to note that.
+func (u *unitOfWork) leavesNow(n store.Node) bool {
+	if n.WaitsFor != "" || u.leaving[n.Agent] >= deliverAtOnce || !u.c.sessions.of(n.Agent).listens() {
+		return false
+	}
+	u.leaving[n.Agent]++
+	return true
 }
 
 // outstandingShown is how many operations that are outstanding the audit log names.

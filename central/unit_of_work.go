@@ -26,6 +26,7 @@ type unitOfWork struct {
 	// shared are the agents of nodes that share their BMC in another way after this job.
 	shared   map[string]bool
 	marks    marks             // what waiting requests are woken for
+	leaving  map[string]int    // requests that leave at once, by agent; see leavesNow
 	open     map[string]int    // operations of agents that have not ended; see full
 	forced   bool              // agents that nodes move away from are dead
 	agreed   bool              // a person saw which nodes move away from their agents
@@ -42,7 +43,7 @@ type unitOfWork struct {
 func (c *Central) unitOfWork(tx *store.Tx, now time.Time, who string) *unitOfWork {
 	return &unitOfWork{
 		c: c, tx: tx, now: now, who: who, revs: map[string]int64{}, domains: map[string][]string{}, shared: map[string]bool{},
-		open: map[string]int{}, marks: marks{}, machines: map[string]string{}, ensured: map[string]bool{},
+		open: map[string]int{}, leaving: map[string]int{}, marks: marks{}, machines: map[string]string{}, ensured: map[string]bool{},
 	}
 }
 

@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"rackpower/central/api"
+	"rackpower/internal/metrics"
+	"rackpower/power"
 )
 
 func TestOnlyThoseAreWokenWhoWaitForTheNode(t *testing.T) {
@@ -33,5 +35,44 @@ func TestOnlyThoseAreWokenWhoWaitForTheNode(t *testing.T) {
 	}
 	if c.pause >= time.Millisecond {
 		t.Errorf("who waits for one node looks after %s", c.pause)
+	}
+}
+
+// transactions counts them, as a sink of the store's histogram.
+type transactions struct{ n uint64 }
+
+func (c *transactions) Value(*metrics.Metric, float64, ...string) {}
+
+func (c *transactions) Distribution(_ *metrics.Metric, d metrics.Distribution, _ ...string) {
+	for _, n := range d.Counts {
+		c.n += n
+	}
+}
+
+func (s *site) transactions() uint64 {
+	var c transactions
+	s.c.numbers.commits.Collect(&c, new(metrics.Metric))
+	return c.n
+}
+
+func TestARequestLeavesForAPollThatWaitsWithoutATransactionMore(t *testing.T) {
+	s := newSite(t)
+	s.nodes("a", "b")
+	r := s.rack("r1")
+	r.poll()
+	got, before := r.pollBehind(time.Minute), s.transactions()
+	one := s.ask("a", power.ActOn)
+	if g := <-got; ids(g.Ops) != " "+one.ID || s.transactions() != before+1 {
+		t.Errorf("delivered%s in %d transactions, want one", ids(g.Ops), s.transactions()-before)
+	}
+	// It has left: only the agent ends it, though it never said that it has it.
+	two := s.ask("b", power.ActOn)
+	s.later(time.Hour)
+	s.c.expire(t.Context())
+	if o := s.op(one.ID); o.Outcome != "" {
+		t.Errorf("what has left was ended by central: %+v", o)
+	}
+	if o := s.op(two.ID); o.Outcome != power.Expired {
+		t.Errorf("what was asked while no poll waited has not left, and its time is over: %+v", o)
 	}
 }

@@ -267,10 +267,10 @@ func (t *Tx) MoveOp(o *Op) error {
 	return nil
 }
 
-// Deliver returns what the agent has still to be told: requests taken and
-// cancellations asked for after the cursor, at most so many of each. The requests are
-// marked delivered. upTo is the cursor to go on behind.
-func (t *Tx) Deliver(agent string, cursor int64, most int) (ops []Op, cancels []api.Cancel, upTo int64, err error) {
+// ToDeliver returns what the agent has still to be told: requests taken and
+// cancellations asked for after the cursor, at most so many of each. upTo is the cursor to go
+// on behind.
+func (t *Tx) ToDeliver(agent string, cursor int64, most int) (ops []Op, cancels []api.Cancel, upTo int64, err error) {
 	if err = t.row(sqlMark, agent).Scan(&upTo); err != nil {
 		return nil, nil, 0, fmt.Errorf("cannot read cursors: %w", disk(err))
 	}
@@ -297,13 +297,16 @@ func (t *Tx) Deliver(agent string, cursor int64, most int) (ops []Op, cancels []
 	ops = slices.DeleteFunc(ops, func(o Op) bool { return o.Cursor > upTo })
 	n, _ := slices.BinarySearch(at, upTo+1)
 	cancels = cancels[:n]
-	if len(ops) > 0 {
-		if _, err := t.exec(sqlLeave, agent, cursor, upTo); err != nil {
-			return nil, nil, 0, fmt.Errorf("cannot mark operations delivered: %w", err)
-		}
-	}
 	slices.SortFunc(ops, func(a, b Op) int { return cmp.Compare(a.Seq, b.Seq) })
 	return ops, cancels, upTo, nil
+}
+
+// Leave marks the agent's requests behind one cursor and up to another delivered.
+func (t *Tx) Leave(agent string, cursor, upTo int64) error {
+	if _, err := t.exec(sqlLeave, agent, cursor, upTo); err != nil {
+		return fmt.Errorf("cannot mark operations delivered: %w", err)
+	}
+	return nil
 }
 
 // CountOpenOf returns how many operations of the agent have not ended.
