@@ -72,6 +72,18 @@ func (s *assigned) publish() {
 type assignedNode struct {
 	api.AssignedNode
 	hold power.Hold
+	at   *located // what BMC says
+}
+
+// located is an address of a BMC that was read, once for all that ask for it.
+type located struct {
+	power.Endpoint
+	err error
+}
+
+func newAssignedNode(n api.AssignedNode, hold power.Hold) assignedNode {
+	ep, err := power.ParseEndpoint(n.BMC)
+	return assignedNode{AssignedNode: n, hold: hold, at: &located{ep, err}}
 }
 
 // desired is what the node's power should be at the time now.
@@ -135,7 +147,7 @@ func loadAssigned(agent string, log appender, keys *sealKeys, live []journal.Rec
 					n.BMC, n.Password, n.KG, sealErr = "", "", "", shut
 				}
 			}
-			s.nodes[n.Name] = assignedNode{AssignedNode: n, hold: n.Hold}
+			s.nodes[n.Name] = newAssignedNode(n, n.Hold)
 		case kindSync:
 			err = json.Unmarshal(r.Payload, &s.sync)
 		case kindTrust:
@@ -433,7 +445,7 @@ func (s *assigned) put(n api.AssignedNode, local power.Hold) {
 	if _, known := s.nodes[n.Name]; !known {
 		s.sorted = nil
 	}
-	s.nodes[n.Name] = assignedNode{AssignedNode: n, hold: hold}
+	s.nodes[n.Name] = newAssignedNode(n, hold)
 }
 
 func (s *assigned) get(name string) (assignedNode, bool) {
@@ -483,7 +495,7 @@ func (s *assigned) endpoint(node string) (power.Endpoint, error) {
 	if n.BMC == "" {
 		return power.Endpoint{}, fail(power.ReasonConfigless, "no BMC is known for node %s", node)
 	}
-	ep, err := power.ParseEndpoint(n.BMC)
+	ep, err := n.at.Endpoint, n.at.err
 	if err != nil {
 		return power.Endpoint{}, fail(power.ReasonConfigless, "%v", err)
 	}

@@ -18,6 +18,8 @@ type outbox struct {
 
 	mu    lock.Mutex[lock.Outbox]
 	items map[string]*outboxItem
+	dirty map[string]*outboxItem // those whose word central does not have yet
+	swept time.Time              // when old ones were forgotten
 	rev   int64
 	news  chan struct{} // closed and replaced at every change
 	bell  bell
@@ -34,12 +36,11 @@ type outboxItem struct {
 	report api.OpReport
 	first  int64 // rev of the first word on it
 	rev    int64
-	dirty  bool      // central does not have this word yet
 	acked  time.Time // when central had the end; zero: not yet
 }
 
 func newOutbox(keep time.Duration) *outbox {
-	return &outbox{keep: keep, items: map[string]*outboxItem{}, news: make(chan struct{}), bell: newBell()}
+	return &outbox{keep: keep, items: map[string]*outboxItem{}, dirty: map[string]*outboxItem{}, news: make(chan struct{}), bell: newBell()}
 }
 
 // put replaces the word on an operation. Somebody may wait for the first word and for the end.
@@ -55,7 +56,8 @@ func (o *outbox) put(r api.OpReport) {
 		}
 		first = it.first
 	}
-	o.items[key] = &outboxItem{report: r, first: first, rev: o.rev, dirty: true}
+	it := &outboxItem{report: r, first: first, rev: o.rev}
+	o.items[key], o.dirty[key] = it, it
 	if r.Verdict == power.VerdictRefuse {
 		o.keepRefused(key)
 	}
@@ -77,6 +79,7 @@ func (o *outbox) keepRefused(key string) {
 			o.dropped++
 		}
 		delete(o.items, oldest)
+		delete(o.dirty, oldest)
 	}
 }
 
@@ -118,7 +121,7 @@ func (o *outbox) again(id string) bool {
 	if it == nil {
 		return false
 	}
-	it.dirty = true
+	o.dirty[id] = it
 	o.bell.ring(true)
 	close(o.news)
 	o.news = make(chan struct{})
@@ -131,7 +134,7 @@ func (o *outbox) setAside(r api.OpReport) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if it := o.items[o.key(r)]; it != nil && it.report.LSN == r.LSN && it.report.Phase == r.Phase {
-		it.dirty = false
+		delete(o.dirty, o.key(r))
 	}
 }
 
@@ -142,7 +145,7 @@ func (o *outbox) unack(ended []api.OpReport) {
 	defer o.mu.Unlock()
 	for _, r := range ended {
 		if it := o.items[o.key(r)]; it != nil {
-			it.dirty, it.acked = true, time.Time{}
+			o.dirty[o.key(r)], it.acked = it, time.Time{}
 		}
 	}
 }
@@ -151,9 +154,9 @@ func (o *outbox) unack(ended []api.OpReport) {
 func (o *outbox) allAgain() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	for _, it := range o.items {
+	for key, it := range o.items {
 		if it.acked.IsZero() {
-			it.dirty = true
+			o.dirty[key] = it
 		}
 	}
 }
@@ -173,10 +176,8 @@ func (o *outbox) take(limit int) []api.OpReport {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	var list []api.OpReport
-	for _, it := range o.items {
-		if it.dirty {
-			list = append(list, it.report)
-		}
+	for _, it := range o.dirty {
+		list = append(list, it.report)
 	}
 	sortReports(list)
 	return list[:min(limit, len(list))]
@@ -193,19 +194,30 @@ func (o *outbox) acked(sent []api.OpReport, now time.Time) (ended []api.OpReport
 			continue
 		}
 		if it.report.LSN == r.LSN && it.report.Phase == r.Phase {
-			it.dirty = false
+			delete(o.dirty, o.key(r))
 		}
 		if r.End != nil && it.acked.IsZero() {
 			it.acked = now
 			ended = append(ended, r)
 		}
 	}
-	for id, it := range o.items {
-		if !it.acked.IsZero() && !it.dirty && now.Sub(it.acked) > o.keep {
-			delete(o.items, id)
-		}
+	if now.Sub(o.swept) >= sweepEvery {
+		o.sweep(now)
 	}
 	return ended
+}
+
+// sweepEvery is how often what was kept for long enough is looked for.
+const sweepEvery = time.Minute
+
+// sweep forgets ends that central has had for long enough.
+func (o *outbox) sweep(now time.Time) {
+	o.swept = now
+	for key, it := range o.items {
+		if !it.acked.IsZero() && o.dirty[key] == nil && now.Sub(it.acked) > o.keep {
+			delete(o.items, key)
+		}
+	}
 }
 
 // unacknowledged lists the ids of all operations whose end central does not have.

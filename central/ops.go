@@ -144,25 +144,9 @@ func (u *unitOfWork) take(a asked) (store.Op, error) {
 		}
 	}
 	if o.Stage() == store.StageTaken {
-		if err := u.losesByOp(node, o.Action); err != nil {
+		if err := u.takeIn(&o, node, a.hold); err != nil {
 			return o, err
 		}
-		o.Message = "taken by central"
-		if a.hold != nil {
-			if err := u.hold(node, *a.hold, "together with operation "+o.ID); err != nil {
-				return o, err
-			}
-			o.Message += "; the node is held " + describeHold(*a.hold)
-			if note := neverCut(node, *a.hold); note != "" {
-				o.Message += "; " + note
-			}
-		}
-		if note := cmp.Or(u.c.waitsNote(node.WaitsFor, u.now), u.c.awayNote(&o, u.now)); note != "" {
-			o.Message += "; " + note
-		}
-		o.Cursor = u.tx.NextRev()
-		o.Delivered = u.leavesNow(node)
-		u.marks.raise(o.Rack, o.Cursor)
 	}
 	asked := entry(&o, auditAsked, o.AskedBy, u.now)
 	asked.Detail += outstanding(open)
@@ -177,6 +161,30 @@ func (u *unitOfWork) take(a asked) (store.Op, error) {
 		return o, u.opEvent(&o, entry(&o, auditRefused, "central", u.now))
 	}
 	return o, nil
+}
+
+// takeIn has a request go to the node's agent, with the hold that comes with it.
+func (u *unitOfWork) takeIn(o *store.Op, node store.Node, hold *power.Hold) error {
+	if err := u.losesByOp(node, o.Action); err != nil {
+		return err
+	}
+	o.Message = "taken by central"
+	if hold != nil {
+		if err := u.hold(node, *hold, "together with operation "+o.ID); err != nil {
+			return err
+		}
+		o.Message += "; the node is held " + describeHold(*hold)
+		if note := neverCut(node, *hold); note != "" {
+			o.Message += "; " + note
+		}
+	}
+	if note := cmp.Or(u.c.waitsNote(node.WaitsFor, u.now), u.c.awayNote(o, u.now)); note != "" {
+		o.Message += "; " + note
+	}
+	o.Cursor = u.tx.NextRev()
+	o.Delivered = u.leavesNow(node)
+	u.marks.raise(o.Rack, o.Cursor)
+	return nil
 }
 
 // leavesNow reports whether a request that is taken leaves for its agent at once, since a poll of
