@@ -332,7 +332,8 @@ func TestControlQuery(t *testing.T) {
 	between := time.Now()
 	askAt(t, c, api.OpRequest{ID: id("c"), Node: "n1", Action: power.ActCycle})
 	first := ok[api.FoundOps](t)(c.QueryOps(t.Context(), api.QueryOps{}))
-	if page := ok[api.FoundOps](t)(c.QueryOps(t.Context(), api.QueryOps{Limit: 2})); page.Next != api.OpPlace(first.Ops[1]) || first.Next != "" {
+	page := ok[api.FoundOps](t)(c.QueryOps(t.Context(), api.QueryOps{Limit: 2}))
+	if page.Next != api.OpPlace(first.Ops[1]) || first.Next != "" {
 		t.Errorf("the page behind %+v is %q", page.Ops, page.Next)
 	}
 	for _, q := range []struct {

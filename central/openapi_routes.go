@@ -105,7 +105,8 @@ var described = map[string]struct {
 	"GET /metrics": {"numbers for Prometheus", nil, ``},
 	"GET /debug/pprof/{name}": {
 		"a profile of this process, for go tool pprof: profile, heap, allocs, goroutine, threadcreate; or a trace",
-		[]string{"seconds", "debug", "gc"}, ``,
+		[]string{"seconds", "debug", "gc"},
+		``,
 	},
 	"GET /v1/whoami": {"who asks, as central knows it", nil, ``},
 	"GET /v1/users":  {"the users", nil, ``},

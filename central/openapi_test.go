@@ -234,7 +234,7 @@ func (x *examples) play(r route, query, body string) {
 		}
 	}
 	op := x.doc["paths"].(object)[path].(object)[strings.ToLower(method)].(object)
-	var schema any = op["responses"].(object)["200"].(object)["content"].(object)["application/json"].(object)["schema"]
+	schema := op["responses"].(object)["200"].(object)["content"].(object)["application/json"].(object)["schema"]
 	if want := played[r.pattern]; want != "" {
 		schema = object{"$ref": "#/components/schemas/Problem"}
 		if code := answer.(object)["code"]; code != string(want) {

@@ -175,7 +175,8 @@ func TestWhatWantsAPersonComesInPages(t *testing.T) {
 		s.schedule(api.Schedule{Name: name, Cron: "CRON_TZ=UTC 0 7 * * *", Nodes: "n1", Want: power.WantOn})
 	}
 	runs, err := s.NextRuns(t.Context(), "", 3)
-	if err != nil || len(runs) != 6 || runs[0].Schedule != "a" || !slices.IsSortedFunc(runs, func(a, b api.ScheduledRun) int { return a.At.Compare(b.At) }) {
+	sorted := slices.IsSortedFunc(runs, func(a, b api.ScheduledRun) int { return a.At.Compare(b.At) })
+	if err != nil || len(runs) != 6 || runs[0].Schedule != "a" || !sorted {
 		t.Fatalf("%+v, %v", runs, err)
 	}
 	for limit := 1; limit <= len(whole); limit++ {
@@ -225,7 +226,8 @@ func TestOperationsComeInPages(t *testing.T) {
 	}
 	ask := func(node string) string {
 		id := newID()
-		if _, err := r.AskOps(t.Context(), api.AskOps{Ops: []api.OpRequest{{ID: id, Node: node, Action: power.ActOn, Options: power.Options{IfBusy: power.Queue}}}}); err != nil {
+		req := api.OpRequest{ID: id, Node: node, Action: power.ActOn, Options: power.Options{IfBusy: power.Queue}}
+		if _, err := r.AskOps(t.Context(), api.AskOps{Ops: []api.OpRequest{req}}); err != nil {
 			t.Fatal(err)
 		}
 		return id

@@ -99,7 +99,7 @@ func TestOperationsAreFoundPageByPage(t *testing.T) {
 		}
 		seq, id, err := ReadOpPlace(in.Before)
 		if err != nil {
-			err.(*Problem).Write(w)
+			Problemf(CodeOf(err), "%v", err).Write(w)
 			return
 		}
 		older := slices.DeleteFunc(slices.Clone(all), func(o Op) bool {

@@ -91,7 +91,7 @@ func (s *Store) roomFor(ctx context.Context, to string) error {
 		return fmt.Errorf("cannot look for room for a copy of the database: %w", err)
 	}
 	if there < need {
-		return fmt.Errorf("%w in %s: one is kept before it is migrated, and needs %d MiB of which %d are free; make room, and start central again",
+		return fmt.Errorf("%w in %s: one is kept before it is migrated, and needs %d MiB of which %d are free; make room and start central again",
 			ErrNoRoom, filepath.Dir(to), need>>20+1, there>>20)
 	}
 	return nil
