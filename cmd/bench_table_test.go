@@ -104,11 +104,11 @@ func (l benchLine) target() string {
 }
 
 // nameWidth is the width of the column of names; a longer one has a line of its own.
-const nameWidth = 29
+const nameWidth = 26
 
 func (b *bench) print(w io.Writer, m platform) {
 	fmt.Fprintf(w, "\n%s, %d cores, Linux %s, %s, %s\n\n", m.CPU, m.Cores, m.Kernel, m.Go, m.Commit)
-	fmt.Fprintf(w, "%-*s %8s %-19s %5s %8s %s\n", nameWidth, "ROW", "OURS", "BASELINE", "RATIO", "TARGET", "")
+	fmt.Fprintf(w, "%-*s %8s %-19s %5s %11s %s\n", nameWidth, "ROW", "OURS", "BASELINE", "RATIO", "TARGET", "")
 	last := ""
 	for _, l := range b.lines {
 		l = l.judged()
@@ -119,7 +119,7 @@ func (b *bench) print(w io.Writer, m platform) {
 		}
 		if last = l.Row; l.Other != nil {
 			base = l.Baseline + " " + amount(l.Other.median(), l.Unit)
-			ratio = fmt.Sprintf("%.2f", l.Ratio)
+			ratio = strings.TrimSuffix(amount(l.Ratio, ""), " ")
 		}
 		if len(name) > nameWidth {
 			fmt.Fprintln(w, name)
@@ -129,14 +129,18 @@ func (b *bench) print(w io.Writer, m platform) {
 			fmt.Fprintf(w, "%-*s %8s %s\n", nameWidth, name, ours, base)
 			name, ours, base = "", "", ""
 		}
-		text := fmt.Sprintf("%-*s %8s %-19s %5s %8s %s", nameWidth, name, ours, base, ratio, l.target(), l.Verdict)
+		text := fmt.Sprintf("%-*s %8s %-19s %5s %11s %s", nameWidth, name, ours, base, ratio, l.target(), l.Verdict)
 		fmt.Fprintln(w, strings.TrimRight(text, " "))
 	}
-	fmt.Fprintf(w, "\n%-29s %-11s %5s %9s %9s %9s\n", "ROW", "OF", "RUNS", "LEAST", "MOST", "CPU EACH")
+	fmt.Fprintf(w, "\n%-*s %-19s %4s %8s %8s %8s\n", nameWidth, "ROW", "OF", "RUNS", "LEAST", "MOST", "CPU EACH")
 	last = ""
 	each := func(name, who string, s *series, unit string) {
-		fmt.Fprintln(w, strings.TrimRight(fmt.Sprintf("%-29s %-11s %5d %9s %9s %9s", name, who, len(s.Values), amount(slices.Min(s.Values), unit),
-			amount(slices.Max(s.Values), unit), cpuText(s.CPU)), " "))
+		if len(name) > nameWidth {
+			fmt.Fprintln(w, name)
+			name = ""
+		}
+		fmt.Fprintln(w, strings.TrimRight(fmt.Sprintf("%-*s %-19s %4d %8s %8s %8s", nameWidth, name, who, len(s.Values),
+			amount(slices.Min(s.Values), unit), amount(slices.Max(s.Values), unit), cpuText(s.CPU)), " "))
 	}
 	for _, l := range b.lines {
 		if l.Row != last && l.Quantile == 0.5 && len(l.Ours.Values) > 1 {
