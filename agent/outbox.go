@@ -2,6 +2,7 @@ package agent
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 	"time"
 
@@ -36,6 +37,7 @@ type outboxItem struct {
 	report api.OpReport
 	first  int64 // rev of the first word on it
 	rev    int64
+	told   bool      // central has had a word of it
 	acked  time.Time // when central had the end; zero: not yet
 }
 
@@ -49,14 +51,14 @@ func (o *outbox) put(r api.OpReport) {
 	defer o.mu.Unlock()
 	o.rev++
 	key := o.key(r)
-	first := o.rev
+	first, told := o.rev, false
 	if it := o.items[key]; it != nil {
 		if it.report.End != nil && r.End == nil {
 			return // an end is the last word
 		}
-		first = it.first
+		first, told = it.first, it.told
 	}
-	it := &outboxItem{report: r, first: first, rev: o.rev}
+	it := &outboxItem{report: r, first: first, rev: o.rev, told: told}
 	o.items[key], o.dirty[key] = it, it
 	if r.Verdict == power.VerdictRefuse {
 		o.keepRefused(key)
@@ -156,7 +158,7 @@ func (o *outbox) allAgain() {
 	defer o.mu.Unlock()
 	for key, it := range o.items {
 		if it.acked.IsZero() {
-			o.dirty[key] = it
+			o.dirty[key], it.told = it, false
 		}
 	}
 }
@@ -171,16 +173,36 @@ func (o *outbox) find(id string) (api.OpReport, bool) {
 	return it.report, true
 }
 
-// take returns up to limit unsent words, in the order of their sequences.
+// take returns up to limit unsent words, in the order of their sequences. Where there are more,
+// those that somebody may wait for come first: the first word of an operation, then the last.
 func (o *outbox) take(limit int) []api.OpReport {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	var list []api.OpReport
-	for _, it := range o.dirty {
-		list = append(list, it.report)
+	items := slices.Collect(maps.Values(o.dirty))
+	if len(items) > limit {
+		slices.SortFunc(items, func(a, b *outboxItem) int {
+			return cmp.Or(cmp.Compare(a.rank(), b.rank()), cmp.Compare(a.report.Op.Seq, b.report.Op.Seq))
+		})
+		items = items[:limit]
+	}
+	list := make([]api.OpReport, len(items))
+	for i, it := range items {
+		list[i] = it.report
 	}
 	sortReports(list)
-	return list[:min(limit, len(list))]
+	return list
+}
+
+// rank is how soon a word is told where not all can be.
+func (it *outboxItem) rank() int {
+	switch {
+	case !it.told:
+		return 0
+	case it.report.End != nil:
+		return 1
+	default:
+		return 2
+	}
 }
 
 // acked notes that central has these words and returns those that were the end of
@@ -193,6 +215,7 @@ func (o *outbox) acked(sent []api.OpReport, now time.Time) (ended []api.OpReport
 		if it == nil {
 			continue
 		}
+		it.told = true
 		if it.report.LSN == r.LSN && it.report.Phase == r.Phase {
 			delete(o.dirty, o.key(r))
 		}

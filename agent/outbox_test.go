@@ -53,6 +53,26 @@ func TestOutboxTakesInOrderOfSequenceAndUpToItsLimit(t *testing.T) {
 	}
 }
 
+// TestOutboxTellsFirstWhatSomebodyWaitsFor: where there is more than a report takes, phases give
+// way to ends, and both to what central has not heard of.
+func TestOutboxTellsFirstWhatSomebodyWaitsFor(t *testing.T) {
+	o := newOutbox(time.Hour)
+	for i, id := range []string{"a", "b", "c"} {
+		o.put(word(id, power.Seq(i+1), 1, api.PhaseWaiting))
+	}
+	o.acked(o.take(10), time.Now())
+	o.put(word("a", 1, 2, api.PhaseRunning))
+	o.put(ended("b", 2, 2))
+	o.put(ended("c", 3, 2))
+	o.put(word("d", 4, 1, api.PhaseWaiting))
+	wantIDs(t, "one", idsOf(o.take(1)), "d")
+	wantIDs(t, "three", idsOf(o.take(3)), "b", "c", "d")
+	o.acked(o.take(3), time.Now())
+	wantIDs(t, "the rest", idsOf(o.take(3)), "a")
+	o.allAgain()
+	wantIDs(t, "in another session", idsOf(o.take(1)), "a")
+}
+
 // TestOutboxNewerWordStaysUnsent: what is put while an older word is on its way is
 // not covered by the older one's acknowledgement.
 func TestOutboxNewerWordStaysUnsent(t *testing.T) {
