@@ -239,13 +239,28 @@ func (c *control) ctlAsk(r *http.Request) ([]api.Op, error) {
 			return nil, err
 		}
 	}
-	list := make([]api.Op, len(in.Ops))
+	return c.askAll(in)
+}
+
+// askAll asks for operations: those of one node in their order.
+func (c *control) askAll(in api.AskOps) ([]api.Op, error) {
+	byNode := map[string][]int{}
 	for i, req := range in.Ops {
-		report, err := c.ask(req, in.DryRun)
-		if err != nil {
-			return nil, err
+		byNode[req.Node] = append(byNode[req.Node], i)
+	}
+	list := make([]api.Op, len(in.Ops))
+	err := sideBySide(byNode, func(indices []int) error {
+		for _, i := range indices {
+			report, err := c.ask(in.Ops[i], in.DryRun)
+			if err != nil {
+				return err
+			}
+			list[i] = opOf(report, c.name)
 		}
-		list[i] = opOf(report, c.name)
+		return nil
+	})
+	if err != nil {
+		return nil, err
 	}
 	return list, nil
 }

@@ -433,17 +433,22 @@ func (a *Agent) assignmentChanged(changed, gone []string) {
 	}
 }
 
-// takeOps submits requests: those of one node in their order, the nodes side by
-// side so that their journal records share flushes.
+// takeOps submits requests: those of one node in their order.
 func (a *Agent) takeOps(ops []power.Op) error {
 	byNode := map[string][]power.Op{}
 	for _, op := range ops {
 		byNode[op.Node] = append(byNode[op.Node], op)
 	}
+	return sideBySide(byNode, a.takeNodeOps)
+}
+
+// sideBySide takes the requests of all nodes at the same time, so that their journal records
+// share flushes. It returns the error of one that was not taken.
+func sideBySide[T any](byNode map[string][]T, take func([]T) error) error {
 	errs := make(chan error, len(byNode))
 	var wg sync.WaitGroup
-	for _, ops := range byNode {
-		wg.Go(func() { errs <- a.takeNodeOps(ops) })
+	for _, requests := range byNode {
+		wg.Go(func() { errs <- take(requests) })
 	}
 	wg.Wait()
 	close(errs)
