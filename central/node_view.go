@@ -227,26 +227,25 @@ func (c *Central) readNodes(r *http.Request, in api.ReadNodes) ([]api.Node, erro
 	defer timer.Stop()
 	w := c.waiting.await(in.Names)
 	defer w.leave()
-	for asked := false; ; asked = true {
+	missing := in.Names // what was not seen to be read; only they are looked at again
+	for asked, over := false, false; !over; asked = true {
 		var nodes []store.Node
-		var open []store.Op
 		err := c.store.View(r.Context(), func(tx *store.Tx) (err error) {
-			if nodes, err = find(tx, in.Names); err == nil {
-				open, err = tx.OpenOpsOn(in.Names)
-			}
+			nodes, err = find(tx, missing)
 			return err
 		})
 		if err != nil {
 			return nil, err
 		}
-		pending := unread(nodes, began, c.cfg.Now())
-		if len(pending) == 0 {
-			return c.showNodes(inOrder(nodes), open), nil
-		}
-		if !asked {
-			for agent, names := range pending {
+		missing = nil
+		for agent, names := range unread(nodes, began, c.cfg.Now()) {
+			missing = append(missing, names...)
+			if !asked {
 				c.sessions.of(agent).want(names, began, began.Add(min(in.Wait, maxWait)))
 			}
+		}
+		if len(missing) == 0 {
+			break
 		}
 		resume, err := idle(r.Context())
 		if err != nil {
@@ -254,20 +253,33 @@ func (c *Central) readNodes(r *http.Request, in api.ReadNodes) ([]api.Node, erro
 		}
 		select {
 		case <-w.token:
+			err = backoff.Sleep(r.Context(), time.Duration(len(missing))*onePause)
 		case <-timer.C:
-			return c.showNodes(inOrder(nodes), open), nil
+			over = true
 		case <-c.stop:
 			return nil, errStopping
 		case <-r.Context().Done():
 			return nil, r.Context().Err()
 		}
-		if backoff.Sleep(r.Context(), w.pause) != nil {
-			return nil, r.Context().Err()
-		}
-		if err := resume(); err != nil {
+		if err := errors.Join(err, resume()); err != nil {
 			return nil, err
 		}
 	}
+	return c.nodesNamed(r.Context(), in.Names)
+}
+
+// nodesNamed shows nodes as they are now.
+func (c *Central) nodesNamed(ctx context.Context, names []string) (out []api.Node, err error) {
+	err = c.store.View(ctx, func(tx *store.Tx) error {
+		nodes, err := find(tx, names)
+		if err != nil {
+			return err
+		}
+		open, err := tx.OpenOpsOn(names)
+		out = c.showNodes(inOrder(nodes), open)
+		return err
+	})
+	return out, err
 }
 
 // unread returns, by agent, the nodes with a BMC that were not tried since. A time that
