@@ -244,6 +244,9 @@ func waitsWords(m api.NodeMonitor, now time.Time) string {
 	if !m.WaitsUntil.IsZero() {
 		text += " until " + until(now, m.WaitsUntil)
 	}
+	if m.WaitsMessage == m.Fault {
+		return text // the next line says it
+	}
 	return text + because(m.WaitsMessage)
 }
 
