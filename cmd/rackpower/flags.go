@@ -70,7 +70,7 @@ func finish(commands []*cli.Command) {
 		c.Aliases = append(c.Aliases, aliases[c.Name]...)
 		c.Description = strings.Replace(c.Description, exitHelp, exitHelpOf(c), 1)
 		if strings.Contains(c.ArgsUsage, "NODES") {
-			address := func(f cli.Flag) bool { return f.Names()[0] == "central" || f.Names()[0] == "socket" }
+			address := func(f cli.Flag) bool { return settings.NameOf(f) == "central" || settings.NameOf(f) == "socket" }
 			at := max(0, slices.IndexFunc(c.Flags, address))
 			c.Flags = slices.Insert(c.Flags, at, cli.Flag(&cli.StringSliceFlag{Name: excludeName, Usage: "leave out `NODES`, as ! does; may be repeated"}))
 		}

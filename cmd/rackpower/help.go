@@ -6,6 +6,8 @@ import (
 	"strings"
 
 	"github.com/urfave/cli/v2"
+
+	"rackpower/cmd/settings"
 )
 
 // exitHelp ends the help of every command; exitHelpOf takes its place.
@@ -15,7 +17,7 @@ const exitHelp = "\n\nEXIT STATUS\n"
 // not refused, and one that waits for nothing is not pending.
 func exitHelpOf(c *cli.Command) string {
 	has := func(flags ...string) bool {
-		return slices.ContainsFunc(c.Flags, func(f cli.Flag) bool { return slices.Contains(flags, f.Names()[0]) })
+		return slices.ContainsFunc(c.Flags, func(f cli.Flag) bool { return slices.Contains(flags, settings.NameOf(f)) })
 	}
 	waits := has("wait") || len(c.Subcommands) > 0 // which tells of all
 	text := exitHelp

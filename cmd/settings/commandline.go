@@ -191,10 +191,10 @@ func (l *line) settle() error {
 		if wrong := check(f, v.text); wrong != "" {
 			return Usage("%s: %s", dashed(v.name), wrong)
 		}
-		if seen[nameOf(f)] && !repeatable(f) {
+		if seen[NameOf(f)] && !repeatable(f) {
 			return Usage("%s is given twice", dashed(v.name))
 		}
-		seen[nameOf(f)] = true
+		seen[NameOf(f)] = true
 	}
 	return l.count()
 }
@@ -240,14 +240,14 @@ func (l *line) complete() error {
 	}
 	given := map[string]bool{}
 	for _, v := range l.given {
-		given[nameOf(find(l.flags, v.name))] = true
+		given[NameOf(find(l.flags, v.name))] = true
 	}
 	if l.app.Metadata == nil {
 		l.app.Metadata = map[string]any{}
 	}
 	l.app.Metadata[typedKey] = maps.Clone(given)
 	for _, f := range l.flags {
-		name := nameOf(f)
+		name := NameOf(f)
 		if given[name] {
 			continue
 		}

@@ -43,7 +43,7 @@ func complete(app *cli.App, words []string, values Values) []Candidate {
 	for _, word := range words[:last] {
 		switch {
 		case flag != nil:
-			given[nameOf(flag)] = word
+			given[NameOf(flag)] = word
 			flag = nil
 		case word == "--" && !ended:
 			ended = true
@@ -53,7 +53,7 @@ func complete(app *cli.App, words []string, values Values) []Candidate {
 			switch {
 			case f == nil:
 			case has || !valued(f):
-				given[nameOf(f)] = text
+				given[NameOf(f)] = text
 			default:
 				flag = f
 			}
@@ -111,8 +111,8 @@ func (l *line) flagNames(word string, given map[string]string) []Candidate {
 	}
 	var found []Candidate
 	for _, f := range flags {
-		_, before := given[nameOf(f)]
-		if name := dashed(nameOf(f)); strings.HasPrefix(name, word) && (!before || repeatable(f)) {
+		_, before := given[NameOf(f)]
+		if name := dashed(NameOf(f)); strings.HasPrefix(name, word) && (!before || repeatable(f)) {
 			_, text := unquote(f.(cli.DocGenerationFlag).GetUsage())
 			found = append(found, Candidate{name, text})
 		}

@@ -64,7 +64,7 @@ func settingOf(app *cli.App, key string, node *yaml.Node) (list []string, wrong 
 	once := false // a flag of that name is said for one command
 	for title, c := range leaves(app) {
 		for _, f := range c.Flags {
-			switch name := nameOf(f); {
+			switch name := NameOf(f); {
 			case name == configFlag:
 			case envOf(app, title, name) == "":
 				once = once || name == key

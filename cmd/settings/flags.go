@@ -113,13 +113,29 @@ func find(flags []cli.Flag, name string) cli.Flag {
 	return nil
 }
 
-// nameOf is the long name of a flag, by which file and environment know it.
-func nameOf(f cli.Flag) string { return f.Names()[0] }
+// NameOf is the long name of a flag, by which file and environment know it. The library finds it
+// with a regular expression, which for all flags of all commands takes longer than most commands.
+func NameOf(f cli.Flag) string {
+	switch f := f.(type) {
+	case *cli.StringFlag:
+		return f.Name
+	case *cli.BoolFlag:
+		return f.Name
+	case *cli.DurationFlag:
+		return f.Name
+	case *cli.IntFlag:
+		return f.Name
+	case *cli.StringSliceFlag:
+		return f.Name
+	default:
+		return f.Names()[0]
+	}
+}
 
 func longNames(flags []cli.Flag) []string {
 	var list []string
 	for _, f := range flags {
-		list = append(list, nameOf(f))
+		list = append(list, NameOf(f))
 	}
 	return list
 }

@@ -59,13 +59,13 @@ func (l *line) showHelp() error {
 	h.commands(commands)
 	if l.command != nil && len(commands) == 0 {
 		h.title("\nOPTIONS")
-		kept := func(f cli.Flag) bool { return nameOf(f) != configFlag && envOf(l.app, l.name(), nameOf(f)) != "" }
+		kept := func(f cli.Flag) bool { return NameOf(f) != configFlag && envOf(l.app, l.name(), NameOf(f)) != "" }
 		configured := slices.ContainsFunc(l.flags, kept)
 		for _, f := range l.flags {
-			if nameOf(f) == configFlag && !configured {
+			if NameOf(f) == configFlag && !configured {
 				continue // a file could say nothing to this command
 			}
-			h.flag(f, envOf(l.app, l.name(), nameOf(f)))
+			h.flag(f, envOf(l.app, l.name(), NameOf(f)))
 		}
 		h.row(helpIndent, "-h, --help", "show this help")
 	}
@@ -163,7 +163,7 @@ func (h help) flag(f cli.Flag, env string) {
 func flagHelp(f cli.Flag, env string) (name, placeholder, text string) {
 	d, ok := f.(cli.DocGenerationFlag)
 	if !ok {
-		return dashed(nameOf(f)), "", ""
+		return dashed(NameOf(f)), "", ""
 	}
 	placeholder, text = unquote(d.GetUsage())
 	names := f.Names()

@@ -79,7 +79,7 @@ func (l *line) manual(section string) string {
 	} else {
 		b.WriteString(".SH OPTIONS\n")
 		for _, f := range l.flags {
-			names, placeholder, text := flagHelp(f, envOf(l.app, l.name(), nameOf(f)))
+			names, placeholder, text := flagHelp(f, envOf(l.app, l.name(), NameOf(f)))
 			head := "\\fB" + roff(names) + "\\fR"
 			if placeholder != "" {
 				head += " \\fI" + roff(placeholder) + "\\fR"

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -77,7 +78,7 @@ func prepare(app *cli.App) {
 		for _, c := range list {
 			c.HideHelpCommand = true
 			c.OnUsageError = app.OnUsageError
-			if len(c.Subcommands) == 0 && find(c.Flags, configFlag) == nil {
+			if len(c.Subcommands) == 0 && !slices.ContainsFunc(c.Flags, func(f cli.Flag) bool { return NameOf(f) == configFlag }) {
 				c.Flags = append(c.Flags, &cli.StringFlag{Name: configFlag, Usage: "read settings from `FILE` (YAML, flag: value)"})
 			}
 			walk(c.Subcommands)
