@@ -126,7 +126,7 @@ func benchSessions(b *bench, t *testing.T) {
 	rows := []benchRow{}
 	for _, f := range []*fleet{small, large} {
 		rows = append(rows, benchRow{
-			name: fmt.Sprintf("status all, %d, log-ins", f.size), unit: "ms", before: f.sessionsEnd,
+			name: fmt.Sprintf("status all, %d, log-ins", f.size), unit: "ms", first: f.sessionsEnd,
 			ours:      f.client(says("  off ", f.size), "local", "status", "--fresh"),
 			baselines: []baseline{f.ipmipower(f.size, says(": off", f.size), "--stat").within(0.7, 0.5)},
 		})
@@ -150,7 +150,7 @@ func benchSessions(b *bench, t *testing.T) {
 	wait := bmcsim.Duration(delay)
 	slow.fault("", bmcsim.Fault{Delay: &wait})
 	b.measure(append(rows, benchRow{
-		name: "slow BMCs, log-ins", unit: "ms", before: slow.sessionsEnd, ours: read, baselines: []baseline{loggedIn},
+		name: "slow BMCs, log-ins", unit: "ms", first: slow.sessionsEnd, ours: read, baselines: []baseline{loggedIn},
 	})...)
 	b.measure(benchRow{name: "slow BMCs, sessions", unit: "ms", ours: read, baselines: []baseline{kept}})
 }

@@ -39,6 +39,7 @@ type benchRow struct {
 	name, unit string
 	runs       int    // 0: as many as asked for
 	before     func() // each run of ours and of a baseline; not measured
+	first      func() // before that, of ours alone
 	ours       func() figure
 	baselines  []baseline
 	atMost     float64 // target of the median, in unit; 0: none
@@ -134,6 +135,9 @@ func (b *bench) measure(rows ...benchRow) {
 					r.before()
 				}
 				to.add(run())
+			}
+			if r.first != nil {
+				r.first()
 			}
 			one(&ours[i], r.ours)
 			for k, other := range r.baselines {
