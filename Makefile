@@ -148,7 +148,7 @@ deb: build ## Debian packages, into dist/
 rpm: build ## RPM packages, into dist/
 	packaging/build.sh "$(VERSION)" $(BIN) $(DIST) rpm
 
-packages-test: deps ## packages are made twice, installed, upgraded and purged; 5 minutes
+packages-test: deps ## packages are made twice, installed, upgraded and purged; 12 minutes
 	PACKAGES_TEST=1 PATH="$$PATH:/usr/sbin:/sbin" $(GO) test ./cmd -run '^TestPackages' -count=1 -v -timeout 60m
 
 promise: ## before a release: what is new is promised from now on (docs/releases.md)

@@ -254,7 +254,9 @@ func (m *systemdHost) doctorMends() {
 	m.until(60*time.Second, "central has made its first backup, and nothing is wrong", func() bool { return len(m.doctor()) == 0 })
 	for _, c := range []struct{ breaks, check, what string }{
 		{"rm -r " + central + "backups", "backups", "there is no backup (*.db) in " + central + "backups and /var/backups/rackpower"},
-		{"touch -d '9 days ago' /var/backups/rackpower/*.db", "backups", "/var/backups/rackpower is of"},
+		{ // the next may be made in the same second
+			"cd /var/backups/rackpower && mv *.db old.db && touch -d '9 days ago' old.db", "backups", "/var/backups/rackpower is of",
+		},
 		{"chmod 644 " + central + "seal.key", "files", central + "seal.key is open to others: mode 0644"},
 		{"chown root: " + central + "seal.key", "files", central + "seal.key belongs to root"},
 		{"chmod 755 " + agent, "files", agent + " is open to others: mode 0755"},
