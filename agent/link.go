@@ -158,6 +158,7 @@ const (
 	maxReportOps  = 500
 	maxReportRead = 2000
 	gatherFor     = 250 * time.Millisecond // news that nobody waits for
+	gatherCalm    = 5 * time.Second        // readings that found what was known
 )
 
 // run keeps in touch with central until ctx ends: hello, then one long
@@ -519,10 +520,11 @@ func (l *link) reportAll(ctx context.Context, w api.Welcome) error {
 	}
 }
 
-// awaitNews waits until there is something to report. What nobody waits for gathers for a while.
+// awaitNews waits until there is something to report. What nobody waits for gathers for a while,
+// readings that found all as it was for longer: there is one a second and rack at rest.
 func (l *link) awaitNews(ctx context.Context) error {
 	words, readings := l.outbox.bell, l.readings.bell
-	var gathered <-chan time.Time
+	var gathered, calm <-chan time.Time
 	for {
 		select {
 		case <-ctx.Done():
@@ -535,10 +537,19 @@ func (l *link) awaitNews(ctx context.Context) error {
 			return nil
 		case <-gathered:
 			return nil
+		case <-calm:
+			return nil
+		case <-l.readings.calm:
+			if calm == nil {
+				timer := time.NewTimer(gatherCalm)
+				defer timer.Stop()
+				calm = timer.C
+			}
+			continue
 		case <-words.later:
 		case <-readings.later:
 		}
-		if gathered == nil {
+		if gathered == nil { // with the calm ones, which come no later
 			timer := time.NewTimer(gatherFor)
 			defer timer.Stop()
 			gathered = timer.C

@@ -25,6 +25,7 @@ type readings struct {
 	dirty   map[string]bool
 	awaited map[string]bool // nodes of which central waits for a reading
 	bell    bell
+	calm    chan struct{}  // a token: there are readings that found what was known
 	count   metrics.Counts // of all that were taken, by reach
 	moved   func()         // called, without the lock, when a state or reach changed
 }
@@ -33,6 +34,7 @@ func newReadings(moved func()) *readings {
 	return &readings{
 		nodes: map[string]power.Reading{}, runs: map[string][]api.ReadingRun{}, monitor: map[string]api.NodeMonitor{},
 		speaks: map[string]*api.FoundBMC{}, dirty: map[string]bool{}, awaited: map[string]bool{}, bell: newBell(), moved: moved,
+		calm: make(chan struct{}, 1),
 	}
 }
 
@@ -70,8 +72,13 @@ func (r *readings) set(node string, at time.Time, says string, change func(power
 	delete(r.awaited, node)
 	r.mu.Unlock()
 	r.count.Add(1, string(now.Reach))
-	r.bell.ring(waits)
-	if old.State != now.State || old.Reach != now.Reach {
+	news := old.State != now.State || old.Reach != now.Reach
+	if news || waits {
+		r.bell.ring(waits)
+	} else {
+		poke(r.calm)
+	}
+	if news {
 		r.moved()
 	}
 }

@@ -79,11 +79,16 @@ func TestReadingThatCentralWaitsForIsToldAtOnce(t *testing.T) {
 		if took := got.at.Sub(began); took != 0 || len(got.Readings) != 2 {
 			t.Errorf("after %s %+v, want both readings at once", took, got.Readings)
 		}
-		c.settled()
-		began = time.Now()
-		r.a.readings.saw("n1", power.Seen(power.On, time.Now()))
-		if got := <-c.told; got.at.Sub(began) != gatherFor {
-			t.Errorf("a reading that nobody waits for any more was told after %s, want %s", got.at.Sub(began), gatherFor)
+		for _, next := range []struct {
+			state power.State
+			after time.Duration
+		}{{power.On, gatherFor}, {power.On, gatherCalm}, {power.Off, gatherFor}} {
+			c.settled()
+			began = time.Now()
+			r.a.readings.saw("n1", power.Seen(next.state, time.Now()))
+			if got := <-c.told; got.at.Sub(began) != next.after {
+				t.Errorf("that n1 is %s, which nobody waits for any more, was told after %s, want %s", next.state, got.at.Sub(began), next.after)
+			}
 		}
 	})
 }

@@ -52,10 +52,10 @@ type Config struct {
 
 // What package agent waits for before it reports.
 const (
-	pollWait      = 25 * time.Second
-	reportEvery   = 20 * time.Millisecond
-	readingsEvery = 250 * time.Millisecond
-	maxSpread     = 20 * time.Second // over which the readings of a round are spread
+	pollWait   = 25 * time.Second
+	gatherFor  = 250 * time.Millisecond // readings that are news gather so long
+	gatherCalm = 5 * time.Second        // those that are not
+	maxSpread  = 20 * time.Second       // over which the readings of a round are spread
 )
 
 // Fleet is agents at work. Its methods may be called by many goroutines.
@@ -85,7 +85,8 @@ func Start(cfg Config) (*Fleet, error) {
 			return nil, err
 		}
 		a := &agent{
-			f: f, name: cfg.Rack(i), client: client, journal: fmt.Sprintf("journal-%04d", i), lsn: 1, news: make(chan struct{}, 1),
+			f: f, name: cfg.Rack(i), client: client, journal: fmt.Sprintf("journal-%04d", i), lsn: 1,
+			now: make(chan struct{}, 1), news: make(chan struct{}, 1), calm: make(chan struct{}, 1),
 			open: map[string]power.Op{}, unsent: map[string]api.OpReport{}, nodes: map[string]power.Reading{}, untold: map[string]bool{},
 		}
 		if cfg.Secure != nil {
@@ -156,7 +157,7 @@ func (f *Fleet) Flip(node int) {
 	}
 	a.saw(name, state)
 	a.mu.Unlock()
-	a.poke()
+	poke(a.news)
 }
 
 // agent is one of them.
@@ -165,7 +166,9 @@ type agent struct {
 	name    string
 	client  *api.Client
 	journal string
-	news    chan struct{} // holds a token while there is something to tell
+	now     chan struct{} // holds a token while there is something that somebody waits for
+	news    chan struct{} // likewise what is to gather
+	calm    chan struct{} // likewise what is no news
 
 	mu     sync.Mutex
 	db     api.Database
@@ -180,9 +183,9 @@ type agent struct {
 	untold map[string]bool // nodes
 }
 
-func (a *agent) poke() {
+func poke(c chan struct{}) {
 	select {
-	case a.news <- struct{}{}:
+	case c <- struct{}{}:
 	default:
 	}
 }
@@ -203,7 +206,7 @@ func (a *agent) read(ctx context.Context, every time.Duration) {
 			a.mu.Lock()
 			a.saw(name, a.nodes[name].State)
 			a.mu.Unlock()
-			a.poke()
+			poke(a.calm)
 			if backoff.Sleep(ctx, min(every/2, maxSpread)/time.Duration(len(names))) != nil {
 				return
 			}
@@ -326,14 +329,14 @@ func (a *agent) take(got api.Assignment) {
 			a.mu.Lock()
 			a.end(op)
 			a.mu.Unlock()
-			a.poke()
+			poke(a.now)
 		})
 	}
 	for _, name := range got.Reads {
 		a.saw(name, a.nodes[name].State)
 	}
 	if len(got.Ops)+len(got.Reads) > 0 {
-		a.poke()
+		poke(a.now)
 	}
 }
 
@@ -362,11 +365,8 @@ func (a *agent) end(op power.Op) {
 func (a *agent) report(ctx context.Context, w api.Welcome, assigned chan struct{}) error {
 	settled := false
 	rack := &api.RackState{Monitor: "@every 60s"}
-	for last := (time.Time{}); ; {
-		out := a.toTell(w, last)
-		if len(out.Readings) > 0 {
-			last = time.Now()
-		}
+	for {
+		out := a.toTell(w)
 		out.Rack, rack = rack, nil
 		if len(out.Ops)+len(out.Readings) > 0 || out.Rack != nil {
 			one, cancel := context.WithTimeout(ctx, 15*time.Second)
@@ -395,47 +395,42 @@ func (a *agent) report(ctx context.Context, w api.Welcome, assigned chan struct{
 	}
 }
 
-// await waits for something to tell: for words on operations a moment, for readings alone longer.
+// await waits for something to tell. What nobody waits for gathers.
 func (a *agent) await(ctx context.Context) error {
-	a.mu.Lock()
-	pending := len(a.untold) > 0
-	a.mu.Unlock()
-	var most <-chan time.Time
-	if pending {
-		timer := time.NewTimer(readingsEvery)
-		defer timer.Stop()
-		most = timer.C
-	}
+	var gathered, calm <-chan time.Time
 	for {
 		select {
 		case <-ctx.Done():
 			return context.Cause(ctx)
-		case <-most:
+		case <-a.now:
+			return nil
+		case <-gathered:
+			return nil
+		case <-calm:
 			return nil
 		case <-a.news:
-		}
-		a.mu.Lock()
-		words := len(a.unsent) > 0
-		a.mu.Unlock()
-		if words || most == nil {
-			return backoff.Sleep(ctx, reportEvery)
+			if gathered == nil {
+				gathered = time.After(gatherFor)
+			}
+		case <-a.calm:
+			if calm == nil {
+				calm = time.After(gatherCalm)
+			}
 		}
 	}
 }
 
-// toTell is what central has not been told. Readings alone are told so often at most.
-func (a *agent) toTell(w api.Welcome, last time.Time) api.Report {
+// toTell is what central has not been told.
+func (a *agent) toTell(w api.Welcome) api.Report {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	out := api.Report{Session: w.Session, JournalID: a.journal, Epoch: 1, LSN: a.lsn, Rev: a.rev, Seq: a.seq}
 	out.Ops = slices.Collect(maps.Values(a.unsent))
 	clear(a.unsent)
-	if len(out.Ops) > 0 || time.Since(last) >= readingsEvery {
-		for node := range a.untold {
-			out.Readings = append(out.Readings, api.NodeReading{Node: node, Reading: a.nodes[node]})
-		}
-		clear(a.untold)
+	for node := range a.untold {
+		out.Readings = append(out.Readings, api.NodeReading{Node: node, Reading: a.nodes[node]})
 	}
+	clear(a.untold)
 	return out
 }
 

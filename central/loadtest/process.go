@@ -88,16 +88,35 @@ func (s *site) run(ctx context.Context, args ...string) (r ran, err error) {
 	cmd.Env = append(os.Environ(), "RACKPOWER_CENTRAL="+s.target(), "XDG_CONFIG_HOME="+s.dir)
 	cmd.Stdout, cmd.Stderr = count, &errs
 	began := time.Now()
-	err = cmd.Run()
-	r.wall = time.Since(began)
+	if err = cmd.Start(); err == nil {
+		ended := make(chan struct{})
+		most := make(chan int64, 1)
+		go func() { most <- watchMemory(cmd.Process.Pid, ended) }()
+		err = cmd.Wait()
+		close(ended)
+		r.wall, r.rss = time.Since(began), <-most
+	}
 	if err != nil {
 		return r, fmt.Errorf("rackpower %s: %w: %s", strings.Join(args, " "), err, errs.String())
 	}
 	r.cpu, r.out = cmd.ProcessState.UserTime()+cmd.ProcessState.SystemTime(), count.n
-	if usage, ok := cmd.ProcessState.SysUsage().(*syscall.Rusage); ok {
-		r.rss = usage.Maxrss << 10
-	}
 	return r, nil
+}
+
+// watchMemory is what a process had in memory at most, as far as it is seen until it ends. What
+// the kernel tells afterwards (ru_maxrss) counts that of the process that started it, too.
+func watchMemory(pid int, ended <-chan struct{}) (most int64) {
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ended:
+			return most
+		case <-tick.C:
+			_, now := memory(pid)
+			most = max(most, now)
+		}
+	}
 }
 
 // times runs the command line so often. The operands may differ.
