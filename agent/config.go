@@ -22,8 +22,9 @@ type Timing struct {
 	// command before the next is sent, or the operation fails. Its length is how
 	// often a command is sent at most. Default 30 s, 60 s, 90 s.
 	Verify []time.Duration
-	// FirstLook is the wait before the first read after a command; waits grow by
-	// half up to LongLook. Default 250 ms and 5 s.
+	// FirstLook is the wait before the first read after a command of which it is not known
+	// how long it takes; waits grow with the time that has passed, up to LongLook. Default
+	// 250 ms and 5 s.
 	FirstLook, LongLook time.Duration
 	// Unreachable is how long a BMC may give no answer before the operation
 	// fails. Default 60 s.

@@ -85,7 +85,8 @@ func New(cfg Config) (*Central, error) {
 		return nil, err
 	}
 	c := &Central{
-		cfg: cfg, log: cfg.Log, sessions: newAgentSessions(), changes: newNotifier(), waiting: newWaiting(), audited: newNotifier(), feed: newFeed(),
+		cfg: cfg, log: cfg.Log, sessions: newAgentSessions(), changes: newNotifier(), waiting: newWaiting(), audited: newNotifier(),
+		feed:        newFeed(),
 		stop:        make(chan struct{}),
 		explainWait: defaultExplainWait, knockWait: knockWait,
 		interfaceAddrs: net.InterfaceAddrs, limits: newLimits(cfg.Limits), numbers: newNumbers(),
