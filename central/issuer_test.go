@@ -8,11 +8,14 @@ import (
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
+	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/cookiejar"
 	"net/url"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -23,7 +26,7 @@ import (
 )
 
 // withIssuer is a central to whose page people come by an issuer.
-func withIssuer(t *testing.T, secret string) (*running, *oidctest.Issuer, *movable) {
+func withIssuer(t *testing.T, secret string, log ...io.Writer) (*running, *oidctest.Issuer, *movable) {
 	t.Helper()
 	issuer, clock := oidctest.New(t), new(movable)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -44,6 +47,7 @@ func withIssuer(t *testing.T, secret string) (*running, *oidctest.Issuer, *movab
 	r := run(t, Config{
 		TLS: TLSConfig{Listen: strings.TrimPrefix(public, "https://"), Names: []string{"127.0.0.1"}, Site: "lab"}, Now: clock.now,
 		Login: verifier, Issuer: verifier, PublicURL: public,
+		Log: slog.New(slog.NewTextHandler(io.MultiWriter(log...), nil)),
 	})
 	return r, issuer, clock
 }
@@ -142,7 +146,8 @@ func TestALogInAtTheIssuer(t *testing.T) {
 
 // TestLogInsThatAreRefused: each says why and what to do, and leaves nobody logged in.
 func TestLogInsThatAreRefused(t *testing.T) {
-	r, issuer, clock := withIssuer(t, "secret")
+	log := new(logged)
+	r, issuer, clock := withIssuer(t, "secret", log)
 	stranger, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
@@ -171,6 +176,9 @@ func TestLogInsThatAreRefused(t *testing.T) {
 		}
 	}
 	issuer.Change(func() { issuer.Tamper, issuer.Key = nil, own })
+	if n := strings.Count(log.String(), "no log-in at the issuer"); n != 1 {
+		t.Errorf("the log tells %d times of log-ins that were refused within a minute, from one address", n)
+	}
 
 	b, _ := r.person(t, issuer)
 	form := b.begins("/ui/")
@@ -309,6 +317,24 @@ func TestManyLogInsThatNobodyEnds(t *testing.T) {
 	if first.as(form, "alice"); !strings.Contains(first.last, "was not begun in this browser") {
 		t.Errorf("more than 100 log-ins of an address are kept: %s", first.last)
 	}
+}
+
+// logged is a log that can be read while it is written.
+type logged struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (l *logged) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(p)
+}
+
+func (l *logged) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
 }
 
 // discard is an http.ResponseWriter that keeps nothing.

@@ -40,7 +40,9 @@ func run(t testing.TB, cfg Config) *running {
 	if cfg.Data == "" {
 		cfg.Data = t.TempDir()
 	}
-	cfg.Log = slog.New(slog.DiscardHandler)
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
 	if cfg.Socket == "" {
 		cfg.Socket = filepath.Join(cfg.Data, "central.sock")
 	}

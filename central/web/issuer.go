@@ -119,12 +119,16 @@ func (p *Page) toIssuer(w http.ResponseWriter, r *http.Request) {
 		p.refuseLogin(w, r, err, next)
 		return
 	}
-	host, _, err := net.SplitHostPort(r.RemoteAddr)
-	if err != nil {
-		host = r.RemoteAddr
-	}
-	setAttemptCookie(w, p.attempts.begin(attempt{Attempt: begun, next: next, address: host}))
+	setAttemptCookie(w, p.attempts.begin(attempt{Attempt: begun, next: next, address: addressOf(r)}))
 	http.Redirect(w, r, address, http.StatusSeeOther)
+}
+
+// addressOf is where a browser asks from.
+func addressOf(r *http.Request) string {
+	if host, _, err := net.SplitHostPort(r.RemoteAddr); err == nil {
+		return host
+	}
+	return r.RemoteAddr
 }
 
 // fromIssuer takes a browser that comes back, and begins a session as for a token that was
@@ -165,7 +169,10 @@ func (p *Page) fromIssuer(w http.ResponseWriter, r *http.Request) {
 
 // refuseLogin says why the issuer logged nobody in, and what to do.
 func (p *Page) refuseLogin(w http.ResponseWriter, r *http.Request, err error, next string) {
-	p.cfg.Log.Warn("no log-in at the issuer", "address", r.RemoteAddr, "reason", err)
+	address := addressOf(r)
+	if more, due := p.refusals.Count(address, p.cfg.Now(), time.Minute); due {
+		p.cfg.Log.Warn("no log-in at the issuer", "address", address, "reason", err, "more_since_last", more)
+	}
 	if errors.Is(err, auth.ErrNoIssuer) {
 		p.askLogin(w, r, http.StatusServiceUnavailable, p.cfg.Issuer.Name()+" is not reachable from central, so nobody can log in there. "+
 			"Try again in a moment, or log in with a token of central's own.", next)

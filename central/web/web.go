@@ -18,6 +18,7 @@ import (
 
 	"rackpower/central/api"
 	"rackpower/central/auth"
+	"rackpower/central/httpserver"
 	"rackpower/central/oidc"
 )
 
@@ -55,6 +56,7 @@ type Page struct {
 	cfg      Config
 	sessions *sessions
 	attempts *attempts
+	refusals httpserver.Recently // of log-ins at the issuer that the log tells of
 	pages    map[string]*template.Template
 	mux      *http.ServeMux
 	foreign  *http.CrossOriginProtection
