@@ -284,12 +284,12 @@ func benchRest(b *bench, t *testing.T) {
 		}
 	}
 	for size, f := range fleets {
-		other := f.ipmipower(size, says(": off", size), "--stat")
+		const part = 1000 // ipmipower does not do 5,000 at once
+		other := f.ipmipower(part, says(": off", part), "--stat")
 		var others series
 		if other.run != nil {
-			others.add(figure{value: 100 * float64(other.run().cpu) / float64(round)})
+			others.add(figure{value: 100 * float64(other.run().cpu) / float64(round) * float64(size) / part})
 		}
-		other.name = "ipmipower"
 		b.add(benchRow{name: fmt.Sprintf("at rest, %d", size), unit: "%", atMost: sizes[size].cpu, baselines: []baseline{other}}, *cpu[size],
 			[]series{others})
 		b.add(benchRow{name: fmt.Sprintf("memory, %d", size), unit: "MB", atMost: sizes[size].memory}, *memory[size], nil)
