@@ -76,9 +76,12 @@ func (w within) only(names []string, err error) ([]string, error) {
 	return slices.DeleteFunc(names, func(name string) bool { return !w.names[name] }), err
 }
 
-func (w within) All() ([]string, error)                   { return w.only(w.Source.All()) }
-func (w within) Named(names []string) ([]string, error)   { return w.only(w.Source.Named(names)) }
+func (w within) All() ([]string, error) { return w.only(w.Source.All()) }
+
+func (w within) Named(names []string) ([]string, error) { return w.only(w.Source.Named(names)) }
+
 func (w within) Prefixed(prefix string) ([]string, error) { return w.only(w.Source.Prefixed(prefix)) }
+
 func (w within) Group(key, value string, among []string) ([]string, error) {
 	return w.only(w.Source.Group(key, value, among))
 }
