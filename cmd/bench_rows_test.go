@@ -142,7 +142,7 @@ func benchSessions(b *bench, t *testing.T) {
 	// the same takes with BMCs that are near.
 	ideal := func() baseline {
 		took, packets := near()
-		return baseline{name: fmt.Sprintf("%d packets", packets), times: 1.3, run: func() figure {
+		return baseline{name: power.Count(packets, "packet"), times: 1.3, run: func() figure {
 			return figure{value: float64(packets)*float64(delay)/1e6 + took}
 		}}
 	}
