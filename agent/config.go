@@ -126,7 +126,7 @@ type Config struct {
 	// Monitor is the cron expression of the readings. Default "@every 60s"; "off"
 	// reads nothing by itself.
 	Monitor string
-	// Workers bounds the readings under way at once, slow ones not counted. Default 128.
+	// Workers bounds the readings under way at once, slow ones not counted. Default 512.
 	Workers int
 	Timing  Timing
 	Logger  *slog.Logger
@@ -179,7 +179,7 @@ func (c Config) withDefaults() Config {
 		c.Monitor = DefaultMonitor
 	}
 	if c.Workers == 0 {
-		c.Workers = 128
+		c.Workers = 512
 	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)

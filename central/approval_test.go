@@ -293,6 +293,7 @@ func TestWhoApproves(t *testing.T) {
 		}
 	})
 	p.known["alice"] = alice
+	s.later(time.Second) // the list goes by time
 	// One who speaks for others asked: it is he, whomever he names.
 	ch := opsOn(power.ActCycle, "a", "b", "c")
 	wantCode(t, p.change("front", ch), api.CodeAwaiting)

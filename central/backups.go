@@ -202,7 +202,8 @@ func (b *backups) room() error {
 		return err
 	}
 	if need := uint64(max(2*disk.Database, 0)); free < need {
-		return fmt.Errorf("%w in %s: it would need %d MiB, and as many are to stay free; %d are", store.ErrNoRoom, b.cfg.Dir, need>>21+1, free>>20)
+		return fmt.Errorf("%w in %s: it would need %d MiB, and as many are to stay free; %d are", store.ErrNoRoom, b.cfg.Dir, need>>21+1,
+			free>>20)
 	}
 	return nil
 }
@@ -267,8 +268,10 @@ func (b *backups) attention() (item api.Attention, failing bool) {
 }
 
 var (
-	backupsMade = figures.Counter("rackpower_central_backups_total", "Backups of the database that central tried to make, by outcome.", "outcome")
-	backupLast  = figures.Gauge("rackpower_central_backup_last_timestamp_seconds", "When the newest backup of the database was made; 0: there is none.")
+	backupsMade = figures.Counter("rackpower_central_backups_total", "Backups of the database that central tried to make, by outcome.",
+		"outcome")
+	backupLast = figures.Gauge("rackpower_central_backup_last_timestamp_seconds",
+		"When the newest backup of the database was made; 0: there is none.")
 )
 
 func (b *backups) collect(s metrics.Sink) {

@@ -189,7 +189,8 @@ func TestCentralBacksItsDatabaseUp(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, errs, exit := command("backup", "verify", "--data", dir); exit != settings.ExitFailed || !strings.Contains(errs, "1 of 1 backups cannot be restored") {
+	_, errs, exit = command("backup", "verify", "--data", dir)
+	if exit != settings.ExitFailed || !strings.Contains(errs, "1 of 1 backups cannot be restored") {
 		t.Errorf("verify of a damaged one: %d, %q", exit, errs)
 	}
 }
