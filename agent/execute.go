@@ -920,6 +920,9 @@ func (x *execution) answered(cmd power.Command, err error) error {
 		x.note = "the BMC answered: " + err.Error()
 		return nil
 	default:
+		if x.note == "the BMC answered: "+err.Error() { // to the try before: it is not said twice
+			x.note = ""
+		}
 		return fail(power.ReasonOf(kind), "%v", err)
 	}
 }

@@ -444,6 +444,18 @@ func TestAnExpiredOperationLeavesTheWaitToTheNext(t *testing.T) {
 	}
 }
 
+// TestARefusalIsSaidOnce, though every try was refused with the same words.
+func TestARefusalIsSaidOnce(t *testing.T) {
+	inBubble(t, 1, func(r *harness) {
+		r.bmc("n1").SetPower(power.On)
+		r.bmc("n1").FailNext(9, power.KindRefused)
+		end := r.wantEnd(r.ask("n1", power.ActOff).Op.ID, power.Failed, power.ReasonRefusedBMC)
+		if n := strings.Count(end.Detail, "refused"); n != 1 {
+			t.Errorf("said %d times: %s", n, end.Detail)
+		}
+	})
+}
+
 // TestARefusedCommandDoesNotShortenAnEarlierWait: a system that was asked to shut down
 // takes its time, and a power-off that the BMC refuses meanwhile changes nothing
 // about that.
