@@ -64,6 +64,7 @@ test-packages:
 	GOGC=400 PROOF_HISTORIES=5000 PROOF_STRIDE=60 $(GO) test -timeout 9m -run '^(TestSim(Ops|Transcripts)|TestMutationsCompile|$(DEATHS))' ./agent
 	GOGC=400 $(GO) test -timeout 9m -run '^TestSim(Fleet|Damage)$$' ./agent
 	PATH="$$PATH:/usr/sbin:/sbin" $(GO) test -p 1 -timeout 20m ./central/... ./gossip ./internal/... ./power/cronexpr ./power/noderange
+	$(GO) test -run AllocatesLittle ./power ./power/ipmi
 test-processes:
 	PATH="$$PATH:/usr/sbin:/sbin" RACKPOWER_TEST_BIN="$(CURDIR)/$(BIN)" $(GO) test -p 1 -timeout 20m ./cmd/...
 

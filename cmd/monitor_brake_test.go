@@ -137,6 +137,7 @@ func TestBrakeHoldsAnUnconfirmedCall(t *testing.T) {
 		t.Fatalf("%d nodes went dark", n)
 	}
 	s.mustRun("off", "n01", "--reason", "requests are carried out")
+	s.until(20*time.Second, "the brake names the others", func() bool { return len(s.braked().Nodes) == 29 })
 	out, errs, exit := s.run("brake", "release", "r1", "--reason", "it is meant")
 	if exit != 2 || !strings.Contains(errs, "29 nodes will lose power") {
 		t.Errorf("release without a confirmation: exit status %d: %s%s", exit, out, errs)
