@@ -140,7 +140,9 @@ func newBackups(c *Central) *backups {
 // run makes backups until ctx ends. What was made before the start counts.
 func (b *backups) run(ctx context.Context) {
 	if files, err := BackupFiles(b.cfg.Dir); err == nil && len(files) > 0 {
+		b.mu.Lock()
 		b.last = files[0].At
+		b.mu.Unlock()
 	}
 	began := b.c.cfg.Now()
 	for {
@@ -175,6 +177,7 @@ func (b *backups) make(ctx context.Context) error {
 	if err := store.MakeDirectory(b.cfg.Dir); err != nil {
 		return err
 	}
+	b.removeUnfinished()
 	if err := b.room(); err != nil {
 		return err
 	}
@@ -188,7 +191,22 @@ func (b *backups) make(ctx context.Context) error {
 	b.mu.Lock()
 	b.last = began
 	b.mu.Unlock()
-	return b.prune()
+	if err := b.prune(); err != nil {
+		b.c.log.Warn("older backups stay", "err", err)
+	}
+	return nil
+}
+
+// removeUnfinished removes what a process that died left of a backup: nobody else makes
+// one of that name.
+func (b *backups) removeUnfinished() {
+	files, err := filepath.Glob(filepath.Join(b.cfg.Dir, "."+backupPrefix+"*"+backupSuffix+".*"))
+	for _, file := range files {
+		err = errors.Join(err, os.Remove(file))
+	}
+	if err != nil {
+		b.c.log.Warn("unfinished backups stay", "err", err)
+	}
 }
 
 // room fails where a backup would leave no room for the database itself to grow.

@@ -78,6 +78,10 @@ func TestBackupsAreMadeAndRemoved(t *testing.T) {
 	if err := os.MkdirAll(b.cfg.Dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
+	cut := filepath.Join(b.cfg.Dir, "."+backupName(s.clock())+".123") // of a process that died
+	if err := os.WriteFile(cut, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
 	foreign := filepath.Join(b.cfg.Dir, "monday.db")
 	if err := os.WriteFile(foreign, nil, 0o600); err != nil {
 		t.Fatal(err)
@@ -87,6 +91,9 @@ func TestBackupsAreMadeAndRemoved(t *testing.T) {
 		if err := b.make(t.Context()); err != nil {
 			t.Fatal(err)
 		}
+	}
+	if _, err := os.Stat(cut); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("what a death left of a backup stays: %v", err)
 	}
 	files, err := BackupFiles(b.cfg.Dir)
 	if err != nil {

@@ -76,7 +76,7 @@ func TestTheDatabaseSelectsAsAListDoes(t *testing.T) {
 		text := drawSelection(t, 2)
 		expr, err := noderange.Parse(text)
 		if err != nil {
-			t.Skip(err)
+			t.Fatalf("%s: %v", text, err)
 		}
 		in := map[string]bool{}
 		for _, name := range rapid.SliceOf(rapid.SampledFrom(names)).Draw(t, "within") {
