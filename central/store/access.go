@@ -44,30 +44,32 @@ type Enrolment struct {
 
 const (
 	userColumns = `name, role, scope, speaks, created_at, created_by,
-		coalesce((SELECT max(expires_at) FROM tokens WHERE user = name), 0), coalesce((SELECT max(used_at) FROM tokens WHERE user = name), 0),
-		(SELECT count(*) FROM tokens WHERE user = name)`
+		coalesce((SELECT max(expires_at) FROM tokens WHERE "user" = name), 0), coalesce((SELECT max(used_at) FROM tokens WHERE "user" = name), 0),
+		(SELECT count(*) FROM tokens WHERE "user" = name)`
 	sqlUsers   = `SELECT ` + userColumns + ` FROM users ORDER BY name`
 	sqlUser    = `SELECT ` + userColumns + ` FROM users WHERE name = $1`
 	sqlPutUser = `INSERT INTO users (name, role, scope, speaks, created_at, created_by) VALUES ($1, $2, $3, $4, $5, $6)
 		ON CONFLICT (name) DO UPDATE SET role = excluded.role, scope = excluded.scope, speaks = excluded.speaks`
 	sqlDropUser   = `DELETE FROM users WHERE name = $1`
-	sqlDropTokens = `DELETE FROM tokens WHERE user = $1`
-	sqlAddToken   = `INSERT INTO tokens (hash, user, created_at, expires_at) VALUES ($1, $2, $3, $4)`
-	sqlToken      = `SELECT user, expires_at FROM tokens WHERE hash = $1`
+	sqlDropTokens = `DELETE FROM tokens WHERE "user" = $1`
+	sqlAddToken   = `INSERT INTO tokens (hash, "user", created_at, expires_at) VALUES ($1, $2, $3, $4)`
+	sqlToken      = `SELECT "user", expires_at FROM tokens WHERE hash = $1`
 	sqlTokenUsed  = `UPDATE tokens SET used_at = $1 WHERE hash = $2`
 
-	certificateColumns   = `serial, user, created_at, not_after, until, used_at`
-	sqlCertificates      = `SELECT ` + certificateColumns + ` FROM certificates ORDER BY user, not_after`
+	certificateColumns   = `serial, "user", created_at, not_after, until, used_at`
+	sqlCertificates      = `SELECT ` + certificateColumns + ` FROM certificates ORDER BY "user", not_after`
 	sqlCertificate       = `SELECT ` + certificateColumns + ` FROM certificates WHERE serial = $1`
 	sqlAddCertificate    = `INSERT INTO certificates (` + certificateColumns + `) VALUES ($1, $2, $3, $4, $5, $6)`
 	sqlCertificateUsed   = `UPDATE certificates SET used_at = $1 WHERE serial = $2`
-	sqlDropCertificates  = `DELETE FROM certificates WHERE user = $1 AND (serial = $2 OR $2 = '')`
-	sqlPruneCertificates = `DELETE FROM certificates WHERE user = $1 AND not_after < $2`
+	sqlDropCertificates  = `DELETE FROM certificates WHERE "user" = $1 AND (serial = $2 OR $2 = '')`
+	sqlPruneCertificates = `DELETE FROM certificates WHERE "user" = $1 AND not_after < $2`
 
 	enrolmentColumns = `agent, token, expires_at, used_at, serial, not_after, revoked_at`
 	sqlEnrolments    = `SELECT ` + enrolmentColumns + ` FROM enrolments ORDER BY agent`
 	sqlEnrolment     = `SELECT ` + enrolmentColumns + ` FROM enrolments WHERE agent = $1`
-	sqlPutEnrolment  = `INSERT OR REPLACE INTO enrolments (` + enrolmentColumns + `) VALUES ($1, $2, $3, $4, $5, $6, $7)`
+	sqlPutEnrolment  = `INSERT INTO enrolments (` + enrolmentColumns + `) VALUES ($1, $2, $3, $4, $5, $6, $7)
+		ON CONFLICT (agent) DO UPDATE SET token = excluded.token, expires_at = excluded.expires_at, used_at = excluded.used_at,
+		serial = excluded.serial, not_after = excluded.not_after, revoked_at = excluded.revoked_at`
 )
 
 func scanUser(r scanner) (u User, err error) {

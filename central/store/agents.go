@@ -64,8 +64,9 @@ const agentColumns = `name, rev, floor, rev_seen, journal_id, epoch, lsn, sessio
 const (
 	sqlAgent    = `SELECT ` + agentColumns + ` FROM agents WHERE name = $1`
 	sqlAgents   = `SELECT ` + agentColumns + ` FROM agents WHERE forgotten = 0 ORDER BY name`
-	sqlAddAgent = `INSERT INTO agents (name) VALUES ($1) ON CONFLICT (name) DO UPDATE SET forgotten = 0 WHERE forgotten = 1 AND name <> ''`
-	sqlMayAdd   = `SELECT EXISTS (SELECT 1 FROM agents WHERE name = $1 AND forgotten = 0) OR EXISTS (SELECT 1 FROM nodes WHERE agent = $1)
+	sqlAddAgent = `INSERT INTO agents (name) VALUES ($1) ON CONFLICT (name) DO UPDATE SET forgotten = 0
+		WHERE agents.forgotten = 1 AND agents.name <> ''`
+	sqlMayAdd = `SELECT EXISTS (SELECT 1 FROM agents WHERE name = $1 AND forgotten = 0) OR EXISTS (SELECT 1 FROM nodes WHERE agent = $1)
 		OR (SELECT count(*) FROM agents WHERE forgotten = 0 AND NOT EXISTS (SELECT 1 FROM nodes WHERE nodes.agent = agents.name)) < $2`
 	sqlForgetAgent = `UPDATE agents SET forgotten = 1 WHERE name = $1`
 	sqlSaveAgent   = `UPDATE agents SET rev_seen = $1, journal_id = $2, epoch = $3, lsn = $4, session = $5,
@@ -75,7 +76,7 @@ const (
 	sqlSeenAgent    = `UPDATE agents SET seen_at = max(seen_at, $1), rev_seen = $2 WHERE name = $3`
 	sqlLSNAgent     = `UPDATE agents SET lsn = max(lsn, $1), seen_at = max(seen_at, $2) WHERE name = $3`
 	sqlFloorAgent   = `UPDATE agents SET floor = max(floor, (SELECT coalesce(max(rev), 0) FROM removed WHERE removed.agent = agents.name AND at < $1))`
-	sqlCounts       = `SELECT agent, count(*), sum(stage = 1) FROM ops WHERE stage < 4 GROUP BY agent`
+	sqlCounts       = `SELECT agent, count(*), count(*) FILTER (WHERE stage = 1) FROM ops WHERE stage < 4 GROUP BY agent`
 	sqlSettings     = `UPDATE agents SET settings = $1, pause_until = $2, settings_rev = $3 WHERE name = $4`
 	sqlTellRack     = `UPDATE agents SET settings_rev = $1 WHERE name = $2`
 	sqlRackState    = `UPDATE agents SET rack = $1 WHERE name = $2`

@@ -12,7 +12,7 @@ const (
 	sqlRaiseAlarm = `INSERT INTO alarms (agent, kind, message, since, remedy, needs_ack) VALUES ($1, $2, $3, $4, $5, $6)
 		ON CONFLICT (agent, kind) DO UPDATE SET message = excluded.message, since = excluded.since,
 			remedy = excluded.remedy, needs_ack = excluded.needs_ack
-		WHERE message <> excluded.message`
+		WHERE alarms.message <> excluded.message`
 	sqlClearAlarm = `DELETE FROM alarms WHERE agent = $1 AND kind = $2`
 )
 

@@ -126,7 +126,7 @@ func (f AuditFilter) query(id int64, limit int) (query string, args []any) {
 	}
 	order, nodes, from := "id DESC", "node", "audit"
 	if id >= 0 {
-		order, nodes = "id", "+node" // in the order of ids, as they are found
+		order, nodes = "id", "node || ''" // in the order of ids, as they are found
 		add("id > ?", id)
 	}
 	if f.Before > 0 {
@@ -145,7 +145,7 @@ func (f AuditFilter) query(id int64, limit int) (query string, args []any) {
 		add(nodes+" IN (SELECT value FROM json_each(?))", list(f.Nodes))
 	}
 	if f.Who != "" {
-		add("(who = ? OR substr(who, -length(' for ' || ?)) = ' for ' || ?)", f.Who)
+		add("(who = ? OR substr(who, length(who) - length(' for ' || ?) + 1) = ' for ' || ?)", f.Who)
 	}
 	if f.What != "" {
 		add("what = ?", f.What)

@@ -33,10 +33,10 @@ const (
 	bmcColumns = `kg, bmc_part, bmc_addr, bmc_at, bmc_shared, credentials, took`
 
 	sqlBMCsOf = `SELECT ` + nodeColumns + ` FROM nodes WHERE name IN (
-		SELECT name FROM (SELECT name FROM nodes WHERE bmc_part <> '' AND bmc_part IN ($1, $2, $3) ORDER BY name LIMIT $4)
-		UNION SELECT name FROM (SELECT name FROM nodes WHERE bmc_part <> '' AND bmc_part > $5 AND bmc_part < $6 ORDER BY name LIMIT $4)
-		UNION SELECT name FROM (SELECT name FROM nodes WHERE bmc_at <> '' AND bmc_at IN ($7, $8, $9) ORDER BY name LIMIT $4)
-		UNION SELECT name FROM (SELECT name FROM nodes WHERE bmc_at <> '' AND bmc_at > $10 AND bmc_at < $11 ORDER BY name LIMIT $4)
+		SELECT name FROM (SELECT name FROM nodes WHERE bmc_part <> '' AND bmc_part IN ($1, $2, $3) ORDER BY name LIMIT $4) AS same
+		UNION SELECT name FROM (SELECT name FROM nodes WHERE bmc_part <> '' AND bmc_part > $5 AND bmc_part < $6 ORDER BY name LIMIT $4) AS same
+		UNION SELECT name FROM (SELECT name FROM nodes WHERE bmc_at <> '' AND bmc_at IN ($7, $8, $9) ORDER BY name LIMIT $4) AS same
+		UNION SELECT name FROM (SELECT name FROM nodes WHERE bmc_at <> '' AND bmc_at > $10 AND bmc_at < $11 ORDER BY name LIMIT $4) AS same
 		) ORDER BY name`
 	sqlAnyAtBMC = `SELECT EXISTS (SELECT 1 FROM nodes WHERE bmc_part <> '' AND bmc_part IN ($1, $2, $3))
 		OR EXISTS (SELECT 1 FROM nodes WHERE bmc_part <> '' AND bmc_part > $4 AND bmc_part < $5)

@@ -26,18 +26,22 @@ type Credentials struct {
 }
 
 const (
-	credentialsColumns = `name, user, own_password, own_kg, set_at, set_by, next_user, next_password, next_kg, next_at`
+	credentialsColumns = `name, "user", own_password, own_kg, set_at, set_by, next_user, next_password, next_kg, next_at`
 
 	sqlAllCredentials = `SELECT ` + credentialsColumns + ` FROM credentials ORDER BY name`
 	sqlCredentials    = `SELECT ` + credentialsColumns + ` FROM credentials WHERE name = $1`
-	sqlPutCredentials = `INSERT OR REPLACE INTO credentials (` + credentialsColumns + `) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)`
+	sqlPutCredentials = `INSERT INTO credentials (` + credentialsColumns + `) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+		ON CONFLICT (name) DO UPDATE SET "user" = excluded."user", own_password = excluded.own_password, own_kg = excluded.own_kg,
+		set_at = excluded.set_at, set_by = excluded.set_by, next_user = excluded.next_user, next_password = excluded.next_password,
+		next_kg = excluded.next_kg, next_at = excluded.next_at`
 	sqlDelCredentials = `DELETE FROM credentials WHERE name = $1`
 
 	// The name that counts for a node: a password of its own stands over all names.
-	sqlCredentialsUsed = `SELECT coalesce(nullif(n.credentials, ''), nullif(a.settings, '') ->> '$.credentials', '') AS used, n.name, n.agent
-		FROM nodes n JOIN agents a ON a.name = n.agent WHERE n.bmc <> '' AND n.password = '' AND used <> '' ORDER BY n.name`
+	sqlCredentialsUsed = `SELECT used, name, agent FROM (
+		SELECT coalesce(nullif(n.credentials, ''), json_extract(nullif(a.settings, ''), '$.credentials'), '') AS used, n.name, n.agent
+		FROM nodes n JOIN agents a ON a.name = n.agent WHERE n.bmc <> '' AND n.password = '') AS u WHERE used <> '' ORDER BY name`
 	sqlNodesNaming  = `SELECT name FROM nodes WHERE credentials = $1 ORDER BY name`
-	sqlRacksNaming  = `SELECT name FROM agents WHERE nullif(settings, '') ->> '$.credentials' = $1 ORDER BY name`
+	sqlRacksNaming  = `SELECT name FROM agents WHERE json_extract(nullif(settings, ''), '$.credentials') = $1 ORDER BY name`
 	sqlTellNameless = `UPDATE nodes SET rev = $1 WHERE agent = $2 AND bmc <> '' AND password = '' AND credentials = ''`
 	sqlTellNode     = `UPDATE nodes SET rev = $1 WHERE name = $2`
 )

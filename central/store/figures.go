@@ -11,8 +11,9 @@ import (
 )
 
 const (
-	sqlNodeFigures = `SELECT agent, state, reach, count(*), sum(drifting), sum(fault <> ''), sum(breaker_open),
-		sum(hold_want <> '' AND (hold_until = 0 OR hold_until > $1)), sum(observed_at < $2) FROM nodes GROUP BY agent, state, reach`
+	sqlNodeFigures = `SELECT agent, state, reach, count(*), sum(drifting), count(*) FILTER (WHERE fault <> ''), sum(breaker_open),
+		count(*) FILTER (WHERE hold_want <> '' AND (hold_until = 0 OR hold_until > $1)), count(*) FILTER (WHERE observed_at < $2)
+		FROM nodes GROUP BY agent, state, reach`
 	sqlAwaitingFigures = `SELECT count(*), coalesce(min(asked_at), 0) FROM plans WHERE state = 'awaiting'`
 	sqlOpFigures       = `SELECT action, stage, count(*), min(asked_at) FROM ops WHERE stage < 4 GROUP BY action, stage`
 )

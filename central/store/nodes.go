@@ -65,7 +65,7 @@ const (
 		ON CONFLICT (agent, name) DO UPDATE SET rev = excluded.rev, at = excluded.at, confirmed = excluded.confirmed`
 	sqlExhume    = `DELETE FROM removed WHERE agent = $1 AND name = $2`
 	sqlRemovedOf = `SELECT name, MAX(confirmed) FROM (SELECT name, confirmed FROM removed WHERE agent = $1 AND rev > $2
-		UNION ALL SELECT name, 1 FROM nodes WHERE agent = $3 AND rev > $4 AND waits_for <> '') GROUP BY name ORDER BY name`
+		UNION ALL SELECT name, 1 FROM nodes WHERE agent = $3 AND rev > $4 AND waits_for <> '') AS gone GROUP BY name ORDER BY name`
 	sqlHad     = `SELECT EXISTS (SELECT 1 FROM removed WHERE agent = $1 AND name = $2)`
 	sqlRefresh = `UPDATE nodes SET observed_at = $1, tried_at = $2
 		WHERE name = $3 AND agent = $4 AND tried_at < $2 AND state = $5 AND reach = $6 AND monitor = $7 AND unsettled = 0
@@ -73,7 +73,7 @@ const (
 	sqlObserve = `UPDATE nodes SET state = $1, reach = $2, observed_at = $3, tried_at = $4, monitor = $5, fault = $6, matched = $7, drifting = $8,
 		breaker_open = $9, unsettled = $10 WHERE name = $11`
 	// A node whose password does not open is reported as one without a BMC.
-	sqlTroubled = `SELECT ` + nodeColumns + ` FROM nodes WHERE fault <> '' OR drifting OR breaker_open OR bmc_shared <> ''
+	sqlTroubled = `SELECT ` + nodeColumns + ` FROM nodes WHERE fault <> '' OR drifting = 1 OR breaker_open = 1 OR bmc_shared <> ''
 		OR reach IN ('auth-failed', 'privilege') OR (reach = 'unconfigured' AND bmc <> '')
 		OR (hold_want <> '' AND hold_until > 0 AND hold_until <= $1) ORDER BY name`
 	sqlNodesAt = `SELECT name FROM nodes WHERE agent IN (SELECT value FROM json_each($1))`

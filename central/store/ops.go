@@ -429,10 +429,10 @@ func (t *Tx) FindOps(q api.QueryOps) ([]Op, error) {
 		where = append(where, "stage < 4")
 	}
 	if len(where) == 0 {
-		where = []string{"1"}
+		where = []string{"1 = 1"}
 	}
 	args = append(args, q.Limit)
-	found, err := t.ops(fmt.Sprintf("SELECT * FROM (SELECT %s FROM ops WHERE %s ORDER BY %s LIMIT $%d) ORDER BY seq, id",
+	found, err := t.ops(fmt.Sprintf("SELECT * FROM (SELECT %s FROM ops WHERE %s ORDER BY %s LIMIT $%d) AS newest ORDER BY seq, id",
 		opColumns, strings.Join(where, " AND "), order, len(args)), args...)
 	return found, err
 }

@@ -22,10 +22,12 @@ type Plan struct {
 const (
 	planColumns = `id, principal, state, asked_at, expires_at, change, plan, asker`
 	sqlPlan     = `SELECT ` + planColumns + ` FROM plans WHERE id = $1`
-	sqlPutPlan  = `INSERT OR REPLACE INTO plans (` + planColumns + `) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)`
+	sqlPutPlan  = `INSERT INTO plans (` + planColumns + `) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+		ON CONFLICT (id) DO UPDATE SET principal = excluded.principal, state = excluded.state, asked_at = excluded.asked_at,
+		expires_at = excluded.expires_at, change = excluded.change, plan = excluded.plan, asker = excluded.asker`
 	// Of those of a principal the newest stay.
 	sqlPrunePlansOf = `DELETE FROM plans WHERE id IN (SELECT id FROM plans WHERE principal = $1 AND state <> 'awaiting'
-		ORDER BY asked_at DESC, id DESC LIMIT -1 OFFSET $2)`
+		ORDER BY asked_at DESC, id DESC LIMIT 9223372036854775807 OFFSET $2)`
 	sqlAwaiting   = `SELECT ` + planColumns + ` FROM plans WHERE state = 'awaiting' ORDER BY expires_at, id`
 	sqlOverdue    = `SELECT ` + planColumns + ` FROM plans WHERE state = 'awaiting' AND expires_at <= $1 ORDER BY expires_at, id`
 	sqlPrunePlans = `DELETE FROM plans WHERE expires_at <= $1`

@@ -26,7 +26,7 @@ const (
 	sqlPutSchedule = `INSERT INTO schedules (` + scheduleColumns + `) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
 		ON CONFLICT (name) DO UPDATE SET cron = excluded.cron, nodes = excluded.nodes, want = excluded.want, lasts = excluded.lasts,
 		reason = excluded.reason, by = excluded.by, confirmed = excluded.confirmed, created_at = excluded.created_at,
-		done = max(done, excluded.done), last_at = excluded.last_at, last_message = excluded.last_message`
+		done = max(schedules.done, excluded.done), last_at = excluded.last_at, last_message = excluded.last_message`
 	sqlDelSchedule = `DELETE FROM schedules WHERE name = $1`
 )
 
