@@ -22,9 +22,11 @@ PREFIX ?= /usr/local
 help: ## list the verbs
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
 
+# The command line's library can write Markdown and manuals, which is not used here: left out, what that
+# needs does not start with every command.
 build: ## both programs, into bin/
 	@mkdir -p $(BIN)
-	CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags '$(LDFLAGS)' -o $(BIN)/rackpower ./cmd/rackpower
+	CGO_ENABLED=0 $(GO) build -tags urfave_cli_no_docs -trimpath -buildvcs=false -ldflags '$(LDFLAGS)' -o $(BIN)/rackpower ./cmd/rackpower
 	CGO_ENABLED=1 $(GO) build -trimpath -buildvcs=false $(MODE) -ldflags '$(LDFLAGS)' -o $(BIN)/rackpower-central ./cmd/rackpower-central
 
 # What the tests can use beyond Go and a C compiler. Installed when that is

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"regexp"
 	"strings"
+	"sync"
 )
 
 // bridge carries the lines that Serf and memberlist log into slog: what they call
@@ -19,8 +20,13 @@ func newBridge(c *Cluster) *log.Logger { return log.New(&bridge{c}, "", 0) }
 // Lines by which memberlist says that it could not open what came. It has no other
 // way to say so; a test fails when the words change.
 var (
-	foreignLine = regexp.MustCompile(`(?i)no installed keys could decrypt the message.* from=(\S+)`)
-	plainLine   = regexp.MustCompile(`(?i)(?:remote state is not encrypted|remote state is encrypted|unsupported encryption version|too small to decrypt).* from=(\S+)`)
+	foreignLine = sync.OnceValue(func() *regexp.Regexp {
+		return regexp.MustCompile(`(?i)no installed keys could decrypt the message.* from=(\S+)`)
+	})
+	plainLine = sync.OnceValue(func() *regexp.Regexp {
+		return regexp.MustCompile(`(?i)(?:remote state is not encrypted|remote state is encrypted|unsupported encryption version|` +
+			`too small to decrypt).* from=(\S+)`)
+	})
 )
 
 // Write takes one line, "[WARN] serf: ...".
@@ -46,11 +52,11 @@ func (b *bridge) Write(line []byte) (int, error) {
 
 // refused recognises what could not be decrypted.
 func (b *bridge) refused(text string) bool {
-	if m := foreignLine.FindStringSubmatch(text); m != nil {
+	if m := foreignLine().FindStringSubmatch(text); m != nil {
 		b.c.turnAway(m[1], ErrForeignKey)
 		return true
 	}
-	if m := plainLine.FindStringSubmatch(text); m != nil {
+	if m := plainLine().FindStringSubmatch(text); m != nil {
 		b.c.turnAway(m[1], ErrPlain)
 		return true
 	}

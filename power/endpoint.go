@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"unicode/utf8"
 )
 
@@ -287,12 +288,12 @@ func holdsPassword(s string) bool {
 }
 
 // likelySecret finds words that look like an address with a password in it.
-var likelySecret = regexp.MustCompile(`[^\s"'=]*(?:[:/?][^\s"'@]*@|\?)[^\s"']*`)
+var likelySecret = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`[^\s"'=]*(?:[:/?][^\s"'@]*@|\?)[^\s"']*`) })
 
 // Redact takes out of a text for people what looks like a password within an address:
 // somebody may have given one where a name was wanted.
 func Redact(text string) string {
-	return likelySecret.ReplaceAllStringFunc(text, func(word string) string {
+	return likelySecret().ReplaceAllStringFunc(text, func(word string) string {
 		if holdsPassword(word) {
 			return redacted
 		}

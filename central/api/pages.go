@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"rackpower/power"
 )
@@ -20,7 +21,7 @@ const MaxPage = 10_000
 // pageSize is how many things the client asks for at once; tests ask for fewer.
 var pageSize = MaxPage
 
-var nextPage = regexp.MustCompile(`<([^>]*)>; *rel="next"`)
+var nextPage = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`<([^>]*)>; *rel="next"`) })
 
 // pages asks for the pages of a list one after the other, for as long as they are taken.
 func pages[T any](ctx context.Context, c *Client, path string) iter.Seq2[[]T, error] {
@@ -35,7 +36,7 @@ func pages[T any](ctx context.Context, c *Client, path string) iter.Seq2[[]T, er
 			header, err := c.do(ctx, http.MethodGet, at, nil, &page, 0)
 			before := at
 			at = ""
-			if m := nextPage.FindStringSubmatch(header.Get("Link")); m != nil {
+			if m := nextPage().FindStringSubmatch(header.Get("Link")); m != nil {
 				at = m[1]
 			}
 			if at == before || at != "" && !strings.HasPrefix(at, route+"?") {

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -36,13 +35,9 @@ const MonitorOff = "off"
 // agents have those of their racks. No rack may have it.
 const CentralName = "central"
 
-// nameForm is what nodes and racks may be called: all that needs no quoting, in
-// shells, paths and host ranges.
-var nameForm = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$`)
-
 // CheckName checks the name of a node, a rack or a schedule.
 func CheckName(name string) error {
-	if !nameForm.MatchString(name) {
+	if !noderange.IsName(name) {
 		return fmt.Errorf("name %q: want 1 to 63 letters, digits, dots, underscores and hyphens, with a letter or digit at both ends",
 			shortened(name))
 	}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"reflect"
 	"regexp"
+	"sync"
 	"time"
 
 	"rackpower/power"
@@ -41,14 +42,14 @@ func (c Clock) Location() *time.Location {
 }
 
 // written finds the times that agents and central write in their sentences (power.At).
-var written = regexp.MustCompile(`\b\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z`)
+var written = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`\b\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z`) })
 
 // localized has the times within a text as people are shown them.
 func (c Clock) localized(text string) string {
-	if c.Verbatim {
+	if c.Verbatim || len(text) < len("2006-01-02T15:04:05Z") {
 		return text
 	}
-	return written.ReplaceAllStringFunc(text, func(found string) string {
+	return written().ReplaceAllStringFunc(text, func(found string) string {
 		t, err := time.Parse(time.RFC3339, found)
 		if err != nil { // the 32nd of a month
 			return found

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -178,17 +179,19 @@ func payloadOf(data []byte) json.RawMessage {
 		}
 	}
 	if !redact(value) && json.Valid(data) {
-		return zoned.ReplaceAllFunc(data, toUTC)
+		return zoned().ReplaceAllFunc(data, toUTC)
 	}
 	text, err := json.Marshal(value)
 	if err != nil {
 		return json.RawMessage(`"unreadable"`)
 	}
-	return zoned.ReplaceAllFunc(text, toUTC)
+	return zoned().ReplaceAllFunc(text, toUTC)
 }
 
 // zoned finds the times of a payload that are not in UTC.
-var zoned = regexp.MustCompile(`\b\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?[+-]\d\d:\d\d`)
+var zoned = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`\b\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?[+-]\d\d:\d\d`)
+})
 
 func toUTC(found []byte) []byte {
 	t, err := time.Parse(time.RFC3339Nano, string(found))

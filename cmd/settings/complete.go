@@ -6,6 +6,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/urfave/cli/v2"
 )
@@ -180,8 +181,8 @@ func flagValues(f cli.Flag, word string, value func(kind, word string) []Candida
 }
 
 var (
-	inParentheses = regexp.MustCompile(` ?\([^)]*\)`)
-	plainWord     = regexp.MustCompile(`^[a-z][a-z0-9-]*$`)
+	inParentheses = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(` ?\([^)]*\)`) })
+	plainWord     = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[a-z][a-z0-9-]*$`) })
 )
 
 // listed are the values in a usage such as "output `FORMAT`: table, wide or json".
@@ -191,9 +192,9 @@ func listed(usage string) []string {
 		list = after
 	}
 	list, _, _ = strings.Cut(list, ";")
-	list = strings.ReplaceAll(inParentheses.ReplaceAllString(list, ""), " or ", ", ")
+	list = strings.ReplaceAll(inParentheses().ReplaceAllString(list, ""), " or ", ", ")
 	words := strings.Split(list, ", ")
-	if len(words) < 2 || slices.ContainsFunc(words, func(w string) bool { return !plainWord.MatchString(w) }) {
+	if len(words) < 2 || slices.ContainsFunc(words, func(w string) bool { return !plainWord().MatchString(w) }) {
 		return nil
 	}
 	return words

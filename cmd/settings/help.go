@@ -6,6 +6,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -84,11 +85,11 @@ func helpWidth(w io.Writer) int {
 }
 
 // sectionTitle finds where a section of a description begins, such as EXAMPLES.
-var sectionTitle = regexp.MustCompile(`(?:^|\n\n)([A-Z][A-Z ]+)\n`)
+var sectionTitle = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`(?:^|\n\n)([A-Z][A-Z ]+)\n`) })
 
 // cutProse parts a description into its text and its sections.
 func cutProse(description string) (prose string, sections []string) {
-	at := sectionTitle.FindAllStringSubmatchIndex(description, -1)
+	at := sectionTitle().FindAllStringSubmatchIndex(description, -1)
 	end := len(description)
 	for _, found := range slices.Backward(at) {
 		sections = append(sections, description[found[2]:end])

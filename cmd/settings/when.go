@@ -7,19 +7,20 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/urfave/cli/v2"
 )
 
 // daysForm is a duration with weeks and days before what time.ParseDuration reads.
-var daysForm = regexp.MustCompile(`^(?:(\d+)w)?(?:(\d+)d)?(.*)$`)
+var daysForm = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^(?:(\d+)w)?(?:(\d+)d)?(.*)$`) })
 
 const day = 24 * time.Hour
 
 // ParseDuration reads a duration, 90s, 1h30m, 1d12h or 2w. A day is 24 hours.
 func ParseDuration(text string) (time.Duration, error) {
-	part := daysForm.FindStringSubmatch(text)
+	part := daysForm().FindStringSubmatch(text)
 	if part == nil || part[1]+part[2] == "" {
 		return time.ParseDuration(text)
 	}

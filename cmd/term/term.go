@@ -59,7 +59,14 @@ func ReadPassword() (read func() (string, error), restore func()) {
 }
 
 // Width is how many columns a text takes.
-func Width(text string) int { return runewidth.StringWidth(text) }
+func Width(text string) int {
+	for i := range len(text) {
+		if text[i] < ' ' || text[i] > '~' {
+			return runewidth.StringWidth(text)
+		}
+	}
+	return len(text)
+}
 
 // Pad fills a text up with blanks.
 func Pad(text string, width int) string {

@@ -2,7 +2,6 @@ package noderange
 
 import (
 	"fmt"
-	"regexp"
 	"slices"
 	"strings"
 )
@@ -14,10 +13,29 @@ const MaxLabels = 64
 // node has a key once.
 type Labels string
 
-var (
-	labelKey   = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$`)
-	labelValue = regexp.MustCompile(`^[A-Za-z0-9._-]{0,63}$`)
-)
+// mostOfName is how long a name, a key or a value may be, in bytes.
+const mostOfName = 63
+
+// IsName reports whether a node, a rack or a label may have that name: 1 to 63 letters, digits, dots,
+// underscores and hyphens, with a letter or digit at both ends. Nothing in it needs quoting, in shells,
+// paths and host ranges.
+func IsName(text string) bool {
+	return text != "" && isPlain(text) && isAlphanumeric(text[0]) && isAlphanumeric(text[len(text)-1])
+}
+
+// isPlain reports whether a text has nothing that a name may not have, and is no longer.
+func isPlain(text string) bool {
+	for i := range len(text) {
+		if c := text[i]; !isAlphanumeric(c) && c != '.' && c != '_' && c != '-' {
+			return false
+		}
+	}
+	return len(text) <= mostOfName
+}
+
+func isAlphanumeric(c byte) bool {
+	return '0' <= c && c <= '9' || 'A' <= c && c <= 'Z' || 'a' <= c && c <= 'z'
+}
 
 // CheckLabel checks a label, KEY or KEY=VALUE, or one that is to be taken away, KEY-.
 func CheckLabel(label string) error {
@@ -25,7 +43,7 @@ func CheckLabel(label string) error {
 	if !has {
 		key = strings.TrimSuffix(key, "-")
 	}
-	if !labelKey.MatchString(key) || !labelValue.MatchString(value) {
+	if !IsName(key) || !isPlain(value) {
 		return fmt.Errorf("label %q: want KEY or KEY=VALUE, each at most 63 letters, digits, dots, underscores and hyphens, the key with a "+
 			"letter or digit at both ends", label[:min(len(label), 150)])
 	}

@@ -239,7 +239,7 @@ func TestTheTypeOfAReset(t *testing.T) {
 // TestDifferencesOfMakers: each has a source, and says one thing.
 func TestDifferencesOfMakers(t *testing.T) {
 	t.Parallel()
-	for _, d := range differences {
+	for _, d := range differences() {
 		says := 0
 		for _, is := range []bool{
 			len(d.types) > 0 && resetTypes[d.cmd] != nil, d.target != "" && bootTargets[d.device] != "", d.ipmi != "",

@@ -10,6 +10,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 	"unicode"
@@ -128,8 +129,8 @@ func said(a answer) *statusError {
 }
 
 var (
-	unseen = regexp.MustCompile(`(?is)<(script|style)\b.*?</(script|style)>`)
-	tags   = regexp.MustCompile(`(?s)<[^>]*>`)
+	unseen = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`(?is)<(script|style)\b.*?</(script|style)>`) })
+	tags   = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`(?s)<[^>]*>`) })
 )
 
 // firstLine is the first line of text in a page.
@@ -137,7 +138,7 @@ func firstLine(body []byte) string {
 	if len(body) > 64<<10 {
 		body = body[:64<<10]
 	}
-	page := tags.ReplaceAllString(unseen.ReplaceAllString(string(body), "\n"), "\n")
+	page := tags().ReplaceAllString(unseen().ReplaceAllString(string(body), "\n"), "\n")
 	for line := range strings.Lines(page) {
 		if line = clean(line); line != "" {
 			return line
@@ -166,16 +167,20 @@ func clean(s string) string {
 
 // tooMany finds what BMCs say when they are out of sessions, whatever the status: iDRAC's
 // RAC0218, the base registry's messages, and plain text.
-var tooMany = regexp.MustCompile(`(?i)RAC0218|too many (open |active |user |concurrent )*sessions|maximum (number|limit) of (\w+ ){0,3}sessions|` +
-	`session limit|no (free|more|available) sessions?\b`)
+var tooMany = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`(?i)RAC0218|too many (open |active |user |concurrent )*sessions|maximum (number|limit) of (\w+ ){0,3}sessions|` +
+		`session limit|no (free|more|available) sessions?\b`)
+})
 
 func (e *statusError) outOfSessions() bool {
 	return e.has("SessionLimitExceeded", "CreateLimitReachedForResource", "MaximumNumberOfSessions") ||
-		tooMany.MatchString(e.says+" "+strings.Join(e.ids, " "))
+		tooMany().MatchString(e.says+" "+strings.Join(e.ids, " "))
 }
 
 // retryIn finds how long a BMC asks to be left alone.
-var retryIn = regexp.MustCompile(`(?i)(?:retry|try again|wait)\D{0,40}?(\d{1,4}) ?s(?:ec|econds?)?\b`)
+var retryIn = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`(?i)(?:retry|try again|wait)\D{0,40}?(\d{1,4}) ?s(?:ec|econds?)?\b`)
+})
 
 // maxRetryAfter bounds what a BMC may ask for.
 const maxRetryAfter = 5 * time.Minute
@@ -191,7 +196,7 @@ func retryAfter(a answer, e *statusError) time.Duration {
 		return min(max(at.Sub(from), 0), maxRetryAfter)
 	}
 	if wait == "" {
-		if m := retryIn.FindStringSubmatch(e.says); m != nil {
+		if m := retryIn().FindStringSubmatch(e.says); m != nil {
 			wait = m[1]
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"regexp"
 	"slices"
+	"sync"
 
 	"rackpower/power"
 )
@@ -26,40 +27,43 @@ type difference struct {
 }
 
 // differences are those that are known. The first that fits and says something counts.
-var differences = []difference{
-	{
-		// iLO 4 offers On, ForceOff, ForceRestart, Nmi and PushPowerButton. A momentary press of the
-		// button asks a running system to shut down.
-		maker: regexp.MustCompile(`(?i)^(HPE?|Hewlett[ -]?Packard)\b`), cmd: power.PressSoftOff,
-		types:  []string{"GracefulShutdown", pushButton},
-		source: "https://hewlettpackard.github.io/ilo-rest-api-docs/ilo4",
-	},
-	{
-		// Virtual media are a USB CD drive, and both are offered; but not so on this model.
-		maker: regexp.MustCompile(`(?i)^Supermicro\b`), model: regexp.MustCompile(`(?i)^ARS-111GL-NHR$`),
-		device: power.BootCDROM, target: "Cd",
-		source: "https://opendev.org/openstack/sushy/src/branch/master/sushy/resources/system/system.py",
-	},
-	{
-		maker: regexp.MustCompile(`(?i)^Supermicro\b`), device: power.BootCDROM, target: "UsbCd",
-		source: "https://opendev.org/openstack/sushy/src/branch/master/sushy/resources/system/system.py",
-	},
-	{
-		maker: regexp.MustCompile(`(?i)^ASRock ?Rack\b`), model: regexp.MustCompile(`(?i)^E3C246D4I-NL\b`),
-		ipmi:   "this model is known for a wrong power state by Redfish",
-		source: "https://github.com/tinkerbell/pbnj/pull/127",
-	},
-	{
-		maker: regexp.MustCompile(`(?i)^Dell\b`), model: regexp.MustCompile(`(?i)\bR6[45]0\b`), firmware: regexp.MustCompile(`^5\.10\.10\.05$`),
-		remark: "this firmware is known to acknowledge power-on and to do nothing; update it to 5.10.30.00 or later",
-		source: "https://github.com/redhat-performance/jetlag/issues/245",
-	},
-}
+var differences = sync.OnceValue(func() []difference {
+	return []difference{
+		{
+			// iLO 4 offers On, ForceOff, ForceRestart, Nmi and PushPowerButton. A momentary press of the
+			// button asks a running system to shut down.
+			maker: regexp.MustCompile(`(?i)^(HPE?|Hewlett[ -]?Packard)\b`), cmd: power.PressSoftOff,
+			types:  []string{"GracefulShutdown", pushButton},
+			source: "https://hewlettpackard.github.io/ilo-rest-api-docs/ilo4",
+		},
+		{
+			// Virtual media are a USB CD drive, and both are offered; but not so on this model.
+			maker: regexp.MustCompile(`(?i)^Supermicro\b`), model: regexp.MustCompile(`(?i)^ARS-111GL-NHR$`),
+			device: power.BootCDROM, target: "Cd",
+			source: "https://opendev.org/openstack/sushy/src/branch/master/sushy/resources/system/system.py",
+		},
+		{
+			maker: regexp.MustCompile(`(?i)^Supermicro\b`), device: power.BootCDROM, target: "UsbCd",
+			source: "https://opendev.org/openstack/sushy/src/branch/master/sushy/resources/system/system.py",
+		},
+		{
+			maker: regexp.MustCompile(`(?i)^ASRock ?Rack\b`), model: regexp.MustCompile(`(?i)^E3C246D4I-NL\b`),
+			ipmi:   "this model is known for a wrong power state by Redfish",
+			source: "https://github.com/tinkerbell/pbnj/pull/127",
+		},
+		{
+			maker: regexp.MustCompile(`(?i)^Dell\b`), model: regexp.MustCompile(`(?i)\bR6[45]0\b`), firmware: regexp.MustCompile(`^5\.10\.10\.05$`),
+			remark: "this firmware is known to acknowledge power-on and to do nothing; update it to 5.10.30.00 or later",
+			source: "https://github.com/redhat-performance/jetlag/issues/245",
+		},
+	}
+})
 
 // differs is the first difference that fits the BMC and says something of what is asked for, nil
 // where there is none. The manager is asked for its firmware where that matters.
 func (s *session) differs(ctx context.Context, op string, says func(d difference) bool) *difference {
-	for i, d := range differences {
+	known := differences()
+	for i, d := range known {
 		if !says(d) || !d.maker.MatchString(string(s.system.Manufacturer)) || d.model != nil && !d.model.MatchString(string(s.system.Model)) {
 			continue
 		}
@@ -73,7 +77,7 @@ func (s *session) differs(ctx context.Context, op string, says func(d difference
 				continue
 			}
 		}
-		return &differences[i]
+		return &known[i]
 	}
 	return nil
 }
