@@ -3,6 +3,7 @@ package central
 import (
 	"context"
 	"fmt"
+	"net/http/httptest"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -134,6 +135,65 @@ func BenchmarkReportsOf40Nodes(b *testing.B) {
 			return err
 		})
 	})
+}
+
+// BenchmarkOperations has operations asked for, taken by a poll, and reported twice: when they run,
+// and when they have ended, with a reading. The number is how many are asked for at once, of nodes
+// that follow one another.
+func BenchmarkOperations(b *testing.B) {
+	for _, atOnce := range []int{1, 100} {
+		b.Run(fmt.Sprint(atOnce), func(b *testing.B) {
+			s := newSite(b)
+			racks := benchRacks(b, s, 40)
+			b.ReportAllocs()
+			b.ResetTimer()
+			for i := range b.N {
+				oneRound(b, s, racks, i*atOnce, atOnce)
+			}
+			b.ReportMetric(float64(b.N*atOnce)/b.Elapsed().Seconds(), "ops/s")
+		})
+	}
+}
+
+// oneRound asks for an operation of each of so many nodes, and has the racks do them.
+func oneRound(b *testing.B, s *site, racks []*rack, first, n int) {
+	b.Helper()
+	var in api.AskOps
+	for i := first; i < first+n; i++ {
+		node := i % (len(racks) * 40)
+		in.Ops = append(in.Ops, api.OpRequest{ID: newID(), Node: fmt.Sprintf("r%dn%d", node/40, node%40), Action: power.ActOff, AskedBy: "x"})
+	}
+	all := readRequests(in, s.clock())
+	err := s.c.write(context.Background(), s.clock(), "central", func(u *unitOfWork) error {
+		_, err := u.takeAll(all)
+		return err
+	})
+	if err != nil {
+		b.Fatal(err)
+	}
+	for i := first; i < first+n; i = (i/40 + 1) * 40 {
+		r := racks[i/40%len(racks)]
+		poll := r.request(0)
+		got, err := s.c.answerPoll(context.Background(), s.c.sessions.of(r.name), &poll)
+		if err != nil || got == nil {
+			b.Fatal("nothing to do:", err)
+		}
+		r.took(*got)
+		var runs, ends api.Report
+		for _, op := range got.Ops {
+			runs.Ops = append(runs.Ops, r.running(op))
+			ends.Ops = append(ends.Ops, r.ended(op, power.Succeeded))
+			ends.Readings = append(ends.Readings, api.NodeReading{Node: op.Node, Reading: power.Seen(power.Off, time.Now()), Monitor: matched})
+		}
+		for _, in := range []api.Report{runs, ends} {
+			in.Session, in.JournalID, in.Epoch, in.LSN = r.w.Session, r.journal, r.epoch, r.next()
+			to := httptest.NewRequest("POST", "/", nil)
+			to.SetPathValue("name", r.name)
+			if _, err := s.c.report(to, in); err != nil {
+				b.Fatal(err)
+			}
+		}
+	}
 }
 
 // BenchmarkHoldsOf2560Nodes sets a hold on every node of 64 racks, or releases it.

@@ -229,6 +229,7 @@ func dsn(path string, readOnly bool) string {
 	q := url.Values{}
 	q.Set("_busy_timeout", "10000")
 	q.Set("_foreign_keys", "1")
+	q.Set("_mutex", "no") // one goroutine at a time has a connection
 	if readOnly {
 		q.Set("mode", "ro")
 		q.Set("_query_only", "1")
