@@ -92,7 +92,7 @@ func New(cfg Config) (*Central, error) {
 		interfaceAddrs: net.InterfaceAddrs, limits: newLimits(cfg.Limits), numbers: newNumbers(),
 	}
 	st, err := store.Open(store.Config{
-		Path: DatabasePath(cfg.Data), Log: cfg.Log, CheckBelow: cfg.CheckBelow, KeyFile: cfg.SealKeyFile,
+		Path: DatabasePath(cfg.Data), Database: cfg.Database, Log: cfg.Log, CheckBelow: cfg.CheckBelow, KeyFile: cfg.SealKeyFile,
 		Audited: func() { c.audited.raise(0) }, Touched: c.touched, Committed: c.numbers.committed,
 	})
 	if err != nil {

@@ -22,9 +22,12 @@ const MemberName = api.CentralName
 
 // Config says how central runs. Only Data is required.
 type Config struct {
-	Data    string // directory of the database; must exist
-	Socket  string // path of the unix socket; "": none
-	Version string
+	Data string // directory of the database; must exist
+	// Database names a database on PostgreSQL, such as postgres://central@db.example/rackpower; "": SQLite
+	// in Data. Data is needed anyway, for keys and certificates.
+	Database string
+	Socket   string // path of the unix socket; "": none
+	Version  string
 	// Machine is the host name of this machine; "": as the system says.
 	Machine string
 	Log     *slog.Logger // nil: slog.Default()

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http/httptest"
+	"os"
 	"os/user"
 	"path/filepath"
 	"sync"
@@ -16,6 +17,7 @@ import (
 	"github.com/google/uuid"
 
 	"rackpower/central/api"
+	"rackpower/central/store/pgtest"
 	"rackpower/power"
 )
 
@@ -25,6 +27,7 @@ type site struct {
 	machine string // host name of central
 	t       testing.TB
 	dir     string
+	url     string // of the database on PostgreSQL; "": SQLite in dir
 	c       *Central
 	http    *httptest.Server
 	*api.Client
@@ -35,9 +38,14 @@ type site struct {
 	now time.Time
 }
 
+func TestMain(m *testing.M) { os.Exit(pgtest.Main(m)) }
+
 func newSite(t testing.TB) *site {
 	t.Helper()
 	s := &site{t: t, dir: t.TempDir(), now: time.Now().Truncate(time.Second)}
+	if pgtest.Wanted() {
+		s.url = pgtest.URL(t)
+	}
 	s.start()
 	t.Cleanup(func() { s.stop() })
 	return s
@@ -59,7 +67,7 @@ func (s *site) later(d time.Duration) {
 func (s *site) start() {
 	s.t.Helper()
 	c, err := New(Config{
-		Data: s.dir, Now: s.clock, Log: slog.New(slog.DiscardHandler), Machine: cmp.Or(s.machine, "head.example.org"),
+		Data: s.dir, Database: s.url, Now: s.clock, Log: slog.New(slog.DiscardHandler), Machine: cmp.Or(s.machine, "head.example.org"),
 	})
 	if err != nil {
 		s.t.Fatal(err)
@@ -73,6 +81,14 @@ func (s *site) start() {
 	s.http.Start()
 	if s.Client, err = api.NewClient("unix://" + socket); err != nil {
 		s.t.Fatal(err)
+	}
+}
+
+// onFiles leaves a test out that is about SQLite's files.
+func onFiles(t testing.TB) {
+	t.Helper()
+	if pgtest.Wanted() {
+		t.Skip("about SQLite's files")
 	}
 }
 

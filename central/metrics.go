@@ -90,7 +90,9 @@ func (c *Central) collect(s metrics.Sink) {
 	if disk, err := c.store.DiskFigures(); err == nil {
 		s.Value(databaseSize, float64(disk.Database), "database")
 		s.Value(databaseSize, float64(disk.WAL), "wal")
-		s.Value(databaseFree, float64(disk.Free))
+		if disk.Free >= 0 {
+			s.Value(databaseFree, float64(disk.Free))
+		}
 	}
 	if c.tls != nil {
 		if cert, err := c.tls.certificate(nil); err == nil && cert.Leaf != nil {

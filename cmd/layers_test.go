@@ -25,6 +25,7 @@ var floors = map[string]int{
 	"rackpower/central":               4,
 	"rackpower/central/loadtest":      4,
 	"rackpower/central/store":         3,
+	"rackpower/central/store/pgtest":  0,
 	"rackpower/central/web":           3,
 	"rackpower/agent":                 3,
 	"rackpower/agent/limiter":         2,
@@ -63,6 +64,7 @@ var owners = map[string][]string{
 	"github.com/hashicorp/serf":       {"rackpower/gossip"},
 	"github.com/hashicorp/memberlist": {"rackpower/gossip"},
 	"github.com/mattn/go-sqlite3":     {"rackpower/central/store"},
+	"github.com/jackc":                {"rackpower/central/store", "rackpower/central/store/pgtest"},
 	"github.com/bougou/go-ipmi":       {"rackpower/power/ipmi", "rackpower/power/bmcsim"},
 	"github.com/coreos/go-oidc":       {"rackpower/central/oidc"},
 	"golang.org/x/oauth2":             {"rackpower/central/oidc"},
@@ -133,7 +135,7 @@ func TestAgentIsFreeOfCgo(t *testing.T) {
 		t.Fatalf("go list: %v", err)
 	}
 	for _, dep := range strings.Fields(string(out)) {
-		if dep == "rackpower/central/store" || strings.HasPrefix(dep, "github.com/mattn/go-sqlite3") {
+		if dep == "rackpower/central/store" || strings.HasPrefix(dep, "github.com/mattn/go-sqlite3") || strings.HasPrefix(dep, "github.com/jackc/") {
 			t.Errorf("cmd/rackpower depends on %s", dep)
 		}
 	}

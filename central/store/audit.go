@@ -86,7 +86,7 @@ type auditLink struct {
 // such that JSON has them as they are.
 func chained(e api.AuditEntry, before string) (auditLink, []any) {
 	for _, text := range []*string{&e.Who, &e.What, &e.Node, &e.Op, &e.Why, &e.Outcome, &e.Detail, &e.Via, &e.Address} {
-		*text = strings.ToValidUTF8(*text, "\uFFFD")
+		*text = plainText(*text)
 	}
 	l := auditLink{e.ID, e.Sum(before)}
 	return l, []any{

@@ -62,6 +62,7 @@ func tamper(t testing.TB, path string, statements ...string) {
 // TestChangesOfTheAuditLogAreFound changes one of five entries by SQL, in each way that
 // there is, and looks which one is named.
 func TestChangesOfTheAuditLogAreFound(t *testing.T) {
+	onFiles(t)
 	again := func(id int) string { // what a careful forger writes
 		e := entryOf(time.Unix(0, 1700000000000000000), id-1)
 		e.ID, e.Detail = int64(id), "forged"
@@ -126,6 +127,7 @@ func TestChangesOfTheAuditLogAreFound(t *testing.T) {
 }
 
 func TestTheAuditLogIsAppendOnly(t *testing.T) {
+	onFiles(t)
 	path := newPath(t)
 	s := mustOpen(t, Config{Path: path})
 	addEntries(t, s, time.Now(), 3)
@@ -142,6 +144,7 @@ func TestTheAuditLogIsAppendOnly(t *testing.T) {
 
 // TestTheChainGoesOn over restarts, pruning, a backup and its restore.
 func TestTheChainGoesOn(t *testing.T) {
+	onFiles(t)
 	path := newPath(t)
 	s := mustOpen(t, Config{Path: path})
 	old, now := time.Now().Add(-time.Hour), time.Now()
@@ -194,6 +197,7 @@ func TestTheChainGoesOn(t *testing.T) {
 
 // TestAnUnhashedLogIsChainedFromItsEndOn reads a database of before there were hashes.
 func TestAnUnhashedLogIsChainedFromItsEndOn(t *testing.T) {
+	onFiles(t)
 	path := newPath(t)
 	err := withConn(t.Context(), path, false, func(c *sql.Conn) error {
 		if err := steps(t.Context(), c, 0, chainSchema-1); err != nil {
@@ -236,6 +240,7 @@ func TestAnUnhashedLogIsChainedFromItsEndOn(t *testing.T) {
 // TestTheChainFitsWhateverHappens: entries, jobs and parts of jobs that fail, pruning,
 // restarts and restores in any order. Nothing else than pruning makes the chain shorter.
 func TestTheChainFitsWhateverHappens(t *testing.T) {
+	onFiles(t)
 	failure := errors.New("failure")
 	path := newPath(t)
 	mustOpen(t, Config{Path: path}).Close()
@@ -299,6 +304,7 @@ func TestTheChainFitsWhateverHappens(t *testing.T) {
 
 // TestFiltersOfTheAuditLogAreIndexed looks at what SQLite makes of each question.
 func TestFiltersOfTheAuditLogAreIndexed(t *testing.T) {
+	onFiles(t)
 	s := mustOpen(t, Config{Path: newPath(t)})
 	now := time.Now()
 	for name, c := range map[string]struct {

@@ -88,7 +88,7 @@ func Restore(ctx context.Context, backup, path, keyFile string) (sum Summary, ke
 		return sum, "", fmt.Errorf("cannot restore %s: %w", backup, err)
 	}
 	err = withConn(ctx, temp, true, func(c *sql.Conn) error {
-		_, _, err := readKeys(ctx, c, keyFile, filepath.Dir(path))
+		_, _, err := readKeys(ctx, &sqlite{}, c, keyFile, filepath.Dir(path))
 		return err
 	})
 	if err != nil {
@@ -130,7 +130,7 @@ func Check(ctx context.Context, path string) (sum Summary, err error) {
 		if sum, err = summarise(ctx, c); err != nil || version < chainSchema {
 			return err
 		}
-		one := &conn{c: c, stmts: map[string]*sql.Stmt{}}
+		one := newConn(&sqlite{}, c, nil)
 		check, err := verifyAudit("", func(f func(*Tx) error) error {
 			if _, err := one.exec("BEGIN"); err != nil {
 				return err

@@ -30,20 +30,20 @@ const schemaSuffix = ".schema-"
 // as Backup makes it, and removes all but the newest of such copies. Without room for it the error
 // is ErrNoRoom. A database with passwords in plain, of before they were sealed, is not copied: they
 // would stay there.
-func (s *Store) keepBefore(ctx context.Context) error {
-	schema, err := schemaOf(ctx, s.writer.c)
+func (e *sqlite) keepBefore(ctx context.Context, c *sql.Conn) error {
+	schema, err := schemaOf(ctx, c)
 	if err != nil || schema == 0 || schema >= Schema {
 		return err
 	}
-	if plain, err := mayHoldPlain(ctx, s.writer.c, schema); err != nil {
+	if plain, err := mayHoldPlain(ctx, c, schema); err != nil {
 		return err
 	} else if plain {
-		s.log.Warn("no copy of the database is kept before it is migrated: its passwords are in plain", "from", schema, "to", Schema)
+		e.log.Warn("no copy of the database is kept before it is migrated: its passwords are in plain", "from", schema, "to", Schema)
 		return nil
 	}
-	to := beforeName(s.cfg.Path, schema)
-	s.log.Info("the database is copied before it is migrated", "from", schema, "to", Schema, "copy", to)
-	if err := s.roomFor(ctx, to); err != nil {
+	to := beforeName(e.cfg.Path, schema)
+	e.log.Info("the database is copied before it is migrated", "from", schema, "to", Schema, "copy", to)
+	if err := e.roomFor(ctx, c, to); err != nil {
 		return err
 	}
 	temp := to + ".new" // a name of its own, that one which was cut off left, too
@@ -51,10 +51,10 @@ func (s *Store) keepBefore(ctx context.Context) error {
 	defer removeDatabase(temp)
 	f, err := os.OpenFile(temp, os.O_CREATE|os.O_EXCL, 0o600)
 	if err == nil {
-		err = errors.Join(f.Close(), ownAs(s.cfg.Path, temp))
+		err = errors.Join(f.Close(), ownAs(e.cfg.Path, temp))
 	}
 	if err == nil {
-		err = disk(copyDatabase(ctx, s.cfg.Path, temp))
+		err = disk(copyDatabase(ctx, e.cfg.Path, temp))
 	}
 	if err == nil {
 		_, err = finishCopy(ctx, temp, false)
@@ -65,7 +65,7 @@ func (s *Store) keepBefore(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("cannot copy the database before it is migrated: %w", err)
 	}
-	s.pruneBefore(to)
+	e.pruneBefore(to)
 	return nil
 }
 
@@ -80,9 +80,9 @@ var free = func(dir string) (uint64, error) {
 func Free(dir string) (uint64, error) { return free(dir) }
 
 // roomFor fails without room for a copy of the database, in place of the one of that name.
-func (s *Store) roomFor(ctx context.Context, to string) error {
+func (e *sqlite) roomFor(ctx context.Context, c *sql.Conn, to string) error {
 	var need uint64
-	err := s.writer.c.QueryRowContext(ctx, "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size").Scan(&need)
+	err := c.QueryRowContext(ctx, "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size").Scan(&need)
 	if err != nil {
 		return fmt.Errorf("cannot read the size of the database: %w", disk(err))
 	}
@@ -98,13 +98,13 @@ func (s *Store) roomFor(ctx context.Context, to string) error {
 }
 
 // pruneBefore removes the oldest copies, but for this one. One that cannot be removed does no harm.
-func (s *Store) pruneBefore(newest string) {
+func (e *sqlite) pruneBefore(newest string) {
 	type file struct {
 		name string
 		at   time.Time
 	}
 	var older []file
-	dir, base := filepath.Split(s.cfg.Path)
+	dir, base := filepath.Split(e.cfg.Path)
 	entries, err := os.ReadDir(cmp.Or(dir, "."))
 	for _, e := range entries {
 		schema, ours := strings.CutPrefix(e.Name(), base+schemaSuffix)
@@ -121,7 +121,7 @@ func (s *Store) pruneBefore(newest string) {
 		err = errors.Join(err, os.Remove(f.name))
 	}
 	if err != nil {
-		s.log.Warn("older copies of the database stay", "err", err)
+		e.log.Warn("older copies of the database stay", "err", err)
 	}
 }
 

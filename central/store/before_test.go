@@ -50,6 +50,7 @@ func filesOf(t *testing.T, path string) (names []string) {
 // TestACopyIsKeptBeforeAMigration: it is a backup that the program of before restores, and the
 // newest few stay.
 func TestACopyIsKeptBeforeAMigration(t *testing.T) {
+	onFiles(t)
 	path := ofSchema(t, Schema-1, true)
 	copied := beforeName(path, Schema-1)
 	if err := os.WriteFile(copied+".new", []byte("of a start that was cut off"), 0o644); err != nil {

@@ -3,8 +3,6 @@ package store
 import (
 	"database/sql"
 	"fmt"
-	"os"
-	"syscall"
 	"time"
 
 	"rackpower/power"
@@ -76,26 +74,12 @@ func (t *Tx) AwaitingFigures() (n int, oldest time.Time, err error) {
 	return n, timeAt(at), nil
 }
 
-// DiskFigures is how much room the database takes, and how much its file system has, in bytes.
+// DiskFigures is how much room the database takes, and how much its file system has, in bytes;
+// Free is -1 where that is not known.
 type DiskFigures struct{ Database, WAL, Free int64 }
 
-// DiskFigures looks at the files.
-func (s *Store) DiskFigures() (f DiskFigures, err error) {
-	info, err := os.Stat(s.cfg.Path)
-	if err != nil {
-		return f, err
-	}
-	f.Database = info.Size()
-	if info, err := os.Stat(s.cfg.Path + "-wal"); err == nil { // there is none before the first change
-		f.WAL = info.Size()
-	}
-	var fs syscall.Statfs_t
-	if err := syscall.Statfs(s.cfg.Path, &fs); err != nil {
-		return f, err
-	}
-	f.Free = int64(fs.Bavail) * fs.Bsize
-	return f, nil
-}
+// DiskFigures asks the engine.
+func (s *Store) DiskFigures() (DiskFigures, error) { return s.engine.figures() }
 
 // Waiting is how many jobs wait for the writer.
 func (s *Store) Waiting() int { return len(s.jobs) }

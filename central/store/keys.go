@@ -60,7 +60,7 @@ func (t *Tx) open(value *power.Secret, purpose, name string) (damaged string) {
 
 // readKeys reads the keys and checks that there is none missing. ring is nil where there
 // is none and none is needed. file is empty for the database's own file, in dir.
-func readKeys(ctx context.Context, c *sql.Conn, file, dir string) (ring *seal.Ring, used map[string]bool, err error) {
+func readKeys(ctx context.Context, e engine, c *sql.Conn, file, dir string) (ring *seal.Ring, used map[string]bool, err error) {
 	path, own := file, file == ""
 	if own {
 		path = filepath.Join(dir, seal.FileName)
@@ -72,7 +72,7 @@ func readKeys(ctx context.Context, c *sql.Conn, file, dir string) (ring *seal.Ri
 	case err != nil:
 		return nil, nil, fmt.Errorf("cannot read the key that seals passwords: %w", err)
 	}
-	if used, err = keysUsed(ctx, c, ring); err != nil {
+	if used, err = keysUsed(ctx, e, c, ring); err != nil {
 		return nil, nil, err
 	}
 	missing := missingKeys(ring, used)
@@ -101,11 +101,10 @@ func missingKeys(ring *seal.Ring, used map[string]bool) (missing []string) {
 
 // keysUsed are the ids of the keys that values are sealed with. A value that names a key which
 // the ring has not, and opens with one that it has, is damaged there and needs no other.
-func keysUsed(ctx context.Context, c *sql.Conn, ring *seal.Ring) (map[string]bool, error) {
+func keysUsed(ctx context.Context, e engine, c *sql.Conn, ring *seal.Ring) (map[string]bool, error) {
 	used := map[string]bool{}
 	for _, at := range sealedColumns {
-		var here bool
-		err := c.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM pragma_table_info($1) WHERE name = $2)`, at.table, at.column).Scan(&here)
+		here, err := e.has(ctx, c, at.table, at.column)
 		if err != nil {
 			return nil, fmt.Errorf("cannot read sealed values: %w", disk(err))
 		}
@@ -147,7 +146,7 @@ func keysUsedIn(ctx context.Context, c *sql.Conn, ring *seal.Ring, table, column
 // openKeys reads the keys, or makes the first one, and seals with the ring's first key
 // what is plain (a database of before) or sealed with another key.
 func (s *Store) openKeys(ctx context.Context) error {
-	ring, _, err := readKeys(ctx, s.writer.c, s.cfg.KeyFile, filepath.Dir(s.cfg.Path))
+	ring, _, err := readKeys(ctx, s.engine, s.writer.c, s.cfg.KeyFile, filepath.Dir(s.cfg.Path))
 	if err != nil {
 		return err
 	}
@@ -169,7 +168,7 @@ func (s *Store) openKeys(ctx context.Context) error {
 
 // alone runs a transaction before the writer's goroutine does.
 func (s *Store) alone(fn func(*Tx) error) error {
-	if _, err := s.writer.exec("BEGIN IMMEDIATE"); err != nil {
+	if _, err := s.writer.begin(s.engine.begin()); err != nil {
 		return err
 	}
 	err := fn(&Tx{c: s.writer, s: s})
@@ -245,29 +244,13 @@ func (s *Store) wipePlain(ctx context.Context) error {
 	if !plain {
 		return nil
 	}
-	_, err := s.writer.c.ExecContext(ctx, "VACUUM")
-	if err == nil {
-		err = emptyLog(ctx, s.writer.c)
-	}
+	err := s.engine.wipe(ctx, s.writer.c)
 	if err == nil {
 		_, err = s.writer.c.ExecContext(ctx, "UPDATE meta SET plain = 0")
 	}
 	if err != nil {
 		s.log.Warn("passwords are sealed, but parts of the database that are not in use may still hold them in plain; the next start tries again",
-			"path", s.cfg.Path, "err", err)
-	}
-	return nil
-}
-
-// emptyLog takes all out of the write-ahead log. Whoever reads the database at that moment
-// prevents it.
-func emptyLog(ctx context.Context, c *sql.Conn) error {
-	var busy, log, moved int
-	if err := c.QueryRowContext(ctx, "PRAGMA wal_checkpoint(TRUNCATE)").Scan(&busy, &log, &moved); err != nil {
-		return disk(err)
-	}
-	if busy != 0 {
-		return errors.New("somebody else reads the database")
+			"path", s.engine.name(), "err", err)
 	}
 	return nil
 }
@@ -316,19 +299,19 @@ func (s *Store) dropKeys(ctx context.Context) error {
 	if s.cfg.KeyFile != "" || len(ring.Others()) == 0 {
 		return nil
 	}
-	err := withConn(ctx, s.cfg.Path, false, func(c *sql.Conn) error {
-		used, err := keysUsed(ctx, c, ring)
-		if err == nil && (len(used) > 1 || len(used) == 1 && !used[ring.Key().ID()]) {
-			err = errors.New("keys of before are in use yet")
-		}
-		if err == nil {
-			_ = emptyLog(ctx, c) // what is not written over yet needs the keys of before
-		}
-		return err
-	})
+	c, err := s.engine.read(ctx)
 	if err != nil {
 		return fmt.Errorf("cannot drop keys: %w", err)
 	}
+	used, err := keysUsed(ctx, s.engine, c, ring)
+	err = errors.Join(err, c.Close())
+	if err == nil && (len(used) > 1 || len(used) == 1 && !used[ring.Key().ID()]) {
+		err = errors.New("keys of before are in use yet")
+	}
+	if err != nil {
+		return fmt.Errorf("cannot drop keys: %w", err)
+	}
+	_ = s.engine.flush(ctx) // what is not written over yet needs the keys of before
 	kept := s.keyPath() + seal.OldSuffix
 	all := ring.Others()
 	old, err := seal.ReadFile(kept)

@@ -73,6 +73,7 @@ func mustHavePasswords(t *testing.T, s *Store, nodes int) {
 }
 
 func TestPasswordsAreNowhereInPlain(t *testing.T) {
+	onFiles(t)
 	path := newPath(t)
 	s := mustOpen(t, Config{Path: path})
 	withPasswords(t, s, 3)
@@ -116,6 +117,7 @@ func oldDatabase(t *testing.T, nodes int) (path string) {
 }
 
 func TestPasswordsOfBeforeAreSealedAtTheFirstStart(t *testing.T) {
+	onFiles(t)
 	nodes := sealChunk + 7
 	path := oldDatabase(t, nodes)
 	if len(holdsPlain(t, filepath.Dir(path))) == 0 {
@@ -130,6 +132,7 @@ func TestPasswordsOfBeforeAreSealedAtTheFirstStart(t *testing.T) {
 
 // A start that ends between two chunks is continued by the next.
 func TestASealingThatEndsEarlyIsContinued(t *testing.T) {
+	onFiles(t)
 	nodes := sealChunk + 7
 	path := oldDatabase(t, nodes)
 	killed := errors.New("killed")
@@ -151,6 +154,7 @@ func TestASealingThatEndsEarlyIsContinued(t *testing.T) {
 }
 
 func TestWithoutItsKeyADatabaseIsNotOpened(t *testing.T) {
+	onFiles(t)
 	path := newPath(t)
 	s := mustOpen(t, Config{Path: path})
 	withPasswords(t, s, 1)
@@ -226,6 +230,7 @@ func TestAKeyFromOutsideIsChangedByAStart(t *testing.T) {
 // TestAKeyIDThatIsDamaged costs nothing: the value opens with a key that is there, and the next
 // start seals it anew. One that opens with none needs a key that is missing.
 func TestAKeyIDThatIsDamaged(t *testing.T) {
+	onFiles(t)
 	path := newPath(t)
 	s := mustOpen(t, Config{Path: path})
 	withPasswords(t, s, 3)
@@ -305,6 +310,7 @@ func TestAPasswordOfAnotherNodeDoesNotOpen(t *testing.T) {
 }
 
 func TestTheKeyIsChangedUnderWay(t *testing.T) {
+	onFiles(t)
 	path := newPath(t)
 	s := mustOpen(t, Config{Path: path})
 	nodes := sealChunk + 7
@@ -365,6 +371,7 @@ func TestTheKeyIsChangedUnderWay(t *testing.T) {
 
 // What a kill leaves at each step of a rotation opens, has all, and ends with one key.
 func TestARotationThatEndsAtAnyStepIsCompletedByTheNextStart(t *testing.T) {
+	onFiles(t)
 	path := newPath(t)
 	s := mustOpen(t, Config{Path: path})
 	nodes := sealChunk + 7

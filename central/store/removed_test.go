@@ -9,6 +9,7 @@ import (
 
 // TestARemovedDatabaseTakesNothing removes or replaces its files while it is open.
 func TestARemovedDatabaseTakesNothing(t *testing.T) {
+	onFiles(t)
 	for name, do := range map[string]func(path string) error{
 		"removed":     os.Remove,
 		"log removed": func(path string) error { return os.Remove(path + "-wal") },

@@ -14,6 +14,7 @@ import (
 // TestADatabaseOfSchema12LosesNothing reads one that was written by the program of November
 // 2026, with a row in every table and a value in every column.
 func TestADatabaseOfSchema12LosesNothing(t *testing.T) {
+	onFiles(t)
 	path := newPath(t)
 	rows, err := os.ReadFile("testdata/schema12.sql")
 	if err != nil {

@@ -48,6 +48,7 @@ func schemaOne(t *testing.T) string {
 // TestADatabaseOfTheFirstVersionLosesNothing migrates one, and restores a backup of
 // one.
 func TestADatabaseOfTheFirstVersionLosesNothing(t *testing.T) {
+	onFiles(t)
 	backup := schemaOne(t)
 	restored := newPath(t)
 	if _, _, err := Restore(context.Background(), backup, restored, ""); err != nil {
@@ -107,6 +108,7 @@ func TestADatabaseOfTheFirstVersionLosesNothing(t *testing.T) {
 // TestWhatPeopleSetComesBack writes every new thing, and reads it from the database,
 // from a backup of it and from that backup restored.
 func TestWhatPeopleSetComesBack(t *testing.T) {
+	onFiles(t)
 	path := newPath(t)
 	s := mustOpen(t, Config{Path: path})
 	withAgent(t, s, "r1")
@@ -202,6 +204,7 @@ func TestARunOfAScheduleIsNeverTakenBack(t *testing.T) {
 
 // TestEntriesOfTheTrailAreNumberedOnce prunes the whole trail, and restores a backup.
 func TestEntriesOfTheTrailAreNumberedOnce(t *testing.T) {
+	onFiles(t)
 	path := newPath(t)
 	var told atomic.Int64
 	s := mustOpen(t, Config{Path: path, Audited: func() { told.Add(1) }})

@@ -2,17 +2,10 @@ package store
 
 import (
 	"context"
-	"database/sql"
-	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
-	"net/url"
-	"os"
-	"path/filepath"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"rackpower/central/api"
@@ -27,6 +20,9 @@ const FileName = "central.db"
 type Config struct {
 	// Path of the database file; it is made, with mode 0600, if it is missing.
 	Path string
+	// Database names a database on PostgreSQL, postgres://USER@HOST/NAME; "": the file at Path. With it
+	// only the directory of Path counts: the keys that seal passwords are there.
+	Database string
 	// CheckBelow is the size in bytes up to which the database is checked when it
 	// is opened; negative: never. 0: DefaultCheckBelow.
 	CheckBelow int64
@@ -61,11 +57,8 @@ const (
 type Store struct {
 	cfg    Config
 	log    *slog.Logger
-	lock   *os.File
-	db     *sql.DB // writer
-	ro     *sql.DB // readers
-	writer *conn   // owned by the writer goroutine
-	files  files   // likewise
+	engine engine
+	writer *conn // owned by the writer goroutine
 	// toldGone: the log says that the files are gone; likewise.
 	toldGone bool
 	ring     atomic.Pointer[seal.Ring] // keys of passwords
@@ -103,6 +96,10 @@ func Open(cfg Config) (*Store, error) {
 		cfg.CheckBelow = DefaultCheckBelow
 	}
 	s := &Store{cfg: cfg, log: cfg.Log, jobs: make(chan *job, cfg.MaxBatch), done: make(chan struct{}), views: make(chan *conn, readers)}
+	var err error
+	if s.engine, err = s.engineOf(); err != nil {
+		return nil, err
+	}
 	if err := s.open(); err != nil {
 		s.release()
 		return nil, err
@@ -111,161 +108,52 @@ func Open(cfg Config) (*Store, error) {
 	return s, nil
 }
 
-// open takes the lock, looks whether the database is one of ours, and opens it.
-func (s *Store) open() (err error) {
-	if s.lock, err = lockFile(s.cfg.Path); err != nil {
-		return err
+func (s *Store) engineOf() (engine, error) {
+	if s.cfg.Database != "" {
+		return newPostgres(s.cfg.Database, s.log)
 	}
-	if _, err = peek(s.cfg.Path); err != nil {
-		return err
-	}
-	if err = s.openWriter(); err != nil {
-		return err
-	}
-	if err := s.openReaders(); err != nil {
-		return err
-	}
-	return s.files.stay()
+	return &sqlite{cfg: &s.cfg, log: s.log}, nil
 }
 
-func (s *Store) openWriter() error {
+// open opens the database for the writer, then for views.
+func (s *Store) open() error {
 	ctx := context.Background()
-	// SQLite makes -wal and -shm with the mode of the database itself.
-	if _, err := os.Stat(s.cfg.Path); errors.Is(err, fs.ErrNotExist) {
-		s.log.Warn("a new database is made; if there should be one, stop central and see whether its volume is mounted", "path", s.cfg.Path)
-	}
-	f, err := os.OpenFile(s.cfg.Path, os.O_CREATE|os.O_RDWR, 0o600)
+	c, err := s.engine.write(ctx)
 	if err != nil {
-		return fmt.Errorf("cannot make database: %w", err)
-	}
-	if err := errors.Join(f.Chmod(0o600), f.Close()); err != nil {
-		return fmt.Errorf("cannot make database: %w", err)
-	}
-	if s.db, err = sql.Open("sqlite3", dsn(s.cfg.Path, false)); err != nil {
 		return err
 	}
-	s.db.SetMaxOpenConns(1)
-	c, err := s.db.Conn(ctx)
-	if err != nil {
-		return fmt.Errorf("cannot open database %s: %w", s.cfg.Path, disk(err))
-	}
-	s.writer = &conn{c: c, stmts: map[string]*sql.Stmt{}}
-	s.files.path = s.cfg.Path
-	if err := s.check(ctx, c); err != nil {
-		return err
-	}
-	if err := s.keepBefore(ctx); err != nil {
-		return err
-	}
-	if err := migrate(ctx, c, s.log); err != nil {
-		return err
-	}
+	s.writer = newConn(s.engine, c, s.engine.writeAgain)
 	if err := s.openKeys(ctx); err != nil {
 		return err
 	}
-	if s.cfg.maxPages > 0 {
-		if _, err := c.ExecContext(ctx, fmt.Sprintf("PRAGMA max_page_count = %d", s.cfg.maxPages)); err != nil {
+	if err := s.readMeta(ctx); err != nil {
+		return err
+	}
+	for range readers {
+		c, err := s.engine.read(ctx)
+		if err != nil {
 			return err
 		}
+		s.views <- newConn(s.engine, c, s.engine.read)
+		s.opened++
 	}
+	return s.engine.stay()
+}
+
+// readMeta reads who the database is and how far its sequences are.
+func (s *Store) readMeta(ctx context.Context) error {
 	var seq int64
 	var db api.Database
-	err = c.QueryRowContext(ctx, "SELECT id, incarnation, generation, seq, rev FROM meta").
+	err := s.writer.c.QueryRowContext(ctx, "SELECT id, incarnation, generation, seq, rev FROM meta").
 		Scan(&db.CentralID, &db.Incarnation, &s.generation, &seq, &s.rev)
 	if err != nil {
-		return fmt.Errorf("cannot read meta data of %s: %w", s.cfg.Path, disk(err))
+		return fmt.Errorf("cannot read meta data of %s: %w", s.engine.name(), disk(err))
 	}
 	s.clock.Load(power.Seq(seq))
 	s.savedSeq = uint64(seq)
 	s.savedRev.Store(s.rev)
 	s.database.Store(&db)
 	return nil
-}
-
-// check runs quick_check, unless the database is too big for that at a start.
-func (s *Store) check(ctx context.Context, c *sql.Conn) error {
-	info, err := os.Stat(s.cfg.Path)
-	if err != nil {
-		return fmt.Errorf("cannot look at database: %w", err)
-	}
-	if info.Size() > s.cfg.CheckBelow {
-		s.log.Info("database not checked at this start", "bytes", info.Size(), "limit", s.cfg.CheckBelow)
-		return nil
-	}
-	return sound(ctx, c, "quick_check")
-}
-
-// sound runs quick_check or integrity_check.
-func sound(ctx context.Context, c *sql.Conn, pragma string) error {
-	var word string
-	if err := c.QueryRowContext(ctx, "PRAGMA "+pragma+"(1)").Scan(&word); err != nil {
-		return fmt.Errorf("cannot check database: %w", disk(err))
-	}
-	if word != "ok" {
-		return fmt.Errorf("%w: %s: restore a backup", ErrCorrupt, word)
-	}
-	return nil
-}
-
-func (s *Store) openReaders() error {
-	var err error
-	if s.ro, err = sql.Open("sqlite3", dsn(s.cfg.Path, true)); err != nil {
-		return err
-	}
-	s.ro.SetMaxOpenConns(readers)
-	for range readers {
-		c, err := s.ro.Conn(context.Background())
-		if err != nil {
-			return fmt.Errorf("cannot open database %s for reading: %w", s.cfg.Path, disk(err))
-		}
-		s.views <- &conn{c: c, stmts: map[string]*sql.Stmt{}}
-		s.opened++
-	}
-	return nil
-}
-
-// dsn carries every setting, so that no connection can lack one.
-func dsn(path string, readOnly bool) string {
-	q := url.Values{}
-	q.Set("_busy_timeout", "10000")
-	q.Set("_foreign_keys", "1")
-	q.Set("_mutex", "no") // one goroutine at a time has a connection
-	if readOnly {
-		q.Set("mode", "ro")
-		q.Set("_query_only", "1")
-	} else {
-		q.Set("_journal_mode", "WAL")
-		q.Set("_synchronous", "FULL")
-		q.Set("_secure_delete", "on") // what was sealed with a key of before is gone with it
-		q.Set("_txlock", "immediate")
-		q.Set("mode", "rwc")
-	}
-	u := url.URL{Scheme: "file", OmitHost: true, Path: path, RawQuery: q.Encode()}
-	if !filepath.IsAbs(path) {
-		u = url.URL{Scheme: "file", Opaque: url.PathEscape(path), RawQuery: q.Encode()}
-	}
-	return u.String()
-}
-
-// lockFile takes the lock that goes with a database file, for writing. The
-// kernel lets go of it when the process ends, however it ends.
-func lockFile(path string) (*os.File, error) {
-	f, err := os.OpenFile(path+".lock", os.O_CREATE|os.O_RDWR, 0o600)
-	if err != nil {
-		return nil, fmt.Errorf("cannot lock database: %w", err)
-	}
-	if err := ownAs(filepath.Dir(path), path+".lock"); err != nil {
-		f.Close()
-		return nil, err
-	}
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		f.Close()
-		if errors.Is(err, syscall.EWOULDBLOCK) {
-			return nil, fmt.Errorf("%s: %w: is another rackpower-central running on it?", path, ErrInUse)
-		}
-		return nil, fmt.Errorf("cannot lock %s: %w", path, err)
-	}
-	return f, nil
 }
 
 // ID names the database, restored or not.
@@ -303,7 +191,7 @@ func (s *Store) View(ctx context.Context, fn func(*Tx) error) error {
 	case c = <-s.views:
 	}
 	defer func() { s.views <- c }()
-	if _, err := c.exec("BEGIN"); err != nil {
+	if _, err := c.begin(s.engine.view()); err != nil {
 		return fmt.Errorf("cannot begin to read: %w", err)
 	}
 	defer c.exec("ROLLBACK")
@@ -329,20 +217,12 @@ func (s *Store) Close() error {
 
 // release closes what is open, in reverse order.
 func (s *Store) release() {
-	if s.ro != nil {
-		for range s.opened {
-			c := <-s.views
-			c.close()
-		}
-		s.ro.Close()
+	for range s.opened {
+		c := <-s.views
+		c.close()
 	}
 	if s.writer != nil {
 		s.writer.close()
 	}
-	if s.db != nil {
-		s.db.Close()
-	}
-	if s.lock != nil {
-		s.lock.Close()
-	}
+	s.engine.close()
 }

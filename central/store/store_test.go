@@ -3,7 +3,6 @@ package store
 import (
 	"bytes"
 	"context"
-	"database/sql"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -20,6 +19,7 @@ import (
 	"time"
 
 	"rackpower/central/api"
+	"rackpower/central/store/pgtest"
 	"rackpower/power"
 )
 
@@ -32,7 +32,14 @@ func mustOpen(t testing.TB, cfg Config) *Store {
 	if cfg.Log == nil {
 		cfg.Log = quiet()
 	}
+	if pgtest.Wanted() {
+		cfg.Database = databaseOf(t, cfg.Path)
+	}
 	s, err := Open(cfg)
+	for cfg.Database != "" && errors.Is(err, ErrInUse) { // the server sees the end of a process that was killed a little later
+		time.Sleep(time.Millisecond)
+		s, err = Open(cfg)
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -134,18 +141,10 @@ func TestAFailingJobUndoesOnlyItself(t *testing.T) {
 // TestAnswersComeAfterTheCommit looks from another connection when Write returns
 // and when the hook runs.
 func TestAnswersComeAfterTheCommit(t *testing.T) {
-	path := newPath(t)
-	s := mustOpen(t, Config{Path: path})
+	s := mustOpen(t, Config{Path: newPath(t)})
 	withAgent(t, s, "r1")
-	other, err := sql.Open("sqlite3", dsn(path, true))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer other.Close()
 	count := func() (n int) {
-		if err := other.QueryRow("SELECT count(*) FROM ops").Scan(&n); err != nil {
-			t.Error(err)
-		}
+		mustView(t, s, func(tx *Tx) error { return tx.row("SELECT count(*) FROM ops").Scan(&n) })
 		return n
 	}
 	inJob, inHook := -1, -1
@@ -195,6 +194,7 @@ func TestACallerMayGiveUpBeforeItsJobBegins(t *testing.T) {
 }
 
 func TestEveryConnectionHasTheSettings(t *testing.T) {
+	onFiles(t)
 	s := mustOpen(t, Config{Path: newPath(t)})
 	want := map[string]string{"journal_mode": "wal", "synchronous": "2", "foreign_keys": "1", "wal_autocheckpoint": "1000"}
 	look := func(tx *Tx) error {
@@ -236,6 +236,7 @@ func TestEveryConnectionHasTheSettings(t *testing.T) {
 }
 
 func TestFilesAreForTheirOwnerOnly(t *testing.T) {
+	onFiles(t)
 	path := newPath(t)
 	s := mustOpen(t, Config{Path: path})
 	withAgent(t, s, "r1")
@@ -251,6 +252,7 @@ func TestFilesAreForTheirOwnerOnly(t *testing.T) {
 }
 
 func TestASecondOneIsRefused(t *testing.T) {
+	onFiles(t)
 	path := newPath(t)
 	s := mustOpen(t, Config{Path: path})
 	_, err := Open(Config{Path: path, Log: quiet()})
@@ -406,6 +408,7 @@ func TestNewestReadingCounts(t *testing.T) {
 }
 
 func TestANewerDatabaseIsLeftAlone(t *testing.T) {
+	onFiles(t)
 	path := newPath(t)
 	mustOpen(t, Config{Path: path}).Close()
 	raw, err := os.ReadFile(path)
@@ -460,6 +463,7 @@ func TestForeignFilesAreRefused(t *testing.T) {
 }
 
 func TestDamageIsFound(t *testing.T) {
+	onFiles(t)
 	path := newPath(t)
 	s := mustOpen(t, Config{Path: path})
 	withAgent(t, s, "r1")
@@ -493,6 +497,7 @@ func TestDamageIsFound(t *testing.T) {
 // TestAFullDiskSurfaces fills the database up to a bound; what was answered with
 // nil is there, and it works again when there is room.
 func TestAFullDiskSurfaces(t *testing.T) {
+	onFiles(t)
 	path := newPath(t)
 	mustOpen(t, Config{Path: path}).Close()
 	s := mustOpen(t, Config{Path: path, maxPages: 40})
@@ -525,6 +530,7 @@ func TestAFullDiskSurfaces(t *testing.T) {
 }
 
 func TestBackupWhileWriting(t *testing.T) {
+	onFiles(t)
 	path := newPath(t)
 	s := mustOpen(t, Config{Path: path})
 	withAgent(t, s, "r1")
@@ -567,6 +573,7 @@ func TestBackupWhileWriting(t *testing.T) {
 
 // TestBackupWithoutHardLinks is on a volume that has none, as vfat has none.
 func TestBackupWithoutHardLinks(t *testing.T) {
+	onFiles(t)
 	defer func() { link = os.Link }()
 	link = func(from, to string) error { return &os.LinkError{Op: "link", Old: from, New: to, Err: syscall.EPERM} }
 	path := newPath(t)
@@ -595,6 +602,7 @@ func TestBackupWithoutHardLinks(t *testing.T) {
 }
 
 func TestRestoreMakesAnotherIncarnation(t *testing.T) {
+	onFiles(t)
 	path := newPath(t)
 	s := mustOpen(t, Config{Path: path})
 	withAgent(t, s, "r1")

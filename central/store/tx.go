@@ -10,16 +10,8 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/mattn/go-sqlite3"
-
 	"rackpower/power"
 )
-
-// conn is one connection with its prepared statements. One goroutine at a time.
-type conn struct {
-	c     *sql.Conn
-	stmts map[string]*sql.Stmt
-}
 
 func (c *conn) prepare(query string) (*sql.Stmt, error) {
 	if s := c.stmts[query]; s != nil {
@@ -28,7 +20,7 @@ func (c *conn) prepare(query string) (*sql.Stmt, error) {
 	if !ascending(query) {
 		return nil, fmt.Errorf("cannot prepare %q: its parameters do not first appear in ascending order", query)
 	}
-	s, err := c.c.PrepareContext(context.Background(), query)
+	s, err := c.c.PrepareContext(context.Background(), c.e.text(query))
 	if err != nil {
 		return nil, fmt.Errorf("cannot prepare %q: %w", query, err)
 	}
@@ -52,8 +44,17 @@ func ascending(query string) bool {
 	return true
 }
 
-func (c *conn) exec(query string, args ...any) (int64, error) {
+// statement is a prepared query with its arguments as the engine takes them.
+func (c *conn) statement(query string, args []any) (*sql.Stmt, []any, error) {
 	s, err := c.prepare(query)
+	if err == nil {
+		args, err = c.e.bind(args)
+	}
+	return s, args, err
+}
+
+func (c *conn) exec(query string, args ...any) (int64, error) {
+	s, args, err := c.statement(query, args)
 	if err != nil {
 		return 0, err
 	}
@@ -62,26 +63,6 @@ func (c *conn) exec(query string, args ...any) (int64, error) {
 		return 0, disk(err)
 	}
 	return res.RowsAffected()
-}
-
-// idle reports whether no transaction is open: SQLite ends one by itself when
-// the disk is full or fails.
-func (c *conn) idle() bool {
-	idle := true
-	_ = c.c.Raw(func(raw any) error {
-		if sc, ok := raw.(*sqlite3.SQLiteConn); ok {
-			idle = sc.AutoCommit()
-		}
-		return nil
-	})
-	return idle
-}
-
-func (c *conn) close() {
-	for _, s := range c.stmts {
-		_ = s.Close()
-	}
-	_ = c.c.Close()
 }
 
 // Tx is what jobs and views work with. It is valid within the function that it
@@ -166,7 +147,7 @@ func (t *Tx) exec(query string, args ...any) (int64, error) {
 // row reads the first row of the answer; without one its Scan returns
 // sql.ErrNoRows.
 func (t *Tx) row(query string, args ...any) scanner {
-	s, err := t.c.prepare(query)
+	s, args, err := t.c.statement(query, args)
 	if err != nil {
 		return failed{err}
 	}
@@ -181,7 +162,7 @@ func (f failed) Scan(...any) error { return f.err }
 
 // each calls scan for every row of the answer.
 func (t *Tx) each(scan func(*sql.Rows) error, query string, args ...any) error {
-	s, err := t.c.prepare(query)
+	s, args, err := t.c.statement(query, args)
 	if err != nil {
 		return err
 	}

@@ -7,6 +7,8 @@ import (
 	"runtime/debug"
 	"sync/atomic"
 	"time"
+
+	"rackpower/power"
 )
 
 // job is one function that wants to write.
@@ -124,10 +126,7 @@ func (s *Store) commit(batch []*job) error {
 
 func (s *Store) run(batch []*job) error {
 	s.wrote, s.audited = false, false
-	if err := s.files.stay(); err != nil {
-		return err
-	}
-	if _, err := s.writer.exec("BEGIN IMMEDIATE"); err != nil {
+	if err := s.begin(); err != nil {
 		return fmt.Errorf("cannot begin to write: %w", err)
 	}
 	for _, j := range batch {
@@ -152,6 +151,31 @@ func (s *Store) run(batch []*job) error {
 		s.savedSeq = seq
 		s.savedRev.Store(rev)
 	}
+	return nil
+}
+
+// begin begins a transaction of the writer. After the connection was lost, what is known of the
+// database is read again.
+func (s *Store) begin() error {
+	if err := s.engine.stay(); err != nil {
+		return err
+	}
+	renewed, err := s.writer.begin(s.engine.begin())
+	if err == nil && renewed {
+		err = s.catchUp()
+	}
+	return err
+}
+
+// catchUp reads how far the sequences are: a commit whose end was not heard of may have been one.
+func (s *Store) catchUp() error {
+	var seq, rev int64
+	tx := &Tx{c: s.writer, s: s}
+	if err := tx.row(`SELECT seq, rev FROM meta`).Scan(&seq, &rev); err != nil {
+		return fmt.Errorf("cannot read meta data: %w", disk(err))
+	}
+	s.clock.Load(power.Seq(seq))
+	s.rev, s.head = max(s.rev, rev), nil
 	return nil
 }
 

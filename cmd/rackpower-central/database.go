@@ -22,6 +22,14 @@ func databaseFlag() cli.Flag {
 	return &cli.StringFlag{Name: "data", Value: installedData, Usage: "data directory `DIR` of central"}
 }
 
+// databaseURLFlag names a database that is not in the data directory.
+func databaseURLFlag() cli.Flag {
+	return &cli.StringFlag{
+		Name: "database", Usage: "keep the database on PostgreSQL at `URL`, such as postgres://central@db.example/rackpower; a password is best in PGPASSFILE",
+		DefaultText: "SQLite in the data directory",
+	}
+}
+
 // sealKeyFlag names the file of keys that seal passwords, where it is not in the data
 // directory.
 func sealKeyFlag() cli.Flag {

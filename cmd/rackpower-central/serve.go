@@ -31,7 +31,8 @@ func serveCommand() *cli.Command {
 			examples("rackpower-central serve --data /var/lib/rackpower/central", "rackpower-central serve --config /etc/rackpower/central.yaml") +
 			exitHelp,
 		Flags: append([]cli.Flag{
-			&cli.StringFlag{Name: "data", Required: true, Usage: "`DIR` of the database"},
+			&cli.StringFlag{Name: "data", Required: true, Usage: "`DIR` of the database, of keys and certificates"},
+			databaseURLFlag(),
 			&cli.StringFlag{Name: "listen", Usage: "serve other machines over TLS at this `HOST:PORT`; needs --tls-name", DefaultText: "not at all"},
 			&cli.StringSliceFlag{Name: "tls-name", Usage: "`NAME` or address by which others reach central; may be repeated"},
 			&cli.StringFlag{Name: "site", Value: central.DefaultSite, Usage: "`NAME` of the site in its certificates; it is settled when the CA is made"},
@@ -97,11 +98,19 @@ func serve(c *cli.Context) error {
 	cfg := central.Config{
 		Data: c.String("data"), Socket: c.String("socket"), Version: c.App.Version, Log: log,
 		Limits: central.Limits{Rate: c.Int("user-rate"), Waiting: c.Int("user-watches")},
-		Keep:   c.Duration("keep"), CheckBelow: c.Int64("check-below"),
+		Keep:   c.Duration("keep"), CheckBelow: c.Int64("check-below"), Database: c.String("database"),
 	}
 	cfg.Backups = central.BackupConfig{
 		Dir: c.String("backup-dir"), Every: c.Duration("backup-every"), Hourly: c.Int("backup-hourly"), Daily: c.Int("backup-daily"),
 		Weekly: c.Int("backup-weekly"),
+	}
+	if cfg.Database != "" {
+		for _, name := range []string{"backup-every", "backup-dir"} {
+			if c.IsSet(name) {
+				return settings.Usage("--%s is for SQLite: back up a database on PostgreSQL with its own pg_basebackup or pg_dump", name)
+			}
+		}
+		cfg.Backups = central.BackupConfig{}
 	}
 	cfg.SealKeyFile = sealKeyFile(c)
 	if err := serverTLS(c, &cfg.TLS); err != nil {
@@ -305,7 +314,7 @@ func run(ctx context.Context, cfg central.Config, gc *gossip.Config) error {
 // explain turns the errors of a start into a line that says what to do.
 func explain(err error) error {
 	if errors.Is(err, store.ErrInUse) || errors.Is(err, store.ErrNewer) || errors.Is(err, store.ErrForeign) ||
-		errors.Is(err, store.ErrCorrupt) || errors.Is(err, store.ErrNoKey) {
+		errors.Is(err, store.ErrCorrupt) || errors.Is(err, store.ErrNoKey) || errors.Is(err, store.ErrNotDurable) {
 		return settings.Exit(settings.ExitFailed, "cannot start: %s", oneLine(err))
 	}
 	return err
