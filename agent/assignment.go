@@ -230,7 +230,8 @@ func (s *assigned) apply(a api.Assignment, db api.Database) (changed, gone []str
 		delete(holds, name)
 	}
 	if a.Rack != nil && !sameSettings(*a.Rack, s.rack) {
-		entries = append(entries, entry(journal.Put, kindRack, rackKey, *a.Rack))
+		// Before the nodes, which may be many: a pause holds before what it is about.
+		nodes = append([]journal.Entry{entry(journal.Put, kindRack, rackKey, *a.Rack)}, nodes...)
 	}
 	at := syncRecord{Database: db, Rev: a.Rev}
 	if len(nodes)+len(entries) == 0 && at == s.sync && reflect.DeepEqual(trust, s.trust) {

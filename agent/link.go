@@ -310,6 +310,11 @@ func (l *link) session(ctx context.Context) error {
 			return errHelloAgain
 		}
 	}
+	if w.TellEnforced { // the first poll takes what the restored database says
+		if err := l.tellEnforced(ctx, w); err != nil {
+			return err
+		}
+	}
 	var parts sync.WaitGroup
 	parts.Go(func() { cancel(l.poll(ctx, w)) })
 	parts.Go(func() { cancel(l.reportAll(ctx, w)) })
@@ -364,6 +369,9 @@ func (l *link) poll(ctx context.Context, w api.Welcome) error {
 // sequences, then cancellations. The cursor moves only past what is durable.
 func (a *Agent) apply(got api.Assignment, db api.Database) error {
 	others, domains := a.otherBMC(got.Nodes), a.assigned.settings().Domains
+	if got.Rack != nil && got.Rack.Pause.Active(time.Now()) {
+		a.monitor.Configure(*got.Rack) // before it sees what is desired now
+	}
 	changed, gone, err := a.assigned.apply(got, db)
 	if err != nil {
 		return err

@@ -31,6 +31,7 @@ type scripted struct {
 	mu       sync.Mutex
 	id       string
 	restored int64 // incarnation
+	wants    bool  // to be told what is enforced
 	seq      power.Seq
 	rev      int64
 	full     bool // answer the next difference of revisions with everything
@@ -140,7 +141,7 @@ func (c *scripted) hello(_ *http.Request, in api.Hello) (api.Welcome, error) {
 	c.hellos = append(c.hellos, in)
 	c.sessions++
 	c.seq = max(c.seq, in.Seq)
-	return api.Welcome{Database: c.database(), Session: c.session(), Seq: c.seq}, nil
+	return api.Welcome{Database: c.database(), Session: c.session(), Seq: c.seq, TellEnforced: c.wants}, nil
 }
 
 func (c *scripted) poll(r *http.Request, in api.Poll) (api.Assignment, error) {

@@ -453,6 +453,24 @@ func (l *link) tellKept(ctx context.Context, w api.Welcome) error {
 	return l.assigned.toldAll(w.Database)
 }
 
+// tellEnforced tells a restored database what is enforced so far, which it compares with what
+// it desires.
+func (l *link) tellEnforced(ctx context.Context, w api.Welcome) error {
+	one, cancel := context.WithTimeout(ctx, 15*time.Second)
+	defer cancel()
+	told := &api.Enforced{Database: l.assigned.position().Database, Nodes: []api.EnforcedNode{}}
+	for _, n := range l.assigned.all() {
+		told.Nodes = append(told.Nodes, api.EnforcedNode{Node: n.Name, Status: n.Status, Hold: n.hold})
+	}
+	_, err := l.central.Report(one, l.name, api.Report{
+		Session: w.Session, JournalID: l.log.ID(), Epoch: l.log.Epoch(), LSN: l.log.LSN(), Enforced: told, Seq: l.clock.Now(time.Now()),
+	})
+	if err != nil {
+		return fmt.Errorf("report of what is enforced: %w", err)
+	}
+	return nil
+}
+
 // keptEnds lists the ends that are kept and not about to be told anyway, in the order of
 // their sequences.
 func (a *Agent) keptEnds() []api.OpReport {

@@ -3,6 +3,7 @@ package agent
 import (
 	"fmt"
 	"maps"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -369,5 +370,39 @@ func TestSyncKeptNodesAreLetGo(t *testing.T) {
 				t.Error("the alarm stands")
 			}
 		})
+	}
+}
+
+// What was enforced is told to a restored central before anything of what it desires is taken.
+func TestSyncARestoredCentralIsToldWhatWasEnforced(t *testing.T) {
+	r, c := withCentral(t, 2)
+	before := get(c, c.database)
+	eventually(t, "a session", func() bool { return r.a.assigned.trusts().Reported })
+	r.crash()
+	ready := handsOff("n1")
+	ready.Status = power.StatusReady
+	early := 0
+	c.do(func() {
+		c.restored, c.wants, c.reports, c.polls = 5, true, nil, nil
+		c.refuse["report"] = api.Problemf(api.CodeUnavailable, "not now") // it is told again
+		c.judge = func(in api.Report) error {
+			if in.Enforced != nil {
+				early = len(c.polls)
+				c.wants = false
+			}
+			return nil
+		}
+	})
+	c.become("central-1", ready)
+	r.start()
+	eventually(t, "the assignment is the new one", func() bool { return r.a.assigned.all()[0].Status == power.StatusReady })
+	reports := get(c, func() []api.Report { return slices.Clone(c.reports) })
+	at := slices.IndexFunc(reports, func(in api.Report) bool { return in.Enforced != nil })
+	if at < 0 || early > 0 {
+		t.Fatalf("%d polls before, %+v", early, reports)
+	}
+	want := &api.Enforced{Database: before, Nodes: []api.EnforcedNode{{Node: "n1"}, {Node: "n2"}}}
+	if got := reports[at].Enforced; !reflect.DeepEqual(got, want) {
+		t.Errorf("told %+v, want %+v", got, want)
 	}
 }

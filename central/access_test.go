@@ -165,6 +165,7 @@ var leastOf = map[string]struct {
 	"GET /v1/whoami": {auth.Viewer, false}, "GET /v1/plans/{id}": {auth.Viewer, false},
 	"GET /v1/approvals": {auth.Viewer, false}, "POST /v1/approvals/{id}": {auth.Operator, false},
 	"GET /v1/attention": {auth.Viewer, false}, "GET /v1/watch": {auth.Viewer, false},
+	"GET /v1/site": {auth.Viewer, true}, "POST /v1/site/confirm": {auth.Admin, true},
 	"GET /v1/policy": {auth.Viewer, true}, "POST /v1/policy": {auth.Admin, true},
 
 	"POST /v1/nodes/status": {auth.Operator, false}, "POST /v1/nodes/hold": {auth.Operator, false}, "POST /v1/nodes/retry": {

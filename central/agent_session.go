@@ -266,6 +266,14 @@ func (d *agentSession) greeted(session string, rev int64, in api.Hello, now time
 	d.ahead(in.SentAt, now)
 }
 
+// tellsNothing reports whether the agent is of a version that cannot tell what it enforced
+// before a restore.
+func (d *agentSession) tellsNothing() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.greets && d.session != "" && d.speaks < api.ProtocolEnforced
+}
+
 // tells notes what became of the journal of an agent that is to tell the ends that it
 // keeps before that is judged; journalFirst: nothing is open.
 func (d *agentSession) tells(f fate) {

@@ -139,7 +139,7 @@ func (u *unitOfWork) greet(name string, in api.Hello, w *api.Welcome, peer strin
 	if in.ReportedAll {
 		fate = max(fate, d.untold()) // which the hello before replaced
 	}
-	w.WentBack = fate == journalBack
+	w.WentBack, w.TellEnforced = fate == journalBack, a.Restored == store.RestoreAsked
 	if w.Ended, err = endedOf(u.tx, name, open, in); err != nil {
 		return err
 	}

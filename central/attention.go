@@ -71,6 +71,11 @@ func (c *Central) listAttention(r *http.Request) ([]api.Attention, error) {
 				return err
 			}
 		}
+		if item, waits, err := c.restoredAttention(tx, a.now); err != nil {
+			return err
+		} else if waits && a.in == nil {
+			a.add(item)
+		}
 		if item, failing := c.backups.attention(); failing && a.in == nil {
 			a.add(item)
 		}

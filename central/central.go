@@ -59,7 +59,9 @@ type Central struct {
 	numbers        *numbers
 	webhook        *webhook.Sender // nil: none
 	backups        *backups
-	renewed        atomic.Bool  // the database was made another incarnation since the start
+	renewed        atomic.Bool // the database was made another incarnation since the start
+	started        time.Time
+	waitsRestored  atomic.Bool  // monitors wait since the database was restored
 	skipped        atomic.Int64 // items of reports that could not be stored
 
 	explainWait time.Duration // for an agent's explanation; tests shorten it
@@ -86,7 +88,7 @@ func New(cfg Config) (*Central, error) {
 	}
 	c := &Central{
 		cfg: cfg, log: cfg.Log, sessions: newAgentSessions(), changes: newNotifier(), waiting: newWaiting(), audited: newNotifier(),
-		feed:        newFeed(),
+		feed: newFeed(), started: cfg.Now(),
 		stop:        make(chan struct{}),
 		explainWait: defaultExplainWait, knockWait: knockWait,
 		interfaceAddrs: net.InterfaceAddrs, limits: newLimits(cfg.Limits), numbers: newNumbers(),
@@ -137,6 +139,9 @@ func (c *Central) load() error {
 			return err
 		}
 		for _, a := range agents {
+			if a.Restored != store.RestoreOver {
+				c.waitsRestored.Store(true)
+			}
 			d := c.sessions.of(a.Name)
 			if now := c.cfg.Now(); a.SeenAt.After(now) {
 				a.SeenAt = now // the clock was set back since
@@ -257,7 +262,7 @@ func (c *Central) background(ctx context.Context, parts *sync.WaitGroup) {
 			}
 		})
 	}
-	loop(expireEvery, func() { c.expire(ctx); c.sweep(ctx); c.endTwins(ctx) })
+	loop(expireEvery, func() { c.expire(ctx); c.sweep(ctx); c.endTwins(ctx); c.goOnRestored(ctx) })
 	loop(lookEvery, func() {
 		if err := c.byTime(ctx); err != nil && ctx.Err() == nil {
 			c.log.Error("cannot see which nodes changed by time", "err", err)

@@ -106,6 +106,8 @@ func (c *Central) routes() *http.ServeMux {
 	serve("POST /v1/racks/{name}", managesSite, body(c, maxAdminBody, true, c.setRack))
 	serve("POST /v1/racks/{name}/pause", actsOnSite, body(c, maxAdminBody, true, c.setPause))
 	serve("POST /v1/pause", actsOnSite, body(c, maxAdminBody, true, c.setSitePause))
+	serve("GET /v1/site", seesSite, query(c, c.getSite))
+	serve("POST /v1/site/confirm", managesSite, body(c, maxAdminBody, true, c.confirmSite))
 	serve("GET /v1/brakes", sees, paged(c, c.listBrakes, func(one api.RackBrake) string { return one.Rack }))
 	serve("POST /v1/brakes/release", actsOnSite, body(c, maxAdminBody, true, c.releaseBrakes))
 	serve("GET /v1/domains", sees, paged(c, c.listDomains, func(one api.Domain) string { return one.Name }))

@@ -66,6 +66,8 @@ var described = map[string]struct {
 		`{"for": 600000000000, "reason": "work on the feed"}`,
 	},
 	"POST /v1/pause":          {"has the monitors of all racks rest, or go on", nil, `{"resume": true}`},
+	"GET /v1/site":            {"what the monitors wait for since the database was restored", nil, ``},
+	"POST /v1/site/confirm":   {"has the monitors go on after a restore", nil, `{"shown": "0123456789abcdef", "reason": "as it should be"}`},
 	"GET /v1/brakes":          {"the fleet brakes that hold", nil, ``},
 	"POST /v1/brakes/release": {"releases fleet brakes", nil, `{"racks": ["r1"], "reason": "the switch is back"}`},
 	"GET /v1/domains":         {"the power domains and their limits", nil, ``},

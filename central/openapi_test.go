@@ -100,6 +100,7 @@ func TestTheDescriptionIsTheTable(t *testing.T) {
 var played = map[string]api.Code{
 	"POST /v1/approvals/{id}": api.CodeRefused,  // it awaits none
 	"POST /v1/brakes/release": api.CodeNotFound, // none holds
+	"POST /v1/site/confirm":   api.CodeRefused,  // there was no restore
 }
 
 // examples plays them, one after the other.

@@ -67,6 +67,13 @@ func settingsIn(tx *store.Tx, a store.Agent, domains []store.Domain) (api.RackSe
 	if site != nil && (s.Pause == nil || site.Outlasts(s.Pause)) {
 		s.Pause = site
 	}
+	if a.Restored != store.RestoreOver {
+		at, _, err := tx.Restored()
+		if err != nil {
+			return s, err
+		}
+		s.Pause = restorePause(at)
+	}
 	for _, d := range domains {
 		s.Domains = append(s.Domains, share(limitsOf(d), d.Agents))
 	}

@@ -54,7 +54,7 @@ func (c *Central) report(r *http.Request, in api.Report) (api.Reported, error) {
 				return err
 			}
 		}
-		if err := u.taken(name, in.Tested); err != nil {
+		if err := errors.Join(u.taken(name, in.Tested), u.told(name, in.Enforced)); err != nil {
 			return err
 		}
 		if in.LSN > a.LSN {
@@ -79,10 +79,15 @@ const (
 	maxReportHolds    = 20_000
 	maxExplained      = 1_000
 	maxTested         = 20_000
+	maxEnforced       = 100_000
 )
 
 // checkReport refuses what no agent sends, before it holds up those that write.
 func checkReport(in api.Report) error {
+	enforced := 0
+	if in.Enforced != nil {
+		enforced = len(in.Enforced.Nodes)
+	}
 	for _, b := range []struct {
 		what    string
 		n, most int
@@ -92,6 +97,7 @@ func checkReport(in api.Report) error {
 		{"holds", len(in.Holds), maxReportHolds},
 		{"explanations", len(in.Explained), maxExplained},
 		{"tests", len(in.Tested), maxTested},
+		{"nodes that were enforced", enforced, maxEnforced},
 	} {
 		if b.n > b.most {
 			return api.Problemf(api.CodeQueueFull, "a report of %d %s: at most %d at once", b.n, b.what, b.most)

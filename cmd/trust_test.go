@@ -167,3 +167,49 @@ func TestARestoreOfCentralLosesNothingOfARack(t *testing.T) {
 		}
 	}
 }
+
+// TestARestoreIsEnforcedWhenAPersonConfirmsIt: what was set after the backup stands until
+// somebody has seen that the backup says otherwise.
+func TestARestoreIsEnforcedWhenAPersonConfirmsIt(t *testing.T) {
+	s := watchful(t)
+	farm := startFarm(t, bmcsim.Config{Count: 8, Initial: power.Off})
+	s.addAs(farm, power.StatusReady)
+	s.read("all", power.Off)
+	data, backup := filepath.Join(s.dir, "central"), filepath.Join(s.dir, "backup.db")
+	command := func(args ...string) {
+		t.Helper()
+		if text, err := exec.Command(s.serve, args...).CombinedOutput(); err != nil {
+			t.Fatalf("rackpower-central %v: %v: %s", args, err, text)
+		}
+	}
+	command("backup", "--data", data, backup)
+	s.mustRun("node", "set-status", "all", "TESTING", "--reason", "burn-in", "--yes")
+	s.until(30*time.Second, "all are on", func() bool { return farm.BMC(7).Power() == power.On && farm.BMC(0).Power() == power.On })
+	s.read("all", power.On)
+	s.kill("central")
+	command("restore", "--data", data, backup)
+	s.startCentral()
+	s.until(30*time.Second, "the rack waits for a person", func() bool {
+		site, err := s.client.Site(t.Context())
+		return err == nil && len(site.Waits) == 1 && len(site.Differences) == 8
+	})
+	s.read("all", power.On) // with what is desired now in the hands of the monitor
+	s.read("all", power.On)
+	if out := s.mustRun("site", "show"); !strings.Contains(out, "off, status READY") {
+		t.Errorf("%s", out)
+	}
+	for i := range 8 {
+		if n := farm.BMC(i).Cuts(); n != 0 {
+			t.Errorf("n%d was cut %d times before anybody confirmed it", i+1, n)
+		}
+	}
+	s.mustRun("site", "confirm", "--reason", "as it was", "--yes")
+	s.until(60*time.Second, "all are off", func() bool {
+		for i := range 8 {
+			if farm.BMC(i).Cuts() != 1 {
+				return false
+			}
+		}
+		return true
+	})
+}

@@ -101,3 +101,9 @@ const (
 	DefaultBrakePercent = 20
 	DefaultBrakeAbove   = 5
 )
+
+// OverBrake reports whether so many of all nodes are too many to be changed at once without
+// a person: more than percent of them, and more than above.
+func OverBrake(nodes, of, percent, above int) bool {
+	return nodes > above && nodes*100 > percent*of
+}

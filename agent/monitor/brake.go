@@ -143,7 +143,7 @@ func (n watched) differs(now time.Time) bool {
 
 // over reports whether so many nodes are too many.
 func (t tally) over(nodes int) bool {
-	return nodes > t.Bounds.Above && nodes*100 > t.Bounds.Percent*t.Of
+	return power.OverBrake(nodes, t.Of, t.Bounds.Percent, t.Bounds.Above)
 }
 
 // trips says which brake the count trips, "" for none, and for which nodes.

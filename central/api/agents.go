@@ -21,10 +21,14 @@ type Database struct {
 //
 //	1  the first that was counted
 //	2  agents read how much power nodes take (AskedTest.Consumption) and limit it (ActCap)
-const Protocol = 2
+//	3  agents tell a restored central what they enforced before (Welcome.TellEnforced)
+const Protocol = 3
 
 // ProtocolCap is that of the first agents that know power readings and caps.
 const ProtocolCap = 2
+
+// ProtocolEnforced is that of the first agents that tell a restored central what they enforced.
+const ProtocolEnforced = 3
 
 // Hello is what an agent says at its start and whenever central answers
 // CodeHello to something else.
@@ -98,6 +102,9 @@ type Welcome struct {
 	WentBack bool `json:"went_back,omitempty"`
 	// Ended are those of the outstanding operations that have ended at central.
 	Ended []EndedOp `json:"ended,omitempty"`
+	// TellEnforced says that the database was restored: before its first poll the agent tells
+	// what it enforces (Report.Enforced).
+	TellEnforced bool `json:"tell_enforced,omitempty"`
 }
 
 // EndedOp is how an operation has ended at central. It overrides the agent's.
@@ -230,13 +237,30 @@ type Report struct {
 	Rack      *RackState    `json:"rack,omitempty"` // nil: as it was
 	Explained []Explanation `json:"explained,omitempty"`
 	Tested    []NodeTest    `json:"tested,omitempty"`
-	Seq       power.Seq     `json:"seq"`
-	SentAt    time.Time     `json:"sent_at,omitzero"` // as in Hello
+	// Enforced is what the agent enforced before it follows a restored database, where
+	// central wanted to know it (Welcome.TellEnforced).
+	Enforced *Enforced `json:"enforced,omitempty"`
+	Seq      power.Seq `json:"seq"`
+	SentAt   time.Time `json:"sent_at,omitzero"` // as in Hello
 	// Run names the client and Nth counts its reports, which it sends one after the
 	// other: what one that was overtaken says of readings and of the rack is old, and is
 	// dropped. The client fills them in.
 	Run string `json:"run,omitempty"`
 	Nth uint64 `json:"nth,omitempty"`
+}
+
+// Enforced is what an agent enforces, as the database says that it follows.
+type Enforced struct {
+	Database
+	Nodes []EnforcedNode `json:"nodes"`
+}
+
+// EnforcedNode is what the desired power of a node comes from. Hold is the newest that the
+// agent knows, of whatever origin.
+type EnforcedNode struct {
+	Node   string       `json:"node"`
+	Status power.Status `json:"status,omitempty"`
+	Hold   power.Hold   `json:"hold,omitzero"`
 }
 
 // OpReport is the newest state of one operation. Its answer is the status 200 of

@@ -25,6 +25,7 @@ const (
 	AttentionApproval    = "approval"
 	AttentionCertificate = "certificate-ends"
 	AttentionBackup      = "backup-failed"
+	AttentionRestored    = "restored"
 )
 
 // Attention is something that wants a person: an item of the answer of GET /v1/attention.

@@ -417,6 +417,16 @@ func (c *Client) SetSitePause(ctx context.Context, in SetPause) ([]Rack, error) 
 	return call[[]Rack](ctx, c, http.MethodPost, "/v1/pause", in)
 }
 
+// Site says what the monitors wait for since the database was restored.
+func (c *Client) Site(ctx context.Context) (Site, error) {
+	return call[Site](ctx, c, http.MethodGet, "/v1/site", nil)
+}
+
+// ConfirmSite has the monitors go on after a restore.
+func (c *Client) ConfirmSite(ctx context.Context, in ConfirmSite) (Site, error) {
+	return call[Site](ctx, c, http.MethodPost, "/v1/site/confirm", in)
+}
+
 // SetPause has a rack's monitor rest, or go on.
 func (c *Client) SetPause(ctx context.Context, rack string, in SetPause) (Rack, error) {
 	return call[Rack](ctx, c, http.MethodPost, "/v1/racks/"+url.PathEscape(rack)+"/pause", in)

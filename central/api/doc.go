@@ -42,6 +42,8 @@
 //	POST   /v1/racks/{name}
 //	POST   /v1/racks/{name}/pause          pauses or resumes
 //	POST   /v1/pause                       pauses or resumes all racks, those to come too
+//	GET    /v1/site                        what the monitors wait for since a restore
+//	POST   /v1/site/confirm                has them go on
 //	GET    /v1/brakes                      those that hold
 //	POST   /v1/brakes/release
 //	GET    /v1/domains                     power domains and their limits

@@ -36,6 +36,20 @@ type Pause struct {
 	Since  time.Time `json:"since"`
 	Until  time.Time `json:"until,omitzero"` // zero: until somebody resumes it
 	Site   bool      `json:"site,omitempty"` // of all racks: rackpower resume all
+	// Restored: central's database was restored, and it is not known, or waits for a person, what
+	// the monitor would change by it.
+	Restored bool `json:"restored,omitempty"`
+}
+
+// EndedBy is the command that ends the pause, or shows what it waits for.
+func (p *Pause) EndedBy(rack string) string {
+	switch {
+	case p.Restored:
+		return "rackpower site show"
+	case p.Site:
+		return "rackpower resume all"
+	}
+	return "rackpower resume " + rack
 }
 
 // Outlasts reports whether p ends later than q; neither may be nil.
@@ -388,9 +402,9 @@ func Idle(rack string, state *RackState, set RackSettings, now time.Time) string
 	case brake != nil && brake.ID != set.ReleaseBrake:
 		return fmt.Sprintf("the brake of rack %s holds since %s (%s): rackpower brake show", rack, power.At(brake.Since), brake.Message)
 	case set.Pause.Active(now) && set.Pause.Site:
-		return fmt.Sprintf("the monitors of all racks were paused by %s: rackpower resume all", set.Pause.By)
+		return fmt.Sprintf("the monitors of all racks were paused by %s: %s", set.Pause.By, set.Pause.EndedBy(rack))
 	case set.Pause.Active(now):
-		return fmt.Sprintf("the monitor of rack %s was paused by %s: rackpower resume %s", rack, set.Pause.By, rack)
+		return fmt.Sprintf("the monitor of rack %s was paused by %s: %s", rack, set.Pause.By, set.Pause.EndedBy(rack))
 	case off:
 		return fmt.Sprintf("the monitor of rack %s is off: rackpower rack set %s --monitor \"\"", rack, rack)
 	}

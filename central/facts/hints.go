@@ -171,8 +171,13 @@ func (h hinting) paused() *Hint {
 	if !h.e.Rack.Pause.Active(h.now) {
 		return nil
 	}
+	if h.e.Rack.Pause.Restored {
+		return &Hint{
+			"central's database was restored: see what would change by that, and confirm it", []string{h.e.Rack.Pause.EndedBy(h.e.Agent)},
+		}
+	}
 	if h.e.Rack.Pause.Site {
-		return &Hint{fmt.Sprintf("%s paused the monitors of all racks: resume them", h.e.Rack.Pause.By), []string{"rackpower resume all"}}
+		return &Hint{fmt.Sprintf("%s paused the monitors of all racks: resume them", h.e.Rack.Pause.By), []string{h.e.Rack.Pause.EndedBy("")}}
 	}
 	return &Hint{fmt.Sprintf("%s paused the monitor: resume it", h.e.Rack.Pause.By), h.help(power.ReasonPaused)}
 }

@@ -34,6 +34,7 @@ type Agent struct {
 	// SettingsRev is Rev when the rack's settings, or the limits of its power domains,
 	// last changed.
 	SettingsRev int64
+	Restored    RestoreState
 	settings    string // api.RackSettings as JSON, "" for none
 	state       string // api.RackState as JSON, "" while it said nothing
 }
@@ -59,7 +60,8 @@ func (a Agent) State() (*api.RackState, error) {
 // Said reports whether s is what the agent said last of its rack.
 func (a Agent) Said(s api.RackState) bool { return a.state == encode(s) }
 
-const agentColumns = `name, rev, floor, rev_seen, journal_id, epoch, lsn, session, seen_at, version, address, settings_rev, settings, rack, opening, run, peer, hello_at`
+const agentColumns = `name, rev, floor, rev_seen, journal_id, epoch, lsn, session, seen_at, version, address, settings_rev, settings, rack, opening, run, peer, hello_at,
+	restored`
 
 const (
 	sqlAgent    = `SELECT ` + agentColumns + ` FROM agents WHERE name = $1`
@@ -88,7 +90,7 @@ const (
 func scanAgent(scan func(...any) error) (a Agent, err error) {
 	var epoch, lsn, seen, hello int64
 	err = scan(&a.Name, &a.Rev, &a.Floor, &a.RevSeen, &a.JournalID, &epoch, &lsn, &a.Session, &seen, &a.Version, &a.Address,
-		&a.SettingsRev, &a.settings, &a.state, &a.Opening, &a.Run, &a.Peer, &hello)
+		&a.SettingsRev, &a.settings, &a.state, &a.Opening, &a.Run, &a.Peer, &hello, &a.Restored)
 	a.Epoch, a.LSN, a.SeenAt, a.HelloAt = uint64(epoch), uint64(lsn), timeAt(seen), timeAt(hello)
 	return a, err
 }

@@ -291,10 +291,12 @@ type statement struct {
 func renewal(now time.Time) []statement {
 	return []statement{
 		{
-			`UPDATE meta SET incarnation = max(incarnation + 1, $1), generation = generation + 1, rev = rev + $2`,
-			[]any{now.UnixMilli(), restoredRevs},
+			`UPDATE meta SET incarnation = max(incarnation + 1, $1), generation = generation + 1, rev = rev + $2, restored_at = $3,
+				restored_of = coalesce((SELECT at FROM audit ORDER BY id DESC LIMIT 1), 0)`,
+			[]any{now.UnixMilli(), restoredRevs, nanos(now)},
 		},
-		{`UPDATE agents SET session = ''`, nil},
+		{`DELETE FROM enforced`, nil},
+		{`UPDATE agents SET session = '', restored = CASE name WHEN '' THEN 0 ELSE 1 END`, nil},
 		// What a person confirmed, planned or asked to be approved was about the changes of then.
 		{`UPDATE plans SET state = 'expired' WHERE state IN ('planned', 'awaiting')`, nil},
 		{`UPDATE nodes SET confirmed = 0`, nil},

@@ -148,6 +148,7 @@ func restoreCommand() *cli.Command {
 		Name: "restore", Usage: "replace the database with a backup", ArgsUsage: "FILE",
 		Description: "Central must not run. The database that was there is kept beside the restored one. Agents notice\n" +
 			"that, take their whole assignment again, report again how operations ended, and carry out nothing twice.\n" +
+			"Where it desires much else than was enforced, the monitors wait for rackpower site confirm.\n" +
 			"They keep nodes and holds of after the backup, which rackpower agents shows. Run it as the user\n" +
 			"that central runs as, who has to own the database. The key that seals the passwords in the backup\n" +
 			"has to be there (" + seal.FileName + " in the data directory, or --seal-key-file): without it nothing is restored." +

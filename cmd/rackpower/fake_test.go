@@ -61,6 +61,8 @@ type fake struct {
 	happens   chan struct{} // each makes a stream of events have one
 	racks     []api.Rack
 	brakes    []api.RackBrake
+	site      api.Site
+	confirms  []api.ConfirmSite
 	domains   []api.Domain
 	schedules []api.Schedule
 	runs      []api.ScheduledRun
@@ -195,6 +197,8 @@ func (f *fake) monitorPaths(mux *http.ServeMux) {
 	})
 	seeing(f, mux, "GET /v1/attention", func(*http.Request) any { return f.attention })
 	seeing(f, mux, "GET /v1/racks", func(*http.Request) any { return f.racks })
+	seeing(f, mux, "GET /v1/site", func(*http.Request) any { return f.site })
+	taking(f, mux, "POST /v1/site/confirm", &f.confirms, func(api.ConfirmSite) any { f.site.Waits = nil; return f.site })
 	seeing(f, mux, "GET /v1/brakes", func(*http.Request) any { return f.brakes })
 	seeing(f, mux, "GET /v1/domains", func(*http.Request) any { return f.domains })
 	seeing(f, mux, "GET /v1/schedules", func(*http.Request) any { return f.schedules })

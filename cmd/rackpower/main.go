@@ -38,6 +38,7 @@ func newApp() *cli.App {
 		planCommand(), applyCommand(), approvalsCommand(), approveCommand("approve"), approveCommand("deny"), policyCommand(),
 		holdCommand(atCentral), releaseCommand(atCentral), brakeCommand(atCentral), pauseCommand(),
 		resumeCommand(),
+		siteCommand(),
 		rackCommand(), domainCommand(), scheduleCommand(), journalCommand(), loginCommand(), logoutCommand(), profileCommand(), userCommand(),
 		credentialsCommand(), versionCommand(), doctorCommand(), agentCommand(),
 		simCommand(), demoCommand(), nodesCommand(),
