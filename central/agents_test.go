@@ -426,6 +426,7 @@ func TestLostAnswersAreHarmless(t *testing.T) {
 }
 
 func TestARestoreOfCentralRepeatsNothing(t *testing.T) {
+	onFiles(t)
 	s := newSite(t)
 	s.nodes("a")
 	r := s.rack("r1")

@@ -71,6 +71,7 @@ func TestWhichBackupsStay(t *testing.T) {
 
 // TestBackupsAreMadeAndRemoved goes through ten days of them, with a file of somebody else beside.
 func TestBackupsAreMadeAndRemoved(t *testing.T) {
+	onFiles(t)
 	s := newSite(t)
 	s.nodes("a")
 	b := s.c.backups
@@ -121,6 +122,7 @@ func TestBackupsAreMadeAndRemoved(t *testing.T) {
 
 // TestABackupThatFailsIsShown until one is made, and is tried again soon.
 func TestABackupThatFailsIsShown(t *testing.T) {
+	onFiles(t)
 	s := newSite(t)
 	b := s.c.backups
 	file := filepath.Join(t.TempDir(), "a-file")

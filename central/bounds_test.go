@@ -94,7 +94,7 @@ func TestASequenceFarAheadIsNotFollowed(t *testing.T) {
 
 	// A database that followed one already goes on by the clock.
 	s.stop()
-	db, err := store.Open(store.Config{Path: DatabasePath(s.dir)})
+	db, err := store.Open(store.Config{Path: DatabasePath(s.dir), Database: s.url})
 	if err != nil {
 		t.Fatal(err)
 	}

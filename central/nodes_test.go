@@ -17,6 +17,7 @@ import (
 // restoreOnto backs the database up, lets f go on, and restores the backup.
 func restoreOnto(t *testing.T, dir string, f func()) {
 	t.Helper()
+	onFiles(t)
 	backup := filepath.Join(t.TempDir(), "backup")
 	if _, err := store.Backup(context.Background(), DatabasePath(dir), backup); err != nil {
 		t.Fatal(err)

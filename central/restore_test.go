@@ -13,6 +13,7 @@ import (
 // What agents ended after the backup comes back as it was: what was open in it, and
 // what it does not know at all.
 func TestARestoredCentralLearnsWhatItsAgentsEnded(t *testing.T) {
+	onFiles(t)
 	restore := func(t *testing.T, s *site, f func()) {
 		restoreOnto(t, s.dir, func() {
 			s.start()

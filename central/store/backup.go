@@ -127,23 +127,54 @@ func Check(ctx context.Context, path string) (sum Summary, err error) {
 		if err := foreignKeys(ctx, c); err != nil {
 			return err
 		}
-		if sum, err = summarise(ctx, c); err != nil || version < chainSchema {
+		if sum, err = summarise(ctx, c, version); err != nil || version < chainSchema {
 			return err
 		}
-		one := newConn(&sqlite{}, c, nil)
-		check, err := verifyAudit("", func(f func(*Tx) error) error {
-			if _, err := one.exec("BEGIN"); err != nil {
-				return err
-			}
-			defer one.exec("ROLLBACK")
-			return cmp.Or(ctx.Err(), f(&Tx{c: one}))
-		})
-		if err == nil && check.Wrong != 0 {
-			err = fmt.Errorf("%w: %s", ErrAltered, check)
-		}
-		return err
+		return soundAudit(ctx, newConn(&sqlite{}, c, nil))
 	})
 	return sum, err
+}
+
+// CheckServer is Check for a database on PostgreSQL, whose server checks its own files.
+func CheckServer(ctx context.Context, database string) (sum Summary, err error) {
+	e, err := newPostgres(database, slog.New(slog.DiscardHandler))
+	if err != nil {
+		return sum, err
+	}
+	defer e.close()
+	c, err := e.read(ctx)
+	if err != nil {
+		return sum, err
+	}
+	defer c.Close()
+	version, err := e.version(ctx, c)
+	switch {
+	case err != nil:
+		return sum, err
+	case version == 0:
+		return sum, fmt.Errorf("cannot check %s: there is no database of central in it", e.at)
+	case version > Schema:
+		return sum, fmt.Errorf("%w: %s has schema %d, this program knows %d", ErrNewer, e.at, version, Schema)
+	}
+	if sum, err = summarise(ctx, c, version); err != nil {
+		return sum, err
+	}
+	return sum, soundAudit(ctx, newConn(e, c, nil))
+}
+
+// soundAudit checks the hashes of the audit log.
+func soundAudit(ctx context.Context, c *conn) error {
+	check, err := verifyAudit("", func(f func(*Tx) error) error {
+		if _, err := c.begin(c.e.view()); err != nil {
+			return err
+		}
+		defer c.exec("ROLLBACK")
+		return cmp.Or(ctx.Err(), f(&Tx{c: c}))
+	})
+	if err == nil && check.Wrong != 0 {
+		err = fmt.Errorf("%w: %s", ErrAltered, check)
+	}
+	return err
 }
 
 func foreignKeys(ctx context.Context, c *sql.Conn) error {
@@ -159,10 +190,12 @@ func foreignKeys(ctx context.Context, c *sql.Conn) error {
 	return fmt.Errorf("%w: a row of %s belongs to nothing: restore a backup", ErrCorrupt, table)
 }
 
-func summarise(ctx context.Context, c *sql.Conn) (sum Summary, err error) {
-	err = c.QueryRowContext(ctx, `SELECT id, generation, (SELECT user_version FROM pragma_user_version), (SELECT count(*) FROM nodes),
+// summarise reads what a database of a schema holds.
+func summarise(ctx context.Context, c *sql.Conn, schema int64) (sum Summary, err error) {
+	sum.Schema = schema
+	err = c.QueryRowContext(ctx, `SELECT id, generation, (SELECT count(*) FROM nodes),
 		(SELECT count(*) FROM agents), (SELECT count(*) FROM ops), (SELECT count(*) FROM ops WHERE stage < 4), (SELECT count(*) FROM audit) FROM meta`).
-		Scan(&sum.ID, &sum.Generation, &sum.Schema, &sum.Nodes, &sum.Agents, &sum.Ops, &sum.Open, &sum.Audit)
+		Scan(&sum.ID, &sum.Generation, &sum.Nodes, &sum.Agents, &sum.Ops, &sum.Open, &sum.Audit)
 	if err != nil {
 		return sum, fmt.Errorf("cannot read database: %w", disk(err))
 	}
@@ -219,10 +252,14 @@ func finishCopy(ctx context.Context, path string, restored bool) (sum Summary, e
 				return err
 			}
 		}
-		if sum, err = summarise(ctx, c); err != nil {
+		schema, err := schemaOf(ctx, c)
+		if err == nil {
+			sum, err = summarise(ctx, c, schema)
+		}
+		if err != nil {
 			return err
 		}
-		_, err := c.ExecContext(ctx, "PRAGMA journal_mode = DELETE")
+		_, err = c.ExecContext(ctx, "PRAGMA journal_mode = DELETE")
 		return disk(err)
 	})
 	if err != nil {

@@ -19,6 +19,7 @@ import (
 
 	"rackpower/central/api"
 	"rackpower/central/store/pgtest"
+	"rackpower/power"
 )
 
 // databases are the databases on PostgreSQL that take the place of files.
@@ -61,7 +62,9 @@ func TestPostgresKnowsEveryStatement(t *testing.T) {
 	mustView(t, s, func(tx *Tx) error {
 		now := time.Now()
 		for _, q := range []api.QueryOps{
-			{}, {AfterRev: 1}, {IDs: []string{"a"}, Nodes: []string{"b"}, Since: now, Outstanding: true},
+			{},
+			{AfterRev: 1},
+			{IDs: []string{"a"}, Nodes: []string{"b"}, Since: now, Outstanding: true},
 			{Before: api.OpPlace(api.Op{ID: "a", Seq: 7})},
 		} {
 			if _, err := tx.FindOps(q); err != nil {
@@ -384,5 +387,90 @@ func cut(t *testing.T, s *Store) {
 	mustView(t, s, func(tx *Tx) error {
 		_, err := tx.c.c.ExecContext(t.Context(), fmt.Sprintf("SELECT pg_terminate_backend(%d, 10000)", pid))
 		return err
+	})
+}
+
+// TestMoveThereAndBack moves a database to PostgreSQL and back: every row is the same, but for what
+// tells agents of another incarnation.
+func TestMoveThereAndBack(t *testing.T) {
+	dir := t.TempDir()
+	open := func(path, database string) *Store {
+		t.Helper()
+		s, err := Open(Config{Path: filepath.Join(dir, path), Database: database, Log: quiet()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { s.Close() })
+		return s
+	}
+	first := open("a.db", "")
+	fill(t, first)
+	before := first.Database()
+	last := lastSeq(t, first)
+	second := open("a.db", pgtest.URL(t))
+	sum, err := Move(t.Context(), first, second, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	db := second.Database()
+	if db.CentralID != before.CentralID || db.Incarnation <= before.Incarnation || sum.Generation != 2 || sum.Nodes != 3000 {
+		t.Errorf("moved: %+v, %+v", db, sum)
+	}
+	if err := putOp(second, "later", "r1", "n1"); err != nil || lastSeq(t, second) <= last {
+		t.Errorf("an operation after the move: %v", err)
+	}
+	third := open("b.db", "")
+	if _, err := Move(t.Context(), second, third, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range []*Store{second, third} {
+		if check, err := s.VerifyAudit(t.Context(), ""); err != nil || check.Wrong != 0 {
+			t.Errorf("audit log: %+v, %v", check, err)
+		}
+		mustView(t, s, func(tx *Tx) error {
+			n, _, err := tx.Node("n7")
+			if n.Password != "secret7" || string(n.Labels) != "gpu" {
+				t.Errorf("node: %+v", n)
+			}
+			return err
+		})
+	}
+	if _, err := Move(t.Context(), first, second, time.Now()); !errors.Is(err, ErrNotEmpty) {
+		t.Errorf("onto a database in use: %v", err)
+	}
+}
+
+func lastSeq(t *testing.T, s *Store) (seq int64) {
+	t.Helper()
+	mustView(t, s, func(tx *Tx) error { return tx.row("SELECT max(seq) FROM ops").Scan(&seq) })
+	return seq
+}
+
+// fill stores something in most tables.
+func fill(t *testing.T, s *Store) {
+	t.Helper()
+	now := time.Now()
+	mustWrite(t, s, func(tx *Tx) error {
+		err := errors.Join(tx.EnsureAgent("r1"), tx.PutUser(User{Name: "u", Role: "admin", CreatedAt: now}), tx.AddToken("h", "u", now, now),
+			tx.SetDomain(api.DomainLimit{Name: "d", Rate: 0.1, Concurrent: 3}), tx.SaveMachine("r1", "host"),
+			tx.PutCredentials(Credentials{Name: "c", User: "x", Password: "shared"}), tx.PutSchedule(Schedule{Schedule: api.Schedule{Name: "s"}}))
+		for i := range 3000 {
+			n := Node{Name: fmt.Sprintf("n%d", i), Rack: "r1", Agent: "r1", BMC: fmt.Sprintf("ipmi://u@192.0.2.%d", i), Labels: "gpu"}
+			n.Password = power.Secret(fmt.Sprintf("secret%d", i))
+			err = errors.Join(err, tx.PutNode(n), tx.AddAudit(api.AuditEntry{At: now, Who: "t", What: "x", Detail: "a\x00b\xff\u00e9"}))
+		}
+		return err
+	})
+	for i := range 20 {
+		if err := putOp(s, fmt.Sprint("op", i), "r1", "n1"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ctx := WithKey(t.Context(), &Keyed{Who: "u", Key: "k", Request: "r", At: now})
+	if err := s.Write(ctx, func(tx *Tx) error { return nil }); err != nil {
+		t.Fatal(err)
+	}
+	mustWrite(t, s, func(tx *Tx) error {
+		return tx.Answered(Keyed{Who: "u", Key: "k", Request: "r", Status: 200, Answer: []byte{0, 1, 255}})
 	})
 }

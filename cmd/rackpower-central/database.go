@@ -2,7 +2,13 @@ package main
 
 import (
 	"cmp"
+	"context"
+	"errors"
 	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -74,8 +80,12 @@ func backupCommand() *cli.Command {
 				"must not be the name of a subcommand." +
 				examples("rackpower-central backup /backup/central-monday.db", "rackpower-central backup make --data DIR /backup/central-monday.db") +
 				exitHelp,
-			Flags: []cli.Flag{databaseFlag()},
+			Flags: []cli.Flag{databaseFlag(), databaseURLFlag()},
 			Action: func(c *cli.Context) error {
+				if database := c.String("database"); database != "" {
+					return failed(errors.New("back up a database on PostgreSQL with its own tools: pg_basebackup for the server, or " +
+						"pg_dump --format=custom for the database, which pg_restore brings back"))
+				}
 				sum, err := store.Backup(c.Context, central.DatabasePath(c.String("data")), c.Args().First())
 				if err != nil {
 					return failed(err)
@@ -174,10 +184,11 @@ func restoreCommand() *cli.Command {
 func checkCommand() *cli.Command {
 	return &cli.Command{
 		Name: "check", Usage: "check the database for damage",
-		Description: "Central may run meanwhile." + examples("rackpower-central check") + exitHelp,
-		Flags:       []cli.Flag{databaseFlag()},
+		Description: "Central may run meanwhile." +
+			examples("rackpower-central check", "rackpower-central check --database postgres://central@db.example/rackpower") + exitHelp,
+		Flags: []cli.Flag{databaseFlag(), databaseURLFlag()},
 		Action: func(c *cli.Context) error {
-			sum, err := store.Check(c.Context, central.DatabasePath(c.String("data")))
+			sum, err := checkDatabase(c.Context, c.String("data"), c.String("database"))
 			if err != nil {
 				return failed(err)
 			}
@@ -185,6 +196,78 @@ func checkCommand() *cli.Command {
 			return nil
 		},
 	}
+}
+
+// checkDatabase reads the database, wherever it is.
+func checkDatabase(ctx context.Context, data, database string) (store.Summary, error) {
+	if database != "" {
+		return store.CheckServer(ctx, database)
+	}
+	return store.Check(ctx, central.DatabasePath(data))
+}
+
+func migrateCommand() *cli.Command {
+	return &cli.Command{
+		Name: "migrate", Usage: "move the database from SQLite to PostgreSQL, or back",
+		Description: "Central must not run. All is copied in one transaction and compared, table by table, before it counts.\n" +
+			"The database that it comes from stays as it is: do not start a central on it again. Agents notice the\n" +
+			"move as they do a restore, and go on. The keys that seal passwords are those in the directory of the\n" +
+			"file, or --seal-key-file. Run it as the user that central runs as." +
+			examples("rackpower-central migrate --from sqlite:/var/lib/rackpower/central/central.db --to postgres://central@db.example/rackpower",
+				"rackpower-central migrate --from postgres://central@db.example/rackpower --to sqlite:/var/lib/rackpower/central/central.db") +
+			exitHelp,
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "from", Required: true, Usage: "move what is in `DATABASE`: sqlite:PATH or postgres://..."},
+			&cli.StringFlag{Name: "to", Required: true, Usage: "move it to `DATABASE`, which has to be new"},
+			sealKeyFlag(),
+		},
+		Action: func(c *cli.Context) error {
+			sum, err := migrate(c)
+			if err != nil {
+				return failed(err)
+			}
+			fmt.Fprintf(c.App.Writer, "moved and compared: %s\n", describe(sum))
+			return nil
+		},
+	}
+}
+
+const sqliteScheme = "sqlite:"
+
+func migrate(c *cli.Context) (sum store.Summary, err error) {
+	from, to := c.String("from"), c.String("to")
+	fromPath, fromFile := strings.CutPrefix(from, sqliteScheme)
+	toPath, toFile := strings.CutPrefix(to, sqliteScheme)
+	if fromFile == toFile {
+		return sum, errors.New("one of --from and --to has to be sqlite:PATH, the other one postgres://")
+	}
+	log := slog.New(slog.NewTextHandler(c.App.ErrWriter, &slog.HandlerOptions{Level: slog.LevelError}))
+	first := store.Config{KeyFile: sealKeyFile(c), Log: log}
+	second := first
+	if fromFile {
+		if _, err := os.Stat(fromPath); err != nil {
+			return sum, fmt.Errorf("there is no database: %w", err)
+		}
+		first.Path, second.Path, second.Database = fromPath, fromPath, to
+	} else {
+		if _, err := os.Lstat(toPath); err == nil {
+			return sum, fmt.Errorf("cannot move the database to %s: %w", toPath, fs.ErrExist)
+		}
+		first.Path, first.Database, second.Path = toPath, from, toPath
+	}
+	source, err := store.Open(first)
+	if err != nil {
+		return sum, err
+	}
+	target, err := store.Open(second)
+	if err == nil {
+		sum, err = store.Move(c.Context, source, target, time.Now())
+		err = errors.Join(err, target.Close())
+		if err != nil && toFile {
+			err = errors.Join(err, os.Remove(toPath))
+		}
+	}
+	return sum, errors.Join(err, source.Close())
 }
 
 func failed(err error) error { return settings.Exit(settings.ExitFailed, "%s", oneLine(err)) }

@@ -32,10 +32,13 @@ func newApp() *cli.App {
 	app := &cli.App{
 		Name: "rackpower-central", Version: version, Usage: "run central, the coordinator of rackpower, and maintain its database",
 		Metadata: map[string]any{settings.DaemonsKey: settings.Daemons{
-			"serve": "CENTRAL", "backup": "CENTRAL", "restore": "CENTRAL", "check": "CENTRAL", "seal": "CENTRAL", // whose database it is
+			"serve": "CENTRAL", "backup": "CENTRAL", "restore": "CENTRAL", "check": "CENTRAL", "seal": "CENTRAL",
+			"migrate": "CENTRAL", // whose database it is
 		}},
 		Description: "Central takes requests, hands them to the agents of the racks and collects what became of them." + exitHelp,
-		Commands:    []*cli.Command{serveCommand(), backupCommand(), restoreCommand(), checkCommand(), sealCommand(), caCommand()},
+		Commands: []*cli.Command{
+			serveCommand(), backupCommand(), restoreCommand(), checkCommand(), migrateCommand(), sealCommand(), caCommand(),
+		},
 	}
 	app.Commands = append(app.Commands, settings.ShellCommands("", "8", exitHelp, nil)...)
 	return app

@@ -32,7 +32,7 @@ func sealCommand() *cli.Command {
 				"and restart central." +
 				examples("rackpower-central seal rotate", "rackpower-central seal rotate --data DIR") + exitHelp,
 			Flags: []cli.Flag{
-				databaseFlag(), sealKeyFlag(),
+				databaseFlag(), databaseURLFlag(), sealKeyFlag(),
 				&cli.StringFlag{
 					Name: "socket", Usage: "`PATH` of the socket of the central that runs",
 					DefaultText: "central.sock in the data directory, else " + installedSocket,
@@ -53,14 +53,14 @@ func sealCommand() *cli.Command {
 
 // rotateSealKey asks the central that has the database open, if one has.
 func rotateSealKey(c *cli.Context) (api.SealKey, error) {
-	path := central.DatabasePath(c.String("data"))
-	if _, err := os.Stat(path); err != nil {
+	path, database := central.DatabasePath(c.String("data")), c.String("database")
+	if _, err := os.Stat(path); err != nil && database == "" {
 		return api.SealKey{}, fmt.Errorf("there is no database: %w", err)
 	}
 	log := slog.New(slog.NewTextHandler(c.App.ErrWriter, &slog.HandlerOptions{Level: slog.LevelWarn}))
-	db, err := store.Open(store.Config{Path: path, KeyFile: sealKeyFile(c), CheckBelow: -1, Log: log})
+	db, err := store.Open(store.Config{Path: path, Database: database, KeyFile: sealKeyFile(c), CheckBelow: -1, Log: log})
 	if errors.Is(err, store.ErrInUse) {
-		return rotateAtCentral(c.Context, c.String("data"), c.String("socket"))
+		return rotateAtCentral(c.Context, c.String("data"), database, c.String("socket"))
 	}
 	if err != nil {
 		return api.SealKey{}, err
@@ -69,7 +69,7 @@ func rotateSealKey(c *cli.Context) (api.SealKey, error) {
 	return api.SealKey(change), errors.Join(err, db.Close())
 }
 
-func rotateAtCentral(ctx context.Context, data, socket string) (api.SealKey, error) {
+func rotateAtCentral(ctx context.Context, data, database, socket string) (api.SealKey, error) {
 	if socket == "" {
 		socket = filepath.Join(data, "central.sock")
 		if _, err := os.Stat(socket); err != nil {
@@ -84,7 +84,7 @@ func rotateAtCentral(ctx context.Context, data, socket string) (api.SealKey, err
 	info, err := client.Info(ctx)
 	if err == nil {
 		var sum store.Summary
-		sum, err = store.Check(ctx, central.DatabasePath(data))
+		sum, err = checkDatabase(ctx, data, database)
 		if err == nil && sum.ID != info.ID {
 			err = fmt.Errorf("the central at %s has another database: name the socket of this one with --socket", socket)
 		}
