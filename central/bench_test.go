@@ -196,6 +196,26 @@ func oneRound(b *testing.B, s *site, racks []*rack, first, n int) {
 	}
 }
 
+// BenchmarkImportOf20000Nodes imports nodes of 500 racks into an empty central.
+func BenchmarkImportOf20000Nodes(b *testing.B) {
+	b.ReportAllocs()
+	for range b.N {
+		b.StopTimer()
+		s := newSite(b)
+		in := api.AddNodes{AskedBy: "x"}
+		for i := range 20_000 {
+			in.Nodes = append(in.Nodes, api.NodeSpec{
+				Name: fmt.Sprintf("r%03dn%02d", i/40, i%40), Rack: fmt.Sprintf("r%03d", i/40), BMC: fmt.Sprintf("ipmi://x@10.0.%d.%d", i/250, i%250),
+				Password: "secret",
+			})
+		}
+		b.StartTimer()
+		if _, err := s.AddNodes(context.Background(), in); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
 // BenchmarkHoldsOf2560Nodes sets a hold on every node of 64 racks, or releases it.
 func BenchmarkHoldsOf2560Nodes(b *testing.B) {
 	s := newSite(b)

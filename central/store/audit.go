@@ -16,7 +16,8 @@ const (
 	// The hash before an entry is that of the one before it, or of the last one that was pruned.
 	auditColumns = `id, at, happened, who, what, node, op, why, outcome, detail, via, address, hash, coalesce((SELECT hash FROM audit AS b
 		WHERE b.id < audit.id ORDER BY b.id DESC LIMIT 1), (SELECT a.hash FROM audit_anchor AS a WHERE a.id < audit.id), '')`
-	sqlAddAudit = `INSERT INTO audit (id, at, happened, who, what, node, op, why, outcome, detail, via, address, hash)
+	auditStored = `id, at, happened, who, what, node, op, why, outcome, detail, via, address, hash`
+	sqlAddAudit = `INSERT INTO audit (` + auditStored + `)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)`
 	sqlLastAudit  = `SELECT coalesce(max(id), 0) FROM audit`
 	sqlFirstAudit = `SELECT coalesce(min(id), 0) FROM audit`
@@ -69,7 +70,8 @@ func (t *Tx) appendAudit(next func(auditLink) (auditLink, []any)) error {
 		t.s.head = &last
 	}
 	head, args := next(*t.s.head)
-	if _, err := t.exec(sqlAddAudit, args...); err != nil {
+	t.s.wrote = true
+	if err := t.s.audits.add(t.c, args...); err != nil {
 		return fmt.Errorf("cannot write audit log: %w", err)
 	}
 	t.s.head = &head
@@ -82,7 +84,7 @@ type auditLink struct {
 	hash string
 }
 
-// chained is an entry as a link, and as the arguments of sqlAddAudit. Its texts are made
+// chained is an entry as a link, and as the values of auditStored. Its texts are made
 // such that JSON has them as they are.
 func chained(e api.AuditEntry, before string) (auditLink, []any) {
 	for _, text := range []*string{&e.Who, &e.What, &e.Node, &e.Op, &e.Why, &e.Outcome, &e.Detail, &e.Via, &e.Address} {

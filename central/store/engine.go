@@ -44,6 +44,8 @@ type conn struct {
 	c     *sql.Conn
 	stmts map[string]*sql.Stmt
 	again func(context.Context) (*sql.Conn, error) // connects anew after the connection was lost; nil: it cannot be
+	// adding has rows that are to be inserted; nil: the connection only reads.
+	adding []*inserts
 }
 
 func newConn(e engine, c *sql.Conn, again func(context.Context) (*sql.Conn, error)) *conn {

@@ -137,7 +137,6 @@ func (o *Op) fields(all bool) []any {
 
 var (
 	opColumns = opNames()
-	sqlAddOp  = fmt.Sprintf("INSERT INTO ops (%s, stage) VALUES (%s)", opColumns, parameters(len(opTable)+1))
 	sqlSaveOp = updateOp()
 )
 
@@ -239,8 +238,9 @@ func (t *Tx) Op(id string) (o Op, ok bool, err error) {
 func (t *Tx) AddOp(o *Op) error {
 	t.touched(o.Node)
 	o.Rev = t.NextRev()
-	_, err := t.exec(sqlAddOp, append(o.fields(true), int(o.Stage()))...)
-	if err != nil {
+	t.s.wrote = true
+	as := *o // o may change before it is inserted
+	if err := t.s.newOps.add(t.c, append(as.fields(true), int(o.Stage()))...); err != nil {
 		return fmt.Errorf("cannot save operation %s: %w", o.ID, err)
 	}
 	return nil

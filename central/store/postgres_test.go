@@ -249,7 +249,12 @@ func statements(t *testing.T) (all []string) {
 	for _, steps := range renewal(now) {
 		all = append(all, steps.query)
 	}
-	return append(all, sqlPutNode, sqlAddOp, sqlSaveOp)
+	for _, in := range []*inserts{newInserts("ops", opColumns+", stage"), newInserts("audit", auditStored)} {
+		for _, n := range insertAtOnce {
+			all = append(all, in.text(n))
+		}
+	}
+	return append(all, sqlPutNode, sqlSaveOp)
 }
 
 // textOfExpr is a string that is made of constants.

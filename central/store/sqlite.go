@@ -211,6 +211,7 @@ func dsn(path string, readOnly bool) string {
 		q.Set("_secure_delete", "on") // what was sealed with a key of before is gone with it
 		q.Set("_txlock", "immediate")
 		q.Set("mode", "rwc")
+		q.Set("_cache_size", "-16384") // KiB
 	}
 	u := url.URL{Scheme: "file", OmitHost: true, Path: path, RawQuery: q.Encode()}
 	if !filepath.IsAbs(path) {

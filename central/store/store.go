@@ -73,6 +73,8 @@ type Store struct {
 	rev        int64  // owned by the writer goroutine
 	savedSeq   uint64 // likewise: what meta holds
 	savedRev   atomic.Int64
+	newOps     *inserts   // likewise: of the open job
+	audits     *inserts   // likewise: of the open transaction
 	head       *auditLink // likewise: the end of the audit log; nil: as the database has it
 	audited    bool       // by the open transaction: the audit log may have grown
 	wrote      bool       // by the open transaction: a sequence merely seen is not worth a flush
@@ -122,7 +124,9 @@ func (s *Store) open() error {
 	if err != nil {
 		return err
 	}
+	s.newOps, s.audits = newInserts("ops", opColumns+", stage"), newInserts("audit", auditStored)
 	s.writer = newConn(s.engine, c, s.engine.writeAgain)
+	s.writer.adding = []*inserts{s.newOps, s.audits}
 	if err := s.openKeys(ctx); err != nil {
 		return err
 	}

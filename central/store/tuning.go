@@ -9,6 +9,8 @@ package store
 //   - A list or a sort takes some 90 KiB, and gives them back at the end of the statement. glibc returns them to the
 //     kernel each time, which stops all threads of the process for a moment and faults the pages in again. It
 //     keeps up to 8 MiB in each of two arenas instead.
+//   - What a savepoint would bring back is kept in a file once it is 64 KiB, a call for each page; most jobs are
+//     larger and smaller than 2 MiB.
 //   - Each allocation takes a lock to be counted. Nobody asks for the counts.
 
 /*
@@ -23,7 +25,7 @@ extern int sqlite3_config(int, ...) __attribute__((weak));
 extern int sqlite3_db_config(void *, int, ...) __attribute__((weak));
 extern int sqlite3_auto_extension(void (*)(void)) __attribute__((weak));
 
-enum { config_memstatus = 9, dbconfig_enable_qpsg = 1007 }; // of sqlite3.h
+enum { config_memstatus = 9, config_stmtjrnl_spill = 26, dbconfig_enable_qpsg = 1007 }; // of sqlite3.h
 
 static int stable_plans(void *db, char **err, const void *api) {
 	return sqlite3_db_config(db, dbconfig_enable_qpsg, 1, NULL);
@@ -33,11 +35,12 @@ static void tune(void) {
 #ifdef __GLIBC__
 	mallopt(M_TRIM_THRESHOLD, 8 << 20);
 	mallopt(M_TOP_PAD, 1 << 20);
-	mallopt(M_MMAP_THRESHOLD, 1 << 20);
+	mallopt(M_MMAP_THRESHOLD, 4 << 20);
 	mallopt(M_ARENA_MAX, 2);
 #endif
 	if (sqlite3_config && sqlite3_db_config && sqlite3_auto_extension) {
 		sqlite3_config(config_memstatus, 0);
+		sqlite3_config(config_stmtjrnl_spill, 2 << 20);
 		sqlite3_auto_extension((void (*)(void))stable_plans);
 	}
 }

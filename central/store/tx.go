@@ -44,8 +44,16 @@ func ascending(query string) bool {
 	return true
 }
 
-// statement is a prepared query with its arguments as the engine takes them.
+// statement is a prepared query with its arguments as the engine takes them. What it may look at is
+// inserted before.
 func (c *conn) statement(query string, args []any) (*sql.Stmt, []any, error) {
+	for _, in := range c.adding {
+		if in.concern(query) {
+			if err := in.insert(c); err != nil {
+				return nil, nil, err
+			}
+		}
+	}
 	s, err := c.prepare(query)
 	if err == nil {
 		args, err = c.e.bind(args)
@@ -96,13 +104,18 @@ func (t *Tx) Try(f func() error) error {
 	if _, err := t.c.exec("SAVEPOINT item"); err != nil {
 		return err
 	}
-	hooks, about := len(t.hooks), len(t.about)
+	hooks, about, adding := len(t.hooks), len(t.about), t.c.mark()
 	err := f()
 	if err == nil {
+		err = t.s.newOps.insert(t.c)
+	}
+	if err == nil {
+		t.c.released(adding)
 		_, err = t.c.exec("RELEASE item")
 		return err
 	}
 	t.hooks, t.about, t.s.head = t.hooks[:hooks], t.about[:about], nil
+	t.c.backTo(adding)
 	if t.c.idle() {
 		return fmt.Errorf("%w: the transaction was given up: %w", ErrDisk, err)
 	}

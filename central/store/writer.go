@@ -111,10 +111,11 @@ func (s *Store) commit(batch []*job) error {
 	if err == nil {
 		return nil
 	}
+	s.head = nil
+	s.writer.forget()
 	if !s.writer.idle() {
 		_, _ = s.writer.exec("ROLLBACK")
 	}
-	s.head = nil
 	for _, j := range batch {
 		j.hooks, j.about = nil, nil
 		if j.err == nil {
@@ -136,6 +137,9 @@ func (s *Store) run(batch []*job) error {
 		if err := s.runOne(j); err != nil {
 			return err
 		}
+	}
+	if err := s.audits.insert(s.writer); err != nil {
+		return err
 	}
 	seq, rev := uint64(s.clock.Max()), s.rev
 	news := s.wrote && (seq != s.savedSeq || rev != s.savedRev.Load())
@@ -185,7 +189,7 @@ func (s *Store) runOne(j *job) error {
 	if _, err := s.writer.exec("SAVEPOINT job"); err != nil {
 		return err
 	}
-	tx := &Tx{c: s.writer, s: s, asker: j.asker}
+	tx, adding := &Tx{c: s.writer, s: s, asker: j.asker}, s.writer.mark()
 	if j.keyed != nil {
 		j.err = tx.claim(j.keyed)
 	}
@@ -193,9 +197,14 @@ func (s *Store) runOne(j *job) error {
 		j.err = s.call(j.fn, tx)
 	}
 	if j.err == nil {
+		j.err = s.newOps.insert(s.writer) // what is wrong with them is this job's error
+	}
+	if j.err == nil {
 		j.hooks, j.about = tx.hooks, tx.about
+		s.writer.released(adding)
 	} else {
 		j.err, s.head = disk(j.err), nil
+		s.writer.backTo(adding)
 		if s.writer.idle() {
 			return fmt.Errorf("the transaction was given up: %w", j.err)
 		}
