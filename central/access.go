@@ -235,7 +235,7 @@ func (c *Central) tokenHolder(ctx context.Context, token string, now time.Time) 
 		return err
 	})
 	if err == nil && c.tokensUsed.Due(hash, now, tokenNoted) {
-		err = c.store.Write(ctx, func(tx *store.Tx) error { return tx.TokenUsed(hash, now) })
+		err = c.note(ctx, func(tx *store.Tx) error { return tx.TokenUsed(hash, now) })
 	}
 	return p, err
 }
@@ -303,7 +303,7 @@ func (c *Central) certificateHolder(ctx context.Context, chain []*x509.Certifica
 		return err
 	})
 	if err == nil && kind == auth.User && c.tls.ca != nil && c.tokensUsed.Due(p.Serial, now, tokenNoted) {
-		err = c.store.Write(ctx, func(tx *store.Tx) error { return tx.CertificateUsed(p.Serial, now) })
+		err = c.note(ctx, func(tx *store.Tx) error { return tx.CertificateUsed(p.Serial, now) })
 	}
 	return p, err
 }
@@ -379,7 +379,7 @@ func (c *Central) refused(r *http.Request, p auth.Principal, why error) {
 
 func (c *Central) auditRefusal(ctx context.Context, e api.AuditEntry) {
 	e.What = "access-refused"
-	if err := c.store.Write(ctx, func(tx *store.Tx) error { return tx.AddAudit(e) }); err != nil {
+	if err := c.note(ctx, func(tx *store.Tx) error { return tx.AddAudit(e) }); err != nil {
 		c.log.Error("cannot write the audit log", "err", err)
 	}
 }

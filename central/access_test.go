@@ -14,6 +14,7 @@ import (
 	"net/url"
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -21,6 +22,7 @@ import (
 
 	"rackpower/central/api"
 	"rackpower/central/auth"
+	"rackpower/central/store"
 	"rackpower/power"
 )
 
@@ -803,5 +805,35 @@ func FuzzEveryRouteAsEveryRole(f *testing.F) {
 		if least, known := leastOf[route]; known && w.Code < 400 && (rank[p.Role] < rank[least.role] || least.whole && !p.Everywhere()) {
 			t.Errorf("%s as %s: %d %s", route, p.Name, w.Code, w.Body)
 		}
+	})
+}
+
+// What is only noted beside a request keeps it waiting for no disk: when a token was used, and
+// that somebody was refused.
+func TestARequestWaitsForNoNote(t *testing.T) {
+	r, _ := onTLS(t)
+	viewer := r.as(t, "ann", api.AddUser{Role: string(auth.Viewer)})
+	entered, released := make(chan struct{}), make(chan struct{})
+	written := make(chan error, 1)
+	go func() {
+		written <- r.c.store.Write(context.Background(), func(*store.Tx) error { close(entered); <-released; return nil })
+	}()
+	<-entered
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	if _, err := viewer.Nodes(ctx, "all"); err != nil {
+		t.Errorf("who asks waits for the disk: %v", err)
+	}
+	_, err := viewer.SetStatus(ctx, api.SetStatus{Names: []string{"n1"}, Status: power.StatusReady})
+	wantCode(t, err, api.CodeForbidden)
+	close(released)
+	if err := <-written; err != nil {
+		t.Error(err)
+	}
+	until(t, "both were noted", func() bool {
+		all, err := r.Audit(t.Context(), "", 0)
+		users, err2 := r.Users(t.Context())
+		return err == nil && err2 == nil && slices.ContainsFunc(all, func(e api.AuditEntry) bool { return e.What == "access-refused" }) &&
+			len(users) == 1 && users[0].UsedAt != nil
 	})
 }

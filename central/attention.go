@@ -76,6 +76,9 @@ func (c *Central) listAttention(r *http.Request) ([]api.Attention, error) {
 		} else if waits && a.in == nil {
 			a.add(item)
 		}
+		if item, hangs := diskAttention(c.DiskWait(), a.now); hangs && a.in == nil {
+			a.add(item)
+		}
 		if item, failing := c.backups.attention(); failing && a.in == nil {
 			a.add(item)
 		}
@@ -170,6 +173,17 @@ func (a *attention) ofAgents(presence func(string) api.AgentPresence) error {
 		}
 	}
 	return nil
+}
+
+// diskHangs is from when on a disk that does not answer is told of.
+const diskHangs = 2 * time.Second
+
+func diskAttention(wait time.Duration, now time.Time) (x api.Attention, hangs bool) {
+	return api.Attention{
+		Severity: api.SeverityCritical, Kind: api.AttentionDisk, Since: now.Add(-wait).UTC().Truncate(time.Second),
+		Message: "the disk of central's database does not answer: nothing new is taken, and readings are not stored, until it does",
+		Do:      "look at the disk of the data directory; central goes on by itself", Run: []string{"dmesg | tail", "df -h"},
+	}, wait > diskHangs
 }
 
 func (a *attention) agentAway(name string, p api.AgentPresence, nodes int) {

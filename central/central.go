@@ -374,6 +374,28 @@ func (c *Central) tellOnce(kind, err error) {
 
 var errStopping = errors.New("central is stopping")
 
+// DiskWait is how long the database's disk has not answered what is just being written, 0 where
+// nothing waits for it.
+func (c *Central) DiskWait() time.Duration { return c.store.DiskWait() }
+
+// noted is how long a request waits at most for what is noted beside it.
+const noted = 200 * time.Millisecond
+
+// note writes something that a request does not depend on: where the disk hangs, it is written
+// when it can be, and the request goes on.
+func (c *Central) note(ctx context.Context, fn func(*store.Tx) error) error {
+	done := make(chan error, 1)
+	go func() { done <- c.store.Write(context.WithoutCancel(ctx), fn) }()
+	timer := time.NewTimer(noted)
+	defer timer.Stop()
+	select {
+	case err := <-done:
+		return err
+	case <-timer.C:
+		return nil
+	}
+}
+
 // Ping goes through the one that writes and returns when it has answered: a sign
 // of life for the watchdog. It writes nothing.
 func (c *Central) Ping(ctx context.Context) error {

@@ -56,6 +56,8 @@ var (
 	commitTook   = figures.Histogram("rackpower_central_database_commit_seconds", "Time that a transaction took, with its flush to the disk.")
 	commitJobs   = figures.Histogram("rackpower_central_database_commit_jobs", "Changes that one transaction made durable together.")
 	commitFailed = figures.Counter("rackpower_central_database_commit_failures_total", "Transactions that failed.")
+	commitWaits  = figures.Gauge("rackpower_central_database_disk_wait_seconds",
+		"How long the disk has not answered what is just being written; 0: nothing waits for it.")
 	jobsWaiting  = figures.Gauge("rackpower_central_database_jobs_waiting", "Changes that wait for the writer of the database.")
 	databaseSize = figures.Gauge("rackpower_central_database_size_bytes", "Size of the files of the database.", "file")
 	databaseFree = figures.Gauge("rackpower_central_database_free_bytes", "Room that its file system has left.")
@@ -87,6 +89,7 @@ func (c *Central) collect(s metrics.Sink) {
 	s.Value(itemsSkipped, float64(c.skipped.Load()))
 	s.Value(requestsWaiting, float64(c.limits.waiting()))
 	s.Value(jobsWaiting, float64(c.store.Waiting()))
+	s.Value(commitWaits, c.DiskWait().Seconds())
 	if disk, err := c.store.DiskFigures(); err == nil {
 		s.Value(databaseSize, float64(disk.Database), "database")
 		s.Value(databaseSize, float64(disk.WAL), "wal")

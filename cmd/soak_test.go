@@ -49,7 +49,7 @@ import (
 	"rackpower/power/powertest"
 )
 
-// soakInner is set for the process that soaks, in a mount namespace of its own.
+// soakInner is set for a process of a test in a mount namespace of its own.
 const soakInner = "RACKPOWER_SOAK_INNER"
 
 // soakPlan is how long and how hard.
@@ -89,10 +89,8 @@ func planSoak(t *testing.T) soakPlan {
 }
 
 func TestSoak(t *testing.T) {
-	if os.Geteuid() == 0 && os.Getenv(soakInner) == "" {
-		if soakInOwnMounts(t) {
-			return
-		}
+	if inOwnMounts(t) {
+		return
 	}
 	plan := planSoak(t)
 	s := newSoak(t, plan)
@@ -110,12 +108,14 @@ func TestSoak(t *testing.T) {
 	}
 }
 
-// soakInOwnMounts runs the test once more in a mount namespace of its own, with
-// which all that it mounts goes, even if it is killed. It reports false when there
-// can be none.
-func soakInOwnMounts(t *testing.T) bool {
+// inOwnMounts runs the test once more in a mount namespace of its own, with which all that it
+// mounts goes, even if it is killed. It reports false within that, and when there can be none.
+func inOwnMounts(t *testing.T) bool {
+	if os.Geteuid() != 0 || os.Getenv(soakInner) != "" {
+		return false
+	}
 	var out bytes.Buffer
-	cmd := exec.Command(os.Args[0], "-test.run=^TestSoak$", "-test.timeout=0")
+	cmd := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$", "-test.timeout=0")
 	cmd.Env = append(os.Environ(), soakInner+"=1")
 	cmd.Stdout, cmd.Stderr = &out, &out
 	if testing.Verbose() {
@@ -126,7 +126,7 @@ func soakInOwnMounts(t *testing.T) bool {
 	var exit *exec.ExitError
 	switch {
 	case errors.As(err, &exit):
-		t.Errorf("the soak failed (%v)\n%s", err, out.String())
+		t.Errorf("%v\n%s", err, out.String())
 	case err != nil:
 		return false
 	}

@@ -26,6 +26,7 @@ const (
 	AttentionCertificate = "certificate-ends"
 	AttentionBackup      = "backup-failed"
 	AttentionRestored    = "restored"
+	AttentionDisk        = "disk-hangs"
 )
 
 // Attention is something that wants a person: an item of the answer of GET /v1/attention.

@@ -68,6 +68,7 @@ type Store struct {
 	opened   int // connections that views holds when nobody reads
 
 	database   atomic.Pointer[api.Database]
+	diskSince  atomic.Int64 // see DiskWait; 0: it does not wait
 	generation int64
 	clock      power.Clock
 	rev        int64  // owned by the writer goroutine

@@ -88,6 +88,22 @@ func (s *Store) write() {
 	}
 }
 
+// waitsForDisk notes that the writer waits for the database's disk, or server, until the end.
+func (s *Store) waitsForDisk() (end func()) {
+	s.diskSince.Store(time.Now().UnixNano())
+	return func() { s.diskSince.Store(0) }
+}
+
+// DiskWait is how long the writer has waited for the disk in which it is just now; 0: it does
+// not wait. Nothing can be written meanwhile, which no restart mends. It waits for nothing.
+func (s *Store) DiskWait() time.Duration {
+	since := s.diskSince.Load()
+	if since == 0 {
+		return 0
+	}
+	return max(time.Since(time.Unix(0, since)), 1)
+}
+
 // gather adds what is waiting already.
 func (s *Store) gather(batch []*job) []*job {
 	for len(batch) < s.cfg.MaxBatch {
@@ -148,7 +164,10 @@ func (s *Store) run(batch []*job) error {
 			return err
 		}
 	}
-	if _, err := s.writer.exec("COMMIT"); err != nil {
+	done := s.waitsForDisk()
+	_, err := s.writer.exec("COMMIT")
+	done()
+	if err != nil {
 		return fmt.Errorf("cannot commit: %w", err)
 	}
 	if news {
@@ -164,7 +183,9 @@ func (s *Store) begin() error {
 	if err := s.engine.stay(); err != nil {
 		return err
 	}
+	done := s.waitsForDisk()
 	renewed, err := s.writer.begin(s.engine.begin())
+	done()
 	if err == nil && renewed {
 		err = s.catchUp()
 	}

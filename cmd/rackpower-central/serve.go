@@ -303,7 +303,8 @@ func run(ctx context.Context, cfg central.Config, gc *gossip.Config) error {
 		notify.Status("serving on %v", addrs)
 		notify.Ready()
 		parts.Go(func() { pulse.beat(ctx, c, notify) })
-		parts.Go(func() { notify.RunWatchdog(ctx, pulse.alive) })
+		// A restart mends no disk that hangs, and would end what is answered without it.
+		parts.Go(func() { notify.RunWatchdog(ctx, func() bool { return pulse.alive() || c.DiskWait() > 0 }) })
 		parts.Go(func() { <-ctx.Done(); notify.Stopping() })
 	})
 	cancel()
@@ -345,7 +346,9 @@ func (p *pulse) beat(ctx context.Context, c *central.Central, notify *systemd.No
 	ticker := time.NewTicker(3 * time.Second)
 	defer ticker.Stop()
 	for {
-		err := c.Ping(ctx)
+		one, cancel := context.WithTimeout(ctx, 3*time.Second)
+		err := c.Ping(one)
+		cancel()
 		gone := errors.Is(err, store.ErrRemoved) // a restart would begin with an empty database
 		if err == nil || gone {
 			p.mu.Lock()
@@ -354,6 +357,8 @@ func (p *pulse) beat(ctx context.Context, c *central.Central, notify *systemd.No
 		}
 		if gone {
 			notify.Status("alarm: %v", err)
+		} else if wait := c.DiskWait(); err != nil && wait > 0 {
+			notify.Status("alarm: the disk of the database has not answered for %s", wait.Round(time.Second))
 		} else if info, err := c.Info(ctx); err == nil {
 			notify.Status("%d nodes, %d agents", info.Nodes, info.Agents)
 		}
