@@ -63,6 +63,7 @@ type Agent struct {
 	alarms   *alarms
 	gate     gate
 	numbers  *numbers
+	handed   sync.Map        // operations, by id, that are being taken and that another agent may have begun
 	strays   map[string]bool // operations of which records are there, and not what was accepted; fixed by replay
 
 	addresses *addresses
@@ -84,6 +85,7 @@ type Agent struct {
 
 	link    *link
 	permit  permit
+	lease   leaseholder
 	leaving leaving
 }
 
@@ -105,6 +107,7 @@ func New(cfg Config) (*Agent, error) {
 		limiter: limiter.New(), lanes: map[string]*lane{}, gossip: gossiper{dirty: make(chan struct{}, 1)}, rack: make(chan struct{}, 1),
 		numbers: newNumbers(),
 	}
+	a.lease.clock = cfg.Clock
 	a.alarms = newAlarms(cfg.Logger, a.tellRack)
 	a.strays = map[string]bool{}
 	a.monitor = monitor.New(&host{a: a}, monitor.Config{Name: cfg.Name, Schedule: cfg.Monitor, Timing: cfg.Timing.Timing, Logger: cfg.Logger})

@@ -41,6 +41,7 @@ type assigned struct {
 	sync   syncRecord
 	trust  trustRecord
 	rack   api.RackSettings
+	epoch  int64 // the latest of a lease
 	// memories and brake are what the monitor last made durable.
 	memories map[string]monitor.Memory
 	brake    *api.Brake
@@ -55,6 +56,8 @@ type snapshot struct {
 	sync   syncRecord
 	trust  trustRecord
 	rack   api.RackSettings
+	epoch  int64
+	leased int // nodes that need a lease
 }
 
 // publish gives readers what is current; mu is held.
@@ -62,8 +65,15 @@ func (s *assigned) publish() {
 	if s.sorted == nil {
 		s.sorted = slices.SortedFunc(maps.Keys(s.nodes), compareNames)
 	}
+	leased := 0
+	for _, n := range s.nodes {
+		if n.Epoch > 0 {
+			leased++
+		}
+	}
 	s.now.Store(&snapshot{
 		nodes: maps.Clone(s.nodes), sorted: s.sorted, holds: maps.Clone(s.holds), sync: s.sync, trust: s.trust, rack: s.rack,
+		epoch: s.epoch, leased: leased,
 	})
 }
 
@@ -129,6 +139,7 @@ const (
 	trustKey     = "trust"
 	rackKey      = "rack"
 	brakeKey     = "brake"
+	epochKey     = "epoch"
 )
 
 // loadAssigned reads the records. A node whose password does not open (the key was lost) is
@@ -140,7 +151,9 @@ func loadAssigned(agent string, log appender, keys *sealKeys, live []journal.Rec
 	}
 	for _, r := range live {
 		switch r.Kind {
-		case kindNode:
+		case kindEpoch:
+			err = json.Unmarshal(r.Payload, &s.epoch)
+		case kindNode, kindLeased:
 			var n api.AssignedNode
 			if err = json.Unmarshal(r.Payload, &n); err == nil {
 				if shut := openNode(keys.ring, &n); shut != nil {
@@ -221,8 +234,22 @@ func (s *assigned) apply(a api.Assignment, db api.Database) (changed, gone []str
 			changed = append(changed, n.Name)
 		}
 	}
+	epoch := s.epoch
+	for _, n := range a.Nodes {
+		epoch = max(epoch, n.Epoch)
+	}
+	if epoch > s.epoch {
+		entries = append(entries, entry(journal.Put, kindEpoch, epochKey, epoch))
+	}
 	trust, now := s.trust, time.Now().UTC().Round(0)
-	gone, kept := trust.part(s.gone(a, keep), a.Confirmed, first, len(s.nodes), now)
+	goes := s.gone(a, keep)
+	confirmed := slices.Clone(a.Confirmed)
+	for _, name := range goes {
+		if s.nodes[name].Epoch > 0 { // another agent may have it: it is not kept until somebody confirms
+			confirmed = append(confirmed, name)
+		}
+	}
+	gone, kept := trust.part(goes, confirmed, first, len(s.nodes), now)
 	trust.keep(kept, keep, gone, now)
 	trust.MayGo = nil
 	for _, name := range gone {
@@ -244,7 +271,7 @@ func (s *assigned) apply(a api.Assignment, db api.Database) (changed, gone []str
 	if err := s.appendNodes(nodes, entries); err != nil {
 		return nil, nil, fmt.Errorf("cannot keep the assignment: %w", err)
 	}
-	s.holds, s.trust, s.sync = holds, trust, at
+	s.holds, s.trust, s.sync, s.epoch = holds, trust, at, epoch
 	s.take(a, gone)
 	return changed, gone, nil
 }
@@ -404,6 +431,23 @@ func (s *assigned) unconfirmed() []api.NodeHold {
 	}
 	slices.SortFunc(list, func(a, b api.NodeHold) int { return compareNames(a.Node, b.Node) })
 	return list
+}
+
+// latestEpoch is the latest epoch that the agent was given a node with; 0: never.
+func (s *assigned) latestEpoch() int64 { return s.now.Load().epoch }
+
+// anyLeased reports whether the agent has nodes that others can reach as well.
+func (s *assigned) anyLeased() bool { return s.now.Load().leased > 0 }
+
+// leasedOf names those of the nodes that need a lease.
+func (s *assigned) leasedOf(names []string) (leased []string) {
+	now := s.now.Load()
+	for _, name := range names {
+		if now.nodes[name].Epoch > 0 {
+			leased = append(leased, name)
+		}
+	}
+	return leased
 }
 
 // settings are those of the rack as a whole.

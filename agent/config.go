@@ -121,6 +121,9 @@ type Config struct {
 	// Credentials returns those of a name that the rack keeps by itself, which stand over
 	// central's of that name. nil: it has none.
 	Credentials func(name string) (power.Login, bool)
+	// Clock reads the clocks that leases go by: since the machine started, sleep included, and the
+	// time of day without a monotonic reading. nil: those of the machine.
+	Clock func() (sinceBoot time.Duration, wall time.Time)
 	// Central is nil for an agent that works without one.
 	Central Central
 	// Monitor is the cron expression of the readings. Default "@every 60s"; "off"
@@ -180,6 +183,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.Workers == 0 {
 		c.Workers = 512
+	}
+	if c.Clock == nil {
+		c.Clock = machineClock
 	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)

@@ -477,8 +477,12 @@ func (l *lane) heedEnd(e api.EndedOp) (differs string) {
 
 // askedBefore reports whether a request that comes in now was first made before records were
 // lost: ids that are UUIDv7 say when they were made. It may have been carried out, and
-// the record of that be among the lost ones. Central keeps books of its own.
+// the record of that be among the lost ones. Central keeps books of its own, and says of which
+// operations another agent has the records.
 func (a *Agent) askedBefore(op power.Op) bool {
+	if a.wasHanded(op) {
+		return true
+	}
 	id, err := uuid.Parse(op.ID)
 	if err != nil || id.Version() != 7 || op.Origin != power.FromLocal {
 		return false

@@ -126,6 +126,9 @@ func (x *execution) settle(ctx context.Context) error {
 	if x.op.Action.CutsPower() && x.op.Action != power.ActReset && left.Command.Target() == power.Off {
 		return nil // it does the same, and harder
 	}
+	if x.t.left != nil && x.op.Action == power.ActOn && left.Command.Target() == power.On {
+		return nil // likewise, and the agent before may have sent nothing
+	}
 	state, err := x.read(ctx)
 	if err != nil {
 		return err
@@ -358,7 +361,11 @@ func (x *execution) boot(ctx context.Context) error {
 	}
 	x.l.setPhase(x.t, "setting boot device "+string(x.op.Boot))
 	err := x.persist(ctx, func() error {
-		return x.bmc.With(ctx, x.ep, x.force, func(ctx context.Context, d power.Driver) error { return d.SetBoot(ctx, x.op.Boot) })
+		return x.bmc.With(ctx, x.ep, x.force, func(ctx context.Context, d power.Driver) error {
+			within, cancel := x.a.withinLease(ctx, x.l.node)
+			defer cancel()
+			return d.SetBoot(within, x.op.Boot)
+		})
 	})
 	if err != nil && !stops(ctx, err) {
 		return fail(power.ReasonOf(power.KindOf(err)), "cannot set boot device %s: %v", x.op.Boot, err)
@@ -888,6 +895,11 @@ func (x *execution) exchange(ctx context.Context, d power.Driver, cmd power.Comm
 
 // tell has the BMC do what the command says.
 func (x *execution) tell(ctx context.Context, d power.Driver, cmd power.Command) error {
+	if x.a.mayNot(x.l.node) != "" { // its record may have waited for the disk
+		return &power.Error{Kind: power.KindCanceled, Op: string(cmd), Err: errNotNow}
+	}
+	ctx, cancel := x.a.withinLease(ctx, x.l.node)
+	defer cancel()
 	if cmd == power.SetLimit {
 		return bmcpool.MeterOf(d).SetLimit(ctx, x.op.Limit)
 	}

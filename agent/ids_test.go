@@ -95,7 +95,7 @@ func TestARequestRefusedForItsIDIsReported(t *testing.T) {
 			Seq: r.a.clock.Next(time.Now()),
 		}
 		for range 2 { // it may come again
-			if err := r.a.takeOps([]power.Op{theirs}); err != nil {
+			if err := r.a.takeOps([]power.Op{theirs}, nil); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -74,6 +74,7 @@ func (l *lane) submit(op power.Op) (api.OpReport, error) {
 	if err := l.a.ids.claim(op); err != nil {
 		return api.OpReport{}, err
 	}
+	t.left = l.a.leftBehind(op, now)
 	t.doubt = l.a.strays[op.ID] || l.a.askedBefore(op)
 	lsn, err := l.a.log.Append(l.acceptEntries(t, now)...)
 	if err != nil {
@@ -82,6 +83,9 @@ func (l *lane) submit(op power.Op) (api.OpReport, error) {
 		return api.OpReport{}, fmt.Errorf("cannot accept %s of node %s: %w", op.Action, l.node, err)
 	}
 	t.lsn = lsn
+	if t.left != nil {
+		l.unsettled = t.left
+	}
 	l.accept(t, now)
 	l.a.numbers.accepted.Time(max(time.Since(op.AskedAt), 0))
 	l.a.logger.Info("accepted", "node", l.node, "op", op.ID, "action", op.Action, "seq", op.Seq, "verdict", d.Verdict, "reason", d.Reason,
@@ -151,7 +155,11 @@ func (l *lane) acceptEntries(t *task, now time.Time) []journal.Entry {
 	}
 	entries = append(entries, entry(journal.Add, acceptedKind(t.op), t.op.ID, acceptedRecord{Op: t.op, Decision: d, Message: t.says}))
 	if t.doubt {
-		entries = append(entries, entry(journal.Add, kindDoubt, t.op.ID, nil))
+		var left any
+		if t.left != nil {
+			left = t.left
+		}
+		entries = append(entries, entry(journal.Add, kindDoubt, t.op.ID, left))
 	}
 	return entries
 }
@@ -288,7 +296,11 @@ func cancelled(why cancelRecord, now time.Time, where string) power.End {
 	if why.Reason != "" {
 		detail += " (" + why.Reason + ")"
 	}
-	return power.End{Outcome: power.Cancelled, Reason: power.ReasonAsked, Detail: detail + "; " + where, At: now}
+	reason := power.ReasonAsked
+	if why.Moved {
+		reason = power.ReasonTakenOver
+	}
+	return power.End{Outcome: power.Cancelled, Reason: reason, Detail: detail + "; " + where, At: now}
 }
 
 func expired(now time.Time, where string) power.End {

@@ -16,13 +16,13 @@ type leaving struct {
 }
 
 // leave ends, at their next safe point, the operations of nodes that are gone.
-func (a *Agent) leave(gone []string) {
+func (a *Agent) leave(gone []string, why cancelRecord) {
 	for _, node := range gone {
 		l := a.lane(node)
 		l.mu.Lock()
 		a.goes(node, l.tasks)
 		for _, t := range slices.Clone(l.tasks) {
-			if _, err := l.cancelTask(t, cancelRecord{By: "central", Reason: "the node is no longer assigned to agent " + a.cfg.Name}); err != nil {
+			if _, err := l.cancelTask(t, why); err != nil {
 				a.logger.Error("cannot end an operation of a node that is gone", "node", node, "op", t.op.ID, "err", err)
 			}
 		}

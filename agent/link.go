@@ -34,6 +34,7 @@ type link struct {
 	rack          chan struct{} // a token: there is something of the rack that central is told
 	gate          *gate
 	permit        *permit
+	lease         *leaseholder
 	assigned      *assigned
 	heeded        *atomic.Pointer[syncRecord] // the assignment that the monitor goes by
 	outbox        *outbox
@@ -73,12 +74,14 @@ type follower interface {
 	keptEnds() []api.OpReport
 	locate(readings []api.NodeReading)
 	removed() error
+	leaseGiven()
 }
 
 func newLink(a *Agent, foundLSN uint64) *link {
 	return &link{
 		name: a.cfg.Name, version: a.cfg.Version, central: a.cfg.Central, agent: a, log: a.log, opening: newID(), foundLSN: foundLSN,
-		kept: a.assignLg, rack: a.rack, gate: &a.gate, permit: &a.permit, assigned: a.assigned, heeded: &a.heeded, outbox: a.outbox,
+		kept: a.assignLg, rack: a.rack, gate: &a.gate, permit: &a.permit, lease: &a.lease, assigned: a.assigned, heeded: &a.heeded,
+		outbox:   a.outbox,
 		readings: a.readings, view: a.view, alarms: a.alarms, gossip: &a.gossip, clock: &a.clock, logger: a.logger,
 	}
 }
@@ -215,7 +218,7 @@ func (l *link) hello(ctx context.Context) (api.Welcome, error) {
 		Version: l.version, JournalID: l.log.ID(), Epoch: l.log.Epoch(), LSN: l.log.LSN(),
 		Opening: l.opening, FoundLSN: l.foundLSN, Doubt: l.gate.doubts().Tell,
 		Outstanding: l.outbox.outstanding(), Seq: l.clock.Now(time.Now()), Gossip: l.gossip.addr(), Host: hostName(),
-		Machine: machineName(),
+		Machine: machineName(), LeaseEpoch: l.assigned.latestEpoch(),
 	}
 	l.mu.Lock()
 	in.ReportedAll, l.again = l.again, false
@@ -324,6 +327,7 @@ func (l *link) session(ctx context.Context) error {
 
 // poll asks for what changed, again and again.
 func (l *link) poll(ctx context.Context, w api.Welcome) error {
+	asked := false // for a lease, with the assignment that is in force
 	for first := true; ; first = false {
 		for l.agent.removed() != nil { // nothing can be taken
 			if err := backoff.Sleep(ctx, pollWait); err != nil {
@@ -337,14 +341,11 @@ func (l *link) poll(ctx context.Context, w api.Welcome) error {
 		l.mu.Lock()
 		cursor := l.ops
 		l.mu.Unlock()
-		waits := pollWait
-		if first {
-			waits = 0 // to know soon that nothing has changed
-		}
+		waits, sent := l.pollWaits(first, asked), l.lease.now()
 		one, cancel := context.WithTimeout(ctx, pollWait+10*time.Second)
 		got, err := l.central.Poll(one, l.name, api.Poll{
 			Session: w.Session, Database: at.Database, Rev: at.Rev, Ops: cursor, Seq: l.clock.Now(time.Now()), Wait: waits,
-			AppliedRev: at.Rev, Unreleased: l.agent.holdsBack(),
+			AppliedRev: at.Rev, Unreleased: l.agent.holdsBack(), Lease: true,
 		})
 		cancel()
 		if err != nil {
@@ -360,7 +361,11 @@ func (l *link) poll(ctx context.Context, w api.Welcome) error {
 			if err := backoff.Sleep(ctx, journalPause); err != nil {
 				return err
 			}
+			l.inTouch()
+			continue
 		}
+		asked = l.assigned.position() == at
+		l.takeLease(sent, got)
 		l.inTouch()
 	}
 }
@@ -368,7 +373,7 @@ func (l *link) poll(ctx context.Context, w api.Welcome) error {
 // apply takes an assignment: nodes first, then requests in the order of their
 // sequences, then cancellations. The cursor moves only past what is durable.
 func (a *Agent) apply(got api.Assignment, db api.Database) error {
-	others, domains := a.otherBMC(got.Nodes), a.assigned.settings().Domains
+	others, domains, leased := a.otherBMC(got.Nodes), a.assigned.settings().Domains, a.assigned.leasedOf(a.assigned.names())
 	if got.Rack != nil && got.Rack.Pause.Active(time.Now()) {
 		a.monitor.Configure(*got.Rack) // before it sees what is desired now
 	}
@@ -377,6 +382,9 @@ func (a *Agent) apply(got api.Assignment, db api.Database) error {
 		return err
 	}
 	a.leaveBMCs(others)
+	a.leave(slices.DeleteFunc(leased, func(name string) bool { return !slices.Contains(gone, name) }), cancelRecord{
+		By: "central", Reason: "another agent has the node now", Moved: true,
+	})
 	a.followCentral(got.Seq)
 	a.noteKept()
 	if got.Rack != nil {
@@ -395,7 +403,7 @@ func (a *Agent) apply(got api.Assignment, db api.Database) error {
 			a.logger.Warn("the node was given to another agent while this one was taken for dead", "node", f.Node, "by", f.By)
 		}
 	}
-	if err := a.takeOps(got.Ops); err != nil {
+	if err := a.takeOps(got.Ops, got.Handed); err != nil {
 		return err
 	}
 	for _, c := range got.Cancels {
@@ -424,7 +432,7 @@ func (a *Agent) apply(got api.Assignment, db api.Database) error {
 // assignmentChanged has everything follow nodes that changed and nodes that are gone.
 func (a *Agent) assignmentChanged(changed, gone []string) {
 	some := len(changed)+len(gone) > 0
-	a.leave(gone)
+	a.leave(gone, cancelRecord{By: "central", Reason: "the node is no longer assigned to agent " + a.cfg.Name})
 	if some {
 		a.link.toTell.holdsAgain(changed)
 		a.bmcsChanged(append(slices.Clone(changed), gone...))
@@ -443,7 +451,11 @@ func (a *Agent) assignmentChanged(changed, gone []string) {
 }
 
 // takeOps submits requests: those of one node in their order.
-func (a *Agent) takeOps(ops []power.Op) error {
+func (a *Agent) takeOps(ops []power.Op, handed []string) error {
+	for _, id := range handed {
+		a.handed.Store(id, true)
+	}
+	defer a.handed.Clear() // polls are taken one after the other
 	byNode := map[string][]power.Op{}
 	for _, op := range ops {
 		byNode[op.Node] = append(byNode[op.Node], op)

@@ -86,6 +86,7 @@ func (l *lane) facts(want power.State) (f monitor.Facts) {
 		f.Elsewhere = f.Elsewhere || final != power.Unknown && final != want
 		f.Cutting = f.Cutting || final == power.Off && t.op.Origin == power.FromMonitor
 	}
+	f.NoLease = l.a.mayNot(l.node) != ""
 	f.Busy, f.Changed = len(l.tasks) > 0, l.ended
 	return f
 }

@@ -210,9 +210,14 @@ func (x *execution) awaitPermit(ctx context.Context) error {
 	for {
 		now := time.Now()
 		news, look := x.a.permit.news(now)
+		var leased <-chan struct{}
 		why := x.a.permit.why(now)
 		if why == "" {
-			return nil
+			leased = x.a.lease.news()
+			if why = x.a.mayNot(x.l.node); why == "" {
+				return nil
+			}
+			look = leasePoll // the node may need no lease any more
 		}
 		x.l.setPhase(x.t, why)
 		timer := time.NewTimer(look)
@@ -221,6 +226,7 @@ func (x *execution) awaitPermit(ctx context.Context) error {
 			timer.Stop()
 			return context.Cause(ctx)
 		case <-news:
+		case <-leased:
 		case <-timer.C:
 		}
 		timer.Stop()
@@ -228,8 +234,11 @@ func (x *execution) awaitPermit(ctx context.Context) error {
 }
 
 // permitted returns errNotNow when the operation may send nothing now. What a person
-// asked for at the rack's own socket always may.
+// asked for at the rack's own socket always may, but to a node that another agent may have.
 func (x *execution) permitted() error {
+	if x.a.mayNot(x.l.node) != "" {
+		return errNotNow
+	}
 	if x.a.permit.why(time.Now()) == "" {
 		return nil
 	}

@@ -37,6 +37,8 @@ const (
 	kindTrust    journal.Kind = 28 // trustRecord, there too
 	kindContact  journal.Kind = 29 // contactRecord, there too
 	kindNote     journal.Kind = 30 // what a driver keeps of a BMC, there too
+	kindLeased   journal.Kind = 31 // api.AssignedNode that needs a lease, there too: agents of before pass over it
+	kindEpoch    journal.Kind = 32 // the latest epoch of a lease, there too
 )
 
 var kindNames = map[journal.Kind]string{
@@ -45,7 +47,7 @@ var kindNames = map[journal.Kind]string{
 	kindHastened: "hastened", kindLastSeq: "last-seq", kindNode: "node", kindSync: "sync",
 	kindMemory: "monitor", kindRack: "rack", kindBrake: "brake", kindHold: "hold",
 	kindRefused: "refused", kindAlarm: "alarm", kindTrust: "trust", kindDoubt: "doubt", kindContact: "contact",
-	kindNote: "note", kindAdded: "accepted",
+	kindNote: "note", kindAdded: "accepted", kindLeased: "leased-node", kindEpoch: "epoch",
 }
 
 // KindName names a kind of journal record, for people.
@@ -90,6 +92,8 @@ type cancelRecord struct {
 	By           string `json:"by"`
 	Reason       string `json:"reason,omitempty"`
 	SupersededBy string `json:"superseded_by,omitempty"`
+	// Moved says that another agent has the node and goes on with the operation.
+	Moved bool `json:"moved,omitempty"`
 }
 
 // lastRecord is what stays of a node when its operations have left the journal.

@@ -92,6 +92,9 @@ func (a *Agent) replayRecord(r journal.Record, tasks map[string]*task, order *[]
 	}
 	t.lsn = r.LSN
 	err := t.replay(r)
+	if err == nil && r.Kind == kindDoubt && t.left != nil {
+		a.lane(t.op.Node).unsettled = t.left
+	}
 	if err == nil && r.Kind == kindEnded {
 		a.lane(t.op.Node).leaves(t.op, *t.end)
 	}
@@ -211,6 +214,9 @@ func (t *task) replay(r journal.Record) error {
 		t.setHastened()
 	case kindDoubt:
 		t.doubt = true
+		if len(r.Payload) > 0 {
+			return json.Unmarshal(r.Payload, &t.left)
+		}
 	case kindEnded:
 		t.end = new(power.End)
 		return json.Unmarshal(r.Payload, t.end)

@@ -133,7 +133,11 @@ func (k *sealKeys) sealedNode(n api.AssignedNode) (journal.Entry, error) {
 		}
 		*v.value = k.ring.Seal(*v.value, v.purpose, n.Name)
 	}
-	return entry(journal.Put, kindNode, nodePrefix+n.Name, n), nil
+	kind := kindNode
+	if n.Epoch > 0 {
+		kind = kindLeased
+	}
+	return entry(journal.Put, kind, nodePrefix+n.Name, n), nil
 }
 
 // openNode makes plain what is sealed. A log of before has it plain.
@@ -156,7 +160,7 @@ func openNode(ring *seal.Ring, n *api.AssignedNode) error {
 func (k *sealKeys) resealed(live []journal.Record) (entries []journal.Entry, plain bool, err error) {
 	for _, r := range live {
 		var n api.AssignedNode
-		if r.Kind != kindNode || json.Unmarshal(r.Payload, &n) != nil { // loadAssigned says so
+		if r.Kind != kindNode && r.Kind != kindLeased || json.Unmarshal(r.Payload, &n) != nil { // loadAssigned says so
 			continue
 		}
 		current := true

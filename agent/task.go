@@ -30,6 +30,8 @@ type task struct {
 	// replayed: it was accepted before the present start. doubt: records of it may be lost,
 	// so that more may have been done than they say. over: it had ended for sure.
 	replayed, doubt, over bool
+	// left is what the agent that had it before may have sent.
+	left *power.Unsettled
 	// central is the end that central has of it.
 	central *power.End
 	// joiners share the outcome.

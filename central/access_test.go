@@ -186,7 +186,8 @@ var leastOf = map[string]struct {
 		false,
 	}, "GET /v1/nodes/export": {auth.Admin, false},
 	"POST /v1/racks/{name}": {auth.Admin, true}, "POST /v1/domains": {auth.Admin, true}, "POST /v1/agents/{name}/forget": {auth.Admin, true},
-	"GET /v1/gossip/keys": {auth.Admin, true}, "POST /v1/gossip/keys": {auth.Admin, true}, "GET /v1/users": {auth.Admin, true},
+	"POST /v1/agents/{name}/drain": {auth.Admin, true},
+	"GET /v1/gossip/keys":          {auth.Admin, true}, "POST /v1/gossip/keys": {auth.Admin, true}, "GET /v1/users": {auth.Admin, true},
 	"POST /v1/users": {auth.Admin, true}, "POST /v1/users/{name}/rotate": {auth.Admin, true}, "POST /v1/users/{name}/remove": {
 		auth.Admin,
 		true,

@@ -47,6 +47,10 @@ type agentSession struct {
 	// strayGossip is the gossip address that it named last and that central does not dial.
 	strayGossip string
 
+	polling    time.Time     // since when it has polled without a pause
+	leaseFrom  time.Duration // by central's monotonic clock: another process of its name may hold a lease until then
+	leaseUntil time.Time     // when the lease ends that was given last
+
 	holder holder        // the process that has the name
 	rival  *rival        // another one that wants it; nil: none
 	lets   bool          // it has to let go of something
@@ -298,6 +302,9 @@ func (d *agentSession) arrive(ctx context.Context, now func() time.Time, rev int
 	d.signed(before)
 	d.latest++
 	nth := d.latest
+	if before.Sub(d.polled) >= leaseSilent && d.polls == 0 || d.polling.IsZero() {
+		d.polling = before
+	}
 	d.polls, d.seen, d.polled, d.revSeen = d.polls+1, before, before, rev
 	return d.holder.knocks, func() {
 		d.mu.Lock()

@@ -112,7 +112,10 @@ func (c *Central) wentBack(ctx context.Context, agent string, in api.Hello, now 
 		}
 		detail := fmt.Sprintf("the database is an old copy: agent %s was told of its revision %d, and it is at %d", agent, in.Rev, c.store.Rev())
 		c.log.Error(detail, "agent", agent)
-		tx.OnCommit(func() { c.renewed.Store(true) })
+		tx.OnCommit(func() {
+			c.renewed.Store(true)
+			c.leases.start(c.monotonic())
+		})
 		return errors.Join(tx.AddAudit(api.AuditEntry{At: now, Who: "central", What: "restore", Detail: detail}), tx.Renew(now))
 	})
 	if err != nil {
@@ -158,7 +161,7 @@ func (u *unitOfWork) greet(name string, in api.Hello, w *api.Welcome, peer strin
 			return err
 		}
 	}
-	another := a.Run != runOf(in)
+	another, followed := a.Run != runOf(in), a.Run
 	if another {
 		a.Run, a.Peer, a.HelloAt = runOf(in), peer, u.now
 		if err := u.clear(name, api.AlarmTwoAgents); err != nil {
@@ -167,17 +170,26 @@ func (u *unitOfWork) greet(name string, in api.Hello, w *api.Welcome, peer strin
 	}
 	a.JournalID, a.Epoch, a.LSN, a.Session, a.Opening = in.JournalID, in.Epoch, in.LSN, w.Session, in.Opening
 	a.SeenAt, a.Version, a.Address = u.now, in.Version, in.Gossip
-	if err := errors.Join(u.tx.SaveAgent(a), u.runsOn(name, in.Machine)); err != nil {
+	if err := errors.Join(u.tx.SaveAgent(a), u.runsOn(name, in.Machine), u.tx.RaiseEpoch(in.LeaseEpoch)); err != nil {
 		return err
 	}
 	if !w.ReportAll {
 		fate = journalFirst
+	}
+	if in.Protocol < api.ProtocolLease && u.c.leases.any.Load() {
+		if err := u.outgrown(name); err != nil {
+			return err
+		}
+		a.Rev = max(a.Rev, u.revs[name])
 	}
 	u.tx.OnCommit(func() {
 		d.greeted(w.Session, a.Rev, in, u.now)
 		d.tells(fate)
 		if another {
 			d.admitted(a, u.now)
+			if followed != "" { // its process was not heard to end
+				d.waitsForLease(u.c.monotonic() + leaseRunsOut)
+			}
 		}
 	})
 	return nil
@@ -407,12 +419,27 @@ func (c *Central) poll(r *http.Request, in api.Poll) (api.Assignment, error) {
 	}
 	knocks, leave := d.arrive(r.Context(), c.cfg.Now, in.Rev)
 	defer leave()
+	came, held := c.monotonic(), in.Rev
+	lasts, err := c.leaseFor(r.Context(), d, in)
+	if err != nil {
+		return api.Assignment{}, err
+	}
+	answer := func(out api.Assignment) api.Assignment {
+		if in.Lease {
+			now := c.monotonic()
+			out.Clock = &api.CentralClock{Start: c.process, At: now, Held: now - came}
+		}
+		if out.Rev == held && !out.Full {
+			out.Lease = lasts
+		}
+		return out
+	}
 	timer := time.NewTimer(min(max(in.Wait, 0), maxWait))
 	defer timer.Stop()
 	for {
 		out, err := c.answerPoll(r.Context(), d, &in)
 		if err != nil || out != nil {
-			return deref(out), err
+			return answer(deref(out)), err
 		}
 		g := d.look(c.cfg.Now())
 		if g.session != in.Session || g.mark > in.Ops || g.rev != in.Rev || len(g.reads)+len(g.asked)+len(g.tests) > 0 {
@@ -424,7 +451,7 @@ func (c *Central) poll(r *http.Request, in api.Poll) (api.Assignment, error) {
 		}
 		nothing := api.Assignment{Rev: in.Rev, OpsCursor: in.Ops, Seq: c.store.Seq(c.cfg.Now())}
 		if g.knocks != knocks {
-			return nothing, nil // somebody wants to know whether there is another poll
+			return answer(nothing), nil // somebody wants to know whether there is another poll
 		}
 		resume, err := idle(r.Context())
 		if err != nil {
@@ -434,9 +461,9 @@ func (c *Central) poll(r *http.Request, in api.Poll) (api.Assignment, error) {
 		case <-g.news:
 		case <-again:
 		case <-timer.C:
-			return nothing, nil
+			return answer(nothing), nil
 		case <-c.stop:
-			return nothing, nil
+			return answer(nothing), nil
 		case <-r.Context().Done():
 			return nothing, r.Context().Err()
 		}
@@ -475,7 +502,7 @@ func (c *Central) answerPoll(ctx context.Context, d *agentSession, in *api.Poll)
 	}
 	full := in.Rev <= 0 || in.Rev > g.rev
 	if full || in.Rev < g.rev || len(out.Ops) > 0 && at != in.Rev {
-		if err := c.assign(ctx, d.name, in.Rev, full, out); err != nil {
+		if err := c.assign(ctx, d, in.Rev, full, out); err != nil {
 			return nil, err
 		}
 	}
@@ -504,13 +531,16 @@ func (c *Central) deliver(ctx context.Context, d *agentSession, in *api.Poll, ou
 		}
 		rev = a.Rev
 		ops, cancels, upTo, err := tx.ToDeliver(d.name, in.Ops, deliverAtOnce)
-		out.Ops, out.Cancels, out.OpsCursor = nil, cancels, max(upTo, in.Ops)
+		out.Ops, out.Handed, out.Cancels, out.OpsCursor = nil, nil, cancels, max(upTo, in.Ops)
 		by := d.clock()
 		for i := range ops {
 			left = left && ops[i].Delivered
 			op := ops[i].Request()
 			op.AskedAt, op.Deadline = op.AskedAt.Add(by), op.Deadline.Add(by)
 			out.Ops = append(out.Ops, op)
+			if ops[i].Handed != "" {
+				out.Handed = append(out.Handed, op.ID)
+			}
 		}
 		return err
 	}
@@ -527,7 +557,8 @@ func (c *Central) deliver(ctx context.Context, d *agentSession, in *api.Poll, ou
 }
 
 // assign fills in nodes and the rack's settings: all of them, or what changed since rev.
-func (c *Central) assign(ctx context.Context, name string, rev int64, full bool, out *api.Assignment) error {
+func (c *Central) assign(ctx context.Context, d *agentSession, rev int64, full bool, out *api.Assignment) error {
+	name := d.name
 	return c.store.View(ctx, func(tx *store.Tx) error {
 		a, found, err := tx.Agent(name)
 		if err != nil || !found {
@@ -546,8 +577,12 @@ func (c *Central) assign(ctx context.Context, name string, rev int64, full bool,
 		if err != nil {
 			return err
 		}
-		use := logins{tx: tx, rack: s.Credentials}
+		use := logins{tx: tx, rack: s.Credentials, agent: name}
+		old := d.tooOld(api.ProtocolLease) != ""
 		for _, n := range nodes {
+			if n.Epoch > 0 && old {
+				continue
+			}
 			node := assigned(n, c.cfg.Now())
 			if err := use.fill(&node, n); err != nil {
 				return err
@@ -585,6 +620,7 @@ func assigned(n store.Node, now time.Time) api.AssignedNode {
 		Name: n.Name, BMC: n.BMC, Password: string(n.Password), KG: string(n.KG), SharedWith: n.Shared, Domain: n.Domain, Status: n.Status,
 		Confirmed: n.Confirmed,
 		Desired:   power.Effective(n.Status, n.Hold, now), Hold: n.Hold, Retry: n.Retry, Protected: n.Protected,
+		Epoch: n.Epoch,
 	}
 }
 
@@ -602,6 +638,10 @@ func (c *Central) listAgents(r *http.Request) ([]api.Agent, error) {
 			return err
 		}
 		raised, err := tx.AllAlarms()
+		if err != nil {
+			return err
+		}
+		leased, err := tx.LeaseCounts()
 		if err != nil {
 			return err
 		}
@@ -625,6 +665,12 @@ func (c *Central) listAgents(r *http.Request) ([]api.Agent, error) {
 			view.ForeignReports, view.Certificate = p.notIts, certificateOf(enrolled[a.Name], now)
 			if !p.LastSeen.IsZero() {
 				view.SeenAt = &p.LastSeen
+			}
+			if a.Drained.On() {
+				view.Drained = &a.Drained
+			}
+			if view.Leased = leased[a.Name]; view.Leased > 0 {
+				view.LeaseUntil = c.sessions.of(a.Name).leasedUntil(now)
 			}
 			out = append(out, view)
 		}

@@ -282,7 +282,7 @@ func (c *Central) nameBMCs() error {
 }
 
 // clearable are the fields of a node that an update may take away.
-var clearable = []string{"bmc", "password", "kg", "credentials", "domain", "labels", "status"}
+var clearable = []string{"bmc", "password", "kg", "credentials", "domain", "labels", "status", "agents"}
 
 // readClear checks what an update is to take away.
 func readClear(s api.NodeSpec) error {
@@ -290,6 +290,7 @@ func readClear(s api.NodeSpec) error {
 		given := map[string]string{
 			"bmc": s.BMC, "password": s.Password, "kg": s.KG, "credentials": s.Credentials, "domain": s.Domain, "status": string(s.Status),
 			"labels": "", // what is set then is all
+			"agents": strings.Join(s.Agents, ","),
 		}
 		switch value, known := given[field]; {
 		case !known:
@@ -333,6 +334,8 @@ func clearFields(n *store.Node, fields []string) {
 			n.Labels = ""
 		case "status":
 			n.Status, n.Confirmed = "", false
+		case "agents":
+			n.Agents = ""
 		}
 	}
 }

@@ -29,6 +29,9 @@ type Central struct {
 	store    *store.Store
 	sessions *agentSessions
 	moving   moving
+	leases   leases
+	booted   time.Time // by the clock that only goes forward
+	process  string    // names this process
 	changes  *notifier
 	waiting  *waiting
 	audited  *notifier // of the audit log
@@ -88,7 +91,7 @@ func New(cfg Config) (*Central, error) {
 	}
 	c := &Central{
 		cfg: cfg, log: cfg.Log, sessions: newAgentSessions(), changes: newNotifier(), waiting: newWaiting(), audited: newNotifier(),
-		feed: newFeed(), started: cfg.Now(),
+		feed: newFeed(), started: cfg.Now(), booted: time.Now(), process: rand.Text(),
 		stop:        make(chan struct{}),
 		explainWait: defaultExplainWait, knockWait: knockWait,
 		interfaceAddrs: net.InterfaceAddrs, limits: newLimits(cfg.Limits), numbers: newNumbers(),
@@ -125,6 +128,7 @@ func New(cfg Config) (*Central, error) {
 
 // load builds what is kept in memory.
 func (c *Central) load() error {
+	c.leases.start(c.monotonic())
 	return c.store.View(context.Background(), func(tx *store.Tx) error {
 		agents, err := tx.Agents()
 		if err != nil {
@@ -152,6 +156,11 @@ func (c *Central) load() error {
 			})
 		}
 		c.changes.raise(rev)
+		leased, err := tx.AnyLeased()
+		if err != nil {
+			return err
+		}
+		c.leases.any.Store(leased)
 		leaving, err := tx.AllLeaving()
 		if err != nil {
 			return err
@@ -165,6 +174,14 @@ func (c *Central) load() error {
 		}
 		return err
 	})
+}
+
+// monotonic is how long this process has been running, by a clock that nobody sets.
+func (c *Central) monotonic() time.Duration {
+	if c.cfg.Monotonic != nil {
+		return c.cfg.Monotonic()
+	}
+	return time.Since(c.booted)
 }
 
 // UseGossip has central show the members of a cluster, tell agents where to join
@@ -270,6 +287,7 @@ func (c *Central) background(ctx context.Context, parts *sync.WaitGroup) {
 	})
 	loop(schedulesEvery, func() { c.runSchedules(ctx) })
 	loop(seenEvery, c.noteSeen)
+	loop(leasesEvery, func() { c.manageLeases(ctx) })
 	if c.cfg.Backups.Every > 0 {
 		parts.Go(func() { c.backups.run(ctx) })
 	}

@@ -60,6 +60,8 @@ type Config struct {
 	CheckBelow int64
 	// Now is the clock. Default time.Now.
 	Now func() time.Time
+	// Monotonic is the clock that leases go by: it is never set. Default: since New.
+	Monotonic func() time.Duration
 }
 
 // Login says who a token that central did not make is for. It may be used concurrently.

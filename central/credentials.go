@@ -213,7 +213,9 @@ func namers(nodes, racks []string) string {
 // logins gives assigned nodes the credentials that they are to log in with.
 type logins struct {
 	tx    *store.Tx
-	rack  string // credentials that the rack names
+	agent string            // whose nodes they are
+	rack  string            // credentials that its rack names
+	racks map[string]string // those that other racks name, of nodes that it has
 	known map[string]*store.Credentials
 }
 
@@ -221,7 +223,11 @@ type logins struct {
 // else those of its rack. The name goes with them: the agent may have others of that name,
 // that stay on the rack. Where central has none of the name, only these can be meant.
 func (l *logins) fill(a *api.AssignedNode, n store.Node) error {
-	name := cmp.Or(n.Credentials, l.rack)
+	rack, err := l.ofRack(n.Rack)
+	if err != nil {
+		return err
+	}
+	name := cmp.Or(n.Credentials, rack)
 	if a.Password != "" || a.BMC == "" || name == "" {
 		return nil
 	}
@@ -241,6 +247,26 @@ func (l *logins) fill(a *api.AssignedNode, n store.Node) error {
 	a.BMC, a.Password, a.KG = ep.String(), string(cred.Password), cmp.Or(a.KG, string(cred.KG))
 	l.rotate(a, n, *cred)
 	return nil
+}
+
+// ofRack is which credentials a rack names.
+func (l *logins) ofRack(rack string) (string, error) {
+	if rack == l.agent {
+		return l.rack, nil
+	}
+	if name, known := l.racks[rack]; known {
+		return name, nil
+	}
+	a, _, err := l.tx.Agent(rack)
+	if err != nil {
+		return "", err
+	}
+	s, err := a.Settings()
+	if l.racks == nil {
+		l.racks = map[string]string{}
+	}
+	l.racks[rack] = s.Credentials
+	return s.Credentials, err
 }
 
 func (l *logins) find(name string) (*store.Credentials, error) {

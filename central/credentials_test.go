@@ -231,8 +231,8 @@ func TestLoginsByPrecedence(t *testing.T) {
 			}
 		}
 		err := s.c.store.View(context.Background(), func(tx *store.Tx) error {
-			use := logins{tx: tx, rack: rack}
-			return use.fill(&a, store.Node{BMCIdentity: store.BMCIdentity{Credentials: named, KG: power.Secret(kg)}})
+			use := logins{tx: tx, agent: "r1", rack: rack}
+			return use.fill(&a, store.Node{Rack: "r1", BMCIdentity: store.BMCIdentity{Credentials: named, KG: power.Secret(kg)}})
 		})
 		if err != nil || a != want {
 			t.Fatalf("%+v, %v; want %+v", a, err, want)

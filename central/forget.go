@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 
 	"rackpower/central/api"
 	"rackpower/central/store"
@@ -27,10 +28,10 @@ func (c *Central) forgetAgent(r *http.Request, in api.ForgetAgent) (api.Forgotte
 		case !c.sessions.of(name).presence(now, c.cfg.Away).Absent():
 			return api.Problemf(api.CodeRefused, "agent %s is alive: stop it on its machine first (systemctl disable --now rackpower)", name)
 		}
-		if out.Ended, err = u.endForgotten(name, in.Reason); err != nil {
+		if out.Nodes, out.Given, err = u.free(name, in.Reason); err != nil {
 			return err
 		}
-		if out.Nodes, err = u.free(name, in.Reason); err != nil {
+		if out.Ended, err = u.endForgotten(name, in.Reason, out.Given); err != nil {
 			return err
 		}
 		a.Session = "" // what it still says counts only after another hello
@@ -38,6 +39,9 @@ func (c *Central) forgetAgent(r *http.Request, in api.ForgetAgent) (api.Forgotte
 			return err
 		}
 		detail := fmt.Sprintf("%s ended, %s freed", power.Count(out.Ended, "operation"), power.Count(len(out.Nodes), "node"))
+		if len(out.Given) > 0 {
+			detail += fmt.Sprintf(", %d given to others", len(out.Given))
+		}
 		if err := u.audit("agent-forget", "", in.Reason, "agent "+name+": "+detail); err != nil {
 			return err
 		}
@@ -51,12 +55,14 @@ func (c *Central) forgetAgent(r *http.Request, in api.ForgetAgent) (api.Forgotte
 }
 
 // endForgotten ends what is outstanding with an agent that is forgotten. What never left
-// central cannot have happened; of the rest nobody knows.
-func (u *unitOfWork) endForgotten(agent, why string) (int, error) {
+// central cannot have happened; of the rest nobody knows. What is outstanding on nodes that were
+// given to others goes with them.
+func (u *unitOfWork) endForgotten(agent, why string, given []string) (int, error) {
 	open, err := u.tx.OpenOps(agent)
 	if err != nil {
 		return 0, err
 	}
+	open = slices.DeleteFunc(open, func(o store.Op) bool { return slices.Contains(given, o.Node) })
 	for i := range open {
 		o := &open[i]
 		end := power.End{
@@ -74,23 +80,33 @@ func (u *unitOfWork) endForgotten(agent, why string) (int, error) {
 	return len(open), nil
 }
 
-// free takes all nodes from an agent and assigns them to nobody.
-func (u *unitOfWork) free(agent, why string) ([]string, error) {
+// free takes all nodes from an agent. They are given to others that can reach them, once its lease has
+// run out, and else assigned to nobody.
+func (u *unitOfWork) free(agent, why string) (names, given []string, err error) {
 	nodes, err := u.tx.NodesSince(agent, 0)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	names := []string{}
+	names = []string{}
 	for _, n := range nodes {
 		next := n
+		if to, err := u.instead(n, agent); err != nil {
+			return nil, nil, err
+		} else if to != "" {
+			if err := u.give(n, to, "agent "+agent+" was forgotten"); err != nil {
+				return nil, nil, err
+			}
+			given = append(given, n.Name)
+			continue
+		}
 		next.Agent = ""
 		if err := errors.Join(u.joins(n.Domain), u.forget(agent, n.Name, true), u.leaves(n), u.save(n, next)); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		if err := u.audit("node-free", n.Name, why, "agent "+agent+" was forgotten"); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		names = append(names, n.Name)
 	}
-	return names, nil
+	return names, given, nil
 }

@@ -44,7 +44,9 @@ func (u *unitOfWork) leaves(n store.Node) error {
 	}
 	u.tx.OnCommit(func() { u.c.sessions.of(n.Agent).letsGo(true) })
 	u.settled, u.looked = false, true
-	return u.tx.AddLeaving(store.Leaving{Agent: n.Agent, Node: n.Name, Part: n.Part, At: n.At, Rev: rev, Since: u.now})
+	return u.tx.AddLeaving(store.Leaving{
+		Agent: n.Agent, Node: n.Name, Part: n.Part, At: n.At, Rev: rev, Since: u.now, Leased: u.needsLease(n, a),
+	})
 }
 
 // waits fills in whom a node waits for. What its own agent was to let go of is its own again
@@ -150,7 +152,7 @@ func (u *unitOfWork) forceAgent(name string) error {
 		return err
 	}
 	for _, l := range all {
-		if l.Forced != "" {
+		if l.Forced != "" || l.Leased { // which ends by itself
 			continue
 		}
 		if err := u.tx.ForceLeaving(l, fmt.Sprintf("%s at %s", u.who, u.now.UTC().Format(time.RFC3339))); err != nil {
@@ -177,7 +179,7 @@ func (u *unitOfWork) lettingGo(agent string, rev int64, holdsBack []string) erro
 			return err
 		}
 		detail := ""
-		if l.Forced != "" {
+		if l.Forced != "" && !l.Leased {
 			detail = fmt.Sprintf("only now: it was declared dead by %s, and may have acted on the node since", l.Forced)
 		}
 		if err := u.audit(auditLetGo, l.Node, "", detail); err != nil {
@@ -240,7 +242,7 @@ func forcedAway(tx *store.Tx, agent string) ([]api.ForcedMove, error) {
 	all, err := tx.LeavingOf(agent)
 	var out []api.ForcedMove
 	for _, l := range all {
-		if l.Forced != "" {
+		if l.Forced != "" && !l.Leased {
 			out = append(out, api.ForcedMove{Node: l.Node, By: l.Forced})
 		}
 	}

@@ -68,6 +68,7 @@ func (s *site) start() {
 	s.t.Helper()
 	c, err := New(Config{
 		Data: s.dir, Database: s.url, Now: s.clock, Log: slog.New(slog.DiscardHandler), Machine: cmp.Or(s.machine, "head.example.org"),
+		Monotonic: func() time.Duration { return s.clock().Sub(time.Unix(0, 0)) },
 	})
 	if err != nil {
 		s.t.Fatal(err)

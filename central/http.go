@@ -119,6 +119,7 @@ func (c *Central) routes() *http.ServeMux {
 	serve("GET /v1/attention", sees, paged(c, c.listAttention, attentionName))
 	serve("GET /v1/agents", sees, paged(c, c.listAgents, func(one api.Agent) string { return one.Name }))
 	serve("POST /v1/agents/{name}/forget", managesSite, body(c, maxAdminBody, true, c.forgetAgent))
+	serve("POST /v1/agents/{name}/drain", managesSite, body(c, maxAdminBody, true, c.drainAgent))
 	serve("POST /v1/agents/{name}/ack", actsOnSite, body(c, maxAdminBody, true, c.ackAlarm))
 	serve("GET /v1/members", sees, paged(c, c.listMembers, func(one api.Member) string { return one.Name }))
 	serve("GET /v1/peers", sees, paged(c, c.listPeers, func(one api.PeerNode) string { return one.Node }))

@@ -70,16 +70,24 @@ func (u *unitOfWork) machineProtection(agent string) power.Protection {
 	return power.Protection{By: "central", Reason: reason, Since: u.now.UTC()}
 }
 
+// machine is the host name of an agent's machine, or of central's with agent ""; "": not known.
+func (u *unitOfWork) machine(agent string) (host string, err error) {
+	host, known := u.machines[agent]
+	if !known {
+		if host, err = u.tx.Machine(agent); err == nil {
+			u.machines[agent] = host
+		}
+	}
+	return host, err
+}
+
 // protectNew protects a node that is being added if it is the machine of central or of its
 // agent.
 func (u *unitOfWork) protectNew(n *store.Node) (note string, err error) {
 	for _, agent := range []string{"", n.Agent} {
-		host, known := u.machines[agent]
-		if !known {
-			if host, err = u.tx.Machine(agent); err != nil {
-				return "", err
-			}
-			u.machines[agent] = host
+		host, err := u.machine(agent)
+		if err != nil {
+			return "", err
 		}
 		if !n.Protected.On() && isMachine(n.Name, host) {
 			n.Protected = u.machineProtection(agent)

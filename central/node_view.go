@@ -128,6 +128,9 @@ func (c *Central) shower(open []store.Op) func(store.Node) api.Node {
 			agents[n.Agent] = c.presence(n.Agent)
 		}
 		out := showNode(n, ops[n.Name], agents[n.Agent], now)
+		if out.Lease = showLease(n); out.Lease != nil {
+			out.Lease.Until = c.leasedUntil(n, now)
+		}
 		if note := c.waitsNote(n.WaitsFor, now); note != "" {
 			out.Waits, out.WaitsMessage = power.ReasonMoving, note
 		}
@@ -141,7 +144,8 @@ func showNode(n store.Node, open []*store.Op, agent api.AgentPresence, now time.
 	out := api.Node{
 		Name: n.Name, Rack: n.Rack, State: n.State, Reach: n.Reach, Stale: agent.Absent() ||
 			stale(n.Reading, now), Status: n.Status, Desired: desired.Want,
-		DesiredFrom: power.DesiredFrom(n.Status, n.Hold, now), Hold: api.ShowHold(n.Hold, now), Agent: n.Agent, BMC: n.BMC,
+		DesiredFrom: power.DesiredFrom(n.Status, n.Hold, now), Hold: api.ShowHold(n.Hold, now), Agent: n.Agent, Agents: agentList(n.Agents),
+		BMC:         n.BMC,
 		Credentials: n.Credentials, Domain: n.Domain,
 		Labels:     n.Labels.List(),
 		AgentState: agent, Protected: api.ShowProtection(n.Protected),

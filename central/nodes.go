@@ -40,7 +40,7 @@ func readSpec(s api.NodeSpec) (api.NodeSpec, error) {
 			return s, fmt.Errorf("credentials: %w", err)
 		}
 	}
-	if err := errors.Join(checkBMC(&s), readClear(s)); err != nil {
+	if err := errors.Join(checkBMC(&s), readClear(s), api.CheckAgents(s.Agents)); err != nil {
 		return s, err
 	}
 	if s.Status != "" {
@@ -159,6 +159,10 @@ func (u *unitOfWork) addAll(specs []api.NodeSpec, update, confirmed bool) (out a
 			}
 		}
 		next := merged(old, s, confirmed)
+		if next.Agent, err = u.firstAgent(next); err != nil {
+			return out, err
+		}
+		identify(&next)
 		if s.Protected != "" && s.Protected != shownReason(old.Protected) {
 			next.Protected = power.Protection{By: u.who, Reason: s.Protected, Since: u.now.UTC()}
 		}
@@ -203,7 +207,7 @@ func (u *unitOfWork) addAll(specs []api.NodeSpec, update, confirmed bool) (out a
 					return out, err
 				}
 			} else if len(open) > 0 {
-				bad.add(i, s.Name, fmt.Errorf("cannot move from rack %s to %s while %s is outstanding (operation %s)", old.Rack, next.Rack,
+				bad.add(i, s.Name, fmt.Errorf("cannot move from agent %s to %s while %s is outstanding (operation %s)", old.Agent, next.Agent,
 					open[0].Action, open[0].ID))
 				continue
 			}
@@ -313,7 +317,9 @@ func merged(old store.Node, s api.NodeSpec, confirmed bool) store.Node {
 	n := old
 	n.Name = s.Name
 	n.Rack = cmp.Or(s.Rack, old.Rack)
-	n.Agent = n.Rack
+	if n.Epoch == 0 {
+		n.Agent = n.Rack
+	}
 	n.BMC = cmp.Or(s.BMC, old.BMC)
 	n.Password = cmp.Or(power.Secret(s.Password), old.Password)
 	n.KG = cmp.Or(power.Secret(s.KG), old.KG)
@@ -326,6 +332,7 @@ func merged(old store.Node, s api.NodeSpec, confirmed bool) store.Node {
 	n.Credentials = cmp.Or(s.Credentials, old.Credentials)
 	n.Domain = cmp.Or(s.Domain, old.Domain)
 	clearFields(&n, s.Clear)
+	n.Agents = cmp.Or(strings.Join(s.Agents, ","), n.Agents)
 	n.Labels = n.Labels.With(s.Labels)
 	if n.BMC != old.BMC {
 		n.Addr = ""
@@ -361,6 +368,9 @@ func (u *unitOfWork) put(old, next store.Node, exists bool) error {
 			return err
 		}
 	}
+	if err := u.leased(old, &next, "a person said so"); err != nil {
+		return err
+	}
 	if err := u.save(old, next); err != nil {
 		return err
 	}
@@ -390,6 +400,9 @@ func describe(n store.Node) string {
 	if n.BMC != "" {
 		text += ", bmc " + n.BMC
 	}
+	if n.Agents != "" {
+		text += ", agents " + n.Agents
+	}
 	if n.Credentials != "" {
 		text += ", credentials " + n.Credentials
 	}
@@ -411,6 +424,7 @@ func differences(old, next store.Node) string {
 		}
 	}
 	add("rack", old.Rack, next.Rack)
+	add("agents", old.Agents, next.Agents)
 	add("bmc", old.BMC, next.BMC)
 	add("credentials", old.Credentials, next.Credentials)
 	add("domain", old.Domain, next.Domain)
@@ -606,7 +620,7 @@ func (c *Central) exportNodes(r *http.Request) ([]api.NodeSpec, error) {
 				continue
 			}
 			out = append(out, api.NodeSpec{
-				Name: n.Name, Rack: n.Rack, BMC: n.BMC, Credentials: n.Credentials, Domain: n.Domain, Status: n.Status,
+				Name: n.Name, Rack: n.Rack, Agents: agentList(n.Agents), BMC: n.BMC, Credentials: n.Credentials, Domain: n.Domain, Status: n.Status,
 				Protected: shownReason(n.Protected), Labels: n.Labels.List(),
 			})
 		}

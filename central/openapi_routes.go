@@ -85,6 +85,7 @@ var described = map[string]struct {
 	"GET /v1/attention":             {"all that wants a person", nil, ``},
 	"GET /v1/agents":                {"the agents", nil, ``},
 	"POST /v1/agents/{name}/forget": {"ends what was with an agent that is gone", nil, `{"reason": "the rack was sold"}`},
+	"POST /v1/agents/{name}/drain":  {"has an agent without nodes that others can reach, or given nodes again", nil, `{"reason": "a new disk"}`},
 	"POST /v1/agents/{name}/ack":    {"acknowledges alarms of an agent", nil, `{"kind": "journal-lost", "reason": "the disk was changed"}`},
 	"GET /v1/members":               {"the gossip cluster as central sees it", nil, ``},
 	"GET /v1/peers":                 {"the power of the fleet as gossip knows it", nil, ``},

@@ -180,6 +180,7 @@ var inPaths = map[string]string{
 	"GET /debug/pprof/{name}": "heap",
 	"nodes":                   "n1", "racks": "r1", "users": "vera", "credentials": "lab", "agents": "r1",
 	"POST /v1/agents/{name}/forget": "r8", // which is gone
+	"POST /v1/agents/{name}/drain":  "r1",
 	"POST /v1/agents/{name}/revoke": "r7", // not that which goes on below
 	"ops":                           "019350e0-0000-7000-8000-000000000001",
 	"plans":                         "019350e0-0000-7000-8000-000000000002",

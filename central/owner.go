@@ -73,11 +73,11 @@ func has(tx *store.Tx, agent, node string) (bool, error) {
 }
 
 // notIts says why the report on an operation is not the agent's, "" if it is. What is known
-// of its id, if anything, is o.
-func (c *Central) notIts(tx *store.Tx, agent string, w api.OpReport, o store.Op, found bool) (string, error) {
+// of its id, if anything, is o; knowsMore: the agent had it before another one.
+func (c *Central) notIts(tx *store.Tx, agent string, w api.OpReport, o store.Op, found, knowsMore bool) (string, error) {
 	if found {
 		switch {
-		case o.Rack != agent:
+		case o.Rack != agent && !knowsMore:
 			return fmt.Sprintf("operation %s is one of agent %s", o.ID, o.Rack), nil
 		case !o.Request().Is(w.Op):
 			return fmt.Sprintf("%s of node %s with the id of another operation (%s of node %s)", w.Op.Action, w.Op.Node, o.Action, o.Node), nil

@@ -249,11 +249,22 @@ func (c *Central) setRack(r *http.Request, in api.SetRack) (api.Rack, error) {
 				return err
 			}
 		}
+		others := in.Agents != nil && !slices.Equal(*in.Agents, s.Agents)
+		if others {
+			all = append(all, fmt.Sprintf("agents %s, was %s", cmp.Or(strings.Join(*in.Agents, ","), "its own"),
+				cmp.Or(strings.Join(s.Agents, ","), "its own")))
+			s.Agents = *in.Agents
+		}
 		if len(all) == 0 {
 			return nil
 		}
 		if err := u.saveSettings(a.Name, s); err != nil {
 			return err
+		}
+		if others {
+			if err := u.leasesOfRack(a.Name); err != nil {
+				return err
+			}
 		}
 		return u.audit(auditRack, "", in.Reason, fmt.Sprintf("rack %s: %s", a.Name, strings.Join(all, "; ")))
 	})

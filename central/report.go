@@ -207,6 +207,9 @@ type differing struct {
 
 func (d *differing) note(o *store.Op, there power.Outcome) {
 	d.ends = append(d.ends, api.EndedOp{OpRef: refOf(o), End: endOf(o)})
+	if o.Handed != "" {
+		return // the agent before told of its end first
+	}
 	d.texts = append(d.texts, fmt.Sprintf("%s of node %s (%s at the agent, %s here)", o.Action, o.Node, there, o.Outcome))
 }
 
@@ -315,7 +318,11 @@ func (u *unitOfWork) applyOpReport(name string, w api.OpReport, journal string, 
 	if !found && w.Op.AskedAt.IsZero() {
 		return nil // an end that its agent kept in short: who asked for it is not known any more
 	}
-	if what, err := u.c.notIts(u.tx, name, w, o, found); err != nil || what != "" {
+	done, knows, err := u.ofFormer(name, w, &o, found)
+	if done || err != nil {
+		return err
+	}
+	if what, err := u.c.notIts(u.tx, name, w, o, found, knows); err != nil || what != "" {
 		return errors.Join(err, u.disown(name, foreignReport{node: w.Op.Node, op: w.Op.ID, what: what, outcome: outcomeOf(w)}))
 	}
 	if !u.c.store.MergeSeq(w.Op.Seq, u.now) {

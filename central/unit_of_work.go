@@ -32,6 +32,8 @@ type unitOfWork struct {
 	agreed   bool              // a person saw which nodes move away from their agents
 	cuts     cuts              // nodes that lose power
 	machines map[string]string // host names by agent, as far as they were read
+	racks    map[string]string // agents of the nodes of racks, as far as they were read
+	outdated string            // an agent that says that it knows no leases
 	ensured  map[string]bool   // agents that nodes were given to
 	apart    bool              // items of a report are taken apart from one another
 	// settled: nobody has to let go of anything, unless that comes up in this job.
@@ -44,6 +46,7 @@ func (c *Central) unitOfWork(tx *store.Tx, now time.Time, who string) *unitOfWor
 	return &unitOfWork{
 		c: c, tx: tx, now: now, who: who, revs: map[string]int64{}, domains: map[string][]string{}, shared: map[string]bool{},
 		open: map[string]int{}, leaving: map[string]int{}, marks: marks{}, machines: map[string]string{}, ensured: map[string]bool{},
+		racks: map[string]string{},
 	}
 }
 
@@ -94,7 +97,14 @@ func (u *unitOfWork) save(old, next store.Node) error {
 	if err := u.tx.PutNode(next); err != nil {
 		return err
 	}
-	if old.WaitsFor != "" && next.WaitsFor == "" {
+	given := old.WaitsFor != "" && next.WaitsFor == ""
+	if next.Epoch > 0 && next.WaitsFor == "" && (given || old.Agent != next.Agent) {
+		if err := u.takeOver(next); err != nil {
+			return err
+		}
+		given = true
+	}
+	if given {
 		return u.requeue(next)
 	}
 	return nil

@@ -35,6 +35,7 @@ const (
 	netAgent   = hostsNet + ".11"
 	netTwin    = hostsNet + ".12"
 	netPeople  = hostsNet + ".21"
+	netSim     = hostsNet + ".31"
 	netPort    = ":7620"
 )
 

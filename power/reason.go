@@ -56,6 +56,7 @@ var (
 	ReasonInterrupted = ofEnd("interrupted", "the agent stopped between a command and its answer")
 	ReasonNotReached  = ofEnd("not-reached", "the commands were sent and the state did not follow")
 	ReasonNotEscal    = ofEnd("not-escalated", "the grace is over, and the request forbids a hard off", "rackpower off NODE")
+	ReasonTakenOver   = ofEnd("taken-over", "the node went to another agent, which goes on with it", "rackpower explain NODE")
 	ReasonDeadline    = ofEnd("deadline", "the deadline passed")
 	ReasonUnreachable = ofEnd("unreachable", "the BMC does not answer", "rackpower node retry NODE")
 	ReasonAuth        = ofEnd("auth-failed", "the BMC refuses the log-in; correct its user, password or K_g",
@@ -87,6 +88,7 @@ var (
 	ReasonFault    = ofMonitor("fault", "corrections failed; the next try follows later", "rackpower node retry NODE")
 	ReasonBrake    = ofMonitor("brake", "the fleet brake holds: too many nodes changed at once", "rackpower brake show",
 		"rackpower brake release RACK --reason TEXT")
+	ReasonNoLease = ofMonitor("no-lease", "several agents can reach the node, and this one has no lease on it now", "rackpower explain NODE", "rackpower agents")
 	ReasonPaused  = ofMonitor("paused", "the monitor of the rack is paused", "rackpower resume RACK")
 	ReasonMoving  = ofMonitor("moving", "another agent has to release the node first")
 	ReasonUnsure  = ofMonitor("unsure", "the agent checks its journal or asks central before it acts")

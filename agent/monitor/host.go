@@ -57,6 +57,7 @@ type Node struct {
 
 // Facts are what is outstanding on a node.
 type Facts struct {
+	NoLease   bool      // others can reach it as well, and the agent has no lease now
 	Busy      bool      // an operation is
 	Elsewhere bool      // one takes it elsewhere than to the desired state
 	Cutting   bool      // a power-off that the monitor asked for is

@@ -577,7 +577,7 @@ func (m *Monitor) observe(nodes []Node, now time.Time) []watched {
 	for i, n := range nodes { // whether they are busy first: an end that comes meanwhile is then taken
 		f := m.host.Facts(n.Name, m.nodes[n.Name].mem.Desired.State())
 		all[i] = watched{
-			Node: n.Name, From: n.From, Protected: n.Protected, Busy: f.Busy, Elsewhere: f.Elsewhere, Cutting: f.Cutting,
+			Node: n.Name, From: n.From, Protected: n.Protected, Busy: f.Busy, Elsewhere: f.Elsewhere, Cutting: f.Cutting, NoLease: f.NoLease,
 			Changed: f.Changed,
 		}
 	}

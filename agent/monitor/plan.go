@@ -9,6 +9,9 @@ import (
 	"rackpower/power"
 )
 
+// leaseLook is when a node that needs a lease is looked at again.
+const leaseLook = 5 * time.Second
+
 // watched is one node as the monitor sees it at one moment.
 type watched struct {
 	Node string
@@ -23,6 +26,8 @@ type watched struct {
 	Busy bool
 	// Elsewhere is true while one takes the node elsewhere than to the desired state.
 	Elsewhere bool
+	// NoLease is true while another agent may have the node.
+	NoLease bool
 	// Cutting is true while a power-off that the monitor asked for is outstanding.
 	Cutting bool
 	// Changed is when the last operation that touched the node's power ended, or a
@@ -106,6 +111,8 @@ func (r planRound) leaveAlone(n watched) decision {
 		return not(power.ReasonBusy, time.Time{}, "")
 	case r.Off:
 		return not(power.ReasonRack, time.Time{}, "")
+	case n.NoLease:
+		return not(power.ReasonNoLease, r.Now.Add(leaseLook), "")
 	case n.SharedWith != "":
 		return not(power.ReasonShared, time.Time{}, "%s", power.SharedBMC(n.Node, n.SharedWith))
 	case n.BreakerOpen != "":

@@ -22,13 +22,18 @@ type Database struct {
 //	1  the first that was counted
 //	2  agents read how much power nodes take (AskedTest.Consumption) and limit it (ActCap)
 //	3  agents tell a restored central what they enforced before (Welcome.TellEnforced)
-const Protocol = 3
+//	4  agents act under a lease on nodes that others can reach as well (AssignedNode.Epoch)
+const Protocol = 4
 
 // ProtocolCap is that of the first agents that know power readings and caps.
 const ProtocolCap = 2
 
 // ProtocolEnforced is that of the first agents that tell a restored central what they enforced.
 const ProtocolEnforced = 3
+
+// ProtocolLease is that of the first agents that act under a lease: no other is given a node
+// that several can reach.
+const ProtocolLease = 4
 
 // Hello is what an agent says at its start and whenever central answers
 // CodeHello to something else.
@@ -67,6 +72,8 @@ type Hello struct {
 	// SentAt is the agent's clock, so that central can tell its times. The client
 	// fills it in.
 	SentAt time.Time `json:"sent_at,omitzero"`
+	// LeaseEpoch is the highest epoch of a lease that the agent was ever given.
+	LeaseEpoch int64 `json:"lease_epoch,omitempty"`
 	// Host names the machine and process, for people.
 	Host string `json:"host,omitempty"`
 	// Machine is the host name of the agent's machine.
@@ -136,6 +143,8 @@ type Poll struct {
 	// Unreleased names nodes that went, or whose BMC changed, up to that revision and that
 	// the agent has not let go of: something is still under way there.
 	Unreleased []string `json:"unreleased,omitempty"`
+	// Lease asks for a lease on the nodes that have an epoch, or for more time.
+	Lease bool `json:"lease,omitempty"`
 }
 
 // Assignment answers a poll. It is state, not difference: applying it twice
@@ -166,6 +175,20 @@ type Assignment struct {
 	// Rack holds the settings of the whole rack; nil: as they were.
 	Rack *RackSettings `json:"rack,omitempty"`
 	Seq  power.Seq     `json:"seq"`
+	// Handed names those of Ops that another agent had before and may have begun with.
+	Handed []string `json:"handed,omitempty"`
+	// Lease is for how long the agent may act on the nodes that have an epoch, counted from when
+	// it sent the poll; 0: not by this answer.
+	Lease time.Duration `json:"lease,omitempty"`
+	// Clock goes with an answer to a poll that asked for a lease.
+	Clock *CentralClock `json:"clock,omitempty"`
+}
+
+// CentralClock has an agent compare how fast its clock and that of central go.
+type CentralClock struct {
+	Start string        `json:"start"` // names the process of central whose clock it is
+	At    time.Duration `json:"at"`    // by that clock, when the answer left
+	Held  time.Duration `json:"held"`  // how long before it the poll had come
 }
 
 // ForcedMove is a node that was given to another agent, and who said so when.
@@ -206,6 +229,9 @@ type AssignedNode struct {
 	// Retry grows whenever an administrator wants the node tried again although its
 	// BMC, or the node, is left alone.
 	Retry power.Seq `json:"retry,omitempty"`
+	// Epoch names the lease under which the agent has a node that others can reach as well: it
+	// acts on the node only while it has a lease. 0: the node is its own.
+	Epoch int64 `json:"epoch,omitempty"`
 }
 
 // Cancel asks the agent to end an operation at its next safe point.

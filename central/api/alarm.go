@@ -38,6 +38,7 @@ const (
 	AlarmSequenceAhead      = "sequence-ahead"       // a sequence too far ahead of the clock
 	AlarmTwoAgents          = "two-agents"           // two agents of one name
 	AlarmReportRefused      = "report-refused"       // central refuses something that the agent reports
+	AlarmClockDrift         = "clock-drift"          // central's clock and an agent's go at different speeds
 	AlarmBMCShared          = "bmc-shared"           // one BMC under two nodes
 )
 
@@ -70,6 +71,8 @@ type ForgottenAgent struct {
 	Name  string   `json:"name"`
 	Ended int      `json:"ended"` // operations, as indeterminate or, if it never had them, cancelled
 	Nodes []string `json:"nodes"` // that are assigned to nobody now
+	// Given are nodes that other agents have now, or as soon as its lease has run out.
+	Given []string `json:"given,omitempty"`
 }
 
 // AlarmAck tells an agent that a person acknowledged an alarm: that of the kind which

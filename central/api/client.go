@@ -487,6 +487,11 @@ func (c *Client) AckAlarm(ctx context.Context, agent string, in AckAlarm) ([]Ala
 	return call[[]Alarm](ctx, c, http.MethodPost, "/v1/agents/"+url.PathEscape(agent)+"/ack", in)
 }
 
+// DrainAgent has an agent without nodes that others can reach, or given nodes again.
+func (c *Client) DrainAgent(ctx context.Context, agent string, in DrainAgent) (DrainedAgent, error) {
+	return call[DrainedAgent](ctx, c, http.MethodPost, "/v1/agents/"+url.PathEscape(agent)+"/drain", in)
+}
+
 // ForgetAgent ends what was with an agent that is gone, and frees its nodes.
 func (c *Client) ForgetAgent(ctx context.Context, agent string, in ForgetAgent) (ForgottenAgent, error) {
 	return call[ForgottenAgent](ctx, c, http.MethodPost, "/v1/agents/"+url.PathEscape(agent)+"/forget", in)

@@ -61,6 +61,7 @@
 //	GET    /v1/agents
 //	POST   /v1/agents/{name}/ack           acknowledges alarms
 //	POST   /v1/agents/{name}/forget
+//	POST   /v1/agents/{name}/drain
 //	GET    /v1/members                     the gossip cluster
 //	GET    /v1/peers                       the fleet's power as gossip knows it
 //	POST   /v1/gossip/ping

@@ -95,6 +95,9 @@ type RackSettings struct {
 	// Credentials names those of the rack's nodes that have neither a password nor a name of
 	// credentials of their own.
 	Credentials string `json:"credentials,omitempty"`
+	// Agents are those that can reach the rack's nodes that name none, in the order of preference;
+	// none: its own. An agent needs to know of each node only whether it has a lease.
+	Agents []string `json:"agents,omitempty"`
 	// Domains limits this agent's share of each power domain.
 	Domains []DomainLimit `json:"domains,omitempty"`
 	// ReleaseBrake names the brake (Brake.ID) that an administrator released.
@@ -250,8 +253,10 @@ type SetRack struct {
 	BrakePercent *int    `json:"brake_percent,omitempty"`
 	BrakeAbove   *int    `json:"brake_above,omitempty"`
 	Credentials  *string `json:"credentials,omitempty"` // "": none
-	AskedBy      string  `json:"asked_by,omitempty"`
-	Reason       string  `json:"reason,omitempty"`
+	// Agents are those that can reach the rack's nodes; empty: the rack's own.
+	Agents  *[]string `json:"agents,omitempty"`
+	AskedBy string    `json:"asked_by,omitempty"`
+	Reason  string    `json:"reason,omitempty"`
 }
 
 // SetPause is the body of POST /v1/racks/{name}/pause and, for all racks, those to come

@@ -11,6 +11,9 @@ import (
 type NodeSpec struct {
 	Name string `json:"name" yaml:"name"`
 	Rack string `json:"rack" yaml:"rack"`
+	// Agents are those that can reach the BMC, in the order of preference; none: as the rack says,
+	// and where that says none the rack's own.
+	Agents []string `json:"agents,omitempty" yaml:"agents,omitempty,flow"`
 	// BMC is ipmi://USER@HOST[:PORT][?suite=&target=&channel=&level=&boot=legacy|efi], see
 	// power.ParseEndpoint; without a password; empty: none known.
 	BMC string `json:"bmc,omitempty" yaml:"bmc,omitempty"`
@@ -30,7 +33,7 @@ type NodeSpec struct {
 	// With labels in Clear they are all that it has then.
 	Labels []string `json:"labels,omitempty" yaml:"labels,omitempty"`
 	// Clear names fields that an update takes away: bmc (with password, kg and credentials),
-	// password, kg, credentials, domain, labels, status.
+	// password, kg, credentials, domain, labels, status, agents.
 	Clear []string `json:"clear,omitempty" yaml:"-"`
 }
 
@@ -128,6 +131,8 @@ type Node struct {
 	Op           *OpBrief     `json:"op"` // what is outstanding: the running one, else the first that waits
 
 	Agent       string        `json:"agent,omitempty"`
+	Agents      []string      `json:"agents,omitempty"` // that can reach it, where the node names them
+	Lease       *NodeLease    `json:"lease,omitempty"`  // how Agent has it; absent: it needs no lease
 	BMC         string        `json:"bmc,omitempty"`
 	Credentials string        `json:"credentials,omitempty"` // that the node names
 	Domain      string        `json:"domain,omitempty"`
@@ -356,6 +361,9 @@ type Agent struct {
 	SeenAt      *time.Time `json:"seen_at"`
 	Version     string     `json:"version"`
 	Nodes       int        `json:"nodes"`
+	Leased      int        `json:"leased,omitempty"`     // of them, those that others can reach as well
+	LeaseUntil  time.Time  `json:"lease_until,omitzero"` // when its lease runs out; absent: it has none now
+	Drained     *Drained   `json:"drained,omitempty"`    // who wants it without these; absent: nobody
 	Outstanding int        `json:"outstanding"`
 	Taken       int        `json:"taken"`    // requests waiting for the agent
 	Rev         int64      `json:"rev"`      // revision of its assignment

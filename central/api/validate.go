@@ -158,8 +158,35 @@ func (in SetRack) Validate() error {
 			return fmt.Errorf("credentials: %w", err)
 		}
 	}
+	if in.Agents != nil {
+		if err := CheckAgents(*in.Agents); err != nil {
+			return err
+		}
+	}
 	return CheckTexts(in.AskedBy, in.Reason)
 }
+
+// MaxAgents is how many agents a node may have.
+const MaxAgents = 8
+
+// CheckAgents checks the agents that can reach a node.
+func CheckAgents(names []string) error {
+	if len(names) > MaxAgents {
+		return fmt.Errorf("agents: %d, at most %d can have a node", len(names), MaxAgents)
+	}
+	for i, name := range names {
+		if err := CheckName(name); err != nil {
+			return fmt.Errorf("agents: %w", err)
+		}
+		if slices.Contains(names[:i], name) {
+			return fmt.Errorf("agents: %s is named twice", name)
+		}
+	}
+	return nil
+}
+
+// Validate checks that an agent is to be drained, or given nodes again.
+func (in DrainAgent) Validate() error { return CheckTexts(in.AskedBy, in.Reason) }
 
 // Validate checks a pause, or its end.
 func (in SetPause) Validate() error {

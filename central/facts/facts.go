@@ -37,6 +37,7 @@ func Of(e api.Explanation, n api.Node, now time.Time) (all []Fact) {
 	add("desired", desiredWords(e))
 	add("hold", Hold(e.Hold, now))
 	add("protected", Protection(e.Protected))
+	add("lease", Lease(n.Lease))
 	add("monitor", waitsWords(e.Monitor, now))
 	add("fault", faultWords(e.Monitor, now))
 	for _, a := range e.Rack.Alarms {
@@ -176,6 +177,24 @@ func Alarm(a api.Alarm) string {
 		text += ": " + a.Remedy
 	}
 	return text
+}
+
+// Lease is how a node's agent has it that others can reach as well; "" where it needs no lease.
+func Lease(l *api.NodeLease) string {
+	if l == nil {
+		return ""
+	}
+	text := fmt.Sprintf("epoch %d since %s", l.Epoch, power.At(l.Since))
+	if l.From != "" {
+		text += ", before it agent " + l.From
+	}
+	if l.Why != "" {
+		text += " (" + l.Why + ")"
+	}
+	if l.Until.IsZero() {
+		return text + "; its agent has no lease now"
+	}
+	return text + "; until " + power.At(l.Until) + " unless it is renewed"
 }
 
 // Protection is who protects a node since when, and why.

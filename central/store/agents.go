@@ -35,8 +35,10 @@ type Agent struct {
 	// last changed.
 	SettingsRev int64
 	Restored    RestoreState
-	settings    string // api.RackSettings as JSON, "" for none
-	state       string // api.RackState as JSON, "" while it said nothing
+	// Drained says who wants it without nodes that other agents can reach.
+	Drained  api.Drained
+	settings string // api.RackSettings as JSON, "" for none
+	state    string // api.RackState as JSON, "" while it said nothing
 }
 
 // Settings are what people set for the rack. Domains is empty: see DomainsOf.
@@ -61,7 +63,7 @@ func (a Agent) State() (*api.RackState, error) {
 func (a Agent) Said(s api.RackState) bool { return a.state == encode(s) }
 
 const agentColumns = `name, rev, floor, rev_seen, journal_id, epoch, lsn, session, seen_at, version, address, settings_rev, settings, rack, opening, run, peer, hello_at,
-	restored`
+	restored, drained`
 
 const (
 	sqlAgent    = `SELECT ` + agentColumns + ` FROM agents WHERE name = $1`
@@ -81,6 +83,7 @@ const (
 	sqlCounts       = `SELECT agent, count(*), count(*) FILTER (WHERE stage = 1) FROM ops WHERE stage < 4 GROUP BY agent`
 	sqlSettings     = `UPDATE agents SET settings = $1, pause_until = $2, settings_rev = $3 WHERE name = $4`
 	sqlTellRack     = `UPDATE agents SET settings_rev = $1 WHERE name = $2`
+	sqlDrain        = `UPDATE agents SET drained = $1 WHERE name = $2`
 	sqlRackState    = `UPDATE agents SET rack = $1 WHERE name = $2`
 	sqlPausesOver   = `SELECT ` + agentColumns + ` FROM agents WHERE pause_until > 0 AND pause_until <= $1 ORDER BY name`
 	sqlNodeCounts   = `SELECT agent, count(*) FROM nodes GROUP BY agent`
@@ -89,9 +92,13 @@ const (
 
 func scanAgent(scan func(...any) error) (a Agent, err error) {
 	var epoch, lsn, seen, hello int64
+	var drained string
 	err = scan(&a.Name, &a.Rev, &a.Floor, &a.RevSeen, &a.JournalID, &epoch, &lsn, &a.Session, &seen, &a.Version, &a.Address,
-		&a.SettingsRev, &a.settings, &a.state, &a.Opening, &a.Run, &a.Peer, &hello, &a.Restored)
+		&a.SettingsRev, &a.settings, &a.state, &a.Opening, &a.Run, &a.Peer, &hello, &a.Restored, &drained)
 	a.Epoch, a.LSN, a.SeenAt, a.HelloAt = uint64(epoch), uint64(lsn), timeAt(seen), timeAt(hello)
+	if err == nil && drained != "" {
+		err = json.Unmarshal([]byte(drained), &a.Drained)
+	}
 	return a, err
 }
 
@@ -186,6 +193,18 @@ func (t *Tx) SaveSettings(agent string, s api.RackSettings, rev int64) error {
 	}
 	if _, err := t.exec(sqlSettings, encode(s), until, rev, agent); err != nil {
 		return fmt.Errorf("cannot save settings of rack %s: %w", agent, err)
+	}
+	return nil
+}
+
+// Drain notes who wants the agent without nodes that others can reach; nobody: the zero value.
+func (t *Tx) Drain(agent string, d api.Drained) error {
+	text := ""
+	if d.On() {
+		text = encode(d)
+	}
+	if _, err := t.exec(sqlDrain, text, agent); err != nil {
+		return fmt.Errorf("cannot note that agent %s is drained: %w", agent, err)
 	}
 	return nil
 }

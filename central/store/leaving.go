@@ -14,16 +14,20 @@ type Leaving struct {
 	Rev         int64  // of the agent's assignment that takes it away
 	Since       time.Time
 	Forced      string // who said that the agent is dead; "": it is waited for
+	// Leased says that the agent acts on it under a lease only: it is waited for until that
+	// has run out.
+	Leased bool
 }
 
 const (
-	leavingColumns = `agent, node, part, at, rev, since, forced`
+	leavingColumns = `agent, node, part, at, rev, since, forced, leased`
 
-	sqlAddLeaving = `INSERT INTO leaving (` + leavingColumns + `) VALUES ($1, $2, $3, $4, $5, $6, '')
-		ON CONFLICT (agent, node, part) DO UPDATE SET at = excluded.at, rev = excluded.rev`
+	sqlAddLeaving = `INSERT INTO leaving (` + leavingColumns + `) VALUES ($1, $2, $3, $4, $5, $6, '', $7)
+		ON CONFLICT (agent, node, part) DO UPDATE SET at = excluded.at, rev = excluded.rev, forced = '', leased = excluded.leased`
 	sqlDropLeaving = `DELETE FROM leaving WHERE agent = $1 AND node = $2 AND part = $3`
 	sqlLeaving     = `SELECT ` + leavingColumns + ` FROM leaving WHERE agent = $1 ORDER BY node, part`
 	sqlAllLeaving  = `SELECT ` + leavingColumns + ` FROM leaving ORDER BY agent, node, part`
+	sqlLeased      = `SELECT ` + leavingColumns + ` FROM leaving WHERE leased = 1 AND forced = '' ORDER BY agent, node, part`
 	sqlHolders     = `SELECT ` + leavingColumns + ` FROM leaving WHERE agent <> $1 AND forced = '' AND
 		(node = $2 OR part <> '' AND (part IN ($3, $4, $5) OR part > $6 AND part < $7 OR at IN ($8, $9, $10) OR at > $11 AND at < $12))
 		ORDER BY agent, node, part`
@@ -39,7 +43,7 @@ func (t *Tx) leaving(query string, args ...any) ([]Leaving, error) {
 	err := t.each(func(r *sql.Rows) error {
 		var l Leaving
 		var since int64
-		err := r.Scan(&l.Agent, &l.Node, &l.Part, &l.At, &l.Rev, &since, &l.Forced)
+		err := r.Scan(&l.Agent, &l.Node, &l.Part, &l.At, &l.Rev, &since, &l.Forced, &l.Leased)
 		l.Since = timeAt(since)
 		all = append(all, l)
 		return err
@@ -52,7 +56,7 @@ func (t *Tx) leaving(query string, args ...any) ([]Leaving, error) {
 
 // AddLeaving notes that an agent has to let go of something.
 func (t *Tx) AddLeaving(l Leaving) error {
-	if _, err := t.exec(sqlAddLeaving, l.Agent, l.Node, l.Part, l.At, l.Rev, nanos(l.Since)); err != nil {
+	if _, err := t.exec(sqlAddLeaving, l.Agent, l.Node, l.Part, l.At, l.Rev, nanos(l.Since), l.Leased); err != nil {
 		return fmt.Errorf("cannot note that agent %s has to let go of node %s: %w", l.Agent, l.Node, err)
 	}
 	return nil
@@ -79,6 +83,9 @@ func (t *Tx) LeavingOf(agent string) ([]Leaving, error) { return t.leaving(sqlLe
 
 // AllLeaving returns what all agents have to let go of.
 func (t *Tx) AllLeaving() ([]Leaving, error) { return t.leaving(sqlAllLeaving) }
+
+// Leased returns what agents have to let go of that is free once their leases have run out.
+func (t *Tx) Leased() ([]Leaving, error) { return t.leaving(sqlLeased) }
 
 // Holders returns what other agents than the node's own have to let go of before that
 // one may act: the node by its name, or its BMC, by whatever protocol.

@@ -47,11 +47,12 @@ type Node struct {
 	BMCIdentity
 	// Labels are what expressions select by, as @label:KEY.
 	Labels noderange.Labels
+	Tenure
 }
 
 const nodeColumns = `name, rack, agent, bmc, password, domain, status, confirmed, rev,
 	hold_want, hold_by, hold_reason, hold_schedule, hold_since, hold_until, hold_seq, hold_heard, hold_confirmed, retry,
-	state, reach, observed_at, tried_at, monitor, matched, drifting, breaker_open, unsettled, waits_for, protected, labels, ` + bmcColumns
+	state, reach, observed_at, tried_at, monitor, matched, drifting, breaker_open, unsettled, waits_for, protected, labels, agents, epoch, tenure, ` + bmcColumns
 
 const (
 	sqlNode      = `SELECT ` + nodeColumns + ` FROM nodes WHERE name = $1`
@@ -87,6 +88,7 @@ var putColumns = []string{
 	"name", "rack", "agent", "bmc", "password", "domain", "status", "confirmed", "rev", "hold_want", "hold_by", "hold_reason", "hold_schedule",
 	"hold_since", "hold_until", "hold_seq", "hold_heard", "hold_confirmed", "retry", "monitor", "fault", "matched", "drifting", "breaker_open",
 	"kg", "bmc_part", "bmc_addr", "bmc_at", "bmc_shared", "credentials", "waits_for", "protected", "labels",
+	"agents", "epoch", "tenure",
 }
 
 // sqlPutNode leaves the reading of a node that is there as it is.
@@ -102,12 +104,12 @@ var sqlPutNode = func() string {
 // scanNode reads a row. Passwords are plain in memory and sealed in the database.
 func (t *Tx) scanNode(scan func(...any) error) (n Node, err error) {
 	var observed, tried, since, until, seq, heard, retry int64
-	var monitor, protected string
+	var monitor, protected, tenure string
 	fields := []any{
 		&n.Name, &n.Rack, &n.Agent, &n.BMC, (*string)(&n.Password), &n.Domain, &n.Status, &n.Confirmed, &n.Rev,
 		&n.Hold.Want, &n.Hold.By, &n.Hold.Reason, &n.Hold.Schedule, &since, &until, &seq, &heard, &n.Hold.Confirmed, &retry,
 		&n.State, &n.Reach, &observed, &tried, &monitor, &n.Matched, &n.Drifting, &n.BreakerOpen, &n.Unsettled, &n.WaitsFor, &protected,
-		(*string)(&n.Labels),
+		(*string)(&n.Labels), &n.Agents, &n.Epoch, &tenure,
 	}
 	err = scan(append(fields, n.bmcFields()...)...)
 	if err != nil {
@@ -118,6 +120,9 @@ func (t *Tx) scanNode(scan func(...any) error) (n Node, err error) {
 	n.ObservedAt, n.TriedAt = timeAt(observed), timeAt(tried)
 	if n.Monitor, err = monitorOf(monitor); err == nil && protected != "" {
 		err = json.Unmarshal([]byte(protected), &n.Protected)
+	}
+	if err == nil && tenure != "" {
+		err = json.Unmarshal([]byte(tenure), &n.Had)
 	}
 	if err != nil {
 		return n, err
@@ -264,7 +269,7 @@ func (t *Tx) PutNode(n Node) error {
 		nanos(n.Hold.Since), nanos(n.Hold.Until), int64(n.Hold.Seq), int64(n.Hold.Heard), n.Hold.Confirmed, int64(n.Retry),
 		textOf(n.Monitor), n.Monitor.Fault, n.Matched, n.Drifting, n.BreakerOpen,
 		cmp.Or(t.seal(n.KG, sealedKG, n.Name), n.DamagedKG), n.Part, n.Addr, n.At, n.Shared, n.Credentials, n.WaitsFor,
-		protectedText(n.Protected), string(n.Labels))
+		protectedText(n.Protected), string(n.Labels), n.Agents, n.Epoch, n.Had.text())
 	if err == nil {
 		_, err = t.exec(sqlExhume, n.Agent, n.Name)
 	}

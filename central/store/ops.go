@@ -68,6 +68,8 @@ type Op struct {
 	// CancelReason and CancelCursor go with CancelBy.
 	CancelReason string
 	CancelCursor int64
+	// Handed names the agent that had it before the present one and may have begun with it.
+	Handed string
 }
 
 // Stage is the stage of the op's phase.
@@ -101,6 +103,7 @@ var opTable = []opColumn{
 	{"no_escalate", true, func(o *Op) any { return &o.NoEscalate }},
 	{"confirmed", true, func(o *Op) any { return &o.Confirmed }},
 	{"cursor", true, func(o *Op) any { return &o.Cursor }},
+	{"handed", true, func(o *Op) any { return &o.Handed }},
 	{"phase", false, func(o *Op) any { return &o.Phase }},
 	{"delivered", false, func(o *Op) any { return &o.Delivered }},
 	{"verdict", false, func(o *Op) any { return &o.Verdict }},

@@ -310,7 +310,7 @@ func TestOpsComeBackAsTheyWent(t *testing.T) {
 		Deadline: at.Add(time.Second),
 		Options:  power.Options{IfBusy: power.Queue, Boot: power.BootPXE, Grace: time.Minute, Limit: 800}, CancelBy: "c", NoEscalate: true,
 		Confirmed: true,
-	}, Cursor: 5, Delivered: true, JournalID: "jj", LSN: 1 << 62, CancelReason: "cr", CancelCursor: 6}
+	}, Cursor: 5, Delivered: true, JournalID: "jj", LSN: 1 << 62, CancelReason: "cr", CancelCursor: 6, Handed: "r0"}
 	mustWrite(t, s, func(tx *Tx) error { return tx.AddOp(&want) })
 	if missing := unset(reflect.ValueOf(want)); !slices.Equal(missing, []string{"AgentNote"}) { // which is not stored
 		t.Errorf("fields that this test does not set: %v", missing)

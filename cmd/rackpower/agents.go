@@ -24,7 +24,7 @@ func agentsCommand() *cli.Command {
 			"Alarms are shown with the command that helps." + examples("rackpower agents", "rackpower agents list -o json") + exitHelp,
 	}
 	return &cli.Command{
-		Name: "agents", Category: "look", Usage: "list the agents, acknowledge their alarms, remove agents", Action: list.Action,
+		Name: "agents", Category: "look", Usage: "list the agents, acknowledge their alarms, drain or remove agents", Action: list.Action,
 		Description: "Without a subcommand it lists them." + examples("rackpower agents", "rackpower agents ack r1 --reason \"disk replaced\"") +
 			exitHelp,
 		Subcommands: []*cli.Command{list, {
@@ -46,11 +46,24 @@ func agentsCommand() *cli.Command {
 				examples("rackpower agents ack r1 --kind journal-damaged --reason \"disk replaced, nodes looked at\"") + exitHelp,
 			Flags: atCentral.flags(kindFlag(), reasonFlag(true)),
 		}, {
+			Name: "drain", Usage: "have other agents take the nodes of an agent, for maintenance", ArgsUsage: "AGENT",
+			Action: atCentral.with(drainAgent),
+			Description: "Nodes that others can reach (node add --agents) go to them, each once nothing is under way on it. Those that only\n" +
+				"this agent can reach stay and are named. It is given no node again until rackpower agents resume." +
+				examples("rackpower agents drain r1 --reason \"new disk\"", "rackpower agents resume r1") + exitHelp,
+			Flags: atCentral.flags(reasonFlag(true)),
+		}, {
+			Name: "resume", Usage: "give a drained agent nodes again", ArgsUsage: "AGENT", Action: atCentral.with(resumeAgent),
+			Description: "Nodes that prefer it come back when it has been in touch for 5 minutes." +
+				examples("rackpower agents resume r1") + exitHelp,
+			Flags: atCentral.flags(reasonFlag(false)),
+		}, {
 			Name: "forget", Usage: "remove an agent that does not come back", ArgsUsage: "AGENT",
 			Action: atCentral.with(forgetAgent),
-			Description: "Operations that it had end as indeterminate, those that it never had as cancelled. Its nodes stay known and\n" +
-				"are assigned to nobody: give them another rack (node add --update), or remove them. An agent that is alive is\n" +
-				"refused; one that comes back is told that it has no node." + examples("rackpower agents forget r9 --reason \"a typing mistake\"") +
+			Description: "Nodes that others can reach go to them, with what is outstanding, when its lease has run out. Operations of the\n" +
+				"other nodes that it had end as indeterminate, those that it never had as cancelled; these nodes stay known and are\n" +
+				"assigned to nobody: give them another rack (node add --update), or remove them. An agent that is alive is refused;\n" +
+				"one that comes back is told that it has no node." + examples("rackpower agents forget r9 --reason \"a typing mistake\"") +
 				exitHelp,
 			Flags: atCentral.flags(reasonFlag(true), yesFlag()),
 		}},
@@ -171,12 +184,53 @@ func forgetAgent(s *session) error {
 	if s.People() && !s.Quiet {
 		s.Say("agent %s forgotten: %s ended, %s assigned to nobody%s", term.Clean(name), power.Count(gone.Ended, "operation"),
 			power.Count(len(gone.Nodes), "node"), nodesBehind(gone.Nodes))
+		if len(gone.Given) > 0 {
+			s.Say("%s given to other agents%s", power.Count(len(gone.Given), "node"), nodesBehind(gone.Given))
+		}
 		return nil
 	}
 	return printer.Show(s.Printer, printer.Listing[api.ForgottenAgent]{
 		Rows: []api.ForgottenAgent{gone},
 		Name: func(a api.ForgottenAgent) string { return a.Name },
 	})
+}
+
+func drainAgent(s *session) error {
+	name, err := s.agentName()
+	if err != nil {
+		return err
+	}
+	reason, err := s.reason()
+	if err != nil {
+		return err
+	}
+	out, err := s.client.DrainAgent(s.ctx, name, api.DrainAgent{Reason: reason, AskedBy: s.askedBy()})
+	if err != nil {
+		return err
+	}
+	if s.People() && !s.Quiet {
+		s.Say("agent %s is drained: %s to other agents%s", term.Clean(name), power.Count(len(out.Moving), "node"), nodesBehind(out.Moving))
+		if len(out.Staying) > 0 {
+			s.Warn("%s no other agent can take now: %s", power.Count(len(out.Staying), "node"), noderange.Fold(out.Staying))
+		}
+		return nil
+	}
+	return printer.Show(s.Printer, printer.Listing[api.DrainedAgent]{
+		Rows: []api.DrainedAgent{out}, Name: func(a api.DrainedAgent) string { return a.Name },
+	})
+}
+
+func resumeAgent(s *session) error {
+	name, err := s.agentName()
+	if err != nil {
+		return err
+	}
+	in := api.DrainAgent{Resume: true, Reason: s.c.String("reason"), AskedBy: s.askedBy()}
+	if _, err := s.client.DrainAgent(s.ctx, name, in); err != nil {
+		return err
+	}
+	s.Say("agent %s is given nodes again", term.Clean(name))
+	return nil
 }
 
 func nodesBehind(names []string) string {
@@ -227,18 +281,44 @@ func (v view) agentListing(agents []api.Agent) printer.Listing[api.Agent] {
 				alarm = term.Shorten(alarm, 60)
 			}
 			return []string{
-				a.Name, string(a.State), seen, fmt.Sprint(a.Nodes), fmt.Sprint(a.Outstanding), fmt.Sprint(a.Taken), v.monitorCell(a.Rack),
+				a.Name, agentState(a), seen, nodesCell(a), fmt.Sprint(a.Outstanding), fmt.Sprint(a.Taken), v.monitorCell(a.Rack),
 				a.Version, a.Address, alarm,
 			}
 		},
-		WideHead: []string{"REV", "HAS", "JOURNAL", "EPOCH", "LSN", "CERTIFICATE"},
+		WideHead: []string{"REV", "HAS", "JOURNAL", "EPOCH", "LSN", "CERTIFICATE", "LEASE UNTIL"},
 		WideCells: func(a api.Agent) []string {
 			return []string{
 				fmt.Sprint(a.Rev), fmt.Sprint(a.RevSeen), a.JournalID, fmt.Sprint(a.Epoch), fmt.Sprint(a.LSN),
-				v.certificateCell(a.Certificate),
+				v.certificateCell(a.Certificate), v.leaseCell(a),
 			}
 		},
 	}
+}
+
+// agentState is whether an agent is there, and that it is drained.
+func agentState(a api.Agent) string {
+	if a.Drained != nil {
+		return string(a.State) + ", drained"
+	}
+	return string(a.State)
+}
+
+// nodesCell is how many nodes an agent has, and how many of them under a lease.
+func nodesCell(a api.Agent) string {
+	if a.Leased > 0 {
+		return fmt.Sprintf("%d (%d leased)", a.Nodes, a.Leased)
+	}
+	return fmt.Sprint(a.Nodes)
+}
+
+func (v view) leaseCell(a api.Agent) string {
+	switch {
+	case a.Leased == 0:
+		return ""
+	case a.LeaseUntil.IsZero():
+		return "none"
+	}
+	return v.Time(a.LeaseUntil)
 }
 
 func (v view) certificateCell(c *api.AgentCertificate) string {

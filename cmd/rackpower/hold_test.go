@@ -65,7 +65,7 @@ func TestHoldRefusesWhatMakesNoSense(t *testing.T) {
 		"pause r9 --reason x":                                   "no such rack: r9",
 		"resume r9":                                             "no such rack: r9",
 		"local pause r1 --reason x":                             "unknown command \"pause\"",
-		"rack set r1":                                           "nothing to set: give --monitor, --brake-percent, --brake-above or --credentials",
+		"rack set r1":                                           "nothing to set: give --monitor, --brake-percent, --brake-above, --credentials or --agents",
 		"rack set r1 --brake-percent 101":                       "brake percent 101 is not between 1 and 100 (0: the default, 20)",
 		"rack set r1 --brake-above -1":                          "brake above -1 is not between 1",
 		"rack set r1 --brake-above few":                         "\"few\" is not a whole number",

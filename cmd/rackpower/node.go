@@ -44,6 +44,7 @@ func nodeCommand() *cli.Command {
 						"rackpower node add r1n01a --rack r1 --bmc 'ipmi://admin@10.0.1.1?target=0x30' --password-file bmc.password") + exitHelp,
 				Flags: atCentral.flags(append(confirmFlags(),
 					&cli.StringFlag{Name: "rack", Required: true, Usage: "`NAME` of the rack; the rack's agent controls the node"},
+					agentsFlag("the node; \"\": as the rack says (rackpower rack set --agents)"),
 					&cli.StringFlag{Name: "bmc", Usage: "`URL` of the BMC: ipmi://USER@HOST[:PORT][?OPTIONS] or " +
 						"redfish://USER@HOST[:PORT]/[SYSTEM][?OPTIONS], or auto://USER@HOST"},
 					&cli.StringFlag{Name: "password-file", Usage: "read the BMC's password from the first line of `FILE`; -: from stdin"},
@@ -63,7 +64,8 @@ func nodeCommand() *cli.Command {
 				Name: "import", Usage: "add nodes from a file, all or none", ArgsUsage: "FILE|-", Action: atCentral.with(importNodes),
 				Description: "YAML or JSON: a list of nodes; CSV: a line each, the first names the columns.\n" +
 					"Fields: name, rack, bmc, password or password_file (relative to this file), kg or kg_file, credentials (a name),\n" +
-					"domain, labels, status, protected (why its power must not be taken away).\n" +
+					"domain, labels, status, protected (why its power must not be taken away), agents (that can reach it, the preferred\n" +
+					"one first).\n" +
 					"With --update, a field that YAML or JSON gives as \"\" is removed. To move more than one node to another rack\n" +
 					"needs a confirmation." +
 					examples("rackpower node import racks.yaml --dry-run", "rackpower node export -o csv | rackpower node import - --update") + exitHelp,
@@ -130,7 +132,7 @@ func addNode(s *session) error {
 	c := s.c
 	spec := api.NodeSpec{
 		Name: c.Args().First(), Rack: c.String("rack"), BMC: c.String("bmc"), Credentials: c.String("credentials"), Domain: c.String("domain"),
-		Status: power.Status(c.String("status")), Labels: c.StringSlice("label"),
+		Status: power.Status(c.String("status")), Labels: c.StringSlice("label"), Agents: agentNames(c.String("agents")),
 	}
 	bmc, kgFile, err := power.CutKGFile(spec.BMC)
 	if err == nil && kgFile != "" && c.IsSet("kg-file") {
@@ -145,7 +147,7 @@ func addNode(s *session) error {
 	}
 	for flag, field := range map[string]string{
 		"bmc": "bmc", "password-file": "password", "kg-file": "kg", "credentials": "credentials", "domain": "domain",
-		"status": "status",
+		"status": "status", "agents": "agents",
 	} {
 		if c.Bool("update") && c.IsSet(flag) && c.String(flag) == "" && !(field == "kg" && kgFile != "") {
 			spec.Clear = append(spec.Clear, field)
@@ -503,7 +505,8 @@ func showNode(s *session) error {
 			s.Say("")
 		}
 		s.Details(
-			"node", n.Name, "rack", n.Rack, "agent", strings.TrimSpace(n.Agent+" "+n.AgentState.Text(s.Now())), "bmc", n.BMC, "credentials",
+			"node", n.Name, "rack", n.Rack, "agent", strings.TrimSpace(n.Agent+" "+n.AgentState.Text(s.Now())), "agents",
+			strings.Join(n.Agents, ", "), "lease", s.Readable(facts.Lease(n.Lease)), "bmc", n.BMC, "credentials",
 			namedBy(n), "domain", n.Domain, "labels", strings.Join(n.Labels, ", "),
 			"state", stateCell(n), "observed at", s.OptionalTime(n.ObservedAt), "reach", string(n.Reach), "tried at", s.OptionalTime(n.TriedAt),
 			"status", string(n.Status), "desired", strings.TrimSuffix(fmt.Sprintf("%s, from %s", n.Desired, n.DesiredFrom), ", from "), "hold",

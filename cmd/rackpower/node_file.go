@@ -25,7 +25,7 @@ import (
 // specFields are the fields of a node in files.
 var specFields = []string{
 	"name", "rack", "bmc", "password", "password_file", "kg", "kg_file", "credentials", "domain", "labels",
-	"status", "protected",
+	"status", "protected", agentsField,
 }
 
 // maxSaid bounds how many bad rows are told at once.
@@ -191,7 +191,7 @@ func jsonRows(data []byte) ([]specRow, error) {
 				if text == nil {
 					continue
 				}
-				if text.listed && key != labelsField {
+				if text.listed && !isList(key) {
 					row.err = fmt.Errorf("%s: want a text", key)
 				}
 				row.fields[key] = text.text
@@ -203,6 +203,11 @@ func jsonRows(data []byte) ([]specRow, error) {
 
 // labelsField may be a list, or a text in which commas part the labels.
 const labelsField = "labels"
+
+// agentsField is likewise a list.
+const agentsField = "agents"
+
+func isList(field string) bool { return field == labelsField || field == agentsField }
 
 // jsonText is a text, or a list of texts, which commas join.
 type jsonText struct {
@@ -281,7 +286,7 @@ func yamlRows(data []byte) ([]specRow, error) {
 			switch {
 			case twice:
 				row.err = fmt.Errorf("%s is given twice", key)
-			case key == labelsField && value.Kind == yaml.SequenceNode:
+			case isList(key) && value.Kind == yaml.SequenceNode:
 				var list []string
 				if err := value.Decode(&list); err != nil {
 					row.err = fmt.Errorf("%s: want a list of texts", key)
@@ -383,6 +388,7 @@ func (r specRow) spec() (spec api.NodeSpec, kgFile string, err error) {
 		Name: f["name"], Rack: f["rack"], BMC: f["bmc"], Password: f["password"], KG: f["kg"], Credentials: f["credentials"], Domain: f["domain"],
 		Protected: f["protected"],
 		Status:    power.Status(f["status"]),
+		Agents:    agentNames(f[agentsField]),
 	}
 	if spec.BMC, kgFile, err = power.CutKGFile(spec.BMC); err != nil {
 		return spec, "", fmt.Errorf("node %s: %w", spec.Name, err)
@@ -390,7 +396,7 @@ func (r specRow) spec() (spec api.NodeSpec, kgFile string, err error) {
 	if kgFile != "" && f["kg_file"] != "" {
 		return spec, "", fmt.Errorf("node %s: K_g is given by kg_file and within bmc", spec.Name)
 	}
-	for _, field := range []string{"bmc", "password", "kg", "credentials", "domain", "status"} {
+	for _, field := range []string{"bmc", "password", "kg", "credentials", "domain", "status", agentsField} {
 		if text, given := f[field]; given && text == "" && !r.blanks {
 			spec.Clear = append(spec.Clear, field)
 		}
@@ -428,6 +434,9 @@ func tidySpec(n *api.NodeSpec) error {
 	if err := api.CheckName(n.Rack); err != nil {
 		return fmt.Errorf("node %s: rack: %w", n.Name, err)
 	}
+	if err := api.CheckAgents(n.Agents); err != nil {
+		return fmt.Errorf("node %s: %w", n.Name, err)
+	}
 	if n.Credentials != "" {
 		if err := api.CheckName(n.Credentials); err != nil {
 			return fmt.Errorf("node %s: credentials: %w", n.Name, err)
@@ -459,9 +468,12 @@ func tidySpec(n *api.NodeSpec) error {
 // writeCSV writes nodes as import reads them.
 func writeCSV(w io.Writer, nodes []api.NodeSpec) error {
 	out := csv.NewWriter(w)
-	rows := [][]string{{"name", "rack", "bmc", "credentials", "domain", labelsField, "status", "protected"}}
+	rows := [][]string{{"name", "rack", "bmc", "credentials", "domain", labelsField, "status", "protected", agentsField}}
 	for _, n := range nodes {
-		rows = append(rows, []string{n.Name, n.Rack, n.BMC, n.Credentials, n.Domain, strings.Join(n.Labels, ","), string(n.Status), n.Protected})
+		rows = append(rows, []string{
+			n.Name, n.Rack, n.BMC, n.Credentials, n.Domain, strings.Join(n.Labels, ","), string(n.Status), n.Protected,
+			strings.Join(n.Agents, ","),
+		})
 	}
 	return out.WriteAll(rows)
 }

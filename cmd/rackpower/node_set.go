@@ -20,36 +20,61 @@ func labelFlag() cli.Flag {
 
 func nodeSetCommand() *cli.Command {
 	return &cli.Command{
-		Name: "set", Usage: "set labels, power domain or credentials of nodes, all or none", ArgsUsage: "NODES...",
+		Name: "set", Usage: "set labels, power domain, credentials or agents of nodes, all or none", ArgsUsage: "NODES...",
 		Action: atCentral.with(setNodes),
 		Description: "What no flag names stays. A label is a KEY, or a KEY with a VALUE; @label:KEY and\n" +
 			"@label:KEY=VALUE select by it, in the scopes of users and in schedules too. Statuses are set by\n" +
 			"rackpower node set-status, the BMC and the rack of one node by rackpower node add --update." + nodesHelp +
 			examples("rackpower node set r1n[01-08] --label gpu --label model=h100", "rackpower node set @label:gpu --label gpu-",
-				"rackpower node set @rack1 --domain feedA") + exitHelp,
+				"rackpower node set @rack1 --domain feedA", "rackpower node set r1n[01-08] --agents r1,r2") + exitHelp,
 		Flags: atCentral.flags(
 			labelFlag(),
 			&cli.StringFlag{Name: "domain", Usage: "`NAME` of the power domain; \"\": none"},
 			&cli.StringFlag{Name: "credentials", Usage: "`NAME` of the credentials of nodes without a password; \"\": none"},
+			agentsFlag("the nodes; \"\": as their rack says"),
 		),
 	}
 }
 
+// agentsFlag names the agents that can reach something.
+func agentsFlag(what string) cli.Flag {
+	return &cli.StringFlag{
+		Name: "agents", Usage: "`NAMES` of the agents that can reach " + what + "; separated by commas, the preferred one first. One at a " +
+			"time has it",
+	}
+}
+
+// agentNames reads what agentsFlag was given.
+func agentNames(text string) (names []string) {
+	for name := range strings.SplitSeq(text, ",") {
+		if name = strings.TrimSpace(name); name != "" {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
 func setNodes(s *session) error {
-	spec := api.NodeSpec{Labels: s.c.StringSlice("label"), Domain: s.c.String("domain"), Credentials: s.c.String("credentials")}
+	spec := api.NodeSpec{
+		Labels: s.c.StringSlice("label"), Domain: s.c.String("domain"), Credentials: s.c.String("credentials"),
+		Agents: agentNames(s.c.String("agents")),
+	}
+	if err := api.CheckAgents(spec.Agents); err != nil {
+		return settings.Usage("--agents: %v", err)
+	}
 	for i, label := range spec.Labels {
 		spec.Labels[i] = strings.TrimSpace(label)
 		if err := noderange.CheckLabel(spec.Labels[i]); err != nil {
 			return settings.Usage("--label: %v", err)
 		}
 	}
-	for _, flag := range []string{"domain", "credentials"} {
+	for _, flag := range []string{"domain", "credentials", "agents"} {
 		if s.c.IsSet(flag) && s.c.String(flag) == "" {
 			spec.Clear = append(spec.Clear, flag)
 		}
 	}
-	if len(spec.Labels)+len(spec.Clear) == 0 && spec.Domain == "" && spec.Credentials == "" {
-		return settings.Usage("nothing is to be set: want --label, --domain or --credentials")
+	if len(spec.Labels)+len(spec.Clear)+len(spec.Agents) == 0 && spec.Domain == "" && spec.Credentials == "" {
+		return settings.Usage("nothing is to be set: want --label, --domain, --credentials or --agents")
 	}
 	nodes, err := s.nodes(s.c.Args().Slice())
 	if err != nil {

@@ -118,11 +118,12 @@ func rackCommand() *cli.Command {
 				Description: examples("rackpower rack show r1")[2:] + exitHelp,
 			},
 			{
-				Name: "set", Usage: "set how a rack's monitor works", ArgsUsage: "RACK", Action: atCentral.with(setRack),
+				Name: "set", Usage: "set how a rack's monitor works, and which agents can reach its nodes", ArgsUsage: "RACK",
+				Action: atCentral.with(setRack),
 				Description: "What is not given stays. The fleet brake holds when more than the percentage of the rack's nodes, and more\n" +
 					"than the number, would lose power at once or differ at once." +
 					examples("rackpower rack set r1 --monitor '*/5 * * * *'", "rackpower rack set r1 --monitor \"\"",
-						"rackpower rack set r1 --brake-percent 50 --brake-above 10") + exitHelp,
+						"rackpower rack set r1 --brake-percent 50 --brake-above 10", "rackpower rack set r1 --agents r1,r2") + exitHelp,
 				Flags: atCentral.flags(
 					&cli.StringFlag{Name: "monitor", Usage: "read the nodes at the times of the `CRON` expression, or \"off\"; \"\": as the agent is " +
 						"configured"},
@@ -138,6 +139,7 @@ func rackCommand() *cli.Command {
 						Name:  "credentials",
 						Usage: "`NAME` of the credentials of the rack's nodes that have neither a password nor credentials; \"\": none",
 					},
+					agentsFlag("the rack's nodes that name none; \"\": its own"),
 					reasonFlag(false),
 				),
 			},
@@ -316,7 +318,8 @@ func showRack(s *session) error {
 	st := rack.State
 	s.Details("rack", rack.Name, "agent", s.agentOf(rack), "nodes", fmt.Sprint(rack.Nodes), "reads", readsCell(rack), "brake at",
 		brakeBounds(rack.Settings),
-		"credentials", rack.Settings.Credentials, "brake", s.brakeWords(st.Brake), "pause", s.pauseOf(rack),
+		"credentials", rack.Settings.Credentials, "agents", strings.Join(rack.Settings.Agents, ", "), "brake", s.brakeWords(st.Brake),
+		"pause", s.pauseOf(rack),
 		"in fault", power.Count(st.Faults, "node"), "left alone", power.Count(st.OpenBreakers, "BMC"))
 	for _, words := range domainWords(st.Domains) {
 		s.Details("domain", words)
@@ -350,8 +353,13 @@ func setRack(s *session) error {
 		in.Credentials = &name
 		said = append(said, "credentials "+cmp.Or(name, "none"))
 	}
+	if s.c.IsSet("agents") {
+		names := agentNames(s.c.String("agents"))
+		in.Agents = &names
+		said = append(said, "agents "+cmp.Or(strings.Join(names, ", "), "its own"))
+	}
 	if len(said) == 0 {
-		return settings.Usage("nothing to set: give --monitor, --brake-percent, --brake-above or --credentials")
+		return settings.Usage("nothing to set: give --monitor, --brake-percent, --brake-above, --credentials or --agents")
 	}
 	if err := in.Validate(); err != nil {
 		return settings.Usage("%v", err)
