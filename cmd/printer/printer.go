@@ -4,6 +4,7 @@
 package printer
 
 import (
+	"bufio"
 	"bytes"
 	"encoding/json"
 	"fmt"
@@ -59,18 +60,20 @@ func Show[T any](p Printer, l Listing[T]) error {
 	if l.Rows == nil {
 		l.Rows = []T{}
 	}
-	if !p.People() {
-		l.Rows = inUTC(l.Rows)
-	}
 	switch p.Format {
 	case TemplateFormat:
-		return p.writeTemplate(l.Rows)
+		return p.writeTemplate(inUTC(l.Rows))
 	case "json":
 		return writeJSON(p.Out, l.Rows)
 	case "jsonl":
-		return WriteLines(p.Out, l.Rows)
+		for i := range l.Rows {
+			if err := WriteLines(p.Out, inUTC(l.Rows[i:i+1])); err != nil {
+				return err
+			}
+		}
+		return nil
 	case "yaml":
-		return writeYAML(p.Out, l.Rows)
+		return writeYAML(p.Out, inUTC(l.Rows))
 	case "name":
 		return writeNames(p.Out, l)
 	}
@@ -108,11 +111,25 @@ func (p Printer) writeTemplate(rows any) error {
 	return p.Template.Execute(p.Out, seen)
 }
 
-func writeJSON(w io.Writer, rows any) error {
-	enc := json.NewEncoder(w)
+// writeJSON writes an array row by row: there may be very many, and encoding/json would keep the whole text, twice.
+func writeJSON[T any](w io.Writer, rows []T) error {
+	out := bufio.NewWriter(w)
+	var text bytes.Buffer
+	enc := json.NewEncoder(&text)
 	enc.SetEscapeHTML(false)
-	enc.SetIndent("", "  ")
-	return enc.Encode(rows)
+	enc.SetIndent("  ", "  ")
+	between, end := "[\n  ", "[]\n"
+	for i := range rows {
+		text.Reset()
+		if err := enc.Encode(inUTC(rows[i : i+1])[0]); err != nil {
+			return err
+		}
+		out.WriteString(between)
+		out.Write(bytes.TrimSuffix(text.Bytes(), []byte("\n")))
+		between, end = ",\n  ", "\n]\n"
+	}
+	out.WriteString(end)
+	return out.Flush() // which has the error of those before
 }
 
 // WriteLines writes rows as JSON, each in a line of its own.

@@ -2,6 +2,7 @@ package printer
 
 import (
 	"bytes"
+	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -101,5 +102,28 @@ func TestTemplatesSeeWhatJSONHas(t *testing.T) {
 	}
 	if want := "a 1000000 2026-03-01T12:00:00Z\nb 2 2026-03-01T12:00:00Z\n"; out.String() != want {
 		t.Errorf("%q, want %q", out.String(), want)
+	}
+}
+
+// TestArraysAreAsEncodingJSONHasThem: they are written row by row.
+func TestArraysAreAsEncodingJSONHasThem(t *testing.T) {
+	type row struct {
+		Name string    `json:"name"`
+		At   time.Time `json:"at"`
+		In   []string  `json:"in,omitempty"`
+	}
+	at := time.Date(2026, 3, 1, 12, 0, 0, 0, time.FixedZone("x", 3600))
+	all := []row{{"a<b>", at, []string{"1", "2"}}, {"b\nc", at, nil}, {"", at, []string{"&"}}}
+	for n := range len(all) + 1 {
+		var got, want strings.Builder
+		if err := Show(Printer{Out: &got, Format: "json"}, Listing[row]{Rows: all[:n]}); err != nil {
+			t.Fatal(err)
+		}
+		enc := json.NewEncoder(&want)
+		enc.SetEscapeHTML(false)
+		enc.SetIndent("", "  ")
+		if err := enc.Encode(inUTC(all[:n])); err != nil || got.String() != want.String() {
+			t.Errorf("%v: got %s, want %s", err, got.String(), want.String())
+		}
 	}
 }
