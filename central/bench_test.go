@@ -2,14 +2,19 @@ package central
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http/httptest"
+	"os"
+	"slices"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"rackpower/central/api"
+	"rackpower/central/store"
 	"rackpower/power"
 )
 
@@ -235,4 +240,79 @@ func BenchmarkHoldsOf2560Nodes(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
+}
+
+// BenchmarkPruning takes requests one after the other while old history is deleted, and before:
+// RACKPOWER_HISTORY operations with four entries of the audit log each, 20,000 unless it is set.
+func BenchmarkPruning(b *testing.B) {
+	history := 20_000
+	if text := os.Getenv("RACKPOWER_HISTORY"); text != "" {
+		n, err := strconv.Atoi(text)
+		if err != nil {
+			b.Fatal(err)
+		}
+		history = n
+	}
+	for b.Loop() {
+		s := newSite(b)
+		s.nodes("a")
+		old := s.clock().Add(-2 * s.c.cfg.Keep)
+		for from := 0; from < history; from += 1000 {
+			err := s.c.store.Write(b.Context(), func(tx *store.Tx) error {
+				for i := from; i < from+1000; i++ {
+					if err := endedOp(tx, fmt.Sprintf("old-%09d", i), old); err != nil {
+						return err
+					}
+				}
+				return nil
+			})
+			if err != nil {
+				b.Fatal(err)
+			}
+		}
+		var quiet, pruning []time.Duration
+		accept := func() time.Duration {
+			began := time.Now()
+			if _, err := s.AskOps(b.Context(), api.AskOps{Ops: []api.OpRequest{{ID: newID(), Node: "a", Action: power.ActOn}}}); err != nil {
+				b.Fatal(err)
+			}
+			return time.Since(began)
+		}
+		for range 500 {
+			quiet = append(quiet, accept())
+		}
+		done := make(chan struct{})
+		began := time.Now()
+		go func() {
+			defer close(done)
+			s.c.prune(b.Context())
+		}()
+		for pruned := false; !pruned; {
+			select {
+			case <-done:
+				pruned = true
+			default:
+				pruning = append(pruning, accept())
+			}
+		}
+		b.ReportMetric(float64(history)/time.Since(began).Seconds(), "pruned/s")
+		for name, all := range map[string][]time.Duration{"quiet": quiet, "pruning": pruning} {
+			slices.Sort(all)
+			b.ReportMetric(float64(all[len(all)*99/100].Microseconds())/1000, "p99-"+name+"-ms")
+		}
+		b.ReportMetric(float64(pruning[len(pruning)-1].Microseconds())/1000, "most-pruning-ms")
+	}
+}
+
+// endedOp adds an operation that ended long ago, with its entries of the audit log.
+func endedOp(tx *store.Tx, id string, at time.Time) error {
+	o := store.Op{Op: api.Op{
+		ID: id, Node: "a", Rack: "r1", Action: power.ActOn, AskedBy: "x", Origin: power.FromCentral, AskedAt: at, Phase: api.PhaseEnded,
+		EndedAt: &at, Outcome: power.Succeeded,
+	}, Delivered: true}
+	err := tx.AddOp(&o)
+	for _, what := range []string{auditAsked, auditAccepted, "started", auditEnded} {
+		err = errors.Join(err, tx.AddAudit(api.AuditEntry{At: at, Who: "x", What: what, Node: "a", Op: id}))
+	}
+	return err
 }
