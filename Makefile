@@ -13,6 +13,7 @@ TOOL := $(GO) tool -modfile=tools/go.mod
 FUZZTIME ?= 20s
 SOAK_TIME ?= 10m
 SOAK_SEED ?=
+SOAK_SPARED ?=
 DESTDIR ?=
 PREFIX ?= /usr/local
 
@@ -77,7 +78,7 @@ race: deps build ## every test with the race detector, and the order of locks; 1
 # Whole processes and both simulators under every fault, for SOAK_TIME; a verdict at
 # the end. What needs root (disks that fill up and break) is left out without.
 soak: deps build ## whole processes under every fault for SOAK_TIME
-	PATH="$$PATH:/usr/sbin:/sbin" RACKPOWER_TEST_BIN="$(CURDIR)/$(BIN)" SOAK_TIME="$(SOAK_TIME)" SOAK_SEED="$(SOAK_SEED)" \
+	PATH="$$PATH:/usr/sbin:/sbin" RACKPOWER_TEST_BIN="$(CURDIR)/$(BIN)" SOAK_TIME="$(SOAK_TIME)" SOAK_SEED="$(SOAK_SEED)" SOAK_SPARED="$(SOAK_SPARED)" \
 	  $(GO) test ./cmd -run '^TestSoak$$' -v -count=1 -timeout 0
 
 # Deaths within every write of a few lives, at every PROOF_STRIDE bytes; then random

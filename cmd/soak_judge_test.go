@@ -44,6 +44,8 @@ type verdict struct {
 	commandsOf                        map[power.Command]int
 	unanswered, unansweredButKnown    int
 	disobedient, unexpected, unsound  []string
+	growing                           []string // only where daemons are spared
+	usage                             *usage
 	crashed, gaveUp                   []string
 	starts, tries, repeats, cancelled int
 	quietAfter                        time.Duration // until all had ended
@@ -363,6 +365,7 @@ func (v *verdict) bad() []string {
 		{"answer", v.unexpected},
 		{"crash", v.crashed},
 		{"data", v.unsound},
+		{"growing", v.growing},
 	} {
 		for _, text := range list.list {
 			all = append(all, list.name+": "+text)
@@ -396,6 +399,12 @@ func (v *verdict) print(w io.Writer, seed uint64, took time.Duration, h *hardshi
 	row("damaged journals and databases", len(v.unsound), "must be 0, at the end")
 	row("quiet after", v.quietAfter.Round(time.Second), "the end of all faults")
 	row("starts of daemons", v.starts, fmt.Sprintf("after %d of them it ended by itself", len(v.gaveUp)))
+	fmt.Fprintln(w, "at most")
+	keys, most := v.usage.most()
+	for _, key := range keys {
+		second, last, all := most(key)
+		row(key, all, fmt.Sprintf("%d in the second quarter, %d in the last", second, last))
+	}
 	happened, leftOut := h.kinds()
 	fmt.Fprintln(w, "faults")
 	for _, kind := range happened {

@@ -63,6 +63,8 @@ type soakPlan struct {
 	quiet    time.Duration // within which everything ends after that
 	// allClocks has central's clock stepped too, for which it is built anew.
 	allClocks bool
+	// spared: no daemon suffers, only BMCs do, so that what grows is seen.
+	spared bool
 }
 
 func planSoak(t *testing.T) soakPlan {
@@ -85,6 +87,7 @@ func planSoak(t *testing.T) soakPlan {
 		}
 		p.length, p.pace, p.racks, p.deadline, p.quiet, p.allClocks = length, 1, []string{"r1", "r2", "r3"}, 45*time.Second, 5*time.Minute, true
 	}
+	p.spared = os.Getenv("SOAK_SPARED") != ""
 	return p
 }
 
@@ -144,6 +147,7 @@ type soak struct {
 	clocks   map[string]string // file by daemon
 	machines []*machine
 	doors    map[string]*api.Client
+	usage    usage
 
 	unwatch func() // ends the watchers
 }
@@ -161,7 +165,7 @@ func newSoak(t *testing.T, plan soakPlan) *soak {
 	})
 	s := &soak{
 		site: siteIn(t, dir), plan: plan, h: newHardship(), memory: newMemory(),
-		volumes: map[string]*volume{}, clocks: map[string]string{}, doors: map[string]*api.Client{},
+		usage: usage{samples: map[string][]int64{}}, volumes: map[string]*volume{}, clocks: map[string]string{}, doors: map[string]*api.Client{},
 	}
 	s.makeVolumes()
 	s.overTLS()
@@ -306,7 +310,11 @@ func (s *soak) disturb() {
 		rounds.Add(1)
 		return &tormentor{ctx: ctx, rng: next(), pace: s.plan.pace, h: s.h, t: s.t, round: sync.OnceFunc(rounds.Done)}
 	}
+	watchers.Go(func() { s.usage.sample(ctx, s) })
 	for _, d := range s.daemons {
+		if s.plan.spared {
+			continue
+		}
 		p := tormentor()
 		blows := blowsAt(d, s.volumes[d.name], s.clocks[d.name], s.h)
 		parts.Go(func() { p.torment(blows, 6*time.Second) })
@@ -408,7 +416,10 @@ func (s *soak) verdict() *verdict {
 	s.memory.with(func() {
 		v.tries, v.repeats, v.cancelled, v.unexpected = s.memory.tries, s.memory.repeats, s.memory.cancels, s.memory.unexpected
 	})
-	v.disobedient = s.obey()
+	v.disobedient, v.usage = s.obey(), &s.usage
+	if s.plan.spared {
+		v.growing = s.usage.growing()
+	}
 	s.takeDown(v)
 	return v
 }
