@@ -374,6 +374,9 @@ func (c *Central) problem(err error) *api.Problem {
 	case errors.Is(err, store.ErrRemoved):
 		c.tellOnce(store.ErrRemoved, err)
 		return api.Problemf(api.CodeUnavailable, "central accepts nothing: %v; its log says more", store.ErrRemoved)
+	case errors.Is(err, store.ErrInUse), errors.Is(err, store.ErrTakenOver):
+		c.tellOnce(store.ErrTakenOver, err)
+		return api.Problemf(api.CodeUnavailable, "this central lost its database to another one, or is about to: ask again later")
 	case errors.Is(err, store.ErrDisk):
 		c.tellOnce(store.ErrDisk, err)
 		return api.Problemf(api.CodeUnavailable, "central cannot take this now, ask again later: %v; its log says more", store.ErrDisk)

@@ -151,7 +151,8 @@ func (u *unitOfWork) each(agent, what string, take func() error) error {
 }
 
 func ofDisk(err error) bool {
-	return errors.Is(err, store.ErrDisk) || errors.Is(err, store.ErrRemoved) || errors.Is(err, store.ErrCorrupt)
+	return errors.Is(err, store.ErrDisk) || errors.Is(err, store.ErrInUse) || errors.Is(err, store.ErrTakenOver) ||
+		errors.Is(err, store.ErrRemoved) || errors.Is(err, store.ErrCorrupt)
 }
 
 // undoing is Try that takes back which revisions were raised, too.

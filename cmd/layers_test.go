@@ -135,7 +135,8 @@ func TestAgentIsFreeOfCgo(t *testing.T) {
 		t.Fatalf("go list: %v", err)
 	}
 	for _, dep := range strings.Fields(string(out)) {
-		if dep == "rackpower/central/store" || strings.HasPrefix(dep, "github.com/mattn/go-sqlite3") || strings.HasPrefix(dep, "github.com/jackc/") {
+		if dep == "rackpower/central/store" || strings.HasPrefix(dep, "github.com/mattn/go-sqlite3") ||
+			strings.HasPrefix(dep, "github.com/jackc/") {
 			t.Errorf("cmd/rackpower depends on %s", dep)
 		}
 	}

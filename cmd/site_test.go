@@ -20,6 +20,7 @@ import (
 	"github.com/google/uuid"
 
 	"rackpower/central/api"
+	"rackpower/central/store/pgtest"
 	"rackpower/power"
 )
 
@@ -32,7 +33,7 @@ var binaries = struct {
 }{}
 
 func TestMain(m *testing.M) {
-	code := m.Run()
+	code := pgtest.Main(m)
 	if binaries.dir != "" {
 		os.RemoveAll(binaries.dir)
 	}

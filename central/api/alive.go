@@ -57,6 +57,9 @@ type watch struct {
 func (c *Client) watch(ctx context.Context, wait, say time.Duration) (context.Context, *watch) {
 	w := &watch{p: c.patience, wait: max(wait, 0), said: &c.silent}
 	w.p.Say = say
+	if len(c.bases) > 1 {
+		w.p.GiveUp = min(w.p.GiveUp, silentAfter)
+	}
 	ctx, w.cancel = context.WithCancelCause(ctx)
 	trace := &httptrace.ClientTrace{Got1xxResponse: func(int, textproto.MIMEHeader) error { w.life.Store(true); return nil }}
 	go w.look(ctx)

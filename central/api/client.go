@@ -42,6 +42,12 @@ type Client struct {
 	said     atomic.Uint64 // hellos and reports so far
 }
 
+// How long one of several names may take to connect, and to give a sign of life, before another one is asked.
+const (
+	changeAfter = 3 * time.Second
+	silentAfter = 6 * time.Second
+)
+
 // NewClient makes a client for unix:///path/to.sock, http://host:port or
 // https://host:port. Several https addresses, separated by commas, are names of one
 // central: the next one is tried where one does not answer.
@@ -54,6 +60,10 @@ func NewClient(target string) (*Client, error) {
 	names := []string{target}
 	if strings.HasPrefix(target, "https://") {
 		names = strings.Split(target, ",")
+	}
+	if len(names) > 1 { // there is another one to ask soon
+		transport.DialContext = (&net.Dialer{Timeout: changeAfter}).DialContext
+		transport.TLSHandshakeTimeout = changeAfter
 	}
 	for _, one := range names {
 		u, err := url.Parse(strings.TrimSpace(one))
@@ -205,7 +215,11 @@ func (c *Client) send(ctx context.Context, method, path string, data []byte) (re
 		if c.token != "" && req.URL.Scheme == "https" {
 			req.Header.Set("Authorization", "Bearer "+c.token)
 		}
-		if resp, err = c.http.Do(req); err == nil || ctx.Err() != nil {
+		resp, err = c.http.Do(req)
+		if ctx.Err() != nil && errors.Is(context.Cause(ctx), ErrSilent) {
+			at = (at + 1) % len(c.bases) // the next request is for another one
+		}
+		if err == nil || ctx.Err() != nil {
 			c.at.Store(int32(at)) //nolint:gosec // a handful
 			return resp, err
 		}

@@ -162,3 +162,31 @@ func TestAClientWaitsAndAsksAgain(t *testing.T) {
 		t.Errorf("without patience: %v, asked %d times", err, asked.Load())
 	}
 }
+
+// TestAnotherNameOfCentralIsAsked where one takes connections and says nothing, as a machine that is lost does.
+func TestAnotherNameOfCentralIsAsked(t *testing.T) {
+	silent, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+	answers := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { Problemf(CodeBusy, "reached").Write(w) }))
+	defer answers.Close()
+	c, err := NewClient("https://" + silent.Addr().String() + "," + answers.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	c.Secure(answers.Client().Transport.(*http.Transport).TLSClientConfig, "")
+	p := DefaultPatience()
+	p.Say, p.GiveUp = 10*time.Millisecond, 50*time.Millisecond
+	c.SetPatience(p)
+	if _, err := c.Agents(t.Context()); !errors.Is(err, ErrSilent) {
+		t.Errorf("the first request: %v", err)
+	}
+	p.GiveUp = time.Minute
+	c.SetPatience(p)
+	if _, err := c.Agents(t.Context()); CodeOf(err) != CodeBusy {
+		t.Errorf("the next one: %v", err)
+	}
+}

@@ -46,6 +46,8 @@ type conn struct {
 	again func(context.Context) (*sql.Conn, error) // connects anew after the connection was lost; nil: it cannot be
 	// adding has rows that are to be inserted; nil: the connection only reads.
 	adding []*inserts
+
+	renewals int64 // Store.renewals when it connected
 }
 
 func newConn(e engine, c *sql.Conn, again func(context.Context) (*sql.Conn, error)) *conn {
@@ -76,6 +78,7 @@ func (c *conn) begin(query string) (renewed bool, err error) {
 // full or fails, and does when the connection is lost.
 func (c *conn) idle() bool { return c.e.idle(c.c) }
 
+// close gives the connection up: a transaction that begins later is on another one.
 func (c *conn) close() {
 	for _, s := range c.stmts {
 		_ = s.Close()

@@ -170,39 +170,45 @@ func (e *postgres) write(ctx context.Context) (*sql.Conn, error) {
 	return c, nil
 }
 
-// writeAgain connects and takes the lock, unless another one has had it meanwhile.
+// writeAgain connects and takes the lock, unless another one has it, or has had it, meanwhile.
 func (e *postgres) writeAgain(ctx context.Context) (*sql.Conn, error) {
-	c, err := e.alone(ctx)
+	c, err := e.alone(ctx, e.mine)
 	if err != nil {
 		return nil, err
 	}
-	var owner string
-	if err = c.QueryRowContext(ctx, "SELECT owner FROM rackpower_schema").Scan(&owner); err == nil && owner != e.owner {
-		err = ErrTakenOver
-	}
-	if err != nil {
+	if err := e.mine(ctx, c); err != nil {
 		c.Close()
-		return nil, disk(err)
+		return nil, err
 	}
 	return c, nil
 }
 
-// alone connects to a server that keeps what it commits, and takes the lock.
-func (e *postgres) alone(ctx context.Context) (*sql.Conn, error) {
+// mine fails where another one has opened the database later.
+func (e *postgres) mine(ctx context.Context, c *sql.Conn) error {
+	var owner string
+	err := c.QueryRowContext(ctx, "SELECT owner FROM rackpower_schema").Scan(&owner)
+	if err == nil && owner != e.owner {
+		return ErrTakenOver
+	}
+	return disk(err)
+}
+
+// alone connects to a server that keeps what it commits, and takes the lock after the checks.
+func (e *postgres) alone(ctx context.Context, checks ...func(context.Context, *sql.Conn) error) (*sql.Conn, error) {
 	c, err := e.connect(ctx)
 	if err != nil {
 		return nil, err
 	}
-	if err = e.durable(ctx, c); err == nil {
-		err = e.take(ctx, c)
-	}
-	if err != nil {
-		c.Close()
-		return nil, err
+	for _, check := range append([]func(context.Context, *sql.Conn) error{e.durable}, append(checks, e.take)...) {
+		if err := check(ctx, c); err != nil {
+			c.Close()
+			return nil, err
+		}
 	}
 	return c, nil
 }
 
+// take takes the lock of whoever writes.
 func (e *postgres) take(ctx context.Context, c *sql.Conn) error {
 	var schema string
 	var got bool

@@ -373,7 +373,7 @@ func TestWhoLostADatabaseWritesNoMore(t *testing.T) {
 	}
 	cut(t, s)
 	next := mustOpenAt(t, url)
-	if err := putOp(s, "b", "r1", "n"); !errors.Is(err, ErrInUse) {
+	if err := putOp(s, "b", "r1", "n"); !errors.Is(err, ErrTakenOver) {
 		t.Errorf("while another one has it: %v", err)
 	}
 	next.Close()

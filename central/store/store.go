@@ -65,7 +65,8 @@ type Store struct {
 	rotating sync.Mutex                // held while the key is changed
 	damaged  sync.Map                  // what does not open and the log tells of
 	views    chan *conn
-	opened   int // connections that views holds when nobody reads
+	renewals atomic.Int64 // how often the writer connected anew
+	opened   int          // connections that views holds when nobody reads
 
 	database   atomic.Pointer[api.Database]
 	diskSince  atomic.Int64 // see DiskWait; 0: it does not wait
@@ -196,6 +197,10 @@ func (s *Store) View(ctx context.Context, fn func(*Tx) error) error {
 	case c = <-s.views:
 	}
 	defer func() { s.views <- c }()
+	if now := s.renewals.Load(); c.renewals != now { // the writer may be at another server than this one
+		c.close()
+		c.renewals = now
+	}
 	if _, err := c.begin(s.engine.view()); err != nil {
 		return fmt.Errorf("cannot begin to read: %w", err)
 	}

@@ -187,6 +187,7 @@ func (s *Store) begin() error {
 	renewed, err := s.writer.begin(s.engine.begin())
 	done()
 	if err == nil && renewed {
+		s.renewals.Add(1)
 		err = s.catchUp()
 	}
 	return err

@@ -263,22 +263,48 @@ func fromSystemd(cfg *central.Config) error {
 // was killed holds its lock for a moment longer.
 const lockWait = 3 * time.Second
 
-func open(ctx context.Context, cfg central.Config) (*central.Central, error) {
+// open opens the database. Where another central serves one on PostgreSQL, this one stands by until that
+// one has ended; wait is called once then.
+func open(ctx context.Context, cfg central.Config, wait func()) (*central.Central, error) {
+	pause, waits := 50*time.Millisecond, false
 	for until := time.Now().Add(lockWait); ; {
 		c, err := central.New(cfg)
-		if !errors.Is(err, store.ErrInUse) || time.Now().After(until) {
+		switch late := time.Now().After(until); {
+		case waits && errors.Is(err, store.ErrDisk): // the server is gone as well, or another one takes its place
+		case !errors.Is(err, store.ErrInUse), late && cfg.Database == "":
 			return c, err
+		case late && !waits:
+			pause, waits = standbyEvery, true
+			wait()
 		}
-		if backoff.Sleep(ctx, 50*time.Millisecond) != nil {
+		if backoff.Sleep(ctx, pause) != nil {
 			return nil, err
 		}
 	}
 }
 
+// standbyEvery is how often a central that stands by tries to take over.
+const standbyEvery = 500 * time.Millisecond
+
+// openOrStandBy opens the database, and tells the service manager if that takes until another central ends.
+func openOrStandBy(ctx context.Context, cfg central.Config, notify *systemd.Notifier) (*central.Central, error) {
+	waiting, end := context.WithCancel(ctx)
+	var parts sync.WaitGroup
+	defer parts.Wait()
+	defer end()
+	return open(ctx, cfg, func() {
+		cfg.Log.Info("another central serves the database: this one stands by, and takes over when that one ends")
+		notify.Status("stands by: another central serves the database")
+		notify.Ready()
+		parts.Go(func() { notify.RunWatchdog(waiting, func() bool { return true }) })
+	})
+}
+
 // run is the life of the daemon; gc nil: no gossip.
 func run(ctx context.Context, cfg central.Config, gc *gossip.Config) error {
 	log := cfg.Log
-	c, err := open(ctx, cfg)
+	notify := systemd.New(log)
+	c, err := openOrStandBy(ctx, cfg, notify)
 	if err != nil {
 		for _, l := range cfg.Listeners {
 			l.Close()
@@ -293,22 +319,29 @@ func run(ctx context.Context, cfg central.Config, gc *gossip.Config) error {
 		return err
 	}
 	defer stopGossip()
-	notify := systemd.New(log)
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var parts sync.WaitGroup
 	pulse := newPulse()
+	var over error // the database is another central's
 	err = c.RunReady(ctx, func(addrs []net.Addr) {
 		log.Info("central serves", "version", cfg.Version, "data", cfg.Data, "central_id", c.ID())
 		notify.Status("serving on %v", addrs)
 		notify.Ready()
-		parts.Go(func() { pulse.beat(ctx, c, notify) })
+		parts.Go(func() {
+			if over = pulse.beat(ctx, c, notify); over != nil {
+				cancel()
+			}
+		})
 		// A restart mends no disk that hangs, and would end what is answered without it.
 		parts.Go(func() { notify.RunWatchdog(ctx, func() bool { return pulse.alive() || c.DiskWait() > 0 }) })
 		parts.Go(func() { <-ctx.Done(); notify.Stopping() })
 	})
 	cancel()
 	parts.Wait()
+	if over != nil {
+		return settings.Exit(settings.ExitFailed, "this central ends: %s; the next start stands by", oneLine(over))
+	}
 	return err
 }
 
@@ -341,14 +374,18 @@ func (p *pulse) alive() bool {
 	return time.Since(p.last) < pulseWithin
 }
 
-// beat goes through the writer once in a while, until ctx ends.
-func (p *pulse) beat(ctx context.Context, c *central.Central, notify *systemd.Notifier) {
+// beat goes through the writer once in a while, until ctx ends, or another central has taken the database
+// over, which is its error.
+func (p *pulse) beat(ctx context.Context, c *central.Central, notify *systemd.Notifier) error {
 	ticker := time.NewTicker(3 * time.Second)
 	defer ticker.Stop()
 	for {
 		one, cancel := context.WithTimeout(ctx, 3*time.Second)
 		err := c.Ping(one)
 		cancel()
+		if errors.Is(err, store.ErrTakenOver) {
+			return err
+		}
 		gone := errors.Is(err, store.ErrRemoved) // a restart would begin with an empty database
 		if err == nil || gone {
 			p.mu.Lock()
@@ -364,7 +401,7 @@ func (p *pulse) beat(ctx context.Context, c *central.Central, notify *systemd.No
 		}
 		select {
 		case <-ctx.Done():
-			return
+			return nil
 		case <-ticker.C:
 		}
 	}

@@ -30,7 +30,7 @@ var (
 	atCentral = server{
 		who: "central", unit: "rackpower-central.service", command: facts.AtCentral, flag: "central",
 		initial: "unix:///run/rackpower/central.sock",
-		usage:   "`URL` of central: unix:///PATH or https://HOST:PORT",
+		usage:   "`URL` of central: unix:///PATH or https://HOST:PORT, or several of the latter, separated by commas",
 		hint: "is rackpower-central running there? name another address with --central or RACKPOWER_CENTRAL; on a rack, rackpower local asks " +
 			"its agent",
 	}

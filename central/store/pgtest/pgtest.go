@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -163,8 +164,15 @@ func newServer() (*Server, error) {
 func (s *Server) data() string { return filepath.Join(s.Dir, "data") }
 
 // URL names the database that every server has.
-func (s *Server) URL() string {
-	return "postgres:///postgres?user=rackpower&host=" + url.QueryEscape(s.Dir)
+func (s *Server) URL() string { return URLOf(s) }
+
+// URLOf names the database of the server among several that can be written to.
+func URLOf(servers ...*Server) string {
+	dirs := make([]string, len(servers))
+	for i, s := range servers {
+		dirs[i] = s.Dir
+	}
+	return "postgres:///postgres?user=rackpower&target_session_attrs=read-write&host=" + url.QueryEscape(strings.Join(dirs, ","))
 }
 
 type command struct{ *exec.Cmd }
@@ -221,7 +229,7 @@ func (s *Server) answers() error {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	for {
-		c, err := pgx.Connect(ctx, s.URL())
+		c, err := pgx.Connect(ctx, strings.ReplaceAll(s.URL(), "read-write", "any"))
 		if err == nil {
 			return c.Close(ctx)
 		}

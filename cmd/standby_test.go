@@ -1,0 +1,130 @@
+package cmd_test
+
+import (
+	"errors"
+	"math/rand/v2"
+	"net"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"rackpower/central/api"
+	"rackpower/central/auth"
+	"rackpower/central/store/pgtest"
+	"rackpower/power"
+	"rackpower/power/bmcsim"
+)
+
+// TestACentralStandsBy has two centrals on one database, on a PostgreSQL server with a synchronous standby.
+// The central that serves is killed again and again, then the server is, and its standby promoted: nothing
+// that was acknowledged is lost, and nothing is done twice.
+func TestACentralStandsBy(t *testing.T) {
+	primary, err := pgtest.Start()
+	if errors.Is(err, pgtest.ErrMissing) {
+		t.Skip(err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(primary.Remove)
+	standby, err := primary.Standby("b")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(standby.Remove)
+	primary.Exec(t, "ALTER SYSTEM SET synchronous_standby_names = 'b'")
+	primary.Exec(t, "SELECT pg_reload_conf()")
+
+	farm := startFarm(t, bmcsim.Config{Count: 6, OnAfter: 200 * time.Millisecond, OffAfter: 200 * time.Millisecond, Initial: power.On})
+	s := siteIn(t, t.TempDir())
+	t.Cleanup(s.stop)
+	s.overTLS()
+	s.serves = []string{"--database", pgtest.URLOf(primary, standby)}
+	answers := func() bool { _, err := s.client.Info(t.Context()); return err == nil }
+	s.startCentral()
+	s.until(20*time.Second, "central answers", answers)
+	second := s.standbyArgs()
+	s.spawn("central2", s.serve, second...)
+	args := s.agentArgs("r1", "off")
+	both := "https://" + s.tls + ",https://" + second[len(second)-1]
+	for i := range args {
+		if args[i] == "https://"+s.tls {
+			args[i] = both
+		}
+	}
+	s.spawn("r1", s.cli, args...)
+	s.addFarm(farm)
+	s.client = s.remote(both)
+	var nodes []string
+	for i := range farm.Len() {
+		farm.BMC(i).Delay(25 * time.Millisecond)
+		farm.BMC(i).SessionLimit(1000)
+		nodes = append(nodes, farm.BMC(i).Name())
+	}
+	c := s.crowd(nodes, []power.Action{power.ActOn, power.ActOff, power.ActCycle, power.ActReset, power.ActDiag}, 600*time.Millisecond)
+	rng := rand.New(rand.NewPCG(7, 5))
+	changeover := func(what string) {
+		t.Helper()
+		began := time.Now()
+		s.until(time.Minute, "a central serves after "+what, answers)
+		t.Logf("%s: served again after %s", what, time.Since(began).Round(10*time.Millisecond))
+		time.Sleep(time.Duration(500+rng.IntN(700)) * time.Millisecond) // of work
+	}
+	for range rounds(2) {
+		s.kill("central")
+		changeover("the first central was killed")
+		s.startCentral()
+		s.kill("central2")
+		changeover("the second central was killed")
+		s.spawn("central2", s.serve, second...)
+	}
+	primary.Kill()
+	if err := standby.Promote(); err != nil {
+		t.Fatal(err)
+	}
+	changeover("the database server was killed")
+	taken := c.stop()
+	judge(t, taken, s.allEnded(2*time.Minute), farm)
+}
+
+// standbyArgs are those of a second central on the same database, with the keys of the first one. The last
+// one is where it listens.
+func (s *site) standbyArgs() []string {
+	s.t.Helper()
+	data := filepath.Join(s.dir, "central2")
+	if err := os.CopyFS(data, os.DirFS(filepath.Join(s.dir, "central"))); err != nil {
+		s.t.Fatal(err)
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer l.Close()
+	args := []string{"serve", "--data", data, "--socket", filepath.Join(s.dir, "c2.sock"), "--tls-name", "127.0.0.1"}
+	return append(append(args, s.serves...), "--listen", l.Addr().String())
+}
+
+// remote is a client of an administrator who asks over TLS.
+func (s *site) remote(target string) *api.Client {
+	s.t.Helper()
+	text, err := os.ReadFile(filepath.Join(s.dir, "central", auth.CACertFile))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	ca, err := auth.ParseCert(text)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	out, err := s.client.AddUser(s.t.Context(), api.AddUser{Name: "tester", Role: "admin"})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	client, err := api.NewClient(target)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Cleanup(client.Close)
+	client.Secure(auth.Pinned(auth.Hash(ca), nil), out.Token)
+	return client
+}
