@@ -264,6 +264,9 @@ func sharers(parts map[string][]string) map[string]string {
 func takeTurns(keys map[string][]string, before map[string]chan struct{}) map[string]chan struct{} {
 	turns := map[string]chan struct{}{}
 	for _, at := range slices.Sorted(maps.Keys(keys)) {
+		if len(keys[at]) < 2 {
+			continue
+		}
 		same := slices.Compact(slices.Sorted(slices.Values(keys[at])))
 		if len(same) < 2 {
 			continue
@@ -387,9 +390,12 @@ func (a *Agent) watchAddresses(ctx context.Context) {
 		defer t.Stop()
 		tick = t.C
 	}
-	for age := forever; ; {
-		a.addresses.lookAll(ctx, age)
-		a.compareBMCs()
+	for age, first := forever, true; ; first = false {
+		if changed := a.addresses.lookAll(ctx, age); !first || changed || a.addresses.pending() {
+			a.compareBMCs()
+		} else {
+			a.alarmShared() // they were compared when the agent was made
+		}
 		select {
 		case <-ctx.Done():
 			return

@@ -155,7 +155,8 @@ func (a *Agent) open() (err error) {
 		return fmt.Errorf("cannot open the assignment: %w", err)
 	}
 	var sealErr error
-	if a.assigned, sealErr, err = loadAssigned(a.cfg.Name, a.assignLg, keys, a.assignLg.Live()); err != nil {
+	kept, upTo := a.assignLg.Live(), a.assignLg.LSN()
+	if a.assigned, sealErr, err = loadAssigned(a.cfg.Name, a.assignLg, keys, kept); err != nil {
 		return err
 	}
 	a.assigned.own = a.cfg.Credentials
@@ -170,7 +171,10 @@ func (a *Agent) open() (err error) {
 	a.link = newLink(a, operations.Recovery().FoundLSN)
 	a.control = newControl(a)
 	a.addresses.compare(a.places())
-	kept := a.assignLg.Live() // each takes its own kinds of it, and writes no other
+	if a.assignLg.LSN() != upTo {
+		kept = a.assignLg.Live()
+	}
+	// Each takes its own kinds of it, and writes no other.
 	if err := a.prober.loadRefused(kept); err != nil {
 		return err
 	}

@@ -9,6 +9,7 @@ import (
 	"maps"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -35,9 +36,9 @@ type assigned struct {
 
 	// mu is the writers': it is held while the log flushes.
 	mu     lock.Mutex[lock.Assigned]
-	nodes  map[string]assignedNode
-	sorted []string              // names of nodes; nil: to be made again
-	holds  map[string]power.Hold // set here, by node, until central has them
+	nodes  map[string]*assignedNode // none is changed: put replaces it
+	sorted []string                 // names of nodes; nil: to be made again
+	holds  map[string]power.Hold    // set here, by node, until central has them
 	sync   syncRecord
 	trust  trustRecord
 	rack   api.RackSettings
@@ -50,14 +51,16 @@ type assigned struct {
 // snapshot is the assignment as readers see it. It is never changed: each change makes
 // another one.
 type snapshot struct {
-	nodes  map[string]assignedNode
+	nodes  map[string]*assignedNode
 	sorted []string // names of nodes
 	holds  map[string]power.Hold
-	sync   syncRecord
-	trust  trustRecord
-	rack   api.RackSettings
-	epoch  int64
-	leased int // nodes that need a lease
+	// domains are the power domains that nodes are in.
+	domains map[string]bool
+	sync    syncRecord
+	trust   trustRecord
+	rack    api.RackSettings
+	epoch   int64
+	leased  int // nodes that need a lease
 }
 
 // publish gives readers what is current; mu is held.
@@ -65,14 +68,17 @@ func (s *assigned) publish() {
 	if s.sorted == nil {
 		s.sorted = slices.SortedFunc(maps.Keys(s.nodes), compareNames)
 	}
-	leased := 0
+	leased, domains := 0, map[string]bool{}
 	for _, n := range s.nodes {
 		if n.Epoch > 0 {
 			leased++
 		}
+		if n.Domain != "" {
+			domains[n.Domain] = true
+		}
 	}
 	s.now.Store(&snapshot{
-		nodes: maps.Clone(s.nodes), sorted: s.sorted, holds: maps.Clone(s.holds), sync: s.sync, trust: s.trust, rack: s.rack,
+		nodes: maps.Clone(s.nodes), sorted: s.sorted, holds: maps.Clone(s.holds), domains: domains, sync: s.sync, trust: s.trust, rack: s.rack,
 		epoch: s.epoch, leased: leased,
 	})
 }
@@ -82,8 +88,11 @@ func (s *assigned) publish() {
 type assignedNode struct {
 	api.AssignedNode
 	hold power.Hold
-	at   *located // what BMC says
+	at   located // what BMC says
 }
+
+// noNode is a node that is not assigned.
+var noNode assignedNode
 
 // located is an address of a BMC that was read, once for all that ask for it.
 type located struct {
@@ -91,30 +100,30 @@ type located struct {
 	err error
 }
 
-func newAssignedNode(n api.AssignedNode, hold power.Hold) assignedNode {
+func newAssignedNode(n api.AssignedNode, hold power.Hold) *assignedNode {
 	ep, err := power.ParseEndpoint(n.BMC)
-	return assignedNode{AssignedNode: n, hold: hold, at: &located{ep, err}}
+	return &assignedNode{AssignedNode: n, hold: hold, at: located{ep, err}}
 }
 
 // desired is what the node's power should be at the time now.
-func (n assignedNode) desired(now time.Time) power.Desired {
+func (n *assignedNode) desired(now time.Time) power.Desired {
 	d := power.Effective(n.Status, n.hold, now)
 	d.NoCut = d.NoCut || n.Protected.On()
 	return d
 }
 
 // unheard reports whether central may not have known the hold when it took a request.
-func (n assignedNode) unheard() bool { return n.hold.Over(n.AssignedNode.Hold) }
+func (n *assignedNode) unheard() bool { return n.hold.Over(n.AssignedNode.Hold) }
 
 // from says where that comes from.
-func (n assignedNode) from(now time.Time) string { return power.DesiredFrom(n.Status, n.hold, now) }
+func (n *assignedNode) from(now time.Time) string { return power.DesiredFrom(n.Status, n.hold, now) }
 
 // source names that for comparison, and whether a person confirmed the change that
 // led to it from the source before. What a hold's end brings about is confirmed by
 // the hold, if the status is still that of when it was set.
-func (n assignedNode) source(now time.Time, before string) (name string, confirmed bool) {
-	status := fmt.Sprintf("status %s %t", n.Status, n.Confirmed)
-	held := fmt.Sprintf("%s%d ", sourceHold, n.hold.Seq)
+func (n *assignedNode) source(now time.Time, before string) (name string, confirmed bool) {
+	status := "status " + string(n.Status) + " " + strconv.FormatBool(n.Confirmed)
+	held := sourceHold + strconv.FormatUint(uint64(n.hold.Seq), 10) + " "
 	switch same := strings.HasPrefix(before, held); {
 	case n.hold.Active(now) && same:
 		return before, n.hold.Confirmed
@@ -146,8 +155,8 @@ const (
 // without BMC until central gives all anew, which it is asked for: sealErr says which.
 func loadAssigned(agent string, log appender, keys *sealKeys, live []journal.Record) (s *assigned, sealErr, err error) {
 	s = &assigned{
-		agent: agent, log: log, keys: keys, nodes: map[string]assignedNode{}, holds: map[string]power.Hold{},
-		memories: map[string]monitor.Memory{},
+		agent: agent, log: log, keys: keys, nodes: make(map[string]*assignedNode, len(live)/2), holds: map[string]power.Hold{},
+		memories: make(map[string]monitor.Memory, len(live)/2), // a node has one of each
 	}
 	for _, r := range live {
 		switch r.Kind {
@@ -160,7 +169,7 @@ func loadAssigned(agent string, log appender, keys *sealKeys, live []journal.Rec
 					n.BMC, n.Password, n.KG, sealErr = "", "", "", shut
 				}
 			}
-			s.nodes[n.Name] = newAssignedNode(n, n.Hold)
+			s.nodes[n.Name] = &assignedNode{AssignedNode: n} // read below, when its hold is known
 		case kindSync:
 			err = json.Unmarshal(r.Payload, &s.sync)
 		case kindTrust:
@@ -215,7 +224,7 @@ func (s *assigned) apply(a api.Assignment, db api.Database) (changed, gone []str
 	holds := maps.Clone(s.holds) // local ones that central does not have
 	for _, n := range a.Nodes {
 		keep[n.Name] = true
-		old := s.nodes[n.Name]
+		old := s.node(n.Name)
 		local, ok := holds[n.Name]
 		switch {
 		case ok && !local.Over(n.Hold):
@@ -373,7 +382,7 @@ func (s *assigned) setHolds(holds map[string]power.Hold) error {
 	defer s.mu.Unlock()
 	defer s.publish()
 	holds = maps.Clone(holds)
-	maps.DeleteFunc(holds, func(name string, h power.Hold) bool { return s.nodes[name].hold.Over(h) })
+	maps.DeleteFunc(holds, func(name string, h power.Hold) bool { return s.node(name).hold.Over(h) })
 	var entries []journal.Entry
 	for name, h := range holds {
 		entries = append(entries, entry(journal.Put, kindHold, holdPrefix+name, h))
@@ -403,7 +412,7 @@ func (s *assigned) restamp(clock *power.Clock, now time.Time) error {
 	var entries []journal.Entry
 	for name, h := range s.holds {
 		if h.Seq.Ahead(now) {
-			h.Seq = max(clock.Next(now), s.nodes[name].Hold.Seq+1)
+			h.Seq = max(clock.Next(now), s.node(name).Hold.Seq+1)
 			holds[name] = h
 			entries = append(entries, entry(journal.Put, kindHold, holdPrefix+name, h))
 		}
@@ -493,27 +502,28 @@ func (s *assigned) put(n api.AssignedNode, local power.Hold) {
 	s.nodes[n.Name] = newAssignedNode(n, hold)
 }
 
-func (s *assigned) get(name string) (assignedNode, bool) {
+// node is the node of that name, noNode where there is none. mu is held.
+func (s *assigned) node(name string) *assignedNode { return cmp.Or(s.nodes[name], &noNode) }
+
+// get is the node of that name, which is not to be changed; noNode and false where there is none.
+func (s *assigned) get(name string) (*assignedNode, bool) {
 	n, ok := s.now.Load().nodes[name]
-	return n, ok
+	return cmp.Or(n, &noNode), ok
 }
 
-func (s *assigned) all() []assignedNode {
+func (s *assigned) all() []*assignedNode {
 	now := s.now.Load()
-	list := make([]assignedNode, len(now.sorted))
+	list := make([]*assignedNode, len(now.sorted))
 	for i, name := range now.sorted {
 		list[i] = now.nodes[name]
 	}
 	return list
 }
 
-func (s *assigned) names() []string {
-	var names []string
-	for _, n := range s.all() {
-		names = append(names, n.Name)
-	}
-	return names
-}
+func (s *assigned) names() []string { return slices.Clone(s.now.Load().sorted) }
+
+// domains are the power domains that nodes are in; they are not to be changed.
+func (s *assigned) domains() map[string]bool { return s.now.Load().domains }
 
 func (s *assigned) position() syncRecord {
 	return s.now.Load().sync

@@ -364,8 +364,9 @@ func TestCentralDoesNotKnowTheHoldYet(t *testing.T) {
 		}
 		r.wantEnd(r.ask("n1", power.ActReset).Op.ID, power.Succeeded, power.ReasonVerified)
 		n, _ := r.a.assigned.get("n1") // central knows it, and sets its own together with a request
-		n.AssignedNode.Hold = power.Hold{Want: power.WantOff, By: "bob", Seq: n.hold.Seq + 1}
-		r.assign(n.AssignedNode)
+		is := n.AssignedNode
+		is.Hold = power.Hold{Want: power.WantOff, By: "bob", Seq: n.hold.Seq + 1}
+		r.assign(is)
 		r.wantEnd(r.ask("n1", power.ActOff).Op.ID, power.Succeeded, power.ReasonVerified)
 		set("") // a release forbids nothing
 		r.wantEnd(r.ask("n1", power.ActOn).Op.ID, power.Succeeded, power.ReasonVerified)

@@ -333,7 +333,7 @@ func (x *execution) unwanted() error {
 
 // protected ends an operation of before its node was protected. One that has cut power
 // already may still give it back.
-func protected(n assignedNode) error {
+func protected(n *assignedNode) error {
 	return endError{power.End{Outcome: power.Cancelled, Reason: power.ReasonProtected, Detail: n.Protected.Refusal(n.Name)}}
 }
 

@@ -82,8 +82,9 @@ func (p *poller) readGroups(ctx context.Context, names []string, how reading) {
 			}
 		})
 	}
+	pause, together := paced(how.spread, len(groups))
 	for i, g := range groups {
-		if how.spread > 0 && i > 0 && backoff.Sleep(ctx, how.spread/time.Duration(len(groups))) != nil {
+		if pause > 0 && i > 0 && i%together == 0 && backoff.Sleep(ctx, pause) != nil {
 			return
 		}
 		select {
@@ -98,6 +99,21 @@ func (p *poller) readGroups(ctx context.Context, names []string, how reading) {
 			p.readBeside(ctx, g, how, &wg)
 		}()
 	}
+}
+
+// leastPause is the least pause between starts: a process that is woken more often takes more
+// processor time for the same.
+const leastPause = 50 * time.Millisecond
+
+// paced spreads the starts of so many readings over a time: so many begin together, and then there is
+// a pause. A pause of 0 means that all begin at once.
+func paced(spread time.Duration, readings int) (pause time.Duration, together int) {
+	if spread <= 0 || readings == 0 {
+		return 0, 1
+	}
+	each := max(spread/time.Duration(readings), 1)
+	together = int((leastPause + each - 1) / each)
+	return each * time.Duration(together), together
 }
 
 // readBeside reads a group and gives its place back, when it is done or as soon as it
@@ -153,6 +169,9 @@ func (p *poller) readGroup(ctx context.Context, g group, how reading) {
 		return
 	}
 	defer done()
+	if how.spread > 0 {
+		defer g.bmc.Rest(time.Now())
+	}
 	mute := g.bmc.FailedSince(how.asked)
 	for _, name := range g.names {
 		if ctx.Err() != nil {

@@ -192,17 +192,18 @@ func (a *Agent) sealLog() error {
 	live := a.assignLg.Live()
 	entries, plain, err := s.keys.resealed(live)
 	alarm := alarmAt(api.Alarm{Kind: api.AlarmNotSealed, Message: "segments of before may hold passwords in plain"}, time.Now())
-	begun := slices.ContainsFunc(live, func(r journal.Record) bool { return r.Key == alarmEntry(alarm).Key })
+	mark := alarmEntry(alarm)
+	begun := slices.ContainsFunc(live, func(r journal.Record) bool { return r.Key == mark.Key })
 	if err == nil && len(entries) > 0 {
 		var rest []journal.Entry
 		if plain && !begun {
-			rest = append(rest, alarmEntry(alarm))
+			rest = append(rest, mark)
 		}
 		err = s.appendNodes(entries, rest)
 	}
 	if err == nil && (plain || begun) {
 		if err = a.assignLg.Renew(); err == nil {
-			_, err = a.assignLg.Append(entry(journal.Drop, kindAlarm, alarmEntry(alarm).Key, nil))
+			_, err = a.assignLg.Append(entry(journal.Drop, kindAlarm, mark.Key, nil))
 		}
 	}
 	if err != nil {

@@ -666,8 +666,9 @@ func (w *fleetWorld) Dead() bool { return w.proc.Dead() }
 func (w *fleetWorld) resolve(a *Agent) {
 	kept := map[string]api.AssignedNode{}
 	for _, n := range a.assigned.all() {
-		n.AssignedNode.Hold = n.hold
-		kept[n.Name] = n.AssignedNode
+		is := n.AssignedNode
+		is.Hold = n.hold
+		kept[n.Name] = is
 	}
 	w.m.Resolve(a.assigned.settings(), kept)
 }

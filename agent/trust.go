@@ -260,7 +260,7 @@ func (l *link) trustState() api.Trust {
 	if !u.known {
 		return out
 	}
-	mine := map[string]assignedNode{}
+	mine := map[string]*assignedNode{}
 	for _, n := range l.assigned.all() {
 		mine[n.Name] = n
 		if _, stays := u.nodes[n.Name]; !stays {

@@ -116,7 +116,7 @@ func TestNoOrderOfRemovalsTakesMostNodes(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		n := rapid.IntRange(1, 30).Draw(t, "nodes")
 		s := &assigned{
-			log: &notes{}, keys: testKeys, nodes: map[string]assignedNode{}, holds: map[string]power.Hold{},
+			log: &notes{}, keys: testKeys, nodes: map[string]*assignedNode{}, holds: map[string]power.Hold{},
 			memories: map[string]monitor.Memory{},
 		}
 		there := map[string]api.AssignedNode{} // at central

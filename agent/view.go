@@ -74,13 +74,7 @@ func (v *rackView) rack() api.RackState {
 
 // domains is how the queues of the power domains of this agent's nodes stand.
 func (v *rackView) domains() []api.DomainState {
-	names := map[string]bool{}
-	for _, n := range v.assigned.all() {
-		if n.Domain != "" {
-			names[n.Domain] = true
-		}
-	}
-	return v.limiter.States(names)
+	return v.limiter.States(v.assigned.domains())
 }
 
 // domainOf is the state of the queue of the node's power domain; nil: it is in none.

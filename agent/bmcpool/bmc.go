@@ -309,6 +309,18 @@ func (b *BMC) closeIdle() {
 	}
 }
 
+// Rest ends the session that was opened since, for a round of readings: the next round opens another one,
+// and until then this would take one of the few of the BMC. One that is dear to open (power.Keeper) stays.
+func (b *BMC) Rest(since time.Time) {
+	if !b.tryAcquire() {
+		return // somebody uses it
+	}
+	defer b.release()
+	if _, keeps := as[power.Keeper](b.driver); b.driver != nil && !keeps && b.opened.After(since) {
+		b.drop()
+	}
+}
+
 // Config is what a pool needs.
 type Config struct {
 	Dial   power.Dialer

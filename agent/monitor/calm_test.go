@@ -107,7 +107,7 @@ func TestReadingsThatShowNothingNewShareAPass(t *testing.T) {
 		}
 		on := func(int) power.Reading { return power.Seen(power.On, time.Now()) }
 		round(on) // the first one is all news
-		if passes, _ := round(on); passes < 5 || passes > 15 {
+		if passes, _ := round(on); passes < 3 || passes > 8 {
 			t.Errorf("%d passes for a round at rest", passes)
 		}
 		for what, other := range map[string]func() power.Reading{

@@ -36,7 +36,7 @@ type Timing struct {
 	Others time.Duration
 	// Moment is how long readings gather before they are compared. Default 50 ms.
 	Moment time.Duration
-	// Calm is how long readings that show nothing new gather. Default 2 s.
+	// Calm is how long readings that show nothing new gather. Default 5 s.
 	Calm time.Duration
 }
 
@@ -58,7 +58,7 @@ func (t Timing) WithDefaults() Timing {
 		{&t.BrakeWindow, time.Minute},
 		{&t.Others, 30 * time.Second},
 		{&t.Moment, 50 * time.Millisecond},
-		{&t.Calm, 2 * time.Second},
+		{&t.Calm, 5 * time.Second},
 		{&t.FaultPauseMax, 30 * time.Minute},
 	} {
 		if *f.field == 0 {
