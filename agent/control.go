@@ -196,25 +196,38 @@ func body[T any](r *http.Request) (T, error) {
 }
 
 func (c *control) ctlNodes(r *http.Request) ([]api.Node, error) {
-	nodes := c.view.nodes(time.Now())
-	expr := r.URL.Query().Get("select")
+	names, err := c.selected(r.URL.Query().Get("select"))
+	if err != nil {
+		return nil, err
+	}
+	return c.nodesNamed(names), nil
+}
+
+// nodesNamed shows nodes as they are now.
+func (c *control) nodesNamed(names []string) []api.Node {
+	wanted := setOf(names)
+	return slices.DeleteFunc(c.view.nodes(time.Now()), func(n api.Node) bool { return !wanted[n.Name] })
+}
+
+// selected are the names that an expression selects, "" being all; none is no error, as at central.
+func (c *control) selected(expr string) ([]string, error) {
 	if expr == "" || expr == "all" {
-		return nodes, nil
+		return c.assigned.names(), nil
 	}
 	var known []noderange.Node
-	for _, n := range nodes {
-		known = append(known, noderange.Node{Name: n.Name, Rack: n.Rack, Status: string(n.Status), State: string(n.State)})
+	for _, n := range c.assigned.all() {
+		state := c.view.readings.get(n.Name).State
+		known = append(known, noderange.Node{Name: n.Name, Rack: c.name, Status: string(n.Status), State: string(state)})
 	}
 	parsed, err := noderange.Parse(expr)
 	if err != nil {
 		return nil, selectProblem(err)
 	}
-	names, err := parsed.Select(known) // none is no error, as at central
+	names, err := parsed.Select(known)
 	if err != nil {
 		return nil, selectProblem(err)
 	}
-	selected := setOf(names)
-	return slices.DeleteFunc(nodes, func(n api.Node) bool { return !selected[n.Name] }), nil
+	return names, nil
 }
 
 func selectProblem(err error) error {
@@ -387,9 +400,15 @@ func (c *control) ctlRead(r *http.Request) ([]api.Node, error) {
 			return nil, api.Problemf(api.CodeNotFound, "node %s is not assigned to agent %s", name, c.name)
 		}
 	}
+	if in.Select != "" {
+		if in.Names, err = c.selected(in.Select); err != nil {
+			return nil, err
+		}
+	}
 	if in.Wait <= 0 {
 		in.Wait = defaultReadWait
 	}
+	began := time.Now()
 	ctx, cancel := context.WithTimeout(r.Context(), min(in.Wait, time.Minute))
 	defer cancel()
 	if !c.agent.begin() {
@@ -406,8 +425,11 @@ func (c *control) ctlRead(r *http.Request) ([]api.Node, error) {
 	case <-done:
 	case <-ctx.Done():
 	}
-	read := setOf(in.Names)
-	return slices.DeleteFunc(c.view.nodes(time.Now()), func(n api.Node) bool { return !read[n.Name] }), nil
+	nodes := c.nodesNamed(in.Names)
+	for i := range nodes {
+		nodes[i].Unread = nodes[i].TriedAt == nil || nodes[i].TriedAt.Before(began)
+	}
+	return nodes, nil
 }
 
 func (c *control) ctlMembers(*http.Request) ([]api.Member, error) {

@@ -497,7 +497,18 @@ func TestControlReads(t *testing.T) {
 	if nodes[0].State != power.Off {
 		t.Fatalf("read again %+v", nodes)
 	}
-	_, err := c.ReadNodes(t.Context(), api.ReadNodes{Names: []string{"n1", "n77"}})
+	nodes = ok[[]api.Node](t)(c.ReadNodes(t.Context(), api.ReadNodes{Select: "@r1!n2"}))
+	if len(nodes) != 1 || nodes[0].Name != "n1" || nodes[0].Unread {
+		t.Fatalf("selected %+v", nodes)
+	}
+	if nodes = ok[[]api.Node](t)(c.ReadNodes(t.Context(), api.ReadNodes{Select: "@status:READY"})); len(nodes) != 0 {
+		t.Fatalf("selected %+v", nodes)
+	}
+	_, err := c.ReadNodes(t.Context(), api.ReadNodes{Select: "n1", Names: []string{"n1"}})
+	wantCode(t, err, api.CodeBadRequest, "exclude each other")
+	_, err = c.ReadNodes(t.Context(), api.ReadNodes{Select: "n77"})
+	wantCode(t, err, api.CodeNotFound, "n77")
+	_, err = c.ReadNodes(t.Context(), api.ReadNodes{Names: []string{"n1", "n77"}})
 	wantCode(t, err, api.CodeNotFound, "n77")
 	if got := r.a.readings.get("n77"); got.Reach != power.ReachNever {
 		t.Fatalf("a reading of a node that is not there: %+v", got)
@@ -523,7 +534,7 @@ func TestControlReadsAnswersAfterItsWait(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
 	nodes := ok[[]api.Node](t)(c.ReadNodes(ctx, api.ReadNodes{Names: []string{"n1", "n2"}, Wait: 300 * time.Millisecond}))
-	if len(nodes) != 2 || nodes[0].State != power.Off || nodes[1].State != power.On {
+	if len(nodes) != 2 || nodes[0].State != power.Off || nodes[1].State != power.On || !nodes[0].Unread || nodes[1].Unread {
 		t.Fatalf("read %+v", nodes)
 	}
 }

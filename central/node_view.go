@@ -229,6 +229,15 @@ func (c *Central) readNodes(r *http.Request, in api.ReadNodes) ([]api.Node, erro
 	began := c.cfg.Now()
 	timer := time.NewTimer(min(in.Wait, maxWait))
 	defer timer.Stop()
+	if in.Select != "" {
+		err := c.store.View(r.Context(), func(tx *store.Tx) (err error) {
+			in.Names, err = selectWithin(tx, in.Select, tx.Selection())
+			return err
+		})
+		if err != nil || len(in.Names) == 0 {
+			return []api.Node{}, err
+		}
+	}
 	w := c.waiting.await(in.Names)
 	defer w.leave()
 	missing := in.Names // what was not seen to be read; only they are looked at again
@@ -269,7 +278,11 @@ func (c *Central) readNodes(r *http.Request, in api.ReadNodes) ([]api.Node, erro
 			return nil, err
 		}
 	}
-	return c.nodesNamed(r.Context(), in.Names)
+	nodes, err := c.nodesNamed(r.Context(), in.Names)
+	for i, n := range nodes {
+		nodes[i].Unread = n.BMC != "" && (n.TriedAt == nil || isUnread(*n.TriedAt, began, c.cfg.Now()))
+	}
+	return nodes, err
 }
 
 // nodesNamed shows nodes as they are now.
@@ -286,12 +299,15 @@ func (c *Central) nodesNamed(ctx context.Context, names []string) (out []api.Nod
 	return out, err
 }
 
-// unread returns, by agent, the nodes with a BMC that were not tried since. A time that
+// isUnread reports whether a node that was tried then was not tried since. A time that
 // is still to come is one of a clock that was set back.
+func isUnread(tried, since, now time.Time) bool { return tried.Before(since) || tried.After(now) }
+
+// unread returns, by agent, the nodes with a BMC that were not tried since.
 func unread(nodes []store.Node, since, now time.Time) map[string][]string {
 	pending := map[string][]string{}
 	for _, n := range nodes {
-		if n.BMC != "" && (n.TriedAt.Before(since) || n.TriedAt.After(now)) {
+		if n.BMC != "" && isUnread(n.TriedAt, since, now) {
 			pending[n.Agent] = append(pending[n.Agent], n.Name)
 		}
 	}

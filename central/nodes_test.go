@@ -272,10 +272,16 @@ func TestFreshReadings(t *testing.T) {
 	if len(nodes) != 3 || nodes[0].Name != "a" || nodes[0].State != power.Off {
 		t.Errorf("%+v", nodes)
 	}
-	if nodes, err := s.ReadNodes(t.Context(), api.ReadNodes{Names: []string{"b"}, Wait: 30 * time.Millisecond}); err != nil ||
-		len(nodes) != 1 {
+	if nodes[0].Unread || nodes[1].Unread || nodes[2].Unread {
+		t.Errorf("not read: %+v", nodes)
+	}
+	if nodes, err := s.ReadNodes(t.Context(), api.ReadNodes{Select: "a,b!a", Wait: 30 * time.Millisecond}); err != nil ||
+		len(nodes) != 1 || !nodes[0].Unread {
 		t.Errorf("after the wait: %+v, %v", nodes, err)
 	}
 	_, err := s.ReadNodes(t.Context(), api.ReadNodes{Names: []string{"x"}})
 	wantCode(t, err, api.CodeNotFound)
+	if nodes, err := s.ReadNodes(t.Context(), api.ReadNodes{Select: "@status:READY"}); err != nil || len(nodes) != 0 {
+		t.Errorf("none selected: %+v, %v", nodes, err)
+	}
 }

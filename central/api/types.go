@@ -141,6 +141,7 @@ type Node struct {
 	AgentState  AgentPresence `json:"agent_state,omitzero"`   // why a state may be stale
 	Labels      []string      `json:"labels,omitempty"`       // KEY or KEY=VALUE
 	DesiredFrom string        `json:"desired_from,omitempty"` // where Desired comes from: "status READY", "hold of bob"
+	Unread      bool          `json:"unread,omitempty"`       // in the answer to ReadNodes: it was not tried in the time
 }
 
 // Compare sets Drift and Pending from the State, Stale and Op of the node, what is desired of
@@ -350,8 +351,9 @@ type CancelOp struct {
 // ReadNodes is the body of POST /v1/reads: have the nodes read now. The answer
 // is []Node, when all were tried or after Wait.
 type ReadNodes struct {
-	Names []string      `json:"names"`
-	Wait  time.Duration `json:"wait,omitempty"` // default 15 s, at most 60 s
+	Names  []string      `json:"names,omitempty"`
+	Select string        `json:"select,omitempty"` // in place of names: an expression, which may select none
+	Wait   time.Duration `json:"wait,omitempty"`   // default 15 s, at most 60 s
 }
 
 // Agent is an agent as `rackpower agents` shows it.

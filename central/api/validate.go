@@ -303,6 +303,12 @@ func (in ReadNodes) Validate() error {
 	if in.Wait < 0 {
 		return fmt.Errorf("a wait of %s is negative", in.Wait)
 	}
+	if in.Select != "" {
+		if len(in.Names) > 0 {
+			return errors.New("names and select exclude each other")
+		}
+		return nil
+	}
 	return checkNames(in.Names)
 }
 

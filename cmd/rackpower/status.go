@@ -53,15 +53,13 @@ func showStatus(s *session) error {
 	if done, err := s.foldedStatus(expr); done || err != nil {
 		return err
 	}
-	nodes, err := s.selected(expr)
+	list := s.selected
+	if s.c.Bool("fresh") {
+		list = s.readNow
+	}
+	nodes, err := list(expr)
 	if err != nil {
 		return err
-	}
-	var unread map[string][]string
-	if s.c.Bool("fresh") && len(nodes) > 0 {
-		if nodes, unread, err = readNow(s, nodes); err != nil {
-			return err
-		}
 	}
 	if s.c.Bool("watch") {
 		return watchNodes(s, expr, nodes)
@@ -69,7 +67,7 @@ func showStatus(s *session) error {
 	if err := showNodes(s, nodes); err != nil {
 		return err
 	}
-	return unreadError(unread)
+	return s.unreadError(nodes)
 }
 
 // mostLines is how many nodes the table may have; ok is false where it may have any.
@@ -120,50 +118,46 @@ func showNodes(s *session, nodes []api.Node) error {
 	return printer.Show(s.Printer, s.nodeListing(nodes))
 }
 
-// unreadError names the nodes that were not read, by reason.
-func unreadError(unread map[string][]string) error {
-	if len(unread) == 0 {
-		return nil
-	}
-	count := 0
-	var texts []string
-	for _, why := range slices.Sorted(maps.Keys(unread)) {
-		count += len(unread[why])
-		texts = append(texts, fmt.Sprintf("%s %s", noderange.Fold(unread[why]), term.Clean(why)))
-	}
-	return settings.Exit(settings.ExitFailed, "%s could not be read now: %s", power.Count(count, "node"), strings.Join(texts, ", "))
-}
-
-// readNow has nodes read and tells, by reason, which were not.
-func readNow(s *session, before []api.Node) (nodes []api.Node, unread map[string][]string, err error) {
-	seen := map[string]time.Time{}
-	for _, n := range before {
-		if n.ObservedAt != nil {
-			seen[n.Name] = *n.ObservedAt
-		}
-	}
-	s.Progress("reading %s", power.Count(len(before), "node"))
+// readNow has the nodes read that an expression selects, "" being all.
+func (s *session) readNow(expr string) ([]api.Node, error) {
+	s.Progress("reading the nodes")
 	defer s.ClearProgress()
 	wait := min(max(s.c.Duration("timeout"), time.Second), time.Minute)
-	if nodes, err = s.client.ReadNodes(s.ctx, api.ReadNodes{Names: namesOf(before), Wait: wait}); err != nil {
-		return nil, nil, err
+	nodes, err := s.client.ReadNodes(s.ctx, api.ReadNodes{Select: cmp.Or(expr, "all"), Wait: wait})
+	if err == nil && len(nodes) == 0 && expr != "" {
+		err = nothing{expr}
 	}
-	unread = map[string][]string{}
+	return nodes, err
+}
+
+// unreadError names, after --fresh, the nodes that were not read, by reason.
+func (s *session) unreadError(nodes []api.Node) error {
+	if !s.c.Bool("fresh") {
+		return nil
+	}
+	count, unread := 0, map[string][]string{}
 	for _, n := range nodes {
 		reason := string(n.Reach)
 		switch {
 		case n.Reach != power.ReachOK:
-		case n.ObservedAt == nil || n.ObservedAt.Equal(seen[n.Name]):
-			reason = "no answer in time"
-			if n.AgentState.Absent() {
-				reason = "agent " + n.Agent + " " + n.AgentState.Text(s.Now())
-			}
-		default:
+		case !n.Unread:
 			continue
+		case n.AgentState.Absent():
+			reason = "agent " + n.Agent + " " + n.AgentState.Text(s.Now())
+		default:
+			reason = "no answer in time"
 		}
+		count++
 		unread[reason] = append(unread[reason], n.Name)
 	}
-	return nodes, unread, nil
+	if count == 0 {
+		return nil
+	}
+	var texts []string
+	for _, why := range slices.Sorted(maps.Keys(unread)) {
+		texts = append(texts, fmt.Sprintf("%s %s", noderange.Fold(unread[why]), term.Clean(why)))
+	}
+	return settings.Exit(settings.ExitFailed, "%s could not be read now: %s", power.Count(count, "node"), strings.Join(texts, ", "))
 }
 
 func (v view) nodeListing(nodes []api.Node) printer.Listing[api.Node] {

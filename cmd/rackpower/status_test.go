@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"reflect"
 	"regexp"
 	"strings"
 	"testing"
@@ -70,12 +71,18 @@ func TestStatusForPrograms(t *testing.T) {
 }
 
 func TestStatusFreshSaysWhatCouldNotBeRead(t *testing.T) {
-	f := newFake(t, hall(2, power.On)...)
-	got := f.run("status --fresh --timeout 3s") // the readings of the fake do not get newer
-	expect(t, "fresh", got, 1, "r1n01  on", "2 nodes could not be read now: r1n[01-02] no answer in time")
-	if len(f.reads) != 1 || len(f.reads[0].Names) != 2 || f.reads[0].Wait != 3*time.Second {
-		t.Errorf("%+v", f.reads)
+	f := newFake(t, hall(4, power.On)...)
+	f.nodes[0].Unread, f.nodes[1].Unread, f.nodes[2].Reach = true, true, power.ReachUnreachable
+	got := f.run("status --fresh --timeout 3s")
+	expect(t, "fresh", got, 1, "r1n01  on", "3 nodes could not be read now: r1n[01-02] no answer in time, r1n03 unreachable")
+	expect(t, "some", f.run("status r1n[01-04] --fresh"), 1, "r1n04  on", "3 nodes could not be read now")
+	for i, want := range []api.ReadNodes{{Select: "all", Wait: 3 * time.Second}, {Select: "r1n[01-04]", Wait: 15 * time.Second}} {
+		if !reflect.DeepEqual(f.reads[i], want) {
+			t.Errorf("%+v", f.reads[i])
+		}
 	}
+	f.nodes = nil
+	expect(t, "none", f.run("status @state:off --fresh"), 0, "", `no node matches "@state:off"`)
 }
 
 func TestStatusWatchShowsWhatChanges(t *testing.T) {
