@@ -10,12 +10,16 @@ import (
 	"time"
 
 	"rackpower/central/loadtest"
+	"rackpower/central/store/pgtest"
 )
 
 // measureCentral has central measured under a fleet of a size.
 func measureCentral(tb testing.TB, p loadtest.Plan) []loadtest.Row {
 	tb.Helper()
 	p.CLI, p.Central = build(tb)
+	if pgtest.Wanted() {
+		p.Database = pgtest.URL(tb)
+	}
 	p.Dir = tb.TempDir()
 	rows, err := loadtest.Measure(tb.Context(), p)
 	if err != nil {
@@ -62,7 +66,7 @@ func benchCentral(b *bench, t *testing.T) {
 
 // BenchmarkCentral prints what central does under a fleet. RACKPOWER_LOAD is its size, such as 2500x40,
 // RACKPOWER_LOAD_TIME how long each load lasts, RACKPOWER_LOAD_ONLY one part of it, and RACKPOWER_LOAD_JSON a
-// file for the rows.
+// file for the rows. With RACKPOWER_TEST_DATABASE=postgres central's database is on PostgreSQL.
 func BenchmarkCentral(b *testing.B) {
 	p := loadPlan(b, "50x40")
 	rows := measureCentral(b, p)

@@ -26,7 +26,10 @@ type site struct {
 }
 
 // Programs are the paths of both programs.
-type Programs struct{ CLI, Central string }
+type Programs struct {
+	CLI, Central string
+	Database     string // on PostgreSQL, an empty one; "": SQLite
+}
 
 // newSite starts central on an empty directory.
 func newSite(ctx context.Context, p Programs, dir string) (*site, error) {
@@ -55,7 +58,11 @@ func (s *site) spawn() error {
 		return err
 	}
 	defer log.Close()
-	s.cmd = exec.Command(s.Central, "serve", "--data", filepath.Join(s.dir, "central"), "--socket", filepath.Join(s.dir, "c.sock"))
+	args := []string{"serve", "--data", filepath.Join(s.dir, "central"), "--socket", filepath.Join(s.dir, "c.sock")}
+	if s.Database != "" {
+		args = append(args, "--database", s.Database)
+	}
+	s.cmd = exec.Command(s.Central, args...)
 	s.cmd.Stdout, s.cmd.Stderr = log, log
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	return s.cmd.Start()
