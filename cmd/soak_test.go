@@ -44,6 +44,7 @@ import (
 	"time"
 
 	"rackpower/central/api"
+	"rackpower/central/store/pgtest"
 	"rackpower/power"
 	"rackpower/power/bmcsim"
 	"rackpower/power/powertest"
@@ -233,6 +234,9 @@ func (s *soak) makeDaemons() {
 	start := func(d *daemon) {
 		s.daemons = append(s.daemons, d)
 		go d.run() // waited for by stop
+	}
+	if pgtest.Wanted() {
+		s.serves = []string{"--database", pgtest.URL(s.t)}
 	}
 	start(newDaemon(s.site, "central", serve, s.centralArgs(), soakClock+"="+s.clocks["central"]))
 	s.until(20*time.Second, "central answers", func() bool { _, err := s.client.Info(s.t.Context()); return err == nil })
@@ -500,7 +504,7 @@ func (s *soak) takeDown(v *verdict) {
 		v.gaveUp = append(v.gaveUp, d.gaveUp...)
 		bin, args := s.cli, []string{"journal", "verify", filepath.Join(s.dir, d.name)}
 		if d.name == "central" {
-			bin, args = s.serve, []string{"check", "--data", filepath.Join(s.dir, d.name)}
+			bin, args = s.serve, append([]string{"check", "--data", filepath.Join(s.dir, d.name)}, s.serves...)
 		}
 		if out, err := exec.Command(bin, args...).CombinedOutput(); err != nil {
 			v.unsound = append(v.unsound, fmt.Sprintf("%s: %v: %s", d.name, err, strings.TrimSpace(string(out))))
