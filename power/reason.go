@@ -88,7 +88,8 @@ var (
 	ReasonFault    = ofMonitor("fault", "corrections failed; the next try follows later", "rackpower node retry NODE")
 	ReasonBrake    = ofMonitor("brake", "the fleet brake holds: too many nodes changed at once", "rackpower brake show",
 		"rackpower brake release RACK --reason TEXT")
-	ReasonNoLease = ofMonitor("no-lease", "several agents can reach the node, and this one has no lease on it now", "rackpower explain NODE", "rackpower agents")
+	ReasonNoLease = ofMonitor("no-lease", "several agents can reach the node, and this one has no lease on it now", "rackpower explain NODE",
+		"rackpower agents")
 	ReasonPaused  = ofMonitor("paused", "the monitor of the rack is paused", "rackpower resume RACK")
 	ReasonMoving  = ofMonitor("moving", "another agent has to release the node first")
 	ReasonUnsure  = ofMonitor("unsure", "the agent checks its journal or asks central before it acts")
