@@ -165,9 +165,8 @@ func (x *leaseAgent) standStill() {
 	time.Sleep(time.Until(until))
 }
 
-// clock is that of the agent's machine. A process that stands still reads it when it goes on.
+// clock is that of the agent's machine. It is read under a lock: nothing waits here.
 func (x *leaseAgent) clock() (time.Duration, time.Time) {
-	x.standStill()
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	passed := time.Duration(float64(time.Since(x.w.began)) * x.rate)
@@ -208,6 +207,7 @@ func (x *leaseAgent) dial(_ context.Context, ep power.Endpoint) (power.Driver, e
 
 func (d *leaseDriver) State(ctx context.Context) (power.State, error) {
 	time.Sleep(time.Duration(d.x.w.int(300)) * time.Millisecond)
+	d.x.standStill() // before it looks at the lease for the command that follows
 	d.x.w.mu.Lock()
 	defer d.x.w.mu.Unlock()
 	if d.x.w.on[d.bmc] {
