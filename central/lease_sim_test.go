@@ -389,7 +389,7 @@ func TestLeaseHistories(t *testing.T) {
 		}
 		return usual
 	}
-	many := number("RACKPOWER_LEASE_HISTORIES", 6)
+	many := number("RACKPOWER_LEASE_HISTORIES", 12)
 	if testing.Short() {
 		many = min(many, 2)
 	}

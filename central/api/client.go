@@ -40,6 +40,7 @@ type Client struct {
 	silent   atomic.Bool   // its user has been told of a silence
 	run      string        // names this client to central
 	said     atomic.Uint64 // hellos and reports so far
+	unknown  atomic.Bool   // central did not know who asks on a connection that is there
 }
 
 // How long one of several names may take to connect, and to give a sign of life, before another one is asked.
@@ -180,6 +181,7 @@ func (c *Client) once(ctx context.Context, method, path string, data []byte, out
 	watch.life.Store(true)
 	defer resp.Body.Close()
 	if resp.StatusCode >= 300 {
+		c.unknown.Store(resp.StatusCode == http.StatusUnauthorized)
 		err := problemOf(resp, watch)
 		if watched.Err() != nil {
 			return nil, c.unreachable(watched, ctx, err)
@@ -201,6 +203,9 @@ func (c *Client) once(ctx context.Context, method, path string, data []byte, out
 // send tries the names of central, from the one on that answered last. Every request may
 // be sent again.
 func (c *Client) send(ctx context.Context, method, path string, data []byte) (resp *http.Response, err error) {
+	if c.unknown.Swap(false) { // a connection from before there was a certificate never has one
+		c.http.CloseIdleConnections()
+	}
 	first := int(c.at.Load())
 	for i := range c.bases {
 		at := (first + i) % len(c.bases)

@@ -190,3 +190,35 @@ func TestAnotherNameOfCentralIsAsked(t *testing.T) {
 		t.Errorf("the next one: %v", err)
 	}
 }
+
+// A connection that was made before there was a certificate never gets one: after central did
+// not know who asks, the next request makes another.
+func TestWhoWasNotKnownConnectsAnew(t *testing.T) {
+	var connections, asked atomic.Int32
+	srv := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		if asked.Add(1) == 1 {
+			Problemf(CodeLogin, "who asks is not known").Write(w)
+			return
+		}
+		_, _ = w.Write([]byte("{}"))
+	}))
+	srv.Config.ConnState = func(_ net.Conn, state http.ConnState) {
+		if state == http.StateNew {
+			connections.Add(1)
+		}
+	}
+	srv.StartTLS()
+	t.Cleanup(srv.Close)
+	c, err := NewClient(srv.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Close)
+	c.Secure(srv.Client().Transport.(*http.Transport).TLSClientConfig.Clone(), "")
+	for i, want := range []int32{1, 2, 2} {
+		_, err := c.Info(t.Context())
+		if known := err == nil; known != (i > 0) || connections.Load() != want {
+			t.Errorf("request %d: %v, on %d connections, want %d", i+1, err, connections.Load(), want)
+		}
+	}
+}
