@@ -40,7 +40,7 @@ static void tune(void) {
 #endif
 	if (sqlite3_config && sqlite3_db_config && sqlite3_auto_extension) {
 		sqlite3_config(config_memstatus, 0);
-		sqlite3_config(config_stmtjrnl_spill, 2 << 20);
+		sqlite3_config(config_stmtjrnl_spill, -1);
 		sqlite3_auto_extension((void (*)(void))stable_plans);
 	}
 }
