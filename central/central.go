@@ -279,7 +279,8 @@ func (c *Central) background(ctx context.Context, parts *sync.WaitGroup) {
 			}
 		})
 	}
-	loop(expireEvery, func() { c.expire(ctx); c.sweep(ctx); c.endTwins(ctx); c.goOnRestored(ctx) })
+	loop(expireEvery, func() { c.expire(ctx); c.sweep(ctx); c.endTwins(ctx) })
+	loop(restoredEvery, func() { c.goOnRestored(ctx) })
 	loop(lookEvery, func() {
 		if err := c.byTime(ctx); err != nil && ctx.Err() == nil {
 			c.log.Error("cannot see which nodes changed by time", "err", err)

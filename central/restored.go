@@ -31,6 +31,10 @@ const (
 // before they count as away.
 const restoreSettles = 30 * time.Second
 
+// restoredEvery is how often it is looked which racks may go on: while much differs, that is a look
+// at many nodes.
+const restoredEvery = 5 * time.Second
+
 // restorePause is what the monitor of a rack rests for after a restore.
 func restorePause(at time.Time) *api.Pause {
 	return &api.Pause{By: "central", Reason: "its database was restored", Since: at.UTC(), Restored: true}
@@ -121,16 +125,12 @@ func (r *restored) compare(tx *store.Tx, now time.Time) error {
 	for i, b := range before {
 		names[i] = b.Node
 	}
-	nodes, err := tx.NodesNamed(names)
+	nodes, err := nodesNamed(tx, names)
 	if err != nil {
 		return err
 	}
-	byName := make(map[string]store.Node, len(nodes))
-	for _, n := range nodes {
-		byName[n.Name] = n
-	}
 	for _, b := range before {
-		n, known := byName[b.Node]
+		n, known := nodes[b.Node]
 		d, differs := difference(b, n, known, now)
 		if !differs {
 			continue
@@ -187,6 +187,14 @@ func (u *unitOfWork) told(name string, before *api.Enforced) error {
 	if err != nil {
 		return err
 	}
+	names := make([]string, len(before.Nodes))
+	for i, n := range before.Nodes {
+		names[i] = n.Node
+	}
+	known, err := nodesNamed(u.tx, names)
+	if err != nil {
+		return err
+	}
 	had := map[string]bool{}
 	var kept []store.Enforced
 	for _, n := range before.Nodes {
@@ -195,11 +203,8 @@ func (u *unitOfWork) told(name string, before *api.Enforced) error {
 		}
 		had[n.Node] = true
 		e := store.Enforced{Agent: name, Node: n.Node, Had: true, Status: n.Status, Hold: n.Hold}
-		now, known, err := u.tx.Node(n.Node)
-		if err != nil {
-			return err
-		}
-		if _, differs := difference(e, now, known, u.now); differs {
+		now, there := known[n.Node]
+		if _, differs := difference(e, now, there, u.now); differs {
 			kept = append(kept, e)
 		}
 	}
@@ -209,6 +214,8 @@ func (u *unitOfWork) told(name string, before *api.Enforced) error {
 			kept = append(kept, e)
 		}
 	}
+	// It may have had no node here so far, and not been waited for.
+	u.tx.OnCommit(func() { u.c.waitsRestored.Store(true) })
 	return u.tx.SaveRestored(name, store.RestoreTold, kept)
 }
 
@@ -218,15 +225,15 @@ func (c *Central) goOnRestored(ctx context.Context) {
 		return
 	}
 	now, due, left := c.cfg.Now(), false, 0
-	look := func(tx *store.Tx) (r restored, go1 []string, err error) {
+	look := func(tx *store.Tx) (r restored, goOn []string, err error) {
 		r, err = c.afterRestore(tx, now)
 		for name := range r.agents {
 			if r.goesOn(name) {
-				go1 = append(go1, name)
+				goOn = append(goOn, name)
 			}
 		}
-		slices.Sort(go1)
-		return r, go1, err
+		slices.Sort(goOn)
+		return r, goOn, err
 	}
 	err := c.store.View(ctx, func(tx *store.Tx) error {
 		r, names, err := look(tx)

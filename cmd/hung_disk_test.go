@@ -50,10 +50,10 @@ func TestADiskThatHangs(t *testing.T) {
 		return
 	}
 	if why := canMount(); why != "" {
-		t.Skip(why)
+		t.Skip("LEFT OUT: " + why)
 	}
 	if _, err := exec.LookPath("fsfreeze"); err != nil {
-		t.Skip("needs fsfreeze")
+		t.Skip("LEFT OUT: needs fsfreeze")
 	}
 	s := siteIn(t, t.TempDir())
 	var volumes []*volume

@@ -246,6 +246,11 @@ func (t *Tx) ReportedLSN(name string, lsn uint64, at time.Time) error {
 
 // NodeCounts returns how many nodes the agents have, those of them that have any.
 func (t *Tx) NodeCounts(agents []string) (map[string]int, error) {
+	return t.countsBy("nodes", sqlNodeCountsOf, list(agents))
+}
+
+// countsBy reads rows of a name and a count.
+func (t *Tx) countsBy(what, query string, args ...any) (map[string]int, error) {
 	all := map[string]int{}
 	err := t.each(func(r *sql.Rows) error {
 		var name string
@@ -253,9 +258,9 @@ func (t *Tx) NodeCounts(agents []string) (map[string]int, error) {
 		err := r.Scan(&name, &n)
 		all[name] = n
 		return err
-	}, sqlNodeCountsOf, list(agents))
+	}, query, args...)
 	if err != nil {
-		return nil, fmt.Errorf("cannot count nodes: %w", err)
+		return nil, fmt.Errorf("cannot count %s: %w", what, err)
 	}
 	return all, nil
 }

@@ -1,7 +1,6 @@
 package store
 
 import (
-	"database/sql"
 	"fmt"
 	"time"
 )
@@ -78,18 +77,7 @@ func (t *Tx) AnyLeased() (some bool, err error) {
 
 // LeaseCounts returns how many nodes each agent has under a lease.
 func (t *Tx) LeaseCounts() (map[string]int, error) {
-	all := map[string]int{}
-	err := t.each(func(r *sql.Rows) error {
-		var name string
-		var n int
-		err := r.Scan(&name, &n)
-		all[name] = n
-		return err
-	}, sqlLeaseCount)
-	if err != nil {
-		return nil, fmt.Errorf("cannot count leases: %w", err)
-	}
-	return all, nil
+	return t.countsBy("leases", sqlLeaseCount)
 }
 
 // NodesAsRack returns the nodes of a rack that name no agents of their own.
