@@ -260,7 +260,7 @@ func BenchmarkPruning(b *testing.B) {
 		for from := 0; from < history; from += 1000 {
 			err := s.c.store.Write(b.Context(), func(tx *store.Tx) error {
 				for i := from; i < from+1000; i++ {
-					if err := endedOp(tx, fmt.Sprintf("old-%09d", i), old); err != nil {
+					if err := endedOp(tx, fmt.Sprintf("old-%09d", i), "a", old); err != nil {
 						return err
 					}
 				}
@@ -305,14 +305,14 @@ func BenchmarkPruning(b *testing.B) {
 }
 
 // endedOp adds an operation that ended long ago, with its entries of the audit log.
-func endedOp(tx *store.Tx, id string, at time.Time) error {
+func endedOp(tx *store.Tx, id, node string, at time.Time) error {
 	o := store.Op{Op: api.Op{
-		ID: id, Node: "a", Rack: "r1", Action: power.ActOn, AskedBy: "x", Origin: power.FromCentral, AskedAt: at, Phase: api.PhaseEnded,
+		ID: id, Node: node, Rack: "r1", Action: power.ActOn, AskedBy: "x", Origin: power.FromCentral, AskedAt: at, Phase: api.PhaseEnded,
 		EndedAt: &at, Outcome: power.Succeeded,
 	}, Delivered: true}
 	err := tx.AddOp(&o)
 	for _, what := range []string{auditAsked, auditAccepted, "started", auditEnded} {
-		err = errors.Join(err, tx.AddAudit(api.AuditEntry{At: at, Who: "x", What: what, Node: "a", Op: id}))
+		err = errors.Join(err, tx.AddAudit(api.AuditEntry{At: at, Who: "x", What: what, Node: node, Op: id}))
 	}
 	return err
 }

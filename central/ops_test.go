@@ -2,6 +2,7 @@ package central
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -406,5 +407,36 @@ func TestBodiesAreCheckedAtTheDoor(t *testing.T) {
 	}
 	if n := s.node("n1"); n.Hold != nil || n.Status != "" {
 		t.Errorf("%+v", n)
+	}
+}
+
+// A request for thousands of nodes changes so much of a large database that what would undo it is
+// more than is kept of most jobs.
+func TestThousandsAreTakenAtOnce(t *testing.T) {
+	s := newSite(t)
+	var names []string
+	for i := range 2000 {
+		names = append(names, fmt.Sprintf("n%04d", i))
+	}
+	s.nodes(names...)
+	err := s.c.store.Write(t.Context(), func(tx *store.Tx) error {
+		var all error
+		for i := range 40_000 {
+			name := names[i%len(names)]
+			all = errors.Join(all, endedOp(tx, fmt.Sprintf("old-%06d", i), name, s.clock()))
+		}
+		return all
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for round := range 3 {
+		var in api.AskOps
+		for _, name := range names {
+			in.Ops = append(in.Ops, api.OpRequest{ID: newID(), Node: name, Action: power.ActOn, Reason: "test"})
+		}
+		if ops, err := s.AskOps(t.Context(), in); err != nil || len(ops) != len(names) {
+			t.Fatalf("round %d: %d taken, %v", round, len(ops), err)
+		}
 	}
 }

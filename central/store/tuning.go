@@ -10,7 +10,8 @@ package store
 //     kernel each time, which stops all threads of the process for a moment and faults the pages in again. It
 //     keeps up to 8 MiB in each of two arenas instead.
 //   - What a savepoint would bring back is kept in a file once it is 64 KiB, a call for each page; most jobs are
-//     larger and smaller than 2 MiB.
+//     larger. It stays in memory instead, however much it is: a bound of more than 128 KiB is none, since SQLite moves
+//     what it has to the file in one write, and writes no more than that at once (SQLITE_FULL).
 //   - Each allocation takes a lock to be counted. Nobody asks for the counts.
 
 /*
