@@ -322,3 +322,15 @@ func TestReadersOfTheAssignmentWaitForNoDisk(t *testing.T) {
 	}
 	wantIDs(t, "nodes", s.names(), "n1", "n2")
 }
+
+// The settings of the rack, and with them a pause, are durable before the nodes that they are
+// about, of which there may be several groups.
+func TestAPauseIsKeptBeforeTheNodes(t *testing.T) {
+	n := new(notes)
+	s := loaded(t, n)
+	pause := &api.RackSettings{Pause: &api.Pause{By: "central", Restored: true}}
+	s.must(t, api.Assignment{Rev: 1, Nodes: []api.AssignedNode{handsOff("n1")}, Rack: pause}, theCentral)
+	if line := n.lines[0]; !strings.HasPrefix(line, "put rack, put node/n1, ") {
+		t.Errorf("written: %s", line)
+	}
+}
