@@ -96,8 +96,12 @@ func New(cfg Config) (*Central, error) {
 		explainWait: defaultExplainWait, knockWait: knockWait,
 		interfaceAddrs: net.InterfaceAddrs, limits: newLimits(cfg.Limits), numbers: newNumbers(),
 	}
+	var serves string
+	if cfg.TLS.Peers != nil {
+		serves = cfg.TLS.Peers.Where()
+	}
 	st, err := store.Open(store.Config{
-		Path: DatabasePath(cfg.Data), Database: cfg.Database, Log: cfg.Log, CheckBelow: cfg.CheckBelow, KeyFile: cfg.SealKeyFile,
+		Path: DatabasePath(cfg.Data), Database: cfg.Database, Log: cfg.Log, CheckBelow: cfg.CheckBelow, KeyFile: cfg.SealKeyFile, Serves: serves,
 		Audited: func() { c.audited.raise(0) }, Touched: c.touched, Committed: c.numbers.committed,
 	})
 	if err != nil {
@@ -399,6 +403,9 @@ var errStopping = errors.New("central is stopping")
 // DiskWait is how long the database's disk has not answered what is just being written, 0 where
 // nothing waits for it.
 func (c *Central) DiskWait() time.Duration { return c.store.DiskWait() }
+
+// Standbys is how many other centrals stand by on the same database; -1: none can, it is a file.
+func (c *Central) Standbys(ctx context.Context) (int, error) { return c.store.Standbys(ctx) }
 
 // noted is how long a request waits at most for what is noted beside it.
 const noted = 200 * time.Millisecond

@@ -39,11 +39,16 @@ func (c *Central) listen() (all []net.Listener, err error) {
 		all = append(all, l)
 	}
 	if c.cfg.TLS.Listen != "" {
-		l, err := net.Listen("tcp", c.cfg.TLS.Listen)
-		if err != nil {
-			return all, fmt.Errorf("cannot listen on %s: %w", c.cfg.TLS.Listen, err)
+		l := c.cfg.TLS.Listener
+		if l == nil {
+			if l, err = net.Listen("tcp", c.cfg.TLS.Listen); err != nil {
+				return all, fmt.Errorf("cannot listen on %s: %w", c.cfg.TLS.Listen, err)
+			}
 		}
 		all = append(all, tls.NewListener(l, c.tls.config()))
+	}
+	if c.cfg.TLS.Peers != nil {
+		all = append(all, tls.NewListener(c.cfg.TLS.Peers, c.tls.config()))
 	}
 	if len(all) == 0 {
 		return nil, errors.New("nothing to listen on: give a socket")

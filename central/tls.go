@@ -8,11 +8,13 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"strings"
 	"sync"
 	"time"
 
 	"rackpower/central/api"
 	"rackpower/central/auth"
+	"rackpower/central/forward"
 )
 
 // DefaultSite is the name of a site that was given none.
@@ -20,8 +22,13 @@ const DefaultSite = "default"
 
 // TLSConfig says how central is reached from other machines.
 type TLSConfig struct {
-	Listen string   // HOST:PORT
-	Names  []string // under which clients reach it: DNS names and addresses
+	Listen string // HOST:PORT
+	// Listener is Listen, where it is open already; nil: central opens it.
+	Listener net.Listener
+	// Peers takes what other centrals pass on, which stand by on the same database on PostgreSQL; nil:
+	// they pass nothing on.
+	Peers *forward.Receiver
+	Names []string // under which clients reach it: DNS names and addresses
 	// Site is the name of the site in the certificates. Default DefaultSite. It stays what it
 	// was when the CA was made.
 	Site string
@@ -71,7 +78,8 @@ type serverTLS struct {
 
 	mu     sync.Mutex
 	cert   *tls.Certificate
-	loaded time.Time // modification of certFile
+	loaded time.Time                   // modification of certFile
+	others map[string]*tls.Certificate // under the names of centrals that pass connections on
 }
 
 func newServerTLS(cfg TLSConfig, data string, now func() time.Time) (*serverTLS, error) {
@@ -101,23 +109,52 @@ func newServerTLS(cfg TLSConfig, data string, now func() time.Time) (*serverTLS,
 // certificate gives the handshake the certificate of central: a new one when half the life
 // of the last is over, or when the file has changed. A file that cannot be read, or is half
 // written, leaves the one before in place.
-func (s *serverTLS) certificate(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+//
+// Whoever was passed on by another central asked for one of its names.
+func (s *serverTLS) certificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.ca == nil {
 		return s.fromFile()
 	}
-	if s.cert != nil {
-		if leaf := s.cert.Leaf; s.now().Before(leaf.NotBefore.Add(leaf.NotAfter.Sub(leaf.NotBefore) / 2)) {
-			return s.cert, nil
+	if hello != nil {
+		if passed, ok := hello.Conn.(*forward.Conn); ok && len(passed.Names) > 0 {
+			return s.forOther(passed.Names)
 		}
 	}
-	cert, err := s.ca.Server(s.names, s.now())
+	cert, err := s.renewed(s.cert, s.names)
 	if err == nil {
 		s.cert = cert
 	}
 	return cert, err
 }
+
+// renewed is a certificate under the names: the last one, or a new one when half its life is over.
+func (s *serverTLS) renewed(last *tls.Certificate, names []string) (*tls.Certificate, error) {
+	if last != nil {
+		if leaf := last.Leaf; s.now().Before(leaf.NotBefore.Add(leaf.NotAfter.Sub(leaf.NotBefore) / 2)) {
+			return last, nil
+		}
+	}
+	return s.ca.Server(names, s.now())
+}
+
+// forOther is the certificate under the names of another central. There are few of them.
+func (s *serverTLS) forOther(names []string) (*tls.Certificate, error) {
+	key := strings.Join(names, " ")
+	cert, err := s.renewed(s.others[key], names)
+	if err != nil {
+		return nil, err
+	}
+	if s.others == nil || len(s.others) > maxOthers {
+		s.others = map[string]*tls.Certificate{}
+	}
+	s.others[key] = cert
+	return cert, nil
+}
+
+// maxOthers bounds the certificates that are kept for other centrals.
+const maxOthers = 16
 
 func (s *serverTLS) fromFile() (*tls.Certificate, error) {
 	info, err := os.Stat(s.certFile)

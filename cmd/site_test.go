@@ -214,6 +214,14 @@ func (s *site) kill(name string) {
 	}
 }
 
+// isGone reports whether a process has ended by itself.
+func (s *site) isGone(name string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", s.procs[name].Process.Pid))
+	return err != nil || strings.Contains(string(text), ") Z ")
+}
+
 // terminate is kill -TERM, and waits.
 func (s *site) terminate(name string) {
 	s.mu.Lock()

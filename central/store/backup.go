@@ -137,7 +137,7 @@ func Check(ctx context.Context, path string) (sum Summary, err error) {
 
 // CheckServer is Check for a database on PostgreSQL, whose server checks its own files.
 func CheckServer(ctx context.Context, database string) (sum Summary, err error) {
-	e, err := newPostgres(database, slog.New(slog.DiscardHandler))
+	e, err := newPostgres(database, appName, "", slog.New(slog.DiscardHandler))
 	if err != nil {
 		return sum, err
 	}

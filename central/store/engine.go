@@ -57,7 +57,8 @@ func newConn(e engine, c *sql.Conn, again func(context.Context) (*sql.Conn, erro
 // begin begins a transaction, on another connection where this one is lost. renewed says so.
 func (c *conn) begin(query string) (renewed bool, err error) {
 	if !c.e.lost(c.c) {
-		if _, err = c.exec(query); err == nil || !c.e.lost(c.c) {
+		// A server that ends says so in its last answer; only the next use finds the connection gone.
+		if _, err = c.exec(query); err == nil || !c.e.lost(c.c) && !errors.Is(err, ErrDisk) {
 			return false, err
 		}
 	}

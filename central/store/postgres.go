@@ -29,6 +29,7 @@ type postgres struct {
 	config *pgx.ConnConfig
 	db     *sql.DB
 	owner  string // names this process in the database
+	serves string // Config.Serves
 	at     string // for messages, without the password
 }
 
@@ -45,16 +46,18 @@ const (
 	lostAfter = 10 * time.Second
 	// lockClass is half of the number of the lock of whoever writes; the other half is the schema's.
 	lockClass = applicationID
+	// appName and standbyName are what connections are called at the server, where others may look.
+	appName, standbyName = "rackpower-central", "rackpower-central standby"
 )
 
-// newPostgres reads the URL, or the key=value text, of a database.
-func newPostgres(text string, log *slog.Logger) (*postgres, error) {
+// newPostgres reads the URL, or the key=value text, of a database. Its connections have the name called there.
+func newPostgres(text, called, serves string, log *slog.Logger) (*postgres, error) {
 	c, err := pgx.ParseConfig(text)
 	if err != nil {
 		return nil, fmt.Errorf("cannot read the name of the database: %w", err) // without the password
 	}
 	for _, setting := range []struct{ name, value string }{
-		{"application_name", "rackpower-central"},
+		{"application_name", called},
 		{"tcp_keepalives_idle", "5"},
 		{"tcp_keepalives_interval", "2"},
 		{"tcp_keepalives_count", "3"},
@@ -82,7 +85,7 @@ func newPostgres(text string, log *slog.Logger) (*postgres, error) {
 		},
 	}
 	c.DialFunc = dialer.DialContext
-	e := &postgres{log: log, config: c, owner: newID()}
+	e := &postgres{log: log, config: c, owner: newID(), serves: serves}
 	e.at = fmt.Sprintf("%s on PostgreSQL at %s", c.Database, c.Host)
 	e.db = stdlib.OpenDB(*c)
 	e.db.SetMaxIdleConns(1)
@@ -160,7 +163,7 @@ func (e *postgres) write(ctx context.Context) (*sql.Conn, error) {
 		return nil, err
 	}
 	if err = e.migrate(ctx, c); err == nil {
-		_, err = c.ExecContext(ctx, "UPDATE rackpower_schema SET owner = $1", e.owner)
+		_, err = c.ExecContext(ctx, "UPDATE rackpower_schema SET owner = $1, serves = $2", e.owner, e.serves)
 	}
 	if err != nil {
 		c.Close()
@@ -274,6 +277,11 @@ func (e *postgres) migrate(ctx context.Context, c *sql.Conn) error {
 	if version > Schema {
 		return fmt.Errorf("%w: %s has schema %d, this program knows %d: run the newer rackpower-central", ErrNewer, e.at, version, Schema)
 	}
+	if version > 0 { // databases of before have no such column
+		if _, err := c.ExecContext(ctx, "ALTER TABLE rackpower_schema ADD COLUMN IF NOT EXISTS serves TEXT NOT NULL DEFAULT ''"); err != nil {
+			return disk(err)
+		}
+	}
 	if version == Schema {
 		return nil
 	}
@@ -312,7 +320,8 @@ func (e *postgres) version(ctx context.Context, c *sql.Conn) (version int64, err
 func (e *postgres) steps(ctx context.Context, c *sql.Conn, version int64) (err error) {
 	script := []string{"BEGIN"}
 	if version == 0 {
-		script = append(script, `CREATE TABLE rackpower_schema (one BIGINT PRIMARY KEY CHECK (one = 1), version BIGINT NOT NULL, owner TEXT NOT NULL);
+		script = append(script, `CREATE TABLE rackpower_schema (one BIGINT PRIMARY KEY CHECK (one = 1), version BIGINT NOT NULL, owner TEXT NOT NULL,
+			serves TEXT NOT NULL DEFAULT '');
 			INSERT INTO rackpower_schema VALUES (1, 0, '')`)
 	}
 	for at := max(version+1, postgresBase); at <= Schema; at++ {

@@ -318,6 +318,19 @@ func TestTheServerIsKilled(t *testing.T) {
 			}
 		})
 	}
+	askers.Go(func() {
+		for {
+			select {
+			case <-end:
+				return
+			default:
+			}
+			err := s.View(t.Context(), func(tx *Tx) error { _, err := tx.CountNodes(); return err })
+			if err != nil && !errors.Is(err, ErrDisk) {
+				t.Errorf("a view: %v", err)
+			}
+		}
+	})
 	for round := range 3 {
 		for n := count(); count() < n+50; {
 			time.Sleep(time.Millisecond)

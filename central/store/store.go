@@ -31,7 +31,10 @@ type Config struct {
 	// KeyFile has the keys that seal passwords, see package seal, where they are kept
 	// elsewhere: it is never written. "": seal.key beside the database, which is made.
 	KeyFile string
-	Log     *slog.Logger // nil: slog.Default()
+	// Serves is a text for others that find the database in use (Serving): how they reach this process.
+	// PostgreSQL only.
+	Serves string
+	Log    *slog.Logger // nil: slog.Default()
 	// Audited is called by the writer after each commit that may have added to the
 	// audit log; nil: nobody cares. It must not wait for the store.
 	Audited func()
@@ -114,7 +117,7 @@ func Open(cfg Config) (*Store, error) {
 
 func (s *Store) engineOf() (engine, error) {
 	if s.cfg.Database != "" {
-		return newPostgres(s.cfg.Database, s.log)
+		return newPostgres(s.cfg.Database, appName, s.cfg.Serves, s.log)
 	}
 	return &sqlite{cfg: &s.cfg, log: s.log}, nil
 }

@@ -22,7 +22,7 @@ func (c *conn) prepare(query string) (*sql.Stmt, error) {
 	}
 	s, err := c.c.PrepareContext(context.Background(), c.e.text(query))
 	if err != nil {
-		return nil, fmt.Errorf("cannot prepare %q: %w", query, err)
+		return nil, disk(fmt.Errorf("cannot prepare %q: %w", query, err))
 	}
 	c.stmts[query] = s
 	return s, nil
@@ -164,10 +164,14 @@ func (t *Tx) row(query string, args ...any) scanner {
 	if err != nil {
 		return failed{err}
 	}
-	return s.QueryRowContext(context.Background(), args...)
+	return oneRow{s.QueryRowContext(context.Background(), args...)}
 }
 
 type scanner interface{ Scan(...any) error }
+
+type oneRow struct{ *sql.Row }
+
+func (r oneRow) Scan(dest ...any) error { return disk(r.Row.Scan(dest...)) }
 
 type failed struct{ err error }
 

@@ -13,6 +13,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"rackpower/central"
+	"rackpower/central/forward"
 	"rackpower/central/oidc"
 	"rackpower/central/store"
 	"rackpower/central/webhook"
@@ -20,6 +21,7 @@ import (
 	"rackpower/cmd/settings"
 	"rackpower/gossip"
 	"rackpower/internal/backoff"
+	"rackpower/power"
 	"rackpower/systemd"
 )
 
@@ -35,6 +37,11 @@ func serveCommand() *cli.Command {
 			databaseURLFlag(),
 			&cli.StringFlag{Name: "listen", Usage: "serve other machines over TLS at this `HOST:PORT`; needs --tls-name", DefaultText: "not at all"},
 			&cli.StringSliceFlag{Name: "tls-name", Usage: "`NAME` or address by which others reach central; may be repeated"},
+			&cli.StringFlag{
+				Name:        "peer-listen",
+				Usage:       "have other centrals, which stand by on the same database, pass on here who comes to them: `HOST:PORT`, as they reach it",
+				DefaultText: "they pass nothing on",
+			},
 			&cli.StringFlag{Name: "site", Value: central.DefaultSite, Usage: "`NAME` of the site in its certificates; it is settled when the CA is made"},
 			&cli.StringFlag{Name: "ca-key-file", Usage: "read the CA's private key from `FILE`; default: the systemd credential " + caKeyCredential + ", else ca.key in the data directory"},
 			sealKeyFlag(),
@@ -153,7 +160,31 @@ func serve(c *cli.Context) error {
 	if err := fromSystemd(&cfg); err != nil {
 		return err
 	}
+	if peers := c.String("peer-listen"); peers != "" {
+		if cfg.TLS.Peers, err = listenForPeers(peers, cfg); err != nil {
+			return err
+		}
+		defer cfg.TLS.Peers.Close()
+	}
 	return run(c.Context, cfg, gc)
+}
+
+// listenForPeers opens the address for other centrals.
+func listenForPeers(address string, cfg central.Config) (*forward.Receiver, error) {
+	host, _, err := net.SplitHostPort(address)
+	switch ip := net.ParseIP(host); {
+	case err != nil, host == "", ip != nil && ip.IsUnspecified():
+		return nil, settings.Usage("--peer-listen: %q is not the HOST:PORT at which another central reaches this one", address)
+	case cfg.Database == "":
+		return nil, settings.Usage("--peer-listen is of no use without --database: no other central can stand by on a file")
+	case cfg.TLS.Listen == "":
+		return nil, settings.Usage("--peer-listen is of no use without --listen")
+	}
+	r, err := forward.Listen(address)
+	if err != nil {
+		return nil, settings.Exit(settings.ExitFailed, "%v", err)
+	}
+	return r, nil
 }
 
 // outsideLogin reads the flags of OpenID Connect.
@@ -264,18 +295,20 @@ func fromSystemd(cfg *central.Config) error {
 const lockWait = 3 * time.Second
 
 // open opens the database. Where another central serves one on PostgreSQL, this one stands by until that
-// one has ended; wait is called once then.
-func open(ctx context.Context, cfg central.Config, wait func()) (*central.Central, error) {
+// one has ended; wait is called once then, and may change cfg.
+func open(ctx context.Context, cfg *central.Config, wait func() error) (*central.Central, error) {
 	pause, waits := 50*time.Millisecond, false
 	for until := time.Now().Add(lockWait); ; {
-		c, err := central.New(cfg)
+		c, err := central.New(*cfg)
 		switch late := time.Now().After(until); {
 		case waits && errors.Is(err, store.ErrDisk): // the server is gone as well, or another one takes its place
 		case !errors.Is(err, store.ErrInUse), late && cfg.Database == "":
 			return c, err
 		case late && !waits:
 			pause, waits = standbyEvery, true
-			wait()
+			if err := wait(); err != nil {
+				return nil, err
+			}
 		}
 		if backoff.Sleep(ctx, pause) != nil {
 			return nil, err
@@ -287,24 +320,61 @@ func open(ctx context.Context, cfg central.Config, wait func()) (*central.Centra
 const standbyEvery = 500 * time.Millisecond
 
 // openOrStandBy opens the database, and tells the service manager if that takes until another central ends.
-func openOrStandBy(ctx context.Context, cfg central.Config, notify *systemd.Notifier) (*central.Central, error) {
+// Meanwhile whoever comes to this one is passed on to the other.
+func openOrStandBy(ctx context.Context, cfg *central.Config, notify *systemd.Notifier) (*central.Central, error) {
 	waiting, end := context.WithCancel(ctx)
 	var parts sync.WaitGroup
 	defer parts.Wait()
 	defer end()
-	return open(ctx, cfg, func() {
+	return open(ctx, cfg, func() error {
 		cfg.Log.Info("another central serves the database: this one stands by, and takes over when that one ends")
 		notify.Status("stands by: another central serves the database")
 		notify.Ready()
 		parts.Go(func() { notify.RunWatchdog(waiting, func() bool { return true }) })
+		return passOn(waiting, cfg, &parts)
 	})
+}
+
+// passOn begins to pass on who comes, where there is an address for other centrals, until ctx ends. Central
+// goes on with the listener then.
+func passOn(ctx context.Context, cfg *central.Config, parts *sync.WaitGroup) error {
+	st, err := store.OpenStandby(cfg.Database, cfg.Log)
+	if err != nil {
+		return err
+	}
+	f := &forward.Forwarder{Names: cfg.TLS.Names, Log: cfg.Log}
+	parts.Go(func() {
+		defer st.Close()
+		for {
+			if text, err := st.Serving(ctx); err == nil {
+				f.Found(text)
+			}
+			if backoff.Sleep(ctx, standbyEvery) != nil {
+				return
+			}
+		}
+	})
+	if cfg.TLS.Peers == nil { // the other one has none either: whoever comes is refused at once, and goes to it
+		return nil
+	}
+	l, err := net.Listen("tcp", cfg.TLS.Listen)
+	if err != nil {
+		return settings.Exit(settings.ExitFailed, "cannot listen on %s: %v", cfg.TLS.Listen, err)
+	}
+	cfg.TLS.Listener = l
+	parts.Go(func() {
+		if err := f.Serve(ctx.Done(), l); err != nil {
+			cfg.Log.Error("connections are no longer passed on", "err", err)
+		}
+	})
+	return nil
 }
 
 // run is the life of the daemon; gc nil: no gossip.
 func run(ctx context.Context, cfg central.Config, gc *gossip.Config) error {
 	log := cfg.Log
 	notify := systemd.New(log)
-	c, err := openOrStandBy(ctx, cfg, notify)
+	c, err := openOrStandBy(ctx, &cfg, notify)
 	if err != nil {
 		for _, l := range cfg.Listeners {
 			l.Close()
@@ -343,6 +413,15 @@ func run(ctx context.Context, cfg central.Config, gc *gossip.Config) error {
 		return settings.Exit(settings.ExitFailed, "this central ends: %s; the next start stands by", oneLine(over))
 	}
 	return err
+}
+
+// standbyText says of a database that others can take over how many are ready to.
+func standbyText(ctx context.Context, c *central.Central) string {
+	n, err := c.Standbys(ctx)
+	if err != nil || n < 0 {
+		return ""
+	}
+	return ", " + power.Count(n, "standby central")
 }
 
 // explain turns the errors of a start into a line that says what to do.
@@ -397,7 +476,7 @@ func (p *pulse) beat(ctx context.Context, c *central.Central, notify *systemd.No
 		} else if wait := c.DiskWait(); err != nil && wait > 0 {
 			notify.Status("alarm: the disk of the database has not answered for %s", wait.Round(time.Second))
 		} else if info, err := c.Info(ctx); err == nil {
-			notify.Status("%d nodes, %d agents", info.Nodes, info.Agents)
+			notify.Status("%d nodes, %d agents%s", info.Nodes, info.Agents, standbyText(ctx, c))
 		}
 		select {
 		case <-ctx.Done():
