@@ -58,6 +58,9 @@ var floors = map[string]int{
 	"rackpower/internal/lock":         0,
 	"rackpower/internal/metrics":      0,
 	"rackpower/internal/prom":         1,
+
+	"rackpower/cmd/rackpower/front":          1,
+	"rackpower/cmd/rackpower/front/powerman": 2,
 }
 
 // owners says who alone may import a module from outside.

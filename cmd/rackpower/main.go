@@ -22,7 +22,7 @@ func main() { os.Exit(settings.Run(newApp(), os.Args)) }
 func newApp() *cli.App {
 	app := &cli.App{
 		Name: "rackpower", Version: version, Usage: "control the power of bare-metal servers",
-		Metadata: map[string]any{settings.DaemonsKey: settings.Daemons{"agent": "AGENT", "sim": "SIM"}},
+		Metadata: map[string]any{settings.DaemonsKey: settings.Daemons{"agent": "AGENT", "sim": "SIM", "front powerman": "POWERMAN"}},
 		Description: "Power operations are asked of central, which hands them to the agent of the node's rack.\n" +
 			"Each is carried out once, verified by reading the power, and has one outcome." + nodesHelp +
 			examples("rackpower status", "rackpower cycle r1n[01-04] --reason \"new kernel\"", "rackpower ops --outstanding") + exitHelp,
@@ -41,7 +41,7 @@ func newApp() *cli.App {
 		siteCommand(),
 		rackCommand(), domainCommand(), scheduleCommand(), journalCommand(), loginCommand(), logoutCommand(), profileCommand(), userCommand(),
 		credentialsCommand(), versionCommand(), doctorCommand(), agentCommand(),
-		simCommand(), demoCommand(), nodesCommand(),
+		simCommand(), frontCommand(), demoCommand(), nodesCommand(),
 	)
 	app.Commands = append(app.Commands, settings.ShellCommands("daemons and tools", "1", exitHelp, completeValues(app))...)
 	finish(app.Commands)

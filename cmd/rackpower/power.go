@@ -233,8 +233,7 @@ func operate(s *session, action power.Action) error {
 
 // carryOut asks for an order on nodes, and follows it to its last line.
 func carryOut(s *session, o order, nodes []api.Node) error {
-	reqs, began := o.requests(nodes), s.Now()
-	ops, err := s.ask(api.AskOps{Ops: reqs, DryRun: o.dryRun})
+	f, err := s.send(o, nodes)
 	if api.CodeOf(err) == api.CodeAwaiting {
 		p, err := s.awaitApproval(err, o.wait, o.timeout)
 		if err != nil {
@@ -245,15 +244,24 @@ func carryOut(s *session, o order, nodes []api.Node) error {
 	if err != nil {
 		return s.unsure(err, nodes, o.dryRun)
 	}
-	if len(ops) != len(reqs) {
-		return fmt.Errorf("%s answered %d of %d requests", s.server.who, len(ops), len(reqs))
-	}
-	f := newFollowing(s, o, ops, began)
 	if o.dryRun {
 		return f.tellDryRun()
 	}
 	interrupted := f.follow()
 	return f.finish(interrupted)
+}
+
+// send asks for an order on nodes, which can be followed then.
+func (s *session) send(o order, nodes []api.Node) (*following, error) {
+	reqs, began := o.requests(nodes), s.Now()
+	ops, err := s.ask(api.AskOps{Ops: reqs, DryRun: o.dryRun})
+	if err == nil && len(ops) != len(reqs) {
+		err = fmt.Errorf("%s answered %d of %d requests", s.server.who, len(ops), len(reqs))
+	}
+	if err != nil {
+		return nil, err
+	}
+	return newFollowing(s, o, ops, began), nil
 }
 
 // followed waits for operations that were asked for later, by an approval or a plan.

@@ -137,18 +137,10 @@ func (s *session) unreadError(nodes []api.Node) error {
 	}
 	count, unread := 0, map[string][]string{}
 	for _, n := range nodes {
-		reason := string(n.Reach)
-		switch {
-		case n.Reach != power.ReachOK:
-		case !n.Unread:
-			continue
-		case n.AgentState.Absent():
-			reason = "agent " + n.Agent + " " + n.AgentState.Text(s.Now())
-		default:
-			reason = "no answer in time"
+		if reason := unreadFor(n, s.Now()); reason != "" {
+			count++
+			unread[reason] = append(unread[reason], n.Name)
 		}
-		count++
-		unread[reason] = append(unread[reason], n.Name)
 	}
 	if count == 0 {
 		return nil
@@ -158,6 +150,20 @@ func (s *session) unreadError(nodes []api.Node) error {
 		texts = append(texts, fmt.Sprintf("%s %s", noderange.Fold(unread[why]), term.Clean(why)))
 	}
 	return settings.Exit(settings.ExitFailed, "%s could not be read now: %s", power.Count(count, "node"), strings.Join(texts, ", "))
+}
+
+// unreadFor is why a node was not read just now, "" where it was.
+func unreadFor(n api.Node, now time.Time) string {
+	switch {
+	case n.Reach != power.ReachOK:
+		return string(n.Reach)
+	case !n.Unread:
+		return ""
+	case n.AgentState.Absent():
+		return "agent " + n.Agent + " " + n.AgentState.Text(now)
+	default:
+		return "no answer in time"
+	}
 }
 
 func (v view) nodeListing(nodes []api.Node) printer.Listing[api.Node] {
