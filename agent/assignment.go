@@ -31,6 +31,7 @@ type assigned struct {
 	own   func(name string) (power.Login, bool) // credentials that the rack keeps by itself; nil: none
 
 	switched switched
+	together int // bytes of nodes that are made durable in one append
 
 	now atomic.Pointer[snapshot] // for readers, which wait for no disk
 
@@ -155,7 +156,8 @@ const (
 // without BMC until central gives all anew, which it is asked for: sealErr says which.
 func loadAssigned(agent string, log appender, keys *sealKeys, live []journal.Record) (s *assigned, sealErr, err error) {
 	s = &assigned{
-		agent: agent, log: log, keys: keys, nodes: make(map[string]*assignedNode, len(live)/2), holds: map[string]power.Hold{},
+		agent: agent, log: log, keys: keys, together: maxAssigned,
+		nodes: make(map[string]*assignedNode, len(live)/2), holds: map[string]power.Hold{},
 		memories: make(map[string]monitor.Memory, len(live)/2), // a node has one of each
 	}
 	for _, r := range live {
@@ -296,7 +298,7 @@ func (s *assigned) take(a api.Assignment, gone []string) {
 	}
 }
 
-// maxAssigned is how many bytes of nodes are made durable together.
+// maxAssigned is how many bytes of nodes are made durable together, but in tests.
 const maxAssigned = 8 << 20
 
 // appendNodes makes nodes durable, in groups where they are many, and the rest together
@@ -304,7 +306,7 @@ const maxAssigned = 8 << 20
 func (s *assigned) appendNodes(nodes, rest []journal.Entry) error {
 	size, from := 0, 0
 	for i, e := range nodes {
-		if size += len(e.Key) + len(e.Payload); size > maxAssigned && i > from {
+		if size += len(e.Key) + len(e.Payload); size > s.together && i > from {
 			if _, err := s.log.Append(nodes[from:i]...); err != nil {
 				return err
 			}

@@ -228,7 +228,7 @@ func TestEndpointOfANode(t *testing.T) {
 	}
 }
 
-// TestALargeAssignmentIsWrittenInGroups takes nodes of 20 MB, with holds set here that
+// TestALargeAssignmentIsWrittenInGroups takes nodes for three appends, with holds set here that
 // another database had confirmed. Whichever append fails, with a restart behind it or
 // without, no hold is lost, the revision is not passed, and the next time does it.
 func TestALargeAssignmentIsWrittenInGroups(t *testing.T) {
@@ -237,7 +237,7 @@ func TestALargeAssignmentIsWrittenInGroups(t *testing.T) {
 		a := api.Assignment{Full: true, Rev: rev}
 		for i := range nodes {
 			n := handsOff(fmt.Sprintf("n%02d", i))
-			n.Password = strings.Repeat("x", 375_000)
+			n.Password = strings.Repeat("x", 3_750)
 			if holds && i%2 == 0 {
 				n.Hold = power.Hold{Want: power.WantOff, By: "ann", Seq: 40}
 			}
@@ -245,17 +245,22 @@ func TestALargeAssignmentIsWrittenInGroups(t *testing.T) {
 		}
 		return a
 	}
+	open := func(log *notes) *assigned {
+		s := loaded(t, log)
+		s.together = 80 << 10
+		return s
+	}
 	for fails := range 5 {
 		for _, restart := range []bool{false, true} {
 			log := &notes{}
-			s := loaded(t, log)
+			s := open(log)
 			s.must(t, assignment(3, true), c1)
 			log.lines = nil
 			s.sync.Database, s.sync.Rev = c2, 9 // of another database, which had confirmed the holds
 			log.fails = fails
 			next := assignment(4, false)
 			for i := range next.Nodes {
-				next.Nodes[i].Password = strings.Repeat("y", 375_000)
+				next.Nodes[i].Password = strings.Repeat("y", 3_750)
 			}
 			if _, _, err := s.apply(next, c1); (err != nil) != (fails > 0 && fails < 4) {
 				t.Fatalf("append %d fails: %v after %d groups", fails, err, len(log.lines))
@@ -266,12 +271,12 @@ func TestALargeAssignmentIsWrittenInGroups(t *testing.T) {
 					t.Fatal("the revision was passed")
 				}
 				if restart {
-					s = loaded(t, log)
+					s = open(log)
 					s.sync.Database = c2
 				}
 				s.must(t, next, c1)
 			}
-			for _, s := range []*assigned{s, loaded(t, log)} {
+			for _, s := range []*assigned{s, open(log)} {
 				for i, n := range s.all() {
 					want := map[bool]power.Want{true: power.WantOff}[i%2 == 0]
 					if n.hold.Want != want || n.Password != next.Nodes[i].Password {

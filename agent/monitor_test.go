@@ -306,10 +306,7 @@ func TestFaultPausesGrowAndSurviveARestart(t *testing.T) {
 		r.assign(withStatus(r.nodes[0], power.StatusReady))
 		tries := func() int { return len(b.Commands()) }
 		r.waitFor("three tries", 10*time.Minute, func() bool { return tries() == 3 })
-		r.waitFor("the fault", 10*time.Second, func() bool { return r.made("n1").Fault != "" })
-		if s := r.a.monitor.State(); s.Faults != 1 {
-			t.Fatalf("state %+v", s)
-		}
+		r.waitFor("the fault", 10*time.Second, func() bool { return r.made("n1").Fault != "" && r.a.monitor.State().Faults == 1 })
 		last := time.Now()
 		for i, want := range []time.Duration{
 			time.Minute, 2 * time.Minute, 4 * time.Minute, 8 * time.Minute, 16 * time.Minute, 30 * time.Minute,
