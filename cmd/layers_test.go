@@ -60,6 +60,7 @@ var floors = map[string]int{
 	"rackpower/internal/prom":         1,
 
 	"rackpower/cmd/rackpower/front":          1,
+	"rackpower/cmd/rackpower/front/fence":    2,
 	"rackpower/cmd/rackpower/front/powerman": 2,
 }
 

@@ -38,6 +38,8 @@ for package; do
 		unit rackpower.target
 		put 0644 "$here/sysusers.d/rackpower.conf" /usr/lib/sysusers.d/rackpower.conf
 		put 0644 "$here/tmpfiles.d/rackpower.conf" /usr/lib/tmpfiles.d/rackpower.conf
+		mkdir -p "$dest$prefix/sbin"
+		ln -sfn ../bin/rackpower "$dest$prefix/sbin/fence_rackpower" # where Pacemaker looks, below /usr
 	fi
 	unit "rackpower-$daemon.service"
 	unit "rackpower-$daemon.socket"

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"os"
 	"slices"
 	"strings"
@@ -122,7 +123,8 @@ func outputFlags() []cli.Flag {
 }
 
 func newPrinter(c *cli.Context, more ...string) (printer.Printer, error) {
-	p := printer.Printer{Out: c.App.Writer, Err: c.App.ErrWriter, Format: c.String("output"), Quiet: c.Bool("quiet"), Clock: clockOf(c)}
+	p := printer.Printer{Out: c.App.Writer, Err: c.App.ErrWriter, Quiet: c.Bool("quiet"), Clock: clockOf(c)}
+	p.Format = cmp.Or(c.String("output"), "table") // a fence agent has no such flag
 	p.Color = term.Is(p.Out) && !c.Bool("no-color") && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"
 	if text, is := strings.CutPrefix(p.Format, printer.TemplateFormat+"="); is {
 		var err error

@@ -27,7 +27,7 @@ func frontCommand() *cli.Command {
 		Description: "Each is a translation: what it asks central for are the requests of the command line, with\n" +
 			"the identity that it was started with." +
 			examples("rackpower front powerman", "powerman -q") + exitHelp,
-		Subcommands: []*cli.Command{powermanCommand()},
+		Subcommands: []*cli.Command{powermanCommand(), fenceCommand()},
 	}
 }
 
@@ -187,7 +187,7 @@ func (d door) Operate(ctx context.Context, in front.Request) ([]front.Result, er
 	if err != nil {
 		return nil, err
 	}
-	o.request.Reason, o.wait = in.Reason, waitVerified
+	o.request.Reason, o.wait, o.request.Deadline = in.Reason, waitVerified, cmp.Or(in.Deadline, o.request.Deadline)
 	if in.Hand {
 		o.wait = waitNone
 	}
@@ -196,7 +196,7 @@ func (d door) Operate(ctx context.Context, in front.Request) ([]front.Result, er
 	if err != nil {
 		return nil, err
 	}
-	if asksBefore(in.Action) {
+	if asksBefore(in.Action) && len(nodes) > 1 {
 		if o.confirmed, err = s.confirmedBefore(impactOf(in.Action, nodes)); err != nil {
 			return nil, s.explain(err)
 		}

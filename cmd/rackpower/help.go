@@ -19,6 +19,10 @@ func exitHelpOf(c *cli.Command) string {
 	has := func(flags ...string) bool {
 		return slices.ContainsFunc(c.Flags, func(f cli.Flag) bool { return slices.Contains(flags, settings.NameOf(f)) })
 	}
+	if c.Name == "fence" { // whose statuses are those of all fence agents
+		return exitHelp + "   0  done and verified; of status: the node is on\n" +
+			"   1  anything else, which is said on stderr, also usage errors\n   2  of status: the node is off"
+	}
 	waits := has("wait") || len(c.Subcommands) > 0 // which tells of all
 	text := exitHelp
 	switch {

@@ -16,7 +16,12 @@ import (
 // version is set by the linker.
 var version = "unknown"
 
-func main() { os.Exit(settings.Run(newApp(), os.Args)) }
+func main() {
+	if args, is := asFenceAgent(os.Args); is {
+		os.Exit(runFence(newApp(), args, os.Stdin))
+	}
+	os.Exit(settings.Run(newApp(), os.Args))
+}
 
 // newApp makes the whole command line. It reads nothing yet.
 func newApp() *cli.App {

@@ -101,7 +101,7 @@ func TestEveryCommandKnowsSilence(t *testing.T) {
 
 // asksSomebody reports whether a command asks central or an agent.
 func asksSomebody(c *cli.Command) bool {
-	return c.Name != "agent" && c.Name != "powerman" && slices.ContainsFunc(c.Flags, func(f cli.Flag) bool {
+	return !slices.Contains([]string{"agent", "powerman", "fence"}, c.Name) && slices.ContainsFunc(c.Flags, func(f cli.Flag) bool {
 		return f.Names()[0] == "central" ||
 			f.Names()[0] == "socket"
 	})

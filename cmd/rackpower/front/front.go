@@ -35,6 +35,8 @@ type Request struct {
 	Names  []string
 	Reason string // for the audit log
 	Hand   bool   // hand over only: do not wait for outcomes
+	// Deadline is when the operations expire, from now; 0: as the door was started.
+	Deadline time.Duration
 }
 
 // Reading is a node as it was read just now.
