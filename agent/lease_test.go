@@ -49,6 +49,10 @@ func TestALeaseEnds(t *testing.T) {
 	}
 
 	h.give(h.now(), lasts, nil)
+	c.passes(lasts - time.Second)
+	if h.give(h.now(), lasts, nil) || h.remains() != lasts { // it goes on, so nobody waited for it
+		t.Errorf("renewed, %s are left", h.remains())
+	}
 	c.boot += time.Minute // the machine slept; its wall clock goes on with it
 	c.wall = c.wall.Add(time.Minute)
 	if h.why() == "" {

@@ -307,7 +307,11 @@ func (w *leaseWorld) play() {
 	for range 25 {
 		x := w.agents[[]string{"r1", "r1", "r2"}[w.int(3)]]
 		some := time.Duration(1+w.int(40)) * time.Second
-		switch w.int(9) {
+		switch w.int(11) {
+		case 9, 10: // in an emergency, at the rack itself
+			node, action := leaseNodes[w.int(2)], []power.Action{power.ActOn, power.ActOff, power.ActCycle}[w.int(3)]
+			w.note("%s of %s asked at %s", action, node, x.name)
+			_, _ = x.a.Submit(power.Op{ID: newID(), Node: node, Action: action, Origin: power.FromLocal})
 		case 0, 1, 2, 3:
 			node, action := leaseNodes[w.int(2)], []power.Action{power.ActOn, power.ActOff, power.ActReset, power.ActCycle}[w.int(4)]
 			id := newID()

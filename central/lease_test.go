@@ -129,6 +129,32 @@ func TestALeasedNodeGoesToTheNextAgent(t *testing.T) {
 	}
 }
 
+// TestTheAgentBeforeKnewTheEnd: an operation that it had carried out has that end, whatever the next one
+// says of it later.
+func TestTheAgentBeforeKnewTheEnd(t *testing.T) {
+	for _, first := range []power.Outcome{power.Succeeded, power.Failed} {
+		l := newLeaseSite(t)
+		on := l.one.deliver("a", power.ActOn)
+		l.one.mustReport(l.one.running(on))
+		for l.node("a").Agent != "r2" || l.op(on.ID).Rack != "r2" {
+			l.passes(time.Second, l.two)
+		}
+		l.one.mustReport(l.one.ended(on, first))
+		// That it failed there says nothing of what the next one makes of it.
+		want := map[power.Outcome]power.Outcome{power.Succeeded: power.Succeeded}[first]
+		if o := l.op(on.ID); o.Outcome != want {
+			t.Errorf("r1 says %s: %+v", first, o)
+		}
+		l.two.mustReport(l.two.ended(on, power.Succeeded))
+		if o := l.op(on.ID); o.Outcome != power.Succeeded {
+			t.Errorf("r1 says %s, r2 that it succeeded: %+v", first, o)
+		}
+		if a := l.agent("r1"); a.ForeignReports != 0 {
+			t.Errorf("%d reports of r1 are not its own", a.ForeignReports)
+		}
+	}
+}
+
 // TestNoLeaseIsGivenTooEarly: neither in the first time of a process of central, which knows nothing of
 // leases of before, nor for an assignment that is not the newest, nor to another process of the name.
 func TestNoLeaseIsGivenTooEarly(t *testing.T) {

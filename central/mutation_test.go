@@ -39,6 +39,26 @@ func TestMutations(t *testing.T) {
 	}
 }
 
+// declared reports whether one of the tests is in the package of a directory.
+func declared(t *testing.T, dir, tests string) bool {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(dir, "*_test.go"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	declares := regexp.MustCompile(`(?m)^func (` + tests + `)\(`)
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if declares.Match(text) {
+			return true
+		}
+	}
+	return false
+}
+
 // runMutated has the tests that a mutation names run on the mutated files.
 func runMutated(t *testing.T, m mutation.Mutation, finds *regexp.Regexp, args ...string) {
 	root, err := filepath.Abs("..")
@@ -61,7 +81,9 @@ func runMutated(t *testing.T, m mutation.Mutation, finds *regexp.Regexp, args ..
 		switch {
 		case strings.HasPrefix(file, "central/webhook/"):
 			judge, rapid = "./webhook", nil
-		case !strings.HasPrefix(file, "central/"):
+		case strings.HasPrefix(file, "central/store/") && !declared(t, ".", m.FoundBy):
+			judge = "./store"
+		case !strings.HasPrefix(file, "central/") && !declared(t, ".", m.FoundBy):
 			judge = "../agent"
 		}
 	}
