@@ -34,7 +34,7 @@ build: ## both programs, into bin/
 # possible without asking; otherwise named, and the checks that need it are left out.
 TOOLS := ipmi_sim:openipmi ipmitool:ipmitool ipmipower:freeipmi-tools systemd-analyze:systemd nft:nftables ip:iproute2 \
   chromium:chromium redfishtool:redfishtool fence_redfish:fence-agents /usr/lib/python3/dist-packages/sushy:python3-sushy prometheus:prometheus
-TOOLS += stonith_admin:pacemaker powermand:powerman lintian:lintian mandoc:mandoc zsh:zsh fish:fish pg_ctlcluster:postgresql
+TOOLS += slurmctld:slurmctld sbatch:slurm-client stonith_admin:pacemaker powermand:powerman lintian:lintian mandoc:mandoc zsh:zsh fish:fish pg_ctlcluster:postgresql
 deps: ## install what the tests can use (root, Debian), or name it
 	@missing=(); for t in $(TOOLS); do PATH="$$PATH:/usr/sbin:/sbin" command -v "$${t%%:*}" >/dev/null || [ -e "$${t%%:*}" ] || missing+=("$${t##*:}"); done; \
 	if [ $${#missing[@]} -eq 0 ]; then exit 0; fi; \

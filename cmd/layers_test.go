@@ -62,6 +62,7 @@ var floors = map[string]int{
 	"rackpower/cmd/rackpower/front":          1,
 	"rackpower/cmd/rackpower/front/fence":    2,
 	"rackpower/cmd/rackpower/front/powerman": 2,
+	"rackpower/cmd/rackpower/front/slurm":    2,
 }
 
 // owners says who alone may import a module from outside.

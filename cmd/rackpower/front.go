@@ -27,14 +27,14 @@ func frontCommand() *cli.Command {
 		Description: "Each is a translation: what it asks central for are the requests of the command line, with\n" +
 			"the identity that it was started with." +
 			examples("rackpower front powerman", "powerman -q") + exitHelp,
-		Subcommands: []*cli.Command{powermanCommand(), fenceCommand()},
+		Subcommands: []*cli.Command{powermanCommand(), fenceCommand(), slurmCommand()},
 	}
 }
 
 // doorFlags are those of every door. Nobody can be asked there: --yes has to say beforehand
 // what a person would confirm.
 func doorFlags() []cli.Flag {
-	return append(confirmFlags(), &cli.DurationFlag{Name: "deadline", Usage: "let operations expire after `DURATION`", DefaultText: "5m"})
+	return append(confirmFlags(), &cli.DurationFlag{Name: "deadline", Usage: "let operations expire after `DURATION`", DefaultText: "as of the commands"})
 }
 
 func powermanCommand() *cli.Command {

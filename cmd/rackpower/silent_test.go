@@ -32,7 +32,7 @@ func TestEveryCommandKnowsSilence(t *testing.T) {
 	operands := map[string]string{
 		"NODES": "n1", "NODES...": "n1", "NODE": "n1", "ID": "x", "ID...": "x", "NAME": "x", "NAME...": "x", "STATUS": "READY", "RACK": "r1",
 		"RACK...": "r1", "RACKS...": "r1", "RACK|all": "r1", "RULE": "approve-above", "SETTING": "5", "on|off|hands-off": "on",
-		"AGENT": "r1", "KIND": "k", "DOMAIN": "d", "KEY": "MDEyMzQ1Njc4OWFiY2RlZg==", "WATTS|none": "800W",
+		"AGENT": "r1", "KIND": "k", "DOMAIN": "d", "HOSTLIST": "n1", "KEY": "MDEyMzQ1Njc4OWFiY2RlZg==", "WATTS|none": "800W",
 	}
 	key := filepath.Join(t.TempDir(), "key")
 	if err := os.WriteFile(key, []byte("MDEyMzQ1Njc4OWFiY2RlZg==\n"), 0o600); err != nil {
