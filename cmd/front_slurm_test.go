@@ -111,7 +111,6 @@ func (f hall20) suspends(asked func(node, reason string) []api.Op) {
 			f.t.Errorf("%+v", op)
 		}
 	}
-	before = f.now()
 	if got := f.stock("", f.cli, "front", "slurm", "resume", doorSlow); got.exit != 0 {
 		f.t.Errorf("resume: %+v", got)
 	}

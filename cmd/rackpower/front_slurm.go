@@ -28,8 +28,9 @@ func slurmCommand() *cli.Command {
 		Description: "slurm.conf names a script for each of them, since it takes no arguments: docs/front-ends.md has an example." +
 			examples("rackpower front slurm suspend 'n[01-20]' --yes") + exitHelp,
 		Subcommands: []*cli.Command{
-			program(slurm.Suspend, "SuspendProgram: shut nodes down", "Nodes that are not off after the grace of soft-off ("+power.DefaultGrace.String()+
-				") are turned off hard.", &cli.BoolFlag{Name: "hard", Usage: "turn nodes off hard at once"}),
+			program(slurm.Suspend, "SuspendProgram: shut nodes down",
+				"Nodes that are not off after the grace of soft-off ("+power.DefaultGrace.String()+") are turned off hard.",
+				&cli.BoolFlag{Name: "hard", Usage: "turn nodes off hard at once"}),
 			program(slurm.Resume, "ResumeProgram: turn nodes on", "Power domains space them."),
 			program(slurm.ResumeFail, "ResumeFailProgram: turn nodes off that did not come up", "They are turned off hard."),
 		},
