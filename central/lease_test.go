@@ -155,6 +155,31 @@ func TestTheAgentBeforeKnewTheEnd(t *testing.T) {
 	}
 }
 
+// TestCredentialsOfARackReachWhoHasItsNodes, though that is another rack's agent.
+func TestCredentialsOfARackReachWhoHasItsNodes(t *testing.T) {
+	s := newSite(t)
+	one, two := s.rack("r1"), s.rack("r2")
+	s.credentials("lab", "admin", "lab-1")
+	s.withNodes(api.NodeSpec{Name: "a", Rack: "r1", Agents: []string{"r2"}})
+	one.poll()
+	for range 2 {
+		two.poll()
+	}
+	name := "lab"
+	if _, err := s.SetRack(t.Context(), "r1", api.SetRack{Credentials: &name}); err != nil {
+		t.Fatal(err)
+	}
+	told := func(what, want string) {
+		t.Helper()
+		if got := logIns(two.poll()); got["a"] != want {
+			t.Errorf("%s: r2 is told %q, want %q", what, got["a"], want)
+		}
+	}
+	told("the rack names credentials", "admin lab-1 lab")
+	s.credentials("lab", "admin", "lab-2")
+	told("they are changed", "admin lab-2 lab")
+}
+
 // TestNoLeaseIsGivenTooEarly: neither in the first time of a process of central, which knows nothing of
 // leases of before, nor for an assignment that is not the newest, nor to another process of the name.
 func TestNoLeaseIsGivenTooEarly(t *testing.T) {

@@ -241,11 +241,7 @@ func (c *Central) setRack(r *http.Request, in api.SetRack) (api.Rack, error) {
 		if in.Credentials != nil && *in.Credentials != s.Credentials {
 			all = append(all, fmt.Sprintf("credentials %s, was %s", cmp.Or(*in.Credentials, "none"), cmp.Or(s.Credentials, "none")))
 			s.Credentials = *in.Credentials
-			rev, err := u.rev(a.Name)
-			if err != nil {
-				return err
-			}
-			if err := u.tx.TellNamelessNodes(a.Name, rev); err != nil {
+			if err := u.tx.TellNamelessNodes(a.Name, u.rev); err != nil {
 				return err
 			}
 		}

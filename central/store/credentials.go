@@ -39,10 +39,11 @@ const (
 	// The name that counts for a node: a password of its own stands over all names.
 	sqlCredentialsUsed = `SELECT used, name, agent FROM (
 		SELECT coalesce(nullif(n.credentials, ''), json_extract(nullif(a.settings, ''), '$.credentials'), '') AS used, n.name, n.agent
-		FROM nodes n JOIN agents a ON a.name = n.agent WHERE n.bmc <> '' AND n.password = '') AS u WHERE used <> '' ORDER BY name`
+		FROM nodes n LEFT JOIN agents a ON a.name = n.rack WHERE n.bmc <> '' AND n.password = '') AS u WHERE used <> '' ORDER BY name`
 	sqlNodesNaming  = `SELECT name FROM nodes WHERE credentials = $1 ORDER BY name`
 	sqlRacksNaming  = `SELECT name FROM agents WHERE json_extract(nullif(settings, ''), '$.credentials') = $1 ORDER BY name`
-	sqlTellNameless = `UPDATE nodes SET rev = $1 WHERE agent = $2 AND bmc <> '' AND password = '' AND credentials = ''`
+	sqlHasNameless  = `SELECT DISTINCT agent FROM nodes WHERE rack = $1 AND bmc <> '' AND password = '' AND credentials = '' ORDER BY agent`
+	sqlTellNameless = `UPDATE nodes SET rev = $1 WHERE rack = $2 AND agent = $3 AND bmc <> '' AND password = '' AND credentials = ''`
 	sqlTellNode     = `UPDATE nodes SET rev = $1 WHERE name = $2`
 )
 
@@ -152,11 +153,28 @@ func (t *Tx) CredentialsNamed(name string) (nodes, racks []string, err error) {
 	return nodes, racks, nil
 }
 
-// TellNamelessNodes has the agent told anew, as of rev, of its nodes that have neither a
-// password nor a name of credentials: what their rack names counts for them.
-func (t *Tx) TellNamelessNodes(agent string, rev int64) error {
-	if _, err := t.exec(sqlTellNameless, rev, agent); err != nil {
-		return fmt.Errorf("cannot save nodes of rack %s: %w", agent, err)
+// TellNamelessNodes has agents told anew of the nodes of a rack that have neither a password nor
+// a name of credentials: what their rack names counts for them, whoever has them. rev gives the
+// revision of an agent's assignment as of which it is told.
+func (t *Tx) TellNamelessNodes(rack string, rev func(agent string) (int64, error)) error {
+	var agents []string
+	err := t.each(func(r *sql.Rows) error {
+		var agent string
+		err := r.Scan(&agent)
+		agents = append(agents, agent)
+		return err
+	}, sqlHasNameless, rack)
+	for _, agent := range agents {
+		if err != nil {
+			break
+		}
+		var at int64
+		if at, err = rev(agent); err == nil {
+			_, err = t.exec(sqlTellNameless, at, rack, agent)
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("cannot save nodes of rack %s: %w", rack, err)
 	}
 	return nil
 }
