@@ -197,7 +197,8 @@ func (c command) run() error {
 
 // Restart starts the server, which must not run, and waits until it answers.
 func (s *Server) Restart(settings ...string) error {
-	args := []string{"-D", s.data(), "-k", s.Dir, "-c", "listen_addresses=", "-c", "max_connections=200", "-c", "shared_buffers=64MB"}
+	args := []string{"-D", s.data(), "-k", s.Dir, "-c", "listen_addresses=", "-c", "max_connections=800", "-c", "shared_buffers=64MB",
+		"-c", "dynamic_shared_memory_type=mmap"} // in the directory: a server that is killed leaves nothing elsewhere
 	for _, setting := range settings {
 		args = append(args, "-c", setting)
 	}
