@@ -33,7 +33,7 @@ build: ## both programs, into bin/
 # What the tests can use beyond Go and a C compiler. Installed when that is
 # possible without asking; otherwise named, and the checks that need it are left out.
 TOOLS := ipmi_sim:openipmi ipmitool:ipmitool ipmipower:freeipmi-tools systemd-analyze:systemd nft:nftables ip:iproute2 \
-  chromium:chromium redfishtool:redfishtool fence_redfish:fence-agents /usr/lib/python3/dist-packages/sushy:python3-sushy prometheus:prometheus
+  chromium:chromium redfishtool:redfishtool fence_redfish:fence-agents fence_ipmilan:fence-agents /usr/lib/python3/dist-packages/sushy:python3-sushy prometheus:prometheus
 TOOLS += slurmctld:slurmctld sbatch:slurm-client stonith_admin:pacemaker powermand:powerman lintian:lintian mandoc:mandoc zsh:zsh fish:fish pg_ctlcluster:postgresql
 deps: ## install what the tests can use (root, Debian), or name it
 	@missing=(); for t in $(TOOLS); do PATH="$$PATH:/usr/sbin:/sbin" command -v "$${t%%:*}" >/dev/null || [ -e "$${t%%:*}" ] || missing+=("$${t##*:}"); done; \
@@ -55,7 +55,7 @@ check: build lint ## build, lint and the short tests: before each commit
 # long models, which are one goroutine's at a time and follow without it; make race runs
 # everything with it, which takes several minutes longer. The tests of whole processes, which
 # mostly wait, run beside.
-RACED := ./agent/... ./journal/... ./power ./power/bmcsim ./power/ipmi ./power/powertest ./power/redfish ./systemd
+RACED := ./agent/... ./journal/... ./power ./power/bmcsim ./power/ipmi ./power/exec ./power/powertest ./power/redfish ./systemd
 DEATHS := TestNothingIsSentTwiceAfterDamage|TestCrashAtEveryRecord|TestFleetComesBack
 MODELS := TestSim(Ops|Fleet|Damage|Transcripts)|TestMutationsCompile|$(DEATHS)
 test: deps build ## every test but the long ones below, about 10 minutes

@@ -461,7 +461,7 @@ func (c *control) ctlPing(r *http.Request) (api.Pong, error) {
 
 func (c *control) ctlWho(r *http.Request) (api.Who, error) {
 	node, bmc := r.URL.Query().Get("node"), ""
-	if ep, err := c.assigned.endpoint(node); err == nil {
+	if ep, err := c.assigned.endpoint(node); err == nil && ep.Scheme != power.SchemeExec {
 		bmc = net.JoinHostPort(ep.Host, strconv.Itoa(ep.Port))
 	}
 	return api.AnswerWho(r.Context(), c.gossip.asked(), node, bmc, c.owns(node))

@@ -112,6 +112,8 @@ func (c *Central) who(r *http.Request) (api.Who, error) {
 			bmc = ep.Key()
 		case ep.Scheme == power.SchemeAuto:
 			bmc = power.Endpoint{Scheme: ep.Scheme, Host: ep.Host, Pin: ep.Pin}.String()
+		case ep.Scheme == power.SchemeExec: // nobody can ask without the password
+			bmc = ""
 		}
 	}
 	return api.AnswerWho(r.Context(), c.gossip, name, bmc, node.Agent)

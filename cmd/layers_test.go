@@ -45,6 +45,7 @@ var floors = map[string]int{
 	"rackpower/gossip":                1,
 	"rackpower/power/ipmi":            1,
 	"rackpower/power/redfish":         1,
+	"rackpower/power/exec":            1,
 	"rackpower/power/bmcsim":          1,
 	"rackpower/power/powertest":       1,
 	"rackpower/journal/faultfs":       1,

@@ -23,6 +23,7 @@ const (
 	SchemeRedfish     = "redfish"
 	SchemeRedfishHTTP = "redfish+http" // without TLS, for laboratories
 	SchemeAuto        = "auto"         // Redfish or IPMI: the agent finds out
+	SchemeExec        = "exec"         // a program that the agent runs
 )
 
 // DefaultIPMIPort is the UDP port of RMCP (IPMI v2.0 section 13.1.2).
@@ -84,6 +85,11 @@ type Endpoint struct {
 	OldTLS bool
 	// Basic has user and password sent with each request, without a session.
 	Basic bool
+	// Program is what the agent runs, by its name in the agent's directory of programs, and
+	// Options are what it is told beside the action and the log-in, in the order of their keys
+	// and encoded as in a URL. Host is the device that they name (ip), or empty; Port as
+	// they say (ipport), or zero.
+	Program, Options string
 }
 
 // PinFirst is the Pin of a BMC whose key is taken as it is seen first.
@@ -109,6 +115,9 @@ func (e Endpoint) As(scheme string) Endpoint {
 
 // Key names the BMC, without credentials and part: what the lock per BMC hangs on.
 func (e Endpoint) Key() string {
+	if e.Scheme == SchemeExec {
+		return e.execKey()
+	}
 	scheme, port := e.Scheme, e.Port
 	if port == 0 {
 		port = defaultPorts[scheme]
@@ -127,6 +136,8 @@ func (e Endpoint) Part() string {
 		return fmt.Sprintf("%s/%#02x/%d", e.Key(), e.Target, e.Channel)
 	case e.System != "":
 		return e.Key() + "/" + e.System
+	case e.Scheme == SchemeExec:
+		return e.execPart()
 	}
 	return e.Key()
 }
@@ -139,12 +150,18 @@ func (e Endpoint) BMC() Endpoint {
 
 // At is the endpoint with an address in place of the host's name.
 func (e Endpoint) At(addr netip.Addr) Endpoint {
+	if e.Scheme == SchemeExec { // the program looks names up itself
+		return e
+	}
 	e.Host = addr.Unmap().String()
 	return e
 }
 
-// IsAddr reports whether the host is an address, and no name.
+// IsAddr reports whether the host is an address, and no name to be looked up.
 func (e Endpoint) IsAddr() bool {
+	if e.Scheme == SchemeExec {
+		return true
+	}
 	_, err := netip.ParseAddr(e.Host)
 	return err == nil
 }
@@ -166,10 +183,11 @@ func (e Endpoint) LinkLocal() bool {
 
 // endpointForms are what is wanted by the scheme; "": where it is not known.
 var endpointForms = map[string]string{
-	"":            "want ipmi://USER@HOST, redfish://USER@HOST/[SYSTEM] or auto://USER@HOST",
+	"":            "want ipmi://USER@HOST, redfish://USER@HOST/[SYSTEM], auto://USER@HOST or exec:PROGRAM?KEY=VALUE",
 	SchemeIPMI:    "want ipmi://USER@HOST[:PORT][?suite=3|17&target=0x30&channel=0&level=user|operator|administrator&boot=legacy|efi]",
 	SchemeRedfish: "want redfish://USER@HOST[:PORT]/[SYSTEM][?pin=first|sha256:HASH&tls=1.2&auth=session|basic&boot=legacy|efi]",
 	SchemeAuto:    "want auto://USER@HOST[?pin=first|sha256:HASH&tls=1.2&boot=legacy|efi], without port",
+	SchemeExec:    "want exec:PROGRAM[?username=USER&ip=HOST&plug=OUTLET&...]",
 }
 
 func endpointForm(scheme string) string {
@@ -192,6 +210,7 @@ func badEndpoint(format string, args ...any) error {
 //	ipmi://USER@HOST[:PORT][?suite=3|17&target=0x30&channel=0&level=user|operator|administrator&boot=legacy|efi]
 //	redfish://USER@HOST[:PORT]/[SYSTEM][?pin=first|sha256:HASH&tls=1.2&auth=session|basic&boot=legacy|efi]
 //	auto://USER@HOST[?pin=first|sha256:HASH&tls=1.2&boot=legacy|efi]
+//	exec:PROGRAM[?username=USER&ip=HOST&ipport=PORT&plug=OUTLET&...]
 //
 // (or redfish+http://) and brings it into its one canonical form: however an address is
 // spelt, Key and Part are the same. What looks like a password is an error: it would stand
@@ -206,6 +225,9 @@ func ParseEndpoint(s string) (Endpoint, error) {
 		return Endpoint{}, errPassword
 	}
 	u, err := url.Parse(s)
+	if err == nil && u.Scheme == SchemeExec {
+		return parseExec(u)
+	}
 	if err != nil || u.Opaque != "" || !strings.Contains(s, "://") {
 		return Endpoint{}, badEndpoint("it is no URL; %s", endpointForm(""))
 	}
@@ -213,7 +235,8 @@ func ParseEndpoint(s string) (Endpoint, error) {
 	form := endpointForm(u.Scheme)
 	switch {
 	case ep.Port == 0:
-		return Endpoint{}, badEndpoint("only the schemes ipmi://, redfish://, redfish+http:// and auto:// are supported; %s", endpointForm(""))
+		return Endpoint{}, badEndpoint("only the schemes ipmi://, redfish://, redfish+http://, auto:// and exec: are supported; %s",
+			endpointForm(""))
 	case !ep.IsRedfish() && u.Path != "" && u.Path != "/" || u.Fragment != "":
 		return Endpoint{}, badEndpoint("nothing may follow the host but options; %s", form)
 	}
@@ -509,6 +532,9 @@ func number(s string) (uint8, bool) {
 
 // String writes the endpoint as ParseEndpoint reads it, without its secrets.
 func (e Endpoint) String() string {
+	if e.Scheme == SchemeExec {
+		return e.execString()
+	}
 	u := url.URL{Scheme: e.Scheme, Host: e.Host}
 	if strings.Contains(e.Host, ":") {
 		u.Host = "[" + e.Host + "]"

@@ -218,6 +218,7 @@ func TestSecretsFitTheProtocol(t *testing.T) {
 // FuzzParseEndpoint: what is read is written and read again as the same, its form is
 // canonical, and no error repeats what stands between a colon and an @.
 func FuzzParseEndpoint(f *testing.F) {
+	f.Add("exec:fence_apc?ip=PDU1.&plug=1:2&username=a&ipport=161")
 	for _, s := range []string{
 		"ipmi://admin@10.0.0.1", "ipmi://a@[::1]:6230?suite=3", "ipmi://h", "ipmi://u:p@h", "ipmi://h:0", "http://h", "ipmi://[fe80::1%25eth0]",
 		"ipmi://h?target=0x30&channel=7&level=operator&boot=legacy", "ipmi:admin:S3cret@h", "ipmi://[::ffff:10.0.0.1]", "ipmi://H.:0623",
@@ -317,6 +318,40 @@ func TestAnEndpointOfAnyProtocol(t *testing.T) {
 	} {
 		if ep, err := ParseEndpoint(bad); err == nil {
 			t.Errorf("%s: %+v", bad, ep)
+		}
+	}
+}
+
+func TestExecEndpoints(t *testing.T) {
+	for in, want := range map[string][2]string{ // as it is written, and the part
+		"exec:fence_apc?ip=10.0.0.1&plug=3":                {"exec:fence_apc?ip=10.0.0.1&plug=3", "exec://10.0.0.1/3"},
+		"EXEC:fence_snmp?plug=3&ip=::ffff:10.0.0.1":        {"exec:fence_snmp?ip=10.0.0.1&plug=3", "exec://10.0.0.1/3"}, // by another program
+		"exec:f?ip=PDU1.&ipport=0161&username=a&plug=1:2":  {"exec:f?ip=pdu1&ipport=161&plug=1%3A2&username=a", "exec://pdu1:161/1%3A2"},
+		"exec:f?ip=2001:DB8::1&lanplus=1&privlvl=OPERATOR": {"exec:f?ip=2001%3Adb8%3A%3A1&lanplus=1&privlvl=operator", "exec://2001:db8::1"},
+		"exec:relay":                          {"exec:relay", "exec://relay"},
+		"exec:Relay.sh?plug=A/b&power_wait=5": {"exec:Relay.sh?plug=A%2Fb&power_wait=5", "exec://Relay.sh?power_wait=5/A%2Fb"},
+	} {
+		ep, err := ParseEndpoint(in)
+		if err != nil || ep.String() != want[0] || ep.Part() != want[1] || !strings.HasPrefix(ep.Part(), ep.Key()) {
+			t.Errorf("%s: %s, part %s, %v; want %s", in, ep, ep.Part(), err, want)
+		}
+		if again, err := ParseEndpoint(ep.String()); err != nil || again != ep {
+			t.Errorf("%s reads as %+v, %v", ep, again, err)
+		}
+		if at := ep.At(netip.MustParseAddr("10.9.9.9")); at != ep || !ep.IsAddr() {
+			t.Errorf("%s is looked up: %s", in, at)
+		}
+	}
+	for _, s := range []string{
+		"exec:", "exec:?ip=h", "exec:../sh", "exec:/bin/sh", "exec://fence_apc", "exec:a%2Fb", "exec:.hidden", "exec:-x", "exec:a b", "exec:a#b",
+		"exec:f?ipmitool_path=x", "exec:f?ssh_options=x", "exec:f?debug_file=x", "exec:f?action=off", "exec:f?method=cycle", "exec:f?port=1",
+		"exec:f?plug=1,2", "exec:f?plug=-o", "exec:f?plug=", "exec:f?plug=a%0Aaction=off", "exec:f?plug=1&plug=2", "exec:f?plug=$(x)",
+		"exec:f?ip=-o", "exec:f?ip=a%20b", "exec:f?ip=0.0.0.0", "exec:f?ipport=1", "exec:f?ip=h&ipport=0", "exec:f?lanplus=yes",
+		"exec:f?username=a%0Ab", "exec:f?username=", "exec:f?password=S3cret", "exec:f?passwd=x", "exec:f?password_script=/x",
+		"exec:admin:S3cret@f", "exec:admin@f", "exec:f?ip=admin:S3cret@h", "exec:" + strings.Repeat("a", 65),
+	} {
+		if ep, err := ParseEndpoint(s); err == nil || strings.Contains(err.Error(), "S3cret") {
+			t.Errorf("%q: %v, %v", s, ep, err)
 		}
 	}
 }

@@ -43,6 +43,11 @@ func agentCommand() *cli.Command {
 				Usage: "trust Redfish BMCs whose certificate is of an authority in `FILE` (PEM); default: those of the system",
 			},
 			&cli.StringFlag{
+				Name: "exec-dir",
+				Usage: "run the programs in `DIR` for nodes with exec:PROGRAM, as the agent's user; nobody else but root may be able to " +
+					"change them; default: none are run",
+			},
+			&cli.StringFlag{
 				Name: "credentials-file",
 				Usage: "read credentials that nodes name and central never sees from `FILE`, a YAML list of name, user and password or " +
 					"password_file; default: the systemd credential " + agentd.CredentialsCredential + ", if there is one",

@@ -37,16 +37,20 @@ func nodeCommand() *cli.Command {
 					"certificate must be of an authority that the agent trusts. tls=1.2 allows TLS 1.2; auth=basic needs no session; boot=legacy|efi.\n" +
 					"redfish+http:// is without TLS, for laboratories.\n" +
 					"auto://USER@HOST has the rack's agent find out, at the usual ports: Redfish where the BMC has a System that can be\n" +
-					"reset, else IPMI. The node's address becomes what was found (rackpower node show); until then nothing is sent to it." +
+					"reset, else IPMI. The node's address becomes what was found (rackpower node show); until then nothing is sent to it.\n" +
+					"exec:PROGRAM?KEY=VALUE has the rack's agent run a program, such as a fence agent of ClusterLabs, from the directory that\n" +
+					"it was started with (rackpower agent --exec-dir): on, off, cycle and status. Keys: username, ip, ipport, plug, lanplus,\n" +
+					"cipher, privlvl, ssl, ssl_secure, ssl_insecure, snmp_version, login_timeout, shell_timeout, power_timeout, power_wait." +
 					examples("rackpower node add r1n01 --rack r1 --bmc ipmi://admin@10.0.1.1 --password-file bmc.password",
 						"rackpower node add r1n02 --rack r1 --bmc 'redfish://admin@10.0.1.2?pin=first' --password-file bmc.password",
+						"rackpower node add r1n03 --rack r1 --bmc 'exec:fence_apc_snmp?ip=10.0.1.9&plug=3&username=rp' --password-file pdu.password",
 						"rackpower node add r1n01 --rack r1 --status READY --update",
 						"rackpower node add r1n01a --rack r1 --bmc 'ipmi://admin@10.0.1.1?target=0x30' --password-file bmc.password") + exitHelp,
 				Flags: atCentral.flags(append(confirmFlags(),
 					&cli.StringFlag{Name: "rack", Required: true, Usage: "`NAME` of the rack; the rack's agent controls the node"},
 					agentsFlag("the node; \"\": as the rack says (rackpower rack set --agents)"),
 					&cli.StringFlag{Name: "bmc", Usage: "`URL` of the BMC: ipmi://USER@HOST[:PORT][?OPTIONS] or " +
-						"redfish://USER@HOST[:PORT]/[SYSTEM][?OPTIONS], or auto://USER@HOST"},
+						"redfish://USER@HOST[:PORT]/[SYSTEM][?OPTIONS], auto://USER@HOST or exec:PROGRAM[?OPTIONS]"},
 					&cli.StringFlag{Name: "password-file", Usage: "read the BMC's password from the first line of `FILE`; -: from stdin"},
 					&cli.StringFlag{Name: "kg-file", Usage: "read the BMC's key K_g from the first line of `FILE`: text, or 0x and " +
 						"hexadecimal digits; only for BMCs with two-key logins"},

@@ -48,7 +48,7 @@ func TestNodeAdd(t *testing.T) {
 		"node add all --rack r1":                                 "name \"all\" has a meaning of its own",
 		"node add n1,n2 --rack r1":                               "name \"n1,n2\": want",
 		"node add n1 --rack r1 --status SLEEPY":                  "unknown status \"SLEEPY\"",
-		"node add n1 --rack r1 --bmc ftp://h":                    "only the schemes ipmi://, redfish://, redfish+http:// and auto://",
+		"node add n1 --rack r1 --bmc ftp://h":                    "only the schemes ipmi://, redfish://, redfish+http://, auto:// and exec: are supported",
 		"node add n1 --rack r1 --password hush":                  "unknown flag --password (did you mean --password-file?)",
 		"node add n1 --rack r1 --bmc ipmi://admin:hush@10.0.0.1": "must not hold a password",
 		"node add n1 --rack r1 --password-file /nonexistent":     "cannot read the password: open /nonexistent",

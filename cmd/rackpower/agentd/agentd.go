@@ -78,7 +78,7 @@ func Run(c *cli.Context) (err error) {
 			err = late
 		}
 	}()
-	bmcs, err := newDrivers(logger, c.String("bmc-ca-file"))
+	bmcs, err := newDrivers(logger, c.String("bmc-ca-file"), c.String("exec-dir"))
 	if err != nil {
 		return err
 	}

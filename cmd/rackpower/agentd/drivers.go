@@ -8,6 +8,7 @@ import (
 
 	"rackpower/cmd/settings"
 	"rackpower/power"
+	"rackpower/power/exec"
 	"rackpower/power/ipmi"
 	"rackpower/power/redfish"
 )
@@ -16,12 +17,13 @@ import (
 type drivers struct {
 	ipmi    *ipmi.Dialer
 	redfish *redfish.Dialer
+	exec    *exec.Dialer
 	as      func(ep power.Endpoint, scheme string) power.Endpoint // where an auto endpoint is looked for
 }
 
 // newDrivers makes them. caFile has the certificates of the authorities that certify BMCs; "":
-// those of the system do.
-func newDrivers(logger *slog.Logger, caFile string) (*drivers, error) {
+// those of the system do. execDir has the programs that may be run; "": none may.
+func newDrivers(logger *slog.Logger, caFile, execDir string) (*drivers, error) {
 	cfg := redfish.Config{Log: logger}
 	if caFile != "" {
 		pem, err := os.ReadFile(caFile)
@@ -33,7 +35,13 @@ func newDrivers(logger *slog.Logger, caFile string) (*drivers, error) {
 			return nil, settings.Usage("--bmc-ca-file: there is no certificate in %s", caFile)
 		}
 	}
-	return &drivers{ipmi: ipmi.NewDialer(ipmi.Config{Log: logger}), redfish: redfish.NewDialer(cfg), as: power.Endpoint.As}, nil
+	programs, err := exec.NewDialer(exec.Config{Dir: execDir})
+	if err != nil {
+		return nil, settings.Usage("--exec-dir: %v", err)
+	}
+	return &drivers{
+		ipmi: ipmi.NewDialer(ipmi.Config{Log: logger}), redfish: redfish.NewDialer(cfg), exec: programs, as: power.Endpoint.As,
+	}, nil
 }
 
 // Dial is a power.Dialer.
@@ -43,6 +51,8 @@ func (d *drivers) Dial(ctx context.Context, ep power.Endpoint) (power.Driver, er
 		return d.find(ctx, ep)
 	case ep.IsRedfish():
 		return d.redfish.Dial(ctx, ep)
+	case ep.Scheme == power.SchemeExec:
+		return d.exec.Dial(ctx, ep)
 	}
 	return d.ipmi.Dial(ctx, ep)
 }
@@ -54,12 +64,17 @@ func (d *drivers) Probe(ctx context.Context, ep power.Endpoint) error {
 		return d.probeBoth(ctx, ep)
 	case ep.IsRedfish():
 		return d.redfish.Probe(ctx, ep)
+	case ep.Scheme == power.SchemeExec:
+		return d.exec.Probe(ctx, ep)
 	}
 	return d.ipmi.Probe(ctx, ep)
 }
 
 // Forget forgets what was learnt of a BMC.
 func (d *drivers) Forget(ep power.Endpoint) {
+	if ep.Scheme == power.SchemeExec {
+		return
+	}
 	if ep.Scheme == power.SchemeAuto {
 		d.Forget(d.as(ep, power.SchemeIPMI))
 		ep = d.as(ep, power.SchemeRedfish)

@@ -120,7 +120,7 @@ func TestTheProtocolIsFound(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			d, err := newDrivers(slog.New(slog.DiscardHandler), "")
+			d, err := newDrivers(slog.New(slog.DiscardHandler), "", "")
 			if err != nil {
 				t.Fatal(err)
 			}
