@@ -58,7 +58,7 @@ func TestADiskThatHangs(t *testing.T) {
 	s := siteIn(t, t.TempDir())
 	var volumes []*volume
 	for _, name := range []string{"central", "r1"} {
-		v, err := newVolume(filepath.Join(s.dir, name))
+		v, err := newVolume(filepath.Join(s.dir, name), volumeMB)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -204,7 +204,7 @@ func (s *soak) makeVolumes() {
 		return
 	}
 	for _, name := range s.names() {
-		v, err := newVolume(filepath.Join(s.dir, name))
+		v, err := newVolume(filepath.Join(s.dir, name), volumeFor(s.plan.length))
 		if err != nil {
 			s.h.leave("disk full, disk read-only: "+name, err.Error())
 			continue

@@ -8,10 +8,14 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+	"time"
 )
 
 // volumeMB has room for a daemon's data and little more.
 const volumeMB = 72
+
+// volumeFor has room for the history of so long a soak as well, which grows by 2 MB a minute.
+func volumeFor(length time.Duration) int { return volumeMB + 4*int(length.Minutes()) }
 
 // volume is a small file system of its own (ext4 in a file) for one daemon's data,
 // that can be full and can turn read-only under the daemon. It is mounted in the
@@ -36,7 +40,7 @@ func canMount() string {
 	return ""
 }
 
-func newVolume(dir string) (*volume, error) {
+func newVolume(dir string, megabytes int) (*volume, error) {
 	v := &volume{dir: dir, image: dir + ".img"}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
@@ -44,7 +48,7 @@ func newVolume(dir string) (*volume, error) {
 	if err := os.WriteFile(v.image, nil, 0o600); err != nil {
 		return nil, err
 	}
-	if err := os.Truncate(v.image, volumeMB<<20); err != nil {
+	if err := os.Truncate(v.image, int64(megabytes)<<20); err != nil {
 		return nil, err
 	}
 	// With blocks smaller than a page SQLite's shared memory has holes, and on a full disk
