@@ -197,9 +197,11 @@ func (c command) run() error {
 
 // Restart starts the server, which must not run, and waits until it answers.
 func (s *Server) Restart(settings ...string) error {
-	args := []string{"-D", s.data(), "-k", s.Dir, "-c", "listen_addresses=", "-c", "max_connections=800", "-c", "shared_buffers=64MB",
-		"-c", "dynamic_shared_memory_type=mmap"} // in the directory: a server that is killed leaves nothing elsewhere
-	for _, setting := range settings {
+	args := []string{"-D", s.data(), "-k", s.Dir}
+	// Shared memory is in the directory: a server that is killed leaves nothing elsewhere.
+	for _, setting := range append([]string{
+		"listen_addresses=", "max_connections=800", "shared_buffers=64MB", "dynamic_shared_memory_type=mmap",
+	}, settings...) {
 		args = append(args, "-c", setting)
 	}
 	log, err := os.OpenFile(filepath.Join(s.Dir, "log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
