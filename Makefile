@@ -18,7 +18,7 @@ DESTDIR ?=
 PREFIX ?= /usr/local
 
 .DEFAULT_GOAL := build
-.PHONY: help build check test race soak proof mutations lint vuln fuzz bench bench-functions bench-compare growth page screenshots demo deb rpm packages-test promise install deps clean
+.PHONY: help build check test race soak proof mutations lint vuln fuzz bench bench-functions bench-compare growth page screenshots doors demo deb rpm packages-test promise install deps clean
 
 help: ## list the verbs
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
@@ -140,6 +140,10 @@ page: deps build ## the page in a browser: accessibility, cuts, 10,000 nodes, an
 screenshots: deps build ## each page at three widths, into bin/screenshots
 	@mkdir -p $(BIN)/screenshots
 	$(PAGE) RACKPOWER_SHOTS="$(CURDIR)/$(BIN)/screenshots" $(GO) test -count 1 -run '^TestThePagesAreAccessible$$' ./cmd
+
+doors: deps build ## Pacemaker, Slurm and fence agents as they meet rackpower; 6 minutes
+	PATH="$$PATH:/usr/sbin:/sbin" RACKPOWER_TEST_BIN="$(CURDIR)/$(BIN)" RACKPOWER_DOORS=1 $(GO) test -count 1 -timeout 30m -v \
+	  -run '^Test(FenceAgent|PacemakerFences|SlurmSavesPower|ProgramsFromCLIToBMC)$$' ./cmd
 
 demo: build ## a simulated rack, and an agent that is killed at work
 	$(BIN)/rackpower demo

@@ -60,7 +60,7 @@ var (
 		"How long the disk has not answered what is just being written; 0: nothing waits for it.")
 	jobsWaiting  = figures.Gauge("rackpower_central_database_jobs_waiting", "Changes that wait for the writer of the database.")
 	databaseSize = figures.Gauge("rackpower_central_database_size_bytes", "Size of the files of the database.", "file")
-	standbys     = figures.Gauge("rackpower_central_standbys", "Other centrals that stand by on the same database; on PostgreSQL only.")
+	standbys     = figures.Gauge("rackpower_central_standbys", "Other centrals that stand by on the same database; none can on SQLite.")
 	databaseFree = figures.Gauge("rackpower_central_database_free_bytes", "Room that its file system has left.")
 
 	httpRequests    = figures.Counter("rackpower_central_http_requests_total", "Requests by route and status.", "route", "code")
@@ -98,8 +98,8 @@ func (c *Central) collect(s metrics.Sink) {
 			s.Value(databaseFree, float64(disk.Free))
 		}
 	}
-	if n, err := c.Standbys(context.Background()); err == nil && n >= 0 {
-		s.Value(standbys, float64(n))
+	if n, err := c.Standbys(context.Background()); err == nil {
+		s.Value(standbys, float64(max(n, 0)))
 	}
 	if c.tls != nil {
 		if cert, err := c.tls.certificate(nil); err == nil && cert.Leaf != nil {

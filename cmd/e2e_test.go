@@ -384,7 +384,7 @@ func TestBadInputIsToldAndChangesNothing(t *testing.T) {
 		{"on n01 --colour", 2, "colour"},
 		{"node set-status n01 SLEEPY", 2, "SLEEPY"},
 		{"node add n02 --rack r1 --bmc ipmi://admin:secret@127.0.0.1", 2, "password"},
-		{"node add n02 --rack r1 --bmc ftp://x", 2, "only the schemes ipmi://, redfish://, redfish+http:// and auto://"},
+		{"node add n02 --rack r1 --bmc ftp://x", 2, "only the schemes ipmi://, redfish://, redfish+http://, auto:// and exec:"},
 		{"status --central unix:///nonexistent/c.sock", 3, "/nonexistent/c.sock"},
 		{"op show 0190-none", 2, "0190-none"},
 		{"off n01 --boot pxe", 2, "boot"},

@@ -17,6 +17,7 @@ import (
 // TestProgramsFromCLIToBMC has nodes controlled by Debian's fence_ipmilan, which the agent
 // runs: one that is well, one with a wrong password, and one whose program hangs.
 func TestProgramsFromCLIToBMC(t *testing.T) {
+	doors(t)
 	const tool = "/usr/sbin/fence_ipmilan"
 	if _, err := os.Stat(tool); err != nil {
 		t.Skip("LEFT OUT: needs fence_ipmilan (Debian: fence-agents)")

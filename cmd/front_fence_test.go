@@ -35,6 +35,7 @@ func (f hall20) nodes20() (names []string) {
 // TestFenceAgent has the agent told on stdin, as a cluster tells it, to fence 20 nodes at once, and
 // compares its exit statuses with what reached each BMC.
 func TestFenceAgent(t *testing.T) {
+	doors(t)
 	f := newHall20(t, 42)
 	agent := f.fenceAgent()
 	all := func(action string, want int, names []string) {
@@ -122,6 +123,7 @@ func TestFenceAgent(t *testing.T) {
 
 // TestPacemakerFences has Pacemaker's own fencer, without a cluster around it, fence by the agent.
 func TestPacemakerFences(t *testing.T) {
+	doors(t)
 	for _, tool := range []string{"/usr/sbin/stonith_admin", "/usr/lib/pacemaker/pacemaker-fenced", "unshare", "nsenter", "ip"} {
 		if _, err := exec.LookPath(tool); err != nil {
 			t.Skipf("LEFT OUT: Pacemaker with the fence agent: %s is not there (apt-get install pacemaker)", tool)

@@ -17,6 +17,7 @@ import (
 // TestSlurmSavesPower has Debian's slurmctld start the three programs, for nodes that nothing runs
 // on: it resumes 20 nodes for a job, gives those up that do not come up, and suspends nodes.
 func TestSlurmSavesPower(t *testing.T) {
+	doors(t)
 	for _, tool := range []string{"/usr/sbin/slurmctld", "/usr/bin/scontrol", "/usr/bin/sbatch"} {
 		if _, err := exec.LookPath(tool); err != nil {
 			t.Skipf("LEFT OUT: Slurm's power saving: %s is not there (apt-get install slurmctld slurm-client)", tool)

@@ -139,3 +139,11 @@ func freePort(t *testing.T) string {
 	defer l.Close()
 	return l.Addr().String()
 }
+
+// doors leaves out what takes more than a minute, but in make doors.
+func doors(t *testing.T) {
+	t.Helper()
+	if os.Getenv("RACKPOWER_DOORS") == "" {
+		t.Skip("takes minutes: make doors runs it")
+	}
+}

@@ -183,7 +183,7 @@ func (e Endpoint) LinkLocal() bool {
 
 // endpointForms are what is wanted by the scheme; "": where it is not known.
 var endpointForms = map[string]string{
-	"":            "want ipmi://USER@HOST, redfish://USER@HOST/[SYSTEM], auto://USER@HOST or exec:PROGRAM?KEY=VALUE",
+	"":            "want ipmi://USER@HOST, redfish://USER@HOST/[SYSTEM], auto://USER@HOST or exec:PROGRAM",
 	SchemeIPMI:    "want ipmi://USER@HOST[:PORT][?suite=3|17&target=0x30&channel=0&level=user|operator|administrator&boot=legacy|efi]",
 	SchemeRedfish: "want redfish://USER@HOST[:PORT]/[SYSTEM][?pin=first|sha256:HASH&tls=1.2&auth=session|basic&boot=legacy|efi]",
 	SchemeAuto:    "want auto://USER@HOST[?pin=first|sha256:HASH&tls=1.2&boot=legacy|efi], without port",
