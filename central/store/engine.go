@@ -23,9 +23,10 @@ type engine interface {
 	// text is the store's SQL as the engine takes it, and bind its arguments, which may be changed in place.
 	text(query string) string
 	bind(args []any) ([]any, error)
-	// idle reports whether no transaction is open; lost, that the connection is gone.
+	// idle reports whether no transaction is open; lost, that the connection is gone, or is about to be as
+	// the error says that its last use had; nil: none.
 	idle(c *sql.Conn) bool
-	lost(c *sql.Conn) bool
+	lost(c *sql.Conn, last error) bool
 	// has reports whether a table has a column.
 	has(ctx context.Context, c *sql.Conn, table, column string) (bool, error)
 	// wipe removes what rows had before they were changed from all that is stored.
@@ -56,9 +57,8 @@ func newConn(e engine, c *sql.Conn, again func(context.Context) (*sql.Conn, erro
 
 // begin begins a transaction, on another connection where this one is lost. renewed says so.
 func (c *conn) begin(query string) (renewed bool, err error) {
-	if !c.e.lost(c.c) {
-		// A server that ends says so in its last answer; only the next use finds the connection gone.
-		if _, err = c.exec(query); err == nil || !c.e.lost(c.c) && !errors.Is(err, ErrDisk) {
+	if !c.e.lost(c.c, nil) {
+		if _, err = c.exec(query); err == nil || !c.e.lost(c.c, err) {
 			return false, err
 		}
 	}

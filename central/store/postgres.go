@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/stdlib"
 	"golang.org/x/sys/unix"
 )
@@ -139,7 +140,11 @@ func raw(c *sql.Conn) (pg *pgx.Conn) {
 	return pg
 }
 
-func (e *postgres) lost(c *sql.Conn) bool { return raw(c) == nil }
+// lost also counts what a server says last before it ends the connection: only the next use finds it gone.
+func (e *postgres) lost(c *sql.Conn, last error) bool {
+	var pg *pgconn.PgError
+	return raw(c) == nil || errors.As(last, &pg) && pg.Severity == "FATAL"
+}
 
 func (e *postgres) idle(c *sql.Conn) bool {
 	pg := raw(c)
@@ -341,7 +346,7 @@ func (e *postgres) steps(ctx context.Context, c *sql.Conn, version int64) (err e
 		return errLost
 	}
 	_, err = pg.PgConn().Exec(ctx, strings.Join(script, ";\n")).ReadAll()
-	if err != nil && !e.lost(c) {
+	if err != nil && !e.lost(c, err) {
 		_, _ = c.ExecContext(ctx, "ROLLBACK")
 	}
 	return disk(err)

@@ -99,7 +99,7 @@ func (e *sqlite) begin() string                  { return "BEGIN IMMEDIATE" }
 func (e *sqlite) view() string                   { return "BEGIN" }
 func (e *sqlite) text(query string) string       { return query }
 func (e *sqlite) bind(args []any) ([]any, error) { return args, nil }
-func (e *sqlite) lost(*sql.Conn) bool            { return false }
+func (e *sqlite) lost(*sql.Conn, error) bool     { return false }
 
 // idle asks SQLite, which ends a transaction by itself when the disk is full or fails.
 func (e *sqlite) idle(c *sql.Conn) bool {

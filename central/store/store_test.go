@@ -3,6 +3,7 @@ package store
 import (
 	"bytes"
 	"context"
+	"database/sql"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -491,6 +492,42 @@ func TestDamageIsFound(t *testing.T) {
 	}
 	if _, err := Backup(context.Background(), path, path+".b"); !errors.Is(err, ErrCorrupt) {
 		t.Errorf("backup: %v", err)
+	}
+}
+
+// TestADiskThatFailsLosesNoConnection: a transaction that cannot begin is begun on the same connection next time, for a
+// file has no other one.
+func TestADiskThatFailsLosesNoConnection(t *testing.T) {
+	onFiles(t)
+	path := newPath(t)
+	s := mustOpen(t, Config{Path: path})
+	withAgent(t, s, "r1")
+	err := s.Write(t.Context(), func(tx *Tx) error {
+		var is int
+		return tx.row("PRAGMA busy_timeout = 1").Scan(&is)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	other, err := sql.Open("sqlite3", "file:"+path+"?_txlock=immediate")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	for range 2 {
+		holds, err := other.Begin()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := putOp(s, "one", "r1", "n"); !errors.Is(err, ErrDisk) {
+			t.Errorf("a transaction that cannot begin: %v", err)
+		}
+		if err := holds.Rollback(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := putOp(s, "two", "r1", "n"); err != nil {
+		t.Errorf("it can begin again: %v", err)
 	}
 }
 
