@@ -38,7 +38,7 @@ var floors = map[string]int{
 	"rackpower/central/facts":         2,
 	"rackpower/agent/bmcpool":         1,
 	"rackpower/central/auth":          0,
-	"rackpower/central/forward":       0,
+	"rackpower/central/forward":       1,
 	"rackpower/central/seal":          0,
 	"rackpower/central/oidc":          1,
 	"rackpower/central/oidc/oidctest": 0,

@@ -9,6 +9,7 @@
 package forward
 
 import (
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -28,6 +29,8 @@ import (
 	"net/netip"
 	"sync"
 	"time"
+
+	"rackpower/internal/backoff"
 )
 
 const (
@@ -41,6 +44,8 @@ const (
 	maxAgreeing = 256
 	// afterHalf is how long one direction may go on after the other one has ended.
 	afterHalf = 10 * time.Second
+	// acceptPause is how long is waited after a connection could not be taken.
+	acceptPause = 50 * time.Millisecond
 )
 
 // where is how the central that serves is reached by others.
@@ -145,7 +150,7 @@ func (r *Receiver) accept() {
 			select {
 			case <-r.done:
 				return
-			case <-time.After(50 * time.Millisecond):
+			case <-time.After(acceptPause):
 			}
 			continue
 		}
@@ -239,47 +244,35 @@ func (f *Forwarder) Found(text string) {
 	}
 }
 
-// Serve passes on what is accepted on l until stop is closed, which cuts what it passes on. l stays open.
-func (f *Forwarder) Serve(stop <-chan struct{}, l net.Listener) error {
+// Serve passes on what is accepted on l until ctx ends, which cuts what it passes on. l stays open.
+func (f *Forwarder) Serve(ctx context.Context, l *net.TCPListener) error {
 	var parts sync.WaitGroup
 	defer parts.Wait()
-	over := make(chan struct{})
-	defer close(over)
-	timed, ok := l.(interface{ SetDeadline(time.Time) error })
-	if !ok {
-		return fmt.Errorf("cannot pass on from %s", l.Addr())
-	}
-	parts.Go(func() {
-		select {
-		case <-stop:
-			_ = timed.SetDeadline(time.Now()) // Accept returns
-		case <-over:
-		}
+	interrupted := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		_ = l.SetDeadline(time.Now()) // Accept returns
+		close(interrupted)
 	})
 	places := make(chan struct{}, maxConns)
 	for {
 		conn, err := l.Accept()
-		select {
-		case <-stop:
+		switch {
+		case ctx.Err() != nil:
 			if err == nil {
 				conn.Close()
 			}
-			return timed.SetDeadline(time.Time{})
-		default:
-		}
-		if err != nil {
-			if errors.Is(err, net.ErrClosed) {
-				return err
-			}
-			select {
-			case <-stop:
-			case <-time.After(50 * time.Millisecond):
-			}
+			<-interrupted // or the deadline would be set after it was taken back
+			return l.SetDeadline(time.Time{})
+		case errors.Is(err, net.ErrClosed):
+			stop()
+			return err
+		case err != nil: // too many open files, perhaps
+			_ = backoff.Sleep(ctx, acceptPause)
 			continue
 		}
 		select {
 		case places <- struct{}{}:
-			parts.Go(func() { f.pass(stop, conn); <-places })
+			parts.Go(func() { f.pass(ctx, conn); <-places })
 		default:
 			conn.Close()
 		}
@@ -287,24 +280,15 @@ func (f *Forwarder) Serve(stop <-chan struct{}, l net.Listener) error {
 }
 
 // pass passes a connection on until it ends.
-func (f *Forwarder) pass(stop <-chan struct{}, from net.Conn) {
+func (f *Forwarder) pass(ctx context.Context, from net.Conn) {
 	defer from.Close()
-	to, err := f.dial(from.RemoteAddr())
+	to, err := f.dial(ctx, from.RemoteAddr())
 	f.tell(err)
 	if err != nil {
 		return
 	}
 	defer to.Close()
-	done := make(chan struct{})
-	defer close(done)
-	go func() {
-		select {
-		case <-stop:
-			from.Close()
-			to.Close()
-		case <-done:
-		}
-	}()
+	defer context.AfterFunc(ctx, func() { from.Close(); to.Close() })()
 	var both sync.WaitGroup
 	both.Go(func() { move(to, from) })
 	both.Go(func() { move(from, to) })
@@ -325,14 +309,14 @@ func move(to, from net.Conn) {
 }
 
 // dial connects to the central that serves, and says whose connection follows.
-func (f *Forwarder) dial(from net.Addr) (*tls.Conn, error) {
+func (f *Forwarder) dial(ctx context.Context, from net.Addr) (*tls.Conn, error) {
 	f.mu.Lock()
 	at := f.where
 	f.mu.Unlock()
 	if at.Address == "" {
 		return nil, errors.New("it takes nothing from others: it was started without --peer-listen, or has just ended")
 	}
-	dialer := &tls.Dialer{NetDialer: &net.Dialer{Timeout: agreeWithin}, Config: &tls.Config{
+	dialer := &tls.Dialer{Config: &tls.Config{
 		MinVersion:         tls.VersionTLS13,
 		InsecureSkipVerify: true, //nolint:gosec // VerifyConnection takes one certificate only
 		VerifyConnection: func(state tls.ConnectionState) error {
@@ -342,7 +326,9 @@ func (f *Forwarder) dial(from net.Addr) (*tls.Conn, error) {
 			return nil
 		},
 	}}
-	raw, err := dialer.Dial("tcp", at.Address)
+	ctx, cancel := context.WithTimeout(ctx, agreeWithin) // the handshake as well
+	defer cancel()
+	raw, err := dialer.DialContext(ctx, "tcp", at.Address)
 	if err != nil {
 		return nil, err
 	}

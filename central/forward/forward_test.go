@@ -1,6 +1,7 @@
 package forward
 
 import (
+	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -18,7 +19,7 @@ type pair struct {
 	r       *Receiver
 	f       *Forwarder
 	standby string // where the second one is reached
-	stop    chan struct{}
+	end     context.CancelFunc
 	served  chan error
 }
 
@@ -43,24 +44,23 @@ func newPair(t *testing.T) *pair {
 			}()
 		}
 	}()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { l.Close() })
-	p := &pair{r: r, standby: l.Addr().String(), stop: make(chan struct{}), served: make(chan error, 1)}
+	l := listen(t)
+	ctx, end := context.WithCancel(t.Context())
+	p := &pair{r: r, standby: l.Addr().String(), end: end, served: make(chan error, 1)}
 	p.f = &Forwarder{Names: []string{"c2.example"}, Log: slog.New(slog.DiscardHandler)}
-	go func() { p.served <- p.f.Serve(p.stop, l) }()
+	go func() { p.served <- p.f.Serve(ctx, l) }()
 	t.Cleanup(p.end)
 	return p
 }
 
-func (p *pair) end() {
-	select {
-	case <-p.stop:
-	default:
-		close(p.stop)
+func listen(t *testing.T) *net.TCPListener {
+	t.Helper()
+	l, err := net.ListenTCP("tcp", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		t.Fatal(err)
 	}
+	t.Cleanup(func() { l.Close() })
+	return l
 }
 
 func (p *pair) dial(t *testing.T) *net.TCPConn {
@@ -125,7 +125,7 @@ func TestWhoIsNotTheOtherCentralIsRefused(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			f := &Forwarder{Log: slog.New(slog.DiscardHandler), where: p.r.where}
 			change(&f.where)
-			conn, err := f.dial(&net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 1})
+			conn, err := f.dial(t.Context(), &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 1})
 			if err != nil {
 				return
 			}
@@ -159,15 +159,11 @@ func TestAStandbyThatTakesOver(t *testing.T) {
 
 // TestTheListenerIsHandedOn: who comes after the end is the next one's.
 func TestTheListenerIsHandedOn(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	stop := make(chan struct{})
-	close(stop)
+	l := listen(t)
+	ctx, end := context.WithCancel(t.Context())
+	end()
 	f := &Forwarder{Log: slog.New(slog.DiscardHandler)}
-	if err := f.Serve(stop, l); err != nil {
+	if err := f.Serve(ctx, l); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := net.Dial("tcp", l.Addr().String()); err != nil {

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"log/slog"
+	"time"
 )
 
 // Standby looks at a database on PostgreSQL that another process serves. One goroutine at a time.
@@ -35,7 +36,7 @@ func (s *Store) Standbys(ctx context.Context) (n int, err error) {
 	if !ok {
 		return -1, nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, connectWithin)
+	ctx, cancel := context.WithTimeout(ctx, time.Second) // metrics and the watchdog's loop ask
 	defer cancel()
 	err = e.db.QueryRowContext(ctx, "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name = $1",
 		standbyName).Scan(&n)

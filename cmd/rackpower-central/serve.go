@@ -357,13 +357,13 @@ func passOn(ctx context.Context, cfg *central.Config, parts *sync.WaitGroup) err
 	if cfg.TLS.Peers == nil { // the other one has none either: whoever comes is refused at once, and goes to it
 		return nil
 	}
-	l, err := net.Listen("tcp", cfg.TLS.Listen)
+	l, err := listenTCP(cfg.TLS.Listen)
 	if err != nil {
 		return settings.Exit(settings.ExitFailed, "cannot listen on %s: %v", cfg.TLS.Listen, err)
 	}
 	cfg.TLS.Listener = l
 	parts.Go(func() {
-		if err := f.Serve(ctx.Done(), l); err != nil {
+		if err := f.Serve(ctx, l); err != nil {
 			cfg.Log.Error("connections are no longer passed on", "err", err)
 		}
 	})
@@ -413,6 +413,14 @@ func run(ctx context.Context, cfg central.Config, gc *gossip.Config) error {
 		return settings.Exit(settings.ExitFailed, "this central ends: %s; the next start stands by", oneLine(over))
 	}
 	return err
+}
+
+func listenTCP(address string) (*net.TCPListener, error) {
+	addr, err := net.ResolveTCPAddr("tcp", address)
+	if err != nil {
+		return nil, err
+	}
+	return net.ListenTCP("tcp", addr)
 }
 
 // standbyText says of a database that others can take over how many are ready to.
